@@ -1,0 +1,70 @@
+# The commands of the project. `make` or `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# rustup puts cargo here; a shell that was open before the set-up does not know it yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# Set-up keeps the Python environment, the npm packages and cargo-deny here, shared by all checkouts.
+export LAMPLIGHTER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamplighter
+
+# CI works in a fresh clone each time. With the build output outside of it RocksDB, a third of
+# the whole build, is compiled once per machine and not once per run.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(LAMPLIGHTER_CACHE)/target
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+
+# What `make devnet` rolls out: a small image that it makes itself, or FIRMWARE=path.
+FIRMWARE ?=
+DEVNET_DIR ?= devnet-data
+
+.PHONY: help setup build devnet test check fmt bench advisories
+
+help: ## list these commands
+	@echo "Usage: make COMMAND"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: ## install what is missing to build (scripts/setup)
+	@scripts/setup
+
+build: setup ## build everything that runs
+	cargo build --workspace
+
+devnet: setup ## start validators, gateways and things here, roll out firmware (FIRMWARE=path), stay up
+	cargo build --package lamplighter-cli
+	@exec "$(TARGET)/debug/lamplighter" devnet up --dir "$(DEVNET_DIR)" \
+		$(if $(FIRMWARE),--firmware "$(FIRMWARE)")
+
+test: ## install what tests need, then run every test
+	@scripts/setup --test
+	cargo build --workspace
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo test --workspace --doc --quiet; \
+		cargo nextest run --workspace; \
+	else \
+		cargo test --workspace; \
+	fi
+
+check: ## formatting, clippy with warnings as errors, licences and bans of dependencies
+	@scripts/setup --check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	"$(LAMPLIGHTER_CACHE)/tools/bin/cargo-deny" --locked check bans licenses sources
+
+# Apart from `check`: the advisory database is a git repository that is fetched anew, so the answer
+# depends on the day and on the network, while `check` must say the same everywhere.
+advisories: ## known vulnerabilities of dependencies (fetches the advisory database)
+	@scripts/setup --check
+	@"$(LAMPLIGHTER_CACHE)/tools/bin/cargo-deny" --locked fetch db || { \
+		echo "The advisory database could not be fetched: nothing was checked." >&2; exit 1; }
+	"$(LAMPLIGHTER_CACHE)/tools/bin/cargo-deny" --locked check advisories
+
+fmt: ## format all Rust code
+	cargo fmt --all
+
+bench: setup ## measure speed together with the ceilings of this machine
+	cargo build --workspace
+	cargo run --package lamplighter-benches --bin bench -- $(ARGS)
