@@ -1,0 +1,68 @@
+//! The three queries.
+
+use prost::Message;
+
+use super::json::Object;
+use super::message::{
+    Alias, Registrant, Spec, Thing, alias_key, registrant_key, spec_key, thing_key,
+};
+use super::refusal::{Failure, Refusal};
+use super::{ARGUMENT_BYTES_MAX, Records};
+
+/// Answers a query: `owner` by hexadecimal compressed key, `thing` by alias, `spec` by name. The
+/// reply is JSON; of a thing and a spec, empty fields are left out.
+///
+/// # Errors
+/// [`Failure::Refused`] when there is no such query or record, [`Failure::Records`] when the store
+/// fails.
+pub fn query<R: Records>(
+    function: &str,
+    argument: &str,
+    records: &R,
+) -> Result<String, Failure<R::Error>> {
+    if argument.len() > ARGUMENT_BYTES_MAX {
+        return Err(Refusal::ArgumentTooLong { max: ARGUMENT_BYTES_MAX }.into());
+    }
+    match function {
+        "owner" => owner(argument, records),
+        "thing" => thing(argument, records),
+        "spec" => spec(argument, records),
+        _ => Err(Refusal::UnknownFunction.into()),
+    }
+}
+
+fn owner<R: Records>(pubkey: &str, records: &R) -> Result<String, Failure<R::Error>> {
+    let Registrant { registrant_name, registrant_pubkey } = read(records, &registrant_key(pubkey))?;
+    Ok(Object::new()
+        .text("RegistrantName", &registrant_name)
+        .text("Pubkey", &hex::encode(registrant_pubkey))
+        .finish())
+}
+
+fn thing<R: Records>(alias: &str, records: &R) -> Result<String, Failure<R::Error>> {
+    let Alias { nonce } = read(records, &alias_key(alias))?;
+    let thing: Thing = read(records, &thing_key(&nonce))?;
+    let Thing { aliases, registrant_pubkey, data, spec_name } = thing;
+    Ok(Object::new()
+        .list_if_any("Aliases", &aliases)
+        .text_if_any("RegistrantPubkey", &registrant_pubkey)
+        .text_if_any("Data", &data)
+        .text_if_any("SpecName", &spec_name)
+        .finish())
+}
+
+fn spec<R: Records>(name: &str, records: &R) -> Result<String, Failure<R::Error>> {
+    let Spec { data, registrant_pubkey } = read(records, &spec_key(name))?;
+    Ok(Object::new()
+        .text_if_any("RegistrantPubkey", &registrant_pubkey)
+        .text_if_any("Data", &data)
+        .finish())
+}
+
+fn read<R: Records, M: Message + Default>(
+    records: &R,
+    key: &[u8],
+) -> Result<M, Failure<R::Error>> {
+    let record = records.get(key).map_err(Failure::Records)?.ok_or(Refusal::NotFound)?;
+    Ok(M::decode(record.as_slice()).map_err(Refusal::DamagedRecord)?)
+}

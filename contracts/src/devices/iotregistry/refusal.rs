@@ -1,0 +1,109 @@
+//! Why an operation or a query was refused.
+
+use thiserror::Error;
+
+/// A verdict about an operation or a query. It depends on the argument and the records only, so it
+/// is the same on every node.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// Neither an operation nor a query has this name.
+    #[error("IOTRegistry has no function of this name")]
+    UnknownFunction,
+    /// See [`super::ARGUMENT_BYTES_MAX`].
+    #[error("the argument is longer than {max} bytes")]
+    ArgumentTooLong {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The argument of an operation is not hexadecimal text.
+    #[error("the argument is not hexadecimal")]
+    NotHex(#[source] hex::FromHexError),
+    /// The bytes are no proto3 message of the function.
+    #[error("the argument is no message of this function")]
+    NotProtobuf(#[source] prost::DecodeError),
+    /// A field that must be there is missing or empty.
+    #[error("{field} is empty")]
+    Empty {
+        /// The field's name in the format.
+        field: &'static str,
+    },
+    /// A field is longer than the registry takes.
+    #[error("{field} has more than {max} {unit}")]
+    TooLarge {
+        /// The field's name in the format.
+        field: &'static str,
+        /// The limit.
+        max: usize,
+        /// What the limit counts.
+        unit: &'static str,
+    },
+    /// The registrant's key is no point of secp256k1 in a known form.
+    #[error("the registrant's key is no point of secp256k1")]
+    BadKey,
+    /// The signature is no DER of two numbers in range.
+    #[error("the signature is not DER")]
+    BadSignatureForm,
+    /// The signature is not the registrant's over this message.
+    #[error("the signature does not match the message and the registrant's key")]
+    WrongSignature,
+    /// A registrant has this key.
+    #[error("the registrant is there already")]
+    RegistrantExists,
+    /// A thing has this nonce.
+    #[error("a thing with this nonce is there already")]
+    NonceExists,
+    /// A thing has this alias.
+    #[error("the alias {alias:?} is taken")]
+    AliasExists {
+        /// The alias.
+        alias: String,
+    },
+    /// A spec has this name.
+    #[error("a spec of this name is there already")]
+    SpecExists,
+    /// No registrant has this key, compared as text.
+    #[error("the registrant is not known")]
+    UnknownRegistrant,
+    /// The query found nothing.
+    #[error("there is no such record")]
+    NotFound,
+    /// A record of the state is not in the registry's form.
+    #[error("the stored record is damaged")]
+    DamagedRecord(#[source] prost::DecodeError),
+}
+
+impl Refusal {
+    /// The stable code for receipts and HTTP problems.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::UnknownFunction => "iotregistry_unknown_function",
+            Refusal::ArgumentTooLong { .. } | Refusal::TooLarge { .. } => "iotregistry_too_large",
+            Refusal::NotHex(_) => "iotregistry_not_hex",
+            Refusal::NotProtobuf(_) => "iotregistry_not_protobuf",
+            Refusal::Empty { .. } => "iotregistry_empty_field",
+            Refusal::BadKey => "iotregistry_bad_key",
+            Refusal::BadSignatureForm => "iotregistry_bad_signature_form",
+            Refusal::WrongSignature => "iotregistry_wrong_signature",
+            Refusal::RegistrantExists => "iotregistry_registrant_exists",
+            Refusal::NonceExists => "iotregistry_nonce_exists",
+            Refusal::AliasExists { .. } => "iotregistry_alias_exists",
+            Refusal::SpecExists => "iotregistry_spec_exists",
+            Refusal::UnknownRegistrant => "iotregistry_unknown_registrant",
+            Refusal::NotFound => "iotregistry_not_found",
+            Refusal::DamagedRecord(_) => "iotregistry_damaged_record",
+        }
+    }
+}
+
+/// What keeps an operation or a query from its result. The two are kept apart because the first is
+/// part of the ledger and the second stops the node.
+#[derive(Debug, Error)]
+pub enum Failure<E> {
+    /// A verdict, equal on every node.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store below failed.
+    #[error("reading or writing the registry's records")]
+    Records(#[source] E),
+}
