@@ -63,11 +63,21 @@ fn create_registrant<R: Records>(
     message: CreateRegistrant,
     records: &mut R,
 ) -> Result<Registered, Failure<R::Error>> {
-    let CreateRegistrant { registrant_name, registrant_pubkey, data, signature } = message;
+    let CreateRegistrant {
+        registrant_name,
+        registrant_pubkey,
+        data,
+        signature,
+    } = message;
     not_empty("RegistrantName", registrant_name.as_bytes())?;
     not_empty("RegistrantPubkey", &registrant_pubkey)?;
     not_empty("Signature", &signature)?;
-    at_most("RegistrantName", registrant_name.len(), NAME_BYTES_MAX, "bytes")?;
+    at_most(
+        "RegistrantName",
+        registrant_name.len(),
+        NAME_BYTES_MAX,
+        "bytes",
+    )?;
 
     let key = parse_key(&registrant_pubkey)?;
     let compressed = compress(&key);
@@ -76,10 +86,21 @@ fn create_registrant<R: Records>(
     if exists(records, &record_key)? {
         return Err(Refusal::RegistrantExists.into());
     }
-    verify(&key, &signature, &format!("{registrant_name}:{pubkey}:{data}"))?;
+    verify(
+        &key,
+        &signature,
+        &format!("{registrant_name}:{pubkey}:{data}"),
+    )?;
 
     let name = registrant_name.clone();
-    put(records, record_key, &Registrant { registrant_name, registrant_pubkey: compressed })?;
+    put(
+        records,
+        record_key,
+        &Registrant {
+            registrant_name,
+            registrant_pubkey: compressed,
+        },
+    )?;
     Ok(Registered::Registrant { pubkey, name })
 }
 
@@ -87,7 +108,14 @@ fn register_thing<R: Records>(
     message: RegisterThing,
     records: &mut R,
 ) -> Result<Registered, Failure<R::Error>> {
-    let RegisterThing { nonce, aliases, registrant_pubkey, signature, data, spec } = message;
+    let RegisterThing {
+        nonce,
+        aliases,
+        registrant_pubkey,
+        signature,
+        data,
+        spec,
+    } = message;
     not_empty("RegistrantPubkey", registrant_pubkey.as_bytes())?;
     not_empty("Nonce", &nonce)?;
     not_empty("Signature", &signature)?;
@@ -102,7 +130,10 @@ fn register_thing<R: Records>(
     }
     for alias in &aliases {
         if exists(records, &alias_key(alias))? {
-            return Err(Refusal::AliasExists { alias: alias.clone() }.into());
+            return Err(Refusal::AliasExists {
+                alias: alias.clone(),
+            }
+            .into());
         }
     }
     let mut signed = registrant_pubkey.clone();
@@ -113,19 +144,44 @@ fn register_thing<R: Records>(
     verify_by_registrant(records, &registrant_pubkey, &signature, &signed)?;
 
     for alias in &aliases {
-        put(records, alias_key(alias), &Alias { nonce: nonce.clone() })?;
+        put(
+            records,
+            alias_key(alias),
+            &Alias {
+                nonce: nonce.clone(),
+            },
+        )?;
     }
-    let thing = Thing { aliases, registrant_pubkey, data, spec_name: spec };
+    let thing = Thing {
+        aliases,
+        registrant_pubkey,
+        data,
+        spec_name: spec,
+    };
     put(records, thing_key(&nonce), &thing)?;
-    let Thing { aliases, registrant_pubkey: registrant, data: _, spec_name: _ } = thing;
-    Ok(Registered::Thing { nonce: hex::encode(nonce), aliases, registrant })
+    let Thing {
+        aliases,
+        registrant_pubkey: registrant,
+        data: _,
+        spec_name: _,
+    } = thing;
+    Ok(Registered::Thing {
+        nonce: hex::encode(nonce),
+        aliases,
+        registrant,
+    })
 }
 
 fn register_spec<R: Records>(
     message: RegisterSpec,
     records: &mut R,
 ) -> Result<Registered, Failure<R::Error>> {
-    let RegisterSpec { spec_name, registrant_pubkey, signature, data } = message;
+    let RegisterSpec {
+        spec_name,
+        registrant_pubkey,
+        signature,
+        data,
+    } = message;
     not_empty("RegistrantPubkey", registrant_pubkey.as_bytes())?;
     not_empty("SpecName", spec_name.as_bytes())?;
     not_empty("Signature", &signature)?;
@@ -138,8 +194,18 @@ fn register_spec<R: Records>(
     verify_by_registrant(records, &registrant_pubkey, &signature, &signed)?;
 
     let registrant = registrant_pubkey.clone();
-    put(records, spec_key(&spec_name), &Spec { data, registrant_pubkey })?;
-    Ok(Registered::Spec { name: spec_name, registrant })
+    put(
+        records,
+        spec_key(&spec_name),
+        &Spec {
+            data,
+            registrant_pubkey,
+        },
+    )?;
+    Ok(Registered::Spec {
+        name: spec_name,
+        registrant,
+    })
 }
 
 /// The look-up is by the text as written, so a key in upper case is unknown.
@@ -152,7 +218,9 @@ fn verify_by_registrant<R: Records>(
     if pubkey.len() > NAME_BYTES_MAX {
         return Err(Refusal::UnknownRegistrant.into());
     }
-    let record = records.get(&registrant_key(pubkey)).map_err(Failure::Records)?;
+    let record = records
+        .get(&registrant_key(pubkey))
+        .map_err(Failure::Records)?;
     let record = record.ok_or(Refusal::UnknownRegistrant)?;
     let registrant = Registrant::decode(record.as_slice()).map_err(Refusal::DamagedRecord)?;
     let key = parse_key(&registrant.registrant_pubkey)?;
@@ -161,7 +229,9 @@ fn verify_by_registrant<R: Records>(
 
 fn decode_hex(argument: &str) -> Result<Vec<u8>, Refusal> {
     if argument.len() > ARGUMENT_BYTES_MAX {
-        return Err(Refusal::ArgumentTooLong { max: ARGUMENT_BYTES_MAX });
+        return Err(Refusal::ArgumentTooLong {
+            max: ARGUMENT_BYTES_MAX,
+        });
     }
     hex::decode(argument).map_err(Refusal::NotHex)
 }
@@ -171,7 +241,11 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
 }
 
 fn not_empty(field: &'static str, value: &[u8]) -> Result<(), Refusal> {
-    if value.is_empty() { Err(Refusal::Empty { field }) } else { Ok(()) }
+    if value.is_empty() {
+        Err(Refusal::Empty { field })
+    } else {
+        Ok(())
+    }
 }
 
 fn at_most(
@@ -180,7 +254,11 @@ fn at_most(
     max: usize,
     unit: &'static str,
 ) -> Result<(), Refusal> {
-    if count > max { Err(Refusal::TooLarge { field, max, unit }) } else { Ok(()) }
+    if count > max {
+        Err(Refusal::TooLarge { field, max, unit })
+    } else {
+        Ok(())
+    }
 }
 
 fn exists<R: Records>(records: &R, key: &[u8]) -> Result<bool, Failure<R::Error>> {
@@ -192,5 +270,7 @@ fn put<R: Records, M: Message>(
     key: Vec<u8>,
     record: &M,
 ) -> Result<(), Failure<R::Error>> {
-    records.put(key, record.encode_to_vec()).map_err(Failure::Records)
+    records
+        .put(key, record.encode_to_vec())
+        .map_err(Failure::Records)
 }

@@ -11,7 +11,9 @@ pub struct Object {
 impl Object {
     /// An object without fields.
     pub fn new() -> Self {
-        Object { text: String::from("{") }
+        Object {
+            text: String::from("{"),
+        }
     }
 
     /// Adds a text field.
@@ -23,7 +25,11 @@ impl Object {
 
     /// Adds a text field unless it is empty.
     pub fn text_if_any(self, name: &str, value: &str) -> Self {
-        if value.is_empty() { self } else { self.text(name, value) }
+        if value.is_empty() {
+            self
+        } else {
+            self.text(name, value)
+        }
     }
 
     /// Adds a list of texts unless it is empty.

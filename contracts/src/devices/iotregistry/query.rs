@@ -21,7 +21,10 @@ pub fn query<R: Records>(
     records: &R,
 ) -> Result<String, Failure<R::Error>> {
     if argument.len() > ARGUMENT_BYTES_MAX {
-        return Err(Refusal::ArgumentTooLong { max: ARGUMENT_BYTES_MAX }.into());
+        return Err(Refusal::ArgumentTooLong {
+            max: ARGUMENT_BYTES_MAX,
+        }
+        .into());
     }
     match function {
         "owner" => owner(argument, records),
@@ -32,7 +35,10 @@ pub fn query<R: Records>(
 }
 
 fn owner<R: Records>(pubkey: &str, records: &R) -> Result<String, Failure<R::Error>> {
-    let Registrant { registrant_name, registrant_pubkey } = read(records, &registrant_key(pubkey))?;
+    let Registrant {
+        registrant_name,
+        registrant_pubkey,
+    } = read(records, &registrant_key(pubkey))?;
     Ok(Object::new()
         .text("RegistrantName", &registrant_name)
         .text("Pubkey", &hex::encode(registrant_pubkey))
@@ -42,7 +48,12 @@ fn owner<R: Records>(pubkey: &str, records: &R) -> Result<String, Failure<R::Err
 fn thing<R: Records>(alias: &str, records: &R) -> Result<String, Failure<R::Error>> {
     let Alias { nonce } = read(records, &alias_key(alias))?;
     let thing: Thing = read(records, &thing_key(&nonce))?;
-    let Thing { aliases, registrant_pubkey, data, spec_name } = thing;
+    let Thing {
+        aliases,
+        registrant_pubkey,
+        data,
+        spec_name,
+    } = thing;
     Ok(Object::new()
         .list_if_any("Aliases", &aliases)
         .text_if_any("RegistrantPubkey", &registrant_pubkey)
@@ -52,17 +63,20 @@ fn thing<R: Records>(alias: &str, records: &R) -> Result<String, Failure<R::Erro
 }
 
 fn spec<R: Records>(name: &str, records: &R) -> Result<String, Failure<R::Error>> {
-    let Spec { data, registrant_pubkey } = read(records, &spec_key(name))?;
+    let Spec {
+        data,
+        registrant_pubkey,
+    } = read(records, &spec_key(name))?;
     Ok(Object::new()
         .text_if_any("RegistrantPubkey", &registrant_pubkey)
         .text_if_any("Data", &data)
         .finish())
 }
 
-fn read<R: Records, M: Message + Default>(
-    records: &R,
-    key: &[u8],
-) -> Result<M, Failure<R::Error>> {
-    let record = records.get(key).map_err(Failure::Records)?.ok_or(Refusal::NotFound)?;
+fn read<R: Records, M: Message + Default>(records: &R, key: &[u8]) -> Result<M, Failure<R::Error>> {
+    let record = records
+        .get(key)
+        .map_err(Failure::Records)?
+        .ok_or(Refusal::NotFound)?;
     Ok(M::decode(record.as_slice()).map_err(Refusal::DamagedRecord)?)
 }

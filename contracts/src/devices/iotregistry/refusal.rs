@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// A verdict about an operation or a query. It depends on the argument and the records only, so it
 /// is the same on every node.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum Refusal {
     /// Neither an operation nor a query has this name.
     #[error("IOTRegistry has no function of this name")]

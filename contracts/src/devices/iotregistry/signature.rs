@@ -48,6 +48,9 @@ pub fn compress(key: &VerifyingKey) -> Vec<u8> {
 pub fn verify(key: &VerifyingKey, der: &[u8], message: &str) -> Result<(), Refusal> {
     let body_bytes = der.get(1).copied().map_or(0, usize::from);
     let der = der.get(..body_bytes + 2).ok_or(Refusal::BadSignatureForm)?;
-    let signature = Signature::from_der(der).map_err(|_| Refusal::BadSignatureForm)?.normalize_s();
-    key.verify(message.as_bytes(), &signature).map_err(|_| Refusal::WrongSignature)
+    let signature = Signature::from_der(der)
+        .map_err(|_| Refusal::BadSignatureForm)?
+        .normalize_s();
+    key.verify(message.as_bytes(), &signature)
+        .map_err(|_| Refusal::WrongSignature)
 }
