@@ -1,0 +1,62 @@
+use std::error::Error;
+use std::path::PathBuf;
+
+/// Why the store could not do what it was asked for.
+///
+/// None of these is deterministic: another node may well succeed. Whoever gets one while applying
+/// blocks has to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being tried, in words that fit before the path.
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The storage engine refused, for instance because the disk is full.
+    #[error("{doing}")]
+    Backend {
+        doing: String,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Stored bytes are not what was written.
+    #[error("damaged data in {}: {what}", path.display())]
+    Corrupt {
+        path: PathBuf,
+        what: String,
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// Another process has the directory open.
+    #[error("{} is in use by another process", path.display())]
+    Locked {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The store of a process that has crashed; only the in-memory twin knows this state.
+    #[error("the store is closed")]
+    Closed,
+    /// A failure that a test asked for.
+    #[error("injected failure of a write")]
+    Injected,
+}
+
+impl StoreError {
+    /// An error of the file system, ready for `map_err`.
+    pub fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> StoreError {
+        let path = path.into();
+        move |source| StoreError::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+}

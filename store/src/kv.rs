@@ -1,0 +1,194 @@
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Batch, StoreError};
+
+/// The column families: separate ordered key spaces that share one write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cf {
+    /// What belongs to this node alone: its identity, its vote, what it attested. Never copied.
+    Meta,
+    /// The Raft log. Never copied.
+    Log,
+    /// Where the chain stands: applied marker, head, format versions.
+    Chain,
+    /// The contracts' state.
+    State,
+    /// Headers and bodies of blocks by height.
+    Blocks,
+    /// Receipts by height and index.
+    Receipts,
+    /// Transaction hash to place in the chain.
+    Transactions,
+    /// Bodies of device events.
+    Events,
+    /// Attestations and certificates by height.
+    Certificates,
+    /// Secondary indexes.
+    Index,
+    /// Nodes of the tree over all earlier header hashes.
+    History,
+}
+
+impl Cf {
+    /// Every column family, in the order of the enum.
+    pub const ALL: [Cf; 11] = [
+        Cf::Meta,
+        Cf::Log,
+        Cf::Chain,
+        Cf::State,
+        Cf::Blocks,
+        Cf::Receipts,
+        Cf::Transactions,
+        Cf::Events,
+        Cf::Certificates,
+        Cf::Index,
+        Cf::History,
+    ];
+
+    /// The name on disk; never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cf::Meta => "meta",
+            Cf::Log => "log",
+            Cf::Chain => "chain",
+            Cf::State => "state",
+            Cf::Blocks => "blocks",
+            Cf::Receipts => "receipts",
+            Cf::Transactions => "transactions",
+            Cf::Events => "events",
+            Cf::Certificates => "certificates",
+            Cf::Index => "index",
+            Cf::History => "history",
+        }
+    }
+
+    /// Whether a snapshot carries it to another node.
+    pub const fn is_shared(self) -> bool {
+        !matches!(self, Cf::Meta | Cf::Log)
+    }
+}
+
+/// A half-open range of keys in byte order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// First key of the range.
+    pub start: Bytes,
+    /// First key after the range; none means to the end.
+    pub end: Option<Bytes>,
+}
+
+impl KeyRange {
+    /// Every key.
+    pub fn all() -> Self {
+        Self {
+            start: Bytes::new(),
+            end: None,
+        }
+    }
+
+    /// Every key from this one on.
+    pub fn starting_at(start: impl Into<Bytes>) -> Self {
+        Self {
+            start: start.into(),
+            end: None,
+        }
+    }
+
+    /// From `start` to before `end`; empty when `start >= end`.
+    pub fn between(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
+        Self {
+            start: start.into(),
+            end: Some(end.into()),
+        }
+    }
+
+    /// Every key that starts with these bytes.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        let start: Bytes = prefix.into();
+        let kept = start.iter().rposition(|byte| *byte != 0xff);
+        let end = kept.map(|last| {
+            let mut end = start[..=last].to_vec();
+            end[last] += 1;
+            Bytes::from(end)
+        });
+        Self { start, end }
+    }
+
+    /// Whether no key can be in it.
+    pub fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+
+    /// Whether the key is in it.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        *key >= self.start[..] && self.end.as_ref().is_none_or(|end| *key < end[..])
+    }
+}
+
+impl From<Range<Vec<u8>>> for KeyRange {
+    fn from(range: Range<Vec<u8>>) -> Self {
+        Self::between(range.start, range.end)
+    }
+}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Forward,
+    /// Largest key first.
+    Backward,
+}
+
+/// When a write counts as done. See the crate's documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// On disk, together with everything written before.
+    Synced,
+    /// In the operating system's hands.
+    Unsynced,
+}
+
+/// Keys and values in order. Holds one entry (or one block of the file) at a time, and sees the
+/// store as it was when the scan began. After an error it ends.
+pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>> + Send + 'a>;
+
+/// Something that can be read: the store as it is now, or a consistent view of it.
+pub trait KvView: Send + Sync + 'static {
+    /// The value of a key.
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// The entries of a range, in order.
+    fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError>;
+}
+
+/// An ordered key-value store with atomic batches over all column families.
+///
+/// All methods block; a caller on an async thread decides itself whether that matters.
+pub trait Kv: KvView {
+    /// Applies a batch atomically. Writes are ordered: what a later write made durable, no crash
+    /// can take from an earlier one.
+    ///
+    /// After an error the batch may or may not be there, and a caller that goes on has to find out.
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+
+    /// Makes every earlier write durable.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// The store as it is now, unaffected by later writes. Keep it for a short time: it holds back
+    /// the reclaiming of space.
+    fn view(&self) -> Result<Arc<dyn KvView>, StoreError>;
+
+    /// Writes a durable image of the store into a directory that does not exist yet, in a parent
+    /// that does. When it returns the image is on disk; after an error the directory may be
+    /// half-written and is to be removed.
+    fn checkpoint(&self, dir: &Path) -> Result<(), StoreError>;
+
+    /// Opens for reading what [`Kv::checkpoint`] of the same kind of store wrote, here or on another
+    /// node. Does not write into the directory.
+    fn read_checkpoint(&self, dir: &Path) -> Result<Arc<dyn KvView>, StoreError>;
+}
