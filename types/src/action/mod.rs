@@ -1,0 +1,33 @@
+//! What a transaction can ask for, by contract. Grows only at the end of each enum.
+
+mod config;
+mod devices;
+mod events;
+mod firmware;
+mod governance;
+mod rollouts;
+mod users;
+
+pub use config::*;
+pub use devices::*;
+pub use events::*;
+pub use firmware::*;
+pub use governance::*;
+pub use rollouts::*;
+pub use users::*;
+
+use serde::{Deserialize, Serialize};
+
+/// The action of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Action {
+    Users(UsersAction),
+    Devices(DevicesAction),
+    Firmware(FirmwareAction),
+    Rollouts(RolloutsAction),
+    Config(ConfigAction),
+    Events(EventsAction),
+    Governance(GovernanceAction),
+}

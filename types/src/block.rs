@@ -1,0 +1,244 @@
+//! What every validator makes of an ordered batch: the block with its header, the receipts, the attestation
+//! that it signs, and the certificate that a quorum of attestations forms.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::crypto::{Domain, SecretKey};
+use crate::limits::VALIDATORS_MAX;
+use crate::{Hash, Id, Notification, PublicKey, Signature, SignedTransaction};
+
+/// Version of the header's meaning; a change of it is a governance transaction.
+pub const HEADER_VERSION: u32 = 1;
+
+/// What validators sign. Equal on all of them, hence without Raft's term and log index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Header {
+    pub version: u32,
+    pub chain_id: Hash,
+    pub height: u64,
+    /// Hash of the header below; zero at height 0.
+    pub parent: Hash,
+    pub timestamp_ms: u64,
+    /// RFC 9162 tree over the encoded [`SignedTransaction`]s.
+    pub tx_root: Hash,
+    /// The same tree over the encoded [`Receipt`]s.
+    pub receipt_root: Hash,
+    /// The same tree over the encoded [`EventRecord`](crate::record::EventRecord)s of this block.
+    pub event_root: Hash,
+    /// Sparse Merkle tree over the whole state after this block.
+    pub state_root: Hash,
+    /// RFC 9162 tree over the hashes of all earlier headers.
+    pub history_root: Hash,
+    /// Digest of the [`ValidatorSet`] that certifies this header.
+    pub validators_hash: Hash,
+}
+
+impl Header {
+    pub fn hash(&self) -> Hash {
+        codec::digest(self)
+    }
+}
+
+/// A header with the transactions it covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Block {
+    pub header: Header,
+    pub transactions: Vec<SignedTransaction>,
+}
+
+/// Whether a transaction did what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Outcome {
+    Succeeded,
+    /// Nothing was changed. `code` is stable, e.g. `firmware.unknown_release`; `message` is for people.
+    Failed {
+        code: String,
+        message: String,
+    },
+}
+
+/// What a transaction did, equal on all nodes. The last receipt of a block may be the block's own, under
+/// the transaction hash zero: what contracts did by block time alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Receipt {
+    pub transaction: Hash,
+    pub outcome: Outcome,
+    pub notifications: Vec<Notification>,
+}
+
+impl Receipt {
+    pub fn succeeded(&self) -> bool {
+        self.outcome == Outcome::Succeeded
+    }
+}
+
+/// One validator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Validator {
+    /// Its id in Raft, never given to another.
+    pub node: u64,
+    /// Its account, which relays and reports artifacts that it holds.
+    pub account: Id,
+    pub key: PublicKey,
+    /// `host:port` where other nodes reach it.
+    pub address: String,
+}
+
+/// The validators in force, ordered by node id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ValidatorSet {
+    pub validators: Vec<Validator>,
+}
+
+impl ValidatorSet {
+    /// How many equal attestations make a certificate: for n validators of which f = (n-1)/3 may lie,
+    /// (n+f)/2 + 1, so that two certificates share an honest validator.
+    pub fn quorum(&self) -> usize {
+        let n = self.validators.len();
+        let f = n.saturating_sub(1) / 3;
+        (n + f) / 2 + 1
+    }
+
+    pub fn by_key(&self, key: &PublicKey) -> Option<&Validator> {
+        self.validators.iter().find(|v| v.key == *key)
+    }
+
+    pub fn by_node(&self, node: u64) -> Option<&Validator> {
+        self.validators.iter().find(|v| v.node == node)
+    }
+
+    pub fn hash(&self) -> Hash {
+        codec::digest(self)
+    }
+}
+
+/// One validator's signature on a header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Attestation {
+    pub height: u64,
+    pub header: Hash,
+    pub key: PublicKey,
+    pub signature: Signature,
+}
+
+impl Attestation {
+    fn message(header: &Hash) -> Vec<u8> {
+        Domain::Attestation.message(&[&header.0])
+    }
+
+    /// Signs a header. The caller has made (height, header) durable before.
+    pub fn sign(height: u64, header: Hash, secret: &SecretKey) -> Self {
+        let signature = secret.sign(&Self::message(&header));
+        Self {
+            height,
+            header,
+            key: secret.public(),
+            signature,
+        }
+    }
+
+    pub fn verify(&self) -> Result<(), crate::crypto::BadSignature> {
+        self.key
+            .verify(&Self::message(&self.header), &self.signature)
+    }
+}
+
+/// One signature of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CertificateSignature {
+    pub key: PublicKey,
+    pub signature: Signature,
+}
+
+/// A quorum of signatures on one header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Certificate {
+    pub height: u64,
+    pub header: Hash,
+    /// Ordered by key, each key once.
+    pub signatures: Vec<CertificateSignature>,
+}
+
+/// Why a certificate does not certify.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CertificateError {
+    #[error("{got} signatures, a quorum has {quorum}")]
+    TooFew { got: usize, quorum: usize },
+    #[error("{got} signatures are more than the {VALIDATORS_MAX} that a set can have")]
+    TooMany { got: usize },
+    #[error("signatures must be in the order of their keys, each key once")]
+    Unordered,
+    #[error("the key {key} is not of a validator in force")]
+    Foreign { key: PublicKey },
+    #[error("the signature of {key} is not on this header")]
+    Signature { key: PublicKey },
+}
+
+impl Certificate {
+    /// From attestations of one header, in any order.
+    pub fn from_attestations(height: u64, header: Hash, attestations: &[Attestation]) -> Self {
+        let mut signatures: Vec<_> = attestations
+            .iter()
+            .map(|a| CertificateSignature {
+                key: a.key,
+                signature: a.signature,
+            })
+            .collect();
+        signatures.sort_by_key(|s| s.key);
+        signatures.dedup_by_key(|s| s.key);
+        Self {
+            height,
+            header,
+            signatures,
+        }
+    }
+
+    /// Checks that a quorum of `set` signed this header.
+    ///
+    /// # Errors
+    /// Too few, repeated, foreign or wrong signatures; a single one suffices to refuse.
+    pub fn verify(&self, set: &ValidatorSet) -> Result<(), CertificateError> {
+        let (got, quorum) = (self.signatures.len(), set.quorum());
+        if got > VALIDATORS_MAX {
+            return Err(CertificateError::TooMany { got });
+        }
+        if got < quorum {
+            return Err(CertificateError::TooFew { got, quorum });
+        }
+        if self
+            .signatures
+            .windows(2)
+            .any(|pair| pair[0].key >= pair[1].key)
+        {
+            return Err(CertificateError::Unordered);
+        }
+        let message = Attestation::message(&self.header);
+        for CertificateSignature { key, signature } in &self.signatures {
+            if set.by_key(key).is_none() {
+                return Err(CertificateError::Foreign { key: *key });
+            }
+            key.verify(&message, signature)
+                .map_err(|_| CertificateError::Signature { key: *key })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! The one place that encodes and decodes what is hashed, signed or stored.
+//!
+//! bincode 2.0.1 `legacy()`: little-endian, fixed-width integers, u64 lengths, u32 enum tags. Decoding
+//! demands the exact length and that re-encoding gives the same bytes, so a value has one encoding.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::limits::ENCODED_BYTES_MAX;
+
+type Config = Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>>;
+
+const CONFIG: Config = bincode::config::legacy().with_limit::<ENCODED_BYTES_MAX>();
+
+/// Bytes that are not the encoding of a value of the wanted type.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("decoding {wanted}")]
+    Binary {
+        wanted: &'static str,
+        source: bincode::error::DecodeError,
+    },
+    #[error("decoding {wanted}: {extra} bytes follow its end")]
+    Trailing { wanted: &'static str, extra: usize },
+    #[error("decoding {wanted}: not its one canonical encoding")]
+    NotCanonical { wanted: &'static str },
+    #[error("decoding {wanted}: {got} bytes are more than the limit of {limit}")]
+    TooLong {
+        wanted: &'static str,
+        got: usize,
+        limit: usize,
+    },
+    #[error("reading {wanted} from JSON")]
+    Json {
+        wanted: &'static str,
+        source: serde_json::Error,
+    },
+}
+
+/// The binary encoding of `value`.
+///
+/// # Panics
+/// If `value` is larger than [`ENCODED_BYTES_MAX`]; all types of this crate are bounded below it
+/// by the limits that are checked where they come in.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, CONFIG).expect("our types encode and are bounded")
+}
+
+/// The value that `bytes` encode.
+///
+/// # Errors
+/// Malformed, too long or too short, or not canonical.
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let wanted = short_name::<T>();
+    let value = decode_stored(bytes)?;
+    if encode(&value) != bytes {
+        return Err(CodecError::NotCanonical { wanted });
+    }
+    Ok(value)
+}
+
+/// As [`decode`], without the comparison: for bytes that this node encoded itself and keeps under a hash.
+pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let wanted = short_name::<T>();
+    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|source| CodecError::Binary { wanted, source })?;
+    if used != bytes.len() {
+        return Err(CodecError::Trailing {
+            wanted,
+            extra: bytes.len() - used,
+        });
+    }
+    Ok(value)
+}
+
+/// The value that the JSON text `bytes` holds; unknown and repeated fields are refused.
+pub fn decode_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let wanted = short_name::<T>();
+    serde_json::from_slice(bytes).map_err(|source| CodecError::Json { wanted, source })
+}
+
+/// The digest by which a value is named: blake3 of its binary encoding.
+pub fn digest<T: Serialize>(value: &T) -> crate::Hash {
+    crate::Hash::of(&encode(value))
+}
+
+fn short_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    name.rsplit("::").next().unwrap_or(name)
+}

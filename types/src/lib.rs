@@ -1,0 +1,36 @@
+//! What a city's ledger is made of: ids, keys, hashes, transactions, blocks, receipts, certificates and proofs,
+//! their one encoding, and their verification. No IO, no async, no clock: gateways, auditors and
+//! validators use the same code.
+
+pub mod action;
+pub mod block;
+mod bytes;
+pub mod codec;
+pub mod crypto;
+pub mod genesis;
+mod id;
+pub mod limits;
+pub mod merkle;
+mod notification;
+pub mod record;
+pub mod report;
+#[cfg(feature = "openapi")]
+mod schema;
+pub mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::*;
+pub use block::{
+    Attestation, Block, Certificate, CertificateError, CertificateSignature, HEADER_VERSION,
+    Header, Outcome, Receipt, Validator, ValidatorSet,
+};
+pub use bytes::{Hash, HexBytes, HexError, PublicKey, Signature};
+pub use crypto::{Domain, SecretKey};
+pub use genesis::{Genesis, GenesisAccount, GenesisError};
+pub use id::{Id, NameError, Scope, Version};
+pub use notification::{Fact, Notification, Place};
+pub use record::*;
+pub use report::DeviceSigned;
+pub use transaction::{Encoding, SignedTransaction, Transaction, TransactionError, Verified};

@@ -1,0 +1,227 @@
+//! What contracts tell subscribers: one fact each, with the place it is about.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AlarmId, ConfigTarget, DeploymentState, Hash, Id, PublicKey, Role, Scope, Severity, Validator,
+};
+
+/// A fact of a block, for subscribers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Notification {
+    /// The device it is about, if any.
+    pub place: Option<Place>,
+    pub fact: Fact,
+}
+
+/// Where a device is, as far as subscriptions go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Place {
+    pub device: Id,
+    pub district: Scope,
+    pub gateway: Option<Id>,
+}
+
+/// What happened. Grows only at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Fact {
+    OrganizationRegistered {
+        organization: Id,
+    },
+    AccountRegistered {
+        account: Id,
+    },
+    RoleGranted {
+        account: Id,
+        role: Role,
+        scope: Scope,
+    },
+    RoleRevoked {
+        account: Id,
+        role: Role,
+        scope: Scope,
+    },
+    KeyAdded {
+        account: Id,
+        key: PublicKey,
+    },
+    KeyRevoked {
+        account: Id,
+        key: PublicKey,
+    },
+    AccountDisabled {
+        account: Id,
+    },
+    AccountEnabled {
+        account: Id,
+    },
+    RecoveryVoted {
+        account: Id,
+        votes: u32,
+    },
+    DeviceRegistered,
+    DeviceAssigned {
+        gateway: Option<Id>,
+    },
+    DeviceTagged,
+    TransferOffered {
+        to: Id,
+    },
+    TransferWithdrawn,
+    TransferAccepted {
+        owner: Id,
+    },
+    DeviceSuspended {
+        reason: String,
+    },
+    DeviceResumed,
+    DeviceDecommissioned {
+        reason: String,
+    },
+    InventoryReported {
+        digest: Hash,
+    },
+    DeviceDrifted {
+        expected: Hash,
+        running: Hash,
+    },
+    RegistrantCreated {
+        registrant: String,
+    },
+    ThingRegistered {
+        nonce: String,
+    },
+    SpecRegistered {
+        spec: String,
+    },
+    RegistrantLinked {
+        registrant: String,
+        organization: Id,
+    },
+    ReleasePublished {
+        release: Id,
+        artifact: Hash,
+    },
+    ReleaseApproved {
+        release: Id,
+        by: Id,
+    },
+    ReleaseReleased {
+        release: Id,
+    },
+    ReleaseDeprecated {
+        release: Id,
+    },
+    ReleaseRevoked {
+        release: Id,
+        reason: String,
+    },
+    ArtifactHeld {
+        artifact: Hash,
+        node: u64,
+        holders: u32,
+    },
+    RolloutPlanned {
+        rollout: Id,
+    },
+    RolloutApproved {
+        rollout: Id,
+        by: Id,
+    },
+    RolloutStarted {
+        rollout: Id,
+    },
+    RolloutPaused {
+        rollout: Id,
+        reason: String,
+    },
+    RolloutResumed {
+        rollout: Id,
+    },
+    RolloutStopped {
+        rollout: Id,
+    },
+    RolloutFinished {
+        rollout: Id,
+    },
+    DeploymentMoved {
+        rollout: Id,
+        from: Option<DeploymentState>,
+        to: DeploymentState,
+        attested: bool,
+        code: u32,
+    },
+    DesiredSet {
+        target: ConfigTarget,
+        version: u64,
+    },
+    ConfigReported {
+        document: Hash,
+        applied: bool,
+    },
+    EventAppended {
+        kind: String,
+        severity: Severity,
+        sequence: u64,
+        attested: bool,
+    },
+    EventGapSeen {
+        first: u64,
+        last: u64,
+    },
+    AlarmRaised {
+        alarm: AlarmId,
+        kind: String,
+        severity: Severity,
+    },
+    AlarmCleared {
+        alarm: AlarmId,
+    },
+    AlarmAcknowledged {
+        alarm: AlarmId,
+        by: Id,
+    },
+    ChangeProposed {
+        proposal: Id,
+    },
+    ChangeApproved {
+        proposal: Id,
+        by: Id,
+    },
+    ValidatorAdded {
+        validator: Validator,
+    },
+    ValidatorRemoved {
+        node: u64,
+    },
+    ObserverAdded {
+        node: u64,
+    },
+    ObserverRemoved {
+        node: u64,
+    },
+    PoliciesSet,
+    ProtocolSet {
+        version: u32,
+        from_height: u64,
+    },
+}
+
+impl Fact {
+    /// The name of the fact as in its JSON form, e.g. `device_registered`.
+    pub fn kind(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            Ok(serde_json::Value::Object(map)) => {
+                map.keys().next().expect("an enum has one key").clone()
+            }
+            _ => unreachable!("facts are unit or struct variants"),
+        }
+    }
+}

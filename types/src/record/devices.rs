@@ -1,0 +1,71 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Hash, Id, PublicKey, Scope, Version};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Tag {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DeviceStatus {
+    Active,
+    Suspended,
+    Decommissioned,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Device {
+    pub device: Id,
+    /// The organization that has the title.
+    pub owner: Id,
+    /// The organization to which the title is offered.
+    pub offered_to: Option<Id>,
+    pub model: String,
+    pub hardware_class: String,
+    pub district: Scope,
+    pub gateway: Option<Id>,
+    pub key: Option<PublicKey>,
+    pub tags: Vec<Tag>,
+    pub status: DeviceStatus,
+    pub registered_height: u64,
+}
+
+/// What a device runs and which counters it has used. Apart from [`Device`], because it changes often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceState {
+    pub version: Option<Version>,
+    /// The confirmed release, if it is one of ours.
+    pub release: Option<Id>,
+    /// blake3 of the active slot as last reported.
+    pub digest: Option<Hash>,
+    /// No release below this is installed.
+    pub security_counter: u64,
+    /// The highest report counter used; the next report must be above it.
+    pub report_counter: u64,
+    /// The running digest is not that of the last confirmed release.
+    pub drifted: bool,
+    /// The rollout whose deployment is active on this device.
+    pub active_rollout: Option<Id>,
+    /// Releases confirmed so far, newest last, at most 32.
+    pub confirmed: Vec<Id>,
+}
+
+/// A registrant of IOTRegistry that acts for an organization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegistrantLink {
+    pub organization: Id,
+}

@@ -1,0 +1,77 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{AlarmId, DeviceEvent, Id};
+
+/// Severities in the order of ITU-T X.733.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Severity {
+    Critical,
+    Major,
+    Minor,
+    Warning,
+    Indeterminate,
+}
+
+/// A device event as the ledger recorded it. Not in the state tree: a leaf of its block's `event_root`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventRecord {
+    pub event: DeviceEvent,
+    /// The gateway that sent it.
+    pub gateway: Id,
+    /// Signed by the Thing's own key; otherwise the gateway vouches for it.
+    pub attested: bool,
+    pub received_ms: u64,
+}
+
+/// Sequence numbers that never came, both ends included.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventGap {
+    pub first: u64,
+    pub last: u64,
+}
+
+/// Where the events of one device stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventCursor {
+    /// The highest sequence number recorded.
+    pub highest: u64,
+    pub count: u64,
+    /// Ascending.
+    pub gaps: Vec<EventGap>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Acknowledgement {
+    pub by: Id,
+    pub comment: String,
+    pub time_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Alarm {
+    pub alarm: AlarmId,
+    pub kind: String,
+    pub severity: Severity,
+    pub raised_ms: u64,
+    /// When it was cleared; `None` while it is active.
+    pub cleared_ms: Option<u64>,
+    /// Who cleared it by hand.
+    pub cleared_by: Option<Id>,
+    pub acknowledged: Option<Acknowledgement>,
+}

@@ -1,0 +1,46 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Hash, Id, ReleaseManifest, SignedRelease};
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ReleaseStatus {
+    /// Published, approvals missing.
+    Signed,
+    Released,
+    /// No new rollout.
+    Deprecated,
+    Revoked,
+}
+
+/// A release with its life so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Release {
+    pub manifest: ReleaseManifest,
+    pub signed: SignedRelease,
+    /// Digest of the manifest's bytes.
+    pub manifest_digest: Hash,
+    pub status: ReleaseStatus,
+    /// Who published it.
+    pub author: Id,
+    pub approvals: Vec<Id>,
+    /// Why it was deprecated or revoked.
+    pub reason: String,
+    pub published_height: u64,
+}
+
+/// An artifact and the validators that hold it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Artifact {
+    pub digest: Hash,
+    pub size_bytes: u64,
+    /// Node ids, ascending.
+    pub holders: Vec<u64>,
+}

@@ -1,0 +1,65 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{GovernanceChange, Hash, Id, PublicKey};
+
+/// A node that follows without a vote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Observer {
+    pub node: u64,
+    pub account: Id,
+    pub key: PublicKey,
+    pub address: String,
+}
+
+/// How many people must agree.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Policies {
+    /// Approvals of a release by others than its author.
+    pub release_approvals: u8,
+    pub rollout_approvals: u8,
+    /// Administrators who must vote for the recovery of an account.
+    pub recovery_approvals: u8,
+    /// Administrators who must approve a governance proposal, its author included.
+    pub governance_approvals: u8,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self {
+            release_approvals: 2,
+            rollout_approvals: 1,
+            recovery_approvals: 2,
+            governance_approvals: 2,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Proposal {
+    pub proposal: Id,
+    pub change: GovernanceChange,
+    /// Digest of the change.
+    pub digest: Hash,
+    pub author: Id,
+    pub approvals: Vec<Id>,
+    pub carried_out: bool,
+    pub proposed_height: u64,
+}
+
+/// Rules of execution in force, and those that begin later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Protocol {
+    pub version: u32,
+    /// A later version and the height from which it holds.
+    pub next: Option<(u32, u64)>,
+}

@@ -1,0 +1,17 @@
+//! What the contracts keep: the values of the state, and the event records beside it.
+
+mod config;
+mod devices;
+mod events;
+mod firmware;
+mod governance;
+mod rollouts;
+mod users;
+
+pub use config::*;
+pub use devices::*;
+pub use events::*;
+pub use firmware::*;
+pub use governance::*;
+pub use rollouts::*;
+pub use users::*;

@@ -1,0 +1,208 @@
+use serde::{Deserialize, Serialize};
+
+use crate::limits::REPLAY_WINDOW;
+use crate::{Id, PublicKey, Scope};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Organization {
+    pub organization: Id,
+    pub name: String,
+    pub registered_height: u64,
+}
+
+/// Who an account stands for.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum AccountKind {
+    User,
+    Gateway,
+    /// A validator or observer.
+    Node,
+}
+
+/// What an account may do within the scope of a grant.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Role {
+    /// Accounts, roles, organizations, governance.
+    Administrator,
+    /// Devices, rollouts, configuration, alarms.
+    Operator,
+    /// Approves releases and rollouts.
+    Approver,
+    /// Publishes releases signed by its key.
+    Vendor,
+    /// Revokes releases and keys.
+    Security,
+    /// Reads everything.
+    Auditor,
+    /// Relays IOTRegistry operations.
+    Relay,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Grant {
+    pub role: Role,
+    pub scope: Scope,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Account {
+    pub account: Id,
+    pub kind: AccountKind,
+    pub organization: Id,
+    pub name: String,
+    /// Where a gateway acts; the whole city for users.
+    pub district: Scope,
+    /// Keys in use.
+    pub keys: Vec<PublicKey>,
+    pub grants: Vec<Grant>,
+    pub disabled: bool,
+    pub registered_height: u64,
+}
+
+impl Account {
+    /// Whether the account has `role` for all of `scope`.
+    pub fn has_role(&self, role: Role, scope: &Scope) -> bool {
+        self.grants
+            .iter()
+            .any(|grant| grant.role == role && grant.scope.covers(scope))
+    }
+
+    /// Whether the account has `role` anywhere.
+    pub fn has_role_somewhere(&self, role: Role) -> bool {
+        self.grants.iter().any(|grant| grant.role == role)
+    }
+}
+
+/// Whose a key is. Kept for ever, so that a revoked key is not registered again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeyRecord {
+    pub account: Id,
+    pub revoked: bool,
+}
+
+/// Votes to recover an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Recovery {
+    pub account: Id,
+    pub new_key: PublicKey,
+    pub votes: Vec<Id>,
+}
+
+const WORDS: usize = (REPLAY_WINDOW / 64) as usize;
+
+/// Which sequence numbers a key has used (RFC 4303, section 3.4.3 and appendix A2): the highest, and a map of
+/// the 1,024 up to it. Numbers start at 1.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplayWindow {
+    highest: u64,
+    /// Bit `n % 1024` stands for number `n`.
+    used: [u64; WORDS],
+}
+
+/// A sequence number can't be used.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+pub enum SequenceError {
+    #[error("the sequence number {sequence} was used before")]
+    Used { sequence: u64 },
+    #[error("the sequence number {sequence} is below the window, which begins at {lowest}")]
+    TooOld { sequence: u64, lowest: u64 },
+    #[error("sequence numbers begin at 1 and end below 2^64 - 1,024")]
+    OutOfRange,
+    #[error(
+        "the sequence number {sequence} is more than 2^32 above the highest one used, {highest}"
+    )]
+    TooFar { sequence: u64, highest: u64 },
+}
+
+/// A jump further than this is refused: a key's numbers can't be used up by one mistake.
+const JUMP_MAX: u64 = 1 << 32;
+
+impl Default for ReplayWindow {
+    fn default() -> Self {
+        Self {
+            highest: 0,
+            used: [0; WORDS],
+        }
+    }
+}
+
+impl ReplayWindow {
+    /// The highest number used, 0 if none.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    fn bit(sequence: u64) -> (usize, u64) {
+        let at = (sequence % REPLAY_WINDOW) as usize;
+        (at / 64, 1 << (at % 64))
+    }
+
+    /// Whether `sequence` can be used.
+    pub fn check(&self, sequence: u64) -> Result<(), SequenceError> {
+        if sequence == 0 || sequence >= u64::MAX - REPLAY_WINDOW {
+            return Err(SequenceError::OutOfRange);
+        }
+        if sequence > self.highest {
+            if sequence - self.highest > JUMP_MAX {
+                return Err(SequenceError::TooFar {
+                    sequence,
+                    highest: self.highest,
+                });
+            }
+            return Ok(());
+        }
+        if self.highest - sequence >= REPLAY_WINDOW {
+            let lowest = self.highest - REPLAY_WINDOW + 1;
+            return Err(SequenceError::TooOld { sequence, lowest });
+        }
+        let (word, bit) = Self::bit(sequence);
+        if self.used[word] & bit != 0 {
+            return Err(SequenceError::Used { sequence });
+        }
+        Ok(())
+    }
+
+    /// Marks `sequence` as used.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); then nothing has changed.
+    pub fn mark(&mut self, sequence: u64) -> Result<(), SequenceError> {
+        self.check(sequence)?;
+        if sequence > self.highest {
+            if sequence - self.highest >= REPLAY_WINDOW {
+                self.used = [0; WORDS];
+            } else {
+                for skipped in self.highest + 1..sequence {
+                    let (word, bit) = Self::bit(skipped);
+                    self.used[word] &= !bit;
+                }
+            }
+            self.highest = sequence;
+        }
+        let (word, bit) = Self::bit(sequence);
+        self.used[word] |= bit;
+        Ok(())
+    }
+}

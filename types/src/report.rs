@@ -1,0 +1,126 @@
+//! What a Thing's own key signs: its reports and events, and the vendor's signature that it checks.
+//!
+//! Each signature covers the value's binary encoding with `signature` set to `None`, after the domain
+//! prefix; reports also carry the chain, so that one city's report means nothing in another.
+
+use serde::Serialize;
+
+use crate::codec::{self, CodecError};
+use crate::crypto::{BadSignature, Domain, SecretKey};
+use crate::limits::TRANSACTION_BYTES_MAX;
+use crate::{
+    ConfigReport, DeploymentReport, DeviceEvent, Hash, HexBytes, InventoryReport, PublicKey,
+    ReleaseManifest, Signature, SignedRelease,
+};
+
+/// A value that a Thing may sign.
+pub trait DeviceSigned: Clone + Serialize {
+    const DOMAIN: Domain;
+
+    fn signature(&self) -> Option<&Signature>;
+    fn set_signature(&mut self, signature: Option<Signature>);
+
+    /// The bytes that the Thing signs.
+    fn message(&self, chain_id: &Hash) -> Vec<u8> {
+        let mut unsigned = self.clone();
+        unsigned.set_signature(None);
+        let kind = std::any::type_name::<Self>()
+            .rsplit("::")
+            .next()
+            .unwrap_or_default();
+        let name = [kind.as_bytes(), b"\0"].concat();
+        Self::DOMAIN.message(&[&chain_id.0, &name, &codec::encode(&unsigned)])
+    }
+
+    fn sign(&mut self, chain_id: &Hash, secret: &SecretKey) {
+        let signature = secret.sign(&self.message(chain_id));
+        self.set_signature(Some(signature));
+    }
+
+    /// Whether the Thing signed: `Ok(false)` when there is no signature, an error when it is wrong.
+    fn verify_device(
+        &self,
+        chain_id: &Hash,
+        key: Option<&PublicKey>,
+    ) -> Result<bool, BadSignature> {
+        match (self.signature(), key) {
+            (None, _) => Ok(false),
+            (Some(_), None) => Err(BadSignature {
+                key: PublicKey([0; 32]),
+            }),
+            (Some(signature), Some(key)) => {
+                key.verify(&self.message(chain_id), signature)?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+macro_rules! device_signed {
+    ($type:ident, $domain:ident) => {
+        impl DeviceSigned for $type {
+            const DOMAIN: Domain = Domain::$domain;
+
+            fn signature(&self) -> Option<&Signature> {
+                self.signature.as_ref()
+            }
+
+            fn set_signature(&mut self, signature: Option<Signature>) {
+                self.signature = signature;
+            }
+        }
+    };
+}
+
+device_signed!(InventoryReport, DeviceReport);
+device_signed!(DeploymentReport, DeviceReport);
+device_signed!(ConfigReport, DeviceReport);
+device_signed!(DeviceEvent, DeviceEvent);
+
+/// Why a signed release is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    #[error("the manifest has {0} bytes, too many for a transaction")]
+    TooLong(usize),
+    #[error("the manifest does not decode")]
+    Manifest(#[source] CodecError),
+    #[error("the manifest is not signed by its key")]
+    Signature(#[source] BadSignature),
+}
+
+impl SignedRelease {
+    /// Signs a manifest with the vendor's key.
+    pub fn sign(manifest: &ReleaseManifest, secret: &SecretKey) -> Self {
+        let bytes = codec::encode(manifest);
+        let signature = secret.sign(&Domain::Release.message(&[&bytes]));
+        Self {
+            manifest: HexBytes(bytes),
+            key: secret.public(),
+            signature,
+        }
+    }
+
+    /// The digest by which approvers name the manifest.
+    pub fn manifest_digest(&self) -> Hash {
+        Hash::of(&self.manifest.0)
+    }
+
+    /// Checks the signature and decodes the manifest. Whose key it is, is for the caller to know.
+    pub fn verify(&self) -> Result<ReleaseManifest, ReleaseError> {
+        if self.manifest.0.len() > TRANSACTION_BYTES_MAX {
+            return Err(ReleaseError::TooLong(self.manifest.0.len()));
+        }
+        self.key
+            .verify(
+                &Domain::Release.message(&[&self.manifest.0]),
+                &self.signature,
+            )
+            .map_err(ReleaseError::Signature)?;
+        codec::decode(&self.manifest.0).map_err(ReleaseError::Manifest)
+    }
+}
+
+/// What the new key of an account signs when it takes the place of the old one.
+pub fn key_rotation_message(chain_id: &Hash, account: &crate::Id, old: &PublicKey) -> Vec<u8> {
+    Domain::KeyRotation.message(&[&chain_id.0, account.as_str().as_bytes(), b"\0", &old.0])
+}

@@ -1,0 +1,21 @@
+//! OpenAPI schemas of the types whose JSON form is written by hand.
+
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+
+/// Hexadecimal text of `bytes` bytes, or of any length.
+pub(crate) fn hex_text(bytes: Option<usize>) -> RefOr<Schema> {
+    let pattern = match bytes {
+        Some(bytes) => format!("^[0-9a-f]{{{}}}$", bytes * 2),
+        None => "^([0-9a-f]{2})*$".to_owned(),
+    };
+    text(&pattern)
+}
+
+/// Text that matches `pattern`.
+pub(crate) fn text(pattern: &str) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some(pattern))
+        .into()
+}
