@@ -1,0 +1,186 @@
+//! Block-wise transfer on the asking side (RFC 7959): whole bodies in and out, and uploads that
+//! start at any block.
+
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use super::block::{BLOCK_NUMBER_MAX, Block, SZX_MAX, size_bytes};
+use super::endpoint::Handle;
+use super::message::Code;
+use super::protocol::RequestError;
+use super::request::{Request, Response};
+
+/// Why a body could not be moved.
+#[derive(Debug, Error)]
+pub enum TransferError {
+    /// A message got no response.
+    #[error("asking {path}")]
+    Request {
+        /// The resource.
+        path: String,
+        /// What went wrong.
+        #[source]
+        source: RequestError,
+    },
+    /// The body is longer than the limit of this endpoint, or than 2^20 blocks.
+    #[error("the body of {path} exceeds {bytes_max} bytes")]
+    TooLarge {
+        /// The resource.
+        path: String,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The peer changed the representation while it was read, or sent the wrong block.
+    #[error("the blocks of {path} do not fit together")]
+    BlocksDiffer {
+        /// The resource.
+        path: String,
+    },
+}
+
+impl Handle {
+    /// Sends a request with its whole body and gives the response with its whole body, in blocks
+    /// where it is larger than one. Bodies are bounded by `Config::body_bytes_max`.
+    pub async fn request(
+        &self,
+        peer: SocketAddr,
+        request: Request,
+    ) -> Result<Response, TransferError> {
+        let path = request.path_text();
+        let bytes_max = self.config().body_bytes_max;
+        if request.payload.len() > bytes_max {
+            return Err(TransferError::TooLarge { path, bytes_max });
+        }
+        let szx = self.config().szx.min(SZX_MAX);
+        let response = if request.payload.len() > size_bytes(szx) {
+            self.send_blocks(peer, &request, szx).await?
+        } else {
+            self.ask(peer, request.clone()).await?
+        };
+        self.rest_of(peer, &request, response).await
+    }
+
+    /// Sends one block of a body that the caller holds; `total_bytes` is told with the first one.
+    /// The size that the peer asks for is in the response's `block1`.
+    pub async fn send_block(
+        &self,
+        peer: SocketAddr,
+        template: &Request,
+        block: Block,
+        payload: Vec<u8>,
+        total_bytes: u64,
+    ) -> Result<Response, TransferError> {
+        if block.number > BLOCK_NUMBER_MAX {
+            let bytes_max = size_bytes(block.szx) << 20;
+            return Err(TransferError::TooLarge {
+                path: template.path_text(),
+                bytes_max,
+            });
+        }
+        let size1 = if block.number == 0 {
+            u32::try_from(total_bytes).ok()
+        } else {
+            None
+        };
+        let request = Request {
+            block1: Some(block),
+            size1,
+            payload,
+            ..template.clone()
+        };
+        self.ask(peer, request).await
+    }
+
+    async fn send_blocks(
+        &self,
+        peer: SocketAddr,
+        request: &Request,
+        mut szx: u8,
+    ) -> Result<Response, TransferError> {
+        let body = &request.payload;
+        let template = Request {
+            payload: Vec::new(),
+            ..request.clone()
+        };
+        let mut sent = 0;
+        loop {
+            let end = body.len().min(sent + size_bytes(szx));
+            let number = (sent / size_bytes(szx)) as u32;
+            let more = end < body.len();
+            let block = Block { number, more, szx };
+            let payload = body[sent..end].to_vec();
+            let response = self
+                .send_block(peer, &template, block, payload, body.len() as u64)
+                .await?;
+            let answered = response.block1.map_or(szx, |b| b.szx);
+            if response.code == Code::TOO_LARGE && answered < szx && number == 0 {
+                szx = answered;
+                continue;
+            }
+            if !more || response.code != Code::CONTINUE {
+                return Ok(response);
+            }
+            sent = end;
+            szx = szx.min(answered);
+        }
+    }
+
+    async fn rest_of(
+        &self,
+        peer: SocketAddr,
+        request: &Request,
+        first: Response,
+    ) -> Result<Response, TransferError> {
+        let Some(mut block) = first.block2 else {
+            return Ok(first);
+        };
+        let path = request.path_text();
+        let bytes_max = self.config().body_bytes_max;
+        let mut whole = first;
+        let template = Request {
+            payload: Vec::new(),
+            block1: None,
+            ..request.clone()
+        };
+        while block.more {
+            if whole.payload.len() + block.size_bytes() > bytes_max {
+                return Err(TransferError::TooLarge { path, bytes_max });
+            }
+            let number = (whole.payload.len() / block.size_bytes()) as u32;
+            let wanted = Block {
+                number,
+                more: false,
+                szx: block.szx,
+            };
+            let next = self
+                .ask(
+                    peer,
+                    Request {
+                        block2: Some(wanted),
+                        ..template.clone()
+                    },
+                )
+                .await?;
+            let fits = next
+                .block2
+                .filter(|b| b.offset_bytes() == whole.payload.len() as u64);
+            let Some(got) = fits.filter(|b| !b.more || next.payload.len() == b.size_bytes()) else {
+                return Err(TransferError::BlocksDiffer { path });
+            };
+            if next.etag != whole.etag || next.code != whole.code {
+                return Err(TransferError::BlocksDiffer { path });
+            }
+            whole.payload.extend_from_slice(&next.payload);
+            block = got;
+        }
+        whole.block2 = None;
+        Ok(whole)
+    }
+
+    async fn ask(&self, peer: SocketAddr, request: Request) -> Result<Response, TransferError> {
+        let path = request.path_text();
+        let result = self.exchange(peer, request).await;
+        result.map_err(|source| TransferError::Request { path, source })
+    }
+}

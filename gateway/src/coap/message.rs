@@ -1,0 +1,358 @@
+//! One CoAP message (RFC 7252 section 3), decoded strictly.
+//!
+//! `coap-lite` parses; this module adds what it leaves out: the version, a payload marker without
+//! payload, bytes after an empty message, and limits on size and number of options.
+
+use std::fmt;
+
+use coap_lite::error::MessageError;
+use coap_lite::{MessageClass, MessageType, Packet};
+use thiserror::Error;
+
+/// Largest datagram taken or sent, in bytes (RFC 7252 section 4.6: fits an IPv6 MTU of 1280).
+pub const DATAGRAM_BYTES_MAX: usize = 1152;
+/// Most options in one message; ours use fewer than 16, foreign clients rarely more.
+pub const OPTIONS_MAX: usize = 32;
+/// Longest token (RFC 7252 section 5.3.1).
+pub const TOKEN_BYTES_MAX: usize = 8;
+
+/// Option numbers that are used here (RFC 7252 section 12.2, RFC 7641, RFC 7959).
+pub mod option {
+    /// Host part of the request's address.
+    pub const URI_HOST: u16 = 3;
+    /// Version of a representation.
+    pub const ETAG: u16 = 4;
+    /// Observation of a resource.
+    pub const OBSERVE: u16 = 6;
+    /// Port part of the request's address.
+    pub const URI_PORT: u16 = 7;
+    /// One segment of the place of a new resource.
+    pub const LOCATION_PATH: u16 = 8;
+    /// One segment of the request's path.
+    pub const URI_PATH: u16 = 11;
+    /// Media type of the payload.
+    pub const CONTENT_FORMAT: u16 = 12;
+    /// How long a response stays fresh, in seconds.
+    pub const MAX_AGE: u16 = 14;
+    /// One argument of the request.
+    pub const URI_QUERY: u16 = 15;
+    /// Media type that the client wants.
+    pub const ACCEPT: u16 = 17;
+    /// Block of a response.
+    pub const BLOCK2: u16 = 23;
+    /// Block of a request.
+    pub const BLOCK1: u16 = 27;
+    /// Size of the whole response, in bytes.
+    pub const SIZE2: u16 = 28;
+    /// Absolute address, for proxies.
+    pub const PROXY_URI: u16 = 35;
+    /// Scheme, for proxies.
+    pub const PROXY_SCHEME: u16 = 39;
+    /// Size of the whole request, in bytes.
+    pub const SIZE1: u16 = 60;
+}
+
+/// Why bytes are no CoAP message, or a message cannot be sent.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// More bytes than one datagram may have.
+    #[error("datagram of {bytes} bytes, the limit is {DATAGRAM_BYTES_MAX}")]
+    TooLong {
+        /// Size of the datagram.
+        bytes: usize,
+    },
+    /// The bytes do not follow RFC 7252 section 3.
+    #[error("parsing a CoAP message")]
+    Malformed {
+        /// What the parser said.
+        #[source]
+        source: MessageError,
+    },
+    /// Another protocol version; such a message is ignored in silence (section 3).
+    #[error("CoAP version {0}, only 1 is known")]
+    Version(u8),
+    /// A marker without payload, or bytes after an empty message.
+    #[error("message is not in its only valid form")]
+    NotCanonical,
+    /// More options than the limit.
+    #[error("{0} options, the limit is {OPTIONS_MAX}")]
+    TooManyOptions(usize),
+}
+
+/// How a message travels (RFC 7252 section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Sent again until acknowledged.
+    Confirmable,
+    /// Sent once.
+    NonConfirmable,
+    /// Answers a confirmable message.
+    Acknowledgement,
+    /// Refuses a message.
+    Reset,
+}
+
+/// Request method or response code, as on the wire (`class << 5 | detail`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Code(pub u8);
+
+impl Code {
+    /// 0.00
+    pub const EMPTY: Code = Code(0);
+    /// 0.01
+    pub const GET: Code = Code(0x01);
+    /// 0.02
+    pub const POST: Code = Code(0x02);
+    /// 0.03
+    pub const PUT: Code = Code(0x03);
+    /// 0.04
+    pub const DELETE: Code = Code(0x04);
+    /// 2.01
+    pub const CREATED: Code = Code(0x41);
+    /// 2.02
+    pub const DELETED: Code = Code(0x42);
+    /// 2.04
+    pub const CHANGED: Code = Code(0x44);
+    /// 2.05
+    pub const CONTENT: Code = Code(0x45);
+    /// 2.31
+    pub const CONTINUE: Code = Code(0x5F);
+    /// 4.00
+    pub const BAD_REQUEST: Code = Code(0x80);
+    /// 4.01
+    pub const UNAUTHORIZED: Code = Code(0x81);
+    /// 4.02
+    pub const BAD_OPTION: Code = Code(0x82);
+    /// 4.03
+    pub const FORBIDDEN: Code = Code(0x83);
+    /// 4.04
+    pub const NOT_FOUND: Code = Code(0x84);
+    /// 4.05
+    pub const METHOD_NOT_ALLOWED: Code = Code(0x85);
+    /// 4.06
+    pub const NOT_ACCEPTABLE: Code = Code(0x86);
+    /// 4.08
+    pub const INCOMPLETE: Code = Code(0x88);
+    /// 4.12
+    pub const PRECONDITION_FAILED: Code = Code(0x8C);
+    /// 4.13
+    pub const TOO_LARGE: Code = Code(0x8D);
+    /// 4.15
+    pub const UNSUPPORTED_FORMAT: Code = Code(0x8F);
+    /// 4.29
+    pub const TOO_MANY_REQUESTS: Code = Code(0x9D);
+    /// 5.00
+    pub const INTERNAL_ERROR: Code = Code(0xA0);
+    /// 5.03
+    pub const UNAVAILABLE: Code = Code(0xA3);
+    /// 5.05
+    pub const NO_PROXY: Code = Code(0xA5);
+
+    /// True for 0.01 to 0.31.
+    pub fn is_request(self) -> bool {
+        self.0 != 0 && self.0 >> 5 == 0
+    }
+
+    /// True for 2.xx, 4.xx and 5.xx.
+    pub fn is_response(self) -> bool {
+        matches!(self.0 >> 5, 2 | 4 | 5)
+    }
+
+    /// True for 2.xx.
+    pub fn is_success(self) -> bool {
+        self.0 >> 5 == 2
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02}", self.0 >> 5, self.0 & 0x1F)
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Ties a response to its request: 0 to 8 bytes that the client chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Token {
+    bytes: [u8; TOKEN_BYTES_MAX],
+    len: u8,
+}
+
+impl Token {
+    /// A token of at most 8 bytes; `None` for more.
+    pub fn new(value: &[u8]) -> Option<Token> {
+        let mut bytes = [0; TOKEN_BYTES_MAX];
+        bytes.get_mut(..value.len())?.copy_from_slice(value);
+        Some(Token {
+            bytes,
+            len: value.len() as u8,
+        })
+    }
+
+    /// The bytes on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// One message. Options are in ascending order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// How it travels.
+    pub kind: Kind,
+    /// Method or response code.
+    pub code: Code,
+    /// Message id: pairs a message with its acknowledgement and finds duplicates.
+    pub id: u16,
+    /// Pairs a response with its request.
+    pub token: Token,
+    /// Number and value of each option.
+    pub options: Vec<(u16, Vec<u8>)>,
+    /// Body, or one block of it.
+    pub payload: Vec<u8>,
+}
+
+impl Message {
+    /// An empty message: acknowledgement or reset.
+    pub fn empty(kind: Kind, id: u16) -> Message {
+        let token = Token::default();
+        Message {
+            kind,
+            code: Code::EMPTY,
+            id,
+            token,
+            options: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// Parses one datagram. Never panics; see [`DecodeError`].
+    pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
+        if bytes.len() > DATAGRAM_BYTES_MAX {
+            return Err(DecodeError::TooLong { bytes: bytes.len() });
+        }
+        let packet = Packet::from_bytes(bytes).map_err(malformed)?;
+        if packet.header.get_version() != 1 {
+            return Err(DecodeError::Version(packet.header.get_version()));
+        }
+        // The encoding of a message is unique, so whatever the parser was lenient about shows here.
+        if packet
+            .to_bytes_with_limit(DATAGRAM_BYTES_MAX)
+            .map_err(malformed)?
+            != bytes
+        {
+            return Err(DecodeError::NotCanonical);
+        }
+        let code = Code(packet.header.code.into());
+        if code == Code::EMPTY && bytes.len() != 4 {
+            return Err(DecodeError::NotCanonical);
+        }
+        let count = packet.options().map(|(_, values)| values.len()).sum();
+        if count > OPTIONS_MAX {
+            return Err(DecodeError::TooManyOptions(count));
+        }
+        let options = packet
+            .options()
+            .flat_map(|(number, values)| values.iter().map(|v| (*number, v.clone())))
+            .collect();
+        let token = Token::new(packet.get_token()).ok_or(DecodeError::NotCanonical)?;
+        let kind = kind_of(packet.header.get_type());
+        let id = packet.header.message_id;
+        Ok(Message {
+            kind,
+            code,
+            id,
+            token,
+            options,
+            payload: packet.payload,
+        })
+    }
+
+    /// The bytes of the datagram; an error if they exceed [`DATAGRAM_BYTES_MAX`].
+    pub fn encode(&self) -> Result<Vec<u8>, DecodeError> {
+        let mut packet = Packet::new();
+        packet.header.set_version(1);
+        packet.header.set_type(type_of(self.kind));
+        packet.header.code = MessageClass::from(self.code.0);
+        packet.header.message_id = self.id;
+        packet.set_token(self.token.as_bytes().to_vec());
+        for (number, value) in &self.options {
+            packet.add_option((*number).into(), value.clone());
+        }
+        packet.payload.clone_from(&self.payload);
+        packet
+            .to_bytes_with_limit(DATAGRAM_BYTES_MAX)
+            .map_err(malformed)
+    }
+
+    /// Values of an option that may repeat, in order.
+    pub fn values(&self, number: u16) -> impl Iterator<Item = &[u8]> {
+        self.options
+            .iter()
+            .filter(move |(n, _)| *n == number)
+            .map(|(_, v)| v.as_slice())
+    }
+
+    /// First value of an option as an unsigned number; `None` if absent or longer than 4 bytes.
+    pub fn uint(&self, number: u16) -> Option<u32> {
+        self.values(number).next().and_then(decode_uint)
+    }
+
+    /// First critical option (odd number, section 5.4.1) that this endpoint does not know.
+    pub fn unknown_critical(&self) -> Option<u16> {
+        use option::*;
+        const KNOWN: [u16; 7] = [
+            URI_HOST, URI_PORT, URI_PATH, URI_QUERY, ACCEPT, BLOCK2, BLOCK1,
+        ];
+        let unknown = |n: &u16| n % 2 == 1 && !KNOWN.contains(n);
+        self.options.iter().map(|(n, _)| *n).find(unknown)
+    }
+}
+
+/// Message id of bytes that start like a confirmable message of version 1: what a reset refers to.
+pub fn confirmable_id(bytes: &[u8]) -> Option<u16> {
+    match bytes {
+        [first, _, high, low, ..] if first >> 4 == 0b0100 => {
+            Some(u16::from_be_bytes([*high, *low]))
+        }
+        _ => None,
+    }
+}
+
+/// The shortest big-endian form (RFC 7252 section 3.2, format `uint`).
+pub fn encode_uint(value: u32) -> Vec<u8> {
+    let bytes = value.to_be_bytes();
+    bytes[value.leading_zeros() as usize / 8..].to_vec()
+}
+
+/// Reads a `uint` option of at most 4 bytes.
+pub fn decode_uint(bytes: &[u8]) -> Option<u32> {
+    (bytes.len() <= 4).then(|| bytes.iter().fold(0, |sum, b| sum << 8 | u32::from(*b)))
+}
+
+fn malformed(source: MessageError) -> DecodeError {
+    DecodeError::Malformed { source }
+}
+
+fn kind_of(kind: MessageType) -> Kind {
+    match kind {
+        MessageType::Confirmable => Kind::Confirmable,
+        MessageType::NonConfirmable => Kind::NonConfirmable,
+        MessageType::Acknowledgement => Kind::Acknowledgement,
+        MessageType::Reset => Kind::Reset,
+    }
+}
+
+fn type_of(kind: Kind) -> MessageType {
+    match kind {
+        Kind::Confirmable => MessageType::Confirmable,
+        Kind::NonConfirmable => MessageType::NonConfirmable,
+        Kind::Acknowledgement => MessageType::Acknowledgement,
+        Kind::Reset => MessageType::Reset,
+    }
+}

@@ -1,0 +1,147 @@
+//! What is remembered per peer: its next message id, and the ids it used, to find duplicates.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::RngCore;
+use tokio::time::Instant;
+
+use super::config::{DUPLICATES_PER_PEER_MAX, PEERS_MAX};
+
+/// Whether a message id was seen from this peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Not within the lifetime of an exchange.
+    New,
+    /// Seen; with what was answered, if anything yet.
+    Before(Option<Vec<u8>>),
+    /// The table is full of peers that are busy.
+    TooManyPeers,
+}
+
+#[derive(Debug)]
+struct Message {
+    id: u16,
+    at: Instant,
+    reply: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    next_id: u16,
+    outstanding: usize,
+    seen: VecDeque<Message>,
+    used_at: Instant,
+}
+
+/// A bounded table of peers.
+#[derive(Debug)]
+pub(super) struct Peers {
+    lifetime: Duration,
+    peers: HashMap<SocketAddr, Peer>,
+}
+
+impl Peers {
+    pub(super) fn new(lifetime: Duration) -> Peers {
+        Peers {
+            lifetime,
+            peers: HashMap::new(),
+        }
+    }
+
+    /// Notes a message id and says whether it is new.
+    pub(super) fn seen(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        id: u16,
+        random: &mut impl RngCore,
+    ) -> Seen {
+        if !self.peers.contains_key(&peer) && !self.make_room() {
+            return Seen::TooManyPeers;
+        }
+        let lifetime = self.lifetime;
+        let peer = self.entry(now, peer, random);
+        while peer
+            .seen
+            .front()
+            .is_some_and(|m| now.duration_since(m.at) >= lifetime)
+        {
+            peer.seen.pop_front();
+        }
+        if let Some(message) = peer.seen.iter().find(|m| m.id == id) {
+            return Seen::Before(message.reply.clone());
+        }
+        if peer.seen.len() >= DUPLICATES_PER_PEER_MAX {
+            peer.seen.pop_front();
+        }
+        peer.seen.push_back(Message {
+            id,
+            at: now,
+            reply: None,
+        });
+        Seen::New
+    }
+
+    /// Keeps what was answered, for duplicates still to come.
+    pub(super) fn set_reply(&mut self, peer: SocketAddr, id: u16, reply: Vec<u8>) {
+        let message = self
+            .peers
+            .get_mut(&peer)
+            .and_then(|p| p.seen.iter_mut().find(|m| m.id == id));
+        if let Some(message) = message {
+            message.reply = Some(reply);
+        }
+    }
+
+    /// The next message id towards a peer: consecutive from a random start (section 4.4).
+    pub(super) fn next_id(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        random: &mut impl RngCore,
+    ) -> u16 {
+        if !self.peers.contains_key(&peer) && !self.make_room() {
+            return random.next_u32() as u16;
+        }
+        let peer = self.entry(now, peer, random);
+        peer.next_id = peer.next_id.wrapping_add(1);
+        peer.next_id
+    }
+
+    /// Our requests that the peer has not answered.
+    pub(super) fn outstanding(&self, peer: SocketAddr) -> usize {
+        self.peers.get(&peer).map_or(0, |p| p.outstanding)
+    }
+
+    pub(super) fn add_outstanding(&mut self, peer: SocketAddr, change: isize) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.outstanding = peer.outstanding.saturating_add_signed(change);
+        }
+    }
+
+    fn entry(&mut self, now: Instant, peer: SocketAddr, random: &mut impl RngCore) -> &mut Peer {
+        let peer = self.peers.entry(peer).or_insert_with(|| Peer {
+            next_id: random.next_u32() as u16,
+            outstanding: 0,
+            seen: VecDeque::new(),
+            used_at: now,
+        });
+        peer.used_at = now;
+        peer
+    }
+
+    /// Makes room for one more peer by forgetting the idle one that was quiet for longest.
+    fn make_room(&mut self) -> bool {
+        if self.peers.len() < PEERS_MAX {
+            return true;
+        }
+        let idle = self.peers.iter().filter(|(_, p)| p.outstanding == 0);
+        let Some(oldest) = idle.min_by_key(|(_, p)| p.used_at).map(|(addr, _)| *addr) else {
+            return false;
+        };
+        self.peers.remove(&oldest);
+        true
+    }
+}

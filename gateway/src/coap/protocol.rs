@@ -1,0 +1,494 @@
+//! The message and request layers of CoAP (RFC 7252 sections 4 and 5.2) without IO: datagrams, time
+//! and requests go in, [`Output`]s come out. The endpoint around it owns the socket.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::config::{Config, REQUESTS_MAX, SEPARATE_MAX};
+use super::message::{Code, Kind, Message, Token, confirmable_id};
+use super::peers::{Peers, Seen};
+use super::request::{Request, Response};
+
+/// Names one of our requests towards its caller.
+pub type Ticket = u64;
+
+/// A request of another endpoint that waits for its response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Exchange {
+    /// Who asked.
+    pub peer: SocketAddr,
+    /// The message id of the request.
+    pub id: u16,
+}
+
+/// Why one of our requests got no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// Sent as often as allowed, never acknowledged.
+    #[error("no acknowledgement after {attempts} transmissions")]
+    NoAcknowledgement {
+        /// How often it was sent.
+        attempts: u32,
+    },
+    /// Acknowledged, but the response did not come in time.
+    #[error("no response within the time limit")]
+    NoResponse,
+    /// The peer refused the message.
+    #[error("the peer answered with a reset")]
+    Reset,
+    /// The response has a malformed or unknown critical option.
+    #[error("the response cannot be understood")]
+    BadResponse,
+    /// The request does not fit into a datagram.
+    #[error("the request does not fit into a datagram")]
+    TooLong,
+    /// Too many requests wait already.
+    #[error("too many requests are waiting")]
+    Busy,
+    /// The endpoint was closed.
+    #[error("the endpoint is closed")]
+    Closed,
+}
+
+/// What the endpoint must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Send(SocketAddr, Vec<u8>),
+    /// Handle a request, then call [`Protocol::respond`].
+    Handle(Exchange, Box<Request>),
+    /// One of our requests has ended.
+    Done(Ticket, Result<Box<Response>, RequestError>),
+}
+
+#[derive(Debug)]
+struct Confirmable {
+    bytes: Vec<u8>,
+    attempts: u32,
+    timeout: std::time::Duration,
+    deadline: Instant,
+    /// The request that it carries; none for a separate response.
+    request: Option<Token>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    ticket: Ticket,
+    id: u16,
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    token: Token,
+    confirmable: bool,
+    acknowledged: bool,
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+enum Timer {
+    Retransmit(SocketAddr, u16),
+    Response(SocketAddr, Token),
+    Acknowledge(Exchange),
+}
+
+/// State of one endpoint.
+#[derive(Debug)]
+pub struct Protocol {
+    config: Config,
+    random: StdRng,
+    peers: Peers,
+    confirmables: HashMap<(SocketAddr, u16), Confirmable>,
+    pending: HashMap<(SocketAddr, Token), Pending>,
+    waiting: HashMap<SocketAddr, VecDeque<(Ticket, Request)>>,
+    waiting_count: usize,
+    incoming: HashMap<Exchange, Incoming>,
+    timers: BTreeSet<(Instant, Timer)>,
+    outputs: Vec<Output>,
+}
+
+impl Protocol {
+    /// A protocol with nothing under way; `random` gives tokens, message ids and jitter.
+    pub fn new(config: Config, random: StdRng) -> Protocol {
+        Protocol {
+            peers: Peers::new(config.exchange_lifetime),
+            config,
+            random,
+            confirmables: HashMap::new(),
+            pending: HashMap::new(),
+            waiting: HashMap::new(),
+            waiting_count: 0,
+            incoming: HashMap::new(),
+            timers: BTreeSet::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes what must be done since the last call, in order.
+    pub fn outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When [`Protocol::tick`] must be called next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Sends a request as a confirmable message, at once or when the peer's turn comes.
+    pub fn request(&mut self, now: Instant, peer: SocketAddr, ticket: Ticket, request: Request) {
+        if self.waiting_count + self.pending.len() >= REQUESTS_MAX {
+            self.outputs
+                .push(Output::Done(ticket, Err(RequestError::Busy)));
+            return;
+        }
+        self.waiting
+            .entry(peer)
+            .or_default()
+            .push_back((ticket, request));
+        self.waiting_count += 1;
+        self.start_waiting(now, peer);
+    }
+
+    /// Forgets a request whose caller has gone.
+    pub fn cancel(&mut self, now: Instant, peer: SocketAddr, ticket: Ticket) {
+        if let Some(queue) = self.waiting.get_mut(&peer) {
+            let before = queue.len();
+            queue.retain(|(t, _)| *t != ticket);
+            self.waiting_count -= before - queue.len();
+        }
+        let find =
+            |(key, p): (&(SocketAddr, Token), &Pending)| (p.ticket == ticket).then_some(*key);
+        if let Some((peer, token)) = self.pending.iter().find_map(find) {
+            self.end_request(now, peer, token);
+        }
+    }
+
+    /// Takes one datagram.
+    pub fn receive(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8]) {
+        let message = match Message::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "datagram refused");
+                if let Some(id) = confirmable_id(bytes) {
+                    self.send(peer, &Message::empty(Kind::Reset, id));
+                }
+                return;
+            }
+        };
+        match message.kind {
+            Kind::Acknowledgement => self.acknowledged(now, peer, &message),
+            Kind::Reset => self.was_reset(now, peer, message.id),
+            _ if message.code.is_request() => self.requested(now, peer, message),
+            _ if message.code.is_response() => self.responded(now, peer, &message),
+            // A confirmable empty message asks whether we are there; the answer is a reset.
+            Kind::Confirmable => self.send(peer, &Message::empty(Kind::Reset, message.id)),
+            Kind::NonConfirmable => {}
+        }
+    }
+
+    /// Gives the response to a request that came as [`Output::Handle`].
+    pub fn respond(&mut self, now: Instant, exchange: Exchange, response: &Response) {
+        let Some(incoming) = self.incoming.remove(&exchange) else {
+            return;
+        };
+        self.drop_timer(incoming.deadline, Timer::Acknowledge(exchange));
+        let Exchange { peer, id } = exchange;
+        if incoming.confirmable && !incoming.acknowledged {
+            let reply = response.to_message(Kind::Acknowledgement, id, incoming.token);
+            let bytes = encode_or_error(&reply);
+            self.peers.set_reply(peer, id, bytes.clone());
+            self.outputs.push(Output::Send(peer, bytes));
+            return;
+        }
+        let id = self.peers.next_id(now, peer, &mut self.random);
+        let separate =
+            incoming.confirmable && self.confirmables.len() < SEPARATE_MAX + REQUESTS_MAX;
+        let kind = if separate {
+            Kind::Confirmable
+        } else {
+            Kind::NonConfirmable
+        };
+        let bytes = encode_or_error(&response.to_message(kind, id, incoming.token));
+        if separate {
+            self.send_confirmable(now, peer, id, bytes, None);
+        } else {
+            self.outputs.push(Output::Send(peer, bytes));
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Instant) {
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > now {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Retransmit(peer, id) => self.retransmit(now, peer, id),
+                Timer::Response(peer, token) => {
+                    self.finish(now, peer, token, Err(RequestError::NoResponse));
+                }
+                Timer::Acknowledge(exchange) => self.acknowledge_late(exchange),
+            }
+        }
+    }
+
+    fn start_waiting(&mut self, now: Instant, peer: SocketAddr) {
+        while self.peers.outstanding(peer) < self.config.nstart {
+            let Some(queue) = self.waiting.get_mut(&peer) else {
+                return;
+            };
+            let Some((ticket, request)) = queue.pop_front() else {
+                self.waiting.remove(&peer);
+                return;
+            };
+            self.waiting_count -= 1;
+            let id = self.peers.next_id(now, peer, &mut self.random);
+            let token = self.new_token(peer);
+            match request.to_message(Kind::Confirmable, id, token).encode() {
+                Ok(bytes) => {
+                    self.peers.add_outstanding(peer, 1);
+                    self.pending.insert(
+                        (peer, token),
+                        Pending {
+                            ticket,
+                            id,
+                            deadline: None,
+                        },
+                    );
+                    self.send_confirmable(now, peer, id, bytes, Some(token));
+                }
+                Err(_) => self
+                    .outputs
+                    .push(Output::Done(ticket, Err(RequestError::TooLong))),
+            }
+        }
+    }
+
+    /// Random, so that an attacker off the path cannot answer in the peer's name (section 5.3.1).
+    fn new_token(&mut self, peer: SocketAddr) -> Token {
+        loop {
+            let token = Token::new(&self.random.next_u64().to_be_bytes()).expect("8 bytes fit");
+            if !self.pending.contains_key(&(peer, token)) {
+                return token;
+            }
+        }
+    }
+
+    fn send_confirmable(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        id: u16,
+        bytes: Vec<u8>,
+        request: Option<Token>,
+    ) {
+        let stretch = self
+            .random
+            .random_range(1.0..=self.config.ack_random_factor.max(1.0));
+        let timeout = self.config.ack_timeout.mul_f64(stretch);
+        let deadline = now + timeout;
+        self.outputs.push(Output::Send(peer, bytes.clone()));
+        self.timers.insert((deadline, Timer::Retransmit(peer, id)));
+        let confirmable = Confirmable {
+            bytes,
+            attempts: 1,
+            timeout,
+            deadline,
+            request,
+        };
+        self.confirmables.insert((peer, id), confirmable);
+    }
+
+    fn retransmit(&mut self, now: Instant, peer: SocketAddr, id: u16) {
+        let Some(confirmable) = self.confirmables.get_mut(&(peer, id)) else {
+            return;
+        };
+        if confirmable.attempts > self.config.retransmit_max {
+            let attempts = confirmable.attempts;
+            let request = confirmable.request;
+            self.confirmables.remove(&(peer, id));
+            if let Some(token) = request {
+                self.finish(
+                    now,
+                    peer,
+                    token,
+                    Err(RequestError::NoAcknowledgement { attempts }),
+                );
+            }
+            return;
+        }
+        confirmable.attempts += 1;
+        confirmable.timeout *= 2;
+        confirmable.deadline = now + confirmable.timeout;
+        self.timers
+            .insert((confirmable.deadline, Timer::Retransmit(peer, id)));
+        self.outputs
+            .push(Output::Send(peer, confirmable.bytes.clone()));
+    }
+
+    fn acknowledged(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
+        let Some(confirmable) = self.confirmables.get(&(peer, message.id)) else {
+            return;
+        };
+        let request = confirmable.request;
+        if message.code == Code::EMPTY {
+            self.stop_retransmitting(peer, message.id);
+            if let Some(token) = request {
+                let deadline = now + self.config.response_timeout;
+                if let Some(pending) = self.pending.get_mut(&(peer, token)) {
+                    pending.deadline = Some(deadline);
+                    self.timers.insert((deadline, Timer::Response(peer, token)));
+                }
+            }
+        } else if message.code.is_response() && request == Some(message.token) {
+            let result = understand(message);
+            self.finish(now, peer, message.token, result);
+        }
+    }
+
+    fn was_reset(&mut self, now: Instant, peer: SocketAddr, id: u16) {
+        let request = self.confirmables.get(&(peer, id)).and_then(|c| c.request);
+        self.stop_retransmitting(peer, id);
+        if let Some(token) = request {
+            self.finish(now, peer, token, Err(RequestError::Reset));
+        }
+    }
+
+    fn requested(&mut self, now: Instant, peer: SocketAddr, message: Message) {
+        match self.peers.seen(now, peer, message.id, &mut self.random) {
+            Seen::New => {}
+            Seen::Before(Some(reply)) => return self.outputs.push(Output::Send(peer, reply)),
+            Seen::Before(None) | Seen::TooManyPeers => return,
+        }
+        let confirmable = message.kind == Kind::Confirmable;
+        let exchange = Exchange {
+            peer,
+            id: message.id,
+        };
+        if self.incoming.contains_key(&exchange) {
+            return; // Out of the duplicates' window, but still being handled.
+        }
+        let deadline = confirmable.then(|| now + self.config.separate_after);
+        self.timers
+            .extend(deadline.map(|at| (at, Timer::Acknowledge(exchange))));
+        let token = message.token;
+        let incoming = Incoming {
+            token,
+            confirmable,
+            acknowledged: false,
+            deadline,
+        };
+        self.incoming.insert(exchange, incoming);
+        match Request::from_message(&message) {
+            Ok(request) => self
+                .outputs
+                .push(Output::Handle(exchange, Box::new(request))),
+            Err(response) => self.respond(now, exchange, &response),
+        }
+    }
+
+    fn responded(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
+        let known = self.pending.contains_key(&(peer, message.token));
+        if message.kind == Kind::Confirmable {
+            let reply = if known {
+                Kind::Acknowledgement
+            } else {
+                Kind::Reset
+            };
+            let reply = encode_or_error(&Message::empty(reply, message.id));
+            // A response that came twice is acknowledged twice, though its request has ended.
+            match self.peers.seen(now, peer, message.id, &mut self.random) {
+                Seen::Before(Some(before)) => self.outputs.push(Output::Send(peer, before)),
+                Seen::Before(None) => {}
+                Seen::New => {
+                    self.peers.set_reply(peer, message.id, reply.clone());
+                    self.outputs.push(Output::Send(peer, reply));
+                }
+                Seen::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
+            }
+        }
+        if known {
+            let result = understand(message);
+            self.finish(now, peer, message.token, result);
+        }
+    }
+
+    fn acknowledge_late(&mut self, exchange: Exchange) {
+        let Some(incoming) = self.incoming.get_mut(&exchange) else {
+            return;
+        };
+        incoming.acknowledged = true;
+        incoming.deadline = None;
+        let reply = encode_or_error(&Message::empty(Kind::Acknowledgement, exchange.id));
+        self.peers
+            .set_reply(exchange.peer, exchange.id, reply.clone());
+        self.outputs.push(Output::Send(exchange.peer, reply));
+    }
+
+    fn finish(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        token: Token,
+        result: Result<Box<Response>, RequestError>,
+    ) {
+        if let Some(ticket) = self.end_request(now, peer, token) {
+            self.outputs.push(Output::Done(ticket, result));
+        }
+    }
+
+    fn end_request(&mut self, now: Instant, peer: SocketAddr, token: Token) -> Option<Ticket> {
+        let pending = self.pending.remove(&(peer, token))?;
+        self.drop_timer(pending.deadline, Timer::Response(peer, token));
+        self.stop_retransmitting(peer, pending.id);
+        self.peers.add_outstanding(peer, -1);
+        self.start_waiting(now, peer);
+        Some(pending.ticket)
+    }
+
+    fn stop_retransmitting(&mut self, peer: SocketAddr, id: u16) {
+        if let Some(confirmable) = self.confirmables.remove(&(peer, id)) {
+            self.drop_timer(Some(confirmable.deadline), Timer::Retransmit(peer, id));
+        }
+    }
+
+    fn drop_timer(&mut self, deadline: Option<Instant>, timer: Timer) {
+        if let Some(at) = deadline {
+            self.timers.remove(&(at, timer));
+        }
+    }
+
+    fn send(&mut self, peer: SocketAddr, message: &Message) {
+        self.outputs
+            .push(Output::Send(peer, encode_or_error(message)));
+    }
+}
+
+fn understand(message: &Message) -> Result<Box<Response>, RequestError> {
+    Response::from_message(message)
+        .map(Box::new)
+        .ok_or(RequestError::BadResponse)
+}
+
+/// A response that does not fit is a mistake of its handler: the client is told so.
+fn encode_or_error(message: &Message) -> Vec<u8> {
+    message.encode().unwrap_or_else(|_| {
+        let code = Code::INTERNAL_ERROR;
+        let short = Message {
+            code,
+            options: Vec::new(),
+            payload: Vec::new(),
+            ..message.clone()
+        };
+        short
+            .encode()
+            .expect("a header and a token fit into a datagram")
+    })
+}

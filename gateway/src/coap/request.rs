@@ -1,0 +1,298 @@
+//! Requests and responses, free of how they travel.
+
+use super::block::Block;
+use super::message::{Code, Kind, Message, Token, decode_uint, encode_uint, option};
+
+/// Most segments in a path: LwM2M needs 4, `.well-known/core` 2.
+pub const PATH_SEGMENTS_MAX: usize = 8;
+/// Most arguments of a request: a registration has 5.
+pub const QUERIES_MAX: usize = 12;
+/// Longest path segment or argument, in bytes (RFC 7252 section 5.10).
+pub const TEXT_BYTES_MAX: usize = 255;
+
+/// Media types by number (IANA CoAP Content-Formats).
+pub mod format {
+    /// `text/plain; charset=utf-8`
+    pub const TEXT: u16 = 0;
+    /// `application/link-format` (RFC 6690)
+    pub const LINK_FORMAT: u16 = 40;
+    /// `application/octet-stream`
+    pub const OCTETS: u16 = 42;
+    /// `application/vnd.oma.lwm2m+tlv`
+    pub const LWM2M_TLV: u16 = 11542;
+}
+
+/// What is asked of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// GET, POST, PUT or DELETE.
+    pub method: Code,
+    /// Segments of the path, without slashes.
+    pub path: Vec<String>,
+    /// Arguments, each `name=value` or a bare name.
+    pub query: Vec<String>,
+    /// Media type of the payload.
+    pub content_format: Option<u16>,
+    /// Media type that the client wants.
+    pub accept: Option<u16>,
+    /// Which block of the request the payload is.
+    pub block1: Option<Block>,
+    /// Which block of the response is wanted.
+    pub block2: Option<Block>,
+    /// Size of the whole request in bytes, a hint.
+    pub size1: Option<u32>,
+    /// Body, or one block of it.
+    pub payload: Vec<u8>,
+}
+
+impl Request {
+    /// A request without payload to a path such as `/5/0/3`.
+    pub fn new(method: Code, path: &str) -> Request {
+        let segments = path.split('/').filter(|s| !s.is_empty()).map(str::to_owned);
+        Request {
+            method,
+            path: segments.collect(),
+            query: Vec::new(),
+            content_format: None,
+            accept: None,
+            block1: None,
+            block2: None,
+            size1: None,
+            payload: Vec::new(),
+        }
+    }
+
+    /// GET of a path.
+    pub fn get(path: &str) -> Request {
+        Request::new(Code::GET, path)
+    }
+
+    /// Adds a body with its media type.
+    pub fn with_payload(mut self, content_format: u16, payload: Vec<u8>) -> Request {
+        self.content_format = Some(content_format);
+        self.payload = payload;
+        self
+    }
+
+    /// Adds an argument.
+    pub fn with_query(mut self, argument: String) -> Request {
+        self.query.push(argument);
+        self
+    }
+
+    /// Says which media type is wanted.
+    pub fn with_accept(mut self, content_format: u16) -> Request {
+        self.accept = Some(content_format);
+        self
+    }
+
+    /// The path as text, `/5/0/3`.
+    pub fn path_text(&self) -> String {
+        format!("/{}", self.path.join("/"))
+    }
+
+    /// Value of the argument `name`.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        let value = |q: &'_ String| -> Option<usize> {
+            let rest = q.strip_prefix(name)?.strip_prefix('=')?;
+            Some(q.len() - rest.len())
+        };
+        self.query
+            .iter()
+            .find_map(|q| value(q).map(|start| &q[start..]))
+    }
+
+    /// Reads a request; on failure the code and reason of the response to give.
+    pub fn from_message(message: &Message) -> Result<Request, Response> {
+        let bad = |reason: &str| Response::error(Code::BAD_REQUEST, reason);
+        let proxy =
+            |(n, _): &(u16, Vec<u8>)| matches!(*n, option::PROXY_URI | option::PROXY_SCHEME);
+        if message.options.iter().any(proxy) {
+            return Err(Response::new(Code::NO_PROXY));
+        }
+        if let Some(number) = message.unknown_critical() {
+            return Err(Response::error(
+                Code::BAD_OPTION,
+                &format!("option {number}"),
+            ));
+        }
+        let path = texts(message, option::URI_PATH, PATH_SEGMENTS_MAX).ok_or(bad("path"))?;
+        let query = texts(message, option::URI_QUERY, QUERIES_MAX).ok_or(bad("query"))?;
+        let block1 = block(message, option::BLOCK1).map_err(|()| bad("block1"))?;
+        let block2 = block(message, option::BLOCK2).map_err(|()| bad("block2"))?;
+        Ok(Request {
+            method: message.code,
+            path,
+            query,
+            content_format: short(message, option::CONTENT_FORMAT).map_err(|()| bad("format"))?,
+            accept: short(message, option::ACCEPT).map_err(|()| bad("accept"))?,
+            block1,
+            block2,
+            size1: message.uint(option::SIZE1),
+            payload: message.payload.clone(),
+        })
+    }
+
+    /// The message that carries it.
+    pub fn to_message(&self, kind: Kind, id: u16, token: Token) -> Message {
+        let mut options = Vec::new();
+        options.extend(
+            self.path
+                .iter()
+                .map(|s| (option::URI_PATH, s.clone().into_bytes())),
+        );
+        push_uint(
+            &mut options,
+            option::CONTENT_FORMAT,
+            self.content_format.map(u32::from),
+        );
+        options.extend(
+            self.query
+                .iter()
+                .map(|s| (option::URI_QUERY, s.clone().into_bytes())),
+        );
+        push_uint(&mut options, option::ACCEPT, self.accept.map(u32::from));
+        options.extend(self.block2.map(|b| (option::BLOCK2, b.encode())));
+        options.extend(self.block1.map(|b| (option::BLOCK1, b.encode())));
+        push_uint(&mut options, option::SIZE1, self.size1);
+        Message {
+            kind,
+            code: self.method,
+            id,
+            token,
+            options,
+            payload: self.payload.clone(),
+        }
+    }
+}
+
+/// What a resource answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// 2.xx, 4.xx or 5.xx.
+    pub code: Code,
+    /// Media type of the payload.
+    pub content_format: Option<u16>,
+    /// Segments of the place of a new resource.
+    pub location: Vec<String>,
+    /// Which block of the request is acknowledged, and the size wanted from now on.
+    pub block1: Option<Block>,
+    /// Which block of the response the payload is.
+    pub block2: Option<Block>,
+    /// Size of the whole response in bytes, a hint.
+    pub size2: Option<u32>,
+    /// Version of the representation, at most 8 bytes.
+    pub etag: Option<Vec<u8>>,
+    /// Body, one block of it, or the reason of an error.
+    pub payload: Vec<u8>,
+}
+
+impl Response {
+    /// A response without payload.
+    pub fn new(code: Code) -> Response {
+        Response {
+            code,
+            content_format: None,
+            location: Vec::new(),
+            block1: None,
+            block2: None,
+            size2: None,
+            etag: None,
+            payload: Vec::new(),
+        }
+    }
+
+    /// 2.05 with a body.
+    pub fn content(content_format: u16, payload: Vec<u8>) -> Response {
+        let content_format = Some(content_format);
+        Response {
+            content_format,
+            payload,
+            ..Response::new(Code::CONTENT)
+        }
+    }
+
+    /// An error with its reason as text (RFC 7252 section 5.5.2).
+    pub fn error(code: Code, reason: &str) -> Response {
+        Response {
+            payload: reason.as_bytes().to_vec(),
+            ..Response::new(code)
+        }
+    }
+
+    /// The reason of an error, or the payload of a text resource.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.payload).into_owned()
+    }
+
+    /// Reads a response; `None` if an option is malformed or critical and unknown.
+    pub fn from_message(message: &Message) -> Option<Response> {
+        if message.unknown_critical().is_some() {
+            return None;
+        }
+        Some(Response {
+            code: message.code,
+            content_format: short(message, option::CONTENT_FORMAT).ok()?,
+            location: texts(message, option::LOCATION_PATH, PATH_SEGMENTS_MAX)?,
+            block1: block(message, option::BLOCK1).ok()?,
+            block2: block(message, option::BLOCK2).ok()?,
+            size2: message.uint(option::SIZE2),
+            etag: message.values(option::ETAG).next().map(<[u8]>::to_vec),
+            payload: message.payload.clone(),
+        })
+    }
+
+    /// The message that carries it.
+    pub fn to_message(&self, kind: Kind, id: u16, token: Token) -> Message {
+        let mut options = Vec::new();
+        options.extend(self.etag.iter().map(|tag| (option::ETAG, tag.clone())));
+        let location = self.location.iter().map(|s| s.clone().into_bytes());
+        options.extend(location.map(|s| (option::LOCATION_PATH, s)));
+        push_uint(
+            &mut options,
+            option::CONTENT_FORMAT,
+            self.content_format.map(u32::from),
+        );
+        options.extend(self.block2.map(|b| (option::BLOCK2, b.encode())));
+        options.extend(self.block1.map(|b| (option::BLOCK1, b.encode())));
+        push_uint(&mut options, option::SIZE2, self.size2);
+        Message {
+            kind,
+            code: self.code,
+            id,
+            token,
+            options,
+            payload: self.payload.clone(),
+        }
+    }
+}
+
+fn push_uint(options: &mut Vec<(u16, Vec<u8>)>, number: u16, value: Option<u32>) {
+    options.extend(value.map(|v| (number, encode_uint(v))));
+}
+
+fn texts(message: &Message, number: u16, count_max: usize) -> Option<Vec<String>> {
+    let texts = message.values(number).map(|value| {
+        let text = std::str::from_utf8(value).ok()?;
+        (text.len() <= TEXT_BYTES_MAX).then(|| text.to_owned())
+    });
+    let texts: Vec<String> = texts.collect::<Option<_>>()?;
+    (texts.len() <= count_max).then_some(texts)
+}
+
+fn block(message: &Message, number: u16) -> Result<Option<Block>, ()> {
+    let value = message.values(number).next();
+    value
+        .map(|bytes| Block::decode(bytes).ok_or(()))
+        .transpose()
+}
+
+fn short(message: &Message, number: u16) -> Result<Option<u16>, ()> {
+    let value = message.values(number).next();
+    let read = |bytes| {
+        decode_uint(bytes)
+            .and_then(|v| u16::try_from(v).ok())
+            .ok_or(())
+    };
+    value.map(read).transpose()
+}

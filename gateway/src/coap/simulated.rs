@@ -1,0 +1,144 @@
+//! A network in memory that loses, doubles and reorders datagrams as its seed says. With tokio's
+//! paused clock a test over it is fast and gives the same result each time.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::mpsc;
+
+use super::link::Link;
+
+/// Datagrams that one socket holds before it drops more, as a kernel's buffer does.
+const SOCKET_DATAGRAMS_MAX: usize = 1024;
+
+/// What goes wrong on the way.
+#[derive(Debug, Clone, Copy)]
+pub struct Faults {
+    /// Share of datagrams that are lost, 0 to 1.
+    pub drop: f64,
+    /// Share of datagrams that arrive twice.
+    pub duplicate: f64,
+    /// Each datagram takes a random time up to this; so later ones may overtake.
+    pub delay_max: Duration,
+}
+
+impl Faults {
+    /// A link that loses nothing and takes no time.
+    pub const NONE: Faults = Faults {
+        drop: 0.0,
+        duplicate: 0.0,
+        delay_max: Duration::ZERO,
+    };
+}
+
+type Datagram = (SocketAddr, Vec<u8>);
+
+#[derive(Debug)]
+struct Shared {
+    random: StdRng,
+    faults: Faults,
+    sockets: HashMap<SocketAddr, mpsc::Sender<Datagram>>,
+    sent: u64,
+}
+
+/// The network; clones are the same network.
+#[derive(Debug, Clone)]
+pub struct SimulatedNetwork(Arc<Mutex<Shared>>);
+
+impl SimulatedNetwork {
+    /// A network whose faults follow from the seed.
+    pub fn new(seed: u64, faults: Faults) -> SimulatedNetwork {
+        let random = StdRng::seed_from_u64(seed);
+        let shared = Shared {
+            random,
+            faults,
+            sockets: HashMap::new(),
+            sent: 0,
+        };
+        SimulatedNetwork(Arc::new(Mutex::new(shared)))
+    }
+
+    /// A socket at this address; it replaces an earlier one there.
+    pub fn attach(&self, addr: SocketAddr) -> Arc<dyn Link> {
+        let (sender, receiver) = mpsc::channel(SOCKET_DATAGRAMS_MAX);
+        self.lock().sockets.insert(addr, sender);
+        let receiver = tokio::sync::Mutex::new(receiver);
+        Arc::new(SimulatedLink {
+            network: self.clone(),
+            addr,
+            receiver,
+        })
+    }
+
+    /// Changes the faults from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// Datagrams that were sent so far, lost ones included.
+    pub fn sent(&self) -> u64 {
+        self.lock().sent
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let mut shared = self.lock();
+        shared.sent += 1;
+        let faults = shared.faults;
+        let mut copies = usize::from(!shared.random.random_bool(faults.drop));
+        copies *= 1 + usize::from(shared.random.random_bool(faults.duplicate));
+        let Some(socket) = shared.sockets.get(&to).cloned() else {
+            return;
+        };
+        for _ in 0..copies {
+            let delay = faults
+                .delay_max
+                .mul_f64(shared.random.random_range(0.0..=1.0));
+            let (socket, datagram) = (socket.clone(), (from, bytes.to_vec()));
+            if delay.is_zero() {
+                // A full or closed socket loses the datagram: that is what UDP does.
+                let _ = socket.try_send(datagram);
+            } else {
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = socket.try_send(datagram);
+                });
+            }
+        }
+    }
+}
+
+struct SimulatedLink {
+    network: SimulatedNetwork,
+    addr: SocketAddr,
+    receiver: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
+}
+
+#[async_trait]
+impl Link for SimulatedLink {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let received = self.receiver.lock().await.recv().await;
+        let (from, bytes) = received.ok_or(io::ErrorKind::ConnectionAborted)?;
+        let count = bytes.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        Ok((count, from))
+    }
+
+    async fn send(&self, bytes: &[u8], peer: SocketAddr) -> io::Result<()> {
+        self.network.send(self.addr, peer, bytes);
+        Ok(())
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.addr)
+    }
+}

@@ -1,0 +1,138 @@
+//! Against Debian's `coap-client` (package libcoap3-bin), where it is installed.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use super::super::*;
+use super::{Shelf, addr, body, shelf};
+
+/// The program, or `None` with a note when the package is not installed.
+fn program() -> Option<&'static str> {
+    let found = ["coap-client-notls", "coap-client"]
+        .into_iter()
+        .find(|name| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|folder| folder.join(name).exists())
+        });
+    if found.is_none() {
+        eprintln!("skipped: coap-client (libcoap3-bin) is not installed");
+    }
+    found
+}
+
+async fn server() -> (Endpoint, Arc<Shelf>) {
+    let shelf = shelf();
+    let config = Config {
+        body_bytes_max: 1 << 20,
+        ..Config::default()
+    };
+    (
+        Endpoint::bind(addr(0), config, shelf.clone())
+            .await
+            .unwrap(),
+        shelf,
+    )
+}
+
+async fn run(program: &'static str, endpoint: &Endpoint, args: &[&str], path: &str) -> Output {
+    let url = format!(
+        "coap://127.0.0.1:{}{path}",
+        endpoint.handle().local_addr().port()
+    );
+    let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).chain([url]).collect();
+    let run = move || {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("coap-client starts")
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test]
+async fn libcoap_discovers_reads_and_gets_errors() {
+    let Some(program) = program() else { return };
+    let (endpoint, shelf) = server().await;
+    shelf.put("/3/0/3", b"2.0.0");
+    let found = run(program, &endpoint, &["-B", "5"], "/.well-known/core").await;
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout).trim(),
+        "</5/0>;ver=1.1,</ev>"
+    );
+    let version = run(program, &endpoint, &["-B", "5"], "/3/0/3").await;
+    assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), "2.0.0");
+    let missing = run(program, &endpoint, &["-B", "5"], "/9/9").await;
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(said.contains("4.04 nothing there"), "{said}");
+    let non = run(program, &endpoint, &["-B", "5", "-N"], "/3/0/3").await;
+    assert_eq!(String::from_utf8_lossy(&non.stdout).trim(), "2.0.0");
+    endpoint.close().await;
+}
+
+#[tokio::test]
+async fn libcoap_writes_and_reads_back_in_blocks() {
+    let Some(program) = program() else { return };
+    let (endpoint, shelf) = server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let image = body(20_001);
+    std::fs::write(&input, &image).unwrap();
+    for size in ["1024", "64"] {
+        let args = [
+            "-B",
+            "20",
+            "-m",
+            "put",
+            "-t",
+            "42",
+            "-b",
+            size,
+            "-f",
+            text(&input),
+        ];
+        let put = run(program, &endpoint, &args, "/5/0/0").await;
+        assert!(put.status.success(), "{put:?}");
+        assert_eq!(
+            shelf.get("/5/0/0").as_ref(),
+            Some(&image),
+            "blocks of {size}"
+        );
+        let args = ["-B", "20", "-b", size, "-o", text(&output)];
+        run(program, &endpoint, &args, "/5/0/0").await;
+        assert_eq!(std::fs::read(&output).unwrap(), image, "blocks of {size}");
+    }
+    endpoint.close().await;
+}
+
+#[tokio::test]
+async fn libcoap_over_a_lossy_link_is_served() {
+    let Some(program) = program() else { return };
+    let (endpoint, shelf) = server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    let image = body(3_000);
+    std::fs::write(&input, &image).unwrap();
+    // libcoap drops its second and fourth datagram itself and must repeat them.
+    let args = [
+        "-B",
+        "30",
+        "-l",
+        "2,4",
+        "-m",
+        "put",
+        "-b",
+        "512",
+        "-f",
+        text(&input),
+    ];
+    run(program, &endpoint, &args, "/5/0/0").await;
+    assert_eq!(shelf.get("/5/0/0").as_ref(), Some(&image));
+    endpoint.close().await;
+}

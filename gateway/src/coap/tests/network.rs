@@ -1,0 +1,181 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::super::simulated::{Faults, SimulatedNetwork};
+use super::super::*;
+use super::{Shelf, addr, body, shelf};
+
+const BAD: Faults = Faults {
+    drop: 0.1,
+    duplicate: 0.1,
+    delay_max: Duration::from_millis(200),
+};
+
+fn large() -> Config {
+    Config {
+        body_bytes_max: 1 << 20,
+        ..Config::default()
+    }
+}
+
+fn start(network: &SimulatedNetwork, port: u16, config: Config, shelf: Arc<Shelf>) -> Endpoint {
+    let random = StdRng::seed_from_u64(u64::from(port));
+    Endpoint::start_seeded(network.attach(addr(port)), config, shelf, random).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_70_kb_passes_a_network_that_loses_a_tenth() {
+    for seed in 0..5 {
+        let network = SimulatedNetwork::new(seed, BAD);
+        let (here, there) = (shelf(), shelf());
+        let client = start(&network, 1, large(), here);
+        let _server = start(&network, 2, large(), there.clone());
+        let image = body(70 * 1024 + 13);
+        let put = Request::new(Code::PUT, "/5/0/0").with_payload(format::OCTETS, image.clone());
+        let response = client.handle().request(addr(2), put).await.unwrap();
+        assert_eq!(response.code, Code::CHANGED);
+        assert_eq!(there.get("/5/0/0").as_ref(), Some(&image));
+        assert_eq!(there.handled(), 1, "duplicates are not handled again");
+        let back = client
+            .handle()
+            .request(addr(2), Request::get("/5/0/0"))
+            .await
+            .unwrap();
+        assert_eq!(back.payload, image);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_smaller_block_size_of_either_side_is_used() {
+    for (ours, theirs) in [(6, 2), (2, 6), (0, 0)] {
+        let network = SimulatedNetwork::new(1, Faults::NONE);
+        let there = shelf();
+        let client = start(
+            &network,
+            1,
+            Config {
+                szx: ours,
+                ..Config::default()
+            },
+            shelf(),
+        );
+        let _server = start(
+            &network,
+            2,
+            Config {
+                szx: theirs,
+                ..Config::default()
+            },
+            there.clone(),
+        );
+        let text = body(5_001);
+        let put = Request::new(Code::PUT, "/a").with_payload(format::OCTETS, text.clone());
+        assert_eq!(
+            client.handle().request(addr(2), put).await.unwrap().code,
+            Code::CHANGED
+        );
+        assert_eq!(there.get("/a").as_ref(), Some(&text));
+        let back = client
+            .handle()
+            .request(addr(2), Request::get("/a"))
+            .await
+            .unwrap();
+        assert_eq!(back.payload, text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_handler_is_waited_for() {
+    let network = SimulatedNetwork::new(1, BAD);
+    let there = shelf();
+    let client = start(&network, 1, Config::default(), shelf());
+    let _server = start(&network, 2, Config::default(), there.clone());
+    let response = client
+        .handle()
+        .request(addr(2), Request::new(Code::POST, "/slow"))
+        .await;
+    assert_eq!(response.unwrap().payload, b"done");
+    assert_eq!(there.handled(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_given_up_after_93_seconds_at_most() {
+    let network = SimulatedNetwork::new(1, Faults::NONE);
+    let client = start(&network, 1, Config::default(), shelf());
+    let before = Instant::now();
+    let error = client
+        .handle()
+        .exchange(addr(9), Request::get("/"))
+        .await
+        .unwrap_err();
+    assert_eq!(error, RequestError::NoAcknowledgement { attempts: 5 });
+    let waited = before.elapsed();
+    assert!(
+        waited >= Duration::from_secs(62) && waited <= Duration::from_secs(93),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_beyond_the_limit_are_refused_by_both_sides() {
+    let network = SimulatedNetwork::new(1, Faults::NONE);
+    let there = shelf();
+    let client = start(&network, 1, large(), shelf());
+    let _server = start(&network, 2, Config::default(), there.clone());
+    let put = Request::new(Code::PUT, "/a").with_payload(format::OCTETS, body(70_000));
+    assert_eq!(
+        client.handle().request(addr(2), put).await.unwrap().code,
+        Code::TOO_LARGE
+    );
+    assert_eq!(there.get("/a"), None);
+    let put = Request::new(Code::PUT, "/a").with_payload(format::OCTETS, body((1 << 20) + 1));
+    let error = client.handle().request(addr(2), put).await.unwrap_err();
+    assert!(matches!(error, TransferError::TooLarge { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_gives_up_does_not_hold_up_the_next() {
+    let network = SimulatedNetwork::new(1, Faults::NONE);
+    let client = start(&network, 1, Config::default(), shelf());
+    let handle = client.handle();
+    let first = handle.exchange(addr(2), Request::get("/"));
+    tokio::time::timeout(Duration::from_secs(1), first)
+        .await
+        .unwrap_err();
+    let _server = start(&network, 2, Config::default(), shelf());
+    let before = Instant::now();
+    handle.exchange(addr(2), Request::get("/")).await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn datagrams_of_any_content_leave_the_endpoint_serving(
+        datagrams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let network = SimulatedNetwork::new(1, Faults::NONE);
+            let server = start(&network, 2, Config::default(), shelf());
+            let attacker = network.attach(addr(3));
+            for mut datagram in datagrams {
+                // Half of them at least look like CoAP.
+                if let Some(first) = datagram.first_mut().filter(|b| **b % 2 == 0) {
+                    *first = 0x40 | (*first & 0x3F);
+                }
+                attacker.send(&datagram, addr(2)).await.unwrap();
+            }
+            let client = start(&network, 1, Config::default(), shelf());
+            let answer = client.handle().exchange(addr(2), Request::get("/x")).await.unwrap();
+            assert_eq!(answer.code, Code::NOT_FOUND);
+            drop(server);
+        });
+    }
+}

@@ -1,0 +1,207 @@
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+
+use super::super::config::PEERS_MAX;
+use super::super::message::{Kind, Token};
+use super::super::*;
+use super::addr;
+
+fn protocol() -> Protocol {
+    Protocol::new(Config::default(), StdRng::seed_from_u64(1))
+}
+
+fn sent(outputs: Vec<Output>) -> Vec<Message> {
+    let message = |output| match output {
+        Output::Send(_, bytes) => Some(Message::decode(&bytes).unwrap()),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(message).collect()
+}
+
+fn request(id: u16) -> Vec<u8> {
+    let token = Token::new(&[1]).unwrap();
+    Request::get("/3/0/3")
+        .to_message(Kind::Confirmable, id, token)
+        .encode()
+        .unwrap()
+}
+
+#[test]
+fn a_confirmable_message_is_sent_five_times_with_doubled_waits() {
+    let (mut protocol, start) = (protocol(), Instant::now());
+    protocol.request(start, addr(1), 7, Request::get("/a"));
+    let mut times = vec![start];
+    assert_eq!(sent(protocol.outputs()).len(), 1);
+    loop {
+        let at = protocol
+            .next_deadline()
+            .expect("a timer runs until the end");
+        protocol.tick(at);
+        let outputs = protocol.outputs();
+        if let [Output::Done(7, result)] = outputs.as_slice() {
+            assert_eq!(
+                *result,
+                Err(RequestError::NoAcknowledgement { attempts: 5 })
+            );
+            break;
+        }
+        assert_eq!(sent(outputs).len(), 1);
+        times.push(at);
+    }
+    assert_eq!(times.len(), 5);
+    let first = times[1] - times[0];
+    assert!(first >= Duration::from_secs(2) && first <= Duration::from_secs(3));
+    for pair in times[1..].windows(2).enumerate() {
+        let (n, pair) = pair;
+        assert_eq!(pair[1] - pair[0], first * 2u32.pow(n as u32 + 1));
+    }
+    assert_eq!(protocol.next_deadline(), None);
+}
+
+#[test]
+fn requests_to_one_peer_take_turns() {
+    let (mut protocol, now) = (protocol(), Instant::now());
+    for ticket in 0..3 {
+        protocol.request(now, addr(1), ticket, Request::get("/a"));
+    }
+    protocol.request(now, addr(2), 9, Request::get("/a"));
+    let messages = sent(protocol.outputs());
+    assert_eq!(messages.len(), 2, "one for each peer");
+    let answer = Response::new(Code::CONTENT);
+    let first = &messages[0];
+    let ack = answer.to_message(Kind::Acknowledgement, first.id, first.token);
+    protocol.receive(now, addr(1), &ack.encode().unwrap());
+    let outputs = protocol.outputs();
+    assert!(outputs.contains(&Output::Done(0, Ok(Box::new(answer)))));
+    let next = sent(outputs);
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].id, first.id.wrapping_add(1));
+    protocol.cancel(now, addr(1), 1);
+    assert_eq!(
+        sent(protocol.outputs()).len(),
+        1,
+        "a withdrawn request gives way to the next"
+    );
+}
+
+#[test]
+fn an_answer_from_elsewhere_or_with_another_token_is_ignored() {
+    let (mut protocol, now) = (protocol(), Instant::now());
+    protocol.request(now, addr(1), 1, Request::get("/a"));
+    let message = &sent(protocol.outputs())[0];
+    let answer = Response::new(Code::CONTENT);
+    let wrong = Token::new(b"guess").unwrap();
+    let forged = answer
+        .to_message(Kind::Acknowledgement, message.id, wrong)
+        .encode()
+        .unwrap();
+    protocol.receive(now, addr(1), &forged);
+    let right = answer.to_message(Kind::Acknowledgement, message.id, message.token);
+    protocol.receive(now, addr(2), &right.encode().unwrap());
+    assert_eq!(protocol.outputs(), vec![]);
+    let reset = Message::empty(Kind::Reset, message.id).encode().unwrap();
+    protocol.receive(now, addr(1), &reset);
+    assert_eq!(
+        protocol.outputs(),
+        vec![Output::Done(1, Err(RequestError::Reset))]
+    );
+}
+
+#[test]
+fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
+    let (mut protocol, now) = (protocol(), Instant::now());
+    protocol.receive(now, addr(1), &request(5));
+    let Some(Output::Handle(exchange, _)) = protocol.outputs().pop() else {
+        panic!("no request")
+    };
+    protocol.receive(now, addr(1), &request(5));
+    assert_eq!(protocol.outputs(), vec![], "still being handled");
+    protocol.respond(
+        now,
+        exchange,
+        &Response::content(format::TEXT, b"2.0.0".to_vec()),
+    );
+    let answer = protocol.outputs();
+    protocol.receive(now, addr(1), &request(5));
+    assert_eq!(protocol.outputs(), answer);
+    let later = now + Config::default().exchange_lifetime;
+    protocol.receive(later, addr(1), &request(5));
+    assert!(
+        matches!(protocol.outputs()[..], [Output::Handle(..)]),
+        "forgotten by now"
+    );
+}
+
+#[test]
+fn a_slow_response_comes_separately_and_is_repeated_until_acknowledged() {
+    let (mut protocol, now) = (protocol(), Instant::now());
+    protocol.receive(now, addr(1), &request(5));
+    let Some(Output::Handle(exchange, _)) = protocol.outputs().pop() else {
+        panic!("no request")
+    };
+    let at = protocol.next_deadline().unwrap();
+    assert_eq!(at, now + Config::default().separate_after);
+    protocol.tick(at);
+    let ack = sent(protocol.outputs());
+    assert_eq!(
+        (ack[0].kind, ack[0].code, ack[0].id),
+        (Kind::Acknowledgement, Code::EMPTY, 5)
+    );
+    protocol.respond(at, exchange, &Response::new(Code::CONTENT));
+    let separate = sent(protocol.outputs());
+    assert_eq!(separate[0].kind, Kind::Confirmable);
+    assert_eq!(separate[0].token.as_bytes(), &[1]);
+    let again = protocol.next_deadline().unwrap();
+    protocol.tick(again);
+    assert_eq!(sent(protocol.outputs()), separate);
+    let ack = Message::empty(Kind::Acknowledgement, separate[0].id)
+        .encode()
+        .unwrap();
+    protocol.receive(again, addr(1), &ack);
+    assert_eq!(protocol.next_deadline(), None);
+}
+
+#[test]
+fn an_unasked_response_and_a_ping_get_a_reset() {
+    let (mut protocol, now) = (protocol(), Instant::now());
+    let token = Token::new(b"x").unwrap();
+    let response = Response::new(Code::CONTENT);
+    let unasked = response
+        .to_message(Kind::Confirmable, 3, token)
+        .encode()
+        .unwrap();
+    protocol.receive(now, addr(1), &unasked);
+    let ping = Message::empty(Kind::Confirmable, 4).encode().unwrap();
+    protocol.receive(now, addr(1), &ping);
+    protocol.receive(now, addr(1), &[0x40, 1, 0, 5, 0xFF]);
+    let resets = sent(protocol.outputs());
+    assert!(resets.iter().all(|m| m.kind == Kind::Reset));
+    assert_eq!(resets.iter().map(|m| m.id).collect::<Vec<_>>(), [3, 4, 5]);
+}
+
+#[test]
+fn a_flood_of_peers_is_forgotten_but_not_the_one_in_use() {
+    let (mut protocol, now) = (protocol(), Instant::now());
+    protocol.request(now, addr(1), 1, Request::get("/a"));
+    let asked = sent(protocol.outputs()).remove(0);
+    for n in 0..2 * PEERS_MAX {
+        let peer = ([10, 0, (n >> 8) as u8, n as u8], 5683).into();
+        protocol.receive(now, peer, &request(1));
+        for output in protocol.outputs() {
+            if let Output::Handle(exchange, _) = output {
+                protocol.respond(now, exchange, &Response::new(Code::CONTENT));
+            }
+        }
+    }
+    protocol.outputs();
+    let answer = Response::new(Code::CONTENT);
+    let ack = answer.to_message(Kind::Acknowledgement, asked.id, asked.token);
+    protocol.receive(now, addr(1), &ack.encode().unwrap());
+    assert_eq!(
+        protocol.outputs(),
+        vec![Output::Done(1, Ok(Box::new(answer)))]
+    );
+}

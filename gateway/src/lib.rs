@@ -1,0 +1,3 @@
+//! The gateway: speaks for Things in the field. South: CoAP and LwM2M.
+
+pub mod coap;
