@@ -44,7 +44,8 @@ pub enum Registered {
 /// record is written, so a refusal leaves the records as they were.
 ///
 /// # Errors
-/// [`Failure::Refused`] when the operation breaks a rule, [`Failure::Records`] when the store fails.
+/// [`Failure::Refused`] when the operation breaks a rule, [`Failure::Records`] when the store
+/// fails.
 pub fn invoke<R: Records>(
     function: &str,
     argument: &str,

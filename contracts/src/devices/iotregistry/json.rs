@@ -1,5 +1,5 @@
-//! JSON objects as Go's `encoding/json` wrote them in 2017: no spaces, fields in the order given, and
-//! `<`, `>`, `&`, U+2028 and U+2029 escaped, so that the text may stand in HTML and JavaScript.
+//! JSON objects as Go's `encoding/json` wrote them in 2017: no spaces, fields in the order given,
+//! and `<`, `>`, `&`, U+2028 and U+2029 escaped, so that the text may stand in HTML and JavaScript.
 
 use std::fmt::Write as _;
 

@@ -40,8 +40,8 @@ pub fn compress(key: &VerifyingKey) -> Vec<u8> {
 /// Checks a DER signature of SHA-256(`message`).
 ///
 /// Bytes after the end that the signature's own length byte names are ignored, and both values of s
-/// are accepted, as by `btcec`; k256 refuses a high s, so it gets the low one, which is valid for the
-/// same messages.
+/// are accepted, as by `btcec`; k256 refuses a high s, so it gets the low one, which is valid for
+/// the same messages.
 ///
 /// # Errors
 /// [`Refusal::BadSignatureForm`] and [`Refusal::WrongSignature`].

@@ -460,7 +460,10 @@ fn a_damaged_record_is_named() {
 
 proptest! {
     #[test]
-    fn random_input_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), text: String) {
+    fn random_input_never_panics(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        text: String,
+    ) {
         let mut records = ledger_of_all_vectors();
         let before = records.clone();
         for function in ["createRegistrant", "registerThing", "registerSpec"] {
@@ -476,7 +479,10 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_never_gets_another_thing_registered(position: prop::sample::Index, flip in 1u8..) {
+    fn a_changed_byte_never_gets_another_thing_registered(
+        position: prop::sample::Index,
+        flip in 1u8..,
+    ) {
         let (key, records) = ledger_with_registrant();
         let message = thing(&key, &[1, 2, 3], &["alias"]);
         let mut bytes = message.encode_to_vec();

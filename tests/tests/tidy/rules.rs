@@ -1,0 +1,222 @@
+//! The rules about single files. Each gives its findings as `file:line: what`.
+
+use crate::scan::functions;
+use crate::tree::{File, Tree};
+
+const FILE_LINES_MAX: usize = 500;
+const TEST_FILE_LINES_MAX: usize = 800;
+const FUNCTION_LINES_MAX: usize = 70;
+const COLUMNS_MAX: usize = 100;
+const FOLDERS_MAX: usize = 3;
+
+/// Files whose length is counted.
+const COUNTED: [&str; 6] = [".rs", ".ts", ".svelte", ".py", ".sh", ".js"];
+
+/// The words of other systems for what has a word here, see CONTRIBUTING.md. Only those are listed
+/// that have no second meaning in our code; a word in plural is found too.
+const FOREIGN_WORDS: [&str; 6] = [
+    "chaincode",
+    "endorsement",
+    "campaign",
+    "shadow",
+    "asset",
+    "blockchain",
+];
+
+/// Files with too many lines.
+pub fn long_files(tree: &Tree) -> Vec<String> {
+    let counted = |file: &&File| COUNTED.iter().any(|end| file.path.ends_with(end));
+    let mut found = Vec::new();
+    for file in tree.files.iter().filter(counted) {
+        let lines = file.text.lines().count();
+        let max = if file.is_test() {
+            TEST_FILE_LINES_MAX
+        } else {
+            FILE_LINES_MAX
+        };
+        if lines > max {
+            found.push(format!("{}: {lines} lines, at most {max}", file.path));
+        }
+    }
+    found
+}
+
+/// Functions with too many lines, tests excepted.
+pub fn long_functions(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in tree.rust_code() {
+        for function in functions(&file.code) {
+            if function.lines > FUNCTION_LINES_MAX {
+                let at = file.at(function.line);
+                found.push(format!(
+                    "{at}: {} has {} lines",
+                    function.name, function.lines
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// Lines with too many columns. A line that holds an address, or a test's data without a space in
+/// it, cannot be broken.
+pub fn wide_lines(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in tree.rust() {
+        for (line, text) in file.text.lines().enumerate() {
+            let columns = text.chars().count();
+            let unbreakable = text.contains("https://")
+                || (file.is_test() && text.split(' ').any(|word| word.chars().count() > 64));
+            if columns > COLUMNS_MAX && !unbreakable {
+                found.push(format!("{}: {columns} columns", file.at(line)));
+            }
+        }
+    }
+    found
+}
+
+/// `unwrap` in code that is not compiled for tests only.
+pub fn unwraps(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in tree.rust_code() {
+        for (line, text) in file.code.lines().enumerate() {
+            if text.contains(".unwrap()") || text.contains(".unwrap_err()") {
+                found.push(format!("{}: {}", file.at(line), text.trim()));
+            }
+        }
+    }
+    found
+}
+
+/// Test modules with a body in a file of code.
+pub fn inline_tests(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in tree.rust_code() {
+        let lines: Vec<&str> = file.code.lines().map(str::trim).collect();
+        for (line, text) in lines.iter().enumerate() {
+            if !text.starts_with("#[cfg(test)]") {
+                continue;
+            }
+            let same = text.trim_start_matches("#[cfg(test)]").trim();
+            let item = if same.is_empty() {
+                let rest = lines[line + 1..].iter().copied();
+                rest.filter(|text| !text.is_empty())
+                    .find(|text| !text.starts_with("#["))
+            } else {
+                Some(same)
+            };
+            let item = item.unwrap_or_default();
+            let item = item
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub ");
+            if item.starts_with("mod ") && !item.ends_with(';') {
+                found.push(format!("{}: a test module below the code", file.at(line)));
+            }
+        }
+    }
+    found
+}
+
+/// Rust files that lie too deep inside their crate. The crate is the first folder.
+pub fn deep_files(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in tree.rust() {
+        let folders = file.path.split('/').count().saturating_sub(2);
+        if folders > FOLDERS_MAX {
+            found.push(format!("{}: {folders} folders deep", file.path));
+        }
+    }
+    found
+}
+
+/// Marks of unfinished work. Put together here, so that this file does not hold them.
+pub fn left_overs(tree: &Tree) -> Vec<String> {
+    let words = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["X", "XX"].concat(),
+    ];
+    let macros = [
+        ["dbg", "!("].concat(),
+        ["to", "do!("].concat(),
+        ["unimplemented", "!("].concat(),
+    ];
+    let mut found = Vec::new();
+    for file in &tree.files {
+        for (line, text) in file.text.lines().enumerate() {
+            let mut all = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+            if let Some(word) = all.find(|word| words.iter().any(|mark| mark == word)) {
+                found.push(format!("{}: {word}", file.at(line)));
+            }
+        }
+        for (line, text) in file.code.lines().enumerate() {
+            if let Some(name) = macros.iter().find(|name| text.contains(name.as_str())) {
+                found.push(format!("{}: {name}…)", file.at(line)));
+            }
+        }
+    }
+    found
+}
+
+/// Paths that hold on the machine of one developer only.
+pub fn absolute_paths(tree: &Tree) -> Vec<String> {
+    let starts = [
+        ["/wo", "rk/"].concat(),
+        ["/ro", "ot/"].concat(),
+        ["/Us", "ers/"].concat(),
+    ];
+    let mut found = Vec::new();
+    for file in &tree.files {
+        for (line, text) in file.text.lines().enumerate() {
+            if let Some(start) = starts.iter().find(|start| names_path(text, start)) {
+                found.push(format!("{}: {start}…", file.at(line)));
+            }
+        }
+    }
+    found
+}
+
+/// Whether `text` has a path that begins with `start`; in the middle of another path it does not.
+fn names_path(text: &str, start: &str) -> bool {
+    text.match_indices(start).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        before.is_none_or(|c| !c.is_alphanumeric() && !"._-}])$".contains(c))
+    })
+}
+
+/// Words of other systems in names of our code.
+pub fn foreign_words(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in tree.rust_code() {
+        for (line, text) in file.code.lines().enumerate() {
+            for name in text.split(|c: char| !c.is_alphanumeric() && c != '_') {
+                let foreign = parts(name)
+                    .into_iter()
+                    .any(|part| FOREIGN_WORDS.contains(&part.trim_end_matches('s')));
+                if foreign {
+                    found.push(format!("{}: {name}", file.at(line)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The parts of `snake_case` and `CamelCase` names, in lower case.
+fn parts(name: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut previous_lower = false;
+    for character in name.chars() {
+        if character == '_' || (character.is_uppercase() && previous_lower) {
+            parts.push(String::new());
+        }
+        if character != '_' {
+            parts
+                .last_mut()
+                .expect("there is always one")
+                .extend(character.to_lowercase());
+        }
+        previous_lower = character.is_lowercase() || character.is_numeric();
+    }
+    parts
+}

@@ -1,0 +1,278 @@
+//! The rules at work on planted samples: each finds what it is for, and nothing else.
+
+use crate::layers::{Package, forbidden_edges};
+use crate::scan::{Function, blank, functions};
+use crate::tree::Tree;
+use crate::{docs, rules};
+
+const CODE: &str = "types/src/sample.rs";
+const TEST: &str = "types/src/tests.rs";
+
+fn found(rule: fn(&Tree) -> Vec<String>, path: &str, text: &str) -> usize {
+    rule(&Tree::of(&[(path, text)])).len()
+}
+
+#[test]
+fn blanking_keeps_code_and_lines_only() {
+    let text = concat!(
+        "let a = \"x } // \\\" y\"; // { comment\n",
+        "let b = r#\"raw \" { \"#; let c = b'{'; let d = '\\'';\n",
+        "/* { /* nested */ { */ let e = 1;\n",
+        "fn f<'a>(bar: &'a str, r: u8) -> char { '\"' }\n",
+        "let g = \"two\nlines {\"; let h = br\"{\"; let i = '{'; let j = c\"{\";\n",
+    );
+    let code = blank(text);
+    assert_eq!(code.lines().count(), text.lines().count());
+    assert_eq!(code.chars().count(), text.chars().count());
+    assert_eq!(code.matches(['{', '}', '"']).collect::<String>(), "{}");
+    for kept in [
+        "let a",
+        "let b",
+        "let c",
+        "let d",
+        "let e = 1;",
+        "<'a>(bar: &'a str",
+        "let j",
+    ] {
+        assert!(code.contains(kept), "{kept} in {code}");
+    }
+    assert!(!code.contains("comment") && !code.contains("nested") && !code.contains("raw"));
+}
+
+#[test]
+fn functions_are_measured_from_fn_to_closing_brace() {
+    let text = concat!(
+        "trait T { fn declared(&self) -> [u8; 3]; }\n",
+        "pub async fn outer(\n    a: [u8; 2],\n) -> u8 {\n    fn inner() { 1 }\n    if x { y }\n}\n",
+        "impl X { pub const fn one_line() -> u8 { 3 } }\n",
+        "type Callback = fn(u8) -> u8;\n",
+    );
+    let expected = [("outer", 1, 6), ("inner", 4, 1), ("one_line", 7, 1)];
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(name, line, lines)| Function {
+            name: name.into(),
+            line,
+            lines,
+        })
+        .collect();
+    assert_eq!(functions(&blank(text)), expected);
+}
+
+#[test]
+fn long_functions_are_found() {
+    let of = |lines: usize| format!("fn f() {{\n{}}}\n", "    x();\n".repeat(lines - 2));
+    assert_eq!(found(rules::long_functions, CODE, &of(70)), 0);
+    assert_eq!(found(rules::long_functions, CODE, &of(71)), 1);
+    assert_eq!(found(rules::long_functions, TEST, &of(71)), 0);
+    let tree = Tree::of(&[(CODE, &format!("\n{}", of(80)))]);
+    assert_eq!(
+        rules::long_functions(&tree),
+        ["types/src/sample.rs:2: f has 80 lines"]
+    );
+}
+
+#[test]
+fn long_files_are_found() {
+    assert_eq!(found(rules::long_files, CODE, &"\n".repeat(500)), 0);
+    assert_eq!(found(rules::long_files, CODE, &"\n".repeat(501)), 1);
+    assert_eq!(found(rules::long_files, TEST, &"\n".repeat(800)), 0);
+    assert_eq!(found(rules::long_files, TEST, &"\n".repeat(801)), 1);
+    assert_eq!(
+        found(
+            rules::long_files,
+            "console/src/page.svelte",
+            &"\n".repeat(501)
+        ),
+        1
+    );
+    assert_eq!(
+        found(rules::long_files, "docs/long.md", &"\n".repeat(5000)),
+        0
+    );
+}
+
+#[test]
+fn wide_lines_are_found() {
+    assert_eq!(found(rules::wide_lines, CODE, &"ä ".repeat(50)), 0);
+    assert_eq!(found(rules::wide_lines, CODE, &"ä ".repeat(51)), 1);
+    assert_eq!(found(rules::wide_lines, CODE, &"a".repeat(101)), 1);
+    assert_eq!(found(rules::wide_lines, TEST, &"a".repeat(101)), 0);
+    assert_eq!(
+        found(
+            rules::wide_lines,
+            CODE,
+            &format!("// https://{}", "a".repeat(99))
+        ),
+        0
+    );
+}
+
+#[test]
+fn unwraps_are_found() {
+    assert_eq!(found(rules::unwraps, CODE, "let a = b.unwrap();"), 1);
+    assert_eq!(
+        found(rules::unwraps, CODE, "a\n    .unwrap()\n    .unwrap_err();"),
+        2
+    );
+    assert_eq!(
+        found(
+            rules::unwraps,
+            CODE,
+            "b.unwrap_or(1); // .unwrap()\n\".unwrap()\";"
+        ),
+        0
+    );
+    assert_eq!(found(rules::unwraps, TEST, "let a = b.unwrap();"), 0);
+}
+
+#[test]
+fn tests_below_the_code_are_found() {
+    assert_eq!(
+        found(rules::inline_tests, CODE, "#[cfg(test)]\nmod tests {\n}\n"),
+        1
+    );
+    assert_eq!(
+        found(
+            rules::inline_tests,
+            CODE,
+            "#[cfg(test)]\n#[allow(x)]\n\nmod a {}"
+        ),
+        1
+    );
+    assert_eq!(
+        found(
+            rules::inline_tests,
+            CODE,
+            "#[cfg(test)] pub(crate) mod tests {"
+        ),
+        1
+    );
+    assert_eq!(
+        found(rules::inline_tests, CODE, "#[cfg(test)]\nmod tests;\n"),
+        0
+    );
+    assert_eq!(
+        found(
+            rules::inline_tests,
+            CODE,
+            "#[cfg(test)]\nfn helper() {}\nmod a {}"
+        ),
+        0
+    );
+}
+
+#[test]
+fn deep_files_are_found() {
+    assert_eq!(found(rules::deep_files, "types/src/a/b/c.rs", ""), 0);
+    assert_eq!(found(rules::deep_files, "types/src/a/b/c/d.rs", ""), 1);
+}
+
+#[test]
+fn left_overs_are_found() {
+    let mark = ["TO", "DO"].concat();
+    assert_eq!(
+        found(rules::left_overs, CODE, &format!("// {mark}: later")),
+        1
+    );
+    assert_eq!(found(rules::left_overs, "docs/a.md", &mark), 1);
+    assert_eq!(
+        found(rules::left_overs, CODE, &format!("{mark}S METHODICAL")),
+        0
+    );
+    assert_eq!(
+        found(
+            rules::left_overs,
+            TEST,
+            &format!("{}1)", ["dbg", "!("].concat())
+        ),
+        1
+    );
+    assert_eq!(found(rules::left_overs, CODE, &["to", "do!()"].concat()), 1);
+}
+
+#[test]
+fn paths_of_one_machine_are_found() {
+    let path = ["/wo", "rk/main"].concat();
+    for text in [format!("see {path}"), path.clone(), format!("\"{path}\"")] {
+        assert_eq!(
+            found(rules::absolute_paths, "docs/a.md", &text),
+            1,
+            "{text}"
+        );
+    }
+    assert_eq!(
+        found(
+            rules::absolute_paths,
+            CODE,
+            &format!("gw/{{gw}}{path} a/b{path}")
+        ),
+        0
+    );
+}
+
+#[test]
+fn foreign_words_are_found() {
+    for text in [
+        "struct ChaincodeId;",
+        "fn start_campaigns()",
+        "let asset = 1;",
+    ] {
+        assert_eq!(found(rules::foreign_words, CODE, text), 1, "{text}");
+    }
+    for text in [
+        "let a = \"campaign\"; // asset",
+        "let foreshadow = 1;",
+        "let asserted = 1;",
+    ] {
+        assert_eq!(found(rules::foreign_words, CODE, text), 0, "{text}");
+    }
+}
+
+#[test]
+fn broken_links_are_found() {
+    let text = "[a](CONTRIBUTING.md) [b](docs/adr/0000-template.md#decision) ![c](/LICENSE)\n\
+        [d](https://example.org/x) [e](#here) `[f](code)`\n```\n[g](code)\n```\n[h](missing.md)";
+    let tree = Tree::of(&[("README.md", text)]);
+    assert_eq!(docs::broken_links(&tree), ["README.md:6: missing.md"]);
+    assert_eq!(
+        found(docs::broken_links, "docs/adr/x.md", "[a](0000-template.md)"),
+        0
+    );
+    assert_eq!(
+        found(docs::broken_links, "docs/adr/x.md", "[a](CONTRIBUTING.md)"),
+        1
+    );
+}
+
+#[test]
+fn edges_against_the_layers_are_found() {
+    let edges = |name: &str, used: &str| {
+        let package = Package {
+            name: name.into(),
+            uses: vec![used.into()],
+        };
+        forbidden_edges(&[package]).len()
+    };
+    for (name, used) in [
+        ("state", "store"),
+        ("cli", "devnet"),
+        ("gateway", "client"),
+        ("node", "rocks"),
+        ("benches", "rocks"),
+    ] {
+        assert_eq!(edges(name, used), 0, "{name} uses {used}");
+    }
+    for (name, used) in [
+        ("store", "state"),
+        ("client", "cli"),
+        ("types", "types"),
+        ("consensus", "state"),
+        ("consensus", "contracts"),
+        ("ledger", "rocks"),
+        ("state", "unknown"),
+        ("unknown", "types"),
+    ] {
+        assert_eq!(edges(name, used), 1, "{name} uses {used}");
+    }
+}
