@@ -1,0 +1,55 @@
+use lamplighter_types::{Account, Hash, PublicKey, Role, Scope};
+
+use crate::error::ContractError;
+
+/// What an action knows besides the state. Equal on all nodes: no clock, no randomness.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub chain_id: Hash,
+    pub height: u64,
+    /// Unix time in ms of the block.
+    pub time_ms: u64,
+    /// The transaction's name.
+    pub transaction: Hash,
+    /// The key that signed, one of the sender's.
+    pub key: PublicKey,
+    /// The sender as it was when the transaction began.
+    pub sender: Account,
+}
+
+/// The place of a block in time, for what contracts do without a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockContext {
+    pub height: u64,
+    pub time_ms: u64,
+}
+
+/// The sender lacks a right.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{account} is not {role:?} of {}", scope_name(.scope))]
+pub struct Forbidden {
+    pub account: String,
+    pub role: Role,
+    pub scope: Scope,
+}
+
+impl ContractError for Forbidden {
+    fn code(&self) -> &'static str {
+        "forbidden"
+    }
+}
+
+fn scope_name(scope: &Scope) -> &str {
+    if scope.as_str().is_empty() { "the whole city" } else { scope.as_str() }
+}
+
+impl Context {
+    /// Demands that the sender has `role` for all of `scope`.
+    pub fn demand(&self, role: Role, scope: &Scope) -> Result<(), Forbidden> {
+        if self.sender.has_role(role, scope) {
+            return Ok(());
+        }
+        let account = self.sender.account.to_string();
+        Err(Forbidden { account, role, scope: scope.clone() })
+    }
+}

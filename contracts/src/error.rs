@@ -1,0 +1,31 @@
+use lamplighter_state::StateError;
+
+/// Why an action was refused: part of the receipt, equal on all nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable, `contract.reason`.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// The two ways in which execution can end early. The type keeps them apart: the first goes
+/// into the receipt, the second stops the node.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutionError {
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    #[error("the state can't be read")]
+    Fatal(#[from] StateError),
+}
+
+/// A contract's own error enum: every variant has a stable code.
+pub trait ContractError: std::error::Error {
+    fn code(&self) -> &'static str;
+}
+
+impl<E: ContractError> From<E> for ExecutionError {
+    fn from(error: E) -> Self {
+        Self::Refused(Refusal { code: error.code(), message: error.to_string() })
+    }
+}

@@ -1,0 +1,15 @@
+//! The state of the ledger at a height: records under keys, writes that are buffered until a block is whole,
+//! the tree whose root every header carries, and the tables of blocks, receipts and events.
+
+mod error;
+mod key;
+mod overlay;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::StateError;
+pub use key::Key;
+pub use overlay::{Changes, Overlay};
+pub use view::View;

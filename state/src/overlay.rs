@@ -1,0 +1,130 @@
+use std::collections::BTreeMap;
+
+use lamplighter_types::{EventRecord, codec};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::view::{decode_record, range_after};
+use crate::{Key, StateError, View};
+
+/// What a block changes: state records (`None`: deleted) in key order, and event records in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub events: Vec<EventRecord>,
+}
+
+/// Buffered writes over a [`View`], in two layers: the block so far, and the transaction at hand, which is
+/// either kept whole or dropped whole.
+pub struct Overlay {
+    view: View,
+    block: Changes,
+    transaction: Changes,
+}
+
+impl Overlay {
+    pub fn new(view: View) -> Self {
+        Self {
+            view,
+            block: Changes::default(),
+            transaction: Changes::default(),
+        }
+    }
+
+    /// The record under `key`, with all writes so far.
+    pub fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError> {
+        let bytes = key.as_bytes();
+        match self.written(bytes) {
+            Some(None) => Ok(None),
+            Some(Some(value)) => decode_record(bytes, value).map(Some),
+            None => self.view.get(key),
+        }
+    }
+
+    pub fn exists<T>(&self, key: &Key<T>) -> Result<bool, StateError> {
+        match self.written(key.as_bytes()) {
+            Some(value) => Ok(value.is_some()),
+            None => Ok(self.view.get_bytes(key.as_bytes())?.is_some()),
+        }
+    }
+
+    pub fn put<T: Serialize>(&mut self, key: &Key<T>, record: &T) {
+        self.transaction
+            .writes
+            .insert(key.as_bytes().to_vec(), Some(codec::encode(record)));
+    }
+
+    pub fn delete<T>(&mut self, key: &Key<T>) {
+        self.transaction
+            .writes
+            .insert(key.as_bytes().to_vec(), None);
+    }
+
+    /// Appends to the events of this block.
+    pub fn record_event(&mut self, event: EventRecord) {
+        self.transaction.events.push(event);
+    }
+
+    /// Up to `limit` records whose keys begin with `prefix`, after the key `after` if one is given.
+    ///
+    /// The work is bounded by `limit` and the writes of the block under the prefix.
+    pub fn scan<T: DeserializeOwned>(
+        &self,
+        prefix: &Key<T>,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Key<T>, T)>, StateError> {
+        let prefix = prefix.as_bytes();
+        let range = range_after(prefix, after);
+        let mut overlaid: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
+        for layer in [&self.block, &self.transaction] {
+            let written = layer.writes.range(range.start.to_vec()..);
+            for (key, value) in written.take_while(|(key, _)| key.starts_with(prefix)) {
+                overlaid.insert(key, value.as_deref());
+            }
+        }
+        // As many stored records as the overlay may hide are read on top of the limit.
+        let stored = self
+            .view
+            .scan_bytes(prefix, after, limit.saturating_add(overlaid.len()))?;
+        let mut merged: BTreeMap<&[u8], Option<&[u8]>> = stored
+            .iter()
+            .map(|(key, value)| (&key[..], Some(&value[..])))
+            .collect();
+        merged.extend(overlaid);
+        let live = merged
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
+        live.take(limit)
+            .map(|(k, v)| Ok((Key::from_scan(k), decode_record(k, v)?)))
+            .collect()
+    }
+
+    /// Keeps what the transaction at hand wrote.
+    pub fn commit(&mut self) {
+        self.block.writes.append(&mut self.transaction.writes);
+        self.block.events.append(&mut self.transaction.events);
+    }
+
+    /// Drops what the transaction at hand wrote.
+    pub fn rollback(&mut self) {
+        self.transaction = Changes::default();
+    }
+
+    /// The events committed so far in this block.
+    pub fn events(&self) -> &[EventRecord] {
+        &self.block.events
+    }
+
+    /// What the block changes. What was not committed is dropped.
+    pub fn into_changes(self) -> Changes {
+        self.block
+    }
+
+    fn written(&self, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+        self.transaction
+            .writes
+            .get(key)
+            .or_else(|| self.block.writes.get(key))
+    }
+}
