@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Firmware images of Debian's packages, installed by `scripts/setup --test`: for an ordinary update
-/// one of 8 KiB and one of 51 KiB.
+/// Firmware images of Debian's packages, of 8,120 and 51,008 bytes. `scripts/setup --test` installs
+/// them.
 pub const FIRMWARE_IMAGES: [&str; 2] = [
     "/usr/share/sigrok-firmware/fx2lafw-saleae-logic.fw",
     "/lib/firmware/ath9k_htc/htc_9271-1.4.0.fw",

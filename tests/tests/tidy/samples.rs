@@ -43,7 +43,8 @@ fn blanking_keeps_code_and_lines_only() {
 fn functions_are_measured_from_fn_to_closing_brace() {
     let text = concat!(
         "trait T { fn declared(&self) -> [u8; 3]; }\n",
-        "pub async fn outer(\n    a: [u8; 2],\n) -> u8 {\n    fn inner() { 1 }\n    if x { y }\n}\n",
+        "pub async fn outer(\n    a: [u8; 2],\n) -> u8 {\n",
+        "    fn inner() { 1 }\n    if x { y }\n}\n",
         "impl X { pub const fn one_line() -> u8 { 3 } }\n",
         "type Callback = fn(u8) -> u8;\n",
     );

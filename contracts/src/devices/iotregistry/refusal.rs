@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::ContractError;
+
 /// A verdict about an operation or a query. It depends on the argument and the records only, so it
 /// is the same on every node.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -72,26 +74,24 @@ pub enum Refusal {
     DamagedRecord(#[source] prost::DecodeError),
 }
 
-impl Refusal {
-    /// The stable code for receipts and HTTP problems.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
+impl ContractError for Refusal {
+    fn code(&self) -> &'static str {
         match self {
-            Refusal::UnknownFunction => "iotregistry_unknown_function",
-            Refusal::ArgumentTooLong { .. } | Refusal::TooLarge { .. } => "iotregistry_too_large",
-            Refusal::NotHex(_) => "iotregistry_not_hex",
-            Refusal::NotProtobuf(_) => "iotregistry_not_protobuf",
-            Refusal::Empty { .. } => "iotregistry_empty_field",
-            Refusal::BadKey => "iotregistry_bad_key",
-            Refusal::BadSignatureForm => "iotregistry_bad_signature_form",
-            Refusal::WrongSignature => "iotregistry_wrong_signature",
-            Refusal::RegistrantExists => "iotregistry_registrant_exists",
-            Refusal::NonceExists => "iotregistry_nonce_exists",
-            Refusal::AliasExists { .. } => "iotregistry_alias_exists",
-            Refusal::SpecExists => "iotregistry_spec_exists",
-            Refusal::UnknownRegistrant => "iotregistry_unknown_registrant",
-            Refusal::NotFound => "iotregistry_not_found",
-            Refusal::DamagedRecord(_) => "iotregistry_damaged_record",
+            Refusal::UnknownFunction => "iotregistry.unknown_function",
+            Refusal::ArgumentTooLong { .. } | Refusal::TooLarge { .. } => "iotregistry.too_large",
+            Refusal::NotHex(_) => "iotregistry.not_hex",
+            Refusal::NotProtobuf(_) => "iotregistry.not_protobuf",
+            Refusal::Empty { .. } => "iotregistry.empty_field",
+            Refusal::BadKey => "iotregistry.bad_key",
+            Refusal::BadSignatureForm => "iotregistry.bad_signature_form",
+            Refusal::WrongSignature => "iotregistry.wrong_signature",
+            Refusal::RegistrantExists => "iotregistry.registrant_exists",
+            Refusal::NonceExists => "iotregistry.nonce_exists",
+            Refusal::AliasExists { .. } => "iotregistry.alias_exists",
+            Refusal::SpecExists => "iotregistry.spec_exists",
+            Refusal::UnknownRegistrant => "iotregistry.unknown_registrant",
+            Refusal::NotFound => "iotregistry.not_found",
+            Refusal::DamagedRecord(_) => "iotregistry.damaged_record",
         }
     }
 }

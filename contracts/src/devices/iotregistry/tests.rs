@@ -12,6 +12,7 @@ use super::json::Object;
 use super::message::{CreateRegistrant, RegisterSpec, RegisterThing};
 use super::signature::{compress, parse_key, verify};
 use super::*;
+use crate::ContractError;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Memory(BTreeMap<Vec<u8>, Vec<u8>>);
@@ -92,24 +93,24 @@ fn every_recorded_operation_and_query_has_the_verdict_and_reply_of_the_original(
 #[test]
 fn refusals_say_which_rule_was_broken() {
     let expected = [
-        (8, "iotregistry_registrant_exists"),
-        (9, "iotregistry_wrong_signature"),
-        (13, "iotregistry_empty_field"),
-        (14, "iotregistry_empty_field"),
-        (15, "iotregistry_empty_field"),
-        (16, "iotregistry_bad_key"),
-        (17, "iotregistry_wrong_signature"),
-        (18, "iotregistry_wrong_signature"),
-        (22, "iotregistry_not_hex"),
-        (23, "iotregistry_not_protobuf"),
-        (24, "iotregistry_empty_field"),
-        (37, "iotregistry_nonce_exists"),
-        (38, "iotregistry_alias_exists"),
-        (42, "iotregistry_unknown_registrant"),
-        (45, "iotregistry_wrong_signature"),
-        (47, "iotregistry_unknown_registrant"),
-        (57, "iotregistry_spec_exists"),
-        (59, "iotregistry_unknown_registrant"),
+        (8, "iotregistry.registrant_exists"),
+        (9, "iotregistry.wrong_signature"),
+        (13, "iotregistry.empty_field"),
+        (14, "iotregistry.empty_field"),
+        (15, "iotregistry.empty_field"),
+        (16, "iotregistry.bad_key"),
+        (17, "iotregistry.wrong_signature"),
+        (18, "iotregistry.wrong_signature"),
+        (22, "iotregistry.not_hex"),
+        (23, "iotregistry.not_protobuf"),
+        (24, "iotregistry.empty_field"),
+        (37, "iotregistry.nonce_exists"),
+        (38, "iotregistry.alias_exists"),
+        (42, "iotregistry.unknown_registrant"),
+        (45, "iotregistry.wrong_signature"),
+        (47, "iotregistry.unknown_registrant"),
+        (57, "iotregistry.spec_exists"),
+        (59, "iotregistry.unknown_registrant"),
     ];
     let vectors = vectors();
     for (index, code) in expected {
@@ -290,32 +291,32 @@ fn messages_are_read_as_proto3() {
     let code = |argument: String| refused("registerSpec", &argument, &mut records.clone()).code();
     assert_eq!(
         code(with(&[0x22, 1, b'x'])),
-        "iotregistry_wrong_signature",
+        "iotregistry.wrong_signature",
         "the last Data counts"
     );
     assert_eq!(
         code(with(&[0x08, 1])),
-        "iotregistry_not_protobuf",
+        "iotregistry.not_protobuf",
         "field 1 as a number"
     );
     assert_eq!(
         code(with(&[0x22, 1, 0xff])),
-        "iotregistry_not_protobuf",
+        "iotregistry.not_protobuf",
         "text is not UTF-8"
     );
     assert_eq!(
         code(with(&[0x00])),
-        "iotregistry_not_protobuf",
+        "iotregistry.not_protobuf",
         "field number 0"
     );
     assert_eq!(
         code(with(&[0x22, 9])),
-        "iotregistry_not_protobuf",
+        "iotregistry.not_protobuf",
         "cut short"
     );
     assert_eq!(
         code(format!("{}0", with(&[]))),
-        "iotregistry_not_hex",
+        "iotregistry.not_hex",
         "odd number of digits"
     );
 }
