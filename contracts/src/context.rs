@@ -20,7 +20,9 @@ pub struct Context {
 /// The place of a block in time, for what contracts do without a transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockContext {
+    pub chain_id: Hash,
     pub height: u64,
+    /// Unix time in ms of the block.
     pub time_ms: u64,
 }
 
@@ -40,7 +42,11 @@ impl ContractError for Forbidden {
 }
 
 fn scope_name(scope: &Scope) -> &str {
-    if scope.as_str().is_empty() { "the whole city" } else { scope.as_str() }
+    if scope.as_str().is_empty() {
+        "the whole city"
+    } else {
+        scope.as_str()
+    }
 }
 
 impl Context {
@@ -50,6 +56,10 @@ impl Context {
             return Ok(());
         }
         let account = self.sender.account.to_string();
-        Err(Forbidden { account, role, scope: scope.clone() })
+        Err(Forbidden {
+            account,
+            role,
+            scope: scope.clone(),
+        })
     }
 }

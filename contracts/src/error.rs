@@ -1,3 +1,5 @@
+use std::error::Error;
+
 use lamplighter_state::StateError;
 
 /// Why an action was refused: part of the receipt, equal on all nodes.
@@ -5,8 +7,25 @@ use lamplighter_state::StateError;
 pub struct Refusal {
     /// Stable, `contract.reason`.
     pub code: &'static str,
-    /// For people.
+    /// For people, with the causes.
     pub message: String,
+}
+
+impl Refusal {
+    /// The receipt's form of a contract's error, with its chain of causes.
+    pub fn of<E: ContractError>(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self {
+            code: error.code(),
+            message,
+        }
+    }
 }
 
 /// The two ways in which execution can end early. The type keeps them apart: the first goes
@@ -20,12 +39,12 @@ pub enum ExecutionError {
 }
 
 /// A contract's own error enum: every variant has a stable code.
-pub trait ContractError: std::error::Error {
+pub trait ContractError: Error {
     fn code(&self) -> &'static str;
 }
 
 impl<E: ContractError> From<E> for ExecutionError {
     fn from(error: E) -> Self {
-        Self::Refused(Refusal { code: error.code(), message: error.to_string() })
+        Self::Refused(Refusal::of(error))
     }
 }

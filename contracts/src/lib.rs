@@ -3,11 +3,25 @@
 //!
 //! `check` looks at an action alone (shape and size); `execute` carries it out on an overlay. A refused
 //! action changes nothing and its error code is in the receipt; a failure to read the state stops the node.
+//!
+//! Who may do what is in the documentation of each contract's module. A right over a device is a role whose
+//! scope covers the device's district; a right over the whole city is a role with the empty scope.
 
+pub mod admission;
 mod context;
 pub mod devices;
 mod error;
+pub mod execute;
+pub mod genesis;
+pub mod governance;
+mod notify;
+mod reader;
+pub mod shape;
 pub mod tables;
+pub mod users;
 
+pub use admission::AdmissionError;
 pub use context::{BlockContext, Context, Forbidden};
 pub use error::{ContractError, ExecutionError, Refusal};
+pub use notify::{about_device, in_city};
+pub use reader::Reader;

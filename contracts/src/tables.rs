@@ -9,6 +9,7 @@ pub enum Table {
     Key = 0x03,
     ReplayWindow = 0x04,
     Recovery = 0x05,
+    Administrator = 0x06,
 
     Device = 0x10,
     DeviceState = 0x11,
@@ -34,6 +35,7 @@ pub enum Table {
     EventCursor = 0x50,
     Alarm = 0x51,
     OpenAlarm = 0x52,
+    AlarmSlot = 0x53,
 
     ValidatorSet = 0x60,
     Observer = 0x61,

@@ -1,0 +1,121 @@
+//! Which transactions come into a block at all: those of a registered key that is in use, sent once and in time.
+//!
+//! Asked twice: by the mempool, against the newest state, and by execution, whose answer counts. What is not
+//! admitted leaves no trace.
+
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::limits::EXPIRES_AFTER_MS_MAX;
+use lamplighter_types::{
+    Account, Id, PublicKey, ReplayWindow, SequenceError, Transaction, Verified,
+};
+
+use crate::users::keys;
+use crate::{ContractError, Reader};
+
+/// Why a transaction is left out of the block.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AdmissionError {
+    #[error("no account has the key {key}")]
+    UnknownKey { key: PublicKey },
+    #[error("the key {key} was revoked")]
+    KeyRevoked { key: PublicKey },
+    #[error("the key {key} is not one of {sender}")]
+    NotYourKey { key: PublicKey, sender: Id },
+    #[error("the account {account} is disabled")]
+    AccountDisabled { account: Id },
+    #[error("the transaction expired at {expires_ms}, it is {time_ms}")]
+    Expired { expires_ms: u64, time_ms: u64 },
+    #[error("expires_ms may be at most {latest_ms}")]
+    ExpiresTooLate { latest_ms: u64 },
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+}
+
+impl ContractError for AdmissionError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownKey { .. } => "admission.unknown_key",
+            Self::KeyRevoked { .. } => "admission.key_revoked",
+            Self::NotYourKey { .. } => "admission.not_your_key",
+            Self::AccountDisabled { .. } => "admission.account_disabled",
+            Self::Expired { .. } => "admission.expired",
+            Self::ExpiresTooLate { .. } => "admission.expires_too_late",
+            Self::Sequence(SequenceError::Used { .. }) => "admission.sequence_used",
+            Self::Sequence(SequenceError::TooOld { .. }) => "admission.sequence_too_old",
+            Self::Sequence(SequenceError::OutOfRange) => "admission.sequence_out_of_range",
+            Self::Sequence(SequenceError::TooFar { .. }) => "admission.sequence_too_far",
+        }
+    }
+}
+
+/// The sender's account, if the transaction may come into a block of the time `time_ms`.
+///
+/// # Errors
+/// The outer one when the state can't be read, the inner one when the transaction is refused.
+pub fn admit(
+    overlay: &Overlay,
+    transaction: &Verified<Transaction>,
+    time_ms: u64,
+) -> Result<Result<Account, AdmissionError>, StateError> {
+    let judged = examine(overlay, transaction, time_ms)?;
+    Ok(judged.map(|(account, _)| account))
+}
+
+/// As [`admit`], over any reader, with the replay window of the key.
+pub fn examine(
+    reader: &impl Reader,
+    transaction: &Verified<Transaction>,
+    time_ms: u64,
+) -> Result<Result<(Account, ReplayWindow), AdmissionError>, StateError> {
+    let key = transaction.envelope().key;
+    let Transaction {
+        sender,
+        sequence,
+        expires_ms,
+        action: _,
+    } = transaction.get();
+    let Some(record) = reader.get(&keys::key(&key))? else {
+        return Ok(Err(AdmissionError::UnknownKey { key }));
+    };
+    if record.revoked {
+        return Ok(Err(AdmissionError::KeyRevoked { key }));
+    }
+    if record.account != *sender {
+        return Ok(Err(AdmissionError::NotYourKey {
+            key,
+            sender: sender.clone(),
+        }));
+    }
+    let account = reader
+        .get(&keys::account(sender))?
+        .ok_or_else(|| StateError::Missing {
+            what: format!("the account {sender} of a key"),
+        })?;
+    if account.disabled {
+        return Ok(Err(AdmissionError::AccountDisabled {
+            account: account.account,
+        }));
+    }
+    if let Err(error) = in_time(*expires_ms, time_ms) {
+        return Ok(Err(error));
+    }
+    let window = reader.get(&keys::replay_window(&key))?.unwrap_or_default();
+    match window.check(*sequence) {
+        Ok(()) => Ok(Ok((account, window))),
+        Err(error) => Ok(Err(error.into())),
+    }
+}
+
+fn in_time(expires_ms: u64, time_ms: u64) -> Result<(), AdmissionError> {
+    if expires_ms <= time_ms {
+        return Err(AdmissionError::Expired {
+            expires_ms,
+            time_ms,
+        });
+    }
+    let latest_ms = time_ms.saturating_add(EXPIRES_AFTER_MS_MAX);
+    if expires_ms > latest_ms {
+        return Err(AdmissionError::ExpiresTooLate { latest_ms });
+    }
+    Ok(())
+}

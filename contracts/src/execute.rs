@@ -1,0 +1,120 @@
+//! One block, step by step: what its time alone brings about, then its transactions in order.
+
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::{Action, Notification, Outcome, Receipt, Transaction, Verified};
+
+use crate::admission::examine;
+use crate::users::keys;
+use crate::{AdmissionError, BlockContext, Context, ExecutionError, Refusal, governance, users};
+
+/// Does what is due at the beginning of a block: a protocol version that begins, timers that are up. The work
+/// is bounded by [`STEPS_PER_BLOCK_MAX`](lamplighter_types::limits::STEPS_PER_BLOCK_MAX), not by the fleet.
+///
+/// # Errors
+/// The state can't be read, or the protocol in force is one that this software doesn't know.
+pub fn begin_block(
+    overlay: &mut Overlay,
+    block: &BlockContext,
+) -> Result<Vec<Notification>, StateError> {
+    let notifications = governance::begin_block(overlay, block)?;
+    overlay.commit();
+    Ok(notifications)
+}
+
+/// Executes one transaction. Its sequence number is used up even when the action fails, and the receipt
+/// tells of the failure; a transaction that is not admitted leaves no trace.
+///
+/// # Errors
+/// The outer one when the state can't be read: the node stops. The inner one when the transaction
+/// doesn't belong into the block.
+pub fn execute(
+    overlay: &mut Overlay,
+    block: &BlockContext,
+    transaction: &Verified<Transaction>,
+) -> Result<Result<Receipt, AdmissionError>, StateError> {
+    let (sender, mut window) = match examine(overlay, transaction, block.time_ms)? {
+        Ok(admitted) => admitted,
+        Err(error) => return Ok(Err(error)),
+    };
+    let key = transaction.envelope().key;
+    if let Err(error) = window.mark(transaction.get().sequence) {
+        return Ok(Err(error.into()));
+    }
+    overlay.put(&keys::replay_window(&key), &window);
+    overlay.commit();
+    let BlockContext {
+        chain_id,
+        height,
+        time_ms,
+    } = *block;
+    let hash = transaction.hash();
+    let context = Context {
+        chain_id,
+        height,
+        time_ms,
+        transaction: hash,
+        key,
+        sender,
+    };
+    let (outcome, notifications) = match run(overlay, &context, &transaction.get().action) {
+        Ok(notifications) => {
+            overlay.commit();
+            (Outcome::Succeeded, notifications)
+        }
+        Err(ExecutionError::Refused(Refusal { code, message })) => {
+            overlay.rollback();
+            (
+                Outcome::Failed {
+                    code: code.to_owned(),
+                    message,
+                },
+                Vec::new(),
+            )
+        }
+        Err(ExecutionError::Fatal(error)) => {
+            overlay.rollback();
+            return Err(error);
+        }
+    };
+    Ok(Ok(Receipt {
+        transaction: hash,
+        outcome,
+        notifications,
+    }))
+}
+
+fn run(
+    overlay: &mut Overlay,
+    context: &Context,
+    action: &Action,
+) -> Result<Vec<Notification>, ExecutionError> {
+    check(action).map_err(ExecutionError::Refused)?;
+    match action {
+        Action::Users(action) => users::execute(overlay, context, action),
+        Action::Governance(action) => governance::execute(overlay, context, action),
+        Action::Devices(_)
+        | Action::Config(_)
+        | Action::Events(_)
+        | Action::Firmware(_)
+        | Action::Rollouts(_) => Err(ExecutionError::Refused(Refusal {
+            code: "unavailable",
+            message: "this contract is not in force".to_owned(),
+        })),
+    }
+}
+
+/// Checks an action's shape and size, without the state: at the edge, and again when it is executed.
+///
+/// # Errors
+/// As it would be in the receipt.
+pub fn check(action: &Action) -> Result<(), Refusal> {
+    match action {
+        Action::Users(action) => users::check(action).map_err(Refusal::of),
+        Action::Governance(action) => governance::check(action).map_err(Refusal::of),
+        Action::Devices(_)
+        | Action::Config(_)
+        | Action::Events(_)
+        | Action::Firmware(_)
+        | Action::Rollouts(_) => Ok(()),
+    }
+}

@@ -1,0 +1,69 @@
+use lamplighter_types::limits::{APPROVALS_MAX, VALIDATORS_MAX};
+use lamplighter_types::{Hash, Id};
+
+use super::OBSERVERS_MAX;
+use crate::ContractError;
+use crate::shape::ShapeError;
+
+/// Why the governance contract refuses.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GovernanceError {
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error("{0:?} is not host:port")]
+    Address(String),
+    #[error("every policy is a number from 1 to {APPROVALS_MAX}")]
+    Policies,
+    #[error("there is a proposal {0} already")]
+    ProposalExists(Id),
+    #[error("there is no proposal {0}")]
+    UnknownProposal(Id),
+    #[error("the change of proposal {proposal} has the digest {digest}")]
+    OtherChange { proposal: Id, digest: Hash },
+    #[error("proposal {0} was carried out already")]
+    CarriedOut(Id),
+    #[error("{account} approved proposal {proposal} already")]
+    Approved { account: Id, proposal: Id },
+    #[error("{APPROVALS_MAX} approvals have been given, which is the most")]
+    TooManyApprovals,
+    #[error("the node id {0} is or was in use")]
+    NodeUsed(u64),
+    #[error("there is no validator with the node id {0}")]
+    UnknownValidator(u64),
+    #[error("there is no observer with the node id {0}")]
+    UnknownObserver(u64),
+    #[error("the last validator can't be removed")]
+    LastValidator,
+    #[error("there are {VALIDATORS_MAX} validators, which is the most")]
+    TooManyValidators,
+    #[error("there are {OBSERVERS_MAX} observers, which is the most")]
+    TooManyObservers,
+    #[error("the protocol version in force is {0}, a proposal must be above it")]
+    OldProtocol(u32),
+    #[error("the height is {0} already")]
+    PastHeight(u64),
+}
+
+impl ContractError for GovernanceError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Shape(error) => error.code(),
+            Self::Address(_) => "governance.address",
+            Self::Policies => "governance.policies",
+            Self::ProposalExists(_) => "governance.proposal_exists",
+            Self::UnknownProposal(_) => "governance.unknown_proposal",
+            Self::OtherChange { .. } => "governance.other_change",
+            Self::CarriedOut(_) => "governance.carried_out",
+            Self::Approved { .. } => "governance.approved",
+            Self::TooManyApprovals => "governance.too_many_approvals",
+            Self::NodeUsed(_) => "governance.node_used",
+            Self::UnknownValidator(_) => "governance.unknown_validator",
+            Self::UnknownObserver(_) => "governance.unknown_observer",
+            Self::LastValidator => "governance.last_validator",
+            Self::TooManyValidators => "governance.too_many_validators",
+            Self::TooManyObservers => "governance.too_many_observers",
+            Self::OldProtocol(_) => "governance.old_protocol",
+            Self::PastHeight(_) => "governance.past_height",
+        }
+    }
+}

@@ -1,0 +1,252 @@
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::limits::APPROVALS_MAX;
+use lamplighter_types::{
+    Fact, GovernanceAction, GovernanceChange, Hash, Id, Notification, Observer, Policies, Proposal,
+    Protocol, Role, Scope, Validator, codec,
+};
+
+use super::{ADDRESS_BYTES_MAX, GovernanceError, keys, membership, policies, protocol};
+use crate::users::{self, UsersError};
+use crate::{Context, ExecutionError, in_city, shape};
+
+/// Checks shape and size.
+pub fn check(action: &GovernanceAction) -> Result<(), GovernanceError> {
+    match action {
+        GovernanceAction::Propose {
+            proposal: _,
+            change,
+        } => check_change(change),
+        GovernanceAction::Approve {
+            proposal: _,
+            change: _,
+        } => Ok(()),
+    }
+}
+
+fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
+    match change {
+        GovernanceChange::AddValidator { validator } => {
+            let Validator {
+                node: _,
+                account: _,
+                key: _,
+                address,
+            } = validator;
+            check_address(address)
+        }
+        GovernanceChange::AddObserver { observer } => {
+            let Observer {
+                node: _,
+                account: _,
+                key: _,
+                address,
+            } = observer;
+            check_address(address)
+        }
+        GovernanceChange::SetPolicies { policies } => check_policies(policies),
+        GovernanceChange::RemoveValidator { node: _ }
+        | GovernanceChange::RemoveObserver { node: _ }
+        | GovernanceChange::SetProtocol {
+            version: _,
+            from_height: _,
+        } => Ok(()),
+    }
+}
+
+/// Checks a `host:port`.
+pub(crate) fn check_address(address: &str) -> Result<(), GovernanceError> {
+    shape::name("address", address, ADDRESS_BYTES_MAX)?;
+    let parts = address.rsplit_once(':');
+    let sound = parts.is_some_and(|(host, port)| {
+        let host_sound = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic());
+        host_sound && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if sound {
+        Ok(())
+    } else {
+        Err(GovernanceError::Address(address.to_owned()))
+    }
+}
+
+/// Checks that every number can be reached and none is zero.
+pub fn check_policies(policies: &Policies) -> Result<(), GovernanceError> {
+    let Policies {
+        release_approvals,
+        rollout_approvals,
+        recovery_approvals,
+        governance_approvals,
+    } = *policies;
+    let all = [
+        release_approvals,
+        rollout_approvals,
+        recovery_approvals,
+        governance_approvals,
+    ];
+    if all
+        .iter()
+        .all(|n| (1..=APPROVALS_MAX).contains(&usize::from(*n)))
+    {
+        Ok(())
+    } else {
+        Err(GovernanceError::Policies)
+    }
+}
+
+/// Carries out a checked action.
+pub fn execute(
+    overlay: &mut Overlay,
+    context: &Context,
+    action: &GovernanceAction,
+) -> Result<Vec<Notification>, ExecutionError> {
+    context.demand(Role::Administrator, &Scope::city())?;
+    match action {
+        GovernanceAction::Propose { proposal, change } => {
+            propose(overlay, context, proposal, change)
+        }
+        GovernanceAction::Approve { proposal, change } => {
+            approve(overlay, context, proposal, change)
+        }
+    }
+}
+
+fn propose(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+    change: &GovernanceChange,
+) -> Result<Vec<Notification>, ExecutionError> {
+    if overlay.exists(&keys::proposal(name))? {
+        return Err(GovernanceError::ProposalExists(name.clone()).into());
+    }
+    let proposal = Proposal {
+        proposal: name.clone(),
+        change: change.clone(),
+        digest: codec::digest(change),
+        author: context.sender.account.clone(),
+        approvals: vec![context.sender.account.clone()],
+        carried_out: false,
+        proposed_height: context.height,
+    };
+    let proposed = in_city(Fact::ChangeProposed {
+        proposal: name.clone(),
+    });
+    settle(overlay, context, proposal, proposed)
+}
+
+fn approve(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+    change: &Hash,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let Some(mut proposal) = overlay.get(&keys::proposal(name))? else {
+        return Err(GovernanceError::UnknownProposal(name.clone()).into());
+    };
+    let account = context.sender.account.clone();
+    if proposal.carried_out {
+        return Err(GovernanceError::CarriedOut(name.clone()).into());
+    }
+    if proposal.digest != *change {
+        let digest = proposal.digest;
+        return Err(GovernanceError::OtherChange {
+            proposal: name.clone(),
+            digest,
+        }
+        .into());
+    }
+    if proposal.approvals.contains(&account) {
+        return Err(GovernanceError::Approved {
+            account,
+            proposal: name.clone(),
+        }
+        .into());
+    }
+    if proposal.approvals.len() >= APPROVALS_MAX {
+        return Err(GovernanceError::TooManyApprovals.into());
+    }
+    proposal.approvals.push(account.clone());
+    let approved = in_city(Fact::ChangeApproved {
+        proposal: name.clone(),
+        by: account,
+    });
+    settle(overlay, context, proposal, approved)
+}
+
+/// Stores a proposal, after carrying it out if enough have approved.
+fn settle(
+    overlay: &mut Overlay,
+    context: &Context,
+    mut proposal: Proposal,
+    news: Notification,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut notifications = vec![news];
+    let needed = usize::from(policies(overlay)?.governance_approvals);
+    if live_approvals(overlay, &proposal)? >= needed {
+        notifications.extend(carry_out(overlay, context, &proposal)?);
+        proposal.carried_out = true;
+    }
+    overlay.put(&keys::proposal(&proposal.proposal), &proposal);
+    Ok(notifications)
+}
+
+fn live_approvals(overlay: &Overlay, proposal: &Proposal) -> Result<usize, StateError> {
+    let mut live = 0;
+    for account in &proposal.approvals {
+        if users::has_live_role(overlay, account, Role::Administrator, &Scope::city())? {
+            live += 1;
+        }
+    }
+    Ok(live)
+}
+
+fn carry_out(
+    overlay: &mut Overlay,
+    context: &Context,
+    proposal: &Proposal,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let author = users::account(overlay, &proposal.author)?
+        .ok_or_else(|| UsersError::UnknownAccount(proposal.author.clone()))?;
+    let organization = author.organization;
+    match &proposal.change {
+        GovernanceChange::AddValidator { validator } => {
+            membership::add_validator(overlay, validator, &organization, context.height)
+        }
+        GovernanceChange::RemoveValidator { node } => membership::remove_validator(overlay, *node),
+        GovernanceChange::AddObserver { observer } => {
+            membership::add_observer(overlay, observer, &organization, context.height)
+        }
+        GovernanceChange::RemoveObserver { node } => membership::remove_observer(overlay, *node),
+        GovernanceChange::SetPolicies { policies } => {
+            overlay.put(&keys::policies(), policies);
+            Ok(vec![in_city(Fact::PoliciesSet)])
+        }
+        GovernanceChange::SetProtocol {
+            version,
+            from_height,
+        } => set_protocol(overlay, context, *version, *from_height),
+    }
+}
+
+fn set_protocol(
+    overlay: &mut Overlay,
+    context: &Context,
+    version: u32,
+    from_height: u64,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let Protocol {
+        version: now,
+        next: _,
+    } = protocol(overlay)?;
+    if version <= now {
+        return Err(GovernanceError::OldProtocol(now).into());
+    }
+    if from_height <= context.height {
+        return Err(GovernanceError::PastHeight(context.height).into());
+    }
+    let next = Some((version, from_height));
+    overlay.put(&keys::protocol(), &Protocol { version: now, next });
+    Ok(vec![in_city(Fact::ProtocolSet {
+        version,
+        from_height,
+    })])
+}

@@ -1,0 +1,102 @@
+//! Checks of texts and lists that all contracts share.
+
+use std::collections::BTreeSet;
+
+use crate::ContractError;
+
+/// A field of an action has not the shape that it must have.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ShapeError {
+    #[error("{field} is empty")]
+    Empty { field: &'static str },
+    #[error("{field} has {got} bytes or items, more than the {max} allowed")]
+    TooLong {
+        field: &'static str,
+        got: usize,
+        max: usize,
+    },
+    #[error("{field} has a control character")]
+    ControlCharacter { field: &'static str },
+    #[error("{field} has {item} more than once")]
+    Repeated { field: &'static str, item: String },
+}
+
+impl ContractError for ShapeError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Empty { .. } => "shape.empty",
+            Self::TooLong { .. } => "shape.too_long",
+            Self::ControlCharacter { .. } => "shape.control_character",
+            Self::Repeated { .. } => "shape.repeated",
+        }
+    }
+}
+
+/// Text that may be empty, without control characters but for line breaks and tabs.
+pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), ShapeError> {
+    if text.len() > max {
+        return Err(ShapeError::TooLong {
+            field,
+            got: text.len(),
+            max,
+        });
+    }
+    let control = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.chars().any(control) {
+        return Err(ShapeError::ControlCharacter { field });
+    }
+    Ok(())
+}
+
+/// A name for people or machines: one line, not empty.
+pub fn name(field: &'static str, text: &str, max: usize) -> Result<(), ShapeError> {
+    if text.is_empty() {
+        return Err(ShapeError::Empty { field });
+    }
+    if text.len() > max {
+        return Err(ShapeError::TooLong {
+            field,
+            got: text.len(),
+            max,
+        });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(ShapeError::ControlCharacter { field });
+    }
+    Ok(())
+}
+
+/// A list that has at least one and at most `max` items.
+pub fn list<T>(field: &'static str, items: &[T], max: usize) -> Result<(), ShapeError> {
+    if items.is_empty() {
+        return Err(ShapeError::Empty { field });
+    }
+    at_most(field, items, max)
+}
+
+/// A list of at most `max` items.
+pub fn at_most<T>(field: &'static str, items: &[T], max: usize) -> Result<(), ShapeError> {
+    if items.len() > max {
+        return Err(ShapeError::TooLong {
+            field,
+            got: items.len(),
+            max,
+        });
+    }
+    Ok(())
+}
+
+/// Demands that no item occurs twice.
+pub fn distinct<T: Ord + ToString>(
+    field: &'static str,
+    items: impl IntoIterator<Item = T>,
+) -> Result<(), ShapeError> {
+    let mut seen = BTreeSet::new();
+    for item in items {
+        let shown = item.to_string();
+        if !seen.insert(item) {
+            return Err(ShapeError::Repeated { field, item: shown });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Writing accounts and keys, with the records that must agree with them.
+
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::{Account, Id, KeyRecord, PublicKey, Role, Scope};
+
+use super::{UsersError, keys};
+use crate::{ExecutionError, Reader};
+
+/// Stores a new account with its keys, which [`demand_new_key`] has passed.
+pub(crate) fn insert(overlay: &mut Overlay, account: &Account) -> Result<(), ExecutionError> {
+    let name = &account.account;
+    if overlay.exists(&keys::account(name))? {
+        return Err(UsersError::AccountExists(name.clone()).into());
+    }
+    for key in &account.keys {
+        demand_new_key(overlay, key)?;
+        introduce_key(overlay, name, key);
+    }
+    store(overlay, account)?;
+    Ok(())
+}
+
+/// Stores a changed account.
+///
+/// # Errors
+/// [`UsersError::LastAdministrator`] when nobody could administer the city any more.
+pub(crate) fn update(overlay: &mut Overlay, account: &Account) -> Result<(), ExecutionError> {
+    let listed = keys::administrator(&account.account);
+    if overlay.exists(&listed)? && !administers(account) {
+        let two = Reader::page(overlay, &keys::administrators(), None, 2)?;
+        if two.len() < 2 {
+            return Err(UsersError::LastAdministrator(account.account.clone()).into());
+        }
+    }
+    store(overlay, account)?;
+    Ok(())
+}
+
+fn store(overlay: &mut Overlay, account: &Account) -> Result<(), StateError> {
+    let listed = keys::administrator(&account.account);
+    match (overlay.exists(&listed)?, administers(account)) {
+        (false, true) => overlay.put(&listed, &account.account),
+        (true, false) => overlay.delete(&listed),
+        (true, true) | (false, false) => {}
+    }
+    overlay.put(&keys::account(&account.account), account);
+    Ok(())
+}
+
+fn administers(account: &Account) -> bool {
+    let able = !account.disabled && !account.keys.is_empty();
+    able && account.has_role(Role::Administrator, &Scope::city())
+}
+
+/// Demands a sound key that nobody has or had.
+pub(crate) fn demand_new_key(overlay: &Overlay, key: &PublicKey) -> Result<(), ExecutionError> {
+    if !key.is_acceptable() {
+        return Err(UsersError::WeakKey(*key).into());
+    }
+    if overlay.exists(&keys::key(key))? {
+        return Err(UsersError::KeyTaken(*key).into());
+    }
+    Ok(())
+}
+
+pub(crate) fn introduce_key(overlay: &mut Overlay, account: &Id, key: &PublicKey) {
+    let record = KeyRecord {
+        account: account.clone(),
+        revoked: false,
+    };
+    overlay.put(&keys::key(key), &record);
+}
+
+/// Takes a key out of use for ever. Its replay window goes: the key is refused before it is asked for.
+pub(crate) fn retire_key(overlay: &mut Overlay, account: &Id, key: &PublicKey) {
+    let record = KeyRecord {
+        account: account.clone(),
+        revoked: true,
+    };
+    overlay.put(&keys::key(key), &record);
+    overlay.delete(&keys::replay_window(key));
+}

@@ -1,0 +1,84 @@
+//! Reading accounts, at the edge and from other contracts.
+
+use lamplighter_state::StateError;
+use lamplighter_types::{
+    Account, Id, KeyRecord, Organization, PublicKey, Recovery, ReplayWindow, Role, Scope,
+};
+
+use super::keys;
+use crate::Reader;
+
+pub fn organization(
+    reader: &impl Reader,
+    organization: &Id,
+) -> Result<Option<Organization>, StateError> {
+    reader.get(&keys::organization(organization))
+}
+
+/// Organizations by name, after the name `after`.
+pub fn organizations(
+    reader: &impl Reader,
+    after: Option<&Id>,
+    limit: usize,
+) -> Result<Vec<Organization>, StateError> {
+    let after = after.map(keys::organization);
+    reader.page(&keys::organizations(), after.as_ref(), limit)
+}
+
+pub fn account(reader: &impl Reader, account: &Id) -> Result<Option<Account>, StateError> {
+    reader.get(&keys::account(account))
+}
+
+/// Accounts by name, after the name `after`.
+pub fn accounts(
+    reader: &impl Reader,
+    after: Option<&Id>,
+    limit: usize,
+) -> Result<Vec<Account>, StateError> {
+    let after = after.map(keys::account);
+    reader.page(&keys::accounts(), after.as_ref(), limit)
+}
+
+/// The account that acts with `key`; `None` if nobody does or the key was revoked. The account may
+/// be disabled.
+pub fn account_of_key(
+    reader: &impl Reader,
+    key: &PublicKey,
+) -> Result<Option<Account>, StateError> {
+    match reader.get(&keys::key(key))? {
+        Some(KeyRecord {
+            account: name,
+            revoked: false,
+        }) => account(reader, &name),
+        Some(KeyRecord {
+            account: _,
+            revoked: true,
+        })
+        | None => Ok(None),
+    }
+}
+
+/// The sequence numbers that a key has used.
+pub fn replay_window(reader: &impl Reader, key: &PublicKey) -> Result<ReplayWindow, StateError> {
+    Ok(reader.get(&keys::replay_window(key))?.unwrap_or_default())
+}
+
+/// The votes to recover an account, one record for each key voted for.
+pub fn recovery(
+    reader: &impl Reader,
+    account: &Id,
+    limit: usize,
+) -> Result<Vec<Recovery>, StateError> {
+    reader.page(&keys::recoveries(account), None, limit)
+}
+
+/// Whether an account can act now and has `role` for all of `scope`.
+pub fn has_live_role(
+    reader: &impl Reader,
+    name: &Id,
+    role: Role,
+    scope: &Scope,
+) -> Result<bool, StateError> {
+    let account = account(reader, name)?;
+    Ok(account.is_some_and(|a| !a.disabled && !a.keys.is_empty() && a.has_role(role, scope)))
+}
