@@ -22,17 +22,17 @@ pub struct Header {
     /// Hash of the header below; zero at height 0.
     pub parent: Hash,
     pub timestamp_ms: u64,
-    /// RFC 9162 tree over the encoded [`SignedTransaction`]s.
+    /// [Counted](crate::merkle::list::block_root) RFC 9162 tree over the encoded [`SignedTransaction`]s.
     pub tx_root: Hash,
     /// The same tree over the encoded [`Receipt`]s.
     pub receipt_root: Hash,
     /// The same tree over the encoded [`EventRecord`](crate::record::EventRecord)s of this block.
     pub event_root: Hash,
-    /// Sparse Merkle tree over the whole state after this block.
+    /// [Sparse Merkle tree](crate::merkle::sparse) over the whole state after this block.
     pub state_root: Hash,
-    /// RFC 9162 tree over the hashes of all earlier headers.
+    /// [RFC 9162 tree](crate::merkle::history) over the hashes of all earlier headers.
     pub history_root: Hash,
-    /// Digest of the [`ValidatorSet`] that certifies this header.
+    /// Digest of the [`ValidatorSet`] that certifies this header: the one in the state of the block below.
     pub validators_hash: Hash,
 }
 
@@ -137,13 +137,13 @@ pub struct Attestation {
 }
 
 impl Attestation {
-    fn message(header: &Hash) -> Vec<u8> {
+    fn header_message(header: &Hash) -> Vec<u8> {
         Domain::Attestation.message(&[&header.0])
     }
 
     /// Signs a header. The caller has made (height, header) durable before.
     pub fn sign(height: u64, header: Hash, secret: &SecretKey) -> Self {
-        let signature = secret.sign(&Self::message(&header));
+        let signature = secret.sign(&Self::header_message(&header));
         Self {
             height,
             header,
@@ -152,9 +152,14 @@ impl Attestation {
         }
     }
 
+    /// The bytes that this attestation signs.
+    pub fn message(&self) -> Vec<u8> {
+        Self::header_message(&self.header)
+    }
+
     pub fn verify(&self) -> Result<(), crate::crypto::BadSignature> {
         self.key
-            .verify(&Self::message(&self.header), &self.signature)
+            .verify(&Self::header_message(&self.header), &self.signature)
     }
 }
 
@@ -231,7 +236,7 @@ impl Certificate {
         {
             return Err(CertificateError::Unordered);
         }
-        let message = Attestation::message(&self.header);
+        let message = Attestation::header_message(&self.header);
         for CertificateSignature { key, signature } in &self.signatures {
             if set.by_key(key).is_none() {
                 return Err(CertificateError::Foreign { key: *key });

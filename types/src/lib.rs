@@ -12,6 +12,7 @@ mod id;
 pub mod limits;
 pub mod merkle;
 mod notification;
+pub mod proof;
 pub mod record;
 pub mod report;
 #[cfg(feature = "openapi")]
@@ -31,6 +32,7 @@ pub use crypto::{Domain, SecretKey};
 pub use genesis::{Genesis, GenesisAccount, GenesisError};
 pub use id::{Id, NameError, Scope, Version};
 pub use notification::{Fact, Notification, Place};
+pub use proof::{ProofBundle, ProofError, Proven, VALIDATOR_SET_KEY};
 pub use record::*;
 pub use report::DeviceSigned;
 pub use transaction::{Encoding, SignedTransaction, Transaction, TransactionError, Verified};

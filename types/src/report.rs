@@ -16,6 +16,8 @@ use crate::{
 /// A value that a Thing may sign.
 pub trait DeviceSigned: Clone + Serialize {
     const DOMAIN: Domain;
+    /// The name of the type, part of what is signed.
+    const NAME: &'static str;
 
     fn signature(&self) -> Option<&Signature>;
     fn set_signature(&mut self, signature: Option<Signature>);
@@ -24,11 +26,7 @@ pub trait DeviceSigned: Clone + Serialize {
     fn message(&self, chain_id: &Hash) -> Vec<u8> {
         let mut unsigned = self.clone();
         unsigned.set_signature(None);
-        let kind = std::any::type_name::<Self>()
-            .rsplit("::")
-            .next()
-            .unwrap_or_default();
-        let name = [kind.as_bytes(), b"\0"].concat();
+        let name = [Self::NAME.as_bytes(), b"\0"].concat();
         Self::DOMAIN.message(&[&chain_id.0, &name, &codec::encode(&unsigned)])
     }
 
@@ -60,6 +58,7 @@ macro_rules! device_signed {
     ($type:ident, $domain:ident) => {
         impl DeviceSigned for $type {
             const DOMAIN: Domain = Domain::$domain;
+            const NAME: &'static str = stringify!($type);
 
             fn signature(&self) -> Option<&Signature> {
                 self.signature.as_ref()

@@ -1,0 +1,207 @@
+//! Proof bundles: everything that shows, offline and from the genesis file alone, that something is on the ledger.
+//!
+//! # Format, version 1
+//! A bundle is a [`ProofBundle`], as JSON or in the binary encoding of [`codec`](crate::codec). It is checked from the
+//! genesis file upwards:
+//!
+//! 1. The chain id (blake3 of the encoded [`Genesis`]) stands in every header.
+//! 2. The validators of the genesis file are in force. Each set change, in the order of heights, has a header
+//!    which names the set in force, a certificate of that set, and the next set, which stands under
+//!    [`VALIDATOR_SET_KEY`] in that header's state. It is in force from the next height on.
+//! 3. The head names the set now in force and has its certificate.
+//! 4. The header of the record is the head, or lies under the head's `history_root`.
+//! 5. The record lies under that header's `tx_root`, `receipt_root`, `event_root` or `state_root`.
+//!
+//! Records are carried as the exact bytes that were hashed, so that a verifier in another language
+//! needs the encoding of headers, certificates and validator sets only. [`crate::merkle`] has the hashes.
+
+mod verify;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+use crate::limits::PROOF_BYTES_MAX;
+use crate::merkle::{ListProof, StateProof};
+use crate::{
+    Certificate, EventRecord, Genesis, Hash, Header, HexBytes, Receipt, SignedTransaction,
+    Transaction, ValidatorSet, Verified,
+};
+
+pub use verify::{ProofError, verify_head};
+
+/// The key in the state under which the [`ValidatorSet`] of the next block stands, encoded. State tables of
+/// contracts begin with another byte than zero.
+pub const VALIDATOR_SET_KEY: &[u8] = b"\0validators\0";
+
+/// The version of the format that this code reads.
+pub const PROOF_VERSION: u32 = 1;
+
+/// A bundle in JSON: hexadecimal digits double the bytes, and the fields have names.
+pub const PROOF_JSON_BYTES_MAX: usize = 3 * PROOF_BYTES_MAX;
+
+/// A record of the ledger with all that proves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProofBundle {
+    /// Version of this format: 1.
+    pub version: u32,
+    pub record: RecordProof,
+    /// The header of the record's block; none if that is the head.
+    pub ancestor: Option<Ancestor>,
+    pub head: CertifiedHeader,
+    /// Changes of the validator set below the head, lowest first.
+    pub set_changes: Vec<SetChange>,
+}
+
+/// A record with its path to a root in the header of its block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RecordProof {
+    Transaction {
+        transaction: SignedTransaction,
+        place: ListProof,
+    },
+    Receipt {
+        /// An encoded [`Receipt`].
+        receipt: HexBytes,
+        place: ListProof,
+    },
+    Event {
+        /// An encoded [`EventRecord`].
+        event: HexBytes,
+        place: ListProof,
+    },
+    /// What the state had under a key after the block.
+    State {
+        key: HexBytes,
+        /// The encoded record; none if there was none.
+        value: Option<HexBytes>,
+        path: StateProof,
+    },
+}
+
+/// A header below the head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Ancestor {
+    pub header: Header,
+    /// From its leaf up to the head's `history_root`, at most 64 hashes.
+    pub path: Vec<Hash>,
+}
+
+/// A header and the certificate on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CertifiedHeader {
+    pub header: Header,
+    pub certificate: Certificate,
+}
+
+/// A block after which other validators are in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SetChange {
+    /// By the validators before the change.
+    pub certified: CertifiedHeader,
+    pub next: ValidatorSet,
+    /// Of [`VALIDATOR_SET_KEY`] with `next` under the header's `state_root`.
+    pub path: StateProof,
+}
+
+/// What a bundle has proven. Whether `head_time_ms` is recent enough is for the caller to judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    pub record: ProvenRecord,
+    /// Height and time of the record's block.
+    pub height: u64,
+    pub time_ms: u64,
+    /// The certified header to which the proof leads.
+    pub head: Hash,
+    pub head_height: u64,
+    pub head_time_ms: u64,
+}
+
+/// The record that was proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProvenRecord {
+    Transaction {
+        transaction: Verified<Transaction>,
+        index: u64,
+    },
+    Receipt {
+        receipt: Receipt,
+        index: u64,
+    },
+    Event {
+        event: EventRecord,
+        index: u64,
+    },
+    /// `value` is the encoded record, none if the key was absent.
+    State {
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+    },
+}
+
+impl ProofBundle {
+    /// Checks the bundle against the genesis file, as the module describes. Does no IO; the work is bounded
+    /// by the limits on set changes, validators and paths.
+    ///
+    /// # Errors
+    /// The first step that does not hold.
+    pub fn verify(&self, genesis: &Genesis) -> Result<Proven, ProofError> {
+        verify::verify(self, genesis)
+    }
+
+    /// The header of the record's block.
+    pub fn header(&self) -> &Header {
+        match &self.ancestor {
+            Some(ancestor) => &ancestor.header,
+            None => &self.head.header,
+        }
+    }
+
+    /// The binary form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// From the binary form.
+    ///
+    /// # Errors
+    /// More than [`PROOF_BYTES_MAX`], or no bundle.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        check_length(bytes, PROOF_BYTES_MAX)?;
+        codec::decode(bytes)
+    }
+
+    /// The JSON form.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("our types have JSON forms")
+    }
+
+    /// From the JSON form.
+    ///
+    /// # Errors
+    /// More than [`PROOF_JSON_BYTES_MAX`], or no bundle.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, CodecError> {
+        check_length(bytes, PROOF_JSON_BYTES_MAX)?;
+        codec::decode_json(bytes)
+    }
+}
+
+fn check_length(bytes: &[u8], limit: usize) -> Result<(), CodecError> {
+    match bytes.len() <= limit {
+        true => Ok(()),
+        false => Err(CodecError::TooLong {
+            wanted: "ProofBundle",
+            got: bytes.len(),
+            limit,
+        }),
+    }
+}

@@ -1,0 +1,230 @@
+use super::{
+    Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, Proven, ProvenRecord, RecordProof,
+    SetChange, VALIDATOR_SET_KEY,
+};
+use crate::codec::{self, CodecError};
+use crate::limits::{SET_CHANGES_MAX, VALIDATORS_MAX};
+use crate::merkle::{MerkleError, history};
+use crate::{
+    CertificateError, Genesis, HEADER_VERSION, Hash, Header, TransactionError, ValidatorSet,
+};
+
+/// Why a bundle proves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    #[error("the format has version {got}, this verifier knows {PROOF_VERSION}")]
+    Version { got: u32 },
+    #[error("{got} changes of the validator set are more than the {SET_CHANGES_MAX} allowed")]
+    SetChanges { got: usize },
+    #[error(
+        "the header at height {height} has version {got}, this verifier knows {HEADER_VERSION}"
+    )]
+    HeaderVersion { height: u64, got: u32 },
+    #[error("the header at height {height} is of the chain {got}, not of {expected}")]
+    Chain {
+        height: u64,
+        got: Hash,
+        expected: Hash,
+    },
+    #[error("changes of the validator set must be in the order of heights, below the head")]
+    Order,
+    #[error("the header at height {height} names other validators than those in force")]
+    Validators { height: u64 },
+    #[error("the certificate at height {height} is on another header")]
+    OtherHeader { height: u64 },
+    #[error("the certificate at height {height} does not certify")]
+    Certificate {
+        height: u64,
+        #[source]
+        source: CertificateError,
+    },
+    #[error("a set has 1 to {VALIDATORS_MAX} validators, the one after height {height} has {got}")]
+    SetSize { height: u64, got: usize },
+    #[error("the next validators are not in the state at height {height}")]
+    NextSet {
+        height: u64,
+        #[source]
+        source: MerkleError,
+    },
+    #[error("the header at height {height} is not in the history of the head")]
+    History {
+        height: u64,
+        #[source]
+        source: MerkleError,
+    },
+    #[error("the record is not in the block at height {height}")]
+    Record {
+        height: u64,
+        #[source]
+        source: MerkleError,
+    },
+    #[error("the record does not decode")]
+    Decode(#[source] CodecError),
+    #[error("the transaction is not valid")]
+    Transaction(#[source] TransactionError),
+}
+
+pub(super) fn verify(bundle: &ProofBundle, genesis: &Genesis) -> Result<Proven, ProofError> {
+    if bundle.version != PROOF_VERSION {
+        return Err(ProofError::Version {
+            got: bundle.version,
+        });
+    }
+    verify_head(&bundle.head, &bundle.set_changes, genesis)?;
+    let head = &bundle.head.header;
+    if let Some(ancestor) = &bundle.ancestor {
+        check_ancestor(ancestor, head)?;
+    }
+    let header = bundle.header();
+    Ok(Proven {
+        record: check_record(&bundle.record, header)?,
+        height: header.height,
+        time_ms: header.timestamp_ms,
+        head: head.hash(),
+        head_height: head.height,
+        head_time_ms: head.timestamp_ms,
+    })
+}
+
+/// Checks that `head` is certified by the validators in force at its height, from those of the genesis file
+/// over `changes`, and returns them.
+///
+/// # Errors
+/// The first step that does not hold.
+pub fn verify_head(
+    head: &CertifiedHeader,
+    changes: &[SetChange],
+    genesis: &Genesis,
+) -> Result<ValidatorSet, ProofError> {
+    let got = changes.len();
+    if got > SET_CHANGES_MAX {
+        return Err(ProofError::SetChanges { got });
+    }
+    let headers = changes.iter().map(|c| &c.certified).chain([head]);
+    let heights: Vec<_> = headers.map(|c| c.header.height).collect();
+    if heights.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err(ProofError::Order);
+    }
+    let chain_id = genesis.chain_id();
+    let mut in_force = &genesis.validators;
+    for change in changes {
+        check_certified(&change.certified, in_force, &chain_id)?;
+        check_next_set(change)?;
+        in_force = &change.next;
+    }
+    check_certified(head, in_force, &chain_id)?;
+    Ok(in_force.clone())
+}
+
+fn check_header(header: &Header, chain_id: &Hash) -> Result<(), ProofError> {
+    let height = header.height;
+    if header.chain_id != *chain_id {
+        return Err(ProofError::Chain {
+            height,
+            got: header.chain_id,
+            expected: *chain_id,
+        });
+    }
+    if header.version != HEADER_VERSION {
+        return Err(ProofError::HeaderVersion {
+            height,
+            got: header.version,
+        });
+    }
+    Ok(())
+}
+
+fn check_certified(
+    certified: &CertifiedHeader,
+    in_force: &ValidatorSet,
+    chain_id: &Hash,
+) -> Result<(), ProofError> {
+    let CertifiedHeader {
+        header,
+        certificate,
+    } = certified;
+    let height = header.height;
+    check_header(header, chain_id)?;
+    if header.validators_hash != in_force.hash() {
+        return Err(ProofError::Validators { height });
+    }
+    if certificate.height != height || certificate.header != header.hash() {
+        return Err(ProofError::OtherHeader { height });
+    }
+    certificate
+        .verify(in_force)
+        .map_err(|source| ProofError::Certificate { height, source })
+}
+
+fn check_next_set(change: &SetChange) -> Result<(), ProofError> {
+    let header = &change.certified.header;
+    let (height, got) = (header.height, change.next.validators.len());
+    if got == 0 || got > VALIDATORS_MAX {
+        return Err(ProofError::SetSize { height, got });
+    }
+    let value = codec::encode(&change.next);
+    change
+        .path
+        .verify_value(VALIDATOR_SET_KEY, &value, &header.state_root)
+        .map_err(|source| ProofError::NextSet { height, source })
+}
+
+fn check_ancestor(ancestor: &Ancestor, head: &Header) -> Result<(), ProofError> {
+    let header = &ancestor.header;
+    check_header(header, &head.chain_id)?;
+    history::verify(
+        &header.hash(),
+        header.height,
+        head.height,
+        &ancestor.path,
+        &head.history_root,
+    )
+    .map_err(|source| ProofError::History {
+        height: header.height,
+        source,
+    })
+}
+
+fn check_record(record: &RecordProof, header: &Header) -> Result<ProvenRecord, ProofError> {
+    let absent = |source| ProofError::Record {
+        height: header.height,
+        source,
+    };
+    match record {
+        RecordProof::Transaction { transaction, place } => {
+            let item = codec::encode(transaction);
+            place.verify(&item, &header.tx_root).map_err(absent)?;
+            let verified = transaction.clone().verify(&header.chain_id);
+            Ok(ProvenRecord::Transaction {
+                transaction: verified.map_err(ProofError::Transaction)?,
+                index: place.index,
+            })
+        }
+        RecordProof::Receipt { receipt, place } => {
+            place
+                .verify(&receipt.0, &header.receipt_root)
+                .map_err(absent)?;
+            let receipt = codec::decode(&receipt.0).map_err(ProofError::Decode)?;
+            let index = place.index;
+            Ok(ProvenRecord::Receipt { receipt, index })
+        }
+        RecordProof::Event { event, place } => {
+            place.verify(&event.0, &header.event_root).map_err(absent)?;
+            let event = codec::decode(&event.0).map_err(ProofError::Decode)?;
+            let index = place.index;
+            Ok(ProvenRecord::Event { event, index })
+        }
+        RecordProof::State { key, value, path } => {
+            let root = &header.state_root;
+            match value {
+                Some(value) => path.verify_value(&key.0, &value.0, root),
+                None => path.verify_absence(&key.0, root),
+            }
+            .map_err(absent)?;
+            Ok(ProvenRecord::State {
+                key: key.0.clone(),
+                value: value.as_ref().map(|value| value.0.clone()),
+            })
+        }
+    }
+}
