@@ -29,9 +29,8 @@ use crate::{
 
 pub use verify::{ProofError, verify_head};
 
-/// The key in the state under which the [`ValidatorSet`] of the next block stands, encoded. State tables of
-/// contracts begin with another byte than zero.
-pub const VALIDATOR_SET_KEY: &[u8] = b"\0validators\0";
+/// The key in the state under which the [`ValidatorSet`] of the next block stands, encoded.
+pub const VALIDATOR_SET_KEY: &[u8] = &[0x60];
 
 /// The version of the format that this code reads.
 pub const PROOF_VERSION: u32 = 1;
