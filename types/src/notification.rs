@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, DeploymentState, Hash, Id, PublicKey, Role, Scope, Severity, Validator,
+    AlarmId, ConfigTarget, DeploymentState, Hash, Id, PublicKey, Role, Scope, Severity, SkipReason,
+    Validator,
 };
 
 /// A fact of a block, for subscribers.
@@ -210,6 +211,22 @@ pub enum Fact {
     ProtocolSet {
         version: u32,
         from_height: u64,
+    },
+    /// No new device begins and what is not yet installing is being cancelled.
+    RolloutStopping {
+        rollout: Id,
+        reason: String,
+    },
+    DeploymentSkipped {
+        rollout: Id,
+        reason: SkipReason,
+    },
+    /// One report of a batch was not taken, for the reason that `code` gives.
+    ReportRefused {
+        rollout: Id,
+        to: DeploymentState,
+        counter: u64,
+        code: String,
     },
 }
 

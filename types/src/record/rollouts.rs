@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, Id, RolloutPlan};
+use crate::{Hash, Id, RolloutPlan, Scope};
 
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
@@ -51,12 +51,69 @@ pub struct Rollout {
     pub approvals: Vec<Id>,
     pub reason: String,
     pub counts: RolloutCounts,
+    /// The counts when an error pause was last ended: the gate looks at what came after.
+    pub counts_at_resume: RolloutCounts,
+    /// Over which its operators and approvers must have their roles.
+    pub districts: Vec<Scope>,
     /// Where the expansion of the selection stands: the last device looked at.
-    pub cursor: Option<Id>,
+    pub cursor: Option<ExpansionCursor>,
     /// Every selected device has been looked at.
     pub expanded: bool,
+    /// Where the recall of a stopping rollout stands: the last deployment looked at.
+    pub sweep: Option<Id>,
+    /// Every deployment that can be cancelled has been.
+    pub swept: bool,
     pub planned_height: u64,
     pub started_ms: Option<u64>,
+    /// The block in which `status` last changed.
+    pub status_height: u64,
+}
+
+/// A place in the fleet, which is gone through by district and id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExpansionCursor {
+    pub district: Scope,
+    pub device: Id,
+}
+
+/// What blocks have still to do for a rollout that has begun and not ended.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RolloutWork {
+    /// It waits for reports, timers or people.
+    Nothing,
+    /// Devices are still to be assigned.
+    Expand,
+    /// Deployments are still to be cancelled.
+    Sweep,
+}
+
+/// Why a listed or matching device gets no deployment.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SkipReason {
+    /// Suspended or decommissioned.
+    NotActive,
+    NoGateway,
+    /// The release does not name its hardware class.
+    HardwareClass,
+    /// Another rollout is at work on it.
+    Busy,
+    /// The release's security counter is below the device's floor.
+    SecurityCounter,
+    /// The running version is unknown or below the lowest one that the release replaces.
+    RunningVersion,
+    /// None of the releases it depends on was confirmed.
+    Dependency,
+    ReleaseExpired,
 }
 
 /// One device's part in a rollout (UPDATES.md has the transitions).
@@ -129,6 +186,7 @@ pub struct Deployment {
     pub device: Id,
     pub release: Id,
     pub state: DeploymentState,
+    /// Oldest first; the oldest but the first are dropped beyond 32. The blocks have all.
     pub steps: Vec<DeploymentStep>,
     pub retries: u8,
     pub postponed_count: u32,
