@@ -68,4 +68,4 @@ fmt: ## format all Rust code
 
 bench: setup ## measure speed together with the ceilings of this machine
 	cargo build --workspace
-	cargo run --package lamplighter-benches --bin bench -- $(ARGS)
+	cargo run --package lamplighter-benches -- $(ARGS)

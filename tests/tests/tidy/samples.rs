@@ -107,6 +107,14 @@ fn wide_lines_are_found() {
         ),
         0
     );
+    assert_eq!(
+        found(
+            rules::wide_lines,
+            CODE,
+            &format!("//! | {}", "a ".repeat(99))
+        ),
+        0
+    );
 }
 
 #[test]
