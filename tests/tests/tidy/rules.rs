@@ -58,8 +58,8 @@ pub fn long_functions(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// Lines with too many columns. An address, a row of a table in a comment, and a test's data without
-/// a space in it cannot be broken.
+/// Lines with too many columns. An address, a row of a table in a comment, and a test's data
+/// without a space in it cannot be broken.
 pub fn wide_lines(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for file in tree.rust() {
