@@ -4,6 +4,9 @@
 mod error;
 mod key;
 mod overlay;
+pub mod prove;
+pub mod tables;
+pub mod tree;
 mod view;
 
 #[cfg(test)]

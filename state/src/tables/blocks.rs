@@ -1,0 +1,161 @@
+use std::sync::Arc;
+
+use lamplighter_store::{Batch, Cf, Direction, KvView};
+use lamplighter_types::{
+    Block, EventRecord, Hash, Header, Receipt, SignedTransaction, Transaction, Verified, codec,
+};
+
+use super::keys::{EVENTS, HEAD, HEADERS, PLACES, RECEIPTS, TRANSACTIONS};
+use super::{devices, lists, row};
+use crate::{Changes, StateError};
+
+/// Adds a block with all that is looked up by it, and makes it the head.
+pub fn put_block(
+    batch: &mut Batch,
+    header: &Header,
+    transactions: &[Arc<Verified<Transaction>>],
+    receipts: &[Arc<Receipt>],
+    events: &[EventRecord],
+) {
+    let height = header.height;
+    row::put(batch, HEADERS, HEADERS.height(height), header);
+    row::put(batch, HEAD, HEAD.only(), &height);
+    let envelopes = transactions.iter().map(|t| codec::encode(&**t.envelope()));
+    lists::put(batch, TRANSACTIONS, height, envelopes.collect());
+    for (transaction, index) in transactions.iter().zip(0u32..) {
+        let key = PLACES.hash(&transaction.hash());
+        row::put(batch, PLACES, key, &(height, index));
+    }
+    let encoded = receipts.iter().map(|receipt| codec::encode(&**receipt));
+    lists::put(batch, RECEIPTS, height, encoded.collect());
+    let encoded = events.iter().map(codec::encode);
+    lists::put(batch, EVENTS, height, encoded.collect());
+    devices::put(batch, height, receipts, events);
+}
+
+/// Adds the changes of the state.
+pub fn put_changes(batch: &mut Batch, changes: &Changes) {
+    for (key, value) in &changes.writes {
+        match value {
+            Some(value) => batch.put(Cf::State, key.clone(), value.clone()),
+            None => batch.delete(Cf::State, key.clone()),
+        }
+    }
+}
+
+/// The header at `height`.
+pub fn header(store: &dyn KvView, height: u64) -> Result<Option<Header>, StateError> {
+    row::get(store, HEADERS, &HEADERS.height(height))
+}
+
+/// The hash of the header at `height`.
+pub fn header_hash(store: &dyn KvView, height: u64) -> Result<Option<Hash>, StateError> {
+    Ok(header(store, height)?.map(|header| header.hash()))
+}
+
+/// Up to `limit` headers, lowest first, above `height` if one is given.
+pub fn headers_after(
+    store: &dyn KvView,
+    height: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Header>, StateError> {
+    let range = row::after(HEADERS.only(), height.map(|h| HEADERS.height(h)));
+    let found = row::scan(store, HEADERS, range, Direction::Forward)?;
+    found.take(limit).map(|row| Ok(row?.1)).collect()
+}
+
+/// Up to `limit` headers, highest first, below `height` if one is given.
+pub fn headers_before(
+    store: &dyn KvView,
+    height: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Header>, StateError> {
+    let range = row::before(HEADERS.only(), height.map(|h| HEADERS.height(h)));
+    let found = row::scan(store, HEADERS, range, Direction::Backward)?;
+    found.take(limit).map(|row| Ok(row?.1)).collect()
+}
+
+/// The header and transactions at `height`.
+pub fn block(store: &dyn KvView, height: u64) -> Result<Option<Block>, StateError> {
+    let Some(header) = header(store, height)? else {
+        return Ok(None);
+    };
+    let transactions = decode_all(TRANSACTIONS, height, encoded_transactions(store, height)?)?;
+    Ok(Some(Block {
+        header,
+        transactions,
+    }))
+}
+
+/// Transaction `index` of the block at `height`.
+pub fn transaction(
+    store: &dyn KvView,
+    height: u64,
+    index: u32,
+) -> Result<Option<SignedTransaction>, StateError> {
+    item(store, TRANSACTIONS, height, index)
+}
+
+/// Height and index of the transaction with the name `hash`; its receipt has the same.
+pub fn transaction_place(
+    store: &dyn KvView,
+    hash: &Hash,
+) -> Result<Option<(u64, u32)>, StateError> {
+    row::get(store, PLACES, &PLACES.hash(hash))
+}
+
+/// Receipt `index` of the block at `height`.
+pub fn receipt(store: &dyn KvView, height: u64, index: u32) -> Result<Option<Receipt>, StateError> {
+    item(store, RECEIPTS, height, index)
+}
+
+/// All receipts of the block at `height`: those of its transactions in their order, then its own, if any.
+pub fn receipts(store: &dyn KvView, height: u64) -> Result<Vec<Receipt>, StateError> {
+    decode_all(RECEIPTS, height, encoded_receipts(store, height)?)
+}
+
+/// All event records of the block at `height`.
+pub fn events(store: &dyn KvView, height: u64) -> Result<Vec<EventRecord>, StateError> {
+    decode_all(EVENTS, height, encoded_events(store, height)?)
+}
+
+pub(crate) fn encoded_transactions(
+    store: &dyn KvView,
+    height: u64,
+) -> Result<Vec<Vec<u8>>, StateError> {
+    lists::all(store, TRANSACTIONS, height)
+}
+
+pub(crate) fn encoded_receipts(
+    store: &dyn KvView,
+    height: u64,
+) -> Result<Vec<Vec<u8>>, StateError> {
+    lists::all(store, RECEIPTS, height)
+}
+
+pub(crate) fn encoded_events(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, StateError> {
+    lists::all(store, EVENTS, height)
+}
+
+/// One item of a list, decoded.
+pub(super) fn item<T: serde::de::DeserializeOwned>(
+    store: &dyn KvView,
+    table: super::keys::Table,
+    height: u64,
+    index: u32,
+) -> Result<Option<T>, StateError> {
+    let bytes = lists::get(store, table, height, index)?;
+    bytes
+        .map(|bytes| row::decode(table, &table.item(height, index), &bytes))
+        .transpose()
+}
+
+fn decode_all<T: serde::de::DeserializeOwned>(
+    table: super::keys::Table,
+    height: u64,
+    items: Vec<Vec<u8>>,
+) -> Result<Vec<T>, StateError> {
+    let decode =
+        |(index, item): (u32, Vec<u8>)| row::decode(table, &table.item(height, index), &item);
+    (0u32..).zip(items).map(decode).collect()
+}

@@ -1,0 +1,173 @@
+use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_types::merkle::history::Node;
+use lamplighter_types::merkle::{History, StateProof};
+use lamplighter_types::{Certificate, Hash, ValidatorSet};
+
+use super::keys::{
+    ATTESTED, CERTIFICATES, HEAD, HISTORY, INSTALLING, LAST_BATCH, MARKER, VALIDATORS, last_number,
+};
+use super::row;
+use crate::StateError;
+
+/// Height of the newest block; `None` before the genesis block.
+pub fn head_height(store: &dyn KvView) -> Result<Option<u64>, StateError> {
+    row::get(store, HEAD, &HEAD.only())
+}
+
+/// Adds what consensus applied last, in its own words.
+pub fn put_marker(batch: &mut Batch, marker: &[u8]) {
+    row::put(batch, MARKER, MARKER.only(), &marker.to_vec());
+}
+
+/// What consensus applied last.
+pub fn marker(store: &dyn KvView) -> Result<Option<Vec<u8>>, StateError> {
+    row::get(store, MARKER, &MARKER.only())
+}
+
+/// Adds the digest of the batch that the newest block was made of.
+pub fn put_last_batch(batch: &mut Batch, digest: &Hash) {
+    row::put(batch, LAST_BATCH, LAST_BATCH.only(), digest);
+}
+
+/// Digest of the batch that the newest block was made of; zero before the first.
+pub fn last_batch(store: &dyn KvView) -> Result<Hash, StateError> {
+    let digest = row::get(store, LAST_BATCH, &LAST_BATCH.only())?;
+    Ok(digest.unwrap_or(Hash::ZERO))
+}
+
+/// Notes that an image of the chain is being installed, or that it is whole.
+pub fn put_installing(batch: &mut Batch, installing: bool) {
+    row::put(batch, INSTALLING, INSTALLING.only(), &installing);
+}
+
+/// Whether an image was begun and not finished: the other tables are then not to be used.
+pub fn is_installing(store: &dyn KvView) -> Result<bool, StateError> {
+    let installing = row::get(store, INSTALLING, &INSTALLING.only())?;
+    Ok(installing.unwrap_or(false))
+}
+
+/// Adds the nodes that [`History::append`] completed.
+pub fn put_history(batch: &mut Batch, nodes: &[Node]) {
+    for node in nodes {
+        let key = HISTORY.node(node.level, node.index);
+        row::put(batch, HISTORY, key, &node.hash);
+    }
+}
+
+/// A node of the history, for [`lamplighter_types::merkle::history`].
+///
+/// # Errors
+/// It was never put.
+pub fn history_node(store: &dyn KvView, level: u8, index: u64) -> Result<Hash, StateError> {
+    let node = row::get(store, HISTORY, &HISTORY.node(level, index))?;
+    node.ok_or_else(|| StateError::Missing {
+        what: format!("the history node {index} of level {level}"),
+    })
+}
+
+/// The history of the first `size` headers.
+///
+/// # Errors
+/// A node is missing.
+pub fn load_history(store: &dyn KvView, size: u64) -> Result<History, StateError> {
+    History::load(size, |level, index| history_node(store, level, index))
+}
+
+/// Adds a certificate.
+pub fn put_certificate(batch: &mut Batch, certificate: &Certificate) {
+    let key = CERTIFICATES.height(certificate.height);
+    row::put(batch, CERTIFICATES, key, certificate);
+}
+
+/// The certificate on the header at `height` itself; a later one certifies it too.
+pub fn certificate(store: &dyn KvView, height: u64) -> Result<Option<Certificate>, StateError> {
+    row::get(store, CERTIFICATES, &CERTIFICATES.height(height))
+}
+
+/// Up to `limit` certificates from `height` on, lowest first.
+pub fn certificates_from(
+    store: &dyn KvView,
+    height: u64,
+    limit: usize,
+) -> Result<Vec<Certificate>, StateError> {
+    let mut range = row::whole(CERTIFICATES);
+    range.start = CERTIFICATES.height(height).into();
+    let found = row::scan(store, CERTIFICATES, range, Direction::Forward)?;
+    found.take(limit).map(|row| Ok(row?.1)).collect()
+}
+
+/// Height of the newest certificate.
+pub fn newest_certified(store: &dyn KvView) -> Result<Option<u64>, StateError> {
+    let range = row::whole(CERTIFICATES);
+    let mut found = row::scan::<Certificate>(store, CERTIFICATES, range, Direction::Backward)?;
+    Ok(found.next().transpose()?.map(|(_, c)| c.height))
+}
+
+/// Adds the validators that are in force after the block at `height`, where they changed there, with the proof of
+/// their record under that block's `state_root`. The genesis block has an entry too.
+pub fn put_validators(batch: &mut Batch, height: u64, set: &ValidatorSet, path: &StateProof) {
+    row::put(batch, VALIDATORS, VALIDATORS.height(height), &(set, path));
+}
+
+/// The validators that certify the header at `height`: those in the state of the block below it, and for the
+/// genesis block its own.
+///
+/// # Errors
+/// Not even the genesis block is there.
+pub fn validators_at(store: &dyn KvView, height: u64) -> Result<ValidatorSet, StateError> {
+    let end = VALIDATORS.height(height.max(1));
+    let range = KeyRange::between(VALIDATORS.height(0), end);
+    let mut found = row::scan(store, VALIDATORS, range, Direction::Backward)?;
+    let newest: Option<(_, (ValidatorSet, StateProof))> = found.next().transpose()?;
+    newest
+        .map(|(_, (set, _))| set)
+        .ok_or_else(|| StateError::Missing {
+            what: "the first set of validators".to_owned(),
+        })
+}
+
+/// Height, new set and proof of the changes between genesis and the header at `height`, lowest first, at most
+/// `limit`.
+pub fn set_changes(
+    store: &dyn KvView,
+    height: u64,
+    limit: usize,
+) -> Result<Vec<(u64, ValidatorSet, StateProof)>, StateError> {
+    let range = KeyRange::between(VALIDATORS.height(1), VALIDATORS.height(height));
+    let found = row::scan(store, VALIDATORS, range, Direction::Forward)?;
+    found
+        .take(limit)
+        .map(|row| {
+            let (key, (set, path)) = row?;
+            let height = row::read_key(VALIDATORS, &key, last_number(&key))?;
+            Ok((height, set, path))
+        })
+        .collect()
+}
+
+/// Notes which header this node is about to sign at `height`. Synced before the signature leaves the node.
+pub fn put_attested(batch: &mut Batch, height: u64, header: &Hash) {
+    row::put(batch, ATTESTED, ATTESTED.height(height), header);
+}
+
+/// The highest header that this node noted.
+pub fn last_attested(store: &dyn KvView) -> Result<Option<(u64, Hash)>, StateError> {
+    let range = row::whole(ATTESTED);
+    let mut found = row::scan::<Hash>(store, ATTESTED, range, Direction::Backward)?;
+    let Some((key, header)) = found.next().transpose()? else {
+        return Ok(None);
+    };
+    let height = row::read_key(ATTESTED, &key, last_number(&key))?;
+    Ok(Some((height, header)))
+}
+
+/// Which header this node noted at `height`.
+pub fn attested(store: &dyn KvView, height: u64) -> Result<Option<Hash>, StateError> {
+    row::get(store, ATTESTED, &ATTESTED.height(height))
+}
+
+/// Drops the notes below `height`. The highest one has to stay: it forbids a second header there.
+pub fn forget_attested(batch: &mut Batch, height: u64) {
+    let range = KeyRange::between(ATTESTED.height(0), ATTESTED.height(height));
+    batch.delete_range(ATTESTED.cf, range);
+}

@@ -1,0 +1,28 @@
+//! What a node keeps beside the state: blocks, receipts, events, certificates, the history of headers, indexes,
+//! and where the chain stands. `put_*` adds to the one batch of a block; the others read.
+//!
+//! Damaged rows are [`StateError::Corrupt`], never a panic.
+
+mod blocks;
+mod chain;
+mod devices;
+pub(crate) mod keys;
+mod lists;
+mod row;
+#[cfg(test)]
+mod tests;
+
+pub use blocks::{
+    block, events, header, header_hash, headers_after, headers_before, put_block, put_changes,
+    receipt, receipts, transaction, transaction_place,
+};
+pub(crate) use blocks::{encoded_events, encoded_receipts, encoded_transactions};
+pub use chain::{
+    attested, certificate, certificates_from, forget_attested, head_height, history_node,
+    is_installing, last_attested, last_batch, load_history, marker, newest_certified, put_attested,
+    put_certificate, put_history, put_installing, put_last_batch, put_marker, put_validators,
+    set_changes, validators_at,
+};
+pub use devices::{
+    DeviceEventEntry, DeviceReceipt, device_event, device_events, device_history, event,
+};

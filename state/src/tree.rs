@@ -1,0 +1,323 @@
+//! The state's sparse Merkle tree in memory: the whole of it, rebuilt at start. Its shape and hashes are those
+//! of [`lamplighter_types::merkle::sparse`].
+//!
+//! Leaves and inner nodes lie in two arenas and name each other by 32-bit numbers; a freed place is used
+//! again. A key costs one leaf of 64 bytes and, on average, 1.44 inner nodes of 40 bytes.
+
+use lamplighter_store::{Cf, Direction, KeyRange, KvView};
+use lamplighter_types::Hash;
+use lamplighter_types::merkle::sparse::{self, EMPTY, goes_right};
+use lamplighter_types::merkle::{OtherLeaf, StateProof};
+
+use crate::{Changes, StateError};
+
+/// What a place in the tree holds: nothing, a leaf or an inner node with its place in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ref(u32);
+
+const NOTHING: Ref = Ref(u32::MAX);
+const LEAF_BIT: u32 = 1 << 31;
+
+enum Kind {
+    Nothing,
+    Leaf(usize),
+    Inner(usize),
+}
+
+impl Ref {
+    fn leaf(at: usize) -> Self {
+        Self(number(at) | LEAF_BIT)
+    }
+
+    fn inner(at: usize) -> Self {
+        Self(number(at))
+    }
+
+    fn kind(self) -> Kind {
+        if self == NOTHING {
+            Kind::Nothing
+        } else if self.0 & LEAF_BIT != 0 {
+            Kind::Leaf((self.0 & !LEAF_BIT) as usize)
+        } else {
+            Kind::Inner(self.0 as usize)
+        }
+    }
+}
+
+fn number(at: usize) -> u32 {
+    let number = u32::try_from(at).ok().filter(|n| *n < LEAF_BIT - 1);
+    number.expect("2^31 keys do not fit into memory")
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaf {
+    key: Hash,
+    value: Hash,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Inner {
+    hash: Hash,
+    left: Ref,
+    right: Ref,
+}
+
+/// A key's digest with the digest of its value, `None` to delete it.
+pub type Change = (Hash, Option<Hash>);
+
+/// The tree. See the module.
+#[derive(Debug)]
+pub struct Tree {
+    root: Ref,
+    leaves: Vec<Leaf>,
+    inner: Vec<Inner>,
+    free_leaves: Vec<u32>,
+    free_inner: Vec<u32>,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self {
+            root: NOTHING,
+            leaves: Vec::new(),
+            inner: Vec::new(),
+            free_leaves: Vec::new(),
+            free_inner: Vec::new(),
+        }
+    }
+}
+
+impl Tree {
+    /// Without keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Over the state in `store`; one pass over all of it.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn load(store: &dyn KvView) -> Result<Self, StateError> {
+        let mut entries = Vec::new();
+        for entry in store.scan(Cf::State, KeyRange::all(), Direction::Forward)? {
+            let (key, value) = entry?;
+            entries.push((Hash::of(&key), Hash::of(&value)));
+        }
+        Ok(Self::rebuild(entries))
+    }
+
+    /// Over all entries `(blake3 of key, blake3 of value)`, in any order; of a key that occurs more than
+    /// once, the last entry counts.
+    pub fn rebuild(entries: impl IntoIterator<Item = (Hash, Hash)>) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| (key, Some(value)));
+        let mut tree = Self::new();
+        tree.update(entries);
+        tree
+    }
+
+    /// Applies the state changes of a block and returns the new root. There is no way back.
+    pub fn apply(&mut self, changes: &Changes) -> Hash {
+        let digests = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+            (Hash::of(key), value.as_ref().map(|value| Hash::of(value)))
+        };
+        self.update(changes.writes.iter().map(digests))
+    }
+
+    /// As [`apply`](Self::apply), from digests. Of several changes of a key, the last counts;
+    /// deleting an absent key changes nothing.
+    pub fn update(&mut self, changes: impl IntoIterator<Item = Change>) -> Hash {
+        let mut changes: Vec<Change> = changes.into_iter().collect();
+        changes.sort_by_key(|(key, _)| *key);
+        keep_last(&mut changes);
+        self.root = self.change(self.root, 0, &changes);
+        self.root()
+    }
+
+    /// Root over all keys; [`EMPTY`] without keys.
+    pub fn root(&self) -> Hash {
+        self.hash(self.root)
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.leaves.len() - self.free_leaves.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that the tree has reserved.
+    pub fn memory_bytes(&self) -> usize {
+        let free = self.free_leaves.capacity() + self.free_inner.capacity();
+        self.leaves.capacity() * size_of::<Leaf>()
+            + self.inner.capacity() * size_of::<Inner>()
+            + free * size_of::<u32>()
+    }
+
+    /// The digest of the value under the key with the digest `key`.
+    pub fn get(&self, key: &Hash) -> Option<Hash> {
+        let end = self.descend(key, |_| {});
+        end.filter(|leaf| leaf.key == *key).map(|leaf| leaf.value)
+    }
+
+    /// Proof of what is, or is not, under `key`.
+    pub fn prove(&self, key: &[u8]) -> StateProof {
+        let key = &Hash::of(key);
+        let mut siblings = Vec::new();
+        let end = self.descend(key, |sibling| siblings.push(self.hash(sibling)));
+        let other = end.filter(|leaf| leaf.key != *key);
+        StateProof {
+            siblings,
+            other: other.map(|leaf| OtherLeaf {
+                key: leaf.key,
+                value: leaf.value,
+            }),
+        }
+    }
+
+    /// Walks down the path of `key`, past the given siblings, to the leaf at its end, if any.
+    fn descend(&self, key: &Hash, mut pass: impl FnMut(Ref)) -> Option<Leaf> {
+        let (mut at, mut depth) = (self.root, 0);
+        loop {
+            match at.kind() {
+                Kind::Nothing => return None,
+                Kind::Leaf(leaf) => return Some(self.leaves[leaf]),
+                Kind::Inner(inner) => {
+                    let Inner { left, right, .. } = self.inner[inner];
+                    let (next, sibling) = if goes_right(key, depth) {
+                        (right, left)
+                    } else {
+                        (left, right)
+                    };
+                    pass(sibling);
+                    at = next;
+                    depth += 1;
+                }
+            }
+        }
+    }
+
+    fn hash(&self, at: Ref) -> Hash {
+        match at.kind() {
+            Kind::Nothing => EMPTY,
+            Kind::Leaf(leaf) => sparse::leaf(&self.leaves[leaf].key, &self.leaves[leaf].value),
+            Kind::Inner(inner) => self.inner[inner].hash,
+        }
+    }
+
+    /// Applies sorted changes, each key once, to the subtree `at`; returns what takes its place.
+    fn change(&mut self, at: Ref, depth: usize, changes: &[Change]) -> Ref {
+        if changes.is_empty() {
+            return at;
+        }
+        match at.kind() {
+            Kind::Nothing => self.grow(depth, changes),
+            Kind::Leaf(leaf) => self.change_leaf(leaf, depth, changes),
+            Kind::Inner(inner) => {
+                let Inner { left, right, .. } = self.inner[inner];
+                let (to_left, to_right) = split(changes, depth);
+                let left = self.change(left, depth + 1, to_left);
+                let right = self.change(right, depth + 1, to_right);
+                self.join(Some(inner), left, right)
+            }
+        }
+    }
+
+    /// Most changes meet the leaf of their own key; then it is overwritten in place.
+    fn change_leaf(&mut self, leaf: usize, depth: usize, changes: &[Change]) -> Ref {
+        let Leaf { key, value } = self.leaves[leaf];
+        match changes.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(at) => {
+                if let ([_], Some(value)) = (changes, changes[at].1) {
+                    self.leaves[leaf].value = value;
+                    return Ref::leaf(leaf);
+                }
+                self.free_leaves.push(number(leaf));
+                self.grow(depth, changes)
+            }
+            Err(_) if changes.iter().all(|(_, value)| value.is_none()) => Ref::leaf(leaf),
+            Err(at) => {
+                let mut all = Vec::with_capacity(changes.len() + 1);
+                all.extend_from_slice(&changes[..at]);
+                all.push((key, Some(value)));
+                all.extend_from_slice(&changes[at..]);
+                self.free_leaves.push(number(leaf));
+                self.grow(depth, &all)
+            }
+        }
+    }
+
+    /// A subtree of the sorted `changes` that are not deletions.
+    fn grow(&mut self, depth: usize, changes: &[Change]) -> Ref {
+        match changes {
+            [] => NOTHING,
+            [(key, value)] => match *value {
+                Some(value) => self.new_leaf(Leaf { key: *key, value }),
+                None => NOTHING,
+            },
+            _ => {
+                let (to_left, to_right) = split(changes, depth);
+                let left = self.grow(depth + 1, to_left);
+                let right = self.grow(depth + 1, to_right);
+                self.join(None, left, right)
+            }
+        }
+    }
+
+    /// The node over two subtrees, in the place of `inner` if there is one. A lone leaf needs none.
+    fn join(&mut self, inner: Option<usize>, left: Ref, right: Ref) -> Ref {
+        let lone = match (left.kind(), right.kind()) {
+            (Kind::Nothing, Kind::Nothing | Kind::Leaf(_)) => Some(right),
+            (Kind::Leaf(_), Kind::Nothing) => Some(left),
+            _ => None,
+        };
+        if let Some(lone) = lone {
+            self.free_inner.extend(inner.map(number));
+            return lone;
+        }
+        let hash = sparse::node(&self.hash(left), &self.hash(right));
+        let node = Inner { hash, left, right };
+        let reused = inner.or_else(|| self.free_inner.pop().map(|at| at as usize));
+        match reused {
+            Some(at) => {
+                self.inner[at] = node;
+                Ref::inner(at)
+            }
+            None => {
+                self.inner.push(node);
+                Ref::inner(self.inner.len() - 1)
+            }
+        }
+    }
+
+    fn new_leaf(&mut self, leaf: Leaf) -> Ref {
+        match self.free_leaves.pop() {
+            Some(at) => {
+                self.leaves[at as usize] = leaf;
+                Ref::leaf(at as usize)
+            }
+            None => {
+                self.leaves.push(leaf);
+                Ref::leaf(self.leaves.len() - 1)
+            }
+        }
+    }
+}
+
+/// Sorted changes whose keys share `depth` bits, by the next bit.
+fn split(changes: &[Change], depth: usize) -> (&[Change], &[Change]) {
+    changes.split_at(changes.partition_point(|(key, _)| !goes_right(key, depth)))
+}
+
+/// Of neighbours with the same key, keeps the last.
+fn keep_last(changes: &mut Vec<Change>) {
+    // `dedup_by` keeps the first of a run, so the later value is moved into it.
+    changes.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = later.1;
+        }
+        same
+    });
+}
