@@ -1,0 +1,49 @@
+//! The part of OMA LwM2M 1.1/1.2 that a gateway needs: registration, the objects Device (3) and
+//! Firmware Update (5), and our own small object 33000 for Things that attest what they do.
+//!
+//! | path | operations | meaning |
+//! |---|---|---|
+//! | `/rd?ep=&lt=&lwm2m=&b=` | POST | register; `/rd/{id}` POST updates, DELETE ends it |
+//! | `/3/0/3` | R | firmware version |
+//! | `/3/0/9` | R | battery level in percent, optional |
+//! | `/5/0/0` | W | package, block-wise; an empty write resets the object |
+//! | `/5/0/1` | W | package URI (we never write it) |
+//! | `/5/0/2` | E | update |
+//! | `/5/0/3` | R | state: see [`FirmwareState`] |
+//! | `/5/0/5` | R | result: see [`UpdateResult`] |
+//! | `/5/0/6`, `/5/0/7` | R | name and version of the package, optional |
+//!
+//! Object 33000 and the resources `/ev` and `/rp` of the gateway are described in [`agent`].
+
+pub mod agent;
+pub mod firmware;
+pub mod link_format;
+pub mod registration;
+#[cfg(test)]
+mod tests;
+pub mod value;
+
+pub use firmware::{FirmwareState, Stage, UpdateResult};
+pub use registration::{Registration, RegistrationError, Registry};
+
+/// Paths of the standard objects, instance 0.
+pub mod path {
+    /// Where Things register.
+    pub const REGISTRATION: &str = "/rd";
+    /// Device: firmware version.
+    pub const FIRMWARE_VERSION: &str = "/3/0/3";
+    /// Device: battery level in percent.
+    pub const BATTERY_LEVEL: &str = "/3/0/9";
+    /// Firmware update: the package.
+    pub const PACKAGE: &str = "/5/0/0";
+    /// Firmware update: start installing.
+    pub const UPDATE: &str = "/5/0/2";
+    /// Firmware update: state.
+    pub const STATE: &str = "/5/0/3";
+    /// Firmware update: result.
+    pub const RESULT: &str = "/5/0/5";
+    /// Firmware update: name of the package.
+    pub const PACKAGE_NAME: &str = "/5/0/6";
+    /// Firmware update: version of the package.
+    pub const PACKAGE_VERSION: &str = "/5/0/7";
+}

@@ -1,0 +1,253 @@
+//! Brings a package to a Thing, block by block, going on where it stopped.
+
+use tokio::time::Instant;
+
+use super::Transfer;
+use super::session::{Next, Notice, Outcome, SessionConfig};
+use crate::coap::block::size_bytes;
+use crate::coap::{Block, Code, Request, Response, format};
+use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
+
+/// How often a Thing may ask to begin again before the transfer is given up: a Thing that loses what
+/// it took would otherwise keep the mesh busy for ever.
+const RESTARTS_MAX: u32 = 8;
+/// Progress is told this often per package.
+const PROGRESS_STEPS: u64 = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Tell the agent which release comes.
+    Offer,
+    /// Ask the agent how much it holds.
+    Held,
+    /// Ask a foreign Thing whether object 5 is idle.
+    Probe,
+    /// Make object 5 idle.
+    Reset,
+    /// Send the block at the offset.
+    Block,
+    /// Ask for the state, when the package is complete.
+    State,
+    /// Ask for the result.
+    Result(FirmwareState),
+}
+
+#[derive(Debug)]
+pub(super) struct TransferJob {
+    transfer: Transfer,
+    phase: Option<Phase>,
+    offset: u64,
+    szx: u8,
+    restarts: u32,
+    poll_at: Option<Instant>,
+    deadline: Option<Instant>,
+    told_bytes: u64,
+}
+
+impl TransferJob {
+    pub(super) fn new(_now: Instant, transfer: Transfer, config: &SessionConfig) -> TransferJob {
+        TransferJob {
+            transfer,
+            phase: None,
+            offset: 0,
+            szx: config.szx,
+            restarts: 0,
+            poll_at: None,
+            deadline: None,
+            told_bytes: 0,
+        }
+    }
+
+    pub(super) fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
+    /// The Thing registered anew: its agent is asked where to go on; a foreign Thing is tried at the
+    /// next block, and says 4.08 if it has forgotten the others.
+    pub(super) fn restart(&mut self) {
+        self.poll_at = None;
+        self.phase = match self.phase {
+            Some(Phase::Block) if self.offset > 0 => Some(Phase::Block),
+            _ => None,
+        };
+    }
+
+    pub(super) fn next(&mut self, now: Instant, agent: bool) -> Next {
+        if let Some(at) = self.poll_at.filter(|at| *at > now) {
+            return Next::Wait(at);
+        }
+        let first = if agent { Phase::Offer } else { Phase::Probe };
+        let get = |path| Next::Ask(Request::get(path).with_accept(format::TEXT));
+        match *self.phase.get_or_insert(first) {
+            Phase::Offer => {
+                let put = Request::new(Code::PUT, agent::OFFER);
+                Next::Ask(put.with_payload(format::OCTETS, self.transfer.offer.clone()))
+            }
+            Phase::Held => get(agent::HELD),
+            Phase::Reset => {
+                let put = Request::new(Code::PUT, path::PACKAGE);
+                Next::Ask(put.with_payload(format::OCTETS, Vec::new()))
+            }
+            Phase::Block => Next::Block(self.block()),
+            Phase::Probe | Phase::State => get(path::STATE),
+            Phase::Result(_) => get(path::RESULT),
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        agent: bool,
+        response: &Response,
+        config: &SessionConfig,
+    ) -> Outcome {
+        if matches!(response.code, Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
+            self.poll_at = Some(now + config.poll);
+            return Outcome::go_on();
+        }
+        match self.phase {
+            Some(Phase::Offer) if response.code.is_success() => self.enter(Phase::Held),
+            Some(Phase::Offer) => self.refused(UpdateResult::UnsupportedPackage, response),
+            Some(Phase::Held) => {
+                let held = value::integer(response, 6).and_then(|n| u64::try_from(n).ok());
+                self.go_on_at(held.unwrap_or(0))
+            }
+            Some(Phase::Probe) => match value::integer(response, 3) {
+                Some(0) => self.enter(Phase::Block),
+                _ => self.enter(Phase::Reset),
+            },
+            Some(Phase::Reset) => self.enter(Phase::Block),
+            Some(Phase::Block) => self.block_answered(now, agent, response, config),
+            Some(Phase::State) => self.state_answered(response),
+            Some(Phase::Result(state)) => self.result_answered(now, state, response, config),
+            None => Outcome::go_on(),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) -> Outcome {
+        self.phase = Some(phase);
+        Outcome::go_on()
+    }
+
+    fn go_on_at(&mut self, held: u64) -> Outcome {
+        if held >= self.transfer.size_bytes {
+            return self.enter(Phase::State);
+        }
+        self.offset = held - held % size_bytes(self.szx) as u64;
+        self.enter(Phase::Block)
+    }
+
+    fn block(&self) -> Block {
+        let size = size_bytes(self.szx) as u64;
+        let more = self.offset + size < self.transfer.size_bytes;
+        Block {
+            number: (self.offset / size) as u32,
+            more,
+            szx: self.szx,
+        }
+    }
+
+    fn block_answered(
+        &mut self,
+        now: Instant,
+        agent: bool,
+        response: &Response,
+        config: &SessionConfig,
+    ) -> Outcome {
+        let sent = self.block();
+        let wanted = response.block1.map_or(self.szx, |b| b.szx.min(self.szx));
+        match response.code {
+            Code::TOO_LARGE if wanted < self.szx => {
+                self.szx = wanted;
+                Outcome::go_on()
+            }
+            Code::INCOMPLETE => self.begin_again(agent, response),
+            code if code.is_success() => {
+                let end = sent.offset_bytes() + sent.size_bytes() as u64;
+                self.offset = end.min(self.transfer.size_bytes);
+                self.szx = wanted;
+                if !sent.more {
+                    self.deadline = Some(now + config.install_timeout);
+                    self.phase = Some(Phase::State);
+                }
+                self.progress()
+            }
+            // Why the package was refused is in the result; the code may be any error.
+            _ if !sent.more => self.enter(Phase::State),
+            _ => self.refused(UpdateResult::UpdateFailed, response),
+        }
+    }
+
+    fn begin_again(&mut self, agent: bool, response: &Response) -> Outcome {
+        self.restarts += 1;
+        if self.restarts > RESTARTS_MAX {
+            return self.refused(UpdateResult::ConnectionLost, response);
+        }
+        (self.offset, self.told_bytes) = (0, 0);
+        self.enter(if agent { Phase::Held } else { Phase::Block })
+    }
+
+    fn progress(&mut self) -> Outcome {
+        let Transfer {
+            deployment,
+            size_bytes,
+            ..
+        } = &self.transfer;
+        let due = self.told_bytes + size_bytes / PROGRESS_STEPS;
+        if self.offset < due && self.offset < *size_bytes {
+            return Outcome::go_on();
+        }
+        self.told_bytes = self.offset;
+        Outcome::tell(Notice::Progress {
+            deployment: deployment.clone(),
+            sent_bytes: self.offset,
+            total_bytes: *size_bytes,
+        })
+    }
+
+    fn state_answered(&mut self, response: &Response) -> Outcome {
+        match value::integer(response, 3).and_then(FirmwareState::from_value) {
+            Some(state) => self.enter(Phase::Result(state)),
+            None => self.refused(UpdateResult::UnsupportedProtocol, response),
+        }
+    }
+
+    fn result_answered(
+        &mut self,
+        now: Instant,
+        state: FirmwareState,
+        response: &Response,
+        config: &SessionConfig,
+    ) -> Outcome {
+        let result = value::integer(response, 5).and_then(UpdateResult::from_value);
+        let Some(result) = result else {
+            return self.refused(UpdateResult::UnsupportedProtocol, response);
+        };
+        let stage = Stage::of(state, result);
+        let deadline = *self.deadline.get_or_insert(now + config.install_timeout);
+        if stage == Stage::Downloading && now < deadline {
+            self.phase = Some(Phase::State);
+            self.poll_at = Some(now + config.poll);
+            return Outcome::go_on();
+        }
+        let detail = String::new();
+        Outcome::end(Notice::Stage {
+            deployment: self.transfer.deployment.clone(),
+            stage,
+            detail,
+        })
+    }
+
+    fn refused(&self, result: UpdateResult, response: &Response) -> Outcome {
+        let stage = match result {
+            UpdateResult::UnsupportedPackage => Stage::Rejected(result),
+            _ => Stage::Failed(result),
+        };
+        let detail = format!("{} {}", response.code, response.text());
+        Outcome::end(Notice::Stage {
+            deployment: self.transfer.deployment.clone(),
+            stage,
+            detail,
+        })
+    }
+}
