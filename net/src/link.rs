@@ -129,13 +129,18 @@ pub(crate) async fn run(shared: &Arc<Shared>, established: Established) -> Durat
     let why = tokio::select! {
         () = link.stop.cancelled() => None,
         Some(ended) = tasks.join_next() => Some(ended.unwrap_or(LinkError::Closed)),
+        Some(_stream) = mux.inbound.recv() => Some(LinkError::TooManyStreams),
         ended = &mut mux.ended => Some(ended.unwrap_or(LinkError::Closed)),
     };
-    if let Some(why) = why {
-        link.close(why);
-    }
     shared.table.detach(&link);
     link.lanes.iter().for_each(LaneClient::close);
+    if let Some(why) = why {
+        // The peer's goodbye may still be in the link stream, and says more than an end does.
+        let told = link.stop.cancelled();
+        if why.is_violation() || timeout(BYE_MAX, told).await.is_err() {
+            link.close(why);
+        }
+    }
     if timeout(BYE_MAX, &mut pulse).await.is_err() {
         pulse.abort();
     }

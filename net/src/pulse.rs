@@ -40,13 +40,18 @@ pub(crate) async fn run(limits: Limits, link: Arc<Link>, reader: LinkReader, wri
         pinged,
         pongs,
     };
-    let result = tokio::select! {
-        result = pulse.listen(reader) => result,
-        result = pulse.beat(writer, waiting) => result,
+    // Whichever ends first ends the link, and with it the other one.
+    let listen = async {
+        if let Some(Err(why)) = link.stop.run_until_cancelled(pulse.listen(reader)).await {
+            link.close(why);
+        }
     };
-    if let Err(why) = result {
-        link.close(why);
-    }
+    let beat = async {
+        if let Err(why) = pulse.beat(writer, waiting).await {
+            link.close(why);
+        }
+    };
+    tokio::join!(listen, beat);
 }
 
 impl Pulse {
@@ -84,7 +89,10 @@ impl Pulse {
                 Some(id) = pongs.recv() => (Kind::Pong, id),
                 _ = ticks.tick() => {
                     number += 1;
-                    self.check(number)?;
+                    if let Err(why) = self.check(number) {
+                        self.link.close(why);
+                        return self.say_goodbye(writer).await;
+                    }
                     let mut pinged = self.pinged.lock().unwrap_or_else(PoisonError::into_inner);
                     *pinged = (number, Instant::now());
                     (Kind::Ping, number)

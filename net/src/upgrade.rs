@@ -161,8 +161,7 @@ async fn driver(
             None => break LinkError::Shutdown,
             Some(Some(Ok(stream))) => match streams.try_send(stream) {
                 Ok(()) => {}
-                // Full, or the lanes are complete and nobody waits for streams any more.
-                Err(_) => break LinkError::TooManyStreams,
+                Err(_full) => break LinkError::TooManyStreams,
             },
             Some(Some(Err(source))) => return LinkError::Mux { source },
             Some(None) => return LinkError::Closed,

@@ -1,0 +1,190 @@
+//! Nodes with real sockets on 127.0.0.1, and a peer written from the protocol's description.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod raw;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_net::{
+    Config, Lane, Limits, NetError, Network, NodeKey, Peer, PeerStatus, Peers, Service,
+    ServiceError,
+};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+/// Longer than anything takes on a busy machine; only a failing test waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const CHAIN: [u8; 32] = [7; 32];
+
+/// Control and Append echo; Transactions and Snapshot wait until they are released, and echo;
+/// Sync answers with as many bytes as the request's four bytes say; Attestation fails or panics.
+pub struct TestService {
+    pub released: Semaphore,
+    pub notified: mpsc::UnboundedSender<(NodeKey, Lane, Bytes)>,
+}
+
+#[async_trait]
+impl Service for TestService {
+    async fn request(
+        &self,
+        _from: NodeKey,
+        lane: Lane,
+        body: Bytes,
+    ) -> Result<Bytes, ServiceError> {
+        match lane {
+            Lane::Control | Lane::Append => Ok(body),
+            Lane::Transactions | Lane::Snapshot => {
+                let _released = self.released.acquire().await.unwrap();
+                Ok(body)
+            }
+            Lane::Sync => {
+                let bytes = u32::from_le_bytes(body[..].try_into().unwrap());
+                Ok(vec![5; bytes as usize].into())
+            }
+            Lane::Attestation => match &body[..] {
+                b"panic" => panic!("as the test wants it"),
+                _ => Err(ServiceError::Unavailable("not today".into())),
+            },
+        }
+    }
+
+    async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes) {
+        self.notified.send((from, lane, body)).unwrap();
+    }
+
+    fn greeting(&self) -> Bytes {
+        Bytes::from_static(b"a test node")
+    }
+}
+
+pub struct Node {
+    pub secret: [u8; 32],
+    pub key: NodeKey,
+    pub network: Network,
+    pub peers: watch::Sender<Peers>,
+    pub service: Arc<TestService>,
+    pub notified: mpsc::UnboundedReceiver<(NodeKey, Lane, Bytes)>,
+}
+
+pub fn config(secret: [u8; 32]) -> Config {
+    Config {
+        secret: secret.into(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        chain_id: CHAIN,
+        protocol: 1,
+        dials_all: false,
+        limits: Limits::default(),
+    }
+}
+
+/// Secrets in the order of their keys, so the first dials all others.
+pub fn secrets(count: u8) -> Vec<[u8; 32]> {
+    let mut secrets: Vec<[u8; 32]> = (1..=count).map(|seed| [seed; 32]).collect();
+    secrets.sort_by_key(|secret| NodeKey::of_secret(secret).unwrap());
+    secrets
+}
+
+pub async fn start(config: Config) -> Node {
+    let (notified_sender, notified) = mpsc::unbounded_channel();
+    let service = Arc::new(TestService {
+        released: Semaphore::new(0),
+        notified: notified_sender,
+    });
+    let (peers, list) = watch::channel(Peers::default());
+    let secret = *config.secret;
+    let network = Network::start(config, list, service.clone()).await.unwrap();
+    Node {
+        secret,
+        key: network.key(),
+        network,
+        peers,
+        service,
+        notified,
+    }
+}
+
+pub async fn start_many(count: u8) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for secret in secrets(count) {
+        nodes.push(start(config(secret)).await);
+    }
+    let list = list(&nodes.iter().collect::<Vec<_>>());
+    for node in &nodes {
+        node.peers.send_replace(list.clone());
+    }
+    for node in &nodes {
+        node.wait_for_peers(nodes.len() - 1).await;
+    }
+    nodes
+}
+
+/// Two connected nodes.
+pub async fn pair() -> (Node, Node) {
+    let mut nodes = start_many(2).await;
+    let second = nodes.pop().unwrap();
+    (nodes.pop().unwrap(), second)
+}
+
+pub fn list(nodes: &[&Node]) -> Peers {
+    Peers(nodes.iter().map(|node| node.entry()).collect())
+}
+
+impl Node {
+    pub fn entry(&self) -> Peer {
+        Peer {
+            key: self.key,
+            address: Some(self.network.local_address().to_string()),
+        }
+    }
+
+    pub async fn wait_for_peers(&self, count: usize) -> BTreeSet<NodeKey> {
+        let mut connected = self.network.connected();
+        let reached = connected.wait_for(|peers| peers.len() == count);
+        match timeout(PATIENCE, reached).await {
+            Ok(peers) => peers.unwrap().clone(),
+            Err(_) => panic!("{count} peers expected: {:?}", self.network.status()),
+        }
+    }
+
+    pub fn status_of(&self, peer: &Node) -> PeerStatus {
+        self.network.status()[&peer.key].clone()
+    }
+
+    pub async fn wait_for_error(&self, key: NodeKey, part: &str) {
+        until(|| {
+            let status = self.network.status();
+            let error = status.get(&key).and_then(|peer| peer.last_error.as_ref());
+            error.is_some_and(|error| error.contains(part))
+        })
+        .await;
+    }
+
+    pub async fn ask(&self, to: &Node, lane: Lane, body: &[u8]) -> Result<Bytes, NetError> {
+        let body = Bytes::copy_from_slice(body);
+        self.network.request(to.key, lane, body, PATIENCE).await
+    }
+
+    /// An echo in both directions, the proof that a link works.
+    pub async fn check(&self, other: &Node) {
+        assert_eq!(self.ask(other, Lane::Control, b"one").await.unwrap(), "one");
+        assert_eq!(other.ask(self, Lane::Control, b"two").await.unwrap(), "two");
+    }
+}
+
+/// Waits until a condition that has no signal of its own holds.
+pub async fn until(condition: impl Fn() -> bool) {
+    let polling = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, polling)
+        .await
+        .expect("the condition never held");
+}
