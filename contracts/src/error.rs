@@ -7,23 +7,17 @@ use lamplighter_state::StateError;
 pub struct Refusal {
     /// Stable, `contract.reason`.
     pub code: &'static str,
-    /// For people, with the causes.
+    /// For people.
     pub message: String,
 }
 
 impl Refusal {
-    /// The receipt's form of a contract's error, with its chain of causes.
+    /// The receipt's form of a contract's error. Its causes are left out: their texts come from libraries,
+    /// and receipts must be equal on nodes that were built with other versions of them.
     pub fn of<E: ContractError>(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
-        }
         Self {
             code: error.code(),
-            message,
+            message: error.to_string(),
         }
     }
 }

@@ -5,7 +5,10 @@ use lamplighter_types::{Action, Notification, Outcome, Receipt, Transaction, Ver
 
 use crate::admission::examine;
 use crate::users::keys;
-use crate::{AdmissionError, BlockContext, Context, ExecutionError, Refusal, governance, users};
+use crate::{
+    AdmissionError, BlockContext, Context, ExecutionError, Refusal, config, devices, events,
+    governance, users,
+};
 
 /// Does what is due at the beginning of a block: a protocol version that begins, timers that are up. The work
 /// is bounded by [`STEPS_PER_BLOCK_MAX`](lamplighter_types::limits::STEPS_PER_BLOCK_MAX), not by the fleet.
@@ -91,12 +94,11 @@ fn run(
     check(action).map_err(ExecutionError::Refused)?;
     match action {
         Action::Users(action) => users::execute(overlay, context, action),
+        Action::Devices(action) => devices::execute(overlay, context, action),
+        Action::Config(action) => config::execute(overlay, context, action),
+        Action::Events(action) => events::execute(overlay, context, action),
         Action::Governance(action) => governance::execute(overlay, context, action),
-        Action::Devices(_)
-        | Action::Config(_)
-        | Action::Events(_)
-        | Action::Firmware(_)
-        | Action::Rollouts(_) => Err(ExecutionError::Refused(Refusal {
+        Action::Firmware(_) | Action::Rollouts(_) => Err(ExecutionError::Refused(Refusal {
             code: "unavailable",
             message: "this contract is not in force".to_owned(),
         })),
@@ -110,11 +112,10 @@ fn run(
 pub fn check(action: &Action) -> Result<(), Refusal> {
     match action {
         Action::Users(action) => users::check(action).map_err(Refusal::of),
+        Action::Devices(action) => devices::check(action).map_err(Refusal::of),
+        Action::Config(action) => config::check(action).map_err(Refusal::of),
+        Action::Events(action) => events::check(action).map_err(Refusal::of),
         Action::Governance(action) => governance::check(action).map_err(Refusal::of),
-        Action::Devices(_)
-        | Action::Config(_)
-        | Action::Events(_)
-        | Action::Firmware(_)
-        | Action::Rollouts(_) => Ok(()),
+        Action::Firmware(_) | Action::Rollouts(_) => Ok(()),
     }
 }

@@ -8,14 +8,18 @@
 //! scope covers the device's district; a right over the whole city is a role with the empty scope.
 
 pub mod admission;
+pub mod config;
 mod context;
 pub mod devices;
 mod error;
+pub mod events;
 pub mod execute;
+pub mod firmware;
 pub mod genesis;
 pub mod governance;
 mod notify;
 mod reader;
+pub mod rollouts;
 pub mod shape;
 pub mod tables;
 pub mod users;

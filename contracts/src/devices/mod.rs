@@ -1,3 +1,46 @@
-//! Devices.
+//! Devices: who owns them, where they are, which gateway speaks for them, what they run.
+//!
+//! | action | who | refused |
+//! |---|---|---|
+//! | register | operator of the device's district | id or key taken, unknown owner, gateway of another district |
+//! | assign a gateway, tag | operator of the district | decommissioned, gateway of another district or disabled |
+//! | offer, withdraw a transfer of title | operator of the district who belongs to the owner | decommissioned, offered already, nothing offered |
+//! | accept it | operator of the district who belongs to the organization that it was offered to | nothing offered to it |
+//! | suspend, resume, decommission | operator of the district | wrong status |
+//! | report inventory | the device's gateway | not active, used counter, wrong signature, unsigned though the device has a key |
+//! | IOTRegistry operation | relay or administrator of the whole city | see [`iotregistry`] |
+//! | link a registrant to an organization | administrator of the whole city | unknown registrant or organization |
+//!
+//! A device's id, model, hardware class, district and key are for ever; a decommissioned one keeps its id and key, so that neither
+//! is given to another. Its gateway must be enabled and its district must cover the device's.
+//!
+//! *Reports* of a device (inventory, deployment, configuration) carry a counter that only rises. A device with
+//! its own key moves the counter only by what it signed itself: what its gateway says for it is not
+//! counted, so that a gateway can't use the numbers up. See [`accept_report`].
+//!
+//! *Drift*: a device whose reported digest is neither that of its confirmed release nor that of the rollout
+//! under way is marked as drifted, until it reports the right one again. The floor of the security
+//! counter never sinks.
 
+mod error;
+mod execute;
 pub mod iotregistry;
+pub mod keys;
+mod read;
+mod registry;
+mod report;
+#[cfg(test)]
+mod tests;
+mod title;
+
+pub use error::DevicesError;
+pub use execute::{check, execute};
+pub use read::{
+    by_gateway, by_key, by_owner, device, devices, in_district, registrant_link, state,
+};
+pub use registry::iotregistry_query;
+pub(crate) use report::of_sender;
+pub use report::{Reported, accept_report, demand_active};
+
+/// Longest value of a tag: a label, not a document.
+pub const TAG_VALUE_BYTES_MAX: usize = 256;

@@ -1,0 +1,160 @@
+use lamplighter_state::Overlay;
+use lamplighter_types::limits::{CONFIG_BYTES_MAX, ID_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::{
+    ConfigAction, ConfigReport, ConfigTarget, DesiredConfig, Device, DeviceStatus, Fact,
+    Notification, ReportedConfig, Role, Scope,
+};
+
+use super::json::{self, Value};
+use super::{ConfigError, keys};
+use crate::devices::{self, Reported, accept_report, demand_active};
+use crate::shape::{self, ShapeError};
+use crate::{Context, ExecutionError, about_device, in_city};
+
+/// Checks shape and size.
+pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
+    match action {
+        ConfigAction::SetDesired {
+            target,
+            document,
+            replaces_version: _,
+        } => {
+            check_target(target)?;
+            document_of(document)?;
+        }
+        ConfigAction::Report { reports } => {
+            shape::list("reports", reports, LIST_ITEMS_MAX)?;
+            for report in reports {
+                shape::text("detail", &report.detail, TEXT_BYTES_MAX)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_target(target: &ConfigTarget) -> Result<(), ConfigError> {
+    match target {
+        ConfigTarget::Model { model } => Ok(shape::name("model", model, ID_BYTES_MAX)?),
+        ConfigTarget::District { district } if *district == Scope::city() => {
+            Err(ConfigError::UseFleet)
+        }
+        ConfigTarget::Fleet
+        | ConfigTarget::District { district: _ }
+        | ConfigTarget::Device { device: _ } => Ok(()),
+    }
+}
+
+fn document_of(text: &str) -> Result<Value, ConfigError> {
+    if text.len() > CONFIG_BYTES_MAX {
+        let (field, got, max) = ("document", text.len(), CONFIG_BYTES_MAX);
+        return Err(ShapeError::TooLong { field, got, max }.into());
+    }
+    match json::parse(text).map_err(ConfigError::Document)? {
+        object @ Value::Object(_) => Ok(object),
+        _ => Err(ConfigError::NotAnObject),
+    }
+}
+
+/// Carries out a checked action.
+pub fn execute(
+    overlay: &mut Overlay,
+    context: &Context,
+    action: &ConfigAction,
+) -> Result<Vec<Notification>, ExecutionError> {
+    match action {
+        ConfigAction::SetDesired {
+            target,
+            document,
+            replaces_version,
+        } => set_desired(overlay, context, target, document, *replaces_version),
+        ConfigAction::Report { reports } => reports
+            .iter()
+            .map(|report| record(overlay, context, report))
+            .collect(),
+    }
+}
+
+fn set_desired(
+    overlay: &mut Overlay,
+    context: &Context,
+    target: &ConfigTarget,
+    document: &str,
+    replaces: u64,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let device = addressed(overlay, target)?;
+    let scope = match (target, &device) {
+        (ConfigTarget::District { district }, _) => district.clone(),
+        (_, Some(device)) => device.district.clone(),
+        (_, None) => Scope::city(),
+    };
+    context.demand(Role::Operator, &scope)?;
+    let key = keys::desired(target);
+    let current = overlay.get(&key)?.map_or(0, |desired| desired.version);
+    if replaces != current {
+        return Err(ConfigError::OtherVersion { replaces, current }.into());
+    }
+    let desired = DesiredConfig {
+        target: target.clone(),
+        document: document_of(document)?.canonical(),
+        version: current + 1,
+        author: context.sender.account.clone(),
+        height: context.height,
+    };
+    overlay.put(&key, &desired);
+    let fact = Fact::DesiredSet {
+        target: target.clone(),
+        version: desired.version,
+    };
+    Ok(vec![match &device {
+        Some(device) => about_device(device, fact),
+        None => in_city(fact),
+    }])
+}
+
+/// The device of a target that is one.
+fn addressed(overlay: &Overlay, target: &ConfigTarget) -> Result<Option<Device>, ExecutionError> {
+    let ConfigTarget::Device { device: name } = target else {
+        return Ok(None);
+    };
+    let device = devices::device(overlay, name)?;
+    match device.filter(|device| device.status != DeviceStatus::Decommissioned) {
+        Some(device) => Ok(Some(device)),
+        None => Err(ConfigError::NoSuchDevice(name.clone()).into()),
+    }
+}
+
+fn record(
+    overlay: &mut Overlay,
+    context: &Context,
+    report: &ConfigReport,
+) -> Result<Notification, ExecutionError> {
+    let ConfigReport {
+        device: name,
+        document,
+        applied,
+        detail,
+        counter,
+        signature: _,
+    } = report;
+    let Reported {
+        device,
+        state,
+        attested,
+    } = accept_report(overlay, context, name, report, *counter)?;
+    demand_active(&device)?;
+    overlay.put(&devices::keys::state(name), &state);
+    let reported = ReportedConfig {
+        device: name.clone(),
+        document: *document,
+        applied: *applied,
+        detail: detail.clone(),
+        attested,
+        height: context.height,
+    };
+    overlay.put(&keys::reported(name), &reported);
+    let fact = Fact::ConfigReported {
+        document: *document,
+        applied: *applied,
+    };
+    Ok(about_device(&device, fact))
+}

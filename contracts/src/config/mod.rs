@@ -1,0 +1,30 @@
+//! Configuration: what devices should have (*desired*), what they say they have (*reported*).
+//!
+//! | action | who | refused |
+//! |---|---|---|
+//! | set desired, for the fleet or a model | operator of the whole city | not a JSON object of the allowed kind, another version than the current one is replaced |
+//! | set desired, for a district | operator of the district | the same; the whole city, which is the fleet |
+//! | set desired, for a device | operator of its district | the same; unknown or decommissioned device |
+//! | report | the device's gateway | not active, used counter, wrong signature |
+//!
+//! A document is a JSON object without fractions and exponents, nested at most
+//! [`CONFIG_DEPTH_MAX`](lamplighter_types::limits::CONFIG_DEPTH_MAX) deep, no name twice in one object. It is kept in one
+//! canonical form: names in the order of their bytes, no white space, the shortest escapes.
+//!
+//! The document that a device gets is the *effective* one: an empty object, into which those of fleet, model, district
+//! (from the outermost to the innermost) and device are merged in this order as RFC 7396 says; `null` takes
+//! away. Its digest is what the device reports.
+//!
+//! A report without the device's own signature is kept as not attested.
+
+mod error;
+mod execute;
+pub mod json;
+pub mod keys;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use error::ConfigError;
+pub use execute::{check, execute};
+pub use read::{desired, effective, reported};

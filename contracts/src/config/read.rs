@@ -1,0 +1,63 @@
+//! Reading configuration, at the edge.
+
+use std::collections::BTreeMap;
+
+use lamplighter_state::StateError;
+use lamplighter_types::{ConfigTarget, DesiredConfig, Device, Hash, Id, ReportedConfig};
+
+use super::json::{self, Value};
+use super::keys;
+use crate::Reader;
+
+/// The desired document of one target.
+pub fn desired(
+    reader: &impl Reader,
+    target: &ConfigTarget,
+) -> Result<Option<DesiredConfig>, StateError> {
+    reader.get(&keys::desired(target))
+}
+
+/// What a device last said of its configuration.
+pub fn reported(reader: &impl Reader, device: &Id) -> Result<Option<ReportedConfig>, StateError> {
+    reader.get(&keys::reported(device))
+}
+
+/// The document that a device should have and its blake3 digest; `{}` where nothing was set.
+///
+/// # Errors
+/// The state can't be read.
+pub fn effective(reader: &impl Reader, device: &Device) -> Result<(String, Hash), StateError> {
+    let mut document = Value::Object(BTreeMap::new());
+    for target in targets(device) {
+        if let Some(layer) = desired(reader, &target)? {
+            document.merge(stored(&layer)?);
+        }
+    }
+    let text = document.canonical();
+    let hash = Hash::of(text.as_bytes());
+    Ok((text, hash))
+}
+
+/// Whose documents a device gets, the least specific first.
+fn targets(device: &Device) -> Vec<ConfigTarget> {
+    let mut targets = vec![
+        ConfigTarget::Fleet,
+        ConfigTarget::Model {
+            model: device.model.clone(),
+        },
+    ];
+    let districts = device.district.ancestry().into_iter().skip(1);
+    targets.extend(districts.map(|district| ConfigTarget::District { district }));
+    targets.push(ConfigTarget::Device {
+        device: device.device.clone(),
+    });
+    targets
+}
+
+fn stored(desired: &DesiredConfig) -> Result<Value, StateError> {
+    json::parse(&desired.document).map_err(|error| StateError::Mismatch {
+        what: "a stored configuration document",
+        expected: "JSON that was checked before".to_owned(),
+        got: error.to_string(),
+    })
+}

@@ -1,0 +1,119 @@
+//! IOTRegistry on the state.
+
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::{Fact, HexBytes, Id, Notification, RegistrantLink, Role, Scope};
+
+use super::iotregistry::{Failure, Records, Refusal, Registered, invoke as invoke_on, query};
+use super::{DevicesError, keys};
+use crate::{Context, ExecutionError, Reader, in_city, users};
+
+/// A compressed key of secp256k1 in hexadecimal.
+pub(super) const REGISTRANT_BYTES: usize = 66;
+
+/// The registry's records in the state.
+struct InOverlay<'a>(&'a mut Overlay);
+
+impl Records for InOverlay<'_> {
+    type Error = StateError;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.0.get(&keys::iotregistry(key))?.map(|record| record.0))
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StateError> {
+        self.0.put(&keys::iotregistry(&key), &HexBytes(value));
+        Ok(())
+    }
+}
+
+/// The registry's records for queries, which write nothing.
+struct ReadOnly<'a, R>(&'a R);
+
+impl<R: Reader> Records for ReadOnly<'_, R> {
+    type Error = StateError;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.0.get(&keys::iotregistry(key))?.map(|record| record.0))
+    }
+
+    fn put(&mut self, _key: Vec<u8>, _value: Vec<u8>) -> Result<(), StateError> {
+        Err(StateError::Missing {
+            what: "an overlay to write the registry's records to".into(),
+        })
+    }
+}
+
+/// Answers an IOTRegistry query: `owner`, `thing` or `spec`, with the original's JSON.
+///
+/// # Errors
+/// [`Failure::Refused`] when there is no such query or record, [`Failure::Records`] when the state
+/// can't be read.
+pub fn iotregistry_query(
+    reader: &impl Reader,
+    function: &str,
+    argument: &str,
+) -> Result<String, Failure<StateError>> {
+    query(function, argument, &ReadOnly(reader))
+}
+
+fn ended(failure: Failure<StateError>) -> ExecutionError {
+    match failure {
+        Failure::Refused(refusal) => refusal.into(),
+        Failure::Records(error) => error.into(),
+    }
+}
+
+pub(super) fn invoke(
+    overlay: &mut Overlay,
+    context: &Context,
+    function: &str,
+    argument: &str,
+) -> Result<Vec<Notification>, ExecutionError> {
+    if !context.sender.has_role(Role::Administrator, &Scope::city()) {
+        context.demand(Role::Relay, &Scope::city())?;
+    }
+    let registered = invoke_on(function, argument, &mut InOverlay(overlay)).map_err(ended)?;
+    let fact = match registered {
+        Registered::Registrant { pubkey, name: _ } => {
+            Fact::RegistrantCreated { registrant: pubkey }
+        }
+        Registered::Thing {
+            nonce,
+            aliases: _,
+            registrant: _,
+        } => Fact::ThingRegistered { nonce },
+        Registered::Spec {
+            name,
+            registrant: _,
+        } => Fact::SpecRegistered { spec: name },
+    };
+    Ok(vec![in_city(fact)])
+}
+
+pub(super) fn link(
+    overlay: &mut Overlay,
+    context: &Context,
+    registrant: &str,
+    organization: &Id,
+) -> Result<Vec<Notification>, ExecutionError> {
+    context.demand(Role::Administrator, &Scope::city())?;
+    if !overlay.exists(&users::keys::organization(organization))? {
+        return Err(DevicesError::UnknownOrganization(organization.clone()).into());
+    }
+    match iotregistry_query(overlay, "owner", registrant) {
+        Ok(_) => {}
+        Err(Failure::Refused(Refusal::NotFound)) => {
+            return Err(DevicesError::UnknownRegistrant(registrant.to_owned()).into());
+        }
+        Err(failure) => return Err(ended(failure)),
+    }
+    let link = RegistrantLink {
+        organization: organization.clone(),
+    };
+    overlay.put(&keys::registrant_link(registrant), &link);
+    let (registrant, organization) = (registrant.to_owned(), organization.clone());
+    Ok(vec![in_city(Fact::RegistrantLinked {
+        registrant,
+        organization,
+    })])
+}

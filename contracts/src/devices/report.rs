@@ -1,0 +1,175 @@
+//! What a device's gateway reports for it.
+
+use lamplighter_state::{Key, Overlay, StateError};
+use lamplighter_types::{
+    Device, DeviceSigned, DeviceState, DeviceStatus, Fact, Hash, Id, InventoryReport, Notification,
+    Release, Rollout,
+};
+
+use super::{DevicesError, keys};
+use crate::tables::Table;
+use crate::{Context, ExecutionError, about_device};
+
+/// A report that may be believed as far as `attested` says.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    pub device: Device,
+    /// With the report's counter in it; to be stored by the caller.
+    pub state: DeviceState,
+    /// Signed by the Thing's own key; otherwise the gateway vouches for it.
+    pub attested: bool,
+}
+
+/// Judges a report of a device: the sender is its gateway, a signature is the device's, the counter was not used.
+///
+/// The counter of a device with a key of its own moves only by what that key signed. Nothing is
+/// written, and the device's status is not looked at.
+///
+/// # Errors
+/// A refusal, or the state can't be read.
+pub fn accept_report<R: DeviceSigned>(
+    overlay: &Overlay,
+    context: &Context,
+    name: &Id,
+    report: &R,
+    counter: u64,
+) -> Result<Reported, ExecutionError> {
+    let device = of_sender(overlay, context, name)?;
+    let mut state = overlay
+        .get(&keys::state(name))?
+        .ok_or_else(|| StateError::Missing {
+            what: format!("the state of device {name}"),
+        })?;
+    let attested = report
+        .verify_device(&context.chain_id, device.key.as_ref())
+        .map_err(|source| DevicesError::WrongSignature(name.clone(), source))?;
+    if attested || device.key.is_none() {
+        let highest = state.report_counter;
+        if counter <= highest {
+            let device = name.clone();
+            return Err(DevicesError::CounterUsed {
+                device,
+                counter,
+                highest,
+            }
+            .into());
+        }
+        state.report_counter = counter;
+    }
+    Ok(Reported {
+        device,
+        state,
+        attested,
+    })
+}
+
+/// The device, if the sender is its gateway.
+pub(crate) fn of_sender(
+    overlay: &Overlay,
+    context: &Context,
+    name: &Id,
+) -> Result<Device, ExecutionError> {
+    let device = overlay
+        .get(&keys::device(name))?
+        .ok_or_else(|| DevicesError::UnknownDevice(name.clone()))?;
+    if device.gateway.as_ref() != Some(&context.sender.account) {
+        let (device, account) = (device.device, context.sender.account.clone());
+        return Err(DevicesError::NotYourDevice { device, account }.into());
+    }
+    Ok(device)
+}
+
+/// Demands that a device is neither suspended nor decommissioned.
+pub fn demand_active(device: &Device) -> Result<(), DevicesError> {
+    match device.status {
+        DeviceStatus::Active => Ok(()),
+        status @ (DeviceStatus::Suspended | DeviceStatus::Decommissioned) => {
+            Err(DevicesError::WrongStatus {
+                device: device.device.clone(),
+                status,
+            })
+        }
+    }
+}
+
+pub(super) fn inventory(
+    overlay: &mut Overlay,
+    context: &Context,
+    report: &InventoryReport,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let InventoryReport {
+        device: name,
+        version,
+        digest,
+        security_counter,
+        counter,
+        signature: _,
+    } = report;
+    let Reported {
+        device,
+        mut state,
+        attested,
+    } = accept_report(overlay, context, name, report, *counter)?;
+    demand_active(&device)?;
+    if device.key.is_some() && !attested {
+        return Err(DevicesError::Unsigned(device.device).into());
+    }
+    let seen_before = state.drifted && state.digest == Some(*digest);
+    let expected = drifted_from(overlay, &state, digest)?;
+    state.version = *version;
+    state.digest = Some(*digest);
+    state.security_counter = state.security_counter.max(*security_counter);
+    state.drifted = expected.is_some();
+    overlay.put(&keys::state(name), &state);
+    let mut notifications = vec![about_device(
+        &device,
+        Fact::InventoryReported { digest: *digest },
+    )];
+    if let Some(expected) = expected
+        && !seen_before
+    {
+        let fact = Fact::DeviceDrifted {
+            expected,
+            running: *digest,
+        };
+        notifications.push(about_device(&device, fact));
+    }
+    Ok(notifications)
+}
+
+/// The digest that the device should run, if `running` is another one and is not that of the rollout under way.
+fn drifted_from(
+    overlay: &Overlay,
+    state: &DeviceState,
+    running: &Hash,
+) -> Result<Option<Hash>, StateError> {
+    let Some(confirmed) = &state.release else {
+        return Ok(None);
+    };
+    let Some(expected) = artifact_of(overlay, confirmed)? else {
+        return Ok(None);
+    };
+    if expected == *running {
+        return Ok(None);
+    }
+    if let Some(rollout) = &state.active_rollout
+        && let Some(rollout) = overlay.get(&rollout_key(rollout))?
+        && artifact_of(overlay, &rollout.plan.release)? == Some(*running)
+    {
+        return Ok(None);
+    }
+    Ok(Some(expected))
+}
+
+fn artifact_of(overlay: &Overlay, release: &Id) -> Result<Option<Hash>, StateError> {
+    let release = overlay.get(&release_key(release))?;
+    Ok(release.map(|release| release.manifest.artifact))
+}
+
+fn rollout_key(rollout: &Id) -> Key<Rollout> {
+    Key::table(Table::Rollout as u8).id(rollout)
+}
+
+fn release_key(release: &Id) -> Key<Release> {
+    Key::table(Table::Release as u8).id(release)
+}

@@ -1,0 +1,82 @@
+//! The title to a device goes from one organization to another, if both want it.
+
+use lamplighter_state::Overlay;
+use lamplighter_types::{Fact, Id, Notification};
+
+use super::execute::operated;
+use super::{DevicesError, keys};
+use crate::{Context, ExecutionError, about_device, users};
+
+fn demand_member(context: &Context, organization: &Id) -> Result<(), DevicesError> {
+    if context.sender.organization == *organization {
+        return Ok(());
+    }
+    let (account, organization) = (context.sender.account.clone(), organization.clone());
+    Err(DevicesError::NotOfOrganization {
+        account,
+        organization,
+    })
+}
+
+pub(super) fn offer(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+    to: &Id,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut device = operated(overlay, context, name)?;
+    demand_member(context, &device.owner)?;
+    if let Some(to) = device.offered_to {
+        return Err(DevicesError::Offered {
+            device: device.device,
+            to,
+        }
+        .into());
+    }
+    if device.owner == *to {
+        return Err(DevicesError::OwnerAlready(to.clone()).into());
+    }
+    if !overlay.exists(&users::keys::organization(to))? {
+        return Err(DevicesError::UnknownOrganization(to.clone()).into());
+    }
+    device.offered_to = Some(to.clone());
+    overlay.put(&keys::device(name), &device);
+    Ok(vec![about_device(
+        &device,
+        Fact::TransferOffered { to: to.clone() },
+    )])
+}
+
+pub(super) fn withdraw(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut device = operated(overlay, context, name)?;
+    demand_member(context, &device.owner)?;
+    if device.offered_to.take().is_none() {
+        return Err(DevicesError::NotOffered(device.device).into());
+    }
+    overlay.put(&keys::device(name), &device);
+    Ok(vec![about_device(&device, Fact::TransferWithdrawn)])
+}
+
+pub(super) fn accept(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut device = operated(overlay, context, name)?;
+    let Some(owner) = device.offered_to.take() else {
+        return Err(DevicesError::NotOffered(device.device).into());
+    };
+    demand_member(context, &owner)?;
+    overlay.delete(&keys::by_owner(&device.owner, name));
+    overlay.put(&keys::by_owner(&owner, name), name);
+    device.owner = owner.clone();
+    overlay.put(&keys::device(name), &device);
+    Ok(vec![about_device(
+        &device,
+        Fact::TransferAccepted { owner },
+    )])
+}

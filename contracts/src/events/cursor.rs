@@ -1,0 +1,98 @@
+//! Which sequence numbers of a device have come.
+
+use lamplighter_types::limits::EVENT_GAPS_MAX;
+use lamplighter_types::{EventCursor, EventGap, Id};
+
+use super::{EventsError, SEQUENCE_JUMP_MAX};
+
+/// How an event came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    Next,
+    /// After numbers that have not come.
+    After(EventGap),
+    /// Into a gap.
+    Late,
+}
+
+pub(super) fn fresh() -> EventCursor {
+    EventCursor {
+        highest: 0,
+        count: 0,
+        gaps: Vec::new(),
+    }
+}
+
+/// Uses a number; the error leaves the cursor as it was.
+pub(super) fn take(
+    cursor: &mut EventCursor,
+    device: &Id,
+    sequence: u64,
+) -> Result<Arrival, EventsError> {
+    let highest = cursor.highest;
+    if sequence <= highest {
+        fill(cursor, device, sequence)?;
+        cursor.count += 1;
+        return Ok(Arrival::Late);
+    }
+    if sequence - highest > SEQUENCE_JUMP_MAX {
+        return Err(EventsError::SequenceTooFar {
+            device: device.clone(),
+            sequence,
+            highest,
+        });
+    }
+    cursor.highest = sequence;
+    cursor.count += 1;
+    if sequence == highest + 1 {
+        return Ok(Arrival::Next);
+    }
+    let gap = EventGap {
+        first: highest + 1,
+        last: sequence - 1,
+    };
+    cursor.gaps.push(gap);
+    merge_oldest(cursor);
+    Ok(Arrival::After(gap))
+}
+
+/// Takes a number out of its gap, which shrinks, parts or goes.
+fn fill(cursor: &mut EventCursor, device: &Id, sequence: u64) -> Result<(), EventsError> {
+    let closed = usize::from(first_is_merged(cursor));
+    let within = |gap: &EventGap| (gap.first..=gap.last).contains(&sequence);
+    let open = cursor.gaps.iter().enumerate().skip(closed);
+    let Some((at, gap)) = open
+        .map(|(at, gap)| (at, *gap))
+        .find(|(_, gap)| within(gap))
+    else {
+        return Err(EventsError::SequenceUsed {
+            device: device.clone(),
+            sequence,
+        });
+    };
+    let below = (gap.first < sequence).then(|| EventGap {
+        last: sequence - 1,
+        ..gap
+    });
+    let above = (gap.last > sequence).then(|| EventGap {
+        first: sequence + 1,
+        ..gap
+    });
+    cursor.gaps.splice(at..=at, below.into_iter().chain(above));
+    merge_oldest(cursor);
+    Ok(())
+}
+
+/// Makes the two oldest gaps one when there are too many. At least one used number lies between them, so
+/// that the merged gap makes gaps and events more than the highest number for ever.
+fn merge_oldest(cursor: &mut EventCursor) {
+    if cursor.gaps.len() > EVENT_GAPS_MAX {
+        let oldest = cursor.gaps.remove(0);
+        cursor.gaps[0].first = oldest.first;
+    }
+}
+
+fn first_is_merged(cursor: &EventCursor) -> bool {
+    let missing: u64 = cursor.gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+    cursor.count + missing > cursor.highest
+}

@@ -1,0 +1,50 @@
+use lamplighter_types::{AlarmId, Id};
+
+use super::SEQUENCE_JUMP_MAX;
+use crate::ContractError;
+use crate::shape::ShapeError;
+
+/// Why the events contract refuses.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EventsError {
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error("{0:?} is neither a known kind of events nor x- with letters, digits, '.', '_' or '-'")]
+    UnknownKind(String),
+    #[error("sequence numbers begin at 1")]
+    SequenceZero,
+    #[error("the sequence number {sequence} of {device} is used, or lost in a gap that was closed")]
+    SequenceUsed { device: Id, sequence: u64 },
+    #[error(
+        "the sequence number {sequence} of {device} is more than {SEQUENCE_JUMP_MAX} above {highest}"
+    )]
+    SequenceTooFar {
+        device: Id,
+        sequence: u64,
+        highest: u64,
+    },
+    #[error("event {sequence} of {device} is not signed by the device's key")]
+    WrongSignature { device: Id, sequence: u64 },
+    #[error("there is no alarm {} of {}", .0.sequence, .0.device)]
+    UnknownAlarm(AlarmId),
+    #[error("alarm {} of {} is acknowledged already", .0.sequence, .0.device)]
+    Acknowledged(AlarmId),
+    #[error("alarm {} of {} is cleared already", .0.sequence, .0.device)]
+    Cleared(AlarmId),
+}
+
+impl ContractError for EventsError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Shape(error) => error.code(),
+            Self::UnknownKind(_) => "events.unknown_kind",
+            Self::SequenceZero => "events.sequence_zero",
+            Self::SequenceUsed { .. } => "events.sequence_used",
+            Self::SequenceTooFar { .. } => "events.sequence_too_far",
+            Self::WrongSignature { .. } => "events.wrong_signature",
+            Self::UnknownAlarm(_) => "events.unknown_alarm",
+            Self::Acknowledged(_) => "events.acknowledged",
+            Self::Cleared(_) => "events.cleared",
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+
+use lamplighter_state::Overlay;
+use lamplighter_types::crypto::{SignedMessage, verify_all};
+use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::{
+    Device, DeviceEvent, DeviceSigned, EventCursor, EventRecord, EventsAction, Fact, Id,
+    Notification,
+};
+
+use super::cursor::Arrival;
+use super::{EventsError, alarms, cursor, is_kind, keys};
+use crate::devices::{demand_active, of_sender};
+use crate::shape::{self, ShapeError};
+use crate::{Context, ExecutionError, about_device};
+
+/// Checks shape and size.
+pub fn check(action: &EventsAction) -> Result<(), EventsError> {
+    match action {
+        EventsAction::Append { events } => {
+            shape::list("events", events, LIST_ITEMS_MAX)?;
+            events.iter().try_for_each(check_event)
+        }
+        EventsAction::Acknowledge { alarm: _, comment }
+        | EventsAction::Clear { alarm: _, comment } => {
+            Ok(shape::text("comment", comment, TEXT_BYTES_MAX)?)
+        }
+    }
+}
+
+fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
+    let DeviceEvent {
+        device: _,
+        sequence,
+        time_ms: _,
+        kind,
+        severity: _,
+        alarm: _,
+        data,
+        signature: _,
+    } = event;
+    if *sequence == 0 {
+        return Err(EventsError::SequenceZero);
+    }
+    if !is_kind(kind) {
+        return Err(EventsError::UnknownKind(kind.clone()));
+    }
+    if data.len() > EVENT_DATA_BYTES_MAX {
+        let (field, got, max) = ("data", data.len(), EVENT_DATA_BYTES_MAX);
+        return Err(ShapeError::TooLong { field, got, max }.into());
+    }
+    Ok(())
+}
+
+/// Carries out a checked action.
+pub fn execute(
+    overlay: &mut Overlay,
+    context: &Context,
+    action: &EventsAction,
+) -> Result<Vec<Notification>, ExecutionError> {
+    match action {
+        EventsAction::Append { events } => append(overlay, context, events),
+        EventsAction::Acknowledge { alarm, comment } => {
+            alarms::acknowledge(overlay, context, alarm, comment)
+        }
+        // The comment is kept in the history, as part of the transaction.
+        EventsAction::Clear { alarm, comment: _ } => alarms::clear(overlay, context, alarm),
+    }
+}
+
+/// A device of the action, and where its numbers stand.
+struct Emitter {
+    device: Device,
+    cursor: EventCursor,
+}
+
+fn append(
+    overlay: &mut Overlay,
+    context: &Context,
+    events: &[DeviceEvent],
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut emitters = emitters(overlay, context, events)?;
+    let attested = verify(context, events, &emitters)?;
+    let mut notifications = Vec::with_capacity(events.len());
+    for (event, attested) in events.iter().zip(attested) {
+        let emitter = emitters
+            .get_mut(&event.device)
+            .expect("collected from the same events");
+        let arrival = cursor::take(&mut emitter.cursor, &event.device, event.sequence)?;
+        let device = &emitter.device;
+        if let Arrival::After(gap) = arrival {
+            let fact = Fact::EventGapSeen {
+                first: gap.first,
+                last: gap.last,
+            };
+            notifications.push(about_device(device, fact));
+        }
+        notifications.push(appended(device, event, attested));
+        notifications.extend(alarms::change(overlay, context, device, event)?);
+        overlay.record_event(EventRecord {
+            event: event.clone(),
+            gateway: context.sender.account.clone(),
+            attested,
+            received_ms: context.time_ms,
+        });
+    }
+    for (name, emitter) in &emitters {
+        overlay.put(&keys::cursor(name), &emitter.cursor);
+    }
+    Ok(notifications)
+}
+
+fn appended(device: &Device, event: &DeviceEvent, attested: bool) -> Notification {
+    let (kind, severity, sequence) = (event.kind.clone(), event.severity, event.sequence);
+    about_device(
+        device,
+        Fact::EventAppended {
+            kind,
+            severity,
+            sequence,
+            attested,
+        },
+    )
+}
+
+/// The devices of the events; all are the sender's and active.
+fn emitters(
+    overlay: &Overlay,
+    context: &Context,
+    events: &[DeviceEvent],
+) -> Result<BTreeMap<Id, Emitter>, ExecutionError> {
+    let mut emitters = BTreeMap::new();
+    for event in events {
+        if !emitters.contains_key(&event.device) {
+            let device = of_sender(overlay, context, &event.device)?;
+            demand_active(&device)?;
+            let cursor = super::read::cursor(overlay, &event.device)?;
+            emitters.insert(event.device.clone(), Emitter { device, cursor });
+        }
+    }
+    Ok(emitters)
+}
+
+/// Which events their devices signed; a signature that is wrong, or that nobody could have made, is refused.
+fn verify(
+    context: &Context,
+    events: &[DeviceEvent],
+    emitters: &BTreeMap<Id, Emitter>,
+) -> Result<Vec<bool>, EventsError> {
+    let mut messages = Vec::new();
+    for event in events {
+        let Some(signature) = event.signature else {
+            continue;
+        };
+        let key = emitters
+            .get(&event.device)
+            .and_then(|emitter| emitter.device.key);
+        let Some(key) = key else {
+            return Err(wrong_signature(event));
+        };
+        messages.push((key, event.message(&context.chain_id), signature));
+    }
+    let items: Vec<_> = messages
+        .iter()
+        .map(|(key, message, signature)| SignedMessage {
+            key: *key,
+            message,
+            signature: *signature,
+        })
+        .collect();
+    let signed = events.iter().filter(|event| event.signature.is_some());
+    match verify_all(&items)
+        .iter()
+        .zip(signed)
+        .find(|(good, _)| !**good)
+    {
+        Some((_, event)) => Err(wrong_signature(event)),
+        None => Ok(events
+            .iter()
+            .map(|event| event.signature.is_some())
+            .collect()),
+    }
+}
+
+fn wrong_signature(event: &DeviceEvent) -> EventsError {
+    EventsError::WrongSignature {
+        device: event.device.clone(),
+        sequence: event.sequence,
+    }
+}

@@ -1,0 +1,49 @@
+//! Reading where events and alarms stand.
+
+use lamplighter_state::StateError;
+use lamplighter_types::{Alarm, AlarmId, EventCursor, Id};
+
+use super::{cursor as numbers, keys};
+use crate::Reader;
+
+/// Which sequence numbers of a device have come.
+pub fn cursor(reader: &impl Reader, device: &Id) -> Result<EventCursor, StateError> {
+    Ok(reader
+        .get(&keys::cursor(device))?
+        .unwrap_or_else(numbers::fresh))
+}
+
+pub fn alarm(reader: &impl Reader, alarm: &AlarmId) -> Result<Option<Alarm>, StateError> {
+    reader.get(&keys::alarm(alarm))
+}
+
+/// All alarms of a device, the oldest event first, after the one that event `after` raised.
+pub fn alarms(
+    reader: &impl Reader,
+    device: &Id,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Alarm>, StateError> {
+    let after = after.map(|sequence| {
+        keys::alarm(&AlarmId {
+            device: device.clone(),
+            sequence,
+        })
+    });
+    reader.page(&keys::alarms(device), after.as_ref(), limit)
+}
+
+/// Alarms that are active or not acknowledged, by device and event, after the alarm `after`.
+pub fn open_alarms(
+    reader: &impl Reader,
+    after: Option<&AlarmId>,
+    limit: usize,
+) -> Result<Vec<Alarm>, StateError> {
+    let after = after.map(keys::open_alarm);
+    let names = reader.page(&keys::open_alarms(), after.as_ref(), limit)?;
+    let found = names.iter().map(|name| {
+        let what = || format!("the open alarm {} of {}", name.sequence, name.device);
+        alarm(reader, name)?.ok_or_else(|| StateError::Missing { what: what() })
+    });
+    found.collect()
+}
