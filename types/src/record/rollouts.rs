@@ -56,7 +56,7 @@ pub struct Rollout {
     /// Over which its operators and approvers must have their roles.
     pub districts: Vec<Scope>,
     /// Where the expansion of the selection stands: the last device looked at.
-    pub cursor: Option<ExpansionCursor>,
+    pub cursor: Option<Id>,
     /// Every selected device has been looked at.
     pub expanded: bool,
     /// Where the recall of a stopping rollout stands: the last deployment looked at.
@@ -67,15 +67,6 @@ pub struct Rollout {
     pub started_ms: Option<u64>,
     /// The block in which `status` last changed.
     pub status_height: u64,
-}
-
-/// A place in the fleet, which is gone through by district and id.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ExpansionCursor {
-    pub district: Scope,
-    pub device: Id,
 }
 
 /// What blocks have still to do for a rollout that has begun and not ended.
@@ -186,6 +177,7 @@ pub struct Deployment {
     pub device: Id,
     pub release: Id,
     pub state: DeploymentState,
+    pub assigned_height: u64,
     /// Oldest first; the oldest but the first are dropped beyond 32. The blocks have all.
     pub steps: Vec<DeploymentStep>,
     pub retries: u8,

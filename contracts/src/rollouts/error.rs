@@ -1,0 +1,104 @@
+use lamplighter_types::limits::SMALL_LIST_MAX;
+use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus};
+
+use super::{ROLLOUTS_AT_WORK_MAX, STEP_MS_MAX};
+use crate::ContractError;
+use crate::shape::ShapeError;
+
+/// Why the rollouts contract refuses.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RolloutsError {
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error("a share is 0 to 100 percent, not {0}")]
+    Percent(u8),
+    #[error("{field} is 1 to {STEP_MS_MAX} ms, not {got}")]
+    Duration { field: &'static str, got: u64 },
+    #[error("the devices lie in more than {SMALL_LIST_MAX} districts: name them by a filter")]
+    TooManyDistricts,
+    #[error("there is a rollout {0} already")]
+    Exists(Id),
+    #[error("there is no rollout {0}")]
+    Unknown(Id),
+    #[error("there is no device {0}")]
+    UnknownDevice(Id),
+    #[error("the rollout is {0:?}, so this can't be done now")]
+    Status(RolloutStatus),
+    #[error("{0} planned the rollout, so it can't approve it")]
+    OwnPlan(Id),
+    #[error("{0} has approved this plan already")]
+    Approved(Id),
+    #[error("the plan is {planned}, not {looked_at}")]
+    OtherPlan { planned: Hash, looked_at: Hash },
+    #[error(
+        "too much failed: the plan has {got} new approvals of the {wanted} that resuming takes"
+    )]
+    NotApprovedAgain { got: usize, wanted: usize },
+    #[error("{ROLLOUTS_AT_WORK_MAX} rollouts are at work, which is the most")]
+    TooMany,
+    #[error("the device {device} has no part in the rollout {rollout}")]
+    UnknownDeployment { rollout: Id, device: Id },
+    #[error("it is too late: the deployment is {0:?}")]
+    TooLate(DeploymentState),
+    #[error("the deployment is {0:?} and has not been offered, so there is nothing to put off")]
+    NotOffered(DeploymentState),
+    #[error("the deployment is {0:?}, not postponed")]
+    NotPostponed(DeploymentState),
+    #[error("a critical release can't be postponed")]
+    Critical,
+    #[error("it was postponed {0} times, which is the most")]
+    PostponedTooOften(u32),
+    #[error("it can be put off to a time after now and until {latest_ms}, not to {until_ms}")]
+    PostponedTooLong { until_ms: u64, latest_ms: u64 },
+    #[error("{0} is not a gateway")]
+    NotGateway(Id),
+    #[error("{0:?} must be signed by the Thing itself, which has a key")]
+    Unsigned(DeploymentState),
+    #[error("nobody can have seen the height {0} yet")]
+    FutureHeight(u64),
+    #[error("the deployment is {current:?}, not {claimed:?}")]
+    Stale {
+        claimed: DeploymentState,
+        current: DeploymentState,
+    },
+    #[error("{to:?} can't follow {from:?}")]
+    Transition {
+        from: DeploymentState,
+        to: DeploymentState,
+    },
+    #[error("the digest does not fit: the release's artifact is {0}")]
+    Digest(Hash),
+}
+
+impl ContractError for RolloutsError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Shape(error) => error.code(),
+            Self::Percent(_) => "rollouts.percent",
+            Self::Duration { .. } => "rollouts.duration",
+            Self::TooManyDistricts => "rollouts.too_many_districts",
+            Self::Exists(_) => "rollouts.exists",
+            Self::Unknown(_) => "rollouts.unknown_rollout",
+            Self::UnknownDevice(_) => "rollouts.unknown_device",
+            Self::Status(_) => "rollouts.status",
+            Self::OwnPlan(_) => "rollouts.own_plan",
+            Self::Approved(_) => "rollouts.approved",
+            Self::OtherPlan { .. } => "rollouts.other_plan",
+            Self::NotApprovedAgain { .. } => "rollouts.not_approved_again",
+            Self::TooMany => "rollouts.too_many",
+            Self::UnknownDeployment { .. } => "rollouts.unknown_deployment",
+            Self::TooLate(_) => "rollouts.too_late",
+            Self::NotOffered(_) => "rollouts.not_offered",
+            Self::NotPostponed(_) => "rollouts.not_postponed",
+            Self::Critical => "rollouts.critical",
+            Self::PostponedTooOften(_) => "rollouts.postponed_too_often",
+            Self::PostponedTooLong { .. } => "rollouts.postponed_too_long",
+            Self::NotGateway(_) => "rollouts.not_gateway",
+            Self::Unsigned(_) => "rollouts.unsigned",
+            Self::FutureHeight(_) => "rollouts.future_height",
+            Self::Stale { .. } => "rollouts.stale",
+            Self::Transition { .. } => "rollouts.transition",
+            Self::Digest(_) => "rollouts.digest",
+        }
+    }
+}

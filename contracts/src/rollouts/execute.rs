@@ -1,0 +1,155 @@
+use lamplighter_state::Overlay;
+use lamplighter_types::limits::{ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::{
+    DeferralPolicy, DeploymentReport, Notification, RolloutPlan, RolloutsAction, Selection,
+    StepTimers,
+};
+
+use super::{RolloutsError, STEP_MS_MAX, control, plan, report};
+use crate::shape::{self, ShapeError};
+use crate::{Context, ExecutionError};
+
+/// Checks shape and size.
+pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
+    match action {
+        RolloutsAction::Plan { plan } => check_plan(plan)?,
+        RolloutsAction::Pause { rollout: _, reason }
+        | RolloutsAction::Cancel { rollout: _, reason }
+        | RolloutsAction::Postpone {
+            rollout: _,
+            device: _,
+            until_ms: _,
+            reason,
+        } => {
+            shape::text("reason", reason, TEXT_BYTES_MAX)?;
+        }
+        RolloutsAction::Report { reports } => {
+            shape::list("reports", reports, LIST_ITEMS_MAX)?;
+            reports.iter().try_for_each(check_report)?;
+        }
+        RolloutsAction::Approve {
+            rollout: _,
+            plan: _,
+        }
+        | RolloutsAction::Start { rollout: _ }
+        | RolloutsAction::Resume { rollout: _ } => {}
+    }
+    Ok(())
+}
+
+fn check_report(report: &DeploymentReport) -> Result<(), ShapeError> {
+    let DeploymentReport {
+        rollout: _,
+        device: _,
+        from: _,
+        to: _,
+        code: _,
+        digest: _,
+        seen_height: _,
+        counter: _,
+        detail,
+        signature: _,
+    } = report;
+    shape::text("detail", detail, TEXT_BYTES_MAX)
+}
+
+fn check_plan(plan: &RolloutPlan) -> Result<(), RolloutsError> {
+    let RolloutPlan {
+        rollout: _,
+        release: _,
+        selection,
+        error_percent_max,
+        error_sample_min: _,
+        deferral,
+        timers,
+        retries_max: _,
+    } = plan;
+    check_selection(selection)?;
+    if *error_percent_max > 100 {
+        return Err(RolloutsError::Percent(*error_percent_max));
+    }
+    let DeferralPolicy {
+        count_max: _,
+        total_ms_max,
+    } = deferral;
+    if *total_ms_max > STEP_MS_MAX {
+        return Err(RolloutsError::Duration {
+            field: "total_ms_max",
+            got: *total_ms_max,
+        });
+    }
+    let StepTimers {
+        offer_ms,
+        download_ms,
+        install_ms,
+        trial_ms,
+    } = timers;
+    for (field, got) in [
+        ("offer_ms", *offer_ms),
+        ("download_ms", *download_ms),
+        ("install_ms", *install_ms),
+        ("trial_ms", *trial_ms),
+    ] {
+        if got == 0 || got > STEP_MS_MAX {
+            return Err(RolloutsError::Duration { field, got });
+        }
+    }
+    Ok(())
+}
+
+fn check_selection(selection: &Selection) -> Result<(), ShapeError> {
+    match selection {
+        Selection::List { devices } => {
+            shape::list("devices", devices, ROLLOUT_LIST_MAX)?;
+            shape::distinct("devices", devices)
+        }
+        Selection::Filter {
+            district: _,
+            model,
+            hardware_class,
+            tag,
+        } => {
+            let named = [
+                ("model", model),
+                ("hardware_class", hardware_class),
+                ("tag", tag),
+            ];
+            for (field, text) in named {
+                if let Some(text) = text {
+                    shape::name(field, text, FILTER_BYTES_MAX)?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `name=value` of a tag is the longest text of a filter.
+const FILTER_BYTES_MAX: usize = ID_BYTES_MAX + 1 + crate::devices::TAG_VALUE_BYTES_MAX;
+
+/// Carries out a checked action.
+pub fn execute(
+    overlay: &mut Overlay,
+    context: &Context,
+    action: &RolloutsAction,
+) -> Result<Vec<Notification>, ExecutionError> {
+    match action {
+        RolloutsAction::Plan { plan } => plan::plan(overlay, context, plan),
+        RolloutsAction::Approve { rollout, plan } => plan::approve(overlay, context, rollout, plan),
+        RolloutsAction::Start { rollout } => plan::start(overlay, context, rollout),
+        RolloutsAction::Pause { rollout, reason } => {
+            control::pause(overlay, context, rollout, reason)
+        }
+        RolloutsAction::Resume { rollout } => control::resume(overlay, context, rollout),
+        RolloutsAction::Cancel { rollout, reason } => {
+            control::cancel(overlay, context, rollout, reason)
+        }
+        RolloutsAction::Postpone {
+            rollout,
+            device,
+            until_ms,
+            reason,
+        } => control::postpone(overlay, context, rollout, device, *until_ms, reason),
+        RolloutsAction::Report { reports } => report::report(overlay, context, reports),
+    }
+}

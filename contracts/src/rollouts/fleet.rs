@@ -1,0 +1,66 @@
+//! What rollouts read and write of the devices contract.
+
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::{Device, DeviceState, Hash, Id, ReleaseManifest};
+
+use crate::Reader;
+use crate::devices::{self, keys};
+use crate::firmware;
+
+/// Releases remembered as confirmed on one device, for dependencies.
+const CONFIRMED_MAX: usize = 32;
+
+/// A device that a deployment names.
+pub fn known_device(reader: &impl Reader, name: &Id) -> Result<Device, StateError> {
+    devices::device(reader, name)?.ok_or_else(|| StateError::Missing {
+        what: format!("the device {name} of a deployment"),
+    })
+}
+
+pub fn state(reader: &impl Reader, device: &Id) -> Result<DeviceState, StateError> {
+    devices::state(reader, device)?.ok_or_else(|| StateError::Missing {
+        what: format!("the state of device {device}"),
+    })
+}
+
+pub fn put_state(overlay: &mut Overlay, device: &Id, state: &DeviceState) {
+    overlay.put(&keys::state(device), state);
+}
+
+/// The device runs the release for good: it is its new floor.
+pub fn runs(state: &mut DeviceState, manifest: &ReleaseManifest) {
+    state.version = Some(manifest.version);
+    state.release = Some(manifest.release.clone());
+    state.digest = Some(manifest.artifact);
+    state.security_counter = state.security_counter.max(manifest.security_counter);
+    state.drifted = false;
+    state
+        .confirmed
+        .retain(|release| *release != manifest.release);
+    state.confirmed.push(manifest.release.clone());
+    if state.confirmed.len() > CONFIRMED_MAX {
+        state.confirmed.remove(0);
+    }
+}
+
+/// The device says that it did not keep `abandoned`. Returns the image that it should run, if it says that it
+/// runs yet another one.
+pub fn went_back(
+    reader: &impl Reader,
+    state: &mut DeviceState,
+    running: Option<Hash>,
+    abandoned: &Hash,
+) -> Result<Option<Hash>, StateError> {
+    if running.is_none() && state.digest.as_ref() != Some(abandoned) {
+        return Ok(None);
+    }
+    state.digest = running;
+    let confirmed = match &state.release {
+        Some(release) => firmware::release(reader, release)?,
+        None => None,
+    };
+    let expected = confirmed.map(|release| release.manifest.artifact);
+    let drifted = expected.filter(|expected| running.is_some_and(|running| running != *expected));
+    state.drifted = drifted.is_some();
+    Ok(drifted)
+}

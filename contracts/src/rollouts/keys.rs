@@ -1,0 +1,54 @@
+//! State keys of rollouts and deployments.
+
+use lamplighter_state::Key;
+use lamplighter_types::{Deployment, Id, Rollout, RolloutWork};
+
+use crate::tables::Table;
+
+pub fn rollouts() -> Key<Rollout> {
+    Key::table(Table::Rollout as u8)
+}
+
+pub fn rollout(rollout: &Id) -> Key<Rollout> {
+    rollouts().id(rollout)
+}
+
+/// The deployments of a rollout, by device.
+pub fn deployments(rollout: &Id) -> Key<Deployment> {
+    Key::table(Table::Deployment as u8).id(rollout)
+}
+
+pub fn deployment(rollout: &Id, device: &Id) -> Key<Deployment> {
+    deployments(rollout).id(device)
+}
+
+/// The rollouts of which a device is or was part, oldest first.
+pub fn device_rollouts(device: &Id) -> Key<Id> {
+    Key::table(Table::DeploymentByDevice as u8).id(device)
+}
+
+/// `height` is that of the assignment.
+pub fn device_rollout(device: &Id, height: u64, rollout: &Id) -> Key<Id> {
+    device_rollouts(device).number(height).id(rollout)
+}
+
+/// A running timer: its deadline, rollout and device.
+pub type Timer = (u64, Id, Id);
+
+/// All timers, the next one first.
+pub fn timers() -> Key<Timer> {
+    Key::table(Table::DeploymentTimer as u8)
+}
+
+pub fn timer(deadline_ms: u64, rollout: &Id, device: &Id) -> Key<Timer> {
+    timers().number(deadline_ms).id(rollout).id(device)
+}
+
+/// The rollouts begun and not ended, with what blocks have to do for them.
+pub fn at_work() -> Key<(Id, RolloutWork)> {
+    Key::table(Table::RunningRollout as u8)
+}
+
+pub fn work(rollout: &Id) -> Key<(Id, RolloutWork)> {
+    at_work().id(rollout)
+}
