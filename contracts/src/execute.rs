@@ -7,7 +7,7 @@ use crate::admission::examine;
 use crate::users::keys;
 use crate::{
     AdmissionError, BlockContext, Context, ExecutionError, Refusal, config, devices, events,
-    governance, users,
+    firmware, governance, rollouts, users,
 };
 
 /// Does what is due at the beginning of a block: a protocol version that begins, timers that are up. The work
@@ -19,7 +19,8 @@ pub fn begin_block(
     overlay: &mut Overlay,
     block: &BlockContext,
 ) -> Result<Vec<Notification>, StateError> {
-    let notifications = governance::begin_block(overlay, block)?;
+    let mut notifications = governance::begin_block(overlay, block)?;
+    notifications.extend(rollouts::tick(overlay, block)?);
     overlay.commit();
     Ok(notifications)
 }
@@ -98,10 +99,8 @@ fn run(
         Action::Config(action) => config::execute(overlay, context, action),
         Action::Events(action) => events::execute(overlay, context, action),
         Action::Governance(action) => governance::execute(overlay, context, action),
-        Action::Firmware(_) | Action::Rollouts(_) => Err(ExecutionError::Refused(Refusal {
-            code: "unavailable",
-            message: "this contract is not in force".to_owned(),
-        })),
+        Action::Firmware(action) => firmware::execute(overlay, context, action),
+        Action::Rollouts(action) => rollouts::execute(overlay, context, action),
     }
 }
 
@@ -116,6 +115,7 @@ pub fn check(action: &Action) -> Result<(), Refusal> {
         Action::Config(action) => config::check(action).map_err(Refusal::of),
         Action::Events(action) => events::check(action).map_err(Refusal::of),
         Action::Governance(action) => governance::check(action).map_err(Refusal::of),
-        Action::Firmware(_) | Action::Rollouts(_) => Ok(()),
+        Action::Firmware(action) => firmware::check(action).map_err(Refusal::of),
+        Action::Rollouts(action) => rollouts::check(action).map_err(Refusal::of),
     }
 }

@@ -7,7 +7,7 @@ use lamplighter_types::{
 
 use super::{DevicesError, TAG_VALUE_BYTES_MAX, keys, registry, report, title};
 use crate::shape::{self, ShapeError};
-use crate::{Context, ExecutionError, about_device, users};
+use crate::{Context, ExecutionError, about_device, rollouts, users};
 
 /// Checks shape and size.
 pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
@@ -318,8 +318,14 @@ fn decommission(
     let mut device = operated(overlay, context, name)?;
     let reason = reason.to_owned();
     let told = about_device(&device, Fact::DeviceDecommissioned { reason });
+    let mut notifications = vec![told];
+    notifications.extend(rollouts::device_left(
+        overlay,
+        &rollouts::block_of(context),
+        &device,
+    )?);
     device.status = DeviceStatus::Decommissioned;
     device.offered_to = None;
     move_to_gateway(overlay, &mut device, None);
-    Ok(vec![told])
+    Ok(notifications)
 }

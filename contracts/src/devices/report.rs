@@ -1,14 +1,12 @@
 //! What a device's gateway reports for it.
 
-use lamplighter_state::{Key, Overlay, StateError};
+use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
     Device, DeviceSigned, DeviceState, DeviceStatus, Fact, Hash, Id, InventoryReport, Notification,
-    Release, Rollout,
 };
 
 use super::{DevicesError, keys};
-use crate::tables::Table;
-use crate::{Context, ExecutionError, about_device};
+use crate::{Context, ExecutionError, about_device, firmware, rollouts};
 
 /// A report that may be believed as far as `attested` says.
 #[derive(Clone, Debug)]
@@ -153,7 +151,7 @@ fn drifted_from(
         return Ok(None);
     }
     if let Some(rollout) = &state.active_rollout
-        && let Some(rollout) = overlay.get(&rollout_key(rollout))?
+        && let Some(rollout) = overlay.get(&rollouts::keys::rollout(rollout))?
         && artifact_of(overlay, &rollout.plan.release)? == Some(*running)
     {
         return Ok(None);
@@ -162,14 +160,6 @@ fn drifted_from(
 }
 
 fn artifact_of(overlay: &Overlay, release: &Id) -> Result<Option<Hash>, StateError> {
-    let release = overlay.get(&release_key(release))?;
+    let release = overlay.get(&firmware::keys::release(release))?;
     Ok(release.map(|release| release.manifest.artifact))
-}
-
-fn rollout_key(rollout: &Id) -> Key<Rollout> {
-    Key::table(Table::Rollout as u8).id(rollout)
-}
-
-fn release_key(release: &Id) -> Key<Release> {
-    Key::table(Table::Release as u8).id(release)
 }
