@@ -1,0 +1,185 @@
+//! Our [`StateMachine`] as openraft's.
+
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{AnyError, ErrorSubject, ErrorVerb, RaftSnapshotBuilder, Snapshot, StorageIOError};
+
+use crate::codec::{self, Marker};
+use crate::io::Io;
+use crate::log::{LogStore, failed};
+use crate::machine::{Committed, StateMachine};
+use crate::raft::{
+    Batch, Entry, LogId, Payload, Response, SnapshotMeta, StorageError, StoredMembership,
+    TypeConfig,
+};
+use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
+
+#[derive(Clone)]
+pub(crate) struct Adapter {
+    machine: Arc<dyn StateMachine>,
+    log: LogStore,
+    snapshots: Arc<SnapshotStore>,
+    io: Io,
+    /// The membership as of the last applied entry, which every marker repeats.
+    membership: StoredMembership,
+}
+
+impl Adapter {
+    pub(crate) fn new(
+        machine: Arc<dyn StateMachine>,
+        log: LogStore,
+        snapshots: Arc<SnapshotStore>,
+        io: Io,
+    ) -> Self {
+        Self {
+            machine,
+            log,
+            snapshots,
+            io,
+            membership: StoredMembership::default(),
+        }
+    }
+
+    async fn marker(&self) -> Result<Option<Marker>, StorageError> {
+        let machine = self.machine.clone();
+        let found = self
+            .io
+            .run(move || machine.applied())
+            .await
+            .map_err(|error| read(&error))?;
+        let decode = |bytes: Vec<u8>| codec::decode("marker", &bytes);
+        found.map(decode).transpose().map_err(|error| read(&error))
+    }
+
+    /// An entry as the state machine sees it.
+    fn commit(&mut self, entry: Entry) -> Committed {
+        let log_id = entry.log_id;
+        let batch = match entry.payload {
+            Payload::Blank => None,
+            Payload::Normal(Batch(batch)) => Some(batch),
+            Payload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(log_id), membership);
+                None
+            }
+        };
+        let marker = codec::encode(&Marker {
+            log_id,
+            membership: self.membership.clone(),
+        });
+        Committed {
+            log_index: log_id.index,
+            term: log_id.leader_id.term,
+            marker,
+            batch,
+        }
+    }
+
+    /// What is applied and answered must be on this disk too.
+    async fn wait_durable(&self, last: LogId) -> Result<(), StorageError> {
+        self.log
+            .durable(last.index)
+            .await
+            .map_err(|error| failed(ErrorSubject::Log(last), ErrorVerb::Write, &*error))
+    }
+}
+
+fn read<E: std::error::Error + 'static>(error: &E) -> StorageError {
+    failed(ErrorSubject::StateMachine, ErrorVerb::Read, error)
+}
+
+fn snapshot_failed(error: &SnapshotError) -> StorageError {
+    failed(ErrorSubject::Snapshot(None), ErrorVerb::Write, error)
+}
+
+fn snapshot((meta, dir): (SnapshotMeta, Arc<SnapshotDir>)) -> Snapshot<TypeConfig> {
+    Snapshot {
+        meta,
+        snapshot: Box::new(dir),
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Adapter {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
+        let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
+        let built = self.io.run(move || snapshots.build(&*machine)).await;
+        built.map(snapshot).map_err(|error| snapshot_failed(&error))
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Adapter {
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        let marker = self.marker().await?;
+        self.membership = marker
+            .as_ref()
+            .map(|marker| marker.membership.clone())
+            .unwrap_or_default();
+        Ok((marker.map(|marker| marker.log_id), self.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Response>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let Some(last) = entries.last().map(|entry| entry.log_id) else {
+            return Ok(Vec::new());
+        };
+        self.wait_durable(last).await?;
+        let committed: Vec<Committed> = entries
+            .into_iter()
+            .map(|entry| self.commit(entry))
+            .collect();
+        let count = committed.len();
+        let machine = self.machine.clone();
+        let applied = self.io.run(move || machine.apply(committed)).await;
+        let responses =
+            applied.map_err(|error| failed(ErrorSubject::Apply(last), ErrorVerb::Write, &error))?;
+        if responses.len() != count {
+            let what = format!("{} responses to {count} entries", responses.len());
+            return Err(StorageIOError::apply(last, AnyError::error(what)).into());
+        }
+        Ok(responses.into_iter().map(Response).collect())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    /// An empty directory. Our own snapshots come in by the snapshot lane, see [`crate::serve`].
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Arc<SnapshotDir>>, StorageError> {
+        let blank = self.snapshots.blank();
+        blank.map(Box::new).map_err(|error| snapshot_failed(&error))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<Arc<SnapshotDir>>,
+    ) -> Result<(), StorageError> {
+        let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
+        let kept = meta.clone();
+        let install = move || -> Result<(), SnapshotError> {
+            machine.install_snapshot(&snapshot.data())?;
+            snapshots.adopt(kept, &snapshot).map(|_| ())
+        };
+        self.io
+            .run(install)
+            .await
+            .map_err(|error| snapshot_failed(&error))?;
+        let found = self.marker().await?;
+        if found.as_ref().map(|marker| marker.log_id) != meta.last_log_id {
+            let what = format!("the installed state is at {found:?}, not at {meta}");
+            return Err(StorageIOError::write_snapshot(None, AnyError::error(what)).into());
+        }
+        self.membership = meta.last_membership.clone();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+        Ok(self.snapshots.current().map(snapshot))
+    }
+}

@@ -1,0 +1,104 @@
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::time::Duration;
+
+use lamplighter_store::StoreError;
+
+use crate::{Fatal, NodeId};
+
+/// Why a node does not start, or why it stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsensusError {
+    #[error("the configuration is not usable: {0}")]
+    Config(String),
+    #[error("the data directory belongs to node {found}, not to node {expected}")]
+    WrongNode { expected: NodeId, found: NodeId },
+    #[error("{doing}")]
+    Store {
+        doing: &'static str,
+        #[source]
+        source: StoreError,
+    },
+    #[error("the state machine failed at the start")]
+    Machine(#[source] Fatal),
+    #[error("stored data of consensus is damaged: {0}")]
+    Corrupt(String),
+    #[error("raft stopped")]
+    Raft(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the members are not usable: {0}")]
+    Members(String),
+    #[error("consensus was shut down")]
+    Stopped,
+}
+
+/// Why a batch got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This node does not lead, or no longer. A batch that was on its way *may still be
+    /// committed*; the same batch proposed again must do no harm.
+    #[error("this node does not lead")]
+    NotLeader { leader: Option<NodeId> },
+    #[error("a batch of {bytes} bytes is over the limit of {bytes_max}")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    /// The node stopped. The batch may be committed or not.
+    #[error("consensus stopped")]
+    Stopped,
+}
+
+/// Why the read index is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("no leader confirmed itself, or this node did not catch up, within {0:?}")]
+    Deadline(Duration),
+    #[error("consensus stopped")]
+    Stopped,
+}
+
+/// Why the membership is as it was (or, after a deadline, may be).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    #[error("this node does not lead")]
+    NotLeader { leader: Option<NodeId> },
+    #[error("of the voters {voters:?} only {live:?} are alive and up to date: no quorum")]
+    NoLiveQuorum {
+        voters: BTreeSet<NodeId>,
+        live: BTreeSet<NodeId>,
+    },
+    #[error("node {0} has to be a learner first")]
+    NotLearner(NodeId),
+    #[error("an earlier change is still under way")]
+    InProgress,
+    #[error("{0} members are not possible")]
+    Size(usize),
+    #[error("the change did not finish within {0:?}; it may still happen")]
+    Deadline(Duration),
+    #[error("consensus stopped")]
+    Stopped,
+}
+
+/// Why a request from another node got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServeError {
+    /// The other node sent what no correct node sends.
+    #[error("refused a request from node {from}: {reason}")]
+    Invalid { from: NodeId, reason: String },
+    /// This node is too far behind to take more.
+    #[error("busy")]
+    Busy,
+    /// This node could not do it.
+    #[error("failed to serve: {0}")]
+    Failed(String),
+    #[error("consensus stopped")]
+    Stopped,
+}
+
+/// Why a request to another node got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    #[error("node {0} cannot be reached")]
+    Unreachable(NodeId),
+    #[error("node {0} did not answer in time")]
+    Timeout(NodeId),
+    #[error("node {node} refused: {reason}")]
+    Refused { node: NodeId, reason: String },
+}

@@ -1,0 +1,42 @@
+use std::future;
+use std::panic;
+
+/// Where work of the disk is done: beside the async threads, or right here (see
+/// [`crate::Config::inline_io`]).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Io {
+    pub inline: bool,
+}
+
+impl Io {
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if self.inline {
+            return work();
+        }
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
+            // The runtime is going down, and this task with it.
+            Err(_) => future::pending().await,
+        }
+    }
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+pub(crate) struct Guarded(tokio::task::JoinHandle<()>);
+
+impl Guarded {
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,63 @@
+use std::error::Error;
+use std::path::Path;
+
+use bytes::Bytes;
+
+/// A committed log entry on its way into the state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Place in the log; consecutive from one entry to the next.
+    pub log_index: u64,
+    /// Term of the leader that proposed it.
+    pub term: u64,
+    /// To be stored by the state machine, see [`StateMachine::apply`].
+    pub marker: Vec<u8>,
+    /// The batch; none for an entry that only concerns consensus itself.
+    pub batch: Option<Bytes>,
+}
+
+/// A failure that another node need not have: of the disk, for instance. It stops the node.
+#[derive(Debug, thiserror::Error)]
+#[error("the state machine failed")]
+pub struct Fatal(#[source] pub Box<dyn Error + Send + Sync>);
+
+impl Fatal {
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
+
+/// What the committed batches are applied to. Every method may block.
+///
+/// # Duties
+///
+/// - **Deterministic.** The same batches in the same order lead to the same state and the same
+///   responses on every node: no clock, no randomness, nothing of this machine. A batch that is
+///   nonsense is deterministic too: it is applied as "nothing happened", with a response that says
+///   so. [`Fatal`] is only for what another node need not have.
+/// - **Atomic with the marker.** An entry's effect and its marker are written in one atomic write,
+///   or the effects of several entries with the marker of the last. The write may be unsynced, in
+///   the store that consensus got ([`crate::Consensus::start`]), whose log holds the entry already.
+/// - **Safe to re-apply.** After a crash the state may be an earlier one; the entries after its
+///   marker then come again.
+/// - **Stops on failure.** After [`Fatal`] nothing more is applied and the node stops.
+pub trait StateMachine: Send + Sync + 'static {
+    /// The marker of the last applied entry, none when nothing was applied yet.
+    fn applied(&self) -> Result<Option<Vec<u8>>, Fatal>;
+
+    /// Applies entries in order; one response for each, empty for an entry without a batch. Every
+    /// entry's marker has to be stored, those without a batch included, but where several entries
+    /// are written at once the last one's is enough.
+    fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal>;
+
+    /// Writes an image of the state into a directory that does not exist yet (its parent does), as
+    /// regular files without subdirectories, and returns the marker *that is in the image*, none if
+    /// it has none. Entries may be applied meanwhile. When it returns the image is on disk.
+    fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal>;
+
+    /// Replaces the state by the image in the directory, which another node built. The image comes
+    /// from outside: check it before anything is replaced. When it returns the new state and its
+    /// marker are durable; after a crash in between the state is the old or the new one, or the
+    /// node can tell that it is neither. The directory stays.
+    fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal>;
+}

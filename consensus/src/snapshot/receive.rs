@@ -1,0 +1,267 @@
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::store::INCOMING;
+use super::{
+    DATA, FILES_MAX, SnapshotDir, SnapshotError, SnapshotStore, hash_file, is_plain, remove,
+    sync_dir,
+};
+use crate::codec::{FileInfo, Manifest};
+
+/// The receiving end: at most one transfer at a time. Blocks on the disk.
+pub(crate) struct Receiver {
+    store: Arc<SnapshotStore>,
+    bytes_max: u64,
+    incoming: Option<Incoming>,
+}
+
+struct Incoming {
+    hash: [u8; 32],
+    manifest: Manifest,
+    path: PathBuf,
+    /// Bytes of each file that are here.
+    present: Vec<u64>,
+    /// Which files were compared with their hash.
+    checked: Vec<bool>,
+}
+
+/// Where a transfer stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The next bytes that are wanted.
+    Next { file: u32, offset: u64 },
+    /// All are here, and checked.
+    Complete,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// The sender's fault.
+    #[error("{0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Failed(#[from] SnapshotError),
+}
+
+fn invalid<T>(reason: impl Into<String>) -> Result<T, ReceiveError> {
+    Err(ReceiveError::Invalid(reason.into()))
+}
+
+impl Receiver {
+    pub(crate) fn new(store: Arc<SnapshotStore>, bytes_max: u64) -> Self {
+        Self {
+            store,
+            bytes_max,
+            incoming: None,
+        }
+    }
+
+    /// Begins a transfer, or goes on with one that was interrupted. Another one is given up.
+    pub(crate) fn offer(&mut self, manifest: Manifest) -> Result<Step, ReceiveError> {
+        self.check(&manifest)?;
+        let hash = manifest.hash();
+        if self
+            .incoming
+            .as_ref()
+            .is_none_or(|incoming| incoming.hash != hash)
+        {
+            self.incoming = None;
+            let path = self
+                .store
+                .dir()
+                .join(format!("{INCOMING}{}", hex::encode(hash)));
+            remove_others(self.store.dir(), &path)?;
+            self.incoming = Some(Incoming::open(hash, manifest, path)?);
+        }
+        self.step()
+    }
+
+    fn check(&self, manifest: &Manifest) -> Result<(), ReceiveError> {
+        let files = &manifest.files;
+        if files.is_empty() || files.len() > FILES_MAX {
+            return invalid(format!("a snapshot of {} files", files.len()));
+        }
+        if !files.iter().all(|file| is_plain(&file.name)) {
+            return invalid("a file with an impossible name");
+        }
+        if !files.is_sorted_by(|a, b| a.name < b.name) {
+            return invalid("files that are not in order");
+        }
+        let total = files
+            .iter()
+            .try_fold(0u64, |sum, file| sum.checked_add(file.bytes));
+        match total {
+            Some(total) if total <= self.bytes_max => Ok(()),
+            _ => invalid(format!("a snapshot over {} bytes", self.bytes_max)),
+        }
+    }
+
+    /// Takes a piece. One that was not asked for changes nothing; the answer says what is wanted.
+    pub(crate) fn chunk(
+        &mut self,
+        hash: [u8; 32],
+        file: u32,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Step, ReceiveError> {
+        let incoming = self.transfer(hash)?;
+        if incoming.next() == (Step::Next { file, offset }) {
+            incoming.write(file as usize, offset, &bytes)?;
+        }
+        self.step()
+    }
+
+    /// All files of a transfer that is complete; it stays so until it is installed.
+    pub(crate) fn complete(&mut self, hash: [u8; 32]) -> Result<Complete, ReceiveError> {
+        if self.transfer(hash)?.next() != Step::Complete {
+            return invalid("a snapshot that is not complete");
+        }
+        let incoming = self.incoming.take();
+        let Some(Incoming { manifest, path, .. }) = incoming else {
+            return invalid("no snapshot is under way");
+        };
+        Ok(Complete {
+            manifest,
+            snapshot: SnapshotDir::new(path, true),
+        })
+    }
+
+    fn transfer(&mut self, hash: [u8; 32]) -> Result<&mut Incoming, ReceiveError> {
+        match &mut self.incoming {
+            Some(incoming) if incoming.hash == hash => Ok(incoming),
+            _ => invalid("a piece of a snapshot that was not offered"),
+        }
+    }
+
+    fn step(&mut self) -> Result<Step, ReceiveError> {
+        match &self.incoming {
+            Some(incoming) => Ok(incoming.next()),
+            None => invalid("no snapshot is under way"),
+        }
+    }
+}
+
+/// A snapshot that has arrived. Unless it is adopted it is removed with the handle.
+pub(crate) struct Complete {
+    pub manifest: Manifest,
+    pub snapshot: Arc<SnapshotDir>,
+}
+
+impl Incoming {
+    fn open(hash: [u8; 32], manifest: Manifest, path: PathBuf) -> Result<Self, SnapshotError> {
+        let data = path.join(DATA);
+        fs::create_dir_all(&data).map_err(SnapshotError::io("create", &data))?;
+        let count = manifest.files.len();
+        let (present, checked) = (vec![0; count], vec![false; count]);
+        let mut incoming = Self {
+            hash,
+            manifest,
+            path,
+            present,
+            checked,
+        };
+        for at in 0..count {
+            incoming.find(at)?;
+        }
+        sync_dir(&data)?;
+        Ok(incoming)
+    }
+
+    fn file(&self, at: usize) -> (&FileInfo, PathBuf) {
+        let info = &self.manifest.files[at];
+        (info, self.path.join(DATA).join(&info.name))
+    }
+
+    /// What is there of a file from before; a whole one only counts if it is the right one.
+    fn find(&mut self, at: usize) -> Result<(), SnapshotError> {
+        let (info, path) = self.file(at);
+        let bytes = info.bytes;
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(SnapshotError::io("open", &path))?;
+        let metadata = file
+            .metadata()
+            .map_err(SnapshotError::io("look at", &path))?;
+        self.present[at] = metadata.len();
+        if metadata.len() > bytes {
+            self.reset(at)?;
+        }
+        if self.present[at] == bytes && !self.verify(at)? {
+            self.reset(at)?;
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, at: usize) -> Result<(), SnapshotError> {
+        let (_, path) = self.file(at);
+        fs::write(&path, b"").map_err(SnapshotError::io("empty", &path))?;
+        self.present[at] = 0;
+        self.checked[at] = false;
+        Ok(())
+    }
+
+    fn verify(&mut self, at: usize) -> Result<bool, SnapshotError> {
+        let (info, path) = self.file(at);
+        let equal = hash_file(&path)? == info.hash;
+        self.checked[at] = equal;
+        Ok(equal)
+    }
+
+    fn next(&self) -> Step {
+        match self.checked.iter().position(|checked| !checked) {
+            Some(at) => Step::Next {
+                file: at as u32,
+                offset: self.present[at],
+            },
+            None => Step::Complete,
+        }
+    }
+
+    fn write(&mut self, at: usize, offset: u64, bytes: &[u8]) -> Result<(), ReceiveError> {
+        let (info, path) = self.file(at);
+        let end = offset + bytes.len() as u64;
+        if bytes.is_empty() || end > info.bytes {
+            return invalid("a piece that does not fit its file");
+        }
+        let whole = end == info.bytes;
+        write_at(&path, offset, bytes, whole).map_err(SnapshotError::io("write", &path))?;
+        self.present[at] = end;
+        if whole && !self.verify(at)? {
+            self.reset(at)?;
+            return invalid(format!(
+                "{} is not the file that was offered",
+                path.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn write_at(path: &Path, offset: u64, bytes: &[u8], sync: bool) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    file.write_all(bytes)?;
+    if sync { file.sync_all() } else { Ok(()) }
+}
+
+/// A node takes one snapshot at a time; the rest of others only take space.
+fn remove_others(dir: &Path, path: &Path) -> Result<(), SnapshotError> {
+    for entry in fs::read_dir(dir).map_err(SnapshotError::io("list", dir))? {
+        let other = entry.map_err(SnapshotError::io("list", dir))?.path();
+        let name = other
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with(INCOMING) && other != path {
+            remove(&other)?;
+        }
+    }
+    Ok(())
+}

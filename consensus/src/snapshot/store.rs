@@ -1,0 +1,197 @@
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{DATA, META, SnapshotDir, SnapshotError, remove, sync_dir};
+use crate::codec::{self, Marker};
+use crate::machine::StateMachine;
+use crate::raft::SnapshotMeta;
+
+const PREFIX: &str = "snapshot-";
+const BUILDING: &str = "building";
+pub(super) const INCOMING: &str = "incoming-";
+
+type Current = (SnapshotMeta, Arc<SnapshotDir>);
+
+/// The snapshots of this node: at most one is current.
+pub(crate) struct SnapshotStore {
+    dir: PathBuf,
+    current: Mutex<Option<Current>>,
+    /// One is made at a time.
+    building: Mutex<()>,
+}
+
+impl SnapshotStore {
+    /// Finds the newest whole snapshot and removes the rest of interruptions.
+    pub(crate) fn open(dir: &Path) -> Result<Self, SnapshotError> {
+        fs::create_dir_all(dir).map_err(SnapshotError::io("create", dir))?;
+        let mut current: Option<(SnapshotMeta, PathBuf)> = None;
+        for entry in fs::read_dir(dir).map_err(SnapshotError::io("list", dir))? {
+            let path = entry.map_err(SnapshotError::io("list", dir))?.path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if name.starts_with(INCOMING) {
+                continue;
+            }
+            let meta = if name.starts_with(PREFIX) {
+                read_meta(&path)?
+            } else {
+                None
+            };
+            let newer = |meta: &SnapshotMeta| {
+                current
+                    .as_ref()
+                    .is_none_or(|(known, _)| known.last_log_id < meta.last_log_id)
+            };
+            match meta {
+                Some(meta) if newer(&meta) => {
+                    if let Some((_, old)) = current.replace((meta, path)) {
+                        remove(&old)?;
+                    }
+                }
+                _ => remove(&path)?,
+            }
+        }
+        let current = current.map(|(meta, path)| (meta, SnapshotDir::new(path, false)));
+        let building = Mutex::default();
+        Ok(Self {
+            dir: dir.to_owned(),
+            current: Mutex::new(current),
+            building,
+        })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn current(&self) -> Option<Current> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+
+    /// Lets the state machine build a snapshot, and makes it the current one.
+    pub(crate) fn build(&self, machine: &dyn StateMachine) -> Result<Current, SnapshotError> {
+        let _one = self
+            .building
+            .lock()
+            .expect("no code panics while it holds this lock");
+        let path = self.dir.join(BUILDING);
+        remove(&path)?;
+        fs::create_dir(&path).map_err(SnapshotError::io("create", &path))?;
+        let marker = machine.build_snapshot(&path.join(DATA))?;
+        let malformed = |what: String| SnapshotError::Malformed {
+            path: path.clone(),
+            what,
+        };
+        let marker: Option<Marker> = marker
+            .map(|marker| codec::decode("marker", &marker))
+            .transpose()
+            .map_err(|error| malformed(error.to_string()))?;
+        let last_log_id = marker.as_ref().map(|marker| marker.log_id);
+        let meta = SnapshotMeta {
+            last_log_id,
+            last_membership: marker.map(|marker| marker.membership).unwrap_or_default(),
+            snapshot_id: self.free_name(last_log_id.map_or(0, |log_id| log_id.index)),
+        };
+        self.keep(meta, &path)
+    }
+
+    /// Makes a snapshot that came from another node, and was installed, the current one.
+    pub(crate) fn adopt(
+        &self,
+        meta: SnapshotMeta,
+        snapshot: &SnapshotDir,
+    ) -> Result<Current, SnapshotError> {
+        let _one = self
+            .building
+            .lock()
+            .expect("no code panics while it holds this lock");
+        let meta = SnapshotMeta {
+            snapshot_id: self.free_name(meta.last_log_id.map_or(0, |log_id| log_id.index)),
+            ..meta
+        };
+        let ours = snapshot.path.parent() == Some(&self.dir);
+        if ours {
+            return self.keep(meta, &snapshot.path);
+        }
+        let path = self.dir.join(BUILDING);
+        remove(&path)?;
+        link_all(&snapshot.data(), &path)?;
+        self.keep(meta, &path)
+    }
+
+    /// A directory for a snapshot that comes from elsewhere.
+    pub(crate) fn blank(&self) -> Result<Arc<SnapshotDir>, SnapshotError> {
+        let path = self.dir.join(format!("{INCOMING}blank"));
+        let data = path.join(DATA);
+        fs::create_dir_all(&data).map_err(SnapshotError::io("create", &data))?;
+        Ok(SnapshotDir::new(path, true))
+    }
+
+    /// A name that no snapshot has yet.
+    fn free_name(&self, index: u64) -> String {
+        let taken = |name: &String| self.dir.join(format!("{PREFIX}{name}")).exists();
+        let mut names = (0u64..).map(|round| format!("{index}-{round}"));
+        names
+            .find(|name| !taken(name))
+            .expect("there are more numbers than directories")
+    }
+
+    /// The step that makes it a snapshot is the renaming of a directory that is whole and synced.
+    fn keep(&self, meta: SnapshotMeta, from: &Path) -> Result<Current, SnapshotError> {
+        write_meta(from, &meta)?;
+        let to = self.dir.join(format!("{PREFIX}{}", meta.snapshot_id));
+        fs::rename(from, &to).map_err(SnapshotError::io("rename", from))?;
+        sync_dir(&self.dir)?;
+        let current = (meta, SnapshotDir::new(to, false));
+        if let Some((_, old)) = self.lock().replace(current.clone()) {
+            old.set_obsolete();
+        }
+        Ok(current)
+    }
+}
+
+fn write_meta(path: &Path, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
+    let file = path.join(META);
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&file)?;
+        file.write_all(&codec::encode(meta))?;
+        file.sync_all()
+    };
+    write().map_err(SnapshotError::io("write", &file))?;
+    sync_dir(path)
+}
+
+/// None if the directory has no whole description.
+fn read_meta(path: &Path) -> Result<Option<SnapshotMeta>, SnapshotError> {
+    let file = path.join(META);
+    match fs::read(&file) {
+        Ok(bytes) => Ok(codec::decode("snapshot", &bytes).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(SnapshotError::io("read", &file)(error)),
+    }
+}
+
+/// The same files in a second place, without their bytes where the file system can.
+fn link_all(data: &Path, to: &Path) -> Result<(), SnapshotError> {
+    let target = to.join(DATA);
+    fs::create_dir_all(&target).map_err(SnapshotError::io("create", &target))?;
+    for entry in fs::read_dir(data).map_err(SnapshotError::io("list", data))? {
+        let from = entry.map_err(SnapshotError::io("list", data))?.path();
+        let to = target.join(from.file_name().unwrap_or_default());
+        fs::hard_link(&from, &to)
+            .or_else(|_| fs::copy(&from, &to).map(|_| ()))
+            .map_err(SnapshotError::io("copy", &from))?;
+    }
+    sync_dir(&target)
+}

@@ -1,0 +1,156 @@
+use std::fs;
+
+use bytes::Bytes;
+
+use super::receive::Complete;
+use super::*;
+use crate::codec::Manifest;
+
+fn store(dir: &Path) -> Arc<SnapshotStore> {
+    Arc::new(SnapshotStore::open(dir).unwrap())
+}
+
+/// A directory with files, as a state machine could have built it.
+fn source(dir: &Path) -> Arc<SnapshotDir> {
+    let path = dir.join("source");
+    fs::create_dir_all(path.join(DATA)).unwrap();
+    fs::write(path.join(DATA).join("a"), vec![1; 1000]).unwrap();
+    fs::write(path.join(DATA).join("b"), b"").unwrap();
+    fs::write(path.join(DATA).join("c"), vec![3; 2500]).unwrap();
+    SnapshotDir::new(path, false)
+}
+
+fn piece(source: &SnapshotDir, manifest: &Manifest, file: u32, offset: u64, len: usize) -> Bytes {
+    let info = &manifest.files[file as usize];
+    let bytes = fs::read(source.data().join(&info.name)).unwrap();
+    let end = bytes.len().min(offset as usize + len);
+    Bytes::copy_from_slice(&bytes[offset as usize..end])
+}
+
+/// Sends up to so many pieces, and says where the transfer stands.
+fn run(receiver: &mut Receiver, source: &SnapshotDir, manifest: &Manifest, pieces: usize) -> Step {
+    let mut step = receiver.offer(manifest.clone()).unwrap();
+    for _ in 0..pieces {
+        let Step::Next { file, offset } = step else {
+            break;
+        };
+        let bytes = piece(source, manifest, file, offset, 400);
+        step = receiver
+            .chunk(manifest.hash(), file, offset, bytes)
+            .unwrap();
+    }
+    step
+}
+
+#[test]
+fn a_transfer_goes_on_after_a_restart_of_the_receiver() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
+    let target = dir.path().join("target");
+
+    let mut receiver = Receiver::new(store(&target), 1 << 20);
+    let step = run(&mut receiver, &source, &manifest, 5);
+    assert_eq!(
+        step,
+        Step::Next {
+            file: 2,
+            offset: 800
+        }
+    );
+    drop(receiver);
+
+    let mut receiver = Receiver::new(store(&target), 1 << 20);
+    let offered = receiver.offer(Manifest::clone(&manifest)).unwrap();
+    assert_eq!(offered, step, "what has arrived is not sent again");
+    assert!(receiver.complete(manifest.hash()).is_err());
+    assert_eq!(run(&mut receiver, &source, &manifest, 99), Step::Complete);
+    let Complete { snapshot, .. } = receiver.complete(manifest.hash()).unwrap();
+    assert_eq!(list(&snapshot.data()).unwrap(), manifest.files);
+    let path = snapshot.path.clone();
+    drop(snapshot);
+    assert!(!path.exists(), "what is not adopted is removed");
+}
+
+#[test]
+fn a_file_that_is_not_the_offered_one_is_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
+    let hash = manifest.hash();
+    let mut receiver = Receiver::new(store(&dir.path().join("target")), 1 << 20);
+    receiver.offer(Manifest::clone(&manifest)).unwrap();
+    let error = receiver
+        .chunk(hash, 0, 0, vec![9; 1000].into())
+        .unwrap_err();
+    assert!(matches!(error, ReceiveError::Invalid(_)), "{error}");
+    let step = receiver.offer(Manifest::clone(&manifest)).unwrap();
+    assert_eq!(step, Step::Next { file: 0, offset: 0 });
+
+    // What nobody asked for changes nothing.
+    let next = receiver.chunk(hash, 2, 100, vec![3; 10].into()).unwrap();
+    assert_eq!(next, Step::Next { file: 0, offset: 0 });
+    assert!(
+        receiver.chunk(hash, 0, 0, vec![1; 1001].into()).is_err(),
+        "too long"
+    );
+    assert!(
+        receiver.chunk(hash, 0, 0, Bytes::new()).is_err(),
+        "no progress"
+    );
+    assert!(
+        receiver.chunk([0; 32], 0, 0, vec![1; 10].into()).is_err(),
+        "another transfer"
+    );
+    assert_eq!(run(&mut receiver, &source, &manifest, 99), Step::Complete);
+}
+
+#[test]
+fn impossible_offers_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let good = source.manifest(&SnapshotMeta::default()).unwrap();
+    let mut receiver = Receiver::new(store(&dir.path().join("target")), 10_000);
+    let change = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = Manifest::clone(&good);
+        change(&mut manifest);
+        manifest
+    };
+    let long = "x".repeat(NAME_BYTES_MAX + 1);
+    for name in [
+        "",
+        "..",
+        "../a",
+        "/etc/passwd",
+        ".hidden",
+        "a/b",
+        "a\0",
+        &long,
+    ] {
+        let bad = change(&|manifest| manifest.files[0].name = name.to_owned());
+        assert!(receiver.offer(bad).is_err(), "{name:?}");
+    }
+    let bad = change(&|manifest| manifest.files.clear());
+    assert!(receiver.offer(bad).is_err(), "no files");
+    let bad = change(&|manifest| manifest.files[1].name = "a".to_owned());
+    assert!(receiver.offer(bad).is_err(), "a name twice");
+    let bad = change(&|manifest| manifest.files[1].bytes = u64::MAX);
+    assert!(receiver.offer(bad).is_err(), "too many bytes");
+    assert!(receiver.offer(Manifest::clone(&good)).is_ok());
+}
+
+#[test]
+fn the_rest_of_interruptions_is_removed_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["building", "snapshot-7-0", "something"] {
+        fs::create_dir_all(dir.path().join(name).join(DATA)).unwrap();
+    }
+    fs::write(dir.path().join("snapshot-7-0").join(META), b"torn").unwrap();
+    fs::create_dir_all(dir.path().join("incoming-00").join(DATA)).unwrap_or_default();
+    assert!(store(dir.path()).current().is_none());
+    let left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["incoming-00"], "a transfer may go on");
+}

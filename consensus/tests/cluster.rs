@@ -1,0 +1,392 @@
+//! What the layers above rely on, each on a whole cluster.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Cluster, PATIENCE};
+use lamplighter_consensus::{
+    ConsensusError, Lane, Limits, MembershipError, ProposeError, ReadError, ServeError,
+};
+use lamplighter_store::{Fault, MemoryKv};
+use tokio::time::{sleep, timeout};
+
+const SHORT: Duration = Duration::from_secs(5);
+
+#[tokio::test(start_paused = true)]
+async fn a_data_directory_belongs_to_one_node() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.propose("batch").await.unwrap();
+    cluster.kill(1).await;
+    let kv = cluster.down[&1].clone();
+    let error = cluster.try_boot(2, &kv).await.err().unwrap();
+    assert!(
+        matches!(
+            error,
+            ConsensusError::WrongNode {
+                expected: 2,
+                found: 1
+            }
+        ),
+        "{error}"
+    );
+    cluster.restart(1).await;
+    assert_eq!(cluster.agree().await, ["batch"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_leader_takes_batches_and_says_who_leads() {
+    let cluster = Cluster::start(3).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    cluster.agree().await;
+    let proposal = cluster
+        .node(follower)
+        .propose(Bytes::from_static(b"x"))
+        .await
+        .unwrap();
+    let expected = ProposeError::NotLeader {
+        leader: Some(leader),
+    };
+    assert_eq!(proposal.outcome().await, Err(expected));
+    assert!(cluster.node(leader).is_leader() && !cluster.node(follower).is_leader());
+    let bytes_max = Limits::default().batch_bytes_max;
+    let large = cluster
+        .node(leader)
+        .propose(vec![0; bytes_max + 1].into())
+        .await;
+    assert!(matches!(large, Err(ProposeError::TooLarge { .. })));
+    let largest = cluster
+        .node(leader)
+        .propose(vec![0; bytes_max].into())
+        .await
+        .unwrap();
+    largest.outcome().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn proposals_wait_for_a_place() {
+    let limits = Limits {
+        proposals_max: 2,
+        ..Limits::default()
+    };
+    let cluster = Cluster::with_limits(3, limits).await;
+    let leader = cluster.leader().await;
+    for id in cluster.nodes.keys().filter(|id| **id != leader) {
+        cluster.net.cut(*id);
+    }
+    let node = cluster.node(leader);
+    let first = node.propose(Bytes::from_static(b"1")).await.unwrap();
+    let second = node.propose(Bytes::from_static(b"2")).await.unwrap();
+    let third = timeout(
+        Duration::from_millis(500),
+        node.propose(Bytes::from_static(b"3")),
+    )
+    .await;
+    assert!(third.is_err(), "no place is free");
+    cluster.net.heal();
+    for proposal in [first, second] {
+        // Committed, or refused by a new leader: each gets its answer.
+        let _ = timeout(PATIENCE, proposal.outcome()).await.unwrap();
+    }
+    cluster.propose("4").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_reads_what_was_committed_before() {
+    let cluster = Cluster::start(3).await;
+    let follower = cluster.follower().await;
+    for round in 0..5 {
+        let applied = cluster.propose(&format!("{round}")).await.unwrap();
+        let index = cluster.node(follower).read_index(SHORT).await.unwrap();
+        assert!(index >= applied.log_index);
+        assert_eq!(
+            cluster.nodes[&follower].machine.batches().unwrap().len(),
+            round + 1
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_confirms_no_read_and_is_not_ready() {
+    let cluster = Cluster::start(3).await;
+    cluster.propose("before").await.unwrap();
+    let old = cluster.leader().await;
+    cluster.net.cut(old);
+    let read = cluster.node(old).read_index(SHORT).await;
+    assert_eq!(read, Err(ReadError::Deadline(SHORT)));
+    assert!(!cluster.node(old).lead().borrow().ready);
+    let new = cluster.leader().await;
+    assert_ne!(old, new);
+    cluster.node(new).read_index(SHORT).await.unwrap();
+    let terms = [old, new].map(|id| cluster.node(id).lead().borrow().term);
+    assert!(terms[0] < terms[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_is_ready_when_it_has_applied_all_of_earlier_terms() {
+    let mut cluster = Cluster::start(3).await;
+    let mut acknowledged = Vec::new();
+    for round in 0..6 {
+        for batch in 0..10 {
+            let batch = format!("{round}.{batch}");
+            cluster.propose(&batch).await.unwrap();
+            acknowledged.push(batch);
+        }
+        let leader = cluster.leader().await;
+        cluster.crash(leader).await;
+        // The moment somebody is ready, its state has everything that was acknowledged.
+        let new = cluster.leader().await;
+        let held = cluster.nodes[&new].machine.batches().unwrap();
+        let held: Vec<_> = held
+            .iter()
+            .map(|(_, batch)| String::from_utf8_lossy(batch).into_owned())
+            .collect();
+        assert_eq!(held, acknowledged);
+        cluster.restart(leader).await;
+    }
+}
+
+/// Power is lost everywhere at a random moment, again and again, with batches under way.
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_survives_power_loss_everywhere() {
+    let mut cluster = Cluster::start(3).await;
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..15u64 {
+        let leader = cluster.leader().await;
+        let mut proposals = Vec::new();
+        for at in 0..8 {
+            let batch = format!("{round}.{at}");
+            let bytes = Bytes::from(batch.clone());
+            proposals.push((batch, cluster.node(leader).propose(bytes).await.unwrap()));
+        }
+        // Between "just proposed" and "all done".
+        sleep(Duration::from_millis(round)).await;
+        for (batch, proposal) in proposals {
+            let now = timeout(Duration::ZERO, proposal.outcome()).await;
+            if matches!(now, Ok(Ok(_))) {
+                acknowledged.insert(batch);
+            }
+        }
+        for id in 1..=3 {
+            cluster.crash(id).await;
+        }
+        for id in 1..=3 {
+            cluster.restart(id).await;
+        }
+        let held: BTreeSet<String> = cluster.agree().await.into_iter().collect();
+        let lost: Vec<_> = acknowledged.difference(&held).collect();
+        assert!(lost.is_empty(), "round {round}: {lost:?}");
+    }
+    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_disk_breaks_acknowledges_nothing_and_is_replaced() {
+    for persisted in [false, true] {
+        let mut cluster = Cluster::start(3).await;
+        cluster.propose("before").await.unwrap();
+        cluster.agree().await;
+        let old = cluster.leader().await;
+        // The append is written, the sync after it fails, and so does all that follows.
+        let fault = Fault {
+            after_writes: 1,
+            persisted,
+            lasting: true,
+        };
+        cluster.nodes[&old].kv.plan(fault);
+        let proposal = cluster
+            .node(old)
+            .propose(Bytes::from_static(b"doubtful"))
+            .await
+            .unwrap();
+        let outcome = timeout(PATIENCE, proposal.outcome()).await;
+        assert!(
+            !matches!(outcome, Ok(Ok(_))),
+            "persisted {persisted}: {outcome:?}"
+        );
+        let stopped = timeout(PATIENCE, cluster.node(old).stopped()).await;
+        assert!(
+            matches!(stopped, Ok(ConsensusError::Raft(_))),
+            "{stopped:?}"
+        );
+        cluster.crash(old).await;
+        cluster.propose("after").await.unwrap();
+        cluster.restart(old).await;
+        let held = cluster.agree().await;
+        assert_eq!(
+            (
+                held.first().unwrap().as_str(),
+                held.last().unwrap().as_str()
+            ),
+            ("before", "after")
+        );
+    }
+}
+
+/// Each write of a follower fails once, lost or persisted; the node stops, starts again, and holds
+/// what the others hold.
+#[tokio::test(start_paused = true)]
+async fn any_failing_write_of_a_follower_stops_it_and_harms_nothing() {
+    for after_writes in 0..8 {
+        for persisted in [false, true] {
+            let mut cluster = Cluster::start(3).await;
+            cluster.agree().await;
+            let follower = cluster.follower().await;
+            let fault = Fault {
+                after_writes,
+                persisted,
+                lasting: false,
+            };
+            cluster.nodes[&follower].kv.plan(fault);
+            for round in 0..6 {
+                cluster.propose(&format!("{round}")).await.unwrap();
+            }
+            let stopped = cluster.node(follower).stopped();
+            let _ = timeout(SHORT, stopped).await;
+            cluster.crash(follower).await;
+            cluster.restart(follower).await;
+            let held = cluster.agree().await;
+            assert_eq!(held, ["0", "1", "2", "3", "4", "5"], "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_without_a_live_quorum_is_refused() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let node = cluster.node(leader);
+    let voters: BTreeSet<u64> = [leader, 8, 9].into();
+    let error = node.change_membership(voters, SHORT).await.unwrap_err();
+    assert!(matches!(error, MembershipError::NotLearner(8)), "{error}");
+    assert_eq!(
+        node.change_membership(BTreeSet::new(), SHORT).await,
+        Err(MembershipError::Size(0))
+    );
+    let missing = node.add_learner(9, SHORT).await;
+    assert_eq!(
+        missing,
+        Err(MembershipError::Deadline(SHORT)),
+        "nobody is there"
+    );
+    let voters: BTreeSet<u64> = [leader, 9].into();
+    let error = node
+        .change_membership(voters.clone(), SHORT)
+        .await
+        .unwrap_err();
+    let live = BTreeSet::from([leader]);
+    assert_eq!(error, MembershipError::NoLiveQuorum { voters, live });
+    node.remove_learners([9].into(), SHORT).await.unwrap();
+    assert!(cluster.node(leader).metrics().learners.is_empty());
+
+    let follower = cluster.follower().await;
+    let voters: BTreeSet<u64> = [follower].into();
+    let error = cluster
+        .node(follower)
+        .change_membership(voters, SHORT)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error,
+        MembershipError::NotLeader {
+            leader: Some(leader)
+        }
+    );
+    // The leader may remove itself; the rest goes on.
+    let rest: BTreeSet<u64> = (1..=3).filter(|id| *id != leader).collect();
+    cluster
+        .node(leader)
+        .change_membership(rest.clone(), PATIENCE)
+        .await
+        .unwrap();
+    cluster.kill(leader).await;
+    cluster.propose("without it").await.unwrap();
+    assert_eq!(cluster.node(follower).metrics().voters, rest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_no_correct_node_sends_are_refused() {
+    let cluster = Cluster::start(3).await;
+    cluster.propose("before").await.unwrap();
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let garbage = [
+        vec![],
+        vec![0xff; 3],
+        vec![0xff; 4096],
+        vec![0; 100],
+        vec![7; 17],
+    ];
+    for bytes in garbage {
+        for lane in [Lane::Control, Lane::Append, Lane::Snapshot] {
+            let answer = cluster
+                .node(follower)
+                .serve(leader, lane, bytes.clone().into())
+                .await;
+            // A vote request of zeros is well-formed, but not from this node.
+            assert!(
+                matches!(answer, Err(ServeError::Invalid { .. })),
+                "{lane:?}: {answer:?}"
+            );
+        }
+    }
+    let huge = vec![0; lamplighter_consensus::FRAME_BYTES_MAX + 1];
+    let answer = cluster
+        .node(follower)
+        .serve(leader, Lane::Append, huge.into())
+        .await;
+    assert!(matches!(answer, Err(ServeError::Invalid { .. })));
+    cluster.propose("after").await.unwrap();
+    assert_eq!(cluster.agree().await, ["before", "after"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_and_the_end() {
+    let mut cluster = Cluster::start(3).await;
+    let applied = cluster.propose("batch").await.unwrap();
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    let metrics = cluster.node(leader).metrics();
+    assert_eq!((metrics.role, metrics.leader), ("Leader", Some(leader)));
+    assert_eq!(metrics.applied_index, Some(applied.log_index));
+    assert_eq!(metrics.voters, BTreeSet::from([1, 2, 3]));
+    assert_eq!(metrics.matched_index.len(), 3);
+    assert!(metrics.syncs > 0 && metrics.failure.is_none());
+    let node = cluster.node(leader).clone();
+    cluster.kill(leader).await;
+    assert!(matches!(node.stopped().await, ConsensusError::Stopped));
+    let refused = node.propose(Bytes::new()).await.err();
+    assert_eq!(refused, Some(ProposeError::Stopped));
+    assert_eq!(node.read_index(SHORT).await, Err(ReadError::Stopped));
+    assert_eq!(node.metrics().role, "Shutdown");
+}
+
+/// A new node that nobody told anything waits; it never makes a cluster of its own.
+#[tokio::test(start_paused = true)]
+async fn a_node_without_members_waits() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.boot(7, MemoryKv::new()).await;
+    sleep(PATIENCE).await;
+    let metrics = cluster.node(7).metrics();
+    assert_eq!((metrics.leader, metrics.last_log_index), (None, None));
+    let error = cluster
+        .node(7)
+        .bootstrap(&BTreeSet::from([1, 2]))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConsensusError::Members(_)), "{error}");
+    // Bootstrapping a cluster that exists changes nothing.
+    cluster
+        .node(1)
+        .bootstrap(&BTreeSet::from([1]))
+        .await
+        .unwrap();
+    cluster
+        .node(1)
+        .bootstrap(&BTreeSet::from([1, 7]))
+        .await
+        .unwrap();
+    assert_eq!(cluster.node(1).metrics().voters, BTreeSet::from([1]));
+}

@@ -1,0 +1,263 @@
+//! A cluster in one thread: real nodes on in-memory stores that can crash, and a network that can
+//! be cut.
+#![allow(dead_code)] // Not every test file uses everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_consensus::suite::KvMachine;
+use lamplighter_consensus::{
+    Applied, Config, Consensus, ConsensusError, Lane, Limits, NodeId, ProposeError, Transport,
+    TransportError,
+};
+use lamplighter_store::MemoryKv;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+/// Longer than any election, in the runtime's own time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+const LATENCY: Duration = Duration::from_millis(2);
+
+#[derive(Default)]
+pub struct Net {
+    nodes: Mutex<BTreeMap<NodeId, Consensus>>,
+    /// Nodes that neither send nor receive.
+    cut: Mutex<BTreeSet<NodeId>>,
+    /// Snapshot requests that still get through.
+    snapshot_requests_left: Mutex<Option<u64>>,
+    pub snapshot_bytes: AtomicU64,
+}
+
+impl Net {
+    pub fn cut(&self, node: NodeId) {
+        self.cut.lock().unwrap().insert(node);
+    }
+
+    pub fn heal(&self) {
+        self.cut.lock().unwrap().clear();
+    }
+
+    pub fn limit_snapshot_requests(&self, limit: Option<u64>) {
+        *self.snapshot_requests_left.lock().unwrap() = limit;
+    }
+
+    pub fn snapshots_are_blocked(&self) -> bool {
+        *self.snapshot_requests_left.lock().unwrap() == Some(0)
+    }
+
+    fn reach(&self, from: NodeId, to: NodeId) -> Result<Consensus, TransportError> {
+        let cut = self.cut.lock().unwrap();
+        let node = self.nodes.lock().unwrap().get(&to).cloned();
+        match node {
+            Some(node) if !cut.contains(&from) && !cut.contains(&to) => Ok(node),
+            _ => Err(TransportError::Unreachable(to)),
+        }
+    }
+
+    fn admit(&self, to: NodeId, lane: Lane, bytes: usize) -> Result<(), TransportError> {
+        if lane != Lane::Snapshot {
+            return Ok(());
+        }
+        if let Some(left) = &mut *self.snapshot_requests_left.lock().unwrap() {
+            *left = left.checked_sub(1).ok_or(TransportError::Unreachable(to))?;
+        }
+        self.snapshot_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+pub struct Link {
+    pub from: NodeId,
+    pub net: Arc<Net>,
+}
+
+#[async_trait]
+impl Transport for Link {
+    async fn call(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        request: Bytes,
+        time: Duration,
+    ) -> Result<Bytes, TransportError> {
+        let exchange = async {
+            sleep(LATENCY).await;
+            self.net.admit(to, lane, request.len())?;
+            let node = self.net.reach(self.from, to)?;
+            let answer = node.serve(self.from, lane, request).await;
+            sleep(LATENCY).await;
+            self.net.reach(self.from, to)?;
+            answer.map_err(|error| TransportError::Refused {
+                node: to,
+                reason: error.to_string(),
+            })
+        };
+        timeout(time, exchange)
+            .await
+            .unwrap_or(Err(TransportError::Timeout(to)))
+    }
+}
+
+pub struct Node {
+    pub consensus: Consensus,
+    pub kv: MemoryKv,
+    pub machine: Arc<KvMachine>,
+}
+
+pub struct Cluster {
+    pub net: Arc<Net>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// What is on the disks of nodes that are down.
+    pub down: BTreeMap<NodeId, MemoryKv>,
+    pub limits: Limits,
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Nodes 1 to `count`, bootstrapped.
+    pub async fn start(count: u64) -> Self {
+        Self::with_limits(count, Limits::default()).await
+    }
+
+    pub async fn with_limits(count: u64, limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (net, nodes, down) = Default::default();
+        let mut cluster = Self {
+            net,
+            nodes,
+            down,
+            limits,
+            dir,
+        };
+        for id in 1..=count {
+            cluster.boot(id, MemoryKv::new()).await;
+        }
+        let members: BTreeSet<NodeId> = (1..=count).collect();
+        for node in cluster.nodes.values() {
+            node.consensus.bootstrap(&members).await.unwrap();
+        }
+        cluster
+    }
+
+    pub fn config(&self, id: NodeId) -> Config {
+        let mut config = Config::new(id, self.dir.path().join(id.to_string()));
+        config.limits = self.limits.clone();
+        config.inline_io = true;
+        config
+    }
+
+    pub async fn try_boot(&self, id: NodeId, kv: &MemoryKv) -> Result<Node, ConsensusError> {
+        let machine = Arc::new(KvMachine::new(Arc::new(kv.clone())));
+        let link = Arc::new(Link {
+            from: id,
+            net: self.net.clone(),
+        });
+        let store = Arc::new(kv.clone());
+        let consensus = Consensus::start(self.config(id), store, link, machine.clone()).await?;
+        Ok(Node {
+            consensus,
+            kv: kv.clone(),
+            machine,
+        })
+    }
+
+    /// Starts a node on what is on its disk.
+    pub async fn boot(&mut self, id: NodeId, kv: MemoryKv) {
+        let node = self.try_boot(id, &kv).await.unwrap();
+        self.net
+            .nodes
+            .lock()
+            .unwrap()
+            .insert(id, node.consensus.clone());
+        self.nodes.insert(id, node);
+    }
+
+    /// Power loss: what was not synced is gone.
+    pub async fn crash(&mut self, id: NodeId) {
+        self.take_down(id, MemoryKv::crash).await;
+    }
+
+    /// The process ends, the disk keeps everything.
+    pub async fn kill(&mut self, id: NodeId) {
+        self.take_down(id, MemoryKv::kill).await;
+    }
+
+    async fn take_down(&mut self, id: NodeId, how: impl Fn(&MemoryKv) -> MemoryKv) {
+        let node = self.nodes.remove(&id).unwrap();
+        self.net.nodes.lock().unwrap().remove(&id);
+        // The disk first: nothing that the node still does can reach it.
+        self.down.insert(id, how(&node.kv));
+        node.consensus.shutdown().await.unwrap();
+    }
+
+    pub async fn restart(&mut self, id: NodeId) {
+        let kv = self.down.remove(&id).unwrap();
+        self.boot(id, kv).await;
+    }
+
+    /// The node that is ready to lead, once there is one among the reachable ones.
+    pub async fn leader(&self) -> NodeId {
+        let cut = self.net.cut.lock().unwrap().clone();
+        let ready = async {
+            loop {
+                let leads = |(id, node): (&NodeId, &Node)| {
+                    let ready = node.consensus.lead().borrow().ready && !cut.contains(id);
+                    ready.then_some(*id)
+                };
+                if let Some(id) = self.nodes.iter().find_map(leads) {
+                    return id;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, ready)
+            .await
+            .expect("somebody leads in the end")
+    }
+
+    /// The first node that is up and does not lead.
+    pub async fn follower(&self) -> NodeId {
+        let leader = self.leader().await;
+        *self.nodes.keys().find(|id| **id != leader).unwrap()
+    }
+
+    pub fn node(&self, id: NodeId) -> &Consensus {
+        &self.nodes[&id].consensus
+    }
+
+    /// Proposes a batch at the leader and waits for the outcome.
+    pub async fn propose(&self, batch: &str) -> Result<Applied, ProposeError> {
+        let leader = self.leader().await;
+        let proposal = self
+            .node(leader)
+            .propose(Bytes::copy_from_slice(batch.as_bytes()))
+            .await?;
+        proposal.outcome().await
+    }
+
+    /// Waits until every node that is up has applied what the leader has committed; returns the
+    /// batches that all of them then hold.
+    pub async fn agree(&self) -> Vec<String> {
+        let leader = self.leader().await;
+        let index = self.node(leader).read_index(PATIENCE).await.unwrap();
+        let mut seen: Vec<Vec<(u64, Bytes)>> = Vec::new();
+        for node in self.nodes.values() {
+            node.consensus.wait_applied(index, PATIENCE).await.unwrap();
+            seen.push(node.machine.batches().unwrap());
+        }
+        assert!(
+            seen.windows(2).all(|pair| pair[0] == pair[1]),
+            "nodes differ: {seen:?}"
+        );
+        let first = seen.swap_remove(0);
+        first
+            .iter()
+            .map(|(_, batch)| String::from_utf8_lossy(batch).into_owned())
+            .collect()
+    }
+}

@@ -1,0 +1,239 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lamplighter_store::{
+    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError,
+};
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+};
+use self_cell::self_cell;
+
+use crate::Options;
+use crate::error::convert;
+use crate::scan::{Entries, bounds};
+
+struct Database {
+    db: DB,
+    dir: PathBuf,
+    options: Options,
+}
+
+/// A store in a directory. Clones are handles to the same store; it closes with the last one and
+/// the last view.
+#[derive(Clone)]
+pub struct RocksKv(Arc<Database>);
+
+impl RocksKv {
+    /// Opens the store in a directory, creating both where they are missing (but not the parent).
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if a process has it open, [`StoreError::Corrupt`] naming the file if
+    /// bytes are not what was written.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        if let Err(error) = fs::create_dir(dir)
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            return Err(StoreError::io("create store directory", dir)(error));
+        }
+        let opened = DB::open_cf_descriptors(&options.database(), dir, descriptors(&options));
+        Self::new(opened, dir, options)
+    }
+
+    fn open_read_only(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        // RocksDB would make the directory before it finds out that there is nothing in it.
+        let current = dir.join("CURRENT");
+        fs::metadata(&current).map_err(StoreError::io("find", &current))?;
+        let mut database = options.database();
+        database.create_if_missing(false);
+        database.create_missing_column_families(false);
+        let families = descriptors(&options);
+        Self::new(
+            DB::open_cf_descriptors_read_only(&database, dir, families, false),
+            dir,
+            options,
+        )
+    }
+
+    fn new(
+        opened: Result<DB, rocksdb::Error>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let db = opened.map_err(|error| convert("open the store", dir, error))?;
+        Ok(Self(Arc::new(Database {
+            db,
+            dir: dir.to_owned(),
+            options,
+        })))
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    pub(crate) fn database(&self) -> &DB {
+        &self.0.db
+    }
+
+    pub(crate) fn handle(&self, cf: Cf) -> &ColumnFamily {
+        self.0.handle(cf)
+    }
+}
+
+fn descriptors(options: &Options) -> Vec<ColumnFamilyDescriptor> {
+    options
+        .families()
+        .map(|(cf, options)| ColumnFamilyDescriptor::new(cf.name(), options))
+        .collect()
+}
+
+impl Database {
+    fn handle(&self, cf: Cf) -> &ColumnFamily {
+        self.db
+            .cf_handle(cf.name())
+            .expect("every column family is opened with the store")
+    }
+
+    fn get(&self, cf: Cf, key: &[u8], options: &ReadOptions) -> Result<Option<Bytes>, StoreError> {
+        self.db
+            .get_cf_opt(self.handle(cf), key, options)
+            .map(|value| value.map(Bytes::from))
+            .map_err(|error| convert("read", &self.dir, error))
+    }
+
+    fn scan(
+        &self,
+        cf: Cf,
+        direction: Direction,
+        options: ReadOptions,
+    ) -> Result<Scan<'_>, StoreError> {
+        let iterator = self.db.raw_iterator_cf_opt(self.handle(cf), options);
+        Ok(Box::new(Entries::new(
+            iterator,
+            direction,
+            self.dir.clone(),
+        )))
+    }
+
+    fn encode(&self, batch: Batch) -> Result<WriteBatch, StoreError> {
+        let mut out = WriteBatch::default();
+        // The largest key that earlier changes of the batch put, for ranges without an end.
+        let mut largest: [Option<Bytes>; Cf::ALL.len()] = Default::default();
+        for op in batch.into_ops() {
+            match op {
+                Op::Put { cf, key, value } => {
+                    out.put_cf(self.handle(cf), &key, value);
+                    let largest = &mut largest[cf as usize];
+                    *largest = largest.take().max(Some(key));
+                }
+                Op::Delete { cf, key } => out.delete_cf(self.handle(cf), key),
+                Op::DeleteRange { cf, range } => {
+                    let end = match range.end {
+                        Some(end) => Some(end),
+                        None => self.end(cf, largest[cf as usize].as_ref())?,
+                    };
+                    if let Some(end) = end.filter(|end| *end > range.start) {
+                        out.delete_range_cf(self.handle(cf), range.start, end);
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The first key after all others: RocksDB deletes no ranges without an end.
+    fn end(&self, cf: Cf, put: Option<&Bytes>) -> Result<Option<Bytes>, StoreError> {
+        let mut stored = self.scan(cf, Direction::Backward, bounds(KeyRange::all()))?;
+        let stored = stored.next().transpose()?.map(|(key, _)| key);
+        let last = stored.max(put.cloned());
+        Ok(last.map(|last| Bytes::from([&last[..], &[0]].concat())))
+    }
+}
+
+impl KvView for RocksKv {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(cf, key, &ReadOptions::default())
+    }
+
+    fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
+        if range.is_empty() {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        self.0.scan(cf, direction, bounds(range))
+    }
+}
+
+impl Kv for RocksKv {
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        let batch = self.0.encode(batch)?;
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        self.database()
+            .write_opt(batch, &options)
+            .map_err(|error| convert("write", self.dir(), error))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.database()
+            .flush_wal(true)
+            .map_err(|error| convert("sync the write-ahead log", self.dir(), error))
+    }
+
+    fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {
+        Ok(Arc::new(RocksView(Pinned::new(
+            self.0.clone(),
+            |database| database.db.snapshot(),
+        ))))
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<(), StoreError> {
+        let failed = |error| convert("make a checkpoint", dir, error);
+        let checkpoint = Checkpoint::new(self.database()).map_err(failed)?;
+        checkpoint.create_checkpoint(dir).map_err(failed)
+    }
+
+    fn read_checkpoint(&self, dir: &Path) -> Result<Arc<dyn KvView>, StoreError> {
+        Ok(Arc::new(Self::open_read_only(dir, self.0.options.clone())?))
+    }
+}
+
+self_cell!(
+    /// A snapshot together with the database that it borrows.
+    struct Pinned {
+        owner: Arc<Database>,
+
+        #[covariant]
+        dependent: Snapshot,
+    }
+);
+
+struct RocksView(Pinned);
+
+impl RocksView {
+    /// The options of a read that sees the snapshot.
+    fn at(&self, mut options: ReadOptions) -> ReadOptions {
+        options.set_snapshot(self.0.borrow_dependent());
+        options
+    }
+}
+
+impl KvView for RocksView {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.0
+            .borrow_owner()
+            .get(cf, key, &self.at(ReadOptions::default()))
+    }
+
+    fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
+        if range.is_empty() {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        self.0
+            .borrow_owner()
+            .scan(cf, direction, self.at(bounds(range)))
+    }
+}
