@@ -1,0 +1,176 @@
+//! What the edge needs from the ledger. The edge knows MQTT, the backend knows the registry.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+/// The ledger as the edge sees it. The plain methods run inside connection tasks and during TLS
+/// handshakes, so they read memory and never wait.
+pub trait Backend: Send + Sync + 'static {
+    /// The account that an Ed25519 key belongs to now; `None` for unknown, revoked or disabled.
+    fn account_of_key(&self, key: &[u8; 32]) -> Option<Account>;
+
+    /// Checks the signed token that a client sent as its password.
+    fn verify_token(&self, account: &str, token: &[u8]) -> Result<Login, LoginError>;
+
+    /// The hash under which the receipt of a transaction will come, without admitting it.
+    fn identify(&self, submission: &Submission) -> Result<[u8; 32], SubmitError>;
+
+    /// Admits a signed transaction. The guard sends PUBACK when this resolves to `Ok`.
+    fn submit(&self, submission: Submission) -> BoxFuture<'static, Result<Admitted, SubmitError>>;
+
+    /// The gateway asks for its work that changed after `since` (`None`: all that is open). The
+    /// backend answers through [`super::Publisher::publish_work`].
+    fn sync(
+        &self,
+        gateway: &str,
+        since: Option<Cursor>,
+    ) -> BoxFuture<'static, Result<(), SubmitError>>;
+}
+
+/// A registered account, as far as topics depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The account id, which is the client id too.
+    pub id: String,
+    /// What the account may publish and read.
+    pub kind: AccountKind,
+}
+
+/// Decides which rows of the topics table apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountKind {
+    /// Publishes transactions, reads its own receipts and work.
+    Gateway,
+    /// Reads notifications of the districts that its roles cover.
+    User(Reach),
+}
+
+/// The districts whose notifications a user may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// A role without a scope.
+    All,
+    /// Roles with these scopes; empty for a user without any role.
+    Districts(BTreeSet<String>),
+}
+
+impl Account {
+    /// Whether notifications of `district` may go to this account.
+    pub fn sees(&self, district: &str) -> bool {
+        match &self.kind {
+            AccountKind::Gateway => false,
+            AccountKind::User(Reach::All) => true,
+            AccountKind::User(Reach::Districts(districts)) => districts.contains(district),
+        }
+    }
+}
+
+/// An account that proved itself with a token.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Who it is.
+    pub account: Account,
+    /// The registered key that signed the token; revoking it closes the connection.
+    pub key: [u8; 32],
+    /// The connection ends after this time; `None`: when the key is revoked.
+    pub valid_for: Option<Duration>,
+}
+
+/// Why a token was not taken. The client only learns that it was not.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// Wrong signature, chain, node or account, expired, or the key is not registered.
+    #[error("the token was refused: {0}")]
+    Refused(String),
+    /// The node cannot read its registry now.
+    #[error("tokens cannot be checked now: {0}")]
+    Unavailable(String),
+}
+
+/// How the payload of a transaction is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Content type `application/json`, and none at all.
+    Json,
+    /// Content type `application/x-bincode`.
+    Bincode,
+}
+
+impl Encoding {
+    /// Reads the MQTT 5 content type of a publication.
+    pub fn from_content_type(content_type: Option<&str>) -> Option<Self> {
+        match content_type {
+            None | Some("" | "application/json") => Some(Self::Json),
+            Some("application/x-bincode") => Some(Self::Bincode),
+            Some(_) => None,
+        }
+    }
+}
+
+/// One signed transaction from a client.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The account whose connection it came over.
+    pub account: String,
+    /// How `payload` is encoded.
+    pub encoding: Encoding,
+    /// The signed transaction, untouched.
+    pub payload: Bytes,
+}
+
+/// The ledger took a transaction.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// Its hash.
+    pub transaction: [u8; 32],
+    /// The receipt, where the same bytes were executed before; else it comes through
+    /// [`super::Publisher::publish_receipt`].
+    pub receipt: Option<Bytes>,
+}
+
+/// The ledger did not take a transaction.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SubmitError {
+    /// The mempool is full; the same bytes may be sent again.
+    #[error("the ledger is busy")]
+    Busy,
+    /// These bytes can never be admitted.
+    #[error("the transaction was refused: {0}")]
+    Invalid(String),
+    /// The account may not do this.
+    #[error("not authorized: {0}")]
+    Unauthorized(String),
+}
+
+/// A place in the ledger's feed: block height and index inside the block, written `height.index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// Height of the block.
+    pub height: u64,
+    /// Position in the block.
+    pub index: u32,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.height, self.index)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = SubmitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || SubmitError::Invalid(format!("`{text}` is not a cursor (height.index)"));
+        let (height, index) = text.split_once('.').ok_or_else(wrong)?;
+        Ok(Self {
+            height: height.parse().map_err(|_| wrong())?,
+            index: index.parse().map_err(|_| wrong())?,
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Every limit of the MQTT edge, each with its reason.
+
+use std::time::Duration;
+
+/// From the first byte of TCP to a complete CONNECT. A slow mobile link needs two round trips of
+/// TLS and one of MQTT; who needs longer holds a slot that others want.
+pub const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// A client has this long to take `WRITE_BYTES`; who does not read is cut, its memory is freed.
+pub const WRITE_TIME: Duration = Duration::from_secs(10);
+/// Most bytes that are encoded before they are written, so that a slow reader holds little memory.
+pub const WRITE_BYTES: usize = 64 * 1024;
+/// A last DISCONNECT is worth this much waiting, no more: a takeover waits behind it.
+pub const FAREWELL_TIME: Duration = Duration::from_millis(250);
+/// A new connection waits this long until the old one of the same account has left the router.
+pub const TAKEOVER_TIME: Duration = Duration::from_secs(5);
+/// Keepalive of a client that asks for none, so that half-open connections do not pile up.
+pub const KEEPALIVE_DEFAULT: u16 = 60;
+/// Longest keepalive of an MQTT 5 client, which is told so; 3.1.1 has no way to tell it.
+pub const KEEPALIVE_MAX: u16 = 600;
+/// A session without a connection is kept this long; after that the ledger is asked again.
+pub const SESSION_TIME: Duration = Duration::from_secs(3600);
+/// How often sessions that have run out are removed.
+pub const SWEEP_TIME: Duration = Duration::from_secs(30);
+
+/// Connections that have not yet proven who they are. They hold at most `CONNECT_BYTES` each.
+pub const PENDING_MAX: usize = 4096;
+/// Connections of known accounts; 5,000 fit in 300 MB.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Queue of the kernel for connections that were not yet accepted, for a whole fleet coming back.
+pub const BACKLOG: u32 = 4096;
+
+/// Largest CONNECT: room for a token and a signed transaction as will, too small for a flood.
+pub const CONNECT_BYTES: usize = 16 * 1024;
+/// Largest PUBLISH, equal to the largest transaction with its topic and properties.
+pub const PACKET_BYTES: usize = 256 * 1024;
+/// Largest packet of any other kind: 64 filters of 256 bytes with their options and properties.
+pub const CONTROL_BYTES: usize = 24 * 1024;
+/// Total bytes of MQTT 5 properties in one packet; the codec allocates for each user property.
+pub const PROPERTIES_BYTES: usize = 4 * 1024;
+/// Longest topic or filter.
+pub const TOPIC_BYTES: usize = 256;
+/// Longest level of a topic and longest client id: that of an account id.
+pub const LEVEL_BYTES: usize = 64;
+/// Longest MQTT 5 correlation data that is kept until the receipt comes.
+pub const CORRELATION_BYTES: usize = 256;
+/// Filters of one session.
+pub const FILTERS_MAX: usize = 64;
+/// Filters that one connection has at the router, which never frees the log of a filter. A user
+/// with more districts reads them all and the guard picks.
+pub const ROUTES_MAX: usize = 64;
+
+/// Publications of one client whose admission is not yet known (MQTT 5 receive maximum). QoS 2
+/// ids that wait for their PUBREL count against the same number.
+pub const RECEIVE_MAX: u16 = 100;
+/// QoS 1 messages on their way to one client; the router allows 100 as well.
+pub const SEND_MAX: usize = 100;
+/// Receipts and work that wait for one gateway. One sequence window (1,024 transactions) may be
+/// answered at once.
+pub const MAILBOX_ITEMS: usize = 1024;
+/// Bytes that wait for one gateway.
+pub const MAILBOX_BYTES: usize = 1024 * 1024;
+/// From here on the guard reads nothing more from a gateway that does not fetch its receipts.
+pub const MAILBOX_HIGH: usize = 512;
+/// Bytes that wait for all gateways together.
+pub const MAILBOXES_BYTES: usize = 64 * 1024 * 1024;
+/// Response topics and correlation data that wait for a receipt: one sequence window.
+pub const REPLIES_MAX: usize = 1024;
+
+/// Packets a second of one account, on average. A gateway with 1,000 Things that each report
+/// every second stays below, even without batches.
+pub const PACKETS_PER_SECOND: u32 = 5_000;
+/// Bytes a second of one account, on average.
+pub const BYTES_PER_SECOND: u32 = 4 * 1024 * 1024;
+/// How many seconds' worth may come at once after a silence.
+pub const BURST_SECONDS: f64 = 2.0;
+
+/// How long the guard offers a transaction of an MQTT 3.1.1 client to a full mempool before it
+/// closes the connection without PUBACK: 3.1.1 has no answer that means "later".
+pub const BUSY_TIME: Duration = Duration::from_secs(5);
+/// First pause between two offers; it doubles up to `BUSY_PAUSE_MAX`.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between two offers.
+pub const BUSY_PAUSE_MAX: Duration = Duration::from_millis(800);
+
+/// Bytes of one segment of the router's log of a filter, of which it keeps `SEGMENTS`.
+pub const SEGMENT_BYTES: usize = 64 * 1024;
+/// Segments of the log of a filter.
+pub const SEGMENTS: usize = 2;
+/// Bytes of one segment of a district's notifications: users that were away read them from here.
+pub const NOTIFY_SEGMENT_BYTES: usize = 512 * 1024;
+/// Messages that the router hands to one connection at a time.
+pub const ROUTER_BATCH: u64 = 50;
+/// Pause before a router that died again within it is started once more.
+pub const ROUTER_PAUSE: Duration = Duration::from_millis(500);
+/// The router is woken this often, should it have gone to sleep with messages in hand.
+pub const ROUTER_TICK: Duration = Duration::from_millis(500);

@@ -1,0 +1,149 @@
+//! TLS 1.3 with the account's own key.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::raw::*;
+use super::support::*;
+
+/// Pins the node's key, as gateways do.
+#[derive(Debug)]
+struct Pinned;
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match lamplighter_api::mqtt::ed25519_key(certificate) == Some(public_key("node")) {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(Error::General("another node".to_owned())),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+pub fn client_config(account: Option<&str>) -> ClientConfig {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned));
+    match account {
+        None => config.with_no_client_auth(),
+        Some(id) => {
+            let own = identity(id);
+            config.with_client_auth_cert(vec![own.certificate], own.key).unwrap()
+        }
+    }
+}
+
+pub async fn dial(world: &World, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(world.tls).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+fn bare(id: &str) -> Hello<'_> {
+    Hello { user: "", password: String::new(), ..Hello::new(true, id) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_the_certificate_is_the_account() {
+    let world = world();
+    let stream = dial(&world, client_config(Some("gw-1"))).await.unwrap();
+    let mut raw = Raw::over(stream, true);
+    raw.send(&bare("gw-1").bytes()).await;
+    assert_eq!(raw.expect(CONNACK).await.body[1], 0);
+    assert_eq!(raw.publish_acked("lamplighter/1/gw/gw-1/tx", 1, b"tx").await, 0);
+    assert_eq!(raw.publish_acked("lamplighter/1/gw/gw-2/tx", 2, b"tx").await, 0x87);
+    // The key is gone from the registry: the connection ends, and TLS does not begin again.
+    world.ledger.revoke("gw-1");
+    world.publisher.revoked_key(&public_key("gw-1"));
+    assert_eq!(raw.expect_closed().await, Some(0x87));
+    assert_eq!(world.count("revoked"), 1);
+    let refused = dial(&world, client_config(Some("gw-1"))).await;
+    if let Ok(stream) = refused {
+        // In TLS 1.3 the client hears of a refused certificate with its first read.
+        let mut raw = Raw::over(stream, true);
+        raw.send(&bare("gw-1").bytes()).await;
+        assert_eq!(raw.next().await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_no_other_account_and_no_stranger() {
+    let world = world();
+    for hello in [bare("gw-2"), Hello { id: "gw-1", ..Hello::new(true, "gw-2") }] {
+        let mut raw = Raw::over(dial(&world, client_config(Some("gw-1"))).await.unwrap(), true);
+        raw.send(&hello.bytes()).await;
+        assert!([0x85, 0x86].contains(&raw.expect(CONNACK).await.body[1]));
+    }
+    if let Ok(stream) = dial(&world, client_config(Some("stranger"))).await {
+        let mut raw = Raw::over(stream, true);
+        raw.send(&bare("gw-1").bytes()).await;
+        assert_eq!(raw.next().await, None);
+    }
+    assert!(world.count("refused_connect") >= 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_enough_inside_tls() {
+    let world = world();
+    let mut raw = Raw::over(dial(&world, client_config(None)).await.unwrap(), false);
+    raw.send(&Hello::new(false, "gw-2").bytes()).await;
+    assert_eq!(raw.expect(CONNACK).await.body, [0, 0]);
+    let mut raw = Raw::over(dial(&world, client_config(None)).await.unwrap(), true);
+    raw.send(&Hello { password: "x".to_owned(), ..Hello::new(true, "gw-2") }.bytes()).await;
+    assert_eq!(raw.expect(CONNACK).await.body[1], 0x86);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_tls_and_plain_bytes_on_the_tls_port_are_refused() {
+    let world = world();
+    let mut raw = Raw::open(world.tls, true).await;
+    raw.send(&Hello::new(true, "gw-1").bytes()).await;
+    // What comes back is a TLS alert at most, and the end.
+    raw.next().await;
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned))
+        .with_no_client_auth();
+    assert!(dial(&world, config).await.is_err());
+    world.until_count("refused_connect", |count| count == 2).await;
+}
