@@ -1,5 +1,7 @@
 //! Who gets connected to whom, and when not.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Peers that break the protocol, before and after they have proved a listed key.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::Duration;

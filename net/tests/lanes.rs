@@ -1,5 +1,7 @@
 //! What the lanes carry: requests, notifications, limits, and that no lane delays another.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -20,13 +20,16 @@ use tokio::time::timeout;
 /// Longer than anything takes on a busy machine; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// More than any test sends before it looks.
+const NOTIFIED_MAX: usize = 256;
+
 pub const CHAIN: [u8; 32] = [7; 32];
 
 /// Control and Append echo; Transactions and Snapshot wait until they are released, and echo;
 /// Sync answers with as many bytes as the request's four bytes say; Attestation fails or panics.
 pub struct TestService {
     pub released: Semaphore,
-    pub notified: mpsc::UnboundedSender<(NodeKey, Lane, Bytes)>,
+    pub notified: mpsc::Sender<(NodeKey, Lane, Bytes)>,
 }
 
 #[async_trait]
@@ -55,7 +58,7 @@ impl Service for TestService {
     }
 
     async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes) {
-        self.notified.send((from, lane, body)).unwrap();
+        self.notified.try_send((from, lane, body)).unwrap();
     }
 
     fn greeting(&self) -> Bytes {
@@ -69,7 +72,7 @@ pub struct Node {
     pub network: Network,
     pub peers: watch::Sender<Peers>,
     pub service: Arc<TestService>,
-    pub notified: mpsc::UnboundedReceiver<(NodeKey, Lane, Bytes)>,
+    pub notified: mpsc::Receiver<(NodeKey, Lane, Bytes)>,
 }
 
 pub fn config(secret: [u8; 32]) -> Config {
@@ -91,7 +94,7 @@ pub fn secrets(count: u8) -> Vec<[u8; 32]> {
 }
 
 pub async fn start(config: Config) -> Node {
-    let (notified_sender, notified) = mpsc::unbounded_channel();
+    let (notified_sender, notified) = mpsc::channel(NOTIFIED_MAX);
     let service = Arc::new(TestService {
         released: Semaphore::new(0),
         notified: notified_sender,
