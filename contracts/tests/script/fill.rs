@@ -1,0 +1,131 @@
+//! Keys, digests and signatures that a script names.
+
+use std::collections::BTreeMap;
+
+use lamplighter_contracts::{firmware, governance, rollouts};
+use lamplighter_state::View;
+use lamplighter_types::report::key_rotation_message;
+use lamplighter_types::{
+    Action, ConfigAction, DeviceSigned, DevicesAction, EventsAction, Hash, Id, PublicKey,
+    RolloutsAction, SecretKey, SignedRelease,
+};
+use serde_json::{Value, json};
+
+/// The key that has a name.
+pub fn secret(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(name.as_bytes()).0)
+}
+
+/// What a filling depends on, and the names that it has met.
+pub struct Filler<'a> {
+    pub view: &'a View,
+    pub chain_id: Hash,
+    pub time_ms: u64,
+    pub sender: &'a str,
+    pub sender_key: PublicKey,
+    pub labels: &'a mut BTreeMap<String, String>,
+}
+
+impl Filler<'_> {
+    /// Replaces everything that begins with `$`.
+    pub fn fill(&mut self, value: Value) -> Value {
+        match value {
+            Value::String(text) => match text.strip_prefix('$') {
+                Some(name) => self.named(name),
+                None => Value::String(text),
+            },
+            Value::Array(items) => items.into_iter().map(|item| self.fill(item)).collect(),
+            Value::Object(mut members) => match members.remove("$release") {
+                Some(manifest) => self.release(manifest, &members["$by"]),
+                None => members
+                    .into_iter()
+                    .map(|(name, v)| (name, self.fill(v)))
+                    .collect(),
+            },
+            other => other,
+        }
+    }
+
+    fn label(&mut self, hex: String, name: &str) -> Value {
+        self.labels.insert(hex.clone(), format!("${name}"));
+        Value::String(hex)
+    }
+
+    fn named(&mut self, name: &str) -> Value {
+        let (kind, rest) = name.split_once([':', '+']).unwrap_or((name, ""));
+        let id = || Id::new(rest).expect("an id");
+        match kind {
+            "key" => self.label(secret(rest).public().to_string(), name),
+            "hash" => self.label(Hash::of(rest.as_bytes()).to_string(), name),
+            "now" => json!(self.time_ms + rest.parse::<u64>().unwrap_or(0)),
+            "rotation" => {
+                let account = Id::new(self.sender).expect("an id");
+                let message = key_rotation_message(&self.chain_id, &account, &self.sender_key);
+                json!(secret(rest).sign(&message))
+            }
+            "change" => {
+                let proposal = governance::proposal(self.view, &id()).unwrap().unwrap();
+                self.label(proposal.digest.to_string(), name)
+            }
+            "plan" => {
+                let rollout = rollouts::rollout(self.view, &id()).unwrap().unwrap();
+                self.label(rollout.plan_digest.to_string(), name)
+            }
+            "manifest" => {
+                let release = firmware::release(self.view, &id()).unwrap().unwrap();
+                self.label(release.manifest_digest.to_string(), name)
+            }
+            _ => panic!("nothing can be filled in for ${name}"),
+        }
+    }
+
+    fn release(&mut self, manifest: Value, by: &Value) -> Value {
+        let manifest = serde_json::from_value(self.fill(manifest)).expect("a manifest");
+        let by = by.as_str().expect("the name of a key");
+        json!(SignedRelease::sign(&manifest, &secret(by)))
+    }
+}
+
+/// Signs the reports and events of `devices` with their keys.
+pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
+    let mut signer = Signer { devices, chain_id };
+    match action {
+        Action::Devices(DevicesAction::ReportInventory { reports }) => {
+            reports
+                .iter_mut()
+                .for_each(|r| signer.sign(&r.device.clone(), r));
+        }
+        Action::Config(ConfigAction::Report { reports }) => {
+            reports
+                .iter_mut()
+                .for_each(|r| signer.sign(&r.device.clone(), r));
+        }
+        Action::Rollouts(RolloutsAction::Report { reports }) => {
+            reports
+                .iter_mut()
+                .for_each(|r| signer.sign(&r.device.clone(), r));
+        }
+        Action::Events(EventsAction::Append { events }) => {
+            events
+                .iter_mut()
+                .for_each(|e| signer.sign(&e.device.clone(), e));
+        }
+        _ => assert!(
+            devices.is_empty(),
+            "this action has nothing that devices sign"
+        ),
+    }
+}
+
+struct Signer<'a> {
+    devices: &'a [String],
+    chain_id: &'a Hash,
+}
+
+impl Signer<'_> {
+    fn sign<T: DeviceSigned>(&mut self, device: &Id, value: &mut T) {
+        if self.devices.iter().any(|name| name == device.as_str()) {
+            value.sign(self.chain_id, &secret(device.as_str()));
+        }
+    }
+}
