@@ -197,13 +197,23 @@ pub(crate) enum ControlRequest {
     Vote(openraft::raft::VoteRequest<crate::NodeId>),
     /// Asks a leader for the index that a read has to wait for.
     ReadIndex,
+    /// An append without entries, which must not wait behind large ones.
+    Heartbeat {
+        vote: Vote,
+        prev_log_id: Option<LogId>,
+        leader_commit: Option<LogId>,
+    },
+    /// Asks whether the node is alive.
+    Ping,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ControlResponse {
     Vote(openraft::raft::VoteResponse<crate::NodeId>),
     /// None if the asked node does not lead, or could not confirm that it does.
     ReadIndex(Option<u64>),
+    Heartbeat(AppendResponse),
+    Pong,
 }
 
 /// One file of a snapshot.

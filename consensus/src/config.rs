@@ -75,8 +75,10 @@ const FRAME_OVERHEAD_BYTES: usize = 256 << 10;
 /// How long things take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timers {
-    /// Between two heartbeats of a leader; also the time after which an append counts as lost.
+    /// Between two heartbeats of a leader; also the time after which one counts as lost.
     pub heartbeat: Duration,
+    /// For the largest append to get to another node, on the slowest link there is.
+    pub append: Duration,
     /// A follower that hears nothing for a random time between these two stands for election.
     pub election_min: Duration,
     pub election_max: Duration,
@@ -90,6 +92,7 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(250),
+            append: Duration::from_secs(10),
             election_min: Duration::from_millis(1500),
             election_max: Duration::from_millis(3000),
             snapshot_chunk: Duration::from_secs(10),

@@ -6,7 +6,7 @@ use openraft::{ChangeMembers, EmptyNode};
 use tokio::time::timeout;
 
 use crate::MembershipError;
-use crate::node::Consensus;
+use crate::node::{Consensus, Metrics};
 use crate::raft::NodeId;
 use crate::serve::MEMBERS_MAX;
 
@@ -25,8 +25,38 @@ impl Consensus {
         if members >= MEMBERS_MAX {
             return Err(MembershipError::Size(members + 1));
         }
-        let added = self.0.raft.add_learner(node, EmptyNode {}, true);
-        finish(deadline, added).await
+        let added = async {
+            self.0
+                .raft
+                .add_learner(node, EmptyNode {}, false)
+                .await
+                .map_err(convert)?;
+            let mut metrics = self.0.raft.metrics();
+            loop {
+                if self.has_caught_up(&self.metrics(), node) {
+                    return Ok(());
+                }
+                metrics
+                    .changed()
+                    .await
+                    .map_err(|_| MembershipError::Stopped)?;
+            }
+        };
+        timeout(deadline, added)
+            .await
+            .unwrap_or(Err(MembershipError::Deadline(deadline)))
+    }
+
+    /// Whether a node has nearly all of this leader's log.
+    fn has_caught_up(&self, metrics: &Metrics, node: NodeId) -> bool {
+        if node == metrics.node_id {
+            return true;
+        }
+        let Some(matched) = metrics.matched_index.get(&node).copied().flatten() else {
+            return false;
+        };
+        let behind = metrics.last_log_index.unwrap_or(0).saturating_sub(matched);
+        behind <= self.0.config.limits.caught_up_entries
     }
 
     /// Removes nodes that have no vote.
@@ -56,12 +86,12 @@ impl Consensus {
         if voters.is_empty() || voters.len() > MEMBERS_MAX {
             return Err(MembershipError::Size(voters.len()));
         }
-        self.check_quorum(&voters)?;
+        self.check_quorum(&voters).await?;
         let changed = self.0.raft.change_membership(voters, false);
         finish(deadline, changed).await
     }
 
-    fn check_quorum(&self, voters: &BTreeSet<NodeId>) -> Result<(), MembershipError> {
+    async fn check_quorum(&self, voters: &BTreeSet<NodeId>) -> Result<(), MembershipError> {
         let metrics = self.metrics();
         if metrics.leader != Some(metrics.node_id) {
             return Err(MembershipError::NotLeader {
@@ -73,18 +103,14 @@ impl Consensus {
         if let Some(node) = voters.iter().find(|node| !known(node)) {
             return Err(MembershipError::NotLearner(*node));
         }
-        let limits = &self.0.config.limits;
-        let behind = |node: &NodeId| {
-            let matched = metrics.matched_index.get(node).copied().flatten();
-            let next = |index: Option<u64>| index.map_or(0, |index| index + 1);
-            next(metrics.last_log_index).saturating_sub(next(matched))
-        };
-        let within = self.0.config.timers.election_max;
-        let is_live = |node: &NodeId| {
-            *node == metrics.node_id
-                || (self.0.peers.is_live(*node, within) && behind(node) <= limits.caught_up_entries)
-        };
-        let live: BTreeSet<NodeId> = voters.iter().copied().filter(is_live).collect();
+        let asked = voters.iter().map(|node| self.0.is_alive(*node));
+        let alive = futures::future::join_all(asked).await;
+        let live: BTreeSet<NodeId> = voters
+            .iter()
+            .zip(alive)
+            .filter(|(node, alive)| *alive && self.has_caught_up(&metrics, **node))
+            .map(|(node, _)| *node)
+            .collect();
         if live.len() > voters.len() / 2 {
             return Ok(());
         }

@@ -1,7 +1,6 @@
 //! Our [`Transport`] as openraft's network.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,13 +10,14 @@ use openraft::error::{
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{AnyError, EmptyNode, Snapshot};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 
 use crate::codec::{self, AppendRequest, AppendResponse, ControlRequest, ControlResponse};
 use crate::config::Config;
 use crate::error::TransportError;
+use crate::io::Guarded;
 use crate::log::LogStore;
-use crate::raft::{NodeId, TypeConfig, Vote};
+use crate::raft::{LogId, NodeId, TypeConfig, Vote};
 use crate::snapshot;
 use crate::transport::{Lane, Transport};
 
@@ -26,37 +26,11 @@ const RETRY: Duration = Duration::from_millis(200);
 
 type CallError = RPCError<NodeId, EmptyNode, RaftError<NodeId>>;
 
-/// When other nodes last answered.
-#[derive(Default)]
-pub(crate) struct Peers(Mutex<BTreeMap<NodeId, Instant>>);
-
-impl Peers {
-    fn answered(&self, node: NodeId) {
-        let mut peers = self
-            .0
-            .lock()
-            .expect("no code panics while it holds this lock");
-        peers.insert(node, Instant::now());
-    }
-
-    /// Whether the node answered within this time.
-    pub(crate) fn is_live(&self, node: NodeId, within: Duration) -> bool {
-        let peers = self
-            .0
-            .lock()
-            .expect("no code panics while it holds this lock");
-        peers
-            .get(&node)
-            .is_some_and(|last| last.elapsed() <= within)
-    }
-}
-
 /// Makes the clients of all other nodes.
 #[derive(Clone)]
 pub(crate) struct Network {
     pub transport: Arc<dyn Transport>,
     pub log: LogStore,
-    pub peers: Arc<Peers>,
     pub config: Arc<Config>,
 }
 
@@ -67,6 +41,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
         Peer {
             target,
             network: self.clone(),
+            pending: None,
         }
     }
 }
@@ -75,6 +50,25 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Peer {
     target: NodeId,
     network: Network,
+    pending: Option<Pending>,
+}
+
+/// An append that is on its way. openraft gives up after a heartbeat's time and asks again, but a
+/// large append on a slow link needs longer: it goes on, and the next request for the same entries
+/// waits for it instead of sending them once more.
+struct Pending {
+    prev: Option<LogId>,
+    last: LogId,
+    answer: oneshot::Receiver<Result<Bytes, TransportError>>,
+    _task: Guarded,
+}
+
+impl Pending {
+    /// Whether what is on its way is (the beginning of) what is asked for now.
+    fn serves(&self, request: &AppendRequest) -> bool {
+        let last = request.entries.last().map(|entry| entry.log_id);
+        self.prev == request.prev_log_id && last >= Some(self.last)
+    }
 }
 
 impl Peer {
@@ -89,9 +83,77 @@ impl Peer {
             .transport
             .call(self.target, lane, request, timeout)
             .await;
+        answer.map_err(|error| unreachable(&error))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: &AppendRequest,
+        timeout: Duration,
+    ) -> Result<AppendResponse, CallError> {
+        let request = codec::encode(&ControlRequest::Heartbeat {
+            vote: request.vote,
+            prev_log_id: request.prev_log_id,
+            leader_commit: request.leader_commit,
+        });
+        let answer = self.call(Lane::Control, request.into(), timeout).await?;
+        match codec::decode("answer", &answer) {
+            Ok(ControlResponse::Heartbeat(response)) => Ok(response),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn begin(&self, request: &AppendRequest, last: LogId) -> Pending {
+        let (sender, answer) = oneshot::channel();
+        let (target, transport) = (self.target, self.network.transport.clone());
+        let (bytes, time) = (
+            codec::encode_append(request),
+            self.network.config.timers.append,
+        );
+        let task = Guarded::spawn(async move {
+            let answered = transport.call(target, Lane::Append, bytes, time).await;
+            // If nobody waits any more, the session of this leader is over.
+            let _ = sender.send(answered);
+        });
+        Pending {
+            prev: request.prev_log_id,
+            last,
+            answer,
+            _task: task,
+        }
+    }
+
+    /// Sends entries, or waits for those that are on their way. The last is what was sent last.
+    async fn entries(
+        &mut self,
+        request: &AppendRequest,
+        last: LogId,
+        timeout: Duration,
+    ) -> Result<(AppendResponse, LogId), CallError> {
+        let pending = match self.pending.take() {
+            Some(pending) if pending.serves(request) => self.pending.insert(pending),
+            _ => {
+                let begun = self.begin(request, last);
+                self.pending.insert(begun)
+            }
+        };
+        let sent = pending.last;
+        let answer = tokio::time::timeout(timeout, &mut pending.answer).await;
+        let Ok(answer) = answer else {
+            // Entries take long: the other node must not take this one for dead meanwhile.
+            let beat = self.heartbeat(request, timeout).await?;
+            let late = || unreachable(&TransportError::Timeout(self.target));
+            return if beat.is_success() {
+                Err(late())
+            } else {
+                Ok((beat, last))
+            };
+        };
+        self.pending = None;
+        let answer = answer.unwrap_or(Err(TransportError::Unreachable(self.target)));
         let answer = answer.map_err(|error| unreachable(&error))?;
-        self.network.peers.answered(self.target);
-        Ok(answer)
+        let response = codec::decode("answer", &answer).map_err(|_| self.unexpected())?;
+        Ok((response, sent))
     }
 
     fn unexpected(&self) -> CallError {
@@ -119,9 +181,15 @@ impl RaftNetwork<TypeConfig> for Peer {
             let durable = self.network.log.durable(commit.index).await;
             durable.map_err(|error| RPCError::Network(NetworkError::new(&*error)))?;
         }
-        let request = codec::encode_append(&request);
-        let answer = self.call(Lane::Append, request, option.hard_ttl()).await?;
-        codec::decode("answer", &answer).map_err(|_| self.unexpected())
+        let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
+            return self.heartbeat(&request, option.soft_ttl()).await;
+        };
+        // Half of the time for the entries, the rest for a heartbeat if they are not through.
+        let (response, sent) = self.entries(&request, last, option.hard_ttl() / 2).await?;
+        if response.is_success() && sent != last {
+            return Ok(AppendResponse::PartialSuccess(Some(sent)));
+        }
+        Ok(response)
     }
 
     async fn vote(

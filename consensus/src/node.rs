@@ -19,7 +19,7 @@ use crate::io::{Guarded, Io};
 use crate::lead::{self, Lead};
 use crate::log::LogStore;
 use crate::machine::{Fatal, StateMachine};
-use crate::network::{Network, Peers};
+use crate::network::Network;
 use crate::raft::{Batch, NodeId, Raft, TypeConfig};
 use crate::serve::MEMBERS_MAX;
 use crate::snapshot::{Receiver, SnapshotStore};
@@ -39,7 +39,6 @@ pub(crate) struct Inner {
     pub config: Arc<Config>,
     pub io: Io,
     pub log: LogStore,
-    pub peers: Arc<Peers>,
     pub receiver: Arc<Mutex<Receiver>>,
     transport: Arc<dyn Transport>,
     lead: watch::Receiver<Lead>,
@@ -138,11 +137,9 @@ impl Consensus {
             .map_err(|error| ConsensusError::Raft(error.into()))?;
 
         let config = Arc::new(config);
-        let peers = Arc::new(Peers::default());
         let network = Network {
             transport: transport.clone(),
             log: log.clone(),
-            peers: peers.clone(),
             config: config.clone(),
         };
         let adapter = Adapter::new(machine, log.clone(), snapshots.clone(), io);
@@ -161,7 +158,6 @@ impl Consensus {
             raft,
             io,
             log,
-            peers,
             receiver: Arc::new(Mutex::new(receiver)),
             transport,
             lead,
@@ -333,17 +329,27 @@ impl Inner {
     }
 
     async fn ask_leader(&self, leader: NodeId) -> Option<u64> {
-        let request = codec::encode(&ControlRequest::ReadIndex).into();
+        match self.ask(leader, &ControlRequest::ReadIndex).await {
+            Some(ControlResponse::ReadIndex(index)) => index,
+            _ => None,
+        }
+    }
+
+    /// Whether a node is there at this moment.
+    pub(crate) async fn is_alive(&self, node: NodeId) -> bool {
+        node == self.config.node_id
+            || self.ask(node, &ControlRequest::Ping).await == Some(ControlResponse::Pong)
+    }
+
+    async fn ask(&self, node: NodeId, request: &ControlRequest) -> Option<ControlResponse> {
+        let request = codec::encode(request).into();
         let time = self.config.timers.heartbeat * 2;
         let answer = self
             .transport
-            .call(leader, Lane::Control, request, time)
+            .call(node, Lane::Control, request, time)
             .await
             .ok()?;
-        match codec::decode("answer", &answer) {
-            Ok(ControlResponse::ReadIndex(index)) => index,
-            _ => None,
-        }
+        codec::decode("answer", &answer).ok()
     }
 }
 

@@ -7,8 +7,8 @@ use openraft::Snapshot;
 use tokio::time::timeout;
 
 use crate::codec::{
-    self, AppendRequest, CodecError, ControlRequest, ControlResponse, SnapshotRequest,
-    SnapshotResponse,
+    self, AppendRequest, AppendResponse, CodecError, ControlRequest, ControlResponse,
+    SnapshotRequest, SnapshotResponse,
 };
 use crate::error::ServeError;
 use crate::node::Inner;
@@ -65,6 +65,21 @@ impl Inner {
                 ControlResponse::Vote(response)
             }
             ControlRequest::ReadIndex => ControlResponse::ReadIndex(self.leader_read_index().await),
+            ControlRequest::Heartbeat {
+                vote,
+                prev_log_id,
+                leader_commit,
+            } => {
+                let entries = Vec::new();
+                let request = AppendRequest {
+                    vote,
+                    prev_log_id,
+                    leader_commit,
+                    entries,
+                };
+                ControlResponse::Heartbeat(self.append(from, request).await?)
+            }
+            ControlRequest::Ping => ControlResponse::Pong,
         };
         Ok(codec::encode(&response).into())
     }
@@ -83,9 +98,20 @@ impl Inner {
 
     async fn serve_append(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
         let request = codec::decode_append(request).map_err(malformed(from))?;
-        self.check_vote(from, &request.vote, true)?;
         check_entries(from, &request)?;
-        self.wait_for_backlog().await?;
+        let response = self.append(from, request).await?;
+        Ok(codec::encode(&response).into())
+    }
+
+    async fn append(
+        &self,
+        from: NodeId,
+        request: AppendRequest,
+    ) -> Result<AppendResponse, ServeError> {
+        self.check_vote(from, &request.vote, true)?;
+        if !request.entries.is_empty() {
+            self.wait_for_backlog().await?;
+        }
         let commit = request.leader_commit;
         let response = self.raft.append_entries(request).await;
         let response = response.map_err(|_| ServeError::Stopped)?;
@@ -95,7 +121,7 @@ impl Inner {
         // An acknowledgement says that the entries are durable, those before them included.
         let durable = self.log.all_durable().await;
         durable.map_err(|error| ServeError::Failed(error.to_string()))?;
-        Ok(codec::encode(&response).into())
+        Ok(response)
     }
 
     /// A node that applies more slowly than the others commit must not collect the difference in
@@ -108,7 +134,7 @@ impl Inner {
             let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
             metrics.running_state.is_err() || applied.saturating_add(limit) >= commit
         });
-        match timeout(self.config.timers.heartbeat, caught_up).await {
+        match timeout(self.config.timers.append, caught_up).await {
             Ok(Ok(metrics)) if metrics.running_state.is_ok() => Ok(()),
             Ok(_) => Err(ServeError::Stopped),
             Err(_) => Err(ServeError::Busy),

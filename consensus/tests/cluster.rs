@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -361,6 +362,73 @@ async fn metrics_and_the_end() {
     assert_eq!(refused, Some(ProposeError::Stopped));
     assert_eq!(node.read_index(SHORT).await, Err(ReadError::Stopped));
     assert_eq!(node.metrics().role, "Shutdown");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_snapshot_is_not_sent_twice() {
+    let limits = Limits {
+        keep_entries: 2,
+        snapshot_chunk_bytes: 4096,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, limits).await;
+    cluster.agree().await;
+    let follower = cluster.follower().await;
+    cluster.kill(follower).await;
+    for round in 0..50u8 {
+        let text = char::from(b'a' + round % 26).to_string().repeat(10_000);
+        cluster.propose(&text).await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    cluster.node(leader).trigger_snapshot().await.unwrap();
+    while cluster.node(leader).metrics().purged_index.is_none() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    cluster.restart(follower).await;
+    // It breaks five times; once the receiver loses its power, too.
+    for round in 0..5 {
+        cluster.net.limit_snapshot_requests(Some(20));
+        while !cluster.net.snapshots_are_blocked() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        if round == 2 {
+            cluster.crash(follower).await;
+            cluster.restart(follower).await;
+        }
+    }
+    cluster.net.limit_snapshot_requests(None);
+    assert_eq!(cluster.agree().await.len(), 50);
+    let sent = cluster.net.snapshot_bytes.load(Ordering::Relaxed);
+    let image = 50 * 10_000 * 2; // the batches, in the log and in the state
+    assert!(sent < image + image / 5, "{sent} bytes for {image}");
+}
+
+/// At 400 KiB a second an append takes longer than a heartbeat, and than an election.
+#[tokio::test(start_paused = true)]
+async fn a_slow_link_takes_its_time_and_nobody_stands_for_election() {
+    let cluster = Cluster::start(3).await;
+    cluster.agree().await;
+    let term = cluster.node(1).metrics().term;
+    cluster
+        .net
+        .bytes_per_second
+        .store(400 << 10, Ordering::Relaxed);
+    for round in 0..3u8 {
+        let leader = cluster.leader().await;
+        let batch = Bytes::from(vec![b'a' + round; 2 << 20]);
+        let proposal = cluster.node(leader).propose(batch).await.unwrap();
+        timeout(PATIENCE, proposal.outcome())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    assert_eq!(cluster.agree().await.len(), 3);
+    assert_eq!(cluster.node(1).metrics().term, term, "the leader stayed");
+    let sent = cluster.net.append_bytes.load(Ordering::Relaxed);
+    assert!(
+        sent < 7 * (2 << 20),
+        "{sent} bytes: entries were sent again and again"
+    );
 }
 
 /// A new node that nobody told anything waits; it never makes a cluster of its own.

@@ -30,6 +30,9 @@ pub struct Net {
     /// Snapshot requests that still get through.
     snapshot_requests_left: Mutex<Option<u64>>,
     pub snapshot_bytes: AtomicU64,
+    pub append_bytes: AtomicU64,
+    /// Of requests on the append lane; 0 is no limit.
+    pub bytes_per_second: AtomicU64,
 }
 
 impl Net {
@@ -55,6 +58,17 @@ impl Net {
         match node {
             Some(node) if !cut.contains(&from) && !cut.contains(&to) => Ok(node),
             _ => Err(TransportError::Unreachable(to)),
+        }
+    }
+
+    async fn transmit(&self, lane: Lane, bytes: usize) {
+        if lane != Lane::Append {
+            return;
+        }
+        self.append_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let rate = self.bytes_per_second.load(Ordering::Relaxed);
+        if rate > 0 {
+            sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await;
         }
     }
 
@@ -88,6 +102,7 @@ impl Transport for Link {
         let exchange = async {
             sleep(LATENCY).await;
             self.net.admit(to, lane, request.len())?;
+            self.net.transmit(lane, request.len()).await;
             let node = self.net.reach(self.from, to)?;
             let answer = node.serve(self.from, lane, request).await;
             sleep(LATENCY).await;
