@@ -31,6 +31,11 @@ impl Overlay {
         }
     }
 
+    /// As if a block with these changes had just been executed.
+    pub fn with_changes(view: View, changes: Changes) -> Self {
+        Self { block: changes, ..Self::new(view) }
+    }
+
     /// The record under `key`, with all writes so far.
     pub fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError> {
         let bytes = key.as_bytes();

@@ -3,6 +3,7 @@
 //! validators use the same code.
 
 pub mod action;
+pub mod artifact;
 pub mod block;
 mod bytes;
 pub mod codec;
@@ -10,6 +11,7 @@ pub mod crypto;
 pub mod genesis;
 mod id;
 pub mod limits;
+pub mod login;
 pub mod merkle;
 mod notification;
 pub mod proof;
@@ -18,9 +20,7 @@ pub mod report;
 #[cfg(feature = "openapi")]
 mod schema;
 pub mod transaction;
-
-#[cfg(test)]
-mod tests;
+pub mod work;
 
 pub use action::*;
 pub use block::{

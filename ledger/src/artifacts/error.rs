@@ -1,0 +1,46 @@
+use std::io;
+use std::path::PathBuf;
+
+use lamplighter_types::Hash;
+use lamplighter_types::artifact::ArtifactMismatch;
+
+/// Why an artifact can't be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("{doing} {}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("the bytes are not those of artifact {digest}")]
+    Mismatch { digest: Hash, #[source] source: ArtifactMismatch },
+    #[error("the bytes have the digest {got}, not {digest}; what was uploaded is dropped")]
+    WrongDigest { digest: Hash, got: Hash },
+    #[error("the upload stands at byte {expected}, not {got}")]
+    Offset { expected: u64, got: u64 },
+    #[error("an upload of {digest} with {stored} bytes was begun, not {got}")]
+    Size { digest: Hash, stored: u64, got: u64 },
+    #[error("{0} uploads are under way, no more are taken now")]
+    TooManyUploads(usize),
+    #[error("the artifacts would take more than the {bytes_max} bytes allowed")]
+    Quota { bytes_max: u64 },
+    #[error("there is no artifact {0} here")]
+    Missing(Hash),
+    #[error("artifact {digest} on this disk was damaged in group {group} and was moved aside")]
+    Damaged { digest: Hash, group: u64 },
+    #[error("a range of {length} bytes from {offset} is not in an artifact of {size_bytes}")]
+    Range { offset: u64, length: u64, size_bytes: u64 },
+    #[error("no peer gave artifact {0}")]
+    NoPeer(Hash),
+}
+
+impl ArtifactError {
+    pub(crate) fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    pub(crate) fn mismatch(digest: Hash) -> impl FnOnce(ArtifactMismatch) -> Self {
+        move |source| Self::Mismatch { digest, source }
+    }
+}

@@ -1,0 +1,106 @@
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_types::Hash;
+use lamplighter_types::artifact::{GROUP_BYTES, Groups};
+
+use super::{ArtifactError, ArtifactRequest, Artifacts, RANGE_BYTES_MAX};
+
+/// A peer did not give what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerFailure {
+    #[error("it does not have it")]
+    Missing,
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("it sent bytes that are not those of the artifact")]
+    Wrong,
+}
+
+/// Where artifacts can be fetched.
+#[async_trait]
+pub trait ArtifactPeers: Send + Sync {
+    /// Whom to ask, in turn.
+    fn peers(&self) -> Vec<u64>;
+
+    async fn fetch(&self, peer: u64, request: ArtifactRequest) -> Result<Bytes, PeerFailure>;
+}
+
+impl Artifacts {
+    /// Gets an artifact from the peers unless it is here. Each group is checked as it comes, a peer that sends
+    /// wrong bytes is left, and what was fetched stays for the next try.
+    pub async fn fetch_missing(
+        &self,
+        digest: Hash,
+        size_bytes: u64,
+        peers: &impl ArtifactPeers,
+    ) -> Result<(), ArtifactError> {
+        if self.begin(digest, size_bytes).await? == size_bytes && self.size(&digest).is_some() {
+            return Ok(());
+        }
+        for peer in peers.peers() {
+            match self.fetch_from(digest, size_bytes, peers, peer).await {
+                Ok(()) => return Ok(()),
+                Err(FetchError::Peer(failure)) => {
+                    tracing::debug!(%digest, peer, %failure, "another peer is asked");
+                }
+                Err(FetchError::Here(error)) => return Err(error),
+            }
+        }
+        Err(ArtifactError::NoPeer(digest))
+    }
+
+    async fn fetch_from(
+        &self,
+        digest: Hash,
+        size_bytes: u64,
+        peers: &impl ArtifactPeers,
+        peer: u64,
+    ) -> Result<(), FetchError> {
+        let values = peers.fetch(peer, ArtifactRequest::Groups { digest }).await?;
+        let groups = Groups::from_bytes(digest, size_bytes, &values);
+        let groups = groups.map_err(|_| PeerFailure::Wrong)?;
+        loop {
+            let offset = self.offset(digest).await?;
+            if offset == size_bytes {
+                return Ok(());
+            }
+            let length = (size_bytes - offset).min(RANGE_BYTES_MAX);
+            let request = ArtifactRequest::Range { digest, offset, length };
+            let bytes = peers.fetch(peer, request).await?;
+            check(&groups, offset, length, &bytes)?;
+            self.append(digest, offset, bytes).await?;
+        }
+    }
+}
+
+/// Checks the groups that lie whole in a piece. An upload that a client left in the middle of a group makes
+/// the first piece begin there; that group is checked with the whole at the end.
+fn check(groups: &Groups, offset: u64, length: u64, bytes: &[u8]) -> Result<(), PeerFailure> {
+    if bytes.len() as u64 != length {
+        return Err(PeerFailure::Wrong);
+    }
+    let group_bytes = GROUP_BYTES as u64;
+    for group in offset.div_ceil(group_bytes)..groups.count() {
+        let begins = (group * group_bytes - offset) as usize;
+        let Some(part) = bytes.get(begins..begins + groups.group_bytes(group)) else { break };
+        groups.verify(group, part).map_err(|_| PeerFailure::Wrong)?;
+    }
+    Ok(())
+}
+
+enum FetchError {
+    Peer(PeerFailure),
+    Here(ArtifactError),
+}
+
+impl From<PeerFailure> for FetchError {
+    fn from(failure: PeerFailure) -> Self {
+        Self::Peer(failure)
+    }
+}
+
+impl From<ArtifactError> for FetchError {
+    fn from(error: ArtifactError) -> Self {
+        Self::Here(error)
+    }
+}

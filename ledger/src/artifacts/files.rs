@@ -1,0 +1,183 @@
+//! The files of the artifact store. All functions block.
+//!
+//! `<digest>` is complete and was verified; `<digest>.groups` are its group values; `<digest>.<size>.part` is
+//! being uploaded; `<digest>.damaged` was found damaged. A complete file appears by rename after it was
+//! synced, so a crash leaves either a part that goes on or the whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use lamplighter_types::Hash;
+use lamplighter_types::artifact::{GROUP_BYTES, Groups, GroupsBuilder};
+
+use super::error::ArtifactError;
+
+/// Bytes read at a time while hashing.
+const READ_BYTES: usize = 256 * 1024;
+
+/// The paths of one store.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    dir: PathBuf,
+}
+
+/// What a scan of the folder found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Sizes of complete artifacts.
+    pub complete: BTreeMap<Hash, u64>,
+    /// Announced sizes of uploads.
+    pub parts: BTreeMap<Hash, u64>,
+}
+
+impl Files {
+    pub fn open(dir: PathBuf) -> Result<Self, ArtifactError> {
+        fs::create_dir_all(&dir).map_err(ArtifactError::io("creating", &dir))?;
+        Ok(Self { dir })
+    }
+
+    pub fn complete(&self, digest: &Hash) -> PathBuf {
+        self.dir.join(digest.to_string())
+    }
+
+    pub fn groups(&self, digest: &Hash) -> PathBuf {
+        self.dir.join(format!("{digest}.groups"))
+    }
+
+    pub fn part(&self, digest: &Hash, size_bytes: u64) -> PathBuf {
+        self.dir.join(format!("{digest}.{size_bytes}.part"))
+    }
+
+    /// Looks at every name in the folder; what is not ours stays untouched.
+    pub fn scan(&self) -> Result<Found, ArtifactError> {
+        let mut found = Found::default();
+        let failed = || ArtifactError::io("listing", &self.dir);
+        for entry in fs::read_dir(&self.dir).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let size = entry.metadata().map_err(failed())?.len();
+            let mut parts = name.split('.');
+            let Some(Ok(digest)) = parts.next().map(str::parse::<Hash>) else { continue };
+            match (parts.next(), parts.next()) {
+                (None, _) => {
+                    found.complete.insert(digest, size);
+                }
+                (Some(announced), Some("part")) => {
+                    if let Ok(announced) = announced.parse() {
+                        found.parts.insert(digest, announced);
+                    }
+                }
+                _ => {}
+            }
+        }
+        // The groups are written before the rename; without them the artifact is not complete.
+        found.complete.retain(|digest, _| self.groups(digest).exists());
+        Ok(found)
+    }
+
+    pub fn length(&self, path: &Path) -> Result<u64, ArtifactError> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(ArtifactError::io("looking at", path)(error)),
+        }
+    }
+
+    /// Appends at the end of a part, and syncs it: the offset that is told to the client is durable.
+    pub fn append(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), ArtifactError> {
+        let failed = || ArtifactError::io("writing", path);
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.create(true).truncate(false).write(true).open(path).map_err(failed())?;
+        file.seek(SeekFrom::Start(offset)).map_err(failed())?;
+        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed())
+    }
+
+    /// Hashes a part; where it is the artifact, makes it complete, otherwise drops it.
+    ///
+    /// Groups first, then the rename: after a crash between them the part is still there and is
+    /// completed again.
+    pub fn complete_part(&self, digest: &Hash, size_bytes: u64) -> Result<(), ArtifactError> {
+        let part = self.part(digest, size_bytes);
+        let groups = hash(&part)?.finish().map_err(ArtifactError::mismatch(*digest))?;
+        if groups.digest() != *digest {
+            fs::remove_file(&part).map_err(ArtifactError::io("removing", &part))?;
+            return Err(ArtifactError::WrongDigest { digest: *digest, got: groups.digest() });
+        }
+        self.write_groups(&groups)?;
+        let complete = self.complete(digest);
+        let file = File::open(&part).map_err(ArtifactError::io("opening", &part))?;
+        file.sync_all().map_err(ArtifactError::io("syncing", &part))?;
+        fs::rename(&part, &complete).map_err(ArtifactError::io("renaming", &part))?;
+        self.sync_dir()
+    }
+
+    fn write_groups(&self, groups: &Groups) -> Result<(), ArtifactError> {
+        let path = self.groups(&groups.digest());
+        let temporary = path.with_extension("groups-new");
+        let failed = || ArtifactError::io("writing", &path);
+        let mut file = File::create(&temporary).map_err(failed())?;
+        file.write_all(&groups.to_bytes()).and_then(|()| file.sync_all()).map_err(failed())?;
+        fs::rename(&temporary, &path).map_err(failed())?;
+        self.sync_dir()
+    }
+
+    fn sync_dir(&self) -> Result<(), ArtifactError> {
+        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
+        synced.map_err(ArtifactError::io("syncing", &self.dir))
+    }
+
+    /// The groups of a complete artifact, checked against its digest.
+    pub fn read_groups(&self, digest: &Hash, size_bytes: u64) -> Result<Groups, ArtifactError> {
+        let path = self.groups(digest);
+        let bytes = fs::read(&path).map_err(ArtifactError::io("reading", &path))?;
+        Groups::from_bytes(*digest, size_bytes, &bytes).map_err(ArtifactError::mismatch(*digest))
+    }
+
+    /// Reads a range, checking every group that it touches.
+    pub fn read(&self, groups: &Groups, offset: u64, length: u64) -> Result<Vec<u8>, ArtifactError> {
+        let digest = groups.digest();
+        let path = self.complete(&digest);
+        let file = File::open(&path).map_err(ArtifactError::io("opening", &path))?;
+        let group_bytes = GROUP_BYTES as u64;
+        let mut out = Vec::with_capacity(length as usize);
+        let mut buffer = vec![0; GROUP_BYTES];
+        for group in offset / group_bytes..(offset + length).div_ceil(group_bytes) {
+            let begins = group * group_bytes;
+            let bytes = &mut buffer[..groups.group_bytes(group)];
+            let read = file.read_exact_at(bytes, begins);
+            if read.is_err() || groups.verify(group, bytes).is_err() {
+                return Err(ArtifactError::Damaged { digest, group });
+            }
+            let from = offset.saturating_sub(begins).min(bytes.len() as u64) as usize;
+            let to = (offset + length - begins).min(bytes.len() as u64) as usize;
+            out.extend_from_slice(&bytes[from..to]);
+        }
+        Ok(out)
+    }
+
+    /// Takes a damaged artifact out of use; the file stays for whoever wants to know what happened.
+    pub fn quarantine(&self, digest: &Hash) -> Result<(), ArtifactError> {
+        let path = self.complete(digest);
+        let aside = self.dir.join(format!("{digest}.damaged"));
+        fs::rename(&path, aside).map_err(ArtifactError::io("moving aside", &path))?;
+        self.sync_dir()
+    }
+}
+
+fn hash(path: &Path) -> Result<GroupsBuilder, ArtifactError> {
+    let failed = || ArtifactError::io("reading", path);
+    let mut file = File::open(path).map_err(failed())?;
+    let (mut builder, mut buffer) = (GroupsBuilder::default(), vec![0; READ_BYTES]);
+    loop {
+        let read = file.read(&mut buffer).map_err(failed())?;
+        if read == 0 {
+            return Ok(builder);
+        }
+        builder.update(&buffer[..read]);
+    }
+}

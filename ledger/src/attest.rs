@@ -1,0 +1,203 @@
+//! Signs the headers that this node computed, and gathers the others' signatures into certificates.
+//! Off the critical path: transactions are acknowledged by Raft, certificates follow a little later.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lamplighter_state::{StateError, tables};
+use lamplighter_store::{Batch, Durability};
+use lamplighter_types::crypto::{SignedMessage, verify_all};
+use lamplighter_types::{Attestation, Certificate, Hash, SecretKey};
+use tokio_util::sync::CancellationToken;
+
+use crate::certify::{Collected, Collector};
+use crate::chain::Halt;
+use crate::inner::Inner;
+use crate::message::{ATTESTATIONS_MAX, PeerNotice};
+
+/// How often what was not certified is told again.
+const TELL_AGAIN_EVERY: Duration = Duration::from_secs(1);
+/// Headers signed with one sync of the disk.
+const SIGN_MAX: u64 = 256;
+
+/// The attester's memory.
+pub(crate) struct Attester {
+    secret: SecretKey,
+    collector: Mutex<Collector>,
+    /// What this node signed and is not certified yet, to be told again.
+    own: Mutex<BTreeMap<u64, Attestation>>,
+}
+
+impl Attester {
+    pub fn new(secret: SecretKey, certified: u64) -> Self {
+        let mut collector = Collector::default();
+        collector.settle(certified);
+        Self { secret, collector: Mutex::new(collector), own: Mutex::default() }
+    }
+}
+
+/// Signs new headers as they come, until `stop`.
+pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    let mut head = inner.chain.watch_head();
+    loop {
+        tokio::select! {
+            changed = head.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if let Err(error) = sign_new(&inner).await {
+                    inner.chain.halt(Halt::Store(error.to_string()));
+                    tracing::error!(%error, "headers can't be signed: the store failed");
+                    return;
+                }
+            }
+            () = tokio::time::sleep(TELL_AGAIN_EVERY) => tell_again(&inner),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Makes (height, hash) durable for each new header, then signs and tells.
+///
+/// A crash before the write leaves nothing signed. A crash after it leaves a record that forbids another
+/// header at that height; the same one is signed again, to the same bytes.
+async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
+    let due = due(inner)?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    for (height, hash) in &due {
+        tables::put_attested(&mut batch, *height, hash);
+    }
+    let store = inner.chain.kv().clone();
+    inner.blocking.run(move || store.write(batch, Durability::Synced)).await?;
+    let secret = &inner.attester.secret;
+    let attestations: Vec<_> =
+        due.iter().map(|(height, hash)| Attestation::sign(*height, *hash, secret)).collect();
+    {
+        let mut own = inner.attester.own.lock().expect("no panic with the lock");
+        own.extend(attestations.iter().map(|a| (a.height, a.clone())));
+    }
+    inner.peers.tell_all(PeerNotice { attestations: attestations.clone(), certificate: None });
+    for attestation in attestations {
+        collect(inner, attestation)?;
+    }
+    Ok(())
+}
+
+/// The headers to sign: new, of a height at which none was signed, with a believable time, and in whose set
+/// this node is.
+fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
+    let head = inner.chain.head().height;
+    let store = inner.chain.store();
+    let last = tables::last_attested(store)?.map_or(0, |(height, _)| height);
+    // Far behind, only the newest: its certificate covers the others through the history root.
+    let first = (last + 1).max(head.saturating_sub(SIGN_MAX - 1));
+    let key = inner.attester.secret.public();
+    let now_ms = inner.clock.now_ms();
+    let mut due = Vec::new();
+    for height in first..=head {
+        let Some(header) = tables::header(store, height)? else { continue };
+        if !inner.chain.validators_at(height)?.by_key(&key).is_some() {
+            continue;
+        }
+        let offset_ms = header.timestamp_ms.abs_diff(now_ms);
+        if offset_ms > inner.config.clock_offset_max_ms {
+            tracing::warn!(height, offset_ms, "not attested: the block's time is off this clock");
+            inner.alarms.clock_offset(height, offset_ms);
+            continue;
+        }
+        due.push((height, header.hash()));
+    }
+    Ok(due)
+}
+
+/// Takes what another node told.
+pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), StateError> {
+    if let Some(certificate) = notice.certificate {
+        take_certificate(inner, certificate)?;
+    }
+    let PeerNotice { mut attestations, .. } = notice;
+    attestations.truncate(ATTESTATIONS_MAX);
+    let certified = inner.chain.certified_height();
+    attestations.retain(|a| a.height > certified);
+    let messages: Vec<_> = attestations.iter().map(Attestation::message).collect();
+    let items: Vec<_> = attestations
+        .iter()
+        .zip(&messages)
+        .map(|(a, message)| SignedMessage { key: a.key, message, signature: a.signature })
+        .collect();
+    let good = verify_all(&items);
+    for (attestation, good) in attestations.into_iter().zip(good) {
+        if good {
+            collect(inner, attestation)?;
+        } else {
+            tracing::warn!(key = %attestation.key, "an attestation with a wrong signature");
+        }
+    }
+    Ok(())
+}
+
+fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateError> {
+    let (height, header) = (attestation.height, attestation.header);
+    let set = inner.chain.validators_at(height)?;
+    let collected = {
+        let mut collector = inner.attester.collector.lock().expect("no panic with the lock");
+        collector.add(attestation.clone(), &set)
+    };
+    if let Some(own) = tables::header(inner.chain.store(), height)?
+        && own.hash() != header
+        && collected != Collected::Ignored
+    {
+        tracing::error!(height, key = %attestation.key, "a validator attests another header");
+        inner.alarms.contradiction(attestation);
+    }
+    match collected {
+        Collected::Certificate(certificate) => take_certificate(inner, certificate),
+        Collected::Ignored | Collected::Kept => Ok(()),
+    }
+}
+
+/// Stores a certificate for a header that this node computed too.
+pub(crate) fn take_certificate(
+    inner: &Arc<Inner>,
+    certificate: Certificate,
+) -> Result<(), StateError> {
+    let height = certificate.height;
+    if height <= inner.chain.certified_height() {
+        return Ok(());
+    }
+    let Some(header) = tables::header(inner.chain.store(), height)? else {
+        // Not there yet: the certificate comes again when this node has caught up.
+        return Ok(());
+    };
+    let set = inner.chain.validators_at(height)?;
+    if let Err(error) = certificate.verify(&set) {
+        tracing::warn!(height, %error, "a certificate that does not certify");
+        return Ok(());
+    }
+    if header.hash() != certificate.header {
+        tracing::error!(height, "a certificate contradicts this node's header: it stops applying");
+        inner.chain.halt(Halt::Contradiction { height, certified: certificate.header });
+        return Ok(());
+    }
+    inner.chain.certify(&certificate)?;
+    inner.attester.collector.lock().expect("no panic with the lock").settle(height);
+    let mut own = inner.attester.own.lock().expect("no panic with the lock");
+    *own = own.split_off(&(height + 1));
+    Ok(())
+}
+
+/// A lost message must not leave the head uncertified for ever.
+fn tell_again(inner: &Arc<Inner>) {
+    let attestations: Vec<_> = {
+        let own = inner.attester.own.lock().expect("no panic with the lock");
+        own.values().rev().take(ATTESTATIONS_MAX).cloned().collect()
+    };
+    let certificate = inner.chain.newest_certificate();
+    if !attestations.is_empty() || certificate.is_some() {
+        inner.peers.tell_all(PeerNotice { attestations, certificate });
+    }
+}

@@ -1,0 +1,227 @@
+//! Where the chain stands on this node: its head, the state tree, who validates, what is certified.
+//! Written by the state machine alone, read by everybody.
+
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
+
+use lamplighter_contracts::{Reader, governance};
+use lamplighter_state::tree::Tree;
+use lamplighter_state::{StateError, View, tables};
+use lamplighter_store::{Batch, Durability, Kv, KvView};
+use lamplighter_types::merkle::History;
+use lamplighter_types::{
+    Certificate, Genesis, Hash, Header, Observer, PublicKey, ValidatorSet,
+};
+use tokio::sync::watch;
+
+/// The newest block, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadInfo {
+    pub height: u64,
+    pub hash: Hash,
+    /// Unix time in ms of the block.
+    pub timestamp_ms: u64,
+}
+
+/// Why a node stopped applying. It stays readable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    #[error(
+        "a quorum certified the header {certified} at height {height}, and this node computed another"
+    )]
+    Contradiction { height: u64, certified: Hash },
+    #[error("the store failed: {0}")]
+    Store(String),
+}
+
+/// The nodes that the ledger knows, after the newest block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    pub validators: Arc<ValidatorSet>,
+    pub observers: Vec<Observer>,
+}
+
+impl Nodes {
+    /// The key of a node.
+    pub fn key_of(&self, node: u64) -> Option<PublicKey> {
+        let observer = || self.observers.iter().find(|o| o.node == node).map(|o| o.key);
+        self.validators.by_node(node).map(|v| v.key).or_else(observer)
+    }
+
+    /// The node of a key.
+    pub fn node_of(&self, key: &PublicKey) -> Option<u64> {
+        let observer = || self.observers.iter().find(|o| o.key == *key).map(|o| o.node);
+        self.validators.by_key(key).map(|v| v.node).or_else(observer)
+    }
+}
+
+/// What the next block is built on.
+pub(crate) struct Head {
+    pub header: Header,
+    pub hash: Hash,
+    pub tree: Tree,
+    pub history: History,
+    /// In force for the next block.
+    pub validators: Arc<ValidatorSet>,
+    pub last_batch: Hash,
+}
+
+pub struct Chain {
+    kv: Arc<dyn Kv>,
+    view: Arc<dyn KvView>,
+    genesis: Genesis,
+    chain_id: Hash,
+    head: RwLock<Head>,
+    newest: watch::Sender<HeadInfo>,
+    certified: watch::Sender<u64>,
+    nodes: watch::Sender<Nodes>,
+    halted: OnceLock<Halt>,
+}
+
+impl Chain {
+    pub(crate) fn new(kv: Arc<dyn Kv>, genesis: Genesis, head: Head) -> Result<Self, StateError> {
+        let certified = tables::newest_certified(&*kv)?.unwrap_or(0);
+        let info = info(&head);
+        let nodes = nodes_in(&View::new(kv.clone()))?;
+        Ok(Self {
+            nodes: watch::Sender::new(nodes),
+            view: kv.clone(),
+            kv,
+            chain_id: genesis.chain_id(),
+            genesis,
+            head: RwLock::new(head),
+            newest: watch::Sender::new(info),
+            certified: watch::Sender::new(certified),
+            halted: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn kv(&self) -> &Arc<dyn Kv> {
+        &self.kv
+    }
+
+    /// The store, for reading.
+    pub fn store(&self) -> &dyn KvView {
+        &*self.view
+    }
+
+    /// The newest state, whatever is being written.
+    pub(crate) fn newest_view(&self) -> View {
+        View::new(self.view.clone())
+    }
+
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    pub fn chain_id(&self) -> Hash {
+        self.chain_id
+    }
+
+    pub fn head(&self) -> HeadInfo {
+        *self.newest.borrow()
+    }
+
+    pub fn watch_head(&self) -> watch::Receiver<HeadInfo> {
+        self.newest.subscribe()
+    }
+
+    /// Validators and observers, and their changes.
+    pub fn watch_nodes(&self) -> watch::Receiver<Nodes> {
+        self.nodes.subscribe()
+    }
+
+    pub(crate) fn set_nodes(&self, nodes: Nodes) {
+        self.nodes.send_if_modified(|known| {
+            let changed = *known != nodes;
+            *known = nodes;
+            changed
+        });
+    }
+
+    /// The height of the newest certificate.
+    pub fn certified_height(&self) -> u64 {
+        *self.certified.borrow()
+    }
+
+    pub fn watch_certified(&self) -> watch::Receiver<u64> {
+        self.certified.subscribe()
+    }
+
+    pub fn newest_certificate(&self) -> Option<Certificate> {
+        tables::certificate(self.store(), self.certified_height()).ok().flatten()
+    }
+
+    pub(crate) fn last_batch(&self) -> Hash {
+        self.read_head().last_batch
+    }
+
+    pub(crate) fn read_head(&self) -> RwLockReadGuard<'_, Head> {
+        self.head.read().expect("nobody panics while writing the head")
+    }
+
+    /// Changes the head with `change`, which also writes it to the store, and tells who waits. Readers
+    /// see state, tree and header together.
+    pub(crate) fn advance<T, E>(
+        &self,
+        change: impl FnOnce(&mut Head) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut head = self.head.write().expect("nobody panics while writing the head");
+        let done = change(&mut head)?;
+        let info = info(&head);
+        drop(head);
+        self.newest.send_if_modified(|known| {
+            let changed = *known != info;
+            *known = info;
+            changed
+        });
+        Ok(done)
+    }
+
+    /// The set that certifies the header of `height`; beyond the head, the newest known.
+    pub fn validators_at(&self, height: u64) -> Result<Arc<ValidatorSet>, StateError> {
+        let head = self.read_head();
+        if height > head.header.height {
+            return Ok(head.validators.clone());
+        }
+        drop(head);
+        let set = tables::validators_at(self.store(), height)?;
+        Ok(Arc::new(set))
+    }
+
+    /// Keeps a certificate that was verified against this node's own header.
+    pub(crate) fn certify(&self, certificate: &Certificate) -> Result<(), StateError> {
+        let mut batch = Batch::new();
+        tables::put_certificate(&mut batch, certificate);
+        self.kv.write(batch, Durability::Unsynced)?;
+        self.certified.send_if_modified(|height| {
+            let newer = certificate.height > *height;
+            *height = certificate.height.max(*height);
+            newer
+        });
+        Ok(())
+    }
+
+    /// Stops applying for good; the first reason stays.
+    pub(crate) fn halt(&self, reason: Halt) {
+        // A second reason adds nothing: the node has stopped.
+        let _ = self.halted.set(reason);
+    }
+
+    pub fn halted(&self) -> Option<&Halt> {
+        self.halted.get()
+    }
+}
+
+fn info(head: &Head) -> HeadInfo {
+    HeadInfo {
+        height: head.header.height,
+        hash: head.hash,
+        timestamp_ms: head.header.timestamp_ms,
+    }
+}
+
+/// The nodes that a state names.
+pub(crate) fn nodes_in(reader: &impl Reader) -> Result<Nodes, StateError> {
+    let validators = Arc::new(governance::validator_set(reader)?);
+    Ok(Nodes { validators, observers: governance::observers(reader)? })
+}

@@ -1,0 +1,78 @@
+//! On a node that does not lead: passes waiting transactions to the leader, again and again until they are
+//! in a block, so that a client never sees who leads or that it changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_consensus::Lead;
+use lamplighter_types::SignedTransaction;
+use tokio_util::sync::CancellationToken;
+
+use crate::inner::Inner;
+use crate::message::{Acceptance, FORWARDED_BYTES_MAX, FORWARDED_MAX, PeerAnswer, PeerRequest};
+use crate::pool::Pending;
+
+/// Pause after the leader was busy or could not be reached.
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    let work = async {
+        let mut lead = inner.consensus().lead();
+        loop {
+            let Lead { term, leader, .. } = *lead.borrow_and_update();
+            let Some(node) = leader.filter(|node| *node != inner.config.node) else {
+                if lead.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            inner.pool.give_all_back();
+            tokio::select! {
+                () = forward_to(&inner, node) => {}
+                changed = lead.wait_for(|l| l.term != term || l.leader != leader) => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Serves one leader until the caller drops this future.
+async fn forward_to(inner: &Arc<Inner>, leader: u64) {
+    let again = inner.config.forward_again_after;
+    loop {
+        tokio::select! {
+            () = inner.pool.filled() => {}
+            () = tokio::time::sleep(again) => inner.pool.give_stale_back(again),
+        }
+        let taken = inner.pool.take_to_forward(FORWARDED_BYTES_MAX, FORWARDED_MAX);
+        if !taken.is_empty() && !pass_on(inner, leader, &taken).await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Whether the leader took all.
+async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
+    let transactions: Vec<SignedTransaction> =
+        taken.iter().map(|t| SignedTransaction::clone(t.envelope())).collect();
+    let answer = inner.peers.request(leader, PeerRequest::Submit(transactions)).await;
+    let refused: Vec<_> = match answer {
+        Ok(PeerAnswer::Submitted(accepted)) if accepted.len() == taken.len() => {
+            let busy = accepted.iter().map(|a| *a == Acceptance::Busy);
+            taken.iter().zip(busy).filter(|(_, busy)| *busy).map(|(t, _)| t.hash()).collect()
+        }
+        // What the leader refuses is kept until it expires or is settled by a block: only this
+        // node's own state decides.
+        _ => taken.iter().map(|t| t.hash()).collect(),
+    };
+    let all = refused.is_empty();
+    inner.pool.give_back(refused.into_iter());
+    all
+}

@@ -1,0 +1,231 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_consensus::Metrics;
+use lamplighter_contracts::admission::{self, AdmissionError};
+use lamplighter_state::{Overlay, StateError, View, tables};
+use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
+use lamplighter_types::proof::ProofBundle;
+use lamplighter_types::{
+    Action, Block, Certificate, Genesis, Hash, Header, Receipt, SignedTransaction,
+    TransactionError, ValidatorSet,
+};
+use tokio::sync::watch;
+
+use crate::alarms::NodeAlarm;
+use crate::artifacts::Artifacts;
+use crate::chain::{Halt, HeadInfo, Nodes};
+use crate::feed::{Cursor, Subscription};
+use crate::inner::Inner;
+use crate::machine;
+use crate::message::{PeerAnswer, PeerNotice, PeerRequest};
+use crate::pool::Busy;
+use crate::prove::{self, ProveError, Subject};
+use crate::ticket::{Commitment, Ticket, Verdict};
+use crate::{attest, own, serve};
+
+/// Why a transaction was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("not a transaction of this chain")]
+    Invalid(#[source] TransactionError),
+    #[error("the transaction can't be in a block")]
+    Refused(#[source] AdmissionError),
+    /// Nothing was done; the same bytes may be sent again.
+    #[error("busy")]
+    Busy(#[source] Busy),
+    #[error("this node can't read its state")]
+    State(#[from] StateError),
+}
+
+/// Waiting ended without what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    #[error("the height {height} was not reached within {waited:?}")]
+    Deadline { height: u64, waited: Duration },
+    #[error("the node is stopping")]
+    Stopped,
+}
+
+/// Where the node stands.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub node: u64,
+    pub head: HeadInfo,
+    pub certified_height: u64,
+    /// Transactions waiting for their block.
+    pub pending: usize,
+    pub consensus: Metrics,
+    /// Node ids.
+    pub connected: Vec<u64>,
+    pub alarms: Vec<NodeAlarm>,
+    pub halted: Option<Halt>,
+}
+
+/// The ledger, for the edges and the node. Clones share it.
+#[derive(Clone)]
+pub struct Handle(pub(crate) Arc<Inner>);
+
+impl Handle {
+    pub fn chain_id(&self) -> Hash {
+        self.0.chain.chain_id()
+    }
+
+    pub fn genesis(&self) -> &Genesis {
+        self.0.chain.genesis()
+    }
+
+    /// Takes a transaction from outside; its verdict follows by the ticket.
+    pub async fn submit(&self, signed: SignedTransaction) -> Result<Ticket, SubmitError> {
+        submit(&self.0, signed).await
+    }
+
+    /// Submits an action in the name of the node's own account.
+    pub async fn submit_own(&self, action: Action) -> Result<Ticket, SubmitError> {
+        own::submit(&self.0, action).await
+    }
+
+    /// A consistent view of the newest state, and the height it is of.
+    pub fn view(&self) -> Result<(View, HeadInfo), StateError> {
+        let head = self.0.chain.read_head();
+        let view = View::new(self.0.chain.kv().view()?);
+        let Header { height, timestamp_ms, .. } = head.header;
+        Ok((view, HeadInfo { height, hash: head.hash, timestamp_ms }))
+    }
+
+    pub fn head(&self) -> HeadInfo {
+        self.0.chain.head()
+    }
+
+    pub fn watch_head(&self) -> watch::Receiver<HeadInfo> {
+        self.0.chain.watch_head()
+    }
+
+    pub fn watch_certified(&self) -> watch::Receiver<u64> {
+        self.0.chain.watch_certified()
+    }
+
+    /// Validators and observers, and their changes.
+    pub fn watch_nodes(&self) -> watch::Receiver<Nodes> {
+        self.0.chain.watch_nodes()
+    }
+
+    pub fn certified_height(&self) -> u64 {
+        self.0.chain.certified_height()
+    }
+
+    /// Waits until this node has applied `height`.
+    pub async fn wait_height(&self, height: u64, within: Duration) -> Result<(), WaitError> {
+        let mut head = self.watch_head();
+        wait(head.wait_for(|head| head.height >= height), height, within).await
+    }
+
+    /// Waits until a certificate covers `height`.
+    pub async fn wait_certified(&self, height: u64, within: Duration) -> Result<(), WaitError> {
+        let mut certified = self.watch_certified();
+        wait(certified.wait_for(|certified| *certified >= height), height, within).await
+    }
+
+    pub fn header(&self, height: u64) -> Result<Option<Header>, StateError> {
+        tables::header(self.0.chain.store(), height)
+    }
+
+    pub fn block(&self, height: u64) -> Result<Option<Block>, StateError> {
+        tables::block(self.0.chain.store(), height)
+    }
+
+    pub fn receipts(&self, height: u64) -> Result<Vec<Receipt>, StateError> {
+        tables::receipts(self.0.chain.store(), height)
+    }
+
+    pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StateError> {
+        tables::certificate(self.0.chain.store(), height)
+    }
+
+    /// Where a transaction is in the chain, and its receipt.
+    pub fn transaction(&self, hash: &Hash) -> Result<Option<Commitment>, StateError> {
+        machine::commitment(&self.0.chain, hash)
+    }
+
+    /// The set that certifies the header of `height`.
+    pub fn validators_at(&self, height: u64) -> Result<Arc<ValidatorSet>, StateError> {
+        self.0.chain.validators_at(height)
+    }
+
+    /// Every notification after a cursor; only those to come when it is `None`.
+    pub fn subscribe(&self, after: Option<Cursor>) -> Subscription {
+        Subscription::new(self.0.chain.clone(), after)
+    }
+
+    /// A proof of one record under a certificate, made when the record is certified.
+    pub async fn prove(&self, subject: Subject, within: Duration) -> Result<ProofBundle, ProveError> {
+        prove::prove(self, subject, within).await
+    }
+
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.0.artifacts
+    }
+
+    pub fn status(&self) -> Status {
+        let inner = &self.0;
+        Status {
+            node: inner.config.node,
+            head: self.head(),
+            certified_height: self.certified_height(),
+            pending: inner.pool.len(),
+            consensus: inner.consensus().metrics(),
+            connected: inner.peers.connected(),
+            alarms: inner.alarms.list(),
+            halted: inner.chain.halted().cloned(),
+        }
+    }
+
+    /// Answers another node. `from` is its proven id.
+    pub async fn serve(&self, from: u64, request: PeerRequest) -> Result<PeerAnswer, StateError> {
+        serve::answer(&self.0, from, request).await
+    }
+
+    /// Takes what another node tells.
+    pub fn take_notice(&self, notice: PeerNotice) -> Result<(), StateError> {
+        attest::take_notice(&self.0, notice)
+    }
+}
+
+async fn wait<T, E>(
+    reached: impl Future<Output = Result<T, E>>,
+    height: u64,
+    within: Duration,
+) -> Result<(), WaitError> {
+    match tokio::time::timeout(within, reached).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(WaitError::Stopped),
+        Err(_) => Err(WaitError::Deadline { height, waited: within }),
+    }
+}
+
+/// The way in. The same bytes sent again get the same answer.
+pub(crate) async fn submit(
+    inner: &Arc<Inner>,
+    signed: SignedTransaction,
+) -> Result<Ticket, SubmitError> {
+    let got = signed.payload.0.len();
+    if got > TRANSACTION_BYTES_MAX {
+        return Err(SubmitError::Invalid(TransactionError::TooLong { got }));
+    }
+    let answer = inner.verifier.verify(signed).await.map_err(SubmitError::Busy)?;
+    let verified = Arc::new(answer.map_err(SubmitError::Invalid)?);
+    let hash = verified.hash();
+    if let Some(joined) = inner.pool.join(&hash) {
+        return joined.map_err(SubmitError::Busy);
+    }
+    let time_ms = inner.chain.head().timestamp_ms;
+    let overlay = Overlay::new(inner.chain.newest_view());
+    if let Err(refusal) = admission::admit(&overlay, &verified, time_ms)? {
+        // Refused because it has happened already: then its receipt is the answer.
+        return match machine::commitment(&inner.chain, &hash)? {
+            Some(commitment) => Ok(Ticket::known(hash, Verdict::Committed(commitment))),
+            None => Err(SubmitError::Refused(refusal)),
+        };
+    }
+    inner.pool.insert(verified).map_err(SubmitError::Busy)
+}

@@ -1,0 +1,38 @@
+use std::sync::{Arc, OnceLock};
+
+use lamplighter_consensus::Consensus;
+
+use crate::alarms::Alarms;
+use crate::artifacts::Artifacts;
+use crate::attest::Attester;
+use crate::blocking::Blocking;
+use crate::chain::Chain;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::message::Peers;
+use crate::own::Own;
+use crate::pool::Pool;
+use crate::verifier::Verifier;
+
+/// What the tasks of one node share.
+pub(crate) struct Inner {
+    pub config: Config,
+    pub chain: Arc<Chain>,
+    pub pool: Arc<Pool>,
+    pub verifier: Verifier,
+    pub peers: Arc<dyn Peers>,
+    pub clock: Arc<dyn Clock>,
+    pub blocking: Blocking,
+    pub attester: Attester,
+    pub alarms: Alarms,
+    pub own: Own,
+    pub artifacts: Artifacts,
+    pub consensus: OnceLock<Consensus>,
+}
+
+impl Inner {
+    /// Consensus starts after the ledger, whose state machine it drives.
+    pub fn consensus(&self) -> &Consensus {
+        self.consensus.get().expect("tasks begin after consensus has started")
+    }
+}

@@ -1,0 +1,44 @@
+//! The ledger of one node: takes transactions, orders them through consensus, executes blocks, attests and
+//! certifies them, and tells subscribers. The only writer of the state.
+//!
+//! A transaction's way: [`Handle::submit`] → `verifier` → `pool` → (`forward` to the leader) → `sequencer` →
+//! consensus → `machine` on every node → the ticket's verdict, `attest`, `feed`.
+
+mod alarms;
+pub mod artifacts;
+mod attest;
+mod batch;
+mod blocking;
+mod certify;
+mod chain;
+mod clock;
+mod config;
+mod feed;
+mod forward;
+mod handle;
+mod inner;
+mod machine;
+mod members;
+mod message;
+mod own;
+mod pool;
+mod prove;
+mod replicate;
+mod sequencer;
+mod serve;
+mod snapshot;
+mod start;
+mod ticket;
+mod verifier;
+
+pub use alarms::NodeAlarm;
+pub use chain::{Halt, HeadInfo, Nodes};
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, PoolLimits};
+pub use feed::{Cursor, CursorError, Delivery, Subscription};
+pub use handle::{Handle, Status, SubmitError, WaitError};
+pub use message::{Acceptance, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
+pub use pool::Busy;
+pub use prove::{ProveError, Subject};
+pub use start::{Identity, Ledger, OpenError};
+pub use ticket::{Commitment, Ticket, Verdict};

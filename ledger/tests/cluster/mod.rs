@@ -1,0 +1,242 @@
+//! Whole ledgers in one process: real consensus, real execution, a fake network, the store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_ledger::{
+    Config, Handle, Identity, Ledger, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
+    SystemClock,
+};
+use lamplighter_store::MemoryKv;
+use lamplighter_types::{
+    Action, Encoding, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey,
+    SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+pub fn node_secret(node: u64) -> SecretKey {
+    SecretKey::from_seed([node as u8; 32])
+}
+
+pub fn admin_secret() -> SecretKey {
+    SecretKey::from_seed([200; 32])
+}
+
+pub fn now_ms() -> u64 {
+    use lamplighter_ledger::Clock;
+    SystemClock.now_ms()
+}
+
+pub fn genesis(nodes: u64) -> Genesis {
+    let validator = |node: u64| Validator {
+        node,
+        account: id(&format!("node-{node}")),
+        key: node_secret(node).public(),
+        address: format!("127.0.0.1:{}", 9000 + node),
+    };
+    Genesis {
+        name: "Test City".into(),
+        created_ms: now_ms(),
+        validators: ValidatorSet { validators: (1..=nodes).map(validator).collect() },
+        organization: id("city"),
+        accounts: vec![GenesisAccount {
+            account: id("admin"),
+            name: "Administrator".into(),
+            key: admin_secret().public(),
+            grants: vec![Grant { role: Role::Administrator, scope: Scope::city() }],
+        }],
+        policies: Policies::default(),
+    }
+}
+
+/// Everybody who can be reached; a node that is cut off is not in it.
+#[derive(Default)]
+pub struct Wires {
+    nodes: Mutex<BTreeMap<u64, (Consensus, Handle)>>,
+}
+
+impl Wires {
+    fn node(&self, node: u64) -> Option<(Consensus, Handle)> {
+        self.nodes.lock().unwrap().get(&node).cloned()
+    }
+}
+
+struct Wire {
+    from: u64,
+    wires: Arc<Wires>,
+}
+
+impl Wire {
+    /// The other side, if both are connected.
+    fn reach(&self, to: u64) -> Option<(Consensus, Handle)> {
+        self.wires.node(self.from)?;
+        self.wires.node(to)
+    }
+}
+
+#[async_trait]
+impl Transport for Wire {
+    async fn call(
+        &self,
+        to: u64,
+        lane: Lane,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, TransportError> {
+        let (consensus, _) = self.reach(to).ok_or(TransportError::Unreachable(to))?;
+        let answer = tokio::time::timeout(timeout, consensus.serve(self.from, lane, request));
+        let answer = answer.await.map_err(|_| TransportError::Timeout(to))?;
+        answer.map_err(|e| TransportError::Refused { node: to, reason: e.to_string() })
+    }
+}
+
+#[async_trait]
+impl Peers for Wire {
+    async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        let (_, handle) = self.reach(node).ok_or(PeerError::Unreachable(node))?;
+        let answer = handle.serve(self.from, request).await;
+        answer.map_err(|e| PeerError::Refused { node, reason: e.to_string() })
+    }
+
+    fn tell_all(&self, notice: PeerNotice) {
+        for node in self.connected() {
+            if let Some((_, handle)) = self.reach(node) {
+                handle.take_notice(notice.clone()).unwrap();
+            }
+        }
+    }
+
+    fn connected(&self) -> Vec<u64> {
+        let nodes = self.wires.nodes.lock().unwrap();
+        nodes.keys().copied().filter(|node| *node != self.from).collect()
+    }
+}
+
+pub struct Running {
+    pub handle: Handle,
+    pub consensus: Consensus,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+pub struct Cluster {
+    pub genesis: Genesis,
+    wires: Arc<Wires>,
+    stores: BTreeMap<u64, Arc<MemoryKv>>,
+    dir: TempDir,
+    pub running: BTreeMap<u64, Running>,
+    sequence: AtomicU64,
+}
+
+impl Cluster {
+    pub async fn start(nodes: u64) -> Self {
+        let mut cluster = Self {
+            genesis: genesis(nodes),
+            wires: Arc::default(),
+            stores: (1..=nodes).map(|node| (node, Arc::new(MemoryKv::new()))).collect(),
+            dir: TempDir::new().unwrap(),
+            running: BTreeMap::new(),
+            sequence: AtomicU64::new(0),
+        };
+        for node in 1..=nodes {
+            cluster.start_node(node).await;
+        }
+        cluster
+    }
+
+    pub async fn start_node(&mut self, node: u64) {
+        let wire = Arc::new(Wire { from: node, wires: self.wires.clone() });
+        let identity = Identity { account: id(&format!("node-{node}")), secret: node_secret(node) };
+        let (kv, dir) = (self.stores[&node].clone(), self.dir.path().join(node.to_string()));
+        let mut config = Config::new(node);
+        config.heartbeat_every = Duration::from_millis(200);
+        let clock = Arc::new(SystemClock);
+        let artifacts = dir.join("artifacts");
+        let ledger = Ledger::open(
+            kv.clone(),
+            self.genesis.clone(),
+            config,
+            identity,
+            &artifacts,
+            wire.clone(),
+            clock,
+        )
+        .await
+        .unwrap();
+        let mut settings = lamplighter_consensus::Config::new(node, dir.join("snapshots"));
+        settings.timers.heartbeat = Duration::from_millis(50);
+        settings.timers.election_min = Duration::from_millis(150);
+        settings.timers.election_max = Duration::from_millis(300);
+        let machine = ledger.state_machine();
+        let consensus = Consensus::start(settings, kv, wire, machine).await.unwrap();
+        let members = self.genesis.validators.validators.iter().map(|v| v.node).collect();
+        consensus.bootstrap(&members).await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let handle = ledger.start(consensus.clone(), &tasks, &stop);
+        tasks.close();
+        let wired = (consensus.clone(), handle.clone());
+        self.wires.nodes.lock().unwrap().insert(node, wired);
+        self.running.insert(node, Running { handle, consensus, tasks, stop });
+    }
+
+    /// Ends a node as a crash would: what was not synced is gone.
+    pub async fn crash(&mut self, node: u64) {
+        self.wires.nodes.lock().unwrap().remove(&node);
+        let running = self.running.remove(&node).unwrap();
+        running.stop.cancel();
+        running.tasks.wait().await;
+        running.consensus.shutdown().await.unwrap();
+        let reopened = self.stores[&node].crash();
+        self.stores.insert(node, Arc::new(reopened));
+    }
+
+    pub fn handle(&self, node: u64) -> &Handle {
+        &self.running[&node].handle
+    }
+
+    /// A transaction of the administrator with the next sequence number.
+    pub fn sign(&self, action: Action) -> SignedTransaction {
+        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        let transaction = Transaction {
+            sender: id("admin"),
+            sequence,
+            expires_ms: now_ms() + 600_000,
+            action,
+        };
+        let chain_id = self.genesis.chain_id();
+        SignedTransaction::sign(&transaction, Encoding::Json, &chain_id, &admin_secret())
+    }
+
+    pub fn organization(&self, name: &str) -> SignedTransaction {
+        let organization = id(name);
+        let name = name.to_owned();
+        self.sign(Action::Users(UsersAction::RegisterOrganization { organization, name }))
+    }
+
+    pub async fn leader(&self) -> u64 {
+        let (_, any) = self.running.first_key_value().unwrap();
+        let mut lead = any.consensus.lead();
+        let alive: Vec<u64> = self.running.keys().copied().collect();
+        let led = lead.wait_for(|l| l.leader.is_some_and(|leader| alive.contains(&leader)));
+        tokio::time::timeout(Duration::from_secs(20), led).await.unwrap().unwrap().leader.unwrap()
+    }
+
+    pub async fn stop(self) {
+        for (_, running) in self.running {
+            running.stop.cancel();
+            running.tasks.wait().await;
+            running.consensus.shutdown().await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The ledger of one and of four nodes, from a signed transaction to a proof.
+
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{Cluster, id, node_secret};
+use lamplighter_ledger::{Commitment, Cursor, Subject, SubmitError, Ticket, Verdict};
+use lamplighter_types::proof::ProvenRecord;
+use lamplighter_types::{Fact, Outcome};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+async fn committed(ticket: Ticket) -> Commitment {
+    match tokio::time::timeout(WITHIN, ticket.verdict()).await.unwrap() {
+        Verdict::Committed(commitment) => commitment,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_is_committed_certified_and_proven_on_one_node() {
+    let cluster = Cluster::start(1).await;
+    let ledger = cluster.handle(1);
+    let signed = cluster.organization("harbour");
+    let first = committed(ledger.submit(signed.clone()).await.unwrap()).await;
+    assert_eq!(first.receipt.outcome, Outcome::Succeeded);
+    let again = committed(ledger.submit(signed.clone()).await.unwrap()).await;
+    assert_eq!((again.height, again.index), (first.height, first.index), "the same answer");
+
+    let hash = signed.hash(&ledger.chain_id());
+    for subject in [Subject::Transaction(hash), Subject::Receipt(hash)] {
+        let bundle = ledger.prove(subject, WITHIN).await.unwrap();
+        assert_eq!(bundle.verify(&cluster.genesis).unwrap().height, first.height);
+    }
+    let absent = ledger.prove(Subject::State(b"nothing".to_vec()), WITHIN).await.unwrap();
+    let proven = absent.verify(&cluster.genesis).unwrap().record;
+    assert!(matches!(proven, ProvenRecord::State { value: None, .. }));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn refused_transactions_are_in_no_block() {
+    let cluster = Cluster::start(1).await;
+    let ledger = cluster.handle(1);
+    let mut signed = cluster.organization("harbour");
+    signed.payload.0[20] ^= 1;
+    assert!(matches!(ledger.submit(signed).await, Err(SubmitError::Invalid(_))));
+    let mut stranger = cluster.organization("harbour");
+    stranger.key = node_secret(9).public();
+    stranger.signature = node_secret(9).sign(&stranger.signing_bytes(&ledger.chain_id()));
+    assert!(matches!(ledger.submit(stranger).await, Err(SubmitError::Refused(_))));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn four_nodes_make_the_same_blocks_through_crashes() {
+    let mut cluster = Cluster::start(4).await;
+    let follower = 1 + cluster.leader().await % 4;
+    for n in 0..20 {
+        let signed = cluster.organization(&format!("before-{n}"));
+        committed(cluster.handle(follower).submit(signed).await.unwrap()).await;
+    }
+    let leader = cluster.leader().await;
+    cluster.crash(leader).await;
+    let survivor = *cluster.running.keys().next().unwrap();
+    for n in 0..20 {
+        let signed = cluster.organization(&format!("after-{n}"));
+        committed(cluster.handle(survivor).submit(signed).await.unwrap()).await;
+    }
+    cluster.start_node(leader).await;
+    let signed = cluster.organization("last");
+    let last = committed(cluster.handle(leader).submit(signed).await.unwrap()).await;
+    for node in 1..=4 {
+        let ledger = cluster.handle(node);
+        ledger.wait_certified(last.height, WITHIN).await.unwrap();
+    }
+    for height in 0..=last.height {
+        let headers = (1..=4).map(|node| cluster.handle(node).header(height).unwrap().unwrap());
+        let hashes: std::collections::BTreeSet<_> = headers.map(|h| h.hash()).collect();
+        assert_eq!(hashes.len(), 1, "one header at height {height}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_misses_nothing_and_sees_nothing_twice() {
+    let cluster = Cluster::start(1).await;
+    let ledger = cluster.handle(1).clone();
+    for n in 0..5 {
+        committed(ledger.submit(cluster.organization(&format!("o{n}"))).await.unwrap()).await;
+    }
+    let mut seen = Vec::new();
+    let mut after = Some(Cursor { height: 0, index: u32::MAX });
+    while seen.len() < 5 {
+        // A new subscription for each block: the cursor alone carries the place.
+        let mut feed = ledger.subscribe(after);
+        let deliveries = tokio::time::timeout(WITHIN, feed.next()).await.unwrap().unwrap();
+        for delivery in deliveries.unwrap() {
+            after = Some(delivery.cursor);
+            if let Fact::OrganizationRegistered { organization } = delivery.notification.fact {
+                seen.push(organization);
+            }
+        }
+    }
+    let expected: Vec<_> = (0..5).map(|n| id(&format!("o{n}"))).collect();
+    assert_eq!(seen, expected);
+    cluster.stop().await;
+}

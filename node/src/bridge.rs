@@ -1,0 +1,169 @@
+//! Carries consensus and the ledger's messages over the network, and brings in what others send.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_consensus::{Consensus, Lane as RaftLane, ServeError, Transport, TransportError};
+use lamplighter_ledger::{
+    Handle, Nodes, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
+};
+use lamplighter_net::{Lane, NetError, Network, NodeKey, Service, ServiceError};
+use lamplighter_types::PublicKey;
+use tokio::sync::watch;
+
+/// For a question to another node: more than a big artifact range takes on a slow link.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Knows who is who, and the network once it runs.
+pub(crate) struct Bridge {
+    nodes: OnceLock<watch::Receiver<Nodes>>,
+    network: OnceLock<Network>,
+    consensus: OnceLock<Consensus>,
+    ledger: OnceLock<Handle>,
+}
+
+impl Bridge {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            nodes: OnceLock::new(),
+            network: OnceLock::new(),
+            consensus: OnceLock::new(),
+            ledger: OnceLock::new(),
+        })
+    }
+
+    pub fn set_ledger(&self, ledger: Handle) {
+        self.nodes.get_or_init(|| ledger.watch_nodes());
+        self.ledger.get_or_init(|| ledger);
+    }
+
+    pub fn set_network(&self, network: Network) {
+        self.network.get_or_init(|| network);
+    }
+
+    pub fn set_consensus(&self, consensus: Consensus) {
+        self.consensus.get_or_init(|| consensus);
+    }
+
+    fn key_of(&self, node: u64) -> Option<NodeKey> {
+        let key = self.nodes.get()?.borrow().key_of(node)?;
+        Some(NodeKey(key.0))
+    }
+
+    fn node_of(&self, key: NodeKey) -> Option<u64> {
+        self.nodes.get()?.borrow().node_of(&PublicKey(key.0))
+    }
+}
+
+#[async_trait]
+impl Transport for Bridge {
+    async fn call(
+        &self,
+        to: u64,
+        lane: RaftLane,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, TransportError> {
+        let (Some(network), Some(key)) = (self.network.get(), self.key_of(to)) else {
+            return Err(TransportError::Unreachable(to));
+        };
+        network.request(key, raft_lane(lane), request, timeout).await.map_err(|error| match error {
+            NetError::Timeout { .. } => TransportError::Timeout(to),
+            NetError::Service { .. } => {
+                TransportError::Refused { node: to, reason: error.to_string() }
+            }
+            _ => TransportError::Unreachable(to),
+        })
+    }
+}
+
+fn raft_lane(lane: RaftLane) -> Lane {
+    match lane {
+        RaftLane::Control => Lane::Control,
+        RaftLane::Append => Lane::Append,
+        RaftLane::Snapshot => Lane::Snapshot,
+    }
+}
+
+#[async_trait]
+impl Peers for Bridge {
+    async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        let (Some(network), Some(key)) = (self.network.get(), self.key_of(node)) else {
+            return Err(PeerError::Unreachable(node));
+        };
+        let lane = match request {
+            PeerRequest::Submit(_) => Lane::Transactions,
+            PeerRequest::Certificates { .. } | PeerRequest::Artifact(_) => Lane::Sync,
+        };
+        let body = request.encode().into();
+        let answer = network.request(key, lane, body, REQUEST_WITHIN).await;
+        let bytes = answer
+            .map_err(|error| PeerError::Refused { node, reason: error.to_string() })?;
+        PeerAnswer::decode(&bytes).map_err(|_| PeerError::Unexpected(node))
+    }
+
+    fn tell_all(&self, notice: PeerNotice) {
+        let Some(network) = self.network.get() else { return };
+        let body = Bytes::from(notice.encode());
+        let connected = network.connected().borrow().clone();
+        for key in connected {
+            // What does not arrive is told again a second later.
+            if let Err(error) = network.notify(key, Lane::Attestation, body.clone()) {
+                tracing::debug!(%error, "a notice was not sent");
+            }
+        }
+    }
+
+    fn connected(&self) -> Vec<u64> {
+        let Some(network) = self.network.get() else { return Vec::new() };
+        let connected = network.connected().borrow().clone();
+        connected.into_iter().filter_map(|key| self.node_of(key)).collect()
+    }
+}
+
+#[async_trait]
+impl Service for Bridge {
+    async fn request(&self, from: NodeKey, lane: Lane, body: Bytes) -> Result<Bytes, ServiceError> {
+        let from = self.node_of(from).ok_or_else(|| refused("no node of this ledger"))?;
+        match lane {
+            Lane::Control => self.raft(from, RaftLane::Control, body).await,
+            Lane::Append => self.raft(from, RaftLane::Append, body).await,
+            Lane::Snapshot => self.raft(from, RaftLane::Snapshot, body).await,
+            Lane::Transactions | Lane::Sync => {
+                let ledger = self.ledger.get().ok_or_else(|| refused("starting"))?;
+                let request = PeerRequest::decode(&body).map_err(refused)?;
+                let answer = ledger.serve(from, request).await.map_err(refused)?;
+                Ok(answer.encode().into())
+            }
+            Lane::Attestation => Err(refused("attestations are told, not asked for")),
+        }
+    }
+
+    async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes) {
+        let (Some(ledger), Some(from)) = (self.ledger.get(), self.node_of(from)) else { return };
+        if lane != Lane::Attestation {
+            return;
+        }
+        match PeerNotice::decode(&body) {
+            Ok(notice) => {
+                if let Err(error) = ledger.take_notice(notice) {
+                    tracing::error!(%error, from, "attestations could not be taken");
+                }
+            }
+            Err(error) => tracing::warn!(%error, from, "a malformed notice"),
+        }
+    }
+}
+
+impl Bridge {
+    async fn raft(&self, from: u64, lane: RaftLane, body: Bytes) -> Result<Bytes, ServiceError> {
+        let consensus = self.consensus.get().ok_or_else(|| refused("starting"))?;
+        consensus.serve(from, lane, body).await.map_err(|error: ServeError| refused(error))
+    }
+}
+
+fn refused(reason: impl std::fmt::Display) -> ServiceError {
+    ServiceError::Failed(reason.to_string())
+}

@@ -1,0 +1,205 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lamplighter_api as api;
+use lamplighter_consensus::{Consensus, ConsensusError};
+use lamplighter_ledger::{Handle, Identity, Ledger, Nodes, OpenError, SystemClock};
+use lamplighter_net::{NetError, Network, NodeKey, Peer, Peers as AllowList};
+use lamplighter_rocks::{Options, RocksKv};
+use lamplighter_store::{Kv, StoreError};
+use lamplighter_types::{Genesis, Id, SecretKey};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+use crate::bridge::Bridge;
+use crate::config::{Config, ConfigError};
+use crate::key::{self, KeyError};
+
+/// Version of what nodes say to each other.
+const PEER_PROTOCOL: u32 = 1;
+
+/// Why a node does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("the configuration can't be used")]
+    Config(#[from] ConfigError),
+    #[error("the node's key can't be used")]
+    Key(#[from] KeyError),
+    #[error("the key is of no node {node} in the genesis file, nor was it added since")]
+    Unknown { node: u64 },
+    #[error("the store can't be opened")]
+    Store(#[from] StoreError),
+    #[error("the ledger can't be opened")]
+    Open(#[from] OpenError),
+    #[error("the network can't be started")]
+    Network(#[from] NetError),
+    #[error("consensus can't be started, or stopped")]
+    Consensus(#[from] ConsensusError),
+    #[error("the edges can't be started")]
+    Edges(#[from] api::ServeError),
+    #[error("creating {0}")]
+    Directory(String, #[source] std::io::Error),
+}
+
+/// A running node.
+pub struct Node {
+    pub handle: Handle,
+    /// Where it listens, with the ports that the system chose.
+    pub peer_address: SocketAddr,
+    pub edges: api::Edges,
+    consensus: Consensus,
+    network: Network,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Opens the data directory and starts every part, from the store up to the edges.
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        let genesis = config.read_genesis()?;
+        let secret = key::read(&config.key)?;
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
+        let path = config.data_dir.join("db");
+        let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&path, Options::default())?);
+        let bridge = Bridge::new();
+        let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
+        bridge.set_ledger(ledger.handle());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let network = start_network(&config, &ledger.handle(), &secret, &bridge, &tasks).await?;
+        bridge.set_network(network.clone());
+        let consensus = start_consensus(&config, kv, &ledger, &bridge).await?;
+        bridge.set_consensus(consensus.clone());
+        let handle = ledger.start(consensus.clone(), &tasks, &stop);
+        let edges = api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
+        tasks.close();
+        let peer_address = network.local_address();
+        Ok(Self { handle, peer_address, edges, consensus, network, tasks, stop })
+    }
+
+    /// Waits until consensus stops by itself, which it does when the store or the state fails.
+    pub async fn failed(&self) -> ConsensusError {
+        self.consensus.stopped().await
+    }
+
+    /// Ends the edges first, then the ledger, consensus and the network.
+    pub async fn shutdown(self) -> Result<(), NodeError> {
+        self.stop.cancel();
+        self.tasks.wait().await;
+        self.consensus.shutdown().await?;
+        self.network.shutdown().await;
+        Ok(())
+    }
+}
+
+async fn open_ledger(
+    config: &Config,
+    genesis: Genesis,
+    kv: Arc<dyn Kv>,
+    secret: &SecretKey,
+    bridge: &Arc<Bridge>,
+) -> Result<Ledger, NodeError> {
+    let mut settings = lamplighter_ledger::Config::new(config.node);
+    settings.heartbeat_every = config.heartbeat();
+    settings.clock_offset_max_ms = config.clock_offset_max_ms;
+    let account = account_of(&genesis, config.node, secret)?;
+    let identity = Identity { account, secret: secret.clone() };
+    let artifacts = config.data_dir.join("artifacts");
+    let (peers, clock) = (bridge.clone(), Arc::new(SystemClock));
+    let ledger =
+        Ledger::open(kv, genesis, settings, identity, &artifacts, peers, clock).await?;
+    check_identity(&ledger.handle(), config.node, secret)?;
+    Ok(ledger)
+}
+
+/// The account of a node; of one that was added after genesis the ledger knows it later.
+fn account_of(genesis: &Genesis, node: u64, secret: &SecretKey) -> Result<Id, NodeError> {
+    match genesis.validators.by_node(node) {
+        Some(validator) if validator.key == secret.public() => Ok(validator.account.clone()),
+        Some(_) => Err(NodeError::Unknown { node }),
+        None => Id::new(format!("node-{node}")).map_err(|_| NodeError::Unknown { node }),
+    }
+}
+
+/// The key in the file must be the one that the ledger has for this node, if it has one.
+fn check_identity(handle: &Handle, node: u64, secret: &SecretKey) -> Result<(), NodeError> {
+    let known = handle.watch_nodes().borrow().key_of(node);
+    match known {
+        Some(key) if key != secret.public() => Err(NodeError::Unknown { node }),
+        _ => Ok(()),
+    }
+}
+
+async fn start_network(
+    config: &Config,
+    handle: &Handle,
+    secret: &SecretKey,
+    bridge: &Arc<Bridge>,
+    tasks: &TaskTracker,
+) -> Result<Network, NodeError> {
+    let mut nodes = handle.watch_nodes();
+    let (allow, allowed) = watch::channel(allow_list(&nodes.borrow_and_update()));
+    let settings = lamplighter_net::Config {
+        secret: Zeroizing::new(secret.seed()),
+        listen: config.peer_listen,
+        chain_id: handle.chain_id().0,
+        protocol: PEER_PROTOCOL,
+        dials_all: false,
+        limits: Default::default(),
+    };
+    let network = Network::start(settings, allowed, bridge.clone()).await?;
+    tasks.spawn(async move {
+        while nodes.changed().await.is_ok() {
+            let list = allow_list(&nodes.borrow_and_update());
+            if allow.send(list).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(network)
+}
+
+/// Whom this node talks to: who is on the ledger.
+fn allow_list(nodes: &Nodes) -> AllowList {
+    let validators =
+        nodes.validators.validators.iter().map(|v| (v.key, v.address.clone()));
+    let observers = nodes.observers.iter().map(|o| (o.key, o.address.clone()));
+    let peers = validators.chain(observers).map(|(key, address)| Peer {
+        key: NodeKey(key.0),
+        address: (!address.is_empty()).then_some(address),
+    });
+    AllowList(peers.collect())
+}
+
+async fn start_consensus(
+    config: &Config,
+    kv: Arc<dyn Kv>,
+    ledger: &Ledger,
+    bridge: &Arc<Bridge>,
+) -> Result<Consensus, NodeError> {
+    let snapshots = config.data_dir.join("snapshots");
+    let settings = lamplighter_consensus::Config::new(config.node, snapshots);
+    let consensus =
+        Consensus::start(settings, kv, bridge.clone(), ledger.state_machine()).await?;
+    let genesis = ledger.handle().genesis().validators.clone();
+    if genesis.by_node(config.node).is_some() {
+        // Every validator of the genesis begins with the same members; later starts change nothing.
+        let members = genesis.validators.iter().map(|v| v.node).collect();
+        consensus.bootstrap(&members).await?;
+    }
+    Ok(consensus)
+}
+
+fn edge_config(config: &Config, secret: &SecretKey) -> api::Config {
+    api::Config {
+        node: config.node,
+        secret: secret.clone(),
+        http_listen: config.http_listen,
+        admin_listen: config.admin_listen,
+        mqtt_listen: config.mqtt_listen,
+        mqtts_listen: config.mqtts_listen,
+        read_needs_token: config.read_needs_token,
+    }
+}
