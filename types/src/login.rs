@@ -1,0 +1,85 @@
+//! How a client shows a node that it has a registered key, to get a token: for reading over HTTP, and as the MQTT
+//! password of a client without a TLS certificate.
+//!
+//! 1. `POST /v1/auth/challenge` with [`ChallengeRequest`] gives a [`Challenge`].
+//! 2. `POST /v1/auth/token` with [`TokenRequest`] gives a [`Token`].
+//!
+//! The signature covers chain, node, account and challenge, so that it is worth nothing at another node.
+
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::{BadSignature, Domain, SecretKey};
+use crate::{Hash, Id, PublicKey, Signature};
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChallengeRequest {
+    pub account: Id,
+    pub key: PublicKey,
+}
+
+/// What is to be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Challenge {
+    /// Random, used once.
+    pub challenge: Hash,
+    /// The node that asks.
+    pub node: u64,
+    /// Unix time in ms until when it can be answered.
+    pub expires_ms: u64,
+}
+
+/// The answer to a challenge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TokenRequest {
+    pub account: Id,
+    pub key: PublicKey,
+    pub challenge: Hash,
+    /// Over [`login_message`].
+    pub signature: Signature,
+}
+
+/// A token, for `Authorization: Bearer` and for MQTT.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Token {
+    pub token: String,
+    /// Unix time in ms from which on it is not taken any more.
+    pub expires_ms: u64,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token(until {})", self.expires_ms)
+    }
+}
+
+/// The bytes that are signed.
+pub fn login_message(chain_id: &Hash, node: u64, account: &Id, challenge: &Hash) -> Vec<u8> {
+    let node = node.to_le_bytes();
+    Domain::Token.message(&[&chain_id.0, &node, account.as_str().as_bytes(), b"\0", &challenge.0])
+}
+
+impl TokenRequest {
+    /// Signs the challenge that `node` gave.
+    pub fn sign(chain_id: &Hash, account: &Id, given: &Challenge, secret: &SecretKey) -> Self {
+        let message = login_message(chain_id, given.node, account, &given.challenge);
+        Self {
+            account: account.clone(),
+            key: secret.public(),
+            challenge: given.challenge,
+            signature: secret.sign(&message),
+        }
+    }
+
+    /// Whether the key signed this challenge for `node`.
+    pub fn verify(&self, chain_id: &Hash, node: u64) -> Result<(), BadSignature> {
+        let message = login_message(chain_id, node, &self.account, &self.challenge);
+        self.key.verify(&message, &self.signature)
+    }
+}

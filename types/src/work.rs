@@ -1,0 +1,246 @@
+//! What a node tells a gateway to do, with everything that proves it (topic `lamplighter/1/gw/{gw}/work`).
+//!
+//! A [`WorkMessage`] is JSON, at most [`WORK_BYTES_MAX`]. Its items only *name* deployments and devices: all
+//! that a gateway acts on it reads from the proven records of [`ProofSet`], so that a node or broker
+//! can leave something out, which is seen by its silence, but cannot invent or alter anything.
+//!
+//! | item | records that the set must prove, each present or absent |
+//! |---|---|
+//! | [`Device`](WorkItem::Device) | the device |
+//! | [`Deployment`](WorkItem::Deployment) at work | the deployment, the device, its `DeviceState`, the release, the vendor's account, the `KeyRecord` of the key that signed the release |
+//! | [`Deployment`](WorkItem::Deployment) that ended | the deployment |
+//! | [`Config`](WorkItem::Config) | the device, what it reported, and the desired documents of the fleet, its model, each level of its district from the outermost on, and the device itself |
+//!
+//! The keys are those of the contracts (`devices::keys`, `rollouts::keys`, `firmware::keys`, `users::keys`,
+//! `config::keys`). Records are those of the newest state: a gateway refuses a record whose block is
+//! older than its limit, or lower than one that it has already seen of the same record.
+//! Items of one message may share records. A node that has more to tell than fits sends several
+//! messages; what a gateway did not take up it sends again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::PROOF_BYTES_MAX;
+use crate::proof::{
+    Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, ProofError, Proven, RecordProof,
+    SetChange,
+};
+use crate::{Genesis, Id};
+
+/// A message with its topic fits one MQTT packet of the edge.
+pub const WORK_BYTES_MAX: usize = 255 * 1024;
+/// Items of one message.
+pub const WORK_ITEMS_MAX: usize = 256;
+/// Records proven by one message: those of its items, many of them shared.
+pub const WORK_RECORDS_MAX: usize = 1_024;
+/// Heads and headers that the records of one message lie under: a node may apply a few blocks while it
+/// collects them.
+pub const WORK_HEADERS_MAX: usize = 64;
+/// Version of the format.
+pub const WORK_VERSION: u32 = 1;
+
+/// Work for one gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkMessage {
+    /// Version of this format: 1.
+    pub version: u32,
+    pub gateway: Id,
+    /// `height.index` in the feed up to which the message tells what there is: the next `since`.
+    pub cursor: String,
+    pub items: Vec<WorkItem>,
+    pub proofs: ProofSet,
+}
+
+/// One thing to look at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum WorkItem {
+    /// A device came to the gateway, left it or changed.
+    Device { device: Id },
+    /// A deployment of one of its devices was assigned or changed its state.
+    Deployment { rollout: Id, device: Id },
+    /// The effective configuration of one of its devices may not be the reported one.
+    Config { device: Id },
+}
+
+/// Several [`ProofBundle`]s with the parts that they share kept once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProofSet {
+    pub heads: Vec<ProvenHead>,
+    pub ancestors: Vec<Ancestor>,
+    pub records: Vec<SharedRecord>,
+}
+
+/// A certified header with the set changes that lead to its validators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProvenHead {
+    pub certified: CertifiedHeader,
+    pub set_changes: Vec<SetChange>,
+}
+
+/// A record and where its header is in the set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SharedRecord {
+    /// Index in `heads`.
+    pub head: u32,
+    /// Index in `ancestors`; none if the record's block is the head.
+    pub ancestor: Option<u32>,
+    pub record: RecordProof,
+}
+
+/// Why a message of work is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    #[error("{got} bytes are more than the {WORK_BYTES_MAX} of a message")]
+    TooLong { got: usize },
+    #[error("the message is not work")]
+    Malformed(#[source] crate::codec::CodecError),
+    #[error("the message has version {got}, this gateway knows {WORK_VERSION}")]
+    Version { got: u32 },
+    #[error("the message is for the gateway {got}")]
+    OtherGateway { got: Id },
+    #[error("{got} {what} are more than the {limit} allowed")]
+    TooMany {
+        what: &'static str,
+        got: usize,
+        limit: usize,
+    },
+    #[error("record {record} names a header that the message does not have")]
+    Dangling { record: usize },
+    #[error("record {record} is not proven")]
+    Proof {
+        record: usize,
+        #[source]
+        source: ProofError,
+    },
+}
+
+impl WorkMessage {
+    /// The JSON form.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("our types have JSON forms")
+    }
+
+    /// Reads what came for `gateway` and checks shape and counts; nothing is proven yet.
+    ///
+    /// # Errors
+    /// Too long, malformed, for another gateway, of another version, or too many parts.
+    pub fn from_json(bytes: &[u8], gateway: &Id) -> Result<Self, WorkError> {
+        if bytes.len() > WORK_BYTES_MAX {
+            return Err(WorkError::TooLong { got: bytes.len() });
+        }
+        let message: Self = crate::codec::decode_json(bytes).map_err(WorkError::Malformed)?;
+        if message.version != WORK_VERSION {
+            return Err(WorkError::Version {
+                got: message.version,
+            });
+        }
+        if message.gateway != *gateway {
+            return Err(WorkError::OtherGateway {
+                got: message.gateway,
+            });
+        }
+        limit("items", message.items.len(), WORK_ITEMS_MAX)?;
+        message.proofs.check()?;
+        Ok(message)
+    }
+}
+
+fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), WorkError> {
+    match got <= limit {
+        true => Ok(()),
+        false => Err(WorkError::TooMany { what, got, limit }),
+    }
+}
+
+impl ProofSet {
+    /// Adds a bundle.
+    pub fn add(&mut self, bundle: ProofBundle) {
+        let ProofBundle {
+            version: _,
+            record,
+            ancestor,
+            head,
+            set_changes,
+        } = bundle;
+        let head = ProvenHead {
+            certified: head,
+            set_changes,
+        };
+        let shared = SharedRecord {
+            head: place(&mut self.heads, head),
+            ancestor: ancestor.map(|ancestor| place(&mut self.ancestors, ancestor)),
+            record,
+        };
+        if !self.records.contains(&shared) {
+            self.records.push(shared);
+        }
+    }
+
+    /// From bundles, in their order; equal parts are kept once.
+    pub fn from_bundles(bundles: impl IntoIterator<Item = ProofBundle>) -> Self {
+        let mut set = Self::default();
+        bundles.into_iter().for_each(|bundle| set.add(bundle));
+        set
+    }
+
+    fn check(&self) -> Result<(), WorkError> {
+        limit("heads", self.heads.len(), WORK_HEADERS_MAX)?;
+        limit("ancestors", self.ancestors.len(), WORK_HEADERS_MAX)?;
+        limit("records", self.records.len(), WORK_RECORDS_MAX)
+    }
+
+    /// Proves every record against the genesis file.
+    ///
+    /// # Errors
+    /// Too many parts, or the first record that is not proven.
+    pub fn verify(&self, genesis: &Genesis) -> Result<Vec<Proven>, WorkError> {
+        self.check()?;
+        let bundles = (0..self.records.len()).map(|record| {
+            let bundle = self
+                .bundle(record)
+                .ok_or(WorkError::Dangling { record })?;
+            bundle
+                .verify(genesis)
+                .map_err(|source| WorkError::Proof { record, source })
+        });
+        bundles.collect()
+    }
+
+    /// The bundle of one record; `None` if the record or a header that it names is not there.
+    pub fn bundle(&self, record: usize) -> Option<ProofBundle> {
+        let shared = self.records.get(record)?;
+        let head = self.heads.get(shared.head as usize)?;
+        let ancestor = match shared.ancestor {
+            Some(at) => Some(self.ancestors.get(at as usize)?.clone()),
+            None => None,
+        };
+        Some(ProofBundle {
+            version: PROOF_VERSION,
+            record: shared.record.clone(),
+            ancestor,
+            head: head.certified.clone(),
+            set_changes: head.set_changes.clone(),
+        })
+    }
+}
+
+fn place<T: PartialEq>(list: &mut Vec<T>, value: T) -> u32 {
+    match list.iter().rposition(|known| *known == value) {
+        Some(at) => at as u32,
+        None => {
+            list.push(value);
+            (list.len() - 1) as u32
+        }
+    }
+}
+
+const _: () = assert!(WORK_BYTES_MAX < PROOF_BYTES_MAX);
