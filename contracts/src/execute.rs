@@ -87,7 +87,7 @@ pub fn execute(
     }))
 }
 
-fn run(
+pub(crate) fn run(
     overlay: &mut Overlay,
     context: &Context,
     action: &Action,

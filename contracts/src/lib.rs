@@ -22,6 +22,10 @@ mod reader;
 pub mod rollouts;
 pub mod shape;
 pub mod tables;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod users;
 
 pub use admission::AdmissionError;

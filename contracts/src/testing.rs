@@ -1,0 +1,110 @@
+//! A ledger with a genesis file, for the unit tests of this crate.
+
+use std::sync::Arc;
+
+use lamplighter_state::{Overlay, View};
+use lamplighter_store::MemoryKv;
+use lamplighter_types::{
+    Action, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey, Validator,
+    ValidatorSet,
+};
+
+use crate::{BlockContext, Context, ExecutionError, execute, genesis, users};
+
+pub const TIME_MS: u64 = 1_800_000_000_000;
+
+pub fn id(name: &str) -> Id {
+    Id::new(name).unwrap()
+}
+
+pub fn scope(name: &str) -> Scope {
+    Scope::new(name).unwrap()
+}
+
+/// The key that has a name.
+pub fn secret(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(name.as_bytes()).0)
+}
+
+/// `ada` and `ben` administer, `olga` operates; one validator, `node-1`.
+pub fn genesis() -> Genesis {
+    let account = |name: &str, role| GenesisAccount {
+        account: id(name),
+        name: name.to_owned(),
+        key: secret(name).public(),
+        grants: vec![Grant {
+            role,
+            scope: Scope::city(),
+        }],
+    };
+    let validator = Validator {
+        node: 1,
+        account: id("node-1"),
+        key: secret("node-1").public(),
+        address: "localhost:7000".to_owned(),
+    };
+    Genesis {
+        name: "Harbour City".to_owned(),
+        created_ms: TIME_MS,
+        validators: ValidatorSet {
+            validators: vec![validator],
+        },
+        organization: id("city"),
+        accounts: vec![
+            account("ada", Role::Administrator),
+            account("ben", Role::Administrator),
+            account("olga", Role::Operator),
+        ],
+        policies: Policies {
+            governance_approvals: 1,
+            ..Policies::default()
+        },
+    }
+}
+
+pub fn empty() -> Overlay {
+    Overlay::new(View::new(Arc::new(MemoryKv::new())))
+}
+
+pub fn installed() -> Overlay {
+    let mut overlay = empty();
+    genesis::install(&mut overlay, &genesis()).unwrap();
+    overlay
+}
+
+pub fn block(height: u64) -> BlockContext {
+    BlockContext {
+        chain_id: genesis().chain_id(),
+        height,
+        time_ms: TIME_MS + height * 1_000,
+    }
+}
+
+/// Executes an action as `sender`; what a refused one wrote is dropped. Returns the refusal's code.
+pub fn act(overlay: &mut Overlay, sender: &str, action: Action) -> Result<(), &'static str> {
+    let account = users::account(overlay, &id(sender)).unwrap().unwrap();
+    let BlockContext {
+        chain_id,
+        height,
+        time_ms,
+    } = block(1);
+    let context = Context {
+        chain_id,
+        height,
+        time_ms,
+        transaction: Hash::ZERO,
+        key: secret(sender).public(),
+        sender: account,
+    };
+    match execute::run(overlay, &context, &action) {
+        Ok(_) => {
+            overlay.commit();
+            Ok(())
+        }
+        Err(ExecutionError::Refused(refusal)) => {
+            overlay.rollback();
+            Err(refusal.code)
+        }
+        Err(ExecutionError::Fatal(error)) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,223 @@
+use lamplighter_types::limits::VALIDATORS_MAX;
+use lamplighter_types::{
+    Action, Encoding, GenesisError, GovernanceAction, GovernanceChange, Grant, Hash, Role, Scope,
+    SignedTransaction, Transaction, UsersAction, Validator,
+};
+
+use crate::genesis::{InstallError, install};
+use crate::testing::{TIME_MS, act, block, empty, genesis, id, installed, secret};
+use crate::{AdmissionError, Context, admission, execute, governance, shape, users};
+
+fn sign(sender: &str, sequence: u64, action: Action) -> SignedTransaction {
+    let transaction = Transaction {
+        sender: id(sender),
+        sequence,
+        expires_ms: TIME_MS + 3_600_000,
+        action,
+    };
+    let chain_id = genesis().chain_id();
+    SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, &secret(sender))
+}
+
+fn disable(account: &str) -> Action {
+    Action::Users(UsersAction::Disable {
+        account: id(account),
+    })
+}
+
+#[test]
+fn genesis_makes_accounts_of_users_and_nodes() {
+    let overlay = installed();
+    let set = governance::validator_set(&overlay).unwrap();
+    assert_eq!(set, genesis().validators);
+    let node = users::account_of_key(&overlay, &set.validators[0].key)
+        .unwrap()
+        .unwrap();
+    assert_eq!(node.account, id("node-1"));
+    assert!(node.has_role(Role::Relay, &Scope::city()));
+    assert_eq!(
+        governance::used_node(&overlay, 1).unwrap(),
+        Some(id("node-1"))
+    );
+    let ada = users::account(&overlay, &id("ada")).unwrap().unwrap();
+    assert_eq!(ada.organization, id("city"));
+    assert!(
+        users::organization(&overlay, &id("city"))
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(
+        users::accounts(&overlay, Some(&id("ada")), 1).unwrap()[0].account,
+        id("ben")
+    );
+}
+
+#[test]
+fn a_genesis_file_that_breaks_a_rule_is_refused() {
+    let mut nobody = genesis();
+    nobody.accounts.truncate(0);
+    let refused = install(&mut empty(), &nobody);
+    assert!(matches!(
+        refused,
+        Err(InstallError::Genesis(GenesisError::NoAdministrator))
+    ));
+
+    let mut policies = genesis();
+    policies.policies.recovery_approvals = 0;
+    assert!(matches!(
+        install(&mut empty(), &policies),
+        Err(InstallError::Governance(_))
+    ));
+
+    let mut address = genesis();
+    address.validators.validators[0].address = "nowhere".to_owned();
+    assert!(matches!(
+        install(&mut empty(), &address),
+        Err(InstallError::Governance(_))
+    ));
+
+    let mut grants = genesis();
+    grants.accounts[0].grants = vec![
+        Grant {
+            role: Role::Auditor,
+            scope: Scope::city()
+        };
+        100
+    ];
+    grants.accounts[0].grants[0].role = Role::Administrator;
+    assert!(matches!(
+        install(&mut empty(), &grants),
+        Err(InstallError::Account(_))
+    ));
+}
+
+#[test]
+fn what_is_not_admitted_leaves_no_trace() {
+    let mut overlay = installed();
+    let before = overlay.get(&users::keys::account(&id("olga"))).unwrap();
+    let mut stranger = sign("ada", 1, disable("olga"));
+    stranger.key = secret("stranger").public();
+    let chain_id = genesis().chain_id();
+    stranger.signature = secret("stranger").sign(&stranger.signing_bytes(&chain_id));
+    let verified = stranger.verify(&chain_id).unwrap();
+    let judged = execute::execute(&mut overlay, &block(1), &verified).unwrap();
+    assert!(matches!(judged, Err(AdmissionError::UnknownKey { .. })));
+    let window = users::replay_window(&overlay, &secret("stranger").public()).unwrap();
+    assert_eq!(window.highest(), 0);
+    assert_eq!(
+        overlay.get(&users::keys::account(&id("olga"))).unwrap(),
+        before
+    );
+}
+
+#[test]
+fn a_failed_action_uses_its_number_and_changes_nothing_else() {
+    let mut overlay = installed();
+    let chain_id = genesis().chain_id();
+    let verified = sign("olga", 7, disable("ben")).verify(&chain_id).unwrap();
+    assert!(
+        admission::admit(&overlay, &verified, block(1).time_ms)
+            .unwrap()
+            .is_ok()
+    );
+    let installed_writes = installed().into_changes().writes;
+    let receipt = execute::execute(&mut overlay, &block(1), &verified)
+        .unwrap()
+        .unwrap();
+    assert!(!receipt.succeeded());
+    assert!(receipt.notifications.is_empty());
+    let again = execute::execute(&mut overlay, &block(2), &verified).unwrap();
+    assert!(again.is_err());
+    let mut writes = overlay.into_changes().writes;
+    writes.retain(|key, value| installed_writes.get(key) != Some(value));
+    let window = users::keys::replay_window(&secret("olga").public());
+    assert_eq!(writes.keys().collect::<Vec<_>>(), [window.as_bytes()]);
+}
+
+#[test]
+fn the_validator_set_has_the_key_that_proofs_follow() {
+    assert_eq!(
+        governance::keys::validator_set().as_bytes(),
+        lamplighter_types::proof::VALIDATOR_SET_KEY
+    );
+}
+
+#[test]
+fn the_number_of_validators_is_bounded() {
+    let mut overlay = installed();
+    let add = |node: u64| {
+        let account = id(&format!("node-{node}"));
+        let key = secret(account.as_str()).public();
+        let validator = Validator {
+            node,
+            account,
+            key,
+            address: "localhost:7000".to_owned(),
+        };
+        let change = GovernanceChange::AddValidator { validator };
+        let proposal = id(&format!("p-{node}"));
+        Action::Governance(GovernanceAction::Propose { proposal, change })
+    };
+    for node in (2..=VALIDATORS_MAX as u64).rev() {
+        act(&mut overlay, "ada", add(node)).unwrap();
+    }
+    let full = act(&mut overlay, "ada", add(100));
+    assert_eq!(full, Err("governance.too_many_validators"));
+    let set = governance::validator_set(&overlay).unwrap().validators;
+    assert!(set.windows(2).all(|pair| pair[0].node < pair[1].node));
+}
+
+#[test]
+fn a_protocol_version_that_this_software_does_not_know_stops_the_node() {
+    let mut overlay = installed();
+    let change = GovernanceChange::SetProtocol {
+        version: 2,
+        from_height: 5,
+    };
+    let propose = GovernanceAction::Propose {
+        proposal: id("v"),
+        change,
+    };
+    act(&mut overlay, "ada", Action::Governance(propose)).unwrap();
+    assert!(execute::begin_block(&mut overlay, &block(4)).is_ok());
+    assert!(execute::begin_block(&mut overlay, &block(5)).is_err());
+}
+
+#[test]
+fn a_right_is_asked_for_with_its_district() {
+    let overlay = installed();
+    let mut sender = users::account(&overlay, &id("olga")).unwrap().unwrap();
+    sender.grants[0].scope = Scope::new("north").unwrap();
+    let context = Context {
+        chain_id: Hash::ZERO,
+        height: 1,
+        time_ms: 1,
+        transaction: Hash::ZERO,
+        key: secret("olga").public(),
+        sender,
+    };
+    assert!(
+        context
+            .demand(Role::Operator, &Scope::new("north/harbour").unwrap())
+            .is_ok()
+    );
+    assert!(
+        context
+            .demand(Role::Operator, &Scope::new("northern").unwrap())
+            .is_err()
+    );
+    assert!(context.demand(Role::Operator, &Scope::city()).is_err());
+}
+
+#[test]
+fn texts_and_lists_have_bounds() {
+    assert!(shape::name("name", "Harbour City", 12).is_ok());
+    assert!(shape::name("name", "Harbour City!", 12).is_err());
+    assert!(shape::name("name", "two\nlines", 12).is_err());
+    assert!(shape::text("reason", "two\nlines\t", 12).is_ok());
+    assert!(shape::text("reason", "bell\u{7}", 12).is_err());
+    assert!(shape::list::<u8>("list", &[], 2).is_err());
+    assert!(shape::list("list", &[1, 2], 2).is_ok());
+    assert!(shape::list("list", &[1, 2, 3], 2).is_err());
+    assert!(shape::distinct("list", [1, 2, 1]).is_err());
+}
