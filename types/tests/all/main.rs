@@ -1,0 +1,14 @@
+//! Tests of the types through their public interface.
+
+mod codec;
+mod crypto;
+mod fixture;
+mod golden;
+mod json;
+mod merkle;
+mod names;
+mod proof;
+mod replay;
+mod samples;
+mod transaction;
+mod wincode;
