@@ -25,10 +25,8 @@ mod error;
 mod execute;
 pub mod keys;
 mod read;
-#[cfg(test)]
-mod tests;
 
 pub use error::FirmwareError;
 pub use execute::{check, execute};
-pub use read::{artifact, release, releases};
+pub use read::{artifact, artifacts, release, releases};
 pub(crate) use read::{installable, is_expired};

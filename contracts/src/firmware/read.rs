@@ -24,6 +24,16 @@ pub fn artifact(reader: &impl Reader, digest: &Hash) -> Result<Option<Artifact>,
     reader.get(&keys::artifact(digest))
 }
 
+/// Artifacts by digest, after the digest `after`.
+pub fn artifacts(
+    reader: &impl Reader,
+    after: Option<&Hash>,
+    limit: usize,
+) -> Result<Vec<Artifact>, StateError> {
+    let after = after.map(keys::artifact);
+    reader.page(&keys::artifacts(), after.as_ref(), limit)
+}
+
 /// The release, if a rollout of it may begin at `time_ms`.
 pub(crate) fn installable(
     reader: &impl Reader,

@@ -1,0 +1,460 @@
+//! A city to test in: four validators, an operator, two approvers, a vendor, two gateways.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lamplighter_contracts::{
+    BlockContext, Context, ExecutionError, Refusal, devices, execute, firmware, genesis, rollouts,
+    users,
+};
+use lamplighter_state::{Overlay, View};
+use lamplighter_store::{Batch, Cf, Durability, Kv, MemoryKv};
+use lamplighter_types::*;
+
+pub const HOUR_MS: u64 = 3_600_000;
+pub const NORTH: &str = "north";
+
+pub fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+pub fn scope(text: &str) -> Scope {
+    Scope::new(text).unwrap()
+}
+
+/// The secret key of whoever has this name.
+pub fn secret(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(name.as_bytes()).0)
+}
+
+fn account(name: &str, grants: &[(Role, &str)]) -> GenesisAccount {
+    let grants = grants.iter().map(|(role, district)| Grant {
+        role: *role,
+        scope: scope(district),
+    });
+    GenesisAccount {
+        account: id(name),
+        name: name.to_owned(),
+        key: secret(name).public(),
+        grants: grants.collect(),
+    }
+}
+
+fn validator(node: u64) -> Validator {
+    let name = format!("validator-{node}");
+    Validator {
+        node,
+        account: id(&name),
+        key: secret(&name).public(),
+        address: format!("127.0.0.1:{}", 7000 + node),
+    }
+}
+
+fn the_genesis() -> Genesis {
+    let accounts = vec![
+        account("admin", &[(Role::Administrator, "")]),
+        account("anna", &[(Role::Approver, "")]),
+        account("ben", &[(Role::Approver, ""), (Role::Operator, "")]),
+        account("carl", &[(Role::Approver, NORTH)]),
+        account("olga", &[(Role::Operator, "")]),
+        account("nora", &[(Role::Operator, NORTH)]),
+        account("sina", &[(Role::Security, "")]),
+        account("acme", &[(Role::Vendor, ""), (Role::Approver, "")]),
+        account("rival", &[(Role::Vendor, "")]),
+    ];
+    Genesis {
+        name: "Test City".to_owned(),
+        created_ms: 1,
+        validators: ValidatorSet {
+            validators: (1..=4).map(validator).collect(),
+        },
+        organization: id("city"),
+        accounts,
+        policies: Policies::default(),
+    }
+}
+
+/// Notifications, or the code of the refusal.
+pub type Told = Result<Vec<Fact>, &'static str>;
+
+pub struct City {
+    kv: Arc<MemoryKv>,
+    pub overlay: Overlay,
+    pub chain_id: Hash,
+    pub height: u64,
+    pub time_ms: u64,
+    /// Numbers of reports, by device.
+    counters: BTreeMap<Id, u64>,
+    /// Records that the last block changed.
+    pub last_writes: usize,
+}
+
+impl City {
+    pub fn new() -> Self {
+        let kv = Arc::new(MemoryKv::new());
+        let genesis = the_genesis();
+        let mut city = Self {
+            overlay: Overlay::new(View::new(kv.clone())),
+            kv,
+            chain_id: genesis.chain_id(),
+            height: 1,
+            time_ms: 1_000_000,
+            counters: BTreeMap::new(),
+            last_writes: 0,
+        };
+        genesis::install(&mut city.overlay, &genesis).unwrap();
+        for gateway in ["gw-1", "gw-2"] {
+            let action = UsersAction::RegisterGateway {
+                account: id(gateway),
+                organization: id("city"),
+                district: scope(""),
+                key: secret(gateway).public(),
+            };
+            city.act("admin", Action::Users(action)).unwrap();
+        }
+        city
+    }
+
+    /// With a released release `r1` of version 1.1.0 and `count` devices `lamp-0`.. at `gw-1`, all with keys.
+    pub fn with_lamps(count: usize) -> Self {
+        let mut city = Self::new();
+        city.lamps(0..count, NORTH, true);
+        city.released(&manifest("r1"));
+        city
+    }
+
+    pub fn block_context(&self) -> BlockContext {
+        BlockContext {
+            chain_id: self.chain_id,
+            height: self.height,
+            time_ms: self.time_ms,
+        }
+    }
+
+    /// What one transaction of `who` does. Refused, it changes nothing.
+    pub fn act(&mut self, who: &str, action: Action) -> Told {
+        let sender = users::account(&self.overlay, &id(who)).unwrap().unwrap();
+        let context = Context {
+            chain_id: self.chain_id,
+            height: self.height,
+            time_ms: self.time_ms,
+            transaction: Hash::of(who.as_bytes()),
+            key: sender.keys[0],
+            sender,
+        };
+        execute::check(&action).map_err(|refusal| refusal.code)?;
+        let overlay = &mut self.overlay;
+        let done = match &action {
+            Action::Users(action) => users::execute(overlay, &context, action),
+            Action::Devices(action) => devices::execute(overlay, &context, action),
+            Action::Firmware(action) => firmware::execute(overlay, &context, action),
+            Action::Rollouts(action) => rollouts::execute(overlay, &context, action),
+            other => panic!("not needed here: {other:?}"),
+        };
+        match done {
+            Ok(notifications) => {
+                self.overlay.commit();
+                Ok(notifications.into_iter().map(|n| n.fact).collect())
+            }
+            Err(ExecutionError::Refused(Refusal { code, message: _ })) => {
+                self.overlay.rollback();
+                Err(code)
+            }
+            Err(ExecutionError::Fatal(error)) => panic!("{error}"),
+        }
+    }
+
+    pub fn firmware(&mut self, who: &str, action: FirmwareAction) -> Told {
+        self.act(who, Action::Firmware(action))
+    }
+
+    pub fn rollouts(&mut self, who: &str, action: RolloutsAction) -> Told {
+        self.act(who, Action::Rollouts(action))
+    }
+
+    /// The next block, `ms` later: what is due is done, and everything is stored.
+    pub fn block(&mut self, ms: u64) -> Vec<Fact> {
+        self.height += 1;
+        self.time_ms += ms;
+        let block = self.block_context();
+        let told = rollouts::tick(&mut self.overlay, &block).unwrap();
+        self.overlay.commit();
+        self.store();
+        told.into_iter().map(|n| n.fact).collect()
+    }
+
+    /// Blocks of one millisecond until nothing is due.
+    pub fn settle(&mut self) -> Vec<Fact> {
+        let mut told = Vec::new();
+        while rollouts::due_ms(&self.overlay)
+            .unwrap()
+            .is_some_and(|due| due <= self.time_ms)
+        {
+            told.extend(self.block(1));
+        }
+        told
+    }
+
+    fn store(&mut self) {
+        let fresh = Overlay::new(View::new(self.kv.clone()));
+        let changes = std::mem::replace(&mut self.overlay, fresh).into_changes();
+        self.last_writes = changes.writes.len();
+        let mut batch = Batch::new();
+        for (key, value) in changes.writes {
+            match value {
+                Some(value) => batch.put(Cf::State, key, value),
+                None => batch.delete(Cf::State, key),
+            }
+        }
+        self.kv.write(batch, Durability::Unsynced).unwrap();
+    }
+
+    /// Registers `lamp-N` for each N, at `gw-1`.
+    pub fn lamps(&mut self, numbers: std::ops::Range<usize>, district: &str, keyed: bool) {
+        let all: Vec<NewDevice> = numbers.map(|n| lamp(n, district, keyed)).collect();
+        for some in all.chunks(500) {
+            let action = DevicesAction::Register {
+                devices: some.to_vec(),
+            };
+            self.act("olga", Action::Devices(action)).unwrap();
+        }
+    }
+
+    pub fn publish(&mut self, manifest: &ReleaseManifest) -> Told {
+        let release = SignedRelease::sign(manifest, &secret(manifest.vendor.as_str()));
+        self.firmware(
+            manifest.vendor.clone().as_str(),
+            FirmwareAction::Publish { release },
+        )
+    }
+
+    pub fn hold(&mut self, node: u64, manifest: &ReleaseManifest) -> Told {
+        let action = FirmwareAction::HoldArtifact {
+            artifact: manifest.artifact,
+            size_bytes: manifest.size_bytes,
+        };
+        self.firmware(&format!("validator-{node}"), action)
+    }
+
+    pub fn approve_release(&mut self, who: &str, manifest: &ReleaseManifest) -> Told {
+        let release = manifest.release.clone();
+        let manifest = codec::digest(manifest);
+        self.firmware(who, FirmwareAction::Approve { release, manifest })
+    }
+
+    pub fn released(&mut self, manifest: &ReleaseManifest) {
+        self.publish(manifest).unwrap();
+        for node in 1..=3 {
+            self.hold(node, manifest).unwrap();
+        }
+        self.approve_release("anna", manifest).unwrap();
+        self.approve_release("ben", manifest).unwrap();
+    }
+
+    pub fn plan(&mut self, who: &str, plan: &RolloutPlan) -> Told {
+        self.rollouts(who, RolloutsAction::Plan { plan: plan.clone() })
+    }
+
+    pub fn approve(&mut self, who: &str, plan: &RolloutPlan) -> Told {
+        let rollout = plan.rollout.clone();
+        self.rollouts(
+            who,
+            RolloutsAction::Approve {
+                rollout,
+                plan: codec::digest(plan),
+            },
+        )
+    }
+
+    /// Plans, approves and starts, and makes the blocks that assign all devices.
+    pub fn started(&mut self, plan: &RolloutPlan) {
+        let rollout = plan.rollout.clone();
+        self.plan("olga", plan).unwrap();
+        self.approve("anna", plan).unwrap();
+        self.rollouts("olga", RolloutsAction::Start { rollout })
+            .unwrap();
+        self.settle();
+    }
+
+    pub fn rollout(&self, name: &str) -> Rollout {
+        rollouts::rollout(&self.overlay, &id(name))
+            .unwrap()
+            .unwrap()
+    }
+
+    pub fn deployment(&self, rollout: &str, device: &str) -> Option<Deployment> {
+        rollouts::deployment(&self.overlay, &id(rollout), &id(device)).unwrap()
+    }
+
+    pub fn state_of(&self, rollout: &str, device: &str) -> DeploymentState {
+        self.deployment(rollout, device)
+            .expect("the device is part of the rollout")
+            .state
+    }
+
+    pub fn device_state(&self, device: &str) -> DeviceState {
+        devices::state(&self.overlay, &id(device)).unwrap().unwrap()
+    }
+
+    /// The report that leads to `to`, as the device would make it: the right digest, its next number, signed if it
+    /// has a key and must.
+    pub fn next_report(
+        &mut self,
+        rollout: &str,
+        device: &str,
+        to: DeploymentState,
+    ) -> DeploymentReport {
+        use DeploymentState::*;
+        let from = self.state_of(rollout, device);
+        let release = self.rollout(rollout).plan.release;
+        let artifact = firmware::release(&self.overlay, &release)
+            .unwrap()
+            .unwrap()
+            .manifest
+            .artifact;
+        let counter = self.counters.entry(id(device)).or_default();
+        *counter += 1;
+        let mut report = DeploymentReport {
+            rollout: id(rollout),
+            device: id(device),
+            from,
+            to,
+            code: 0,
+            digest: matches!(to, Downloaded | Trial | Confirmed | NotNeeded).then_some(artifact),
+            seen_height: self.height,
+            counter: *counter,
+            detail: String::new(),
+            signature: None,
+        };
+        let keyed = devices::device(&self.overlay, &id(device))
+            .unwrap()
+            .unwrap()
+            .key
+            .is_some();
+        if keyed && !matches!(to, Offered | Downloading) {
+            report.sign(&self.chain_id, &secret(device));
+        }
+        report
+    }
+
+    pub fn send(&mut self, gateway: &str, reports: Vec<DeploymentReport>) -> Told {
+        self.rollouts(gateway, RolloutsAction::Report { reports })
+    }
+
+    /// Reports the step as it should be reported.
+    pub fn step(&mut self, rollout: &str, device: &str, to: DeploymentState) -> Told {
+        let report = self.next_report(rollout, device, to);
+        self.send("gw-1", vec![report])
+    }
+
+    /// Reports one step after the other.
+    pub fn walk(&mut self, rollout: &str, device: &str, steps: &[DeploymentState]) {
+        for to in steps {
+            self.step(rollout, device, *to)
+                .unwrap_or_else(|code| panic!("{device} {to:?}: {code}"));
+        }
+    }
+}
+
+/// From assigned to confirmed.
+pub const ALL_THE_WAY: [DeploymentState; 7] = [
+    DeploymentState::Offered,
+    DeploymentState::Downloading,
+    DeploymentState::Downloaded,
+    DeploymentState::Installing,
+    DeploymentState::Staged,
+    DeploymentState::Trial,
+    DeploymentState::Confirmed,
+];
+
+pub fn lamp(n: usize, district: &str, keyed: bool) -> NewDevice {
+    let name = format!("lamp-{n}");
+    NewDevice {
+        device: id(&name),
+        owner: id("city"),
+        model: "glow".to_owned(),
+        hardware_class: "acme-lamp-v2".to_owned(),
+        district: scope(district),
+        gateway: Some(id("gw-1")),
+        key: keyed.then(|| secret(&name).public()),
+        tags: vec![Tag {
+            name: "ring".to_owned(),
+            value: (n % 2).to_string(),
+        }],
+    }
+}
+
+/// `rN` has the version 1.N.0 and the security counter N.
+pub fn manifest(release: &str) -> ReleaseManifest {
+    let n: u32 = release[1..].parse().unwrap();
+    ReleaseManifest {
+        release: id(release),
+        vendor: id("acme"),
+        version: Version {
+            major: 1,
+            minor: n,
+            patch: 0,
+        },
+        artifact: Hash::of(release.as_bytes()),
+        size_bytes: 1000,
+        hardware_classes: vec!["acme-lamp-v2".to_owned()],
+        security_counter: n.into(),
+        replaces_from: None,
+        depends_on: Vec::new(),
+        expires_ms: None,
+        critical: false,
+        provenance: None,
+    }
+}
+
+pub fn list(devices: &[&str]) -> Selection {
+    Selection::List {
+        devices: devices.iter().map(|device| id(device)).collect(),
+    }
+}
+
+pub fn whole_city() -> Selection {
+    Selection::Filter {
+        district: scope(""),
+        model: None,
+        hardware_class: None,
+        tag: None,
+    }
+}
+
+/// Never pauses, waits an hour for each step.
+pub fn plan(rollout: &str, release: &str, selection: Selection) -> RolloutPlan {
+    RolloutPlan {
+        rollout: id(rollout),
+        release: id(release),
+        selection,
+        error_percent_max: 100,
+        error_sample_min: 1,
+        deferral: DeferralPolicy {
+            count_max: 2,
+            total_ms_max: 10 * HOUR_MS,
+        },
+        timers: StepTimers {
+            offer_ms: HOUR_MS,
+            download_ms: HOUR_MS,
+            install_ms: HOUR_MS,
+            trial_ms: HOUR_MS,
+        },
+        retries_max: 0,
+    }
+}
+
+/// The moves among what was told, as (from, to).
+pub fn moves(told: &[Fact]) -> Vec<(Option<DeploymentState>, DeploymentState)> {
+    let moves = told.iter().filter_map(|fact| match fact {
+        Fact::DeploymentMoved {
+            rollout: _,
+            from,
+            to,
+            attested: _,
+            code: _,
+        } => Some((*from, *to)),
+        _ => None,
+    });
+    moves.collect()
+}

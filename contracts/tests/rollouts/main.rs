@@ -1,0 +1,13 @@
+//! Releases, rollouts and deployments: every rule of the two contracts, on a small city with a real genesis.
+
+mod city;
+mod firmware;
+mod gate;
+mod lifecycle;
+mod planning;
+mod postponing;
+mod properties;
+mod reports;
+mod scale;
+mod transitions;
+mod traps;

@@ -1,0 +1,359 @@
+//! Whatever people, gateways and Things do in whatever order: no illegal step, and the books agree.
+
+use std::collections::BTreeMap;
+
+use lamplighter_contracts::rollouts::{self, keys, transitions};
+use lamplighter_contracts::{Reader, devices};
+use lamplighter_types::*;
+use proptest::prelude::*;
+
+use crate::city::{City, HOUR_MS, id, list, manifest, plan};
+
+const LAMPS: [&str; 4] = ["lamp-0", "lamp-1", "lamp-2", "lamp-3"];
+const ROLLOUTS: [&str; 2] = ["x", "y"];
+const REPORTED: [DeploymentState; 12] = [
+    DeploymentState::Offered,
+    DeploymentState::Downloading,
+    DeploymentState::Downloaded,
+    DeploymentState::Installing,
+    DeploymentState::Staged,
+    DeploymentState::Trial,
+    DeploymentState::Confirmed,
+    DeploymentState::Reverted,
+    DeploymentState::Failed,
+    DeploymentState::Rejected,
+    DeploymentState::NotNeeded,
+    DeploymentState::Assigned,
+];
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Report {
+        rollout: usize,
+        lamp: usize,
+        to: usize,
+        signed: bool,
+    },
+    /// The step that leads on, so that deployments get somewhere.
+    Advance {
+        rollout: usize,
+        lamp: usize,
+    },
+    Postpone {
+        rollout: usize,
+        lamp: usize,
+        minutes: u64,
+    },
+    Wait {
+        minutes: u64,
+    },
+    Start {
+        rollout: usize,
+    },
+    Pause {
+        rollout: usize,
+    },
+    Resume {
+        rollout: usize,
+    },
+    Approve {
+        rollout: usize,
+    },
+    Cancel {
+        rollout: usize,
+    },
+    Revoke {
+        release: usize,
+    },
+    Suspend {
+        lamp: usize,
+    },
+    Decommission {
+        lamp: usize,
+    },
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let (rollout, lamp) = (0..ROLLOUTS.len(), 0..LAMPS.len());
+    let both = (rollout.clone(), lamp.clone());
+    prop_oneof![
+        6 => (both.clone(), 0..REPORTED.len(), any::<bool>())
+            .prop_map(|((rollout, lamp), to, signed)| Deed::Report { rollout, lamp, to, signed }),
+        24 => both.clone().prop_map(|(rollout, lamp)| Deed::Advance { rollout, lamp }),
+        2 => (both, 0..200u64)
+            .prop_map(|((rollout, lamp), minutes)| Deed::Postpone { rollout, lamp, minutes }),
+        5 => (0..90u64).prop_map(|minutes| Deed::Wait { minutes }),
+        4 => rollout.clone().prop_map(|rollout| Deed::Start { rollout }),
+        1 => rollout.clone().prop_map(|rollout| Deed::Pause { rollout }),
+        3 => rollout.clone().prop_map(|rollout| Deed::Resume { rollout }),
+        3 => rollout.clone().prop_map(|rollout| Deed::Approve { rollout }),
+        1 => rollout.prop_map(|rollout| Deed::Cancel { rollout }),
+        1 => (1..3usize).prop_map(|release| Deed::Revoke { release }),
+        1 => lamp.clone().prop_map(|lamp| Deed::Suspend { lamp }),
+        1 => lamp.prop_map(|lamp| Deed::Decommission { lamp }),
+    ]
+}
+
+fn next_state(state: DeploymentState) -> DeploymentState {
+    use DeploymentState::*;
+    match state {
+        Assigned => Offered,
+        Offered => Downloading,
+        Downloading => Downloaded,
+        Downloaded => Installing,
+        Installing => Staged,
+        Staged => Trial,
+        _ => Confirmed,
+    }
+}
+
+/// Does it; refusals are fine, what was told comes back.
+fn perform(city: &mut City, deed: &Deed) -> Vec<Fact> {
+    let reason = String::new();
+    let rollout = |at: usize| id(ROLLOUTS[at]);
+    let told = match *deed {
+        Deed::Report {
+            rollout,
+            lamp,
+            to,
+            signed,
+        } => {
+            let Some(_) = city.deployment(ROLLOUTS[rollout], LAMPS[lamp]) else {
+                return Vec::new();
+            };
+            let mut report = city.next_report(ROLLOUTS[rollout], LAMPS[lamp], REPORTED[to]);
+            if !signed {
+                report.signature = None;
+            }
+            city.send("gw-1", vec![report])
+        }
+        Deed::Advance { rollout, lamp } => {
+            let Some(deployment) = city.deployment(ROLLOUTS[rollout], LAMPS[lamp]) else {
+                return Vec::new();
+            };
+            city.step(ROLLOUTS[rollout], LAMPS[lamp], next_state(deployment.state))
+        }
+        Deed::Postpone {
+            rollout: at,
+            lamp,
+            minutes,
+        } => {
+            let until_ms = if minutes == 0 {
+                0
+            } else {
+                city.time_ms + minutes * HOUR_MS / 60
+            };
+            let (rollout, device) = (rollout(at), id(LAMPS[lamp]));
+            city.rollouts(
+                "olga",
+                RolloutsAction::Postpone {
+                    rollout,
+                    device,
+                    until_ms,
+                    reason,
+                },
+            )
+        }
+        Deed::Wait { minutes } => Ok(city.block(minutes * HOUR_MS / 60)),
+        Deed::Start { rollout: at } => city.rollouts(
+            "olga",
+            RolloutsAction::Start {
+                rollout: rollout(at),
+            },
+        ),
+        Deed::Pause { rollout: at } => city.rollouts(
+            "olga",
+            RolloutsAction::Pause {
+                rollout: rollout(at),
+                reason,
+            },
+        ),
+        Deed::Resume { rollout: at } => city.rollouts(
+            "olga",
+            RolloutsAction::Resume {
+                rollout: rollout(at),
+            },
+        ),
+        Deed::Approve { rollout } => {
+            let plan = city.rollout(ROLLOUTS[rollout]).plan;
+            city.approve("anna", &plan)
+        }
+        Deed::Cancel { rollout: at } => city.rollouts(
+            "olga",
+            RolloutsAction::Cancel {
+                rollout: rollout(at),
+                reason,
+            },
+        ),
+        Deed::Revoke { release } => {
+            let release = id(&format!("r{release}"));
+            city.firmware("sina", FirmwareAction::Revoke { release, reason })
+        }
+        Deed::Suspend { lamp } => {
+            let action = DevicesAction::Suspend {
+                device: id(LAMPS[lamp]),
+                reason,
+            };
+            city.act("olga", Action::Devices(action))
+        }
+        Deed::Decommission { lamp } => {
+            let action = DevicesAction::Decommission {
+                device: id(LAMPS[lamp]),
+                reason,
+            };
+            city.act("olga", Action::Devices(action))
+        }
+    };
+    told.unwrap_or_default()
+}
+
+fn legal(told: &[Fact]) {
+    for (from, to) in crate::city::moves(told) {
+        let reported = from.is_some_and(|from| transitions::is_reportable(from, to));
+        assert!(
+            reported || transitions::is_by_contract(from, to),
+            "{from:?} to {to:?}"
+        );
+    }
+}
+
+/// The count that each state belongs to, written out once more.
+fn recount(deployments: &[Deployment]) -> RolloutCounts {
+    use DeploymentState::*;
+    let mut counts = RolloutCounts::default();
+    for deployment in deployments {
+        match deployment.state {
+            Assigned => counts.assigned += 1,
+            Confirmed => counts.confirmed += 1,
+            state if state.is_failure() => counts.failed += 1,
+            state if state.is_end() => counts.other += 1,
+            _ => counts.active += 1,
+        }
+    }
+    counts
+}
+
+fn books_agree(city: &City) {
+    let reader = &city.overlay;
+    let mut timers = BTreeMap::new();
+    for (deadline_ms, rollout, device) in reader.page(&keys::timers(), None, 1000).unwrap() {
+        assert_eq!(
+            timers.insert((rollout, device), deadline_ms),
+            None,
+            "one timer each"
+        );
+    }
+    let at_work = reader.page(&keys::at_work(), None, 1000).unwrap();
+    let mut active: BTreeMap<Id, Id> = BTreeMap::new();
+    for name in ROLLOUTS {
+        let rollout = city.rollout(name);
+        let deployments = rollouts::deployments(reader, &id(name), None, 1000).unwrap();
+        let skipped = rollout.counts.skipped;
+        assert_eq!(
+            rollout.counts,
+            RolloutCounts {
+                skipped,
+                ..recount(&deployments)
+            }
+        );
+        for deployment in &deployments {
+            let key = (deployment.rollout.clone(), deployment.device.clone());
+            assert_eq!(timers.remove(&key), deployment.deadline_ms);
+            assert_eq!(deployment.deadline_ms.is_none(), deployment.state.is_end());
+            assert!(deployment.steps.len() <= rollouts::DEPLOYMENT_STEPS_MAX);
+            assert_eq!(deployment.steps.last().unwrap().to, deployment.state);
+            assert!(deployment.postponed_count <= rollout.plan.deferral.count_max);
+            assert!(deployment.retries <= rollout.plan.retries_max);
+            if !deployment.state.is_end() {
+                let other = active.insert(deployment.device.clone(), id(name));
+                assert_eq!(other, None, "one deployment at work on a device");
+            }
+        }
+        use RolloutStatus::*;
+        let begun = matches!(rollout.status, Running | Paused | PausedByErrors | Stopping);
+        assert_eq!(
+            at_work.iter().any(|(listed, _)| listed.as_str() == name),
+            begun
+        );
+        let open = rollout.counts.assigned + rollout.counts.active;
+        assert!(
+            open == 0 || begun,
+            "{:?} with open deployments",
+            rollout.status
+        );
+    }
+    assert!(
+        timers.is_empty(),
+        "no timer without a deployment: {timers:?}"
+    );
+    for lamp in LAMPS {
+        let state = devices::state(reader, &id(lamp)).unwrap().unwrap();
+        assert_eq!(state.active_rollout.as_ref(), active.get(&id(lamp)));
+    }
+}
+
+fn two_planned() -> City {
+    let mut city = City::with_lamps(LAMPS.len());
+    city.released(&manifest("r2"));
+    for (name, release) in ROLLOUTS.into_iter().zip(["r1", "r2"]) {
+        let mut plan = plan(name, release, list(&LAMPS));
+        plan.error_percent_max = 60;
+        plan.error_sample_min = 2;
+        plan.retries_max = 1;
+        city.plan("olga", &plan).unwrap();
+        city.approve("anna", &plan).unwrap();
+    }
+    city.rollouts("olga", RolloutsAction::Start { rollout: id("x") })
+        .unwrap();
+    city.block(1);
+    city
+}
+
+/// A pause waits for people as long as it takes; here they give up.
+fn give_up_paused(city: &mut City) {
+    for name in ROLLOUTS {
+        let status = city.rollout(name).status;
+        if matches!(
+            status,
+            RolloutStatus::Paused | RolloutStatus::PausedByErrors
+        ) {
+            let cancel = RolloutsAction::Cancel {
+                rollout: id(name),
+                reason: String::new(),
+            };
+            city.rollouts("olga", cancel).unwrap();
+        }
+    }
+}
+
+fn cases() -> ProptestConfig {
+    ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn no_order_of_deeds_breaks_the_books(deeds in prop::collection::vec(deed(), 1..120)) {
+        let mut city = two_planned();
+        for deed in &deeds {
+            let told = perform(&mut city, deed);
+            legal(&told);
+            books_agree(&city);
+        }
+        // Left alone, everything comes to an end: nothing stays "proceeding" for ever.
+        for _ in 0..12 {
+            give_up_paused(&mut city);
+            legal(&city.block(2 * HOUR_MS));
+            books_agree(&city);
+        }
+        for name in ROLLOUTS {
+            let rollout = city.rollout(name);
+            prop_assert_eq!(rollout.counts.assigned + rollout.counts.active, 0);
+        }
+    }
+}
