@@ -53,19 +53,23 @@ pub enum AccountKind {
 /// The districts whose notifications a user may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// A role without a scope.
+    /// A role for the whole city.
     All,
-    /// Roles with these scopes; empty for a user without any role.
+    /// Roles with these scopes, each with the districts inside it; empty for a user without roles.
     Districts(BTreeSet<String>),
 }
 
 impl Account {
-    /// Whether notifications of `district` may go to this account.
+    /// Whether notifications of `district` (a path such as `north/harbour`) may go to this account.
     pub fn sees(&self, district: &str) -> bool {
         match &self.kind {
             AccountKind::Gateway => false,
             AccountKind::User(Reach::All) => true,
-            AccountKind::User(Reach::Districts(districts)) => districts.contains(district),
+            AccountKind::User(Reach::Districts(own)) => own.iter().any(|own| {
+                district
+                    .strip_prefix(own.as_str())
+                    .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+            }),
         }
     }
 }

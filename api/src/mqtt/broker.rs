@@ -64,7 +64,11 @@ impl Broker {
         let config = router_config(connections);
         let (running, rx) = start_router(&config, 0)?;
         let running = RwLock::new(Arc::new(running));
-        let broker = Arc::new(Self { config, running, counters });
+        let broker = Arc::new(Self {
+            config,
+            running,
+            counters,
+        });
         tokio::spawn(Arc::clone(&broker).supervise(rx, stop));
         Ok(broker)
     }
@@ -113,7 +117,10 @@ impl Broker {
         let mut node = running.node.lock().unwrap_or_else(PoisonError::into_inner);
         // Waits when 1,000 events are queued at the router, whose thread never waits for us.
         if node.publish(route.to_owned(), payload).is_err() {
-            tracing::warn!(route, "a message was lost because the message router had died");
+            tracing::warn!(
+                route,
+                "a message was lost because the message router had died"
+            );
         }
     }
 
@@ -163,10 +170,19 @@ async fn until_gone(rx: &mut LinkRx) {
 fn start_router(config: &RouterConfig, number: u64) -> Result<(Running, LinkRx), BrokerError> {
     let events = Router::new(0, config.clone()).spawn();
     let build: Arc<Builder> = Arc::new(move |client: &str, clean: bool| {
-        LinkBuilder::new(client, events.clone()).clean_session(clean).build()
+        LinkBuilder::new(client, events.clone())
+            .clean_session(clean)
+            .build()
     });
     let (node, rx, _) = build(NODE, true).map_err(BrokerError::Link)?;
-    Ok((Running { number, build, node: Mutex::new(node) }, rx))
+    Ok((
+        Running {
+            number,
+            build,
+            node: Mutex::new(node),
+        },
+        rx,
+    ))
 }
 
 fn router_config(connections: usize) -> RouterConfig {

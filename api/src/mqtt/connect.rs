@@ -73,7 +73,10 @@ pub struct Refused {
 
 impl Refused {
     fn silent(reason: impl Into<String>) -> Self {
-        Self { answer: None, reason: reason.into() }
+        Self {
+            answer: None,
+            reason: reason.into(),
+        }
     }
 
     /// A refusal with a code of MQTT 5; 3.1.1 gets the nearest of its five.
@@ -82,7 +85,10 @@ impl Refused {
             Version::V5 => code,
             Version::V4 => v4_code(code),
         };
-        Self { answer: Some((version, code)), reason: reason.into() }
+        Self {
+            answer: Some((version, code)),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -118,13 +124,30 @@ pub async fn receive(
     // An empty id asks the server for one, and an account has only one.
     if !id.is_empty() && *id != login.account.id {
         let reason = format!("client id is not the account `{}`", login.account.id);
-        return Err(Refused::with(version, ConnectReturnCode::ClientIdentifierNotValid, reason));
+        return Err(Refused::with(
+            version,
+            ConnectReturnCode::ClientIdentifierNotValid,
+            reason,
+        ));
     }
     let will = match will {
-        Some(will) => Some(check_will(shared, version, &login.account, will, will_properties)?),
+        Some(will) => Some(check_will(
+            shared,
+            version,
+            &login.account,
+            will,
+            will_properties,
+        )?),
         None => None,
     };
-    Ok(terms(version, login, connect, properties.as_ref(), will, shared.config.session_time))
+    Ok(terms(
+        version,
+        login,
+        connect,
+        properties.as_ref(),
+        will,
+        shared.config.session_time,
+    ))
 }
 
 async fn read(
@@ -135,13 +158,18 @@ async fn read(
         let header = wire::header(rx).map_err(|e| Refused::silent(e.to_string()))?;
         if let Some(header) = header {
             if header.first != 0x10 || header.body > CONNECT_BYTES {
-                return Err(Refused::silent("the first packet is no CONNECT of allowed size"));
+                return Err(Refused::silent(
+                    "the first packet is no CONNECT of allowed size",
+                ));
             }
             if rx.len() >= header.start + header.body {
                 break header;
             }
         }
-        let read = stream.read_buf(rx).await.map_err(|e| Refused::silent(e.to_string()))?;
+        let read = stream
+            .read_buf(rx)
+            .await
+            .map_err(|e| Refused::silent(e.to_string()))?;
         if read == 0 {
             return Err(Refused::silent("closed before CONNECT"));
         }
@@ -152,7 +180,11 @@ async fn read(
         Ok(Packet::Connect(connect, properties, will, will_properties, login)) => {
             Ok((version, (connect, properties, will, will_properties, login)))
         }
-        _ => Err(Refused::with(version, ConnectReturnCode::MalformedPacket, "malformed CONNECT")),
+        _ => Err(Refused::with(
+            version,
+            ConnectReturnCode::MalformedPacket,
+            "malformed CONNECT",
+        )),
     }
 }
 
@@ -186,27 +218,42 @@ fn authenticate(
     if let Some(key) = peer {
         let unknown = || Refused::with(version, Code::NotAuthorized, "key is not registered");
         let account = shared.backend.account_of_key(&key).ok_or_else(unknown)?;
-        let named = credentials.map(|c| c.username).filter(|name| !name.is_empty());
+        let named = credentials
+            .map(|c| c.username)
+            .filter(|name| !name.is_empty());
         if named.is_some_and(|name| name != account.id) {
             let reason = "user name is not the account of the certificate";
             return Err(Refused::with(version, Code::BadUserNamePassword, reason));
         }
-        return Ok(Login { account, key, valid_for: None });
+        return Ok(Login {
+            account,
+            key,
+            valid_for: None,
+        });
     }
-    let none = || Refused::with(version, Code::NotAuthorized, "neither certificate nor token");
+    let none = || {
+        Refused::with(
+            version,
+            Code::NotAuthorized,
+            "neither certificate nor token",
+        )
+    };
     let credentials = credentials.ok_or_else(none)?;
     if !topics::is_name(&credentials.username) {
         let reason = "user name is no account id";
         return Err(Refused::with(version, Code::BadUserNamePassword, reason));
     }
     let token = credentials.password.as_bytes();
-    let login = shared.backend.verify_token(&credentials.username, token).map_err(|error| {
-        let code = match error {
-            LoginError::Refused(_) => Code::BadUserNamePassword,
-            LoginError::Unavailable(_) => Code::ServerUnavailable,
-        };
-        Refused::with(version, code, error.to_string())
-    })?;
+    let login = shared
+        .backend
+        .verify_token(&credentials.username, token)
+        .map_err(|error| {
+            let code = match error {
+                LoginError::Refused(_) => Code::BadUserNamePassword,
+                LoginError::Unavailable(_) => Code::ServerUnavailable,
+            };
+            Refused::with(version, code, error.to_string())
+        })?;
     if login.account.id != credentials.username {
         let reason = "the token is another account's";
         return Err(Refused::with(version, Code::BadUserNamePassword, reason));
@@ -232,7 +279,12 @@ fn check_will(
     match topics::inbound(account, &will.topic) {
         Ok(Inbound::Transaction) => {}
         Err(Refusal::Malformed) => return refuse(Code::TopicNameInvalid, "topic of the will"),
-        _ => return refuse(Code::NotAuthorized, "a will goes to the client's own tx topic"),
+        _ => {
+            return refuse(
+                Code::NotAuthorized,
+                "a will goes to the client's own tx topic",
+            );
+        }
     }
     let (content_type, delay) = properties
         .map(|p| (p.content_type, p.delay_interval.unwrap_or(0)))
@@ -244,8 +296,15 @@ fn check_will(
     if payload.is_empty() {
         return refuse(Code::PayloadFormatInvalid, "empty will");
     }
-    let submission = Submission { account: account.id.clone(), encoding, payload };
-    Ok(Will { submission, delay: Duration::from_secs(delay.into()) })
+    let submission = Submission {
+        account: account.id.clone(),
+        encoding,
+        payload,
+    };
+    Ok(Will {
+        submission,
+        delay: Duration::from_secs(delay.into()),
+    })
 }
 
 fn terms(
@@ -260,7 +319,9 @@ fn terms(
     let wanted = match version {
         Version::V4 if connect.clean_session => 0,
         Version::V4 => most,
-        Version::V5 => properties.and_then(|p| p.session_expiry_interval).unwrap_or(0),
+        Version::V5 => properties
+            .and_then(|p| p.session_expiry_interval)
+            .unwrap_or(0),
     };
     let expiry = wanted.min(most);
     let keepalive = match (version, connect.keep_alive) {
@@ -268,10 +329,17 @@ fn terms(
         (Version::V5, asked) => asked.min(KEEPALIVE_MAX),
         (Version::V4, asked) => asked,
     };
-    let window = properties.and_then(|p| p.receive_maximum).map_or(SEND_MAX, usize::from);
-    let packet_max = properties.and_then(|p| p.max_packet_size).map(|max| max as usize);
+    let window = properties
+        .and_then(|p| p.receive_maximum)
+        .map_or(SEND_MAX, usize::from);
+    let packet_max = properties
+        .and_then(|p| p.max_packet_size)
+        .map(|max| max as usize);
     let answer = Answer {
-        assigned: connect.client_id.is_empty().then(|| login.account.id.clone()),
+        assigned: connect
+            .client_id
+            .is_empty()
+            .then(|| login.account.id.clone()),
         keepalive: (keepalive != connect.keep_alive).then_some(keepalive),
         expiry: (expiry != wanted).then_some(expiry),
     };
@@ -294,7 +362,10 @@ fn terms(
 impl Hello {
     /// The CONNACK that accepts these terms.
     pub fn accept(&self, session_present: bool) -> Packet {
-        let ack = ConnAck { session_present, code: ConnectReturnCode::Success };
+        let ack = ConnAck {
+            session_present,
+            code: ConnectReturnCode::Success,
+        };
         let properties = ConnAckProperties {
             session_expiry_interval: self.answer.expiry,
             receive_max: Some(RECEIVE_MAX),
@@ -312,5 +383,11 @@ impl Hello {
 
 /// The CONNACK that refuses.
 pub fn refusal(code: ConnectReturnCode) -> Packet {
-    Packet::ConnAck(ConnAck { session_present: false, code }, None)
+    Packet::ConnAck(
+        ConnAck {
+            session_present: false,
+            code,
+        },
+        None,
+    )
 }

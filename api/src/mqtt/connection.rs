@@ -203,13 +203,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     async fn greet(&mut self) -> Result<(), Ending> {
-        let Hello { key, clean, expiry, .. } = self.hello;
+        let Hello {
+            key, clean, expiry, ..
+        } = self.hello;
         self.resumed = self.seat.begin(key, clean, expiry);
         let accept = self.hello.accept(self.resumed);
         wire::write(self.hello.version, accept, &mut self.tx);
         self.greeted = true;
         self.reroute().await?;
-        if self.seat.with_session(|session| session.subscriptions.wants(Interest::Work)) {
+        if self
+            .seat
+            .with_session(|session| session.subscriptions.wants(Interest::Work))
+        {
             self.ask_for_work();
         }
         Ok(())
@@ -220,7 +225,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&self.seat));
         let asked = intake::work(shared, seat, None, Patience::Some);
         self.answers.push_back(
-            asked.map(|_| Answer { qos: 0, id: 0, verdict: Verdict::Taken }).boxed(),
+            asked
+                .map(|_| Answer {
+                    qos: 0,
+                    id: 0,
+                    verdict: Verdict::Taken,
+                })
+                .boxed(),
         );
     }
 
@@ -251,9 +262,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Received::Publish(publication) => self.on_publish(publication),
             Received::PubAck(id) => self.on_puback(id),
             Received::PubRel(id) => self.on_pubrel(id),
-            Received::Subscribe { id, filters, identified } => {
-                self.on_subscribe(id, filters, identified).await
-            }
+            Received::Subscribe {
+                id,
+                filters,
+                identified,
+            } => self.on_subscribe(id, filters, identified).await,
             Received::Unsubscribe { id, filters } => self.on_unsubscribe(id, filters).await,
             Received::Ping => {
                 let pong = Packet::PingResp(rumqttd::protocol::PingResp);
@@ -268,7 +281,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn may_read(&mut self) -> bool {
-        if self.paused_until.is_some_and(|until| until > Instant::now()) {
+        if self
+            .paused_until
+            .is_some_and(|until| until > Instant::now())
+        {
             return false;
         }
         self.paused_until = None;
@@ -280,7 +296,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let may_read = self.may_read();
         let may_send = self.unacknowledged.len() < self.hello.window;
         let timer = self.next_deadline(may_read);
-        let Self { stream, rx, link, answers, seat, orders, shared, .. } = self;
+        let Self {
+            stream,
+            rx,
+            link,
+            answers,
+            seat,
+            orders,
+            shared,
+            ..
+        } = self;
         if rx.is_empty() && rx.capacity() > READ_BYTES {
             *rx = BytesMut::new();
         }
@@ -353,7 +378,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         let pieces = self.tx.len().div_ceil(WRITE_BYTES) as u32;
         let time = self.shared.config.write_time * pieces;
-        let Self { stream, tx, orders, shared, .. } = self;
+        let Self {
+            stream,
+            tx,
+            orders,
+            shared,
+            ..
+        } = self;
         let write = async {
             stream.write_all_buf(tx).await?;
             stream.flush().await
@@ -395,23 +426,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             stream.shutdown().await.ok();
         };
         timeout(FAREWELL_TIME, farewell).await.ok();
+        if matches!(ending, Ending::Left { .. } | Ending::Lost(_)) {
+            self.settle_rest().await;
+        }
         let saved = match self.link.take() {
             Some(link) => Some(link.detach().await),
             None => None,
         };
-        if let Some(expiry) = self.expiry_override.filter(|_| !self.hello.expiry.is_zero()) {
+        if let Some(expiry) = self
+            .expiry_override
+            .filter(|_| !self.hello.expiry.is_zero())
+        {
             let most = self.shared.config.session_time;
-            self.seat.with_session(|session| session.expiry = expiry.min(most));
+            self.seat
+                .with_session(|session| session.expiry = expiry.min(most));
         }
-        let unsent = self.unacknowledged.into_iter().filter_map(|message| match message.origin {
-            Origin::Mailbox(item) => Some(Item { again: true, ..item }),
-            Origin::Router(_) => None,
-        });
+        let unsent = self
+            .unacknowledged
+            .into_iter()
+            .filter_map(|message| match message.origin {
+                Origin::Mailbox(item) => Some(Item {
+                    again: true,
+                    ..item
+                }),
+                Origin::Router(_) => None,
+            });
         self.seat.end(unsent.collect(), saved);
         let left = self.greeted && ending.leaves_will();
         if let Some(will) = self.hello.will.filter(|_| left) {
             let last = super::will::leave(self.shared.clone(), self.seat, self.arrival, will);
             self.shared.tasks.spawn(last);
+        }
+    }
+
+    /// What was sent before the client left is still handed in: at QoS 0 a client does not wait,
+    /// and what is admitted now need not be sent again. A newer connection goes before.
+    async fn settle_rest(&mut self) {
+        let Self {
+            answers,
+            orders,
+            shared,
+            ..
+        } = self;
+        let rest = async { while answers.next().await.is_some() {} };
+        tokio::select! {
+            () = rest => {}
+            _ = orders.changed() => {}
+            () = shared.stop.cancelled() => {}
         }
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use rumqttd::protocol::{
-    DisconnectReasonCode as Code, Filter, Packet, PubAck, PubAckProperties, PubAckReason,
-    PubComp, PubCompReason, PubRec, PubRecReason, QoS, RetainForwardRule, SubAck,
-    SubscribeReasonCode, UnsubAck, UnsubAckReason,
+    DisconnectReasonCode as Code, Filter, Packet, PubAck, PubAckProperties, PubAckReason, PubComp,
+    PubCompReason, PubRec, PubRecReason, QoS, RetainForwardRule, SubAck, SubscribeReasonCode,
+    UnsubAck, UnsubAckReason,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -29,7 +29,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let topic = match topics::inbound(&self.hello.account, &publication.topic) {
             Ok(topic) if !publication.retain => topic,
             Err(Refusal::Malformed) => {
-                return Err(Ending::Violation(Code::TopicNameInvalid, "sent an invalid topic"));
+                return Err(Ending::Violation(
+                    Code::TopicNameInvalid,
+                    "sent an invalid topic",
+                ));
             }
             _ => return self.forbid(&publication),
         };
@@ -40,23 +43,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&self.seat));
                 let (qos, id) = (publication.qos, publication.id);
                 let asked = intake::sync(shared, seat, publication.payload, patience);
-                self.answers.push_back(asked.map(move |v| Answer { qos, id, verdict: v }).boxed());
+                self.answers.push_back(
+                    asked
+                        .map(move |v| Answer {
+                            qos,
+                            id,
+                            verdict: v,
+                        })
+                        .boxed(),
+                );
                 Ok(())
             }
         }
     }
 
     fn on_transaction(&mut self, publication: Publication) -> Result<(), Ending> {
-        let Publication { qos, id, payload, properties, .. } = publication;
+        let Publication {
+            qos,
+            id,
+            payload,
+            properties,
+            ..
+        } = publication;
         let refuse = |detail: &str| {
-            Ok(Verdict::Refused(PubAckReason::PayloadFormatInvalid, detail.to_owned()))
+            Ok(Verdict::Refused(
+                PubAckReason::PayloadFormatInvalid,
+                detail.to_owned(),
+            ))
         };
         let encoding = Encoding::from_content_type(properties.content_type.as_deref());
         let correlation = properties.correlation_data;
         let checked = match encoding {
             None => refuse("content type is neither application/json nor application/x-bincode"),
             Some(_) if payload.is_empty() => refuse("empty payload"),
-            Some(_) if correlation.as_ref().is_some_and(|c| c.len() > CORRELATION_BYTES) => {
+            Some(_)
+                if correlation
+                    .as_ref()
+                    .is_some_and(|c| c.len() > CORRELATION_BYTES) =>
+            {
                 refuse("correlation data is too long")
             }
             Some(encoding) => Err(encoding),
@@ -73,16 +97,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Ok(verdict) => return self.settle(qos, id, verdict),
             Err(encoding) => encoding,
         };
-        let reply = (response.is_some() || correlation.is_some())
-            .then(|| Reply { topic: response.map(str::to_owned), correlation });
-        let submission = Submission { account: self.seat.id.clone(), encoding, payload };
+        let reply = (response.is_some() || correlation.is_some()).then(|| Reply {
+            topic: response.map(str::to_owned),
+            correlation,
+        });
+        let submission = Submission {
+            account: self.seat.id.clone(),
+            encoding,
+            payload,
+        };
         let patience = Patience::of(self.hello.version, qos);
         let told = self.hello.version == Version::V5 && qos > 0;
         let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&self.seat));
         let answer = async move {
             let copy = submission.clone();
-            let handed =
-                intake::transaction(Arc::clone(&shared), Arc::clone(&seat), submission, reply, patience);
+            let handed = intake::transaction(
+                Arc::clone(&shared),
+                Arc::clone(&seat),
+                submission,
+                reply,
+                patience,
+            );
             let verdict = handed.await;
             if let (Verdict::Refused(_, detail), false) = (&verdict, told) {
                 intake::refusal(&shared, &seat, &copy, detail);
@@ -97,7 +132,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn forbid(&mut self, publication: &Publication) -> Result<(), Ending> {
         self.shared.counters.forbidden.add(1);
         if self.hello.version == Version::V4 || publication.qos == 0 {
-            return Err(Ending::Violation(Code::NotAuthorized, "published what it may not"));
+            return Err(Ending::Violation(
+                Code::NotAuthorized,
+                "published what it may not",
+            ));
         }
         let detail = "not a topic of this account".to_owned();
         let verdict = Verdict::Refused(PubAckReason::NotAuthorized, detail);
@@ -106,7 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Answers at once, but in the order of the publications (MQTT-4.6.0-2).
     fn settle(&mut self, qos: u8, id: u16, verdict: Verdict) -> Result<(), Ending> {
-        self.answers.push_back(futures::future::ready(Answer { qos, id, verdict }).boxed());
+        self.answers
+            .push_back(futures::future::ready(Answer { qos, id, verdict }).boxed());
         Ok(())
     }
 
@@ -148,15 +187,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         };
         let properties = detail.filter(|_| self.hello.explain).map(|mut detail| {
             detail.truncate(detail.floor_char_boundary(REASON_BYTES));
-            PubAckProperties { reason_string: Some(detail), user_properties: Vec::new() }
+            PubAckProperties {
+                reason_string: Some(detail),
+                user_properties: Vec::new(),
+            }
         });
         let packet = match qos {
             1 => Packet::PubAck(PubAck { pkid: id, reason }, properties),
             2 => {
                 if reason != PubAckReason::Success && self.hello.version == Version::V5 {
-                    self.seat.with_session(|session| session.taken_ids.remove(&id));
+                    self.seat
+                        .with_session(|session| session.taken_ids.remove(&id));
                 }
-                Packet::PubRec(PubRec { pkid: id, reason: received(reason) }, None)
+                Packet::PubRec(
+                    PubRec {
+                        pkid: id,
+                        reason: received(reason),
+                    },
+                    None,
+                )
             }
             _ => return Ok(()),
         };
@@ -166,7 +215,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// PUBREL: the packet id of a QoS 2 publication is free again.
     pub(super) fn on_pubrel(&mut self, id: u16) -> Result<(), Ending> {
-        let known = self.seat.with_session(|session| session.taken_ids.remove(&id));
+        let known = self
+            .seat
+            .with_session(|session| session.taken_ids.remove(&id));
         let reason = match known {
             true => PubCompReason::Success,
             false => PubCompReason::PacketIdentifierNotFound,
@@ -181,12 +232,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// PUBACK of a message that was sent to the client.
     pub(super) fn on_puback(&mut self, id: u16) -> Result<(), Ending> {
-        let place = self.unacknowledged.iter().position(|message| message.id == id);
+        let place = self
+            .unacknowledged
+            .iter()
+            .position(|message| message.id == id);
         let message = place.and_then(|place| self.unacknowledged.remove(place));
         match message.map(|message| message.origin) {
             Some(Origin::Mailbox(_)) => Ok(()),
             Some(Origin::Router(slot)) => self.acknowledge(slot),
-            None => Err(Ending::Violation(Code::ProtocolError, "acknowledged what was not sent")),
+            None => Err(Ending::Violation(
+                Code::ProtocolError,
+                "acknowledged what was not sent",
+            )),
         }
     }
 
@@ -212,7 +269,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             });
         }
         self.reroute().await?;
-        let ack = SubAck { pkid: id, return_codes: codes };
+        let ack = SubAck {
+            pkid: id,
+            return_codes: codes,
+        };
         wire::write(self.hello.version, Packet::SubAck(ack, None), &mut self.tx);
         if begun.contains(&(Interest::Head as u8)) {
             self.send_head();
@@ -241,9 +301,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         })?;
         // QoS 2 is granted as QoS 1: receipts and work carry their own identity.
-        let qos = if filter.qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let qos = if filter.qos == QoS::AtMostOnce {
+            QoS::AtMostOnce
+        } else {
+            QoS::AtLeastOnce
+        };
         let added = self.seat.with_session(|session| {
-            session.subscriptions.insert(&filter.path, interest, qos as u8)
+            session
+                .subscriptions
+                .insert(&filter.path, interest, qos as u8)
         });
         let new = added.ok_or(Reason::QuotaExceeded)?;
         let resend = match filter.retain_forward_rule {
@@ -255,9 +321,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn send_head(&mut self) {
-        let Some(payload) = self.shared.head() else { return };
+        let Some(payload) = self.shared.head() else {
+            return;
+        };
         let topic = topics::HEAD.to_owned();
-        let message = Message { topic, payload, retained: true, ..Message::default() };
+        let message = Message {
+            topic,
+            payload,
+            retained: true,
+            ..Message::default()
+        };
         self.send(&message, None, false);
     }
 
@@ -268,13 +341,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         filters: Vec<String>,
     ) -> Result<(), Ending> {
         let removed = |filter: &String| {
-            let known = self.seat.with_session(|session| session.subscriptions.remove(filter));
-            if known { UnsubAckReason::Success } else { UnsubAckReason::NoSubscriptionExisted }
+            let known = self
+                .seat
+                .with_session(|session| session.subscriptions.remove(filter));
+            if known {
+                UnsubAckReason::Success
+            } else {
+                UnsubAckReason::NoSubscriptionExisted
+            }
         };
         let reasons = filters.iter().map(removed).collect();
         self.reroute().await?;
         let ack = UnsubAck { pkid: id, reasons };
-        wire::write(self.hello.version, Packet::UnsubAck(ack, None), &mut self.tx);
+        wire::write(
+            self.hello.version,
+            Packet::UnsubAck(ack, None),
+            &mut self.tx,
+        );
         Ok(())
     }
 }

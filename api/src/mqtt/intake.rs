@@ -48,7 +48,11 @@ pub enum Patience {
 impl Patience {
     /// What a client of this version needs at this QoS.
     pub fn of(version: Version, qos: u8) -> Self {
-        if version == Version::V5 && qos > 0 { Self::None } else { Self::Some }
+        if version == Version::V5 && qos > 0 {
+            Self::None
+        } else {
+            Self::Some
+        }
     }
 }
 
@@ -68,11 +72,18 @@ pub async fn transaction(
         }
     }
     match offer(&shared, &seat, submission, patience).await {
-        Ok(Admitted { transaction, receipt }) => {
+        Ok(Admitted {
+            transaction,
+            receipt,
+        }) => {
             shared.counters.admitted.add(1);
             if let Some(payload) = receipt {
                 let topic = topics::receipt(&seat.id);
-                let message = Message { topic, payload, ..Message::default() };
+                let message = Message {
+                    topic,
+                    payload,
+                    ..Message::default()
+                };
                 // A full mailbox is counted there; the receipt can be asked for again.
                 seat.deliver_receipt(message, Some(transaction)).ok();
             }
@@ -176,7 +187,11 @@ pub fn refusal(shared: &Shared, seat: &Seat, submission: &Submission, detail: &s
     });
     let topic = topics::receipt(&seat.id);
     let payload = Bytes::from(body.to_string());
-    let message = Message { topic, payload, ..Message::default() };
+    let message = Message {
+        topic,
+        payload,
+        ..Message::default()
+    };
     // A full mailbox is counted there.
     seat.deliver_receipt(message, transaction).ok();
 }

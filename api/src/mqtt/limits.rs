@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lamplighter_types::limits::{SCOPE_BYTES_MAX, TRANSACTION_BYTES_MAX};
+
 /// From the first byte of TCP to a complete CONNECT. A slow mobile link needs two round trips of
 /// TLS and one of MQTT; who needs longer holds a slot that others want.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -31,8 +33,8 @@ pub const BACKLOG: u32 = 4096;
 
 /// Largest CONNECT: room for a token and a signed transaction as will, too small for a flood.
 pub const CONNECT_BYTES: usize = 16 * 1024;
-/// Largest PUBLISH, equal to the largest transaction with its topic and properties.
-pub const PACKET_BYTES: usize = 256 * 1024;
+/// Largest PUBLISH: the largest transaction with its signature, topic and properties.
+pub const PACKET_BYTES: usize = TRANSACTION_BYTES_MAX + 1024;
 /// Largest packet of any other kind: 64 filters of 256 bytes with their options and properties.
 pub const CONTROL_BYTES: usize = 24 * 1024;
 /// Total bytes of MQTT 5 properties in one packet; the codec allocates for each user property.
@@ -41,6 +43,8 @@ pub const PROPERTIES_BYTES: usize = 4 * 1024;
 pub const TOPIC_BYTES: usize = 256;
 /// Longest level of a topic and longest client id: that of an account id.
 pub const LEVEL_BYTES: usize = 64;
+/// Longest level that names a district.
+pub const DISTRICT_BYTES: usize = SCOPE_BYTES_MAX;
 /// Longest MQTT 5 correlation data that is kept until the receipt comes.
 pub const CORRELATION_BYTES: usize = 256;
 /// Filters of one session.

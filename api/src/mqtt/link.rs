@@ -10,8 +10,8 @@ use futures::FutureExt;
 use rumqttd::Notification;
 use rumqttd::local::{LinkError, LinkRx, LinkTx};
 use rumqttd::protocol::{
-    Disconnect, DisconnectReasonCode, Filter, Packet, PubAck, PubAckReason, QoS,
-    RetainForwardRule, Subscribe, Unsubscribe,
+    Disconnect, DisconnectReasonCode, Filter, Packet, PubAck, PubAckReason, QoS, RetainForwardRule,
+    Subscribe, Unsubscribe,
 };
 
 use super::broker::{Broker, Saved, open};
@@ -54,7 +54,18 @@ impl Link {
             _ => false,
         };
         let (routes, order) = (BTreeSet::new(), VecDeque::new());
-        (Self { broker, number, tx, rx, routes, order, open: true }, remembered)
+        (
+            Self {
+                broker,
+                number,
+                tx,
+                rx,
+                routes,
+                order,
+                open: true,
+            },
+            remembered,
+        )
     }
 
     /// The router restored these filters from an earlier connection.
@@ -67,10 +78,22 @@ impl Link {
         let gone: Vec<String> = self.routes.difference(wanted).cloned().collect();
         let new: Vec<Filter> = wanted.difference(&self.routes).map(|r| filter(r)).collect();
         if !gone.is_empty() {
-            self.send(Packet::Unsubscribe(Unsubscribe { pkid: 1, filters: gone }, None))?;
+            self.send(Packet::Unsubscribe(
+                Unsubscribe {
+                    pkid: 1,
+                    filters: gone,
+                },
+                None,
+            ))?;
         }
         if !new.is_empty() {
-            self.send(Packet::Subscribe(Subscribe { pkid: 1, filters: new }, None))?;
+            self.send(Packet::Subscribe(
+                Subscribe {
+                    pkid: 1,
+                    filters: new,
+                },
+                None,
+            ))?;
         }
         self.routes.clone_from(wanted);
         Ok(())
@@ -90,7 +113,11 @@ impl Link {
                     self.acknowledge(slot)?;
                     return Ok(None);
                 };
-                Ok(Some(Delivery { topic, payload, slot }))
+                Ok(Some(Delivery {
+                    topic,
+                    payload,
+                    slot,
+                }))
             }
             Some(Notification::Unschedule) => {
                 self.rx.ready()?;
@@ -98,7 +125,9 @@ impl Link {
             }
             Some(Notification::Disconnect(..)) => {
                 self.open = false;
-                Err(LinkError::ConnectionAck("the router closed the link".to_owned()))
+                Err(LinkError::ConnectionAck(
+                    "the router closed the link".to_owned(),
+                ))
             }
             // Its SUBACK and UNSUBACK: the guard has already answered.
             _ => Ok(None),
@@ -108,12 +137,19 @@ impl Link {
     /// The client took the message of this slot. The router drops a link whose acknowledgements
     /// are not in its order, so they are put into that order here.
     pub fn acknowledge(&mut self, slot: u16) -> Result<(), LinkError> {
-        if let Some(entry) = self.order.iter_mut().find(|(id, taken)| *id == slot && !taken) {
+        if let Some(entry) = self
+            .order
+            .iter_mut()
+            .find(|(id, taken)| *id == slot && !taken)
+        {
             entry.1 = true;
         }
         while let Some((pkid, true)) = self.order.front().copied() {
             self.order.pop_front();
-            let ack = PubAck { pkid, reason: PubAckReason::Success };
+            let ack = PubAck {
+                pkid,
+                reason: PubAckReason::Success,
+            };
             self.send(Packet::PubAck(ack, None))?;
         }
         Ok(())
@@ -127,14 +163,18 @@ impl Link {
             tracing::error!("the message router does not let go of a client");
         }
         self.broker.tick();
-        Saved { number: self.number, routes: std::mem::take(&mut self.routes) }
+        Saved {
+            number: self.number,
+            routes: std::mem::take(&mut self.routes),
+        }
     }
 
     fn leave(&mut self) {
         if std::mem::replace(&mut self.open, false) {
             let reason_code = DisconnectReasonCode::NormalDisconnection;
             // Fails only when the router is gone, and then so is the link.
-            self.send(Packet::Disconnect(Disconnect { reason_code }, None)).ok();
+            self.send(Packet::Disconnect(Disconnect { reason_code }, None))
+                .ok();
         }
     }
 
@@ -143,7 +183,9 @@ impl Link {
         // events are queued at the router, whose thread never waits for us.
         match self.tx.send(packet).now_or_never() {
             Some(result) => result.map(drop),
-            None => Err(LinkError::ConnectionAck("the link did not take a packet".to_owned())),
+            None => Err(LinkError::ConnectionAck(
+                "the link did not take a packet".to_owned(),
+            )),
         }
     }
 }

@@ -69,7 +69,9 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
             Some(acceptor) => match timeout_at(deadline, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
-                    let key = certificates.and_then(|c| c.first()).and_then(tls::ed25519_key);
+                    let key = certificates
+                        .and_then(|c| c.first())
+                        .and_then(tls::ed25519_key);
                     welcome(shared, stream, key, deadline, pending).await;
                 }
                 Ok(Err(error)) => {
@@ -92,7 +94,11 @@ async fn welcome<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut rx = BytesMut::new();
-    let hello = timeout_at(deadline, connect::receive(&shared, &mut stream, &mut rx, peer)).await;
+    let hello = timeout_at(
+        deadline,
+        connect::receive(&shared, &mut stream, &mut rx, peer),
+    )
+    .await;
     let refused = match hello {
         Ok(Ok(hello)) => match seat_and_serve(&shared, stream, rx, hello, pending).await {
             Some((mut stream, refused)) => {
@@ -144,14 +150,18 @@ where
         return Some((stream, Refused::with(version, code, "the key was revoked")));
     }
     shared.counters.connected.add(1);
-    Connection::new(Arc::clone(shared), stream, rx, hello, seat, arrival).run().await;
+    Connection::new(Arc::clone(shared), stream, rx, hello, seat, arrival)
+        .run()
+        .await;
     shared.counters.connected.sub(1);
     drop(place);
     None
 }
 
 async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
-    let Some((version, code)) = refused.answer else { return };
+    let Some((version, code)) = refused.answer else {
+        return;
+    };
     let mut tx = BytesMut::new();
     wire::write(version, connect::refusal(code), &mut tx);
     let farewell = async {

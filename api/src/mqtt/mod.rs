@@ -12,6 +12,8 @@
 //! | `lamplighter/1/head` | node → all | newest certified header, retained |
 //! | `lamplighter/1/notify/{kind}/{district}/{device}` | node → users | notifications of their districts |
 //!
+//! A district `north/harbour` is one level, `north:harbour`; the whole city is `-`.
+//!
 //! # The rules, and where they live
 //! 1. Only packets that a client may send reach the codec ([`wire`]).
 //! 2. Topics and filters are those of the table, ASCII, short, at most 64 ([`topics`]); what the
@@ -169,7 +171,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn head(&self) -> Option<Bytes> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.head
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn keep_head(&self, payload: Bytes) {
@@ -189,7 +194,8 @@ impl Edge {
         let listeners = bind_all(&config)?;
         let acceptor = match &config.identity {
             Some(identity) => {
-                let server = tls::server(identity, Arc::clone(&backend)).map_err(StartError::Tls)?;
+                let server =
+                    tls::server(identity, Arc::clone(&backend)).map_err(StartError::Tls)?;
                 Some(TlsAcceptor::from(Arc::new(server)))
             }
             None => None,
@@ -197,7 +203,10 @@ impl Edge {
         let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
         let broker = Broker::start(config.connections_max, Arc::clone(&counters), stop.clone())
             .map_err(StartError::Broker)?;
-        let rates = Rates { packets: config.packets_per_second, bytes: config.bytes_per_second };
+        let rates = Rates {
+            packets: config.packets_per_second,
+            bytes: config.bytes_per_second,
+        };
         let shared = Arc::new(Shared {
             backend,
             broker,
@@ -213,7 +222,9 @@ impl Edge {
         let addresses = listeners.iter().map(|(address, ..)| *address).collect();
         for (_, tls, listener) in listeners {
             let acceptor = acceptor.clone().filter(|_| tls);
-            shared.tasks.spawn(listener::accept(Arc::clone(&shared), listener, acceptor));
+            shared
+                .tasks
+                .spawn(listener::accept(Arc::clone(&shared), listener, acceptor));
         }
         shared.tasks.spawn(sweep(Arc::clone(&shared)));
         Ok(Self { shared, addresses })
@@ -239,7 +250,10 @@ impl Edge {
     pub async fn stop(self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if tokio::time::timeout(STOP_TIME, self.shared.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_TIME, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some MQTT connections did not end in time");
         }
     }

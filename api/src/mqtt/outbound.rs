@@ -16,14 +16,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if self.tx.len() >= WRITE_BYTES {
                 return true;
             }
-            let Some(item) = self.seat.take() else { return false };
+            let Some(item) = self.seat.take() else {
+                return false;
+            };
             if item.qos == 0 {
                 self.send(&item.message, None, false);
                 continue;
             }
             let id = self.next_id();
             if self.send(&item.message, Some(id), item.again) {
-                self.unacknowledged.push_back(Unacknowledged { id, origin: Origin::Mailbox(item) });
+                self.unacknowledged.push_back(Unacknowledged {
+                    id,
+                    origin: Origin::Mailbox(item),
+                });
             }
         }
         false
@@ -37,7 +42,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.forward(delivery)?;
             }
             let room = self.unacknowledged.len() < self.hello.window;
-            let Some(link) = self.link.as_mut().filter(|_| room && self.tx.len() < WRITE_BYTES)
+            let Some(link) = self
+                .link
+                .as_mut()
+                .filter(|_| room && self.tx.len() < WRITE_BYTES)
             else {
                 return Ok(());
             };
@@ -50,10 +58,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn forward(&mut self, delivery: Delivery) -> Result<(), Ending> {
-        let Delivery { topic, payload, slot } = delivery;
-        let allowed = topics::district(&topic).is_none_or(|d| self.hello.account.sees(d));
-        let qos = self.seat.with_session(|session| session.subscriptions.qos_of(&topic));
-        let message = Message { topic, payload, ..Message::default() };
+        let Delivery {
+            topic,
+            payload,
+            slot,
+        } = delivery;
+        let allowed = topics::district(&topic).is_none_or(|d| self.hello.account.sees(&d));
+        let qos = self
+            .seat
+            .with_session(|session| session.subscriptions.qos_of(&topic));
+        let message = Message {
+            topic,
+            payload,
+            ..Message::default()
+        };
         match qos.filter(|_| allowed) {
             Some(1) => {
                 let id = self.next_id();
@@ -92,7 +110,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn next_id(&mut self) -> u16 {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if self.unacknowledged.iter().all(|message| message.id != self.last_id) {
+            if self
+                .unacknowledged
+                .iter()
+                .all(|message| message.id != self.last_id)
+            {
                 return self.last_id;
             }
         }
@@ -102,7 +124,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// carries has a link with it.
     pub(super) async fn reroute(&mut self) -> Result<(), Ending> {
         let account = &self.hello.account;
-        let wanted = self.seat.with_session(|session| session.subscriptions.routes(account));
+        let wanted = self
+            .seat
+            .with_session(|session| session.subscriptions.routes(account));
         if self.link.is_none() {
             if wanted.is_empty() {
                 return Ok(());

@@ -36,7 +36,13 @@ pub enum PublishError {
 impl PublishError {
     /// Whether the account simply is not connected to this node, which is no fault.
     pub fn is_nobody_there(&self) -> bool {
-        matches!(self, Self::Undelivered { source: Undelivered::NobodyThere, .. })
+        matches!(
+            self,
+            Self::Undelivered {
+                source: Undelivered::NobodyThere,
+                ..
+            }
+        )
     }
 }
 
@@ -66,7 +72,10 @@ impl Publisher {
             Some(seat) => seat.deliver_receipt(message, Some(transaction)),
             None => Err(Undelivered::NobodyThere),
         }
-        .map_err(|source| PublishError::Undelivered { account: gateway.to_owned(), source })
+        .map_err(|source| PublishError::Undelivered {
+            account: gateway.to_owned(),
+            source,
+        })
     }
 
     /// Sends work to a gateway that is connected here; the ledger keeps it for the others.
@@ -76,7 +85,10 @@ impl Publisher {
             Some(seat) => seat.deliver_work(message),
             None => Err(Undelivered::NobodyThere),
         }
-        .map_err(|source| PublishError::Undelivered { account: gateway.to_owned(), source })
+        .map_err(|source| PublishError::Undelivered {
+            account: gateway.to_owned(),
+            source,
+        })
     }
 
     /// Sends the newest certified header to everybody who wants it, now or later.
@@ -84,11 +96,14 @@ impl Publisher {
         let message = self.message(topics::HEAD.to_owned(), payload)?;
         // Kept first: who subscribes between the two gets it twice rather than not at all.
         self.shared.keep_head(message.payload.clone());
-        self.shared.broker.publish(topics::HEAD_ROUTE, topics::HEAD, &message.payload);
+        self.shared
+            .broker
+            .publish(topics::HEAD_ROUTE, topics::HEAD, &message.payload);
         Ok(())
     }
 
-    /// Sends a notification or event to the users whose roles cover the district.
+    /// Sends a notification or event to the users whose roles cover the district, a path such as
+    /// `north/harbour`, empty for the whole city. In the topic it is one level: `north:harbour`, `-`.
     pub fn notify(
         &self,
         kind: &str,
@@ -100,7 +115,9 @@ impl Publisher {
             .ok_or_else(|| PublishError::BadName(format!("{kind}/{district}/{device}")))?;
         let message = self.message(topic, payload)?;
         let route = topics::notify_route(district);
-        self.shared.broker.publish(&route, &message.topic, &message.payload);
+        self.shared
+            .broker
+            .publish(&route, &message.topic, &message.payload);
         Ok(())
     }
 
@@ -123,18 +140,31 @@ impl Publisher {
     /// The accounts that are connected to this node now.
     pub fn connected(&self) -> Vec<String> {
         let seats = self.shared.seats.all();
-        seats.iter().filter(|seat| seat.is_taken()).map(|seat| seat.id.clone()).collect()
+        seats
+            .iter()
+            .filter(|seat| seat.is_taken())
+            .map(|seat| seat.id.clone())
+            .collect()
     }
 
     /// Whether an account is connected to this node now.
     pub fn is_connected(&self, account: &str) -> bool {
-        self.shared.seats.find(account).is_some_and(|seat| seat.is_taken())
+        self.shared
+            .seats
+            .find(account)
+            .is_some_and(|seat| seat.is_taken())
     }
 
     fn message(&self, topic: String, payload: Bytes) -> Result<Message, PublishError> {
         if payload.len() + topic.len() > PACKET_BYTES {
-            return Err(PublishError::TooLarge { bytes: payload.len() });
+            return Err(PublishError::TooLarge {
+                bytes: payload.len(),
+            });
         }
-        Ok(Message { topic, payload, ..Message::default() })
+        Ok(Message {
+            topic,
+            payload,
+            ..Message::default()
+        })
     }
 }

@@ -126,7 +126,11 @@ struct Bucket {
 impl Bucket {
     fn new(rate: u32, now: Instant) -> Self {
         let rate = f64::from(rate);
-        Self { level: rate * BURST_SECONDS, rate, filled: now }
+        Self {
+            level: rate * BURST_SECONDS,
+            rate,
+            filled: now,
+        }
     }
 
     fn charge(&mut self, amount: f64, now: Instant) -> Duration {
@@ -190,7 +194,8 @@ impl Seat {
 
     /// Sends away every connection that has arrived until now.
     pub fn revoke(&self) {
-        self.orders.send_modify(|orders| orders.revoked = orders.latest);
+        self.orders
+            .send_modify(|orders| orders.revoked = orders.latest);
         self.state().set_session(None, &self.counters);
     }
 
@@ -212,8 +217,14 @@ impl Seat {
         state.key = Some(key);
         let kept = !clean && !lost && state.session.is_some();
         if !kept {
-            let stale = state.session.as_mut().and_then(|session| session.saved.take());
-            let fresh = Session { saved: stale, ..Session::default() };
+            let stale = state
+                .session
+                .as_mut()
+                .and_then(|session| session.saved.take());
+            let fresh = Session {
+                saved: stale,
+                ..Session::default()
+            };
             state.set_session(Some(fresh), &self.counters);
         }
         if let Some(session) = &mut state.session {
@@ -229,7 +240,10 @@ impl Seat {
         let mut state = self.state();
         state.key = None;
         state.left = Instant::now();
-        let keep = state.session.as_ref().is_some_and(|session| !session.expiry.is_zero());
+        let keep = state
+            .session
+            .as_ref()
+            .is_some_and(|session| !session.expiry.is_zero());
         if !keep {
             state.set_session(None, &self.counters);
             return;
@@ -246,7 +260,11 @@ impl Seat {
 
     /// Runs `change` on the session of the connection that sits here.
     pub fn with_session<T: Default>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
-        self.state().session.as_mut().map(change).unwrap_or_default()
+        self.state()
+            .session
+            .as_mut()
+            .map(change)
+            .unwrap_or_default()
     }
 
     /// Remembers where a receipt is wanted.
@@ -287,11 +305,18 @@ impl Seat {
         message: Message,
         connected: bool,
     ) -> Result<(), Undelivered> {
-        let qos = session.subscriptions.qos_of(&message.topic).ok_or(Undelivered::NobodyThere)?;
+        let qos = session
+            .subscriptions
+            .qos_of(&message.topic)
+            .ok_or(Undelivered::NobodyThere)?;
         if qos == 0 && !connected {
             return Err(Undelivered::NobodyThere);
         }
-        let item = Item { message, qos, again: false };
+        let item = Item {
+            message,
+            qos,
+            again: false,
+        };
         let bytes = item.bytes();
         let full = session.mailbox.len() >= MAILBOX_ITEMS
             || session.mailbox_bytes + bytes > MAILBOX_BYTES
@@ -328,7 +353,10 @@ impl Seat {
     pub fn charge(&self, bytes: usize) -> Duration {
         let now = Instant::now();
         let mut state = self.state();
-        state.packets.charge(1.0, now).max(state.bytes.charge(bytes as f64, now))
+        state
+            .packets
+            .charge(1.0, now)
+            .max(state.bytes.charge(bytes as f64, now))
     }
 
     /// Whether nothing would be lost with this seat. Frees a session that ran out.
@@ -336,11 +364,16 @@ impl Seat {
         let mut state = self.state();
         if state.expired(now) {
             let saved = state.session.take().and_then(|session| {
-                self.counters.mailbox_bytes.sub(session.mailbox_bytes as u64);
+                self.counters
+                    .mailbox_bytes
+                    .sub(session.mailbox_bytes as u64);
                 session.saved
             });
             // The router still knows it; that is cleared when the account comes back.
-            state.session = saved.map(|saved| Session { saved: Some(saved), ..Session::default() });
+            state.session = saved.map(|saved| Session {
+                saved: Some(saved),
+                ..Session::default()
+            });
         }
         // A bucket that is full again is as good as a new one.
         let paid = (now - state.left).as_secs_f64() > BURST_SECONDS;
@@ -360,7 +393,9 @@ impl State {
 
     fn set_session(&mut self, session: Option<Session>, counters: &Counters) {
         let old = std::mem::replace(&mut self.session, session);
-        counters.mailbox_bytes.sub(old.map_or(0, |old| old.mailbox_bytes) as u64);
+        counters
+            .mailbox_bytes
+            .sub(old.map_or(0, |old| old.mailbox_bytes) as u64);
     }
 }
 
@@ -380,14 +415,22 @@ pub struct Seats {
 impl Seats {
     /// No seats yet.
     pub fn new(rates: Rates, counters: Arc<Counters>) -> Self {
-        Self { seats: Mutex::default(), rates, counters }
+        Self {
+            seats: Mutex::default(),
+            rates,
+            counters,
+        }
     }
 
     /// The seat of an account that proved itself.
     pub fn of(&self, account: &Account) -> Arc<Seat> {
         let mut seats = self.lock();
         let seat = seats.entry(account.id.clone()).or_insert_with(|| {
-            Arc::new(Seat::new(&account.id, self.rates, Arc::clone(&self.counters)))
+            Arc::new(Seat::new(
+                &account.id,
+                self.rates,
+                Arc::clone(&self.counters),
+            ))
         });
         Arc::clone(seat)
     }
@@ -406,7 +449,8 @@ impl Seats {
     pub fn sweep(&self) {
         let now = Instant::now();
         // One reference is the map's; whoever arrives takes another while the map is locked.
-        self.lock().retain(|_, seat| Arc::strong_count(seat) > 1 || !seat.is_idle(now));
+        self.lock()
+            .retain(|_, seat| Arc::strong_count(seat) > 1 || !seat.is_idle(now));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Seat>>> {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::crypto::verify_tls13_signature_with_raw_key;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, UnixTime,
 };
@@ -24,8 +24,9 @@ const PKCS8_HEAD: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 /// DER around a 32-byte Ed25519 public key (RFC 8410, section 4).
-const SPKI_HEAD: [u8; 12] =
-    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_HEAD: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// What can be wrong with TLS at the start.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +50,10 @@ pub struct Identity {
 
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Self { certificate: self.certificate.clone(), key: self.key.clone_key() }
+        Self {
+            certificate: self.certificate.clone(),
+            key: self.key.clone_key(),
+        }
     }
 }
 
@@ -59,13 +63,17 @@ impl Identity {
     /// `seed` is the secret key (32 bytes), `names` the DNS names or addresses of the holder.
     pub fn from_seed(seed: &[u8; 32], names: &[&str]) -> Result<Self, TlsError> {
         let pkcs8 = PrivatePkcs8KeyDer::from([&PKCS8_HEAD[..], &seed[..]].concat());
-        let pair =
-            rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)
-                .map_err(TlsError::Certificate)?;
+        let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)
+            .map_err(TlsError::Certificate)?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let parameters = rcgen::CertificateParams::new(names).map_err(TlsError::Certificate)?;
-        let certificate = parameters.self_signed(&pair).map_err(TlsError::Certificate)?;
-        Ok(Self { certificate: certificate.der().clone(), key: pkcs8.into() })
+        let certificate = parameters
+            .self_signed(&pair)
+            .map_err(TlsError::Certificate)?;
+        Ok(Self {
+            certificate: certificate.der().clone(),
+            key: pkcs8.into(),
+        })
     }
 }
 
@@ -73,14 +81,21 @@ impl Identity {
 pub fn ed25519_key(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
     let (rest, parsed) = X509Certificate::from_der(certificate).ok()?;
     let key = parsed.public_key().raw.strip_prefix(&SPKI_HEAD[..])?;
-    if rest.is_empty() { key.try_into().ok() } else { None }
+    if rest.is_empty() {
+        key.try_into().ok()
+    } else {
+        None
+    }
 }
 
 /// The server's side of TLS: 1.3 only, no tickets (they would keep memory and outlive a revoked
 /// key), client certificate wanted but not demanded (the others bring a token).
 pub fn server(identity: &Identity, backend: Arc<dyn Backend>) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(Registered { backend, algorithms: algorithms(&provider) });
+    let verifier = Arc::new(Registered {
+        backend,
+        algorithms: algorithms(&provider),
+    });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Setup)?

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rumqttd::protocol::{matches, valid_filter, valid_topic};
 
 use super::backend::{Account, AccountKind, Reach};
-use super::limits::{FILTERS_MAX, LEVEL_BYTES, ROUTES_MAX, TOPIC_BYTES};
+use super::limits::{DISTRICT_BYTES, FILTERS_MAX, LEVEL_BYTES, ROUTES_MAX, TOPIC_BYTES};
 
 /// Newest certified header, for everybody.
 pub const HEAD: &str = "lamplighter/1/head";
@@ -55,17 +55,33 @@ pub fn work(gateway: &str) -> String {
     format!("{GATEWAYS}{gateway}/work")
 }
 
-/// The topic of a notification; `None` when a part is not a level of a topic.
+/// The topic of a notification; `None` when a part cannot be a level of a topic. A district such
+/// as `north/harbour` is one level, `north:harbour`, and the whole city is `-`.
 pub fn notification(kind: &str, district: &str, device: &str) -> Option<String> {
-    [kind, district, device]
-        .iter()
-        .all(|part| is_name(part))
-        .then(|| format!("{NOTIFY}{kind}/{district}/{device}"))
+    let level = if district.is_empty() {
+        "-".to_owned()
+    } else {
+        district.replace('/', ":")
+    };
+    (is_name(kind) && is_district(&level) && is_name(device))
+        .then(|| format!("{NOTIFY}{kind}/{level}/{device}"))
 }
 
-/// The district of a notification's topic.
-pub fn district(topic: &str) -> Option<&str> {
-    topic.strip_prefix(NOTIFY)?.split('/').nth(1)
+/// The district (as the ledger writes it) of a notification's topic.
+pub fn district(topic: &str) -> Option<String> {
+    Some(written(topic.strip_prefix(NOTIFY)?.split('/').nth(1)?))
+}
+
+fn written(level: &str) -> String {
+    if level == "-" {
+        String::new()
+    } else {
+        level.replace(':', "/")
+    }
+}
+
+fn is_district(level: &str) -> bool {
+    level == "-" || level.len() <= DISTRICT_BYTES && level.split(':').all(is_name)
 }
 
 /// Letters, digits, `.`, `_`, `-`, at most 64: ids of accounts, devices, districts, event kinds.
@@ -127,22 +143,30 @@ fn notify_interest(account: &Account, rest: &str) -> Result<Interest, Refusal> {
     let AccountKind::User(reach) = &account.kind else {
         return Err(Refusal::NotAllowed);
     };
-    if levels.len() != 3 || !levels.iter().all(|level| is_name_or_any(level)) {
+    let [kind, district, device] = levels[..] else {
         return Err(Refusal::NotAllowed);
-    }
-    let allowed = match (levels[1], reach) {
-        (_, Reach::All) => true,
-        ("+", Reach::Districts(districts)) => !districts.is_empty(),
-        (district, Reach::Districts(districts)) => districts.contains(district),
     };
-    if allowed { Ok(Interest::Notify) } else { Err(Refusal::NotAllowed) }
+    let shaped = is_name_or_any(kind) && is_name_or_any(device);
+    let allowed = match (district, reach) {
+        ("+", Reach::Districts(own)) => !own.is_empty(),
+        ("+", Reach::All) => true,
+        (level, _) => is_district(level) && account.sees(&written(level)),
+    };
+    if shaped && allowed {
+        Ok(Interest::Notify)
+    } else {
+        Err(Refusal::NotAllowed)
+    }
 }
 
 fn own_level<'a>(account: &Account, topic: &'a str) -> Option<&'a str> {
     if account.kind != AccountKind::Gateway {
         return None;
     }
-    topic.strip_prefix(GATEWAYS)?.strip_prefix(account.id.as_str())?.strip_prefix('/')
+    topic
+        .strip_prefix(GATEWAYS)?
+        .strip_prefix(account.id.as_str())?
+        .strip_prefix('/')
 }
 
 fn plain(topic: &[u8]) -> Result<&str, Refusal> {
@@ -180,7 +204,10 @@ impl Subscriptions {
 
     /// The highest QoS of the filters that match a topic; `None` when none does.
     pub fn qos_of(&self, topic: &str) -> Option<u8> {
-        let hits = self.filters.iter().filter(|(filter, _)| matches(topic, filter));
+        let hits = self
+            .filters
+            .iter()
+            .filter(|(filter, _)| matches(topic, filter));
         hits.map(|(_, (_, qos))| *qos).max()
     }
 
@@ -214,7 +241,9 @@ pub const HEAD_ROUTE: &str = "head";
 /// The router's filter for the notifications of all districts.
 pub const NOTIFY_ROUTES: &str = "notify/+";
 
-/// The router's own topic for the notifications of a district.
+/// The router's own topic for the notifications of a district: that of the outermost district it
+/// lies in, so that the router has few of them and a role covers what lies inside.
 pub fn notify_route(district: &str) -> String {
-    format!("notify/{district}")
+    let outermost = district.split('/').next().filter(|part| !part.is_empty());
+    format!("notify/{}", outermost.unwrap_or("-"))
 }

@@ -21,8 +21,13 @@ pub async fn leave(shared: Arc<Shared>, seat: Arc<Seat>, arrival: u64, will: Wil
     }
     shared.counters.wills.add(1);
     let account = seat.id.clone();
-    let handed =
-        intake::transaction(Arc::clone(&shared), seat, will.submission, None, Patience::Some);
+    let handed = intake::transaction(
+        Arc::clone(&shared),
+        seat,
+        will.submission,
+        None,
+        Patience::Some,
+    );
     if let Verdict::Busy | Verdict::Refused(..) = handed.await {
         tracing::warn!(account, "the ledger did not take the will of a client");
     }

@@ -120,7 +120,11 @@ pub fn header(bytes: &[u8]) -> Result<Option<Header>, WireError> {
     let Some((&first, rest)) = bytes.split_first() else {
         return Ok(None);
     };
-    Ok(variable_integer(rest)?.map(|(body, length)| Header { first, start: 1 + length, body }))
+    Ok(variable_integer(rest)?.map(|(body, length)| Header {
+        first,
+        start: 1 + length,
+        body,
+    }))
 }
 
 /// Cuts the next packet off `buffer` and decodes it; `None` when more bytes are needed.
@@ -140,7 +144,11 @@ pub fn next(version: Version, buffer: &mut BytesMut) -> Result<Option<Received>,
 /// Rule 1: only what a connected client may send, with the flags and the size of its kind.
 fn check_kind(version: Version, header: Header) -> Result<(), WireError> {
     let (kind, flags) = (header.first >> 4, header.first & 0x0f);
-    let most = if kind == PUBLISH { PACKET_BYTES } else { CONTROL_BYTES };
+    let most = if kind == PUBLISH {
+        PACKET_BYTES
+    } else {
+        CONTROL_BYTES
+    };
     if header.body > most {
         return Err(WireError::TooLarge);
     }
@@ -183,7 +191,11 @@ fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Rece
         Packet::PubRel(release, _) => Ok(Received::PubRel(release.pkid)),
         Packet::Subscribe(Subscribe { pkid, filters }, properties) if pkid != 0 => {
             let identified = properties.is_some_and(|p| p.id.is_some());
-            Ok(Received::Subscribe { id: pkid, filters, identified })
+            Ok(Received::Subscribe {
+                id: pkid,
+                filters,
+                identified,
+            })
         }
         Packet::Unsubscribe(Unsubscribe { pkid, filters }, _)
             if pkid != 0 && !filters.is_empty() =>
@@ -284,7 +296,11 @@ fn variable_integer(bytes: &[u8]) -> Result<Option<(usize, usize)>, WireError> {
             return Ok(Some((value, index + 1)));
         }
     }
-    if bytes.len() >= 4 { Err(WireError::Malformed) } else { Ok(None) }
+    if bytes.len() >= 4 {
+        Err(WireError::Malformed)
+    } else {
+        Ok(None)
+    }
 }
 
 /// Encodes an answer. MQTT 3.1.1 gets it without properties and unknown codes (rule 4).
@@ -349,7 +365,9 @@ pub fn publish(
         Version::V4 => None,
         Version::V5 => Some(properties(message)),
     };
-    let head = properties.as_ref().map_or(0, |p| integer_bytes(p.len()) + p.len());
+    let head = properties
+        .as_ref()
+        .map_or(0, |p| integer_bytes(p.len()) + p.len());
     let body = 2 + message.topic.len() + id.map_or(0, |_| 2) + head + message.payload.len();
     let flags = u8::from(again) << 3 | u8::from(id.is_some()) << 1 | u8::from(message.retained);
     out.reserve(body + 5);

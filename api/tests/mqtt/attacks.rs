@@ -1,5 +1,7 @@
 //! Every rule of the guard is attacked with bytes, and each time others are still served.
 
+use lamplighter_api::mqtt::limits::PACKET_BYTES;
+
 use super::raw::*;
 use super::support::*;
 
@@ -81,7 +83,17 @@ async fn rule_2_topics_and_filters() {
     let world = world();
     let mut bystander = Bystander::of(&world).await;
     let long = "a".repeat(300);
-    let topics = ["\u{e9}", "\u{e9}/x", "", "$SYS/broker", "$share/g/t", "a/+", "#", "a b", &long];
+    let topics = [
+        "\u{e9}",
+        "\u{e9}/x",
+        "",
+        "$SYS/broker",
+        "$share/g/t",
+        "a/+",
+        "#",
+        "a b",
+        &long,
+    ];
     for topic in topics {
         for v5 in [false, true] {
             for qos in [0, 1, 2] {
@@ -93,11 +105,23 @@ async fn rule_2_topics_and_filters() {
     }
     closes(&world, true, &publish(true, b"\xff\xfe", 0, 0, b"x")).await;
     closes(&world, true, &publish(true, b"a\0b", 0, 0, b"x")).await;
-    let filters =
-        ["\u{e9}", "$SYS/#", "$share/g/lamplighter/1/head", "a/#/b", "a+", "++", "", "a b", &long];
+    let filters = [
+        "\u{e9}",
+        "$SYS/#",
+        "$share/g/lamplighter/1/head",
+        "a/#/b",
+        "a+",
+        "++",
+        "",
+        "a b",
+        &long,
+    ];
     for filter in filters {
         let mut raw = Raw::connect(world.plain, Hello::new(true, "root")).await;
-        assert!([0x8f, 0x9e].contains(&raw.subscribe(filter, 1).await), "{filter}");
+        assert!(
+            [0x8f, 0x9e].contains(&raw.subscribe(filter, 1).await),
+            "{filter}"
+        );
         let mut raw = Raw::connect(world.plain, Hello::new(false, "ann")).await;
         assert_eq!(raw.subscribe(filter, 1).await, 0x80, "{filter}");
         raw.send(&unsubscribe(false, 1, &[filter])).await;
@@ -116,7 +140,11 @@ async fn rule_2_filters_are_counted_and_cost_the_router_nothing() {
         assert_eq!(raw.subscribe(&filter(n), 1).await, 1);
     }
     assert_eq!(raw.subscribe(&filter(64), 1).await, 0x97);
-    assert_eq!(raw.subscribe(&filter(63), 1).await, 1, "an old one may be repeated");
+    assert_eq!(
+        raw.subscribe(&filter(63), 1).await,
+        1,
+        "an old one may be repeated"
+    );
     // 20,000 different filters over the life of a connection.
     for n in (0..20_000).step_by(100) {
         let names: Vec<String> = (n..n + 64).map(filter).collect();
@@ -138,22 +166,44 @@ async fn rule_3_client_ids_and_credentials() {
     let ids = ["gw-2", "_node", "node", "\u{e9}", "a b", "a/b", "#", &long];
     for id in ids {
         for (v5, code) in [(false, 2), (true, 0x85)] {
-            let hello = Hello { id, ..Hello::new(v5, "gw-1") };
+            let hello = Hello {
+                id,
+                ..Hello::new(v5, "gw-1")
+            };
             assert_eq!(Raw::try_connect(world.plain, hello).await.1, code, "{id}");
         }
     }
-    let mut anonymous = Raw::connect(world.plain, Hello { id: "", ..Hello::new(true, "gw-1") }).await;
+    let mut anonymous = Raw::connect(
+        world.plain,
+        Hello {
+            id: "",
+            ..Hello::new(true, "gw-1")
+        },
+    )
+    .await;
     anonymous.ping().await;
-    let wrong = [("gw-1", "wrong".to_owned()), ("gw-1", token("gw-2")), ("nobody", token("nobody"))];
+    let wrong = [
+        ("gw-1", "wrong".to_owned()),
+        ("gw-1", token("gw-2")),
+        ("nobody", token("nobody")),
+    ];
     for (user, password) in wrong {
         for (v5, code) in [(false, 4), (true, 0x86)] {
-            let hello = Hello { user, password: password.clone(), ..Hello::new(v5, user) };
+            let hello = Hello {
+                user,
+                password: password.clone(),
+                ..Hello::new(v5, user)
+            };
             assert_eq!(Raw::try_connect(world.plain, hello).await.1, code, "{user}");
         }
     }
     let users = ["", "_node", "\u{e9}", "a/b", &long];
     for user in users {
-        let hello = Hello { user, id: "", ..Hello::new(true, "gw-1") };
+        let hello = Hello {
+            user,
+            id: "",
+            ..Hello::new(true, "gw-1")
+        };
         assert_ne!(Raw::try_connect(world.plain, hello).await.1, 0, "{user}");
     }
     bystander.is_served(&world).await;
@@ -187,11 +237,15 @@ async fn rule_4_properties() {
     let mut properties = vec![9];
     properties.extend(string("seven"));
     raw.subscribe("lamplighter/1/gw/gw-1/receipt", 1).await;
-    raw.send(&publish_with(true, TX.as_bytes(), 2, 2, &properties, b"tx")).await;
+    raw.send(&publish_with(true, TX.as_bytes(), 2, 2, &properties, b"tx"))
+        .await;
     raw.expect(PUBACK).await;
     let mut old = Raw::connect(world.plain, Hello::new(false, "gw-1")).await;
     old.subscribe("lamplighter/1/gw/gw-1/receipt", 1).await;
-    world.publisher.publish_receipt("gw-1", hash(b"tx"), "done".into()).unwrap();
+    world
+        .publisher
+        .publish_receipt("gw-1", hash(b"tx"), "done".into())
+        .unwrap();
     assert_eq!(old.expect(PUBLISH).await.publish(false).2, b"done");
     bystander.is_served(&world).await;
 }
@@ -215,13 +269,32 @@ async fn rule_6_qos_2_empty_and_retained_publications() {
     bystander.raw.ack(1).await;
     let head = b"lamplighter/1/head";
     for flags in [0, 1, 2, 3] {
-        closes(&world, false, &publish_with(false, head, flags, 1, &[], b"")).await;
-        closes(&world, false, &publish_with(false, head, flags, 1, &[], b"forged")).await;
+        closes(
+            &world,
+            false,
+            &publish_with(false, head, flags, 1, &[], b""),
+        )
+        .await;
+        closes(
+            &world,
+            false,
+            &publish_with(false, head, flags, 1, &[], b"forged"),
+        )
+        .await;
     }
     let mut raw = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;
-    assert_eq!(raw.publish_acked(TX, 5, b"").await, 0x99, "an empty transaction");
-    raw.send(&publish_with(true, TX.as_bytes(), 3, 6, &[], b"tx")).await;
-    assert_eq!(raw.expect(PUBACK).await.body[2], 0x87, "only the node keeps messages");
+    assert_eq!(
+        raw.publish_acked(TX, 5, b"").await,
+        0x99,
+        "an empty transaction"
+    );
+    raw.send(&publish_with(true, TX.as_bytes(), 3, 6, &[], b"tx"))
+        .await;
+    assert_eq!(
+        raw.expect(PUBACK).await.body[2],
+        0x87,
+        "only the node keeps messages"
+    );
     raw.subscribe("lamplighter/1/head", 0).await;
     assert_eq!(raw.expect(PUBLISH).await.publish(true).2, b"kept");
     drop(bystander);
@@ -239,7 +312,10 @@ async fn rule_7_unsolicited_acknowledgements() {
         }
         let mut raw = Raw::connect(world.plain, Hello::new(v5, "root")).await;
         raw.subscribe("lamplighter/1/notify/+/+/+", 1).await;
-        world.publisher.notify("alarm", "north", "l1", "x".into()).unwrap();
+        world
+            .publisher
+            .notify("alarm", "north", "l1", "x".into())
+            .unwrap();
         let (_, id, _) = raw.expect(PUBLISH).await.publish(v5);
         raw.ack(id).await;
         raw.ping().await;
@@ -254,18 +330,26 @@ async fn rule_10_sizes() {
     let world = world();
     let mut bystander = Bystander::of(&world).await;
     // The size that the header claims is enough.
-    let claims: [&[u8]; 3] =
-        [&[0x32, 0xff, 0xff, 0xff, 0x7f], &[0x82, 0x80, 0x80, 0x04], &[0xa2, 0xff, 0xff, 0x03]];
+    let claims: [&[u8]; 3] = [
+        &[0x32, 0xff, 0xff, 0xff, 0x7f],
+        &[0x82, 0x81, 0x80, 0x10],
+        &[0xa2, 0xff, 0xff, 0x03],
+    ];
     for claim in claims {
         assert_eq!(closes(&world, true, claim).await, Some(0x95));
         closes(&world, false, claim).await;
     }
     let mut raw = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;
-    let room = 256 * 1024 - 2 - TX.len() - 3;
+    let room = PACKET_BYTES - 2 - TX.len() - 3;
     assert_eq!(raw.publish_acked(TX, 1, &vec![b'x'; room]).await, 0);
     raw.publish(TX, 1, 2, &vec![b'x'; room + 1]).await;
     assert_eq!(raw.expect_closed().await, Some(0x95));
-    assert!(world.publisher.publish_work("gw-2", vec![b'x'; 300_000].into()).is_err());
+    assert!(
+        world
+            .publisher
+            .publish_work("gw-2", vec![b'x'; 300_000].into())
+            .is_err()
+    );
     // Before CONNECT the limit is narrower, and other protocols get no answer.
     let first: [&[u8]; 8] = [
         &[0x10, 0xff, 0xff, 0x7f],
@@ -274,7 +358,9 @@ async fn rule_10_sizes() {
         &[0x30, 3, 0, 1, b'a'],
         &[0xc0, 0],
         &[0xff; 64],
-        &[0x10, 12, 0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, 2, 0, 0],
+        &[
+            0x10, 12, 0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, 2, 0, 0,
+        ],
         &[0x10, 10, 0, 4, b'M', b'Q', b'T', b'T', 5, 3, 0, 0],
     ];
     for bytes in first {
@@ -283,8 +369,13 @@ async fn rule_10_sizes() {
         assert_eq!(raw.next().await, None, "{bytes:?}");
     }
     let mut raw = Raw::open(world.plain, true).await;
-    raw.send(&[0x10, 10, 0, 4, b'M', b'Q', b'T', b'T', 9, 2, 0, 0]).await;
-    assert_eq!(raw.expect(CONNACK).await.body, [0, 1], "unknown protocol level");
+    raw.send(&[0x10, 10, 0, 4, b'M', b'Q', b'T', b'T', 9, 2, 0, 0])
+        .await;
+    assert_eq!(
+        raw.expect(CONNACK).await.body,
+        [0, 1],
+        "unknown protocol level"
+    );
     bystander.is_served(&world).await;
 }
 

@@ -20,12 +20,24 @@ enum Proof<'a> {
 
 impl Proof<'_> {
     fn arguments(&self, version: &str) -> Vec<String> {
-        let mut all: Vec<String> = vec!["-h".into(), "localhost".into(), "-V".into(), version.into()];
+        let mut all: Vec<String> =
+            vec!["-h".into(), "localhost".into(), "-V".into(), version.into()];
         let mut add = |more: &[&str]| all.extend(more.iter().map(|text| (*text).to_owned()));
         match self {
             Self::Token(world, id) => {
                 let port = world.plain.port().to_string();
-                add(&["-h", "127.0.0.1", "-p", &port, "-i", id, "-u", id, "-P", &token(id)]);
+                add(&[
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    &port,
+                    "-i",
+                    id,
+                    "-u",
+                    id,
+                    "-P",
+                    &token(id),
+                ]);
             }
             Self::Certificate(world, files) => {
                 let port = world.tls.port().to_string();
@@ -39,7 +51,10 @@ impl Proof<'_> {
 }
 
 async fn run(program: &str, arguments: Vec<String>) -> Output {
-    let child = Command::new(program).args(&arguments).kill_on_drop(true).output();
+    let child = Command::new(program)
+        .args(&arguments)
+        .kill_on_drop(true)
+        .output();
     timeout(PATIENCE, child)
         .await
         .unwrap_or_else(|_| panic!("{program} {arguments:?} does not end"))
@@ -57,14 +72,20 @@ async fn mosquitto_pub_hands_transactions_in() {
     let files = Files::of("gw-1");
     let mut handed = 0;
     for version in ["mqttv311", "mqttv5"] {
-        for proof in [Proof::Token(&world, "gw-1"), Proof::Certificate(&world, &files)] {
+        for proof in [
+            Proof::Token(&world, "gw-1"),
+            Proof::Certificate(&world, &files),
+        ] {
             for qos in ["0", "1", "2"] {
                 let text = format!("{version} qos {qos}");
                 let more = ["-t", TX, "-q", qos, "-m", &text];
                 let output = run("mosquitto_pub", and(proof.arguments(version), &more)).await;
                 assert!(output.status.success(), "{text}: {output:?}");
                 handed += 1;
-                world.ledger.until(&text, |l| l.taken_by("gw-1").len() == handed).await;
+                world
+                    .ledger
+                    .until(&text, |l| l.taken_by("gw-1").len() == handed)
+                    .await;
             }
             let other = ["-t", "lamplighter/1/gw/gw-2/tx", "-q", "1", "-m", "x"];
             let output = run("mosquitto_pub", and(proof.arguments(version), &other)).await;
@@ -76,13 +97,20 @@ async fn mosquitto_pub_hands_transactions_in() {
     assert_eq!(world.ledger.taken_by("gw-2").len(), 0);
     let output = run(
         "mosquitto_pub",
-        and(Proof::Token(&world, "gw-1").arguments("mqttv5"), &["-P", "no", "-t", TX, "-m", "x"]),
+        and(
+            Proof::Token(&world, "gw-1").arguments("mqttv5"),
+            &["-P", "no", "-t", TX, "-m", "x"],
+        ),
     )
     .await;
     assert!(!output.status.success());
     let strange = Files::of("stranger");
     let arguments = Proof::Certificate(&world, &strange).arguments("mqttv5");
-    let output = run("mosquitto_pub", and(arguments, &["-t", TX, "-q", "1", "-m", "x"])).await;
+    let output = run(
+        "mosquitto_pub",
+        and(arguments, &["-t", TX, "-q", "1", "-m", "x"]),
+    )
+    .await;
     assert!(!output.status.success());
 }
 
@@ -90,9 +118,12 @@ async fn mosquitto_pub_hands_transactions_in() {
 async fn mosquitto_sub_gets_work_receipts_head_and_notifications() {
     let world = world();
     world.publisher.publish_head("the head".into()).unwrap();
-    let files = Files::of("gw-1");
+    let (files, ann) = (Files::of("gw-1"), Files::of("ann"));
     for version in ["mqttv311", "mqttv5"] {
-        for proof in [Proof::Token(&world, "gw-1"), Proof::Certificate(&world, &files)] {
+        for proof in [
+            Proof::Token(&world, "gw-1"),
+            Proof::Certificate(&world, &files),
+        ] {
             let topics = ["lamplighter/1/head", "lamplighter/1/gw/gw-1/work"];
             let more = ["-q", "1", "-C", "2", "-v", "-t", topics[0], "-t", topics[1]];
             let output = run("mosquitto_sub", and(proof.arguments(version), &more)).await;
@@ -102,23 +133,42 @@ async fn mosquitto_sub_gets_work_receipts_head_and_notifications() {
             let work = format!("{} work since the start", topics[1]);
             assert_eq!(lines, [work, format!("{} the head", topics[0])]);
         }
-        let proof = Proof::Token(&world, "ann");
-        let more = ["-q", "1", "-C", "1", "-t", "lamplighter/1/notify/alarm/north/+"];
-        let sub = tokio::spawn(run("mosquitto_sub", and(proof.arguments(version), &more)));
-        let told = async {
-            while !sub.is_finished() {
-                world.publisher.notify("alarm", "north", "lamp", "dark".into()).unwrap();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, told).await.unwrap();
-        assert_eq!(sub.await.unwrap().stdout, b"dark\n");
+        for proof in [
+            Proof::Token(&world, "ann"),
+            Proof::Certificate(&world, &ann),
+        ] {
+            let more = [
+                "-q",
+                "1",
+                "-C",
+                "1",
+                "-t",
+                "lamplighter/1/notify/alarm/north/+",
+            ];
+            let sub = tokio::spawn(run("mosquitto_sub", and(proof.arguments(version), &more)));
+            let told = async {
+                while !sub.is_finished() {
+                    world
+                        .publisher
+                        .notify("alarm", "north", "lamp", "dark".into())
+                        .unwrap();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(PATIENCE, told).await.unwrap();
+            assert_eq!(sub.await.unwrap().stdout, b"dark\n");
+        }
         let foreign = ["-q", "1", "-C", "1", "-t", "lamplighter/1/gw/gw-2/work"];
-        let output =
-            run("mosquitto_sub", and(Proof::Token(&world, "gw-1").arguments(version), &foreign));
+        let output = run(
+            "mosquitto_sub",
+            and(Proof::Token(&world, "gw-1").arguments(version), &foreign),
+        );
         let output = output.await;
         let said = [output.stdout, output.stderr].concat();
-        assert!(String::from_utf8_lossy(&said).contains("denied"), "{version}");
+        assert!(
+            String::from_utf8_lossy(&said).contains("denied"),
+            "{version}"
+        );
     }
 }
 
@@ -128,21 +178,36 @@ async fn paho_uses_all_of_it_over_plain_tcp_and_tls() {
     world.ledger.receipts.store(true, Ordering::Relaxed);
     world.publisher.publish_head("the head".into()).unwrap();
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    assert!(python.exists(), "no {}: run scripts/setup --test", python.display());
+    assert!(
+        python.exists(),
+        "no {}: run scripts/setup --test",
+        python.display()
+    );
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mqtt/paho_client.py");
     let files = Files::of("gw-1");
     let folder: PathBuf = files.dir.path().to_owned();
     let child = Command::new(python)
         .arg(script)
-        .args([world.plain.port().to_string(), world.tls.port().to_string(), token("gw-1")])
+        .args([
+            world.plain.port().to_string(),
+            world.tls.port().to_string(),
+            token("gw-1"),
+        ])
         .arg(folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .output();
-    let output = timeout(PATIENCE * 2, child).await.expect("paho does not end").unwrap();
+    let output = timeout(PATIENCE * 2, child)
+        .await
+        .expect("paho does not end")
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_eq!(said.matches("ok ").count(), 4, "{said}");
     // 3 transactions of each of the four runs, QoS 2 among them, each once.
     assert_eq!(world.ledger.taken_by("gw-1").len(), 12);

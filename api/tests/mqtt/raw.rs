@@ -130,11 +130,17 @@ impl<'a> Hello<'a> {
 
 impl Raw {
     pub async fn open(address: SocketAddr, v5: bool) -> Self {
-        Self { stream: Box::new(TcpStream::connect(address).await.unwrap()), v5 }
+        Self {
+            stream: Box::new(TcpStream::connect(address).await.unwrap()),
+            v5,
+        }
     }
 
     pub fn over(stream: impl Stream + 'static, v5: bool) -> Self {
-        Self { stream: Box::new(stream), v5 }
+        Self {
+            stream: Box::new(stream),
+            v5,
+        }
     }
 
     /// Connects and is accepted.
@@ -166,7 +172,9 @@ impl Raw {
 
     /// The next packet, or `None` when the server closed.
     pub async fn next(&mut self) -> Option<Packet> {
-        timeout(PATIENCE, self.read()).await.expect("the server said nothing")
+        timeout(PATIENCE, self.read())
+            .await
+            .expect("the server said nothing")
     }
 
     async fn read(&mut self) -> Option<Packet> {
@@ -182,7 +190,11 @@ impl Raw {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await.ok()?;
-        Some(Packet { kind: first >> 4, flags: first & 15, body })
+        Some(Packet {
+            kind: first >> 4,
+            flags: first & 15,
+            body,
+        })
     }
 
     /// The next packet is of this kind.
@@ -233,7 +245,8 @@ impl Raw {
     }
 
     pub async fn ack(&mut self, id: u16) {
-        self.send(&[&[0x40, 2][..], &id.to_be_bytes()].concat()).await;
+        self.send(&[&[0x40, 2][..], &id.to_be_bytes()].concat())
+            .await;
     }
 
     pub async fn ping(&mut self) {

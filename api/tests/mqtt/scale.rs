@@ -13,15 +13,25 @@ const HEAD: &str = "lamplighter/1/head";
 const FILES: usize = 16_000;
 
 fn size(small: usize, full: usize) -> usize {
-    if std::env::var_os("LAMPLIGHTER_FULL").is_some() { full } else { small }
+    if std::env::var_os("LAMPLIGHTER_FULL").is_some() {
+        full
+    } else {
+        small
+    }
 }
 
 /// util-linux sets the limit of a running process; the standard library cannot.
 pub fn raise_file_limit() {
     let this = std::process::id().to_string();
     let limit = format!("--nofile={FILES}:");
-    let raised = Command::new("prlimit").args(["--pid", &this, &limit]).status().unwrap();
-    assert!(raised.success(), "the hard limit of open files is below {FILES}");
+    let raised = Command::new("prlimit")
+        .args(["--pid", &this, &limit])
+        .status()
+        .unwrap();
+    assert!(
+        raised.success(),
+        "the hard limit of open files is below {FILES}"
+    );
 }
 
 fn fleet(count: usize) -> World {
@@ -45,16 +55,23 @@ async fn connect_all(world: &World, count: usize, v5: bool) -> Vec<Raw> {
         let id = format!("g{n:05}");
         let mut raw = Raw::connect(address, Hello::new(v5, &id)).await;
         let receipt = format!("lamplighter/1/gw/{id}/receipt");
-        raw.send(&subscribe(v5, 1, &[(HEAD, 1), (&receipt, 1)])).await;
+        raw.send(&subscribe(v5, 1, &[(HEAD, 1), (&receipt, 1)]))
+            .await;
         raw.expect(SUBACK).await;
         raw
     });
-    futures::stream::iter(connects).buffered(256).collect().await
+    futures::stream::iter(connects)
+        .buffered(256)
+        .collect()
+        .await
 }
 
 async fn broadcast(world: &World, all: &mut [Raw], text: &str) -> Duration {
     let start = Instant::now();
-    world.publisher.publish_head(text.to_owned().into()).unwrap();
+    world
+        .publisher
+        .publish_head(text.to_owned().into())
+        .unwrap();
     let reads = all.iter_mut().map(|raw| async {
         loop {
             let (_, id, body) = raw.expect(PUBLISH).await.publish(raw.v5);
@@ -83,7 +100,9 @@ async fn a_fleet_gets_one_message_is_dropped_and_comes_back() {
     let start = Instant::now();
     let mut all = connect_all(&world, count, false).await;
     let back = start.elapsed();
-    world.until_count("connected", |connected| connected == count as u64).await;
+    world
+        .until_count("connected", |connected| connected == count as u64)
+        .await;
     let again = broadcast(&world, &mut all, "and again").await;
     println!(
         "{count} gateways: connected and subscribed in {connected:?}, one message to all in \
@@ -114,9 +133,14 @@ async fn figures() {
     for handle in handles {
         handle.await.unwrap();
     }
-    println!("{:.0} connects/s", count as f64 / start.elapsed().as_secs_f64());
+    println!(
+        "{:.0} connects/s",
+        count as f64 / start.elapsed().as_secs_f64()
+    );
     // Memory of idle connections, both ends of which live in this process.
-    world.until_count("connected", |connected| connected == 0).await;
+    world
+        .until_count("connected", |connected| connected == 0)
+        .await;
     let before = resident_bytes();
     let all = connect_all(&world, count, true).await;
     let after = resident_bytes();
@@ -151,5 +175,8 @@ async fn figures() {
         handle.await.unwrap();
     }
     let sent = 8 * (each / 64) * 64;
-    println!("{:.0} QoS 1 messages/s", f64::from(sent) / start.elapsed().as_secs_f64());
+    println!(
+        "{:.0} QoS 1 messages/s",
+        f64::from(sent) / start.elapsed().as_secs_f64()
+    );
 }

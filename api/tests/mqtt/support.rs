@@ -33,16 +33,25 @@ pub struct Ledger {
 }
 
 pub fn gateway(id: &str) -> Account {
-    Account { id: id.to_owned(), kind: AccountKind::Gateway }
+    Account {
+        id: id.to_owned(),
+        kind: AccountKind::Gateway,
+    }
 }
 
 pub fn user(id: &str, districts: &[&str]) -> Account {
     let districts: BTreeSet<String> = districts.iter().map(|d| (*d).to_owned()).collect();
-    Account { id: id.to_owned(), kind: AccountKind::User(Reach::Districts(districts)) }
+    Account {
+        id: id.to_owned(),
+        kind: AccountKind::User(Reach::Districts(districts)),
+    }
 }
 
 pub fn admin(id: &str) -> Account {
-    Account { id: id.to_owned(), kind: AccountKind::User(Reach::All) }
+    Account {
+        id: id.to_owned(),
+        kind: AccountKind::User(Reach::All),
+    }
 }
 
 /// The secret key of an account: its name, padded.
@@ -80,7 +89,10 @@ pub fn hash(payload: &[u8]) -> [u8; 32] {
 
 impl Ledger {
     pub fn add(&self, account: Account) {
-        self.accounts.lock().unwrap().insert(account.id.clone(), account);
+        self.accounts
+            .lock()
+            .unwrap()
+            .insert(account.id.clone(), account);
     }
 
     pub fn revoke(&self, id: &str) {
@@ -89,7 +101,11 @@ impl Ledger {
 
     pub fn taken_by(&self, id: &str) -> Vec<Bytes> {
         let taken = self.taken.lock().unwrap();
-        taken.iter().filter(|(by, _)| by == id).map(|(_, payload)| payload.clone()).collect()
+        taken
+            .iter()
+            .filter(|(by, _)| by == id)
+            .map(|(_, payload)| payload.clone())
+            .collect()
     }
 
     /// Waits until something about the ledger holds.
@@ -103,7 +119,9 @@ impl Ledger {
                 changed.await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("never: {what}"));
     }
 
     fn known(&self, id: &str) -> Option<Account> {
@@ -117,8 +135,15 @@ impl Ledger {
 impl Backend for Ledger {
     fn account_of_key(&self, key: &[u8; 32]) -> Option<Account> {
         // The name of the account is in front of a token's key, and found by trying otherwise.
-        let name: Vec<u8> = key.iter().map(|b| b ^ 0x55).take_while(|b| *b != 7).collect();
-        if let Some(account) = std::str::from_utf8(&name).ok().and_then(|name| self.known(name)) {
+        let name: Vec<u8> = key
+            .iter()
+            .map(|b| b ^ 0x55)
+            .take_while(|b| *b != 7)
+            .collect();
+        if let Some(account) = std::str::from_utf8(&name)
+            .ok()
+            .and_then(|name| self.known(name))
+        {
             return Some(account);
         }
         const WITH_CERTIFICATE: [&str; 4] = ["gw-1", "gw-2", "ann", "root"];
@@ -135,7 +160,11 @@ impl Backend for Ledger {
         }
         let unknown = || LoginError::Refused("unknown account".to_owned());
         let found = self.known(account).ok_or_else(unknown)?;
-        Ok(Login { account: found, key: token_key(account), valid_for })
+        Ok(Login {
+            account: found,
+            key: token_key(account),
+            valid_for,
+        })
     }
 
     fn identify(&self, submission: &Submission) -> Result<[u8; 32], SubmitError> {
@@ -144,14 +173,24 @@ impl Backend for Ledger {
 
     fn submit(&self, submission: Submission) -> BoxFuture<'static, Result<Admitted, SubmitError>> {
         self.offers.fetch_add(1, Ordering::Relaxed);
-        let Submission { account, payload, .. } = submission;
+        let Submission {
+            account, payload, ..
+        } = submission;
         let result = if self.busy.load(Ordering::Relaxed) {
             Err(SubmitError::Busy)
         } else if payload.starts_with(b"bad") {
-            Err(SubmitError::Invalid("the signature does not match".to_owned()))
+            Err(SubmitError::Invalid(
+                "the signature does not match".to_owned(),
+            ))
         } else {
-            self.taken.lock().unwrap().push((account.clone(), payload.clone()));
-            Ok(Admitted { transaction: hash(&payload), receipt: None })
+            self.taken
+                .lock()
+                .unwrap()
+                .push((account.clone(), payload.clone()));
+            Ok(Admitted {
+                transaction: hash(&payload),
+                receipt: None,
+            })
         };
         self.changed.notify_waiters();
         let receipts = self.receipts.load(Ordering::Relaxed) && result.is_ok();
@@ -159,7 +198,9 @@ impl Backend for Ledger {
         async move {
             if let Some(publisher) = publisher {
                 let text = format!("receipt of {}", String::from_utf8_lossy(&payload));
-                publisher.publish_receipt(&account, hash(&payload), text.into()).ok();
+                publisher
+                    .publish_receipt(&account, hash(&payload), text.into())
+                    .ok();
             }
             result
         }
@@ -215,8 +256,14 @@ pub fn world_with(change: impl FnOnce(&mut Config)) -> World {
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = Config {
         listen: vec![
-            Listen { address: local, tls: false },
-            Listen { address: local, tls: true },
+            Listen {
+                address: local,
+                tls: false,
+            },
+            Listen {
+                address: local,
+                tls: true,
+            },
         ],
         identity: Some(identity("node")),
         connections_max: 1000,
@@ -227,7 +274,13 @@ pub fn world_with(change: impl FnOnce(&mut Config)) -> World {
     let publisher = edge.publisher();
     assert!(ledger.publisher.set(publisher.clone()).is_ok());
     let (plain, tls) = (edge.addresses()[0], edge.addresses()[1]);
-    World { edge, ledger, publisher, plain, tls }
+    World {
+        edge,
+        ledger,
+        publisher,
+        plain,
+        tls,
+    }
 }
 
 impl World {
@@ -263,9 +316,17 @@ impl Files {
         let files = Self { dir };
         let own = identity(id);
         std::fs::write(files.path("cert.pem"), pem("CERTIFICATE", &own.certificate)).unwrap();
-        std::fs::write(files.path("key.pem"), pem("PRIVATE KEY", own.key.secret_der())).unwrap();
+        std::fs::write(
+            files.path("key.pem"),
+            pem("PRIVATE KEY", own.key.secret_der()),
+        )
+        .unwrap();
         let node = identity("node");
-        std::fs::write(files.path("node.pem"), pem("CERTIFICATE", &node.certificate)).unwrap();
+        std::fs::write(
+            files.path("node.pem"),
+            pem("CERTIFICATE", &node.certificate),
+        )
+        .unwrap();
         files
     }
 
@@ -277,7 +338,13 @@ impl Files {
 fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
 }

@@ -66,7 +66,9 @@ pub fn client_config(account: Option<&str>) -> ClientConfig {
         None => config.with_no_client_auth(),
         Some(id) => {
             let own = identity(id);
-            config.with_client_auth_cert(vec![own.certificate], own.key).unwrap()
+            config
+                .with_client_auth_cert(vec![own.certificate], own.key)
+                .unwrap()
         }
     }
 }
@@ -74,11 +76,17 @@ pub fn client_config(account: Option<&str>) -> ClientConfig {
 pub async fn dial(world: &World, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(world.tls).await?;
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
 }
 
 fn bare(id: &str) -> Hello<'_> {
-    Hello { user: "", password: String::new(), ..Hello::new(true, id) }
+    Hello {
+        user: "",
+        password: String::new(),
+        ..Hello::new(true, id)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,8 +96,16 @@ async fn the_key_of_the_certificate_is_the_account() {
     let mut raw = Raw::over(stream, true);
     raw.send(&bare("gw-1").bytes()).await;
     assert_eq!(raw.expect(CONNACK).await.body[1], 0);
-    assert_eq!(raw.publish_acked("lamplighter/1/gw/gw-1/tx", 1, b"tx").await, 0);
-    assert_eq!(raw.publish_acked("lamplighter/1/gw/gw-2/tx", 2, b"tx").await, 0x87);
+    assert_eq!(
+        raw.publish_acked("lamplighter/1/gw/gw-1/tx", 1, b"tx")
+            .await,
+        0
+    );
+    assert_eq!(
+        raw.publish_acked("lamplighter/1/gw/gw-2/tx", 2, b"tx")
+            .await,
+        0x87
+    );
     // The key is gone from the registry: the connection ends, and TLS does not begin again.
     world.ledger.revoke("gw-1");
     world.publisher.revoked_key(&public_key("gw-1"));
@@ -107,8 +123,17 @@ async fn the_key_of_the_certificate_is_the_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_no_other_account_and_no_stranger() {
     let world = world();
-    for hello in [bare("gw-2"), Hello { id: "gw-1", ..Hello::new(true, "gw-2") }] {
-        let mut raw = Raw::over(dial(&world, client_config(Some("gw-1"))).await.unwrap(), true);
+    for hello in [
+        bare("gw-2"),
+        Hello {
+            id: "gw-1",
+            ..Hello::new(true, "gw-2")
+        },
+    ] {
+        let mut raw = Raw::over(
+            dial(&world, client_config(Some("gw-1"))).await.unwrap(),
+            true,
+        );
         raw.send(&hello.bytes()).await;
         assert!([0x85, 0x86].contains(&raw.expect(CONNACK).await.body[1]));
     }
@@ -127,7 +152,14 @@ async fn a_token_is_enough_inside_tls() {
     raw.send(&Hello::new(false, "gw-2").bytes()).await;
     assert_eq!(raw.expect(CONNACK).await.body, [0, 0]);
     let mut raw = Raw::over(dial(&world, client_config(None)).await.unwrap(), true);
-    raw.send(&Hello { password: "x".to_owned(), ..Hello::new(true, "gw-2") }.bytes()).await;
+    raw.send(
+        &Hello {
+            password: "x".to_owned(),
+            ..Hello::new(true, "gw-2")
+        }
+        .bytes(),
+    )
+    .await;
     assert_eq!(raw.expect(CONNACK).await.body[1], 0x86);
 }
 
@@ -145,5 +177,7 @@ async fn old_tls_and_plain_bytes_on_the_tls_port_are_refused() {
         .with_custom_certificate_verifier(Arc::new(Pinned))
         .with_no_client_auth();
     assert!(dial(&world, config).await.is_err());
-    world.until_count("refused_connect", |count| count == 2).await;
+    world
+        .until_count("refused_connect", |count| count == 2)
+        .await;
 }

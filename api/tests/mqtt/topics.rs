@@ -21,8 +21,11 @@ async fn transactions_are_acknowledged_after_admission_and_answered_by_receipts(
         let payload = format!("tx over v5={v5}");
         raw.publish(TX, 1, 9, payload.as_bytes()).await;
         let (first, second) = (raw.packet().await, raw.packet().await);
-        let (ack, receipt) =
-            if first.kind == PUBACK { (first, second) } else { (second, first) };
+        let (ack, receipt) = if first.kind == PUBACK {
+            (first, second)
+        } else {
+            (second, first)
+        };
         assert_eq!((ack.kind, &ack.body[..]), (PUBACK, &[0, 9][..]));
         let (topic, id, body) = receipt.publish(v5);
         assert_eq!((topic.as_str(), id), (RECEIPT, 1));
@@ -42,18 +45,30 @@ async fn response_topic_and_correlation_data_come_back_with_the_receipt() {
     properties.extend(string("lamplighter/1/gw/gw-1/receipt/mine"));
     properties.push(9);
     properties.extend(string("seven"));
-    raw.send(&publish_with(true, TX.as_bytes(), 2, 3, &properties, b"tx")).await;
+    raw.send(&publish_with(true, TX.as_bytes(), 2, 3, &properties, b"tx"))
+        .await;
     assert_eq!(raw.expect(PUBACK).await.body, [0, 3]);
-    world.publisher.publish_receipt("gw-1", hash(b"tx"), "done".into()).unwrap();
+    world
+        .publisher
+        .publish_receipt("gw-1", hash(b"tx"), "done".into())
+        .unwrap();
     let receipt = raw.expect(PUBLISH).await;
     let text = String::from_utf8_lossy(&receipt.body).into_owned();
     assert!(text.contains("receipt/mine") && text.contains("seven") && text.ends_with("done"));
-    assert!(text.contains(&hex::encode(hash(b"tx"))), "keyed by the transaction's hash");
+    assert!(
+        text.contains(&hex::encode(hash(b"tx"))),
+        "keyed by the transaction's hash"
+    );
 
     let mut properties = vec![8];
     properties.extend(string("lamplighter/1/gw/gw-2/receipt"));
-    raw.send(&publish_with(true, TX.as_bytes(), 2, 4, &properties, b"tx")).await;
-    assert_eq!(raw.expect(PUBACK).await.body[2], 0x87, "another's response topic");
+    raw.send(&publish_with(true, TX.as_bytes(), 2, 4, &properties, b"tx"))
+        .await;
+    assert_eq!(
+        raw.expect(PUBACK).await.body[2],
+        0x87,
+        "another's response topic"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +78,10 @@ async fn work_comes_on_subscribing_on_sync_and_on_reconnecting() {
         let mut raw = Raw::connect(world.plain, Hello::new(v5, "gw-1").keep()).await;
         assert_eq!(raw.subscribe(WORK, 1).await, 1);
         let (topic, id, body) = raw.expect(PUBLISH).await.publish(v5);
-        assert_eq!((topic.as_str(), &body[..]), (WORK, &b"work since the start"[..]));
+        assert_eq!(
+            (topic.as_str(), &body[..]),
+            (WORK, &b"work since the start"[..])
+        );
         raw.ack(id).await;
         assert_eq!(raw.publish_acked(SYNC, 5, br#"{"since":"12.3"}"#).await, 0);
         let (_, id, body) = raw.expect(PUBLISH).await.publish(v5);
@@ -79,7 +97,10 @@ async fn work_comes_on_subscribing_on_sync_and_on_reconnecting() {
             Raw::try_connect(world.plain, Hello::new(v5, "gw-1").keep()).await;
         assert!(present);
         let (_, _, body) = raw.expect(PUBLISH).await.publish(v5);
-        assert_eq!(body, b"work since the start", "asked again without being told");
+        assert_eq!(
+            body, b"work since the start",
+            "asked again without being told"
+        );
         Raw::connect(world.plain, Hello::new(v5, "gw-1")).await;
     }
 }
@@ -89,18 +110,29 @@ async fn the_head_is_kept_for_later_subscribers_and_goes_to_everybody() {
     let world = world();
     world.publisher.publish_head("head 1".into()).unwrap();
     let mut clients = Vec::new();
-    for (v5, id) in [(false, "gw-1"), (true, "gw-2"), (false, "ann"), (true, "eve")] {
+    for (v5, id) in [
+        (false, "gw-1"),
+        (true, "gw-2"),
+        (false, "ann"),
+        (true, "eve"),
+    ] {
         let mut raw = Raw::connect(world.plain, Hello::new(v5, id)).await;
         assert_eq!(raw.subscribe(HEAD, 1).await, 1);
         let kept = raw.expect(PUBLISH).await;
-        assert_eq!((kept.flags & 1, &kept.publish(v5).2[..]), (1, &b"head 1"[..]));
+        assert_eq!(
+            (kept.flags & 1, &kept.publish(v5).2[..]),
+            (1, &b"head 1"[..])
+        );
         clients.push(raw);
     }
     world.publisher.publish_head("head 2".into()).unwrap();
     for raw in &mut clients {
         let head = raw.expect(PUBLISH).await;
         let (topic, id, body) = head.publish(raw.v5);
-        assert_eq!((head.flags & 1, topic.as_str(), &body[..]), (0, HEAD, &b"head 2"[..]));
+        assert_eq!(
+            (head.flags & 1, topic.as_str(), &body[..]),
+            (0, HEAD, &b"head 2"[..])
+        );
         raw.ack(id).await;
     }
     // Subscribing again sends the kept one again, unless MQTT 5 says otherwise.
@@ -120,26 +152,58 @@ async fn notifications_reach_the_users_whose_districts_they_are_of() {
         let mut ann = Raw::connect(world.plain, Hello::new(v5, "ann")).await;
         let mut root = Raw::connect(world.plain, Hello::new(v5, "root")).await;
         assert_eq!(ann.subscribe("lamplighter/1/notify/alarm/+/+", 1).await, 1);
-        assert_eq!(ann.subscribe("lamplighter/1/notify/+/south/lamp-9", 0).await, 0);
-        assert_eq!(root.subscribe("lamplighter/1/notify/+/+/+", 2).await, 1, "QoS 2 is 1");
+        assert_eq!(
+            ann.subscribe("lamplighter/1/notify/+/south/lamp-9", 0)
+                .await,
+            0
+        );
+        assert_eq!(
+            root.subscribe("lamplighter/1/notify/+/+/+", 2).await,
+            1,
+            "QoS 2 is 1"
+        );
         let notify = |kind, district, device| {
             let text = format!("{kind} {district} {device}");
-            world.publisher.notify(kind, district, device, text.into()).unwrap();
+            world
+                .publisher
+                .notify(kind, district, device, text.into())
+                .unwrap();
         };
         notify("alarm", "north", "lamp-1");
         notify("alarm", "harbour", "lamp-2");
         notify("event", "north", "lamp-1");
         notify("event", "south", "lamp-9");
+        notify("alarm", "south/quay", "lamp-3");
+        notify("alarm", "", "lamp-4");
         for (raw, wanted) in [
-            (&mut ann, &["alarm north lamp-1", "event south lamp-9"][..]),
-            (&mut root, &["alarm north lamp-1", "alarm harbour lamp-2", "event north lamp-1"]),
+            (
+                &mut ann,
+                &[
+                    "alarm north lamp-1",
+                    "event south lamp-9",
+                    "alarm south/quay lamp-3",
+                ][..],
+            ),
+            (
+                &mut root,
+                &[
+                    "alarm north lamp-1",
+                    "alarm harbour lamp-2",
+                    "event north lamp-1",
+                    "alarm  lamp-4",
+                ],
+            ),
         ] {
             let mut got = Vec::new();
             for _ in wanted {
                 let packet = raw.expect(PUBLISH).await;
                 let (topic, id, body) = packet.publish(v5);
                 let text = String::from_utf8(body).unwrap();
-                assert_eq!(topic, format!("lamplighter/1/notify/{}", text.replace(' ', "/")));
+                let place = text
+                    .replace('/', ":")
+                    .replace("  ", " - ")
+                    .replace(' ', "/");
+                assert_eq!(topic, format!("lamplighter/1/notify/{place}"));
                 if id > 0 {
                     raw.ack(id).await;
                 }
@@ -152,7 +216,12 @@ async fn notifications_reach_the_users_whose_districts_they_are_of() {
             assert!(raw_eq(&got, &wanted), "{got:?}");
         }
     }
-    assert!(world.publisher.notify("a/b", "north", "lamp", "x".into()).is_err());
+    assert!(
+        world
+            .publisher
+            .notify("a/b", "north", "lamp", "x".into())
+            .is_err()
+    );
 }
 
 fn raw_eq(got: &[String], wanted: &[&str]) -> bool {
@@ -176,6 +245,9 @@ async fn foreign_and_unlisted_topics_are_refused() {
         ("ann", "lamplighter/1/gw/ann/work"),
         ("ann", "lamplighter/1/notify/alarm/harbour/+"),
         ("ann", "lamplighter/1/notify/alarm/north"),
+        ("ann", "lamplighter/1/notify/alarm/-/+"),
+        ("ann", "lamplighter/1/notify/alarm/northern/+"),
+        ("ann", "lamplighter/1/notify/alarm/north:/+"),
         ("ann", "lamplighter/1/notify/#"),
         ("eve", "lamplighter/1/notify/alarm/north/+"),
         ("eve", "lamplighter/1/notify/+/+/+"),
@@ -201,12 +273,20 @@ async fn foreign_and_unlisted_topics_are_refused() {
     ];
     for (id, topic) in topics {
         let mut raw = Raw::connect(world.plain, Hello::new(true, id)).await;
-        assert_eq!(raw.publish_acked(topic, 1, b"x").await, 0x87, "{id} {topic}");
+        assert_eq!(
+            raw.publish_acked(topic, 1, b"x").await,
+            0x87,
+            "{id} {topic}"
+        );
         raw.publish(topic, 2, 2, b"x").await;
         assert_eq!(raw.expect(PUBREC).await.body[..3], [0, 2, 0x87]);
         raw.ping().await;
         raw.publish(topic, 0, 0, b"x").await;
-        assert_eq!(raw.expect_closed().await, Some(0x87), "no answer at QoS 0 but the end");
+        assert_eq!(
+            raw.expect_closed().await,
+            Some(0x87),
+            "no answer at QoS 0 but the end"
+        );
         let mut raw = Raw::connect(world.plain, Hello::new(false, id)).await;
         raw.publish(topic, 1, 1, b"x").await;
         assert_eq!(raw.expect_closed().await, None, "{id} {topic}");
@@ -219,10 +299,16 @@ async fn foreign_and_unlisted_topics_are_refused() {
 async fn a_subscribe_is_answered_filter_by_filter() {
     let world = world();
     let mut raw = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;
-    let filters = [(HEAD, 0), ("lamplighter/1/gw/gw-2/work", 1), (RECEIPT, 2), ("$share/a/b", 1)];
+    let filters = [
+        (HEAD, 0),
+        ("lamplighter/1/gw/gw-2/work", 1),
+        (RECEIPT, 2),
+        ("$share/a/b", 1),
+    ];
     raw.send(&subscribe(true, 3, &filters)).await;
     assert_eq!(raw.expect(SUBACK).await.body[3..], [0, 0x87, 1, 0x9e]);
-    raw.send(&unsubscribe(true, 4, &[HEAD, HEAD, "never"])).await;
+    raw.send(&unsubscribe(true, 4, &[HEAD, HEAD, "never"]))
+        .await;
     assert_eq!(raw.expect(UNSUBACK).await.body[3..], [0, 0x11, 0x11]);
     world.publisher.publish_head("head".into()).unwrap();
     raw.expect_silence().await;
@@ -242,13 +328,22 @@ async fn refused_and_busy_transactions() {
     assert!(String::from_utf8_lossy(&ack.body).contains("the signature does not match"));
     let odd = publish_with(true, TX.as_bytes(), 2, 2, &[3, 0, 1, b'x'], b"tx");
     raw.send(&odd).await;
-    assert_eq!(raw.expect(PUBACK).await.body[2], 0x99, "unknown content type");
+    assert_eq!(
+        raw.expect(PUBACK).await.body[2],
+        0x99,
+        "unknown content type"
+    );
     assert_eq!(raw.publish_acked(SYNC, 3, b"{\"since\":\"x\"}").await, 0x99);
-    assert_eq!(raw.publish_acked(SYNC, 3, b"{\"since\":\"1.2\",\"more\":1}").await, 0x99);
+    assert_eq!(
+        raw.publish_acked(SYNC, 3, b"{\"since\":\"1.2\",\"more\":1}")
+            .await,
+        0x99
+    );
 
     let mut old = Raw::connect(world.plain, Hello::new(false, "gw-2")).await;
     old.subscribe("lamplighter/1/gw/gw-2/receipt", 0).await;
-    old.publish("lamplighter/1/gw/gw-2/tx", 1, 1, b"bad signature").await;
+    old.publish("lamplighter/1/gw/gw-2/tx", 1, 1, b"bad signature")
+        .await;
     let (first, second) = (old.packet().await, old.packet().await);
     let receipt = if first.kind == PUBLISH { first } else { second };
     let (_, _, body) = receipt.publish(false);
@@ -260,12 +355,19 @@ async fn refused_and_busy_transactions() {
     assert_eq!(raw.publish_acked(TX, 4, b"tx").await, 0x97);
     assert_eq!(world.ledger.taken_by("gw-1").len(), 0);
     // MQTT 3.1.1 cannot say "busy": the guard tries again, then closes without PUBACK.
-    old.publish("lamplighter/1/gw/gw-2/tx", 1, 2, b"patient").await;
+    old.publish("lamplighter/1/gw/gw-2/tx", 1, 2, b"patient")
+        .await;
     let offers = world.ledger.offers.load(Ordering::Relaxed);
-    world.ledger.until("more offers", |l| l.offers.load(Ordering::Relaxed) > offers + 2).await;
+    world
+        .ledger
+        .until("more offers", |l| {
+            l.offers.load(Ordering::Relaxed) > offers + 2
+        })
+        .await;
     world.ledger.busy.store(false, Ordering::Relaxed);
     assert_eq!(old.expect(PUBACK).await.body, [0, 2]);
     world.ledger.busy.store(true, Ordering::Relaxed);
-    old.publish("lamplighter/1/gw/gw-2/tx", 1, 3, b"patient").await;
+    old.publish("lamplighter/1/gw/gw-2/tx", 1, 3, b"patient")
+        .await;
     assert_eq!(old.next().await, None, "closed without PUBACK");
 }
