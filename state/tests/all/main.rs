@@ -1,0 +1,7 @@
+//! Tests of the tree, the tables and the making of proofs, through the public interface.
+
+mod fixture;
+mod prove;
+mod speed;
+mod tables;
+mod tree;

@@ -1,0 +1,41 @@
+//! Figures of the tree: `cargo test --release -p lamplighter-state -- --ignored --nocapture tree_speed`.
+
+use std::time::Instant;
+
+use lamplighter_state::tree::Tree;
+use lamplighter_types::Hash;
+
+const KEYS: u64 = 1_000_000;
+
+fn digest(n: u64) -> Hash {
+    Hash::of(&n.to_be_bytes())
+}
+
+#[test]
+#[ignore = "prints figures; takes seconds"]
+fn tree_speed() {
+    let entries: Vec<_> = (0..KEYS).map(|n| (digest(n), digest(n + KEYS))).collect();
+    let started = Instant::now();
+    let mut tree = Tree::rebuild(entries);
+    let bytes = tree.memory_bytes() / tree.len();
+    println!(
+        "rebuild of {KEYS} keys: {:?}, {bytes} B a key",
+        started.elapsed()
+    );
+    for block in [100, 1_000, 10_000] {
+        let rounds = 100_000 / block;
+        let started = Instant::now();
+        for round in 0..rounds {
+            let at = |n: u64| digest((round * block + n) * 7_919 % KEYS);
+            tree.update((0..block).map(|n| (at(n), Some(digest(n)))));
+        }
+        let each = started.elapsed() / (rounds * block) as u32;
+        println!("blocks of {block} updates: {each:?} an update");
+    }
+    let started = Instant::now();
+    let hashes: usize = (0..10_000u64)
+        .map(|n| tree.prove(&n.to_be_bytes()).siblings.len())
+        .sum();
+    let each = started.elapsed() / 10_000;
+    println!("proofs: {each:?} each, {} B", hashes * 32 / 10_000);
+}
