@@ -17,8 +17,8 @@ use crate::lane::server;
 use crate::shared::{Shared, count};
 use crate::{Lane, NodeKey, pulse};
 
-/// Time to tell the peer why we part.
-const BYE_MAX: Duration = Duration::from_millis(300);
+/// Time to tell the peer why we part, and to hear why it does.
+pub(crate) const BYE_MAX: Duration = Duration::from_millis(300);
 
 pub(crate) struct Link {
     pub key: NodeKey,

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Limits;
 use crate::error::{LinkError, cut, text_of};
 use crate::frame::{Frame, FrameError, Kind};
 use crate::handshake::{LINK, LinkReader, LinkWriter};
-use crate::link::Link;
+use crate::link::{BYE_MAX, Link};
 
 /// Pongs that wait to be written; a peer that pings faster than it reads gets no more of them.
 const PONGS_WAITING_MAX: usize = 8;
@@ -47,7 +47,10 @@ pub(crate) async fn run(limits: Limits, link: Arc<Link>, reader: LinkReader, wri
         }
     };
     let beat = async {
-        if let Err(why) = pulse.beat(writer, waiting).await {
+        // A write fails as soon as the peer is gone, but its goodbye may still be unread.
+        if let Err(why) = pulse.beat(writer, waiting).await
+            && timeout(BYE_MAX, link.stop.cancelled()).await.is_err()
+        {
             link.close(why);
         }
     };

@@ -160,12 +160,14 @@ impl Node {
     }
 
     pub async fn wait_for_error(&self, key: NodeKey, part: &str) {
-        until(|| {
-            let status = self.network.status();
-            let error = status.get(&key).and_then(|peer| peer.last_error.as_ref());
-            error.is_some_and(|error| error.contains(part))
-        })
-        .await;
+        let error = || {
+            self.network
+                .status()
+                .get(&key)
+                .and_then(|peer| peer.last_error.clone())
+        };
+        let found = poll(|| error().is_some_and(|error| error.contains(part))).await;
+        assert!(found, "{part:?} expected, not {:?}", error());
     }
 
     pub async fn ask(&self, to: &Node, lane: Lane, body: &[u8]) -> Result<Bytes, NetError> {
@@ -181,13 +183,23 @@ impl Node {
 }
 
 /// Waits until a condition that has no signal of its own holds.
-pub async fn until(condition: impl Fn() -> bool) {
+#[track_caller]
+pub fn until(condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        assert!(
+            poll(condition).await,
+            "the condition at {caller} never held"
+        )
+    }
+}
+
+/// Whether the condition holds before the patience is over.
+async fn poll(condition: impl Fn() -> bool) -> bool {
     let polling = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, polling)
-        .await
-        .expect("the condition never held");
+    timeout(PATIENCE, polling).await.is_ok()
 }
