@@ -1,7 +1,8 @@
-//! Which transactions come into a block at all: those of a registered key that is in use, sent once and in time.
+//! Which transactions come into a block at all: those of a registered key that is in use, sent
+//! once and in time.
 //!
-//! Asked twice: by the mempool, against the newest state, and by execution, whose answer counts. What is not
-//! admitted leaves no trace.
+//! Asked twice: by the mempool, against the newest state, and by execution, whose answer counts.
+//! What is not admitted leaves no trace.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::EXPIRES_AFTER_MS_MAX;

@@ -12,8 +12,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The receipt's form of a contract's error. Its causes are left out: their texts come from libraries,
-    /// and receipts must be equal on nodes that were built with other versions of them.
+    /// The receipt's form of a contract's error. Its causes are left out: their texts come from
+    /// libraries, and receipts must be equal on nodes that were built with other versions of
+    /// them.
     pub fn of<E: ContractError>(error: E) -> Self {
         Self {
             code: error.code(),

@@ -10,8 +10,9 @@ use crate::{
     firmware, governance, rollouts, users,
 };
 
-/// Does what is due at the beginning of a block: a protocol version that begins, timers that are up. The work
-/// is bounded by [`STEPS_PER_BLOCK_MAX`](lamplighter_types::limits::STEPS_PER_BLOCK_MAX), not by the fleet.
+/// Does what is due at the beginning of a block: a protocol version that begins, timers that are
+/// up. The work is bounded by
+/// [`STEPS_PER_BLOCK_MAX`](lamplighter_types::limits::STEPS_PER_BLOCK_MAX), not by the fleet.
 ///
 /// # Errors
 /// The state can't be read, or the protocol in force is one that this software doesn't know.
@@ -25,8 +26,8 @@ pub fn begin_block(
     Ok(notifications)
 }
 
-/// Executes one transaction. Its sequence number is used up even when the action fails, and the receipt
-/// tells of the failure; a transaction that is not admitted leaves no trace.
+/// Executes one transaction. Its sequence number is used up even when the action fails, and the
+/// receipt tells of the failure; a transaction that is not admitted leaves no trace.
 ///
 /// # Errors
 /// The outer one when the state can't be read: the node stops. The inner one when the transaction
@@ -104,7 +105,8 @@ pub(crate) fn run(
     }
 }
 
-/// Checks an action's shape and size, without the state: at the edge, and again when it is executed.
+/// Checks an action's shape and size, without the state: at the edge, and again when it is
+/// executed.
 ///
 /// # Errors
 /// As it would be in the receipt.

@@ -27,8 +27,9 @@ pub enum InstallError {
     State(#[from] StateError),
 }
 
-/// Writes the first state and commits it to the overlay of block 0: the organization, its accounts with their
-/// roles, an account for each validator, the validator set, policies and protocol version.
+/// Writes the first state and commits it to the overlay of block 0: the organization, its
+/// accounts with their roles, an account for each validator, the validator set, policies and
+/// protocol version.
 ///
 /// # Errors
 /// The genesis file breaks a rule, or the state can't be read.

@@ -1,11 +1,13 @@
-//! The rules of the city's registries. Every function here is a function of state, context and action alone:
-//! anything else would let two nodes make different blocks of one batch.
+//! The rules of the city's registries. Every function here is a function of state, context and
+//! action alone: anything else would let two nodes make different blocks of one batch.
 //!
-//! `check` looks at an action alone (shape and size); `execute` carries it out on an overlay. A refused
-//! action changes nothing and its error code is in the receipt; a failure to read the state stops the node.
+//! `check` looks at an action alone (shape and size); `execute` carries it out on an overlay. A
+//! refused action changes nothing and its error code is in the receipt; a failure to read the
+//! state stops the node.
 //!
-//! Who may do what is in the documentation of each contract's module. A right over a device is a role whose
-//! scope covers the device's district; a right over the whole city is a role with the empty scope.
+//! Who may do what is in the documentation of each contract's module. A right over a device is a
+//! role whose scope covers the device's district; a right over the whole city is a role with the
+//! empty scope.
 
 pub mod admission;
 pub mod config;
@@ -22,8 +24,6 @@ mod reader;
 pub mod rollouts;
 pub mod shape;
 pub mod tables;
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 mod tests;
 pub mod users;

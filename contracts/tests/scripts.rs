@@ -1,6 +1,7 @@
-//! Golden scripts: `scripts/NAME.script` is run (see `script/mod.rs` for the format) and its output compared with
-//! `scripts/NAME.golden`. `UPDATE_GOLDEN=1` writes the golden files anew.
+//! Golden scripts: `scripts/NAME.script` is run (see `script/mod.rs` for the format) and its
+//! output compared with `scripts/NAME.golden`. `UPDATE_GOLDEN=1` writes the golden files anew.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests read files and the environment"

@@ -1,6 +1,7 @@
 //! JSON (RFC 8259) as configuration may have it, read and written in one way only.
 //!
-//! Read by hand: whether a document is accepted must not depend on the version or the features of a library.
+//! Read by hand: whether a document is accepted must not depend on the version or the features of
+//! a library.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -276,8 +277,8 @@ impl Parser<'_> {
 }
 
 impl Value {
-    /// Merges `patch` into this value (RFC 7396): objects member by member, `null` removes, all else
-    /// replaces.
+    /// Merges `patch` into this value (RFC 7396): objects member by member, `null` removes, all
+    /// else replaces.
     pub fn merge(&mut self, patch: Value) {
         let Value::Object(changes) = patch else {
             *self = patch;

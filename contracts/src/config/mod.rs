@@ -8,12 +8,13 @@
 //! | report | the device's gateway | not active, used counter, wrong signature |
 //!
 //! A document is a JSON object without fractions and exponents, nested at most
-//! [`CONFIG_DEPTH_MAX`](lamplighter_types::limits::CONFIG_DEPTH_MAX) deep, no name twice in one object. It is kept in one
-//! canonical form: names in the order of their bytes, no white space, the shortest escapes.
+//! [`CONFIG_DEPTH_MAX`](lamplighter_types::limits::CONFIG_DEPTH_MAX) deep, no name twice in one
+//! object. It is kept in one canonical form: names in the order of their bytes, no white space,
+//! the shortest escapes.
 //!
-//! The document that a device gets is the *effective* one: an empty object, into which those of fleet, model, district
-//! (from the outermost to the innermost) and device are merged in this order as RFC 7396 says; `null` takes
-//! away. Its digest is what the device reports.
+//! The document that a device gets is the *effective* one: an empty object, into which those of
+//! fleet, model, district (from the outermost to the innermost) and device are merged in this
+//! order as RFC 7396 says; `null` takes away. Its digest is what the device reports.
 //!
 //! A report without the device's own signature is kept as not attested.
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::effective;
 use super::json::{Problem, Value, parse};
-use crate::testing::{id, installed, scope};
+use crate::tests::city::{id, installed, scope};
 use lamplighter_types::{Device, DeviceStatus};
 
 fn problem(text: &str) -> Problem {
@@ -165,7 +165,9 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_accepted_is_json_to_others_too(text in r#"[\[\]{}",:0-9a-c\\untrelsf .-]{0,24}"#) {
+    fn whatever_is_accepted_is_json_to_others_too(
+        text in r#"[\[\]{}",:0-9a-c\\untrelsf .-]{0,24}"#
+    ) {
         if let Ok(value) = parse(&text) {
             let read = serde_json::from_str(&text).ok().and_then(by_library);
             prop_assert_eq!(read, Some(value));

@@ -18,7 +18,8 @@ pub struct Reported {
     pub attested: bool,
 }
 
-/// Judges a report of a device: the sender is its gateway, a signature is the device's, the counter was not used.
+/// Judges a report of a device: the sender is its gateway, a signature is the device's, the
+/// counter was not used.
 ///
 /// The counter of a device with a key of its own moves only by what that key signed. Nothing is
 /// written, and the device's status is not looked at.
@@ -135,7 +136,8 @@ pub(super) fn inventory(
     Ok(notifications)
 }
 
-/// The digest that the device should run, if `running` is another one and is not that of the rollout under way.
+/// The digest that the device should run, if `running` is another one and is not that of the
+/// rollout under way.
 fn drifted_from(
     overlay: &Overlay,
     state: &DeviceState,

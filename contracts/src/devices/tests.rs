@@ -7,7 +7,7 @@ use lamplighter_types::{Release, ReleaseStatus};
 
 use super::{by_gateway, by_key, by_owner, devices, in_district, iotregistry_query, keys, state};
 use crate::firmware;
-use crate::testing::{act, genesis, id, installed, scope, secret};
+use crate::tests::city::{act, genesis, id, installed, scope, secret};
 
 fn new_device(name: &str, district: &str) -> NewDevice {
     NewDevice {

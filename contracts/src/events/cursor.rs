@@ -83,8 +83,8 @@ fn fill(cursor: &mut EventCursor, device: &Id, sequence: u64) -> Result<(), Even
     Ok(())
 }
 
-/// Makes the two oldest gaps one when there are too many. At least one used number lies between them, so
-/// that the merged gap makes gaps and events more than the highest number for ever.
+/// Makes the two oldest gaps one when there are too many. At least one used number lies between
+/// them, so that the merged gap makes gaps and events more than the highest number for ever.
 fn merge_oldest(cursor: &mut EventCursor) {
     if cursor.gaps.len() > EVENT_GAPS_MAX {
         let oldest = cursor.gaps.remove(0);

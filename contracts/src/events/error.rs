@@ -1,6 +1,5 @@
 use lamplighter_types::{AlarmId, Id};
 
-use super::SEQUENCE_JUMP_MAX;
 use crate::ContractError;
 use crate::shape::ShapeError;
 
@@ -15,9 +14,7 @@ pub enum EventsError {
     SequenceZero,
     #[error("the sequence number {sequence} of {device} is used, or lost in a gap that was closed")]
     SequenceUsed { device: Id, sequence: u64 },
-    #[error(
-        "the sequence number {sequence} of {device} is more than {SEQUENCE_JUMP_MAX} above {highest}"
-    )]
+    #[error("the sequence number {sequence} of {device} is too far above {highest}")]
     SequenceTooFar {
         device: Id,
         sequence: u64,

@@ -141,7 +141,8 @@ fn emitters(
     Ok(emitters)
 }
 
-/// Which events their devices signed; a signature that is wrong, or that nobody could have made, is refused.
+/// Which events their devices signed; a signature that is wrong, or that nobody could have made,
+/// is refused.
 fn verify(
     context: &Context,
     events: &[DeviceEvent],

@@ -1,12 +1,13 @@
-//! What street-lighting systems already call their events. Made from `tests/data/event-kinds.json`; a test
-//! compares the two.
+//! What street-lighting systems already call their events. Made from
+//! `tests/data/event-kinds.json`; a test compares the two.
 
 use lamplighter_types::limits::ID_BYTES_MAX;
 
 /// Prefix of kinds outside the vocabulary.
 pub const FREE_PREFIX: &str = "x-";
 
-/// Whether an event may be of this kind: one of the vocabulary, or `x-` and letters, digits, `.`, `_`, `-`.
+/// Whether an event may be of this kind: one of the vocabulary, or `x-` and letters, digits, `.`,
+/// `_`, `-`.
 pub fn is_kind(kind: &str) -> bool {
     if KINDS.binary_search(&kind).is_ok() {
         return true;

@@ -6,22 +6,24 @@
 //! | acknowledge, with a comment | operator of the device's district | unknown alarm, acknowledged already |
 //! | clear by hand, with a comment | operator of the device's district | unknown alarm, cleared already |
 //!
-//! An append is recorded whole or not at all. Events are not state: they are leaves of their block's event root.
-//! State is, per device, where its sequence numbers stand, and its alarms.
+//! An append is recorded whole or not at all. Events are not state: they are leaves of their
+//! block's event root. State is, per device, where its sequence numbers stand, and its alarms.
 //!
-//! *Sequence numbers* count up from 1 per device. A number that is left out opens a *gap*; an event that comes late
-//! fills it. At most [`EVENT_GAPS_MAX`](lamplighter_types::limits::EVENT_GAPS_MAX) gaps are kept: then the two oldest become one, which spans used numbers as
-//! well and takes no late events any more. It is known by its size: gaps and events together are then more
-//! than the highest number.
+//! *Sequence numbers* count up from 1 per device. A number that is left out opens a *gap*; an
+//! event that comes late fills it. At most
+//! [`EVENT_GAPS_MAX`](lamplighter_types::limits::EVENT_GAPS_MAX) gaps are kept: then the two
+//! oldest become one, which spans used numbers as well and takes no late events any more. It is
+//! known by its size: gaps and events together are then more than the highest number.
 //!
-//! *Signatures*: an event with the signature of the device's key is attested; one without it is what the gateway
-//! vouches for. A device without a key can't have signed. A gateway that has something to say itself,
-//! for instance that a Thing is silent, has a device of its own for it.
+//! *Signatures*: an event with the signature of the device's key is attested; one without it is
+//! what the gateway vouches for. A device without a key can't have signed. A gateway that has
+//! something to say itself, for instance that a Thing is silent, has a device of its own for it.
 //!
-//! *Alarms*: of one kind, a device has at most one active alarm, named by the event that raised it. Raising it
-//! again changes its severity at most. An event that comes late, after a later one of its kind has
-//! raised or cleared, changes no alarm. An alarm stays open until it is both cleared and acknowledged.
-//! The time of an event is the Thing's and is not judged; those of alarms are the block's.
+//! *Alarms*: of one kind, a device has at most one active alarm, named by the event that raised
+//! it. Raising it again changes its severity at most. An event that comes late, after a later one
+//! of its kind has raised or cleared, changes no alarm. An alarm stays open until it is both
+//! cleared and acknowledged. The time of an event is the Thing's and is not judged; those of
+//! alarms are the block's.
 
 mod alarms;
 mod cursor;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::cursor::{Arrival, fresh, take};
 use super::{KINDS, is_kind};
-use crate::testing::id;
+use crate::tests::city::id;
 
 #[derive(serde::Deserialize)]
 struct Vocabulary {

@@ -1,24 +1,29 @@
-//! The ledger itself: its validators and observers, how many people must agree, its protocol version.
+//! The ledger itself: its validators and observers, how many people must agree, its protocol
+//! version.
 //!
 //! | action | who | refused |
 //! |---|---|---|
 //! | propose | administrator of the whole city | name taken, the change can't be made |
 //! | approve, by the digest of the change | another administrator of the whole city | another digest, carried out already, approved already |
 //!
-//! A proposal is its author's approval. As soon as `governance_approvals` accounts that could still approve
-//! have done so, it is carried out, by the action that completed them. A change that has become impossible
-//! meanwhile makes that last approval fail, so the proposal stays open.
+//! A proposal is its author's approval. As soon as `governance_approvals` accounts that could
+//! still approve have done so, it is carried out, by the action that completed them. A change
+//! that has become impossible meanwhile makes that last approval fail, so the proposal stays
+//! open.
 //!
 //! Changes:
-//! - *Add a validator*: at most [`VALIDATORS_MAX`](lamplighter_types::limits::VALIDATORS_MAX). Its node id, account
-//!   and key are new; node ids are never used twice, because a wiped node is a new one to Raft. It gets an account of
-//!   the kind node, in the organization of the proposal's author, with the role of a relay. Only an observer can be made a validator under
+//! - *Add a validator*: at most [`VALIDATORS_MAX`](lamplighter_types::limits::VALIDATORS_MAX).
+//!   Its node id, account and key are new; node ids are never used twice, because a wiped node is
+//!   a new one to Raft. It gets an account of the kind node, in the organization of the
+//!   proposal's author, with the role of a relay. Only an observer can be made a validator under
 //!   the id, account and key that it has.
-//! - *Remove a validator*: the last one stays. Its account is disabled and its key revoked for ever.
+//! - *Remove a validator*: the last one stays. Its account is disabled and its key revoked for
+//!   ever.
 //! - *Observers* likewise, at most [`OBSERVERS_MAX`].
-//! - *Policies*: each number from 1 to [`APPROVALS_MAX`](lamplighter_types::limits::APPROVALS_MAX).
-//! - *Protocol*: a version above the one in force, from a height to come. A node that doesn't know the version
-//!   stops there instead of computing another state than the others.
+//! - *Policies*: each number from 1 to
+//!   [`APPROVALS_MAX`](lamplighter_types::limits::APPROVALS_MAX).
+//! - *Protocol*: a version above the one in force, from a height to come. A node that doesn't
+//!   know the version stops there instead of computing another state than the others.
 
 mod error;
 mod execute;

@@ -3,7 +3,7 @@ use lamplighter_types::limits::APPROVALS_MAX;
 
 use super::execute::check_address;
 use super::{OBSERVERS_MAX, check_policies, keys, observers, validator_set};
-use crate::testing::{empty, id, installed, secret};
+use crate::tests::city::{empty, id, installed, secret};
 use lamplighter_types::Observer;
 
 #[test]

@@ -71,7 +71,8 @@ pub(crate) fn introduce_key(overlay: &mut Overlay, account: &Id, key: &PublicKey
     overlay.put(&keys::key(key), &record);
 }
 
-/// Takes a key out of use for ever. Its replay window goes: the key is refused before it is asked for.
+/// Takes a key out of use for ever. Its replay window goes: the key is refused before it is asked
+/// for.
 pub(crate) fn retire_key(overlay: &mut Overlay, account: &Id, key: &PublicKey) {
     let record = KeyRecord {
         account: account.clone(),

@@ -9,8 +9,8 @@ use super::execute::governable;
 use super::{UsersError, accounts, has_live_role, keys};
 use crate::{Context, ExecutionError, Reader, governance, in_city};
 
-/// Records of votes deleted when a recovery is carried out: more than so many different keys for one
-/// account are left behind, where they do no harm.
+/// Records of votes deleted when a recovery is carried out: more than so many different keys for
+/// one account are left behind, where they do no harm.
 const VOTES_CLEARED_MAX: usize = 64;
 
 pub(super) fn rotate(

@@ -2,7 +2,7 @@ use lamplighter_types::limits::{APPROVALS_MAX, GRANTS_PER_ACCOUNT_MAX};
 use lamplighter_types::{Action, Grant, Role, Scope, UsersAction};
 
 use super::{account, account_of_key, accounts, keys, recovery};
-use crate::testing::{act, id, installed, scope, secret};
+use crate::tests::city::{act, id, installed, scope, secret};
 
 fn users(action: UsersAction) -> Action {
     Action::Users(action)

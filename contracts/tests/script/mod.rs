@@ -1,15 +1,16 @@
-//! Runs a script: people send actions, one block each; the output tells the receipts, the notifications, the device events and the state
-//! records that changed. Lines of a script, each copied to the output:
+//! Runs a script: people send actions, one block each; the output tells the receipts, the
+//! notifications, the device events and the state records that changed. Lines of a script, each
+//! copied to the output:
 //!
 //! ```text
 //! # comment
-//! ada: {"users": {"disable": {"account": "olga"}}}    ada sends an action (JSON as in a transaction)
+//! ada: {"users": {"disable": {"account": "olga"}}}    ada sends it (JSON as in a transaction)
 //!     "a line that begins with a space goes on with the line before"
-//! gw-1 [lamp-1 lamp-2]: {...}     reports and events of these devices get the signatures of their keys
+//! gw-1 [lamp-1 lamp-2]: {...}     reports and events of these devices are signed by their keys
 //! ada as thief: {...}             ada's name, signed with the key `thief`
 //! @key ada ada-2                  from now on ada signs with the key `ada-2`
 //! @sequence 7                     sequence number of the next transaction
-//! @expires -1                     the next transaction expires so many ms after the time of its block
+//! @expires -1                     the next transaction expires so many ms after its block
 //! @again                          sends the last transaction once more
 //! @time 60000                     the next block is so many ms later (1,000 otherwise)
 //! @blocks 3                       blocks without transactions
@@ -18,17 +19,19 @@
 //! @query owner 02ab..             an IOTRegistry query
 //! ```
 //!
-//! Every name is a key too: that of `lamp-1` is made from its name. Strings of an action that begin with `$` are filled in:
-//! `$key:NAME` a public key, `$hash:TEXT` the digest of a text, `$now+5000` a number (block time and so many ms), `$rotation:NAME` the
-//! proof by which the key NAME takes the place of the sender's, `$change:PROPOSAL`, `$plan:ROLLOUT` and
-//! `$manifest:RELEASE` the digests that approvers name. `{"$release": {manifest}, "$by": "acme"}` is a manifest
-//! with the signature of the key `acme`.
+//! Every name is a key too: that of `lamp-1` is made from its name. Strings of an action that
+//! begin with `$` are filled in: `$key:NAME` a public key, `$hash:TEXT` the digest of a text,
+//! `$now+5000` a number (block time and so many ms), `$rotation:NAME` the proof by which the key
+//! NAME takes the place of the sender's, `$change:PROPOSAL`, `$plan:ROLLOUT` and
+//! `$manifest:RELEASE` the digests that approvers name. `{"$release": {manifest}, "$by": "acme"}`
+//! is a manifest with the signature of the key `acme`.
 //!
-//! In the output known keys and digests have their names, other long hexadecimal texts are cut; replay windows are left out.
+//! In the output known keys and digests have their names, other long hexadecimal texts are cut;
+//! replay windows are left out.
 //!
-//! The ledger begins with: `ada`, `ben` (administrators), `olga` (operator), `amir`, `anna` (approvers), `sam` (security), `acme`
-//! (vendor), all of the whole city and of the organization `city`; validators `node-1` to `node-4`; the
-//! default policies.
+//! The ledger begins with: `ada`, `ben` (administrators), `olga` (operator), `amir`, `anna`
+//! (approvers), `sam` (security), `acme` (vendor), all of the whole city and of the organization
+//! `city`; validators `node-1` to `node-4`; the default policies.
 
 mod fill;
 mod parse;

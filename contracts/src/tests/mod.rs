@@ -1,11 +1,14 @@
+pub mod city;
+mod invariants;
+
 use lamplighter_types::limits::VALIDATORS_MAX;
 use lamplighter_types::{
     Action, Encoding, GenesisError, GovernanceAction, GovernanceChange, Grant, Hash, Role, Scope,
     SignedTransaction, Transaction, UsersAction, Validator,
 };
 
+use self::city::{TIME_MS, act, block, empty, genesis, id, installed, secret};
 use crate::genesis::{InstallError, install};
-use crate::testing::{TIME_MS, act, block, empty, genesis, id, installed, secret};
 use crate::{AdmissionError, Context, admission, execute, governance, shape, users};
 
 fn sign(sender: &str, sequence: u64, action: Action) -> SignedTransaction {
