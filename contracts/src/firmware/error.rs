@@ -39,10 +39,10 @@ pub enum FirmwareError {
     UnknownDependency(Id),
     #[error("the release {0} has expired")]
     Expired(Id),
-    #[error("a quorum holds {held_bytes} bytes of the artifact {artifact}, not {size_bytes}")]
+    #[error("the artifact {artifact} is known to have {known_bytes} bytes, not {size_bytes}")]
     SizeMismatch {
         artifact: Hash,
-        held_bytes: u64,
+        known_bytes: u64,
         size_bytes: u64,
     },
     #[error("the release {0} is not waiting for approval")]

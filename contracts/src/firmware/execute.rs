@@ -182,10 +182,10 @@ fn expect_artifact(
         }
         let (holders, quorum) = holders_in_force(overlay, &known)?;
         if holders >= quorum {
-            let held_bytes = known.size_bytes;
+            let known_bytes = known.size_bytes;
             let error = FirmwareError::SizeMismatch {
                 artifact: digest,
-                held_bytes,
+                known_bytes,
                 size_bytes,
             };
             return Err(error.into());
@@ -356,10 +356,10 @@ fn hold(
     };
     let mut artifact = overlay.get(&key)?.unwrap_or_else(new);
     if artifact.size_bytes != size_bytes {
-        let (artifact, held_bytes) = (*digest, artifact.size_bytes);
+        let (artifact, known_bytes) = (*digest, artifact.size_bytes);
         return Err(FirmwareError::SizeMismatch {
             artifact,
-            held_bytes,
+            known_bytes,
             size_bytes,
         }
         .into());

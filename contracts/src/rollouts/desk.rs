@@ -140,17 +140,7 @@ impl<'a> Desk<'a> {
         to: DeploymentState,
         info: StepInfo,
     ) -> Result<(), StateError> {
-        let from = deployment.state;
-        let counts = &mut self.edit(&deployment.rollout)?.counts;
-        let before = gate::count_of(counts, from);
-        *before = before.saturating_sub(1);
-        *gate::count_of(counts, to) += 1;
-        deployment.state = to;
-        self.enter(deployment, device, Some(from), info)?;
-        if to.is_end() {
-            self.free(deployment)?;
-        }
-        self.settle(&deployment.rollout)
+        self.shift(deployment, device, deployment.state, to, info)
     }
 
     /// Records a failure that leads back to `assigned`, so that it is not counted as an end.
@@ -164,12 +154,29 @@ impl<'a> Desk<'a> {
         self.tell(deployment, device, Some(deployment.state), failed, &info);
         self.add_step(deployment, failed, info);
         deployment.retries = deployment.retries.saturating_add(1);
-        self.advance(
-            deployment,
-            device,
-            DeploymentState::Assigned,
-            StepInfo::because("retry"),
-        )
+        let again = StepInfo::because("retry");
+        self.shift(deployment, device, failed, DeploymentState::Assigned, again)
+    }
+
+    /// `from` is what is told; the counts know where the deployment was.
+    fn shift(
+        &mut self,
+        deployment: &mut Deployment,
+        device: &Device,
+        from: DeploymentState,
+        to: DeploymentState,
+        info: StepInfo,
+    ) -> Result<(), StateError> {
+        let counts = &mut self.edit(&deployment.rollout)?.counts;
+        let before = gate::count_of(counts, deployment.state);
+        *before = before.saturating_sub(1);
+        *gate::count_of(counts, to) += 1;
+        deployment.state = to;
+        self.enter(deployment, device, Some(from), info)?;
+        if to.is_end() {
+            self.free(deployment)?;
+        }
+        self.settle(&deployment.rollout)
     }
 
     /// Adds a step that does not change the state.

@@ -44,7 +44,7 @@ pub fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> boo
         return matches!(to, Assigned | NotNeeded);
     };
     match to {
-        Assigned => !from.is_end() || from == Failed,
+        Assigned => from == Failed,
         Postponed => is_postponable(from),
         Offered | Downloading | Downloaded => from == Postponed,
         Cancelled | Superseded => !from.is_past_return(),

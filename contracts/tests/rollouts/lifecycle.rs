@@ -147,7 +147,7 @@ fn a_failure_is_retried_as_often_as_planned() {
         city.walk("x", "lamp-0", &ALL_THE_WAY[..from]);
         let told = city.step("x", "lamp-0", Failed).unwrap();
         assert_eq!(moves(&told)[0].1, Failed);
-        assert_eq!(moves(&told)[1].1, Assigned);
+        assert_eq!(moves(&told)[1], (Some(Failed), Assigned));
         assert_eq!(city.rollout("x").counts.failed, 0);
     }
     city.step("x", "lamp-0", Failed).unwrap();
