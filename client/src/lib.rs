@@ -1,0 +1,139 @@
+//! The Rust SDK: signs and submits transactions, reads, follows the feed, moves artifacts and checks proofs,
+//! over the HTTP interface of several nodes of one ledger.
+//!
+//! Every call goes to the node that answered last and, when that one is unreachable or busy, to the others in
+//! turn until the deadline. All calls may be repeated: a transaction sent again is the same bytes and
+//! gets the same receipt.
+//!
+//! What nodes say is believed only where it is asked for without proof. [`Client::proof`] and
+//! [`Client::proven_receipt`] check bundles against the genesis file.
+
+mod artifacts;
+mod calls;
+mod error;
+mod feed;
+mod login;
+mod read;
+mod sequence;
+mod submit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_types::{Genesis, Hash, Id, SecretKey};
+
+pub use artifacts::{DownloadProgress, UploadProgress};
+pub use error::{ClientError, Problem};
+pub use feed::{Cursor, Delivery, Feed, FeedFilter};
+pub use read::{
+    DeviceConfig, DeviceFilter, HistoryEntry, KeyInfo, ListedEvent, Page, Read, Status, Subject,
+};
+pub use sequence::Sequences;
+pub use submit::{Submitted, Wait};
+
+use calls::Nodes;
+
+/// Whose client it is.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    pub account: Id,
+    pub secret: SecretKey,
+    pub sequences: Arc<Sequences>,
+}
+
+/// How a client reaches the ledger.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Base addresses of nodes, e.g. `http://10.0.0.1:8080`; one at least.
+    pub urls: Vec<String>,
+    /// The trust root; needed to check proofs.
+    pub genesis: Option<Genesis>,
+    /// The chain, if there is no genesis file; else it is asked of the nodes when first needed.
+    pub chain_id: Option<Hash>,
+    /// Needed to submit, and to read where nodes want a token.
+    pub signer: Option<Signer>,
+    /// How long a call may take, all attempts together.
+    pub deadline: Duration,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+}
+
+impl ClientConfig {
+    /// Reads only, 30 s for each call.
+    pub fn new(urls: Vec<String>) -> Self {
+        Self {
+            urls,
+            genesis: None,
+            chain_id: None,
+            signer: None,
+            deadline: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(3),
+        }
+    }
+
+    /// With the genesis file.
+    pub fn with_genesis(mut self, genesis: Genesis) -> Self {
+        self.chain_id = Some(genesis.chain_id());
+        self.genesis = Some(genesis);
+        self
+    }
+
+    /// With an account that signs; sequence numbers begin where the nodes say that the key stands.
+    pub fn with_key(mut self, account: Id, secret: SecretKey) -> Self {
+        let sequences = Arc::new(Sequences::asked());
+        self.signer = Some(Signer { account, secret, sequences });
+        self
+    }
+
+    /// With an account and its own counter.
+    pub fn with_signer(mut self, signer: Signer) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+}
+
+/// A client of one ledger. Clones share connections, tokens and the sequence counter.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    nodes: Nodes,
+    config: ClientConfig,
+    chain_id: tokio::sync::OnceCell<Hash>,
+}
+
+impl Client {
+    /// Sets up a client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// No address, or one that is not an HTTP address.
+    pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        let nodes = Nodes::new(&config)?;
+        let genesis_id = config.genesis.as_ref().map(Genesis::chain_id);
+        let chain_id = genesis_id.or(config.chain_id);
+        let chain_id = tokio::sync::OnceCell::new_with(chain_id);
+        Ok(Self { inner: Arc::new(Inner { nodes, config, chain_id }) })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ClientConfig {
+        &self.inner.config
+    }
+
+    /// The chain; asked of a node once, if neither genesis file nor id was given.
+    pub async fn chain_id(&self) -> Result<Hash, ClientError> {
+        let ask = async || Ok(self.status().await?.chain_id);
+        self.inner.chain_id.get_or_try_init(ask).await.copied()
+    }
+
+    fn genesis(&self) -> Result<&Genesis, ClientError> {
+        self.inner.config.genesis.as_ref().ok_or(ClientError::NoGenesis)
+    }
+
+    fn signer(&self) -> Result<&Signer, ClientError> {
+        self.inner.config.signer.as_ref().ok_or(ClientError::NoKey)
+    }
+}

@@ -1,0 +1,51 @@
+//! Tokens: shown with every read, asked for when a node says that it wants one.
+
+use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest};
+use reqwest::Method;
+use tokio::time::Instant;
+
+use crate::Client;
+use crate::calls::{ANSWER_BYTES_MAX, Answer, Call, problem, read_body};
+use crate::error::ClientError;
+
+impl Client {
+    /// A token of the node at `urls[index]`, e.g. as the password of an MQTT connection to it.
+    pub async fn token(&self, index: usize) -> Result<Token, ClientError> {
+        let until = Instant::now() + self.inner.config.deadline;
+        self.log_in(index, until).await
+    }
+
+    pub(crate) async fn log_in(&self, index: usize, until: Instant) -> Result<Token, ClientError> {
+        let node = self.inner.nodes.list.get(index).ok_or(ClientError::NoAddress)?;
+        let signer = self.signer()?;
+        // Not asked of the nodes here: that would need a token in turn.
+        let chain_id = match self.inner.chain_id.get() {
+            Some(chain_id) => *chain_id,
+            None => self.genesis()?.chain_id(),
+        };
+        let who = ChallengeRequest { account: signer.account.clone(), key: signer.secret.public() };
+        let ask = Call::new(Method::POST, "/v1/auth/challenge").json(&who);
+        let given: Challenge = self.once(index, &ask, until).await?.json()?;
+        let answer = TokenRequest::sign(&chain_id, &signer.account, &given, &signer.secret);
+        let ask = Call::new(Method::POST, "/v1/auth/token").json(&answer);
+        let token: Token = self.once(index, &ask, until).await?.json()?;
+        node.set_token(Some(token.clone()));
+        Ok(token)
+    }
+
+    /// One attempt at one node, without logging in.
+    pub(crate) async fn once(
+        &self,
+        index: usize,
+        call: &Call,
+        until: Instant,
+    ) -> Result<Answer, ClientError> {
+        let response = self.open(index, call, Some(until)).await?;
+        let node = &self.inner.nodes.list[index].url;
+        let answer = read_body(node, response, ANSWER_BYTES_MAX).await?;
+        match answer.status.is_success() {
+            true => Ok(answer),
+            false => Err(problem(&answer)),
+        }
+    }
+}

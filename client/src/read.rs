@@ -1,0 +1,369 @@
+//! Reading, one method for each resource.
+
+use lamplighter_types::proof::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
+use lamplighter_types::{
+    Account, Alarm, Artifact, Block, Certificate, Deployment, DesiredConfig, Device, DeviceState,
+    EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey, Receipt, Release,
+    ReportedConfig, Rollout, Scope, codec,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::Client;
+use crate::calls::{Answer, Call};
+use crate::error::ClientError;
+
+/// A record, and the height of the state that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    pub value: T,
+    pub height: u64,
+}
+
+/// Part of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Give it as `after` for what follows; none at the end.
+    #[serde(default = "none")]
+    pub next: Option<String>,
+}
+
+fn none() -> Option<String> {
+    None
+}
+
+/// Where a node stands. Nodes may tell more.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    pub chain_id: Hash,
+    pub node: u64,
+    pub height: u64,
+    pub certified_height: u64,
+}
+
+/// A key of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct KeyInfo {
+    pub account: Id,
+    pub revoked: bool,
+    /// The highest sequence number used, 0 if none.
+    pub highest_sequence: u64,
+}
+
+/// A device with what it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DeviceConfig {
+    /// The document that the device should have.
+    pub effective: String,
+    /// blake3 of it.
+    pub hash: Hash,
+    pub reported: Option<ReportedConfig>,
+}
+
+/// Which devices are listed; all given parts must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceFilter {
+    pub gateway: Option<Id>,
+    pub district: Option<Scope>,
+    pub owner: Option<Id>,
+}
+
+/// A receipt about a device.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HistoryEntry {
+    pub height: u64,
+    pub index: u32,
+    pub receipt: Receipt,
+}
+
+/// An event with its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ListedEvent {
+    pub height: u64,
+    pub index: u32,
+    pub record: EventRecord,
+}
+
+/// What a proof is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The receipt of a transaction.
+    Receipt(Hash),
+    Device(Id),
+    Release(Id),
+    Rollout(Id),
+    Deployment { rollout: Id, device: Id },
+    User(Id),
+    /// Event `index` of the block at `height`.
+    Event { height: u64, index: u32 },
+    /// Any record of the state, by its key.
+    State(Vec<u8>),
+}
+
+impl Subject {
+    fn path(&self) -> String {
+        match self {
+            Self::Receipt(hash) => format!("/v1/transactions/{hash}?proof=true"),
+            Self::Device(device) => format!("/v1/devices/{device}?proof=true"),
+            Self::Release(release) => format!("/v1/firmware/{release}?proof=true"),
+            Self::Rollout(rollout) => format!("/v1/rollouts/{rollout}?proof=true"),
+            Self::Deployment { rollout, device } => {
+                format!("/v1/deployments/{rollout}/{device}?proof=true")
+            }
+            Self::User(account) => format!("/v1/users/{account}?proof=true"),
+            Self::Event { height, index } => format!("/v1/events/{height}.{index}?proof=true"),
+            Self::State(key) => {
+                let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("/v1/proofs/state/{digits}")
+            }
+        }
+    }
+}
+
+/// The bundle in an answer: beside the record as its member `proof`, or alone.
+fn bundle_of(answer: &Answer) -> Result<Option<Value>, ClientError> {
+    let mut answered: Value = answer.json()?;
+    let proof = answered.as_object_mut().and_then(|object| object.remove("proof"));
+    Ok(proof.or_else(|| answered.get("set_changes").is_some().then_some(answered)))
+}
+
+fn from_value<T: DeserializeOwned>(answer: &Answer, value: Value) -> Result<T, ClientError> {
+    let bytes = serde_json::to_vec(&value).expect("it was read from JSON");
+    codec::decode_json(&bytes)
+        .map_err(|source| ClientError::Answer { node: answer.node.clone(), source })
+}
+
+impl Client {
+    /// Any resource, by its path from `/v1` on.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
+        let answer = self.call(Call::get(path)).await?;
+        let height = answer.number("ledger-height").unwrap_or(0);
+        Ok(Read { value: answer.json()?, height })
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+    ) -> Result<Read<Page<T>>, ClientError> {
+        let given = query.iter().filter_map(|(name, value)| Some((name, (*value)?)));
+        let query: Vec<_> =
+            given.map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        self.get(&format!("{path}?{}", query.join("&"))).await
+    }
+
+    /// Where a node stands.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        Ok(self.get("/v1/status").await?.value)
+    }
+
+    /// The genesis file as a node has it: whoever believes it believes that node.
+    pub async fn fetch_genesis(&self) -> Result<Genesis, ClientError> {
+        Ok(self.get("/v1/genesis").await?.value)
+    }
+
+    pub async fn block(&self, height: u64) -> Result<Block, ClientError> {
+        Ok(self.get(&format!("/v1/blocks/{height}")).await?.value)
+    }
+
+    /// A header; the newest one without a height.
+    pub async fn header(&self, height: Option<u64>) -> Result<Header, ClientError> {
+        Ok(self.get(&format!("/v1/headers/{}", or_latest(height))).await?.value)
+    }
+
+    /// A certificate; the newest one without a height.
+    pub async fn certificate(&self, height: Option<u64>) -> Result<Certificate, ClientError> {
+        Ok(self.get(&format!("/v1/certificates/{}", or_latest(height))).await?.value)
+    }
+
+    /// The newest certificate with its header, unchecked.
+    pub async fn certified_head(&self) -> Result<CertifiedHeader, ClientError> {
+        let certificate = self.certificate(None).await?;
+        let header = self.header(Some(certificate.height)).await?;
+        Ok(CertifiedHeader { header, certificate })
+    }
+
+    pub async fn key(&self, key: &PublicKey) -> Result<Read<KeyInfo>, ClientError> {
+        self.get(&format!("/v1/keys/{key}")).await
+    }
+
+    pub async fn user(&self, account: &Id) -> Result<Read<Account>, ClientError> {
+        self.get(&format!("/v1/users/{account}")).await
+    }
+
+    pub async fn users(&self, after: Option<&str>) -> Result<Read<Page<Account>>, ClientError> {
+        self.page("/v1/users", &[("after", after)]).await
+    }
+
+    pub async fn organization(&self, name: &Id) -> Result<Read<Organization>, ClientError> {
+        self.get(&format!("/v1/organizations/{name}")).await
+    }
+
+    pub async fn device(&self, device: &Id) -> Result<Read<Device>, ClientError> {
+        self.get(&format!("/v1/devices/{device}")).await
+    }
+
+    /// What a device runs.
+    pub async fn device_state(&self, device: &Id) -> Result<Read<DeviceState>, ClientError> {
+        self.get(&format!("/v1/devices/{device}/state")).await
+    }
+
+    /// Devices, after the device `after`.
+    pub async fn devices(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Read<Page<Device>>, ClientError> {
+        let limit = limit.to_string();
+        let query = [
+            ("gateway", filter.gateway.as_ref().map(Id::as_str)),
+            ("district", filter.district.as_ref().map(Scope::as_str)),
+            ("owner", filter.owner.as_ref().map(Id::as_str)),
+            ("after", after),
+            ("limit", Some(limit.as_str())),
+        ];
+        self.page("/v1/devices", &query).await
+    }
+
+    pub async fn device_history(
+        &self,
+        device: &Id,
+        after: Option<&str>,
+    ) -> Result<Read<Page<HistoryEntry>>, ClientError> {
+        self.page(&format!("/v1/devices/{device}/history"), &[("after", after)]).await
+    }
+
+    pub async fn device_events(
+        &self,
+        device: &Id,
+        after: Option<&str>,
+    ) -> Result<Read<Page<ListedEvent>>, ClientError> {
+        self.page(&format!("/v1/devices/{device}/events"), &[("after", after)]).await
+    }
+
+    pub async fn device_config(&self, device: &Id) -> Result<Read<DeviceConfig>, ClientError> {
+        self.get(&format!("/v1/devices/{device}/config")).await
+    }
+
+    pub async fn releases(&self, after: Option<&str>) -> Result<Read<Page<Release>>, ClientError> {
+        self.page("/v1/firmware", &[("after", after)]).await
+    }
+
+    pub async fn release(&self, release: &Id) -> Result<Read<Release>, ClientError> {
+        self.get(&format!("/v1/firmware/{release}")).await
+    }
+
+    pub async fn artifact(&self, digest: &Hash) -> Result<Read<Artifact>, ClientError> {
+        self.get(&format!("/v1/artifacts/{digest}/record")).await
+    }
+
+    pub async fn rollouts(&self, after: Option<&str>) -> Result<Read<Page<Rollout>>, ClientError> {
+        self.page("/v1/rollouts", &[("after", after)]).await
+    }
+
+    pub async fn rollout(&self, rollout: &Id) -> Result<Read<Rollout>, ClientError> {
+        self.get(&format!("/v1/rollouts/{rollout}")).await
+    }
+
+    pub async fn deployments(
+        &self,
+        rollout: &Id,
+        after: Option<&str>,
+    ) -> Result<Read<Page<Deployment>>, ClientError> {
+        self.page(&format!("/v1/rollouts/{rollout}/deployments"), &[("after", after)]).await
+    }
+
+    pub async fn deployment(
+        &self,
+        rollout: &Id,
+        device: &Id,
+    ) -> Result<Read<Deployment>, ClientError> {
+        self.get(&format!("/v1/deployments/{rollout}/{device}")).await
+    }
+
+    pub async fn alarms(&self, after: Option<&str>) -> Result<Read<Page<Alarm>>, ClientError> {
+        self.page("/v1/alarms", &[("after", after)]).await
+    }
+
+    pub async fn events(&self, after: Option<&str>) -> Result<Read<Page<ListedEvent>>, ClientError> {
+        self.page("/v1/events", &[("after", after)]).await
+    }
+
+    /// The desired documents of all targets.
+    pub async fn config_documents(&self) -> Result<Read<Page<DesiredConfig>>, ClientError> {
+        self.page("/v1/config", &[]).await
+    }
+
+    /// Fetches a proof and checks it against the genesis file.
+    ///
+    /// # Errors
+    /// No genesis file, no such record, or a proof that does not hold or is of something else.
+    pub async fn proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
+        let genesis = self.genesis()?;
+        let answer = self.call(Call::get(subject.path())).await?;
+        let node = answer.node.clone();
+        let proof = bundle_of(&answer)?;
+        let missing = ClientError::Missing { node: node.clone(), what: "a proof" };
+        let bundle: ProofBundle = from_value(&answer, proof.ok_or(missing)?)?;
+        let proven = bundle.verify(genesis);
+        let proven = proven.map_err(|source| ClientError::Proof { node: node.clone(), source })?;
+        match is_about(&proven, subject) {
+            true => Ok((bundle, proven)),
+            false => Err(ClientError::OtherRecord { node }),
+        }
+    }
+
+    /// The receipt of a transaction, proven under a certificate.
+    pub async fn proven_receipt(&self, hash: &Hash) -> Result<(Receipt, Proven), ClientError> {
+        let (_, proven) = self.proof(&Subject::Receipt(*hash)).await?;
+        match &proven.record {
+            ProvenRecord::Receipt { receipt, .. } => Ok((receipt.clone(), proven.clone())),
+            _ => Err(ClientError::OtherRecord { node: "the node".to_owned() }),
+        }
+    }
+}
+
+/// Whether a proven record is the one that was asked for. Keys of named records are the contracts'
+/// matter; there the record itself says its name.
+fn is_about(proven: &Proven, subject: &Subject) -> bool {
+    match (&proven.record, subject) {
+        (ProvenRecord::Receipt { receipt, .. }, Subject::Receipt(hash)) => {
+            receipt.transaction == *hash
+        }
+        (ProvenRecord::Event { index, .. }, Subject::Event { height, index: wanted }) => {
+            proven.height == *height && *index == u64::from(*wanted)
+        }
+        (ProvenRecord::State { key, .. }, Subject::State(wanted)) => key == wanted,
+        (ProvenRecord::State { value: Some(value), .. }, subject) => match subject {
+            Subject::Device(id) => codec::decode(value).is_ok_and(|d: Device| d.device == *id),
+            Subject::User(id) => codec::decode(value).is_ok_and(|a: Account| a.account == *id),
+            Subject::Release(id) => {
+                codec::decode(value).is_ok_and(|r: Release| r.manifest.release == *id)
+            }
+            Subject::Rollout(id) => {
+                codec::decode(value).is_ok_and(|r: Rollout| r.plan.rollout == *id)
+            }
+            Subject::Deployment { rollout, device } => codec::decode(value)
+                .is_ok_and(|d: Deployment| d.rollout == *rollout && d.device == *device),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn or_latest(height: Option<u64>) -> String {
+    height.map_or_else(|| "latest".to_owned(), |height| height.to_string())
+}
+
+/// Percent-encoding of everything but letters, digits and `-._~/` (RFC 3986).
+fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let escaped = text.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    escaped.collect()
+}
