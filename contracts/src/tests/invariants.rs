@@ -142,26 +142,50 @@ fn devices_action() -> impl Strategy<Value = DevicesAction> {
     ]
 }
 
-fn events_action() -> impl Strategy<Value = EventsAction> {
+fn event(sequences: std::ops::Range<u64>) -> impl Strategy<Value = DeviceEvent> {
     let change = select([AlarmChange::None, AlarmChange::Raise, AlarmChange::Clear].as_slice());
-    let event = (lamp(), 1..20_u64, select(["x-a", "x-b"].as_slice()), change).prop_map(
-        |(device, sequence, kind, alarm)| DeviceEvent {
-            device,
-            sequence,
-            time_ms: 0,
-            kind: kind.to_owned(),
-            severity: Severity::Minor,
-            alarm,
-            data: String::new(),
-            signature: None,
-        },
-    );
-    let alarm = || (lamp(), 1..20_u64).prop_map(|(device, sequence)| AlarmId { device, sequence });
+    let parts = (lamp(), sequences, select(["x-a", "x-b"].as_slice()), change);
+    parts.prop_map(|(device, sequence, kind, alarm)| DeviceEvent {
+        device,
+        sequence,
+        time_ms: 0,
+        kind: kind.to_owned(),
+        severity: Severity::Minor,
+        alarm,
+        data: String::new(),
+        signature: None,
+    })
+}
+
+fn events_action() -> impl Strategy<Value = EventsAction> {
+    let alarm = || (lamp(), 1..9_u64).prop_map(|(device, sequence)| AlarmId { device, sequence });
     prop_oneof![
-        3 => prop::collection::vec(event, 1..6).prop_map(|events| EventsAction::Append { events }),
+        3 => prop::collection::vec(event(1..30), 1..4)
+            .prop_map(|events| EventsAction::Append { events }),
         1 => alarm().prop_map(|alarm| EventsAction::Clear { alarm, comment: String::new() }),
         1 => alarm().prop_map(|alarm| EventsAction::Acknowledge { alarm, comment: String::new() }),
     ]
+}
+
+/// What people and gateways do who have the right: alarms come and go.
+fn alarm_step() -> impl Strategy<Value = (Id, Action)> {
+    let step = prop_oneof![
+        event(1..9).prop_map(|event| {
+            let gateway = if event.device == id("lamp-1") {
+                "gw-1"
+            } else {
+                "gw-2"
+            };
+            (
+                gateway,
+                EventsAction::Append {
+                    events: vec![event],
+                },
+            )
+        }),
+        events_action().prop_map(|action| ("olga", action)),
+    ];
+    step.prop_map(|(sender, action)| (id(sender), Action::Events(action)))
 }
 
 fn governance_action() -> impl Strategy<Value = GovernanceAction> {
@@ -357,7 +381,10 @@ proptest! {
 
     #[test]
     fn records_and_indexes_agree_after_any_actions(
-        steps in prop::collection::vec((anybody(), action()), 1..80)
+        steps in prop::collection::vec(
+            prop_oneof![2 => (anybody(), action()), 1 => alarm_step()],
+            1..100,
+        )
     ) {
         let mut overlay = furnished();
         for (sender, action) in steps {
