@@ -268,7 +268,13 @@ impl Session {
             None => Outcome::go_on(),
         };
         if outcome.done {
-            self.job = None;
+            let failed = |notice: &Notice| matches!(notice, Notice::Stage { stage, .. } if *stage != Stage::Downloaded);
+            if let Some(Job::Transfer(job)) = self.job.take()
+                && outcome.notices.iter().any(failed)
+            {
+                let deployment = &job.transfer().deployment;
+                self.queue.retain(|command| !installs(command, deployment));
+            }
         }
         outcome.notices
     }
@@ -365,6 +371,11 @@ impl Session {
         }
         outcome.into_iter().collect()
     }
+}
+
+/// There is nothing to install when the transfer has failed.
+fn installs(command: &SouthCommand, of: &str) -> bool {
+    matches!(command, SouthCommand::Install { deployment, .. } if deployment == of)
 }
 
 fn deployment_of(command: &SouthCommand) -> String {

@@ -1,0 +1,125 @@
+//! What a simulated Thing is made of.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_gateway::coap::simulated::SimulatedNetwork;
+use lamplighter_gateway::coap::{self, Link};
+use lamplighter_types::{Hash, Id, SecretKey, Version};
+use tokio::net::UdpSocket;
+
+use super::checks::ManifestVerifier;
+
+/// What a new image does after its first boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SelfTest {
+    /// It works.
+    Passes,
+    /// It finds that it does not work; the old image boots again.
+    Fails,
+    /// It hangs and nothing ever comes from the Thing again, until someone cycles its power; then the
+    /// boot loader takes the old image.
+    NeverComesBack,
+}
+
+/// Where a Thing's datagrams go.
+#[derive(Debug, Clone)]
+pub enum Socket {
+    /// A UDP socket; with port 0 the system chooses one at the first boot.
+    Udp(SocketAddr),
+    /// A simulated network, for tests.
+    Simulated(SimulatedNetwork, SocketAddr),
+}
+
+impl Socket {
+    /// Opens the socket; a port that the system chose is kept for the next boots.
+    pub(super) async fn open(&mut self) -> io::Result<Arc<dyn Link>> {
+        match self {
+            Socket::Udp(addr) => {
+                let socket = UdpSocket::bind(*addr).await?;
+                *addr = socket.local_addr()?;
+                Ok(Arc::new(socket))
+            }
+            Socket::Simulated(network, addr) => Ok(network.attach(*addr)),
+        }
+    }
+}
+
+/// What is in the Thing when it leaves the factory.
+#[derive(Debug, Clone)]
+pub struct Factory {
+    /// Image of slot A.
+    pub image: Vec<u8>,
+    /// Its version.
+    pub version: Version,
+    /// Its security counter: the first floor.
+    pub security_counter: u64,
+}
+
+/// Configuration of one simulated Thing.
+#[derive(Clone)]
+pub struct ThingConfig {
+    /// Its id, which is also its endpoint name.
+    pub device: Id,
+    /// Hardware class, checked against each release.
+    pub hardware_class: String,
+    /// Its own key.
+    pub key: SecretKey,
+    /// The ledger that its reports are for.
+    pub chain_id: Hash,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its socket.
+    pub socket: Socket,
+    /// Where its gateway listens.
+    pub gateway: SocketAddr,
+    /// Whose releases it takes.
+    pub verifier: Arc<dyn ManifestVerifier>,
+    /// What it leaves the factory with.
+    pub factory: Factory,
+    /// Lifetime of its registration; half of it passes between updates.
+    pub lifetime: Duration,
+    /// What a new image does after its first boot.
+    pub self_test: SelfTest,
+    /// How long booting takes, and the self-test.
+    pub boot_time: Duration,
+    /// How long a new image may take to reach the gateway before the old one boots again; the same
+    /// for a new configuration.
+    pub trial_timeout: Duration,
+    /// Timers and limits of its endpoint.
+    pub coap: coap::Config,
+}
+
+impl ThingConfig {
+    /// A Thing with usual timers, for the rest see the fields.
+    pub fn new(
+        device: Id,
+        hardware_class: &str,
+        key: SecretKey,
+        chain_id: Hash,
+        directory: PathBuf,
+        gateway: SocketAddr,
+        verifier: Arc<dyn ManifestVerifier>,
+        factory: Factory,
+    ) -> ThingConfig {
+        ThingConfig {
+            device,
+            hardware_class: hardware_class.to_owned(),
+            key,
+            chain_id,
+            directory,
+            socket: Socket::Udp(([127, 0, 0, 1], 0).into()),
+            gateway,
+            verifier,
+            factory,
+            lifetime: Duration::from_secs(60),
+            self_test: SelfTest::Passes,
+            boot_time: Duration::from_millis(200),
+            trial_timeout: Duration::from_secs(120),
+            coap: coap::Config::default(),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Registration at the gateway, and the delivery of reports and events.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_gateway::coap::{Code, Handle, Request, TransferError, format};
+use lamplighter_gateway::lwm2m::{agent, path};
+use tokio::sync::watch;
+
+use super::ThingError;
+use super::service::{OBJECTS, Shared, Signals, on_disk};
+
+/// First wait after the gateway did not answer; doubled up to the last.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// One Thing's way to its gateway, during one boot.
+#[derive(Clone)]
+pub(super) struct Uplink {
+    pub(super) handle: Handle,
+    pub(super) gateway: SocketAddr,
+    pub(super) endpoint: String,
+    pub(super) lifetime: Duration,
+    pub(super) machine: Shared,
+    pub(super) signals: Arc<Signals>,
+    /// How often the gateway was reached by a registration or its update.
+    pub(super) reached: Arc<watch::Sender<u64>>,
+}
+
+impl Uplink {
+    /// Registers, and keeps the registration alive; begins anew where the gateway has forgotten it.
+    pub(super) async fn keep_registered(&self) {
+        let mut retry = RETRY_FIRST;
+        let mut location = None;
+        loop {
+            match self.register_or_update(&mut location).await {
+                Ok(true) => {
+                    retry = RETRY_FIRST;
+                    self.reached.send_modify(|count| *count += 1);
+                    tokio::select! {
+                        () = tokio::time::sleep(self.lifetime / 2) => {}
+                        () = self.signals.configured.notified() => {}
+                    }
+                }
+                Ok(false) => {
+                    location = None;
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(RETRY_LAST);
+                }
+                Err(error) => {
+                    tracing::debug!(thing = self.endpoint, %error, "the gateway does not answer");
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(RETRY_LAST);
+                }
+            }
+        }
+    }
+
+    /// True if the gateway knows the Thing now.
+    async fn register_or_update(
+        &self,
+        location: &mut Option<String>,
+    ) -> Result<bool, TransferError> {
+        if let Some(path) = location.as_deref() {
+            let update = Request::new(Code::POST, path);
+            let response = self.handle.request(self.gateway, update).await?;
+            if response.code == Code::CHANGED {
+                return Ok(true);
+            }
+        }
+        let register = Request::new(Code::POST, path::REGISTRATION)
+            .with_query(format!("ep={}", self.endpoint))
+            .with_query(format!("lt={}", self.lifetime.as_secs()))
+            .with_query("lwm2m=1.1".to_owned())
+            .with_query("b=U".to_owned())
+            .with_payload(format::LINK_FORMAT, OBJECTS.as_bytes().to_vec());
+        let response = self.handle.request(self.gateway, register).await?;
+        if response.code != Code::CREATED {
+            tracing::info!(thing = self.endpoint, code = %response.code, "registration refused");
+            return Ok(false);
+        }
+        *location = Some(format!("/{}", response.location.join("/")));
+        Ok(true)
+    }
+
+    /// Brings the reports and events to the gateway, oldest first, each until it is taken.
+    pub(super) async fn deliver(&self) -> Result<(), ThingError> {
+        // Nothing is taken from a Thing that has not registered.
+        let mut reached = self.reached.subscribe();
+        if reached.wait_for(|count| *count > 0).await.is_err() {
+            return Ok(());
+        }
+        let mut retry = RETRY_FIRST;
+        loop {
+            let next = on_disk(&self.machine, |machine| Ok(machine.next_letter())).await?;
+            let Some((number, event, bytes)) = next else {
+                self.signals.letters.notified().await;
+                continue;
+            };
+            if self.hand_over(event, bytes).await {
+                retry = RETRY_FIRST;
+                on_disk(&self.machine, move |machine| machine.delivered(number)).await?;
+            } else {
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(RETRY_LAST);
+            }
+        }
+    }
+
+    /// True if the letter is done with.
+    async fn hand_over(&self, event: bool, bytes: Vec<u8>) -> bool {
+        let target = if event { agent::EVENTS } else { agent::REPORTS };
+        let post = Request::new(Code::POST, target).with_payload(format::OCTETS, bytes);
+        match self.handle.request(self.gateway, post).await {
+            Ok(response) if response.code == Code::CHANGED => true,
+            Ok(response) if response.code == Code::BAD_REQUEST => {
+                let reason = response.text();
+                tracing::warn!(
+                    thing = self.endpoint,
+                    reason,
+                    "the gateway refused a letter"
+                );
+                true
+            }
+            Ok(response) => {
+                tracing::debug!(thing = self.endpoint, code = %response.code, "letter deferred");
+                false
+            }
+            Err(error) => {
+                tracing::debug!(thing = self.endpoint, %error, "letter not delivered");
+                false
+            }
+        }
+    }
+}

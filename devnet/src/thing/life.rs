@@ -1,0 +1,347 @@
+//! The life of a Thing: a loop in which each turn is one boot.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use lamplighter_gateway::coap::{self, Endpoint, Link};
+use lamplighter_types::{AlarmChange, Severity};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::ThingError;
+use super::config::{SelfTest, Socket, ThingConfig};
+use super::delivery::Uplink;
+use super::machine::{Boot, Machine, Status};
+use super::service::{Shared, Signals, ThingService, on_disk};
+
+/// An event that a Thing shall emit; device, number, time and signature are its own.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// From the vocabulary of event kinds, or `x-...`.
+    pub kind: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it does to the alarm of its kind.
+    pub alarm: AlarmChange,
+    /// Free text or JSON, at most `EVENT_DATA_BYTES_MAX` bytes.
+    pub data: String,
+}
+
+/// A running Thing; dropping it is like pulling its plug.
+#[derive(Debug)]
+pub struct Thing {
+    addr: SocketAddr,
+    machine: Shared,
+    signals: Arc<Signals>,
+    controls: Arc<Controls>,
+    stop: CancellationToken,
+    life: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Controls {
+    self_test: AtomicU8,
+    power: Notify,
+}
+
+impl Controls {
+    fn self_test(&self) -> SelfTest {
+        match self.self_test.load(Ordering::Relaxed) {
+            0 => SelfTest::Passes,
+            1 => SelfTest::Fails,
+            _ => SelfTest::NeverComesBack,
+        }
+    }
+
+    fn set_self_test(&self, outcome: SelfTest) {
+        let value = match outcome {
+            SelfTest::Passes => 0,
+            SelfTest::Fails => 1,
+            SelfTest::NeverComesBack => 2,
+        };
+        self.self_test.store(value, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Thing {
+    /// Opens the Thing's directory and socket and boots it.
+    pub async fn spawn(mut config: ThingConfig) -> Result<Thing, ThingError> {
+        let link = config.socket.open().await.map_err(ThingError::Socket)?;
+        let addr = link.local_addr().map_err(ThingError::Socket)?;
+        let controls = Arc::new(Controls::default());
+        controls.set_self_test(config.self_test);
+        let signals = Arc::new(Signals::default());
+        let (socket, gateway) = (config.socket.clone(), config.gateway);
+        let endpoint = config.device.to_string();
+        let (lifetime, coap) = (config.lifetime, config.coap.clone());
+        let (boot_time, trial_timeout) = (config.boot_time, config.trial_timeout);
+        let open = tokio::task::spawn_blocking(|| Machine::open(config));
+        let machine = open.await.map_err(|_| ThingError::Ended)??;
+        let machine = Arc::new(std::sync::Mutex::new(Some(machine)));
+        let body = Body {
+            machine: machine.clone(),
+            signals: signals.clone(),
+            controls: controls.clone(),
+            socket,
+            link: Some(link),
+            gateway,
+            endpoint,
+            lifetime,
+            coap,
+            boot_time,
+            trial_timeout,
+        };
+        let stop = CancellationToken::new();
+        let life = tokio::spawn(body.live(stop.clone()));
+        Ok(Thing {
+            addr,
+            machine,
+            signals,
+            controls,
+            stop,
+            life,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Makes it emit an event. When this returns the event is on its disk; gives its number.
+    pub async fn raise(&self, event: NewEvent) -> Result<u64, ThingError> {
+        let sequence = on_disk(&self.machine, move |machine| machine.raise(&event)).await?;
+        self.signals.letters.notify_one();
+        Ok(sequence)
+    }
+
+    /// What it says of itself.
+    pub async fn status(&self) -> Result<Status, ThingError> {
+        on_disk(&self.machine, |machine| machine.status()).await
+    }
+
+    /// Every byte of its active slot.
+    pub async fn active_image(&self) -> Result<Vec<u8>, ThingError> {
+        on_disk(&self.machine, |machine| machine.active_image()).await
+    }
+
+    /// Flips one bit of the next block that it receives.
+    pub async fn corrupt_next_block(&self) -> Result<(), ThingError> {
+        let flip = |machine: &mut Machine| {
+            machine.corrupt_next_block();
+            Ok(())
+        };
+        on_disk(&self.machine, flip).await
+    }
+
+    /// What the next new image will do after its first boot.
+    pub fn set_self_test(&self, outcome: SelfTest) {
+        self.controls.set_self_test(outcome);
+    }
+
+    /// Turns it off and on again.
+    pub fn power_cycle(&self) {
+        self.controls.power.notify_one();
+    }
+
+    /// Whether its task still runs; it ends only when its disk fails.
+    pub fn is_alive(&self) -> bool {
+        !self.life.is_finished()
+    }
+
+    /// Pulls the plug, and waits until socket and directory are free.
+    pub async fn kill(mut self) {
+        self.stop.cancel();
+        if let Err(error) = (&mut self.life).await {
+            tracing::error!(%error, "a Thing ended badly");
+        }
+        let machine = self.machine.clone();
+        let take = move || {
+            machine
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+        };
+        if let Err(error) = tokio::task::spawn_blocking(take).await {
+            tracing::error!(%error, "freeing the directory of a Thing");
+        }
+    }
+}
+
+impl Drop for Thing {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Body {
+    machine: Shared,
+    signals: Arc<Signals>,
+    controls: Arc<Controls>,
+    socket: Socket,
+    link: Option<Arc<dyn Link>>,
+    gateway: SocketAddr,
+    endpoint: String,
+    lifetime: Duration,
+    coap: coap::Config,
+    boot_time: Duration,
+    trial_timeout: Duration,
+}
+
+impl Body {
+    async fn live(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.one_boot(&stop).await {
+                let thing = &self.endpoint;
+                tracing::error!(
+                    thing,
+                    error = &error as &dyn std::error::Error,
+                    "a Thing died"
+                );
+                return;
+            }
+        }
+    }
+
+    /// From power-on to the next reboot.
+    async fn one_boot(&mut self, stop: &CancellationToken) -> Result<(), ThingError> {
+        if stop
+            .run_until_cancelled(tokio::time::sleep(self.boot_time))
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+        let boot = on_disk(&self.machine, |machine| machine.boot()).await?;
+        let outcome = self.controls.self_test();
+        if boot == Boot::Trial && outcome == SelfTest::NeverComesBack {
+            self.link = None;
+            // Only the power button or its end brings it out of here.
+            let _ = stop
+                .run_until_cancelled(self.controls.power.notified())
+                .await;
+            return Ok(());
+        }
+        let link = match self.link.take() {
+            Some(link) => link,
+            None => self.socket.open().await.map_err(ThingError::Socket)?,
+        };
+        let endpoint = self.serve(link)?;
+        let life = self.run(boot, outcome, &endpoint);
+        let result = stop.run_until_cancelled(life).await.unwrap_or(Ok(()));
+        endpoint.close().await;
+        result
+    }
+
+    fn serve(&self, link: Arc<dyn Link>) -> Result<Endpoint, ThingError> {
+        let service = ThingService {
+            machine: self.machine.clone(),
+            gateway: self.gateway,
+            signals: self.signals.clone(),
+        };
+        Endpoint::start(link, self.coap.clone(), Arc::new(service)).map_err(ThingError::Socket)
+    }
+
+    async fn run(
+        &self,
+        boot: Boot,
+        outcome: SelfTest,
+        endpoint: &Endpoint,
+    ) -> Result<(), ThingError> {
+        on_disk(&self.machine, move |machine| {
+            // What an image on trial runs is told once it is confirmed.
+            if boot == Boot::Trial {
+                return machine.begin_trial();
+            }
+            machine.report_inventory()?;
+            machine.save()
+        })
+        .await?;
+        let uplink = Uplink {
+            handle: endpoint.handle(),
+            gateway: self.gateway,
+            endpoint: self.endpoint.clone(),
+            lifetime: self.lifetime,
+            machine: self.machine.clone(),
+            signals: self.signals.clone(),
+            reached: Arc::new(watch::channel(0).0),
+        };
+        tokio::select! {
+            () = uplink.keep_registered() => Ok(()),
+            delivered = uplink.deliver() => delivered,
+            proven = self.prove(boot, outcome, &uplink) => proven,
+            installed = self.install_when_told() => installed,
+            () = self.controls.power.notified() => Ok(()),
+        }
+    }
+
+    /// Self-test and confirmation of a new image, then of each new configuration. Returns to reboot.
+    async fn prove(
+        &self,
+        boot: Boot,
+        outcome: SelfTest,
+        uplink: &Uplink,
+    ) -> Result<(), ThingError> {
+        let mut reached = uplink.reached.subscribe();
+        if boot == Boot::Trial {
+            tokio::time::sleep(self.boot_time).await;
+            if outcome == SelfTest::Fails {
+                return on_disk(&self.machine, |m| m.revert("the self-test failed")).await;
+            }
+            let first = reached.wait_for(|count| *count > 0);
+            if tokio::time::timeout(self.trial_timeout, first)
+                .await
+                .is_err()
+            {
+                return on_disk(&self.machine, |m| m.revert("the gateway was not reached")).await;
+            }
+            on_disk(&self.machine, |machine| machine.confirm()).await?;
+            self.signals.letters.notify_one();
+        }
+        loop {
+            let waiting = on_disk(&self.machine, |m| Ok(m.configuration_on_trial())).await?;
+            tokio::select! {
+                changed = reached.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    on_disk(&self.machine, |machine| machine.confirm_configuration()).await?;
+                }
+                // A new configuration: its time begins.
+                () = self.signals.on_trial.notified() => continue,
+                () = tokio::time::sleep(self.trial_timeout), if waiting => {
+                    let back = |machine: &mut Machine| machine.revert_configuration_on_trial();
+                    on_disk(&self.machine, back).await?;
+                }
+            }
+            self.signals.letters.notify_one();
+        }
+    }
+
+    /// Writes the new image when told to. Returns to boot it.
+    async fn install_when_told(&self) -> Result<(), ThingError> {
+        loop {
+            if on_disk(&self.machine, |machine| Ok(machine.is_installing())).await? {
+                let staged = on_disk(&self.machine, |machine| machine.install()).await?;
+                self.signals.letters.notify_one();
+                if staged {
+                    // Time for the last words of this boot, the rest is said after it.
+                    tokio::time::sleep(self.boot_time).await;
+                    return Ok(());
+                }
+            }
+            self.signals.install.notified().await;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The resources that a Thing offers to its gateway.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use lamplighter_gateway::coap::{Code, Request, Response, Service, format};
+use lamplighter_gateway::lwm2m::{agent, path};
+use lamplighter_types::Hash;
+use tokio::sync::Notify;
+
+use super::ThingError;
+use super::machine::Machine;
+
+/// The objects in link format, as told at registration.
+pub(super) const OBJECTS: &str = "</3/0>,</5/0>;ver=1.1,</33000/0>";
+
+/// The machine, shared between the life of the Thing, its resources and its owner; taken out when the
+/// Thing is killed, so that no call that was under way touches the directory afterwards.
+pub(super) type Shared = Arc<Mutex<Option<Machine>>>;
+
+/// Calls the machine on a thread that may wait for the disk.
+pub(super) async fn on_disk<T: Send + 'static>(
+    machine: &Shared,
+    call: impl FnOnce(&mut Machine) -> Result<T, ThingError> + Send + 'static,
+) -> Result<T, ThingError> {
+    let machine = machine.clone();
+    let call = move || {
+        let mut machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
+        call(machine.as_mut().ok_or(ThingError::Ended)?)
+    };
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(|_| ThingError::Ended)?
+}
+
+/// What the resources tell the life of the Thing.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// An installation was ordered.
+    pub(super) install: Notify,
+    /// Reports wait to be sent.
+    pub(super) letters: Notify,
+    /// A configuration was applied: the gateway must be reached with it now.
+    pub(super) configured: Notify,
+    /// The same, for the one who counts the time.
+    pub(super) on_trial: Notify,
+}
+
+pub(super) struct ThingService {
+    pub(super) machine: Shared,
+    pub(super) gateway: SocketAddr,
+    pub(super) signals: Arc<Signals>,
+}
+
+impl ThingService {
+    async fn write(&self, request: Request) -> Result<Response, ThingError> {
+        let target = request.path_text();
+        let what = target.clone();
+        let change = move |machine: &mut Machine| {
+            let verdict = match (request.method, target.as_str()) {
+                (Code::PUT, path::PACKAGE) => return machine.take_package(&request),
+                (Code::PUT, agent::OFFER) => machine.take_offer(&request.payload)?,
+                (Code::PUT, agent::CONFIGURATION) => machine.configure(&request.payload)?,
+                (Code::POST, path::UPDATE) => machine.take_install()?,
+                (Code::POST, agent::CANCEL) => machine.cancel()?,
+                _ => (Code::METHOD_NOT_ALLOWED, String::new()),
+            };
+            Ok(Response::error(verdict.0, &verdict.1))
+        };
+        let response = on_disk(&self.machine, change).await?;
+        match (response.code, what.as_str()) {
+            (Code::CHANGED, path::UPDATE) => self.signals.install.notify_one(),
+            (Code::CHANGED, agent::CONFIGURATION) => {
+                self.signals.configured.notify_one();
+                self.signals.on_trial.notify_one();
+            }
+            _ => {}
+        }
+        self.signals.letters.notify_one();
+        Ok(response)
+    }
+
+    async fn read(&self, target: String) -> Result<Response, ThingError> {
+        if target == "/.well-known/core" {
+            return Ok(Response::content(
+                format::LINK_FORMAT,
+                OBJECTS.as_bytes().to_vec(),
+            ));
+        }
+        let value = on_disk(&self.machine, move |machine| value_of(machine, &target)).await?;
+        Ok(match value {
+            Some(text) => Response::content(format::TEXT, text.into_bytes()),
+            None => Response::new(Code::NOT_FOUND),
+        })
+    }
+}
+
+#[async_trait]
+impl Service for ThingService {
+    fn takes_blocks(&self, request: &Request) -> bool {
+        request.path_text() == path::PACKAGE
+    }
+
+    async fn handle(&self, peer: SocketAddr, request: Request) -> Response {
+        if request.method != Code::GET && peer != self.gateway {
+            return Response::error(Code::UNAUTHORIZED, "only the gateway may");
+        }
+        let answer = match request.method {
+            Code::GET => self.read(request.path_text()).await,
+            _ => self.write(request).await,
+        };
+        answer.unwrap_or_else(|error| {
+            tracing::error!(%error, "a Thing's disk");
+            Response::new(Code::INTERNAL_ERROR)
+        })
+    }
+}
+
+/// The text of a resource; `None` if there is no such one.
+fn value_of(machine: &Machine, target: &str) -> Result<Option<String>, ThingError> {
+    let hex = |hash: Option<Hash>| hash.map(|h| h.to_string()).unwrap_or_default();
+    // Reading the slot is for those who ask for its digest.
+    if target == agent::RUNNING_DIGEST {
+        return Ok(Some(machine.status()?.digest.to_string()));
+    }
+    let state = &machine.state;
+    Ok(Some(match target {
+        path::FIRMWARE_VERSION => state.running().version.to_string(),
+        path::BATTERY_LEVEL => "100".to_owned(),
+        path::STATE => machine.firmware_state().value().to_string(),
+        path::RESULT => state.result.to_string(),
+        path::PACKAGE_NAME => machine.offered_release().map_or_else(String::new, |m| m.0),
+        path::PACKAGE_VERSION => machine.offered_release().map_or_else(String::new, |m| m.1),
+        agent::CONFIGURATION_DIGEST => hex(state.applied.as_ref().map(|a| a.digest)),
+        agent::BOOT_COUNTER => state.boots.to_string(),
+        agent::SLOT => state.active.name().to_owned(),
+        agent::HELD => machine.held().to_string(),
+        agent::SECURITY_COUNTER => state.floor.to_string(),
+        agent::PUBLIC_KEY => machine.config.key.public().to_string(),
+        agent::HARDWARE_CLASS => machine.config.hardware_class.clone(),
+        _ => return Ok(None),
+    }))
+}
