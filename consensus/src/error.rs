@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lamplighter_store::StoreError;
 
-use crate::{Fatal, NodeId};
+use crate::NodeId;
 
 /// Why a node does not start, or why it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,8 @@ pub enum ConsensusError {
         #[source]
         source: StoreError,
     },
-    #[error("the state machine failed at the start")]
-    Machine(#[source] Fatal),
+    #[error("the snapshots cannot be used")]
+    Snapshots(#[source] Box<dyn Error + Send + Sync>),
     #[error("stored data of consensus is damaged: {0}")]
     Corrupt(String),
     #[error("raft stopped")]

@@ -18,7 +18,7 @@ use crate::error::{ConsensusError, ProposeError, ReadError, ServeError};
 use crate::io::{Guarded, Io};
 use crate::lead::{self, Lead};
 use crate::log::LogStore;
-use crate::machine::{Fatal, StateMachine};
+use crate::machine::StateMachine;
 use crate::network::Network;
 use crate::raft::{Batch, NodeId, Raft, TypeConfig};
 use crate::serve::MEMBERS_MAX;
@@ -130,7 +130,8 @@ impl Consensus {
         io.run(move || claim(&*store, node_id)).await?;
         let dir = config.snapshot_dir.clone();
         let snapshots = io.run(move || SnapshotStore::open(&dir)).await;
-        let snapshots = Arc::new(snapshots.map_err(|error| ConsensusError::Raft(error.into()))?);
+        let snapshots =
+            Arc::new(snapshots.map_err(|error| ConsensusError::Snapshots(error.into()))?);
         let mut log = LogStore::open(kv, io, config.limits.clone()).await?;
         log.resign(node_id)
             .await
@@ -275,9 +276,12 @@ impl Consensus {
         let stopped = metrics
             .wait_for(|metrics| metrics.running_state.is_err())
             .await;
-        match stopped.map(|metrics| metrics.running_state.clone()) {
-            Ok(Err(RaftFatal::Stopped)) | Ok(Ok(())) | Err(_) => ConsensusError::Stopped,
-            Ok(Err(error)) => ConsensusError::Raft(error.into()),
+        match stopped
+            .ok()
+            .and_then(|metrics| metrics.running_state.clone().err())
+        {
+            Some(RaftFatal::Stopped) | None => ConsensusError::Stopped,
+            Some(error) => ConsensusError::Raft(error.into()),
         }
     }
 
@@ -292,6 +296,17 @@ impl Consensus {
         self.0.proposals.close();
         let ended = self.0.raft.shutdown().await;
         ended.map_err(|error| ConsensusError::Raft(error.into()))
+    }
+}
+
+/// openraft's own tasks hold each other; they have to be told.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let raft = self.raft.clone();
+            // Nobody is left who could be told of a failure.
+            runtime.spawn(async move { raft.shutdown().await.ok() });
+        }
     }
 }
 
@@ -419,12 +434,5 @@ fn role(state: openraft::ServerState) -> &'static str {
         openraft::ServerState::Candidate => "Candidate",
         openraft::ServerState::Leader => "Leader",
         openraft::ServerState::Shutdown => "Shutdown",
-    }
-}
-
-/// Kept here so that a failing state machine reads the same wherever it fails.
-impl From<Fatal> for ConsensusError {
-    fn from(error: Fatal) -> Self {
-        ConsensusError::Machine(error)
     }
 }

@@ -1,4 +1,5 @@
 //! What the layers above rely on, each on a whole cluster.
+#![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 mod common;
 

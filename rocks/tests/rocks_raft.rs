@@ -1,4 +1,5 @@
 //! openraft's own suite passes with our log store on RocksDB.
+#![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 use std::sync::Arc;
 

@@ -10,13 +10,16 @@ use bytes::Bytes;
 use crate::Durability::{Synced, Unsynced};
 use crate::{Batch, Cf, Direction, KeyRange, Kv, KvView};
 
+/// Name and code.
+type Test = (&'static str, fn(&dyn Kv));
+
 /// Runs every test. `open` opens the store that belongs to a directory, creating it the first time;
 /// it is called again for the same directory after the earlier store was dropped.
 ///
 /// # Panics
 /// When the store does not do what [`Kv`] promises.
 pub fn run(open: impl Fn(&Path) -> Arc<dyn Kv>) {
-    let tests: &[(&str, fn(&dyn Kv))] = &[
+    let tests: &[Test] = &[
         ("get and put", get_and_put),
         ("column families are apart", column_families_are_apart),
         ("a batch is applied in order", batch_in_order),
