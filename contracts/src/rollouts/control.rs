@@ -98,8 +98,8 @@ fn stop(desk: &mut Desk<'_>, name: &Id, reason: &str) -> Result<(), StateError> 
     Ok(())
 }
 
-/// Stops every rollout of a revoked release. Bounded by [`ROLLOUTS_AT_WORK_MAX`]; the deployments follow
-/// block by block.
+/// Stops every rollout of a revoked release. Bounded by [`ROLLOUTS_AT_WORK_MAX`]; the deployments
+/// follow block by block.
 ///
 /// # Errors
 /// The state can't be read.

@@ -347,7 +347,8 @@ pub fn step_ms(state: DeploymentState, timers: &StepTimers) -> Option<u64> {
     }
 }
 
-/// A timer covers several states: it runs on from offered to downloading, and from downloaded to staged.
+/// A timer covers several states: it runs on from offered to downloading, and from downloaded to
+/// staged.
 fn deadline(
     deployment: &Deployment,
     from: Option<DeploymentState>,

@@ -154,8 +154,8 @@ fn judge(
     Verdict::Assign
 }
 
-/// Whether nothing else is at work on the device, or gives way: a deployment of a lower version that is
-/// not yet installing.
+/// Whether nothing else is at work on the device, or gives way: a deployment of a lower version
+/// that is not yet installing.
 fn make_room(
     desk: &mut Desk<'_>,
     name: &Id,

@@ -43,8 +43,8 @@ pub fn runs(state: &mut DeviceState, manifest: &ReleaseManifest) {
     }
 }
 
-/// The device says that it did not keep `abandoned`. Returns the image that it should run, if it says that it
-/// runs yet another one.
+/// The device says that it did not keep `abandoned`. Returns the image that it should run, if it
+/// says that it runs yet another one.
 pub fn went_back(
     reader: &impl Reader,
     state: &mut DeviceState,

@@ -39,8 +39,9 @@ pub fn verdict(rollout: &Rollout) -> Option<RolloutStatus> {
     }
 }
 
-/// Whether too much has failed since the last resume after errors. Integers: a share of 5 % is passed by
-/// 1 of 19 and not by 1 of 20. `last`: there is nothing to wait for, so the sample is what it is.
+/// Whether too much has failed since the last resume after errors. Integers: a share of 5 % is
+/// passed by 1 of 19 and not by 1 of 20. `last`: there is nothing to wait for, so the sample is
+/// what it is.
 fn fails(rollout: &Rollout, last: bool) -> bool {
     let (now, before) = (&rollout.counts, &rollout.counts_at_resume);
     let failed = now.failed.saturating_sub(before.failed);

@@ -159,8 +159,8 @@ fn demand_digest(
     }
 }
 
-/// What a gateway begins needs a running rollout, an active device and a release that has not expired. A
-/// gateway that could not have seen the end of that is believed.
+/// What a gateway begins needs a running rollout, an active device and a release that has not
+/// expired. A gateway that could not have seen the end of that is believed.
 fn demand_permission(
     desk: &mut Desk<'_>,
     device: &Device,
@@ -227,8 +227,8 @@ impl Known {
         Ok(())
     }
 
-    /// A gateway's word that a Thing failed while installing does not start another attempt: the Thing may
-    /// be at work. In its trial the image itself failed.
+    /// A gateway's word that a Thing failed while installing does not start another attempt: the
+    /// Thing may be at work. In its trial the image itself failed.
     fn may_retry(&self, desk: &mut Desk<'_>, attested: bool) -> Result<bool, StateError> {
         let from = self.deployment.state;
         let vouched = attested || self.device.key.is_none() || !from.is_past_return();

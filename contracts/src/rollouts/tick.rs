@@ -8,8 +8,8 @@ use super::desk::{Desk, StepInfo};
 use super::{ROLLOUTS_AT_WORK_MAX, expand, fleet, keys, timers};
 use crate::{BlockContext, Reader};
 
-/// Once per block: timers that are up, then recalls, then new deployments; of each kind no more than
-/// [`STEPS_PER_BLOCK_MAX`], whatever the size of the fleet.
+/// Once per block: timers that are up, then recalls, then new deployments; of each kind no more
+/// than [`STEPS_PER_BLOCK_MAX`], whatever the size of the fleet.
 ///
 /// # Errors
 /// The state can't be read.
@@ -30,8 +30,9 @@ pub fn tick(overlay: &mut Overlay, block: &BlockContext) -> Result<Vec<Notificat
     desk.close()
 }
 
-/// When [`tick`] has something to do next, in Unix ms: 0 when at once, `None` when nothing waits for time. A block that is
-/// made then, even an empty one, keeps timers and expansion going on an idle ledger.
+/// When [`tick`] has something to do next, in Unix ms: 0 when at once, `None` when nothing waits
+/// for time. A block that is made then, even an empty one, keeps timers and expansion going on an
+/// idle ledger.
 ///
 /// # Errors
 /// The state can't be read.

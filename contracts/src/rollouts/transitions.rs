@@ -11,10 +11,11 @@
 //! | trial | confirmed, reverted |
 //! | any that is not an end | failed, rejected |
 //!
-//! `downloading` may be left out where the gateway had the artifact already, `staged` where a Thing installs and boots in
-//! one go. By the contract itself: everything before installing can be postponed (from offered on), cancelled
-//! or superseded; a postponement leads back to where it came from; everything that is not an end can time
-//! out or be removed; a failure that is retried leads to assigned.
+//! `downloading` may be left out where the gateway had the artifact already, `staged` where a Thing
+//! installs and boots in one go. By the contract itself: everything before installing can be
+//! postponed (from offered on), cancelled or superseded; a postponement leads back to where it came
+//! from; everything that is not an end can time out or be removed; a failure that is retried leads
+//! to assigned.
 
 use lamplighter_types::DeploymentState;
 

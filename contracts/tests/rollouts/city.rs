@@ -115,7 +115,8 @@ impl City {
         city
     }
 
-    /// With a released release `r1` of version 1.1.0 and `count` devices `lamp-0`.. at `gw-1`, all with keys.
+    /// With a released release `r1` of version 1.1.0 and `count` devices `lamp-0`.. at `gw-1`, all
+    /// with keys.
     pub fn with_lamps(count: usize) -> Self {
         let mut city = Self::new();
         city.lamps(0..count, NORTH, true);
@@ -296,8 +297,8 @@ impl City {
         devices::state(&self.overlay, &id(device)).unwrap().unwrap()
     }
 
-    /// The report that leads to `to`, as the device would make it: the right digest, its next number, signed if it
-    /// has a key and must.
+    /// The report that leads to `to`, as the device would make it: the right digest, its next
+    /// number, signed if it has a key and must.
     pub fn next_report(
         &mut self,
         rollout: &str,

@@ -1,4 +1,7 @@
-//! Releases, rollouts and deployments: every rule of the two contracts, on a small city with a real genesis.
+//! Releases, rollouts and deployments: every rule of the two contracts, on a small city with a real
+//! genesis.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod city;
 mod firmware;

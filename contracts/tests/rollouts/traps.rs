@@ -103,7 +103,8 @@ fn only_the_new_image_confirms() {
     assert_eq!(city.device_state("lamp-0").release, None);
 }
 
-/// hawkBit #693: without a timeout a bricked device stays "proceeding" for ever and no threshold fires.
+/// hawkBit #693: without a timeout a bricked device stays "proceeding" for ever and no threshold
+/// fires.
 #[test]
 fn a_bricked_device_times_out_in_every_step() {
     for steps in 0..ALL_THE_WAY.len() {

@@ -41,7 +41,8 @@ pub struct SignedRelease {
     pub manifest: HexBytes,
     /// The vendor's key.
     pub key: PublicKey,
-    /// Over `"lamplighter/release/1\0" || manifest`. Without the chain: a vendor releases to many cities.
+    /// Over `"lamplighter/release/1\0" || manifest`. Without the chain: a vendor releases to many
+    /// cities.
     pub signature: Signature,
 }
 
@@ -59,8 +60,9 @@ pub struct ReleaseManifest {
     pub size_bytes: u64,
     /// Hardware that may install it.
     pub hardware_classes: Vec<String>,
-    /// Installed only where it is not below the device's floor; it becomes the floor (anti-rollback). Below
-    /// 2^32, as in MCUboot, so that no release can raise the floor to where nothing follows.
+    /// Installed only where it is not below the device's floor; it becomes the floor
+    /// (anti-rollback). Below 2^32, as in MCUboot, so that no release can raise the floor to where
+    /// nothing follows.
     pub security_counter: u64,
     /// The lowest running version it may replace.
     pub replaces_from: Option<Version>,

@@ -31,15 +31,16 @@ pub enum RolloutsAction {
         rollout: Id,
         reason: String,
     },
-    /// Defers one deployment that is offered and not yet installing; `until_ms` 0 ends its postponement.
+    /// Defers one deployment that is offered and not yet installing; `until_ms` 0 ends its
+    /// postponement.
     Postpone {
         rollout: Id,
         device: Id,
         until_ms: u64,
         reason: String,
     },
-    /// A gateway's reports, in the order in which they happened. Each is taken or refused by itself (the
-    /// receipt names the refused ones); the transaction fails when none is taken.
+    /// A gateway's reports, in the order in which they happened. Each is taken or refused by itself
+    /// (the receipt names the refused ones); the transaction fails when none is taken.
     Report {
         reports: Vec<DeploymentReport>,
     },
@@ -122,11 +123,12 @@ pub struct DeploymentReport {
     pub digest: Option<Hash>,
     /// The newest header that the reporter has seen.
     pub seen_height: u64,
-    /// Above all earlier ones of this device. Not looked at when a device has a key and did not sign: a
-    /// gateway can't use up a Thing's numbers.
+    /// Above all earlier ones of this device. Not looked at when a device has a key and did not
+    /// sign: a gateway can't use up a Thing's numbers.
     pub counter: u64,
     /// For a person.
     pub detail: String,
-    /// By the Thing's key over [`DeploymentReport::message`]; without it the step is marked unattested.
+    /// By the Thing's key over [`DeploymentReport::message`]; without it the step is marked
+    /// unattested.
     pub signature: Option<Signature>,
 }
