@@ -33,7 +33,10 @@ impl Overlay {
 
     /// As if a block with these changes had just been executed.
     pub fn with_changes(view: View, changes: Changes) -> Self {
-        Self { block: changes, ..Self::new(view) }
+        Self {
+            block: changes,
+            ..Self::new(view)
+        }
     }
 
     /// The record under `key`, with all writes so far.

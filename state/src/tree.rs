@@ -110,7 +110,12 @@ impl Tree {
     /// once, the last entry counts.
     pub fn rebuild(entries: impl IntoIterator<Item = (Hash, Hash)>) -> Self {
         let entries = entries.into_iter().map(|(key, value)| (key, Some(value)));
+        let entries: Vec<_> = entries.collect();
         let mut tree = Self::new();
+        // Room to grow a little; doubling would waste half of it.
+        tree.leaves
+            .reserve_exact(entries.len() + entries.len() / 16);
+        tree.inner.reserve_exact(entries.len() + entries.len() / 2);
         tree.update(entries);
         tree
     }

@@ -62,7 +62,13 @@ impl std::fmt::Debug for Token {
 /// The bytes that are signed.
 pub fn login_message(chain_id: &Hash, node: u64, account: &Id, challenge: &Hash) -> Vec<u8> {
     let node = node.to_le_bytes();
-    Domain::Token.message(&[&chain_id.0, &node, account.as_str().as_bytes(), b"\0", &challenge.0])
+    Domain::Token.message(&[
+        &chain_id.0,
+        &node,
+        account.as_str().as_bytes(),
+        b"\0",
+        &challenge.0,
+    ])
 }
 
 impl TokenRequest {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::PROOF_BYTES_MAX;
 use crate::proof::{
     Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, ProofError, Proven, RecordProof,
-    SetChange,
+    SetChange, verify_head, verify_record,
 };
 use crate::{Genesis, Id};
 
@@ -198,35 +198,49 @@ impl ProofSet {
         limit("records", self.records.len(), WORK_RECORDS_MAX)
     }
 
-    /// Proves every record against the genesis file.
+    /// Proves every record against the genesis file. A head that several records share is verified once, so that
+    /// a message costs as many signatures as it carries.
     ///
     /// # Errors
     /// Too many parts, or the first record that is not proven.
     pub fn verify(&self, genesis: &Genesis) -> Result<Vec<Proven>, WorkError> {
         self.check()?;
-        let bundles = (0..self.records.len()).map(|record| {
-            let bundle = self
-                .bundle(record)
-                .ok_or(WorkError::Dangling { record })?;
-            bundle
-                .verify(genesis)
-                .map_err(|source| WorkError::Proof { record, source })
+        let mut certified = vec![false; self.heads.len()];
+        let records = self.records.iter().enumerate();
+        let proven = records.map(|(record, shared)| {
+            let dangling = WorkError::Dangling { record };
+            let failed = |source| WorkError::Proof { record, source };
+            let Some((head, ancestor)) = self.headers(shared) else {
+                return Err(dangling);
+            };
+            let known = &mut certified[shared.head as usize];
+            if !*known {
+                verify_head(&head.certified, &head.set_changes, genesis).map_err(failed)?;
+                *known = true;
+            }
+            let head = &head.certified.header;
+            verify_record(&shared.record, ancestor, head).map_err(failed)
         });
-        bundles.collect()
+        proven.collect()
+    }
+
+    fn headers(&self, shared: &SharedRecord) -> Option<(&ProvenHead, Option<&Ancestor>)> {
+        let head = self.heads.get(shared.head as usize)?;
+        let ancestor = match shared.ancestor {
+            Some(at) => Some(self.ancestors.get(at as usize)?),
+            None => None,
+        };
+        Some((head, ancestor))
     }
 
     /// The bundle of one record; `None` if the record or a header that it names is not there.
     pub fn bundle(&self, record: usize) -> Option<ProofBundle> {
         let shared = self.records.get(record)?;
-        let head = self.heads.get(shared.head as usize)?;
-        let ancestor = match shared.ancestor {
-            Some(at) => Some(self.ancestors.get(at as usize)?.clone()),
-            None => None,
-        };
+        let (head, ancestor) = self.headers(shared)?;
         Some(ProofBundle {
             version: PROOF_VERSION,
             record: shared.record.clone(),
-            ancestor,
+            ancestor: ancestor.cloned(),
             head: head.certified.clone(),
             set_changes: head.set_changes.clone(),
         })

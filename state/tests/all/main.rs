@@ -1,5 +1,7 @@
 //! Tests of the tree, the tables and the making of proofs, through the public interface.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod fixture;
 mod prove;
 mod speed;

@@ -27,7 +27,7 @@ use crate::{
     Transaction, ValidatorSet, Verified,
 };
 
-pub use verify::{ProofError, verify_head};
+pub use verify::{ProofError, verify_head, verify_record};
 
 /// The key in the state under which the [`ValidatorSet`] of the next block stands, encoded.
 pub const VALIDATOR_SET_KEY: &[u8] = &[0x60];

@@ -72,12 +72,24 @@ pub(super) fn verify(bundle: &ProofBundle, genesis: &Genesis) -> Result<Proven, 
     }
     verify_head(&bundle.head, &bundle.set_changes, genesis)?;
     let head = &bundle.head.header;
-    if let Some(ancestor) = &bundle.ancestor {
+    verify_record(&bundle.record, bundle.ancestor.as_ref(), head)
+}
+
+/// Checks a record under a head that [`verify_head`] has accepted: for many records under one head.
+///
+/// # Errors
+/// The header of the record's block is not in the history of the head, or the record not in that block.
+pub fn verify_record(
+    record: &RecordProof,
+    ancestor: Option<&Ancestor>,
+    head: &Header,
+) -> Result<Proven, ProofError> {
+    if let Some(ancestor) = ancestor {
         check_ancestor(ancestor, head)?;
     }
-    let header = bundle.header();
+    let header = ancestor.map_or(head, |ancestor| &ancestor.header);
     Ok(Proven {
-        record: check_record(&bundle.record, header)?,
+        record: check_record(record, header)?,
         height: header.height,
         time_ms: header.timestamp_ms,
         head: head.hash(),

@@ -1,5 +1,7 @@
 //! Tests of the types through their public interface.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod codec;
 mod crypto;
 mod fixture;

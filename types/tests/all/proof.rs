@@ -1,6 +1,7 @@
 //! Bundles of a real chain verify, and every change of them is refused.
 
 use lamplighter_types::proof::*;
+use lamplighter_types::work::{ProofSet, WorkError};
 use lamplighter_types::*;
 use proptest::prelude::*;
 
@@ -333,4 +334,39 @@ fn quorums_are_those_of_the_design() {
         signatures: Vec::new(),
     };
     assert!(certificate.verify(&empty).is_err());
+}
+
+#[test]
+fn a_set_proves_what_its_bundles_prove() {
+    let chain = chain();
+    let bundles: Vec<_> = [(7, 10), (7, 9), (10, 10), (4, 4)]
+        .into_iter()
+        .flat_map(|(height, head)| {
+            let records = chain.records(height).into_iter();
+            records.map(move |record| (record, height, head)).collect::<Vec<_>>()
+        })
+        .map(|(record, height, head)| chain.bundle(record, height, head))
+        .collect();
+    let set = ProofSet::from_bundles(bundles.clone());
+    assert_eq!((set.heads.len(), set.ancestors.len()), (3, 2));
+    let wanted: Vec<_> = bundles.iter().map(|b| b.verify(&chain.genesis).unwrap()).collect();
+    assert_eq!(set.verify(&chain.genesis).unwrap(), wanted);
+    for (at, bundle) in bundles.iter().enumerate() {
+        assert_eq!(set.bundle(at).as_ref(), Some(bundle));
+    }
+    let at = set.records.iter().position(|record| record.head == 2).unwrap();
+    let mut other = set.clone();
+    other.records[at].head = 9;
+    let refused = other.verify(&chain.genesis).err().unwrap();
+    assert!(matches!(refused, WorkError::Dangling { record } if record == at));
+    other.records[at].head = 0;
+    let refused = other.verify(&chain.genesis).err().unwrap();
+    assert!(matches!(refused, WorkError::Proof { record, .. } if record == at));
+    let mut other = set.clone();
+    other.heads[2].certified.certificate.signatures.truncate(2);
+    let refused = other.verify(&chain.genesis).err().unwrap();
+    assert!(matches!(refused, WorkError::Proof { record: first, .. } if first > 0));
+    let mut many = set;
+    many.heads = vec![many.heads[0].clone(); 65];
+    assert!(matches!(many.verify(&chain.genesis), Err(WorkError::TooMany { got: 65, .. })));
 }

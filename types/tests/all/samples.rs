@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use lamplighter_types::merkle::{ListProof, StateProof};
+use lamplighter_types::login::{ChallengeRequest, TokenRequest};
 use lamplighter_types::proof::RecordProof;
+use lamplighter_types::work::{WorkItem, WorkMessage};
 use lamplighter_types::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,4 +105,5 @@ dispatch! {
     ReleaseStatus RolloutStatus DeploymentState SkipReason Severity AlarmChange
     Transaction SignedTransaction Encoding Header Block Outcome Receipt Notification ValidatorSet
     Attestation Certificate Genesis RecordProof ProofBundle ListProof StateProof
+    WorkMessage WorkItem TokenRequest ChallengeRequest
 }
