@@ -1,4 +1,89 @@
+//! The edge of a node: HTTP for the CMS, MQTT for gateways, and the operator's listener.
 
-//! The edge of a node: what the outside world talks to.
-
+mod admin;
+mod backend;
+mod http;
 pub mod mqtt;
+mod token;
+
+use std::io;
+use std::net::SocketAddr;
+
+use axum::Router;
+use lamplighter_ledger::Handle;
+use lamplighter_types::SecretKey;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::App;
+use crate::token::Tokens;
+
+/// Where the edge listens, and how strict it is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node: u64,
+    /// The node's key: for the TLS certificate and the tokens.
+    pub secret: SecretKey,
+    pub http_listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    /// Plain MQTT, on loopback only.
+    pub mqtt_listen: SocketAddr,
+    /// MQTT over TLS 1.3.
+    pub mqtts_listen: Option<SocketAddr>,
+    pub read_needs_token: bool,
+}
+
+/// Where it listens, with the ports that the system chose.
+#[derive(Clone, Debug)]
+pub struct Edges {
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    /// Plain first, then TLS if there is one.
+    pub mqtt: Vec<SocketAddr>,
+}
+
+/// Why the edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("listening on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the MQTT edge")]
+    Mqtt(#[from] mqtt::StartError),
+    #[error("the TLS certificate")]
+    Tls(#[from] mqtt::TlsError),
+}
+
+/// Starts all listeners. They end with `stop`, their tasks are in `tasks`.
+pub async fn serve(
+    config: Config,
+    handle: Handle,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Edges, ServeError> {
+    let tokens = Tokens::new(&config.secret, handle.chain_id(), config.node);
+    let app = App::new(handle.clone(), tokens.clone(), config.read_needs_token, stop.clone());
+    let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
+    let admin = listen(config.admin_listen, admin::router(handle.clone()), tasks, stop).await?;
+    let mqtt = backend::start(&config, handle, tokens, tasks, stop)?;
+    Ok(Edges { http, admin, mqtt })
+}
+
+async fn listen(
+    address: SocketAddr,
+    router: Router,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<SocketAddr, ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, %bound, "a listener ended");
+        }
+    });
+    Ok(bound)
+}

@@ -162,6 +162,15 @@ impl Handle {
         prove::prove(self, subject, within).await
     }
 
+    /// Proofs of what the state has under several keys at one height.
+    pub async fn prove_states(
+        &self,
+        keys: &[Vec<u8>],
+        within: Duration,
+    ) -> Result<Vec<ProofBundle>, ProveError> {
+        prove::prove_states(self, keys, within).await
+    }
+
     pub fn artifacts(&self) -> &Artifacts {
         &self.0.artifacts
     }

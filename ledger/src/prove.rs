@@ -50,6 +50,27 @@ pub(crate) async fn prove(
     Ok(build::bundle(chain.store(), record, height, certified)?)
 }
 
+/// One head for all keys, so that the bundles share it.
+pub(crate) async fn prove_states(
+    handle: &Handle,
+    keys: &[Vec<u8>],
+    within: Duration,
+) -> Result<Vec<ProofBundle>, ProveError> {
+    let chain = &handle.0.chain;
+    let (height, records) = {
+        let head = chain.read_head();
+        let records: Result<Vec<_>, _> =
+            keys.iter().map(|key| build::state(chain.store(), &head.tree, key)).collect();
+        (head.header.height, records?)
+    };
+    handle.wait_certified(height, within).await?;
+    let certified = chain.certified_height();
+    let bundles = records
+        .into_iter()
+        .map(|record| build::bundle(chain.store(), record, height, certified));
+    Ok(bundles.collect::<Result<_, _>>()?)
+}
+
 fn capture(handle: &Handle, subject: Subject) -> Result<Captured, ProveError> {
     let chain = &handle.0.chain;
     let store = chain.store();

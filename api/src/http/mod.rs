@@ -1,12 +1,130 @@
-//! The HTTP interface, one file per resource.
+//! The HTTP interface, one file per resource. Writing is authenticated by the transaction's own signature, reading
+//! by a token; everything is bounded in size, time and number.
 
+mod artifacts;
+mod auth;
+mod blocks;
+mod devices;
+mod events;
+mod feed;
+mod firmware;
 mod problem;
+mod read;
+mod rollouts;
+mod status;
 mod transactions;
+mod users;
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::Html;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
 use lamplighter_ledger::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::token::Tokens;
+use problem::Problem;
+
+pub use problem::chain;
+
+/// Requests at work at once; more get 503. Each may hold a transaction of 256 KiB.
+const REQUESTS_MAX: usize = 4_096;
+/// Subscribers of the feed at once.
+const SUBSCRIBERS_MAX: usize = 1_024;
+/// A request whose body does not arrive in this time is dropped.
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every handler gets.
 #[derive(Clone)]
 pub struct App {
     pub handle: Handle,
+    pub tokens: Tokens,
+    pub read_needs_token: bool,
+    pub subscribers: Arc<Semaphore>,
+    pub stop: CancellationToken,
+}
+
+impl App {
+    pub fn new(
+        handle: Handle,
+        tokens: Tokens,
+        read_needs_token: bool,
+        stop: CancellationToken,
+    ) -> Self {
+        let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS_MAX));
+        Self { handle, tokens, read_needs_token, subscribers, stop }
+    }
+
+    /// Unix time in ms.
+    pub fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as u64)
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Lamplighter",
+    description = "A city's devices, their firmware, configuration and events on a ledger.",
+    license(name = "Apache-2.0")
+))]
+struct Document;
+
+/// Routes and their description.
+fn describe(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
+    let open = OpenApiRouter::new()
+        .merge(transactions::routes())
+        .merge(status::routes())
+        .merge(auth::routes())
+        .merge(artifacts::open_routes());
+    let guarded = OpenApiRouter::new()
+        .merge(blocks::routes())
+        .merge(users::routes())
+        .merge(devices::routes())
+        .merge(firmware::routes())
+        .merge(artifacts::routes())
+        .merge(rollouts::routes())
+        .merge(events::routes())
+        .merge(feed::routes())
+        .route_layer(middleware::from_fn_with_state(app.clone(), auth::guard));
+    OpenApiRouter::with_openapi(Document::openapi()).merge(open).merge(guarded).split_for_parts()
+}
+
+/// The OpenAPI 3.1 document.
+pub fn openapi(app: &App) -> utoipa::openapi::OpenApi {
+    describe(app).1
+}
+
+/// Everything that the HTTP listener serves.
+pub fn router(app: App) -> Router {
+    let (routes, document) = describe(&app);
+    let document = Arc::new(document);
+    let largest = transactions::BODY_BYTES_MAX.max(artifacts::PIECE_BYTES_MAX);
+    routes
+        .route("/openapi.json", get(move || async move { Json(document.as_ref().clone()) }))
+        .route("/docs", get(|| async { Html(include_str!("docs.html")) }))
+        .fallback(|| async { Problem::not_found("such path; /docs lists them") })
+        .layer(DefaultBodyLimit::max(largest))
+        .layer(CatchPanicLayer::new())
+        .layer(
+            tower::ServiceBuilder::new()
+                .layer(axum::error_handling::HandleErrorLayer::new(overloaded))
+                .layer(LoadShedLayer::new())
+                .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX)),
+        )
+        .with_state(app)
+}
+
+async fn overloaded(_: tower::BoxError) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at once")
 }

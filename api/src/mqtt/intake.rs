@@ -165,7 +165,11 @@ pub async fn work(
     let end = Instant::now() + BUSY_TIME;
     let mut pause = BUSY_PAUSE;
     loop {
-        match shared.backend.sync(&seat.id, since).await {
+        let asked = match seat.may_sync() {
+            true => shared.backend.sync(&seat.id, since).await,
+            false => Err(SubmitError::Busy),
+        };
+        match asked {
             Ok(()) => return Verdict::Taken,
             Err(SubmitError::Busy)
                 if patience == Patience::Some && Instant::now() + pause <= end => {}

@@ -75,6 +75,8 @@ pub const REPLIES_MAX: usize = 1024;
 pub const PACKETS_PER_SECOND: u32 = 5_000;
 /// Bytes a second of one account, on average.
 pub const BYTES_PER_SECOND: u32 = 4 * 1024 * 1024;
+/// Times a second that a gateway may ask for its work, which costs the ledger a scan and proofs.
+pub const SYNCS_PER_SECOND: u32 = 5;
 /// How many seconds' worth may come at once after a silence.
 pub const BURST_SECONDS: f64 = 2.0;
 

@@ -13,6 +13,7 @@ use super::broker::Saved;
 use super::counters::Counters;
 use super::limits::{
     BURST_SECONDS, MAILBOX_BYTES, MAILBOX_HIGH, MAILBOX_ITEMS, MAILBOXES_BYTES, REPLIES_MAX,
+    SYNCS_PER_SECOND,
 };
 use super::topics::Subscriptions;
 use super::wire::Message;
@@ -53,6 +54,7 @@ struct State {
     session: Option<Session>,
     packets: Bucket,
     bytes: Bucket,
+    syncs: Bucket,
     left: Instant,
 }
 
@@ -133,10 +135,23 @@ impl Bucket {
         }
     }
 
-    fn charge(&mut self, amount: f64, now: Instant) -> Duration {
+    fn fill(&mut self, now: Instant) {
         let earned = (now - self.filled).as_secs_f64() * self.rate;
-        self.level = (self.level + earned).min(self.rate * BURST_SECONDS) - amount;
+        self.level = (self.level + earned).min(self.rate * BURST_SECONDS);
         self.filled = now;
+    }
+
+    /// Takes one if there is one.
+    fn take(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        let enough = self.level >= 1.0;
+        self.level -= f64::from(u8::from(enough));
+        enough
+    }
+
+    fn charge(&mut self, amount: f64, now: Instant) -> Duration {
+        self.fill(now);
+        self.level -= amount;
         Duration::from_secs_f64((-self.level / self.rate).max(0.0))
     }
 }
@@ -166,6 +181,7 @@ impl Seat {
                 session: None,
                 packets: Bucket::new(rates.packets, now),
                 bytes: Bucket::new(rates.bytes, now),
+                syncs: Bucket::new(SYNCS_PER_SECOND, now),
                 left: now,
             }),
             counters,
@@ -357,6 +373,11 @@ impl Seat {
             .packets
             .charge(1.0, now)
             .max(state.bytes.charge(bytes as f64, now))
+    }
+
+    /// Whether the account may ask for its work once more by now.
+    pub fn may_sync(&self) -> bool {
+        self.state().syncs.take(Instant::now())
     }
 
     /// Whether nothing would be lost with this seat. Frees a session that ran out.

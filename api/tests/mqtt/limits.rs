@@ -194,6 +194,22 @@ async fn who_sends_too_much_waits_and_others_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn work_is_not_asked_for_without_end() {
+    let world = world();
+    let mut raw = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;
+    let mut reasons = Vec::new();
+    for id in 1..=50 {
+        reasons.push(
+            raw.publish_acked("lamplighter/1/gw/gw-1/sync", id, b"{}")
+                .await,
+        );
+    }
+    assert_eq!(reasons[..10], [0; 10]);
+    assert!(reasons.contains(&0x97), "{reasons:?}");
+    assert!(world.ledger.syncs.lock().unwrap().len() < 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn places_are_counted() {
     let world = world_with(|config| config.connections_max = 2);
     let mut first = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;

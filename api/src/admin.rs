@@ -1,0 +1,83 @@
+//! The operator's listener: `/healthz`, `/readyz`, `/metrics`. Not for the public.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use lamplighter_ledger::Handle;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+struct Metrics {
+    handle: Handle,
+    registry: Registry,
+    height: Gauge,
+    certified: Gauge,
+    pending: Gauge,
+    peers: Gauge,
+    leads: Gauge,
+    alarms: Gauge,
+}
+
+pub fn router(handle: Handle) -> Router {
+    let metrics = Arc::new(Metrics::new(handle));
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(report))
+        .with_state(metrics)
+}
+
+impl Metrics {
+    fn new(handle: Handle) -> Self {
+        let mut registry = Registry::with_prefix("lamplighter");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::<i64>::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let height = gauge("height", "Height of the newest block");
+        let certified = gauge("certified_height", "Height of the newest certificate");
+        let pending = gauge("pending_transactions", "Transactions waiting for their block");
+        let peers = gauge("connected_peers", "Nodes that are connected");
+        let leads = gauge("leads", "1 if this node leads");
+        let alarms = gauge("alarms", "What the operator should look at");
+        Self { handle, registry, height, certified, pending, peers, leads, alarms }
+    }
+}
+
+/// Ready: a leader is known, and the node applies.
+async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
+    let status = metrics.handle.status();
+    let ready = status.consensus.leader.is_some() && status.halted.is_none();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let halted = status.halted.map(|halt| halt.to_string());
+    let body = json!({
+        "ready": ready,
+        "leader": status.consensus.leader,
+        "height": status.head.height,
+        "halted": halted,
+    });
+    (code, Json(body)).into_response()
+}
+
+async fn report(State(metrics): State<Arc<Metrics>>) -> Response {
+    let status = metrics.handle.status();
+    metrics.height.set(status.head.height as i64);
+    metrics.certified.set(status.certified_height as i64);
+    metrics.pending.set(status.pending as i64);
+    metrics.peers.set(status.connected.len() as i64);
+    metrics.leads.set(i64::from(status.consensus.leader == Some(status.node)));
+    metrics.alarms.set(status.alarms.len() as i64);
+    let mut text = String::new();
+    if encode(&mut text, &metrics.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}

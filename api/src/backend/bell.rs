@@ -1,0 +1,192 @@
+//! What the node says by itself: new heads, notifications, and work as it comes up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lamplighter_contracts::devices;
+use lamplighter_ledger::{Delivery, Handle};
+use lamplighter_state::{StateError, prove};
+use lamplighter_types::work::WorkItem;
+use lamplighter_types::{ConfigTarget, DeploymentState, Fact, Id};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::work;
+use crate::mqtt::Publisher;
+
+/// Heads are told no more often: under load there are a hundred blocks a second.
+const HEAD_EVERY: Duration = Duration::from_millis(500);
+/// Work that is open is told again after so long.
+const AGAIN_EVERY: Duration = Duration::from_secs(10);
+/// Work of several blocks is gathered for so long.
+const GATHER: Duration = Duration::from_millis(50);
+
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Publishes the newest certified header, retained.
+pub async fn heads(handle: Handle, publisher: Publisher, stop: CancellationToken) {
+    let mut certified = handle.watch_certified();
+    loop {
+        let height = *certified.borrow_and_update();
+        if height > 0 {
+            match handle.view().and_then(|(v, _)| prove::certified_header(&**v.store(), height)) {
+                Ok(head) => {
+                    let text = serde_json::to_vec(&head).expect("our types have JSON forms");
+                    if let Err(error) = publisher.publish_head(text.into()) {
+                        tracing::warn!(%error, "the head was not published");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the certified head can't be read"),
+            }
+        }
+        let next = async {
+            tokio::time::sleep(HEAD_EVERY).await;
+            certified.changed().await
+        };
+        tokio::select! {
+            changed = next => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Publishes notifications to CMS users, and closes connections whose key or account ended.
+pub async fn notifications(handle: Handle, publisher: Publisher, stop: CancellationToken) {
+    let mut feed = handle.subscribe(None);
+    loop {
+        let next = tokio::select! {
+            next = feed.next() => next,
+            () = stop.cancelled() => return,
+        };
+        match next {
+            Ok(Some(deliveries)) => deliveries.iter().for_each(|d| tell(&publisher, d)),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "the feed can't be read: MQTT subscribers hear nothing");
+                return;
+            }
+        }
+    }
+}
+
+fn tell(publisher: &Publisher, delivery: &Delivery) {
+    let Delivery { cursor, time_ms, transaction, notification } = delivery;
+    match &notification.fact {
+        Fact::KeyRevoked { account: _, key } => publisher.revoked_key(&key.0),
+        Fact::AccountDisabled { account } | Fact::RoleRevoked { account, .. } => {
+            publisher.revoked(account.as_str());
+        }
+        _ => {}
+    }
+    let Some(place) = &notification.place else { return };
+    let body = json!({
+        "cursor": cursor.to_string(), "time_ms": time_ms, "transaction": transaction,
+        "notification": notification,
+    });
+    let kind = notification.fact.kind();
+    let (district, device) = (place.district.as_str(), place.device.as_str());
+    if let Err(error) = publisher.notify(&kind, district, device, body.to_string().into()) {
+        tracing::warn!(%error, kind, "a notification was not published");
+    }
+}
+
+/// Tells gateways that are connected here of new work at once, and of all that is open now and then.
+pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken) {
+    let mut feed = handle.subscribe(None);
+    let mut again = tokio::time::interval(AGAIN_EVERY);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut waiting: BTreeMap<Id, BTreeSet<WorkItem>> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            next = feed.next() => match next {
+                Ok(Some(deliveries)) => {
+                    for delivery in &deliveries {
+                        if let Err(error) = note(&handle, &publisher, delivery, &mut waiting) {
+                            tracing::error!(%error, "new work can't be read");
+                        }
+                    }
+                }
+                Ok(None) | Err(_) => return,
+            },
+            () = tokio::time::sleep(GATHER), if !waiting.is_empty() => {
+                for (gateway, items) in std::mem::take(&mut waiting) {
+                    work::send(&handle, &publisher, &gateway, items).await;
+                }
+            }
+            _ = again.tick() => remind(&handle, &publisher, &mut waiting),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn connected(publisher: &Publisher) -> Vec<Id> {
+    publisher.connected().into_iter().filter_map(|id| Id::new(id).ok()).collect()
+}
+
+fn remind(handle: &Handle, publisher: &Publisher, waiting: &mut BTreeMap<Id, BTreeSet<WorkItem>>) {
+    for gateway in connected(publisher) {
+        match work::open(handle, &gateway) {
+            Ok(items) => {
+                let open = items.into_iter().filter(|i| !matches!(i, WorkItem::Device { .. }));
+                let open: BTreeSet<_> = open.collect();
+                if !open.is_empty() {
+                    waiting.entry(gateway).or_default().extend(open);
+                }
+            }
+            Err(error) => tracing::error!(%error, "the work of a gateway can't be read"),
+        }
+    }
+}
+
+/// Adds what a notification means for the gateways that are connected here.
+fn note(
+    handle: &Handle,
+    publisher: &Publisher,
+    delivery: &Delivery,
+    waiting: &mut BTreeMap<Id, BTreeSet<WorkItem>>,
+) -> Result<(), StateError> {
+    let notification = &delivery.notification;
+    if let Fact::DesiredSet { target, .. } = &notification.fact
+        && !matches!(target, ConfigTarget::Device { .. })
+    {
+        remind(handle, publisher, waiting);
+        return Ok(());
+    }
+    let Some(place) = &notification.place else { return Ok(()) };
+    let device = place.device.clone();
+    let item = match &notification.fact {
+        Fact::DeploymentMoved { rollout, to, .. } if concerns_gateway(*to) => {
+            WorkItem::Deployment { rollout: rollout.clone(), device }
+        }
+        Fact::DesiredSet { .. } => WorkItem::Config { device },
+        Fact::DeviceRegistered
+        | Fact::DeviceAssigned { .. }
+        | Fact::DeviceSuspended { .. }
+        | Fact::DeviceResumed
+        | Fact::DeviceDecommissioned { .. } => WorkItem::Device { device },
+        _ => return Ok(()),
+    };
+    let (view, _) = handle.view()?;
+    let record = devices::device(&view, &place.device)?;
+    let new_gateway = record.as_ref().and_then(|d| d.gateway.clone());
+    for gateway in place.gateway.iter().chain(new_gateway.iter()) {
+        if !publisher.is_connected(gateway.as_str()) {
+            continue;
+        }
+        let items = waiting.entry(gateway.clone()).or_default();
+        items.insert(item.clone());
+        if let (WorkItem::Device { .. }, Some(device)) = (&item, &record) {
+            items.extend(work::of_device(&view, device)?);
+        }
+    }
+    Ok(())
+}
+
+/// States that the ledger brings about and the gateway has to hear of; what the gateway itself reported it knows.
+fn concerns_gateway(state: DeploymentState) -> bool {
+    use DeploymentState::*;
+    !matches!(state, Offered | Downloading | Downloaded | Installing | Staged | Trial)
+}

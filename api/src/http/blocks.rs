@@ -1,0 +1,116 @@
+//! `/v1/blocks`, `/v1/headers`, `/v1/certificates`, `/v1/proofs`: the chain itself.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use lamplighter_ledger::Subject;
+use lamplighter_types::proof::ProofBundle;
+use lamplighter_types::{Block, Certificate, Hash, Header, Receipt};
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::problem::Problem;
+use super::read::{self, At, parse};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(block))
+        .routes(routes!(header))
+        .routes(routes!(certificate))
+        .routes(routes!(transaction_proof))
+        .routes(routes!(event_proof))
+}
+
+/// A block with its receipts and, if it has its own, its certificate.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct FullBlock {
+    block: Block,
+    hash: Hash,
+    receipts: Vec<Receipt>,
+    certificate: Option<Certificate>,
+}
+
+fn height_of(app: &App, text: &str) -> Result<u64, Problem> {
+    match text {
+        "latest" => Ok(app.handle.head().height),
+        number => parse(number),
+    }
+}
+
+/// A block by height, or `latest`.
+#[utoipa::path(get, path = "/v1/blocks/{height}", tag = "chain",
+    params(("height" = String, Path)),
+    responses((status = 200, body = FullBlock), (status = 404, body = Problem)))]
+async fn block(State(app): State<App>, Path(height): Path<String>) -> Result<At<FullBlock>, Problem> {
+    let height = height_of(&app, &height)?;
+    let block = app.handle.block(height)?;
+    let block = block.ok_or_else(|| Problem::not_found(format!("block {height}")))?;
+    let (receipts, certificate) = (app.handle.receipts(height)?, app.handle.certificate(height)?);
+    let hash = block.header.hash();
+    let body = FullBlock { block, hash, receipts, certificate };
+    Ok(At { height: app.handle.head().height, body })
+}
+
+/// A header by height, or `latest`.
+#[utoipa::path(get, path = "/v1/headers/{height}", tag = "chain",
+    params(("height" = String, Path)),
+    responses((status = 200, body = Header), (status = 404, body = Problem)))]
+async fn header(State(app): State<App>, Path(height): Path<String>) -> Result<At<Header>, Problem> {
+    let height = height_of(&app, &height)?;
+    let header = app.handle.header(height)?;
+    let body = header.ok_or_else(|| Problem::not_found(format!("header {height}")))?;
+    Ok(At { height: app.handle.head().height, body })
+}
+
+/// The certificate on the header of a height, or the `latest`. A later one covers every earlier header.
+#[utoipa::path(get, path = "/v1/certificates/{height}", tag = "chain",
+    params(("height" = String, Path)),
+    responses((status = 200, body = Certificate), (status = 404, body = Problem)))]
+async fn certificate(
+    State(app): State<App>,
+    Path(height): Path<String>,
+) -> Result<At<Certificate>, Problem> {
+    let height = match height.as_str() {
+        "latest" => app.handle.certified_height(),
+        number => parse(number)?,
+    };
+    let certificate = app.handle.certificate(height)?;
+    let what = || Problem::not_found(format!("certificate of exactly the height {height}"));
+    Ok(At { height: app.handle.head().height, body: certificate.ok_or_else(what)? })
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ProofQuery {
+    /// Proves the receipt in place of the transaction.
+    #[serde(default)]
+    receipt: bool,
+}
+
+/// Proof that a transaction, or its receipt, is in the chain.
+#[utoipa::path(get, path = "/v1/proofs/transactions/{hash}", tag = "chain",
+    params(("hash" = Hash, Path), ProofQuery),
+    responses((status = 200, body = ProofBundle), (status = 404, body = Problem)))]
+async fn transaction_proof(
+    State(app): State<App>,
+    Path(hash): Path<Hash>,
+    Query(query): Query<ProofQuery>,
+) -> Result<Json<ProofBundle>, Problem> {
+    let subject = match query.receipt {
+        true => Subject::Receipt(hash),
+        false => Subject::Transaction(hash),
+    };
+    Ok(Json(read::prove(&app, subject).await?))
+}
+
+/// Proof of a device event, by the height of its block and its index among the block's events.
+#[utoipa::path(get, path = "/v1/proofs/events/{height}/{index}", tag = "chain",
+    params(("height" = u64, Path), ("index" = u32, Path)),
+    responses((status = 200, body = ProofBundle), (status = 404, body = Problem)))]
+async fn event_proof(
+    State(app): State<App>,
+    Path((height, index)): Path<(u64, u32)>,
+) -> Result<Json<ProofBundle>, Problem> {
+    Ok(Json(read::prove(&app, Subject::Event { height, index }).await?))
+}

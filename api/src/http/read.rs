@@ -1,0 +1,127 @@
+//! What all reads share: the state they see, its height in the answer, pages, and proofs.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
+use lamplighter_ledger::{HeadInfo, Subject};
+use lamplighter_state::View;
+use lamplighter_types::proof::ProofBundle;
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::problem::Problem;
+
+/// How long a read waits for `min_height`, and for the certificate of a proof.
+const WAIT: Duration = Duration::from_secs(10);
+/// Records of one page, unless the request asks for fewer.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+/// Parameters of a read of one record.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ReadQuery {
+    /// Waits until this node has reached the height.
+    pub min_height: Option<u64>,
+    /// Adds a proof bundle under the newest certificate.
+    #[serde(default)]
+    pub proof: bool,
+}
+
+/// Parameters of a read of many records.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    pub min_height: Option<u64>,
+    /// The `next` of the page before.
+    pub after: Option<String>,
+    /// At most 1,000; 100 if absent.
+    pub limit: Option<usize>,
+}
+
+impl PageQuery {
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+    }
+
+    /// The cursor, parsed.
+    pub fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Problem> {
+        self.after.as_deref().map(parse).transpose()
+    }
+}
+
+/// Reads a part of a path or query.
+pub fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::invalid("parameter", format!("{text:?} is not understood")))
+}
+
+/// A consistent state, not older than asked for.
+pub async fn view(app: &App, min_height: Option<u64>) -> Result<(View, HeadInfo), Problem> {
+    if let Some(height) = min_height {
+        app.handle.wait_height(height, WAIT).await?;
+    }
+    Ok(app.handle.view()?)
+}
+
+/// An answer that says of which height it is.
+pub struct At<T> {
+    pub height: u64,
+    pub body: T,
+}
+
+impl<T: Serialize> IntoResponse for At<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.body).into_response();
+        response.headers_mut().insert("ledger-height", HeaderValue::from(self.height));
+        response
+    }
+}
+
+/// One record, and its proof if it was asked for.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct One<T> {
+    pub record: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofBundle>,
+}
+
+/// Some records, and where to go on.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// The `after` of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page of at most `limit` items; a full one has a next.
+    pub fn new(items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Self {
+        let next = items.last().filter(|_| items.len() >= limit).map(cursor);
+        Self { items, next }
+    }
+}
+
+/// Finishes the read of one record of the state.
+pub async fn one<T>(
+    app: &App,
+    query: &ReadQuery,
+    head: HeadInfo,
+    record: Option<T>,
+    what: impl std::fmt::Display,
+    key: &[u8],
+) -> Result<At<One<T>>, Problem> {
+    let record = record.ok_or_else(|| Problem::not_found(what))?;
+    let proof = match query.proof {
+        true => Some(prove(app, Subject::State(key.to_vec())).await?),
+        false => None,
+    };
+    Ok(At { height: head.height, body: One { record, proof } })
+}
+
+/// A proof, made when it is certified.
+pub async fn prove(app: &App, subject: Subject) -> Result<ProofBundle, Problem> {
+    Ok(app.handle.prove(subject, WAIT).await?)
+}

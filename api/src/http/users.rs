@@ -1,0 +1,146 @@
+//! `/v1/users`, `/v1/organizations`, `/v1/keys`, `/v1/policies`, `/v1/validators`, `/v1/proposals`.
+
+use axum::extract::{Path, Query, State};
+use lamplighter_contracts::{governance, users};
+use lamplighter_types::record::{Observer, Organization, Policies, Proposal};
+use lamplighter_types::{Account, Id, PublicKey, Validator};
+use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::problem::Problem;
+use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
+
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(account))
+        .routes(routes!(accounts))
+        .routes(routes!(organization))
+        .routes(routes!(organizations))
+        .routes(routes!(key))
+        .routes(routes!(policies))
+        .routes(routes!(nodes))
+        .routes(routes!(proposals))
+}
+
+/// An account: a user, a gateway or a node.
+#[utoipa::path(get, path = "/v1/users/{account}", tag = "users",
+    params(("account" = Id, Path), ReadQuery),
+    responses((status = 200, body = One<Account>), (status = 404, body = Problem)))]
+async fn account(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<ReadQuery>,
+) -> Result<At<One<Account>>, Problem> {
+    let (state, head) = view(&app, query.min_height).await?;
+    let found = users::account(&state, &id)?;
+    let key = users::keys::account(&id);
+    one(&app, &query, head, found, format!("account {id}"), key.as_bytes()).await
+}
+
+/// Accounts by id.
+#[utoipa::path(get, path = "/v1/users", tag = "users", params(PageQuery),
+    responses((status = 200, body = Page<Account>)))]
+async fn accounts(
+    State(app): State<App>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<Account>>, Problem> {
+    let (state, head) = view(&app, query.min_height).await?;
+    let items = users::accounts(&state, query.after::<Id>()?.as_ref(), query.limit())?;
+    let body = Page::new(items, query.limit(), |a| a.account.to_string());
+    Ok(At { height: head.height, body })
+}
+
+/// An organization.
+#[utoipa::path(get, path = "/v1/organizations/{organization}", tag = "users",
+    params(("organization" = Id, Path), ReadQuery),
+    responses((status = 200, body = One<Organization>), (status = 404, body = Problem)))]
+async fn organization(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<ReadQuery>,
+) -> Result<At<One<Organization>>, Problem> {
+    let (state, head) = view(&app, query.min_height).await?;
+    let found = users::organization(&state, &id)?;
+    let key = users::keys::organization(&id);
+    one(&app, &query, head, found, format!("organization {id}"), key.as_bytes()).await
+}
+
+/// Organizations by id.
+#[utoipa::path(get, path = "/v1/organizations", tag = "users", params(PageQuery),
+    responses((status = 200, body = Page<Organization>)))]
+async fn organizations(
+    State(app): State<App>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<Organization>>, Problem> {
+    let (state, head) = view(&app, query.min_height).await?;
+    let items = users::organizations(&state, query.after::<Id>()?.as_ref(), query.limit())?;
+    let body = Page::new(items, query.limit(), |o| o.organization.to_string());
+    Ok(At { height: head.height, body })
+}
+
+/// Where a key stands.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct KeyStanding {
+    account: Id,
+    /// The highest sequence number used: the next transaction takes a higher one.
+    highest_sequence: u64,
+}
+
+/// Whose key it is, and the highest sequence number that it has used. Open to everybody: a client that lost
+/// its counter asks here.
+#[utoipa::path(get, path = "/v1/keys/{key}", tag = "users", params(("key" = PublicKey, Path)),
+    responses((status = 200, body = KeyStanding), (status = 404, body = Problem)))]
+async fn key(
+    State(app): State<App>,
+    Path(key): Path<PublicKey>,
+) -> Result<At<KeyStanding>, Problem> {
+    let (state, head) = view(&app, None).await?;
+    let account = users::account_of_key(&state, &key)?
+        .ok_or_else(|| Problem::not_found(format!("account with the key {key}")))?;
+    let highest_sequence = users::replay_window(&state, &key)?.highest();
+    let body = KeyStanding { account: account.account, highest_sequence };
+    Ok(At { height: head.height, body })
+}
+
+/// How many people must agree.
+#[utoipa::path(get, path = "/v1/policies", tag = "governance",
+    responses((status = 200, body = Policies)))]
+async fn policies(State(app): State<App>) -> Result<At<Policies>, Problem> {
+    let (state, head) = view(&app, None).await?;
+    Ok(At { height: head.height, body: governance::policies(&state)? })
+}
+
+/// Who runs the ledger.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct NodeList {
+    validators: Vec<Validator>,
+    observers: Vec<Observer>,
+    /// Equal attestations that make a certificate.
+    quorum: usize,
+}
+
+/// Validators and observers.
+#[utoipa::path(get, path = "/v1/nodes", tag = "governance",
+    responses((status = 200, body = NodeList)))]
+async fn nodes(State(app): State<App>) -> Result<At<NodeList>, Problem> {
+    let (state, head) = view(&app, None).await?;
+    let set = governance::validator_set(&state)?;
+    let observers = governance::observers(&state)?;
+    let body = NodeList { quorum: set.quorum(), validators: set.validators, observers };
+    Ok(At { height: head.height, body })
+}
+
+/// Governance proposals by id.
+#[utoipa::path(get, path = "/v1/proposals", tag = "governance", params(PageQuery),
+    responses((status = 200, body = Page<Proposal>)))]
+async fn proposals(
+    State(app): State<App>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<Proposal>>, Problem> {
+    let (state, head) = view(&app, query.min_height).await?;
+    let items = governance::proposals(&state, query.after::<Id>()?.as_ref(), query.limit())?;
+    let body = Page::new(items, query.limit(), |p| p.proposal.to_string());
+    Ok(At { height: head.height, body })
+}

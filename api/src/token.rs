@@ -1,0 +1,115 @@
+//! Tokens for reading: given to who signs a challenge with a registered key, short-lived, valid at this node.
+//!
+//! A token is `base64url(payload) "." base64url(tag)`; the tag is blake3 keyed with a secret that this node
+//! derives from its key and never tells. No state is kept: a restart invalidates nothing.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lamplighter_types::login::{Challenge, TokenRequest};
+use lamplighter_types::{Hash, Id, PublicKey, SecretKey};
+use serde::{Deserialize, Serialize};
+
+/// A challenge is good for one to two of these.
+const CHALLENGE_MS: u64 = 60_000;
+/// How long a token is good for.
+pub const TOKEN_MS: u64 = 15 * 60 * 1000;
+/// Longest token that is looked at.
+const TOKEN_BYTES_MAX: usize = 1_024;
+
+/// Makes and checks tokens.
+#[derive(Clone)]
+pub struct Tokens {
+    secret: [u8; 32],
+    chain_id: Hash,
+    node: u64,
+}
+
+/// Who a token is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bearer {
+    pub account: Id,
+    /// The key that signed the challenge; the token ends with it.
+    pub key: PublicKey,
+    pub node: u64,
+    pub expires_ms: u64,
+}
+
+/// Why a token or an answer is not good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token is malformed or of another node")]
+    Malformed,
+    #[error("the token or challenge has expired")]
+    Expired,
+    #[error("the signature is not over this challenge")]
+    Signature,
+}
+
+impl Tokens {
+    pub fn new(secret: &SecretKey, chain_id: Hash, node: u64) -> Self {
+        let secret = blake3::derive_key("lamplighter 2026 tokens of one node", &secret.seed());
+        Self { secret, chain_id, node }
+    }
+
+    fn tag(&self, purpose: &[u8], bytes: &[u8]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        hasher.update(&self.chain_id.0).update(&self.node.to_le_bytes());
+        hasher.update(purpose).update(bytes);
+        hasher.finalize()
+    }
+
+    /// What an account has to sign: bound to account, key and minute, so that nothing is kept. It can be
+    /// answered during its minute and the next one.
+    pub fn challenge(&self, account: &Id, key: &PublicKey, now_ms: u64) -> Challenge {
+        let minute = now_ms / CHALLENGE_MS;
+        let challenge = self.challenge_of(account, key, minute);
+        Challenge { challenge, node: self.node, expires_ms: (minute + 2) * CHALLENGE_MS }
+    }
+
+    fn challenge_of(&self, account: &Id, key: &PublicKey, minute: u64) -> Hash {
+        let minute = minute.to_le_bytes();
+        let bytes = [&minute[..], &key.0, account.as_str().as_bytes()].concat();
+        Hash(*self.tag(b"challenge", &bytes).as_bytes())
+    }
+
+    /// Checks the answer to a challenge.
+    pub fn check_answer(&self, answer: &TokenRequest, now_ms: u64) -> Result<(), TokenError> {
+        let TokenRequest { account, key, challenge, signature: _ } = answer;
+        let minute = now_ms / CHALLENGE_MS;
+        let good = [minute, minute.saturating_sub(1)];
+        if !good.iter().any(|m| self.challenge_of(account, key, *m) == *challenge) {
+            return Err(TokenError::Expired);
+        }
+        answer.verify(&self.chain_id, self.node).map_err(|_| TokenError::Signature)
+    }
+
+    /// A token for an account that answered.
+    pub fn issue(&self, account: Id, key: PublicKey, now_ms: u64) -> String {
+        let bearer = Bearer { account, key, node: self.node, expires_ms: now_ms + TOKEN_MS };
+        let payload = serde_json::to_vec(&bearer).expect("our types have JSON forms");
+        let tag = self.tag(b"token", &payload);
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        format!("{}.{}", encode(&payload), encode(tag.as_bytes()))
+    }
+
+    /// Whose token it is. Whether the key is still good is for the caller to look up.
+    pub fn check(&self, token: &str, now_ms: u64) -> Result<Bearer, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Malformed);
+        }
+        let (payload, tag) = token.split_once('.').ok_or(TokenError::Malformed)?;
+        let decode = |text| URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed);
+        let (payload, tag) = (decode(payload)?, decode(tag)?);
+        let tag: [u8; 32] = tag.try_into().map_err(|_| TokenError::Malformed)?;
+        if self.tag(b"token", &payload) != blake3::Hash::from(tag) {
+            return Err(TokenError::Malformed);
+        }
+        let bearer: Bearer =
+            serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
+        match bearer.expires_ms > now_ms && bearer.node == self.node {
+            true => Ok(bearer),
+            false => Err(TokenError::Expired),
+        }
+    }
+}
