@@ -5,8 +5,8 @@ use lamplighter_types::{Hash, Id, PublicKey};
 
 /// The key of a state record, with the type of the record.
 ///
-/// A table byte, then parts of fixed width (numbers big-endian, hashes, keys) or ended by a zero byte
-/// (text without zero bytes), so that no key is a prefix of another one in its table and
+/// A table byte, then parts of fixed width (numbers big-endian, hashes, keys) or ended by a zero
+/// byte (text without zero bytes), so that no key is a prefix of another one in its table and
 /// byte order is the order of the parts.
 pub struct Key<T> {
     bytes: Vec<u8>,
@@ -27,8 +27,8 @@ impl<T> Key<T> {
         self.text(id.as_str())
     }
 
-    /// Adds text. Bytes of value zero in it are written as 0x01 0x01, and 0x01 as 0x01 0x02, so that
-    /// the end is seen.
+    /// Adds text. Bytes of value zero in it are written as 0x01 0x01, and 0x01 as 0x01 0x02, so
+    /// that the end is seen.
     pub fn text(mut self, text: &str) -> Self {
         for byte in text.bytes() {
             match byte {

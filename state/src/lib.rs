@@ -1,5 +1,6 @@
-//! The state of the ledger at a height: records under keys, writes that are buffered until a block is whole,
-//! the tree whose root every header carries, and the tables of blocks, receipts and events.
+//! The state of the ledger at a height: records under keys, writes that are buffered until a block
+//! is whole, the tree whose root every header carries, and the tables of blocks, receipts and
+//! events.
 
 mod error;
 mod key;
@@ -15,4 +16,4 @@ mod tests;
 pub use error::StateError;
 pub use key::Key;
 pub use overlay::{Changes, Overlay};
-pub use view::View;
+pub use view::{Entry, View};

@@ -14,8 +14,8 @@ pub struct Changes {
     pub events: Vec<EventRecord>,
 }
 
-/// Buffered writes over a [`View`], in two layers: the block so far, and the transaction at hand, which is
-/// either kept whole or dropped whole.
+/// Buffered writes over a [`View`], in two layers: the block so far, and the transaction at hand,
+/// which is either kept whole or dropped whole.
 pub struct Overlay {
     view: View,
     block: Changes,

@@ -1,9 +1,10 @@
 //! Makes proof bundles from the tables and the tree, under a certified head.
 //!
-//! A bundle needs a record proof and a certified header at or above the record's block: a later one certifies it
-//! too. Blocks, receipts and events can be proven at any time. The tree knows the newest state only, so
-//! [`state`] is called while nobody writes, together with reading the head's height; then the caller waits
-//! until some header at that height or above is certified and calls [`bundle`].
+//! A bundle needs a record proof and a certified header at or above the record's block: a later one
+//! certifies it too. Blocks, receipts and events can be proven at any time. The tree knows the
+//! newest state only, so [`state`] is called while nobody writes, together with reading the head's
+//! height; then the caller waits until some header at that height or above is certified and calls
+//! [`bundle`].
 
 use lamplighter_store::KvView;
 use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX};
@@ -58,8 +59,8 @@ pub fn event(
     }))
 }
 
-/// Proof of what is under `key`, or that nothing is, in the newest state: `store` and `tree` belong to the same
-/// block. See the module for the order of calls.
+/// Proof of what is under `key`, or that nothing is, in the newest state: `store` and `tree` belong
+/// to the same block. See the module for the order of calls.
 pub fn state(store: &dyn KvView, tree: &Tree, key: &[u8]) -> Result<RecordProof, StateError> {
     let value = store.get(lamplighter_store::Cf::State, key)?;
     Ok(RecordProof::State {
@@ -69,12 +70,12 @@ pub fn state(store: &dyn KvView, tree: &Tree, key: &[u8]) -> Result<RecordProof,
     })
 }
 
-/// The bundle of a record of the block at `height` under the certified header at `certified`, which is not
-/// below it.
+/// The bundle of a record of the block at `height` under the certified header at `certified`, which
+/// is not below it.
 ///
 /// # Errors
-/// A header, certificate or history node is missing; a certificate of a block that changed the validators
-/// is missing; the bundle would be too large.
+/// A header, certificate or history node is missing; a certificate of a block that changed the
+/// validators is missing; the bundle would be too large.
 pub fn bundle(
     store: &dyn KvView,
     record: RecordProof,

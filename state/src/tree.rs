@@ -1,8 +1,8 @@
-//! The state's sparse Merkle tree in memory: the whole of it, rebuilt at start. Its shape and hashes are those
-//! of [`lamplighter_types::merkle::sparse`].
+//! The state's sparse Merkle tree in memory: the whole of it, rebuilt at start. Its shape and
+//! hashes are those of [`lamplighter_types::merkle::sparse`].
 //!
-//! Leaves and inner nodes lie in two arenas and name each other by 32-bit numbers; a freed place is used
-//! again. A key costs one leaf of 64 bytes and, on average, 1.44 inner nodes of 40 bytes.
+//! Leaves and inner nodes lie in two arenas and name each other by 32-bit numbers; a freed place is
+//! used again. A key costs one leaf of 64 bytes and, on average, 1.44 inner nodes of 40 bytes.
 
 use lamplighter_store::{Cf, Direction, KeyRange, KvView};
 use lamplighter_types::Hash;
@@ -106,8 +106,8 @@ impl Tree {
         Ok(Self::rebuild(entries))
     }
 
-    /// Over all entries `(blake3 of key, blake3 of value)`, in any order; of a key that occurs more than
-    /// once, the last entry counts.
+    /// Over all entries `(blake3 of key, blake3 of value)`, in any order; of a key that occurs more
+    /// than once, the last entry counts.
     pub fn rebuild(entries: impl IntoIterator<Item = (Hash, Hash)>) -> Self {
         let entries = entries.into_iter().map(|(key, value)| (key, Some(value)));
         let entries: Vec<_> = entries.collect();

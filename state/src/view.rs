@@ -6,6 +6,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{Key, StateError};
 
+/// An encoded record with its key.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// The state after some block, for reading. Cheap to clone.
 #[derive(Clone)]
 pub struct View(Arc<dyn KvView>);
@@ -53,7 +56,7 @@ impl View {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    ) -> Result<Vec<Entry>, StateError> {
         let range = range_after(prefix, after);
         let mut found = Vec::new();
         for entry in self

@@ -1,5 +1,5 @@
-//! What every validator makes of an ordered batch: the block with its header, the receipts, the attestation
-//! that it signs, and the certificate that a quorum of attestations forms.
+//! What every validator makes of an ordered batch: the block with its header, the receipts, the
+//! attestation that it signs, and the certificate that a quorum of attestations forms.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,8 @@ pub struct Header {
     /// Hash of the header below; zero at height 0.
     pub parent: Hash,
     pub timestamp_ms: u64,
-    /// [Counted](crate::merkle::list::block_root) RFC 9162 tree over the encoded [`SignedTransaction`]s.
+    /// [Counted](crate::merkle::list::block_root) RFC 9162 tree over the encoded
+    /// [`SignedTransaction`]s.
     pub tx_root: Hash,
     /// The same tree over the encoded [`Receipt`]s.
     pub receipt_root: Hash,
@@ -32,7 +33,8 @@ pub struct Header {
     pub state_root: Hash,
     /// [RFC 9162 tree](crate::merkle::history) over the hashes of all earlier headers.
     pub history_root: Hash,
-    /// Digest of the [`ValidatorSet`] that certifies this header: the one in the state of the block below.
+    /// Digest of the [`ValidatorSet`] that certifies this header: the one in the state of the block
+    /// below.
     pub validators_hash: Hash,
 }
 
@@ -57,15 +59,16 @@ pub struct Block {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Outcome {
     Succeeded,
-    /// Nothing was changed. `code` is stable, e.g. `firmware.unknown_release`; `message` is for people.
+    /// Nothing was changed. `code` is stable, e.g. `firmware.unknown_release`; `message` is for
+    /// people.
     Failed {
         code: String,
         message: String,
     },
 }
 
-/// What a transaction did, equal on all nodes. The last receipt of a block may be the block's own, under
-/// the transaction hash zero: what contracts did by block time alone.
+/// What a transaction did, equal on all nodes. The last receipt of a block may be the block's own,
+/// under the transaction hash zero: what contracts did by block time alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -104,8 +107,8 @@ pub struct ValidatorSet {
 }
 
 impl ValidatorSet {
-    /// How many equal attestations make a certificate: for n validators of which f = (n-1)/3 may lie,
-    /// (n+f)/2 + 1, so that two certificates share an honest validator.
+    /// How many equal attestations make a certificate: for n validators of which f = (n-1)/3 may
+    /// lie, (n+f)/2 + 1, so that two certificates share an honest validator.
     pub fn quorum(&self) -> usize {
         let n = self.validators.len();
         let f = n.saturating_sub(1) / 3;

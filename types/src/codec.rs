@@ -1,7 +1,8 @@
 //! The one place that encodes and decodes what is hashed, signed or stored.
 //!
-//! bincode 2.0.1 `legacy()`: little-endian, fixed-width integers, u64 lengths, u32 enum tags. Decoding
-//! demands the exact length and that re-encoding gives the same bytes, so a value has one encoding.
+//! bincode 2.0.1 `legacy()`: little-endian, fixed-width integers, u64 lengths, u32 enum tags.
+//! Decoding demands the exact length and that re-encoding gives the same bytes, so a value has one
+//! encoding.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
@@ -60,7 +61,8 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecE
     Ok(value)
 }
 
-/// As [`decode`], without the comparison: for bytes that this node encoded itself and keeps under a hash.
+/// As [`decode`], without the comparison: for bytes that this node encoded itself and keeps under a
+/// hash.
 pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let wanted = short_name::<T>();
     let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)

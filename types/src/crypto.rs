@@ -1,5 +1,6 @@
-//! Keys and signatures. ed25519-dalek makes keys and signs; every verification follows ZIP-215 through
-//! ed25519-zebra, under which single and batch verification agree, so that no two nodes can disagree.
+//! Keys and signatures. ed25519-dalek makes keys and signs; every verification follows ZIP-215
+//! through ed25519-zebra, under which single and batch verification agree, so that no two nodes can
+//! disagree.
 
 use std::convert::Infallible;
 
@@ -106,7 +107,8 @@ pub struct SignedMessage<'a> {
     pub signature: Signature,
 }
 
-/// Signatures verified together. Larger groups gain little and make a failed one costlier to search.
+/// Signatures verified together. Larger groups gain little and make a failed one costlier to
+/// search.
 pub const VERIFY_BATCH: usize = 256;
 
 /// Verifies many signatures; the answers are those of [`PublicKey::verify`], one by one.

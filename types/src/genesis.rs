@@ -1,4 +1,5 @@
-//! The trust root: what the ledger begins with. Whoever has this file can check everything that follows.
+//! The trust root: what the ledger begins with. Whoever has this file can check everything that
+//! follows.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! Names: accounts, devices, releases, rollouts; districts; versions. All are checked where they are read,
-//! so that the rest of the code never meets a malformed one.
+//! Names: accounts, devices, releases, rollouts; districts; versions. All are checked where they
+//! are read, so that the rest of the code never meets a malformed one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,11 +12,13 @@ use crate::limits::{ID_BYTES_MAX, SCOPE_BYTES_MAX, SCOPE_PARTS_MAX};
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {
     #[error(
-        "an id has 1 to {ID_BYTES_MAX} characters of a-z, 0-9, '.', '_', '-' and begins with a letter or digit"
+        "an id has 1 to {ID_BYTES_MAX} characters of a-z, 0-9, '.', '_', '-', \
+         and begins with a letter or digit"
     )]
     Id,
     #[error(
-        "a district is a path of at most {SCOPE_PARTS_MAX} ids joined by '/', or empty for the whole city"
+        "a district is a path of at most {SCOPE_PARTS_MAX} ids joined by '/', \
+         or empty for the whole city"
     )]
     Scope,
     #[error(

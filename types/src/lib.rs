@@ -1,6 +1,6 @@
-//! What a city's ledger is made of: ids, keys, hashes, transactions, blocks, receipts, certificates and proofs,
-//! their one encoding, and their verification. No IO, no async, no clock: gateways, auditors and
-//! validators use the same code.
+//! What a city's ledger is made of: ids, keys, hashes, transactions, blocks, receipts, certificates
+//! and proofs, their one encoding, and their verification. No IO, no async, no clock: gateways,
+//! auditors and validators use the same code.
 
 pub mod action;
 pub mod artifact;

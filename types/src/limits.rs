@@ -1,4 +1,5 @@
-//! Every limit on input, with its reason. Outside bytes are measured against these before they are decoded.
+//! Every limit on input, with its reason. Outside bytes are measured against these before they are
+//! decoded.
 
 /// Ids appear in topics, paths and keys; 64 is what MQTT client ids of common brokers allow.
 pub const ID_BYTES_MAX: usize = 64;
@@ -14,7 +15,8 @@ pub const TRANSACTION_BYTES_MAX: usize = 256 * 1024;
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Transactions in one batch: bounds the time a block takes to execute (about 0.2 s).
 pub const BATCH_TRANSACTIONS_MAX: usize = 8_192;
-/// A transaction expires at most this long after block time, so that a replay window need not be kept longer.
+/// A transaction expires at most this long after block time, so that a replay window need not be
+/// kept longer.
 pub const EXPIRES_AFTER_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Sequence numbers in the replay window of a key (RFC 4303 appendix A2).
 pub const REPLAY_WINDOW: u64 = 1_024;
@@ -44,7 +46,8 @@ pub const GRANTS_PER_ACCOUNT_MAX: usize = 64;
 pub const APPROVALS_MAX: usize = 16;
 /// Validators: a certificate carries one signature of each.
 pub const VALIDATORS_MAX: usize = 31;
-/// A proof bundle: paths of 64-bit trees, one record, and the changes of the validator set on the way.
+/// A proof bundle: paths of 64-bit trees, one record, and the changes of the validator set on the
+/// way.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Changes of the validator set in one proof bundle.
 pub const SET_CHANGES_MAX: usize = 1_024;

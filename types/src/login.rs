@@ -1,10 +1,11 @@
-//! How a client shows a node that it has a registered key, to get a token: for reading over HTTP, and as the MQTT
-//! password of a client without a TLS certificate.
+//! How a client shows a node that it has a registered key, to get a token: for reading over HTTP,
+//! and as the MQTT password of a client without a TLS certificate.
 //!
 //! 1. `POST /v1/auth/challenge` with [`ChallengeRequest`] gives a [`Challenge`].
 //! 2. `POST /v1/auth/token` with [`TokenRequest`] gives a [`Token`].
 //!
-//! The signature covers chain, node, account and challenge, so that it is worth nothing at another node.
+//! The signature covers chain, node, account and challenge, so that it is worth nothing at another
+//! node.
 
 use serde::{Deserialize, Serialize};
 

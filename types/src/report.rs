@@ -1,7 +1,7 @@
 //! What a Thing's own key signs: its reports and events, and the vendor's signature that it checks.
 //!
-//! Each signature covers the value's binary encoding with `signature` set to `None`, after the domain
-//! prefix; reports also carry the chain, so that one city's report means nothing in another.
+//! Each signature covers the value's binary encoding with `signature` set to `None`, after the
+//! domain prefix; reports also carry the chain, so that one city's report means nothing in another.
 
 use serde::Serialize;
 

@@ -1,4 +1,5 @@
-//! The signed request. The bytes that were signed are the bytes that are kept: nothing is ever re-encoded.
+//! The signed request. The bytes that were signed are the bytes that are kept: nothing is ever
+//! re-encoded.
 
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ pub struct Transaction {
     pub action: Action,
 }
 
-/// A transaction as it travels and is stored: bytes from outside until [`SignedTransaction::verify`].
+/// A transaction as it travels and is stored: bytes from outside until
+/// [`SignedTransaction::verify`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -93,7 +95,8 @@ impl SignedTransaction {
         Domain::Transaction.message(&parts)
     }
 
-    /// The transaction's name: blake3 of the signed bytes, so that it does not depend on the signature.
+    /// The transaction's name: blake3 of the signed bytes, so that it does not depend on the
+    /// signature.
     pub fn hash(&self, chain_id: &Hash) -> Hash {
         Hash::of(&self.signing_bytes(chain_id))
     }
@@ -171,7 +174,8 @@ impl SignedTransaction {
     }
 }
 
-/// A value whose signature was checked. Only [`SignedTransaction::verify`] and its batch form make one.
+/// A value whose signature was checked. Only [`SignedTransaction::verify`] and its batch form make
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified<T> {
     hash: Hash,

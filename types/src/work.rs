@@ -1,8 +1,10 @@
-//! What a node tells a gateway to do, with everything that proves it (topic `lamplighter/1/gw/{gw}/work`).
+//! What a node tells a gateway to do, with everything that proves it (topic
+//! `lamplighter/1/gw/{gw}/work`).
 //!
-//! A [`WorkMessage`] is JSON, at most [`WORK_BYTES_MAX`]. Its items only *name* deployments and devices: all
-//! that a gateway acts on it reads from the proven records of [`ProofSet`], so that a node or broker
-//! can leave something out, which is seen by its silence, but cannot invent or alter anything.
+//! A [`WorkMessage`] is JSON, at most [`WORK_BYTES_MAX`]. Its items only *name* deployments and
+//! devices: all that a gateway acts on it reads from the proven records of [`ProofSet`], so that a
+//! node or broker can leave something out, which is seen by its silence, but cannot invent or alter
+//! anything.
 //!
 //! | item | records that the set must prove, each present or absent |
 //! |---|---|
@@ -11,11 +13,11 @@
 //! | [`Deployment`](WorkItem::Deployment) that ended | the deployment |
 //! | [`Config`](WorkItem::Config) | the device, what it reported, and the desired documents of the fleet, its model, each level of its district from the outermost on, and the device itself |
 //!
-//! The keys are those of the contracts (`devices::keys`, `rollouts::keys`, `firmware::keys`, `users::keys`,
-//! `config::keys`). Records are those of the newest state: a gateway refuses a record whose block is
-//! older than its limit, or lower than one that it has already seen of the same record.
-//! Items of one message may share records. A node that has more to tell than fits sends several
-//! messages; what a gateway did not take up it sends again.
+//! The keys are those of the contracts (`devices::keys`, `rollouts::keys`, `firmware::keys`,
+//! `users::keys`, `config::keys`). Records are those of the newest state: a gateway refuses a
+//! record whose block is older than its limit, or lower than one that it has already seen of the
+//! same record. Items of one message may share records. A node that has more to tell than fits
+//! sends several messages; what a gateway did not take up it sends again.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +34,8 @@ pub const WORK_BYTES_MAX: usize = 255 * 1024;
 pub const WORK_ITEMS_MAX: usize = 256;
 /// Records proven by one message: those of its items, many of them shared.
 pub const WORK_RECORDS_MAX: usize = 1_024;
-/// Heads and headers that the records of one message lie under: a node may apply a few blocks while it
-/// collects them.
+/// Heads and headers that the records of one message lie under: a node may apply a few blocks while
+/// it collects them.
 pub const WORK_HEADERS_MAX: usize = 64;
 /// Version of the format.
 pub const WORK_VERSION: u32 = 1;
@@ -198,8 +200,8 @@ impl ProofSet {
         limit("records", self.records.len(), WORK_RECORDS_MAX)
     }
 
-    /// Proves every record against the genesis file. A head that several records share is verified once, so that
-    /// a message costs as many signatures as it carries.
+    /// Proves every record against the genesis file. A head that several records share is verified
+    /// once, so that a message costs as many signatures as it carries.
     ///
     /// # Errors
     /// Too many parts, or the first record that is not proven.

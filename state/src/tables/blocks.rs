@@ -109,7 +109,8 @@ pub fn receipt(store: &dyn KvView, height: u64, index: u32) -> Result<Option<Rec
     item(store, RECEIPTS, height, index)
 }
 
-/// All receipts of the block at `height`: those of its transactions in their order, then its own, if any.
+/// All receipts of the block at `height`: those of its transactions in their order, then its own,
+/// if any.
 pub fn receipts(store: &dyn KvView, height: u64) -> Result<Vec<Receipt>, StateError> {
     decode_all(RECEIPTS, height, encoded_receipts(store, height)?)
 }

@@ -103,14 +103,15 @@ pub fn newest_certified(store: &dyn KvView) -> Result<Option<u64>, StateError> {
     Ok(found.next().transpose()?.map(|(_, c)| c.height))
 }
 
-/// Adds the validators that are in force after the block at `height`, where they changed there, with the proof of
-/// their record under that block's `state_root`. The genesis block has an entry too.
+/// Adds the validators that are in force after the block at `height`, where they changed there,
+/// with the proof of their record under that block's `state_root`. The genesis block has an entry
+/// too.
 pub fn put_validators(batch: &mut Batch, height: u64, set: &ValidatorSet, path: &StateProof) {
     row::put(batch, VALIDATORS, VALIDATORS.height(height), &(set, path));
 }
 
-/// The validators that certify the header at `height`: those in the state of the block below it, and for the
-/// genesis block its own.
+/// The validators that certify the header at `height`: those in the state of the block below it,
+/// and for the genesis block its own.
 ///
 /// # Errors
 /// Not even the genesis block is there.
@@ -126,26 +127,32 @@ pub fn validators_at(store: &dyn KvView, height: u64) -> Result<ValidatorSet, St
         })
 }
 
-/// Height, new set and proof of the changes between genesis and the header at `height`, lowest first, at most
-/// `limit`.
+/// Height, new set and proof of the changes between genesis and the header at `height`, lowest
+/// first, at most `limit`. A block that wrote the set that was in force already is none.
 pub fn set_changes(
     store: &dyn KvView,
     height: u64,
     limit: usize,
 ) -> Result<Vec<(u64, ValidatorSet, StateProof)>, StateError> {
     let range = KeyRange::between(VALIDATORS.height(1), VALIDATORS.height(height));
-    let found = row::scan(store, VALIDATORS, range, Direction::Forward)?;
-    found
-        .take(limit)
-        .map(|row| {
-            let (key, (set, path)) = row?;
+    let mut changes = Vec::new();
+    let mut in_force = validators_at(store, 0)?;
+    for row in row::scan(store, VALIDATORS, range, Direction::Forward)? {
+        let (key, (set, path)): (_, (ValidatorSet, StateProof)) = row?;
+        if changes.len() == limit {
+            break;
+        }
+        if set != in_force {
             let height = row::read_key(VALIDATORS, &key, last_number(&key))?;
-            Ok((height, set, path))
-        })
-        .collect()
+            in_force.clone_from(&set);
+            changes.push((height, set, path));
+        }
+    }
+    Ok(changes)
 }
 
-/// Notes which header this node is about to sign at `height`. Synced before the signature leaves the node.
+/// Notes which header this node is about to sign at `height`. Synced before the signature leaves
+/// the node.
 pub fn put_attested(batch: &mut Batch, height: u64, header: &Hash) {
     row::put(batch, ATTESTED, ATTESTED.height(height), header);
 }

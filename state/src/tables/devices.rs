@@ -73,8 +73,8 @@ pub fn device_event(
     place.map(|place| entry(store, place)).transpose()
 }
 
-/// Up to `limit` events of a device in the given direction of their sequence numbers, beyond `cursor` if one is
-/// given: above it forwards, below it backwards.
+/// Up to `limit` events of a device in the given direction of their sequence numbers, beyond
+/// `cursor` if one is given: above it forwards, below it backwards.
 pub fn device_events(
     store: &dyn KvView,
     device: &Id,
@@ -110,8 +110,9 @@ fn entry(store: &dyn KvView, (height, index): (u64, u32)) -> Result<DeviceEventE
     })
 }
 
-/// Up to `limit` receipts about a device, beyond the cursor (height, index) if one is given: above it forwards,
-/// below it backwards. See [`DeviceReceipt`]; the events that it emitted are under [`device_events`].
+/// Up to `limit` receipts about a device, beyond the cursor (height, index) if one is given: above
+/// it forwards, below it backwards. See [`DeviceReceipt`]; the events that it emitted are under
+/// [`device_events`].
 pub fn device_history(
     store: &dyn KvView,
     device: &Id,

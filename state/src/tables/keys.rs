@@ -1,5 +1,5 @@
-//! Every key beside the contracts' state, in one place. Numbers are big-endian and of fixed width, names end
-//! with a zero byte; a key begins with a prefix that is its own in its column family.
+//! Every key beside the contracts' state, in one place. Numbers are big-endian and of fixed width,
+//! names end with a zero byte; a key begins with a prefix that is its own in its column family.
 
 use lamplighter_store::Cf;
 use lamplighter_types::{Hash, Id};

@@ -1,8 +1,8 @@
 //! The lists of a block (transactions, receipts, events), several items to a row.
 //!
-//! A row of its own for each of up to a hundred thousand items in a block would cost more than the items; one
-//! row for all would be read whole for each item. A row holds up to [`ROW_ITEMS_MAX`] items under
-//! the index of its first one.
+//! A row of its own for each of up to a hundred thousand items in a block would cost more than the
+//! items; one row for all would be read whole for each item. A row holds up to [`ROW_ITEMS_MAX`]
+//! items under the index of its first one.
 
 use lamplighter_store::{Batch, Direction, KeyRange, KvView};
 use lamplighter_types::HexBytes;

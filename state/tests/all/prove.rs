@@ -1,8 +1,9 @@
 //! Bundles from tables and tree verify from the genesis file.
 
 use lamplighter_state::{StateError, prove, tables};
+use lamplighter_store::{Batch, Durability, Kv};
 use lamplighter_types::merkle::list;
-use lamplighter_types::proof::ProvenRecord;
+use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
 
 use crate::fixture::{Content, TestChain, event, receipt, transaction, validators};
 
@@ -38,11 +39,12 @@ fn all_kinds_of_records_are_proven_under_the_newest_certificate() {
     let kv = &*chain.kv;
     for height in 2..10 {
         let last = height as u32 - 2;
+        let index_of = u64::from(last);
         let record = prove::transaction(kv, height, last).unwrap().unwrap();
         let proven = chain.proven(record, height).unwrap();
         assert_eq!((proven.height, proven.head_height), (height, 9));
         assert!(
-            matches!(proven.record, ProvenRecord::Transaction { index, .. } if index == u64::from(last))
+            matches!(proven.record, ProvenRecord::Transaction { index, .. } if index == index_of)
         );
         let record = prove::receipt(kv, height, last).unwrap().unwrap();
         let proven = chain.proven(record, height).unwrap();
@@ -109,6 +111,29 @@ fn what_is_missing_is_named() {
     );
     let missing = prove::bundle(&*chain.kv, record, 2, 99).unwrap_err();
     assert!(matches!(missing, StateError::Missing { .. }));
+}
+
+/// Observers change the same table; the validators stay, and no certificate is needed for that.
+#[test]
+fn an_entry_without_a_change_is_left_out() {
+    let mut chain = chain();
+    let (before, height) = (
+        prove::set_changes(&*chain.kv, 9).unwrap(),
+        chain.height() + 1,
+    );
+    chain.push(Content::default());
+    let mut batch = Batch::new();
+    let path = chain.tree.prove(VALIDATOR_SET_KEY);
+    tables::put_validators(&mut batch, height, &validators(8..=11), &path);
+    chain.kv.write(batch, Durability::Synced).unwrap();
+    chain.push(Content::default());
+    chain.certify();
+    assert_eq!(
+        prove::set_changes(&*chain.kv, chain.height()).unwrap(),
+        before
+    );
+    let record = prove::event(&*chain.kv, 2, 0).unwrap().unwrap();
+    assert_eq!(chain.proven(record, 2).unwrap().head_height, 11);
 }
 
 #[test]

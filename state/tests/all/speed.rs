@@ -1,4 +1,5 @@
-//! Figures of the tree: `cargo test --release -p lamplighter-state -- --ignored --nocapture tree_speed`.
+//! Figures of the tree: `cargo test --release -p lamplighter-state -- --ignored --nocapture
+//! tree_speed`.
 
 use std::time::Instant;
 

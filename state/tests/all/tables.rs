@@ -4,7 +4,8 @@ use lamplighter_types::*;
 
 use crate::fixture::{Content, TestChain, about, event, receipt, transaction, validators};
 
-/// A block with `count` transactions and events; every receipt is about the lamp of its number modulo 3.
+/// A block with `count` transactions and events; every receipt is about the lamp of its number
+/// modulo 3.
 fn block(chain: &TestChain, count: u64) -> Content {
     let chain_id = chain.genesis.chain_id();
     let transactions: Vec<_> = (0..count).map(|n| transaction(n + 1, &chain_id)).collect();

@@ -7,12 +7,14 @@ use crate::{Hash, Id, Scope, Signature};
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ConfigAction {
-    /// Replaces the document of one target; the more specific target overrides the less specific one.
+    /// Replaces the document of one target; the more specific target overrides the less specific
+    /// one.
     SetDesired {
         target: ConfigTarget,
         /// JSON object text without fractions.
         document: String,
-        /// The version that this one follows, 0 for the first: two writers can't overwrite each other unseen.
+        /// The version that this one follows, 0 for the first: two writers can't overwrite each
+        /// other unseen.
         replaces_version: u64,
     },
     Report {

@@ -48,7 +48,8 @@ pub enum DevicesAction {
     ReportInventory {
         reports: Vec<InventoryReport>,
     },
-    /// An IOTRegistry `invoke`: `createRegistrant`, `registerThing` or `registerSpec` with its hex message.
+    /// An IOTRegistry `invoke`: `createRegistrant`, `registerThing` or `registerSpec` with its hex
+    /// message.
     IotRegistry {
         function: String,
         argument: String,

@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Observer, Policies};
 use crate::{Hash, Id, Validator};
 
-/// Changes of the ledger itself: proposed by one administrator, carried out when enough have approved.
+/// Changes of the ledger itself: proposed by one administrator, carried out when enough have
+/// approved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

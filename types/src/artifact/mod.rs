@@ -1,9 +1,9 @@
 //! An artifact in groups of 16 KiB, each of which can be checked by itself as it arrives.
 //!
-//! blake3 is a tree hash: the chaining value of each aligned group, joined pairwise as the blake3 paper
-//! (section 2.1) says, gives the digest that the ledger has. The list of these values, the *groups* of
-//! an artifact, is fetched first and checked against the digest; then every group of the bytes is checked
-//! against its value, in any order and from any source.
+//! blake3 is a tree hash: the chaining value of each aligned group, joined pairwise as the blake3
+//! paper (section 2.1) says, gives the digest that the ledger has. The list of these values, the
+//! *groups* of an artifact, is fetched first and checked against the digest; then every group of
+//! the bytes is checked against its value, in any order and from any source.
 
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
@@ -12,8 +12,8 @@ use blake3::hazmat::{
 use crate::Hash;
 use crate::limits::ARTIFACT_BYTES_MAX;
 
-/// Bytes of a group: 16 chunks of blake3. Small enough for a retry over a bad link, and 32 bytes for
-/// each are 0.2 % of the artifact.
+/// Bytes of a group: 16 chunks of blake3. Small enough for a retry over a bad link, and 32 bytes
+/// for each are 0.2 % of the artifact.
 pub const GROUP_BYTES: usize = 16 * 1024;
 
 /// Bytes do not belong to the artifact.
@@ -104,8 +104,8 @@ impl GroupsBuilder {
     }
 }
 
-/// The chaining value of a group. Of an artifact with a single group it is not used: there the group is the
-/// root of the tree.
+/// The chaining value of a group. Of an artifact with a single group it is not used: there the
+/// group is the root of the tree.
 fn value_of(index: u64, bytes: &[u8]) -> ChainingValue {
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(index * GROUP_BYTES as u64);

@@ -1,8 +1,8 @@
 //! The tree over all header hashes: it only grows, and any header is proven under the newest one.
 //!
-//! The header of height h has under `history_root` the tree over the hashes of the headers 0 to h - 1. Each
-//! complete subtree is hashed and stored once, under (level, index): it covers the 2^level leaves
-//! from index * 2^level on. Roots and proofs of every size are made from these.
+//! The header of height h has under `history_root` the tree over the hashes of the headers 0 to h -
+//! 1. Each complete subtree is hashed and stored once, under (level, index): it covers the 2^level
+//!    leaves from index * 2^level on. Roots and proofs of every size are made from these.
 
 use super::MerkleError;
 use super::list::{self, empty_root};
@@ -89,8 +89,8 @@ impl History {
     }
 }
 
-/// Path of leaf `index` in the tree over the first `size` leaves (RFC 9162 section 2.1.3.1), from stored nodes.
-/// Empty when there is no such leaf.
+/// Path of leaf `index` in the tree over the first `size` leaves (RFC 9162 section 2.1.3.1), from
+/// stored nodes. Empty when there is no such leaf.
 ///
 /// # Errors
 /// Those of `read(level, index)`.
@@ -150,8 +150,8 @@ pub fn consistency_path<E>(
     Ok(path)
 }
 
-/// Checks that the header with the hash `header` at `height` is under the history root of a header at
-/// `head_height`.
+/// Checks that the header with the hash `header` at `height` is under the history root of a header
+/// at `head_height`.
 ///
 /// # Errors
 /// As [`list::verify_inclusion`].

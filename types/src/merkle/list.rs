@@ -1,5 +1,5 @@
-//! The tree over a list: shape, inclusion and consistency proofs of RFC 9162 section 2.1, with blake3.
-//! A list of n > 1 items is split at the largest power of two below n; nothing is doubled.
+//! The tree over a list: shape, inclusion and consistency proofs of RFC 9162 section 2.1, with
+//! blake3. A list of n > 1 items is split at the largest power of two below n; nothing is doubled.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +39,8 @@ pub fn root<I: AsRef<[u8]>>(items: impl IntoIterator<Item = I>) -> Hash {
     list.root()
 }
 
-/// A root together with the number of items below it. Without that number an inner node could be shown as a
-/// leaf's neighbour in a smaller list, and an index would say nothing.
+/// A root together with the number of items below it. Without that number an inner node could be
+/// shown as a leaf's neighbour in a smaller list, and an index would say nothing.
 pub fn counted(count: u64, root: &Hash) -> Hash {
     let mut bytes = [0; 41];
     bytes[0] = LIST_COUNT;
@@ -92,8 +92,8 @@ fn fold_path(leaf: &Hash, index: u64, size: u64, path: &[Hash]) -> Result<Hash, 
         if at & 1 == 1 || at == last {
             hash = node(sibling, &hash);
             if at & 1 == 0 {
-                // The right edge: levels at which this subtree has no sibling are skipped. `at` is not
-                // zero, because it equals `last`.
+                // The right edge: levels at which this subtree has no sibling are skipped. `at` is
+                // not zero, because it equals `last`.
                 let up = at.trailing_zeros();
                 at >>= up;
                 last >>= up;
@@ -110,8 +110,9 @@ fn fold_path(leaf: &Hash, index: u64, size: u64, path: &[Hash]) -> Result<Hash, 
     Ok(hash)
 }
 
-/// Checks that the list of `new` items under `new_root` begins with the list of `old` items under `old_root`
-/// (RFC 9162 section 2.1.4.2). Every list begins with the empty one, whose proof is empty.
+/// Checks that the list of `new` items under `new_root` begins with the list of `old` items under
+/// `old_root` (RFC 9162 section 2.1.4.2). Every list begins with the empty one, whose proof is
+/// empty.
 ///
 /// # Errors
 /// Sizes in the wrong order, the wrong number of hashes, or hashes that lead elsewhere.

@@ -1,6 +1,6 @@
-//! Merkle trees: the list tree of a block, the history of header hashes, the sparse tree of the state, and
-//! the verifiers of their proofs. A verifier takes bytes from anybody: it never panics, and its work
-//! is bounded by the height of a tree of 2^64 leaves or 2^256 keys.
+//! Merkle trees: the list tree of a block, the history of header hashes, the sparse tree of the
+//! state, and the verifiers of their proofs. A verifier takes bytes from anybody: it never panics,
+//! and its work is bounded by the height of a tree of 2^64 leaves or 2^256 keys.
 //!
 //! Every hash is blake3 over a tag byte and the parts below, so that no value of one kind can stand
 //! for one of another:

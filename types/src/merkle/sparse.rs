@@ -1,6 +1,6 @@
-//! The sparse tree over the state. A key stands at the place that the bits of its blake3 digest name, the
-//! first byte's highest bit first. A subtree with a single key is that key's leaf, however high it stands; one
-//! without keys is [`Hash::ZERO`].
+//! The sparse tree over the state. A key stands at the place that the bits of its blake3 digest
+//! name, the first byte's highest bit first. A subtree with a single key is that key's leaf,
+//! however high it stands; one without keys is [`Hash::ZERO`].
 
 use serde::{Deserialize, Serialize};
 

@@ -1,19 +1,22 @@
-//! Proof bundles: everything that shows, offline and from the genesis file alone, that something is on the ledger.
+//! Proof bundles: everything that shows, offline and from the genesis file alone, that something is
+//! on the ledger.
 //!
 //! # Format, version 1
-//! A bundle is a [`ProofBundle`], as JSON or in the binary encoding of [`codec`](crate::codec). It is checked from the
-//! genesis file upwards:
+//! A bundle is a [`ProofBundle`], as JSON or in the binary encoding of [`codec`](crate::codec). It
+//! is checked from the genesis file upwards:
 //!
 //! 1. The chain id (blake3 of the encoded [`Genesis`]) stands in every header.
-//! 2. The validators of the genesis file are in force. Each set change, in the order of heights, has a header
-//!    which names the set in force, a certificate of that set, and the next set, which stands under
-//!    [`VALIDATOR_SET_KEY`] in that header's state. It is in force from the next height on.
+//! 2. The validators of the genesis file are in force. Each set change, in the order of heights,
+//!    has a header which names the set in force, a certificate of that set, and the next set, which
+//!    stands under [`VALIDATOR_SET_KEY`] in that header's state. It is in force from the next
+//!    height on.
 //! 3. The head names the set now in force and has its certificate.
 //! 4. The header of the record is the head, or lies under the head's `history_root`.
 //! 5. The record lies under that header's `tx_root`, `receipt_root`, `event_root` or `state_root`.
 //!
 //! Records are carried as the exact bytes that were hashed, so that a verifier in another language
-//! needs the encoding of headers, certificates and validator sets only. [`crate::merkle`] has the hashes.
+//! needs the encoding of headers, certificates and validator sets only. [`crate::merkle`] has the
+//! hashes.
 
 mod verify;
 
@@ -148,8 +151,8 @@ pub enum ProvenRecord {
 }
 
 impl ProofBundle {
-    /// Checks the bundle against the genesis file, as the module describes. Does no IO; the work is bounded
-    /// by the limits on set changes, validators and paths.
+    /// Checks the bundle against the genesis file, as the module describes. Does no IO; the work is
+    /// bounded by the limits on set changes, validators and paths.
     ///
     /// # Errors
     /// The first step that does not hold.

@@ -78,7 +78,8 @@ pub(super) fn verify(bundle: &ProofBundle, genesis: &Genesis) -> Result<Proven, 
 /// Checks a record under a head that [`verify_head`] has accepted: for many records under one head.
 ///
 /// # Errors
-/// The header of the record's block is not in the history of the head, or the record not in that block.
+/// The header of the record's block is not in the history of the head, or the record not in that
+/// block.
 pub fn verify_record(
     record: &RecordProof,
     ancestor: Option<&Ancestor>,
@@ -98,8 +99,8 @@ pub fn verify_record(
     })
 }
 
-/// Checks that `head` is certified by the validators in force at its height, from those of the genesis file
-/// over `changes`, and returns them.
+/// Checks that `head` is certified by the validators in force at its height, from those of the
+/// genesis file over `changes`, and returns them.
 ///
 /// # Errors
 /// The first step that does not hold.

@@ -40,7 +40,8 @@ pub struct Device {
     pub registered_height: u64,
 }
 
-/// What a device runs and which counters it has used. Apart from [`Device`], because it changes often.
+/// What a device runs and which counters it has used. Apart from [`Device`], because it changes
+/// often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

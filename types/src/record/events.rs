@@ -16,7 +16,8 @@ pub enum Severity {
     Indeterminate,
 }
 
-/// A device event as the ledger recorded it. Not in the state tree: a leaf of its block's `event_root`.
+/// A device event as the ledger recorded it. Not in the state tree: a leaf of its block's
+/// `event_root`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

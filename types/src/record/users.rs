@@ -108,8 +108,8 @@ pub struct Recovery {
 
 const WORDS: usize = (REPLAY_WINDOW / 64) as usize;
 
-/// Which sequence numbers a key has used (RFC 4303, section 3.4.3 and appendix A2): the highest, and a map of
-/// the 1,024 up to it. Numbers start at 1.
+/// Which sequence numbers a key has used (RFC 4303, section 3.4.3 and appendix A2): the highest,
+/// and a map of the 1,024 up to it. Numbers start at 1.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
 )]

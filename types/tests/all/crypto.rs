@@ -1,10 +1,12 @@
-//! Single and batch verification agree, on the points on which implementations are known to differ too.
+//! Single and batch verification agree, on the points on which implementations are known to differ
+//! too.
 
 use lamplighter_types::crypto::{SignedMessage, VERIFY_BATCH, verify_all};
 use lamplighter_types::{PublicKey, SecretKey, Signature};
 use proptest::prelude::*;
 
-/// All encodings of the eight points of small order, first the canonical ones. ZIP-215 takes them all.
+/// All encodings of the eight points of small order, first the canonical ones. ZIP-215 takes them
+/// all.
 const SMALL_ORDER: [&str; 14] = [
     "0100000000000000000000000000000000000000000000000000000000000000",
     "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
@@ -150,7 +152,10 @@ proptest! {
 
     #[test]
     fn batch_verification_is_single_verification(
-        seeds in prop::collection::vec((0u8..4, any::<[u8; 8]>(), 0usize..200, any::<bool>()), 0..24),
+        seeds in prop::collection::vec(
+            (0u8..4, any::<[u8; 8]>(), 0usize..200, any::<bool>()),
+            0..24,
+        ),
     ) {
         let made: Vec<_> = seeds.iter().map(|(seed, message, at, spoil)| {
             let secret = SecretKey::from_seed([*seed; 32]);

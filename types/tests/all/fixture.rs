@@ -1,5 +1,5 @@
-//! A small chain, made by hand: blocks with transactions, receipts, events and a state, signed by validators
-//! that change once.
+//! A small chain, made by hand: blocks with transactions, receipts, events and a state, signed by
+//! validators that change once.
 
 use lamplighter_types::merkle::{History, ListTree, OtherLeaf, StateProof, history, list, sparse};
 use lamplighter_types::proof::*;
@@ -114,7 +114,7 @@ pub fn transaction(sequence: u64, chain_id: &Hash) -> SignedTransaction {
             account: "bob".parse().unwrap(),
         }),
     };
-    let encoding = if sequence % 2 == 0 {
+    let encoding = if sequence.is_multiple_of(2) {
         Encoding::Json
     } else {
         Encoding::Bincode
@@ -149,7 +149,8 @@ pub fn event(sequence: u64) -> EventRecord {
 }
 
 impl TestChain {
-    /// Of `length` blocks; the one at `change_at` puts the validators 3 to 7 in the place of 1 to 4.
+    /// Of `length` blocks; the one at `change_at` puts the validators 3 to 7 in the place of 1 to
+    /// 4.
     pub fn new(length: u64, change_at: Option<u64>) -> Self {
         let genesis = genesis();
         let mut chain = Self {

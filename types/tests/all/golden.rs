@@ -1,5 +1,5 @@
-//! The encodings of all types are frozen: a change shows up here and has to be wanted. After a look at
-//! the difference, `UPDATE_GOLDEN=1 cargo test -p lamplighter-types` approves it.
+//! The encodings of all types are frozen: a change shows up here and has to be wanted. After a look
+//! at the difference, `UPDATE_GOLDEN=1 cargo test -p lamplighter-types` approves it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

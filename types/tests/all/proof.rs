@@ -1,5 +1,7 @@
 //! Bundles of a real chain verify, and every change of them is refused.
 
+use std::sync::LazyLock;
+
 use lamplighter_types::proof::*;
 use lamplighter_types::work::{ProofSet, WorkError};
 use lamplighter_types::*;
@@ -120,6 +122,8 @@ fn a_flip_of_any_byte_is_refused() {
     }
 }
 
+static SHORT: LazyLock<TestChain> = LazyLock::new(|| TestChain::new(8, Some(3)));
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -128,7 +132,7 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         which in any::<prop::sample::Index>(),
     ) {
-        let chain = TestChain::new(8, Some(3));
+        let chain = &*SHORT;
         let record = which.get(&chain.records(7)).clone();
         let bundle = chain.bundle(record, 7, 7);
         prop_assert!(bundle.verify(&chain.genesis).is_ok());
@@ -137,7 +141,7 @@ proptest! {
         for (at, byte) in changes {
             *at.get_mut(&mut other) = byte;
         }
-        prop_assert!(other == bytes || proves_nothing_false(&other, &chain));
+        prop_assert!(other == bytes || proves_nothing_false(&other, chain));
     }
 }
 
@@ -343,18 +347,27 @@ fn a_set_proves_what_its_bundles_prove() {
         .into_iter()
         .flat_map(|(height, head)| {
             let records = chain.records(height).into_iter();
-            records.map(move |record| (record, height, head)).collect::<Vec<_>>()
+            records
+                .map(move |record| (record, height, head))
+                .collect::<Vec<_>>()
         })
         .map(|(record, height, head)| chain.bundle(record, height, head))
         .collect();
     let set = ProofSet::from_bundles(bundles.clone());
     assert_eq!((set.heads.len(), set.ancestors.len()), (3, 2));
-    let wanted: Vec<_> = bundles.iter().map(|b| b.verify(&chain.genesis).unwrap()).collect();
+    let wanted: Vec<_> = bundles
+        .iter()
+        .map(|b| b.verify(&chain.genesis).unwrap())
+        .collect();
     assert_eq!(set.verify(&chain.genesis).unwrap(), wanted);
     for (at, bundle) in bundles.iter().enumerate() {
         assert_eq!(set.bundle(at).as_ref(), Some(bundle));
     }
-    let at = set.records.iter().position(|record| record.head == 2).unwrap();
+    let at = set
+        .records
+        .iter()
+        .position(|record| record.head == 2)
+        .unwrap();
     let mut other = set.clone();
     other.records[at].head = 9;
     let refused = other.verify(&chain.genesis).err().unwrap();
@@ -368,5 +381,8 @@ fn a_set_proves_what_its_bundles_prove() {
     assert!(matches!(refused, WorkError::Proof { record: first, .. } if first > 0));
     let mut many = set;
     many.heads = vec![many.heads[0].clone(); 65];
-    assert!(matches!(many.verify(&chain.genesis), Err(WorkError::TooMany { got: 65, .. })));
+    assert!(matches!(
+        many.verify(&chain.genesis),
+        Err(WorkError::TooMany { got: 65, .. })
+    ));
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use lamplighter_types::merkle::{ListProof, StateProof};
 use lamplighter_types::login::{ChallengeRequest, TokenRequest};
+use lamplighter_types::merkle::{ListProof, StateProof};
 use lamplighter_types::proof::RecordProof;
 use lamplighter_types::work::{WorkItem, WorkMessage};
 use lamplighter_types::*;
@@ -84,7 +84,8 @@ macro_rules! dispatch {
         /// The types of which there have to be samples.
         pub const KINDS: &[&str] = &[$(stringify!($kind)),*];
 
-        /// Decodes `bytes` as every type; whatever is decoded must have these bytes as its encoding.
+        /// Decodes `bytes` as every type; whatever is decoded must have these bytes as its
+        /// encoding.
         pub fn decode_as_each(bytes: &[u8]) {
             $(
                 if let Ok(value) = codec::decode_stored::<$kind>(bytes) {

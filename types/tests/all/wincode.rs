@@ -1,4 +1,7 @@
-//! The encoding is bincode's, by the word of a second implementation: the way out if bincode has to go.
+//! The encoding is bincode's, by the word of a second implementation: the way out if bincode has to
+//! go.
+
+#![allow(clippy::mem_forget, reason = "what wincode derives")]
 
 use lamplighter_types::*;
 use wincode::{SchemaRead, SchemaWrite};
