@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use rumqttd::protocol::{
     DisconnectReasonCode as Code, Filter, Packet, PubAck, PubAckProperties, PubAckReason, PubComp,
-    PubCompReason, PubRec, PubRecReason, QoS, RetainForwardRule, SubAck, SubscribeReasonCode,
-    UnsubAck, UnsubAckReason,
+    PubCompReason, PubRec, PubRecReason, PublishProperties, QoS, RetainForwardRule, SubAck,
+    SubscribeReasonCode, UnsubAck, UnsubAckReason,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -65,42 +66,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             properties,
             ..
         } = publication;
-        let refuse = |detail: &str| {
-            Ok(Verdict::Refused(
-                PubAckReason::PayloadFormatInvalid,
-                detail.to_owned(),
-            ))
+        let (encoding, reply) = match self.check_transaction(&payload, properties) {
+            Ok(checked) => checked,
+            Err(verdict) => return self.settle(qos, id, verdict),
         };
-        let encoding = Encoding::from_content_type(properties.content_type.as_deref());
-        let correlation = properties.correlation_data;
-        let checked = match encoding {
-            None => refuse("content type is neither application/json nor application/x-bincode"),
-            Some(_) if payload.is_empty() => refuse("empty payload"),
-            Some(_)
-                if correlation
-                    .as_ref()
-                    .is_some_and(|c| c.len() > CORRELATION_BYTES) =>
-            {
-                refuse("correlation data is too long")
-            }
-            Some(encoding) => Err(encoding),
-        };
-        let response = properties.response_topic.as_deref();
-        let own = response.is_none_or(|r| topics::response(&self.hello.account, r).is_ok());
-        let encoding = match checked {
-            _ if !own => {
-                self.shared.counters.forbidden.add(1);
-                let detail = "the response topic is not the client's own".to_owned();
-                let verdict = Verdict::Refused(PubAckReason::NotAuthorized, detail);
-                return self.settle(qos, id, verdict);
-            }
-            Ok(verdict) => return self.settle(qos, id, verdict),
-            Err(encoding) => encoding,
-        };
-        let reply = (response.is_some() || correlation.is_some()).then(|| Reply {
-            topic: response.map(str::to_owned),
-            correlation,
-        });
         let submission = Submission {
             account: self.seat.id.clone(),
             encoding,
@@ -111,13 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&self.seat));
         let answer = async move {
             let copy = submission.clone();
-            let handed = intake::transaction(
-                Arc::clone(&shared),
-                Arc::clone(&seat),
-                submission,
-                reply,
-                patience,
-            );
+            let (for_ledger, of_seat) = (Arc::clone(&shared), Arc::clone(&seat));
+            let handed = intake::transaction(for_ledger, of_seat, submission, reply, patience);
             let verdict = handed.await;
             if let (Verdict::Refused(_, detail), false) = (&verdict, told) {
                 intake::refusal(&shared, &seat, &copy, detail);
@@ -126,6 +90,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         };
         self.answers.push_back(answer.boxed());
         Ok(())
+    }
+
+    /// What the guard itself demands of a transaction's publication.
+    fn check_transaction(
+        &self,
+        payload: &Bytes,
+        properties: PublishProperties,
+    ) -> Result<(Encoding, Option<Reply>), Verdict> {
+        let refuse = |reason, detail: &str| Err(Verdict::Refused(reason, detail.to_owned()));
+        let malformed = PubAckReason::PayloadFormatInvalid;
+        let PublishProperties {
+            response_topic,
+            correlation_data,
+            content_type,
+            ..
+        } = properties;
+        let own = |topic: &str| topics::response(&self.hello.account, topic).is_ok();
+        if !response_topic.as_deref().is_none_or(own) {
+            self.shared.counters.forbidden.add(1);
+            let detail = "the response topic is not the client's own";
+            return refuse(PubAckReason::NotAuthorized, detail);
+        }
+        let Some(encoding) = Encoding::from_content_type(content_type.as_deref()) else {
+            let detail = "content type is neither application/json nor application/x-bincode";
+            return refuse(malformed, detail);
+        };
+        if payload.is_empty() {
+            return refuse(malformed, "empty payload");
+        }
+        if correlation_data
+            .as_ref()
+            .is_some_and(|data| data.len() > CORRELATION_BYTES)
+        {
+            return refuse(malformed, "correlation data is too long");
+        }
+        let wanted = response_topic.is_some() || correlation_data.is_some();
+        let reply = Reply {
+            topic: response_topic,
+            correlation: correlation_data,
+        };
+        Ok((encoding, wanted.then_some(reply)))
     }
 
     /// Refuses what the client may not publish. MQTT 3.1.1 and QoS 0 have no answer for that.

@@ -6,11 +6,11 @@
 //! | topic | direction | content |
 //! |---|---|---|
 //! | `lamplighter/1/gw/{gw}/tx` | gateway → node | one signed transaction; PUBACK after admission |
-//! | `lamplighter/1/gw/{gw}/receipt` | node → gateway | receipts; also `receipt/{name}` as response topic |
+//! | `lamplighter/1/gw/{gw}/receipt` | node → gateway | receipts; also `receipt/{name}` |
 //! | `lamplighter/1/gw/{gw}/sync` | gateway → node | `{"since": "height.index"}` |
 //! | `lamplighter/1/gw/{gw}/work` | node → gateway | work for its devices, with proof |
 //! | `lamplighter/1/head` | node → all | newest certified header, retained |
-//! | `lamplighter/1/notify/{kind}/{district}/{device}` | node → users | notifications of their districts |
+//! | `lamplighter/1/notify/{kind}/{district}/{device}` | node → users | notifications |
 //!
 //! A district `north/harbour` is one level, `north:harbour`; the whole city is `-`.
 //!

@@ -102,8 +102,9 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends a notification or event to the users whose roles cover the district, a path such as
-    /// `north/harbour`, empty for the whole city. In the topic it is one level: `north:harbour`, `-`.
+    /// Sends a notification or event to the users whose roles cover the district: a path such as
+    /// `north/harbour`, empty for the whole city. In the topic it is one level, `north:harbour` or
+    /// `-`.
     pub fn notify(
         &self,
         kind: &str,

@@ -189,21 +189,7 @@ async fn notifications_reach_the_users_whose_districts_they_are_of() {
             "alarm  lamp-4",
         ];
         for (raw, wanted) in [(&mut ann, &ann_wants[..]), (&mut root, &root_wants[..])] {
-            let mut got = Vec::new();
-            for _ in wanted {
-                let packet = raw.expect(PUBLISH).await;
-                let (topic, id, body) = packet.publish(v5);
-                let text = String::from_utf8(body).unwrap();
-                let place = text
-                    .replace('/', ":")
-                    .replace("  ", " - ")
-                    .replace(' ', "/");
-                assert_eq!(topic, format!("lamplighter/1/notify/{place}"));
-                if id > 0 {
-                    raw.ack(id).await;
-                }
-                got.push(text);
-            }
+            let mut got = read_notifications(raw, wanted.len()).await;
             got.sort();
             let mut wanted = wanted.to_vec();
             wanted.sort_unstable();
@@ -217,6 +203,23 @@ async fn notifications_reach_the_users_whose_districts_they_are_of() {
             .notify("a/b", "north", "lamp", "x".into())
             .is_err()
     );
+}
+
+/// Reads notifications, whose payload says which they are, and checks their topics.
+async fn read_notifications(raw: &mut Raw, count: usize) -> Vec<String> {
+    let mut got = Vec::new();
+    for _ in 0..count {
+        let (topic, id, body) = raw.expect(PUBLISH).await.publish(raw.v5);
+        let text = String::from_utf8(body).unwrap();
+        let place = text.replace('/', ":").replace("  ", " - ");
+        let place = place.replace(' ', "/");
+        assert_eq!(topic, format!("lamplighter/1/notify/{place}"));
+        if id > 0 {
+            raw.ack(id).await;
+        }
+        got.push(text);
+    }
+    got
 }
 
 fn raw_eq(got: &[String], wanted: &[&str]) -> bool {
