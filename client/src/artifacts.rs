@@ -11,6 +11,7 @@ use lamplighter_types::artifact::{
 };
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -31,6 +32,12 @@ const OFFSET: &str = "upload-offset";
 pub type UploadProgress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 /// Told after each checked range: bytes so far and in all.
 pub type DownloadProgress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
+
+/// Where an upload stands.
+#[derive(Deserialize)]
+struct Upload {
+    offset: u64,
+}
 
 fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClientError {
     move |source| ClientError::File { doing, path: path.to_owned(), source }
@@ -78,13 +85,12 @@ impl Client {
         while offset < size_bytes {
             progress(offset, size_bytes);
             let piece = read_piece(&mut file, offset).await.map_err(file_error("reading", path))?;
-            let sent = piece.len() as u64;
             let patch = Call::new(Method::PATCH, format!("/v1/artifacts/{digest}/upload"))
                 .header(OFFSET, offset)
                 .octets(piece);
             match self.at_node(index, patch).await {
                 Ok(answer) => {
-                    offset = answer.number(OFFSET).unwrap_or(offset + sent);
+                    offset = answer.json::<Upload>()?.offset;
                     failures = 0;
                 }
                 // It may have arrived all the same: the node says how far it is.
@@ -109,13 +115,7 @@ impl Client {
     ) -> Result<u64, ClientError> {
         let body = serde_json::json!({ "digest": digest, "size_bytes": size_bytes });
         let answer = self.at_node(index, Call::new(Method::POST, "/v1/artifacts").json(&body)).await?;
-        if let Some(offset) = answer.number(OFFSET) {
-            return Ok(offset);
-        }
-        let head = Call::new(Method::HEAD, format!("/v1/artifacts/{digest}/upload"));
-        let answer = self.at_node(index, head).await?;
-        let missing = ClientError::Missing { node: answer.node.clone(), what: "Upload-Offset" };
-        answer.number(OFFSET).ok_or(missing)
+        Ok(answer.json::<Upload>()?.offset)
     }
 
     /// A call to one node, with a login where it wants one.

@@ -4,7 +4,7 @@ use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest}
 use reqwest::Method;
 use tokio::time::Instant;
 
-use crate::Client;
+use crate::{Client, Status};
 use crate::calls::{ANSWER_BYTES_MAX, Answer, Call, problem, read_body};
 use crate::error::ClientError;
 
@@ -18,10 +18,9 @@ impl Client {
     pub(crate) async fn log_in(&self, index: usize, until: Instant) -> Result<Token, ClientError> {
         let node = self.inner.nodes.list.get(index).ok_or(ClientError::NoAddress)?;
         let signer = self.signer()?;
-        // Not asked of the nodes here: that would need a token in turn.
         let chain_id = match self.inner.chain_id.get() {
             Some(chain_id) => *chain_id,
-            None => self.genesis()?.chain_id(),
+            None => self.status_of(index, until).await?.chain_id,
         };
         let who = ChallengeRequest { account: signer.account.clone(), key: signer.secret.public() };
         let ask = Call::new(Method::POST, "/v1/auth/challenge").json(&who);
@@ -31,6 +30,11 @@ impl Client {
         let token: Token = self.once(index, &ask, until).await?.json()?;
         node.set_token(Some(token.clone()));
         Ok(token)
+    }
+
+    /// The status needs no token.
+    async fn status_of(&self, index: usize, until: Instant) -> Result<Status, ClientError> {
+        self.once(index, &Call::get("/v1/status"), until).await?.json()
     }
 
     /// One attempt at one node, without logging in.

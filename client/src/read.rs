@@ -2,7 +2,7 @@
 
 use lamplighter_types::proof::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
 use lamplighter_types::{
-    Account, Alarm, Artifact, Block, Certificate, Deployment, DesiredConfig, Device, DeviceState,
+    Account, Alarm, Block, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
     EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey, Receipt, Release,
     ReportedConfig, Rollout, Scope, codec,
 };
@@ -47,12 +47,11 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct KeyInfo {
     pub account: Id,
-    pub revoked: bool,
     /// The highest sequence number used, 0 if none.
     pub highest_sequence: u64,
 }
 
-/// A device with what it runs.
+/// Desired and reported configuration of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct DeviceConfig {
     /// The document that the device should have.
@@ -60,9 +59,27 @@ pub struct DeviceConfig {
     /// blake3 of it.
     pub hash: Hash,
     pub reported: Option<ReportedConfig>,
+    /// The device says that it applied what it should have.
+    pub in_sync: bool,
 }
 
-/// Which devices are listed; all given parts must match.
+/// A block with what became of its transactions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct FullBlock {
+    pub block: Block,
+    pub hash: Hash,
+    pub receipts: Vec<Receipt>,
+    /// Its own certificate, if it has one: a later one certifies it too.
+    pub certificate: Option<Certificate>,
+}
+
+/// The answer to a read of one record.
+#[derive(Deserialize)]
+struct One<T> {
+    record: T,
+}
+
+/// Which devices are listed; nodes take one part at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceFilter {
     pub gateway: Option<Id>,
@@ -73,8 +90,10 @@ pub struct DeviceFilter {
 /// A receipt about a device.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct HistoryEntry {
+    /// `height.index` of the receipt.
+    pub cursor: String,
     pub height: u64,
-    pub index: u32,
+    /// With the notifications about the device only.
     pub receipt: Receipt,
 }
 
@@ -98,14 +117,12 @@ pub enum Subject {
     User(Id),
     /// Event `index` of the block at `height`.
     Event { height: u64, index: u32 },
-    /// Any record of the state, by its key.
-    State(Vec<u8>),
 }
 
 impl Subject {
     fn path(&self) -> String {
         match self {
-            Self::Receipt(hash) => format!("/v1/transactions/{hash}?proof=true"),
+            Self::Receipt(hash) => format!("/v1/proofs/transactions/{hash}?receipt=true"),
             Self::Device(device) => format!("/v1/devices/{device}?proof=true"),
             Self::Release(release) => format!("/v1/firmware/{release}?proof=true"),
             Self::Rollout(rollout) => format!("/v1/rollouts/{rollout}?proof=true"),
@@ -113,11 +130,7 @@ impl Subject {
                 format!("/v1/deployments/{rollout}/{device}?proof=true")
             }
             Self::User(account) => format!("/v1/users/{account}?proof=true"),
-            Self::Event { height, index } => format!("/v1/events/{height}.{index}?proof=true"),
-            Self::State(key) => {
-                let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("/v1/proofs/state/{digits}")
-            }
+            Self::Event { height, index } => format!("/v1/proofs/events/{height}/{index}"),
         }
     }
 }
@@ -143,6 +156,12 @@ impl Client {
         Ok(Read { value: answer.json()?, height })
     }
 
+    /// One record, which nodes wrap together with its proof.
+    async fn one<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
+        let Read { value: One { record }, height } = self.get(path).await?;
+        Ok(Read { value: record, height })
+    }
+
     async fn page<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -164,7 +183,7 @@ impl Client {
         Ok(self.get("/v1/genesis").await?.value)
     }
 
-    pub async fn block(&self, height: u64) -> Result<Block, ClientError> {
+    pub async fn block(&self, height: u64) -> Result<FullBlock, ClientError> {
         Ok(self.get(&format!("/v1/blocks/{height}")).await?.value)
     }
 
@@ -190,7 +209,7 @@ impl Client {
     }
 
     pub async fn user(&self, account: &Id) -> Result<Read<Account>, ClientError> {
-        self.get(&format!("/v1/users/{account}")).await
+        self.one(&format!("/v1/users/{account}")).await
     }
 
     pub async fn users(&self, after: Option<&str>) -> Result<Read<Page<Account>>, ClientError> {
@@ -198,16 +217,16 @@ impl Client {
     }
 
     pub async fn organization(&self, name: &Id) -> Result<Read<Organization>, ClientError> {
-        self.get(&format!("/v1/organizations/{name}")).await
+        self.one(&format!("/v1/organizations/{name}")).await
     }
 
     pub async fn device(&self, device: &Id) -> Result<Read<Device>, ClientError> {
-        self.get(&format!("/v1/devices/{device}")).await
+        self.one(&format!("/v1/devices/{device}")).await
     }
 
     /// What a device runs.
     pub async fn device_state(&self, device: &Id) -> Result<Read<DeviceState>, ClientError> {
-        self.get(&format!("/v1/devices/{device}/state")).await
+        self.one(&format!("/v1/devices/{device}/state")).await
     }
 
     /// Devices, after the device `after`.
@@ -253,11 +272,7 @@ impl Client {
     }
 
     pub async fn release(&self, release: &Id) -> Result<Read<Release>, ClientError> {
-        self.get(&format!("/v1/firmware/{release}")).await
-    }
-
-    pub async fn artifact(&self, digest: &Hash) -> Result<Read<Artifact>, ClientError> {
-        self.get(&format!("/v1/artifacts/{digest}/record")).await
+        self.one(&format!("/v1/firmware/{release}")).await
     }
 
     pub async fn rollouts(&self, after: Option<&str>) -> Result<Read<Page<Rollout>>, ClientError> {
@@ -265,7 +280,7 @@ impl Client {
     }
 
     pub async fn rollout(&self, rollout: &Id) -> Result<Read<Rollout>, ClientError> {
-        self.get(&format!("/v1/rollouts/{rollout}")).await
+        self.one(&format!("/v1/rollouts/{rollout}")).await
     }
 
     pub async fn deployments(
@@ -281,20 +296,27 @@ impl Client {
         rollout: &Id,
         device: &Id,
     ) -> Result<Read<Deployment>, ClientError> {
-        self.get(&format!("/v1/deployments/{rollout}/{device}")).await
+        self.one(&format!("/v1/deployments/{rollout}/{device}")).await
     }
 
     pub async fn alarms(&self, after: Option<&str>) -> Result<Read<Page<Alarm>>, ClientError> {
         self.page("/v1/alarms", &[("after", after)]).await
     }
 
-    pub async fn events(&self, after: Option<&str>) -> Result<Read<Page<ListedEvent>>, ClientError> {
-        self.page("/v1/events", &[("after", after)]).await
+    /// The desired document of a target.
+    pub async fn desired(&self, target: &ConfigTarget) -> Result<Read<DesiredConfig>, ClientError> {
+        let query = match target {
+            ConfigTarget::Fleet => String::new(),
+            ConfigTarget::Model { model } => format!("?model={}", escape(model)),
+            ConfigTarget::District { district } => format!("?district={district}"),
+            ConfigTarget::Device { device } => format!("?device={device}"),
+        };
+        self.one(&format!("/v1/config{query}")).await
     }
 
-    /// The desired documents of all targets.
-    pub async fn config_documents(&self) -> Result<Read<Page<DesiredConfig>>, ClientError> {
-        self.page("/v1/config", &[]).await
+    /// The deployments of a device, oldest first.
+    pub async fn deployments_of(&self, device: &Id) -> Result<Read<Page<Deployment>>, ClientError> {
+        self.page(&format!("/v1/devices/{device}/deployments"), &[]).await
     }
 
     /// Fetches a proof and checks it against the genesis file.
@@ -336,7 +358,6 @@ fn is_about(proven: &Proven, subject: &Subject) -> bool {
         (ProvenRecord::Event { index, .. }, Subject::Event { height, index: wanted }) => {
             proven.height == *height && *index == u64::from(*wanted)
         }
-        (ProvenRecord::State { key, .. }, Subject::State(wanted)) => key == wanted,
         (ProvenRecord::State { value: Some(value), .. }, subject) => match subject {
             Subject::Device(id) => codec::decode(value).is_ok_and(|d: Device| d.device == *id),
             Subject::User(id) => codec::decode(value).is_ok_and(|a: Account| a.account == *id),

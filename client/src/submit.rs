@@ -60,6 +60,7 @@ impl Client {
     /// Signs an action with the next sequence number.
     pub async fn sign(&self, action: Action) -> Result<SignedTransaction, ClientError> {
         let Signer { account, secret, sequences } = self.signer()?;
+        let chain_id = self.chain_id().await?;
         if sequences.is_unknown() {
             sequences.at_least(self.highest_sequence().await?);
         }
@@ -69,7 +70,6 @@ impl Client {
             expires_ms: now_ms() + EXPIRES_AFTER.as_millis() as u64,
             action,
         };
-        let chain_id = self.chain_id().await?;
         Ok(SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, secret))
     }
 

@@ -1,0 +1,513 @@
+//! What the gateway does for each of its devices: from a proven assignment to the end of the deployment. No IO:
+//! inputs come in, [`Effect`]s go out.
+//!
+//! The ledger is the queue: nothing here is kept over a restart. The node tells all open work again, the spool says
+//! what is still on its way, the artifact is in the cache, and the Thing says how much of it it holds.
+//!
+//! | state on the ledger | what is done |
+//! |---|---|
+//! | assigned | the gateway reports `offered` |
+//! | offered | the artifact is fetched and checked; then the gateway reports `downloading` |
+//! | downloading | the package goes to the Thing; the Thing reports `downloaded`, signed |
+//! | downloaded | the Thing is told to install; from here on it reports itself |
+//! | postponed | a transfer under way is given up; a package that is held stays where it is |
+//! | an end | what is not yet installing is given up |
+
+use std::collections::BTreeMap;
+
+use lamplighter_types::{
+    ConfigReport, DeploymentReport, DeploymentState, Hash, Id, codec,
+};
+
+use crate::lwm2m::agent::Offer;
+use crate::lwm2m::{Stage, UpdateResult};
+use crate::south::{Notice, SouthCommand, Transfer};
+use crate::spool::Outgoing;
+use crate::verify::{Assignment, DesiredDocument};
+
+use DeploymentState::*;
+
+/// A refused offer is made again after so long, doubled up to [`RETRY_MS_MAX`]: the rollout may be paused.
+const RETRY_MS: u64 = 5_000;
+const RETRY_MS_MAX: u64 = 600_000;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// To the ledger.
+    Report(Box<Outgoing>),
+    /// Fetch the artifact or check what is there; [`Jobs::prepared`] is the answer.
+    Prepare { device: Id, digest: Hash, size_bytes: u64 },
+    /// To the Thing. The path of a transfer's artifact is for the caller to fill in.
+    Command(SouthCommand),
+}
+
+#[derive(Debug)]
+struct Job {
+    assignment: Assignment,
+    /// As far as the ledger is known.
+    state: DeploymentState,
+    /// The last state that was reported and is not settled.
+    queued: Option<DeploymentState>,
+    /// The artifact is here, and was checked since this job began.
+    ready: bool,
+    preparing: bool,
+    /// The state in which the Thing got its last command.
+    ordered: Option<DeploymentState>,
+    refusals: u32,
+    not_before_ms: u64,
+}
+
+/// The work on all devices of a gateway.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    jobs: BTreeMap<Id, Job>,
+    /// Whether a registered Thing has our agent.
+    agents: BTreeMap<Id, bool>,
+    /// Documents that devices should have and did not report.
+    documents: BTreeMap<Id, DesiredDocument>,
+    /// The newest document that was given to the south.
+    given: BTreeMap<Id, Hash>,
+    /// Height of the newest proven state of a device's deployments: older ones are not believed.
+    floors: BTreeMap<Id, u64>,
+    /// Counters of reports that the gateway makes for Things.
+    counters: BTreeMap<Id, u64>,
+}
+
+impl Jobs {
+    /// The artifacts that must stay in the cache.
+    pub fn artifacts(&self) -> Vec<Hash> {
+        self.jobs.values().map(|job| job.assignment.manifest.artifact).collect()
+    }
+
+    /// Deployments at work.
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// The state of a device's deployment, as far as the ledger is known.
+    pub fn state(&self, device: &Id) -> Option<DeploymentState> {
+        self.jobs.get(device).map(|job| job.state)
+    }
+
+    /// A proven assignment. `queued` is the last state reported for it that is still in the spool.
+    pub fn assigned(
+        &mut self,
+        assignment: Assignment,
+        queued: Option<DeploymentState>,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let device = assignment.device.device.clone();
+        if !self.raise_floor(&device, assignment.height) {
+            return Vec::new();
+        }
+        let counter = self.counters.entry(device.clone()).or_default();
+        *counter = (*counter).max(assignment.report_counter);
+        let mut effects = Vec::new();
+        let state = assignment.deployment.state;
+        match self.jobs.get_mut(&device) {
+            Some(job) if job.assignment.deployment.rollout == assignment.deployment.rollout => {
+                job.assignment = assignment;
+                // While a report is on its way its receipt decides.
+                if queued.is_none() && job.queued.is_none() && job.state != state {
+                    if job.state != Postponed || state != Downloaded {
+                        job.ordered = None;
+                    }
+                    job.state = state;
+                }
+            }
+            other => {
+                effects.extend(other.and_then(|old| old.give_up()));
+                let job = Job {
+                    assignment,
+                    state,
+                    queued,
+                    ready: false,
+                    preparing: false,
+                    ordered: None,
+                    refusals: 0,
+                    not_before_ms: 0,
+                };
+                self.jobs.insert(device.clone(), job);
+            }
+        }
+        effects.extend(self.drive(&device, now_ms));
+        effects
+    }
+
+    /// A deployment has ended on the ledger.
+    pub fn ended(&mut self, rollout: &Id, device: &Id, height: u64) -> Vec<Effect> {
+        if !self.raise_floor(device, height) {
+            return Vec::new();
+        }
+        self.end(rollout, device)
+    }
+
+    fn end(&mut self, rollout: &Id, device: &Id) -> Vec<Effect> {
+        match self.jobs.get(device) {
+            Some(job) if job.assignment.deployment.rollout == *rollout => {
+                let effect = job.give_up();
+                self.jobs.remove(device);
+                effect.into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A device is no longer ours.
+    pub fn removed(&mut self, device: &Id) -> Vec<Effect> {
+        self.documents.remove(device);
+        self.given.remove(device);
+        let job = self.jobs.remove(device);
+        job.and_then(|job| job.give_up()).into_iter().collect()
+    }
+
+    fn raise_floor(&mut self, device: &Id, height: u64) -> bool {
+        let floor = self.floors.entry(device.clone()).or_default();
+        let believed = height >= *floor;
+        *floor = (*floor).max(height);
+        believed
+    }
+
+    /// The artifact is here and right, or could not be had now.
+    pub fn prepared(&mut self, device: &Id, digest: &Hash, good: bool, now_ms: u64) -> Vec<Effect> {
+        let Some(job) = self.jobs.get_mut(device) else { return Vec::new() };
+        if job.assignment.manifest.artifact != *digest {
+            return Vec::new();
+        }
+        (job.ready, job.preparing) = (good, false);
+        if !good {
+            job.back_off(now_ms);
+            return Vec::new();
+        }
+        self.drive(device, now_ms)
+    }
+
+    /// A Thing registered.
+    pub fn registered(&mut self, device: &Id, agent: bool, now_ms: u64) -> Vec<Effect> {
+        self.agents.insert(device.clone(), agent);
+        self.given.remove(device);
+        let mut effects = self.configure(device);
+        effects.extend(self.drive(device, now_ms));
+        effects
+    }
+
+    /// A report of a Thing is kept and will go to the ledger.
+    pub fn reported(&mut self, report: &DeploymentReport) {
+        if let Some(job) = self.jobs.get_mut(&report.device)
+            && job.assignment.deployment.rollout == report.rollout
+        {
+            job.queued = Some(report.to);
+        }
+    }
+
+    /// The ledger has dealt with a report, in the block at `height`.
+    pub fn settled(
+        &mut self,
+        outgoing: &Outgoing,
+        refused: bool,
+        height: u64,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        match outgoing {
+            Outgoing::Deployment(report) => self.step_settled(report, refused, height, now_ms),
+            Outgoing::Config(report) if !refused => {
+                let done = self.documents.get(&report.device);
+                if done.is_some_and(|document| document.hash == report.document) {
+                    self.documents.remove(&report.device);
+                }
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn step_settled(
+        &mut self,
+        report: &DeploymentReport,
+        refused: bool,
+        height: u64,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let Some(job) = self.jobs.get_mut(&report.device) else { return Vec::new() };
+        if job.assignment.deployment.rollout != report.rollout {
+            return Vec::new();
+        }
+        if job.queued == Some(report.to) {
+            job.queued = None;
+        }
+        if refused {
+            job.back_off(now_ms);
+            return Vec::new();
+        }
+        job.refusals = 0;
+        job.state = report.to;
+        self.raise_floor(&report.device, height);
+        match report.to.is_end() {
+            // The Thing has said so itself: there is nothing to give up.
+            true => drop(self.jobs.remove(&report.device)),
+            false => return self.drive(&report.device, now_ms),
+        }
+        Vec::new()
+    }
+
+    /// The next step of a device's deployment, if the gateway has one to do.
+    pub fn drive(&mut self, device: &Id, now_ms: u64) -> Vec<Effect> {
+        let Some(job) = self.jobs.get_mut(device) else { return Vec::new() };
+        if job.queued.is_some() || now_ms < job.not_before_ms {
+            return Vec::new();
+        }
+        match job.state {
+            Assigned => self.report_own(device, Offered, 0, "", now_ms),
+            Offered if job.ready => self.report_own(device, Downloading, 0, "", now_ms),
+            Offered | Downloading if !job.ready => job.prepare(),
+            Downloading | Downloaded | Postponed => job.order(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Goes on with everything that waits for its time.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Effect> {
+        let due = |job: &Job| job.not_before_ms > 0 && now_ms >= job.not_before_ms;
+        let mut devices = Vec::new();
+        for (device, job) in self.jobs.iter_mut().filter(|(_, job)| due(job)) {
+            job.not_before_ms = 0;
+            devices.push(device.clone());
+        }
+        devices.iter().flat_map(|device| self.drive(device, now_ms)).collect()
+    }
+
+    /// A report that the gateway makes itself, without the Thing's signature.
+    fn report_own(
+        &mut self,
+        device: &Id,
+        to: DeploymentState,
+        code: u32,
+        detail: &str,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let counter = self.next_counter(device, now_ms);
+        let Some(job) = self.jobs.get_mut(device) else { return Vec::new() };
+        let Assignment { deployment, manifest, head_height, .. } = &job.assignment;
+        let held = matches!(to, Downloaded | Trial | Confirmed);
+        let report = DeploymentReport {
+            rollout: deployment.rollout.clone(),
+            device: device.clone(),
+            from: job.queued.unwrap_or(job.state),
+            to,
+            code,
+            digest: held.then_some(manifest.artifact),
+            seen_height: *head_height,
+            counter,
+            detail: detail.to_owned(),
+            signature: None,
+        };
+        job.queued = Some(to);
+        vec![Effect::Report(Box::new(Outgoing::Deployment(report)))]
+    }
+
+    /// Above everything that the ledger or this gateway has used; the time makes it so over restarts too.
+    fn next_counter(&mut self, device: &Id, now_ms: u64) -> u64 {
+        let counter = self.counters.entry(device.clone()).or_default();
+        *counter = (*counter + 1).max(now_ms);
+        *counter
+    }
+
+    /// What the south tells of the work on a Thing.
+    pub fn noticed(&mut self, device: &Id, notice: &Notice, now_ms: u64) -> Vec<Effect> {
+        let has_agent = self.agents.get(device).copied().unwrap_or(false);
+        let of_job = |job: &Job, name: &str| job.assignment.deployment.rollout.as_str() == name;
+        match notice {
+            Notice::Progress { .. } => Vec::new(),
+            Notice::Version(version) => self.runs(device, version, now_ms),
+            Notice::Configured { accepted, detail } => {
+                if *accepted || has_agent {
+                    return Vec::new();
+                }
+                self.not_configured(device, detail, now_ms)
+            }
+            Notice::Refused { deployment, reason } => {
+                tracing::warn!(%device, deployment, reason, "the south refused");
+                if let Some(job) = self.jobs.get_mut(device).filter(|job| of_job(job, deployment)) {
+                    job.ordered = None;
+                    job.ready = false;
+                    job.back_off(now_ms);
+                }
+                Vec::new()
+            }
+            Notice::Stage { deployment, stage, detail } => {
+                match self.jobs.get(device).is_some_and(|job| of_job(job, deployment)) {
+                    true => self.staged(device, *stage, detail, has_agent, now_ms),
+                    false => Vec::new(),
+                }
+            }
+        }
+    }
+
+    /// A stage that object 5 shows. A Thing with our agent reports itself, except that it can't go on.
+    fn staged(
+        &mut self,
+        device: &Id,
+        stage: Stage,
+        detail: &str,
+        has_agent: bool,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        match stage {
+            Stage::Failed(result) => self.failed(device, Failed, result, detail, now_ms),
+            _ if has_agent => Vec::new(),
+            Stage::Rejected(result) => self.failed(device, Rejected, result, detail, now_ms),
+            Stage::Downloaded => self.advance(device, Downloaded, now_ms),
+            Stage::Installing => self.advance(device, Installing, now_ms),
+            Stage::Trial => self.advance(device, Trial, now_ms),
+            Stage::Confirmed => self.runs(device, detail, now_ms),
+            Stage::Idle | Stage::Downloading | Stage::Cancelled | Stage::Postponed => Vec::new(),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        device: &Id,
+        to: DeploymentState,
+        result: UpdateResult,
+        detail: &str,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let at = self.jobs.get(device).map(|job| job.queued.unwrap_or(job.state));
+        if at.is_none_or(DeploymentState::is_end) {
+            return Vec::new();
+        }
+        self.report_own(device, to, u32::from(result.value()), detail, now_ms)
+    }
+
+    /// Vouches for every step up to `to` that was not reported.
+    fn advance(&mut self, device: &Id, to: DeploymentState, now_ms: u64) -> Vec<Effect> {
+        let at = self.jobs.get(device).map(|job| job.queued.unwrap_or(job.state));
+        let Some(at) = at.filter(|at| !at.is_end() && *at >= Downloading) else {
+            return Vec::new();
+        };
+        let steps = [Downloaded, Installing, Trial, Confirmed];
+        let steps = steps.into_iter().filter(|step| *step > at && *step <= to);
+        steps.flat_map(|step| self.report_own(device, step, 0, "", now_ms)).collect()
+    }
+
+    /// A Thing without our agent names the version that it runs.
+    fn runs(&mut self, device: &Id, version: &str, now_ms: u64) -> Vec<Effect> {
+        let has_agent = self.agents.get(device).copied().unwrap_or(false);
+        let Some(job) = self.jobs.get(device).filter(|_| !has_agent) else { return Vec::new() };
+        let at = job.queued.unwrap_or(job.state);
+        if !matches!(at, Installing | Staged | Trial) {
+            return Vec::new();
+        }
+        if job.assignment.manifest.version.to_string() == version {
+            return self.advance(device, Confirmed, now_ms);
+        }
+        let detail = format!("it runs version {version}");
+        self.failed(device, Reverted, UpdateResult::UpdateFailed, &detail, now_ms)
+    }
+
+    /// A proven document.
+    pub fn desired(&mut self, document: DesiredDocument) -> Vec<Effect> {
+        let device = document.device.clone();
+        if document.reported.as_ref().is_some_and(|known| known.document == document.hash) {
+            self.documents.remove(&device);
+            return Vec::new();
+        }
+        self.documents.insert(device.clone(), document);
+        self.configure(&device)
+    }
+
+    /// Gives the Thing its document, once for each registration.
+    fn configure(&mut self, device: &Id) -> Vec<Effect> {
+        let Some(document) = self.documents.get(device) else { return Vec::new() };
+        if self.given.get(device) == Some(&document.hash) {
+            return Vec::new();
+        }
+        self.given.insert(device.clone(), document.hash);
+        let (endpoint, bytes) = (device.to_string(), document.document.clone().into_bytes());
+        vec![Effect::Command(SouthCommand::Configure { endpoint, document: bytes })]
+    }
+
+    /// A Thing that can't be configured says nothing itself.
+    fn not_configured(&mut self, device: &Id, detail: &str, now_ms: u64) -> Vec<Effect> {
+        let counter = self.next_counter(device, now_ms);
+        let Some(document) = self.documents.get(device) else { return Vec::new() };
+        let report = ConfigReport {
+            device: device.clone(),
+            document: document.hash,
+            applied: false,
+            detail: detail.to_owned(),
+            counter,
+            signature: None,
+        };
+        vec![Effect::Report(Box::new(Outgoing::Config(report)))]
+    }
+}
+
+impl Job {
+    fn back_off(&mut self, now_ms: u64) {
+        let doubled = RETRY_MS.saturating_mul(1 << self.refusals.min(20));
+        self.not_before_ms = now_ms + doubled.min(RETRY_MS_MAX);
+        self.refusals = self.refusals.saturating_add(1);
+    }
+
+    fn prepare(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.preparing, true) {
+            return Vec::new();
+        }
+        let Assignment { device, manifest, .. } = &self.assignment;
+        let (digest, size_bytes) = (manifest.artifact, manifest.size_bytes);
+        vec![Effect::Prepare { device: device.device.clone(), digest, size_bytes }]
+    }
+
+    /// The command for the Thing that the state asks for, once.
+    fn order(&mut self) -> Vec<Effect> {
+        if self.ordered == Some(self.state) {
+            return Vec::new();
+        }
+        let deployment = self.assignment.deployment.rollout.to_string();
+        let endpoint = self.assignment.device.device.to_string();
+        let command = match self.state {
+            Downloading => SouthCommand::Transfer(self.transfer()),
+            Downloaded => SouthCommand::Install { endpoint, deployment },
+            Postponed if self.ordered == Some(Downloading) => {
+                SouthCommand::Cancel { endpoint, deployment }
+            }
+            _ => return Vec::new(),
+        };
+        self.ordered = Some(self.state);
+        vec![Effect::Command(command)]
+    }
+
+    fn transfer(&self) -> Transfer {
+        let Assignment { deployment, device, release, manifest, head_height, .. } =
+            &self.assignment;
+        let offer = Offer {
+            rollout: deployment.rollout.clone(),
+            device: device.device.clone(),
+            release: release.clone(),
+            state: self.state,
+            seen_height: *head_height,
+        };
+        Transfer {
+            endpoint: device.device.to_string(),
+            deployment: deployment.rollout.to_string(),
+            artifact: std::path::PathBuf::from(manifest.artifact.to_string()),
+            size_bytes: manifest.size_bytes,
+            offer: codec::encode(&offer),
+        }
+    }
+
+    /// What ends the work on the Thing, if that is still possible.
+    fn give_up(&self) -> Option<Effect> {
+        let at = self.queued.unwrap_or(self.state);
+        let endpoint = self.assignment.device.device.to_string();
+        let deployment = self.assignment.deployment.rollout.to_string();
+        let begun = self.ordered.is_some() && !at.is_past_return();
+        begun.then_some(Effect::Command(SouthCommand::Cancel { endpoint, deployment }))
+    }
+}

@@ -1,0 +1,287 @@
+//! Transactions on their way to the ledger, and what it says of them.
+
+use std::time::Duration;
+
+use lamplighter_client::ClientError;
+use lamplighter_types::proof::{CertifiedHeader, verify_head};
+use lamplighter_types::{
+    DeploymentState, Encoding, Hash, Receipt, SignedTransaction, Transaction, codec,
+};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::GatewayError;
+use super::actor::{Actor, Done, now_ms, on_disk};
+use super::jobs::Effect;
+use crate::north::link::{FromNode, ToNode};
+use crate::north::outbox::{self, Batch, Landing, Settled};
+use crate::spool::{Outgoing, Record};
+
+/// How long a transaction may be on its way: a gateway may be cut off right after it signed.
+const EXPIRES_AFTER_MS: u64 = 12 * 3600 * 1000;
+/// A transaction without receipt is sent again after so long.
+const RESEND_AFTER: Duration = Duration::from_secs(15);
+/// After a node refused a transaction nothing is signed for so long.
+const HOLD: Duration = Duration::from_secs(1);
+/// Receipts whose proofs are fetched at once.
+const PROVING_MAX: usize = 8;
+
+/// What a node says of a transaction. Only a hint: a receipt counts when it is proven.
+#[derive(Deserialize)]
+struct ReceiptMessage {
+    transaction: Option<Hash>,
+    /// The guard of the edge did not admit it.
+    status: Option<String>,
+    /// The ledger left it out.
+    refused: Option<serde::de::IgnoredAny>,
+}
+
+impl Actor {
+    pub(super) async fn on_node(&mut self, event: FromNode) -> Result<(), GatewayError> {
+        match event {
+            FromNode::Connected(_) => {
+                self.connected = true;
+                self.sync_due = true;
+                let flights = self.parts.spool.state().flights().values();
+                self.outgoing = flights.map(|flight| flight.transaction).collect();
+                self.ask_sequence();
+            }
+            FromNode::Lost => {
+                self.connected = false;
+                self.outgoing.clear();
+            }
+            FromNode::Receipt(payload) => self.on_receipt(&payload).await?,
+            FromNode::Work(payload) => self.on_work(&payload),
+            FromNode::Head(payload) => self.on_head(&payload),
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_message(&self) -> bool {
+        self.connected && (self.sync_due || !self.outgoing.is_empty())
+    }
+
+    /// What is to be sent next.
+    pub(super) fn next_message(&mut self) -> Option<ToNode> {
+        if std::mem::take(&mut self.sync_due) {
+            return Some(ToNode::Sync);
+        }
+        let transaction = self.outgoing.pop_front()?;
+        let flight = self.parts.spool.state().flight(&transaction)?;
+        let json = serde_json::to_vec(&flight.envelope).expect("our types have JSON forms");
+        self.sent.insert(transaction, Instant::now());
+        Some(ToNode::Transaction(json.into()))
+    }
+
+    /// Sends again what got no receipt for long.
+    pub(super) fn resend_old(&mut self) {
+        if !self.connected {
+            return;
+        }
+        let now = Instant::now();
+        let flights = self.parts.spool.state().flights().values();
+        let old = flights.map(|flight| flight.transaction).filter(|transaction| {
+            let sent = self.sent.get(transaction);
+            sent.is_some_and(|at| now - *at > RESEND_AFTER)
+        });
+        let old: Vec<_> = old.collect();
+        for transaction in old {
+            self.sent.insert(transaction, now);
+            self.outgoing.push_back(transaction);
+            // It may be the receipt that was lost.
+            self.prove(transaction);
+        }
+    }
+
+    /// Signs what waits, batch by batch. The signed bytes are on disk before they are sent.
+    pub(super) async fn sign_waiting(&mut self) -> Result<(), GatewayError> {
+        let may = self.connected && self.sequence_known && Instant::now() >= self.hold_until;
+        while let Some(Batch { items, action }) =
+            may.then(|| outbox::next_batch(self.parts.spool.state())).flatten()
+        {
+            let sequence = self.parts.spool.state().sequence() + 1;
+            let content = Transaction {
+                sender: self.parts.config.account.clone(),
+                sequence,
+                expires_ms: now_ms() + EXPIRES_AFTER_MS,
+                action,
+            };
+            let (chain, secret) = (&self.chain_id, &self.parts.secret);
+            let envelope = SignedTransaction::sign(&content, Encoding::Bincode, chain, secret);
+            let transaction = envelope.hash(chain);
+            let envelope = Box::new(envelope);
+            let record = Record::Sign { sequence, items, transaction, envelope };
+            if !self.commit(vec![record]).await? {
+                self.hold_until = Instant::now() + HOLD;
+                return Ok(());
+            }
+            self.outgoing.push_back(transaction);
+        }
+        Ok(())
+    }
+
+    async fn on_receipt(&mut self, payload: &[u8]) -> Result<(), GatewayError> {
+        let Ok(message) = serde_json::from_slice::<ReceiptMessage>(payload) else {
+            tracing::warn!("a node sent something that is no receipt");
+            return Ok(());
+        };
+        let Some(transaction) = message.transaction else { return Ok(()) };
+        if self.parts.spool.state().flight(&transaction).is_none() {
+            return Ok(());
+        }
+        if message.status.is_none() && message.refused.is_none() {
+            self.prove(transaction);
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&payload[..payload.len().min(300)]).into_owned();
+        tracing::warn!(%transaction, text, "a node refused a transaction; it is signed anew");
+        self.requeue(transaction).await
+    }
+
+    /// A transaction that was not admitted is signed anew, with a number that the ledger has not seen. Should it
+    /// have happened all the same, the ledger knows its reports by their counters.
+    async fn requeue(&mut self, transaction: Hash) -> Result<(), GatewayError> {
+        let batch_max = crate::spool::BATCH_ITEMS_MAX;
+        if self.commit(vec![Record::Requeue { transaction, batch_max }]).await? {
+            self.sent.remove(&transaction);
+        }
+        self.hold_until = Instant::now() + HOLD;
+        self.sequence_known = false;
+        self.ask_sequence();
+        Ok(())
+    }
+
+    /// Fetches the proven receipt of a transaction under way. Without a proof a node could make the
+    /// gateway forget reports that never happened.
+    fn prove(&mut self, transaction: Hash) {
+        if self.proving.len() >= PROVING_MAX || !self.proving.insert(transaction) {
+            return;
+        }
+        let client = self.parts.client.clone();
+        self.tasks.spawn(async move {
+            let result = client.proven_receipt(&transaction).await;
+            let result = result.map(|(receipt, proven)| (receipt, proven.height));
+            Done::Proved { transaction, result }
+        });
+    }
+
+    pub(super) async fn on_proved(
+        &mut self,
+        transaction: Hash,
+        result: Result<(Receipt, u64), ClientError>,
+    ) -> Result<Vec<Effect>, GatewayError> {
+        let (receipt, height) = match result {
+            Ok(proven) => proven,
+            Err(error) => {
+                let error = crate::chain(&error);
+                tracing::info!(%transaction, error, "a receipt is not proven yet");
+                return Ok(Vec::new());
+            }
+        };
+        let Some(flight) = self.parts.spool.state().flight(&transaction) else {
+            return Ok(Vec::new());
+        };
+        let Landing { record, settled } = outbox::land(flight, &receipt);
+        self.bury(&settled);
+        if !self.commit(vec![record]).await? {
+            return Ok(Vec::new());
+        }
+        self.sent.remove(&transaction);
+        self.prove_others();
+        let now = now_ms();
+        let effects = settled.iter().flat_map(|done| {
+            self.jobs.settled(&done.outgoing, done.refused.is_some(), height, now)
+        });
+        Ok(effects.collect())
+    }
+
+    /// Receipts that came while too many proofs were under way are looked for now.
+    fn prove_others(&mut self) {
+        let overdue = Duration::from_millis(500);
+        let flights = self.parts.spool.state().flights().values();
+        let waiting = flights.map(|flight| flight.transaction).filter(|transaction| {
+            self.sent.get(transaction).is_some_and(|at| at.elapsed() > overdue)
+        });
+        let waiting: Vec<_> = waiting.take(PROVING_MAX).collect();
+        waiting.into_iter().for_each(|transaction| self.prove(transaction));
+    }
+
+    /// Writes down for a person what the ledger refused for ever.
+    fn bury(&self, settled: &[Settled]) {
+        for Settled { outgoing, refused } in settled {
+            let Some(reason) = refused else { continue };
+            let (device, (code, message)) = (outgoing.device(), reason);
+            tracing::warn!(%device, code, message, "the ledger refused a report");
+            // Offers of the gateway itself are made again; nothing is lost with them.
+            if is_own_offer(outgoing) {
+                continue;
+            }
+            let added = on_disk(|| {
+                self.parts.refused.add(outgoing, reason, now_ms())
+            });
+            if let Err(error) = added {
+                tracing::error!(%error, %device, "a refused report could not be written down");
+            }
+        }
+    }
+
+    /// After a failure, once some time has passed.
+    pub(super) fn ask_sequence_again(&mut self) {
+        if self.connected && Instant::now() >= self.hold_until {
+            self.ask_sequence();
+        }
+    }
+
+    fn ask_sequence(&mut self) {
+        if self.sequence_known || std::mem::replace(&mut self.asking_sequence, true) {
+            return;
+        }
+        let (client, key) = (self.parts.client.clone(), self.parts.secret.public());
+        self.tasks.spawn(async move {
+            let known = client.key(&key).await;
+            Done::Highest(known.map(|known| known.value.highest_sequence))
+        });
+    }
+
+    pub(super) async fn on_highest(
+        &mut self,
+        result: Result<u64, ClientError>,
+    ) -> Result<(), GatewayError> {
+        self.asking_sequence = false;
+        match result {
+            Ok(highest) => {
+                let state = self.parts.spool.state();
+                let (mine, number) = (state.sequence(), state.number());
+                // A node that lies must not use the numbers up: they only have to be above our own.
+                let sequence = mine.max(highest.min(mine.saturating_add(JUMP_MAX)));
+                let record = Record::Counters { sequence, number };
+                self.sequence_known = self.commit(vec![record]).await?;
+            }
+            Err(error) => {
+                let error = crate::chain(&error);
+                tracing::warn!(error, "the key's sequence number is not known");
+                self.hold_until = Instant::now() + HOLD;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a head. Those of a later validator set are proven with the work only.
+    fn on_head(&mut self, payload: &[u8]) {
+        let Ok(head) = codec::decode_json::<CertifiedHeader>(payload) else { return };
+        if verify_head(&head, &[], &self.parts.genesis).is_ok() && head.header.height > self.head.0
+        {
+            self.head = (head.header.height, head.header.timestamp_ms);
+            tracing::trace!(height = self.head.0, "a new head");
+        }
+    }
+}
+
+/// The ledger itself allows no larger step of sequence numbers.
+const JUMP_MAX: u64 = 1 << 32;
+
+fn is_own_offer(outgoing: &Outgoing) -> bool {
+    let Outgoing::Deployment(report) = outgoing else { return false };
+    let own = matches!(report.to, DeploymentState::Offered | DeploymentState::Downloading);
+    own && report.signature.is_none()
+}

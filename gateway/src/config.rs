@@ -1,0 +1,195 @@
+//! The configuration file of a gateway (TOML).
+//!
+//! | key | meaning | default |
+//! |---|---|---|
+//! | `account` | the gateway's account on the ledger | |
+//! | `genesis` | the genesis file, the trust root; relative paths are relative to this file | |
+//! | `key` | file with the account's secret key, 64 hexadecimal digits, mode 600 | |
+//! | `data_dir` | where the spool, the artifacts and the known devices are kept | |
+//! | `south_listen` | UDP address for CoAP | |
+//! | `[[nodes]]` `http` | base address of a node, e.g. `http://10.0.0.1:8080` | |
+//! | `[[nodes]]` `mqtt` | `host:port` of its MQTT listener | |
+//! | `[[nodes]]` `tls` | TLS 1.3 with the account's key in place of a token | false |
+//! | `[[nodes]]` `key` | the node's public key, for a node that is not in the genesis file | |
+//! | `spool_bytes_max` | reports and events that wait for the ledger; Things wait when it is full | 64 MiB |
+//! | `cache_bytes_max` | artifacts | 1 GiB |
+//! | `record_age_max_s` | a proven record whose block is older is refused | 300 |
+//! | `rate_bytes_per_s` | what all transfers of the mesh together may send | 12,000 |
+//! | `install_timeout_s` | how long a Thing may check or install a package | 3,600 |
+//! | `poll_s` | how often a Thing without our agent is asked for its state | 5 |
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lamplighter_types::{Genesis, GenesisError, Id, PublicKey, SecretKey};
+use serde::{Deserialize, Serialize};
+
+use crate::south::SouthConfig;
+
+/// How a gateway is set up; see the module for the keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    pub account: Id,
+    pub genesis: PathBuf,
+    pub key: PathBuf,
+    pub data_dir: PathBuf,
+    pub south_listen: SocketAddr,
+    #[serde(default = "spool_bytes_max")]
+    pub spool_bytes_max: u64,
+    #[serde(default = "cache_bytes_max")]
+    pub cache_bytes_max: u64,
+    #[serde(default = "record_age_max_s")]
+    pub record_age_max_s: u64,
+    #[serde(default = "rate_bytes_per_s")]
+    pub rate_bytes_per_s: u32,
+    #[serde(default = "install_timeout_s")]
+    pub install_timeout_s: u64,
+    #[serde(default = "poll_s")]
+    pub poll_s: u64,
+    pub nodes: Vec<NodeAddress>,
+}
+
+/// One node of the ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeAddress {
+    pub http: String,
+    pub mqtt: String,
+    #[serde(default)]
+    pub tls: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PublicKey>,
+}
+
+fn spool_bytes_max() -> u64 {
+    64 * 1024 * 1024
+}
+
+fn cache_bytes_max() -> u64 {
+    1024 * 1024 * 1024
+}
+
+fn record_age_max_s() -> u64 {
+    300
+}
+
+fn rate_bytes_per_s() -> u32 {
+    SouthConfig::default().rate_bytes_per_s
+}
+
+fn install_timeout_s() -> u64 {
+    3_600
+}
+
+fn poll_s() -> u64 {
+    5
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("reading {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the configuration {} is not usable", path.display())]
+    Malformed { path: PathBuf, source: toml::de::Error },
+    #[error("the genesis file {} is not usable", path.display())]
+    Genesis { path: PathBuf, source: serde_json::Error },
+    #[error("the genesis file {} contradicts itself", path.display())]
+    GenesisContent { path: PathBuf, source: GenesisError },
+    #[error("the key file {} is not 64 hexadecimal digits", path.display())]
+    Key { path: PathBuf },
+    #[error("the key file {} can be read by others (mode {mode:o}); set it to 600", path.display())]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("nodes: one at least, each `mqtt` of the form host:port")]
+    Nodes,
+    #[error("{0} must not be 0")]
+    Zero(&'static str),
+}
+
+impl GatewayConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// Missing, malformed, with unknown keys or values out of range.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(&read(path)?)
+            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source })?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {
+            *file = base.join(&*file);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.nodes.is_empty() || self.nodes.iter().any(|node| node.host_port().is_none()) {
+            return Err(ConfigError::Nodes);
+        }
+        let numbers = [
+            ("spool_bytes_max", self.spool_bytes_max),
+            ("cache_bytes_max", self.cache_bytes_max),
+            ("record_age_max_s", self.record_age_max_s),
+            ("install_timeout_s", self.install_timeout_s),
+            ("poll_s", self.poll_s),
+        ];
+        match numbers.into_iter().find(|(_, number)| *number == 0) {
+            Some((name, _)) => Err(ConfigError::Zero(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads and checks the genesis file.
+    pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
+        let path = &self.genesis;
+        let genesis: Genesis = serde_json::from_str(&read(path)?)
+            .map_err(|source| ConfigError::Genesis { path: path.clone(), source })?;
+        match genesis.check() {
+            Ok(()) => Ok(genesis),
+            Err(source) => Err(ConfigError::GenesisContent { path: path.clone(), source }),
+        }
+    }
+
+    /// Reads the secret key; refuses a file that others can read.
+    pub fn read_key(&self) -> Result<SecretKey, ConfigError> {
+        let path = &self.key;
+        let metadata = fs::metadata(path)
+            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(ConfigError::Exposed { path: path.clone(), mode });
+        }
+        let mut seed = [0; 32];
+        hex::decode_to_slice(read(path)?.trim(), &mut seed)
+            .map_err(|_| ConfigError::Key { path: path.clone() })?;
+        Ok(SecretKey::from_seed(seed))
+    }
+
+    pub(crate) fn south(&self) -> SouthConfig {
+        let mut south = SouthConfig {
+            rate_bytes_per_s: self.rate_bytes_per_s,
+            ..SouthConfig::default()
+        };
+        south.session.install_timeout = Duration::from_secs(self.install_timeout_s);
+        south.session.poll = Duration::from_secs(self.poll_s);
+        south
+    }
+}
+
+impl NodeAddress {
+    /// Host and port of the MQTT listener.
+    pub(crate) fn host_port(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.mqtt.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (!host.is_empty()).then_some((host, port.parse().ok()?))
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}

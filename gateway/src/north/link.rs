@@ -1,0 +1,220 @@
+//! The MQTT connection to one of several nodes.
+//!
+//! MQTT 3.1.1: with MQTT 5, rumqttc takes a refused publication for an error of the whole connection and drops
+//! it; with 3.1.1 the node acknowledges the publication and tells the refusal on the receipt topic. Each
+//! connection is a clean session: what was under way is sent again by its owner, who has it on disk.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lamplighter_client::{Client, ClientError};
+use lamplighter_types::work::WORK_BYTES_MAX;
+use lamplighter_types::{Id, PublicKey, SecretKey};
+use rand::Rng;
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, QoS, Transport,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::tls::{self, TlsSetupError};
+use crate::config::NodeAddress;
+
+/// Largest packet either way: the node's own limit, with its topic.
+const PACKET_BYTES_MAX: usize = WORK_BYTES_MAX + 1024;
+/// Publications that wait inside the MQTT client.
+const REQUESTS_MAX: usize = 128;
+/// Publications that the node has not acknowledged; it allows 100.
+const INFLIGHT_MAX: u16 = 96;
+/// First pause after no node could be reached; it doubles up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+/// Longest pause between two rounds.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A connection that lasted so long was a good one: the next pause is short again.
+const GOOD_AFTER: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const CONNECT_SECONDS: u64 = 5;
+
+/// What the gateway sends.
+#[derive(Clone, Debug)]
+pub enum ToNode {
+    /// A signed transaction, JSON.
+    Transaction(Bytes),
+    /// Asks for all work.
+    Sync,
+}
+
+/// What comes of the link.
+#[derive(Clone, Debug)]
+pub enum FromNode {
+    /// To the node at this index of the configuration; what was under way has to be sent again.
+    Connected(usize),
+    Lost,
+    Receipt(Bytes),
+    Work(Bytes),
+    Head(Bytes),
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the address {0:?} is not host:port")]
+    Address(String),
+    #[error("getting a token")]
+    Token(#[source] ClientError),
+    #[error("setting up TLS")]
+    Tls(#[source] TlsSetupError),
+    #[error("the MQTT connection")]
+    Connection(#[source] Box<ConnectionError>),
+    #[error("the MQTT client has ended")]
+    Ended,
+}
+
+/// A link to the nodes.
+pub struct Link {
+    pub account: Id,
+    pub secret: SecretKey,
+    pub nodes: Vec<NodeAddress>,
+    /// Keys of the validators in the genesis file.
+    pub known: BTreeSet<PublicKey>,
+    /// Gives tokens; its nodes are in the order of `nodes`.
+    pub client: Client,
+}
+
+/// Runs until the token is cancelled, to one node after the other.
+pub async fn run(
+    link: Link,
+    mut commands: mpsc::Receiver<ToNode>,
+    events: mpsc::Sender<FromNode>,
+    stop: CancellationToken,
+) {
+    let mut pause = PAUSE_FIRST;
+    for index in (0..link.nodes.len()).cycle() {
+        let begun = tokio::time::Instant::now();
+        let ended = tokio::select! {
+            ended = link.session(index, &mut commands, &events) => ended,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = ended {
+            let error = crate::chain(&error);
+            tracing::info!(node = link.nodes[index].mqtt, error, "not connected");
+        }
+        if events.send(FromNode::Lost).await.is_err() {
+            return;
+        }
+        if begun.elapsed() > GOOD_AFTER {
+            pause = PAUSE_FIRST;
+        } else if index + 1 < link.nodes.len() {
+            continue;
+        }
+        let rest = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        pause = (pause * 2).min(PAUSE_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+impl Link {
+    fn topic(&self, level: &str) -> String {
+        format!("lamplighter/1/gw/{}/{level}", self.account)
+    }
+
+    async fn options(&self, index: usize) -> Result<MqttOptions, LinkError> {
+        let node = &self.nodes[index];
+        let wrong = || LinkError::Address(node.mqtt.clone());
+        let (host, port) = node.host_port().ok_or_else(wrong)?;
+        let mut options = MqttOptions::new(self.account.as_str(), host, port);
+        options
+            .set_clean_session(true)
+            .set_keep_alive(KEEP_ALIVE)
+            .set_inflight(INFLIGHT_MAX)
+            .set_request_channel_capacity(REQUESTS_MAX)
+            .set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
+        if node.tls {
+            let mut keys = self.known.clone();
+            // A pinned key is the only one.
+            if let Some(key) = node.key {
+                keys = BTreeSet::from([key]);
+            }
+            let tls = tls::client(&self.secret, keys).map_err(LinkError::Tls)?;
+            options.set_transport(Transport::tls_with_config(tls.into()));
+        } else {
+            let token = self.client.token(index).await.map_err(LinkError::Token)?;
+            options.set_credentials(self.account.as_str(), token.token);
+        }
+        Ok(options)
+    }
+
+    /// One connection, until it breaks.
+    async fn session(
+        &self,
+        index: usize,
+        commands: &mut mpsc::Receiver<ToNode>,
+        events: &mpsc::Sender<FromNode>,
+    ) -> Result<(), LinkError> {
+        let (client, mut mqtt) = AsyncClient::new(self.options(index).await?, REQUESTS_MAX);
+        mqtt.network_options.set_connection_timeout(CONNECT_SECONDS);
+        loop {
+            let event = mqtt.poll().await.map_err(|e| LinkError::Connection(Box::new(e)))?;
+            if matches!(event, Event::Incoming(Incoming::ConnAck(_))) {
+                break;
+            }
+        }
+        for topic in [self.topic("receipt"), self.topic("work"), "lamplighter/1/head".to_owned()] {
+            client.try_subscribe(topic, QoS::AtLeastOnce).map_err(|_| LinkError::Ended)?;
+        }
+        tracing::info!(node = self.nodes[index].mqtt, "connected");
+        if events.send(FromNode::Connected(index)).await.is_err() {
+            return Ok(());
+        }
+        // Apart, so that receiving goes on while a publication waits for its place, and keep-alives too.
+        let receiving = receive(&mut mqtt, events, self);
+        let sending = send(&client, commands, self);
+        tokio::select! {
+            ended = receiving => ended,
+            ended = sending => ended,
+        }
+    }
+}
+
+async fn receive(
+    mqtt: &mut EventLoop,
+    events: &mpsc::Sender<FromNode>,
+    link: &Link,
+) -> Result<(), LinkError> {
+    let (receipt, work) = (link.topic("receipt"), link.topic("work"));
+    loop {
+        let event = mqtt.poll().await.map_err(|e| LinkError::Connection(Box::new(e)))?;
+        let Event::Incoming(Incoming::Publish(publish)) = event else { continue };
+        let message = match publish.topic.as_str() {
+            topic if topic == receipt => FromNode::Receipt(publish.payload),
+            topic if topic == work => FromNode::Work(publish.payload),
+            "lamplighter/1/head" => FromNode::Head(publish.payload),
+            // Not subscribed to; a node that sends it anyway gains nothing.
+            _ => continue,
+        };
+        if events.send(message).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn send(
+    client: &AsyncClient,
+    commands: &mut mpsc::Receiver<ToNode>,
+    link: &Link,
+) -> Result<(), LinkError> {
+    while let Some(command) = commands.recv().await {
+        let (level, payload) = match command {
+            ToNode::Transaction(payload) => ("tx", payload),
+            ToNode::Sync => ("sync", Bytes::from_static(b"{\"since\":null}")),
+        };
+        let topic = link.topic(level);
+        let published = client.publish_bytes(topic, QoS::AtLeastOnce, false, payload).await;
+        published.map_err(|_| LinkError::Ended)?;
+    }
+    Ok(())
+}

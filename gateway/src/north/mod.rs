@@ -1,0 +1,10 @@
+//! The north side: transactions to the ledger and their receipts, work from it, over MQTT to one of
+//! several nodes.
+
+pub mod link;
+pub mod outbox;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use tls::TlsSetupError;

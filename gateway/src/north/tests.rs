@@ -1,0 +1,181 @@
+use lamplighter_types::{
+    Action, AlarmChange, ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Encoding,
+    EventsAction, Fact, Hash, Id, Notification, Outcome, Place, Receipt, RolloutsAction, Scope,
+    SecretKey, Severity, SignedTransaction, Transaction,
+};
+
+use super::outbox::{FLIGHTS_MAX, land, next_batch};
+use crate::spool::{BATCH_ITEMS_MAX, Outgoing, Record, State};
+
+fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+fn event(device: &str, sequence: u64) -> Outgoing {
+    Outgoing::Event(DeviceEvent {
+        device: id(device),
+        sequence,
+        time_ms: 1,
+        kind: "x-test".to_owned(),
+        severity: Severity::Minor,
+        alarm: AlarmChange::None,
+        data: String::new(),
+        signature: None,
+    })
+}
+
+fn step(device: &str, to: DeploymentState, counter: u64) -> Outgoing {
+    Outgoing::Deployment(DeploymentReport {
+        rollout: id("r1"),
+        device: id(device),
+        from: DeploymentState::Assigned,
+        to,
+        code: 0,
+        digest: None,
+        seen_height: 1,
+        counter,
+        detail: String::new(),
+        signature: None,
+    })
+}
+
+fn config(device: &str, counter: u64) -> Outgoing {
+    Outgoing::Config(ConfigReport {
+        device: id(device),
+        document: Hash::ZERO,
+        applied: true,
+        detail: String::new(),
+        counter,
+        signature: None,
+    })
+}
+
+fn with(all: impl IntoIterator<Item = Outgoing>) -> State {
+    let mut state = State::default();
+    for (outgoing, number) in all.into_iter().zip(1..) {
+        let outgoing = Box::new(outgoing);
+        state.apply(Record::Add { number, batch_max: BATCH_ITEMS_MAX, outgoing }).unwrap();
+    }
+    state
+}
+
+/// Signs the next batch; gives the numbers in it and the transaction.
+fn take_off(state: &mut State) -> Option<(Vec<u64>, Hash)> {
+    let batch = next_batch(state)?;
+    let (chain, secret) = (Hash::of(b"chain"), SecretKey::from_seed([1; 32]));
+    let sequence = state.sequence() + 1;
+    let content =
+        Transaction { sender: id("gw"), sequence, expires_ms: 1, action: batch.action };
+    let envelope = SignedTransaction::sign(&content, Encoding::Bincode, &chain, &secret);
+    let (transaction, items) = (envelope.hash(&chain), batch.items.clone());
+    let envelope = Box::new(envelope);
+    state.apply(Record::Sign { sequence, items, transaction, envelope }).unwrap();
+    Some((batch.items, transaction))
+}
+
+fn receipt(transaction: Hash, outcome: Outcome) -> Receipt {
+    Receipt { transaction, outcome, notifications: Vec::new() }
+}
+
+fn failed(transaction: Hash) -> Receipt {
+    let (code, message) = ("events.sequence_used".to_owned(), "used".to_owned());
+    receipt(transaction, Outcome::Failed { code, message })
+}
+
+#[test]
+fn reports_of_one_device_go_out_in_their_order() {
+    use DeploymentState::{Downloaded, Downloading, Offered};
+    let all = [
+        step("a", Offered, 1),
+        step("a", Downloading, 2),
+        config("a", 3),
+        step("b", Offered, 1),
+        step("a", Downloaded, 4),
+        event("a", 1),
+    ];
+    let mut state = with(all);
+    // What follows the configuration of `a` waits behind it, other devices do not, nor do events.
+    let (first, transaction) = take_off(&mut state).unwrap();
+    assert_eq!(first, [1, 2, 4]);
+    assert_eq!(take_off(&mut state).unwrap().0, [6]);
+    assert_eq!(take_off(&mut state), None);
+    let flight = state.flight(&transaction).unwrap();
+    let landing = land(flight, &receipt(transaction, Outcome::Succeeded));
+    assert_eq!(landing.settled.len(), 3);
+    state.apply(landing.record).unwrap();
+    assert_eq!(take_off(&mut state).unwrap().0, [3]);
+    assert_eq!(take_off(&mut state), None);
+}
+
+#[test]
+fn a_bad_event_is_found_by_halving() {
+    let mut state = with((1..=100).map(|n| event(&format!("lamp-{n}"), 1)));
+    let (mut refused, mut taken, mut rounds) = (Vec::new(), 0, 0);
+    while let Some((items, transaction)) = take_off(&mut state) {
+        rounds += 1;
+        let answer = match items.contains(&37) {
+            true => failed(transaction),
+            false => receipt(transaction, Outcome::Succeeded),
+        };
+        let landing = land(state.flight(&transaction).unwrap(), &answer);
+        state.apply(landing.record).unwrap();
+        for done in landing.settled {
+            match done.refused {
+                Some((code, _)) => refused.push((done.outgoing, code)),
+                None => taken += 1,
+            }
+        }
+    }
+    assert_eq!(refused, [(event("lamp-37", 1), "events.sequence_used".to_owned())]);
+    assert_eq!(taken, 99);
+    assert!(rounds < 20, "{rounds} transactions");
+}
+
+#[test]
+fn a_refused_report_of_a_batch_is_told_from_the_others() {
+    let mut state = with([
+        step("a", DeploymentState::Offered, 1),
+        step("b", DeploymentState::Offered, 1),
+    ]);
+    let (_, transaction) = take_off(&mut state).unwrap();
+    let mut answer = receipt(transaction, Outcome::Succeeded);
+    answer.notifications.push(Notification {
+        place: Some(Place { device: id("b"), district: Scope::city(), gateway: None }),
+        fact: Fact::ReportRefused {
+            rollout: id("r1"),
+            to: DeploymentState::Offered,
+            counter: 1,
+            code: "rollouts.stale".to_owned(),
+        },
+    });
+    let landing = land(state.flight(&transaction).unwrap(), &answer);
+    let refused: Vec<_> = landing.settled.iter().map(|s| s.refused.is_some()).collect();
+    assert_eq!(refused, [false, true]);
+}
+
+#[test]
+fn transactions_are_bounded_in_number_and_size() {
+    let mut state = with((0..20_000).map(|n| event(&format!("lamp-{n}"), 1)));
+    for _ in 0..FLIGHTS_MAX {
+        assert_eq!(take_off(&mut state).unwrap().0.len(), BATCH_ITEMS_MAX as usize);
+    }
+    assert_eq!(take_off(&mut state), None);
+    let long = |n: u64| {
+        let Outgoing::Event(mut event) = event(&format!("lamp-{n}"), 1) else { unreachable!() };
+        event.data = "d".repeat(1_024);
+        Outgoing::Event(event)
+    };
+    let batch = next_batch(&with((0..100).map(long))).unwrap();
+    let Action::Events(EventsAction::Append { events }) = batch.action else { unreachable!() };
+    assert!(events.len() < 100 && events.len() > 40, "{}", events.len());
+}
+
+#[test]
+fn kinds_become_their_actions() {
+    let action = |outgoing| next_batch(&with([outgoing])).unwrap().action;
+    let reported = action(step("a", DeploymentState::Offered, 1));
+    assert!(matches!(reported, Action::Rollouts(RolloutsAction::Report { .. })));
+    assert!(matches!(action(config("a", 1)), Action::Config(_)));
+    assert!(matches!(action(event("a", 1)), Action::Events(_)));
+    assert_eq!(next_batch(&State::default()), None);
+}

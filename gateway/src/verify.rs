@@ -1,0 +1,295 @@
+//! What a gateway believes: only records that are proven from the genesis file, recent, and of releases that
+//! hold by themselves. A node or broker that lies is refused here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lamplighter_contracts::{Reader, config, devices, firmware, rollouts, users};
+use lamplighter_state::{Key, StateError};
+use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
+use lamplighter_types::proof::{Proven, ProvenRecord};
+use lamplighter_types::report::ReleaseError;
+use lamplighter_types::work::{WorkError, WorkMessage};
+use lamplighter_types::{
+    Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Genesis, Hash, Id,
+    ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
+};
+use serde::de::DeserializeOwned;
+
+/// Why something that came from a node is not acted on.
+#[derive(Debug, thiserror::Error)]
+pub enum Distrust {
+    #[error("the work is not proven")]
+    Work(#[from] WorkError),
+    #[error("a record of the block at height {height} is {age:?} old, at most {age_max:?} is believed")]
+    Stale { height: u64, age: Duration, age_max: Duration },
+    #[error("a proof in the work is not of a record of the state")]
+    NotState,
+    #[error("a record that is needed is not proven, or does not decode")]
+    Record(#[from] StateError),
+    #[error("the ledger has no {what}")]
+    Absent { what: String },
+    #[error("the device {device} is not this gateway's")]
+    NotOurs { device: Id },
+    #[error("the device {0} is not active")]
+    NotActive(Id),
+    #[error("the release {0} is not the one that was signed")]
+    Manifest(Id),
+    #[error("the release is not signed by its key")]
+    Signature(#[source] ReleaseError),
+    #[error("the key that signed the release {release} is not a key in use of the vendor {vendor}")]
+    VendorKey { release: Id, vendor: Id },
+    #[error("{0} may not act as a vendor")]
+    Vendor(Id),
+    #[error("the release {release} is {status:?}")]
+    Status { release: Id, status: ReleaseStatus },
+    #[error("the release {release} is not for hardware of the class {class}")]
+    HardwareClass { release: Id, class: String },
+    #[error("the release has security counter {counter}, the device is at {floor}")]
+    SecurityCounter { counter: u64, floor: u64 },
+    #[error("the release {0} has expired")]
+    Expired(Id),
+    #[error("an artifact of {0} bytes is not allowed")]
+    Size(u64),
+}
+
+/// The records of one message, each proven present or absent.
+#[derive(Debug, Default)]
+pub struct ProvenState {
+    records: BTreeMap<Vec<u8>, Known>,
+    /// Height of the newest certified header that was shown.
+    pub head_height: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    value: Option<Vec<u8>>,
+    height: u64,
+}
+
+impl Reader for ProvenState {
+    fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError> {
+        let digits = || hex::encode(key.as_bytes());
+        let missing = || StateError::Missing { what: format!("a proof of the record {}", digits()) };
+        let known = self.records.get(key.as_bytes()).ok_or_else(missing)?;
+        let Some(value) = &known.value else { return Ok(None) };
+        let corrupt =
+            |source| StateError::Corrupt { table: "a proven record", key: digits(), source };
+        codec::decode_stored(value).map(Some).map_err(corrupt)
+    }
+
+    /// A set of proofs says nothing about what else there is.
+    fn scan<T: DeserializeOwned>(
+        &self,
+        _: &Key<T>,
+        _: Option<&[u8]>,
+        _: usize,
+    ) -> Result<Vec<(Key<T>, T)>, StateError> {
+        Err(StateError::Missing { what: "a proof of a whole range".to_owned() })
+    }
+}
+
+impl ProvenState {
+    /// Proves every record of a message and checks that each is recent.
+    ///
+    /// The age of a *record's* block counts, not that of the head: under a fresh head an old state can be
+    /// proven as well, and would bring back a deployment that was cancelled.
+    ///
+    /// # Errors
+    /// A proof that does not hold, a record that is too old or not of the state.
+    pub fn prove(
+        message: &WorkMessage,
+        genesis: &Genesis,
+        now_ms: u64,
+        age_max: Duration,
+    ) -> Result<Self, Distrust> {
+        let mut state = Self::default();
+        for proven in message.proofs.verify(genesis)? {
+            let Proven { record, height, time_ms, head_height, .. } = proven;
+            let age = Duration::from_millis(now_ms.saturating_sub(time_ms));
+            if age > age_max {
+                return Err(Distrust::Stale { height, age, age_max });
+            }
+            let ProvenRecord::State { key, value } = record else { return Err(Distrust::NotState) };
+            state.head_height = state.head_height.max(head_height);
+            let newer = state.records.get(&key).is_none_or(|known| known.height < height);
+            if newer {
+                state.records.insert(key, Known { value, height });
+            }
+        }
+        Ok(state)
+    }
+
+    /// Height of the block whose state had the record so.
+    fn height_of<T>(&self, key: &Key<T>) -> u64 {
+        self.records.get(key.as_bytes()).map_or(0, |known| known.height)
+    }
+}
+
+/// What is to be done at one device, proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub deployment: Deployment,
+    pub device: Device,
+    /// Highest report counter that the ledger has seen of the device.
+    pub report_counter: u64,
+    pub release: SignedRelease,
+    pub manifest: ReleaseManifest,
+    /// Height of the block whose state this is.
+    pub height: u64,
+    /// Height of the certified header that proves it.
+    pub head_height: u64,
+}
+
+/// What a deployment's proof says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    Open(Box<Assignment>),
+    Ended { state: DeploymentState, height: u64 },
+}
+
+/// A device with the height of the state that it is from; `None` if the ledger has none or gave it to
+/// another gateway.
+pub fn device(
+    state: &ProvenState,
+    name: &Id,
+    gateway: &Id,
+) -> Result<(Option<Device>, u64), Distrust> {
+    let key = devices::keys::device(name);
+    let found = state.get(&key)?.filter(|device| {
+        let ours = device.device == *name && device.gateway.as_ref() == Some(gateway);
+        ours && device.status != DeviceStatus::Decommissioned
+    });
+    Ok((found, state.height_of(&key)))
+}
+
+/// The device, which is ours and active.
+fn our_device(state: &ProvenState, name: &Id, gateway: &Id) -> Result<Device, Distrust> {
+    let (found, _) = device(state, name, gateway)?;
+    let device = found.ok_or_else(|| Distrust::NotOurs { device: name.clone() })?;
+    match device.status {
+        DeviceStatus::Active => Ok(device),
+        _ => Err(Distrust::NotActive(name.clone())),
+    }
+}
+
+/// Judges a deployment: the device is ours, and the release is one that its vendor signed with a key in use, that
+/// was released, and that fits the device.
+///
+/// # Errors
+/// What does not hold; then nothing is to be done.
+pub fn deployment(
+    state: &ProvenState,
+    rollout: &Id,
+    name: &Id,
+    gateway: &Id,
+    now_ms: u64,
+) -> Result<Judged, Distrust> {
+    let key = rollouts::keys::deployment(rollout, name);
+    let height = state.height_of(&key);
+    let absent = || Distrust::Absent { what: format!("deployment of {rollout} to {name}") };
+    let deployment = state.get(&key)?.ok_or_else(absent)?;
+    if deployment.state.is_end() {
+        return Ok(Judged::Ended { state: deployment.state, height });
+    }
+    let device = our_device(state, name, gateway)?;
+    let counters: DeviceState = state
+        .get(&devices::keys::state(name))?
+        .ok_or_else(|| Distrust::Absent { what: format!("state of the device {name}") })?;
+    let (release, manifest) = release(state, &deployment.release)?;
+    // Once it is being installed the Thing goes on, whatever becomes of the release.
+    if !deployment.state.is_past_return() {
+        check_status(state, &deployment.release)?;
+        check_fit(&manifest, &device, &counters, now_ms)?;
+    }
+    Ok(Judged::Open(Box::new(Assignment {
+        deployment,
+        device,
+        report_counter: counters.report_counter,
+        release,
+        manifest,
+        height,
+        head_height: state.head_height,
+    })))
+}
+
+/// The release as its vendor signed it.
+fn release(state: &ProvenState, name: &Id) -> Result<(SignedRelease, ReleaseManifest), Distrust> {
+    let record = state
+        .get(&firmware::keys::release(name))?
+        .ok_or_else(|| Distrust::Absent { what: format!("release {name}") })?;
+    let manifest = record.signed.verify().map_err(Distrust::Signature)?;
+    if manifest != record.manifest || manifest.release != *name {
+        return Err(Distrust::Manifest(name.clone()));
+    }
+    if manifest.size_bytes == 0 || manifest.size_bytes > ARTIFACT_BYTES_MAX {
+        return Err(Distrust::Size(manifest.size_bytes));
+    }
+    Ok((record.signed, manifest))
+}
+
+/// Released, and signed by a key that its vendor uses. A deprecated release gets no new rollout, but those
+/// under way go on.
+fn check_status(state: &ProvenState, name: &Id) -> Result<(), Distrust> {
+    let record = state
+        .get(&firmware::keys::release(name))?
+        .ok_or_else(|| Distrust::Absent { what: format!("release {name}") })?;
+    if !matches!(record.status, ReleaseStatus::Released | ReleaseStatus::Deprecated) {
+        return Err(Distrust::Status { release: name.clone(), status: record.status });
+    }
+    let vendor = record.manifest.vendor;
+    let owner = state.get(&users::keys::key(&record.signed.key))?;
+    if !owner.is_some_and(|owner| owner.account == vendor && !owner.revoked) {
+        return Err(Distrust::VendorKey { release: name.clone(), vendor });
+    }
+    let account = state.get(&users::keys::account(&vendor))?;
+    match account.is_some_and(|a| !a.disabled && a.has_role_somewhere(Role::Vendor)) {
+        true => Ok(()),
+        false => Err(Distrust::Vendor(vendor)),
+    }
+}
+
+fn check_fit(
+    manifest: &ReleaseManifest,
+    device: &Device,
+    state: &DeviceState,
+    now_ms: u64,
+) -> Result<(), Distrust> {
+    let release = manifest.release.clone();
+    if !manifest.hardware_classes.contains(&device.hardware_class) {
+        return Err(Distrust::HardwareClass { release, class: device.hardware_class.clone() });
+    }
+    let (counter, floor) = (manifest.security_counter, state.security_counter);
+    if counter < floor {
+        return Err(Distrust::SecurityCounter { counter, floor });
+    }
+    match manifest.expires_ms {
+        Some(at) if at <= now_ms => Err(Distrust::Expired(release)),
+        _ => Ok(()),
+    }
+}
+
+/// The configuration of a device: what it should have and what it reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredDocument {
+    pub device: Id,
+    /// The effective document, merged here from the proven parts.
+    pub document: String,
+    pub hash: Hash,
+    pub reported: Option<ReportedConfig>,
+}
+
+/// Merges the configuration of a device from its proven parts.
+///
+/// # Errors
+/// A part is not proven, or the device is not ours.
+pub fn configuration(
+    state: &ProvenState,
+    name: &Id,
+    gateway: &Id,
+) -> Result<DesiredDocument, Distrust> {
+    let device = our_device(state, name, gateway)?;
+    let (document, hash) = config::effective(state, &device)?;
+    let reported = config::reported(state, name)?;
+    Ok(DesiredDocument { device: name.clone(), document, hash, reported })
+}
