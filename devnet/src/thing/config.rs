@@ -20,8 +20,8 @@ pub enum SelfTest {
     Passes,
     /// It finds that it does not work; the old image boots again.
     Fails,
-    /// It hangs and nothing ever comes from the Thing again, until someone cycles its power; then the
-    /// boot loader takes the old image.
+    /// It hangs and nothing ever comes from the Thing again, until someone cycles its power; then
+    /// the boot loader takes the old image.
     NeverComesBack,
 }
 

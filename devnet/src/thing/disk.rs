@@ -1,5 +1,5 @@
-//! The directory of a Thing. What must survive a power cut is replaced whole: temporary file, fsync,
-//! rename, fsync of the directory.
+//! The directory of a Thing. What must survive a power cut is replaced whole: temporary file,
+//! fsync, rename, fsync of the directory.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

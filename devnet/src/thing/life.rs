@@ -286,7 +286,8 @@ impl Body {
         }
     }
 
-    /// Self-test and confirmation of a new image, then of each new configuration. Returns to reboot.
+    /// Self-test and confirmation of a new image, then of each new configuration. Returns to
+    /// reboot.
     async fn prove(
         &self,
         boot: Boot,

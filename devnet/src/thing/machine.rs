@@ -1,5 +1,6 @@
-//! The rules of a Thing and everything durable of it, without network and tasks. Each change that must
-//! survive is on disk before the method returns, so a Thing may be killed between any two calls.
+//! The rules of a Thing and everything durable of it, without network and tasks. Each change that
+//! must survive is on disk before the method returns, so a Thing may be killed between any two
+//! calls.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -277,8 +278,8 @@ impl Machine {
         Ok(self.state.event_sequence)
     }
 
-    /// The oldest report or event that the gateway has not taken: its number, whether it is an event,
-    /// and its bytes.
+    /// The oldest report or event that the gateway has not taken: its number, whether it is an
+    /// event, and its bytes.
     pub fn next_letter(&self) -> Option<(u64, bool, Vec<u8>)> {
         self.state
             .outbox

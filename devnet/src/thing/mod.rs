@@ -1,8 +1,8 @@
-//! Simulated Things: each has its own socket, key and directory with two firmware slots, speaks CoAP
-//! and LwM2M to its gateway, and installs nothing that its vendor did not sign.
+//! Simulated Things: each has its own socket, key and directory with two firmware slots, speaks
+//! CoAP and LwM2M to its gateway, and installs nothing that its vendor did not sign.
 //!
-//! [`Machine`] keeps the rules and everything durable; the life of a Thing ([`Thing::spawn`]) is a loop
-//! in which each turn is one boot. A Thing that is killed goes on from its directory.
+//! [`Machine`] keeps the rules and everything durable; the life of a Thing ([`Thing::spawn`]) is a
+//! loop in which each turn is one boot. A Thing that is killed goes on from its directory.
 
 mod checks;
 mod config;
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use lamplighter_types::codec::CodecError;
 
-pub use checks::{ManifestVerifier, Refusal, VendorKeys};
+pub use checks::{ManifestVerifier, Refusal, SLOT_BYTES_MAX, VendorKeys};
 pub use config::{Factory, SelfTest, Socket, ThingConfig};
 pub use life::{NewEvent, Thing};
 pub use machine::{Boot, Machine, Status};

@@ -9,8 +9,8 @@ use super::machine::Machine;
 use super::state::Phase;
 use super::update::PACKAGE_FILE;
 
-/// The file is made durable each time that so many bytes have arrived: a power cut costs little, and
-/// what it garbles, the digest shows.
+/// The file is made durable each time that so many bytes have arrived: a power cut costs little,
+/// and what it garbles, the digest shows.
 const SYNC_EVERY_BYTES: u64 = 16 * 1024;
 
 impl Machine {

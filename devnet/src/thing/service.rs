@@ -15,8 +15,8 @@ use super::machine::Machine;
 /// The objects in link format, as told at registration.
 pub(super) const OBJECTS: &str = "</3/0>,</5/0>;ver=1.1,</33000/0>";
 
-/// The machine, shared between the life of the Thing, its resources and its owner; taken out when the
-/// Thing is killed, so that no call that was under way touches the directory afterwards.
+/// The machine, shared between the life of the Thing, its resources and its owner; taken out when
+/// the Thing is killed, so that no call that was under way touches the directory afterwards.
 pub(super) type Shared = Arc<Mutex<Option<Machine>>>;
 
 /// Calls the machine on a thread that may wait for the disk.

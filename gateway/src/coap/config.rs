@@ -43,8 +43,8 @@ impl Default for Config {
 
 /// Peers whose message ids are remembered: four times the largest mesh behind one gateway.
 pub const PEERS_MAX: usize = 4096;
-/// Message ids remembered per peer. With NSTART 1 a duplicate is among the newest few; a window this
-/// short also lets ids come round again on a fast link within EXCHANGE_LIFETIME.
+/// Message ids remembered per peer. With NSTART 1 a duplicate is among the newest few; a window
+/// this short also lets ids come round again on a fast link within EXCHANGE_LIFETIME.
 pub const DUPLICATES_PER_PEER_MAX: usize = 32;
 /// Requests of ours that wait for an answer or for their turn.
 pub const REQUESTS_MAX: usize = 2048;

@@ -1,9 +1,9 @@
 //! CoAP over UDP (RFC 7252) with block-wise transfer (RFC 7959): client and server on one socket.
 //!
 //! [`Protocol`] holds the rules of messages and exchanges without IO; [`Endpoint`] is the task
-//! around it. A [`Service`] answers requests, a [`Handle`] sends them. Observation (RFC 7641) is left
-//! out: Things tell the gateway of changes by POST, and others are asked. Everything that a peer
-//! can make us keep has a limit in [`config`].
+//! around it. A [`Service`] answers requests, a [`Handle`] sends them. Observation (RFC 7641) is
+//! left out: Things tell the gateway of changes by POST, and others are asked. Everything that a
+//! peer can make us keep has a limit in [`config`].
 
 pub mod block;
 mod blockwise;

@@ -1,15 +1,15 @@
-//! Object 33000, "Lamplighter agent", and what a Thing that has it posts to its gateway. The number is
-//! not registered with OMA. Things without it are served through objects 3 and 5 alone; what
+//! Object 33000, "Lamplighter agent", and what a Thing that has it posts to its gateway. The number
+//! is not registered with OMA. Things without it are served through objects 3 and 5 alone; what
 //! the gateway then says in their name is not attested.
 //!
 //! | path | operations | type | meaning |
 //! |---|---|---|---|
 //! | `/33000/0/0` | W | opaque | [`Offer`]: the signed release that the next package must be |
 //! | `/33000/0/1` | W | opaque | desired configuration document |
-//! | `/33000/0/2` | R | text | blake3 of the applied configuration document, hexadecimal; empty if none |
+//! | `/33000/0/2` | R | text | blake3 of the applied configuration, or empty |
 //! | `/33000/0/3` | R | integer | boot counter |
 //! | `/33000/0/4` | R | text | active slot, `A` or `B` |
-//! | `/33000/0/5` | R | text | blake3 of the active slot, hexadecimal |
+//! | `/33000/0/5` | R | text | blake3 of the active slot |
 //! | `/33000/0/6` | R | integer | bytes of the offered package that have arrived: where to go on |
 //! | `/33000/0/7` | R | integer | security counter floor |
 //! | `/33000/0/8` | R | text | the Thing's ed25519 public key, hexadecimal |
@@ -17,8 +17,8 @@
 //! | `/33000/0/10` | E | - | give up the package; refused (4.05) once it is being installed |
 //!
 //! The gateway's own resources: `/rp` takes a [`ThingReport`], `/ev` a [`DeviceEvent`], both in the
-//! binary encoding of `lamplighter_types::codec` and signed by the Thing. 2.04 means that the gateway
-//! has it on disk; 4.00 that it never will; anything else: try again later.
+//! binary encoding of `lamplighter_types::codec` and signed by the Thing. 2.04 means that the
+//! gateway has it on disk; 4.00 that it never will; anything else: try again later.
 
 use lamplighter_types::{
     ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Id, InventoryReport,
@@ -55,8 +55,8 @@ pub const EVENTS: &str = "/ev";
 /// On the gateway: takes reports.
 pub const REPORTS: &str = "/rp";
 
-/// Longest offer, report or event in bytes: a manifest with 32 hardware classes and dependencies, or
-/// an event with its largest body, with room to spare.
+/// Longest offer, report or event in bytes: a manifest with 32 hardware classes and dependencies,
+/// or an event with its largest body, with room to spare.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// What the gateway tells a Thing before it sends a package: which release it must be, and which

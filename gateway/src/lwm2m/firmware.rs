@@ -110,8 +110,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Reads state and result together. A result other than "initial" tells of the last attempt once
-    /// nothing is under way; an update that failed may leave the package where it was (state 2).
+    /// Reads state and result together. A result other than "initial" tells of the last attempt
+    /// once nothing is under way; an update that failed may leave the package where it was (state
+    /// 2).
     pub fn of(state: FirmwareState, result: UpdateResult) -> Stage {
         use UpdateResult::*;
         match (state, result) {

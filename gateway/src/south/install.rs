@@ -1,5 +1,5 @@
-//! Starts an installation. A Thing with our agent reports the rest itself; a foreign one is asked until
-//! it runs the new version or says why not.
+//! Starts an installation. A Thing with our agent reports the rest itself; a foreign one is asked
+//! until it runs the new version or says why not.
 
 use tokio::time::Instant;
 

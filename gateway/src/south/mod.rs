@@ -1,8 +1,8 @@
-//! The south side of the gateway: one CoAP endpoint, a table of registered Things, and one worker per
-//! Thing that moves packages, starts installations and asks how they went.
+//! The south side of the gateway: one CoAP endpoint, a table of registered Things, and one worker
+//! per Thing that moves packages, starts installations and asks how they went.
 //!
-//! In: [`SouthCommand`]s. Out: [`SouthEvent`]s on a bounded channel. A report or event of a Thing is
-//! acknowledged to it only once the reader of the channel says that it is [`Stored::Kept`].
+//! In: [`SouthCommand`]s. Out: [`SouthEvent`]s on a bounded channel. A report or event of a Thing
+//! is acknowledged to it only once the reader of the channel says that it is [`Stored::Kept`].
 //! Nothing is kept on disk here: after a restart Things register anew, the north side gives its
 //! commands again (doing so twice is harmless), and a Thing with our agent says how much of a
 //! package it holds, so that the transfer goes on there.

@@ -268,7 +268,10 @@ impl Session {
             None => Outcome::go_on(),
         };
         if outcome.done {
-            let failed = |notice: &Notice| matches!(notice, Notice::Stage { stage, .. } if *stage != Stage::Downloaded);
+            let failed = |notice: &Notice| match notice {
+                Notice::Stage { stage, .. } => *stage != Stage::Downloaded,
+                _ => false,
+            };
             if let Some(Job::Transfer(job)) = self.job.take()
                 && outcome.notices.iter().any(failed)
             {

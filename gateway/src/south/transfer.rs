@@ -8,8 +8,8 @@ use crate::coap::block::size_bytes;
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
 
-/// How often a Thing may ask to begin again before the transfer is given up: a Thing that loses what
-/// it took would otherwise keep the mesh busy for ever.
+/// How often a Thing may ask to begin again before the transfer is given up: a Thing that loses
+/// what it took would otherwise keep the mesh busy for ever.
 const RESTARTS_MAX: u32 = 8;
 /// Progress is told this often per package.
 const PROGRESS_STEPS: u64 = 16;
@@ -62,8 +62,8 @@ impl TransferJob {
         &self.transfer
     }
 
-    /// The Thing registered anew: its agent is asked where to go on; a foreign Thing is tried at the
-    /// next block, and says 4.08 if it has forgotten the others.
+    /// The Thing registered anew: its agent is asked where to go on; a foreign Thing is tried at
+    /// the next block, and says 4.08 if it has forgotten the others.
     pub(super) fn restart(&mut self) {
         self.poll_at = None;
         self.phase = match self.phase {
