@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
+use rumqttd::local::{LinkBuilder, LinkRx, LinkTx};
 use rumqttd::{Notification, Router, RouterConfig, SegmentConfig};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use super::counters::Counters;
 use super::limits::{
     NOTIFY_SEGMENT_BYTES, ROUTER_BATCH, ROUTER_PAUSE, ROUTER_TICK, SEGMENT_BYTES, SEGMENTS,
 };
-use super::link::Link;
+use super::link::{Link, Lost, lost};
 use super::topics::NOTIFY_ROUTES;
 
 /// Client id of the node's own link. Account ids begin with a letter or digit, so no client can
@@ -32,14 +32,14 @@ const OWN_LINKS: usize = 1;
 pub enum BrokerError {
     /// It died; a new one is being started.
     #[error("linking to the message router")]
-    Link(#[source] LinkError),
+    Link(#[source] Lost),
     /// The task that links was not run to its end.
     #[error("waiting for a link to the message router")]
     Join(#[source] tokio::task::JoinError),
 }
 
-type Builder =
-    dyn Fn(&str, bool) -> Result<(LinkTx, LinkRx, Notification), LinkError> + Send + Sync;
+type Built = Result<(LinkTx, LinkRx, Notification), Lost>;
+type Builder = dyn Fn(&str, bool) -> Built + Send + Sync;
 
 struct Running {
     number: u64,
@@ -103,7 +103,7 @@ impl Broker {
             std::panic::catch_unwind(AssertUnwindSafe(|| build(&client, clean)))
         });
         let built = linked.await.map_err(BrokerError::Join)?;
-        let gone = LinkError::ConnectionAck("the router died while linking".to_owned());
+        let gone = lost("the router died while linking");
         let (tx, rx, hello) = built.unwrap_or(Err(gone)).map_err(BrokerError::Link)?;
         Ok(Link::new(Arc::clone(self), number, tx, rx, hello))
     }
@@ -173,6 +173,7 @@ fn start_router(config: &RouterConfig, number: u64) -> Result<(Running, LinkRx),
         LinkBuilder::new(client, events.clone())
             .clean_session(clean)
             .build()
+            .map_err(Box::new)
     });
     let (node, rx, _) = build(NODE, true).map_err(BrokerError::Link)?;
     Ok((

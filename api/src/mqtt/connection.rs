@@ -12,7 +12,6 @@ use futures::FutureExt;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use rumqttd::local::LinkError;
 use rumqttd::protocol::{Disconnect, DisconnectReasonCode, Packet};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -23,7 +22,7 @@ use super::broker::BrokerError;
 use super::connect::Hello;
 use super::intake::{self, Answer, Patience, Verdict};
 use super::limits::{FAREWELL_TIME, RECEIVE_MAX, WRITE_BYTES};
-use super::link::{Delivery, Link};
+use super::link::{Delivery, Link, Lost};
 use super::seat::{Item, Orders, Seat};
 use super::topics::Interest;
 use super::wire::{self, Received};
@@ -66,7 +65,7 @@ pub enum Ending {
     Busy,
     /// The router died.
     #[error("the message router is gone")]
-    Router(#[source] LinkError),
+    Router(#[source] Lost),
     /// The router took no link.
     #[error("the message router took no link")]
     Unlinked(#[source] BrokerError),

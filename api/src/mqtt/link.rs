@@ -17,6 +17,14 @@ use rumqttd::protocol::{
 use super::broker::{Broker, Saved, open};
 use super::limits::TAKEOVER_TIME;
 
+/// The router is gone. Boxed, because rumqttd puts a whole router event into it.
+pub type Lost = Box<LinkError>;
+
+/// A loss that rumqttd did not report itself.
+pub fn lost(reason: &str) -> Lost {
+    Box::new(LinkError::ConnectionAck(reason.to_owned()))
+}
+
 /// A message that many read, on its way to one client.
 #[derive(Debug)]
 pub struct Delivery {
@@ -74,7 +82,7 @@ impl Link {
     }
 
     /// Makes the router's filters equal to `wanted`.
-    pub fn route(&mut self, wanted: &BTreeSet<String>) -> Result<(), LinkError> {
+    pub fn route(&mut self, wanted: &BTreeSet<String>) -> Result<(), Lost> {
         let gone: Vec<String> = self.routes.difference(wanted).cloned().collect();
         let new: Vec<Filter> = wanted.difference(&self.routes).map(|r| filter(r)).collect();
         if !gone.is_empty() {
@@ -100,7 +108,7 @@ impl Link {
     }
 
     /// The next message; `None` for signals without one. May be dropped at any await.
-    pub async fn next(&mut self) -> Result<Option<Delivery>, LinkError> {
+    pub async fn next(&mut self) -> Result<Option<Delivery>, Lost> {
         match self.rx.next().await? {
             Some(Notification::Forward(forward)) => {
                 let mut publish = forward.publish;
@@ -125,9 +133,7 @@ impl Link {
             }
             Some(Notification::Disconnect(..)) => {
                 self.open = false;
-                Err(LinkError::ConnectionAck(
-                    "the router closed the link".to_owned(),
-                ))
+                Err(lost("the router closed the link"))
             }
             // Its SUBACK and UNSUBACK: the guard has already answered.
             _ => Ok(None),
@@ -136,7 +142,7 @@ impl Link {
 
     /// The client took the message of this slot. The router drops a link whose acknowledgements
     /// are not in its order, so they are put into that order here.
-    pub fn acknowledge(&mut self, slot: u16) -> Result<(), LinkError> {
+    pub fn acknowledge(&mut self, slot: u16) -> Result<(), Lost> {
         if let Some(entry) = self
             .order
             .iter_mut()
@@ -178,14 +184,12 @@ impl Link {
         }
     }
 
-    fn send(&mut self, packet: Packet) -> Result<(), LinkError> {
+    fn send(&mut self, packet: Packet) -> Result<(), Lost> {
         // An async function that never awaits: polled once it is done. It blocks while 1,000
         // events are queued at the router, whose thread never waits for us.
         match self.tx.send(packet).now_or_never() {
-            Some(result) => result.map(drop),
-            None => Err(LinkError::ConnectionAck(
-                "the link did not take a packet".to_owned(),
-            )),
+            Some(result) => result.map(drop).map_err(Box::new),
+            None => Err(lost("the link did not take a packet")),
         }
     }
 }
