@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lamplighter_types::Hash;
@@ -26,6 +27,10 @@ const PIECE_BYTES: usize = 1024 * 1024;
 const RANGE_BYTES: u64 = 4 * 1024 * 1024;
 /// Values of the groups of the largest artifact.
 const GROUPS_BYTES_MAX: usize = ARTIFACT_BYTES_MAX as usize / GROUP_BYTES * 32;
+/// First pause after no node brought a download on; it doubles up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// Longest pause between two rounds.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 const OFFSET: &str = "upload-offset";
 
 /// Told after each piece: bytes so far and in all.
@@ -179,37 +184,52 @@ impl Client {
         let mut sink = Sink::open(part, groups).await?;
         let mut liars = BTreeSet::new();
         let mut until = Instant::now() + self.inner.config.deadline;
-        let mut pause = std::time::Duration::from_millis(50);
+        let mut pause = PAUSE_FIRST;
         while !sink.is_complete() {
-            let (before, mut last) = (sink.offset(), ClientError::NoAddress);
-            for index in self.inner.nodes.in_turn().filter(|i| !liars.contains(i)).collect::<Vec<_>>() {
-                match self.fetch(index, &mut sink).await {
-                    Ok(()) => self.inner.nodes.prefer(index),
-                    Err(error @ ClientError::File { .. }) => return Err(error),
-                    Err(error) => {
-                        tracing::info!(%error, %digest, "a node failed to send an artifact");
-                        if matches!(error, ClientError::Artifact { .. }) {
-                            liars.insert(index);
-                        }
-                        self.inner.nodes.turn_from(index);
-                        last = error;
-                    }
-                }
-                progress(sink.offset(), size_bytes);
-                if sink.is_complete() {
-                    break;
-                }
-            }
+            let before = sink.offset();
+            let failed = self.round(&mut sink, &mut liars, progress).await?;
             if sink.offset() > before {
-                until = Instant::now() + self.inner.config.deadline;
-            } else if Instant::now() + pause >= until || liars.len() == self.inner.nodes.list.len() {
-                return Err(last);
-            } else {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(std::time::Duration::from_secs(2));
+                (until, pause) = (Instant::now() + self.inner.config.deadline, PAUSE_FIRST);
             }
+            let Some(error) = failed.filter(|_| !sink.is_complete()) else { continue };
+            if liars.len() == self.inner.nodes.list.len() || Instant::now() + pause >= until {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
         sink.file.sync_all().await.map_err(file_error("syncing", part))
+    }
+
+    /// Asks one node after the other until one gives the next range; otherwise tells what the last one met.
+    async fn round(
+        &self,
+        sink: &mut Sink,
+        liars: &mut BTreeSet<usize>,
+        progress: DownloadProgress<'_>,
+    ) -> Result<Option<ClientError>, ClientError> {
+        let mut failed = None;
+        let nodes: Vec<_> = self.inner.nodes.in_turn().filter(|i| !liars.contains(i)).collect();
+        for index in nodes {
+            let fetched = self.fetch(index, sink).await;
+            progress(sink.offset(), sink.groups.size_bytes());
+            match fetched {
+                Ok(()) => {
+                    self.inner.nodes.prefer(index);
+                    return Ok(None);
+                }
+                Err(error @ ClientError::File { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::info!(%error, "a node failed to send an artifact");
+                    if matches!(error, ClientError::Artifact { .. }) {
+                        liars.insert(index);
+                    }
+                    self.inner.nodes.turn_from(index);
+                    failed = Some(error);
+                }
+            }
+        }
+        Ok(failed)
     }
 
     /// Brings one range from one node into the sink.

@@ -1,6 +1,9 @@
 //! What a gateway believes: only records that are proven from the genesis file, recent, and of releases that
 //! hold by themselves. A node or broker that lies is refused here.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -114,7 +114,8 @@ impl Jobs {
                 job.assignment = assignment;
                 // While a report is on its way its receipt decides.
                 if queued.is_none() && job.queued.is_none() && job.state != state {
-                    if job.state != Postponed || state != Downloaded {
+                    // What is postponed may be under way at the Thing.
+                    if state != Postponed {
                         job.ordered = None;
                     }
                     job.state = state;

@@ -1,0 +1,4 @@
+//! The jobs without IO, and what Things hand in.
+
+mod intake;
+mod jobs;

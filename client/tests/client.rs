@@ -1,0 +1,326 @@
+//! The client against small servers that misbehave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures::{StreamExt, stream};
+use lamplighter_client::{
+    Client, ClientConfig, ClientError, Cursor, FeedFilter, Sequences, Signer, Wait,
+};
+use lamplighter_types::artifact::{GROUP_BYTES, GroupsBuilder};
+use lamplighter_types::{
+    Action, EventsAction, Hash, Id, SecretKey, SignedTransaction, codec,
+};
+use serde_json::json;
+
+/// A server on a free port; gives its address.
+async fn serve(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{address}")
+}
+
+/// An address where nobody listens.
+async fn nobody() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+fn chain() -> Hash {
+    Hash::of(b"chain")
+}
+
+fn config(urls: Vec<String>) -> ClientConfig {
+    let mut config = ClientConfig::new(urls);
+    config.chain_id = Some(chain());
+    config.deadline = Duration::from_secs(10);
+    let sequences = Sequences::asked();
+    sequences.at_least(7);
+    let secret = SecretKey::from_seed([1; 32]);
+    let account = Id::new("anna").unwrap();
+    config.with_signer(Signer { account, secret, sequences: Arc::new(sequences) })
+}
+
+fn client(urls: Vec<String>) -> Client {
+    Client::new(config(urls)).unwrap()
+}
+
+fn action() -> Action {
+    Action::Events(EventsAction::Append { events: Vec::new() })
+}
+
+fn problem(status: u16, code: &str) -> Response {
+    let body = json!({"type": "about:blank", "status": status, "code": code, "detail": "no"});
+    (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
+}
+
+fn committed(body: &[u8]) -> Response {
+    let signed: SignedTransaction = codec::decode(body).unwrap();
+    let hash = signed.hash(&chain());
+    let receipt = json!({"transaction": hash, "outcome": "succeeded", "notifications": []});
+    let body = json!({
+        "transaction": hash, "height": 4, "index": 0, "certified": false, "receipt": receipt,
+    });
+    body.to_string().into_response()
+}
+
+#[derive(Clone, Default)]
+struct Seen(Arc<std::sync::Mutex<Vec<Bytes>>>);
+
+#[tokio::test]
+async fn a_busy_and_a_dead_node_do_not_stop_a_submission() {
+    let seen = Seen::default();
+    let submit = async |State(seen): State<Seen>, body: Bytes| {
+        let mut all = seen.0.lock().unwrap();
+        all.push(body.clone());
+        match all.len() {
+            1 => ([("retry-after", "1")], problem(503, "busy")).into_response(),
+            _ => committed(&body),
+        }
+    };
+    let good = Router::new().route("/v1/transactions", post(submit)).with_state(seen.clone());
+    let client = client(vec![nobody().await, serve(good).await]);
+    let submitted = client.submit(action(), Wait::Committed).await.unwrap();
+    assert!(submitted.receipt.unwrap().succeeded());
+    let all = seen.0.lock().unwrap().clone();
+    assert_eq!(all.len(), 2);
+    assert_eq!(all[0], all[1], "the same bytes again");
+    let signed: SignedTransaction = codec::decode(&all[0]).unwrap();
+    assert_eq!(signed.decode_payload().unwrap().sequence, 8);
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_a_used_number_is_replaced() {
+    let seen = Seen::default();
+    let submit = async |State(seen): State<Seen>, body: Bytes| {
+        seen.0.lock().unwrap().push(body.clone());
+        let sequence: SignedTransaction = codec::decode(&body).unwrap();
+        match sequence.decode_payload().unwrap().sequence {
+            8 => problem(422, "admission.sequence_used"),
+            41 => committed(&body),
+            _ => problem(422, "admission.expired"),
+        }
+    };
+    let key = async || {
+        json!({"account": "anna", "highest_sequence": 40}).to_string()
+    };
+    let router = Router::new()
+        .route("/v1/transactions", post(submit))
+        .route("/v1/keys/{key}", get(key))
+        .with_state(seen.clone());
+    let client = client(vec![serve(router).await]);
+    client.submit(action(), Wait::Committed).await.unwrap();
+    let refused = client.submit(action(), Wait::Committed).await.unwrap_err();
+    assert_eq!(refused.problem().unwrap().code, "admission.expired");
+    assert_eq!(seen.0.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_receipt_of_another_transaction_is_not_taken() {
+    let submit = async || {
+        let other = Hash::of(b"other");
+        let receipt = json!({"transaction": other, "outcome": "succeeded", "notifications": []});
+        json!({"transaction": other, "certified": true, "receipt": receipt}).to_string()
+    };
+    let client = client(vec![serve(Router::new().route("/v1/transactions", post(submit))).await]);
+    let error = client.submit(action(), Wait::Committed).await.unwrap_err();
+    assert!(matches!(error, ClientError::OtherTransaction { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_call_with_its_last_cause() {
+    let busy = Router::new().fallback(async || problem(503, "busy"));
+    let mut settings = config(vec![serve(busy).await]);
+    settings.deadline = Duration::from_millis(300);
+    let error = Client::new(settings).unwrap().status().await.unwrap_err();
+    assert!(matches!(error, ClientError::Deadline { .. }), "{error}");
+    assert_eq!(error.problem().unwrap().code, "busy");
+    assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn a_node_that_wants_a_token_gets_one() {
+    let challenge = async || {
+        json!({"challenge": Hash::of(b"c"), "node": 3, "expires_ms": 1}).to_string()
+    };
+    let token = async |body: String| {
+        let answer: lamplighter_types::login::TokenRequest = serde_json::from_str(&body).unwrap();
+        answer.verify(&chain(), 3).unwrap();
+        json!({"token": "secret", "expires_ms": 9}).to_string()
+    };
+    let guarded = async |headers: HeaderMap| match headers.get("authorization") {
+        Some(value) if value == "Bearer secret" => {
+            json!({"account": "anna", "highest_sequence": 40}).to_string().into_response()
+        }
+        _ => problem(401, "auth.missing"),
+    };
+    let router = Router::new()
+        .route("/v1/auth/challenge", post(challenge))
+        .route("/v1/auth/token", post(token))
+        .route("/v1/keys/{key}", get(guarded));
+    let client = client(vec![serve(router).await]);
+    let key = SecretKey::from_seed([1; 32]).public();
+    assert_eq!(client.key(&key).await.unwrap().value.highest_sequence, 40);
+}
+
+fn notification(height: u64, index: u32) -> String {
+    let data = json!({
+        "cursor": format!("{height}.{index}"), "time_ms": 5, "transaction": Hash::ZERO,
+        "notification": {"place": null, "fact": "policies_set"},
+    });
+    format!("id: {height}.{index}\nevent: policies_set\ndata: {data}\n\n")
+}
+
+#[tokio::test]
+async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
+    // Breaks off in the middle of the third event.
+    let first = async || {
+        let third = notification(2, 0);
+        let text = [notification(1, 0), notification(1, 1), third[..20].to_owned()].concat();
+        Body::from(text)
+    };
+    // Begins one too early, as a node may.
+    let second = async |headers: HeaderMap| {
+        let last = headers.get("last-event-id").unwrap().to_str().unwrap().to_owned();
+        assert_eq!(last, "1.1");
+        let pieces = [": hello\n\n".to_owned(), notification(1, 1), notification(2, 0)];
+        let open = stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
+        Body::from_stream(open.chain(stream::pending()))
+    };
+    let urls = vec![
+        serve(Router::new().route("/v1/feed", get(first))).await,
+        serve(Router::new().route("/v1/feed", get(second))).await,
+    ];
+    let mut feed = client(urls).feed(&FeedFilter::default(), None);
+    let mut cursors = Vec::new();
+    for _ in 0..3 {
+        cursors.push(feed.next().await.unwrap().cursor);
+    }
+    let at = |height, index| Cursor { height, index };
+    assert_eq!(cursors, [at(1, 0), at(1, 1), at(2, 0)]);
+}
+
+fn artifact() -> Vec<u8> {
+    (0..40 * GROUP_BYTES + 1_000).map(|n| (n * 31 % 251) as u8).collect()
+}
+
+#[derive(Clone)]
+struct Node {
+    bytes: Arc<Vec<u8>>,
+    /// Bytes after which the connection breaks.
+    cut: usize,
+    flip: Option<usize>,
+    asked: Arc<AtomicU32>,
+}
+
+/// What breaks a connection, some time after the bytes before it.
+fn cut(broken: bool) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
+    stream::iter(broken.then_some(())).then(|()| async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Err(std::io::Error::other("cut"))
+    })
+}
+
+fn artifact_node(node: Node) -> Router {
+    let groups = async |State(node): State<Node>, Path(_): Path<Hash>| {
+        let mut builder = GroupsBuilder::default();
+        builder.update(&node.bytes);
+        builder.finish().unwrap().to_bytes()
+    };
+    let read = async |State(node): State<Node>, Path(_): Path<Hash>, headers: HeaderMap| {
+        node.asked.fetch_add(1, Ordering::Relaxed);
+        let range = headers.get("range").unwrap().to_str().unwrap();
+        let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+        let mut bytes = node.bytes[first..=last].to_vec();
+        if let Some(at) = node.flip.filter(|at| (first..=last).contains(at)) {
+            bytes[at - first] ^= 1;
+        }
+        let broken = bytes.len() > node.cut;
+        bytes.truncate(node.cut);
+        let end = cut(broken);
+        let body = stream::iter([Ok(Bytes::from(bytes))]).chain(end);
+        (StatusCode::PARTIAL_CONTENT, Body::from_stream(body)).into_response()
+    };
+    Router::new()
+        .route("/v1/artifacts/{digest}/groups", get(groups))
+        .route("/v1/artifacts/{digest}", get(read))
+        .with_state(node)
+}
+
+fn node(cut: usize, flip: Option<usize>) -> Node {
+    Node { bytes: Arc::new(artifact()), cut, flip, asked: Arc::default() }
+}
+
+#[tokio::test]
+async fn a_download_goes_on_through_cut_connections() {
+    let bad = node(150_000, None);
+    let url = serve(artifact_node(bad.clone())).await;
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("part");
+    let bytes = artifact();
+    // What an earlier run left: right at first, then a damaged group.
+    let mut left = bytes[..5 * GROUP_BYTES].to_vec();
+    left[3 * GROUP_BYTES] ^= 1;
+    std::fs::write(&part, left).unwrap();
+    let mut steps = Vec::new();
+    let mut progress = |done, _| steps.push(done);
+    let client = client(vec![url]);
+    client.download(Hash::of(&bytes), bytes.len() as u64, &part, &mut progress).await.unwrap();
+    assert_eq!(std::fs::read(&part).unwrap(), bytes);
+    assert!(steps[0] > 3 * GROUP_BYTES as u64 && bad.asked.load(Ordering::Relaxed) >= 5);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_refused_and_another_node_asked() {
+    let bytes = artifact();
+    let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
+    let liar = node(usize::MAX, Some(20 * GROUP_BYTES + 3));
+    let honest = node(usize::MAX, None);
+    let dir = tempfile::tempdir().unwrap();
+    let part = dir.path().join("part");
+    let urls = vec![serve(artifact_node(liar.clone())).await, serve(artifact_node(honest)).await];
+    client(urls).download(digest, size, &part, &mut |_, _| {}).await.unwrap();
+    assert_eq!(std::fs::read(&part).unwrap(), bytes);
+    assert_eq!(liar.asked.load(Ordering::Relaxed), 1, "a liar is not asked again");
+    let alone = client(vec![serve(artifact_node(liar)).await]);
+    let other = dir.path().join("other");
+    let error = alone.download(digest, size, &other, &mut |_, _| {}).await.unwrap_err();
+    assert!(matches!(error, ClientError::Artifact { .. }), "{error}");
+    let held = std::fs::read(&other).unwrap();
+    assert_eq!(held, bytes[..20 * GROUP_BYTES], "only checked groups are kept");
+    let wrong = alone.download(Hash::of(b"x"), size, &other, &mut |_, _| {}).await.unwrap_err();
+    assert!(matches!(wrong, ClientError::Artifact { .. }), "{wrong}");
+}
+
+#[test]
+fn sequence_numbers_are_not_given_twice_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sequence");
+    let first = Sequences::in_file(&path).unwrap();
+    first.at_least(10);
+    let taken: Vec<_> = (0..100).map(|_| first.take().unwrap()).collect();
+    assert_eq!(taken, (11..=110).collect::<Vec<_>>());
+    drop(first);
+    let second = Sequences::in_file(&path).unwrap();
+    assert!(second.take().unwrap() > 110);
+    std::fs::write(&path, "many").unwrap();
+    assert!(matches!(Sequences::in_file(&path), Err(ClientError::Sequence { .. })));
+}
+
+#[test]
+fn addresses_are_checked() {
+    for wrong in ["", "10.0.0.1:80", "ftp://a", "http://"] {
+        let result = Client::new(ClientConfig::new(vec![wrong.to_owned()]));
+        assert!(matches!(result, Err(ClientError::Address(_))), "{wrong}");
+    }
+    assert!(matches!(Client::new(ClientConfig::new(vec![])), Err(ClientError::NoAddress)));
+}
