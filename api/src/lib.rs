@@ -3,20 +3,20 @@
 mod admin;
 mod backend;
 mod http;
+mod listen;
 pub mod mqtt;
 mod token;
 
 use std::io;
 use std::net::SocketAddr;
 
-use axum::Router;
 use lamplighter_ledger::Handle;
 use lamplighter_types::SecretKey;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::App;
+use crate::listen::listen;
 use crate::token::Tokens;
 
 /// Where the edge listens, and how strict it is.
@@ -67,23 +67,4 @@ pub async fn serve(
     let admin = listen(config.admin_listen, admin::router(handle.clone()), tasks, stop).await?;
     let mqtt = backend::start(&config, handle, tokens, tasks, stop)?;
     Ok(Edges { http, admin, mqtt })
-}
-
-async fn listen(
-    address: SocketAddr,
-    router: Router,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<SocketAddr, ServeError> {
-    let failed = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = served.await {
-            tracing::error!(%error, %bound, "a listener ended");
-        }
-    });
-    Ok(bound)
 }

@@ -1,7 +1,7 @@
 //! `/v1/artifacts`: firmware images, uploaded in pieces and read in ranges.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Input, Path, Payload};
 use super::problem::{Problem, chain};
 use crate::token::Bearer;
 
@@ -29,7 +30,9 @@ pub fn open_routes() -> OpenApiRouter<App> {
 
 /// What needs a token.
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(begin)).routes(routes!(append, offset))
+    let pieces = OpenApiRouter::new().routes(routes!(append, offset));
+    let pieces = pieces.layer(DefaultBodyLimit::max(PIECE_BYTES_MAX));
+    OpenApiRouter::new().routes(routes!(begin)).merge(pieces)
 }
 
 impl From<ArtifactError> for Problem {
@@ -100,7 +103,7 @@ fn demand_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), Problem> {
 async fn begin(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
-    Json(new): Json<NewArtifact>,
+    Input(new): Input<NewArtifact>,
 ) -> Result<Json<Upload>, Problem> {
     demand_uploader(&app, bearer.as_deref())?;
     let artifacts = app.handle.artifacts();
@@ -120,14 +123,14 @@ async fn append(
     Path(digest): Path<Hash>,
     bearer: Option<Extension<Bearer>>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Payload,
 ) -> Result<Json<Upload>, Problem> {
     demand_uploader(&app, bearer.as_deref())?;
     let offset = headers.get(UPLOAD_OFFSET).and_then(|v| v.to_str().ok()?.parse().ok());
     let offset = offset
         .ok_or_else(|| Problem::invalid("artifact.offset", "the header Upload-Offset is missing"))?;
     let artifacts = app.handle.artifacts();
-    let offset = artifacts.append(digest, offset, body).await?;
+    let offset = artifacts.append(digest, offset, body.bytes.clone()).await?;
     Ok(Json(upload(artifacts, digest, offset)))
 }
 

@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::Input;
 use super::problem::Problem;
 use crate::token::TOKEN_MS;
 
@@ -25,7 +26,7 @@ pub fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = Challenge)))]
 async fn challenge(
     State(app): State<App>,
-    Json(asked): Json<ChallengeRequest>,
+    Input(asked): Input<ChallengeRequest>,
 ) -> Json<Challenge> {
     Json(app.tokens.challenge(&asked.account, &asked.key, app.now_ms()))
 }
@@ -35,7 +36,7 @@ async fn challenge(
     responses((status = 200, body = Token), (status = 401, body = Problem)))]
 async fn token(
     State(app): State<App>,
-    Json(answer): Json<TokenRequest>,
+    Input(answer): Input<TokenRequest>,
 ) -> Result<Json<Token>, Problem> {
     let now_ms = app.now_ms();
     let refuse = |detail: String| Problem::new(StatusCode::UNAUTHORIZED, "auth.refused", detail);

@@ -1,7 +1,7 @@
 //! `/v1/blocks`, `/v1/headers`, `/v1/certificates`, `/v1/proofs`: the chain itself.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use lamplighter_ledger::Subject;
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{Block, Certificate, Hash, Header, Receipt};
@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{self, At, parse};
 

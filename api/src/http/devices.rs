@@ -1,6 +1,6 @@
 //! `/v1/devices`: the registry of devices, and what happened to each.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use lamplighter_contracts::{config, devices, events};
 use lamplighter_state::tables;
 use lamplighter_store::Direction;
@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{At, One, Page, PageQuery, ReadQuery, one, parse, view};
 

@@ -1,6 +1,6 @@
 //! `/v1/alarms` and `/v1/config`; the events of a device are with the device.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use lamplighter_contracts::{config, events};
 use lamplighter_types::record::DesiredConfig;
 use lamplighter_types::{Alarm, AlarmId, ConfigTarget, Id, Scope};
@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{At, One, Page, PageQuery, ReadQuery, one, parse, view};
 

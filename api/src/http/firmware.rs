@@ -1,12 +1,13 @@
 //! `/v1/firmware`: releases.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use lamplighter_contracts::firmware;
 use lamplighter_types::{Id, Release};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
 

@@ -6,8 +6,10 @@ mod auth;
 mod blocks;
 mod devices;
 mod events;
+mod extract;
 mod feed;
 mod firmware;
+mod iotregistry;
 mod problem;
 mod read;
 mod rollouts;
@@ -16,7 +18,7 @@ mod transactions;
 mod users;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -33,16 +35,18 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::token::Tokens;
+use extract::Bodies;
+use iotregistry::Relays;
 use problem::Problem;
 
 pub use problem::chain;
 
-/// Requests at work at once; more get 503. Each may hold a transaction of 256 KiB.
+/// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
 /// Subscribers of the feed at once.
 const SUBSCRIBERS_MAX: usize = 1_024;
-/// A request whose body does not arrive in this time is dropped.
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest body of any route.
+const LARGEST_BODY_BYTES: usize = artifacts::PIECE_BYTES_MAX;
 
 /// What every handler gets.
 #[derive(Clone)]
@@ -51,6 +55,8 @@ pub struct App {
     pub tokens: Tokens,
     pub read_needs_token: bool,
     pub subscribers: Arc<Semaphore>,
+    pub bodies: Bodies,
+    pub relays: Arc<Relays>,
     pub stop: CancellationToken,
 }
 
@@ -62,7 +68,8 @@ impl App {
         stop: CancellationToken,
     ) -> Self {
         let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS_MAX));
-        Self { handle, tokens, read_needs_token, subscribers, stop }
+        let (bodies, relays) = (Bodies::new(), Arc::new(Relays::new()));
+        Self { handle, tokens, read_needs_token, subscribers, bodies, relays, stop }
     }
 
     /// Unix time in ms.
@@ -86,6 +93,7 @@ fn describe(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
         .merge(transactions::routes())
         .merge(status::routes())
         .merge(auth::routes())
+        .merge(users::open_routes())
         .merge(artifacts::open_routes());
     let guarded = OpenApiRouter::new()
         .merge(blocks::routes())
@@ -96,25 +104,24 @@ fn describe(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
         .merge(rollouts::routes())
         .merge(events::routes())
         .merge(feed::routes())
+        .merge(iotregistry::routes())
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::guard));
     OpenApiRouter::with_openapi(Document::openapi()).merge(open).merge(guarded).split_for_parts()
-}
-
-/// The OpenAPI 3.1 document.
-pub fn openapi(app: &App) -> utoipa::openapi::OpenApi {
-    describe(app).1
 }
 
 /// Everything that the HTTP listener serves.
 pub fn router(app: App) -> Router {
     let (routes, document) = describe(&app);
     let document = Arc::new(document);
-    let largest = transactions::BODY_BYTES_MAX.max(artifacts::PIECE_BYTES_MAX);
     routes
         .route("/openapi.json", get(move || async move { Json(document.as_ref().clone()) }))
         .route("/docs", get(|| async { Html(include_str!("docs.html")) }))
         .fallback(|| async { Problem::not_found("such path; /docs lists them") })
-        .layer(DefaultBodyLimit::max(largest))
+        .method_not_allowed_fallback(|| async {
+            let detail = "this path has other methods; /docs lists them";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
+        })
+        .layer(DefaultBodyLimit::max(extract::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::new())
         .layer(
             tower::ServiceBuilder::new()

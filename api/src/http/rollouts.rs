@@ -1,12 +1,13 @@
 //! `/v1/rollouts` and `/v1/deployments`.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use lamplighter_contracts::rollouts;
 use lamplighter_types::{Deployment, Id, Rollout};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
 use lamplighter_contracts::ContractError;
 use lamplighter_ledger::{Commitment, Verdict};
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
@@ -15,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Path, Payload, Query, content_type};
 use super::problem::Problem;
 
 /// How long a submission waits unless it says otherwise, and at most.
@@ -24,7 +24,8 @@ const WAIT_MS_MAX: u64 = 120_000;
 pub const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX * 2 + 4_096;
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(submit)).routes(routes!(transaction))
+    let routes = OpenApiRouter::new().routes(routes!(submit)).routes(routes!(transaction));
+    routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
 /// What a submission waits for.
@@ -67,18 +68,12 @@ pub struct Submitted {
 }
 
 fn envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction, Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = kind.and_then(|value| value.split(';').next()).map(str::trim);
-    match kind {
+    match content_type(headers) {
         Some("application/json") => codec::decode_json(body)
             .map_err(|e| Problem::invalid("transaction.malformed", super::problem::chain(&e))),
         Some("application/octet-stream") => codec::decode(body)
             .map_err(|e| Problem::invalid("transaction.malformed", super::problem::chain(&e))),
-        _ => Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content_type",
-            "send application/json or application/octet-stream",
-        )),
+        _ => Err(Problem::content_type("send application/json or application/octet-stream")),
     }
 }
 
@@ -98,9 +93,10 @@ async fn submit(
     State(app): State<App>,
     Query(query): Query<SubmitQuery>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Payload,
 ) -> Result<(StatusCode, Json<Submitted>), Problem> {
-    let signed = envelope(&headers, &body)?;
+    let signed = envelope(&headers, &body.bytes)?;
+    drop(body);
     let ticket = app.handle.submit(signed).await?;
     let transaction = ticket.hash;
     let pending = Submitted { transaction, height: None, index: None, certified: false, receipt: None };
@@ -129,7 +125,8 @@ async fn submit(
     }
 }
 
-fn submitted(app: &App, transaction: Hash, commitment: Commitment) -> Submitted {
+/// What is told of a transaction in a block.
+pub fn submitted(app: &App, transaction: Hash, commitment: Commitment) -> Submitted {
     let Commitment { height, index, receipt } = commitment;
     Submitted {
         transaction,

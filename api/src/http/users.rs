@@ -1,6 +1,6 @@
 //! `/v1/users`, `/v1/organizations`, `/v1/keys`, `/v1/policies`, `/v1/validators`, `/v1/proposals`.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use lamplighter_contracts::{governance, users};
 use lamplighter_types::record::{Observer, Organization, Policies, Proposal};
 use lamplighter_types::{Account, Id, PublicKey, Validator};
@@ -9,8 +9,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
+
+/// What a client needs before it has a token.
+pub fn open_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(key))
+}
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -18,7 +24,6 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(accounts))
         .routes(routes!(organization))
         .routes(routes!(organizations))
-        .routes(routes!(key))
         .routes(routes!(policies))
         .routes(routes!(nodes))
         .routes(routes!(proposals))

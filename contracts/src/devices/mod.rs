@@ -39,7 +39,7 @@ pub use execute::{check, execute};
 pub use read::{
     by_gateway, by_key, by_owner, device, devices, in_district, registrant_link, state,
 };
-pub use registry::iotregistry_query;
+pub use registry::{iotregistry_check, iotregistry_query};
 pub(crate) use report::of_sender;
 pub use report::{Reported, accept_report, demand_active};
 

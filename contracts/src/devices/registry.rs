@@ -1,6 +1,6 @@
 //! IOTRegistry on the state.
 
-use lamplighter_state::{Overlay, StateError};
+use lamplighter_state::{Overlay, StateError, View};
 use lamplighter_types::{Fact, HexBytes, Id, Notification, RegistrantLink, Role, Scope};
 
 use super::iotregistry::{Failure, Records, Refusal, Registered, invoke as invoke_on, query};
@@ -54,6 +54,20 @@ pub fn iotregistry_query(
     argument: &str,
 ) -> Result<String, Failure<StateError>> {
     query(function, argument, &ReadOnly(reader))
+}
+
+/// Whether an IOTRegistry operation would succeed on a state, which stays as it is.
+///
+/// # Errors
+/// [`Failure::Refused`] when the operation breaks a rule, [`Failure::Records`] when the state can't
+/// be read.
+pub fn iotregistry_check(
+    state: View,
+    function: &str,
+    argument: &str,
+) -> Result<(), Failure<StateError>> {
+    let mut overlay = Overlay::new(state);
+    invoke_on(function, argument, &mut InOverlay(&mut overlay)).map(|_| ())
 }
 
 fn ended(failure: Failure<StateError>) -> ExecutionError {

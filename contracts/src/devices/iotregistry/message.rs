@@ -128,3 +128,8 @@ pub fn alias_key(alias: &str) -> Vec<u8> {
 pub fn spec_key(name: &str) -> Vec<u8> {
     format!("Spec:{name}").into_bytes()
 }
+
+/// The argument of an operation: the message in lower-case hexadecimal.
+pub fn argument(message: &impl Message) -> String {
+    hex::encode(message.encode_to_vec())
+}

@@ -30,6 +30,7 @@ mod signature;
 mod tests;
 
 pub use invoke::{Registered, invoke};
+pub use message::{CreateRegistrant, RegisterSpec, RegisterThing, argument};
 pub use query::query;
 pub use refusal::{Failure, Refusal};
 
