@@ -1,3 +1,28 @@
-//! A city on one machine: simulated Things, each with its own socket, key and firmware slots.
+//! A whole city on one machine: validators, gateways and meshes of simulated Things, each a process of its own,
+//! with every key, file and port that they need. `lamplighter devnet up` and the end-to-end tests use it.
+//!
+//! [`Devnet::start`] brings the city up; [`scenario::run`] takes a release through it, from the vendor's upload
+//! to the confirmed image in every Thing; [`attacks::run`] tries what must be refused. A [`Journal`]
+//! keeps what each step found.
 
+pub mod attacks;
+mod city;
+mod error;
+mod feed;
+pub mod field;
+mod files;
+mod journal;
+mod network;
+mod ports;
+mod process;
+pub mod scenario;
 pub mod thing;
+mod up;
+
+pub use city::{City, Member};
+pub use error::{DevnetError, causes};
+pub use feed::{Observer, Seen};
+pub use journal::{Attack, Journal, Report, Step};
+pub use network::{Devnet, GatewayProcess, MeshProcess, NodeProcess, Plan};
+pub use process::{Process, until_stdin_ends};
+pub use up::{Options, run, up};

@@ -1,0 +1,42 @@
+use std::error::Error;
+use std::fmt;
+
+/// Why a command failed: what was being tried, and the causes, printed once.
+#[derive(Debug)]
+pub struct Failure {
+    doing: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Failure {
+    pub fn new(doing: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self { doing: doing.into(), source: Some(Box::new(source)) }
+    }
+
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { doing: text.into(), source: None }
+    }
+
+    /// For `map_err`.
+    pub fn doing<E: Error + Send + Sync + 'static>(
+        text: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let text = text.into();
+        move |source| Self::new(text, source)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.doing)?;
+        let mut cause: Option<&(dyn Error + 'static)> = match &self.source {
+            Some(source) => Some(source.as_ref()),
+            None => None,
+        };
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! `node run`, `gateway run`, `things run`: processes that run until they are told to end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use lamplighter_devnet::{field, until_stdin_ends};
+use lamplighter_gateway::{Gateway, GatewayConfig};
+use lamplighter_node::{Config, Node, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Runs a node until SIGTERM or Ctrl-C.
+    Run(Run),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GatewayCommand {
+    /// Runs a gateway until SIGTERM or Ctrl-C.
+    Run(Run),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ThingsCommand {
+    /// Runs the Things of a mesh until standard input ends, and takes orders there, a line of JSON each.
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration file (TOML).
+    #[arg(long)]
+    config: PathBuf,
+    /// Ends when standard input does, so that it does not outlive the process that started it.
+    #[arg(long)]
+    until_stdin_ends: bool,
+    /// Logs as JSON.
+    #[arg(long)]
+    json_logs: bool,
+}
+
+/// Cancelled by SIGTERM and Ctrl-C.
+pub fn until_signal() -> Result<CancellationToken, Failure> {
+    let stop = CancellationToken::new();
+    let doing = || Failure::doing("waiting for signals");
+    let mut terminate = signal(SignalKind::terminate()).map_err(doing())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(doing())?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+fn begin(run: &Run) -> Result<CancellationToken, Failure> {
+    telemetry::init(run.json_logs);
+    let stop = until_signal()?;
+    if run.until_stdin_ends {
+        until_stdin_ends(stop.clone());
+    }
+    Ok(stop)
+}
+
+pub async fn node(command: NodeCommand) -> Result<ExitCode, Failure> {
+    let NodeCommand::Run(run) = command;
+    let stop = begin(&run)?;
+    let config = Config::read(&run.config).map_err(Failure::doing("reading the configuration"))?;
+    let node = Node::start(config).await.map_err(Failure::doing("starting the node"))?;
+    tracing::info!(http = %node.edges.http, peer = %node.peer_address, "the node is up");
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        error = node.failed() => Some(error),
+    };
+    let ended = node.shutdown().await;
+    match failed {
+        Some(error) => Err(Failure::new("the node stopped by itself", error)),
+        None => ended.map_err(Failure::doing("ending the node")).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+pub async fn gateway(command: GatewayCommand) -> Result<ExitCode, Failure> {
+    let GatewayCommand::Run(run) = command;
+    let stop = begin(&run)?;
+    let config =
+        GatewayConfig::read(&run.config).map_err(Failure::doing("reading the configuration"))?;
+    let ran = Gateway::run(config, stop).await;
+    ran.map_err(Failure::doing("running the gateway")).map(|()| ExitCode::SUCCESS)
+}
+
+pub async fn things(command: ThingsCommand) -> Result<ExitCode, Failure> {
+    let ThingsCommand::Run(run) = command;
+    telemetry::init(run.json_logs);
+    let ran = field::run(&run.config).await;
+    ran.map_err(Failure::doing("running the Things")).map(|()| ExitCode::SUCCESS)
+}

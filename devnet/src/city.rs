@@ -1,0 +1,98 @@
+//! The people of the demonstration: their accounts, keys and roles.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lamplighter_node::key;
+use lamplighter_types::{
+    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey, Validator, ValidatorSet,
+};
+
+use crate::DevnetError;
+
+/// Accounts of the genesis file: name, what a person would call it, role.
+const PEOPLE: [(&str, &str, Role); 8] = [
+    ("admin-1", "Administrator One", Role::Administrator),
+    ("admin-2", "Administrator Two", Role::Administrator),
+    ("operator", "Operator of the lighting", Role::Operator),
+    ("approver-1", "Approver One", Role::Approver),
+    ("approver-2", "Approver Two", Role::Approver),
+    ("vendor", "Maker of the lamps", Role::Vendor),
+    ("security", "Security officer", Role::Security),
+    ("auditor", "Auditor", Role::Auditor),
+];
+
+/// Who acts: an account with its key.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub account: Id,
+    pub secret: SecretKey,
+}
+
+/// All keys, and the genesis file that begins with the people's.
+#[derive(Debug)]
+pub struct City {
+    pub genesis: Genesis,
+    members: BTreeMap<String, Member>,
+}
+
+/// A name that is known to be one.
+pub(crate) fn id(text: &str) -> Id {
+    Id::new(text).expect("names of the devnet are ids")
+}
+
+pub(crate) fn district(text: &str) -> Scope {
+    Scope::new(text).expect("districts of the devnet are paths of ids")
+}
+
+impl City {
+    /// Makes new keys, in files of the folder `keys`, and the genesis of validators at the given addresses.
+    pub fn found(keys: &Path, addresses: &[String], created_ms: u64) -> Result<Self, DevnetError> {
+        let mut members = BTreeMap::new();
+        let mut new = |name: &str| -> Result<SecretKey, DevnetError> {
+            let secret = key::generate()?;
+            key::write(&keys.join(format!("{name}.key")), &secret)?;
+            let member = Member { account: id(name), secret: secret.clone() };
+            members.insert(name.to_owned(), member);
+            Ok(secret)
+        };
+        let mut accounts = Vec::new();
+        for (account, name, role) in PEOPLE {
+            accounts.push(GenesisAccount {
+                account: id(account),
+                name: name.to_owned(),
+                key: new(account)?.public(),
+                grants: vec![Grant { role, scope: Scope::city() }],
+            });
+        }
+        let mut validators = Vec::new();
+        for (node, address) in (1..).zip(addresses) {
+            let name = format!("node-{node}");
+            let (key, address) = (new(&name)?.public(), address.clone());
+            validators.push(Validator { node, account: id(&name), key, address });
+        }
+        let genesis = Genesis {
+            name: "Devnet City".to_owned(),
+            created_ms,
+            validators: ValidatorSet { validators },
+            organization: id("city"),
+            accounts,
+            policies: Policies::default(),
+        };
+        Ok(Self { genesis, members })
+    }
+
+    /// Makes the key of one more account, gateway or Thing; it is registered by a transaction.
+    pub fn admit(&mut self, keys: &Path, name: &str) -> Result<Member, DevnetError> {
+        let secret = key::generate()?;
+        key::write(&keys.join(format!("{name}.key")), &secret)?;
+        let member = Member { account: id(name), secret };
+        self.members.insert(name.to_owned(), member.clone());
+        Ok(member)
+    }
+
+    /// The member of this name.
+    pub fn member(&self, name: &str) -> &Member {
+        self.members.get(name).expect("the devnet made a key of this name")
+    }
+}

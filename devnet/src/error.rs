@@ -1,0 +1,73 @@
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lamplighter_client::ClientError;
+use lamplighter_node::KeyError;
+
+/// Why the devnet did not come up, or a step did not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum DevnetError {
+    #[error("{doing} {}", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} holds files that no devnet made; give an empty directory", .0.display())]
+    Foreign(PathBuf),
+    #[error("a devnet of {validators} validators, {gateways} gateways, {things} Things is not possible")]
+    Size { validators: usize, gateways: usize, things: usize },
+    #[error("the firmware image {} has {bytes} bytes, 1 to {most} fit a Thing", path.display())]
+    Firmware { path: PathBuf, bytes: u64, most: u64 },
+    #[error("no free port was found")]
+    Port,
+    #[error("a key")]
+    Key(#[from] KeyError),
+    #[error("starting {name}")]
+    Start {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{name} ended: {status}; see {}", log.display())]
+    Ended { name: String, status: String, log: PathBuf },
+    #[error("{what} did not happen within {within:?}; so far: {seen}")]
+    Deadline { what: String, within: Duration, seen: String },
+    #[error("{doing}")]
+    Client {
+        doing: String,
+        #[source]
+        source: ClientError,
+    },
+    #[error("{action} failed: {code}: {message}")]
+    Failed { action: String, code: String, message: String },
+    #[error("the mesh {mesh} refused: {reason}")]
+    Mesh { mesh: String, reason: String },
+    #[error("{0}")]
+    Found(String),
+    #[error("the attack {0} was not refused as it must be")]
+    NotRefused(String),
+}
+
+impl DevnetError {
+    pub(crate) fn file(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { doing, path, source }
+    }
+
+    pub(crate) fn client(doing: impl Into<String>) -> impl FnOnce(ClientError) -> Self {
+        let doing = doing.into();
+        move |source| Self::Client { doing, source }
+    }
+}
+
+/// An error with its causes, joined by colons.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,175 @@
+//! A subscriber of the feed: counts what comes and lets others wait for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lamplighter_client::{Client, Cursor, FeedFilter};
+use lamplighter_types::{
+    AlarmId, DeploymentState, Fact, Hash, Id, RolloutStatus,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::{DevnetError, causes};
+
+/// What the feed has told so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Notifications by the name of their fact.
+    pub counts: BTreeMap<String, u64>,
+    /// The newest state of each deployment.
+    pub deployments: BTreeMap<(Id, Id), DeploymentState>,
+    /// Block time of the last confirmation of each rollout, Unix ms.
+    pub confirmed_ms: BTreeMap<Id, u64>,
+    pub rollouts: BTreeMap<Id, RolloutStatus>,
+    /// Validators that hold an artifact.
+    pub holders: BTreeMap<Hash, u32>,
+    /// Alarms, and whether they were acknowledged.
+    pub alarms: BTreeMap<AlarmId, bool>,
+    /// Device, number and kind of each event.
+    pub events: Vec<(Id, u64, String)>,
+    /// Devices that have told what they run.
+    pub inventories: BTreeMap<Id, Hash>,
+    /// Devices that applied a configuration document.
+    pub applied: BTreeMap<Id, Hash>,
+    pub height: u64,
+    /// Notifications that came twice or out of order: none may.
+    pub disorder: u64,
+    /// Why the subscription ended, if it did.
+    pub ended: Option<String>,
+}
+
+impl Seen {
+    /// Deployments of a rollout by their state.
+    pub fn by_state(&self, rollout: &Id) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for ((of, _), state) in &self.deployments {
+            if of == rollout {
+                *counts.entry(state_name(*state)).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    fn note(&mut self, device: Option<Id>, fact: Fact, time_ms: u64) {
+        *self.counts.entry(fact.kind()).or_default() += 1;
+        match fact {
+            Fact::DeploymentMoved { rollout, to, .. } => {
+                if to == DeploymentState::Confirmed {
+                    self.confirmed_ms.insert(rollout.clone(), time_ms);
+                }
+                if let Some(device) = device {
+                    self.deployments.insert((rollout, device), to);
+                }
+            }
+            Fact::RolloutStarted { rollout } => self.rollout(rollout, RolloutStatus::Running),
+            Fact::RolloutFinished { rollout } => self.rollout(rollout, RolloutStatus::Finished),
+            Fact::RolloutPaused { rollout, .. } => self.rollout(rollout, RolloutStatus::Paused),
+            Fact::RolloutStopped { rollout } => self.rollout(rollout, RolloutStatus::Stopped),
+            Fact::ArtifactHeld { artifact, holders, .. } => {
+                self.holders.insert(artifact, holders);
+            }
+            Fact::AlarmRaised { alarm, .. } => {
+                self.alarms.insert(alarm, false);
+            }
+            Fact::AlarmAcknowledged { alarm, .. } => {
+                self.alarms.insert(alarm, true);
+            }
+            Fact::EventAppended { kind, sequence, .. } => {
+                self.events.extend(device.map(|device| (device, sequence, kind)));
+            }
+            Fact::InventoryReported { digest } => {
+                self.inventories.extend(device.map(|device| (device, digest)));
+            }
+            Fact::ConfigReported { document, applied: true } => {
+                self.applied.extend(device.map(|device| (device, document)));
+            }
+            _ => {}
+        }
+    }
+
+    fn rollout(&mut self, rollout: Id, status: RolloutStatus) {
+        self.rollouts.insert(rollout, status);
+    }
+}
+
+/// The name of a state as in JSON.
+pub(crate) fn state_name(state: DeploymentState) -> String {
+    let value = serde_json::to_value(state).expect("our types have JSON forms");
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A running subscription.
+#[derive(Debug)]
+pub struct Observer {
+    seen: watch::Receiver<Seen>,
+    task: JoinHandle<()>,
+}
+
+impl Observer {
+    /// Subscribes to everything from the first block on.
+    pub fn start(client: &Client) -> Self {
+        let (writer, seen) = watch::channel(Seen::default());
+        let mut feed = client.feed(&FeedFilter::default(), Some(Cursor::default()));
+        let task = tokio::spawn(async move {
+            let mut last = Cursor::default();
+            loop {
+                match feed.next().await {
+                    Ok(delivery) => writer.send_modify(|seen| {
+                        if delivery.cursor <= last {
+                            seen.disorder += 1;
+                        }
+                        last = delivery.cursor;
+                        seen.height = delivery.cursor.height;
+                        let device = delivery.notification.place.map(|place| place.device);
+                        seen.note(device, delivery.notification.fact, delivery.time_ms);
+                    }),
+                    Err(error) => {
+                        writer.send_modify(|seen| seen.ended = Some(causes(&error)));
+                        return;
+                    }
+                }
+            }
+        });
+        Self { seen, task }
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
+    /// Waits until what was seen is so.
+    ///
+    /// # Errors
+    /// It did not come in time, or the subscription ended.
+    pub async fn until(
+        &self,
+        what: &str,
+        within: Duration,
+        mut done: impl FnMut(&Seen) -> bool,
+    ) -> Result<Seen, DevnetError> {
+        let mut seen = self.seen.clone();
+        let reached = seen.wait_for(|seen| seen.ended.is_some() || done(seen));
+        let found = match tokio::time::timeout(within, reached).await {
+            Ok(Ok(found)) => found.clone(),
+            _ => {
+                let seen = format!("{:?}", self.seen.borrow().counts);
+                return Err(DevnetError::Deadline { what: what.to_owned(), within, seen });
+            }
+        };
+        match found.ended.clone() {
+            Some(reason) => Err(DevnetError::Found(format!("the event stream ended: {reason}"))),
+            None => Ok(found),
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,218 @@
+//! The process of one mesh: simulated Things, each with its own socket, and a line of JSON on standard input for
+//! each thing that their owner wants of them; the answer is a line on standard output.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_node::key;
+use lamplighter_types::{AlarmChange, Hash, Id, PublicKey, Severity, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::thing::{
+    Factory, NewEvent, SelfTest, Thing, ThingConfig, ThingError, ThingMesh, VendorKeys,
+};
+use crate::{DevnetError, causes};
+
+/// Longest line of standard input that is read: an event with its data.
+const LINE_BYTES_MAX: u64 = 16 * 1024;
+
+/// The configuration file of a mesh (TOML).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeshConfig {
+    /// The ledger that signed reports are for.
+    pub chain_id: Hash,
+    /// Where the gateway listens for CoAP.
+    pub gateway: SocketAddr,
+    /// Keys of vendors that the factory put into the Things.
+    pub vendor_keys: Vec<PublicKey>,
+    /// Each Thing has a folder in it.
+    pub data_dir: PathBuf,
+    /// What the Things leave the factory with.
+    pub factory_image: PathBuf,
+    pub factory_version: Version,
+    pub factory_security_counter: u64,
+    pub hardware_class: String,
+    /// How long a boot takes, in ms.
+    pub boot_time_ms: u64,
+    pub things: Vec<ThingEntry>,
+}
+
+/// One Thing of a mesh.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThingEntry {
+    pub device: Id,
+    /// File with its secret key.
+    pub key: PathBuf,
+}
+
+/// What the owner wants of a Thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Order {
+    /// Emit an event; answered with its number.
+    Raise { device: Id, kind: String, severity: Severity, alarm: AlarmChange, data: String },
+    /// Answered with [`ThingStatus`].
+    Status { device: Id },
+    /// Every byte of the active slot, as hexadecimal digits.
+    Image { device: Id },
+    /// Flip one bit of the next block that arrives.
+    CorruptNextBlock { device: Id },
+    /// What new images do after their first boot: `passes`, `fails`, `never_comes_back`.
+    SelfTest { device: Id, outcome: String },
+    /// Off and on again.
+    PowerCycle { device: Id },
+}
+
+/// What a Thing says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThingStatus {
+    pub slot: String,
+    pub digest: Hash,
+    pub version: Version,
+    pub boots: u64,
+    pub security_counter: u64,
+    pub held_bytes: u64,
+    pub configuration: Option<Hash>,
+}
+
+/// The answer to an [`Order`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Done(Value),
+    Refused(String),
+}
+
+/// Why a mesh does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum FieldError {
+    #[error("the configuration {} is not usable", path.display())]
+    Malformed { path: PathBuf, source: toml::de::Error },
+    #[error("a file of the mesh")]
+    File(#[from] DevnetError),
+    #[error("a Thing")]
+    Thing(#[from] ThingError),
+    #[error("talking to the owner")]
+    Owner(#[source] std::io::Error),
+}
+
+/// Boots the Things of a mesh and serves their owner until standard input ends.
+pub async fn run(path: &Path) -> Result<(), FieldError> {
+    let text = fs::read_to_string(path).map_err(DevnetError::file("reading", path))?;
+    let config: MeshConfig = toml::from_str(&text)
+        .map_err(|source| FieldError::Malformed { path: path.to_owned(), source })?;
+    let mesh = ThingMesh::spawn(things(&config)?).await?;
+    tracing::info!(things = config.things.len(), gateway = %config.gateway, "the mesh is up");
+    let mut input = BufReader::new(tokio::io::stdin());
+    let mut output = tokio::io::stdout();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
+        if read.map_err(FieldError::Owner)? == 0 {
+            break;
+        }
+        let answer = match serde_json::from_slice(&line) {
+            Ok(order) => obey(&mesh, order).await,
+            Err(error) => Answer::Refused(error.to_string()),
+        };
+        let mut text = serde_json::to_vec(&answer).expect("our types have JSON forms");
+        text.push(b'\n');
+        output.write_all(&text).await.map_err(FieldError::Owner)?;
+        output.flush().await.map_err(FieldError::Owner)?;
+    }
+    mesh.kill().await;
+    Ok(())
+}
+
+fn things(config: &MeshConfig) -> Result<Vec<ThingConfig>, FieldError> {
+    let image = fs::read(&config.factory_image)
+        .map_err(DevnetError::file("reading", &config.factory_image))?;
+    let factory = Factory {
+        image,
+        version: config.factory_version,
+        security_counter: config.factory_security_counter,
+    };
+    let verifier = Arc::new(VendorKeys(config.vendor_keys.clone()));
+    let configs = config.things.iter().map(|entry| {
+        let secret = key::read(&entry.key).map_err(DevnetError::from)?;
+        let mut thing = ThingConfig::new(
+            entry.device.clone(),
+            &config.hardware_class,
+            secret,
+            config.chain_id,
+            config.data_dir.join(entry.device.as_str()),
+            config.gateway,
+            verifier.clone(),
+            factory.clone(),
+        );
+        thing.boot_time = Duration::from_millis(config.boot_time_ms);
+        Ok(thing)
+    });
+    configs.collect()
+}
+
+async fn obey(mesh: &ThingMesh, order: Order) -> Answer {
+    let device = match &order {
+        Order::Raise { device, .. }
+        | Order::Status { device }
+        | Order::Image { device }
+        | Order::CorruptNextBlock { device }
+        | Order::SelfTest { device, .. }
+        | Order::PowerCycle { device } => device.clone(),
+    };
+    let Some(thing) = mesh.get(&device) else {
+        return Answer::Refused(format!("{device} is not of this mesh"));
+    };
+    match carry_out(thing, order).await {
+        Ok(value) => Answer::Done(value),
+        Err(error) => Answer::Refused(causes(&error)),
+    }
+}
+
+async fn carry_out(thing: &Thing, order: Order) -> Result<Value, ThingError> {
+    match order {
+        Order::Raise { device: _, kind, severity, alarm, data } => {
+            let event = NewEvent { kind, severity, alarm, data };
+            Ok(json!(thing.raise(event).await?))
+        }
+        Order::Status { device: _ } => Ok(json!(status(thing).await?)),
+        Order::Image { device: _ } => Ok(json!(hex::encode(thing.active_image().await?))),
+        Order::CorruptNextBlock { device: _ } => {
+            thing.corrupt_next_block().await?;
+            Ok(Value::Null)
+        }
+        Order::SelfTest { device: _, outcome } => {
+            thing.set_self_test(match outcome.as_str() {
+                "fails" => SelfTest::Fails,
+                "never_comes_back" => SelfTest::NeverComesBack,
+                _ => SelfTest::Passes,
+            });
+            Ok(Value::Null)
+        }
+        Order::PowerCycle { device: _ } => {
+            thing.power_cycle();
+            Ok(Value::Null)
+        }
+    }
+}
+
+async fn status(thing: &Thing) -> Result<ThingStatus, ThingError> {
+    let status = thing.status().await?;
+    Ok(ThingStatus {
+        slot: status.slot.name().to_owned(),
+        digest: status.digest,
+        version: status.version,
+        boots: status.boots,
+        security_counter: status.floor,
+        held_bytes: status.held_bytes,
+        configuration: status.configuration,
+    })
+}

@@ -1,0 +1,378 @@
+//! The processes of a devnet, and handles to kill and restart each.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lamplighter_client::{Client, ClientConfig};
+use lamplighter_gateway::{GatewayConfig, NodeAddress};
+use lamplighter_types::{Action, Id, Outcome, PublicKey, Receipt, Version};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{ChildStdin, ChildStdout};
+
+use crate::city::{City, id};
+use crate::field::{Answer, MeshConfig, Order, ThingEntry, ThingStatus};
+use crate::files::{Files, made_up};
+use crate::ports::Ports;
+use crate::process::Process;
+use crate::DevnetError;
+
+/// How long a node may take from its start until it serves.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// What all Things of a mesh together get: a mesh of mains-powered lamps on this machine's loopback.
+const RATE_BYTES_PER_S: u32 = 400_000;
+/// Validators that one machine runs with sense, and gateways and Things likewise.
+const NODES_MAX: usize = 16;
+const THINGS_MAX: usize = 2_000;
+
+/// What a devnet is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub validators: usize,
+    pub gateways: usize,
+    pub things: usize,
+    /// The image to roll out; one is made up if there is none.
+    pub firmware: Option<PathBuf>,
+    /// Everything is kept in it; emptied if an earlier devnet made it.
+    pub dir: PathBuf,
+    /// The binary `lamplighter`.
+    pub program: PathBuf,
+    /// Bytes per second of each mesh; none for the usual rate of the devnet.
+    pub rate_bytes_per_s: Option<u32>,
+}
+
+/// A validator.
+#[derive(Debug)]
+pub struct NodeProcess {
+    pub process: Process,
+    pub node: u64,
+    pub config: lamplighter_node::Config,
+}
+
+impl NodeProcess {
+    pub fn url(&self) -> String {
+        format!("http://{}", self.config.http_listen)
+    }
+}
+
+/// A gateway.
+#[derive(Debug)]
+pub struct GatewayProcess {
+    pub process: Process,
+    pub account: Id,
+    pub config: GatewayConfig,
+}
+
+/// The Things of one gateway.
+#[derive(Debug)]
+pub struct MeshProcess {
+    pub process: Process,
+    pub config: MeshConfig,
+    pipes: Option<(ChildStdin, Lines<BufReader<ChildStdout>>)>,
+}
+
+/// A running city.
+#[derive(Debug)]
+pub struct Devnet {
+    pub plan: Plan,
+    pub files: Files,
+    pub city: City,
+    pub nodes: Vec<NodeProcess>,
+    pub gateways: Vec<GatewayProcess>,
+    pub meshes: Vec<MeshProcess>,
+    /// The image to roll out and where it is.
+    pub firmware: (PathBuf, Vec<u8>),
+    pub(crate) ports: Ports,
+}
+
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn arguments(words: &[&str], config: &std::path::Path) -> Vec<OsString> {
+    let words = words.iter().map(OsString::from);
+    words.chain([OsString::from("--config"), config.into()]).collect()
+}
+
+impl Devnet {
+    /// Makes keys, genesis and configurations of the validators. Nothing runs yet.
+    pub fn found(plan: Plan) -> Result<Self, DevnetError> {
+        let Plan { validators, gateways, things, .. } = plan;
+        if validators == 0 || validators > NODES_MAX || gateways > NODES_MAX || things > THINGS_MAX
+            || (gateways == 0 && things > 0)
+        {
+            return Err(DevnetError::Size { validators, gateways, things });
+        }
+        let files = Files::prepare(&plan.dir)?;
+        let firmware = files.firmware(plan.firmware.as_deref())?;
+        let mut ports = Ports::new();
+        let peers: Vec<SocketAddr> =
+            (0..validators).map(|_| ports.take()).collect::<Result<_, _>>()?;
+        let addresses: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        let city = City::found(&files.keys(), &addresses, now_ms())?;
+        files.write_json("genesis.json", &city.genesis)?;
+        let mut devnet = Self {
+            plan, files, city, firmware, ports,
+            nodes: Vec::new(), gateways: Vec::new(), meshes: Vec::new(),
+        };
+        for (node, peer) in (1..).zip(peers) {
+            let process = devnet.node(node, peer)?;
+            devnet.nodes.push(process);
+        }
+        Ok(devnet)
+    }
+
+    /// The configuration of a node with the key of this devnet's `node-N`.
+    pub(crate) fn node(&mut self, node: u64, peer: SocketAddr) -> Result<NodeProcess, DevnetError> {
+        let name = format!("node-{node}");
+        let config = lamplighter_node::Config {
+            node,
+            genesis: self.files.genesis(),
+            key: self.files.key(&name),
+            data_dir: self.files.root.join(&name),
+            peer_listen: peer,
+            http_listen: self.ports.take()?,
+            admin_listen: self.ports.take()?,
+            mqtt_listen: self.ports.take()?,
+            mqtts_listen: Some(self.ports.take()?),
+            read_needs_token: true,
+            heartbeat_ms: 2_000,
+            clock_offset_max_ms: 30_000,
+        };
+        self.node_process(&name, config)
+    }
+
+    pub(crate) fn node_process(
+        &self,
+        name: &str,
+        config: lamplighter_node::Config,
+    ) -> Result<NodeProcess, DevnetError> {
+        let path = self.files.write_toml(name, &config)?;
+        let arguments = arguments(&["node", "run", "--until-stdin-ends"], &path);
+        let process = Process::new(name, &self.plan.program, arguments, &self.files.logs());
+        Ok(NodeProcess { process, node: config.node, config })
+    }
+
+    /// Starts all validators and waits until each serves.
+    pub async fn start_nodes(&mut self) -> Result<(), DevnetError> {
+        for node in &mut self.nodes {
+            node.process.start()?;
+        }
+        for at in 0..self.nodes.len() {
+            self.ready(at).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a validator knows its leader and applies.
+    pub async fn ready(&mut self, at: usize) -> Result<(), DevnetError> {
+        let url = format!("http://{}/readyz", self.nodes[at].config.admin_listen);
+        let begun = Instant::now();
+        loop {
+            self.nodes[at].process.check()?;
+            let answer = reqwest::get(&url).await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if begun.elapsed() > READY_WITHIN {
+                let name = &self.nodes[at].process.name;
+                let what = format!("{name} is ready");
+                let seen = format!("see {}", self.nodes[at].process.log().display());
+                return Err(DevnetError::Deadline { what, within: READY_WITHIN, seen });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Configures and starts the gateway of an account that was admitted; `first` are nodes to ask before the others.
+    pub fn start_gateway(
+        &mut self,
+        account: &str,
+        first: Vec<NodeAddress>,
+    ) -> Result<usize, DevnetError> {
+        let index = self.gateways.len();
+        let mut nodes = first;
+        let count = self.nodes.len();
+        // Each gateway begins at another node.
+        for step in 0..count {
+            let node = &self.nodes[(index + step) % count];
+            nodes.push(NodeAddress {
+                http: node.url(),
+                mqtt: node.config.mqtt_listen.to_string(),
+                tls: false,
+                key: None,
+            });
+        }
+        let config = GatewayConfig {
+            account: id(account),
+            genesis: self.files.genesis(),
+            key: self.files.key(account),
+            data_dir: self.files.root.join(account),
+            south_listen: self.ports.take()?,
+            spool_bytes_max: 64 * 1024 * 1024,
+            cache_bytes_max: 1024 * 1024 * 1024,
+            record_age_max_s: 300,
+            rate_bytes_per_s: self.plan.rate_bytes_per_s.unwrap_or(RATE_BYTES_PER_S),
+            install_timeout_s: 600,
+            poll_s: 2,
+            nodes,
+        };
+        let path = self.files.write_toml(account, &config)?;
+        let arguments = arguments(&["gateway", "run", "--until-stdin-ends"], &path);
+        let mut process =
+            Process::new(account, &self.plan.program, arguments, &self.files.logs());
+        process.start()?;
+        self.gateways.push(GatewayProcess { process, account: id(account), config });
+        Ok(index)
+    }
+
+    /// Configures and starts the mesh of a gateway, with Things whose keys were made.
+    pub fn start_mesh(&mut self, gateway: usize, things: &[Id]) -> Result<(), DevnetError> {
+        let name = format!("mesh-{}", gateway + 1);
+        let factory = self.files.write("factory.bin", &made_up("lamp firmware 1.0.0"))?;
+        let config = MeshConfig {
+            chain_id: self.city.genesis.chain_id(),
+            gateway: self.gateways[gateway].config.south_listen,
+            vendor_keys: vec![self.vendor_key()],
+            data_dir: self.files.root.join(&name),
+            factory_image: factory,
+            factory_version: Version { major: 1, minor: 0, patch: 0 },
+            factory_security_counter: 1,
+            hardware_class: crate::scenario::HARDWARE_CLASS.to_owned(),
+            boot_time_ms: 200,
+            things: things
+                .iter()
+                .map(|device| ThingEntry {
+                    device: device.clone(),
+                    key: self.files.key(device.as_str()),
+                })
+                .collect(),
+        };
+        let path = self.files.write_toml(&name, &config)?;
+        let arguments = arguments(&["things", "run"], &path);
+        let process = Process::new(&name, &self.plan.program, arguments, &self.files.logs());
+        let mut mesh = MeshProcess { process: process.talking(), config, pipes: None };
+        mesh.start()?;
+        self.meshes.push(mesh);
+        Ok(())
+    }
+
+    fn vendor_key(&self) -> PublicKey {
+        self.city.member("vendor").secret.public()
+    }
+
+    /// A client that signs as a member, over all validators.
+    pub fn client(&self, member: &str) -> Result<Client, DevnetError> {
+        self.client_at(member, 0)
+    }
+
+    /// As [`client`](Self::client), with the validator at `first` asked before the others.
+    pub fn client_at(&self, member: &str, first: usize) -> Result<Client, DevnetError> {
+        let member = self.city.member(member);
+        let count = self.nodes.len();
+        let urls = (0..count).map(|step| self.nodes[(first + step) % count].url()).collect();
+        let config = ClientConfig::new(urls)
+            .with_genesis(self.city.genesis.clone())
+            .with_key(member.account.clone(), member.secret.clone());
+        Client::new(config).map_err(DevnetError::client("setting up a client"))
+    }
+
+    /// The mesh that a Thing is part of.
+    pub fn mesh_of(&mut self, device: &Id) -> Result<&mut MeshProcess, DevnetError> {
+        let has = |mesh: &&mut MeshProcess| mesh.config.things.iter().any(|t| t.device == *device);
+        let found = self.meshes.iter_mut().find(has);
+        found.ok_or_else(|| DevnetError::Found(format!("{device} is in no mesh")))
+    }
+
+    /// Every process that runs, by name.
+    pub fn processes(&mut self) -> Vec<&mut Process> {
+        let meshes = self.meshes.iter_mut().map(|mesh| &mut mesh.process);
+        let gateways = self.gateways.iter_mut().map(|gateway| &mut gateway.process);
+        let nodes = self.nodes.iter_mut().map(|node| &mut node.process);
+        meshes.chain(gateways).chain(nodes).collect()
+    }
+
+    /// An error if one of the processes has ended by itself.
+    pub fn check(&mut self) -> Result<(), DevnetError> {
+        self.processes().into_iter().try_for_each(Process::check)
+    }
+
+    /// Ends everything in order: Things, gateways, validators.
+    pub async fn stop(mut self) -> Result<(), DevnetError> {
+        for mesh in &mut self.meshes {
+            mesh.pipes = None;
+        }
+        let mut result = Ok(());
+        for process in self.processes() {
+            result = result.and(process.stop().await);
+        }
+        result
+    }
+}
+
+impl MeshProcess {
+    /// Starts it, or starts it again after it was killed.
+    pub fn start(&mut self) -> Result<(), DevnetError> {
+        self.process.start()?;
+        let pipes = self.process.take_pipes();
+        self.pipes = pipes.map(|(stdin, stdout)| (stdin, BufReader::new(stdout).lines()));
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) -> Result<(), DevnetError> {
+        self.pipes = None;
+        self.process.kill().await
+    }
+
+    /// Gives an order and waits for its answer.
+    pub async fn order(&mut self, order: &Order) -> Result<Value, DevnetError> {
+        let mesh = self.process.name.clone();
+        let refused = |reason: String| DevnetError::Mesh { mesh: mesh.clone(), reason };
+        let (stdin, lines) = self.pipes.as_mut().ok_or_else(|| refused("not running".to_owned()))?;
+        let mut text = serde_json::to_vec(order).expect("our types have JSON forms");
+        text.push(b'\n');
+        stdin.write_all(&text).await.map_err(|e| refused(e.to_string()))?;
+        let line = lines.next_line().await.map_err(|e| refused(e.to_string()))?;
+        let line = line.ok_or_else(|| refused("it has ended".to_owned()))?;
+        match serde_json::from_str(&line).map_err(|e| refused(e.to_string()))? {
+            Answer::Done(value) => Ok(value),
+            Answer::Refused(reason) => Err(refused(reason)),
+        }
+    }
+
+    /// What a Thing says of itself.
+    pub async fn status(&mut self, device: &Id) -> Result<ThingStatus, DevnetError> {
+        let value = self.order(&Order::Status { device: device.clone() }).await?;
+        serde_json::from_value(value)
+            .map_err(|e| DevnetError::Mesh { mesh: self.process.name.clone(), reason: e.to_string() })
+    }
+
+    /// Every byte of a Thing's active slot.
+    pub async fn image(&mut self, device: &Id) -> Result<Vec<u8>, DevnetError> {
+        let value = self.order(&Order::Image { device: device.clone() }).await?;
+        let bytes = value.as_str().and_then(|text| hex::decode(text).ok());
+        let reason = "not hexadecimal digits".to_owned();
+        bytes.ok_or(DevnetError::Mesh { mesh: self.process.name.clone(), reason })
+    }
+}
+
+/// Submits an action and demands that it succeeds.
+pub(crate) async fn act(
+    client: &Client,
+    what: &str,
+    action: Action,
+) -> Result<Receipt, DevnetError> {
+    let submitted = client.submit(action, lamplighter_client::Wait::Committed).await;
+    let submitted = submitted.map_err(DevnetError::client(what))?;
+    let receipt = submitted.receipt;
+    let receipt = receipt.ok_or_else(|| DevnetError::Found(format!("{what}: no receipt")))?;
+    match receipt.outcome.clone() {
+        Outcome::Succeeded => Ok(receipt),
+        Outcome::Failed { code, message } => {
+            Err(DevnetError::Failed { action: what.to_owned(), code, message })
+        }
+    }
+}

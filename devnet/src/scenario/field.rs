@@ -1,0 +1,121 @@
+//! Gateways and Things: their start, their images, configuration, alarms.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lamplighter_types::{
+    Action, AlarmChange, AlarmId, ConfigAction, ConfigTarget, EventsAction, Hash, Severity,
+};
+use serde_json::{Value, json};
+
+use super::{VERSION, gateway_name, things};
+use crate::DevnetError;
+use crate::feed::Observer;
+use crate::field::Order;
+use crate::network::{Devnet, act};
+
+/// For all Things to register and to tell what they run.
+const UP_WITHIN: Duration = Duration::from_secs(120);
+/// For a configuration to be applied everywhere.
+const APPLIED_WITHIN: Duration = Duration::from_secs(120);
+/// For an event to come through gateway and ledger to a subscriber.
+const EVENT_WITHIN: Duration = Duration::from_secs(60);
+const CONFIGURATION: &str = r#"{"dimming":{"at":"23:30","percent":40},"heartbeat_s":60}"#;
+
+pub(super) async fn start(devnet: &mut Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+    for gateway in 0..devnet.plan.gateways {
+        devnet.start_gateway(&gateway_name(gateway), Vec::new())?;
+        let mesh = things(devnet, gateway);
+        devnet.start_mesh(gateway, &mesh)?;
+    }
+    let count = devnet.plan.things;
+    let all = |seen: &crate::Seen| seen.inventories.len() >= count;
+    let seen = observer.until("every Thing has told what it runs", UP_WITHIN, all).await?;
+    devnet.check()?;
+    Ok(json!({ "gateways": devnet.plan.gateways, "things": seen.inventories.len() }))
+}
+
+/// Compares the active slot of each Thing with the file, byte by byte.
+pub(super) async fn compare(devnet: &mut Devnet) -> Result<Value, DevnetError> {
+    let expected = devnet.firmware.1.clone();
+    let digest = Hash::of(&expected);
+    let mut held = BTreeMap::new();
+    for mesh in &mut devnet.meshes {
+        let devices: Vec<_> = mesh.config.things.iter().map(|t| t.device.clone()).collect();
+        for device in devices {
+            let (image, status) = (mesh.image(&device).await?, mesh.status(&device).await?);
+            if image != expected || status.digest != digest || status.version != VERSION {
+                let found = format!("{device} runs {} with {} bytes", status.digest, image.len());
+                return Err(DevnetError::Found(found));
+            }
+            let (bytes, slot) = (image.len(), status.slot);
+            let told = json!({ "bytes": bytes, "digest": status.digest, "slot": slot });
+            held.insert(device, told);
+        }
+    }
+    Ok(json!({ "file_bytes": expected.len(), "file_digest": digest, "things": held }))
+}
+
+/// Changes the configuration of the fleet and waits until each Thing has applied it.
+pub(super) async fn configure(devnet: &Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+    let action = ConfigAction::SetDesired {
+        target: ConfigTarget::Fleet,
+        document: CONFIGURATION.to_owned(),
+        replaces_version: 0,
+    };
+    act(&devnet.client("operator")?, "setting the configuration", Action::Config(action)).await?;
+    let auditor = devnet.client("auditor")?;
+    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(Value::Null) };
+    let read = auditor.device_config(&device).await;
+    let wanted = read.map_err(DevnetError::client("reading a configuration"))?.value;
+    let count = devnet.plan.things;
+    let applied = |seen: &crate::Seen| {
+        seen.applied.values().filter(|document| **document == wanted.hash).count() >= count
+    };
+    observer.until("every Thing has applied the configuration", APPLIED_WITHIN, applied).await?;
+    let read = auditor.device_config(&device).await;
+    let now = read.map_err(DevnetError::client("reading a configuration"))?.value;
+    match now.in_sync {
+        true => Ok(json!({ "document": now.effective, "digest": now.hash, "applied_by": count })),
+        false => Err(DevnetError::Found(format!("{device} is not in sync"))),
+    }
+}
+
+/// A lamp fails, its alarm reaches a subscriber, the operator acknowledges it, the lamp clears it.
+pub(super) async fn alarm(devnet: &mut Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(Value::Null) };
+    let order = |alarm, data: &str| Order::Raise {
+        device: device.clone(),
+        kind: "lampFailure".to_owned(),
+        severity: Severity::Major,
+        alarm,
+        data: data.to_owned(),
+    };
+    let begun = std::time::Instant::now();
+    let mesh = devnet.mesh_of(&device)?;
+    let raised = mesh.order(&order(AlarmChange::Raise, r#"{"lamp":"dark"}"#)).await?;
+    let sequence = raised.as_u64().unwrap_or(0);
+    let alarm = AlarmId { device: device.clone(), sequence };
+    let seen = |seen: &crate::Seen| seen.alarms.contains_key(&alarm);
+    observer.until("the alarm reaches a subscriber", EVENT_WITHIN, seen).await?;
+    let ms = begun.elapsed().as_millis() as u64;
+    let comment = "a lamp was sent for".to_owned();
+    let action = EventsAction::Acknowledge { alarm: alarm.clone(), comment };
+    act(&devnet.client("operator")?, "acknowledging an alarm", Action::Events(action)).await?;
+    let known = |seen: &crate::Seen| seen.alarms.get(&alarm) == Some(&true);
+    observer.until("the acknowledgement reaches a subscriber", EVENT_WITHIN, known).await?;
+    let mesh = devnet.mesh_of(&device)?;
+    mesh.order(&order(AlarmChange::Clear, r#"{"lamp":"lit"}"#)).await?;
+    let cleared = |seen: &crate::Seen| seen.counts.contains_key("alarm_cleared");
+    observer.until("the end of the alarm reaches a subscriber", EVENT_WITHIN, cleared).await?;
+    Ok(json!({ "device": device, "sequence": sequence, "ms_from_lamp_to_subscriber": ms }))
+}
+
+/// What the subscriber has counted.
+pub(super) async fn events(observer: &Observer) -> Result<Value, DevnetError> {
+    let seen = observer.seen();
+    match (seen.disorder, &seen.ended) {
+        (0, None) => Ok(json!({ "total": seen.total(), "by_kind": seen.counts })),
+        _ => Err(DevnetError::Found("the feed came out of order, or ended".to_owned())),
+    }
+}

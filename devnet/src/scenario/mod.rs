@@ -1,0 +1,69 @@
+//! The demonstration, from empty machines to confirmed firmware: each step through the real interfaces.
+
+mod field;
+mod people;
+mod proof;
+mod release;
+
+use lamplighter_types::{Id, Version};
+
+use crate::city::id;
+use crate::feed::Observer;
+use crate::journal::Journal;
+use crate::network::Devnet;
+use crate::DevnetError;
+
+pub(crate) use proof::tampered;
+pub(crate) use release::{manifest_of, plan_for, publish, try_approve};
+
+/// What the simulated lamps are.
+pub const HARDWARE_CLASS: &str = "acme-lamp-v2";
+pub(crate) const MODEL: &str = "glow-40";
+/// The release of the demonstration.
+pub const RELEASE: &str = "lamp-firmware-1.1.0";
+pub(crate) const VERSION: Version = Version { major: 1, minor: 1, patch: 0 };
+/// The rollout of the demonstration.
+pub const ROLLOUT: &str = "spring-update";
+
+/// Names of the Things, `lamp-001` and so on, and the gateway of each: they take turns.
+pub fn things(devnet: &Devnet, gateway: usize) -> Vec<Id> {
+    let gateways = devnet.plan.gateways;
+    let numbers = (0..devnet.plan.things).filter(|n| n % gateways.max(1) == gateway);
+    numbers.map(|n| id(&format!("lamp-{:03}", n + 1))).collect()
+}
+
+/// The account of a gateway.
+pub fn gateway_name(gateway: usize) -> String {
+    format!("gateway-{}", gateway + 1)
+}
+
+/// Starts the validators, registers everybody and starts gateways and Things.
+pub async fn bring_up(devnet: &mut Devnet, journal: &mut Journal) -> Result<Observer, DevnetError> {
+    journal.step("validators", people::validators(devnet)).await?;
+    let observer = Observer::start(&devnet.client("auditor")?);
+    journal.step("accounts", people::register(devnet)).await?;
+    journal.step("devices", people::register_devices(devnet)).await?;
+    journal.step("field", field::start(devnet, &observer)).await?;
+    Ok(observer)
+}
+
+/// Upload, publication, approvals, rollout, configuration, alarm, proof.
+pub async fn run(
+    devnet: &mut Devnet,
+    observer: &Observer,
+    journal: &mut Journal,
+) -> Result<(), DevnetError> {
+    journal.step("upload", release::upload(devnet, observer)).await?;
+    journal.step("publish", release::publish_ours(devnet)).await?;
+    journal.step("approve", release::approve(devnet)).await?;
+    let begun = journal.step("rollout begins", release::begin(devnet)).await?;
+    release::progress(observer, journal).await;
+    journal.step("rollout", release::finish(devnet, observer, &begun)).await?;
+    journal.step("images", field::compare(devnet)).await?;
+    journal.step("configuration", field::configure(devnet, observer)).await?;
+    journal.step("alarm", field::alarm(devnet, observer)).await?;
+    journal.step("proof", proof::check(devnet)).await?;
+    journal.step("head", proof::head(devnet)).await?;
+    journal.step("events", field::events(observer)).await?;
+    Ok(())
+}

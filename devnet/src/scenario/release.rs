@@ -1,0 +1,173 @@
+//! Upload, publication, approval and rollout of the release.
+
+use std::time::Duration;
+
+use lamplighter_client::Client;
+use lamplighter_types::{
+    Action, DeferralPolicy, FirmwareAction, Hash, Id, ReleaseManifest, ReleaseStatus,
+    RolloutPlan, RolloutStatus, RolloutsAction, Selection, SignedRelease, StepTimers, codec,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{HARDWARE_CLASS, MODEL, RELEASE, ROLLOUT, VERSION};
+use crate::DevnetError;
+use crate::city::{district, id};
+use crate::feed::Observer;
+use crate::journal::Journal;
+use crate::network::{Devnet, act, now_ms};
+
+/// For the validators to fetch an image from each other.
+const HELD_WITHIN: Duration = Duration::from_secs(60);
+/// For a rollout on this machine.
+const ROLLOUT_WITHIN: Duration = Duration::from_secs(600);
+const MINUTE_MS: u64 = 60_000;
+
+/// Uploads the image as the vendor and waits until a quorum of validators has signed that it holds it.
+pub(super) async fn upload(devnet: &Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+    let vendor = devnet.client("vendor")?;
+    let uploaded = vendor.upload(&devnet.firmware.0, &mut |_, _| {}).await;
+    let (digest, size_bytes) = uploaded.map_err(DevnetError::client("uploading the image"))?;
+    let quorum = devnet.city.genesis.validators.quorum() as u32;
+    let held = |seen: &crate::Seen| seen.holders.get(&digest).is_some_and(|n| *n >= quorum);
+    let seen = observer.until("a quorum of validators holds the image", HELD_WITHIN, held).await?;
+    Ok(json!({ "digest": digest, "bytes": size_bytes, "holders": seen.holders.get(&digest) }))
+}
+
+/// What a vendor signs about an image.
+pub(crate) fn manifest_of(release: &str, vendor: &str, image: &[u8]) -> ReleaseManifest {
+    ReleaseManifest {
+        release: id(release),
+        vendor: id(vendor),
+        version: VERSION,
+        artifact: Hash::of(image),
+        size_bytes: image.len() as u64,
+        hardware_classes: vec![HARDWARE_CLASS.to_owned()],
+        security_counter: 2,
+        replaces_from: None,
+        depends_on: Vec::new(),
+        expires_ms: None,
+        critical: false,
+        provenance: None,
+    }
+}
+
+pub(crate) async fn publish(client: &Client, release: SignedRelease) -> Result<(), DevnetError> {
+    let action = Action::Firmware(FirmwareAction::Publish { release });
+    act(client, "publishing a release", action).await.map(drop)
+}
+
+pub(super) async fn publish_ours(devnet: &Devnet) -> Result<Value, DevnetError> {
+    let manifest = manifest_of(RELEASE, "vendor", &devnet.firmware.1);
+    let signed = SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret);
+    publish(&devnet.client("vendor")?, signed).await?;
+    Ok(json!({ "release": RELEASE, "manifest": codec::digest(&manifest) }))
+}
+
+/// Approves a release as one member.
+pub(crate) async fn try_approve(
+    client: &Client,
+    manifest: &ReleaseManifest,
+) -> Result<(), DevnetError> {
+    let release = manifest.release.clone();
+    let action = FirmwareAction::Approve { release, manifest: codec::digest(manifest) };
+    act(client, "approving a release", Action::Firmware(action)).await.map(drop)
+}
+
+pub(super) async fn approve(devnet: &Devnet) -> Result<Value, DevnetError> {
+    let manifest = manifest_of(RELEASE, "vendor", &devnet.firmware.1);
+    for approver in ["approver-1", "approver-2"] {
+        try_approve(&devnet.client(approver)?, &manifest).await?;
+    }
+    let release = devnet.client("auditor")?.release(&manifest.release).await;
+    let release = release.map_err(DevnetError::client("reading the release"))?.value;
+    match release.status {
+        ReleaseStatus::Released => Ok(json!({ "by": release.approvals })),
+        status => Err(DevnetError::Found(format!("the approved release is {status:?}"))),
+    }
+}
+
+/// A plan for all lamps of the city.
+pub(crate) fn plan_for(rollout: &str, release: &str) -> RolloutPlan {
+    RolloutPlan {
+        rollout: id(rollout),
+        release: id(release),
+        selection: Selection::Filter {
+            district: district(""),
+            model: Some(MODEL.to_owned()),
+            hardware_class: None,
+            tag: None,
+        },
+        error_percent_max: 50,
+        error_sample_min: 4,
+        deferral: DeferralPolicy { count_max: 2, total_ms_max: 60 * MINUTE_MS },
+        timers: StepTimers {
+            offer_ms: 10 * MINUTE_MS,
+            download_ms: 10 * MINUTE_MS,
+            install_ms: 10 * MINUTE_MS,
+            trial_ms: 10 * MINUTE_MS,
+        },
+        retries_max: 2,
+    }
+}
+
+/// When the rollout was approved.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Begun {
+    rollout: Id,
+    approved_ms: u64,
+}
+
+/// Plans, approves and starts a rollout.
+pub(super) async fn begin(devnet: &Devnet) -> Result<Begun, DevnetError> {
+    let (operator, plan) = (devnet.client("operator")?, plan_for(ROLLOUT, RELEASE));
+    let rollout = plan.rollout.clone();
+    let digest = codec::digest(&plan);
+    let action = |action| Action::Rollouts(action);
+    act(&operator, "planning a rollout", action(RolloutsAction::Plan { plan })).await?;
+    let approval = RolloutsAction::Approve { rollout: rollout.clone(), plan: digest };
+    act(&devnet.client("approver-1")?, "approving a rollout", action(approval)).await?;
+    let approved_ms = now_ms();
+    let start = RolloutsAction::Start { rollout: rollout.clone() };
+    act(&operator, "starting a rollout", action(start)).await?;
+    Ok(Begun { rollout, approved_ms })
+}
+
+/// Tells how far the rollout is until it ends; what became of it is for the next step to say.
+pub(super) async fn progress(observer: &Observer, journal: &Journal) {
+    let rollout = id(ROLLOUT);
+    let mut told = String::new();
+    let ended = observer.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
+        let now = format!("{:?}", seen.by_state(&rollout));
+        if now != told {
+            journal.say(&now);
+            told = now;
+        }
+        seen.rollouts.get(&rollout).is_some_and(|status| *status != RolloutStatus::Running)
+    });
+    if let Err(error) = ended.await {
+        journal.say(&error.to_string());
+    }
+}
+
+pub(super) async fn finish(
+    devnet: &Devnet,
+    observer: &Observer,
+    begun: &Begun,
+) -> Result<Value, DevnetError> {
+    let seen = observer.seen();
+    let states = seen.by_state(&begun.rollout);
+    let status = seen.rollouts.get(&begun.rollout).copied();
+    let last_ms = seen.confirmed_ms.get(&begun.rollout).copied().unwrap_or(0);
+    let seconds = last_ms.saturating_sub(begun.approved_ms) as f64 / 1000.0;
+    let confirmed = states.get("confirmed").copied().unwrap_or(0) as usize;
+    if status != Some(RolloutStatus::Finished) || confirmed != devnet.plan.things {
+        let found = format!("the rollout is {status:?}, deployments {states:?}");
+        return Err(DevnetError::Found(found));
+    }
+    Ok(json!({
+        "deployments": states, "status": "finished",
+        "seconds_from_approval_to_last_confirmation": seconds,
+    }))
+}
+
