@@ -26,7 +26,7 @@ pub use artifacts::{DownloadProgress, UploadProgress};
 pub use error::{ClientError, Problem};
 pub use feed::{Cursor, Delivery, Feed, FeedFilter};
 pub use read::{
-    DeviceConfig, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page, Read, Status, Subject,
+    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page, Read, Status, Subject,
 };
 pub use sequence::Sequences;
 pub use submit::{Submitted, Wait};

@@ -3,7 +3,7 @@
 use lamplighter_types::proof::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
 use lamplighter_types::{
     Account, Alarm, Block, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
-    EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey, Receipt, Release,
+    EventCursor, EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey, Receipt, Release,
     ReportedConfig, Rollout, Scope, codec,
 };
 use serde::Deserialize;
@@ -95,6 +95,17 @@ pub struct HistoryEntry {
     pub height: u64,
     /// With the notifications about the device only.
     pub receipt: Receipt,
+}
+
+/// Events of a device, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DeviceEvents {
+    /// Which numbers have come, and which are missing.
+    pub cursor: EventCursor,
+    pub items: Vec<ListedEvent>,
+    /// Give it as `after` for what follows; none at the end.
+    #[serde(default = "none")]
+    pub next: Option<String>,
 }
 
 /// An event with its place in the chain.
@@ -259,8 +270,9 @@ impl Client {
         &self,
         device: &Id,
         after: Option<&str>,
-    ) -> Result<Read<Page<ListedEvent>>, ClientError> {
-        self.page(&format!("/v1/devices/{device}/events"), &[("after", after)]).await
+    ) -> Result<Read<DeviceEvents>, ClientError> {
+        let after = after.map(|after| format!("?after={}", escape(after))).unwrap_or_default();
+        self.get(&format!("/v1/devices/{device}/events{after}")).await
     }
 
     pub async fn device_config(&self, device: &Id) -> Result<Read<DeviceConfig>, ClientError> {

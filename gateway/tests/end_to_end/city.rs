@@ -1,0 +1,311 @@
+//! A ledger of one node, a gateway and simulated Things, over real sockets.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lamplighter_client::{Client, ClientConfig, Wait};
+use lamplighter_devnet::thing::{Factory, Thing, ThingConfig, VendorKeys};
+use lamplighter_gateway::{Gateway, GatewayConfig, NodeAddress};
+use lamplighter_node::{Config, Node, key};
+use lamplighter_types::{
+    Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, Genesis, GenesisAccount,
+    Grant, Hash, Id, NewDevice, Policies, ReleaseManifest, Role, RolloutPlan, RolloutsAction,
+    Scope, SecretKey, Selection, SignedRelease, StepTimers, UsersAction, Validator, ValidatorSet,
+    Version,
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// Everything that these tests wait for happens within this time.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+pub fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+pub fn secret(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(name.as_bytes()).0)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub fn version(major: u32) -> Version {
+    Version { major, minor: 0, patch: 0 }
+}
+
+pub struct City {
+    pub dir: TempDir,
+    pub genesis: Genesis,
+    pub node: Node,
+    pub image: Vec<u8>,
+    gateway_port: SocketAddr,
+}
+
+fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
+    let account = |name: &str, roles: &[Role]| GenesisAccount {
+        account: id(name),
+        name: name.to_owned(),
+        key: secret(name).public(),
+        grants: roles.iter().map(|role| Grant { role: *role, scope: Scope::city() }).collect(),
+    };
+    let validator = Validator {
+        node: 1,
+        account: id("node-1"),
+        key: node.public(),
+        address: peer.to_string(),
+    };
+    Genesis {
+        name: "Test City".to_owned(),
+        created_ms: now_ms(),
+        validators: ValidatorSet { validators: vec![validator] },
+        organization: id("city"),
+        accounts: vec![
+            account("admin", &[Role::Administrator]),
+            account("operator", &[Role::Operator]),
+            account("ada", &[Role::Approver]),
+            account("bob", &[Role::Approver]),
+            account("acme", &[Role::Vendor]),
+        ],
+        policies: Policies::default(),
+    }
+}
+
+impl City {
+    /// Starts the node and registers a gateway with its devices.
+    pub async fn build(devices: &[&str]) -> Self {
+        let dir = TempDir::new().unwrap();
+        let (node_key, peer) = (secret("node-1"), free_address());
+        let genesis = genesis(&node_key, peer);
+        let text = serde_json::to_vec_pretty(&genesis).unwrap();
+        std::fs::write(dir.path().join("genesis.json"), text).unwrap();
+        key::write(&dir.path().join("node.key"), &node_key).unwrap();
+        key::write(&dir.path().join("gw.key"), &secret("gw")).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let node = Node::start(Config {
+            node: 1,
+            genesis: dir.path().join("genesis.json"),
+            key: dir.path().join("node.key"),
+            data_dir: dir.path().join("node"),
+            peer_listen: peer,
+            http_listen: any,
+            admin_listen: any,
+            mqtt_listen: any,
+            mqtts_listen: Some(any),
+            read_needs_token: true,
+            heartbeat_ms: 1_000,
+            clock_offset_max_ms: 30_000,
+        });
+        let node = node.await.unwrap();
+        let image = (0..200_000u32).map(|n| (n * 7 % 251) as u8).collect();
+        let gateway_port = free_address();
+        let city = Self { dir, genesis, node, image, gateway_port };
+        city.register(devices).await;
+        city
+    }
+
+    pub fn client(&self, name: &str) -> Client {
+        let url = format!("http://{}", self.node.edges.http);
+        let config = ClientConfig::new(vec![url]).with_genesis(self.genesis.clone());
+        Client::new(config.with_key(id(name), secret(name))).unwrap()
+    }
+
+    /// Submits and expects success.
+    pub async fn act(&self, name: &str, action: Action) {
+        let submitted = self.client(name).submit(action, Wait::Committed).await.unwrap();
+        let receipt = submitted.receipt.unwrap();
+        assert!(receipt.succeeded(), "{:?}", receipt.outcome);
+    }
+
+    async fn register(&self, devices: &[&str]) {
+        let gateway = UsersAction::RegisterGateway {
+            account: id("gw"),
+            organization: id("city"),
+            district: Scope::new("north").unwrap(),
+            key: secret("gw").public(),
+        };
+        self.act("admin", Action::Users(gateway)).await;
+        let devices = devices.iter().map(|name| NewDevice {
+            device: id(name),
+            owner: id("city"),
+            model: "lamp".to_owned(),
+            hardware_class: "lamp-v1".to_owned(),
+            district: Scope::new("north/harbour").unwrap(),
+            gateway: Some(id("gw")),
+            key: Some(secret(name).public()),
+            tags: Vec::new(),
+        });
+        let devices = devices.collect();
+        self.act("operator", Action::Devices(DevicesAction::Register { devices })).await;
+    }
+
+    pub fn gateway_config(&self, tls: bool) -> GatewayConfig {
+        let edges = &self.node.edges;
+        let dir = self.dir.path();
+        let nodes = vec![
+            // Nobody is there: the gateway goes on to the next one.
+            NodeAddress {
+                http: format!("http://{}", free_address()),
+                mqtt: free_address().to_string(),
+                tls,
+                key: None,
+            },
+            NodeAddress {
+                http: format!("http://{}", edges.http),
+                mqtt: edges.mqtt[usize::from(tls)].to_string(),
+                tls,
+                key: None,
+            },
+        ];
+        GatewayConfig {
+            account: id("gw"),
+            genesis: dir.join("genesis.json"),
+            key: dir.join("gw.key"),
+            data_dir: dir.join("gw"),
+            south_listen: self.gateway_port,
+            spool_bytes_max: 1 << 24,
+            cache_bytes_max: 1 << 24,
+            record_age_max_s: 60,
+            rate_bytes_per_s: 10_000_000,
+            install_timeout_s: 60,
+            poll_s: 1,
+            nodes,
+        }
+    }
+
+    pub async fn gateway(&self, tls: bool) -> Running {
+        self.gateway_at(self.gateway_config(tls)).await
+    }
+
+    pub async fn gateway_at(&self, config: GatewayConfig) -> Running {
+        let stop = CancellationToken::new();
+        let gateway = Gateway::start(config, stop.clone()).await.unwrap();
+        Running { gateway, stop }
+    }
+
+    pub async fn thing(&self, name: &str) -> Thing {
+        let verifier = Arc::new(VendorKeys(vec![secret("acme").public()]));
+        let factory =
+            Factory { image: vec![1; 10_000], version: version(1), security_counter: 1 };
+        let config = ThingConfig::new(
+            id(name),
+            "lamp-v1",
+            secret(name),
+            self.genesis.chain_id(),
+            self.dir.path().join("things").join(name),
+            self.gateway_port,
+            verifier,
+            factory,
+        );
+        Thing::spawn(config).await.unwrap()
+    }
+
+    /// Uploads, publishes and approves the image.
+    pub async fn release(&self) {
+        let path: PathBuf = self.dir.path().join("image");
+        std::fs::write(&path, &self.image).unwrap();
+        let vendor = self.client("acme");
+        let (artifact, size_bytes) = vendor.upload(&path, &mut |_, _| {}).await.unwrap();
+        let manifest = ReleaseManifest {
+            release: id("fw-2"),
+            vendor: id("acme"),
+            version: version(2),
+            artifact,
+            size_bytes,
+            hardware_classes: vec!["lamp-v1".to_owned()],
+            security_counter: 2,
+            replaces_from: None,
+            depends_on: Vec::new(),
+            expires_ms: None,
+            critical: false,
+            provenance: None,
+        };
+        let release = SignedRelease::sign(&manifest, &secret("acme"));
+        let digest = release.manifest_digest();
+        self.act("acme", Action::Firmware(FirmwareAction::Publish { release })).await;
+        for name in ["ada", "bob"] {
+            let release = id("fw-2");
+            let approve = FirmwareAction::Approve { release, manifest: digest };
+            // Until the validator has signed that it holds the bytes.
+            until("an approval", async || {
+                let action = Action::Firmware(approve.clone());
+                let done = self.client(name).submit(action, Wait::Committed).await.unwrap();
+                done.receipt.unwrap().succeeded().then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Plans, approves and starts a rollout to all devices.
+    pub async fn roll_out(&self) {
+        let hour = 3_600_000;
+        let plan = RolloutPlan {
+            rollout: id("r1"),
+            release: id("fw-2"),
+            selection: Selection::Filter {
+                district: Scope::new("north").unwrap(),
+                model: None,
+                hardware_class: None,
+                tag: None,
+            },
+            error_percent_max: 50,
+            error_sample_min: 10,
+            deferral: DeferralPolicy { count_max: 1, total_ms_max: hour },
+            timers: StepTimers {
+                offer_ms: hour,
+                download_ms: hour,
+                install_ms: hour,
+                trial_ms: hour,
+            },
+            retries_max: 1,
+        };
+        let digest = lamplighter_types::codec::digest(&plan);
+        self.act("operator", Action::Rollouts(RolloutsAction::Plan { plan })).await;
+        let approve = RolloutsAction::Approve { rollout: id("r1"), plan: digest };
+        self.act("ada", Action::Rollouts(approve)).await;
+        self.act("operator", Action::Rollouts(RolloutsAction::Start { rollout: id("r1") })).await;
+    }
+
+    pub async fn deployment(&self, device: &str) -> Option<Deployment> {
+        let client = self.client("operator");
+        client.deployment(&id("r1"), &id(device)).await.ok().map(|read| read.value)
+    }
+}
+
+pub struct Running {
+    pub gateway: Gateway,
+    pub stop: CancellationToken,
+}
+
+impl Running {
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.gateway.wait().await.unwrap();
+    }
+}
+
+/// Asks until there is an answer.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            every.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, asking).await;
+    found.unwrap_or_else(|_| panic!("waiting for {what}"))
+}
+
+pub fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |file| file.len() == 0)
+}

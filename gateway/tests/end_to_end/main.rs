@@ -1,0 +1,137 @@
+//! The whole way: ledger, gateway, Things.
+
+mod city;
+
+use city::{City, id, is_empty, until};
+use lamplighter_devnet::thing::{NewEvent, Thing};
+use lamplighter_types::{
+    Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, Hash, Severity,
+};
+
+fn event(alarm: AlarmChange) -> NewEvent {
+    NewEvent {
+        kind: "x-door".to_owned(),
+        severity: Severity::Major,
+        alarm,
+        data: "open".to_owned(),
+    }
+}
+
+async fn confirmed(city: &City, thing: &Thing, name: &str) {
+    until("the confirmation", async || {
+        let deployment = city.deployment(name).await?;
+        (deployment.state == DeploymentState::Confirmed).then_some(())
+    })
+    .await;
+    assert!(thing.active_image().await.unwrap() == city.image, "{name} runs other bytes");
+    let steps = city.deployment(name).await.unwrap().steps;
+    let trial = steps.iter().find(|step| step.to == DeploymentState::Trial).unwrap();
+    assert!(trial.attested, "the Thing signed it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_a_configuration_and_events() {
+    let city = City::build(&["lamp-1", "lamp-2"]).await;
+    let gateway = city.gateway(false).await;
+    let things = [city.thing("lamp-1").await, city.thing("lamp-2").await];
+    city.release().await;
+    city.roll_out().await;
+    for (thing, name) in things.iter().zip(["lamp-1", "lamp-2"]) {
+        confirmed(&city, thing, name).await;
+    }
+
+    let document = r#"{"dim":40}"#;
+    let set = ConfigAction::SetDesired {
+        target: ConfigTarget::Fleet,
+        document: document.to_owned(),
+        replaces_version: 0,
+    };
+    city.act("operator", Action::Config(set)).await;
+    let client = city.client("operator");
+    until("the configuration", async || {
+        let config = client.device_config(&id("lamp-1")).await.unwrap().value;
+        config.in_sync.then_some(())
+    })
+    .await;
+    let applied = things[0].status().await.unwrap().configuration;
+    assert_eq!(applied, Some(Hash::of(document.as_bytes())));
+
+    for alarm in [AlarmChange::Raise, AlarmChange::None] {
+        things[1].raise(event(alarm)).await.unwrap();
+    }
+    let events = until("the events", async || {
+        let page = client.device_events(&id("lamp-2"), None).await.unwrap().value;
+        (page.items.len() == 2).then_some(page.items)
+    })
+    .await;
+    assert!(events.iter().all(|event| event.record.attested));
+    assert_eq!(client.alarms(None).await.unwrap().value.items.len(), 1);
+    assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")), "nothing was refused");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_stopped_in_the_middle_goes_on() {
+    let city = City::build(&["lamp-1"]).await;
+    let mut slow = city.gateway_config(true);
+    slow.rate_bytes_per_s = 20_000;
+    let gateway = city.gateway_at(slow).await;
+    let thing = city.thing("lamp-1").await;
+    city.release().await;
+    city.roll_out().await;
+    let held = until("a part of the package", async || {
+        let held = thing.status().await.unwrap().held_bytes;
+        (held > 20_000).then_some(held)
+    })
+    .await;
+    gateway.stop().await;
+    // Cut off, the Thing keeps its events, and gives them to the gateway when it is back.
+    thing.raise(event(AlarmChange::None)).await.unwrap();
+    let gateway = city.gateway(true).await;
+    let more = until("more of the package", async || {
+        let now = thing.status().await.unwrap().held_bytes;
+        (now > held || city.deployment("lamp-1").await?.state > DeploymentState::Downloading)
+            .then_some(now)
+    })
+    .await;
+    assert!(more == 0 || more > held, "it began anew: {more} after {held}");
+    confirmed(&city, &thing, "lamp-1").await;
+    let client = city.client("operator");
+    until("the event", async || {
+        let page = client.device_events(&id("lamp-1"), None).await.unwrap().value;
+        (page.items.len() == 1).then_some(())
+    })
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
+    let city = City::build(&["lamp-1"]).await;
+    let gateway = city.gateway(false).await;
+    let thing = city.thing("lamp-1").await;
+    thing.raise(event(AlarmChange::None)).await.unwrap();
+    let client = city.client("operator");
+    let recorded = async |count: usize| {
+        until("events", async || {
+            let page = client.device_events(&id("lamp-1"), None).await.unwrap().value;
+            (page.items.len() == count).then_some(())
+        })
+        .await;
+    };
+    recorded(1).await;
+    gateway.stop().await;
+    // A gateway without any node: it knows its devices from before.
+    let mut alone = city.gateway_config(false);
+    alone.nodes.truncate(1);
+    let gateway = city.gateway_at(alone).await;
+    thing.raise(event(AlarmChange::None)).await.unwrap();
+    until("the gateway to keep it", async || {
+        (thing.status().await.unwrap().outbox == 0).then_some(())
+    })
+    .await;
+    gateway.stop().await;
+    let gateway = city.gateway(false).await;
+    recorded(2).await;
+    gateway.stop().await;
+}
