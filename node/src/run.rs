@@ -68,7 +68,7 @@ impl Node {
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
         bridge.set_ledger(ledger.handle());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let network = start_network(&config, &ledger.handle(), &secret, &bridge, &tasks).await?;
+        let network = start_network(&config, &ledger.handle(), &secret, &bridge, &tasks, &stop).await?;
         bridge.set_network(network.clone());
         let consensus = start_consensus(&config, kv, &ledger, &bridge).await?;
         bridge.set_consensus(consensus.clone());
@@ -138,6 +138,7 @@ async fn start_network(
     secret: &SecretKey,
     bridge: &Arc<Bridge>,
     tasks: &TaskTracker,
+    stop: &CancellationToken,
 ) -> Result<Network, NodeError> {
     let mut nodes = handle.watch_nodes();
     let (allow, allowed) = watch::channel(allow_list(&nodes.borrow_and_update()));
@@ -150,14 +151,16 @@ async fn start_network(
         limits: Default::default(),
     };
     let network = Network::start(settings, allowed, bridge.clone()).await?;
-    tasks.spawn(async move {
+    let follow = async move {
         while nodes.changed().await.is_ok() {
             let list = allow_list(&nodes.borrow_and_update());
             if allow.send(list).is_err() {
                 return;
             }
         }
-    });
+    };
+    let stop = stop.clone();
+    tasks.spawn(async move { stop.run_until_cancelled(follow).await });
     Ok(network)
 }
 

@@ -53,8 +53,10 @@ pub async fn run(
     observer: &Observer,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    journal.step("upload", release::upload(devnet, observer)).await?;
+    journal.step("upload", release::upload(devnet)).await?;
     journal.step("publish", release::publish_ours(devnet)).await?;
+    let digest = lamplighter_types::Hash::of(&devnet.firmware.1);
+    journal.step("held", release::held(devnet, observer, digest)).await?;
     journal.step("approve", release::approve(devnet)).await?;
     let begun = journal.step("rollout begins", release::begin(devnet)).await?;
     release::progress(observer, journal).await;

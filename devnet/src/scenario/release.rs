@@ -23,15 +23,24 @@ const HELD_WITHIN: Duration = Duration::from_secs(60);
 const ROLLOUT_WITHIN: Duration = Duration::from_secs(600);
 const MINUTE_MS: u64 = 60_000;
 
-/// Uploads the image as the vendor and waits until a quorum of validators has signed that it holds it.
-pub(super) async fn upload(devnet: &Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+/// Uploads the image as the vendor.
+pub(super) async fn upload(devnet: &Devnet) -> Result<Value, DevnetError> {
     let vendor = devnet.client("vendor")?;
     let uploaded = vendor.upload(&devnet.firmware.0, &mut |_, _| {}).await;
     let (digest, size_bytes) = uploaded.map_err(DevnetError::client("uploading the image"))?;
+    Ok(json!({ "digest": digest, "bytes": size_bytes }))
+}
+
+/// Waits until a quorum of validators has signed that it holds an image: before, nobody can approve it.
+pub(crate) async fn held(
+    devnet: &Devnet,
+    observer: &Observer,
+    artifact: Hash,
+) -> Result<Value, DevnetError> {
     let quorum = devnet.city.genesis.validators.quorum() as u32;
-    let held = |seen: &crate::Seen| seen.holders.get(&digest).is_some_and(|n| *n >= quorum);
+    let held = |seen: &crate::Seen| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
     let seen = observer.until("a quorum of validators holds the image", HELD_WITHIN, held).await?;
-    Ok(json!({ "digest": digest, "bytes": size_bytes, "holders": seen.holders.get(&digest) }))
+    Ok(json!({ "holders": seen.holders.get(&artifact), "quorum": quorum }))
 }
 
 /// What a vendor signs about an image.
