@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lamplighter_state::{StateError, tables};
+use lamplighter_state::{StateError, prove, tables};
 use lamplighter_store::{Batch, Durability};
 use lamplighter_types::crypto::{SignedMessage, verify_all};
+use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::{Attestation, Certificate, Hash, SecretKey};
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +81,7 @@ async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
         let mut own = inner.attester.own.lock().expect("no panic with the lock");
         own.extend(attestations.iter().map(|a| (a.height, a.clone())));
     }
-    inner.peers.tell_all(PeerNotice { attestations: attestations.clone(), certificate: None });
+    inner.peers.tell_all(PeerNotice { attestations: attestations.clone(), certified: None });
     for attestation in attestations {
         collect(inner, attestation)?;
     }
@@ -93,18 +94,22 @@ fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
     let head = inner.chain.head().height;
     let store = inner.chain.store();
     let last = tables::last_attested(store)?.map_or(0, |(height, _)| height);
-    // Far behind, only the newest: its certificate covers the others through the history root.
-    let first = (last + 1).max(head.saturating_sub(SIGN_MAX - 1));
+    // Far behind, only the newest: its certificate covers the others through the history root. A header that
+    // changes the validators is never left out.
+    let recent = head.saturating_sub(SIGN_MAX - 1);
+    let first = (last + 1).max(recent);
     let key = inner.attester.secret.public();
     let now_ms = inner.clock.now_ms();
     let mut due = Vec::new();
-    for height in first..=head {
+    let changes = inner.chain.changes_between(last + 1, first)?;
+    for height in changes.into_iter().chain(first..=head) {
         let Some(header) = tables::header(store, height)? else { continue };
         if !inner.chain.validators_at(height)?.by_key(&key).is_some() {
             continue;
         }
         let offset_ms = header.timestamp_ms.abs_diff(now_ms);
-        if offset_ms > inner.config.clock_offset_max_ms {
+        let changes_validators = inner.chain.lacks_certificate(height)?;
+        if offset_ms > inner.config.clock_offset_max_ms && !changes_validators {
             tracing::warn!(height, offset_ms, "not attested: the block's time is off this clock");
             inner.alarms.clock_offset(height, offset_ms);
             continue;
@@ -116,13 +121,14 @@ fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
 
 /// Takes what another node told.
 pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), StateError> {
-    if let Some(certificate) = notice.certificate {
-        take_certificate(inner, certificate)?;
+    if let Some(certified) = notice.certified {
+        take_certified(inner, certified)?;
     }
     let PeerNotice { mut attestations, .. } = notice;
     attestations.truncate(ATTESTATIONS_MAX);
     let certified = inner.chain.certified_height();
-    attestations.retain(|a| a.height > certified);
+    let settled = inner.chain.settled_below(certified)?;
+    attestations.retain(|a| a.height > settled);
     let messages: Vec<_> = attestations.iter().map(Attestation::message).collect();
     let items: Vec<_> = attestations
         .iter()
@@ -140,33 +146,57 @@ pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), 
     Ok(())
 }
 
+/// The height in an attestation is not signed, the header's hash is: what does not fit this node's header of
+/// that height proves nothing by itself, and is not collected.
 fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateError> {
     let (height, header) = (attestation.height, attestation.header);
     let set = inner.chain.validators_at(height)?;
-    let collected = {
-        let mut collector = inner.attester.collector.lock().expect("no panic with the lock");
-        collector.add(attestation.clone(), &set)
-    };
     if let Some(own) = tables::header(inner.chain.store(), height)?
         && own.hash() != header
-        && collected != Collected::Ignored
     {
-        tracing::error!(height, key = %attestation.key, "a validator attests another header");
-        inner.alarms.contradiction(attestation);
+        if set.by_key(&attestation.key).is_some() {
+            tracing::error!(height, key = %attestation.key, "a validator attests another header");
+            inner.alarms.contradiction(attestation);
+        }
+        return Ok(());
     }
+    let collected = {
+        let mut collector = inner.attester.collector.lock().expect("no panic with the lock");
+        collector.add(attestation, &set)
+    };
     match collected {
         Collected::Certificate(certificate) => take_certificate(inner, certificate),
         Collected::Ignored | Collected::Kept => Ok(()),
     }
 }
 
-/// Stores a certificate for a header that this node computed too.
-pub(crate) fn take_certificate(
-    inner: &Arc<Inner>,
-    certificate: Certificate,
-) -> Result<(), StateError> {
+/// Takes a certified header from another node. One that a quorum certified and that is not this node's own is
+/// the proof that this node, or the quorum, is wrong: the node stops applying.
+fn take_certified(inner: &Arc<Inner>, certified: CertifiedHeader) -> Result<(), StateError> {
+    let CertifiedHeader { header, certificate } = certified;
+    let height = header.height;
+    if certificate.height != height || certificate.header != header.hash() {
+        tracing::warn!(height, "a certificate that is not of its header");
+        return Ok(());
+    }
+    let Some(own) = tables::header(inner.chain.store(), height)? else { return Ok(()) };
+    if own == header {
+        return take_certificate(inner, certificate);
+    }
+    let set = inner.chain.validators_at(height)?;
+    if header.chain_id == own.chain_id && certificate.verify(&set).is_ok() {
+        tracing::error!(height, "a certificate contradicts this node's header: it stops applying");
+        inner.chain.halt(Halt::Contradiction { height, certified: certificate.header });
+    }
+    Ok(())
+}
+
+/// Stores a certificate for a header that this node computed too. Below the newest one only that of a header
+/// which changes the validators is kept: no later set can certify it.
+fn take_certificate(inner: &Arc<Inner>, certificate: Certificate) -> Result<(), StateError> {
     let height = certificate.height;
-    if height <= inner.chain.certified_height() {
+    let settled = height <= inner.chain.certified_height();
+    if settled && !inner.chain.lacks_certificate(height)? {
         return Ok(());
     }
     let Some(header) = tables::header(inner.chain.store(), height)? else {
@@ -174,19 +204,19 @@ pub(crate) fn take_certificate(
         return Ok(());
     };
     let set = inner.chain.validators_at(height)?;
+    if header.hash() != certificate.header {
+        return Ok(());
+    }
     if let Err(error) = certificate.verify(&set) {
         tracing::warn!(height, %error, "a certificate that does not certify");
         return Ok(());
     }
-    if header.hash() != certificate.header {
-        tracing::error!(height, "a certificate contradicts this node's header: it stops applying");
-        inner.chain.halt(Halt::Contradiction { height, certified: certificate.header });
-        return Ok(());
-    }
     inner.chain.certify(&certificate)?;
-    inner.attester.collector.lock().expect("no panic with the lock").settle(height);
+    let certified = inner.chain.certified_height();
+    let settled = inner.chain.settled_below(certified)?;
+    inner.attester.collector.lock().expect("no panic with the lock").settle(settled);
     let mut own = inner.attester.own.lock().expect("no panic with the lock");
-    *own = own.split_off(&(height + 1));
+    *own = own.split_off(&(settled + 1));
     Ok(())
 }
 
@@ -196,8 +226,9 @@ fn tell_again(inner: &Arc<Inner>) {
         let own = inner.attester.own.lock().expect("no panic with the lock");
         own.values().rev().take(ATTESTATIONS_MAX).cloned().collect()
     };
-    let certificate = inner.chain.newest_certificate();
-    if !attestations.is_empty() || certificate.is_some() {
-        inner.peers.tell_all(PeerNotice { attestations, certificate });
+    let store = inner.chain.store();
+    let certified = prove::certified_header(store, inner.chain.certified_height()).ok();
+    if !attestations.is_empty() || certified.is_some() {
+        inner.peers.tell_all(PeerNotice { attestations, certified });
     }
 }

@@ -7,6 +7,7 @@ use lamplighter_contracts::{Reader, governance};
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{StateError, View, tables};
 use lamplighter_store::{Batch, Durability, Kv, KvView};
+use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::History;
 use lamplighter_types::{
     Certificate, Genesis, Hash, Header, Observer, PublicKey, ValidatorSet,
@@ -147,10 +148,6 @@ impl Chain {
         self.certified.subscribe()
     }
 
-    pub fn newest_certificate(&self) -> Option<Certificate> {
-        tables::certificate(self.store(), self.certified_height()).ok().flatten()
-    }
-
     pub(crate) fn last_batch(&self) -> Hash {
         self.read_head().last_batch
     }
@@ -199,6 +196,29 @@ impl Chain {
             newer
         });
         Ok(())
+    }
+
+    /// Heights from `first` up to before `end` whose block changed the validators.
+    pub(crate) fn changes_between(&self, first: u64, end: u64) -> Result<Vec<u64>, StateError> {
+        let changes = tables::set_changes(self.store(), end, SET_CHANGES_MAX)?;
+        Ok(changes.into_iter().map(|(height, ..)| height).filter(|h| *h >= first).collect())
+    }
+
+    /// Whether a block changed the validators and its header has no certificate of its own yet.
+    pub(crate) fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
+        let changed = self.changes_between(height, height + 1)?.contains(&height);
+        Ok(changed && tables::certificate(self.store(), height)?.is_none())
+    }
+
+    /// The height up to which nothing more has to be certified: `certified`, unless a header below it that
+    /// changes the validators still lacks its own certificate.
+    pub(crate) fn settled_below(&self, certified: u64) -> Result<u64, StateError> {
+        for height in self.changes_between(1, certified + 1)? {
+            if tables::certificate(self.store(), height)?.is_none() {
+                return Ok(height - 1);
+            }
+        }
+        Ok(certified)
     }
 
     /// Stops applying for good; the first reason stays.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_types::codec::{self, CodecError};
+use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::{Attestation, Certificate, Hash, SignedTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +54,9 @@ pub enum PeerAnswer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerNotice {
     pub attestations: Vec<Attestation>,
-    /// The newest certificate of the sender, so that a node that missed attestations catches up.
-    pub certificate: Option<Certificate>,
+    /// The newest certified header of the sender, so that a node that missed attestations catches up, and
+    /// one that computed another header learns of it.
+    pub certified: Option<CertifiedHeader>,
 }
 
 /// A question got no answer.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_consensus::{Applied, Lead, ProposeError};
+use lamplighter_contracts::rollouts;
 use lamplighter_types::Hash;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,6 +19,9 @@ use crate::message::batch_digest;
 
 /// Pause before each batch while too many blocks have no certificate.
 const UNCERTIFIED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Blocks that only timers ask for come no faster.
+const TIMER_BLOCK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let work = async {
@@ -77,13 +81,28 @@ async fn lead_term(inner: &Arc<Inner>) {
                 parent = next;
                 last_block = Instant::now();
             }
-            () = tokio::time::sleep_until(last_block + inner.config.heartbeat_every), if room => {
+            () = tokio::time::sleep_until(next_block(inner, last_block)), if flights.is_empty() => {
                 let Some(next) = propose(inner, &mut flights, parent, true).await else { return };
                 parent = next;
                 last_block = Instant::now();
             }
         }
     }
+}
+
+/// When a block is due without transactions: the heartbeat, or a timer of a contract that runs out earlier.
+fn next_block(inner: &Arc<Inner>, last_block: Instant) -> Instant {
+    let heartbeat = last_block + inner.config.heartbeat_every;
+    let due_ms = match rollouts::due_ms(&inner.chain.newest_view()) {
+        Ok(due_ms) => due_ms,
+        Err(error) => {
+            tracing::error!(%error, "the contracts' timers can't be read");
+            None
+        }
+    };
+    let Some(due_ms) = due_ms else { return heartbeat };
+    let wait = Duration::from_millis(due_ms.saturating_sub(inner.clock.now_ms()));
+    heartbeat.min((Instant::now() + wait).max(last_block + TIMER_BLOCK_EVERY))
 }
 
 /// Waits for the oldest batch; whether it was applied.
