@@ -49,19 +49,23 @@ def main() -> None:
     parser.add_argument("--sender", required=True, help="the account that acts")
     parser.add_argument("--key", required=True, help="file with the seed of one of its keys")
     parser.add_argument("--chain-id", help="64 hexadecimal digits; asked from the node if unsaid")
-    parser.add_argument("--sequence", type=int, help="used once per key; the time in ms if unsaid")
+    parser.add_argument("--sequence", type=int, help="used once per key; asked if unsaid")
     parser.add_argument("--print", action="store_true", help="print the transaction, do not send")
     options = parser.parse_args()
 
     now_ms = int(time.time() * 1000)
+    with open(options.key, encoding="ascii") as file:
+        secret = SigningKey(bytes.fromhex(file.read().strip()))
+    sequence = options.sequence
+    if sequence is None:
+        key = bytes(secret.verify_key).hex()
+        sequence = request(f"{options.node}/v1/keys/{key}")["highest_sequence"] + 1
     transaction = {
         "sender": options.sender,
-        "sequence": now_ms if options.sequence is None else options.sequence,
+        "sequence": sequence,
         "expires_ms": now_ms + 60_000,
         "action": json.load(sys.stdin),
     }
-    with open(options.key, encoding="ascii") as file:
-        secret = SigningKey(bytes.fromhex(file.read().strip()))
     chain_id = options.chain_id or request(options.node + "/v1/status")["chain_id"]
     signed = sign(transaction, bytes.fromhex(chain_id), secret)
     answer = signed if options.print else request(options.node + "/v1/transactions", signed)

@@ -17,7 +17,7 @@ use super::read::{At, One, Page, PageQuery, ReadQuery, one, parse, view};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(list))
+        .routes(routes!(devices_list))
         .routes(routes!(device))
         .routes(routes!(state))
         .routes(routes!(history))
@@ -42,7 +42,7 @@ pub struct DeviceQuery {
 /// Devices by id; at most one of `gateway`, `district`, `owner` narrows the list.
 #[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
     responses((status = 200, body = Page<Device>), (status = 400, body = Problem)))]
-async fn list(
+async fn devices_list(
     State(app): State<App>,
     Query(query): Query<DeviceQuery>,
 ) -> Result<At<Page<Device>>, Problem> {

@@ -84,7 +84,7 @@ impl App {
     title = "Lamplighter",
     description = "A city's devices, their firmware, configuration and events on a ledger.",
     license(name = "Apache-2.0")
-))]
+), components(schemas(transactions::Wait)))]
 struct Document;
 
 /// Routes and their description.

@@ -14,7 +14,7 @@ use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(rollout))
-        .routes(routes!(list))
+        .routes(routes!(rollouts_list))
         .routes(routes!(deployments))
         .routes(routes!(deployment))
         .routes(routes!(of_device))
@@ -38,7 +38,7 @@ async fn rollout(
 /// Rollouts by id.
 #[utoipa::path(get, path = "/v1/rollouts", tag = "rollouts", params(PageQuery),
     responses((status = 200, body = Page<Rollout>)))]
-async fn list(
+async fn rollouts_list(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Rollout>>, Problem> {

@@ -1,0 +1,87 @@
+//! What is around the resources: refusals, the operator's listener, the description.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::node::{Answer, Node};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_a_problem_too() {
+    let node = Node::start().await;
+    node.get("/v1/nothing").await.assert_problem(404, "not_found");
+    node.get("/").await.assert_problem(404, "not_found");
+    let answer = node.request(Method::DELETE, "/v1/devices").send().await.unwrap();
+    Answer::of(answer).await.assert_problem(405, "method");
+    let long = node.request(Method::GET, "/v1/status").header("x-long", "x".repeat(300_000));
+    // The connection may be closed before all of it was sent; then there is no answer.
+    if let Ok(answer) = long.send().await {
+        assert_eq!(answer.status(), 431);
+    }
+    node.get("/v1/status").await.ok();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_sees_whether_the_node_is_well() {
+    let node = Node::start().await;
+    let admin = async |path: &str| {
+        let address = format!("http://{}{path}", node.edges.admin);
+        node.http.get(address).send().await.unwrap()
+    };
+    assert_eq!(admin("/healthz").await.text().await.unwrap(), "ok");
+    let ready = Answer::of(admin("/readyz").await).await.ok();
+    assert_eq!((&ready["ready"], &ready["leader"]), (&Value::from(true), &Value::from(1)));
+    let metrics = admin("/metrics").await.text().await.unwrap();
+    for name in ["lamplighter_height ", "lamplighter_leads 1", "# EOF"] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+    let public = node.open(Method::GET, "/metrics").send().await.unwrap();
+    assert_eq!(public.status(), 404, "not for the public");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_description_is_complete_and_as_agreed() {
+    let node = Node::start().await;
+    let document = node.open(Method::GET, "/openapi.json").send().await.unwrap();
+    let document: Value = document.json().await.unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert!(text == expected, "openapi.json is out of date: UPDATE_GOLDEN=1 rewrites it");
+
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{method} {path}: {id} is used twice");
+            assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+        }
+    }
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for (at, _) in text.match_indices("#/components/schemas/") {
+        let name = text[at + "#/components/schemas/".len()..].split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "{name} is not described");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let node = Node::start().await;
+    let page = node.open(Method::GET, "/docs").send().await.unwrap();
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    let text = page.text().await.unwrap();
+    assert!(text.contains("/openapi.json"));
+    for outside in ["http://", "https://", "src=\"//", "@import"] {
+        assert!(!text.contains(outside), "{outside}");
+    }
+    node.stop().await;
+}

@@ -1,0 +1,100 @@
+//! `/v1/feed`: nothing lost and nothing twice.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, Response};
+use serde_json::Value;
+
+use crate::node::{Answer, Node, PATIENCE};
+
+/// Reads server-sent events (the event stream of the HTML standard).
+struct Reader {
+    response: Response,
+    text: String,
+}
+
+impl Reader {
+    async fn open(node: &Node, query: &str, last: Option<&str>) -> Self {
+        let request = node.http.get(format!("{}/v1/feed{query}", node.base()));
+        let mut request = request.bearer_auth(&node.token);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new() }
+    }
+
+    /// The next event's fields; none at the end.
+    async fn next(&mut self) -> Option<BTreeMap<String, String>> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let fields = event.lines().filter_map(|line| line.split_once(": "));
+                let fields: BTreeMap<_, _> =
+                    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                self.text = rest.to_owned();
+                if fields.contains_key("data") {
+                    return Some(fields);
+                }
+                continue;
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.unwrap();
+            self.text.push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+        }
+    }
+
+    /// The devices of the next events, and the last one's id.
+    async fn devices(&mut self, count: usize) -> (Vec<String>, String) {
+        let (mut devices, mut id) = (Vec::new(), String::new());
+        for _ in 0..count {
+            let event = self.next().await.unwrap();
+            let data: Value = serde_json::from_str(&event["data"]).unwrap();
+            assert_eq!(data["cursor"], event["id"].as_str());
+            assert_eq!(event["event"], "device_registered");
+            devices.push(data["notification"]["place"]["device"].as_str().unwrap().to_owned());
+            id.clone_from(&event["id"]);
+        }
+        (devices, id)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_comes_back_misses_nothing_and_sees_nothing_twice() {
+    let node = Node::start().await;
+    node.act(node.devices(&["a1", "a2", "a3"], "north")).await;
+    node.act(node.devices(&["b1", "b2"], "north/harbour")).await;
+
+    let query = "?after=0.0&kind=device_registered";
+    let (first, id) = Reader::open(&node, query, None).await.devices(2).await;
+    assert_eq!(first, ["a1", "a2"]);
+    let mut reader = Reader::open(&node, query, Some(&id)).await;
+    let (second, id) = reader.devices(2).await;
+    assert_eq!(second, ["a3", "b1"], "resumed inside a block");
+    drop(reader);
+    node.act(node.organization("unasked")).await;
+    node.act(node.devices(&["c1"], "south")).await;
+    let mut reader = Reader::open(&node, query, Some(&id)).await;
+    assert_eq!(reader.devices(2).await.0, ["b2", "c1"]);
+    node.act(node.devices(&["d1"], "south")).await;
+    assert_eq!(reader.devices(1).await.0, ["d1"], "and what is new");
+
+    let (north, _) = Reader::open(&node, "?after=0.0&district=north", None).await.devices(5).await;
+    assert_eq!(north, ["a1", "a2", "a3", "b1", "b2"]);
+    let (one, _) = Reader::open(&node, "?after=0.0&device=b2", None).await.devices(1).await;
+    assert_eq!(one, ["b2"]);
+
+    // An open stream ends with the node and does not hold it up.
+    tokio::join!(node.stop(), async { assert!(reader.next().await.is_none()) });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_cursor_is_refused() {
+    let node = Node::start().await;
+    node.get("/v1/feed?after=x").await.assert_problem(400, "parameter");
+    let request = node.request(Method::GET, "/v1/feed").header("last-event-id", "1");
+    Answer::of(request.send().await.unwrap()).await.assert_problem(400, "parameter");
+    let stranger = node.open(Method::GET, "/v1/feed").send().await.unwrap();
+    Answer::of(stranger).await.assert_problem(401, "auth.missing");
+    node.stop().await;
+}

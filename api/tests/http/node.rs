@@ -1,0 +1,301 @@
+//! A ledger of one node in memory behind its listeners, and a client with a token.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_api::{Config as EdgeConfig, Edges, serve};
+use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_ledger::{
+    Clock, Config, Handle, Identity, Ledger, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
+    SystemClock,
+};
+use lamplighter_store::MemoryKv;
+use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest};
+use lamplighter_types::{
+    Action, DevicesAction, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies,
+    Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
+};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Longest that any step of a test may take; only a failing test gets there.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+pub fn admin() -> SecretKey {
+    SecretKey::from_seed([200; 32])
+}
+
+pub fn now_ms() -> u64 {
+    SystemClock.now_ms()
+}
+
+fn node_key() -> SecretKey {
+    SecretKey::from_seed([1; 32])
+}
+
+fn genesis() -> Genesis {
+    let grant = |role| Grant { role, scope: Scope::city() };
+    let roles = [Role::Administrator, Role::Operator, Role::Vendor];
+    Genesis {
+        name: "Test City".into(),
+        created_ms: now_ms(),
+        validators: ValidatorSet {
+            validators: vec![Validator {
+                node: 1,
+                account: id("node-1"),
+                key: node_key().public(),
+                address: "127.0.0.1:9001".into(),
+            }],
+        },
+        organization: id("city"),
+        accounts: vec![GenesisAccount {
+            account: id("admin"),
+            name: "Administrator".into(),
+            key: admin().public(),
+            grants: roles.map(grant).to_vec(),
+        }],
+        policies: Policies::default(),
+    }
+}
+
+/// There is nobody else.
+struct Alone;
+
+#[async_trait]
+impl Transport for Alone {
+    async fn call(
+        &self,
+        to: u64,
+        _: Lane,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<Bytes, TransportError> {
+        Err(TransportError::Unreachable(to))
+    }
+}
+
+#[async_trait]
+impl Peers for Alone {
+    async fn request(&self, node: u64, _: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        Err(PeerError::Unreachable(node))
+    }
+
+    fn tell_all(&self, _: PeerNotice) {}
+
+    fn connected(&self) -> Vec<u64> {
+        Vec::new()
+    }
+}
+
+pub struct Node {
+    pub edges: Edges,
+    pub handle: Handle,
+    pub genesis: Genesis,
+    pub http: reqwest::Client,
+    pub token: String,
+    consensus: Consensus,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    sequence: AtomicU64,
+    _dir: TempDir,
+}
+
+/// An answer with its JSON; null if it has none.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub json: Value,
+}
+
+impl Answer {
+    pub async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.unwrap();
+        Self { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Asserts that it is a problem (RFC 9457) with this status and code.
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16, code: &str) {
+        let Self { status: got, json, .. } = self;
+        assert_eq!((got.as_u16(), &json["code"]), (status, &Value::from(code)), "{json}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(json["status"], status);
+        assert!(json["title"].is_string() && json["detail"].is_string(), "{json}");
+    }
+
+    /// Asserts success and gives the JSON.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.json);
+        self.json
+    }
+}
+
+impl Node {
+    pub async fn start() -> Self {
+        Self::start_with(Config::new(1)).await
+    }
+
+    pub async fn start_with(mut config: Config) -> Self {
+        let (dir, genesis) = (TempDir::new().unwrap(), genesis());
+        let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
+        config.heartbeat_every = Duration::from_millis(200);
+        let identity = Identity { account: id("node-1"), secret: node_key() };
+        let artifacts = dir.path().join("artifacts");
+        let clock = Arc::new(SystemClock);
+        let opened = Ledger::open(
+            kv.clone(),
+            genesis.clone(),
+            config,
+            identity,
+            &artifacts,
+            wire.clone(),
+            clock,
+        );
+        let ledger = opened.await.unwrap();
+        let mut settings = lamplighter_consensus::Config::new(1, dir.path().join("snapshots"));
+        settings.timers.heartbeat = Duration::from_millis(50);
+        settings.timers.election_min = Duration::from_millis(150);
+        settings.timers.election_max = Duration::from_millis(300);
+        let machine = ledger.state_machine();
+        let consensus = Consensus::start(settings, kv, wire, machine).await.unwrap();
+        consensus.bootstrap(&[1].into()).await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let handle = ledger.start(consensus.clone(), &tasks, &stop);
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let edge = EdgeConfig {
+            node: 1,
+            secret: node_key(),
+            http_listen: any,
+            admin_listen: any,
+            mqtt_listen: any,
+            mqtts_listen: None,
+            read_needs_token: true,
+        };
+        let edges = serve(edge, handle.clone(), &tasks, &stop).await.unwrap();
+        tasks.close();
+        let mut node = Self {
+            edges,
+            handle,
+            genesis,
+            http: reqwest::Client::new(),
+            token: String::new(),
+            consensus,
+            tasks,
+            stop,
+            sequence: AtomicU64::new(0),
+            _dir: dir,
+        };
+        node.handle.wait_certified(1, PATIENCE).await.unwrap();
+        node.token = node.login(&id("admin"), &admin()).await;
+        node
+    }
+
+    /// Ends everything; hangs when something does not end.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.tasks.wait()).await.unwrap();
+        self.consensus.shutdown().await.unwrap();
+    }
+
+    pub fn base(&self) -> String {
+        format!("http://{}", self.edges.http)
+    }
+
+    /// Without a token.
+    pub fn open(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base())).timeout(PATIENCE)
+    }
+
+    /// With the administrator's token.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.open(method, path).bearer_auth(&self.token)
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path).send().await.unwrap()).await
+    }
+
+    pub async fn challenge(&self, account: &Id, secret: &SecretKey) -> Challenge {
+        let asked = ChallengeRequest { account: account.clone(), key: secret.public() };
+        let sent = self.open(Method::POST, "/v1/auth/challenge").json(&asked).send();
+        sent.await.unwrap().json().await.unwrap()
+    }
+
+    pub async fn login(&self, account: &Id, secret: &SecretKey) -> String {
+        let challenge = self.challenge(account, secret).await;
+        let answer = TokenRequest::sign(&self.genesis.chain_id(), account, &challenge, secret);
+        let sent = self.open(Method::POST, "/v1/auth/token").json(&answer).send();
+        sent.await.unwrap().json::<Token>().await.unwrap().token
+    }
+
+    /// A transaction of the administrator with the next sequence number.
+    pub fn transaction(&self, action: Action) -> Transaction {
+        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        Transaction { sender: id("admin"), sequence, expires_ms: now_ms() + 600_000, action }
+    }
+
+    pub fn sign(&self, action: Action) -> SignedTransaction {
+        self.sign_for(&self.transaction(action), &self.genesis.chain_id())
+    }
+
+    pub fn sign_for(&self, transaction: &Transaction, chain_id: &Hash) -> SignedTransaction {
+        SignedTransaction::sign(transaction, Encoding::Json, chain_id, &admin())
+    }
+
+    pub fn organization(&self, name: &str) -> Action {
+        let (organization, name) = (id(name), name.to_owned());
+        Action::Users(UsersAction::RegisterOrganization { organization, name })
+    }
+
+    pub fn devices(&self, names: &[&str], district: &str) -> Action {
+        let device = |name: &&str| NewDevice {
+            device: id(name),
+            owner: id("city"),
+            model: "lamp".into(),
+            hardware_class: "lamp-v1".into(),
+            district: district.parse().unwrap(),
+            gateway: None,
+            key: None,
+            tags: Vec::new(),
+        };
+        let devices = names.iter().map(device).collect();
+        Action::Devices(DevicesAction::Register { devices })
+    }
+
+    /// Posts a transaction in JSON; `query` begins with a question mark.
+    pub async fn submit(&self, signed: &SignedTransaction, query: &str) -> Answer {
+        let request = self.open(Method::POST, &format!("/v1/transactions{query}")).json(signed);
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    /// Posts any bytes as a transaction.
+    pub async fn post(&self, kind: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.open(Method::POST, "/v1/transactions").header(CONTENT_TYPE, kind);
+        Answer::of(request.body(body).send().await.unwrap()).await
+    }
+
+    /// Submits an action, which must succeed.
+    pub async fn act(&self, action: Action) -> Value {
+        let answer = self.submit(&self.sign(action), "").await.ok();
+        assert_eq!(answer["receipt"]["outcome"], "succeeded", "{answer}");
+        answer
+    }
+}
