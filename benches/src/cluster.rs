@@ -1,0 +1,294 @@
+//! Validators, each a process with its own folder, started and ended by us alone.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use lamplighter_node::{Config, key};
+use lamplighter_types::{
+    Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
+};
+use serde::Deserialize;
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::error::BenchError;
+use crate::fleet::{administrator, administrator_key, id, now_ms, organization};
+use crate::http::Connection;
+use crate::procfs;
+
+/// Until the nodes know each other and their leader.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Between two questions whether they do.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How long a node may take to end by itself.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// Of a node's log, when it ended unasked.
+const LOG_TAIL_BYTES: usize = 4_096;
+
+/// One node.
+pub struct NodeProcess {
+    node: u64,
+    pub http: SocketAddr,
+    child: Child,
+    /// A node ends when this is closed, however we end.
+    stdin: Option<ChildStdin>,
+    pid: u32,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+/// A ledger.
+pub struct Cluster {
+    pub chain_id: Hash,
+    pub nodes: Vec<NodeProcess>,
+}
+
+/// The nodes at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// Of all nodes together.
+    pub cpu: Duration,
+    pub disk_bytes: u64,
+    pub written_bytes: u64,
+    /// Of the largest node.
+    pub memory_bytes: u64,
+    pub peak_memory_bytes: u64,
+}
+
+/// What of `/v1/status` is of interest.
+#[derive(Deserialize)]
+struct Status {
+    leader: Option<u64>,
+    connected: Vec<u64>,
+}
+
+/// Addresses that were free a moment ago; all are held until the last one is known.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, BenchError> {
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let failed = || BenchError::io("looking for a free port", "");
+    let held: Vec<_> = (0..count)
+        .map(bind)
+        .collect::<Result<_, _>>()
+        .map_err(failed())?;
+    held.iter()
+        .map(TcpListener::local_addr)
+        .collect::<Result<_, _>>()
+        .map_err(failed())
+}
+
+fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, BenchError> {
+    fs::write(&path, bytes).map_err(BenchError::io("writing", &path))?;
+    Ok(path)
+}
+
+fn genesis(validators: Vec<Validator>) -> Genesis {
+    let grant = |role| Grant {
+        role,
+        scope: Scope::city(),
+    };
+    Genesis {
+        name: "Benchmark".to_owned(),
+        created_ms: now_ms(),
+        validators: ValidatorSet { validators },
+        organization: organization(),
+        accounts: vec![GenesisAccount {
+            account: administrator(),
+            name: "Administrator".to_owned(),
+            key: administrator_key().public(),
+            grants: vec![grant(Role::Administrator), grant(Role::Operator)],
+        }],
+        policies: Policies::default(),
+    }
+}
+
+/// The folder of a node, with its new key.
+fn settle(dir: &Path, node: u64) -> Result<(PathBuf, PublicKey), BenchError> {
+    let home = dir.join(format!("node-{node}"));
+    fs::create_dir_all(&home).map_err(BenchError::io("making", &home))?;
+    let secret = key::generate()?;
+    key::write(&home.join("key"), &secret)?;
+    Ok((home, secret.public()))
+}
+
+impl Cluster {
+    /// Starts `count` validators of a new ledger in a new folder of `parent`.
+    pub async fn start(program: &Path, parent: &Path, count: usize) -> Result<Self, BenchError> {
+        let dir = parent.join(format!("validators-{count}-{}", now_ms()));
+        // Of each node: for other nodes, HTTP, administration, MQTT.
+        let addresses = free_addresses(count * 4)?;
+        let (mut homes, mut validators) = (Vec::new(), Vec::new());
+        for (node, addresses) in (1..).zip(addresses.chunks(4)) {
+            let (home, key) = settle(&dir, node)?;
+            let account = id(&format!("node-{node}"));
+            validators.push(Validator {
+                node,
+                account,
+                key,
+                address: addresses[0].to_string(),
+            });
+            homes.push(home);
+        }
+        let genesis = genesis(validators);
+        let text = serde_json::to_vec_pretty(&genesis).expect("a genesis has a JSON form");
+        let genesis_path = write(dir.join("genesis.json"), &text)?;
+        let mut nodes = Vec::new();
+        for ((node, home), addresses) in (1..).zip(homes).zip(addresses.chunks(4)) {
+            let config = Config {
+                node,
+                genesis: genesis_path.clone(),
+                key: home.join("key"),
+                data_dir: home.join("data"),
+                peer_listen: addresses[0],
+                http_listen: addresses[1],
+                admin_listen: addresses[2],
+                mqtt_listen: addresses[3],
+                mqtts_listen: None,
+                read_needs_token: true,
+                heartbeat_ms: 60_000,
+                clock_offset_max_ms: 30_000,
+            };
+            nodes.push(NodeProcess::start(program, &home, &config)?);
+        }
+        Ok(Self {
+            chain_id: genesis.chain_id(),
+            nodes,
+        })
+    }
+
+    /// Waits until every node knows the leader and all others.
+    pub async fn ready(&mut self) -> Result<(), BenchError> {
+        let until = Instant::now() + READY_WITHIN;
+        let others = self.nodes.len() - 1;
+        for node in &mut self.nodes {
+            while !node.is_ready(others).await? {
+                if Instant::now() >= until {
+                    return Err(BenchError::NotReady {
+                        within: READY_WITHIN,
+                    });
+                }
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the nodes have used so far, and have now.
+    pub fn sample(&self) -> Result<Sample, BenchError> {
+        let mut sample = Sample::default();
+        for node in &self.nodes {
+            let memory = procfs::memory(node.pid)?;
+            sample.cpu += procfs::cpu(node.pid)?;
+            sample.disk_bytes += procfs::disk_bytes(&node.data)?;
+            sample.written_bytes += procfs::written_bytes(node.pid)?;
+            sample.memory_bytes = sample.memory_bytes.max(memory.now_bytes);
+            sample.peak_memory_bytes = sample.peak_memory_bytes.max(memory.peak_bytes);
+        }
+        Ok(sample)
+    }
+
+    /// An error with the log's end if a node has ended.
+    pub fn check(&mut self) -> Result<(), BenchError> {
+        self.nodes.iter_mut().try_for_each(NodeProcess::check)
+    }
+
+    /// Ends the nodes in order; one that does not end is killed, which is an error.
+    pub async fn stop(mut self) -> Result<(), BenchError> {
+        for node in &mut self.nodes {
+            node.stdin = None;
+        }
+        let mut stopped = Ok(());
+        for node in &mut self.nodes {
+            stopped = stopped.and(node.stop().await);
+        }
+        stopped
+    }
+}
+
+impl NodeProcess {
+    fn start(program: &Path, home: &Path, config: &Config) -> Result<Self, BenchError> {
+        let text = toml::to_string_pretty(config).expect("a configuration has a TOML form");
+        let path = write(home.join("node.toml"), text.as_bytes())?;
+        let log = home.join("log");
+        let file = File::create(&log).map_err(BenchError::io("making", &log))?;
+        let mut child = Command::new(program)
+            .args(["node", "run", "--config"])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(BenchError::io("starting", program))?;
+        let pid = child.id().expect("nobody has waited for it yet");
+        let (stdin, data) = (child.stdin.take(), config.data_dir.clone());
+        Ok(Self {
+            node: config.node,
+            http: config.http_listen,
+            child,
+            stdin,
+            pid,
+            data,
+            log,
+        })
+    }
+
+    async fn is_ready(&mut self, others: usize) -> Result<bool, BenchError> {
+        self.check()?;
+        // It may not listen yet.
+        let Ok(mut connection) = Connection::open(self.http).await else {
+            return Ok(false);
+        };
+        let answer = connection.get("/v1/status").await;
+        let answer = answer.map_err(|source| BenchError::Http {
+            node: self.http,
+            source,
+        })?;
+        match serde_json::from_slice::<Status>(&answer.body) {
+            Ok(status) => Ok(status.leader.is_some() && status.connected.len() >= others),
+            Err(_) => Err(BenchError::Answer {
+                node: self.http,
+                status: answer.status,
+                body: String::from_utf8_lossy(&answer.body).into_owned(),
+            }),
+        }
+    }
+
+    fn check(&mut self) -> Result<(), BenchError> {
+        match self
+            .child
+            .try_wait()
+            .map_err(BenchError::io("waiting for a node", ""))?
+        {
+            None => Ok(()),
+            Some(status) => Err(self.ended(status.to_string())),
+        }
+    }
+
+    async fn stop(&mut self) -> Result<(), BenchError> {
+        let Ok(ended) = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await else {
+            self.child
+                .kill()
+                .await
+                .map_err(BenchError::io("killing a node", ""))?;
+            return Err(self.ended("killed, since it did not stop when asked".to_owned()));
+        };
+        let status = ended.map_err(BenchError::io("waiting for a node", ""))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(self.ended(status.to_string()))
+        }
+    }
+
+    fn ended(&self, status: String) -> BenchError {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
+        BenchError::Ended {
+            node: self.node,
+            status,
+            log: String::from_utf8_lossy(tail).into_owned(),
+        }
+    }
+}

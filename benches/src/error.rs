@@ -1,0 +1,74 @@
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lamplighter_node::{ConfigError, KeyError, NodeError};
+
+use crate::http::HttpError;
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{0}")]
+    Options(String),
+    #[error("{doing} {}", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is not as Linux writes it", .0.display())]
+    Proc(PathBuf),
+    #[error("the configuration of the node")]
+    Config(#[from] ConfigError),
+    #[error("the key of a node")]
+    Key(#[from] KeyError),
+    #[error("the node")]
+    Node(#[from] NodeError),
+    #[error("node {node} ended: {status}; the end of its log:\n{log}")]
+    Ended {
+        node: u64,
+        status: String,
+        log: String,
+    },
+    #[error("the nodes were not ready within {within:?}")]
+    NotReady { within: Duration },
+    #[error("asking {node}")]
+    Http {
+        node: SocketAddr,
+        #[source]
+        source: HttpError,
+    },
+    #[error("{node} answered {status}: {body}")]
+    Answer {
+        node: SocketAddr,
+        status: u16,
+        body: String,
+    },
+    #[error("{0} transactions of {1} were refused or failed, the first with: {2}")]
+    Failures(u64, &'static str, String),
+    #[error("nothing was committed while {0} clients sent {1}")]
+    Nothing(usize, &'static str),
+}
+
+impl BenchError {
+    pub fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+}
+
+/// An error with its causes, joined by colons.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

@@ -1,0 +1,183 @@
+//! Who sends: 64 gateways, each with a key and 100 lamps that it speaks for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lamplighter_types::limits::LIST_ITEMS_MAX;
+use lamplighter_types::{
+    Action, AlarmChange, DeviceEvent, DevicesAction, Encoding, EventsAction, Hash, Id, NewDevice,
+    Scope, SecretKey, Severity, SignedTransaction, Transaction, UsersAction,
+};
+
+/// Keys under which transactions are signed.
+pub const GATEWAYS: usize = 64;
+/// Events in one batch, one of each lamp of the gateway.
+pub const EVENTS_PER_BATCH: usize = 100;
+/// How long a transaction may be on its way.
+const EXPIRES_AFTER: Duration = Duration::from_secs(600);
+
+/// The organization of everything here.
+pub fn organization() -> Id {
+    id("city")
+}
+
+/// The account that registers the gateways and lamps.
+pub fn administrator() -> Id {
+    id("admin")
+}
+
+/// Its key. It guards nothing: the ledger goes when the measurement ends.
+pub fn administrator_key() -> SecretKey {
+    key_of("admin")
+}
+
+/// Unix time in ms.
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+pub fn id(text: &str) -> Id {
+    Id::new(text).expect("names of the benchmark are ids")
+}
+
+fn key_of(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(name.as_bytes()).0)
+}
+
+struct Lamp {
+    device: Id,
+    /// The last sequence number of its events.
+    sequence: AtomicU64,
+}
+
+struct Gateway {
+    account: Id,
+    secret: SecretKey,
+    /// The last sequence number of its transactions.
+    sequence: AtomicU64,
+    lamps: Vec<Lamp>,
+}
+
+/// All senders of one ledger.
+pub struct Fleet {
+    chain_id: Hash,
+    gateways: Vec<Gateway>,
+}
+
+impl Gateway {
+    fn new(number: usize) -> Self {
+        let lamp = |lamp| Lamp {
+            device: id(&format!("lamp-{number:02}-{lamp:02}")),
+            sequence: AtomicU64::new(0),
+        };
+        let name = format!("gateway-{number:02}");
+        Self {
+            account: id(&name),
+            secret: key_of(&name),
+            sequence: AtomicU64::new(0),
+            lamps: (0..EVENTS_PER_BATCH).map(lamp).collect(),
+        }
+    }
+}
+
+impl Lamp {
+    fn event(&self) -> DeviceEvent {
+        DeviceEvent {
+            device: self.device.clone(),
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            time_ms: now_ms(),
+            kind: "lightStateChange".to_owned(),
+            severity: Severity::Warning,
+            alarm: AlarmChange::None,
+            data: r#"{"level":80}"#.to_owned(),
+            signature: None,
+        }
+    }
+}
+
+impl Fleet {
+    pub fn new(chain_id: Hash) -> Self {
+        Self {
+            chain_id,
+            gateways: (0..GATEWAYS).map(Gateway::new).collect(),
+        }
+    }
+
+    /// The transactions that make the ledger know all senders, to be sent in this order.
+    pub fn registrations(&self) -> Vec<SignedTransaction> {
+        let gateways = self.gateways.iter().map(|gateway| {
+            Action::Users(UsersAction::RegisterGateway {
+                account: gateway.account.clone(),
+                organization: organization(),
+                district: Scope::city(),
+                key: gateway.secret.public(),
+            })
+        });
+        let devices: Vec<_> = self.gateways.iter().flat_map(new_devices).collect();
+        let lists = devices.chunks(LIST_ITEMS_MAX).map(|list| {
+            Action::Devices(DevicesAction::Register {
+                devices: list.to_vec(),
+            })
+        });
+        let (sender, secret) = (administrator(), administrator_key());
+        let numbered = (1..).zip(gateways.chain(lists));
+        numbered
+            .map(|(number, action)| self.sign(&sender, &secret, number, action))
+            .collect()
+    }
+
+    /// One event of the client's own lamp. Clients share gateways, each with its own lamp, so that the
+    /// events of a lamp come in order.
+    pub fn event(&self, client: usize) -> SignedTransaction {
+        let gateway = self.gateway_of(client);
+        let lamp = &gateway.lamps[client / GATEWAYS % EVENTS_PER_BATCH];
+        self.append(gateway, vec![lamp.event()])
+    }
+
+    /// One event of each lamp of the client's gateway.
+    pub fn batch(&self, client: usize) -> SignedTransaction {
+        let gateway = self.gateway_of(client);
+        self.append(gateway, gateway.lamps.iter().map(Lamp::event).collect())
+    }
+
+    fn gateway_of(&self, client: usize) -> &Gateway {
+        &self.gateways[client % GATEWAYS]
+    }
+
+    fn append(&self, gateway: &Gateway, events: Vec<DeviceEvent>) -> SignedTransaction {
+        let sequence = gateway.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let action = Action::Events(EventsAction::Append { events });
+        self.sign(&gateway.account, &gateway.secret, sequence, action)
+    }
+
+    fn sign(
+        &self,
+        sender: &Id,
+        secret: &SecretKey,
+        sequence: u64,
+        action: Action,
+    ) -> SignedTransaction {
+        let transaction = Transaction {
+            sender: sender.clone(),
+            sequence,
+            expires_ms: now_ms() + EXPIRES_AFTER.as_millis() as u64,
+            action,
+        };
+        SignedTransaction::sign(&transaction, Encoding::Bincode, &self.chain_id, secret)
+    }
+}
+
+fn new_devices(gateway: &Gateway) -> impl Iterator<Item = NewDevice> {
+    gateway.lamps.iter().map(|lamp| NewDevice {
+        device: lamp.device.clone(),
+        owner: organization(),
+        model: "Benchmark lamp".to_owned(),
+        hardware_class: "bench-lamp-v1".to_owned(),
+        district: Scope::city(),
+        gateway: Some(gateway.account.clone()),
+        key: None,
+        tags: Vec::new(),
+    })
+}

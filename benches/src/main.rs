@@ -1,0 +1,144 @@
+//! `make bench`: how fast a ledger commits on this machine, beside what the machine could do at best.
+//!
+//! Nodes are processes of their own, with their own stores and sockets; clients speak HTTP to all of
+//! them. Nothing is simulated. `docs/benchmarks.md` says what each figure means.
+
+mod ceilings;
+mod cluster;
+mod error;
+mod fleet;
+mod http;
+mod load;
+mod machine;
+mod node;
+mod options;
+mod procfs;
+mod report;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use tempfile::TempDir;
+
+use crate::cluster::Cluster;
+use crate::error::{BenchError, causes};
+use crate::fleet::Fleet;
+use crate::load::{Phase, Workload};
+use crate::options::{Cli, Command, NodeCommand, Options};
+use crate::report::{Ceilings, ClusterReport, Report};
+
+fn main() -> ExitCode {
+    let Cli { command, options } = Cli::parse();
+    let done = match command {
+        Some(Command::Node {
+            command: NodeCommand::Run { config },
+        }) => node::run(&config),
+        None => bench(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of this program, which is on a disk where there is room for build output.
+fn home() -> Result<PathBuf, BenchError> {
+    let program = std::env::current_exe().map_err(BenchError::io("finding this program", ""))?;
+    Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
+}
+
+fn bench(options: &Options) -> Result<(), BenchError> {
+    options.check()?;
+    let home = home()?;
+    let parent = options.dir.as_deref().unwrap_or(&home);
+    let dir = TempDir::with_prefix_in("lamplighter-bench-", parent)
+        .map_err(BenchError::io("making a folder in", parent))?;
+    let machine = machine::describe(dir.path())?;
+    table::machine(&machine);
+    let ceilings = ceilings::measure(dir.path(), options.seconds)?;
+    table::ceilings(&ceilings);
+    // The clients share one thread, so that the nodes have what they would have beside one client.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(BenchError::io("starting the async runtime", ""))?;
+    let clusters = runtime.block_on(clusters(options, &ceilings, dir.path()))?;
+    let report = Report {
+        program: options.program()?.into(),
+        seconds: options.seconds,
+        machine,
+        ceilings,
+        clusters,
+    };
+    let path = options
+        .report
+        .clone()
+        .unwrap_or_else(|| home.join("bench-report.json"));
+    let text = serde_json::to_vec_pretty(&report).expect("the report has a JSON form");
+    std::fs::write(&path, text).map_err(BenchError::io("writing", &path))?;
+    println!("\nreport: {}", path.display());
+    report.demand_success()
+}
+
+async fn clusters(
+    options: &Options,
+    ceilings: &Ceilings,
+    dir: &Path,
+) -> Result<Vec<ClusterReport>, BenchError> {
+    let mut reports = Vec::new();
+    for validators in &options.validators {
+        let mut cluster = Cluster::start(&options.program()?, dir, *validators).await?;
+        let measured = measure(&mut cluster, options, ceilings).await;
+        let stopped = cluster.stop().await;
+        reports.push(measured?);
+        stopped?;
+    }
+    Ok(reports)
+}
+
+/// Every phase on one cluster.
+async fn measure(
+    cluster: &mut Cluster,
+    options: &Options,
+    ceilings: &Ceilings,
+) -> Result<ClusterReport, BenchError> {
+    let validators = cluster.nodes.len();
+    cluster.ready().await?;
+    let idle_memory_bytes = cluster.sample()?.memory_bytes;
+    let fleet = Arc::new(Fleet::new(cluster.chain_id));
+    load::register(cluster, &fleet).await?;
+    table::head(validators);
+    let single = options
+        .clients
+        .iter()
+        .map(|clients| (Workload::Transactions, *clients));
+    let phases = single.chain([(Workload::EventBatches, options.batch_clients)]);
+    let mut rows = Vec::new();
+    for (workload, clients) in phases {
+        let phase = Phase {
+            workload,
+            clients,
+            seconds: options.seconds,
+        };
+        let row = load::run(cluster, &fleet, phase, ceilings).await?;
+        table::row(&row);
+        rows.push(row);
+    }
+    let peak_memory_bytes = cluster.sample()?.peak_memory_bytes;
+    let report = ClusterReport {
+        validators,
+        idle_memory_bytes,
+        peak_memory_bytes,
+        rows,
+    };
+    table::foot(&report);
+    Ok(report)
+}

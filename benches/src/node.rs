@@ -1,0 +1,48 @@
+//! One node in a process of its own, as `lamplighter node run` is.
+
+use std::io::Read;
+use std::path::Path;
+
+use lamplighter_node::{Config, Node, NodeError, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::error::BenchError;
+
+/// Runs until standard input ends, which it does however the parent process ends, or SIGTERM comes.
+pub fn run(config: &Path) -> Result<(), BenchError> {
+    telemetry::init(false);
+    let config = Config::read(config)?;
+    let runtime =
+        tokio::runtime::Runtime::new().map_err(BenchError::io("starting the async runtime", ""))?;
+    let done = runtime.block_on(serve(config));
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(config: Config) -> Result<(), BenchError> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(BenchError::io("listening for SIGTERM", ""))?;
+    let mut ended = input_ended();
+    let node = Node::start(config).await?;
+    tokio::select! {
+        _ = ended.changed() => {}
+        _ = terminate.recv() => {}
+        error = node.failed() => return Err(NodeError::from(error).into()),
+    }
+    Ok(node.shutdown().await?)
+}
+
+/// Changes when standard input has ended. A thread, since such a read can't be taken back.
+fn input_ended() -> watch::Receiver<()> {
+    let (sender, receiver) = watch::channel(());
+    std::thread::spawn(move || {
+        let mut buffer = [0; 256];
+        while std::io::stdin()
+            .read(&mut buffer)
+            .is_ok_and(|read| read > 0)
+        {}
+        drop(sender);
+    });
+    receiver
+}

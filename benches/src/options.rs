@@ -1,0 +1,101 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use lamplighter_types::limits::VALIDATORS_MAX;
+
+use crate::error::BenchError;
+
+/// Connections that a phase opens at most: well below what a node serves at once.
+const CLIENTS_MAX: usize = 1_024;
+/// An hour; a phase is bounded in transactions too.
+const SECONDS_MAX: u64 = 3_600;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "lamplighter-benches",
+    about = "Measures how fast a ledger commits on this machine"
+)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// The form in which nodes are started; `lamplighter` understands it too.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    #[command(hide = true)]
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    Run {
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Seconds of each phase; 60 for figures that are meant to be kept
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Sizes of the ledgers, in validators
+    #[arg(long, value_delimiter = ',', default_value = "1,4")]
+    pub validators: Vec<usize>,
+    /// Clients at once, each with one transaction on its way
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
+    pub clients: Vec<usize>,
+    /// Clients at once that send batches of 100 events
+    #[arg(long, default_value_t = 16)]
+    pub batch_clients: usize,
+    /// Program whose `node run --config FILE` is a node [default: this one]
+    #[arg(long)]
+    pub program: Option<PathBuf>,
+    /// Where the stores are made, and removed in the end [default: beside this program]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Where the report is written, as JSON [default: bench-report.json beside this program]
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+}
+
+impl Options {
+    /// Refuses what can't be run.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let clients = self.clients.iter().chain([&self.batch_clients]);
+        let wrong = if !(1..=SECONDS_MAX).contains(&self.seconds) {
+            format!("--seconds must be 1 to {SECONDS_MAX}")
+        } else if self
+            .validators
+            .iter()
+            .any(|count| !(1..=VALIDATORS_MAX).contains(count))
+        {
+            format!("--validators must be 1 to {VALIDATORS_MAX}")
+        } else if clients
+            .into_iter()
+            .any(|count| !(1..=CLIENTS_MAX).contains(count))
+        {
+            format!("--clients and --batch-clients must be 1 to {CLIENTS_MAX}")
+        } else {
+            return Ok(());
+        };
+        Err(BenchError::Options(wrong))
+    }
+
+    /// The program that runs nodes.
+    pub fn program(&self) -> Result<PathBuf, BenchError> {
+        match &self.program {
+            Some(program) => Ok(program.clone()),
+            None => std::env::current_exe().map_err(BenchError::io("finding this program", "")),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What Linux tells of processes, the processor and folders.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::BenchError;
+
+/// Ticks of `/proc/PID/stat` and `/proc/stat` per second: part of Linux's interface to programs on the
+/// architectures that we build for, whatever the kernel's own clock.
+const TICKS_PER_SECOND: u64 = 100;
+/// Unit of `st_blocks`, whatever the file system's block.
+const BLOCK_BYTES: u64 = 512;
+
+/// Memory of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident now.
+    pub now_bytes: u64,
+    /// Resident at most since its start.
+    pub peak_bytes: u64,
+}
+
+fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count * 1_000 / TICKS_PER_SECOND)
+}
+
+fn read<T>(path: PathBuf, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, BenchError> {
+    let text = fs::read_to_string(&path).map_err(BenchError::io("reading", &path))?;
+    parse(&text).ok_or(BenchError::Proc(path))
+}
+
+/// Processor time that a process has used, its own and the kernel's for it.
+pub fn cpu(pid: u32) -> Result<Duration, BenchError> {
+    read(format!("/proc/{pid}/stat").into(), parse_stat)
+}
+
+/// Fields 14 and 15 of `proc_pid_stat(5)`; the name in field 2 may hold anything, so count from its end.
+pub fn parse_stat(text: &str) -> Option<Duration> {
+    let (_, after_name) = text.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(ticks(user + system))
+}
+
+/// Processor time that all processes have used, on all cores, with what a hypervisor took away.
+pub fn cpu_of_all() -> Result<Duration, BenchError> {
+    read("/proc/stat".into(), parse_cpu)
+}
+
+/// User, nice, system, idle, iowait, irq, softirq, steal of `proc_stat(5)`.
+pub fn parse_cpu(text: &str) -> Option<Duration> {
+    let fields = text
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_ascii_whitespace();
+    let values: Vec<u64> = fields
+        .take(8)
+        .map(|field| field.parse().ok())
+        .collect::<Option<_>>()?;
+    let [user, nice, system, _, _, irq, softirq, steal] = values.try_into().ok()?;
+    Some(ticks(user + nice + system + irq + softirq + steal))
+}
+
+pub fn memory(pid: u32) -> Result<Memory, BenchError> {
+    read(format!("/proc/{pid}/status").into(), parse_status)
+}
+
+/// `VmRSS` and `VmHWM` of `proc_pid_status(5)`.
+pub fn parse_status(text: &str) -> Option<Memory> {
+    let bytes = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line
+            .strip_prefix(':')?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()?;
+        Some(kib * 1_024)
+    };
+    Some(Memory {
+        now_bytes: bytes("VmRSS")?,
+        peak_bytes: bytes("VmHWM")?,
+    })
+}
+
+/// Bytes that a process has caused to be written to the disk.
+pub fn written_bytes(pid: u32) -> Result<u64, BenchError> {
+    read(format!("/proc/{pid}/io").into(), |text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes:"))?;
+        line.trim().parse().ok()
+    })
+}
+
+/// Bytes that a folder takes on the disk: of each file its length or, where that is less, what `du` counts.
+/// So neither holes count, nor what a store reserves ahead of its log. Files that go meanwhile are left
+/// out.
+pub fn disk_bytes(folder: &Path) -> Result<u64, BenchError> {
+    let mut total = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = || BenchError::io("reading the folder", &folder);
+        for entry in fs::read_dir(&folder).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            match entry.metadata() {
+                Ok(data) if data.is_dir() => folders.push(entry.path()),
+                Ok(data) => total += data.len().min(data.blocks() * BLOCK_BYTES),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(BenchError::io("looking at", entry.path())(error)),
+            }
+        }
+    }
+    Ok(total)
+}
