@@ -1,6 +1,6 @@
 //! Carries consensus and the ledger's messages over the network, and brings in what others send.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,43 +17,70 @@ use tokio::sync::watch;
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// Knows who is who, and the network once it runs.
+///
+/// Network and consensus hold the bridge and the bridge holds them: [`Bridge::clear`] ends the circle.
+#[derive(Default)]
 pub(crate) struct Bridge {
-    nodes: OnceLock<watch::Receiver<Nodes>>,
-    network: OnceLock<Network>,
-    consensus: OnceLock<Consensus>,
-    ledger: OnceLock<Handle>,
+    parts: RwLock<Parts>,
+}
+
+/// What is set while the node starts, one after the other.
+#[derive(Clone, Default)]
+struct Parts {
+    nodes: Option<watch::Receiver<Nodes>>,
+    network: Option<Network>,
+    consensus: Option<Consensus>,
+    ledger: Option<Handle>,
 }
 
 impl Bridge {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            nodes: OnceLock::new(),
-            network: OnceLock::new(),
-            consensus: OnceLock::new(),
-            ledger: OnceLock::new(),
-        })
+        Arc::default()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        change(&mut self.parts.write().expect("nobody panics with the lock"));
+    }
+
+    fn get<T: Clone>(&self, part: impl FnOnce(&Parts) -> &Option<T>) -> Option<T> {
+        part(&self.parts.read().expect("nobody panics with the lock")).clone()
     }
 
     pub fn set_ledger(&self, ledger: Handle) {
-        self.nodes.get_or_init(|| ledger.watch_nodes());
-        self.ledger.get_or_init(|| ledger);
+        self.change(|parts| {
+            parts.nodes = Some(ledger.watch_nodes());
+            parts.ledger = Some(ledger);
+        });
     }
 
     pub fn set_network(&self, network: Network) {
-        self.network.get_or_init(|| network);
+        self.change(|parts| parts.network = Some(network));
     }
 
     pub fn set_consensus(&self, consensus: Consensus) {
-        self.consensus.get_or_init(|| consensus);
+        self.change(|parts| parts.consensus = Some(consensus));
+    }
+
+    /// Lets go of everything: the node has stopped.
+    pub fn clear(&self) {
+        self.change(|parts| *parts = Parts::default());
+    }
+
+    fn network(&self) -> Option<Network> {
+        self.get(|parts| &parts.network)
+    }
+
+    fn ledger(&self) -> Option<Handle> {
+        self.get(|parts| &parts.ledger)
     }
 
     fn key_of(&self, node: u64) -> Option<NodeKey> {
-        let key = self.nodes.get()?.borrow().key_of(node)?;
+        let key = self.get(|parts| &parts.nodes)?.borrow().key_of(node)?;
         Some(NodeKey(key.0))
     }
 
     fn node_of(&self, key: NodeKey) -> Option<u64> {
-        self.nodes.get()?.borrow().node_of(&PublicKey(key.0))
+        self.get(|parts| &parts.nodes)?.borrow().node_of(&PublicKey(key.0))
     }
 }
 
@@ -66,7 +93,7 @@ impl Transport for Bridge {
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
-        let (Some(network), Some(key)) = (self.network.get(), self.key_of(to)) else {
+        let (Some(network), Some(key)) = (self.network(), self.key_of(to)) else {
             return Err(TransportError::Unreachable(to));
         };
         network.request(key, raft_lane(lane), request, timeout).await.map_err(|error| match error {
@@ -90,7 +117,7 @@ fn raft_lane(lane: RaftLane) -> Lane {
 #[async_trait]
 impl Peers for Bridge {
     async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
-        let (Some(network), Some(key)) = (self.network.get(), self.key_of(node)) else {
+        let (Some(network), Some(key)) = (self.network(), self.key_of(node)) else {
             return Err(PeerError::Unreachable(node));
         };
         let lane = match request {
@@ -105,7 +132,7 @@ impl Peers for Bridge {
     }
 
     fn tell_all(&self, notice: PeerNotice) {
-        let Some(network) = self.network.get() else { return };
+        let Some(network) = self.network() else { return };
         let body = Bytes::from(notice.encode());
         let connected = network.connected().borrow().clone();
         for key in connected {
@@ -117,7 +144,7 @@ impl Peers for Bridge {
     }
 
     fn connected(&self) -> Vec<u64> {
-        let Some(network) = self.network.get() else { return Vec::new() };
+        let Some(network) = self.network() else { return Vec::new() };
         let connected = network.connected().borrow().clone();
         connected.into_iter().filter_map(|key| self.node_of(key)).collect()
     }
@@ -132,7 +159,7 @@ impl Service for Bridge {
             Lane::Append => self.raft(from, RaftLane::Append, body).await,
             Lane::Snapshot => self.raft(from, RaftLane::Snapshot, body).await,
             Lane::Transactions | Lane::Sync => {
-                let ledger = self.ledger.get().ok_or_else(|| refused("starting"))?;
+                let ledger = self.ledger().ok_or_else(|| refused("starting"))?;
                 let request = PeerRequest::decode(&body).map_err(refused)?;
                 let answer = ledger.serve(from, request).await.map_err(refused)?;
                 Ok(answer.encode().into())
@@ -142,7 +169,7 @@ impl Service for Bridge {
     }
 
     async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes) {
-        let (Some(ledger), Some(from)) = (self.ledger.get(), self.node_of(from)) else { return };
+        let (Some(ledger), Some(from)) = (self.ledger(), self.node_of(from)) else { return };
         if lane != Lane::Attestation {
             return;
         }
@@ -159,7 +186,7 @@ impl Service for Bridge {
 
 impl Bridge {
     async fn raft(&self, from: u64, lane: RaftLane, body: Bytes) -> Result<Bytes, ServiceError> {
-        let consensus = self.consensus.get().ok_or_else(|| refused("starting"))?;
+        let consensus = self.get(|parts| &parts.consensus).ok_or_else(|| refused("starting"))?;
         consensus.serve(from, lane, body).await.map_err(|error: ServeError| refused(error))
     }
 }

@@ -51,6 +51,7 @@ pub struct Node {
     pub edges: api::Edges,
     consensus: Consensus,
     network: Network,
+    bridge: Arc<Bridge>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -76,7 +77,7 @@ impl Node {
         let edges = api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
         tasks.close();
         let peer_address = network.local_address();
-        Ok(Self { handle, peer_address, edges, consensus, network, tasks, stop })
+        Ok(Self { handle, peer_address, edges, consensus, network, bridge, tasks, stop })
     }
 
     /// Waits until consensus stops by itself, which it does when the store or the state fails.
@@ -90,6 +91,7 @@ impl Node {
         self.tasks.wait().await;
         self.consensus.shutdown().await?;
         self.network.shutdown().await;
+        self.bridge.clear();
         Ok(())
     }
 }
