@@ -43,11 +43,23 @@ impl Metrics {
         };
         let height = gauge("height", "Height of the newest block");
         let certified = gauge("certified_height", "Height of the newest certificate");
-        let pending = gauge("pending_transactions", "Transactions waiting for their block");
+        let pending = gauge(
+            "pending_transactions",
+            "Transactions waiting for their block",
+        );
         let peers = gauge("connected_peers", "Nodes that are connected");
         let leads = gauge("leads", "1 if this node leads");
         let alarms = gauge("alarms", "What the operator should look at");
-        Self { handle, registry, height, certified, pending, peers, leads, alarms }
+        Self {
+            handle,
+            registry,
+            height,
+            certified,
+            pending,
+            peers,
+            leads,
+            alarms,
+        }
     }
 }
 
@@ -55,7 +67,11 @@ impl Metrics {
 async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
     let status = metrics.handle.status();
     let ready = status.consensus.leader.is_some() && status.halted.is_none();
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let halted = status.halted.map(|halt| halt.to_string());
     let body = json!({
         "ready": ready,
@@ -72,7 +88,9 @@ async fn report(State(metrics): State<Arc<Metrics>>) -> Response {
     metrics.certified.set(status.certified_height as i64);
     metrics.pending.set(status.pending as i64);
     metrics.peers.set(status.connected.len() as i64);
-    metrics.leads.set(i64::from(status.consensus.leader == Some(status.node)));
+    metrics
+        .leads
+        .set(i64::from(status.consensus.leader == Some(status.node)));
     metrics.alarms.set(status.alarms.len() as i64);
     let mut text = String::new();
     if encode(&mut text, &metrics.registry).is_err() {

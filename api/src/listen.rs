@@ -1,4 +1,5 @@
-//! HTTP/1.1 listeners: bounded in connections, and in the time and memory that a request's head may take.
+//! HTTP/1.1 listeners: bounded in connections, and in the time and memory that a request's head may
+//! take.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -48,9 +49,14 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Some(permit) = stop.run_until_cancelled(places.clone().acquire_owned()).await {
+    while let Some(permit) = stop
+        .run_until_cancelled(places.clone().acquire_owned())
+        .await
+    {
         let permit = permit.expect("nobody closes the semaphore");
-        let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { return };
+        let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else {
+            return;
+        };
         match accepted {
             Ok((stream, _)) => {
                 let serving = connection(stream, router.clone(), stop.clone());

@@ -1,7 +1,8 @@
-//! Tokens for reading: given to who signs a challenge with a registered key, short-lived, valid at this node.
+//! Tokens for reading: given to who signs a challenge with a registered key, short-lived, valid at
+//! this node.
 //!
-//! A token is `base64url(payload) "." base64url(tag)`; the tag is blake3 keyed with a secret that this node
-//! derives from its key and never tells. No state is kept: a restart invalidates nothing.
+//! A token is `base64url(payload) "." base64url(tag)`; the tag is blake3 keyed with a secret that
+//! this node derives from its key and never tells. No state is kept: a restart invalidates nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -49,22 +50,32 @@ pub enum TokenError {
 impl Tokens {
     pub fn new(secret: &SecretKey, chain_id: Hash, node: u64) -> Self {
         let secret = blake3::derive_key("lamplighter 2026 tokens of one node", &secret.seed());
-        Self { secret, chain_id, node }
+        Self {
+            secret,
+            chain_id,
+            node,
+        }
     }
 
     fn tag(&self, purpose: &[u8], bytes: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        hasher.update(&self.chain_id.0).update(&self.node.to_le_bytes());
+        hasher
+            .update(&self.chain_id.0)
+            .update(&self.node.to_le_bytes());
         hasher.update(purpose).update(bytes);
         hasher.finalize()
     }
 
-    /// What an account has to sign: bound to account, key and minute, so that nothing is kept. It can be
-    /// answered during its minute and the next one.
+    /// What an account has to sign: bound to account, key and minute, so that nothing is kept. It
+    /// can be answered during its minute and the next one.
     pub fn challenge(&self, account: &Id, key: &PublicKey, now_ms: u64) -> Challenge {
         let minute = now_ms / CHALLENGE_MS;
         let challenge = self.challenge_of(account, key, minute);
-        Challenge { challenge, node: self.node, expires_ms: (minute + 2) * CHALLENGE_MS }
+        Challenge {
+            challenge,
+            node: self.node,
+            expires_ms: (minute + 2) * CHALLENGE_MS,
+        }
     }
 
     fn challenge_of(&self, account: &Id, key: &PublicKey, minute: u64) -> Hash {
@@ -75,18 +86,33 @@ impl Tokens {
 
     /// Checks the answer to a challenge.
     pub fn check_answer(&self, answer: &TokenRequest, now_ms: u64) -> Result<(), TokenError> {
-        let TokenRequest { account, key, challenge, signature: _ } = answer;
+        let TokenRequest {
+            account,
+            key,
+            challenge,
+            signature: _,
+        } = answer;
         let minute = now_ms / CHALLENGE_MS;
         let good = [minute, minute.saturating_sub(1)];
-        if !good.iter().any(|m| self.challenge_of(account, key, *m) == *challenge) {
+        if !good
+            .iter()
+            .any(|m| self.challenge_of(account, key, *m) == *challenge)
+        {
             return Err(TokenError::Expired);
         }
-        answer.verify(&self.chain_id, self.node).map_err(|_| TokenError::Signature)
+        answer
+            .verify(&self.chain_id, self.node)
+            .map_err(|_| TokenError::Signature)
     }
 
     /// A token for an account that answered.
     pub fn issue(&self, account: Id, key: PublicKey, now_ms: u64) -> String {
-        let bearer = Bearer { account, key, node: self.node, expires_ms: now_ms + TOKEN_MS };
+        let bearer = Bearer {
+            account,
+            key,
+            node: self.node,
+            expires_ms: now_ms + TOKEN_MS,
+        };
         let payload = serde_json::to_vec(&bearer).expect("our types have JSON forms");
         let tag = self.tag(b"token", &payload);
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -99,14 +125,17 @@ impl Tokens {
             return Err(TokenError::Malformed);
         }
         let (payload, tag) = token.split_once('.').ok_or(TokenError::Malformed)?;
-        let decode = |text| URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed);
+        let decode = |text| {
+            URL_SAFE_NO_PAD
+                .decode(text)
+                .map_err(|_| TokenError::Malformed)
+        };
         let (payload, tag) = (decode(payload)?, decode(tag)?);
         let tag: [u8; 32] = tag.try_into().map_err(|_| TokenError::Malformed)?;
         if self.tag(b"token", &payload) != blake3::Hash::from(tag) {
             return Err(TokenError::Malformed);
         }
-        let bearer: Bearer =
-            serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
+        let bearer: Bearer = serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
         match bearer.expires_ms > now_ms && bearer.node == self.node {
             true => Ok(bearer),
             false => Err(TokenError::Expired),

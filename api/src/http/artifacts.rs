@@ -25,7 +25,9 @@ const UPLOAD_OFFSET: &str = "upload-offset";
 
 /// What may be read by whoever knows a digest: gateways fetch without a login.
 pub fn open_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(read, head)).routes(routes!(groups))
+    OpenApiRouter::new()
+        .routes(routes!(read, head))
+        .routes(routes!(groups))
 }
 
 /// What needs a token.
@@ -46,9 +48,7 @@ impl From<ArtifactError> for Problem {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact.digest")
             }
             ArtifactError::Mismatch { .. } => (StatusCode::BAD_REQUEST, "artifact.size"),
-            ArtifactError::Range { .. } => {
-                (StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range")
-            }
+            ArtifactError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range"),
             ArtifactError::TooManyUploads(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             ArtifactError::Quota { .. } => (StatusCode::INSUFFICIENT_STORAGE, "artifact.quota"),
             ArtifactError::Damaged { .. } => (StatusCode::SERVICE_UNAVAILABLE, "artifact.damaged"),
@@ -78,7 +78,11 @@ pub struct Upload {
 }
 
 fn upload(artifacts: &Artifacts, digest: Hash, offset: u64) -> Upload {
-    Upload { digest, offset, complete: artifacts.size(&digest).is_some() }
+    Upload {
+        digest,
+        offset,
+        complete: artifacts.size(&digest).is_some(),
+    }
 }
 
 /// Uploading fills disks on every validator: only vendors, operators and administrators may.
@@ -111,8 +115,8 @@ async fn begin(
     Ok(Json(upload(artifacts, new.digest, offset)))
 }
 
-/// Appends a piece of at most 4 MiB that begins at `Upload-Offset`. The last piece makes it complete, if the bytes
-/// have the digest; otherwise all are dropped.
+/// Appends a piece of at most 4 MiB that begins at `Upload-Offset`. The last piece makes it
+/// complete, if the bytes have the digest; otherwise all are dropped.
 #[utoipa::path(patch, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path), ("Upload-Offset" = u64, Header)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
@@ -126,9 +130,12 @@ async fn append(
     body: Payload,
 ) -> Result<Json<Upload>, Problem> {
     demand_uploader(&app, bearer.as_deref())?;
-    let offset = headers.get(UPLOAD_OFFSET).and_then(|v| v.to_str().ok()?.parse().ok());
-    let offset = offset
-        .ok_or_else(|| Problem::invalid("artifact.offset", "the header Upload-Offset is missing"))?;
+    let offset = headers
+        .get(UPLOAD_OFFSET)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    let offset = offset.ok_or_else(|| {
+        Problem::invalid("artifact.offset", "the header Upload-Offset is missing")
+    })?;
     let artifacts = app.handle.artifacts();
     let offset = artifacts.append(digest, offset, body.bytes.clone()).await?;
     Ok(Json(upload(artifacts, digest, offset)))
@@ -169,8 +176,8 @@ async fn head(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Respon
     Ok(response)
 }
 
-/// The bytes of an artifact, or one range of them (RFC 9110 section 14). Every 16 KiB were checked against the
-/// digest when they were read from the disk.
+/// The bytes of an artifact, or one range of them (RFC 9110 section 14). Every 16 KiB were checked
+/// against the digest when they were read from the disk.
 #[utoipa::path(get, path = "/v1/artifacts/{digest}", tag = "artifacts",
     params(("digest" = Hash, Path)),
     responses((status = 200), (status = 206), (status = 404, body = Problem),
@@ -182,15 +189,19 @@ async fn read(
 ) -> Result<Response, Problem> {
     let size_bytes = size_of(&app, &digest)?;
     let tag = format!("\"{digest}\"");
-    let same = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == tag.as_bytes());
-    let asked = headers.get(header::RANGE).filter(|_| same).and_then(|v| v.to_str().ok());
+    let same = headers
+        .get(header::IF_RANGE)
+        .is_none_or(|value| value.as_bytes() == tag.as_bytes());
+    let asked = headers
+        .get(header::RANGE)
+        .filter(|_| same)
+        .and_then(|v| v.to_str().ok());
     let range = match asked.map(|text| parse_range(text, size_bytes)) {
         None | Some(Asked::Ignored) => None,
         Some(Asked::Range(first, last)) => Some((first, last)),
         Some(Asked::Unsatisfiable) => {
             let detail = format!("the artifact has {size_bytes} bytes");
-            let problem =
-                Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range", detail);
+            let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range", detail);
             let all = [(header::CONTENT_RANGE, format!("bytes */{size_bytes}"))];
             return Ok((all, problem).into_response());
         }
@@ -256,8 +267,8 @@ fn parse_range(text: &str, size_bytes: u64) -> Asked {
     }
 }
 
-/// The blake3 chaining values of the artifact's 16 KiB groups, 32 bytes each: with them every group can be
-/// checked by itself.
+/// The blake3 chaining values of the artifact's 16 KiB groups, 32 bytes each: with them every group
+/// can be checked by itself.
 #[utoipa::path(get, path = "/v1/artifacts/{digest}/groups", tag = "artifacts",
     params(("digest" = Hash, Path)),
     responses((status = 200), (status = 404, body = Problem)))]

@@ -17,18 +17,23 @@ use super::problem::Problem;
 use crate::token::TOKEN_MS;
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(challenge)).routes(routes!(token))
+    OpenApiRouter::new()
+        .routes(routes!(challenge))
+        .routes(routes!(token))
 }
 
-/// Gives a challenge to sign: `"lamplighter/token/1\0" || chain_id || node (u64, little-endian) || account ||
-/// 0x00 || challenge`.
+/// Gives a challenge to sign: `"lamplighter/token/1\0" || chain_id || node (u64, little-endian) ||
+/// account || 0x00 || challenge`.
 #[utoipa::path(post, path = "/v1/auth/challenge", tag = "auth", request_body = ChallengeRequest,
     responses((status = 200, body = Challenge)))]
 async fn challenge(
     State(app): State<App>,
     Input(asked): Input<ChallengeRequest>,
 ) -> Json<Challenge> {
-    Json(app.tokens.challenge(&asked.account, &asked.key, app.now_ms()))
+    Json(
+        app.tokens
+            .challenge(&asked.account, &asked.key, app.now_ms()),
+    )
 }
 
 /// Gives a token for a signed challenge.
@@ -40,13 +45,20 @@ async fn token(
 ) -> Result<Json<Token>, Problem> {
     let now_ms = app.now_ms();
     let refuse = |detail: String| Problem::new(StatusCode::UNAUTHORIZED, "auth.refused", detail);
-    app.tokens.check_answer(&answer, now_ms).map_err(|e| refuse(e.to_string()))?;
+    app.tokens
+        .check_answer(&answer, now_ms)
+        .map_err(|e| refuse(e.to_string()))?;
     let TokenRequest { account, key, .. } = answer;
     if !is_key_of(&app, &account, &key)? {
-        return Err(refuse(format!("the key is not a registered key of {account}")));
+        return Err(refuse(format!(
+            "the key is not a registered key of {account}"
+        )));
     }
     let token = app.tokens.issue(account, key, now_ms);
-    Ok(Json(Token { token, expires_ms: now_ms + TOKEN_MS }))
+    Ok(Json(Token {
+        token,
+        expires_ms: now_ms + TOKEN_MS,
+    }))
 }
 
 /// Whether the key is in use by an account that is not disabled.
@@ -63,17 +75,27 @@ pub async fn guard(
     next: Next,
 ) -> Result<Response, Problem> {
     if app.read_needs_token {
-        let value = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let token = value.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(|| {
-            let detail = "reading needs a token: POST /v1/auth/challenge, then /v1/auth/token";
-            Problem::new(StatusCode::UNAUTHORIZED, "auth.missing", detail)
-        })?;
-        let bearer = app.tokens.check(token, app.now_ms()).map_err(|e| {
-            Problem::new(StatusCode::UNAUTHORIZED, "auth.refused", e.to_string())
-        })?;
+        let value = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok());
+        let token = value
+            .and_then(|v| v.strip_prefix("Bearer "))
+            .ok_or_else(|| {
+                let detail = "reading needs a token: POST /v1/auth/challenge, then /v1/auth/token";
+                Problem::new(StatusCode::UNAUTHORIZED, "auth.missing", detail)
+            })?;
+        let bearer = app
+            .tokens
+            .check(token, app.now_ms())
+            .map_err(|e| Problem::new(StatusCode::UNAUTHORIZED, "auth.refused", e.to_string()))?;
         if !is_key_of(&app, &bearer.account, &bearer.key)? {
             let detail = "the key of this token is no longer registered";
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "auth.refused", detail));
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "auth.refused",
+                detail,
+            ));
         }
         request.extensions_mut().insert(bearer);
     }

@@ -43,14 +43,28 @@ fn height_of(app: &App, text: &str) -> Result<u64, Problem> {
 #[utoipa::path(get, path = "/v1/blocks/{height}", tag = "chain",
     params(("height" = String, Path)),
     responses((status = 200, body = FullBlock), (status = 404, body = Problem)))]
-async fn block(State(app): State<App>, Path(height): Path<String>) -> Result<At<FullBlock>, Problem> {
+async fn block(
+    State(app): State<App>,
+    Path(height): Path<String>,
+) -> Result<At<FullBlock>, Problem> {
     let height = height_of(&app, &height)?;
     let block = app.handle.block(height)?;
     let block = block.ok_or_else(|| Problem::not_found(format!("block {height}")))?;
-    let (receipts, certificate) = (app.handle.receipts(height)?, app.handle.certificate(height)?);
+    let (receipts, certificate) = (
+        app.handle.receipts(height)?,
+        app.handle.certificate(height)?,
+    );
     let hash = block.header.hash();
-    let body = FullBlock { block, hash, receipts, certificate };
-    Ok(At { height: app.handle.head().height, body })
+    let body = FullBlock {
+        block,
+        hash,
+        receipts,
+        certificate,
+    };
+    Ok(At {
+        height: app.handle.head().height,
+        body,
+    })
 }
 
 /// A header by height, or `latest`.
@@ -61,10 +75,14 @@ async fn header(State(app): State<App>, Path(height): Path<String>) -> Result<At
     let height = height_of(&app, &height)?;
     let header = app.handle.header(height)?;
     let body = header.ok_or_else(|| Problem::not_found(format!("header {height}")))?;
-    Ok(At { height: app.handle.head().height, body })
+    Ok(At {
+        height: app.handle.head().height,
+        body,
+    })
 }
 
-/// The certificate on the header of a height, or the `latest`. A later one covers every earlier header.
+/// The certificate on the header of a height, or the `latest`. A later one covers every earlier
+/// header.
 #[utoipa::path(get, path = "/v1/certificates/{height}", tag = "chain",
     params(("height" = String, Path)),
     responses((status = 200, body = Certificate), (status = 404, body = Problem)))]
@@ -78,7 +96,10 @@ async fn certificate(
     };
     let certificate = app.handle.certificate(height)?;
     let what = || Problem::not_found(format!("certificate of exactly the height {height}"));
-    Ok(At { height: app.handle.head().height, body: certificate.ok_or_else(what)? })
+    Ok(At {
+        height: app.handle.head().height,
+        body: certificate.ok_or_else(what)?,
+    })
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -113,5 +134,7 @@ async fn event_proof(
     State(app): State<App>,
     Path((height, index)): Path<(u64, u32)>,
 ) -> Result<Json<ProofBundle>, Problem> {
-    Ok(Json(read::prove(&app, Subject::Event { height, index }).await?))
+    Ok(Json(
+        read::prove(&app, Subject::Event { height, index }).await?,
+    ))
 }

@@ -46,8 +46,19 @@ async fn devices_list(
     State(app): State<App>,
     Query(query): Query<DeviceQuery>,
 ) -> Result<At<Page<Device>>, Problem> {
-    let DeviceQuery { min_height, after, limit, gateway, district, owner } = query;
-    let page = PageQuery { min_height, after, limit };
+    let DeviceQuery {
+        min_height,
+        after,
+        limit,
+        gateway,
+        district,
+        owner,
+    } = query;
+    let page = PageQuery {
+        min_height,
+        after,
+        limit,
+    };
     let (state, head) = view(&app, min_height).await?;
     let (after, limit) = (page.after::<Id>()?, page.limit());
     let after = after.as_ref();
@@ -56,10 +67,18 @@ async fn devices_list(
         (Some(gateway), None, None) => devices::by_gateway(&state, &gateway, after, limit)?,
         (None, Some(district), None) => devices::in_district(&state, &district, after, limit)?,
         (None, None, Some(owner)) => devices::by_owner(&state, &owner, after, limit)?,
-        _ => return Err(Problem::invalid("parameter", "give one of gateway, district, owner")),
+        _ => {
+            return Err(Problem::invalid(
+                "parameter",
+                "give one of gateway, district, owner",
+            ));
+        }
     };
     let body = Page::new(items, limit, |d| d.device.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// A device.
@@ -74,7 +93,15 @@ async fn device(
     let (state, head) = view(&app, query.min_height).await?;
     let found = devices::device(&state, &id)?;
     let key = devices::keys::device(&id);
-    one(&app, &query, head, found, format!("device {id}"), key.as_bytes()).await
+    one(
+        &app,
+        &query,
+        head,
+        found,
+        format!("device {id}"),
+        key.as_bytes(),
+    )
+    .await
 }
 
 /// What a device runs, and the counters it has used.
@@ -89,7 +116,15 @@ async fn state(
     let (state, head) = view(&app, query.min_height).await?;
     let found = devices::state(&state, &id)?;
     let key = devices::keys::state(&id);
-    one(&app, &query, head, found, format!("state of device {id}"), key.as_bytes()).await
+    one(
+        &app,
+        &query,
+        head,
+        found,
+        format!("state of device {id}"),
+        key.as_bytes(),
+    )
+    .await
 }
 
 /// One thing that happened to a device.
@@ -128,7 +163,10 @@ async fn history(
         receipt: entry.receipt,
     });
     let body = Page::new(items.collect(), limit, |e: &HistoryEntry| e.cursor.clone());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// A recorded event, and where it is proven: `/v1/proofs/events/{height}/{index}`.
@@ -169,8 +207,15 @@ async fn device_events(
     });
     let last = |e: &EventEntry| e.record.event.sequence.to_string();
     let Page { items, next } = Page::new(items.collect(), limit, last);
-    let body = DeviceEvents { cursor: events::cursor(&state, &id)?, items, next };
-    Ok(At { height: head.height, body })
+    let body = DeviceEvents {
+        cursor: events::cursor(&state, &id)?,
+        items,
+        next,
+    };
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// Desired and reported configuration of a device.
@@ -194,11 +239,21 @@ async fn device_config(
     Query(query): Query<PageQuery>,
 ) -> Result<At<DeviceConfig>, Problem> {
     let (state, head) = view(&app, query.min_height).await?;
-    let device = devices::device(&state, &id)?
-        .ok_or_else(|| Problem::not_found(format!("device {id}")))?;
+    let device =
+        devices::device(&state, &id)?.ok_or_else(|| Problem::not_found(format!("device {id}")))?;
     let (effective, hash) = config::effective(&state, &device)?;
     let reported = config::reported(&state, &id)?;
-    let in_sync = reported.as_ref().is_some_and(|r| r.applied && r.document == hash);
-    let body = DeviceConfig { effective, hash, reported, in_sync };
-    Ok(At { height: head.height, body })
+    let in_sync = reported
+        .as_ref()
+        .is_some_and(|r| r.applied && r.document == hash);
+    let body = DeviceConfig {
+        effective,
+        hash,
+        reported,
+        in_sync,
+    };
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }

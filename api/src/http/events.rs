@@ -32,14 +32,20 @@ async fn open_alarms(
     let after = query.after.as_deref().map(alarm_id).transpose()?;
     let items = events::open_alarms(&state, after.as_ref(), query.limit())?;
     let name = |a: &Alarm| format!("{}:{}", a.alarm.device, a.alarm.sequence);
-    Ok(At { height: head.height, body: Page::new(items, query.limit(), name) })
+    Ok(At {
+        height: head.height,
+        body: Page::new(items, query.limit(), name),
+    })
 }
 
 fn alarm_id(text: &str) -> Result<AlarmId, Problem> {
     let (device, sequence) = text
         .rsplit_once(':')
         .ok_or_else(|| Problem::invalid("parameter", "an alarm cursor is device:sequence"))?;
-    Ok(AlarmId { device: parse(device)?, sequence: parse(sequence)? })
+    Ok(AlarmId {
+        device: parse(device)?,
+        sequence: parse(sequence)?,
+    })
 }
 
 /// All alarms of a device, oldest first.
@@ -54,7 +60,10 @@ async fn device_alarms(
     let (state, head) = view(&app, query.min_height).await?;
     let items = events::alarms(&state, &device, query.after::<u64>()?, query.limit())?;
     let body = Page::new(items, query.limit(), |a| a.alarm.sequence.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// One alarm, named by its device and the event that raised it.
@@ -92,17 +101,36 @@ async fn desired(
     State(app): State<App>,
     Query(query): Query<TargetQuery>,
 ) -> Result<At<One<DesiredConfig>>, Problem> {
-    let TargetQuery { model, district, device, min_height, proof } = query;
+    let TargetQuery {
+        model,
+        district,
+        device,
+        min_height,
+        proof,
+    } = query;
     let target = match (model, district, device) {
         (None, None, None) => ConfigTarget::Fleet,
         (Some(model), None, None) => ConfigTarget::Model { model },
         (None, Some(district), None) => ConfigTarget::District { district },
         (None, None, Some(device)) => ConfigTarget::Device { device },
-        _ => return Err(Problem::invalid("parameter", "give one of model, district, device")),
+        _ => {
+            return Err(Problem::invalid(
+                "parameter",
+                "give one of model, district, device",
+            ));
+        }
     };
     let (state, head) = view(&app, min_height).await?;
     let found = config::desired(&state, &target)?;
     let key = config::keys::desired(&target);
     let read = ReadQuery { min_height, proof };
-    one(&app, &read, head, found, "document for this target", key.as_bytes()).await
+    one(
+        &app,
+        &read,
+        head,
+        found,
+        "document for this target",
+        key.as_bytes(),
+    )
+    .await
 }

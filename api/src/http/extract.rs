@@ -31,10 +31,15 @@ impl Bodies {
         Self(Arc::new(Semaphore::new(BODIES_KIB_MAX)))
     }
 
-    /// Memory for the body that the headers announce; for an unannounced one, the most there can be.
+    /// Memory for the body that the headers announce; for an unannounced one, the most there can
+    /// be.
     fn reserve(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Problem> {
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        let bytes = length.unwrap_or(super::LARGEST_BODY_BYTES).min(super::LARGEST_BODY_BYTES);
+        let length = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok()?.parse().ok());
+        let bytes = length
+            .unwrap_or(super::LARGEST_BODY_BYTES)
+            .min(super::LARGEST_BODY_BYTES);
         let kib = u32::try_from(bytes.div_ceil(1024)).expect("the largest body has 4 MiB");
         let permit = self.0.clone().try_acquire_many_owned(kib);
         permit.map_err(|_| Problem::busy("too many bodies are arriving at once"))
@@ -57,8 +62,12 @@ impl FromRequest<App> for Payload {
             let detail = format!("the body did not arrive within {BODY_TIMEOUT:?}");
             Problem::new(StatusCode::REQUEST_TIMEOUT, "body.timeout", detail)
         })?;
-        let bytes = read.map_err(|e| Problem::new(e.status(), body_code(e.status()), e.body_text()))?;
-        Ok(Self { bytes, _memory: memory })
+        let bytes =
+            read.map_err(|e| Problem::new(e.status(), body_code(e.status()), e.body_text()))?;
+        Ok(Self {
+            bytes,
+            _memory: memory,
+        })
     }
 }
 
@@ -87,7 +96,9 @@ impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
         }
         let body = Payload::from_request(request, app).await?;
         let value = codec::decode_json(&body.bytes);
-        Ok(Self(value.map_err(|e| Problem::invalid("body.malformed", chain(&e)))?))
+        Ok(Self(value.map_err(|e| {
+            Problem::invalid("body.malformed", chain(&e))
+        })?))
     }
 }
 

@@ -30,8 +30,8 @@ pub fn routes() -> OpenApiRouter<App> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct FeedQuery {
-    /// Begins after this cursor, `height.index`; the header `Last-Event-ID` comes before it. Without either
-    /// only what is new.
+    /// Begins after this cursor, `height.index`; the header `Last-Event-ID` comes before it.
+    /// Without either only what is new.
     after: Option<String>,
     /// Only facts of this name, e.g. `deployment_moved`.
     kind: Option<String>,
@@ -43,8 +43,13 @@ pub struct FeedQuery {
 impl FeedQuery {
     fn wants(&self, notification: &Notification) -> bool {
         let place = notification.place.as_ref();
-        self.kind.as_ref().is_none_or(|kind| *kind == notification.fact.kind())
-            && self.device.as_ref().is_none_or(|d| place.is_some_and(|p| p.device == *d))
+        self.kind
+            .as_ref()
+            .is_none_or(|kind| *kind == notification.fact.kind())
+            && self
+                .device
+                .as_ref()
+                .is_none_or(|d| place.is_some_and(|p| p.device == *d))
             && self
                 .district
                 .as_ref()
@@ -63,8 +68,8 @@ pub struct FeedEvent {
     notification: Notification,
 }
 
-/// Every notification after a cursor, then those to come (`text/event-stream`). The id of each is its
-/// cursor: a client that reconnects with `Last-Event-ID` misses nothing and sees nothing twice.
+/// Every notification after a cursor, then those to come (`text/event-stream`). The id of each is
+/// its cursor: a client that reconnects with `Last-Event-ID` misses nothing and sees nothing twice.
 #[utoipa::path(get, path = "/v1/feed", tag = "feed", params(FeedQuery),
     responses((status = 200, body = FeedEvent, content_type = "text/event-stream"),
         (status = 503, body = Problem)))]
@@ -74,10 +79,16 @@ async fn feed(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let last = headers.get("last-event-id").map(|value| value.to_str());
-    let last = last.transpose().map_err(|_| Problem::invalid("parameter", "Last-Event-ID"))?;
+    let last = last
+        .transpose()
+        .map_err(|_| Problem::invalid("parameter", "Last-Event-ID"))?;
     let after: Option<Cursor> = last.or(query.after.as_deref()).map(parse).transpose()?;
     let permit = app.subscribers.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many subscribers")
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many subscribers",
+        )
     })?;
     let subscription = app.handle.subscribe(after);
     let events = events(subscription, query, permit).take_until(app.stop.clone().cancelled_owned());
@@ -99,7 +110,9 @@ fn events(
                 return None;
             }
         };
-        let wanted = deliveries.into_iter().filter(|d| query.wants(&d.notification));
+        let wanted = deliveries
+            .into_iter()
+            .filter(|d| query.wants(&d.notification));
         let events: Vec<_> = wanted.map(|d| Ok(event(d))).collect();
         Some((stream::iter(events), (subscription, query, permit)))
     });
@@ -107,9 +120,19 @@ fn events(
 }
 
 fn event(delivery: Delivery) -> Event {
-    let Delivery { cursor, time_ms, transaction, notification } = delivery;
+    let Delivery {
+        cursor,
+        time_ms,
+        transaction,
+        notification,
+    } = delivery;
     let (id, kind) = (cursor.to_string(), notification.fact.kind());
-    let data = FeedEvent { cursor: id.clone(), time_ms, transaction, notification };
+    let data = FeedEvent {
+        cursor: id.clone(),
+        time_ms,
+        transaction,
+        notification,
+    };
     let text = serde_json::to_string(&data).expect("our types have JSON forms");
     Event::default().id(id).event(kind).data(text)
 }

@@ -12,7 +12,9 @@ use super::problem::Problem;
 use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(release)).routes(routes!(releases))
+    OpenApiRouter::new()
+        .routes(routes!(release))
+        .routes(routes!(releases))
 }
 
 /// A release with its approvals.
@@ -27,7 +29,15 @@ async fn release(
     let (state, head) = view(&app, query.min_height).await?;
     let found = firmware::release(&state, &id)?;
     let key = firmware::keys::release(&id);
-    one(&app, &query, head, found, format!("release {id}"), key.as_bytes()).await
+    one(
+        &app,
+        &query,
+        head,
+        found,
+        format!("release {id}"),
+        key.as_bytes(),
+    )
+    .await
 }
 
 /// Releases by id.
@@ -40,5 +50,8 @@ async fn releases(
     let (state, head) = view(&app, query.min_height).await?;
     let items = firmware::releases(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |r| r.manifest.release.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }

@@ -1,7 +1,9 @@
-//! `/v1/iotregistry`: the routes of IOTRegistrySwagger (2017), with their query parameters and replies.
+//! `/v1/iotregistry`: the routes of IOTRegistrySwagger (2017), with their query parameters and
+//! replies.
 //!
-//! An operation is signed by its registrant. This node puts it into a transaction of its own account, so the
-//! routes have a rate limit, and what the records would refuse is refused before it costs a block anything.
+//! An operation is signed by its registrant. This node puts it into a transaction of its own
+//! account, so the routes have a rate limit, and what the records would refuse is refused before it
+//! costs a block anything.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,11 +12,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use lamplighter_contracts::ContractError;
 use lamplighter_contracts::devices::iotregistry::{
     CreateRegistrant, Failure, Refusal, RegisterSpec, RegisterThing, argument,
 };
 use lamplighter_contracts::devices::{iotregistry_check, iotregistry_query};
-use lamplighter_contracts::ContractError;
 use lamplighter_ledger::Verdict;
 use lamplighter_state::StateError;
 use lamplighter_types::{Action, DevicesAction, Outcome};
@@ -55,7 +57,10 @@ struct Bucket {
 
 impl Relays {
     pub fn new() -> Self {
-        Self(Mutex::new(Bucket { left: RELAYS_BURST, filled: Instant::now() }))
+        Self(Mutex::new(Bucket {
+            left: RELAYS_BURST,
+            filled: Instant::now(),
+        }))
     }
 
     fn take(&self) -> Result<(), Problem> {
@@ -96,7 +101,10 @@ fn refused(failure: Failure<StateError>) -> Problem {
 /// Bytes in a query, as hexadecimal text in either case.
 fn bytes(field: &str, text: &str) -> Result<Vec<u8>, Problem> {
     hex::decode(text).map_err(|e| {
-        Problem::invalid("iotregistry.not_hex", format!("{field} is not hexadecimal: {e}"))
+        Problem::invalid(
+            "iotregistry.not_hex",
+            format!("{field} is not hexadecimal: {e}"),
+        )
     })
 }
 
@@ -105,19 +113,27 @@ async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submi
     app.relays.take()?;
     let (state, _) = view(app, None).await?;
     iotregistry_check(state, function, &argument).map_err(refused)?;
-    let action = DevicesAction::IotRegistry { function: function.to_owned(), argument };
+    let action = DevicesAction::IotRegistry {
+        function: function.to_owned(),
+        argument,
+    };
     let ticket = app.handle.submit_own(Action::Devices(action)).await?;
     let hash = ticket.hash;
     let deadline = || {
         let detail = format!("the transaction {hash} is in no block yet; ask for it later");
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail)
     };
-    match tokio::time::timeout(WITHIN, ticket.verdict()).await.map_err(|_| deadline())? {
+    match tokio::time::timeout(WITHIN, ticket.verdict())
+        .await
+        .map_err(|_| deadline())?
+    {
         Verdict::Committed(commitment) => match &commitment.receipt.outcome {
             Outcome::Succeeded => Ok(Json(submitted(app, hash, commitment))),
-            Outcome::Failed { code, message } => {
-                Err(Problem::new(StatusCode::CONFLICT, code.clone(), message.clone()))
-            }
+            Outcome::Failed { code, message } => Err(Problem::new(
+                StatusCode::CONFLICT,
+                code.clone(),
+                message.clone(),
+            )),
         },
         Verdict::Refused(refusal) => Err(Problem::busy(refusal.to_string())),
         Verdict::Unknown => Err(deadline()),
@@ -129,7 +145,10 @@ async fn answer(app: &App, function: &str, argument: &str) -> Result<Response, P
     let (state, head) = view(app, None).await?;
     let text = iotregistry_query(&state, function, argument).map_err(refused)?;
     let kind = (header::CONTENT_TYPE, "application/json".to_owned());
-    let height = (header::HeaderName::from_static("ledger-height"), head.height.to_string());
+    let height = (
+        header::HeaderName::from_static("ledger-height"),
+        head.height.to_string(),
+    );
     Ok(([kind, height], text).into_response())
 }
 
@@ -155,7 +174,12 @@ async fn create_registrant(
     State(app): State<App>,
     Query(new): Query<NewRegistrant>,
 ) -> Result<Json<Submitted>, Problem> {
-    let NewRegistrant { registrant_name, registrant_pubkey, signature, data } = new;
+    let NewRegistrant {
+        registrant_name,
+        registrant_pubkey,
+        signature,
+        data,
+    } = new;
     let message = CreateRegistrant {
         registrant_name,
         registrant_pubkey: bytes("RegistrantPubkey", &registrant_pubkey)?,
@@ -212,7 +236,14 @@ async fn register_thing(
     State(app): State<App>,
     Query(new): Query<NewThing>,
 ) -> Result<Json<Submitted>, Problem> {
-    let NewThing { nonce, aliases, registrant_pubkey, signature, data, spec } = new;
+    let NewThing {
+        nonce,
+        aliases,
+        registrant_pubkey,
+        signature,
+        data,
+        spec,
+    } = new;
     let aliases = match aliases.as_str() {
         "" => Vec::new(),
         list => list.split(',').map(str::to_owned).collect(),
@@ -266,9 +297,19 @@ async fn register_spec(
     State(app): State<App>,
     Query(new): Query<NewSpec>,
 ) -> Result<Json<Submitted>, Problem> {
-    let NewSpec { spec_name, registrant_pubkey, signature, data } = new;
+    let NewSpec {
+        spec_name,
+        registrant_pubkey,
+        signature,
+        data,
+    } = new;
     let signature = bytes("Signature", &signature)?;
-    let message = RegisterSpec { spec_name, registrant_pubkey, signature, data };
+    let message = RegisterSpec {
+        spec_name,
+        registrant_pubkey,
+        signature,
+        data,
+    };
     relay(&app, "registerSpec", argument(&message)).await
 }
 
@@ -282,9 +323,6 @@ pub struct SpecQuery {
 /// A spec by its name.
 #[utoipa::path(get, path = "/v1/iotregistry/spec", tag = "iotregistry", params(SpecQuery),
     responses((status = 200), (status = 404, body = Problem)))]
-async fn spec(
-    State(app): State<App>,
-    Query(query): Query<SpecQuery>,
-) -> Result<Response, Problem> {
+async fn spec(State(app): State<App>, Query(query): Query<SpecQuery>) -> Result<Response, Problem> {
     answer(&app, "spec", &query.spec_name).await
 }

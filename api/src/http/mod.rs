@@ -1,5 +1,5 @@
-//! The HTTP interface, one file per resource. Writing is authenticated by the transaction's own signature, reading
-//! by a token; everything is bounded in size, time and number.
+//! The HTTP interface, one file per resource. Writing is authenticated by the transaction's own
+//! signature, reading by a token; everything is bounded in size, time and number.
 
 mod artifacts;
 mod auth;
@@ -32,6 +32,8 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::path::PathItem;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::token::Tokens;
@@ -45,6 +47,8 @@ pub use problem::chain;
 const REQUESTS_MAX: usize = 4_096;
 /// Subscribers of the feed at once.
 const SUBSCRIBERS_MAX: usize = 1_024;
+/// How the description calls the bearer token.
+const TOKEN: &str = "token";
 /// Largest body of any route.
 const LARGEST_BODY_BYTES: usize = artifacts::PIECE_BYTES_MAX;
 
@@ -69,7 +73,15 @@ impl App {
     ) -> Self {
         let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS_MAX));
         let (bodies, relays) = (Bodies::new(), Arc::new(Relays::new()));
-        Self { handle, tokens, read_needs_token, subscribers, bodies, relays, stop }
+        Self {
+            handle,
+            tokens,
+            read_needs_token,
+            subscribers,
+            bodies,
+            relays,
+            stop,
+        }
     }
 
     /// Unix time in ms.
@@ -80,11 +92,14 @@ impl App {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Lamplighter",
-    description = "A city's devices, their firmware, configuration and events on a ledger.",
-    license(name = "Apache-2.0")
-), components(schemas(transactions::Wait)))]
+#[openapi(
+    info(
+        title = "Lamplighter",
+        description = "A city's devices, their firmware, configuration and events on a ledger.",
+        license(name = "Apache-2.0")
+    ),
+    components(schemas(transactions::Wait))
+)]
 struct Document;
 
 /// Routes and their description.
@@ -95,7 +110,7 @@ fn describe(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
         .merge(auth::routes())
         .merge(users::open_routes())
         .merge(artifacts::open_routes());
-    let guarded = OpenApiRouter::new()
+    let mut guarded = OpenApiRouter::new()
         .merge(blocks::routes())
         .merge(users::routes())
         .merge(devices::routes())
@@ -106,7 +121,31 @@ fn describe(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
         .merge(feed::routes())
         .merge(iotregistry::routes())
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::guard));
-    OpenApiRouter::with_openapi(Document::openapi()).merge(open).merge(guarded).split_for_parts()
+    demand_token(guarded.get_openapi_mut());
+    let mut document = Document::openapi();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
+    OpenApiRouter::with_openapi(document)
+        .merge(open)
+        .merge(guarded)
+        .split_for_parts()
+}
+
+/// Says of all operations that they need a token.
+fn demand_token(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let PathItem {
+            get,
+            post,
+            patch,
+            head,
+            ..
+        } = item;
+        for operation in [get, post, patch, head].into_iter().flatten() {
+            operation.security = Some(vec![SecurityRequirement::new(TOKEN, [""; 0])]);
+        }
+    }
 }
 
 /// Everything that the HTTP listener serves.
@@ -114,7 +153,10 @@ pub fn router(app: App) -> Router {
     let (routes, document) = describe(&app);
     let document = Arc::new(document);
     routes
-        .route("/openapi.json", get(move || async move { Json(document.as_ref().clone()) }))
+        .route(
+            "/openapi.json",
+            get(move || async move { Json(document.as_ref().clone()) }),
+        )
         .route("/docs", get(|| async { Html(include_str!("docs.html")) }))
         .fallback(|| async { Problem::not_found("such path; /docs lists them") })
         .method_not_allowed_fallback(|| async {
@@ -133,5 +175,9 @@ pub fn router(app: App) -> Router {
 }
 
 async fn overloaded(_: tower::BoxError) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at once")
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "busy",
+        "too many requests at once",
+    )
 }

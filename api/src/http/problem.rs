@@ -1,5 +1,5 @@
-//! Errors as clients see them: problem details (RFC 9457) with a stable `code`. What is internal is logged
-//! and not told.
+//! Errors as clients see them: problem details (RFC 9457) with a stable `code`. What is internal is
+//! logged and not told.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -43,7 +43,11 @@ impl Problem {
     }
 
     pub fn not_found(what: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no {what}"),
+        )
     }
 
     pub fn content_type(detail: &str) -> Self {
@@ -64,18 +68,23 @@ impl Problem {
 /// An error with its causes, joined by colons.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -95,9 +104,11 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match &error {
             SubmitError::Invalid(_) => Self::invalid("transaction.invalid", chain(&error)),
-            SubmitError::Refused(refusal) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code(), refusal.to_string())
-            }
+            SubmitError::Refused(refusal) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                refusal.code(),
+                refusal.to_string(),
+            ),
             SubmitError::Busy(busy) => Self::busy(busy.to_string()),
             SubmitError::State(_) => Self::internal(&error),
         }

@@ -54,7 +54,8 @@ impl PageQuery {
 
 /// Reads a part of a path or query.
 pub fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
-    text.parse().map_err(|_| Problem::invalid("parameter", format!("{text:?} is not understood")))
+    text.parse()
+        .map_err(|_| Problem::invalid("parameter", format!("{text:?} is not understood")))
 }
 
 /// A consistent state, not older than asked for.
@@ -74,7 +75,9 @@ pub struct At<T> {
 impl<T: Serialize> IntoResponse for At<T> {
     fn into_response(self) -> Response {
         let mut response = Json(self.body).into_response();
-        response.headers_mut().insert("ledger-height", HeaderValue::from(self.height));
+        response
+            .headers_mut()
+            .insert("ledger-height", HeaderValue::from(self.height));
         response
     }
 }
@@ -118,7 +121,10 @@ pub async fn one<T>(
         true => Some(prove(app, Subject::State(key.to_vec())).await?),
         false => None,
     };
-    Ok(At { height: head.height, body: One { record, proof } })
+    Ok(At {
+        height: head.height,
+        body: One { record, proof },
+    })
 }
 
 /// A proof, made when it is certified.

@@ -32,7 +32,15 @@ async fn rollout(
     let (state, head) = view(&app, query.min_height).await?;
     let found = rollouts::rollout(&state, &id)?;
     let key = rollouts::keys::rollout(&id);
-    one(&app, &query, head, found, format!("rollout {id}"), key.as_bytes()).await
+    one(
+        &app,
+        &query,
+        head,
+        found,
+        format!("rollout {id}"),
+        key.as_bytes(),
+    )
+    .await
 }
 
 /// Rollouts by id.
@@ -45,7 +53,10 @@ async fn rollouts_list(
     let (state, head) = view(&app, query.min_height).await?;
     let items = rollouts::rollouts(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |r| r.plan.rollout.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// The deployments of a rollout by device.
@@ -61,7 +72,10 @@ async fn deployments(
     let after = query.after::<Id>()?;
     let items = rollouts::deployments(&state, &id, after.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |d| d.device.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// One device's part in a rollout.
@@ -93,5 +107,8 @@ async fn of_device(
     let after = query.after::<Id>()?;
     let found = rollouts::deployments_of_device(&state, &id, after.as_ref(), query.limit())?;
     let body = Page::new(found, query.limit(), |d| d.rollout.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }

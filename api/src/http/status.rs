@@ -10,7 +10,9 @@ use utoipa_axum::routes;
 use super::App;
 
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(status)).routes(routes!(genesis))
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(genesis))
 }
 
 /// Where this node stands.
@@ -53,13 +55,18 @@ async fn status(State(app): State<App>) -> Json<Status> {
         leader: status.consensus.leader,
         pending: status.pending,
         connected: status.connected,
-        alarms: status.alarms.iter().map(|alarm| format!("{alarm:?}")).collect(),
+        alarms: status
+            .alarms
+            .iter()
+            .map(|alarm| format!("{alarm:?}"))
+            .collect(),
         halted: status.halted.map(|halt| halt.to_string()),
     })
 }
 
 /// The genesis file, the trust root. Compare its chain id with the one you were given by hand.
-#[utoipa::path(get, path = "/v1/genesis", tag = "status", responses((status = 200, body = Genesis)))]
+#[utoipa::path(get, path = "/v1/genesis", tag = "status",
+    responses((status = 200, body = Genesis)))]
 async fn genesis(State(app): State<App>) -> Json<Genesis> {
     Json(app.handle.genesis().clone())
 }

@@ -24,7 +24,9 @@ const WAIT_MS_MAX: u64 = 120_000;
 pub const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX * 2 + 4_096;
 
 pub fn routes() -> OpenApiRouter<App> {
-    let routes = OpenApiRouter::new().routes(routes!(submit)).routes(routes!(transaction));
+    let routes = OpenApiRouter::new()
+        .routes(routes!(submit))
+        .routes(routes!(transaction));
     routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
@@ -73,7 +75,9 @@ fn envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction, Probl
             .map_err(|e| Problem::invalid("transaction.malformed", super::problem::chain(&e))),
         Some("application/octet-stream") => codec::decode(body)
             .map_err(|e| Problem::invalid("transaction.malformed", super::problem::chain(&e))),
-        _ => Err(Problem::content_type("send application/json or application/octet-stream")),
+        _ => Err(Problem::content_type(
+            "send application/json or application/octet-stream",
+        )),
     }
 }
 
@@ -99,7 +103,13 @@ async fn submit(
     drop(body);
     let ticket = app.handle.submit(signed).await?;
     let transaction = ticket.hash;
-    let pending = Submitted { transaction, height: None, index: None, certified: false, receipt: None };
+    let pending = Submitted {
+        transaction,
+        height: None,
+        index: None,
+        certified: false,
+        receipt: None,
+    };
     if matches!(query.wait, Wait::None) {
         return Ok((StatusCode::ACCEPTED, Json(pending)));
     }
@@ -114,7 +124,10 @@ async fn submit(
                 let left = ends.saturating_duration_since(tokio::time::Instant::now());
                 app.handle.wait_certified(commitment.height, left).await?;
             }
-            Ok((StatusCode::OK, Json(submitted(&app, transaction, commitment))))
+            Ok((
+                StatusCode::OK,
+                Json(submitted(&app, transaction, commitment)),
+            ))
         }
         Verdict::Refused(refusal) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -127,7 +140,11 @@ async fn submit(
 
 /// What is told of a transaction in a block.
 pub fn submitted(app: &App, transaction: Hash, commitment: Commitment) -> Submitted {
-    let Commitment { height, index, receipt } = commitment;
+    let Commitment {
+        height,
+        index,
+        receipt,
+    } = commitment;
     Submitted {
         transaction,
         height: Some(height),

@@ -41,7 +41,15 @@ async fn account(
     let (state, head) = view(&app, query.min_height).await?;
     let found = users::account(&state, &id)?;
     let key = users::keys::account(&id);
-    one(&app, &query, head, found, format!("account {id}"), key.as_bytes()).await
+    one(
+        &app,
+        &query,
+        head,
+        found,
+        format!("account {id}"),
+        key.as_bytes(),
+    )
+    .await
 }
 
 /// Accounts by id.
@@ -54,7 +62,10 @@ async fn accounts(
     let (state, head) = view(&app, query.min_height).await?;
     let items = users::accounts(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |a| a.account.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// An organization.
@@ -69,7 +80,15 @@ async fn organization(
     let (state, head) = view(&app, query.min_height).await?;
     let found = users::organization(&state, &id)?;
     let key = users::keys::organization(&id);
-    one(&app, &query, head, found, format!("organization {id}"), key.as_bytes()).await
+    one(
+        &app,
+        &query,
+        head,
+        found,
+        format!("organization {id}"),
+        key.as_bytes(),
+    )
+    .await
 }
 
 /// Organizations by id.
@@ -82,7 +101,10 @@ async fn organizations(
     let (state, head) = view(&app, query.min_height).await?;
     let items = users::organizations(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |o| o.organization.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// Where a key stands.
@@ -93,8 +115,8 @@ pub struct KeyStanding {
     highest_sequence: u64,
 }
 
-/// Whose key it is, and the highest sequence number that it has used. Open to everybody: a client that lost
-/// its counter asks here.
+/// Whose key it is, and the highest sequence number that it has used. Open to everybody: a client
+/// that lost its counter asks here.
 #[utoipa::path(get, path = "/v1/keys/{key}", tag = "users", params(("key" = PublicKey, Path)),
     responses((status = 200, body = KeyStanding), (status = 404, body = Problem)))]
 async fn key(
@@ -105,8 +127,14 @@ async fn key(
     let account = users::account_of_key(&state, &key)?
         .ok_or_else(|| Problem::not_found(format!("account with the key {key}")))?;
     let highest_sequence = users::replay_window(&state, &key)?.highest();
-    let body = KeyStanding { account: account.account, highest_sequence };
-    Ok(At { height: head.height, body })
+    let body = KeyStanding {
+        account: account.account,
+        highest_sequence,
+    };
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// How many people must agree.
@@ -114,7 +142,10 @@ async fn key(
     responses((status = 200, body = Policies)))]
 async fn policies(State(app): State<App>) -> Result<At<Policies>, Problem> {
     let (state, head) = view(&app, None).await?;
-    Ok(At { height: head.height, body: governance::policies(&state)? })
+    Ok(At {
+        height: head.height,
+        body: governance::policies(&state)?,
+    })
 }
 
 /// Who runs the ledger.
@@ -133,8 +164,15 @@ async fn nodes(State(app): State<App>) -> Result<At<NodeList>, Problem> {
     let (state, head) = view(&app, None).await?;
     let set = governance::validator_set(&state)?;
     let observers = governance::observers(&state)?;
-    let body = NodeList { quorum: set.quorum(), validators: set.validators, observers };
-    Ok(At { height: head.height, body })
+    let body = NodeList {
+        quorum: set.quorum(),
+        validators: set.validators,
+        observers,
+    };
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }
 
 /// Governance proposals by id.
@@ -147,5 +185,8 @@ async fn proposals(
     let (state, head) = view(&app, query.min_height).await?;
     let items = governance::proposals(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |p| p.proposal.to_string());
-    Ok(At { height: head.height, body })
+    Ok(At {
+        height: head.height,
+        body,
+    })
 }

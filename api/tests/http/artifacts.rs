@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::node::{Answer, Node};
 
 fn image(seed: u8) -> Vec<u8> {
-    (0..50_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed).collect()
+    (0..50_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed)
+        .collect()
 }
 
 async fn begin(node: &Node, digest: &Hash, size_bytes: usize) -> Answer {
@@ -41,21 +43,39 @@ async fn an_upload_is_resumed() {
     let digest = Hash::of(&bytes);
     assert_eq!(begin(&node, &digest, bytes.len()).await.ok()["offset"], 0);
     let half = append(&node, &digest, 0, &bytes[..20_000]).await.ok();
-    assert_eq!((&half["offset"], &half["complete"]), (&json!(20_000), &json!(false)));
+    assert_eq!(
+        (&half["offset"], &half["complete"]),
+        (&json!(20_000), &json!(false))
+    );
 
-    append(&node, &digest, 0, &bytes[..10]).await.assert_problem(409, "artifact.offset");
-    append(&node, &digest, 30_000, b"x").await.assert_problem(409, "artifact.offset");
-    begin(&node, &digest, 7).await.assert_problem(409, "artifact.size");
+    append(&node, &digest, 0, &bytes[..10])
+        .await
+        .assert_problem(409, "artifact.offset");
+    append(&node, &digest, 30_000, b"x")
+        .await
+        .assert_problem(409, "artifact.offset");
+    begin(&node, &digest, 7)
+        .await
+        .assert_problem(409, "artifact.size");
     let blind = node.request(Method::PATCH, &format!("/v1/artifacts/{digest}/upload"));
     let blind = Answer::of(blind.body("x").send().await.unwrap()).await;
     blind.assert_problem(400, "artifact.offset");
     let path = format!("/v1/artifacts/{digest}");
     node.get(&path).await.assert_problem(404, "not_found");
 
-    assert_eq!(stands_at(&node, &digest).await.header("upload-offset"), "20000");
-    assert_eq!(begin(&node, &digest, bytes.len()).await.ok()["offset"], 20_000);
+    assert_eq!(
+        stands_at(&node, &digest).await.header("upload-offset"),
+        "20000"
+    );
+    assert_eq!(
+        begin(&node, &digest, bytes.len()).await.ok()["offset"],
+        20_000
+    );
     let done = append(&node, &digest, 20_000, &bytes[20_000..]).await.ok();
-    assert_eq!((&done["offset"], &done["complete"]), (&json!(50_000), &json!(true)));
+    assert_eq!(
+        (&done["offset"], &done["complete"]),
+        (&json!(50_000), &json!(true))
+    );
     let again = begin(&node, &digest, bytes.len()).await.ok();
     assert_eq!(again["complete"], true);
     node.stop().await;
@@ -75,10 +95,16 @@ async fn bytes_without_the_digest_are_dropped() {
     assert_eq!(stands_at(&node, &digest).await.status, 404);
     assert_eq!(upload(&node, &bytes).await, digest);
 
-    begin(&node, &Hash::ZERO, 0).await.assert_problem(400, "artifact.size");
-    begin(&node, &Hash::ZERO, 1 << 40).await.assert_problem(400, "artifact.size");
+    begin(&node, &Hash::ZERO, 0)
+        .await
+        .assert_problem(400, "artifact.size");
+    begin(&node, &Hash::ZERO, 1 << 40)
+        .await
+        .assert_problem(400, "artifact.size");
     let large = vec![0; 4 * 1024 * 1024 + 1];
-    append(&node, &digest, 0, &large).await.assert_problem(413, "body.too_large");
+    append(&node, &digest, 0, &large)
+        .await
+        .assert_problem(413, "body.too_large");
     let more = r#"{"digest":"","size_bytes":1}"#;
     let request = node.request(Method::POST, "/v1/artifacts").body(more);
     let untyped = Answer::of(request.send().await.unwrap()).await;
@@ -98,7 +124,11 @@ async fn an_artifact_is_read_in_ranges() {
     let path = format!("/v1/artifacts/{digest}");
     // Gateways read without a token.
     let ranged = async |range: &str| -> Response {
-        node.open(Method::GET, &path).header("range", range).send().await.unwrap()
+        node.open(Method::GET, &path)
+            .header("range", range)
+            .send()
+            .await
+            .unwrap()
     };
 
     let whole = node.open(Method::GET, &path).send().await.unwrap();
@@ -118,7 +148,10 @@ async fn an_artifact_is_read_in_ranges() {
     ] {
         let part = ranged(range).await;
         assert_eq!(part.status(), 206, "{range}");
-        assert_eq!(part.headers()["content-range"], format!("bytes {first}-{last}/50000"));
+        assert_eq!(
+            part.headers()["content-range"],
+            format!("bytes {first}-{last}/50000")
+        );
         assert_eq!(part.bytes().await.unwrap(), bytes[first..=last], "{range}");
     }
     for range in ["bytes=50000-", "bytes=50000-60000", "bytes=-0"] {
@@ -130,13 +163,28 @@ async fn an_artifact_is_read_in_ranges() {
         assert_eq!(ranged(range).await.status(), 200, "{range} is ignored");
     }
     let changed = node.open(Method::GET, &path).header("range", "bytes=0-9");
-    let changed = changed.header("if-range", "\"other\"").send().await.unwrap();
+    let changed = changed
+        .header("if-range", "\"other\"")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(changed.status(), 200);
     let same = node.open(Method::GET, &path).header("range", "bytes=0-9");
-    let same = same.header("if-range", format!("\"{digest}\"")).send().await.unwrap();
+    let same = same
+        .header("if-range", format!("\"{digest}\""))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(same.status(), 206);
 
-    let groups = node.open(Method::GET, &format!("{path}/groups")).send().await.unwrap();
-    assert_eq!(groups.bytes().await.unwrap().len(), 50_000usize.div_ceil(16 * 1024) * 32);
+    let groups = node
+        .open(Method::GET, &format!("{path}/groups"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        groups.bytes().await.unwrap().len(),
+        50_000usize.div_ceil(16 * 1024) * 32
+    );
     node.stop().await;
 }

@@ -11,11 +11,19 @@ use crate::node::{Answer, Node};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_a_problem_too() {
     let node = Node::start().await;
-    node.get("/v1/nothing").await.assert_problem(404, "not_found");
+    node.get("/v1/nothing")
+        .await
+        .assert_problem(404, "not_found");
     node.get("/").await.assert_problem(404, "not_found");
-    let answer = node.request(Method::DELETE, "/v1/devices").send().await.unwrap();
+    let answer = node
+        .request(Method::DELETE, "/v1/devices")
+        .send()
+        .await
+        .unwrap();
     Answer::of(answer).await.assert_problem(405, "method");
-    let long = node.request(Method::GET, "/v1/status").header("x-long", "x".repeat(300_000));
+    let long = node
+        .request(Method::GET, "/v1/status")
+        .header("x-long", "x".repeat(300_000));
     // The connection may be closed before all of it was sent; then there is no answer.
     if let Ok(answer) = long.send().await {
         assert_eq!(answer.status(), 431);
@@ -33,7 +41,10 @@ async fn the_operator_sees_whether_the_node_is_well() {
     };
     assert_eq!(admin("/healthz").await.text().await.unwrap(), "ok");
     let ready = Answer::of(admin("/readyz").await).await.ok();
-    assert_eq!((&ready["ready"], &ready["leader"]), (&Value::from(true), &Value::from(1)));
+    assert_eq!(
+        (&ready["ready"], &ready["leader"]),
+        (&Value::from(true), &Value::from(1))
+    );
     let metrics = admin("/metrics").await.text().await.unwrap();
     for name in ["lamplighter_height ", "lamplighter_leads 1", "# EOF"] {
         assert!(metrics.contains(name), "{name} in {metrics}");
@@ -46,7 +57,11 @@ async fn the_operator_sees_whether_the_node_is_well() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_description_is_complete_and_as_agreed() {
     let node = Node::start().await;
-    let document = node.open(Method::GET, "/openapi.json").send().await.unwrap();
+    let document = node
+        .open(Method::GET, "/openapi.json")
+        .send()
+        .await
+        .unwrap();
     let document: Value = document.json().await.unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
@@ -55,19 +70,31 @@ async fn the_description_is_complete_and_as_agreed() {
         std::fs::write(&golden, &text).unwrap();
     }
     let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-    assert!(text == expected, "openapi.json is out of date: UPDATE_GOLDEN=1 rewrites it");
+    assert!(
+        text == expected,
+        "openapi.json is out of date: UPDATE_GOLDEN=1 rewrites it"
+    );
 
     let mut ids = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let id = operation["operationId"].as_str().unwrap();
-            assert!(ids.insert(id.to_owned()), "{method} {path}: {id} is used twice");
-            assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+            assert!(
+                ids.insert(id.to_owned()),
+                "{method} {path}: {id} is used twice"
+            );
+            assert!(
+                operation["summary"].is_string(),
+                "{method} {path} has no summary"
+            );
         }
     }
     let schemas = document["components"]["schemas"].as_object().unwrap();
     for (at, _) in text.match_indices("#/components/schemas/") {
-        let name = text[at + "#/components/schemas/".len()..].split('"').next().unwrap();
+        let name = text[at + "#/components/schemas/".len()..]
+            .split('"')
+            .next()
+            .unwrap();
         assert!(schemas.contains_key(name), "{name} is not described");
     }
     node.stop().await;

@@ -23,7 +23,10 @@ impl Reader {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { response, text: String::new() }
+        Self {
+            response,
+            text: String::new(),
+        }
     }
 
     /// The next event's fields; none at the end.
@@ -31,16 +34,20 @@ impl Reader {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let fields = event.lines().filter_map(|line| line.split_once(": "));
-                let fields: BTreeMap<_, _> =
-                    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                let fields: BTreeMap<_, _> = fields
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect();
                 self.text = rest.to_owned();
                 if fields.contains_key("data") {
                     return Some(fields);
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.unwrap();
-            self.text.push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk())
+                .await
+                .unwrap();
+            self.text
+                .push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
         }
     }
 
@@ -52,7 +59,12 @@ impl Reader {
             let data: Value = serde_json::from_str(&event["data"]).unwrap();
             assert_eq!(data["cursor"], event["id"].as_str());
             assert_eq!(event["event"], "device_registered");
-            devices.push(data["notification"]["place"]["device"].as_str().unwrap().to_owned());
+            devices.push(
+                data["notification"]["place"]["device"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
+            );
             id.clone_from(&event["id"]);
         }
         (devices, id)
@@ -79,22 +91,38 @@ async fn a_subscriber_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     node.act(node.devices(&["d1"], "south")).await;
     assert_eq!(reader.devices(1).await.0, ["d1"], "and what is new");
 
-    let (north, _) = Reader::open(&node, "?after=0.0&district=north", None).await.devices(5).await;
+    let (north, _) = Reader::open(&node, "?after=0.0&district=north", None)
+        .await
+        .devices(5)
+        .await;
     assert_eq!(north, ["a1", "a2", "a3", "b1", "b2"]);
-    let (one, _) = Reader::open(&node, "?after=0.0&device=b2", None).await.devices(1).await;
+    let (one, _) = Reader::open(&node, "?after=0.0&device=b2", None)
+        .await
+        .devices(1)
+        .await;
     assert_eq!(one, ["b2"]);
 
     // An open stream ends with the node and does not hold it up.
-    tokio::join!(node.stop(), async { assert!(reader.next().await.is_none()) });
+    tokio::join!(node.stop(), async {
+        assert!(reader.next().await.is_none())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_cursor_is_refused() {
     let node = Node::start().await;
-    node.get("/v1/feed?after=x").await.assert_problem(400, "parameter");
-    let request = node.request(Method::GET, "/v1/feed").header("last-event-id", "1");
-    Answer::of(request.send().await.unwrap()).await.assert_problem(400, "parameter");
+    node.get("/v1/feed?after=x")
+        .await
+        .assert_problem(400, "parameter");
+    let request = node
+        .request(Method::GET, "/v1/feed")
+        .header("last-event-id", "1");
+    Answer::of(request.send().await.unwrap())
+        .await
+        .assert_problem(400, "parameter");
     let stranger = node.open(Method::GET, "/v1/feed").send().await.unwrap();
-    Answer::of(stranger).await.assert_problem(401, "auth.missing");
+    Answer::of(stranger)
+        .await
+        .assert_problem(401, "auth.missing");
     node.stop().await;
 }

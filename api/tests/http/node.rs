@@ -46,7 +46,10 @@ fn node_key() -> SecretKey {
 }
 
 fn genesis() -> Genesis {
-    let grant = |role| Grant { role, scope: Scope::city() };
+    let grant = |role| Grant {
+        role,
+        scope: Scope::city(),
+    };
     let roles = [Role::Administrator, Role::Operator, Role::Vendor];
     Genesis {
         name: "Test City".into(),
@@ -75,13 +78,7 @@ struct Alone;
 
 #[async_trait]
 impl Transport for Alone {
-    async fn call(
-        &self,
-        to: u64,
-        _: Lane,
-        _: Bytes,
-        _: Duration,
-    ) -> Result<Bytes, TransportError> {
+    async fn call(&self, to: u64, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, TransportError> {
         Err(TransportError::Unreachable(to))
     }
 }
@@ -123,21 +120,36 @@ impl Answer {
     pub async fn of(response: Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.unwrap();
-        Self { status, headers, json: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        Self {
+            status,
+            headers,
+            json: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        }
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// Asserts that it is a problem (RFC 9457) with this status and code.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, code: &str) {
-        let Self { status: got, json, .. } = self;
-        assert_eq!((got.as_u16(), &json["code"]), (status, &Value::from(code)), "{json}");
+        let Self {
+            status: got, json, ..
+        } = self;
+        assert_eq!(
+            (got.as_u16(), &json["code"]),
+            (status, &Value::from(code)),
+            "{json}"
+        );
         assert_eq!(self.header("content-type"), "application/problem+json");
         assert_eq!(json["status"], status);
-        assert!(json["title"].is_string() && json["detail"].is_string(), "{json}");
+        assert!(
+            json["title"].is_string() && json["detail"].is_string(),
+            "{json}"
+        );
     }
 
     /// Asserts success and gives the JSON.
@@ -157,7 +169,10 @@ impl Node {
         let (dir, genesis) = (TempDir::new().unwrap(), genesis());
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
         config.heartbeat_every = Duration::from_millis(200);
-        let identity = Identity { account: id("node-1"), secret: node_key() };
+        let identity = Identity {
+            account: id("node-1"),
+            secret: node_key(),
+        };
         let artifacts = dir.path().join("artifacts");
         let clock = Arc::new(SystemClock);
         let opened = Ledger::open(
@@ -211,7 +226,9 @@ impl Node {
     /// Ends everything; hangs when something does not end.
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.tasks.wait()).await.unwrap();
+        tokio::time::timeout(PATIENCE, self.tasks.wait())
+            .await
+            .unwrap();
         self.consensus.shutdown().await.unwrap();
     }
 
@@ -221,7 +238,9 @@ impl Node {
 
     /// Without a token.
     pub fn open(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base())).timeout(PATIENCE)
+        self.http
+            .request(method, format!("{}{path}", self.base()))
+            .timeout(PATIENCE)
     }
 
     /// With the administrator's token.
@@ -234,22 +253,36 @@ impl Node {
     }
 
     pub async fn challenge(&self, account: &Id, secret: &SecretKey) -> Challenge {
-        let asked = ChallengeRequest { account: account.clone(), key: secret.public() };
-        let sent = self.open(Method::POST, "/v1/auth/challenge").json(&asked).send();
+        let asked = ChallengeRequest {
+            account: account.clone(),
+            key: secret.public(),
+        };
+        let sent = self
+            .open(Method::POST, "/v1/auth/challenge")
+            .json(&asked)
+            .send();
         sent.await.unwrap().json().await.unwrap()
     }
 
     pub async fn login(&self, account: &Id, secret: &SecretKey) -> String {
         let challenge = self.challenge(account, secret).await;
         let answer = TokenRequest::sign(&self.genesis.chain_id(), account, &challenge, secret);
-        let sent = self.open(Method::POST, "/v1/auth/token").json(&answer).send();
+        let sent = self
+            .open(Method::POST, "/v1/auth/token")
+            .json(&answer)
+            .send();
         sent.await.unwrap().json::<Token>().await.unwrap().token
     }
 
     /// A transaction of the administrator with the next sequence number.
     pub fn transaction(&self, action: Action) -> Transaction {
         let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
-        Transaction { sender: id("admin"), sequence, expires_ms: now_ms() + 600_000, action }
+        Transaction {
+            sender: id("admin"),
+            sequence,
+            expires_ms: now_ms() + 600_000,
+            action,
+        }
     }
 
     pub fn sign(&self, action: Action) -> SignedTransaction {
@@ -282,13 +315,17 @@ impl Node {
 
     /// Posts a transaction in JSON; `query` begins with a question mark.
     pub async fn submit(&self, signed: &SignedTransaction, query: &str) -> Answer {
-        let request = self.open(Method::POST, &format!("/v1/transactions{query}")).json(signed);
+        let request = self
+            .open(Method::POST, &format!("/v1/transactions{query}"))
+            .json(signed);
         Answer::of(request.send().await.unwrap()).await
     }
 
     /// Posts any bytes as a transaction.
     pub async fn post(&self, kind: &str, body: impl Into<reqwest::Body>) -> Answer {
-        let request = self.open(Method::POST, "/v1/transactions").header(CONTENT_TYPE, kind);
+        let request = self
+            .open(Method::POST, "/v1/transactions")
+            .header(CONTENT_TYPE, kind);
         Answer::of(request.body(body).send().await.unwrap()).await
     }
 

@@ -70,7 +70,9 @@ fn fill(path: &str) -> String {
         ("{digest}", &zero),
         ("{hash}", &zero),
     ];
-    let filled = parts.iter().fold(path.to_owned(), |text, (name, value)| text.replace(name, value));
+    let filled = parts.iter().fold(path.to_owned(), |text, (name, value)| {
+        text.replace(name, value)
+    });
     assert!(!filled.contains('{'), "a sample for {filled}");
     let query = match path {
         "/v1/iotregistry/registrant" => "?RegistrantPubkey=00",
@@ -86,12 +88,18 @@ async fn a_token_is_for_who_signs_the_challenge() {
     let node = Node::start().await;
     let (account, chain_id) = (id("admin"), node.genesis.chain_id());
     let login = async |answer: &TokenRequest| {
-        let sent = node.open(Method::POST, "/v1/auth/token").json(answer).send();
+        let sent = node
+            .open(Method::POST, "/v1/auth/token")
+            .json(answer)
+            .send();
         Answer::of(sent.await.unwrap()).await
     };
     let given = node.challenge(&account, &admin()).await;
     let good = TokenRequest::sign(&chain_id, &account, &given, &admin());
-    let token = login(&good).await.ok()["token"].as_str().unwrap().to_owned();
+    let token = login(&good).await.ok()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
 
     let mut other = good.clone();
     other.challenge = Hash::of(b"mine");
@@ -109,11 +117,21 @@ async fn a_token_is_for_who_signs_the_challenge() {
     login(&elsewhere).await.assert_problem(401, "auth.refused");
 
     let read = async |token: &str| {
-        let sent = node.open(Method::GET, "/v1/devices").bearer_auth(token).send();
+        let sent = node
+            .open(Method::GET, "/v1/devices")
+            .bearer_auth(token)
+            .send();
         Answer::of(sent.await.unwrap()).await
     };
     read(&token).await.ok();
-    for bad in ["", "x", "a.b", &token[1..], &format!("{token}A"), &"A".repeat(5_000)] {
+    for bad in [
+        "",
+        "x",
+        "a.b",
+        &token[1..],
+        &format!("{token}A"),
+        &"A".repeat(5_000),
+    ] {
         let answer = read(bad).await;
         assert_eq!(answer.status, 401, "{bad}");
         assert_eq!(answer.header("www-authenticate"), "Bearer");
@@ -126,18 +144,29 @@ async fn a_token_ends_with_its_key() {
     let node = Node::start().await;
     let (secret, account) = (SecretKey::from_seed([9; 32]), id("anna"));
     let (organization, name, key) = (id("city"), "Anna".to_owned(), secret.public());
-    let user = UsersAction::RegisterUser { account: account.clone(), organization, name, key };
+    let user = UsersAction::RegisterUser {
+        account: account.clone(),
+        organization,
+        name,
+        key,
+    };
     node.act(Action::Users(user)).await;
     let token = node.login(&account, &secret).await;
     let read = async || {
-        let sent = node.open(Method::GET, "/v1/devices").bearer_auth(&token).send();
+        let sent = node
+            .open(Method::GET, "/v1/devices")
+            .bearer_auth(&token)
+            .send();
         Answer::of(sent.await.unwrap()).await
     };
     read().await.ok();
     let upload = node.open(Method::POST, "/v1/artifacts").bearer_auth(&token);
     let upload = upload.json(&serde_json::json!({ "digest": Hash::ZERO, "size_bytes": 1 }));
-    Answer::of(upload.send().await.unwrap()).await.assert_problem(403, "forbidden");
-    node.act(Action::Users(UsersAction::RevokeKey { account, key })).await;
+    Answer::of(upload.send().await.unwrap())
+        .await
+        .assert_problem(403, "forbidden");
+    node.act(Action::Users(UsersAction::RevokeKey { account, key }))
+        .await;
     read().await.assert_problem(401, "auth.refused");
     node.stop().await;
 }
@@ -148,7 +177,11 @@ async fn a_read_has_its_height_and_proof() {
     let done = node.act(node.devices(&["lamp-1"], "north/harbour")).await;
     let height = done["height"].as_u64().unwrap();
 
-    let asked = node.get(&format!("/v1/devices/lamp-1?proof=true&min_height={height}")).await;
+    let asked = node
+        .get(&format!(
+            "/v1/devices/lamp-1?proof=true&min_height={height}"
+        ))
+        .await;
     let seen: u64 = asked.header("ledger-height").parse().unwrap();
     assert!(seen >= height);
     let json = asked.ok();
@@ -156,18 +189,27 @@ async fn a_read_has_its_height_and_proof() {
     assert_eq!(device.device, id("lamp-1"));
     let bundle: ProofBundle = serde_json::from_value(json["proof"].clone()).unwrap();
     let proven = bundle.verify(&node.genesis).unwrap();
-    let ProvenRecord::State { value: Some(value), .. } = proven.record else {
+    let ProvenRecord::State {
+        value: Some(value), ..
+    } = proven.record
+    else {
         panic!("no record: {:?}", proven.record)
     };
     assert_eq!(codec::decode::<Device>(&value).unwrap(), device);
 
     let hash = done["transaction"].as_str().unwrap();
     for (query, receipt) in [("", false), ("?receipt=true", true)] {
-        let text = node.get(&format!("/v1/proofs/transactions/{hash}{query}")).await.ok();
+        let text = node
+            .get(&format!("/v1/proofs/transactions/{hash}{query}"))
+            .await
+            .ok();
         let bundle: ProofBundle = serde_json::from_value(text).unwrap();
         let proven = bundle.verify(&node.genesis).unwrap();
         assert_eq!(proven.height, height);
-        assert_eq!(matches!(proven.record, ProvenRecord::Receipt { .. }), receipt);
+        assert_eq!(
+            matches!(proven.record, ProvenRecord::Receipt { .. }),
+            receipt
+        );
         let mut other = node.genesis.clone();
         other.name.push('x');
         assert!(bundle.verify(&other).is_err());
@@ -192,8 +234,14 @@ async fn a_list_is_read_in_pages() {
         let page = node.get(&format!("/v1/devices{query}")).await.ok();
         let items = page["items"].as_array().unwrap();
         assert!(items.len() <= 10);
-        seen.extend(items.iter().map(|d| d["device"].as_str().unwrap().to_owned()));
-        let Some(next) = page["next"].as_str() else { break };
+        seen.extend(
+            items
+                .iter()
+                .map(|d| d["device"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
         query = format!("?limit=10&district=north&after={next}");
     }
     assert_eq!(seen, names);
@@ -203,11 +251,23 @@ async fn a_list_is_read_in_pages() {
 
     let history = node.get("/v1/devices/bin-1/history").await.ok();
     assert_eq!(history["items"][0]["receipt"]["outcome"], "succeeded");
-    for wrong in ["?after=NO", "?limit=x", "?district=a&owner=b", "?color=red", "?limit=1&limit=2"] {
-        node.get(&format!("/v1/devices{wrong}")).await.assert_problem(400, "parameter");
+    for wrong in [
+        "?after=NO",
+        "?limit=x",
+        "?district=a&owner=b",
+        "?color=red",
+        "?limit=1&limit=2",
+    ] {
+        node.get(&format!("/v1/devices{wrong}"))
+            .await
+            .assert_problem(400, "parameter");
     }
-    node.get("/v1/devices/UPPER").await.assert_problem(400, "parameter");
-    node.get("/v1/devices/none").await.assert_problem(404, "not_found");
+    node.get("/v1/devices/UPPER")
+        .await
+        .assert_problem(400, "parameter");
+    node.get("/v1/devices/none")
+        .await
+        .assert_problem(404, "not_found");
     node.stop().await;
 }
 
@@ -227,10 +287,17 @@ async fn the_chain_can_be_read() {
     let genesis = node.open(Method::GET, "/v1/genesis").send().await.unwrap();
     let genesis: Value = genesis.json().await.unwrap();
     assert_eq!(genesis, serde_json::to_value(&node.genesis).unwrap());
-    let key = node.get(&format!("/v1/keys/{}", admin().public())).await.ok();
+    let key = node
+        .get(&format!("/v1/keys/{}", admin().public()))
+        .await
+        .ok();
     assert_eq!(key["account"], "admin");
     assert_eq!(key["highest_sequence"], 1);
-    node.get("/v1/blocks/99999999").await.assert_problem(404, "not_found");
-    node.get("/v1/blocks/first").await.assert_problem(400, "parameter");
+    node.get("/v1/blocks/99999999")
+        .await
+        .assert_problem(404, "not_found");
+    node.get("/v1/blocks/first")
+        .await
+        .assert_problem(400, "parameter");
     node.stop().await;
 }

@@ -26,8 +26,12 @@ fn operation(function: &str, argument: &str) -> Option<(&'static str, Parameters
     let bytes = hex::decode(argument).ok()?;
     Some(match function {
         "createRegistrant" => {
-            let CreateRegistrant { registrant_name, registrant_pubkey, data, signature } =
-                CreateRegistrant::decode(&*bytes).ok()?;
+            let CreateRegistrant {
+                registrant_name,
+                registrant_pubkey,
+                data,
+                signature,
+            } = CreateRegistrant::decode(&*bytes).ok()?;
             let parameters = vec![
                 ("RegistrantName", registrant_name),
                 ("RegistrantPubkey", hex::encode(registrant_pubkey)),
@@ -37,8 +41,14 @@ fn operation(function: &str, argument: &str) -> Option<(&'static str, Parameters
             ("registrant", parameters)
         }
         "registerThing" => {
-            let RegisterThing { nonce, aliases, registrant_pubkey, signature, data, spec } =
-                RegisterThing::decode(&*bytes).ok()?;
+            let RegisterThing {
+                nonce,
+                aliases,
+                registrant_pubkey,
+                signature,
+                data,
+                spec,
+            } = RegisterThing::decode(&*bytes).ok()?;
             let parameters = vec![
                 ("Nonce", hex::encode(nonce)),
                 ("Aliases", aliases.join(",")),
@@ -50,8 +60,12 @@ fn operation(function: &str, argument: &str) -> Option<(&'static str, Parameters
             ("registerThing", parameters)
         }
         _ => {
-            let RegisterSpec { spec_name, registrant_pubkey, signature, data } =
-                RegisterSpec::decode(&*bytes).ok()?;
+            let RegisterSpec {
+                spec_name,
+                registrant_pubkey,
+                signature,
+                data,
+            } = RegisterSpec::decode(&*bytes).ok()?;
             let parameters = vec![
                 ("SpecName", spec_name),
                 ("RegistrantPubkey", registrant_pubkey),
@@ -94,7 +108,15 @@ async fn the_recorded_operations_have_their_verdicts() {
     let vectors = include_str!("../../../tests/data/iotregistry/vectors.json");
     let vectors: Vec<Vector> = serde_json::from_str(vectors).unwrap();
     let (mut played, all) = (0, vectors.len());
-    for Vector { kind, function, note, arg, ok, result } in vectors {
+    for Vector {
+        kind,
+        function,
+        note,
+        arg,
+        ok,
+        result,
+    } in vectors
+    {
         if kind == "query" {
             let (status, text) = query(&node, &function, &arg).await;
             assert_eq!(status, if ok { 200 } else { 404 }, "{note}: {text}");
@@ -102,7 +124,9 @@ async fn the_recorded_operations_have_their_verdicts() {
                 assert_eq!(text, result.unwrap(), "{note}");
             }
         } else {
-            let Some((route, parameters)) = operation(&function, &arg) else { continue };
+            let Some((route, parameters)) = operation(&function, &arg) else {
+                continue;
+            };
             let answer = invoke(&node, route, &parameters).await;
             match ok {
                 true => assert_eq!(answer.ok()["receipt"]["outcome"], "succeeded", "{note}"),
@@ -124,13 +148,18 @@ async fn operations_have_a_rate_limit_and_need_a_token() {
     let node = Node::start().await;
     let path = "/v1/iotregistry/registerSpec?SpecName=a&RegistrantPubkey=00&Signature=00";
     let stranger = node.open(Method::POST, path).send().await.unwrap();
-    Answer::of(stranger).await.assert_problem(401, "auth.missing");
-    let post = async |path: &str| {
-        Answer::of(node.request(Method::POST, path).send().await.unwrap()).await
-    };
+    Answer::of(stranger)
+        .await
+        .assert_problem(401, "auth.missing");
+    let post =
+        async |path: &str| Answer::of(node.request(Method::POST, path).send().await.unwrap()).await;
     let no_hex = "/v1/iotregistry/registerSpec?SpecName=a&RegistrantPubkey=00&Signature=x";
-    post(no_hex).await.assert_problem(400, "iotregistry.not_hex");
-    post(&format!("{path}&Colour=red")).await.assert_problem(400, "parameter");
+    post(no_hex)
+        .await
+        .assert_problem(400, "iotregistry.not_hex");
+    post(&format!("{path}&Colour=red"))
+        .await
+        .assert_problem(400, "parameter");
     let mut limited = false;
     for _ in 0..1_000 {
         let answer = post(path).await;

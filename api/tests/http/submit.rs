@@ -23,12 +23,18 @@ async fn a_transaction_gets_its_receipt() {
     assert_eq!(first["transaction"], hash.as_str());
     assert_eq!(first["receipt"]["transaction"], hash.as_str());
     assert_eq!(first["receipt"]["outcome"], "succeeded");
-    assert!(first["height"].as_u64().unwrap() > 0 && first["index"] == 0, "{first}");
+    assert!(
+        first["height"].as_u64().unwrap() > 0 && first["index"] == 0,
+        "{first}"
+    );
 
     let again = node.submit(&signed, "?wait=certified").await.ok();
     assert_eq!(again["certified"], true);
     for field in ["transaction", "height", "index", "receipt"] {
-        assert_eq!(again[field], first[field], "the same bytes get the same answer");
+        assert_eq!(
+            again[field], first[field],
+            "the same bytes get the same answer"
+        );
     }
     let asked = node.get(&format!("/v1/transactions/{hash}")).await.ok();
     assert_eq!(asked, again);
@@ -40,10 +46,19 @@ async fn a_transaction_gets_its_receipt() {
     let bincode = node.transaction(node.organization("east"));
     let chain_id = node.genesis.chain_id();
     let bincode = SignedTransaction::sign(&bincode, Encoding::Bincode, &chain_id, &admin());
-    assert_eq!(node.submit(&bincode, "").await.ok()["receipt"]["outcome"], "succeeded");
+    assert_eq!(
+        node.submit(&bincode, "").await.ok()["receipt"]["outcome"],
+        "succeeded"
+    );
 
-    let failing = node.submit(&node.sign(node.organization("north")), "").await.ok();
-    assert_eq!(failing["receipt"]["outcome"]["failed"]["code"], "users.organization_exists");
+    let failing = node
+        .submit(&node.sign(node.organization("north")), "")
+        .await
+        .ok();
+    assert_eq!(
+        failing["receipt"]["outcome"]["failed"]["code"],
+        "users.organization_exists"
+    );
     node.stop().await;
 }
 
@@ -55,10 +70,16 @@ async fn a_client_need_not_wait() {
     assert_eq!(taken.status, 202);
     let fields: Vec<_> = taken.json.as_object().unwrap().keys().cloned().collect();
     assert_eq!(fields, ["certified", "transaction"], "nothing is known yet");
-    let known = node.submit(&signed, "?wait=committed&timeout_ms=20000").await;
+    let known = node
+        .submit(&signed, "?wait=committed&timeout_ms=20000")
+        .await;
     assert_eq!(known.status, 200);
-    node.submit(&signed, "?wait=for_ever").await.assert_problem(400, "parameter");
-    node.submit(&signed, "?patience=1").await.assert_problem(400, "parameter");
+    node.submit(&signed, "?wait=for_ever")
+        .await
+        .assert_problem(400, "parameter");
+    node.submit(&signed, "?patience=1")
+        .await
+        .assert_problem(400, "parameter");
     let nothing = format!("/v1/transactions/{}", Hash::ZERO);
     node.get(&nothing).await.assert_problem(404, "not_found");
     node.stop().await;
@@ -73,27 +94,47 @@ async fn what_is_no_transaction_is_refused() {
 
     node.post(JSON, "").await.assert_problem(400, malformed);
     node.post(JSON, "{").await.assert_problem(400, malformed);
-    node.post(JSON, format!("{text} x")).await.assert_problem(400, malformed);
+    node.post(JSON, format!("{text} x"))
+        .await
+        .assert_problem(400, malformed);
     let unknown = text.replacen('{', r#"{"priority":1,"#, 1);
-    node.post(JSON, unknown).await.assert_problem(400, malformed);
+    node.post(JSON, unknown)
+        .await
+        .assert_problem(400, malformed);
     let twice = text.replacen('{', r#"{"encoding":"json","#, 1);
     node.post(JSON, twice).await.assert_problem(400, malformed);
-    let upper = text.replace(&signed.key.to_string(), &signed.key.to_string().to_uppercase());
+    let upper = text.replace(
+        &signed.key.to_string(),
+        &signed.key.to_string().to_uppercase(),
+    );
     node.post(JSON, upper).await.assert_problem(400, malformed);
     let mut octets = codec::encode(&signed);
     octets.push(0);
-    node.post(OCTETS, octets.clone()).await.assert_problem(400, malformed);
+    node.post(OCTETS, octets.clone())
+        .await
+        .assert_problem(400, malformed);
     octets.truncate(octets.len() - 2);
-    node.post(OCTETS, octets).await.assert_problem(400, malformed);
-    node.post("text/plain", text.clone()).await.assert_problem(415, "content_type");
+    node.post(OCTETS, octets)
+        .await
+        .assert_problem(400, malformed);
+    node.post("text/plain", text.clone())
+        .await
+        .assert_problem(415, "content_type");
 
     let huge = vec![b' '; TRANSACTION_BYTES_MAX * 2 + 4_096 + 1];
-    node.post(JSON, huge).await.assert_problem(413, "body.too_large");
+    node.post(JSON, huge)
+        .await
+        .assert_problem(413, "body.too_large");
     let mut long = signed.clone();
     long.payload = HexBytes(vec![b' '; TRANSACTION_BYTES_MAX + 1]);
-    node.submit(&long, "").await.assert_problem(400, "transaction.invalid");
+    node.submit(&long, "")
+        .await
+        .assert_problem(400, "transaction.invalid");
 
-    assert_eq!(node.post(JSON, text).await.ok()["receipt"]["outcome"], "succeeded");
+    assert_eq!(
+        node.post(JSON, text).await.ok()["receipt"]["outcome"],
+        "succeeded"
+    );
     node.stop().await;
 }
 
@@ -105,7 +146,9 @@ async fn what_is_not_signed_for_now_and_here_is_refused() {
     let invalid = "transaction.invalid";
 
     let other_chain = node.sign_for(&transaction, &Hash::of(b"another"));
-    node.submit(&other_chain, "").await.assert_problem(400, invalid);
+    node.submit(&other_chain, "")
+        .await
+        .assert_problem(400, invalid);
     let good = node.sign_for(&transaction, &chain_id);
     for position in [0, good.payload.0.len() / 2, good.payload.0.len() - 1] {
         let mut changed = good.clone();
@@ -114,31 +157,44 @@ async fn what_is_not_signed_for_now_and_here_is_refused() {
     }
     let mut resigned = good.clone();
     resigned.signature.0[0] ^= 1;
-    node.submit(&resigned, "").await.assert_problem(400, invalid);
+    node.submit(&resigned, "")
+        .await
+        .assert_problem(400, invalid);
 
     let mut expired = node.transaction(node.organization("north"));
     expired.expires_ms = now_ms() - 60_000;
     let expired = node.sign_for(&expired, &chain_id);
-    node.submit(&expired, "").await.assert_problem(422, "admission.expired");
+    node.submit(&expired, "")
+        .await
+        .assert_problem(422, "admission.expired");
     let mut stranger = transaction.clone();
     stranger.sender = id("node-1");
     let stranger = node.sign_for(&stranger, &chain_id);
-    node.submit(&stranger, "").await.assert_problem(422, "admission.not_your_key");
+    node.submit(&stranger, "")
+        .await
+        .assert_problem(422, "admission.not_your_key");
 
     node.submit(&good, "").await.ok();
     let mut reused = transaction.clone();
     reused.action = node.organization("south");
     let reused = node.sign_for(&reused, &chain_id);
-    node.submit(&reused, "").await.assert_problem(422, "admission.sequence_used");
+    node.submit(&reused, "")
+        .await
+        .assert_problem(422, "admission.sequence_used");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_pool_is_busy() {
     let mut config = Config::new(1);
-    config.pool = PoolLimits { transactions_max: 0, ..PoolLimits::default() };
+    config.pool = PoolLimits {
+        transactions_max: 0,
+        ..PoolLimits::default()
+    };
     let node = Node::start_with(config).await;
-    let answer = node.submit(&node.sign(node.organization("north")), "").await;
+    let answer = node
+        .submit(&node.sign(node.organization("north")), "")
+        .await;
     answer.assert_problem(503, "busy");
     assert_eq!(answer.header("retry-after"), "1");
     node.stop().await;
@@ -160,7 +216,13 @@ async fn the_python_example_gets_its_receipt() {
         .expect("scripts/setup --test makes .venv");
     let action = r#"{"users": {"register_organization":
         {"organization": "harbour", "name": "Hafen „Süd“"}}}"#;
-    program.stdin.take().unwrap().write_all(action.as_bytes()).await.unwrap();
+    program
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(action.as_bytes())
+        .await
+        .unwrap();
     let output = program.wait_with_output().await.unwrap();
     assert!(output.status.success());
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
