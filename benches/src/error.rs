@@ -12,6 +12,8 @@ use crate::http::HttpError;
 pub enum BenchError {
     #[error("{0}")]
     Options(String),
+    #[error("interrupted")]
+    Interrupted,
     #[error("{doing} {}", path.display())]
     Io {
         doing: &'static str,

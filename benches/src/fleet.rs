@@ -128,8 +128,8 @@ impl Fleet {
             .collect()
     }
 
-    /// One event of the client's own lamp. Clients share gateways, each with its own lamp, so that the
-    /// events of a lamp come in order.
+    /// One event of the client's own lamp. Clients share gateways, each with its own lamp, so that
+    /// the events of a lamp come in order.
     pub fn event(&self, client: usize) -> SignedTransaction {
         let gateway = self.gateway_of(client);
         let lamp = &gateway.lamps[client / GATEWAYS % EVENTS_PER_BATCH];

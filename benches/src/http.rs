@@ -1,5 +1,6 @@
-//! The little of HTTP/1.1 that a load generator needs: one connection, one request after the other. It
-//! costs the machine a fraction of what a whole client costs, which would be taken from the nodes.
+//! The little of HTTP/1.1 that a load generator needs: one connection, one request after the other.
+//! It costs the machine a fraction of what a whole client costs, which would be taken from the
+//! nodes.
 
 use std::io;
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@ use crate::error::{BenchError, causes};
 use crate::fleet::{EVENTS_PER_BATCH, Fleet};
 use crate::http::Connection;
 use crate::procfs;
-use crate::report::{Ceilings, Row, percentile};
+use crate::report::{Row, percentile};
 
 /// What is sent is answered when it is in a block.
 const PATH: &str = "/v1/transactions?wait=committed";
@@ -57,12 +57,22 @@ impl Workload {
     }
 }
 
-/// What is measured.
+/// What is measured, and what it is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Phase {
     pub workload: Workload,
     pub clients: usize,
     pub seconds: u64,
+    pub limits: Limits,
+}
+
+/// Of the machine, in the same run.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub signs_per_second: f64,
+    pub verifications_per_second: f64,
+    /// Median of a growing file's fdatasync.
+    pub fdatasync_ms: f64,
 }
 
 /// What of the answer to a submission is of interest.
@@ -229,7 +239,6 @@ pub async fn run(
     cluster: &mut Cluster,
     fleet: &Arc<Fleet>,
     phase: Phase,
-    ceilings: &Ceilings,
 ) -> Result<Row, BenchError> {
     let length = Duration::from_secs(phase.seconds);
     let begun = Instant::now();
@@ -258,24 +267,10 @@ pub async fn run(
         cluster.check()?;
         tally.add(done.expect("clients do not panic")?);
     }
-    Ok(row(
-        phase,
-        tally,
-        &before,
-        &after,
-        ceilings,
-        cluster.nodes.len(),
-    ))
+    Ok(row(phase, tally, &before, &after, cluster.nodes.len()))
 }
 
-fn row(
-    phase: Phase,
-    mut tally: Tally,
-    before: &Moment,
-    after: &Moment,
-    ceilings: &Ceilings,
-    nodes: usize,
-) -> Row {
+fn row(phase: Phase, mut tally: Tally, before: &Moment, after: &Moment, nodes: usize) -> Row {
     tally.times_us.sort_unstable();
     let ms = |percent| f64::from(percentile(&tally.times_us, percent)) / 1_000.0;
     let committed = tally.times_us.len() as u64;
@@ -288,7 +283,11 @@ fn row(
     let clients_cpu = (after.clients - before.clients).as_secs_f64();
     let others_cpu = (after.all - before.all).as_secs_f64() - nodes_cpu - clients_cpu;
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let fdatasync_ms = f64::from(ceilings.fdatasync_extending.p50_us) / 1_000.0;
+    let Limits {
+        signs_per_second,
+        verifications_per_second,
+        fdatasync_ms,
+    } = phase.limits;
     Row {
         workload: phase.workload.name(),
         clients: phase.clients,
@@ -305,13 +304,13 @@ fn row(
         max_ms: ms(100.0),
         nodes_cpu_us: each(nodes_cpu * 1e6),
         clients_cpu_us: each(clients_cpu * 1e6),
-        signing_us: 1e6 / ceilings.signs_per_second,
+        signing_us: 1e6 / signs_per_second,
         others_cpu_percent: (others_cpu / (seconds * cores) * 100.0).max(0.0),
         disk_bytes: each_on_a_node(before.nodes.disk_bytes, after.nodes.disk_bytes),
         written_bytes: each_on_a_node(before.nodes.written_bytes, after.nodes.written_bytes),
         memory_before_bytes: before.nodes.memory_bytes,
         memory_after_bytes: after.nodes.memory_bytes,
-        of_verification_ceiling: per_second / ceilings.batch_verifications_per_second,
+        of_verification_ceiling: per_second / verifications_per_second,
         p50_in_fdatasyncs: if fdatasync_ms > 0.0 {
             ms(50.0) / fdatasync_ms
         } else {

@@ -1,7 +1,8 @@
-//! `make bench`: how fast a ledger commits on this machine, beside what the machine could do at best.
+//! `make bench`: how fast a ledger commits on this machine, beside what the machine could do at
+//! best.
 //!
-//! Nodes are processes of their own, with their own stores and sockets; clients speak HTTP to all of
-//! them. Nothing is simulated. `docs/benchmarks.md` says what each figure means.
+//! Nodes are processes of their own, with their own stores and sockets; clients speak HTTP to all
+//! of them. Nothing is simulated. `docs/benchmarks.md` says what each figure means.
 
 mod ceilings;
 mod cluster;
@@ -28,7 +29,7 @@ use tempfile::TempDir;
 use crate::cluster::Cluster;
 use crate::error::{BenchError, causes};
 use crate::fleet::Fleet;
-use crate::load::{Phase, Workload};
+use crate::load::{Limits, Phase, Workload};
 use crate::options::{Cli, Command, NodeCommand, Options};
 use crate::report::{Ceilings, ClusterReport, Report};
 
@@ -70,9 +71,15 @@ fn bench(options: &Options) -> Result<(), BenchError> {
         .enable_all()
         .build()
         .map_err(BenchError::io("starting the async runtime", ""))?;
-    let clusters = runtime.block_on(clusters(options, &ceilings, dir.path()))?;
+    let clusters = runtime.block_on(async {
+        tokio::select! {
+            clusters = clusters(options, &ceilings, dir.path()) => clusters,
+            // What was started is killed, and its folder removed, when the values go.
+            _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+        }
+    })?;
     let report = Report {
-        program: options.program()?.into(),
+        program: options.program()?,
         seconds: options.seconds,
         machine,
         ceilings,
@@ -96,7 +103,7 @@ async fn clusters(
     let mut reports = Vec::new();
     for validators in &options.validators {
         let mut cluster = Cluster::start(&options.program()?, dir, *validators).await?;
-        let measured = measure(&mut cluster, options, ceilings).await;
+        let measured = measure(&mut cluster, options, ceilings, dir).await;
         let stopped = cluster.stop().await;
         reports.push(measured?);
         stopped?;
@@ -109,13 +116,20 @@ async fn measure(
     cluster: &mut Cluster,
     options: &Options,
     ceilings: &Ceilings,
+    dir: &Path,
 ) -> Result<ClusterReport, BenchError> {
     let validators = cluster.nodes.len();
     cluster.ready().await?;
     let idle_memory_bytes = cluster.sample()?.memory_bytes;
+    let fdatasync_extending = ceilings::fdatasync(dir, options.seconds)?;
+    let limits = Limits {
+        signs_per_second: ceilings.signs_per_second,
+        verifications_per_second: ceilings.batch_verifications_per_second,
+        fdatasync_ms: f64::from(fdatasync_extending.p50_us) / 1_000.0,
+    };
     let fleet = Arc::new(Fleet::new(cluster.chain_id));
     load::register(cluster, &fleet).await?;
-    table::head(validators);
+    table::head(validators, &fdatasync_extending);
     let single = options
         .clients
         .iter()
@@ -127,14 +141,16 @@ async fn measure(
             workload,
             clients,
             seconds: options.seconds,
+            limits,
         };
-        let row = load::run(cluster, &fleet, phase, ceilings).await?;
+        let row = load::run(cluster, &fleet, phase).await?;
         table::row(&row);
         rows.push(row);
     }
     let peak_memory_bytes = cluster.sample()?.peak_memory_bytes;
     let report = ClusterReport {
         validators,
+        fdatasync_extending,
         idle_memory_bytes,
         peak_memory_bytes,
         rows,

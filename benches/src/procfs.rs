@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::error::BenchError;
 
-/// Ticks of `/proc/PID/stat` and `/proc/stat` per second: part of Linux's interface to programs on the
-/// architectures that we build for, whatever the kernel's own clock.
+/// Ticks of `/proc/PID/stat` and `/proc/stat` per second: part of Linux's interface to programs on
+/// the architectures that we build for, whatever the kernel's own clock.
 const TICKS_PER_SECOND: u64 = 100;
 /// Unit of `st_blocks`, whatever the file system's block.
 const BLOCK_BYTES: u64 = 512;
@@ -37,7 +37,8 @@ pub fn cpu(pid: u32) -> Result<Duration, BenchError> {
     read(format!("/proc/{pid}/stat").into(), parse_stat)
 }
 
-/// Fields 14 and 15 of `proc_pid_stat(5)`; the name in field 2 may hold anything, so count from its end.
+/// Fields 14 and 15 of `proc_pid_stat(5)`; the name in field 2 may hold anything, so count from its
+/// end.
 pub fn parse_stat(text: &str) -> Option<Duration> {
     let (_, after_name) = text.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);
@@ -98,9 +99,9 @@ pub fn written_bytes(pid: u32) -> Result<u64, BenchError> {
     })
 }
 
-/// Bytes that a folder takes on the disk: of each file its length or, where that is less, what `du` counts.
-/// So neither holes count, nor what a store reserves ahead of its log. Files that go meanwhile are left
-/// out.
+/// Bytes that a folder takes on the disk: of each file its length or, where that is less, what `du`
+/// counts. So neither holes count, nor what a store reserves ahead of its log. Files that go
+/// meanwhile are left out.
 pub fn disk_bytes(folder: &Path) -> Result<u64, BenchError> {
     let mut total = 0;
     let mut folders = vec![folder.to_owned()];

@@ -45,7 +45,8 @@ pub struct SyncRate {
 #[derive(Debug, Serialize)]
 pub struct ClusterReport {
     pub validators: usize,
-    /// Measured again while this ledger was idle, since disks have moods: what its rows are compared with.
+    /// Measured again while this ledger was idle, since disks have moods: what its rows are
+    /// compared with.
     pub fdatasync_extending: SyncRate,
     /// Of the largest node, before the first transaction.
     pub idle_memory_bytes: u64,

@@ -64,9 +64,15 @@ pub fn ceilings(ceilings: &Ceilings) {
     );
 }
 
-pub fn head(validators: usize) {
+pub fn head(validators: usize, sync: &SyncRate) {
     let plural = if validators == 1 { "" } else { "s" };
-    println!("\n{validators} validator{plural}, each a process");
+    let SyncRate {
+        per_second, p50_us, ..
+    } = sync;
+    println!(
+        "\n{validators} validator{plural}, each a process; \
+         fdatasync now {per_second:.0} /s, p50 {p50_us} us"
+    );
     println!(
         "  {:<12} {:>7} {:>8} {:>9} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6} {:>6} {:>5}",
         "sent",

@@ -1,5 +1,5 @@
-//! What the machine does at best of the two things that every transaction needs: a signature verified,
-//! and bytes that are safe on the disk.
+//! What the machine does at best of the two things that every transaction needs: a signature
+//! verified, and bytes that are safe on the disk.
 
 mod disk;
 mod signatures;
