@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lamplighter_client::{Client, Cursor, FeedFilter};
 use lamplighter_types::{
-    AlarmId, DeploymentState, Fact, Hash, Id, RolloutStatus,
+    AlarmId, DeploymentState, Fact, Hash, Id, RolloutStatus, SkipReason,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +19,10 @@ pub struct Seen {
     pub counts: BTreeMap<String, u64>,
     /// The newest state of each deployment.
     pub deployments: BTreeMap<(Id, Id), DeploymentState>,
+    /// Deployments that a Thing or gateway told to have failed: rollout, device, result code.
+    pub failures: Vec<(Id, Id, u32)>,
+    /// Devices that got no deployment, and why.
+    pub skipped: Vec<(Id, Id, SkipReason)>,
     /// Block time of the last confirmation of each rollout, Unix ms.
     pub confirmed_ms: BTreeMap<Id, u64>,
     pub rollouts: BTreeMap<Id, RolloutStatus>,
@@ -58,13 +62,21 @@ impl Seen {
     fn note(&mut self, device: Option<Id>, fact: Fact, time_ms: u64) {
         *self.counts.entry(fact.kind()).or_default() += 1;
         match fact {
-            Fact::DeploymentMoved { rollout, to, .. } => {
+            Fact::DeploymentMoved { rollout, from, to, code, .. } => {
+                // A failure that is tried again is told as a move from failed to assigned.
+                let again = from == Some(DeploymentState::Failed);
+                if let Some(device) = device.clone().filter(|_| again || to.is_failure()) {
+                    self.failures.push((rollout.clone(), device, code));
+                }
                 if to == DeploymentState::Confirmed {
                     self.confirmed_ms.insert(rollout.clone(), time_ms);
                 }
                 if let Some(device) = device {
                     self.deployments.insert((rollout, device), to);
                 }
+            }
+            Fact::DeploymentSkipped { rollout, reason } => {
+                self.skipped.extend(device.map(|device| (rollout, device, reason)));
             }
             Fact::RolloutStarted { rollout } => self.rollout(rollout, RolloutStatus::Running),
             Fact::RolloutFinished { rollout } => self.rollout(rollout, RolloutStatus::Finished),

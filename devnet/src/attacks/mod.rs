@@ -1,18 +1,131 @@
 //! What must be refused, tried from outside, each with the words of the refusal.
 
+mod artifacts;
+mod certificates;
+mod events;
+mod liar;
+mod nodes;
+mod pool;
+mod releases;
+mod topics;
+mod transactions;
+
+use lamplighter_client::{Client, ClientError, Submitted, Wait};
+use lamplighter_types::{Action, Hash, Id, Outcome, SecretKey, UsersAction};
+
 use crate::DevnetError;
+use crate::city::id;
 use crate::feed::Observer;
 use crate::journal::Journal;
-use crate::network::Devnet;
+use crate::network::{Devnet, act};
+use crate::scenario;
 
 /// Tries everything.
 ///
 /// # Errors
 /// An attack could not even be tried; whether each was refused is in the journal.
 pub async fn run(
-    _devnet: &mut Devnet,
-    _observer: &Observer,
-    _journal: &mut Journal,
+    devnet: &mut Devnet,
+    observer: &Observer,
+    journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    Ok(())
+    let tries = attempts(devnet, observer, journal).await;
+    let tried = journal.attacks.len();
+    let refused = journal.attacks.iter().filter(|attack| attack.refused).count();
+    let verdict = match (tries, refused == tried) {
+        (Ok(()), true) => Ok(serde_json::json!({ "tried": tried, "refused": refused })),
+        (Ok(()), false) => Err(DevnetError::NotRefused(format!("{} of {tried}", tried - refused))),
+        (Err(error), _) => Err(error),
+    };
+    journal.step("attacks", async { verdict }).await?;
+    journal.step("still in agreement", scenario::agree(devnet)).await.map(drop)
+}
+
+async fn attempts(
+    devnet: &mut Devnet,
+    observer: &Observer,
+    journal: &mut Journal,
+) -> Result<(), DevnetError> {
+    transactions::run(devnet, journal).await?;
+    transactions::json(devnet, journal).await?;
+    certificates::run(devnet, journal).await?;
+    releases::run(devnet, observer, journal).await?;
+    events::run(devnet, journal).await?;
+    topics::run(devnet, journal).await?;
+    artifacts::store(devnet, journal).await?;
+    artifacts::field(devnet, observer, journal).await?;
+    nodes::run(devnet, journal).await?;
+    pool::run(devnet, journal).await
+}
+
+/// The stable code and the words with which a submission was refused: by a node, or in a receipt.
+fn refusal(result: &Result<Submitted, ClientError>) -> Option<(String, String)> {
+    match result {
+        Ok(submitted) => match &submitted.receipt.as_ref()?.outcome {
+            Outcome::Succeeded => None,
+            Outcome::Failed { code, message } => Some((code.clone(), message.clone())),
+        },
+        Err(error) => {
+            let problem = error.problem()?;
+            Some((problem.code.clone(), problem.detail.clone()))
+        }
+    }
+}
+
+/// Demands that a submission was refused with one of these codes, and that it changed nothing.
+fn must_refuse(
+    result: Result<Submitted, ClientError>,
+    codes: &[&str],
+) -> Result<String, DevnetError> {
+    let told = match &result {
+        Ok(submitted) => submitted.receipt.as_ref().is_some_and(|r| !r.notifications.is_empty()),
+        Err(_) => false,
+    };
+    match refusal(&result) {
+        Some((code, words)) if codes.contains(&code.as_str()) && !told => {
+            Ok(format!("{code}: {words}"))
+        }
+        Some((code, words)) => {
+            Err(DevnetError::Found(format!("{code}: {words}, where {codes:?} was expected")))
+        }
+        None => Err(DevnetError::Found(format!("it was not refused: {result:?}"))),
+    }
+}
+
+/// Submits an action that must fail with one of these codes.
+async fn must_fail(client: &Client, action: Action, codes: &[&str]) -> Result<String, DevnetError> {
+    must_refuse(client.submit(action, Wait::Committed).await, codes)
+}
+
+/// A client that signs with a key of its own choice.
+fn client_with(devnet: &Devnet, account: &Id, secret: &SecretKey) -> Result<Client, DevnetError> {
+    let urls = devnet.nodes.iter().map(crate::NodeProcess::url).collect();
+    let config = lamplighter_client::ClientConfig::new(urls)
+        .with_genesis(devnet.city.genesis.clone())
+        .with_key(account.clone(), secret.clone());
+    Client::new(config).map_err(DevnetError::client("setting up a client"))
+}
+
+/// A key that nobody knows.
+fn stray() -> Result<SecretKey, DevnetError> {
+    Ok(lamplighter_node::key::generate()?)
+}
+
+/// Registers one more user by a transaction.
+async fn admit_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetError> {
+    let member = devnet.city.admit(&devnet.files.keys(), name)?;
+    let action = UsersAction::RegisterUser {
+        account: member.account,
+        organization: id("city"),
+        name: name.to_owned(),
+        key: member.secret.public(),
+    };
+    act(&devnet.client("admin-1")?, "registering a user", Action::Users(action)).await.map(drop)
+}
+
+/// An image that no other part of the demonstration uses.
+fn image_of(seed: &str) -> (Vec<u8>, Hash) {
+    let image = crate::files::made_up(seed);
+    let digest = Hash::of(&image);
+    (image, digest)
 }

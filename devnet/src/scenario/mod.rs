@@ -13,8 +13,8 @@ use crate::journal::Journal;
 use crate::network::Devnet;
 use crate::DevnetError;
 
-pub(crate) use proof::tampered;
-pub(crate) use release::{manifest_of, plan_for, publish, try_approve};
+pub(crate) use proof::{head as agree, tampered};
+pub(crate) use release::{begin, held, manifest_of, plan_for, publish, try_approve};
 
 /// What the simulated lamps are.
 pub const HARDWARE_CLASS: &str = "acme-lamp-v2";
@@ -58,7 +58,7 @@ pub async fn run(
     let digest = lamplighter_types::Hash::of(&devnet.firmware.1);
     journal.step("held", release::held(devnet, observer, digest)).await?;
     journal.step("approve", release::approve(devnet)).await?;
-    let begun = journal.step("rollout begins", release::begin(devnet)).await?;
+    let begun = journal.step("rollout begins", release::begin(devnet, plan_for(ROLLOUT, RELEASE))).await?;
     release::progress(observer, journal).await;
     journal.step("rollout", release::finish(devnet, observer, &begun)).await?;
     journal.step("images", field::compare(devnet)).await?;

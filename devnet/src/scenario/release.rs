@@ -122,14 +122,14 @@ pub(crate) fn plan_for(rollout: &str, release: &str) -> RolloutPlan {
 
 /// When the rollout was approved.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Begun {
+pub(crate) struct Begun {
     rollout: Id,
     approved_ms: u64,
 }
 
 /// Plans, approves and starts a rollout.
-pub(super) async fn begin(devnet: &Devnet) -> Result<Begun, DevnetError> {
-    let (operator, plan) = (devnet.client("operator")?, plan_for(ROLLOUT, RELEASE));
+pub(crate) async fn begin(devnet: &Devnet, plan: RolloutPlan) -> Result<Begun, DevnetError> {
+    let operator = devnet.client("operator")?;
     let rollout = plan.rollout.clone();
     let digest = codec::digest(&plan);
     let action = |action| Action::Rollouts(action);

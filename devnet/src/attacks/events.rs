@@ -1,0 +1,87 @@
+//! Events that are not what they seem.
+
+use lamplighter_types::{
+    Action, AlarmChange, DeviceEvent, DeviceSigned, DevicesAction, EventsAction, Id, NewDevice,
+    SecretKey, Severity, UsersAction,
+};
+
+use super::{client_with, must_fail, stray};
+use crate::DevnetError;
+use crate::city::{district, id};
+use crate::journal::Journal;
+use crate::network::{Devnet, act, now_ms};
+use crate::scenario::things;
+
+/// A gateway that is registered and has one device of its own, but no lamps.
+pub(super) const ROGUE: &str = "gateway-rogue";
+const PROBE: &str = "probe";
+
+async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
+    let keys = devnet.files.keys();
+    let (rogue, probe) = (devnet.city.admit(&keys, ROGUE)?, devnet.city.admit(&keys, PROBE)?);
+    let action = UsersAction::RegisterGateway {
+        account: rogue.account.clone(),
+        organization: id("city"),
+        district: district(""),
+        key: rogue.secret.public(),
+    };
+    act(&devnet.client("admin-1")?, "registering a gateway", Action::Users(action)).await?;
+    let device = NewDevice {
+        device: probe.account,
+        owner: id("city"),
+        model: "probe".to_owned(),
+        hardware_class: "probe".to_owned(),
+        district: district("north"),
+        gateway: Some(rogue.account),
+        key: Some(probe.secret.public()),
+        tags: Vec::new(),
+    };
+    let action = Action::Devices(DevicesAction::Register { devices: vec![device] });
+    act(&devnet.client("operator")?, "registering a device", action).await.map(drop)
+}
+
+fn event(devnet: &Devnet, device: &Id, sequence: u64, key: &SecretKey) -> Action {
+    let mut event = DeviceEvent {
+        device: device.clone(),
+        sequence,
+        time_ms: now_ms(),
+        kind: "x-probe".to_owned(),
+        severity: Severity::Warning,
+        alarm: AlarmChange::None,
+        data: String::new(),
+        signature: None,
+    };
+    event.sign(&devnet.city.genesis.chain_id(), key);
+    Action::Events(EventsAction::Append { events: vec![event] })
+}
+
+pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
+    set_up(devnet).await?;
+    let rogue = devnet.client(ROGUE)?;
+    let (probe, probe_key) = (id(PROBE), devnet.city.member(PROBE).secret.clone());
+    act(&rogue, "a first event", event(devnet, &probe, 1, &probe_key)).await?;
+    let again = event(devnet, &probe, 1, &probe_key);
+    let verdict = must_fail(&rogue, again, &["events.sequence_used"]).await;
+    journal.attack("an event with a used sequence number", verdict);
+
+    let forged = event(devnet, &probe, 2, &stray()?);
+    let verdict = must_fail(&rogue, forged, &["events.wrong_signature"]).await;
+    journal.attack("an event signed by another key", verdict);
+
+    if let Some(lamp) = things(devnet, 0).first() {
+        let lamp_key = &devnet.city.member(lamp.as_str()).secret;
+        let foreign = event(devnet, lamp, 1_000, lamp_key);
+        let verdict = must_fail(&rogue, foreign, &["devices.not_your_device"]).await;
+        journal.attack("an event for a device of another gateway", verdict);
+    }
+    let nobody = stray()?;
+    let stranger = client_with(devnet, &id("gateway-nobody"), &nobody)?;
+    let verdict =
+        must_fail(&stranger, event(devnet, &probe, 2, &probe_key), &["admission.unknown_key"]).await;
+    journal.attack("an event from an unregistered gateway", verdict);
+    let pretender = client_with(devnet, &id("gateway-1"), &devnet.city.member(ROGUE).secret)?;
+    let action = event(devnet, &probe, 2, &probe_key);
+    let verdict = must_fail(&pretender, action, &["admission.not_your_key"]).await;
+    journal.attack("a transaction in another account's name", verdict);
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Nodes that do not belong to the ledger, and data of another one.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::DevnetError;
+use crate::journal::Journal;
+use crate::network::{Devnet, NodeProcess};
+
+/// For a process to end by itself, or to be turned away.
+const WITHIN: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
+    let verdict = stranger(devnet).await;
+    journal.attack("a node that is not on the allow-list", verdict);
+    let verdict = wrong_key(devnet).await;
+    journal.attack("a validator's id with another key", verdict);
+    let verdict = other_chain(devnet).await;
+    journal.attack("a data directory of another chain", verdict);
+    let last = devnet.nodes.len() - 1;
+    devnet.nodes[last].process.start()?;
+    devnet.ready(last).await
+}
+
+/// A node with a key of its own: it comes up, and nobody talks to it.
+async fn stranger(devnet: &mut Devnet) -> Result<String, DevnetError> {
+    let name = "node-99";
+    devnet.city.admit(&devnet.files.keys(), name)?;
+    let peer = devnet.ports.take()?;
+    let mut node = devnet.node(99, peer)?;
+    node.process.start()?;
+    let verdict = turned_away(&mut node).await;
+    node.process.kill().await?;
+    verdict
+}
+
+async fn turned_away(node: &mut NodeProcess) -> Result<String, DevnetError> {
+    let url = format!("{}/v1/status", node.url());
+    let begun = Instant::now();
+    loop {
+        node.process.check()?;
+        let log = node.process.read_log()?;
+        let refused = log.lines().rev().find(|line| line.contains("no connection")).map(str::to_owned);
+        if let (Ok(answer), Some(line)) = (reqwest::get(&url).await, refused) {
+            let failed = |error: reqwest::Error| DevnetError::Found(error.to_string());
+            let status: Value = answer.json().await.map_err(failed)?;
+            let alone = status["connected"].as_array().is_some_and(Vec::is_empty);
+            let words = line.split("no connection").last().unwrap_or_default();
+            return match alone && status["height"] == 0 {
+                true => Ok(format!("no peer, height 0{}", words.trim_end())),
+                false => Err(DevnetError::NotRefused(status.to_string())),
+            };
+        }
+        if begun.elapsed() > WITHIN {
+            let what = "the stranger is turned away".to_owned();
+            return Err(DevnetError::Deadline { what, within: WITHIN, seen: String::new() });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn wrong_key(devnet: &mut Devnet) -> Result<String, DevnetError> {
+    let peer = devnet.ports.take()?;
+    let stranger = devnet.files.key("node-99");
+    let mut config = devnet.node(99, peer)?.config;
+    config.node = 1;
+    config.key = stranger;
+    config.data_dir = devnet.files.root.join("node-1-pretended");
+    let node = devnet.node_process("node-1-pretended", config)?;
+    ends_with(node, "the key is of no node").await
+}
+
+/// Kills the last validator and starts another chain's on its data.
+async fn other_chain(devnet: &mut Devnet) -> Result<String, DevnetError> {
+    let last = devnet.nodes.len() - 1;
+    devnet.nodes[last].process.kill().await?;
+    let mut genesis = devnet.city.genesis.clone();
+    genesis.name = "Another City".to_owned();
+    let path = devnet.files.write_json("another-genesis.json", &genesis)?;
+    let mut config = devnet.nodes[last].config.clone();
+    config.genesis = path;
+    let node = devnet.node_process("another-city", config)?;
+    ends_with(node, "chain").await
+}
+
+/// The process must end by itself, with an error that says this.
+async fn ends_with(mut node: NodeProcess, words: &str) -> Result<String, DevnetError> {
+    node.process.start()?;
+    let good = node.process.wait(WITHIN).await?;
+    let log = node.process.read_log()?;
+    let line = log.lines().rev().find(|line| line.starts_with("lamplighter:"));
+    match line {
+        Some(line) if !good && line.contains(words) => Ok(line.to_owned()),
+        _ => Err(DevnetError::NotRefused(format!("{good}: {line:?}"))),
+    }
+}

@@ -1,0 +1,156 @@
+//! Releases that nobody may install.
+
+use std::time::Duration;
+
+use lamplighter_types::{
+    Action, FirmwareAction, Id, ReleaseManifest, Role, RolloutPlan, RolloutsAction, Scope,
+    Selection, SignedRelease, SkipReason, UsersAction, codec,
+};
+
+use super::{admit_user, image_of, must_fail, stray};
+use crate::DevnetError;
+use crate::city::id;
+use crate::feed::Observer;
+use crate::journal::Journal;
+use crate::network::{Devnet, act};
+use crate::scenario::{begin, held, manifest_of, plan_for, publish, things, try_approve};
+
+/// For a rollout to look at a device.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
+
+fn publish_action(release: SignedRelease) -> Action {
+    Action::Firmware(FirmwareAction::Publish { release })
+}
+
+fn approve_action(manifest: &ReleaseManifest) -> Action {
+    let release = manifest.release.clone();
+    Action::Firmware(FirmwareAction::Approve { release, manifest: codec::digest(manifest) })
+}
+
+async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetError> {
+    let action = UsersAction::Grant { account: id(account), role, scope: Scope::city() };
+    act(&devnet.client("admin-1")?, "granting a role", Action::Users(action)).await.map(drop)
+}
+
+pub(super) async fn run(
+    devnet: &mut Devnet,
+    observer: &Observer,
+    journal: &mut Journal,
+) -> Result<(), DevnetError> {
+    keys(devnet, journal).await?;
+    people(devnet, journal).await?;
+    devices(devnet, observer, journal).await
+}
+
+/// Signed by a key that is not, or no longer, the vendor's.
+async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
+    let operator = devnet.client("operator")?;
+    let manifest = manifest_of("unregistered-key", "vendor", &devnet.firmware.1);
+    let signed = SignedRelease::sign(&manifest, &stray()?);
+    let verdict = must_fail(&operator, publish_action(signed), &["firmware.foreign_key"]).await;
+    journal.attack("a release signed by an unregistered key", verdict);
+
+    let manifest = manifest_of("changed-manifest", "vendor", &devnet.firmware.1);
+    let mut signed = SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret);
+    let other = manifest_of("changed-manifest-2", "vendor", &devnet.firmware.1);
+    signed.manifest.0 = codec::encode(&other);
+    let codes = ["firmware.signature", "firmware.manifest"];
+    let verdict = must_fail(&operator, publish_action(signed), &codes).await;
+    journal.attack("a manifest that was not signed", verdict);
+
+    admit_user(devnet, "former-vendor").await?;
+    grant(devnet, "former-vendor", Role::Vendor).await?;
+    let former = devnet.city.member("former-vendor").secret.clone();
+    let account = id("former-vendor");
+    let revoke = UsersAction::RevokeKey { account, key: former.public() };
+    act(&devnet.client("security")?, "revoking a key", Action::Users(revoke)).await?;
+    let manifest = manifest_of("revoked-key", "former-vendor", &devnet.firmware.1);
+    let signed = SignedRelease::sign(&manifest, &former);
+    let codes = ["firmware.key_revoked", "firmware.foreign_key"];
+    let verdict = must_fail(&operator, publish_action(signed), &codes).await;
+    journal.attack("a release signed by a revoked key", verdict);
+    Ok(())
+}
+
+/// Approved by its author, twice by one person, by too few.
+async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
+    admit_user(devnet, "rival").await?;
+    grant(devnet, "rival", Role::Vendor).await?;
+    grant(devnet, "rival", Role::Approver).await?;
+    let rival = devnet.client("rival")?;
+    let manifest = manifest_of("rival-1.1.0", "rival", &devnet.firmware.1);
+    publish(&rival, SignedRelease::sign(&manifest, &devnet.city.member("rival").secret)).await?;
+    let verdict = must_fail(&rival, approve_action(&manifest), &["firmware.own_release"]).await;
+    journal.attack("a release approved by its author", verdict);
+
+    let approver = devnet.client("approver-1")?;
+    try_approve(&approver, &manifest).await?;
+    let verdict = must_fail(&approver, approve_action(&manifest), &["firmware.approved"]).await;
+    journal.attack("a second approval by the same person", verdict);
+
+    let action = RolloutsAction::Plan { plan: plan_for("rival-rollout", "rival-1.1.0") };
+    let operator = devnet.client("operator")?;
+    let codes = ["firmware.not_released"];
+    let verdict = must_fail(&operator, Action::Rollouts(action), &codes).await;
+    journal.attack("a rollout of a release that one person approved", verdict);
+    Ok(())
+}
+
+/// Below the security counter that a device has reached, and for other hardware.
+async fn devices(
+    devnet: &Devnet,
+    observer: &Observer,
+    journal: &mut Journal,
+) -> Result<(), DevnetError> {
+    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(()) };
+    let (image, artifact) = image_of("an image with a hole");
+    let path = devnet.files.write("lamp-firmware-0.9.0.bin", &image)?;
+    let uploaded = devnet.client("vendor")?.upload(&path, &mut |_, _| {}).await;
+    uploaded.map_err(DevnetError::client("uploading an image"))?;
+    let mut old = manifest_of("lamp-firmware-0.9.0", "vendor", &image);
+    old.security_counter = 1;
+    let mut other = manifest_of("other-lamp-1.1.0", "vendor", &image);
+    other.hardware_classes = vec!["other-lamp".to_owned()];
+    for manifest in [&old, &other] {
+        let signed = SignedRelease::sign(manifest, &devnet.city.member("vendor").secret);
+        publish(&devnet.client("vendor")?, signed).await?;
+        held(devnet, observer, artifact).await?;
+        for approver in ["approver-1", "approver-2"] {
+            try_approve(&devnet.client(approver)?, manifest).await?;
+        }
+    }
+    let verdict = skipped(devnet, observer, &device, &old, SkipReason::SecurityCounter).await;
+    journal.attack("a release with a lower security counter", verdict);
+    let verdict = skipped(devnet, observer, &device, &other, SkipReason::HardwareClass).await;
+    journal.attack("a release for another hardware class", verdict);
+    Ok(())
+}
+
+/// A plan for these devices alone.
+pub(super) fn plan_for_list(rollout: &str, release: &Id, devices: &[Id]) -> RolloutPlan {
+    RolloutPlan {
+        selection: Selection::List { devices: devices.to_vec() },
+        error_percent_max: 100,
+        ..plan_for(rollout, release.as_str())
+    }
+}
+
+/// Rolls a release out to one device, which must be left out for this reason.
+async fn skipped(
+    devnet: &Devnet,
+    observer: &Observer,
+    device: &Id,
+    manifest: &ReleaseManifest,
+    reason: SkipReason,
+) -> Result<String, DevnetError> {
+    let rollout = id(&format!("bad-{}", manifest.release));
+    let devices = std::slice::from_ref(device);
+    begin(devnet, plan_for_list(rollout.as_str(), &manifest.release, devices)).await?;
+    let looked = |seen: &crate::Seen| seen.skipped.iter().any(|(of, ..)| *of == rollout);
+    let seen = observer.until("the device is looked at", LOOKED_AT_WITHIN, looked).await?;
+    let wanted = (rollout.clone(), device.clone(), reason);
+    match seen.skipped.contains(&wanted) && seen.by_state(&rollout).is_empty() {
+        true => Ok(format!("{device} is left out by the contract: {reason:?}")),
+        false => Err(DevnetError::Found(format!("{:?}", seen.skipped))),
+    }
+}
