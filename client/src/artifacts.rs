@@ -1,4 +1,5 @@
-//! Artifacts: uploads that go on where they stopped, downloads from any node, checked while they arrive.
+//! Artifacts: uploads that go on where they stopped, downloads from any node, checked while they
+//! arrive.
 
 use std::collections::BTreeSet;
 use std::io::{self, SeekFrom};
@@ -45,7 +46,11 @@ struct Upload {
 }
 
 fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClientError {
-    move |source| ClientError::File { doing, path: path.to_owned(), source }
+    move |source| ClientError::File {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 impl Client {
@@ -64,7 +69,10 @@ impl Client {
         let mut last = ClientError::NoAddress;
         // An upload lives on one node. Another one begins anew.
         for index in self.inner.nodes.in_turn() {
-            match self.upload_to(index, path, digest, size_bytes, progress).await {
+            match self
+                .upload_to(index, path, digest, size_bytes, progress)
+                .await
+            {
                 Ok(()) => return Ok((digest, size_bytes)),
                 Err(error) if error.is_transient() => last = error,
                 Err(error) => return Err(error),
@@ -84,12 +92,16 @@ impl Client {
         size_bytes: u64,
         progress: UploadProgress<'_>,
     ) -> Result<(), ClientError> {
-        let mut file = File::open(path).await.map_err(file_error("opening", path))?;
+        let mut file = File::open(path)
+            .await
+            .map_err(file_error("opening", path))?;
         let mut offset = self.begin_upload(index, digest, size_bytes).await?;
         let mut failures = 0;
         while offset < size_bytes {
             progress(offset, size_bytes);
-            let piece = read_piece(&mut file, offset).await.map_err(file_error("reading", path))?;
+            let piece = read_piece(&mut file, offset)
+                .await
+                .map_err(file_error("reading", path))?;
             let patch = Call::new(Method::PATCH, format!("/v1/artifacts/{digest}/upload"))
                 .header(OFFSET, offset)
                 .octets(piece);
@@ -119,7 +131,9 @@ impl Client {
         size_bytes: u64,
     ) -> Result<u64, ClientError> {
         let body = serde_json::json!({ "digest": digest, "size_bytes": size_bytes });
-        let answer = self.at_node(index, Call::new(Method::POST, "/v1/artifacts").json(&body)).await?;
+        let answer = self
+            .at_node(index, Call::new(Method::POST, "/v1/artifacts").json(&body))
+            .await?;
         Ok(answer.json::<Upload>()?.offset)
     }
 
@@ -141,22 +155,34 @@ impl Client {
     ///
     /// # Errors
     /// No node has them, or those that have them lie.
-    pub async fn artifact_groups(&self, digest: Hash, size_bytes: u64) -> Result<Groups, ClientError> {
+    pub async fn artifact_groups(
+        &self,
+        digest: Hash,
+        size_bytes: u64,
+    ) -> Result<Groups, ClientError> {
         if size_bytes == 0 || size_bytes > ARTIFACT_BYTES_MAX {
             let source = ArtifactMismatch::Size(size_bytes);
-            return Err(ClientError::Artifact { node: "the caller".to_owned(), source });
+            return Err(ClientError::Artifact {
+                node: "the caller".to_owned(),
+                source,
+            });
         }
         let mut last = ClientError::NoAddress;
         for index in self.inner.nodes.in_turn() {
             let call = Call::get(format!("/v1/artifacts/{digest}/groups"));
             let checked = match self.at_node(index, call).await {
                 Ok(answer) if answer.body.len() <= GROUPS_BYTES_MAX => {
-                    Groups::from_bytes(digest, size_bytes, &answer.body)
-                        .map_err(|source| ClientError::Artifact { node: answer.node, source })
+                    Groups::from_bytes(digest, size_bytes, &answer.body).map_err(|source| {
+                        ClientError::Artifact {
+                            node: answer.node,
+                            source,
+                        }
+                    })
                 }
-                Ok(answer) => {
-                    Err(ClientError::TooLong { node: answer.node, limit: GROUPS_BYTES_MAX })
-                }
+                Ok(answer) => Err(ClientError::TooLong {
+                    node: answer.node,
+                    limit: GROUPS_BYTES_MAX,
+                }),
                 Err(error) => Err(error),
             };
             match checked {
@@ -167,12 +193,13 @@ impl Client {
         Err(last)
     }
 
-    /// Brings an artifact into the file `part`, going on after what is there and right, and syncs it. Each
-    /// group of 16 KiB is checked before it is written. A node that breaks off or sends wrong bytes
-    /// is left for the next one.
+    /// Brings an artifact into the file `part`, going on after what is there and right, and syncs
+    /// it. Each group of 16 KiB is checked before it is written. A node that breaks off or sends
+    /// wrong bytes is left for the next one.
     ///
     /// # Errors
-    /// No node brings the download on within the deadline, all that do lie, or the file can't be written.
+    /// No node brings the download on within the deadline, all that do lie, or the file can't be
+    /// written.
     pub async fn download(
         &self,
         digest: Hash,
@@ -191,17 +218,23 @@ impl Client {
             if sink.offset() > before {
                 (until, pause) = (Instant::now() + self.inner.config.deadline, PAUSE_FIRST);
             }
-            let Some(error) = failed.filter(|_| !sink.is_complete()) else { continue };
+            let Some(error) = failed.filter(|_| !sink.is_complete()) else {
+                continue;
+            };
             if liars.len() == self.inner.nodes.list.len() || Instant::now() + pause >= until {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        sink.file.sync_all().await.map_err(file_error("syncing", part))
+        sink.file
+            .sync_all()
+            .await
+            .map_err(file_error("syncing", part))
     }
 
-    /// Asks one node after the other until one gives the next range; otherwise tells what the last one met.
+    /// Asks one node after the other until one gives the next range; otherwise tells what the last
+    /// one met.
     async fn round(
         &self,
         sink: &mut Sink,
@@ -209,7 +242,12 @@ impl Client {
         progress: DownloadProgress<'_>,
     ) -> Result<Option<ClientError>, ClientError> {
         let mut failed = None;
-        let nodes: Vec<_> = self.inner.nodes.in_turn().filter(|i| !liars.contains(i)).collect();
+        let nodes: Vec<_> = self
+            .inner
+            .nodes
+            .in_turn()
+            .filter(|i| !liars.contains(i))
+            .collect();
         for index in nodes {
             let fetched = self.fetch(index, sink).await;
             progress(sink.offset(), sink.groups.size_bytes());
@@ -250,11 +288,17 @@ impl Client {
         if response.status() != StatusCode::PARTIAL_CONTENT && !whole {
             return Err(problem(&read_body(&node, response, 64 * 1024).await?));
         }
-        let broken = |source| ClientError::Transport { node: node.clone(), source };
+        let broken = |source| ClientError::Transport {
+            node: node.clone(),
+            source,
+        };
         let mut pending = Vec::with_capacity(2 * GROUP_BYTES);
         while sink.offset() < end {
             let Some(chunk) = response.chunk().await.map_err(broken)? else {
-                return Err(ClientError::Missing { node, what: "the rest of a range" });
+                return Err(ClientError::Missing {
+                    node,
+                    what: "the rest of a range",
+                });
             };
             pending.extend_from_slice(&chunk);
             sink.take(&mut pending, &node).await?;
@@ -270,7 +314,9 @@ fn is_conflict(error: &ClientError) -> bool {
 async fn read_piece(file: &mut File, offset: u64) -> io::Result<Bytes> {
     file.seek(SeekFrom::Start(offset)).await?;
     let mut piece = Vec::with_capacity(PIECE_BYTES);
-    file.take(PIECE_BYTES as u64).read_to_end(&mut piece).await?;
+    file.take(PIECE_BYTES as u64)
+        .read_to_end(&mut piece)
+        .await?;
     match piece.is_empty() {
         true => Err(io::ErrorKind::UnexpectedEof.into()),
         false => Ok(piece.into()),
@@ -278,17 +324,25 @@ async fn read_piece(file: &mut File, offset: u64) -> io::Result<Bytes> {
 }
 
 async fn groups_of_file(path: &Path) -> Result<Groups, ClientError> {
-    let mut file = File::open(path).await.map_err(file_error("opening", path))?;
+    let mut file = File::open(path)
+        .await
+        .map_err(file_error("opening", path))?;
     let mut builder = GroupsBuilder::default();
     let mut buffer = vec![0; PIECE_BYTES];
     loop {
-        let read = file.read(&mut buffer).await.map_err(file_error("reading", path))?;
+        let read = file
+            .read(&mut buffer)
+            .await
+            .map_err(file_error("reading", path))?;
         if read == 0 {
             break;
         }
         builder.update(&buffer[..read]);
     }
-    let wrong = |source| ClientError::Artifact { node: path.display().to_string(), source };
+    let wrong = |source| ClientError::Artifact {
+        node: path.display().to_string(),
+        source,
+    };
     builder.finish().map_err(wrong)
 }
 
@@ -306,7 +360,10 @@ impl Sink {
     async fn open(path: &Path, groups: Groups) -> Result<Self, ClientError> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(path).await.map_err(file_error("opening", path))?;
+        let mut file = options
+            .open(path)
+            .await
+            .map_err(file_error("opening", path))?;
         let mut done = 0;
         let mut group = vec![0; GROUP_BYTES];
         while done < groups.count() {
@@ -318,10 +375,21 @@ impl Sink {
                 Err(error) => return Err(file_error("reading", path)(error)),
             }
         }
-        let mut sink = Self { file, path: path.to_owned(), groups, done };
+        let mut sink = Self {
+            file,
+            path: path.to_owned(),
+            groups,
+            done,
+        };
         let offset = sink.offset();
-        sink.file.set_len(offset).await.map_err(file_error("cutting", path))?;
-        sink.file.seek(SeekFrom::Start(offset)).await.map_err(file_error("seeking in", path))?;
+        sink.file
+            .set_len(offset)
+            .await
+            .map_err(file_error("cutting", path))?;
+        sink.file
+            .seek(SeekFrom::Start(offset))
+            .await
+            .map_err(file_error("seeking in", path))?;
         Ok(sink)
     }
 
@@ -338,9 +406,14 @@ impl Sink {
         let mut used = 0;
         while !self.is_complete() {
             let length = self.groups.group_bytes(self.done);
-            let Some(group) = pending.get(used..used + length) else { break };
+            let Some(group) = pending.get(used..used + length) else {
+                break;
+            };
             let verdict = self.groups.verify(self.done, group);
-            verdict.map_err(|source| ClientError::Artifact { node: node.to_owned(), source })?;
+            verdict.map_err(|source| ClientError::Artifact {
+                node: node.to_owned(),
+                source,
+            })?;
             let written = self.file.write_all(group).await;
             written.map_err(file_error("writing", &self.path))?;
             used += length;
@@ -348,6 +421,9 @@ impl Sink {
         }
         pending.drain(..used);
         // tokio writes behind our back; a later error must not be lost.
-        self.file.flush().await.map_err(file_error("writing", &self.path))
+        self.file
+            .flush()
+            .await
+            .map_err(file_error("writing", &self.path))
     }
 }

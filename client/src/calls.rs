@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use lamplighter_types::login::Token;
 use lamplighter_types::codec;
+use lamplighter_types::login::Token;
 use lamplighter_types::proof::PROOF_JSON_BYTES_MAX;
 use rand::Rng;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use crate::error::{ClientError, Problem};
 use crate::{Client, ClientConfig};
 
-/// Largest answer that is read: a proof bundle with its record; also bounds what a bad node can make us
-/// keep.
+/// Largest answer that is read: a proof bundle with its record; also bounds what a bad node can
+/// make us keep.
 pub(crate) const ANSWER_BYTES_MAX: usize = PROOF_JSON_BYTES_MAX + 1024 * 1024;
 /// First pause after every node was tried in vain; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -55,7 +55,12 @@ pub(crate) struct Call {
 
 impl Call {
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: HeaderMap::new(), body: None }
+        Self {
+            method,
+            path: path.into(),
+            headers: HeaderMap::new(),
+            body: None,
+        }
     }
 
     pub fn get(path: impl Into<String>) -> Self {
@@ -74,7 +79,10 @@ impl Call {
     }
 
     pub fn header(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
-        let value = value.to_string().parse().expect("digits and plain letters are a header");
+        let value = value
+            .to_string()
+            .parse()
+            .expect("digits and plain letters are a header");
         self.headers.insert(name, value);
         self
     }
@@ -92,8 +100,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// Reads the body.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        codec::decode_json(&self.body)
-            .map_err(|source| ClientError::Answer { node: self.node.clone(), source })
+        codec::decode_json(&self.body).map_err(|source| ClientError::Answer {
+            node: self.node.clone(),
+            source,
+        })
     }
 
     /// A header with a number in it.
@@ -111,8 +121,16 @@ impl Nodes {
             .connect_timeout(config.connect_timeout)
             .build()
             .map_err(ClientError::Setup)?;
-        let list = config.urls.iter().map(|url| Node::new(url)).collect::<Result<_, _>>()?;
-        Ok(Self { http, list, preferred: AtomicUsize::new(0) })
+        let list = config
+            .urls
+            .iter()
+            .map(|url| Node::new(url))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            http,
+            list,
+            preferred: AtomicUsize::new(0),
+        })
     }
 
     /// The nodes, the one that answered last first.
@@ -142,7 +160,10 @@ impl Node {
         if parsed.scheme() != "http" || parsed.host().is_none() {
             return Err(wrong());
         }
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), token: Mutex::default() })
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            token: Mutex::default(),
+        })
     }
 
     pub fn token(&self) -> Option<String> {
@@ -156,7 +177,8 @@ impl Node {
 }
 
 impl Client {
-    /// Calls nodes until one answers with success or with a refusal that no other node would take back.
+    /// Calls nodes until one answers with success or with a refusal that no other node would take
+    /// back.
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, ClientError> {
         let begun = Instant::now();
         let until = begun + self.inner.config.deadline;
@@ -183,7 +205,10 @@ impl Client {
             pause = (pause * 2).min(PAUSE_MAX);
             if Instant::now() + rest >= until {
                 let last = last.unwrap_or_else(|| Box::new(ClientError::NoAddress));
-                return Err(ClientError::Deadline { waited: begun.elapsed(), last });
+                return Err(ClientError::Deadline {
+                    waited: begun.elapsed(),
+                    last,
+                });
             }
             tokio::time::sleep(rest).await;
         }
@@ -210,7 +235,9 @@ impl Client {
             }
             if status == StatusCode::UNAUTHORIZED && !logged_in && self.signer().is_ok() {
                 node.set_token(None);
-                self.log_in(index, until).await.map_err(|error| (error, Duration::ZERO))?;
+                self.log_in(index, until)
+                    .await
+                    .map_err(|error| (error, Duration::ZERO))?;
                 logged_in = true;
                 continue;
             }
@@ -239,12 +266,17 @@ impl Client {
             request = request.header(CONTENT_TYPE, *kind).body(body.clone());
         }
         let sent = request.send().await;
-        sent.map_err(|source| ClientError::Transport { node: node.url.clone(), source })
+        sent.map_err(|source| ClientError::Transport {
+            node: node.url.clone(),
+            source,
+        })
     }
 }
 
 fn retry_after(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let seconds = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     seconds.map_or(Duration::ZERO, Duration::from_secs)
 }
 
@@ -255,15 +287,26 @@ pub(crate) async fn read_body(
     limit: usize,
 ) -> Result<Answer, ClientError> {
     let (status, headers) = (response.status(), response.headers().clone());
-    let transport = |source| ClientError::Transport { node: node.to_owned(), source };
+    let transport = |source| ClientError::Transport {
+        node: node.to_owned(),
+        source,
+    };
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
         if body.len() + chunk.len() > limit {
-            return Err(ClientError::TooLong { node: node.to_owned(), limit });
+            return Err(ClientError::TooLong {
+                node: node.to_owned(),
+                limit,
+            });
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { node: node.to_owned(), status, headers, body: body.freeze() })
+    Ok(Answer {
+        node: node.to_owned(),
+        status,
+        headers,
+        body: body.freeze(),
+    })
 }
 
 /// The problem that an answer tells, whatever its form.
@@ -273,5 +316,8 @@ pub(crate) fn problem(answer: &Answer) -> ClientError {
         ..Problem::default()
     });
     problem.status = answer.status.as_u16();
-    ClientError::Problem { node: answer.node.clone(), problem }
+    ClientError::Problem {
+        node: answer.node.clone(),
+        problem,
+    }
 }

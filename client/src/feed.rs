@@ -46,7 +46,10 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, NotACursor> {
         let (height, index) = text.split_once('.').ok_or(NotACursor)?;
         let height = height.parse().map_err(|_| NotACursor)?;
-        Ok(Self { height, index: index.parse().map_err(|_| NotACursor)? })
+        Ok(Self {
+            height,
+            index: index.parse().map_err(|_| NotACursor)?,
+        })
     }
 }
 
@@ -101,9 +104,17 @@ impl Client {
             ("district", filter.district.as_ref().map(Scope::as_str)),
             ("device", filter.device.as_ref().map(Id::as_str)),
         ];
-        let given = parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", (*value)?)));
+        let given = parts
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", (*value)?)));
         let path = format!("/v1/feed?{}", given.collect::<Vec<_>>().join("&"));
-        Feed { client: self.clone(), path, last: after, stream: None, pause: PAUSE_FIRST }
+        Feed {
+            client: self.clone(),
+            path,
+            last: after,
+            stream: None,
+            pause: PAUSE_FIRST,
+        }
     }
 }
 
@@ -178,7 +189,11 @@ impl Feed {
             let url = &self.client.inner.nodes.list[node].url;
             return Err(problem(&read_body(url, response, 64 * 1024).await?));
         }
-        Ok(Stream { node, response, buffer: BytesMut::new() })
+        Ok(Stream {
+            node,
+            response,
+            buffer: BytesMut::new(),
+        })
     }
 
     /// The beginning of an answer has a deadline, the stream itself none.
@@ -190,7 +205,10 @@ impl Feed {
     ) -> Result<reqwest::Response, ClientError> {
         let opened = tokio::time::timeout_at(until, self.client.open(node, call, None)).await;
         let waited = self.client.inner.config.deadline;
-        let late = |_| ClientError::Deadline { waited, last: Box::new(ClientError::NoAddress) };
+        let late = |_| ClientError::Deadline {
+            waited,
+            last: Box::new(ClientError::NoAddress),
+        };
         opened.map_err(late)?
     }
 }
@@ -205,14 +223,25 @@ impl Stream {
                 }
             }
             if self.buffer.len() > EVENT_BYTES_MAX {
-                return Err(ClientError::TooLong { node: node(), limit: EVENT_BYTES_MAX });
+                return Err(ClientError::TooLong {
+                    node: node(),
+                    limit: EVENT_BYTES_MAX,
+                });
             }
-            let silent = || ClientError::Stream { node: node(), what: "it fell silent" };
+            let silent = || ClientError::Stream {
+                node: node(),
+                what: "it fell silent",
+            };
             let chunk = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await;
             let chunk = chunk.map_err(|_| silent())?;
-            let chunk =
-                chunk.map_err(|source| ClientError::Transport { node: node(), source })?;
-            let ended = || ClientError::Stream { node: node(), what: "it ended" };
+            let chunk = chunk.map_err(|source| ClientError::Transport {
+                node: node(),
+                source,
+            })?;
+            let ended = || ClientError::Stream {
+                node: node(),
+                what: "it ended",
+            };
             self.buffer.extend_from_slice(&chunk.ok_or_else(ended)?);
         }
     }
@@ -220,8 +249,14 @@ impl Stream {
 
 /// Cuts the first event off: the text up to an empty line.
 fn take_event(buffer: &mut BytesMut) -> Option<String> {
-    let lf = buffer.windows(2).position(|w| w == b"\n\n").map(|at| (at, 2));
-    let crlf = buffer.windows(4).position(|w| w == b"\r\n\r\n").map(|at| (at, 4));
+    let lf = buffer
+        .windows(2)
+        .position(|w| w == b"\n\n")
+        .map(|at| (at, 2));
+    let crlf = buffer
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .map(|at| (at, 4));
     let (at, length) = lf.into_iter().chain(crlf).min()?;
     let event = buffer.split_to(at + length);
     Some(String::from_utf8_lossy(&event[..at]).into_owned())
@@ -244,9 +279,23 @@ fn read_event(event: &str, node: &str) -> Result<Option<Delivery>, ClientError> 
         return Ok(None);
     }
     let what = "an event without cursor";
-    let cursor = cursor.ok_or_else(|| ClientError::Stream { node: node.to_owned(), what })?;
-    let wrong = |source| ClientError::Answer { node: node.to_owned(), source };
-    let Data { time_ms, transaction, notification } =
-        codec::decode_json(data.as_bytes()).map_err(wrong)?;
-    Ok(Some(Delivery { cursor, time_ms, transaction, notification }))
+    let cursor = cursor.ok_or_else(|| ClientError::Stream {
+        node: node.to_owned(),
+        what,
+    })?;
+    let wrong = |source| ClientError::Answer {
+        node: node.to_owned(),
+        source,
+    };
+    let Data {
+        time_ms,
+        transaction,
+        notification,
+    } = codec::decode_json(data.as_bytes()).map_err(wrong)?;
+    Ok(Some(Delivery {
+        cursor,
+        time_ms,
+        transaction,
+        notification,
+    }))
 }

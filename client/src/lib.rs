@@ -1,9 +1,9 @@
-//! The Rust SDK: signs and submits transactions, reads, follows the feed, moves artifacts and checks proofs,
-//! over the HTTP interface of several nodes of one ledger.
+//! The Rust SDK: signs and submits transactions, reads, follows the feed, moves artifacts and
+//! checks proofs, over the HTTP interface of several nodes of one ledger.
 //!
-//! Every call goes to the node that answered last and, when that one is unreachable or busy, to the others in
-//! turn until the deadline. All calls may be repeated: a transaction sent again is the same bytes and
-//! gets the same receipt.
+//! Every call goes to the node that answered last and, when that one is unreachable or busy, to the
+//! others in turn until the deadline. All calls may be repeated: a transaction sent again is the
+//! same bytes and gets the same receipt.
 //!
 //! What nodes say is believed only where it is asked for without proof. [`Client::proof`] and
 //! [`Client::proven_receipt`] check bundles against the genesis file.
@@ -26,7 +26,8 @@ pub use artifacts::{DownloadProgress, UploadProgress};
 pub use error::{ClientError, Problem};
 pub use feed::{Cursor, Delivery, Feed, FeedFilter};
 pub use read::{
-    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page, Read, Status, Subject,
+    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page,
+    Read, Status, Subject,
 };
 pub use sequence::Sequences;
 pub use submit::{Submitted, Wait};
@@ -81,7 +82,11 @@ impl ClientConfig {
     /// With an account that signs; sequence numbers begin where the nodes say that the key stands.
     pub fn with_key(mut self, account: Id, secret: SecretKey) -> Self {
         let sequences = Arc::new(Sequences::asked());
-        self.signer = Some(Signer { account, secret, sequences });
+        self.signer = Some(Signer {
+            account,
+            secret,
+            sequences,
+        });
         self
     }
 
@@ -115,7 +120,13 @@ impl Client {
         let genesis_id = config.genesis.as_ref().map(Genesis::chain_id);
         let chain_id = genesis_id.or(config.chain_id);
         let chain_id = tokio::sync::OnceCell::new_with(chain_id);
-        Ok(Self { inner: Arc::new(Inner { nodes, config, chain_id }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                nodes,
+                config,
+                chain_id,
+            }),
+        })
     }
 
     /// The settings.
@@ -129,8 +140,20 @@ impl Client {
         self.inner.chain_id.get_or_try_init(ask).await.copied()
     }
 
+    /// Asks the node at `urls[index]` first from now on, e.g. because another connection goes to
+    /// it.
+    pub fn prefer(&self, index: usize) {
+        if index < self.inner.nodes.list.len() {
+            self.inner.nodes.prefer(index);
+        }
+    }
+
     fn genesis(&self) -> Result<&Genesis, ClientError> {
-        self.inner.config.genesis.as_ref().ok_or(ClientError::NoGenesis)
+        self.inner
+            .config
+            .genesis
+            .as_ref()
+            .ok_or(ClientError::NoGenesis)
     }
 
     fn signer(&self) -> Result<&Signer, ClientError> {

@@ -4,9 +4,9 @@ use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest}
 use reqwest::Method;
 use tokio::time::Instant;
 
-use crate::{Client, Status};
 use crate::calls::{ANSWER_BYTES_MAX, Answer, Call, problem, read_body};
 use crate::error::ClientError;
+use crate::{Client, Status};
 
 impl Client {
     /// A token of the node at `urls[index]`, e.g. as the password of an MQTT connection to it.
@@ -16,13 +16,21 @@ impl Client {
     }
 
     pub(crate) async fn log_in(&self, index: usize, until: Instant) -> Result<Token, ClientError> {
-        let node = self.inner.nodes.list.get(index).ok_or(ClientError::NoAddress)?;
+        let node = self
+            .inner
+            .nodes
+            .list
+            .get(index)
+            .ok_or(ClientError::NoAddress)?;
         let signer = self.signer()?;
         let chain_id = match self.inner.chain_id.get() {
             Some(chain_id) => *chain_id,
             None => self.status_of(index, until).await?.chain_id,
         };
-        let who = ChallengeRequest { account: signer.account.clone(), key: signer.secret.public() };
+        let who = ChallengeRequest {
+            account: signer.account.clone(),
+            key: signer.secret.public(),
+        };
         let ask = Call::new(Method::POST, "/v1/auth/challenge").json(&who);
         let given: Challenge = self.once(index, &ask, until).await?.json()?;
         let answer = TokenRequest::sign(&chain_id, &signer.account, &given, &signer.secret);
@@ -34,7 +42,9 @@ impl Client {
 
     /// The status needs no token.
     async fn status_of(&self, index: usize, until: Instant) -> Result<Status, ClientError> {
-        self.once(index, &Call::get("/v1/status"), until).await?.json()
+        self.once(index, &Call::get("/v1/status"), until)
+            .await?
+            .json()
     }
 
     /// One attempt at one node, without logging in.

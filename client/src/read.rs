@@ -2,9 +2,9 @@
 
 use lamplighter_types::proof::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
 use lamplighter_types::{
-    Account, Alarm, Block, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
-    EventCursor, EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey, Receipt, Release,
-    ReportedConfig, Rollout, Scope, codec,
+    Account, Alarm, Block, Certificate, ConfigTarget, Deployment, DesiredConfig, Device,
+    DeviceState, EventCursor, EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey,
+    Receipt, Release, ReportedConfig, Rollout, Scope, codec,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -124,10 +124,16 @@ pub enum Subject {
     Device(Id),
     Release(Id),
     Rollout(Id),
-    Deployment { rollout: Id, device: Id },
+    Deployment {
+        rollout: Id,
+        device: Id,
+    },
     User(Id),
     /// Event `index` of the block at `height`.
-    Event { height: u64, index: u32 },
+    Event {
+        height: u64,
+        index: u32,
+    },
 }
 
 impl Subject {
@@ -149,14 +155,18 @@ impl Subject {
 /// The bundle in an answer: beside the record as its member `proof`, or alone.
 fn bundle_of(answer: &Answer) -> Result<Option<Value>, ClientError> {
     let mut answered: Value = answer.json()?;
-    let proof = answered.as_object_mut().and_then(|object| object.remove("proof"));
+    let proof = answered
+        .as_object_mut()
+        .and_then(|object| object.remove("proof"));
     Ok(proof.or_else(|| answered.get("set_changes").is_some().then_some(answered)))
 }
 
 fn from_value<T: DeserializeOwned>(answer: &Answer, value: Value) -> Result<T, ClientError> {
     let bytes = serde_json::to_vec(&value).expect("it was read from JSON");
-    codec::decode_json(&bytes)
-        .map_err(|source| ClientError::Answer { node: answer.node.clone(), source })
+    codec::decode_json(&bytes).map_err(|source| ClientError::Answer {
+        node: answer.node.clone(),
+        source,
+    })
 }
 
 impl Client {
@@ -164,13 +174,22 @@ impl Client {
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
         let answer = self.call(Call::get(path)).await?;
         let height = answer.number("ledger-height").unwrap_or(0);
-        Ok(Read { value: answer.json()?, height })
+        Ok(Read {
+            value: answer.json()?,
+            height,
+        })
     }
 
     /// One record, which nodes wrap together with its proof.
     async fn one<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
-        let Read { value: One { record }, height } = self.get(path).await?;
-        Ok(Read { value: record, height })
+        let Read {
+            value: One { record },
+            height,
+        } = self.get(path).await?;
+        Ok(Read {
+            value: record,
+            height,
+        })
     }
 
     async fn page<T: DeserializeOwned>(
@@ -178,9 +197,12 @@ impl Client {
         path: &str,
         query: &[(&str, Option<&str>)],
     ) -> Result<Read<Page<T>>, ClientError> {
-        let given = query.iter().filter_map(|(name, value)| Some((name, (*value)?)));
-        let query: Vec<_> =
-            given.map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        let given = query
+            .iter()
+            .filter_map(|(name, value)| Some((name, (*value)?)));
+        let query: Vec<_> = given
+            .map(|(name, value)| format!("{name}={}", escape(value)))
+            .collect();
         self.get(&format!("{path}?{}", query.join("&"))).await
     }
 
@@ -200,19 +222,28 @@ impl Client {
 
     /// A header; the newest one without a height.
     pub async fn header(&self, height: Option<u64>) -> Result<Header, ClientError> {
-        Ok(self.get(&format!("/v1/headers/{}", or_latest(height))).await?.value)
+        Ok(self
+            .get(&format!("/v1/headers/{}", or_latest(height)))
+            .await?
+            .value)
     }
 
     /// A certificate; the newest one without a height.
     pub async fn certificate(&self, height: Option<u64>) -> Result<Certificate, ClientError> {
-        Ok(self.get(&format!("/v1/certificates/{}", or_latest(height))).await?.value)
+        Ok(self
+            .get(&format!("/v1/certificates/{}", or_latest(height)))
+            .await?
+            .value)
     }
 
     /// The newest certificate with its header, unchecked.
     pub async fn certified_head(&self) -> Result<CertifiedHeader, ClientError> {
         let certificate = self.certificate(None).await?;
         let header = self.header(Some(certificate.height)).await?;
-        Ok(CertifiedHeader { header, certificate })
+        Ok(CertifiedHeader {
+            header,
+            certificate,
+        })
     }
 
     pub async fn key(&self, key: &PublicKey) -> Result<Read<KeyInfo>, ClientError> {
@@ -263,7 +294,11 @@ impl Client {
         device: &Id,
         after: Option<&str>,
     ) -> Result<Read<Page<HistoryEntry>>, ClientError> {
-        self.page(&format!("/v1/devices/{device}/history"), &[("after", after)]).await
+        self.page(
+            &format!("/v1/devices/{device}/history"),
+            &[("after", after)],
+        )
+        .await
     }
 
     pub async fn device_events(
@@ -271,8 +306,11 @@ impl Client {
         device: &Id,
         after: Option<&str>,
     ) -> Result<Read<DeviceEvents>, ClientError> {
-        let after = after.map(|after| format!("?after={}", escape(after))).unwrap_or_default();
-        self.get(&format!("/v1/devices/{device}/events{after}")).await
+        let after = after
+            .map(|after| format!("?after={}", escape(after)))
+            .unwrap_or_default();
+        self.get(&format!("/v1/devices/{device}/events{after}"))
+            .await
     }
 
     pub async fn device_config(&self, device: &Id) -> Result<Read<DeviceConfig>, ClientError> {
@@ -300,7 +338,11 @@ impl Client {
         rollout: &Id,
         after: Option<&str>,
     ) -> Result<Read<Page<Deployment>>, ClientError> {
-        self.page(&format!("/v1/rollouts/{rollout}/deployments"), &[("after", after)]).await
+        self.page(
+            &format!("/v1/rollouts/{rollout}/deployments"),
+            &[("after", after)],
+        )
+        .await
     }
 
     pub async fn deployment(
@@ -308,7 +350,8 @@ impl Client {
         rollout: &Id,
         device: &Id,
     ) -> Result<Read<Deployment>, ClientError> {
-        self.one(&format!("/v1/deployments/{rollout}/{device}")).await
+        self.one(&format!("/v1/deployments/{rollout}/{device}"))
+            .await
     }
 
     pub async fn alarms(&self, after: Option<&str>) -> Result<Read<Page<Alarm>>, ClientError> {
@@ -328,7 +371,8 @@ impl Client {
 
     /// The deployments of a device, oldest first.
     pub async fn deployments_of(&self, device: &Id) -> Result<Read<Page<Deployment>>, ClientError> {
-        self.page(&format!("/v1/devices/{device}/deployments"), &[]).await
+        self.page(&format!("/v1/devices/{device}/deployments"), &[])
+            .await
     }
 
     /// Fetches a proof and checks it against the genesis file.
@@ -340,10 +384,16 @@ impl Client {
         let answer = self.call(Call::get(subject.path())).await?;
         let node = answer.node.clone();
         let proof = bundle_of(&answer)?;
-        let missing = ClientError::Missing { node: node.clone(), what: "a proof" };
+        let missing = ClientError::Missing {
+            node: node.clone(),
+            what: "a proof",
+        };
         let bundle: ProofBundle = from_value(&answer, proof.ok_or(missing)?)?;
         let proven = bundle.verify(genesis);
-        let proven = proven.map_err(|source| ClientError::Proof { node: node.clone(), source })?;
+        let proven = proven.map_err(|source| ClientError::Proof {
+            node: node.clone(),
+            source,
+        })?;
         match is_about(&proven, subject) {
             true => Ok((bundle, proven)),
             false => Err(ClientError::OtherRecord { node }),
@@ -355,7 +405,9 @@ impl Client {
         let (_, proven) = self.proof(&Subject::Receipt(*hash)).await?;
         match &proven.record {
             ProvenRecord::Receipt { receipt, .. } => Ok((receipt.clone(), proven.clone())),
-            _ => Err(ClientError::OtherRecord { node: "the node".to_owned() }),
+            _ => Err(ClientError::OtherRecord {
+                node: "the node".to_owned(),
+            }),
         }
     }
 }
@@ -367,10 +419,19 @@ fn is_about(proven: &Proven, subject: &Subject) -> bool {
         (ProvenRecord::Receipt { receipt, .. }, Subject::Receipt(hash)) => {
             receipt.transaction == *hash
         }
-        (ProvenRecord::Event { index, .. }, Subject::Event { height, index: wanted }) => {
-            proven.height == *height && *index == u64::from(*wanted)
-        }
-        (ProvenRecord::State { value: Some(value), .. }, subject) => match subject {
+        (
+            ProvenRecord::Event { index, .. },
+            Subject::Event {
+                height,
+                index: wanted,
+            },
+        ) => proven.height == *height && *index == u64::from(*wanted),
+        (
+            ProvenRecord::State {
+                value: Some(value), ..
+            },
+            subject,
+        ) => match subject {
             Subject::Device(id) => codec::decode(value).is_ok_and(|d: Device| d.device == *id),
             Subject::User(id) => codec::decode(value).is_ok_and(|a: Account| a.account == *id),
             Subject::Release(id) => {

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::ClientError;
 
-/// Numbers that one write to the file allows, so that not every transaction waits for the disk. After a
-/// crash the rest of them is skipped, which the ledger's window allows.
+/// Numbers that one write to the file allows, so that not every transaction waits for the disk.
+/// After a crash the rest of them is skipped, which the ledger's window allows.
 const RESERVED: u64 = 64;
 
 /// Gives out sequence numbers, above all earlier ones.
@@ -29,32 +29,54 @@ struct State {
 impl Sequences {
     /// Begins after the highest number that the ledger knows of the key.
     pub fn asked() -> Self {
-        Self { state: Mutex::new(State { last: None, reserved: u64::MAX, file: None }) }
+        Self {
+            state: Mutex::new(State {
+                last: None,
+                reserved: u64::MAX,
+                file: None,
+            }),
+        }
     }
 
-    /// Keeps the numbers in a file, so that no number is given twice even when transactions of an earlier
-    /// run are still on their way. A new file begins after what the ledger knows.
+    /// Keeps the numbers in a file, so that no number is given twice even when transactions of an
+    /// earlier run are still on their way. A new file begins after what the ledger knows.
     ///
     /// # Errors
     /// The file can't be read or does not hold a number.
     pub fn in_file(path: &Path) -> Result<Self, ClientError> {
         let last = match fs::read_to_string(path) {
             Ok(text) => {
-                let wrong = |_| ClientError::Sequence { path: path.to_owned() };
+                let wrong = |_| ClientError::Sequence {
+                    path: path.to_owned(),
+                };
                 Some(text.trim().parse().map_err(wrong)?)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => {
-                return Err(ClientError::File { doing: "reading", path: path.to_owned(), source });
+                return Err(ClientError::File {
+                    doing: "reading",
+                    path: path.to_owned(),
+                    source,
+                });
             }
         };
         let (reserved, file) = (last.unwrap_or(0), Some(path.to_owned()));
-        Ok(Self { state: Mutex::new(State { last, reserved, file }) })
+        Ok(Self {
+            state: Mutex::new(State {
+                last,
+                reserved,
+                file,
+            }),
+        })
     }
 
     /// Whether the ledger has to be asked first.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).last.is_none()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last
+            .is_none()
     }
 
     /// The ledger has seen this number.
@@ -69,8 +91,11 @@ impl Sequences {
         let next = state.last.unwrap_or(0) + 1;
         if let Some(path) = state.file.clone().filter(|_| next > state.reserved) {
             let reserved = next + RESERVED;
-            replace(&path, &format!("{reserved}\n"))
-                .map_err(|source| ClientError::File { doing: "writing", path, source })?;
+            replace(&path, &format!("{reserved}\n")).map_err(|source| ClientError::File {
+                doing: "writing",
+                path,
+                source,
+            })?;
             state.reserved = reserved;
         }
         state.last = Some(next);

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lamplighter_types::{
-    Action, Encoding, Hash, Receipt, SignedTransaction, Transaction, codec,
-};
+use lamplighter_types::{Action, Encoding, Hash, Receipt, SignedTransaction, Transaction, codec};
 use reqwest::Method;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -15,7 +13,8 @@ use crate::{Client, Signer};
 
 /// How long a transaction may be on its way.
 const EXPIRES_AFTER: Duration = Duration::from_secs(600);
-/// How often a number that the ledger has seen already is replaced: another process may use the same key.
+/// How often a number that the ledger has seen already is replaced: another process may use the
+/// same key.
 const RENUMBERINGS_MAX: u32 = 3;
 
 /// What a submission waits for.
@@ -59,7 +58,11 @@ pub struct Submitted {
 impl Client {
     /// Signs an action with the next sequence number.
     pub async fn sign(&self, action: Action) -> Result<SignedTransaction, ClientError> {
-        let Signer { account, secret, sequences } = self.signer()?;
+        let Signer {
+            account,
+            secret,
+            sequences,
+        } = self.signer()?;
         let chain_id = self.chain_id().await?;
         if sequences.is_unknown() {
             sequences.at_least(self.highest_sequence().await?);
@@ -70,7 +73,12 @@ impl Client {
             expires_ms: now_ms() + EXPIRES_AFTER.as_millis() as u64,
             action,
         };
-        Ok(SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, secret))
+        Ok(SignedTransaction::sign(
+            &transaction,
+            Encoding::Bincode,
+            &chain_id,
+            secret,
+        ))
     }
 
     async fn highest_sequence(&self) -> Result<u64, ClientError> {
@@ -97,7 +105,9 @@ impl Client {
             match submitted {
                 Err(error) if used(&error) && renumberings < RENUMBERINGS_MAX => {
                     renumberings += 1;
-                    self.signer()?.sequences.at_least(self.highest_sequence().await?);
+                    self.signer()?
+                        .sequences
+                        .at_least(self.highest_sequence().await?);
                 }
                 result => return result,
             }
@@ -123,7 +133,10 @@ impl Client {
             let call = Call::new(Method::POST, path).octets(body.clone());
             let submitted: Submitted = self.call(call).await?.json()?;
             if submitted.transaction != expected {
-                return Err(ClientError::OtherTransaction { expected, got: submitted.transaction });
+                return Err(ClientError::OtherTransaction {
+                    expected,
+                    got: submitted.transaction,
+                });
             }
             if let Some(receipt) = &submitted.receipt
                 && receipt.transaction != expected
@@ -136,18 +149,25 @@ impl Client {
             }
             if Instant::now() >= until {
                 let waited = begun.elapsed();
-                return Err(ClientError::Pending { transaction: expected, waited });
+                return Err(ClientError::Pending {
+                    transaction: expected,
+                    waited,
+                });
             }
         }
     }
 
     /// What became of a transaction, as a node says.
     pub async fn transaction(&self, hash: &Hash) -> Result<Submitted, ClientError> {
-        self.call(Call::get(format!("/v1/transactions/{hash}"))).await?.json()
+        self.call(Call::get(format!("/v1/transactions/{hash}")))
+            .await?
+            .json()
     }
 }
 
 /// Unix time in ms; 0 if the clock is before 1970.
 pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }

@@ -1,5 +1,7 @@
 //! The client against small servers that misbehave.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,9 +17,7 @@ use lamplighter_client::{
     Client, ClientConfig, ClientError, Cursor, FeedFilter, Sequences, Signer, Wait,
 };
 use lamplighter_types::artifact::{GROUP_BYTES, GroupsBuilder};
-use lamplighter_types::{
-    Action, EventsAction, Hash, Id, SecretKey, SignedTransaction, codec,
-};
+use lamplighter_types::{Action, EventsAction, Hash, Id, SecretKey, SignedTransaction, codec};
 use serde_json::json;
 
 /// A server on a free port; gives its address.
@@ -46,7 +46,11 @@ fn config(urls: Vec<String>) -> ClientConfig {
     sequences.at_least(7);
     let secret = SecretKey::from_seed([1; 32]);
     let account = Id::new("anna").unwrap();
-    config.with_signer(Signer { account, secret, sequences: Arc::new(sequences) })
+    config.with_signer(Signer {
+        account,
+        secret,
+        sequences: Arc::new(sequences),
+    })
 }
 
 fn client(urls: Vec<String>) -> Client {
@@ -86,7 +90,9 @@ async fn a_busy_and_a_dead_node_do_not_stop_a_submission() {
             _ => committed(&body),
         }
     };
-    let good = Router::new().route("/v1/transactions", post(submit)).with_state(seen.clone());
+    let good = Router::new()
+        .route("/v1/transactions", post(submit))
+        .with_state(seen.clone());
     let client = client(vec![nobody().await, serve(good).await]);
     let submitted = client.submit(action(), Wait::Committed).await.unwrap();
     assert!(submitted.receipt.unwrap().succeeded());
@@ -109,9 +115,7 @@ async fn a_refusal_is_final_and_a_used_number_is_replaced() {
             _ => problem(422, "admission.expired"),
         }
     };
-    let key = async || {
-        json!({"account": "anna", "highest_sequence": 40}).to_string()
-    };
+    let key = async || json!({"account": "anna", "highest_sequence": 40}).to_string();
     let router = Router::new()
         .route("/v1/transactions", post(submit))
         .route("/v1/keys/{key}", get(key))
@@ -130,9 +134,14 @@ async fn a_receipt_of_another_transaction_is_not_taken() {
         let receipt = json!({"transaction": other, "outcome": "succeeded", "notifications": []});
         json!({"transaction": other, "certified": true, "receipt": receipt}).to_string()
     };
-    let client = client(vec![serve(Router::new().route("/v1/transactions", post(submit))).await]);
+    let client = client(vec![
+        serve(Router::new().route("/v1/transactions", post(submit))).await,
+    ]);
     let error = client.submit(action(), Wait::Committed).await.unwrap_err();
-    assert!(matches!(error, ClientError::OtherTransaction { .. }), "{error}");
+    assert!(
+        matches!(error, ClientError::OtherTransaction { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -148,9 +157,8 @@ async fn the_deadline_ends_a_call_with_its_last_cause() {
 
 #[tokio::test]
 async fn a_node_that_wants_a_token_gets_one() {
-    let challenge = async || {
-        json!({"challenge": Hash::of(b"c"), "node": 3, "expires_ms": 1}).to_string()
-    };
+    let challenge =
+        async || json!({"challenge": Hash::of(b"c"), "node": 3, "expires_ms": 1}).to_string();
     let token = async |body: String| {
         let answer: lamplighter_types::login::TokenRequest = serde_json::from_str(&body).unwrap();
         answer.verify(&chain(), 3).unwrap();
@@ -158,7 +166,9 @@ async fn a_node_that_wants_a_token_gets_one() {
     };
     let guarded = async |headers: HeaderMap| match headers.get("authorization") {
         Some(value) if value == "Bearer secret" => {
-            json!({"account": "anna", "highest_sequence": 40}).to_string().into_response()
+            json!({"account": "anna", "highest_sequence": 40})
+                .to_string()
+                .into_response()
         }
         _ => problem(401, "auth.missing"),
     };
@@ -184,14 +194,28 @@ async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
     // Breaks off in the middle of the third event.
     let first = async || {
         let third = notification(2, 0);
-        let text = [notification(1, 0), notification(1, 1), third[..20].to_owned()].concat();
+        let text = [
+            notification(1, 0),
+            notification(1, 1),
+            third[..20].to_owned(),
+        ]
+        .concat();
         Body::from(text)
     };
     // Begins one too early, as a node may.
     let second = async |headers: HeaderMap| {
-        let last = headers.get("last-event-id").unwrap().to_str().unwrap().to_owned();
+        let last = headers
+            .get("last-event-id")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         assert_eq!(last, "1.1");
-        let pieces = [": hello\n\n".to_owned(), notification(1, 1), notification(2, 0)];
+        let pieces = [
+            ": hello\n\n".to_owned(),
+            notification(1, 1),
+            notification(2, 0),
+        ];
         let open = stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
         Body::from_stream(open.chain(stream::pending()))
     };
@@ -209,7 +233,9 @@ async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
 }
 
 fn artifact() -> Vec<u8> {
-    (0..40 * GROUP_BYTES + 1_000).map(|n| (n * 31 % 251) as u8).collect()
+    (0..40 * GROUP_BYTES + 1_000)
+        .map(|n| (n * 31 % 251) as u8)
+        .collect()
 }
 
 #[derive(Clone)]
@@ -238,7 +264,11 @@ fn artifact_node(node: Node) -> Router {
     let read = async |State(node): State<Node>, Path(_): Path<Hash>, headers: HeaderMap| {
         node.asked.fetch_add(1, Ordering::Relaxed);
         let range = headers.get("range").unwrap().to_str().unwrap();
-        let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let (first, last) = range
+            .strip_prefix("bytes=")
+            .unwrap()
+            .split_once('-')
+            .unwrap();
         let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
         let mut bytes = node.bytes[first..=last].to_vec();
         if let Some(at) = node.flip.filter(|at| (first..=last).contains(at)) {
@@ -257,7 +287,12 @@ fn artifact_node(node: Node) -> Router {
 }
 
 fn node(cut: usize, flip: Option<usize>) -> Node {
-    Node { bytes: Arc::new(artifact()), cut, flip, asked: Arc::default() }
+    Node {
+        bytes: Arc::new(artifact()),
+        cut,
+        flip,
+        asked: Arc::default(),
+    }
 }
 
 #[tokio::test]
@@ -274,7 +309,10 @@ async fn a_download_goes_on_through_cut_connections() {
     let mut steps = Vec::new();
     let mut progress = |done, _| steps.push(done);
     let client = client(vec![url]);
-    client.download(Hash::of(&bytes), bytes.len() as u64, &part, &mut progress).await.unwrap();
+    client
+        .download(Hash::of(&bytes), bytes.len() as u64, &part, &mut progress)
+        .await
+        .unwrap();
     assert_eq!(std::fs::read(&part).unwrap(), bytes);
     assert!(steps[0] > 3 * GROUP_BYTES as u64 && bad.asked.load(Ordering::Relaxed) >= 5);
 }
@@ -287,17 +325,37 @@ async fn a_flipped_bit_is_refused_and_another_node_asked() {
     let honest = node(usize::MAX, None);
     let dir = tempfile::tempdir().unwrap();
     let part = dir.path().join("part");
-    let urls = vec![serve(artifact_node(liar.clone())).await, serve(artifact_node(honest)).await];
-    client(urls).download(digest, size, &part, &mut |_, _| {}).await.unwrap();
+    let urls = vec![
+        serve(artifact_node(liar.clone())).await,
+        serve(artifact_node(honest)).await,
+    ];
+    client(urls)
+        .download(digest, size, &part, &mut |_, _| {})
+        .await
+        .unwrap();
     assert_eq!(std::fs::read(&part).unwrap(), bytes);
-    assert_eq!(liar.asked.load(Ordering::Relaxed), 1, "a liar is not asked again");
+    assert_eq!(
+        liar.asked.load(Ordering::Relaxed),
+        1,
+        "a liar is not asked again"
+    );
     let alone = client(vec![serve(artifact_node(liar)).await]);
     let other = dir.path().join("other");
-    let error = alone.download(digest, size, &other, &mut |_, _| {}).await.unwrap_err();
+    let error = alone
+        .download(digest, size, &other, &mut |_, _| {})
+        .await
+        .unwrap_err();
     assert!(matches!(error, ClientError::Artifact { .. }), "{error}");
     let held = std::fs::read(&other).unwrap();
-    assert_eq!(held, bytes[..20 * GROUP_BYTES], "only checked groups are kept");
-    let wrong = alone.download(Hash::of(b"x"), size, &other, &mut |_, _| {}).await.unwrap_err();
+    assert_eq!(
+        held,
+        bytes[..20 * GROUP_BYTES],
+        "only checked groups are kept"
+    );
+    let wrong = alone
+        .download(Hash::of(b"x"), size, &other, &mut |_, _| {})
+        .await
+        .unwrap_err();
     assert!(matches!(wrong, ClientError::Artifact { .. }), "{wrong}");
 }
 
@@ -313,7 +371,10 @@ fn sequence_numbers_are_not_given_twice_over_restarts() {
     let second = Sequences::in_file(&path).unwrap();
     assert!(second.take().unwrap() > 110);
     std::fs::write(&path, "many").unwrap();
-    assert!(matches!(Sequences::in_file(&path), Err(ClientError::Sequence { .. })));
+    assert!(matches!(
+        Sequences::in_file(&path),
+        Err(ClientError::Sequence { .. })
+    ));
 }
 
 #[test]
@@ -322,5 +383,8 @@ fn addresses_are_checked() {
         let result = Client::new(ClientConfig::new(vec![wrong.to_owned()]));
         assert!(matches!(result, Err(ClientError::Address(_))), "{wrong}");
     }
-    assert!(matches!(Client::new(ClientConfig::new(vec![])), Err(ClientError::NoAddress)));
+    assert!(matches!(
+        Client::new(ClientConfig::new(vec![])),
+        Err(ClientError::NoAddress)
+    ));
 }

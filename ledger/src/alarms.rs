@@ -41,6 +41,11 @@ impl Alarms {
     }
 
     pub fn list(&self) -> Vec<NodeAlarm> {
-        self.0.lock().expect("nobody panics with the lock").iter().cloned().collect()
+        self.0
+            .lock()
+            .expect("nobody panics with the lock")
+            .iter()
+            .cloned()
+            .collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Signs the headers that this node computed, and gathers the others' signatures into certificates.
-//! Off the critical path: transactions are acknowledged by Raft, certificates follow a little later.
+//! Off the critical path: transactions are acknowledged by Raft, certificates follow a little
+//! later.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -34,7 +35,11 @@ impl Attester {
     pub fn new(secret: SecretKey, certified: u64) -> Self {
         let mut collector = Collector::default();
         collector.settle(certified);
-        Self { secret, collector: Mutex::new(collector), own: Mutex::default() }
+        Self {
+            secret,
+            collector: Mutex::new(collector),
+            own: Mutex::default(),
+        }
     }
 }
 
@@ -61,8 +66,8 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 
 /// Makes (height, hash) durable for each new header, then signs and tells.
 ///
-/// A crash before the write leaves nothing signed. A crash after it leaves a record that forbids another
-/// header at that height; the same one is signed again, to the same bytes.
+/// A crash before the write leaves nothing signed. A crash after it leaves a record that forbids
+/// another header at that height; the same one is signed again, to the same bytes.
 async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
     let due = due(inner)?;
     if due.is_empty() {
@@ -73,29 +78,37 @@ async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
         tables::put_attested(&mut batch, *height, hash);
     }
     let store = inner.chain.kv().clone();
-    inner.blocking.run(move || store.write(batch, Durability::Synced)).await?;
+    inner
+        .blocking
+        .run(move || store.write(batch, Durability::Synced))
+        .await?;
     let secret = &inner.attester.secret;
-    let attestations: Vec<_> =
-        due.iter().map(|(height, hash)| Attestation::sign(*height, *hash, secret)).collect();
+    let attestations: Vec<_> = due
+        .iter()
+        .map(|(height, hash)| Attestation::sign(*height, *hash, secret))
+        .collect();
     {
         let mut own = inner.attester.own.lock().expect("no panic with the lock");
         own.extend(attestations.iter().map(|a| (a.height, a.clone())));
     }
-    inner.peers.tell_all(PeerNotice { attestations: attestations.clone(), certified: None });
+    inner.peers.tell_all(PeerNotice {
+        attestations: attestations.clone(),
+        certified: None,
+    });
     for attestation in attestations {
         collect(inner, attestation)?;
     }
     Ok(())
 }
 
-/// The headers to sign: new, of a height at which none was signed, with a believable time, and in whose set
-/// this node is.
+/// The headers to sign: new, of a height at which none was signed, with a believable time, and in
+/// whose set this node is.
 fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
     let head = inner.chain.head().height;
     let store = inner.chain.store();
     let last = tables::last_attested(store)?.map_or(0, |(height, _)| height);
-    // Far behind, only the newest: its certificate covers the others through the history root. A header that
-    // changes the validators is never left out.
+    // Far behind, only the newest: its certificate covers the others through the history root. A
+    // header that changes the validators is never left out.
     let recent = head.saturating_sub(SIGN_MAX - 1);
     let first = (last + 1).max(recent);
     let key = inner.attester.secret.public();
@@ -103,14 +116,20 @@ fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
     let mut due = Vec::new();
     let changes = inner.chain.changes_between(last + 1, first)?;
     for height in changes.into_iter().chain(first..=head) {
-        let Some(header) = tables::header(store, height)? else { continue };
+        let Some(header) = tables::header(store, height)? else {
+            continue;
+        };
         if !inner.chain.validators_at(height)?.by_key(&key).is_some() {
             continue;
         }
         let offset_ms = header.timestamp_ms.abs_diff(now_ms);
         let changes_validators = inner.chain.lacks_certificate(height)?;
         if offset_ms > inner.config.clock_offset_max_ms && !changes_validators {
-            tracing::warn!(height, offset_ms, "not attested: the block's time is off this clock");
+            tracing::warn!(
+                height,
+                offset_ms,
+                "not attested: the block's time is off this clock"
+            );
             inner.alarms.clock_offset(height, offset_ms);
             continue;
         }
@@ -124,7 +143,9 @@ pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), 
     if let Some(certified) = notice.certified {
         take_certified(inner, certified)?;
     }
-    let PeerNotice { mut attestations, .. } = notice;
+    let PeerNotice {
+        mut attestations, ..
+    } = notice;
     attestations.truncate(ATTESTATIONS_MAX);
     let certified = inner.chain.certified_height();
     let settled = inner.chain.settled_below(certified)?;
@@ -133,7 +154,11 @@ pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), 
     let items: Vec<_> = attestations
         .iter()
         .zip(&messages)
-        .map(|(a, message)| SignedMessage { key: a.key, message, signature: a.signature })
+        .map(|(a, message)| SignedMessage {
+            key: a.key,
+            message,
+            signature: a.signature,
+        })
         .collect();
     let good = verify_all(&items);
     for (attestation, good) in attestations.into_iter().zip(good) {
@@ -146,8 +171,8 @@ pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), 
     Ok(())
 }
 
-/// The height in an attestation is not signed, the header's hash is: what does not fit this node's header of
-/// that height proves nothing by itself, and is not collected.
+/// The height in an attestation is not signed, the header's hash is: what does not fit this node's
+/// header of that height proves nothing by itself, and is not collected.
 fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateError> {
     let (height, header) = (attestation.height, attestation.header);
     let set = inner.chain.validators_at(height)?;
@@ -161,7 +186,11 @@ fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateErro
         return Ok(());
     }
     let collected = {
-        let mut collector = inner.attester.collector.lock().expect("no panic with the lock");
+        let mut collector = inner
+            .attester
+            .collector
+            .lock()
+            .expect("no panic with the lock");
         collector.add(attestation, &set)
     };
     match collected {
@@ -170,29 +199,40 @@ fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateErro
     }
 }
 
-/// Takes a certified header from another node. One that a quorum certified and that is not this node's own is
-/// the proof that this node, or the quorum, is wrong: the node stops applying.
+/// Takes a certified header from another node. One that a quorum certified and that is not this
+/// node's own is the proof that this node, or the quorum, is wrong: the node stops applying.
 fn take_certified(inner: &Arc<Inner>, certified: CertifiedHeader) -> Result<(), StateError> {
-    let CertifiedHeader { header, certificate } = certified;
+    let CertifiedHeader {
+        header,
+        certificate,
+    } = certified;
     let height = header.height;
     if certificate.height != height || certificate.header != header.hash() {
         tracing::warn!(height, "a certificate that is not of its header");
         return Ok(());
     }
-    let Some(own) = tables::header(inner.chain.store(), height)? else { return Ok(()) };
+    let Some(own) = tables::header(inner.chain.store(), height)? else {
+        return Ok(());
+    };
     if own == header {
         return take_certificate(inner, certificate);
     }
     let set = inner.chain.validators_at(height)?;
     if header.chain_id == own.chain_id && certificate.verify(&set).is_ok() {
-        tracing::error!(height, "a certificate contradicts this node's header: it stops applying");
-        inner.chain.halt(Halt::Contradiction { height, certified: certificate.header });
+        tracing::error!(
+            height,
+            "a certificate contradicts this node's header: it stops applying"
+        );
+        inner.chain.halt(Halt::Contradiction {
+            height,
+            certified: certificate.header,
+        });
     }
     Ok(())
 }
 
-/// Stores a certificate for a header that this node computed too. Below the newest one only that of a header
-/// which changes the validators is kept: no later set can certify it.
+/// Stores a certificate for a header that this node computed too. Below the newest one only that of
+/// a header which changes the validators is kept: no later set can certify it.
 fn take_certificate(inner: &Arc<Inner>, certificate: Certificate) -> Result<(), StateError> {
     let height = certificate.height;
     let settled = height <= inner.chain.certified_height();
@@ -214,7 +254,12 @@ fn take_certificate(inner: &Arc<Inner>, certificate: Certificate) -> Result<(), 
     inner.chain.certify(&certificate)?;
     let certified = inner.chain.certified_height();
     let settled = inner.chain.settled_below(certified)?;
-    inner.attester.collector.lock().expect("no panic with the lock").settle(settled);
+    inner
+        .attester
+        .collector
+        .lock()
+        .expect("no panic with the lock")
+        .settle(settled);
     let mut own = inner.attester.own.lock().expect("no panic with the lock");
     *own = own.split_off(&(settled + 1));
     Ok(())
@@ -229,6 +274,9 @@ fn tell_again(inner: &Arc<Inner>) {
     let store = inner.chain.store();
     let certified = prove::certified_header(store, inner.chain.certified_height()).ok();
     if !attestations.is_empty() || certified.is_some() {
-        inner.peers.tell_all(PeerNotice { attestations, certified });
+        inner.peers.tell_all(PeerNotice {
+            attestations,
+            certified,
+        });
     }
 }

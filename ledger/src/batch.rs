@@ -1,4 +1,5 @@
-//! What Raft orders: transactions as they came from outside, the leader's clock, and the batch before.
+//! What Raft orders: transactions as they came from outside, the leader's clock, and the batch
+//! before.
 
 use lamplighter_types::codec::{self, CodecError};
 use lamplighter_types::limits::{BATCH_BYTES_MAX, BATCH_TRANSACTIONS_MAX};
@@ -26,18 +27,27 @@ impl Batch {
         let wanted = "Batch";
         if bytes.len() > BATCH_BYTES_MAX {
             let got = bytes.len();
-            return Err(CodecError::TooLong { wanted, got, limit: BATCH_BYTES_MAX });
+            return Err(CodecError::TooLong {
+                wanted,
+                got,
+                limit: BATCH_BYTES_MAX,
+            });
         }
         let batch: Self = codec::decode(bytes)?;
         if batch.transactions.len() > BATCH_TRANSACTIONS_MAX {
             let got = batch.transactions.len();
-            return Err(CodecError::TooLong { wanted, got, limit: BATCH_TRANSACTIONS_MAX });
+            return Err(CodecError::TooLong {
+                wanted,
+                got,
+                limit: BATCH_TRANSACTIONS_MAX,
+            });
         }
         Ok(batch)
     }
 }
 
-/// Bytes that a transaction adds to an encoded batch, beyond its payload: encoding, key, length, signature.
+/// Bytes that a transaction adds to an encoded batch, beyond its payload: encoding, key, length,
+/// signature.
 pub(crate) const TRANSACTION_OVERHEAD_BYTES: usize = 4 + 32 + 8 + 64;
 
 /// Room for the fields of a batch beside its transactions.

@@ -11,9 +11,9 @@ impl Blocking {
     pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match self {
             Blocking::Inline => work(),
-            Blocking::Threads => {
-                tokio::task::spawn_blocking(work).await.expect("the work does not panic")
-            }
+            Blocking::Threads => tokio::task::spawn_blocking(work)
+                .await
+                .expect("the work does not panic"),
         }
     }
 }

@@ -9,9 +9,7 @@ use lamplighter_state::{StateError, View, tables};
 use lamplighter_store::{Batch, Durability, Kv, KvView};
 use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::History;
-use lamplighter_types::{
-    Certificate, Genesis, Hash, Header, Observer, PublicKey, ValidatorSet,
-};
+use lamplighter_types::{Certificate, Genesis, Hash, Header, Observer, PublicKey, ValidatorSet};
 use tokio::sync::watch;
 
 /// The newest block, in short.
@@ -27,7 +25,7 @@ pub struct HeadInfo {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
     #[error(
-        "a quorum certified the header {certified} at height {height}, and this node computed another"
+        "a quorum certified the header {certified} at height {height}, this node computed another"
     )]
     Contradiction { height: u64, certified: Hash },
     #[error("the store failed: {0}")]
@@ -44,14 +42,30 @@ pub struct Nodes {
 impl Nodes {
     /// The key of a node.
     pub fn key_of(&self, node: u64) -> Option<PublicKey> {
-        let observer = || self.observers.iter().find(|o| o.node == node).map(|o| o.key);
-        self.validators.by_node(node).map(|v| v.key).or_else(observer)
+        let observer = || {
+            self.observers
+                .iter()
+                .find(|o| o.node == node)
+                .map(|o| o.key)
+        };
+        self.validators
+            .by_node(node)
+            .map(|v| v.key)
+            .or_else(observer)
     }
 
     /// The node of a key.
     pub fn node_of(&self, key: &PublicKey) -> Option<u64> {
-        let observer = || self.observers.iter().find(|o| o.key == *key).map(|o| o.node);
-        self.validators.by_key(key).map(|v| v.node).or_else(observer)
+        let observer = || {
+            self.observers
+                .iter()
+                .find(|o| o.key == *key)
+                .map(|o| o.node)
+        };
+        self.validators
+            .by_key(key)
+            .map(|v| v.node)
+            .or_else(observer)
     }
 }
 
@@ -153,16 +167,21 @@ impl Chain {
     }
 
     pub(crate) fn read_head(&self) -> RwLockReadGuard<'_, Head> {
-        self.head.read().expect("nobody panics while writing the head")
+        self.head
+            .read()
+            .expect("nobody panics while writing the head")
     }
 
-    /// Changes the head with `change`, which also writes it to the store, and tells who waits. Readers
-    /// see state, tree and header together.
+    /// Changes the head with `change`, which also writes it to the store, and tells who waits.
+    /// Readers see state, tree and header together.
     pub(crate) fn advance<T, E>(
         &self,
         change: impl FnOnce(&mut Head) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut head = self.head.write().expect("nobody panics while writing the head");
+        let mut head = self
+            .head
+            .write()
+            .expect("nobody panics while writing the head");
         let done = change(&mut head)?;
         let info = info(&head);
         drop(head);
@@ -201,7 +220,11 @@ impl Chain {
     /// Heights from `first` up to before `end` whose block changed the validators.
     pub(crate) fn changes_between(&self, first: u64, end: u64) -> Result<Vec<u64>, StateError> {
         let changes = tables::set_changes(self.store(), end, SET_CHANGES_MAX)?;
-        Ok(changes.into_iter().map(|(height, ..)| height).filter(|h| *h >= first).collect())
+        Ok(changes
+            .into_iter()
+            .map(|(height, ..)| height)
+            .filter(|h| *h >= first)
+            .collect())
     }
 
     /// Whether a block changed the validators and its header has no certificate of its own yet.
@@ -210,8 +233,8 @@ impl Chain {
         Ok(changed && tables::certificate(self.store(), height)?.is_none())
     }
 
-    /// The height up to which nothing more has to be certified: `certified`, unless a header below it that
-    /// changes the validators still lacks its own certificate.
+    /// The height up to which nothing more has to be certified: `certified`, unless a header below
+    /// it that changes the validators still lacks its own certificate.
     pub(crate) fn settled_below(&self, certified: u64) -> Result<u64, StateError> {
         for height in self.changes_between(1, certified + 1)? {
             if tables::certificate(self.store(), height)?.is_none() {
@@ -243,5 +266,8 @@ fn info(head: &Head) -> HeadInfo {
 /// The nodes that a state names.
 pub(crate) fn nodes_in(reader: &impl Reader) -> Result<Nodes, StateError> {
     let validators = Arc::new(governance::validator_set(reader)?);
-    Ok(Nodes { validators, observers: governance::observers(reader)? })
+    Ok(Nodes {
+        validators,
+        observers: governance::observers(reader)?,
+    })
 }

@@ -1,5 +1,5 @@
-//! The outgoing stream: every notification since a cursor, then those to come. It reads what is on disk and
-//! only waits for the head, so that a slow subscriber costs no memory and misses nothing.
+//! The outgoing stream: every notification since a cursor, then those to come. It reads what is on
+//! disk and only waits for the head, so that a slow subscriber costs no memory and misses nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,8 +63,14 @@ impl Subscription {
     pub(crate) fn new(chain: Arc<Chain>, after: Option<Cursor>) -> Self {
         let head = chain.watch_head();
         let next = match after {
-            Some(Cursor { height, index }) => Cursor { height, index: index.saturating_add(1) },
-            None => Cursor { height: head.borrow().height + 1, index: 0 },
+            Some(Cursor { height, index }) => Cursor {
+                height,
+                index: index.saturating_add(1),
+            },
+            None => Cursor {
+                height: head.borrow().height + 1,
+                index: 0,
+            },
         };
         Self { chain, head, next }
     }
@@ -72,7 +78,11 @@ impl Subscription {
     /// Everything from `first` on.
     pub(crate) fn starting_at(chain: Arc<Chain>, first: Cursor) -> Self {
         let head = chain.watch_head();
-        Self { chain, head, next: first }
+        Self {
+            chain,
+            head,
+            next: first,
+        }
     }
 
     /// The notifications of the next block that has any; waits for it. `None` when the node stops.
@@ -80,7 +90,10 @@ impl Subscription {
         loop {
             while self.next.height <= self.head.borrow_and_update().height {
                 let deliveries = self.of_block()?;
-                self.next = Cursor { height: self.next.height + 1, index: 0 };
+                self.next = Cursor {
+                    height: self.next.height + 1,
+                    index: 0,
+                };
                 if !deliveries.is_empty() {
                     return Ok(Some(deliveries));
                 }
@@ -92,13 +105,21 @@ impl Subscription {
     }
 
     fn of_block(&self) -> Result<Vec<Delivery>, StateError> {
-        let Cursor { height, index: first } = self.next;
+        let Cursor {
+            height,
+            index: first,
+        } = self.next;
         let store = self.chain.store();
-        let Some(header) = tables::header(store, height)? else { return Ok(Vec::new()) };
+        let Some(header) = tables::header(store, height)? else {
+            return Ok(Vec::new());
+        };
         let receipts = tables::receipts(store, height)?;
         let all = receipts.into_iter().flat_map(|receipt| {
             let transaction = receipt.transaction;
-            receipt.notifications.into_iter().map(move |n| (transaction, n))
+            receipt
+                .notifications
+                .into_iter()
+                .map(move |n| (transaction, n))
         });
         let numbered = all.zip(0u32..).filter(|(_, index)| *index >= first);
         let deliveries = numbered.map(|((transaction, notification), index)| Delivery {

@@ -1,5 +1,5 @@
-//! On a node that does not lead: passes waiting transactions to the leader, again and again until they are
-//! in a block, so that a client never sees who leads or that it changed.
+//! On a node that does not lead: passes waiting transactions to the leader, again and again until
+//! they are in a block, so that a client never sees who leads or that it changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,9 @@ async fn forward_to(inner: &Arc<Inner>, leader: u64) {
             () = inner.pool.filled() => {}
             () = tokio::time::sleep(again) => inner.pool.give_stale_back(again),
         }
-        let taken = inner.pool.take_to_forward(FORWARDED_BYTES_MAX, FORWARDED_MAX);
+        let taken = inner
+            .pool
+            .take_to_forward(FORWARDED_BYTES_MAX, FORWARDED_MAX);
         if !taken.is_empty() && !pass_on(inner, leader, &taken).await {
             tokio::time::sleep(PAUSE).await;
         }
@@ -60,13 +62,23 @@ async fn forward_to(inner: &Arc<Inner>, leader: u64) {
 
 /// Whether the leader took all.
 async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
-    let transactions: Vec<SignedTransaction> =
-        taken.iter().map(|t| SignedTransaction::clone(t.envelope())).collect();
-    let answer = inner.peers.request(leader, PeerRequest::Submit(transactions)).await;
+    let transactions: Vec<SignedTransaction> = taken
+        .iter()
+        .map(|t| SignedTransaction::clone(t.envelope()))
+        .collect();
+    let answer = inner
+        .peers
+        .request(leader, PeerRequest::Submit(transactions))
+        .await;
     let refused: Vec<_> = match answer {
         Ok(PeerAnswer::Submitted(accepted)) if accepted.len() == taken.len() => {
             let busy = accepted.iter().map(|a| *a == Acceptance::Busy);
-            taken.iter().zip(busy).filter(|(_, busy)| *busy).map(|(t, _)| t.hash()).collect()
+            taken
+                .iter()
+                .zip(busy)
+                .filter(|(_, busy)| *busy)
+                .map(|(t, _)| t.hash())
+                .collect()
         }
         // What the leader refuses is kept until it expires or is settled by a block: only this
         // node's own state decides.

@@ -89,8 +89,19 @@ impl Handle {
     pub fn view(&self) -> Result<(View, HeadInfo), StateError> {
         let head = self.0.chain.read_head();
         let view = View::new(self.0.chain.kv().view()?);
-        let Header { height, timestamp_ms, .. } = head.header;
-        Ok((view, HeadInfo { height, hash: head.hash, timestamp_ms }))
+        let Header {
+            height,
+            timestamp_ms,
+            ..
+        } = head.header;
+        Ok((
+            view,
+            HeadInfo {
+                height,
+                hash: head.hash,
+                timestamp_ms,
+            },
+        ))
     }
 
     pub fn head(&self) -> HeadInfo {
@@ -123,7 +134,12 @@ impl Handle {
     /// Waits until a certificate covers `height`.
     pub async fn wait_certified(&self, height: u64, within: Duration) -> Result<(), WaitError> {
         let mut certified = self.watch_certified();
-        wait(certified.wait_for(|certified| *certified >= height), height, within).await
+        wait(
+            certified.wait_for(|certified| *certified >= height),
+            height,
+            within,
+        )
+        .await
     }
 
     pub fn header(&self, height: u64) -> Result<Option<Header>, StateError> {
@@ -158,7 +174,11 @@ impl Handle {
     }
 
     /// A proof of one record under a certificate, made when the record is certified.
-    pub async fn prove(&self, subject: Subject, within: Duration) -> Result<ProofBundle, ProveError> {
+    pub async fn prove(
+        &self,
+        subject: Subject,
+        within: Duration,
+    ) -> Result<ProofBundle, ProveError> {
         prove::prove(self, subject, within).await
     }
 
@@ -208,7 +228,10 @@ async fn wait<T, E>(
     match tokio::time::timeout(within, reached).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(WaitError::Stopped),
-        Err(_) => Err(WaitError::Deadline { height, waited: within }),
+        Err(_) => Err(WaitError::Deadline {
+            height,
+            waited: within,
+        }),
     }
 }
 
@@ -221,7 +244,11 @@ pub(crate) async fn submit(
     if got > TRANSACTION_BYTES_MAX {
         return Err(SubmitError::Invalid(TransactionError::TooLong { got }));
     }
-    let answer = inner.verifier.verify(signed).await.map_err(SubmitError::Busy)?;
+    let answer = inner
+        .verifier
+        .verify(signed)
+        .await
+        .map_err(SubmitError::Busy)?;
     let verified = Arc::new(answer.map_err(SubmitError::Invalid)?);
     let hash = verified.hash();
     if let Some(joined) = inner.pool.join(&hash) {

@@ -33,6 +33,8 @@ pub(crate) struct Inner {
 impl Inner {
     /// Consensus starts after the ledger, whose state machine it drives.
     pub fn consensus(&self) -> &Consensus {
-        self.consensus.get().expect("tasks begin after consensus has started")
+        self.consensus
+            .get()
+            .expect("tasks begin after consensus has started")
     }
 }

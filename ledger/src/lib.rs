@@ -1,8 +1,8 @@
-//! The ledger of one node: takes transactions, orders them through consensus, executes blocks, attests and
-//! certifies them, and tells subscribers. The only writer of the state.
+//! The ledger of one node: takes transactions, orders them through consensus, executes blocks,
+//! attests and certifies them, and tells subscribers. The only writer of the state.
 //!
-//! A transaction's way: [`Handle::submit`] → `verifier` → `pool` → (`forward` to the leader) → `sequencer` →
-//! consensus → `machine` on every node → the ticket's verdict, `attest`, `feed`.
+//! A transaction's way: [`Handle::submit`], `verifier`, `pool`, (`forward` to the leader),
+//! `sequencer`, consensus, `machine` on every node; then the ticket's verdict, `attest`, `feed`.
 
 mod alarms;
 pub mod artifacts;

@@ -1,8 +1,9 @@
 //! The ledger as consensus sees it: committed batches in, blocks out.
 //!
-//! One block is one atomic write: state, block, receipts, events, indexes and the marker of consensus. It is
-//! unsynced, because the log entry it comes from is synced: after a crash the entry is applied again, to the
-//! same block. There is no repair code; a restart is "apply what comes after the marker".
+//! One block is one atomic write: state, block, receipts, events, indexes and the marker of
+//! consensus. It is unsynced, because the log entry it comes from is synced: after a crash the
+//! entry is applied again, to the same block. There is no repair code; a restart is "apply what
+//! comes after the marker".
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +18,7 @@ use lamplighter_state::{Changes, Overlay, StateError, tables};
 use lamplighter_store::{Batch as Writes, Durability};
 use lamplighter_types::merkle::list;
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
-use lamplighter_types::{
-    HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec,
-};
+use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};
 
 use crate::batch::Batch;
 use crate::chain::{Chain, Halt, Head, Nodes, nodes_in};
@@ -72,7 +71,10 @@ impl Machine {
         let Some((batch, digest)) = batch else {
             let mut writes = Writes::new();
             tables::put_marker(&mut writes, &entry.marker);
-            self.chain.kv().write(writes, Durability::Unsynced).map_err(StateError::from)?;
+            self.chain
+                .kv()
+                .write(writes, Durability::Unsynced)
+                .map_err(StateError::from)?;
             return Ok(Bytes::new());
         };
         let verified = self.verify(batch.transactions);
@@ -83,7 +85,8 @@ impl Machine {
         Ok(Bytes::copy_from_slice(&height.to_be_bytes()))
     }
 
-    /// Verifies what this node has not verified on the way in. A leader is not trusted with signatures.
+    /// Verifies what this node has not verified on the way in. A leader is not trusted with
+    /// signatures.
     fn verify(&self, transactions: Vec<SignedTransaction>) -> Vec<Pending> {
         let chain_id = self.chain.chain_id();
         let mut known: Vec<Option<Pending>> = Vec::with_capacity(transactions.len());
@@ -158,7 +161,13 @@ impl Machine {
             history_root: head.history.root(),
             validators_hash: head.validators.hash(),
         };
-        Ok(Executed { header, transactions: included, receipts, refused, changes })
+        Ok(Executed {
+            header,
+            transactions: included,
+            receipts,
+            refused,
+            changes,
+        })
     }
 
     /// Advances the tree, completes the header, and writes everything in one batch.
@@ -202,8 +211,13 @@ impl Machine {
         for ((transaction, receipt), index) in
             block.transactions.iter().zip(&block.receipts).zip(0u32..)
         {
-            let commitment = Commitment { height, index, receipt: receipt.clone() };
-            self.pool.resolve(&transaction.hash(), &Verdict::Committed(commitment));
+            let commitment = Commitment {
+                height,
+                index,
+                receipt: receipt.clone(),
+            };
+            self.pool
+                .resolve(&transaction.hash(), &Verdict::Committed(commitment));
         }
         for (hash, error) in block.refused {
             // Left out because an earlier block has it: its receipt is the answer.
@@ -218,14 +232,21 @@ impl Machine {
     }
 }
 
-/// Adds a block to a write: its records, the header's place in the history, and the validators that follow.
+/// Adds a block to a write: its records, the header's place in the history, and the validators that
+/// follow.
 pub(crate) fn put_block(
     writes: &mut Writes,
     head: &mut Head,
     block: &Executed,
     nodes: Option<&Nodes>,
 ) {
-    let Executed { header, transactions, receipts, changes, refused: _ } = block;
+    let Executed {
+        header,
+        transactions,
+        receipts,
+        changes,
+        refused: _,
+    } = block;
     tables::put_changes(writes, changes);
     tables::put_block(writes, header, transactions, receipts, &changes.events);
     tables::put_history(writes, &head.history.append(&header.hash()));
@@ -238,7 +259,9 @@ pub(crate) fn put_block(
 /// Whether a state key is of a table that names nodes.
 fn names_nodes(key: &[u8]) -> bool {
     let table = key.first().copied();
-    [Table::ValidatorSet, Table::Observer].iter().any(|t| table == Some(*t as u8))
+    [Table::ValidatorSet, Table::Observer]
+        .iter()
+        .any(|t| table == Some(*t as u8))
 }
 
 /// The place and receipt of a transaction that is in the chain.
@@ -247,9 +270,15 @@ pub(crate) fn commitment(chain: &Chain, hash: &Hash) -> Result<Option<Commitment
         return Ok(None);
     };
     let receipt = tables::receipt(chain.store(), height, index)?;
-    let missing = || StateError::Missing { what: format!("the receipt {height}.{index}") };
+    let missing = || StateError::Missing {
+        what: format!("the receipt {height}.{index}"),
+    };
     let receipt = Arc::new(receipt.ok_or_else(missing)?);
-    Ok(Some(Commitment { height, index, receipt }))
+    Ok(Some(Commitment {
+        height,
+        index,
+        receipt,
+    }))
 }
 
 impl StateMachine for Machine {
@@ -258,11 +287,16 @@ impl StateMachine for Machine {
     }
 
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
-        entries.into_iter().map(|entry| self.apply_entry(entry).map_err(Fatal::new)).collect()
+        entries
+            .into_iter()
+            .map(|entry| self.apply_entry(entry).map_err(Fatal::new))
+            .collect()
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        crate::snapshot::build(&self.chain, dir).map(Some).map_err(Fatal::new)
+        crate::snapshot::build(&self.chain, dir)
+            .map(Some)
+            .map_err(Fatal::new)
     }
 
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal> {

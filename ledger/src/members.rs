@@ -56,15 +56,22 @@ async fn reconcile(inner: &Arc<Inner>) -> Result<(), ReconcileError> {
     let view = inner.chain.newest_view();
     let set = governance::validator_set(&view)?;
     let voters: BTreeSet<u64> = set.validators.iter().map(|v| v.node).collect();
-    let observers: BTreeSet<u64> =
-        governance::observers(&view)?.iter().map(|o| o.node).collect();
+    let observers: BTreeSet<u64> = governance::observers(&view)?
+        .iter()
+        .map(|o| o.node)
+        .collect();
     let members = consensus.metrics();
     let known: BTreeSet<u64> = members.voters.union(&members.learners).copied().collect();
-    for node in voters.union(&observers).filter(|node| !known.contains(node)) {
+    for node in voters
+        .union(&observers)
+        .filter(|node| !known.contains(node))
+    {
         consensus.add_learner(*node, CHANGE_WITHIN).await?;
     }
     if members.voters != voters {
-        consensus.change_membership(voters.clone(), CHANGE_WITHIN).await?;
+        consensus
+            .change_membership(voters.clone(), CHANGE_WITHIN)
+            .await?;
     }
     let gone: BTreeSet<u64> = members
         .learners

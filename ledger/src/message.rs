@@ -54,8 +54,8 @@ pub enum PeerAnswer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeerNotice {
     pub attestations: Vec<Attestation>,
-    /// The newest certified header of the sender, so that a node that missed attestations catches up, and
-    /// one that computed another header learns of it.
+    /// The newest certified header of the sender, so that a node that missed attestations catches
+    /// up, and one that computed another header learns of it.
     pub certified: Option<CertifiedHeader>,
 }
 

@@ -24,11 +24,15 @@ pub(crate) struct Own {
 
 impl Own {
     pub fn new(account: Id, secret: SecretKey) -> Self {
-        Self { account, secret, last: AtomicU64::new(0) }
+        Self {
+            account,
+            secret,
+            last: AtomicU64::new(0),
+        }
     }
 
-    /// A number above those in the state and those of this process. One that was in flight at a crash
-    /// may come again; it is then refused, and the next try has a higher one.
+    /// A number above those in the state and those of this process. One that was in flight at a
+    /// crash may come again; it is then refused, and the next try has a higher one.
     fn next_sequence(&self, inner: &Inner) -> Result<u64, StateError> {
         let view = inner.chain.newest_view();
         let highest = users::replay_window(&view, &self.secret.public())?.highest();
@@ -49,7 +53,6 @@ pub(crate) async fn submit(inner: &Arc<Inner>, action: Action) -> Result<Ticket,
         action,
     };
     let chain_id = inner.chain.chain_id();
-    let signed =
-        SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, &own.secret);
+    let signed = SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, &own.secret);
     crate::handle::submit(inner, signed).await
 }

@@ -32,7 +32,8 @@ pub enum ProveError {
     State(#[from] StateError),
 }
 
-/// The part of a proof that depends on the moment: taken while the state is still the one of the header.
+/// The part of a proof that depends on the moment: taken while the state is still the one of the
+/// header.
 struct Captured {
     height: u64,
     record: RecordProof,
@@ -59,8 +60,10 @@ pub(crate) async fn prove_states(
     let chain = &handle.0.chain;
     let (height, records) = {
         let head = chain.read_head();
-        let records: Result<Vec<_>, _> =
-            keys.iter().map(|key| build::state(chain.store(), &head.tree, key)).collect();
+        let records: Result<Vec<_>, _> = keys
+            .iter()
+            .map(|key| build::state(chain.store(), &head.tree, key))
+            .collect();
         (head.header.height, records?)
     };
     handle.wait_certified(height, within).await?;
@@ -86,17 +89,21 @@ fn capture(handle: &Handle, subject: Subject) -> Result<Captured, ProveError> {
             let (height, index) = place(&hash)?;
             captured(height, build::receipt(store, height, index)?)
         }
-        Subject::Event { height, index } => {
-            captured(height, build::event(store, height, index)?)
-        }
+        Subject::Event { height, index } => captured(height, build::event(store, height, index)?),
         Subject::State(key) => {
             let head = chain.read_head();
             let record = build::state(store, &head.tree, &key)?;
-            Ok(Captured { height: head.header.height, record })
+            Ok(Captured {
+                height: head.header.height,
+                record,
+            })
         }
     }
 }
 
 fn captured(height: u64, record: Option<RecordProof>) -> Result<Captured, ProveError> {
-    Ok(Captured { height, record: record.ok_or(ProveError::NotFound)? })
+    Ok(Captured {
+        height,
+        record: record.ok_or(ProveError::NotFound)?,
+    })
 }

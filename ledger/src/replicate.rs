@@ -26,7 +26,10 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let work = async {
         let head = inner.chain.head().height;
-        let first = Cursor { height: head + 1, index: 0 };
+        let first = Cursor {
+            height: head + 1,
+            index: 0,
+        };
         let mut feed = Subscription::starting_at(inner.chain.clone(), first);
         let mut complete = false;
         loop {
@@ -98,11 +101,18 @@ async fn hold_all(inner: &Arc<Inner>) -> bool {
 /// Gets one artifact if it is missing, and says so; whether that is done.
 async fn hold(inner: &Arc<Inner>, digest: Hash, size_bytes: u64) -> bool {
     let peers = LedgerPeers(inner.clone());
-    if let Err(error) = inner.artifacts.fetch_missing(digest, size_bytes, &peers).await {
+    if let Err(error) = inner
+        .artifacts
+        .fetch_missing(digest, size_bytes, &peers)
+        .await
+    {
         tracing::info!(%digest, %error, "an artifact is not here yet");
         return false;
     }
-    let action = FirmwareAction::HoldArtifact { artifact: digest, size_bytes };
+    let action = FirmwareAction::HoldArtifact {
+        artifact: digest,
+        size_bytes,
+    };
     let ticket = match own::submit(inner, Action::Firmware(action)).await {
         Ok(ticket) => ticket,
         Err(error) => {
@@ -126,7 +136,12 @@ impl ArtifactPeers for LedgerPeers {
     }
 
     async fn fetch(&self, peer: u64, request: ArtifactRequest) -> Result<Bytes, PeerFailure> {
-        match self.0.peers.request(peer, PeerRequest::Artifact(request)).await {
+        match self
+            .0
+            .peers
+            .request(peer, PeerRequest::Artifact(request))
+            .await
+        {
             Ok(PeerAnswer::Artifact(bytes)) => Ok(bytes),
             Ok(_) => Err(PeerFailure::Missing),
             Err(error) => Err(PeerFailure::Unreachable(error.to_string())),

@@ -1,5 +1,6 @@
-//! On the leader: gathers waiting transactions into batches and proposes them. While one batch is being
-//! synced and replicated the next one fills, so that the batches grow with the load (group commit).
+//! On the leader: gathers waiting transactions into batches and proposes them. While one batch is
+//! being synced and replicated the next one fills, so that the batches grow with the load (group
+//! commit).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -38,8 +39,8 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
                 () = lead_term(&inner) => {}
                 () = over => {}
             }
-            // What is in flight may still be committed; the pool holds it until a block says so, and
-            // a second copy is left out by its sequence number.
+            // What is in flight may still be committed; the pool holds it until a block says so,
+            // and a second copy is left out by its sequence number.
             inner.pool.give_all_back();
             tracing::info!(term, "this node no longer leads");
         }
@@ -52,7 +53,9 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 
 /// Until another term begins or another node leads.
 async fn lead_over(lead: &mut watch::Receiver<Lead>, node: u64, term: u64) {
-    let over = lead.wait_for(|lead| lead.term != term || lead.leader != Some(node)).await;
+    let over = lead
+        .wait_for(|lead| lead.term != term || lead.leader != Some(node))
+        .await;
     if over.is_err() {
         tracing::debug!("consensus has stopped");
     }
@@ -90,7 +93,8 @@ async fn lead_term(inner: &Arc<Inner>) {
     }
 }
 
-/// When a block is due without transactions: the heartbeat, or a timer of a contract that runs out earlier.
+/// When a block is due without transactions: the heartbeat, or a timer of a contract that runs out
+/// earlier.
 fn next_block(inner: &Arc<Inner>, last_block: Instant) -> Instant {
     let heartbeat = last_block + inner.config.heartbeat_every;
     let due_ms = match rollouts::due_ms(&inner.chain.newest_view()) {
@@ -100,14 +104,19 @@ fn next_block(inner: &Arc<Inner>, last_block: Instant) -> Instant {
             None
         }
     };
-    let Some(due_ms) = due_ms else { return heartbeat };
+    let Some(due_ms) = due_ms else {
+        return heartbeat;
+    };
     let wait = Duration::from_millis(due_ms.saturating_sub(inner.clock.now_ms()));
     heartbeat.min((Instant::now() + wait).max(last_block + TIMER_BLOCK_EVERY))
 }
 
 /// Waits for the oldest batch; whether it was applied.
 async fn land(flights: &mut VecDeque<Flight>) -> bool {
-    let outcome = flights.front_mut().expect("called with a batch in flight").await;
+    let outcome = flights
+        .front_mut()
+        .expect("called with a batch in flight")
+        .await;
     flights.pop_front();
     if let Err(error) = &outcome {
         tracing::info!(%error, "a batch was not taken");
@@ -133,8 +142,15 @@ async fn propose(
     if taken.is_empty() && !even_empty {
         return Some(parent);
     }
-    let transactions = taken.iter().map(|t| t.envelope().as_ref().clone()).collect();
-    let batch = Batch { parent, timestamp_ms: inner.clock.now_ms(), transactions };
+    let transactions = taken
+        .iter()
+        .map(|t| t.envelope().as_ref().clone())
+        .collect();
+    let batch = Batch {
+        parent,
+        timestamp_ms: inner.clock.now_ms(),
+        transactions,
+    };
     let bytes = batch.encode();
     let digest = batch_digest(&bytes);
     match inner.consensus().propose(bytes.into()).await {

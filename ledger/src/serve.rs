@@ -7,9 +7,7 @@ use lamplighter_state::{Overlay, StateError, tables};
 use lamplighter_types::SignedTransaction;
 
 use crate::inner::Inner;
-use crate::message::{
-    Acceptance, CERTIFICATES_MAX, FORWARDED_MAX, PeerAnswer, PeerRequest,
-};
+use crate::message::{Acceptance, CERTIFICATES_MAX, FORWARDED_MAX, PeerAnswer, PeerRequest};
 
 pub(crate) async fn answer(
     inner: &Arc<Inner>,
@@ -19,7 +17,8 @@ pub(crate) async fn answer(
     match request {
         PeerRequest::Submit(transactions) => accept(inner, from, transactions).await,
         PeerRequest::Certificates { from } => {
-            let certificates = tables::certificates_from(inner.chain.store(), from, CERTIFICATES_MAX)?;
+            let certificates =
+                tables::certificates_from(inner.chain.store(), from, CERTIFICATES_MAX)?;
             Ok(PeerAnswer::Certificates(certificates))
         }
         PeerRequest::Artifact(request) => {
@@ -42,7 +41,11 @@ async fn accept(
         return Ok(PeerAnswer::NotLeader);
     }
     if transactions.len() > FORWARDED_MAX {
-        tracing::warn!(from, count = transactions.len(), "too many transactions in one message");
+        tracing::warn!(
+            from,
+            count = transactions.len(),
+            "too many transactions in one message"
+        );
         transactions.truncate(FORWARDED_MAX);
     }
     let chain_id = inner.chain.chain_id();

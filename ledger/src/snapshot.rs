@@ -18,11 +18,13 @@ pub(crate) fn build(chain: &Chain, dir: &Path) -> Result<Vec<u8>, StateError> {
     chain.kv().checkpoint(dir)?;
     let image = chain.kv().read_checkpoint(dir)?;
     let marker = tables::marker(&*image)?;
-    marker.ok_or_else(|| StateError::Missing { what: "the marker in a new image".to_owned() })
+    marker.ok_or_else(|| StateError::Missing {
+        what: "the marker in a new image".to_owned(),
+    })
 }
 
-/// Replaces the chain by an image that another node built, after its state was found to have the root that
-/// its header names.
+/// Replaces the chain by an image that another node built, after its state was found to have the
+/// root that its header names.
 pub(crate) fn install(chain: &Chain, dir: &Path) -> Result<(), StateError> {
     let image = chain.kv().read_checkpoint(dir)?;
     let head = load_head(image.clone(), &chain.chain_id())?;
@@ -48,7 +50,9 @@ fn copy(chain: &Chain, image: &dyn KvView, cf: Cf) -> Result<(), StateError> {
         let (key, value) = entry?;
         batch.put(cf, key, value);
         if batch.size_bytes() >= INSTALL_BATCH_BYTES {
-            chain.kv().write(std::mem::take(&mut batch), Durability::Unsynced)?;
+            chain
+                .kv()
+                .write(std::mem::take(&mut batch), Durability::Unsynced)?;
         }
     }
     chain.kv().write(batch, Durability::Unsynced)?;
@@ -63,10 +67,12 @@ pub(crate) fn load_head(
     store: std::sync::Arc<dyn KvView>,
     chain_id: &Hash,
 ) -> Result<Head, StateError> {
-    let height = tables::head_height(&*store)?
-        .ok_or_else(|| StateError::Missing { what: "the head".to_owned() })?;
-    let header = tables::header(&*store, height)?
-        .ok_or_else(|| StateError::Missing { what: format!("the header {height}") })?;
+    let height = tables::head_height(&*store)?.ok_or_else(|| StateError::Missing {
+        what: "the head".to_owned(),
+    })?;
+    let header = tables::header(&*store, height)?.ok_or_else(|| StateError::Missing {
+        what: format!("the header {height}"),
+    })?;
     if header.chain_id != *chain_id {
         return Err(StateError::Mismatch {
             what: "the chain of the data directory",
@@ -87,5 +93,12 @@ pub(crate) fn load_head(
     let view = lamplighter_state::View::new(store);
     let validators = nodes_in(&view)?.validators;
     let hash = header.hash();
-    Ok(Head { header, hash, tree, history, validators, last_batch })
+    Ok(Head {
+        header,
+        hash,
+        tree,
+        history,
+        validators,
+        last_batch,
+    })
 }

@@ -7,9 +7,7 @@ use lamplighter_state::tree::Tree;
 use lamplighter_state::{Overlay, StateError, View, tables};
 use lamplighter_store::{Batch, Durability, Kv, StoreError};
 use lamplighter_types::merkle::{History, list};
-use lamplighter_types::{
-    Genesis, GenesisError, HEADER_VERSION, Hash, Header, Id, SecretKey,
-};
+use lamplighter_types::{Genesis, GenesisError, HEADER_VERSION, Hash, Header, Id, SecretKey};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,8 +61,8 @@ impl Ledger {
     /// Opens the chain in `kv`, or begins it with the genesis block. Needs a tokio runtime.
     ///
     /// # Errors
-    /// A genesis that is not usable, data of another chain, or a state that is not the one its header
-    /// names.
+    /// A genesis that is not usable, data of another chain, or a state that is not the one its
+    /// header names.
     pub async fn open(
         kv: Arc<dyn Kv>,
         genesis: Genesis,
@@ -75,7 +73,11 @@ impl Ledger {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         genesis.check()?;
-        let blocking = if config.inline { Blocking::Inline } else { Blocking::Threads };
+        let blocking = if config.inline {
+            Blocking::Inline
+        } else {
+            Blocking::Threads
+        };
         let artifacts = Artifacts::open(artifacts.to_owned(), Default::default()).await?;
         let open = move || open_chain(kv, genesis);
         let chain = Arc::new(blocking.run(open).await?);
@@ -95,7 +97,10 @@ impl Ledger {
             blocking,
             artifacts,
         });
-        Ok(Self { inner, machine: Arc::new(Machine { chain, pool }) })
+        Ok(Self {
+            inner,
+            machine: Arc::new(Machine { chain, pool }),
+        })
     }
 
     /// What consensus drives.
@@ -103,14 +108,20 @@ impl Ledger {
         self.machine.clone()
     }
 
-    /// The handle, for those who serve other nodes before the tasks run. Submitting waits for consensus.
+    /// The handle, for those who serve other nodes before the tasks run. Submitting waits for
+    /// consensus.
     pub fn handle(&self) -> Handle {
         Handle(self.inner.clone())
     }
 
-    /// Begins to work with a consensus that drives [`state_machine`](Self::state_machine). The tasks
-    /// end with `stop`.
-    pub fn start(self, consensus: Consensus, tasks: &TaskTracker, stop: &CancellationToken) -> Handle {
+    /// Begins to work with a consensus that drives [`state_machine`](Self::state_machine). The
+    /// tasks end with `stop`.
+    pub fn start(
+        self,
+        consensus: Consensus,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Handle {
         let inner = self.inner;
         let set = inner.consensus.set(consensus);
         assert!(set.is_ok(), "a ledger is started once: start consumes it");
@@ -158,7 +169,10 @@ fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
         validators_hash: genesis.validators.hash(),
     };
     let validators = Arc::new(genesis.validators.clone());
-    let nodes = Nodes { validators: validators.clone(), observers: Vec::new() };
+    let nodes = Nodes {
+        validators: validators.clone(),
+        observers: Vec::new(),
+    };
     let hash = header.hash();
     let block = Executed {
         header: header.clone(),
@@ -167,7 +181,14 @@ fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
         refused: Vec::new(),
         changes,
     };
-    let mut head = Head { hash, header, tree, history, validators, last_batch: Hash::ZERO };
+    let mut head = Head {
+        hash,
+        header,
+        tree,
+        history,
+        validators,
+        last_batch: Hash::ZERO,
+    };
     let mut writes = Batch::new();
     put_block(&mut writes, &mut head, &block, Some(&nodes));
     kv.write(writes, Durability::Synced)?;

@@ -40,11 +40,17 @@ enum Waiting {
 
 impl Ticket {
     pub(crate) fn known(hash: Hash, verdict: Verdict) -> Self {
-        Self { hash, waiting: Waiting::Known(verdict) }
+        Self {
+            hash,
+            waiting: Waiting::Known(verdict),
+        }
     }
 
     pub(crate) fn later(hash: Hash, receiver: oneshot::Receiver<Verdict>) -> Self {
-        Self { hash, waiting: Waiting::Later(receiver) }
+        Self {
+            hash,
+            waiting: Waiting::Later(receiver),
+        }
     }
 
     /// Waits until it is known what became of the transaction. Bound it by a deadline: a cluster

@@ -30,7 +30,9 @@ impl Verifier {
     /// Verifies one transaction, together with others that are there.
     pub async fn verify(&self, signed: SignedTransaction) -> Result<Answer, Busy> {
         let (sender, receiver) = oneshot::channel();
-        self.jobs.try_send((signed, sender)).map_err(|_| Busy::Verifier)?;
+        self.jobs
+            .try_send((signed, sender))
+            .map_err(|_| Busy::Verifier)?;
         receiver.await.map_err(|_| Busy::Verifier)
     }
 }
@@ -39,8 +41,9 @@ async fn run(chain_id: Hash, blocking: Blocking, mut jobs: mpsc::Receiver<Job>) 
     let mut waiting = Vec::with_capacity(BATCH_MAX);
     while jobs.recv_many(&mut waiting, BATCH_MAX).await > 0 {
         let (signed, senders): (Vec<_>, Vec<_>) = waiting.drain(..).unzip();
-        let answers =
-            blocking.run(move || SignedTransaction::verify_all(signed, &chain_id)).await;
+        let answers = blocking
+            .run(move || SignedTransaction::verify_all(signed, &chain_id))
+            .await;
         for (sender, answer) in senders.into_iter().zip(answers) {
             // A caller that has gone away needs no answer.
             let _ = sender.send(answer);

@@ -12,7 +12,10 @@ use lamplighter_types::{Fact, Outcome};
 const WITHIN: Duration = Duration::from_secs(20);
 
 async fn committed(ticket: Ticket) -> Commitment {
-    match tokio::time::timeout(WITHIN, ticket.verdict()).await.unwrap() {
+    match tokio::time::timeout(WITHIN, ticket.verdict())
+        .await
+        .unwrap()
+    {
         Verdict::Committed(commitment) => commitment,
         other => panic!("{other:?}"),
     }
@@ -26,14 +29,24 @@ async fn a_transaction_is_committed_certified_and_proven_on_one_node() {
     let first = committed(ledger.submit(signed.clone()).await.unwrap()).await;
     assert_eq!(first.receipt.outcome, Outcome::Succeeded);
     let again = committed(ledger.submit(signed.clone()).await.unwrap()).await;
-    assert_eq!((again.height, again.index), (first.height, first.index), "the same answer");
+    assert_eq!(
+        (again.height, again.index),
+        (first.height, first.index),
+        "the same answer"
+    );
 
     let hash = signed.hash(&ledger.chain_id());
     for subject in [Subject::Transaction(hash), Subject::Receipt(hash)] {
         let bundle = ledger.prove(subject, WITHIN).await.unwrap();
-        assert_eq!(bundle.verify(&cluster.genesis).unwrap().height, first.height);
+        assert_eq!(
+            bundle.verify(&cluster.genesis).unwrap().height,
+            first.height
+        );
     }
-    let absent = ledger.prove(Subject::State(b"nothing".to_vec()), WITHIN).await.unwrap();
+    let absent = ledger
+        .prove(Subject::State(b"nothing".to_vec()), WITHIN)
+        .await
+        .unwrap();
     let proven = absent.verify(&cluster.genesis).unwrap().record;
     assert!(matches!(proven, ProvenRecord::State { value: None, .. }));
     cluster.stop().await;
@@ -45,11 +58,17 @@ async fn refused_transactions_are_in_no_block() {
     let ledger = cluster.handle(1);
     let mut signed = cluster.organization("harbour");
     signed.payload.0[20] ^= 1;
-    assert!(matches!(ledger.submit(signed).await, Err(SubmitError::Invalid(_))));
+    assert!(matches!(
+        ledger.submit(signed).await,
+        Err(SubmitError::Invalid(_))
+    ));
     let mut stranger = cluster.organization("harbour");
     stranger.key = node_secret(9).public();
     stranger.signature = node_secret(9).sign(&stranger.signing_bytes(&ledger.chain_id()));
-    assert!(matches!(ledger.submit(stranger).await, Err(SubmitError::Refused(_))));
+    assert!(matches!(
+        ledger.submit(stranger).await,
+        Err(SubmitError::Refused(_))
+    ));
     cluster.stop().await;
 }
 
@@ -88,14 +107,26 @@ async fn a_subscriber_misses_nothing_and_sees_nothing_twice() {
     let cluster = Cluster::start(1).await;
     let ledger = cluster.handle(1).clone();
     for n in 0..5 {
-        committed(ledger.submit(cluster.organization(&format!("o{n}"))).await.unwrap()).await;
+        committed(
+            ledger
+                .submit(cluster.organization(&format!("o{n}")))
+                .await
+                .unwrap(),
+        )
+        .await;
     }
     let mut seen = Vec::new();
-    let mut after = Some(Cursor { height: 0, index: u32::MAX });
+    let mut after = Some(Cursor {
+        height: 0,
+        index: u32::MAX,
+    });
     while seen.len() < 5 {
         // A new subscription for each block: the cursor alone carries the place.
         let mut feed = ledger.subscribe(after);
-        let deliveries = tokio::time::timeout(WITHIN, feed.next()).await.unwrap().unwrap();
+        let deliveries = tokio::time::timeout(WITHIN, feed.next())
+            .await
+            .unwrap()
+            .unwrap();
         for delivery in deliveries.unwrap() {
             after = Some(delivery.cursor);
             if let Fact::OrganizationRegistered { organization } = delivery.notification.fact {

@@ -6,9 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Lane as RaftLane, ServeError, Transport, TransportError};
-use lamplighter_ledger::{
-    Handle, Nodes, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
-};
+use lamplighter_ledger::{Handle, Nodes, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
 use lamplighter_net::{Lane, NetError, Network, NodeKey, Service, ServiceError};
 use lamplighter_types::PublicKey;
 use tokio::sync::watch;
@@ -18,7 +16,8 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// Knows who is who, and the network once it runs.
 ///
-/// Network and consensus hold the bridge and the bridge holds them: [`Bridge::clear`] ends the circle.
+/// Network and consensus hold the bridge and the bridge holds them: [`Bridge::clear`] ends the
+/// circle.
 #[derive(Default)]
 pub(crate) struct Bridge {
     parts: RwLock<Parts>,
@@ -80,7 +79,9 @@ impl Bridge {
     }
 
     fn node_of(&self, key: NodeKey) -> Option<u64> {
-        self.get(|parts| &parts.nodes)?.borrow().node_of(&PublicKey(key.0))
+        self.get(|parts| &parts.nodes)?
+            .borrow()
+            .node_of(&PublicKey(key.0))
     }
 }
 
@@ -96,13 +97,17 @@ impl Transport for Bridge {
         let (Some(network), Some(key)) = (self.network(), self.key_of(to)) else {
             return Err(TransportError::Unreachable(to));
         };
-        network.request(key, raft_lane(lane), request, timeout).await.map_err(|error| match error {
-            NetError::Timeout { .. } => TransportError::Timeout(to),
-            NetError::Service { .. } => {
-                TransportError::Refused { node: to, reason: error.to_string() }
-            }
-            _ => TransportError::Unreachable(to),
-        })
+        network
+            .request(key, raft_lane(lane), request, timeout)
+            .await
+            .map_err(|error| match error {
+                NetError::Timeout { .. } => TransportError::Timeout(to),
+                NetError::Service { .. } => TransportError::Refused {
+                    node: to,
+                    reason: error.to_string(),
+                },
+                _ => TransportError::Unreachable(to),
+            })
     }
 }
 
@@ -126,13 +131,17 @@ impl Peers for Bridge {
         };
         let body = request.encode().into();
         let answer = network.request(key, lane, body, REQUEST_WITHIN).await;
-        let bytes = answer
-            .map_err(|error| PeerError::Refused { node, reason: error.to_string() })?;
+        let bytes = answer.map_err(|error| PeerError::Refused {
+            node,
+            reason: error.to_string(),
+        })?;
         PeerAnswer::decode(&bytes).map_err(|_| PeerError::Unexpected(node))
     }
 
     fn tell_all(&self, notice: PeerNotice) {
-        let Some(network) = self.network() else { return };
+        let Some(network) = self.network() else {
+            return;
+        };
         let body = Bytes::from(notice.encode());
         let connected = network.connected().borrow().clone();
         for key in connected {
@@ -144,16 +153,23 @@ impl Peers for Bridge {
     }
 
     fn connected(&self) -> Vec<u64> {
-        let Some(network) = self.network() else { return Vec::new() };
+        let Some(network) = self.network() else {
+            return Vec::new();
+        };
         let connected = network.connected().borrow().clone();
-        connected.into_iter().filter_map(|key| self.node_of(key)).collect()
+        connected
+            .into_iter()
+            .filter_map(|key| self.node_of(key))
+            .collect()
     }
 }
 
 #[async_trait]
 impl Service for Bridge {
     async fn request(&self, from: NodeKey, lane: Lane, body: Bytes) -> Result<Bytes, ServiceError> {
-        let from = self.node_of(from).ok_or_else(|| refused("no node of this ledger"))?;
+        let from = self
+            .node_of(from)
+            .ok_or_else(|| refused("no node of this ledger"))?;
         match lane {
             Lane::Control => self.raft(from, RaftLane::Control, body).await,
             Lane::Append => self.raft(from, RaftLane::Append, body).await,
@@ -169,7 +185,9 @@ impl Service for Bridge {
     }
 
     async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes) {
-        let (Some(ledger), Some(from)) = (self.ledger(), self.node_of(from)) else { return };
+        let (Some(ledger), Some(from)) = (self.ledger(), self.node_of(from)) else {
+            return;
+        };
         if lane != Lane::Attestation {
             return;
         }
@@ -186,8 +204,13 @@ impl Service for Bridge {
 
 impl Bridge {
     async fn raft(&self, from: u64, lane: RaftLane, body: Bytes) -> Result<Bytes, ServiceError> {
-        let consensus = self.get(|parts| &parts.consensus).ok_or_else(|| refused("starting"))?;
-        consensus.serve(from, lane, body).await.map_err(|error: ServeError| refused(error))
+        let consensus = self
+            .get(|parts| &parts.consensus)
+            .ok_or_else(|| refused("starting"))?;
+        consensus
+            .serve(from, lane, body)
+            .await
+            .map_err(|error: ServeError| refused(error))
     }
 }
 

@@ -61,9 +61,15 @@ pub enum ConfigError {
     #[error("reading {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("the configuration {} is not usable", path.display())]
-    Malformed { path: PathBuf, source: toml::de::Error },
+    Malformed {
+        path: PathBuf,
+        source: toml::de::Error,
+    },
     #[error("the genesis file {} is not usable", path.display())]
-    Genesis { path: PathBuf, source: serde_json::Error },
+    Genesis {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("heartbeat_ms must be between 100 and 3,600,000")]
     Heartbeat,
 }
@@ -74,10 +80,14 @@ impl Config {
     /// # Errors
     /// Missing, malformed, with unknown keys or values out of range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Malformed {
+            path: path.to_owned(),
+            source,
+        })?;
         if !(100..=3_600_000).contains(&config.heartbeat_ms) {
             return Err(ConfigError::Heartbeat);
         }
@@ -91,10 +101,14 @@ impl Config {
     /// Reads the genesis file.
     pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
         let path = &self.genesis;
-        let bytes = fs::read(path)
-            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        serde_json::from_slice(&bytes)
-            .map_err(|source| ConfigError::Genesis { path: path.clone(), source })
+        let bytes = fs::read(path).map_err(|source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| ConfigError::Genesis {
+            path: path.clone(),
+            source,
+        })
     }
 
     pub fn heartbeat(&self) -> Duration {

@@ -33,24 +33,41 @@ pub fn generate() -> Result<SecretKey, KeyError> {
 
 /// Writes a key to a file that must not exist yet, mode 600, synced.
 pub fn write(path: &Path, secret: &SecretKey) -> Result<(), KeyError> {
-    let failed = |source| KeyError::Write { path: path.to_owned(), source };
+    let failed = |source| KeyError::Write {
+        path: path.to_owned(),
+        source,
+    };
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
     let text = format!("{}\n", hex::encode(secret.seed()));
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)
 }
 
 /// Reads a key; refuses a file that others can read.
 pub fn read(path: &Path) -> Result<SecretKey, KeyError> {
-    let failed = |source| KeyError::Read { path: path.to_owned(), source };
+    let failed = |source| KeyError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed { path: path.to_owned(), mode });
+        return Err(KeyError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let text = fs::read_to_string(path).map_err(failed)?;
     let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed)
-        .map_err(|_| KeyError::Malformed { path: path.to_owned() })?;
+    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| KeyError::Malformed {
+        path: path.to_owned(),
+    })?;
     Ok(SecretKey::from_seed(seed))
 }
 

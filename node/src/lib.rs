@@ -1,5 +1,6 @@
-//! One node, validator or observer: its configuration and key, and the wiring of store, ledger, consensus,
-//! network and edges. Nothing here decides anything; each part does that in its own crate.
+//! One node, validator or observer: its configuration and key, and the wiring of store, ledger,
+//! consensus, network and edges. Nothing here decides anything; each part does that in its own
+//! crate.
 
 mod bridge;
 pub mod config;

@@ -69,15 +69,26 @@ impl Node {
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
         bridge.set_ledger(ledger.handle());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let network = start_network(&config, &ledger.handle(), &secret, &bridge, &tasks, &stop).await?;
+        let network =
+            start_network(&config, &ledger.handle(), &secret, &bridge, &tasks, &stop).await?;
         bridge.set_network(network.clone());
         let consensus = start_consensus(&config, kv, &ledger, &bridge).await?;
         bridge.set_consensus(consensus.clone());
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
-        let edges = api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
+        let edges =
+            api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
         tasks.close();
         let peer_address = network.local_address();
-        Ok(Self { handle, peer_address, edges, consensus, network, bridge, tasks, stop })
+        Ok(Self {
+            handle,
+            peer_address,
+            edges,
+            consensus,
+            network,
+            bridge,
+            tasks,
+            stop,
+        })
     }
 
     /// Waits until consensus stops by itself, which it does when the store or the state fails.
@@ -107,11 +118,13 @@ async fn open_ledger(
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
     let account = account_of(&genesis, config.node, secret)?;
-    let identity = Identity { account, secret: secret.clone() };
+    let identity = Identity {
+        account,
+        secret: secret.clone(),
+    };
     let artifacts = config.data_dir.join("artifacts");
     let (peers, clock) = (bridge.clone(), Arc::new(SystemClock));
-    let ledger =
-        Ledger::open(kv, genesis, settings, identity, &artifacts, peers, clock).await?;
+    let ledger = Ledger::open(kv, genesis, settings, identity, &artifacts, peers, clock).await?;
     check_identity(&ledger.handle(), config.node, secret)?;
     Ok(ledger)
 }
@@ -168,8 +181,11 @@ async fn start_network(
 
 /// Whom this node talks to: who is on the ledger.
 fn allow_list(nodes: &Nodes) -> AllowList {
-    let validators =
-        nodes.validators.validators.iter().map(|v| (v.key, v.address.clone()));
+    let validators = nodes
+        .validators
+        .validators
+        .iter()
+        .map(|v| (v.key, v.address.clone()));
     let observers = nodes.observers.iter().map(|o| (o.key, o.address.clone()));
     let peers = validators.chain(observers).map(|(key, address)| Peer {
         key: NodeKey(key.0),
@@ -186,8 +202,7 @@ async fn start_consensus(
 ) -> Result<Consensus, NodeError> {
     let snapshots = config.data_dir.join("snapshots");
     let settings = lamplighter_consensus::Config::new(config.node, snapshots);
-    let consensus =
-        Consensus::start(settings, kv, bridge.clone(), ledger.state_machine()).await?;
+    let consensus = Consensus::start(settings, kv, bridge.clone(), ledger.state_machine()).await?;
     let genesis = ledger.handle().genesis().validators.clone();
     if genesis.by_node(config.node).is_some() {
         // Every validator of the genesis begins with the same members; later starts change nothing.

@@ -1,4 +1,5 @@
-//! Four nodes on real stores and sockets: a transaction sent to any of them is committed, certified and proven.
+//! Four nodes on real stores and sockets: a transaction sent to any of them is committed, certified
+//! and proven.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -20,12 +21,18 @@ fn id(text: &str) -> Id {
 }
 
 fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as u64
 }
 
 /// An address that was free a moment ago.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 fn admin() -> SecretKey {
@@ -72,7 +79,10 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
             account: id("admin"),
             name: "Administrator".into(),
             key: admin().public(),
-            grants: vec![Grant { role: Role::Administrator, scope: Scope::city() }],
+            grants: vec![Grant {
+                role: Role::Administrator,
+                scope: Scope::city(),
+            }],
         }],
         policies: Policies::default(),
     };
@@ -83,7 +93,10 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
 
 fn organization(chain_id: &Hash, sequence: u64) -> SignedTransaction {
     let organization = id(&format!("organization-{sequence}"));
-    let action = UsersAction::RegisterOrganization { organization, name: "Harbour".into() };
+    let action = UsersAction::RegisterOrganization {
+        organization,
+        name: "Harbour".into(),
+    };
     let transaction = Transaction {
         sender: id("admin"),
         sequence,
@@ -107,7 +120,10 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     let dir = TempDir::new().unwrap();
     let (genesis, configs) = set_up(dir.path());
     let chain_id = genesis.chain_id();
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(60))
+        .build()
+        .unwrap();
     let mut nodes = Vec::new();
     for config in configs {
         nodes.push(Node::start(config).await.unwrap());
@@ -121,9 +137,15 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     let again = post(&client, &nodes[3], &signed[0]).await;
     assert_eq!(again["transaction"], hash.to_string());
 
-    let url = format!("http://{}/v1/proofs/transactions/{hash}", nodes[2].edges.http);
+    let url = format!(
+        "http://{}/v1/proofs/transactions/{hash}",
+        nodes[2].edges.http
+    );
     let bytes = client.get(url).send().await.unwrap().bytes().await.unwrap();
-    let proven = ProofBundle::from_json(&bytes).unwrap().verify(&genesis).unwrap();
+    let proven = ProofBundle::from_json(&bytes)
+        .unwrap()
+        .verify(&genesis)
+        .unwrap();
     assert_eq!(again["height"], proven.height);
 
     // One of four goes; the others go on.

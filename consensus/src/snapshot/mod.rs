@@ -1,8 +1,8 @@
 //! Snapshots are directories: built by the state machine, kept here, sent file by file.
 //!
 //! In the snapshot directory there are
-//! - `snapshot-<name>/`: `data/` as the state machine built it, and `meta`, written last and synced,
-//!   so that a directory without it is the rest of an interruption;
+//! - `snapshot-<name>/`: `data/` as the state machine built it, and `meta`, written last and
+//!   synced, so that a directory without it is the rest of an interruption;
 //! - `building/`: the same, while it is being made;
 //! - `incoming-<hash of the manifest>/`: `data/` as far as it has arrived from another node. It
 //!   outlives a restart, so that a transfer goes on where it stopped.

@@ -8,9 +8,17 @@ use lamplighter_types::artifact::ArtifactMismatch;
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     #[error("{doing} {}", path.display())]
-    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("the bytes are not those of artifact {digest}")]
-    Mismatch { digest: Hash, #[source] source: ArtifactMismatch },
+    Mismatch {
+        digest: Hash,
+        #[source]
+        source: ArtifactMismatch,
+    },
     #[error("the bytes have the digest {got}, not {digest}; what was uploaded is dropped")]
     WrongDigest { digest: Hash, got: Hash },
     #[error("the upload stands at byte {expected}, not {got}")]
@@ -26,7 +34,11 @@ pub enum ArtifactError {
     #[error("artifact {digest} on this disk was damaged in group {group} and was moved aside")]
     Damaged { digest: Hash, group: u64 },
     #[error("a range of {length} bytes from {offset} is not in an artifact of {size_bytes}")]
-    Range { offset: u64, length: u64, size_bytes: u64 },
+    Range {
+        offset: u64,
+        length: u64,
+        size_bytes: u64,
+    },
     #[error("no peer gave artifact {0}")]
     NoPeer(Hash),
 }
@@ -37,7 +49,11 @@ impl ArtifactError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { doing, path, source }
+        move |source| Self::Io {
+            doing,
+            path,
+            source,
+        }
     }
 
     pub(crate) fn mismatch(digest: Hash) -> impl FnOnce(ArtifactMismatch) -> Self {

@@ -26,8 +26,8 @@ pub trait ArtifactPeers: Send + Sync {
 }
 
 impl Artifacts {
-    /// Gets an artifact from the peers unless it is here. Each group is checked as it comes, a peer that sends
-    /// wrong bytes is left, and what was fetched stays for the next try.
+    /// Gets an artifact from the peers unless it is here. Each group is checked as it comes, a peer
+    /// that sends wrong bytes is left, and what was fetched stays for the next try.
     pub async fn fetch_missing(
         &self,
         digest: Hash,
@@ -56,7 +56,9 @@ impl Artifacts {
         peers: &impl ArtifactPeers,
         peer: u64,
     ) -> Result<(), FetchError> {
-        let values = peers.fetch(peer, ArtifactRequest::Groups { digest }).await?;
+        let values = peers
+            .fetch(peer, ArtifactRequest::Groups { digest })
+            .await?;
         let groups = Groups::from_bytes(digest, size_bytes, &values);
         let groups = groups.map_err(|_| PeerFailure::Wrong)?;
         loop {
@@ -65,7 +67,11 @@ impl Artifacts {
                 return Ok(());
             }
             let length = (size_bytes - offset).min(RANGE_BYTES_MAX);
-            let request = ArtifactRequest::Range { digest, offset, length };
+            let request = ArtifactRequest::Range {
+                digest,
+                offset,
+                length,
+            };
             let bytes = peers.fetch(peer, request).await?;
             check(&groups, offset, length, &bytes)?;
             self.append(digest, offset, bytes).await?;
@@ -73,8 +79,8 @@ impl Artifacts {
     }
 }
 
-/// Checks the groups that lie whole in a piece. An upload that a client left in the middle of a group makes
-/// the first piece begin there; that group is checked with the whole at the end.
+/// Checks the groups that lie whole in a piece. An upload that a client left in the middle of a
+/// group makes the first piece begin there; that group is checked with the whole at the end.
 fn check(groups: &Groups, offset: u64, length: u64, bytes: &[u8]) -> Result<(), PeerFailure> {
     if bytes.len() as u64 != length {
         return Err(PeerFailure::Wrong);
@@ -82,7 +88,9 @@ fn check(groups: &Groups, offset: u64, length: u64, bytes: &[u8]) -> Result<(), 
     let group_bytes = GROUP_BYTES as u64;
     for group in offset.div_ceil(group_bytes)..groups.count() {
         let begins = (group * group_bytes - offset) as usize;
-        let Some(part) = bytes.get(begins..begins + groups.group_bytes(group)) else { break };
+        let Some(part) = bytes.get(begins..begins + groups.group_bytes(group)) else {
+            break;
+        };
         groups.verify(group, part).map_err(|_| PeerFailure::Wrong)?;
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! The files of the artifact store. All functions block.
 //!
-//! `<digest>` is complete and was verified; `<digest>.groups` are its group values; `<digest>.<size>.part` is
-//! being uploaded; `<digest>.damaged` was found damaged. A complete file appears by rename after it was
-//! synced, so a crash leaves either a part that goes on or the whole.
+//! `<digest>` is complete and was verified; `<digest>.groups` are its group values;
+//! `<digest>.<size>.part` is being uploaded; `<digest>.damaged` was found damaged. A complete file
+//! appears by rename after it was synced, so a crash leaves either a part that goes on or the
+//! whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -61,7 +62,9 @@ impl Files {
             let Some(name) = name.to_str() else { continue };
             let size = entry.metadata().map_err(failed())?.len();
             let mut parts = name.split('.');
-            let Some(Ok(digest)) = parts.next().map(str::parse::<Hash>) else { continue };
+            let Some(Ok(digest)) = parts.next().map(str::parse::<Hash>) else {
+                continue;
+            };
             match (parts.next(), parts.next()) {
                 (None, _) => {
                     found.complete.insert(digest, size);
@@ -75,7 +78,9 @@ impl Files {
             }
         }
         // The groups are written before the rename; without them the artifact is not complete.
-        found.complete.retain(|digest, _| self.groups(digest).exists());
+        found
+            .complete
+            .retain(|digest, _| self.groups(digest).exists());
         Ok(found)
     }
 
@@ -87,14 +92,21 @@ impl Files {
         }
     }
 
-    /// Appends at the end of a part, and syncs it: the offset that is told to the client is durable.
+    /// Appends at the end of a part, and syncs it: the offset that is told to the client is
+    /// durable.
     pub fn append(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), ArtifactError> {
         let failed = || ArtifactError::io("writing", path);
         let mut options = OpenOptions::new();
-        let mut file =
-            options.create(true).truncate(false).write(true).open(path).map_err(failed())?;
+        let mut file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(failed())?;
         file.seek(SeekFrom::Start(offset)).map_err(failed())?;
-        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed())
+        file.write_all(bytes)
+            .and_then(|()| file.sync_data())
+            .map_err(failed())
     }
 
     /// Hashes a part; where it is the artifact, makes it complete, otherwise drops it.
@@ -103,15 +115,21 @@ impl Files {
     /// completed again.
     pub fn complete_part(&self, digest: &Hash, size_bytes: u64) -> Result<(), ArtifactError> {
         let part = self.part(digest, size_bytes);
-        let groups = hash(&part)?.finish().map_err(ArtifactError::mismatch(*digest))?;
+        let groups = hash(&part)?
+            .finish()
+            .map_err(ArtifactError::mismatch(*digest))?;
         if groups.digest() != *digest {
             fs::remove_file(&part).map_err(ArtifactError::io("removing", &part))?;
-            return Err(ArtifactError::WrongDigest { digest: *digest, got: groups.digest() });
+            return Err(ArtifactError::WrongDigest {
+                digest: *digest,
+                got: groups.digest(),
+            });
         }
         self.write_groups(&groups)?;
         let complete = self.complete(digest);
         let file = File::open(&part).map_err(ArtifactError::io("opening", &part))?;
-        file.sync_all().map_err(ArtifactError::io("syncing", &part))?;
+        file.sync_all()
+            .map_err(ArtifactError::io("syncing", &part))?;
         fs::rename(&part, &complete).map_err(ArtifactError::io("renaming", &part))?;
         self.sync_dir()
     }
@@ -121,7 +139,9 @@ impl Files {
         let temporary = path.with_extension("groups-new");
         let failed = || ArtifactError::io("writing", &path);
         let mut file = File::create(&temporary).map_err(failed())?;
-        file.write_all(&groups.to_bytes()).and_then(|()| file.sync_all()).map_err(failed())?;
+        file.write_all(&groups.to_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(failed())?;
         fs::rename(&temporary, &path).map_err(failed())?;
         self.sync_dir()
     }
@@ -139,7 +159,12 @@ impl Files {
     }
 
     /// Reads a range, checking every group that it touches.
-    pub fn read(&self, groups: &Groups, offset: u64, length: u64) -> Result<Vec<u8>, ArtifactError> {
+    pub fn read(
+        &self,
+        groups: &Groups,
+        offset: u64,
+        length: u64,
+    ) -> Result<Vec<u8>, ArtifactError> {
         let digest = groups.digest();
         let path = self.complete(&digest);
         let file = File::open(&path).map_err(ArtifactError::io("opening", &path))?;

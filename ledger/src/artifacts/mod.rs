@@ -1,5 +1,5 @@
-//! Firmware images on this validator: files named by their blake3 digest, verified when they come in and
-//! whenever they are read, fetched from other validators where they are missing.
+//! Firmware images on this validator: files named by their blake3 digest, verified when they come
+//! in and whenever they are read, fetched from other validators where they are missing.
 
 mod error;
 mod fetch;
@@ -36,7 +36,10 @@ pub struct ArtifactLimits {
 
 impl Default for ArtifactLimits {
     fn default() -> Self {
-        Self { uploads_max: 64, bytes_max: 64 << 30 }
+        Self {
+            uploads_max: 64,
+            bytes_max: 64 << 30,
+        }
     }
 }
 
@@ -46,7 +49,11 @@ pub enum ArtifactRequest {
     /// The group values.
     Groups { digest: Hash },
     /// At most [`RANGE_BYTES_MAX`] bytes.
-    Range { digest: Hash, offset: u64, length: u64 },
+    Range {
+        digest: Hash,
+        offset: u64,
+        length: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -75,19 +82,29 @@ impl Artifacts {
         blocking(move || {
             let files = Files::open(dir)?;
             let found = files.scan()?;
-            let mut index = Index { complete: found.complete, ..Index::default() };
+            let mut index = Index {
+                complete: found.complete,
+                ..Index::default()
+            };
             for (digest, size) in found.parts {
                 if !index.complete.contains_key(&digest) {
                     index.parts.insert(digest, size);
                 }
             }
-            Ok(Self(Arc::new(Inner { files, limits, index: Mutex::new(index) })))
+            Ok(Self(Arc::new(Inner {
+                files,
+                limits,
+                index: Mutex::new(index),
+            })))
         })
         .await
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        self.0.index.lock().expect("nobody panics with the index locked")
+        self.0
+            .index
+            .lock()
+            .expect("nobody panics with the index locked")
     }
 
     /// The size of a complete artifact.
@@ -97,11 +114,15 @@ impl Artifacts {
 
     /// The complete artifacts and their sizes.
     pub fn list(&self) -> Vec<(Hash, u64)> {
-        self.index().complete.iter().map(|(digest, size)| (*digest, *size)).collect()
+        self.index()
+            .complete
+            .iter()
+            .map(|(digest, size)| (*digest, *size))
+            .collect()
     }
 
-    /// Begins an upload, or takes up one that was begun; returns the bytes that are here. A complete
-    /// artifact has all its bytes.
+    /// Begins an upload, or takes up one that was begun; returns the bytes that are here. A
+    /// complete artifact has all its bytes.
     pub async fn begin(&self, digest: Hash, size_bytes: u64) -> Result<u64, ArtifactError> {
         if size_bytes == 0 || size_bytes > ARTIFACT_BYTES_MAX {
             let source = lamplighter_types::artifact::ArtifactMismatch::Size(size_bytes);
@@ -114,7 +135,11 @@ impl Artifacts {
             }
             match index.parts.get(&digest) {
                 Some(stored) if *stored != size_bytes => {
-                    return Err(ArtifactError::Size { digest, stored: *stored, got: size_bytes });
+                    return Err(ArtifactError::Size {
+                        digest,
+                        stored: *stored,
+                        got: size_bytes,
+                    });
                 }
                 Some(_) => {}
                 None => self.reserve(&mut index, digest, size_bytes)?,
@@ -124,7 +149,10 @@ impl Artifacts {
     }
 
     fn reserve(&self, index: &mut Index, digest: Hash, size: u64) -> Result<(), ArtifactError> {
-        let ArtifactLimits { uploads_max, bytes_max } = self.0.limits;
+        let ArtifactLimits {
+            uploads_max,
+            bytes_max,
+        } = self.0.limits;
         if index.parts.len() >= uploads_max {
             return Err(ArtifactError::TooManyUploads(index.parts.len()));
         }
@@ -147,11 +175,15 @@ impl Artifacts {
     }
 
     fn announced(&self, digest: &Hash) -> Result<u64, ArtifactError> {
-        self.index().parts.get(digest).copied().ok_or(ArtifactError::Missing(*digest))
+        self.index()
+            .parts
+            .get(digest)
+            .copied()
+            .ok_or(ArtifactError::Missing(*digest))
     }
 
-    /// Appends bytes that begin at `offset`; returns the new offset. With the last byte the artifact is
-    /// verified and complete, or dropped because it is another one.
+    /// Appends bytes that begin at `offset`; returns the new offset. With the last byte the
+    /// artifact is verified and complete, or dropped because it is another one.
     pub async fn append(
         &self,
         digest: Hash,
@@ -163,12 +195,19 @@ impl Artifacts {
         let _alone = writer.lock().await;
         let stands = self.offset(digest).await?;
         if stands != offset {
-            return Err(ArtifactError::Offset { expected: stands, got: offset });
+            return Err(ArtifactError::Offset {
+                expected: stands,
+                got: offset,
+            });
         }
         let end = offset + bytes.len() as u64;
         if end > size_bytes || bytes.len() > APPEND_BYTES_MAX {
             let length = bytes.len() as u64;
-            return Err(ArtifactError::Range { offset, length, size_bytes });
+            return Err(ArtifactError::Range {
+                offset,
+                length,
+                size_bytes,
+            });
         }
         let files = self.0.files.clone();
         let done = blocking(move || {
@@ -197,8 +236,8 @@ impl Artifacts {
         blocking(move || files.read_groups(&digest, size_bytes)).await
     }
 
-    /// Reads a range of at most [`RANGE_BYTES_MAX`] bytes, verified. A damaged artifact is moved aside and
-    /// not served; it is fetched again from the others.
+    /// Reads a range of at most [`RANGE_BYTES_MAX`] bytes, verified. A damaged artifact is moved
+    /// aside and not served; it is fetched again from the others.
     pub async fn read(
         &self,
         digest: Hash,
@@ -206,9 +245,15 @@ impl Artifacts {
         length: u64,
     ) -> Result<Bytes, ArtifactError> {
         let size_bytes = self.size(&digest).ok_or(ArtifactError::Missing(digest))?;
-        let inside = offset.checked_add(length).is_some_and(|end| end <= size_bytes);
+        let inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= size_bytes);
         if !inside || length == 0 || length > RANGE_BYTES_MAX {
-            return Err(ArtifactError::Range { offset, length, size_bytes });
+            return Err(ArtifactError::Range {
+                offset,
+                length,
+                size_bytes,
+            });
         }
         let files = self.0.files.clone();
         let read = blocking(move || {
@@ -229,12 +274,12 @@ impl Artifacts {
     /// Answers another validator.
     pub async fn serve(&self, request: ArtifactRequest) -> Result<Bytes, ArtifactError> {
         match request {
-            ArtifactRequest::Groups { digest } => {
-                Ok(self.groups(digest).await?.to_bytes().into())
-            }
-            ArtifactRequest::Range { digest, offset, length } => {
-                self.read(digest, offset, length).await
-            }
+            ArtifactRequest::Groups { digest } => Ok(self.groups(digest).await?.to_bytes().into()),
+            ArtifactRequest::Range {
+                digest,
+                offset,
+                length,
+            } => self.read(digest, offset, length).await,
         }
     }
 }
@@ -242,7 +287,9 @@ impl Artifacts {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
 ) -> Result<T, ArtifactError> {
-    tokio::task::spawn_blocking(work).await.expect("file work does not panic")
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("file work does not panic")
 }
 
 #[cfg(test)]

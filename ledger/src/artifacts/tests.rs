@@ -15,7 +15,9 @@ fn image(len: usize) -> Vec<u8> {
 }
 
 async fn open(dir: &TempDir) -> Artifacts {
-    Artifacts::open(dir.path().to_owned(), ArtifactLimits::default()).await.unwrap()
+    Artifacts::open(dir.path().to_owned(), ArtifactLimits::default())
+        .await
+        .unwrap()
 }
 
 async fn upload(artifacts: &Artifacts, bytes: &[u8]) -> Hash {
@@ -35,13 +37,31 @@ async fn an_upload_goes_on_where_it_stopped_after_a_restart() {
     let digest = Hash::of(&bytes);
     let first = open(&dir).await;
     first.begin(digest, 100_000).await.unwrap();
-    first.append(digest, 0, Bytes::copy_from_slice(&bytes[..40_000])).await.unwrap();
+    first
+        .append(digest, 0, Bytes::copy_from_slice(&bytes[..40_000]))
+        .await
+        .unwrap();
     let again = open(&dir).await;
     assert_eq!(again.begin(digest, 100_000).await.unwrap(), 40_000);
-    let wrong = again.append(digest, 30_000, Bytes::from_static(b"x")).await.unwrap_err();
-    assert!(matches!(wrong, ArtifactError::Offset { expected: 40_000, got: 30_000 }));
-    again.append(digest, 40_000, Bytes::copy_from_slice(&bytes[40_000..])).await.unwrap();
-    assert_eq!(again.read(digest, 39_990, 20).await.unwrap(), bytes[39_990..40_010]);
+    let wrong = again
+        .append(digest, 30_000, Bytes::from_static(b"x"))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        wrong,
+        ArtifactError::Offset {
+            expected: 40_000,
+            got: 30_000
+        }
+    ));
+    again
+        .append(digest, 40_000, Bytes::copy_from_slice(&bytes[40_000..]))
+        .await
+        .unwrap();
+    assert_eq!(
+        again.read(digest, 39_990, 20).await.unwrap(),
+        bytes[39_990..40_010]
+    );
     assert_eq!(open(&dir).await.size(&digest), Some(100_000));
 }
 
@@ -53,11 +73,21 @@ async fn one_flipped_bit_is_refused_and_nothing_stays() {
     let digest = Hash::of(&bytes);
     bytes[33_333] ^= 4;
     artifacts.begin(digest, 50_000).await.unwrap();
-    let refused = artifacts.append(digest, 0, Bytes::from(bytes)).await.unwrap_err();
-    assert!(matches!(refused, ArtifactError::WrongDigest { .. }), "{refused}");
+    let refused = artifacts
+        .append(digest, 0, Bytes::from(bytes))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, ArtifactError::WrongDigest { .. }),
+        "{refused}"
+    );
     assert_eq!(artifacts.size(&digest), None);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    assert_eq!(artifacts.begin(digest, 50_000).await.unwrap(), 0, "it can be sent again");
+    assert_eq!(
+        artifacts.begin(digest, 50_000).await.unwrap(),
+        0,
+        "it can be sent again"
+    );
 }
 
 #[tokio::test]
@@ -71,21 +101,41 @@ async fn damage_on_the_disk_is_never_served() {
     std::fs::write(&path, stored).unwrap();
     assert_eq!(artifacts.read(digest, 0, 100).await.unwrap().len(), 100);
     let error = artifacts.read(digest, 69_999, 2).await.unwrap_err();
-    assert!(matches!(error, ArtifactError::Damaged { group: 4, .. }), "{error}");
-    assert!(matches!(artifacts.read(digest, 0, 1).await, Err(ArtifactError::Missing(_))));
+    assert!(
+        matches!(error, ArtifactError::Damaged { group: 4, .. }),
+        "{error}"
+    );
+    assert!(matches!(
+        artifacts.read(digest, 0, 1).await,
+        Err(ArtifactError::Missing(_))
+    ));
 }
 
 #[tokio::test]
 async fn uploads_and_bytes_are_bounded() {
     let dir = TempDir::new().unwrap();
-    let limits = ArtifactLimits { uploads_max: 1, bytes_max: 1_000 };
-    let artifacts = Artifacts::open(dir.path().to_owned(), limits).await.unwrap();
+    let limits = ArtifactLimits {
+        uploads_max: 1,
+        bytes_max: 1_000,
+    };
+    let artifacts = Artifacts::open(dir.path().to_owned(), limits)
+        .await
+        .unwrap();
     let (one, two) = (Hash([1; 32]), Hash([2; 32]));
     let refused = artifacts.begin(one, 1_001).await;
-    assert!(matches!(refused, Err(ArtifactError::Quota { bytes_max: 1_000 })));
+    assert!(matches!(
+        refused,
+        Err(ArtifactError::Quota { bytes_max: 1_000 })
+    ));
     artifacts.begin(one, 600).await.unwrap();
-    assert!(matches!(artifacts.begin(two, 10).await, Err(ArtifactError::TooManyUploads(1))));
-    assert!(matches!(artifacts.begin(one, 500).await, Err(ArtifactError::Size { .. })));
+    assert!(matches!(
+        artifacts.begin(two, 10).await,
+        Err(ArtifactError::TooManyUploads(1))
+    ));
+    assert!(matches!(
+        artifacts.begin(one, 500).await,
+        Err(ArtifactError::Size { .. })
+    ));
     let long = artifacts.append(one, 0, Bytes::from(vec![0; 601])).await;
     assert!(matches!(long, Err(ArtifactError::Range { .. })));
     assert!(artifacts.begin(two, u64::MAX).await.is_err());
@@ -117,7 +167,11 @@ impl ArtifactPeers for FakePeers<'_> {
             return Err(PeerFailure::Unreachable("gone".into()));
         }
         let is_range = matches!(request, ArtifactRequest::Range { .. });
-        let bytes = self.source.serve(request).await.map_err(|_| PeerFailure::Missing)?;
+        let bytes = self
+            .source
+            .serve(request)
+            .await
+            .map_err(|_| PeerFailure::Missing)?;
         if is_range && self.liars.contains(&peer) {
             let mut bytes = bytes.to_vec();
             bytes[20_000] ^= 1;
@@ -135,13 +189,34 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
     let digest = upload(&source, &bytes).await;
     let artifacts = open(&here).await;
     let asked = Mutex::default;
-    let short = FakePeers { source: &source, liars: vec![1], asked: asked(), answers_max: 2 };
+    let short = FakePeers {
+        source: &source,
+        liars: vec![1],
+        asked: asked(),
+        answers_max: 2,
+    };
     let failed = artifacts.fetch_missing(digest, 3_000_000, &short).await;
     assert!(matches!(failed, Err(ArtifactError::NoPeer(_))));
-    assert_eq!(artifacts.offset(digest).await.unwrap(), 1 << 20, "one good piece stays");
-    let peers = FakePeers { source: &source, liars: vec![1], asked: asked(), answers_max: 9 };
-    artifacts.fetch_missing(digest, 3_000_000, &peers).await.unwrap();
-    assert_eq!(peers.asked.lock().unwrap()[&2], 3, "the groups and the two missing pieces");
+    assert_eq!(
+        artifacts.offset(digest).await.unwrap(),
+        1 << 20,
+        "one good piece stays"
+    );
+    let peers = FakePeers {
+        source: &source,
+        liars: vec![1],
+        asked: asked(),
+        answers_max: 9,
+    };
+    artifacts
+        .fetch_missing(digest, 3_000_000, &peers)
+        .await
+        .unwrap();
+    assert_eq!(
+        peers.asked.lock().unwrap()[&2],
+        3,
+        "the groups and the two missing pieces"
+    );
     let read = artifacts.read(digest, 2_999_000, 1_000).await.unwrap();
     assert_eq!(read, bytes[2_999_000..]);
 }

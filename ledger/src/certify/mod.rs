@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lamplighter_types::{Attestation, Certificate, Hash, PublicKey, ValidatorSet};
 
-/// Heights beyond the newest certificate for which attestations are kept. A validator may be ahead of
-/// this node by what the sequencer lets be uncertified, and some more.
+/// Heights beyond the newest certificate for which attestations are kept. A validator may be ahead
+/// of this node by what the sequencer lets be uncertified, and some more.
 const WINDOW: u64 = 1_024;
 /// Different headers of one height that are kept as evidence; an honest cluster has one.
 const HEADERS_PER_HEIGHT_MAX: usize = 4;
@@ -40,7 +40,12 @@ impl Collector {
 
     /// Takes an attestation whose signature was verified. `set` is the one in force at its height.
     pub fn add(&mut self, attestation: Attestation, set: &ValidatorSet) -> Collected {
-        let Attestation { height, header, key, .. } = attestation;
+        let Attestation {
+            height,
+            header,
+            key,
+            ..
+        } = attestation;
         let in_window = height > self.certified && height <= self.certified + WINDOW;
         if !in_window || set.by_key(&key).is_none() {
             return Collected::Ignored;
@@ -57,7 +62,11 @@ impl Collector {
             return Collected::Kept;
         }
         let attestations: Vec<_> = signed.values().cloned().collect();
-        Collected::Certificate(Certificate::from_attestations(height, header, &attestations))
+        Collected::Certificate(Certificate::from_attestations(
+            height,
+            header,
+            &attestations,
+        ))
     }
 }
 

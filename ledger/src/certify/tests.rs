@@ -13,7 +13,9 @@ fn set(n: u8) -> ValidatorSet {
         key: secret(n).public(),
         address: String::new(),
     };
-    ValidatorSet { validators: (1..=n).map(validator).collect() }
+    ValidatorSet {
+        validators: (1..=n).map(validator).collect(),
+    }
 }
 
 fn signed(n: u8, height: u64, header: u8) -> Attestation {
@@ -24,10 +26,22 @@ fn signed(n: u8, height: u64, header: u8) -> Attestation {
 fn a_quorum_of_equal_signatures_makes_a_certificate() {
     let (set, mut collector) = (set(4), Collector::default());
     assert_eq!(collector.add(signed(1, 1, 7), &set), Collected::Kept);
-    assert_eq!(collector.add(signed(1, 1, 7), &set), Collected::Ignored, "the same again");
-    assert_eq!(collector.add(signed(2, 1, 8), &set), Collected::Kept, "another header");
+    assert_eq!(
+        collector.add(signed(1, 1, 7), &set),
+        Collected::Ignored,
+        "the same again"
+    );
+    assert_eq!(
+        collector.add(signed(2, 1, 8), &set),
+        Collected::Kept,
+        "another header"
+    );
     assert_eq!(collector.add(signed(3, 1, 7), &set), Collected::Kept);
-    assert_eq!(collector.add(signed(9, 1, 7), &set), Collected::Ignored, "no validator");
+    assert_eq!(
+        collector.add(signed(9, 1, 7), &set),
+        Collected::Ignored,
+        "no validator"
+    );
     let Collected::Certificate(certificate) = collector.add(signed(4, 1, 7), &set) else {
         panic!("three of four are a quorum");
     };
@@ -39,8 +53,14 @@ fn heights_below_the_certified_and_far_ahead_are_not_kept() {
     let (set, mut collector) = (set(4), Collector::default());
     collector.settle(5);
     assert_eq!(collector.add(signed(1, 5, 7), &set), Collected::Ignored);
-    assert_eq!(collector.add(signed(1, 5 + WINDOW, 7), &set), Collected::Kept);
-    assert_eq!(collector.add(signed(1, 6 + WINDOW, 7), &set), Collected::Ignored);
+    assert_eq!(
+        collector.add(signed(1, 5 + WINDOW, 7), &set),
+        Collected::Kept
+    );
+    assert_eq!(
+        collector.add(signed(1, 6 + WINDOW, 7), &set),
+        Collected::Ignored
+    );
 }
 
 #[test]

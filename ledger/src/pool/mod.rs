@@ -1,7 +1,8 @@
 //! Transactions that wait for their block: bounded, each once, in the order of arrival.
 //!
-//! A transaction stays until its block is applied, it is refused, or it expires; who leads decides only
-//! where it is meanwhile. So a change of the leader loses nothing: what was on its way waits again.
+//! A transaction stays until its block is applied, it is refused, or it expires; who leads decides
+//! only where it is meanwhile. So a change of the leader loses nothing: what was on its way waits
+//! again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -70,11 +71,17 @@ fn size(transaction: &Verified<Transaction>) -> usize {
 
 impl Pool {
     pub fn new(limits: PoolLimits) -> Self {
-        Self { inner: Mutex::default(), limits, filled: Notify::new() }
+        Self {
+            inner: Mutex::default(),
+            limits,
+            filled: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("nobody panics with the pool locked")
+        self.inner
+            .lock()
+            .expect("nobody panics with the pool locked")
     }
 
     /// Adds a caller to a transaction that is here already.
@@ -116,7 +123,11 @@ impl Pool {
         *of_key += 1;
         inner.bytes += bytes;
         inner.queue.push_back(hash);
-        let entry = Entry { transaction, place: Place::Waiting, waiters: Vec::new() };
+        let entry = Entry {
+            transaction,
+            place: Place::Waiting,
+            waiters: Vec::new(),
+        };
         inner.entries.insert(hash, entry);
         drop(inner);
         self.filled.notify_one();
@@ -125,12 +136,19 @@ impl Pool {
 
     /// The verified form of a transaction, if it is here with the same signature.
     pub fn verified(&self, hash: &Hash) -> Option<Pending> {
-        self.lock().entries.get(hash).map(|entry| entry.transaction.clone())
+        self.lock()
+            .entries
+            .get(hash)
+            .map(|entry| entry.transaction.clone())
     }
 
     /// The oldest waiting transactions that fit one batch; they count as proposed.
     pub fn take_batch(&self) -> Vec<Pending> {
-        self.take(BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES, BATCH_TRANSACTIONS_MAX, Place::Proposed)
+        self.take(
+            BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES,
+            BATCH_TRANSACTIONS_MAX,
+            Place::Proposed,
+        )
     }
 
     /// As many as fit `bytes_max`; they count as passed to the leader.
@@ -142,8 +160,12 @@ impl Pool {
         let mut inner = self.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while taken.len() < count_max {
-            let Some(hash) = inner.queue.pop_front() else { break };
-            let Some(entry) = inner.entries.get_mut(&hash) else { continue };
+            let Some(hash) = inner.queue.pop_front() else {
+                break;
+            };
+            let Some(entry) = inner.entries.get_mut(&hash) else {
+                continue;
+            };
             if entry.place != Place::Waiting {
                 continue;
             }
@@ -205,7 +227,9 @@ impl Pool {
 
     /// A transaction's fate is known: it leaves, and those who wait are told.
     pub fn resolve(&self, hash: &Hash, verdict: &Verdict) {
-        let Some(entry) = self.lock().remove(hash) else { return };
+        let Some(entry) = self.lock().remove(hash) else {
+            return;
+        };
         for waiter in entry.waiters {
             // A caller that has gone away needs no answer.
             let _ = waiter.send(verdict.clone());
@@ -218,10 +242,14 @@ impl Pool {
             let inner = self.lock();
             let entries = inner.entries.iter();
             let old = entries.filter(|(_, e)| e.transaction.get().expires_ms <= time_ms);
-            old.map(|(hash, e)| (*hash, e.transaction.get().expires_ms)).collect()
+            old.map(|(hash, e)| (*hash, e.transaction.get().expires_ms))
+                .collect()
         };
         for (hash, expires_ms) in gone {
-            let refusal = AdmissionError::Expired { expires_ms, time_ms };
+            let refusal = AdmissionError::Expired {
+                expires_ms,
+                time_ms,
+            };
             self.resolve(&hash, &Verdict::Refused(refusal));
         }
     }
@@ -249,7 +277,8 @@ impl Inner {
                 self.per_key.remove(&key);
             }
         }
-        // Hashes of removed entries stay in the queue until they come to its front; this bounds them.
+        // Hashes of removed entries stay in the queue until they come to its front; this bounds
+        // them.
         if self.queue.len() > 2 * self.entries.len() + 1_024 {
             let Self { entries, queue, .. } = self;
             queue.retain(|hash| entries.get(hash).is_some_and(|e| e.place == Place::Waiting));

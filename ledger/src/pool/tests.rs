@@ -33,17 +33,27 @@ fn pool(limits: PoolLimits) -> Pool {
 
 #[test]
 fn a_full_pool_is_busy_and_keeps_what_it_has() {
-    let pool = pool(PoolLimits { transactions_max: 2, ..PoolLimits::default() });
+    let pool = pool(PoolLimits {
+        transactions_max: 2,
+        ..PoolLimits::default()
+    });
     pool.add(transaction(1, 1)).unwrap();
     pool.add(transaction(1, 2)).unwrap();
     assert_eq!(pool.add(transaction(1, 3)), Err(Busy::Pool));
-    assert_eq!(pool.add(transaction(1, 2)), Ok(()), "the same one again is no new one");
+    assert_eq!(
+        pool.add(transaction(1, 2)),
+        Ok(()),
+        "the same one again is no new one"
+    );
     assert_eq!(sequences(&pool.take_batch()), [1, 2]);
 }
 
 #[test]
 fn one_key_does_not_fill_the_pool() {
-    let pool = pool(PoolLimits { per_key_max: 1, ..PoolLimits::default() });
+    let pool = pool(PoolLimits {
+        per_key_max: 1,
+        ..PoolLimits::default()
+    });
     pool.add(transaction(1, 1)).unwrap();
     assert_eq!(pool.add(transaction(1, 2)), Err(Busy::Key));
     pool.add(transaction(2, 1)).unwrap();
@@ -85,7 +95,10 @@ fn bytes_bound_what_is_forwarded() {
 
 #[tokio::test]
 async fn everybody_who_waits_is_told_once() {
-    let pool = pool(PoolLimits { waiters_max: 2, ..PoolLimits::default() });
+    let pool = pool(PoolLimits {
+        waiters_max: 2,
+        ..PoolLimits::default()
+    });
     let hash = transaction(1, 1).hash();
     let first = pool.insert(transaction(1, 1)).unwrap();
     let second = pool.join(&hash).unwrap().unwrap();

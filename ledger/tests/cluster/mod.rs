@@ -1,4 +1,5 @@
-//! Whole ledgers in one process: real consensus, real execution, a fake network, the store in memory.
+//! Whole ledgers in one process: real consensus, real execution, a fake network, the store in
+//! memory.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,13 +49,18 @@ pub fn genesis(nodes: u64) -> Genesis {
     Genesis {
         name: "Test City".into(),
         created_ms: now_ms(),
-        validators: ValidatorSet { validators: (1..=nodes).map(validator).collect() },
+        validators: ValidatorSet {
+            validators: (1..=nodes).map(validator).collect(),
+        },
         organization: id("city"),
         accounts: vec![GenesisAccount {
             account: id("admin"),
             name: "Administrator".into(),
             key: admin_secret().public(),
-            grants: vec![Grant { role: Role::Administrator, scope: Scope::city() }],
+            grants: vec![Grant {
+                role: Role::Administrator,
+                scope: Scope::city(),
+            }],
         }],
         policies: Policies::default(),
     }
@@ -97,7 +103,10 @@ impl Transport for Wire {
         let (consensus, _) = self.reach(to).ok_or(TransportError::Unreachable(to))?;
         let answer = tokio::time::timeout(timeout, consensus.serve(self.from, lane, request));
         let answer = answer.await.map_err(|_| TransportError::Timeout(to))?;
-        answer.map_err(|e| TransportError::Refused { node: to, reason: e.to_string() })
+        answer.map_err(|e| TransportError::Refused {
+            node: to,
+            reason: e.to_string(),
+        })
     }
 }
 
@@ -106,7 +115,10 @@ impl Peers for Wire {
     async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
         let (_, handle) = self.reach(node).ok_or(PeerError::Unreachable(node))?;
         let answer = handle.serve(self.from, request).await;
-        answer.map_err(|e| PeerError::Refused { node, reason: e.to_string() })
+        answer.map_err(|e| PeerError::Refused {
+            node,
+            reason: e.to_string(),
+        })
     }
 
     fn tell_all(&self, notice: PeerNotice) {
@@ -119,7 +131,11 @@ impl Peers for Wire {
 
     fn connected(&self) -> Vec<u64> {
         let nodes = self.wires.nodes.lock().unwrap();
-        nodes.keys().copied().filter(|node| *node != self.from).collect()
+        nodes
+            .keys()
+            .copied()
+            .filter(|node| *node != self.from)
+            .collect()
     }
 }
 
@@ -144,7 +160,9 @@ impl Cluster {
         let mut cluster = Self {
             genesis: genesis(nodes),
             wires: Arc::default(),
-            stores: (1..=nodes).map(|node| (node, Arc::new(MemoryKv::new()))).collect(),
+            stores: (1..=nodes)
+                .map(|node| (node, Arc::new(MemoryKv::new())))
+                .collect(),
             dir: TempDir::new().unwrap(),
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
@@ -156,9 +174,18 @@ impl Cluster {
     }
 
     pub async fn start_node(&mut self, node: u64) {
-        let wire = Arc::new(Wire { from: node, wires: self.wires.clone() });
-        let identity = Identity { account: id(&format!("node-{node}")), secret: node_secret(node) };
-        let (kv, dir) = (self.stores[&node].clone(), self.dir.path().join(node.to_string()));
+        let wire = Arc::new(Wire {
+            from: node,
+            wires: self.wires.clone(),
+        });
+        let identity = Identity {
+            account: id(&format!("node-{node}")),
+            secret: node_secret(node),
+        };
+        let (kv, dir) = (
+            self.stores[&node].clone(),
+            self.dir.path().join(node.to_string()),
+        );
         let mut config = Config::new(node);
         config.heartbeat_every = Duration::from_millis(200);
         let clock = Arc::new(SystemClock);
@@ -180,14 +207,28 @@ impl Cluster {
         settings.timers.election_max = Duration::from_millis(300);
         let machine = ledger.state_machine();
         let consensus = Consensus::start(settings, kv, wire, machine).await.unwrap();
-        let members = self.genesis.validators.validators.iter().map(|v| v.node).collect();
+        let members = self
+            .genesis
+            .validators
+            .validators
+            .iter()
+            .map(|v| v.node)
+            .collect();
         consensus.bootstrap(&members).await.unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
         tasks.close();
         let wired = (consensus.clone(), handle.clone());
         self.wires.nodes.lock().unwrap().insert(node, wired);
-        self.running.insert(node, Running { handle, consensus, tasks, stop });
+        self.running.insert(
+            node,
+            Running {
+                handle,
+                consensus,
+                tasks,
+                stop,
+            },
+        );
     }
 
     /// Ends a node as a crash would: what was not synced is gone.
@@ -221,7 +262,10 @@ impl Cluster {
     pub fn organization(&self, name: &str) -> SignedTransaction {
         let organization = id(name);
         let name = name.to_owned();
-        self.sign(Action::Users(UsersAction::RegisterOrganization { organization, name }))
+        self.sign(Action::Users(UsersAction::RegisterOrganization {
+            organization,
+            name,
+        }))
     }
 
     pub async fn leader(&self) -> u64 {
@@ -229,7 +273,12 @@ impl Cluster {
         let mut lead = any.consensus.lead();
         let alive: Vec<u64> = self.running.keys().copied().collect();
         let led = lead.wait_for(|l| l.leader.is_some_and(|leader| alive.contains(&leader)));
-        tokio::time::timeout(Duration::from_secs(20), led).await.unwrap().unwrap().leader.unwrap()
+        tokio::time::timeout(Duration::from_secs(20), led)
+            .await
+            .unwrap()
+            .unwrap()
+            .leader
+            .unwrap()
     }
 
     pub async fn stop(self) {

@@ -65,7 +65,11 @@ fn nonsense_is_refused() {
 
 proptest! {
     #[test]
-    fn any_changed_value_is_refused(len in GROUP_BYTES + 1..10 * GROUP_BYTES, at: usize, bit in 0..8u8) {
+    fn any_changed_value_is_refused(
+        len in GROUP_BYTES + 1..10 * GROUP_BYTES,
+        at: usize,
+        bit in 0..8u8,
+    ) {
         let groups = groups(&bytes(len));
         let mut values = groups.to_bytes();
         let at = at % values.len();
