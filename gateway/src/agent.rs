@@ -1,10 +1,11 @@
-//! The gateway's process: one task owns the spool, the jobs and the devices, and everything else comes to it on
-//! bounded channels.
+//! The gateway's process: one task owns the spool, the jobs and the devices, and everything else
+//! comes to it on bounded channels.
 
 mod actor;
 mod devices;
 mod effects;
 mod intake;
+mod job;
 mod jobs;
 mod ledger;
 mod refused;
@@ -55,7 +56,10 @@ pub enum GatewayError {
     #[error("setting up the client of the ledger")]
     Client(#[from] ClientError),
     #[error("listening on {address} for Things")]
-    Listen { address: SocketAddr, source: io::Error },
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error("making {path}")]
     Directory { path: String, source: io::Error },
     #[error("a task of the gateway ended badly")]
@@ -99,7 +103,12 @@ impl Gateway {
         let south_address = south.local_addr();
         let (to_node, commands) = mpsc::channel(NODE_COMMANDS_MAX);
         let (node_sender, node_events) = mpsc::channel(NODE_EVENTS_MAX);
-        let known: BTreeSet<_> = genesis.validators.validators.iter().map(|v| v.key).collect();
+        let known: BTreeSet<_> = genesis
+            .validators
+            .validators
+            .iter()
+            .map(|v| v.key)
+            .collect();
         let account = config.account.clone();
         let nodes = config.nodes.clone();
         let link = Link {
@@ -111,11 +120,25 @@ impl Gateway {
         };
         let link = tokio::spawn(link::run(link, commands, node_sender, stop.clone()));
         let refused = Refused::new(data.join("refused.jsonl"));
-        let parts =
-            Parts { config, genesis, secret, client, spool, cache, devices, refused, south, stop };
+        let parts = Parts {
+            config,
+            genesis,
+            secret,
+            client,
+            spool,
+            cache,
+            devices,
+            refused,
+            south,
+            stop,
+        };
         let actor = Actor::new(parts, to_node);
         let actor = tokio::spawn(actor.run(south_events, node_events));
-        Ok(Self { south: south_address, actor, link })
+        Ok(Self {
+            south: south_address,
+            actor,
+            link,
+        })
     }
 
     /// Where Things register.

@@ -96,9 +96,15 @@ pub enum ConfigError {
     #[error("reading {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("the configuration {} is not usable", path.display())]
-    Malformed { path: PathBuf, source: toml::de::Error },
+    Malformed {
+        path: PathBuf,
+        source: toml::de::Error,
+    },
     #[error("the genesis file {} is not usable", path.display())]
-    Genesis { path: PathBuf, source: serde_json::Error },
+    Genesis {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("the genesis file {} contradicts itself", path.display())]
     GenesisContent { path: PathBuf, source: GenesisError },
     #[error("the key file {} is not 64 hexadecimal digits", path.display())]
@@ -117,8 +123,11 @@ impl GatewayConfig {
     /// # Errors
     /// Missing, malformed, with unknown keys or values out of range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(&read(path)?)
-            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source })?;
+        let mut config: Self =
+            toml::from_str(&read(path)?).map_err(|source| ConfigError::Malformed {
+                path: path.to_owned(),
+                source,
+            })?;
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {
             *file = base.join(&*file);
@@ -147,22 +156,33 @@ impl GatewayConfig {
     /// Reads and checks the genesis file.
     pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
         let path = &self.genesis;
-        let genesis: Genesis = serde_json::from_str(&read(path)?)
-            .map_err(|source| ConfigError::Genesis { path: path.clone(), source })?;
+        let genesis: Genesis =
+            serde_json::from_str(&read(path)?).map_err(|source| ConfigError::Genesis {
+                path: path.clone(),
+                source,
+            })?;
         match genesis.check() {
             Ok(()) => Ok(genesis),
-            Err(source) => Err(ConfigError::GenesisContent { path: path.clone(), source }),
+            Err(source) => Err(ConfigError::GenesisContent {
+                path: path.clone(),
+                source,
+            }),
         }
     }
 
     /// Reads the secret key; refuses a file that others can read.
     pub fn read_key(&self) -> Result<SecretKey, ConfigError> {
         let path = &self.key;
-        let metadata = fs::metadata(path)
-            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let metadata = fs::metadata(path).map_err(|source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        })?;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(ConfigError::Exposed { path: path.clone(), mode });
+            return Err(ConfigError::Exposed {
+                path: path.clone(),
+                mode,
+            });
         }
         let mut seed = [0; 32];
         hex::decode_to_slice(read(path)?.trim(), &mut seed)
@@ -191,5 +211,8 @@ impl NodeAddress {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }

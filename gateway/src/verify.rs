@@ -1,5 +1,5 @@
-//! What a gateway believes: only records that are proven from the genesis file, recent, and of releases that
-//! hold by themselves. A node or broker that lies is refused here.
+//! What a gateway believes: only records that are proven from the genesis file, recent, and of
+//! releases that hold by themselves. A node or broker that lies is refused here.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use lamplighter_contracts::{Reader, config, devices, firmware, rollouts, users};
 use lamplighter_state::{Key, StateError};
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
-use lamplighter_types::proof::{Proven, ProvenRecord};
+use lamplighter_types::proof::{Proven, ProvenRecord, SetChange};
 use lamplighter_types::report::ReleaseError;
 use lamplighter_types::work::{WorkError, WorkMessage};
 use lamplighter_types::{
@@ -24,8 +24,14 @@ use serde::de::DeserializeOwned;
 pub enum Distrust {
     #[error("the work is not proven")]
     Work(#[from] WorkError),
-    #[error("a record of the block at height {height} is {age:?} old, at most {age_max:?} is believed")]
-    Stale { height: u64, age: Duration, age_max: Duration },
+    #[error(
+        "a record of the block at height {height} is {age:?} old, at most {age_max:?} is believed"
+    )]
+    Stale {
+        height: u64,
+        age: Duration,
+        age_max: Duration,
+    },
     #[error("a proof in the work is not of a record of the state")]
     NotState,
     #[error("a record that is needed is not proven, or does not decode")]
@@ -62,6 +68,8 @@ pub struct ProvenState {
     records: BTreeMap<Vec<u8>, Known>,
     /// Height of the newest certified header that was shown.
     pub head_height: u64,
+    /// How its validators came into force.
+    pub set_changes: Vec<SetChange>,
 }
 
 #[derive(Debug)]
@@ -73,11 +81,18 @@ struct Known {
 impl Reader for ProvenState {
     fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError> {
         let digits = || hex::encode(key.as_bytes());
-        let missing = || StateError::Missing { what: format!("a proof of the record {}", digits()) };
+        let missing = || StateError::Missing {
+            what: format!("a proof of the record {}", digits()),
+        };
         let known = self.records.get(key.as_bytes()).ok_or_else(missing)?;
-        let Some(value) = &known.value else { return Ok(None) };
-        let corrupt =
-            |source| StateError::Corrupt { table: "a proven record", key: digits(), source };
+        let Some(value) = &known.value else {
+            return Ok(None);
+        };
+        let corrupt = |source| StateError::Corrupt {
+            table: "a proven record",
+            key: digits(),
+            source,
+        };
         codec::decode_stored(value).map(Some).map_err(corrupt)
     }
 
@@ -88,15 +103,17 @@ impl Reader for ProvenState {
         _: Option<&[u8]>,
         _: usize,
     ) -> Result<Vec<(Key<T>, T)>, StateError> {
-        Err(StateError::Missing { what: "a proof of a whole range".to_owned() })
+        Err(StateError::Missing {
+            what: "a proof of a whole range".to_owned(),
+        })
     }
 }
 
 impl ProvenState {
     /// Proves every record of a message and checks that each is recent.
     ///
-    /// The age of a *record's* block counts, not that of the head: under a fresh head an old state can be
-    /// proven as well, and would bring back a deployment that was cancelled.
+    /// The age of a *record's* block counts, not that of the head: under a fresh head an old state
+    /// can be proven as well, and would bring back a deployment that was cancelled.
     ///
     /// # Errors
     /// A proof that does not hold, a record that is too old or not of the state.
@@ -107,15 +124,35 @@ impl ProvenState {
         age_max: Duration,
     ) -> Result<Self, Distrust> {
         let mut state = Self::default();
-        for proven in message.proofs.verify(genesis)? {
-            let Proven { record, height, time_ms, head_height, .. } = proven;
+        let all = message.proofs.verify(genesis)?;
+        for (proven, shared) in all.into_iter().zip(&message.proofs.records) {
+            let Proven {
+                record,
+                height,
+                time_ms,
+                head_height,
+                ..
+            } = proven;
             let age = Duration::from_millis(now_ms.saturating_sub(time_ms));
             if age > age_max {
-                return Err(Distrust::Stale { height, age, age_max });
+                return Err(Distrust::Stale {
+                    height,
+                    age,
+                    age_max,
+                });
             }
-            let ProvenRecord::State { key, value } = record else { return Err(Distrust::NotState) };
-            state.head_height = state.head_height.max(head_height);
-            let newer = state.records.get(&key).is_none_or(|known| known.height < height);
+            let ProvenRecord::State { key, value } = record else {
+                return Err(Distrust::NotState);
+            };
+            if head_height > state.head_height {
+                state.head_height = head_height;
+                let head = message.proofs.heads.get(shared.head as usize);
+                state.set_changes = head.map_or_else(Vec::new, |head| head.set_changes.clone());
+            }
+            let newer = state
+                .records
+                .get(&key)
+                .is_none_or(|known| known.height < height);
             if newer {
                 state.records.insert(key, Known { value, height });
             }
@@ -125,7 +162,9 @@ impl ProvenState {
 
     /// Height of the block whose state had the record so.
     fn height_of<T>(&self, key: &Key<T>) -> u64 {
-        self.records.get(key.as_bytes()).map_or(0, |known| known.height)
+        self.records
+            .get(key.as_bytes())
+            .map_or(0, |known| known.height)
     }
 }
 
@@ -151,8 +190,8 @@ pub enum Judged {
     Ended { state: DeploymentState, height: u64 },
 }
 
-/// A device with the height of the state that it is from; `None` if the ledger has none or gave it to
-/// another gateway.
+/// A device with the height of the state that it is from; `None` if the ledger has none or gave it
+/// to another gateway.
 pub fn device(
     state: &ProvenState,
     name: &Id,
@@ -169,15 +208,17 @@ pub fn device(
 /// The device, which is ours and active.
 fn our_device(state: &ProvenState, name: &Id, gateway: &Id) -> Result<Device, Distrust> {
     let (found, _) = device(state, name, gateway)?;
-    let device = found.ok_or_else(|| Distrust::NotOurs { device: name.clone() })?;
+    let device = found.ok_or_else(|| Distrust::NotOurs {
+        device: name.clone(),
+    })?;
     match device.status {
         DeviceStatus::Active => Ok(device),
         _ => Err(Distrust::NotActive(name.clone())),
     }
 }
 
-/// Judges a deployment: the device is ours, and the release is one that its vendor signed with a key in use, that
-/// was released, and that fits the device.
+/// Judges a deployment: the device is ours, and the release is one that its vendor signed with a
+/// key in use, that was released, and that fits the device.
 ///
 /// # Errors
 /// What does not hold; then nothing is to be done.
@@ -190,15 +231,23 @@ pub fn deployment(
 ) -> Result<Judged, Distrust> {
     let key = rollouts::keys::deployment(rollout, name);
     let height = state.height_of(&key);
-    let absent = || Distrust::Absent { what: format!("deployment of {rollout} to {name}") };
+    let absent = || Distrust::Absent {
+        what: format!("deployment of {rollout} to {name}"),
+    };
     let deployment = state.get(&key)?.ok_or_else(absent)?;
     if deployment.state.is_end() {
-        return Ok(Judged::Ended { state: deployment.state, height });
+        return Ok(Judged::Ended {
+            state: deployment.state,
+            height,
+        });
     }
     let device = our_device(state, name, gateway)?;
-    let counters: DeviceState = state
-        .get(&devices::keys::state(name))?
-        .ok_or_else(|| Distrust::Absent { what: format!("state of the device {name}") })?;
+    let counters: DeviceState =
+        state
+            .get(&devices::keys::state(name))?
+            .ok_or_else(|| Distrust::Absent {
+                what: format!("state of the device {name}"),
+            })?;
     let (release, manifest) = release(state, &deployment.release)?;
     // Once it is being installed the Thing goes on, whatever becomes of the release.
     if !deployment.state.is_past_return() {
@@ -220,7 +269,9 @@ pub fn deployment(
 fn release(state: &ProvenState, name: &Id) -> Result<(SignedRelease, ReleaseManifest), Distrust> {
     let record = state
         .get(&firmware::keys::release(name))?
-        .ok_or_else(|| Distrust::Absent { what: format!("release {name}") })?;
+        .ok_or_else(|| Distrust::Absent {
+            what: format!("release {name}"),
+        })?;
     let manifest = record.signed.verify().map_err(Distrust::Signature)?;
     if manifest != record.manifest || manifest.release != *name {
         return Err(Distrust::Manifest(name.clone()));
@@ -231,19 +282,30 @@ fn release(state: &ProvenState, name: &Id) -> Result<(SignedRelease, ReleaseMani
     Ok((record.signed, manifest))
 }
 
-/// Released, and signed by a key that its vendor uses. A deprecated release gets no new rollout, but those
-/// under way go on.
+/// Released, and signed by a key that its vendor uses. A deprecated release gets no new rollout,
+/// but those under way go on.
 fn check_status(state: &ProvenState, name: &Id) -> Result<(), Distrust> {
     let record = state
         .get(&firmware::keys::release(name))?
-        .ok_or_else(|| Distrust::Absent { what: format!("release {name}") })?;
-    if !matches!(record.status, ReleaseStatus::Released | ReleaseStatus::Deprecated) {
-        return Err(Distrust::Status { release: name.clone(), status: record.status });
+        .ok_or_else(|| Distrust::Absent {
+            what: format!("release {name}"),
+        })?;
+    if !matches!(
+        record.status,
+        ReleaseStatus::Released | ReleaseStatus::Deprecated
+    ) {
+        return Err(Distrust::Status {
+            release: name.clone(),
+            status: record.status,
+        });
     }
     let vendor = record.manifest.vendor;
     let owner = state.get(&users::keys::key(&record.signed.key))?;
     if !owner.is_some_and(|owner| owner.account == vendor && !owner.revoked) {
-        return Err(Distrust::VendorKey { release: name.clone(), vendor });
+        return Err(Distrust::VendorKey {
+            release: name.clone(),
+            vendor,
+        });
     }
     let account = state.get(&users::keys::account(&vendor))?;
     match account.is_some_and(|a| !a.disabled && a.has_role_somewhere(Role::Vendor)) {
@@ -260,7 +322,10 @@ fn check_fit(
 ) -> Result<(), Distrust> {
     let release = manifest.release.clone();
     if !manifest.hardware_classes.contains(&device.hardware_class) {
-        return Err(Distrust::HardwareClass { release, class: device.hardware_class.clone() });
+        return Err(Distrust::HardwareClass {
+            release,
+            class: device.hardware_class.clone(),
+        });
     }
     let (counter, floor) = (manifest.security_counter, state.security_counter);
     if counter < floor {
@@ -294,5 +359,10 @@ pub fn configuration(
     let device = our_device(state, name, gateway)?;
     let (document, hash) = config::effective(state, &device)?;
     let reported = config::reported(state, name)?;
-    Ok(DesiredDocument { device: name.clone(), document, hash, reported })
+    Ok(DesiredDocument {
+        device: name.clone(),
+        document,
+        hash,
+        reported,
+    })
 }

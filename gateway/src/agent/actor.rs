@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lamplighter_client::{Client, ClientError};
+use lamplighter_types::proof::SetChange;
 use lamplighter_types::{Genesis, Hash, Id, Receipt, SecretKey};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::mpsc;
@@ -44,8 +45,15 @@ pub(super) struct Parts {
 
 /// What a task that was sent out brings back.
 pub(super) enum Done {
-    Prepared { device: Id, digest: Hash, good: bool },
-    Proved { transaction: Hash, result: Result<(Receipt, u64), ClientError> },
+    Prepared {
+        device: Id,
+        digest: Hash,
+        good: bool,
+    },
+    Proved {
+        transaction: Hash,
+        result: Result<(Receipt, u64), ClientError>,
+    },
     Judged(Box<Result<(lamplighter_types::work::WorkMessage, ProvenState), Distrust>>),
     Highest(Result<u64, ClientError>),
 }
@@ -64,6 +72,8 @@ pub(super) struct Actor {
     /// When each transaction was last sent.
     pub(super) sent: BTreeMap<Hash, Instant>,
     pub(super) proving: BTreeSet<Hash>,
+    /// Transactions of which a node says that they have a receipt.
+    pub(super) hinted: BTreeSet<Hash>,
     pub(super) judging: usize,
     /// Sequence numbers of the key are known; nothing is signed before.
     pub(super) sequence_known: bool,
@@ -71,13 +81,15 @@ pub(super) struct Actor {
     /// After a refusal nothing is signed until then.
     pub(super) hold_until: Instant,
     pub(super) to_node: mpsc::Sender<ToNode>,
-    /// Newest certified head: height and time.
-    pub(super) head: (u64, u64),
+    /// How the validators of the newest proven head came into force.
+    pub(super) set_changes: Vec<SetChange>,
 }
 
 /// Unix time in ms; 0 if the clock is before 1970.
 pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Actor {
@@ -93,12 +105,13 @@ impl Actor {
             connected: false,
             sent: BTreeMap::new(),
             proving: BTreeSet::new(),
+            hinted: BTreeSet::new(),
             judging: 0,
             sequence_known: false,
             asking_sequence: false,
             hold_until: Instant::now(),
             to_node,
-            head: (0, 0),
+            set_changes: Vec::new(),
         }
     }
 
@@ -157,12 +170,20 @@ impl Actor {
         let mut effects = Vec::new();
         for event in events {
             match event {
-                SouthEvent::Report { endpoint, bytes, stored } => {
+                SouthEvent::Report {
+                    endpoint,
+                    bytes,
+                    stored,
+                } => {
                     let read =
                         intake::report(&self.parts.devices, &self.chain_id, &endpoint, &bytes);
                     taken.push((read, endpoint, stored));
                 }
-                SouthEvent::Event { endpoint, bytes, stored } => {
+                SouthEvent::Event {
+                    endpoint,
+                    bytes,
+                    stored,
+                } => {
                     let read =
                         intake::event(&self.parts.devices, &self.chain_id, &endpoint, &bytes);
                     taken.push((read.map(Some), endpoint, stored));
@@ -189,7 +210,12 @@ impl Actor {
     fn on_south(&mut self, event: SouthEvent) -> Vec<Effect> {
         let now = now_ms();
         match event {
-            SouthEvent::Registered { endpoint, peer, agent, .. } => {
+            SouthEvent::Registered {
+                endpoint,
+                peer,
+                agent,
+                ..
+            } => {
                 tracing::info!(endpoint, %peer, agent, "a Thing registered");
                 Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.registered(&d, agent, now))
             }
@@ -232,7 +258,11 @@ impl Actor {
             number += 1;
             names.insert(outgoing.name());
             let boxed = Box::new(outgoing.clone());
-            records.push(Record::Add { number, batch_max: BATCH_ITEMS_MAX, outgoing: boxed });
+            records.push(Record::Add {
+                number,
+                batch_max: BATCH_ITEMS_MAX,
+                outgoing: boxed,
+            });
             waiting.push((Some(outgoing), stored));
         }
         if !self.commit(records).await? {
@@ -257,7 +287,10 @@ impl Actor {
         match result {
             Ok(()) => Ok(true),
             Err(error @ crate::spool::SpoolError::Disk { .. }) => {
-                tracing::error!(error = crate::chain(&error), "the spool did not take reports");
+                tracing::error!(
+                    error = crate::chain(&error),
+                    "the spool did not take reports"
+                );
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -266,10 +299,15 @@ impl Actor {
 
     async fn on_done(&mut self, done: Done) -> Result<(), GatewayError> {
         let effects = match done {
-            Done::Prepared { device, digest, good } => {
-                self.jobs.prepared(&device, &digest, good, now_ms())
-            }
-            Done::Proved { transaction, result } => {
+            Done::Prepared {
+                device,
+                digest,
+                good,
+            } => self.jobs.prepared(&device, &digest, good, now_ms()),
+            Done::Proved {
+                transaction,
+                result,
+            } => {
                 self.proving.remove(&transaction);
                 self.on_proved(transaction, result).await?
             }
@@ -294,7 +332,8 @@ impl Actor {
     }
 }
 
-/// Waits for the disk, a few milliseconds, without holding up other tasks where the runtime allows it.
+/// Waits for the disk, a few milliseconds, without holding up other tasks where the runtime allows
+/// it.
 pub(super) fn on_disk<T>(call: impl FnOnce() -> T) -> T {
     match tokio::runtime::Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(call),

@@ -1,4 +1,5 @@
-//! The devices of this gateway, as last proven. On disk, so that Things are served while no node is in reach.
+//! The devices of this gateway, as last proven. On disk, so that Things are served while no node is
+//! in reach.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -52,12 +53,23 @@ impl Devices {
     /// Reads the table; there may be none yet.
     pub fn open(path: PathBuf) -> Result<Self, DevicesError> {
         let entries = match fs::read(&path) {
-            Ok(bytes) => codec::decode_json(&bytes)
-                .map_err(|source| DevicesError::Malformed { path: path.clone(), source })?,
+            Ok(bytes) => codec::decode_json(&bytes).map_err(|source| DevicesError::Malformed {
+                path: path.clone(),
+                source,
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(source) => return Err(DevicesError::File { doing: "reading", path, source }),
+            Err(source) => {
+                return Err(DevicesError::File {
+                    doing: "reading",
+                    path,
+                    source,
+                });
+            }
         };
-        Ok(Self { path, entries: Arc::new(RwLock::new(entries)) })
+        Ok(Self {
+            path,
+            entries: Arc::new(RwLock::new(entries)),
+        })
     }
 
     /// A device of ours.
@@ -81,12 +93,16 @@ impl Devices {
         device: Option<Device>,
         height: u64,
     ) -> Result<bool, DevicesError> {
-        let mut next = self.entries.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut next = self
+            .entries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         match next.get(name) {
             Some(known) if height < known.height => return Ok(false),
             Some(known) if known.device == device => {
-                // Not worth a write: after a restart an older proof is believed once more, as long as
-                // proofs of that age are believed at all.
+                // Not worth a write: after a restart an older proof is believed once more, as long
+                // as proofs of that age are believed at all.
                 self.raise(name, height);
                 return Ok(false);
             }
@@ -125,6 +141,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -27,9 +27,17 @@ impl Actor {
                 Effect::Report(outgoing) => {
                     number += 1;
                     reports.push((*outgoing).clone());
-                    records.push(Record::Add { number, batch_max: BATCH_ITEMS_MAX, outgoing });
+                    records.push(Record::Add {
+                        number,
+                        batch_max: BATCH_ITEMS_MAX,
+                        outgoing,
+                    });
                 }
-                Effect::Prepare { device, digest, size_bytes } => {
+                Effect::Prepare {
+                    device,
+                    digest,
+                    size_bytes,
+                } => {
                     let (cache, client) = (self.parts.cache.clone(), self.parts.client.clone());
                     let in_use = self.jobs.artifacts();
                     self.tasks.spawn(async move {
@@ -38,7 +46,11 @@ impl Actor {
                             let error = crate::chain(error);
                             tracing::warn!(%digest, error, "an artifact can't be had now");
                         }
-                        Done::Prepared { device, digest, good: found.is_ok() }
+                        Done::Prepared {
+                            device,
+                            digest,
+                            good: found.is_ok(),
+                        }
                     });
                 }
                 Effect::Command(command) => self.command(command),
@@ -55,7 +67,10 @@ impl Actor {
 
     fn command(&mut self, command: SouthCommand) {
         if self.commands.len() >= COMMANDS_MAX {
-            tracing::error!(endpoint = command.endpoint(), "too many commands wait for the south");
+            tracing::error!(
+                endpoint = command.endpoint(),
+                "too many commands wait for the south"
+            );
             return;
         }
         self.commands.push_back(match command {
@@ -102,6 +117,8 @@ impl Actor {
                 return Ok(Vec::new());
             }
         };
+        self.jobs.saw(state.head_height);
+        self.set_changes.clone_from(&state.set_changes);
         let mut effects = Vec::new();
         for item in &message.items {
             match self.on_item(&state, item) {
@@ -126,9 +143,7 @@ impl Actor {
             WorkItem::Device { device } => {
                 let (found, height) = verify::device(state, device, &account)?;
                 let gone = found.is_none();
-                let changed = on_disk(|| {
-                    self.parts.devices.learn(device, found, height)
-                })?;
+                let changed = on_disk(|| self.parts.devices.learn(device, found, height))?;
                 match gone && changed {
                     true => Ok(self.jobs.removed(device)),
                     false => Ok(Vec::new()),

@@ -29,8 +29,8 @@ pub enum Unfit {
     SequenceZero,
 }
 
-/// Reads an encoded [`ThingReport`] from the Thing `endpoint`. `None`: it is right and there is nothing to
-/// pass on.
+/// Reads an encoded [`ThingReport`] from the Thing `endpoint`. `None`: it is right and there is
+/// nothing to pass on.
 pub fn report(
     devices: &Devices,
     chain_id: &Hash,
@@ -40,18 +40,30 @@ pub fn report(
     let report: ThingReport = codec::decode(bytes).map_err(|_| Unfit::Malformed)?;
     match report {
         ThingReport::Inventory(report) => {
-            signed(chain_id, &sender(devices, endpoint, &report.device)?, &report)?;
+            signed(
+                chain_id,
+                &sender(devices, endpoint, &report.device)?,
+                &report,
+            )?;
             Ok(Some(Outgoing::Inventory(report)))
         }
         ThingReport::Deployment(report) => {
-            signed(chain_id, &sender(devices, endpoint, &report.device)?, &report)?;
+            signed(
+                chain_id,
+                &sender(devices, endpoint, &report.device)?,
+                &report,
+            )?;
             short(&report.detail, TEXT_BYTES_MAX)?;
             // The ledger cancels by itself; what the Thing says of it is only its answer to us.
             let passed_on = report.to != DeploymentState::Cancelled;
             Ok(passed_on.then_some(Outgoing::Deployment(report)))
         }
         ThingReport::Config(report) => {
-            signed(chain_id, &sender(devices, endpoint, &report.device)?, &report)?;
+            signed(
+                chain_id,
+                &sender(devices, endpoint, &report.device)?,
+                &report,
+            )?;
             short(&report.detail, TEXT_BYTES_MAX)?;
             Ok(Some(Outgoing::Config(report)))
         }
@@ -92,5 +104,9 @@ fn signed<R: DeviceSigned>(chain_id: &Hash, device: &Device, report: &R) -> Resu
 }
 
 fn short(text: &str, max: usize) -> Result<(), Unfit> {
-    if text.len() <= max { Ok(()) } else { Err(Unfit::TooLong) }
+    if text.len() <= max {
+        Ok(())
+    } else {
+        Err(Unfit::TooLong)
+    }
 }

@@ -1,8 +1,9 @@
-//! What the gateway does for each of its devices: from a proven assignment to the end of the deployment. No IO:
-//! inputs come in, [`Effect`]s go out.
+//! What the gateway does for each of its devices: from a proven assignment to the end of the
+//! deployment. No IO: inputs come in, [`Effect`]s go out.
 //!
-//! The ledger is the queue: nothing here is kept over a restart. The node tells all open work again, the spool says
-//! what is still on its way, the artifact is in the cache, and the Thing says how much of it it holds.
+//! The ledger is the queue: nothing here is kept over a restart. The node tells all open work
+//! again, the spool says what is still on its way, the artifact is in the cache, and the Thing says
+//! how much of it it holds.
 //!
 //! | state on the ledger | what is done |
 //! |---|---|
@@ -15,21 +16,15 @@
 
 use std::collections::BTreeMap;
 
-use lamplighter_types::{
-    ConfigReport, DeploymentReport, DeploymentState, Hash, Id, codec,
-};
+use lamplighter_types::{ConfigReport, DeploymentReport, DeploymentState, Hash, Id};
 
-use crate::lwm2m::agent::Offer;
+use super::job::Job;
 use crate::lwm2m::{Stage, UpdateResult};
-use crate::south::{Notice, SouthCommand, Transfer};
+use crate::south::{Notice, SouthCommand};
 use crate::spool::Outgoing;
 use crate::verify::{Assignment, DesiredDocument};
 
 use DeploymentState::*;
-
-/// A refused offer is made again after so long, doubled up to [`RETRY_MS_MAX`]: the rollout may be paused.
-const RETRY_MS: u64 = 5_000;
-const RETRY_MS_MAX: u64 = 600_000;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,25 +32,13 @@ pub enum Effect {
     /// To the ledger.
     Report(Box<Outgoing>),
     /// Fetch the artifact or check what is there; [`Jobs::prepared`] is the answer.
-    Prepare { device: Id, digest: Hash, size_bytes: u64 },
+    Prepare {
+        device: Id,
+        digest: Hash,
+        size_bytes: u64,
+    },
     /// To the Thing. The path of a transfer's artifact is for the caller to fill in.
     Command(SouthCommand),
-}
-
-#[derive(Debug)]
-struct Job {
-    assignment: Assignment,
-    /// As far as the ledger is known.
-    state: DeploymentState,
-    /// The last state that was reported and is not settled.
-    queued: Option<DeploymentState>,
-    /// The artifact is here, and was checked since this job began.
-    ready: bool,
-    preparing: bool,
-    /// The state in which the Thing got its last command.
-    ordered: Option<DeploymentState>,
-    refusals: u32,
-    not_before_ms: u64,
 }
 
 /// The work on all devices of a gateway.
@@ -72,12 +55,17 @@ pub struct Jobs {
     floors: BTreeMap<Id, u64>,
     /// Counters of reports that the gateway makes for Things.
     counters: BTreeMap<Id, u64>,
+    /// Height of the newest certified header.
+    seen_height: u64,
 }
 
 impl Jobs {
     /// The artifacts that must stay in the cache.
     pub fn artifacts(&self) -> Vec<Hash> {
-        self.jobs.values().map(|job| job.assignment.manifest.artifact).collect()
+        self.jobs
+            .values()
+            .map(|job| job.assignment.manifest.artifact)
+            .collect()
     }
 
     /// Deployments at work.
@@ -94,6 +82,11 @@ impl Jobs {
         self.jobs.get(device).map(|job| job.state)
     }
 
+    /// A certified header was seen.
+    pub fn saw(&mut self, height: u64) {
+        self.seen_height = self.seen_height.max(height);
+    }
+
     /// A proven assignment. `queued` is the last state reported for it that is still in the spool.
     pub fn assigned(
         &mut self,
@@ -105,6 +98,7 @@ impl Jobs {
         if !self.raise_floor(&device, assignment.height) {
             return Vec::new();
         }
+        self.saw(assignment.head_height);
         let counter = self.counters.entry(device.clone()).or_default();
         *counter = (*counter).max(assignment.report_counter);
         let mut effects = Vec::new();
@@ -123,17 +117,8 @@ impl Jobs {
             }
             other => {
                 effects.extend(other.and_then(|old| old.give_up()));
-                let job = Job {
-                    assignment,
-                    state,
-                    queued,
-                    ready: false,
-                    preparing: false,
-                    ordered: None,
-                    refusals: 0,
-                    not_before_ms: 0,
-                };
-                self.jobs.insert(device.clone(), job);
+                self.jobs
+                    .insert(device.clone(), Job::new(assignment, queued));
             }
         }
         effects.extend(self.drive(&device, now_ms));
@@ -176,7 +161,9 @@ impl Jobs {
 
     /// The artifact is here and right, or could not be had now.
     pub fn prepared(&mut self, device: &Id, digest: &Hash, good: bool, now_ms: u64) -> Vec<Effect> {
-        let Some(job) = self.jobs.get_mut(device) else { return Vec::new() };
+        let Some(job) = self.jobs.get_mut(device) else {
+            return Vec::new();
+        };
         if job.assignment.manifest.artifact != *digest {
             return Vec::new();
         }
@@ -234,7 +221,9 @@ impl Jobs {
         height: u64,
         now_ms: u64,
     ) -> Vec<Effect> {
-        let Some(job) = self.jobs.get_mut(&report.device) else { return Vec::new() };
+        let Some(job) = self.jobs.get_mut(&report.device) else {
+            return Vec::new();
+        };
         if job.assignment.deployment.rollout != report.rollout {
             return Vec::new();
         }
@@ -258,7 +247,9 @@ impl Jobs {
 
     /// The next step of a device's deployment, if the gateway has one to do.
     pub fn drive(&mut self, device: &Id, now_ms: u64) -> Vec<Effect> {
-        let Some(job) = self.jobs.get_mut(device) else { return Vec::new() };
+        let Some(job) = self.jobs.get_mut(device) else {
+            return Vec::new();
+        };
         if job.queued.is_some() || now_ms < job.not_before_ms {
             return Vec::new();
         }
@@ -266,7 +257,7 @@ impl Jobs {
             Assigned => self.report_own(device, Offered, 0, "", now_ms),
             Offered if job.ready => self.report_own(device, Downloading, 0, "", now_ms),
             Offered | Downloading if !job.ready => job.prepare(),
-            Downloading | Downloaded | Postponed => job.order(),
+            Downloading | Downloaded | Postponed => job.order(self.seen_height),
             _ => Vec::new(),
         }
     }
@@ -279,7 +270,10 @@ impl Jobs {
             job.not_before_ms = 0;
             devices.push(device.clone());
         }
-        devices.iter().flat_map(|device| self.drive(device, now_ms)).collect()
+        devices
+            .iter()
+            .flat_map(|device| self.drive(device, now_ms))
+            .collect()
     }
 
     /// A report that the gateway makes itself, without the Thing's signature.
@@ -292,8 +286,15 @@ impl Jobs {
         now_ms: u64,
     ) -> Vec<Effect> {
         let counter = self.next_counter(device, now_ms);
-        let Some(job) = self.jobs.get_mut(device) else { return Vec::new() };
-        let Assignment { deployment, manifest, head_height, .. } = &job.assignment;
+        let seen_height = self.seen_height;
+        let Some(job) = self.jobs.get_mut(device) else {
+            return Vec::new();
+        };
+        let Assignment {
+            deployment,
+            manifest,
+            ..
+        } = &job.assignment;
         let held = matches!(to, Downloaded | Trial | Confirmed);
         let report = DeploymentReport {
             rollout: deployment.rollout.clone(),
@@ -302,7 +303,7 @@ impl Jobs {
             to,
             code,
             digest: held.then_some(manifest.artifact),
-            seen_height: *head_height,
+            seen_height,
             counter,
             detail: detail.to_owned(),
             signature: None,
@@ -311,7 +312,8 @@ impl Jobs {
         vec![Effect::Report(Box::new(Outgoing::Deployment(report)))]
     }
 
-    /// Above everything that the ledger or this gateway has used; the time makes it so over restarts too.
+    /// Above everything that the ledger or this gateway has used; the time makes it so over
+    /// restarts too.
     fn next_counter(&mut self, device: &Id, now_ms: u64) -> u64 {
         let counter = self.counters.entry(device.clone()).or_default();
         *counter = (*counter + 1).max(now_ms);
@@ -333,15 +335,27 @@ impl Jobs {
             }
             Notice::Refused { deployment, reason } => {
                 tracing::warn!(%device, deployment, reason, "the south refused");
-                if let Some(job) = self.jobs.get_mut(device).filter(|job| of_job(job, deployment)) {
+                if let Some(job) = self
+                    .jobs
+                    .get_mut(device)
+                    .filter(|job| of_job(job, deployment))
+                {
                     job.ordered = None;
                     job.ready = false;
                     job.back_off(now_ms);
                 }
                 Vec::new()
             }
-            Notice::Stage { deployment, stage, detail } => {
-                match self.jobs.get(device).is_some_and(|job| of_job(job, deployment)) {
+            Notice::Stage {
+                deployment,
+                stage,
+                detail,
+            } => {
+                match self
+                    .jobs
+                    .get(device)
+                    .is_some_and(|job| of_job(job, deployment))
+                {
                     true => self.staged(device, *stage, detail, has_agent, now_ms),
                     false => Vec::new(),
                 }
@@ -349,7 +363,8 @@ impl Jobs {
         }
     }
 
-    /// A stage that object 5 shows. A Thing with our agent reports itself, except that it can't go on.
+    /// A stage that object 5 shows. A Thing with our agent reports itself, except that it can't go
+    /// on.
     fn staged(
         &mut self,
         device: &Id,
@@ -378,7 +393,10 @@ impl Jobs {
         detail: &str,
         now_ms: u64,
     ) -> Vec<Effect> {
-        let at = self.jobs.get(device).map(|job| job.queued.unwrap_or(job.state));
+        let at = self
+            .jobs
+            .get(device)
+            .map(|job| job.queued.unwrap_or(job.state));
         if at.is_none_or(DeploymentState::is_end) {
             return Vec::new();
         }
@@ -387,19 +405,26 @@ impl Jobs {
 
     /// Vouches for every step up to `to` that was not reported.
     fn advance(&mut self, device: &Id, to: DeploymentState, now_ms: u64) -> Vec<Effect> {
-        let at = self.jobs.get(device).map(|job| job.queued.unwrap_or(job.state));
+        let at = self
+            .jobs
+            .get(device)
+            .map(|job| job.queued.unwrap_or(job.state));
         let Some(at) = at.filter(|at| !at.is_end() && *at >= Downloading) else {
             return Vec::new();
         };
         let steps = [Downloaded, Installing, Trial, Confirmed];
         let steps = steps.into_iter().filter(|step| *step > at && *step <= to);
-        steps.flat_map(|step| self.report_own(device, step, 0, "", now_ms)).collect()
+        steps
+            .flat_map(|step| self.report_own(device, step, 0, "", now_ms))
+            .collect()
     }
 
     /// A Thing without our agent names the version that it runs.
     fn runs(&mut self, device: &Id, version: &str, now_ms: u64) -> Vec<Effect> {
         let has_agent = self.agents.get(device).copied().unwrap_or(false);
-        let Some(job) = self.jobs.get(device).filter(|_| !has_agent) else { return Vec::new() };
+        let Some(job) = self.jobs.get(device).filter(|_| !has_agent) else {
+            return Vec::new();
+        };
         let at = job.queued.unwrap_or(job.state);
         if !matches!(at, Installing | Staged | Trial) {
             return Vec::new();
@@ -408,13 +433,23 @@ impl Jobs {
             return self.advance(device, Confirmed, now_ms);
         }
         let detail = format!("it runs version {version}");
-        self.failed(device, Reverted, UpdateResult::UpdateFailed, &detail, now_ms)
+        self.failed(
+            device,
+            Reverted,
+            UpdateResult::UpdateFailed,
+            &detail,
+            now_ms,
+        )
     }
 
     /// A proven document.
     pub fn desired(&mut self, document: DesiredDocument) -> Vec<Effect> {
         let device = document.device.clone();
-        if document.reported.as_ref().is_some_and(|known| known.document == document.hash) {
+        if document
+            .reported
+            .as_ref()
+            .is_some_and(|known| known.document == document.hash)
+        {
             self.documents.remove(&device);
             return Vec::new();
         }
@@ -424,19 +459,26 @@ impl Jobs {
 
     /// Gives the Thing its document, once for each registration.
     fn configure(&mut self, device: &Id) -> Vec<Effect> {
-        let Some(document) = self.documents.get(device) else { return Vec::new() };
+        let Some(document) = self.documents.get(device) else {
+            return Vec::new();
+        };
         if self.given.get(device) == Some(&document.hash) {
             return Vec::new();
         }
         self.given.insert(device.clone(), document.hash);
         let (endpoint, bytes) = (device.to_string(), document.document.clone().into_bytes());
-        vec![Effect::Command(SouthCommand::Configure { endpoint, document: bytes })]
+        vec![Effect::Command(SouthCommand::Configure {
+            endpoint,
+            document: bytes,
+        })]
     }
 
     /// A Thing that can't be configured says nothing itself.
     fn not_configured(&mut self, device: &Id, detail: &str, now_ms: u64) -> Vec<Effect> {
         let counter = self.next_counter(device, now_ms);
-        let Some(document) = self.documents.get(device) else { return Vec::new() };
+        let Some(document) = self.documents.get(device) else {
+            return Vec::new();
+        };
         let report = ConfigReport {
             device: device.clone(),
             document: document.hash,
@@ -446,69 +488,5 @@ impl Jobs {
             signature: None,
         };
         vec![Effect::Report(Box::new(Outgoing::Config(report)))]
-    }
-}
-
-impl Job {
-    fn back_off(&mut self, now_ms: u64) {
-        let doubled = RETRY_MS.saturating_mul(1 << self.refusals.min(20));
-        self.not_before_ms = now_ms + doubled.min(RETRY_MS_MAX);
-        self.refusals = self.refusals.saturating_add(1);
-    }
-
-    fn prepare(&mut self) -> Vec<Effect> {
-        if std::mem::replace(&mut self.preparing, true) {
-            return Vec::new();
-        }
-        let Assignment { device, manifest, .. } = &self.assignment;
-        let (digest, size_bytes) = (manifest.artifact, manifest.size_bytes);
-        vec![Effect::Prepare { device: device.device.clone(), digest, size_bytes }]
-    }
-
-    /// The command for the Thing that the state asks for, once.
-    fn order(&mut self) -> Vec<Effect> {
-        if self.ordered == Some(self.state) {
-            return Vec::new();
-        }
-        let deployment = self.assignment.deployment.rollout.to_string();
-        let endpoint = self.assignment.device.device.to_string();
-        let command = match self.state {
-            Downloading => SouthCommand::Transfer(self.transfer()),
-            Downloaded => SouthCommand::Install { endpoint, deployment },
-            Postponed if self.ordered == Some(Downloading) => {
-                SouthCommand::Cancel { endpoint, deployment }
-            }
-            _ => return Vec::new(),
-        };
-        self.ordered = Some(self.state);
-        vec![Effect::Command(command)]
-    }
-
-    fn transfer(&self) -> Transfer {
-        let Assignment { deployment, device, release, manifest, head_height, .. } =
-            &self.assignment;
-        let offer = Offer {
-            rollout: deployment.rollout.clone(),
-            device: device.device.clone(),
-            release: release.clone(),
-            state: self.state,
-            seen_height: *head_height,
-        };
-        Transfer {
-            endpoint: device.device.to_string(),
-            deployment: deployment.rollout.to_string(),
-            artifact: std::path::PathBuf::from(manifest.artifact.to_string()),
-            size_bytes: manifest.size_bytes,
-            offer: codec::encode(&offer),
-        }
-    }
-
-    /// What ends the work on the Thing, if that is still possible.
-    fn give_up(&self) -> Option<Effect> {
-        let at = self.queued.unwrap_or(self.state);
-        let endpoint = self.assignment.device.device.to_string();
-        let deployment = self.assignment.deployment.rollout.to_string();
-        let begun = self.ordered.is_some() && !at.is_past_return();
-        begun.then_some(Effect::Command(SouthCommand::Cancel { endpoint, deployment }))
     }
 }

@@ -23,6 +23,10 @@ const EXPIRES_AFTER_MS: u64 = 12 * 3600 * 1000;
 const RESEND_AFTER: Duration = Duration::from_secs(15);
 /// After a node refused a transaction nothing is signed for so long.
 const HOLD: Duration = Duration::from_secs(1);
+/// The node that is asked for a proof may be some blocks behind the one that told of the receipt:
+/// it is asked again after this pause, doubled up to [`LAG_MAX`].
+const LAG_FIRST: Duration = Duration::from_millis(100);
+const LAG_MAX: Duration = Duration::from_secs(2);
 /// Receipts whose proofs are fetched at once.
 const PROVING_MAX: usize = 8;
 
@@ -39,7 +43,10 @@ struct ReceiptMessage {
 impl Actor {
     pub(super) async fn on_node(&mut self, event: FromNode) -> Result<(), GatewayError> {
         match event {
-            FromNode::Connected(_) => {
+            FromNode::Connected(node) => {
+                // What it says over MQTT it can prove over HTTP, while others may be a block
+                // behind.
+                self.parts.client.prefer(node);
                 self.connected = true;
                 self.sync_due = true;
                 let flights = self.parts.spool.state().flights().values();
@@ -80,10 +87,12 @@ impl Actor {
         }
         let now = Instant::now();
         let flights = self.parts.spool.state().flights().values();
-        let old = flights.map(|flight| flight.transaction).filter(|transaction| {
-            let sent = self.sent.get(transaction);
-            sent.is_some_and(|at| now - *at > RESEND_AFTER)
-        });
+        let old = flights
+            .map(|flight| flight.transaction)
+            .filter(|transaction| {
+                let sent = self.sent.get(transaction);
+                sent.is_some_and(|at| now - *at > RESEND_AFTER)
+            });
         let old: Vec<_> = old.collect();
         for transaction in old {
             self.sent.insert(transaction, now);
@@ -96,8 +105,9 @@ impl Actor {
     /// Signs what waits, batch by batch. The signed bytes are on disk before they are sent.
     pub(super) async fn sign_waiting(&mut self) -> Result<(), GatewayError> {
         let may = self.connected && self.sequence_known && Instant::now() >= self.hold_until;
-        while let Some(Batch { items, action }) =
-            may.then(|| outbox::next_batch(self.parts.spool.state())).flatten()
+        while let Some(Batch { items, action }) = may
+            .then(|| outbox::next_batch(self.parts.spool.state()))
+            .flatten()
         {
             let sequence = self.parts.spool.state().sequence() + 1;
             let content = Transaction {
@@ -110,7 +120,12 @@ impl Actor {
             let envelope = SignedTransaction::sign(&content, Encoding::Bincode, chain, secret);
             let transaction = envelope.hash(chain);
             let envelope = Box::new(envelope);
-            let record = Record::Sign { sequence, items, transaction, envelope };
+            let record = Record::Sign {
+                sequence,
+                items,
+                transaction,
+                envelope,
+            };
             if !self.commit(vec![record]).await? {
                 self.hold_until = Instant::now() + HOLD;
                 return Ok(());
@@ -125,11 +140,14 @@ impl Actor {
             tracing::warn!("a node sent something that is no receipt");
             return Ok(());
         };
-        let Some(transaction) = message.transaction else { return Ok(()) };
+        let Some(transaction) = message.transaction else {
+            return Ok(());
+        };
         if self.parts.spool.state().flight(&transaction).is_none() {
             return Ok(());
         }
         if message.status.is_none() && message.refused.is_none() {
+            self.hinted.insert(transaction);
             self.prove(transaction);
             return Ok(());
         }
@@ -138,11 +156,17 @@ impl Actor {
         self.requeue(transaction).await
     }
 
-    /// A transaction that was not admitted is signed anew, with a number that the ledger has not seen. Should it
-    /// have happened all the same, the ledger knows its reports by their counters.
+    /// A transaction that was not admitted is signed anew, with a number that the ledger has not
+    /// seen. Should it have happened all the same, the ledger knows its reports by their counters.
     async fn requeue(&mut self, transaction: Hash) -> Result<(), GatewayError> {
         let batch_max = crate::spool::BATCH_ITEMS_MAX;
-        if self.commit(vec![Record::Requeue { transaction, batch_max }]).await? {
+        if self
+            .commit(vec![Record::Requeue {
+                transaction,
+                batch_max,
+            }])
+            .await?
+        {
             self.sent.remove(&transaction);
         }
         self.hold_until = Instant::now() + HOLD;
@@ -159,9 +183,20 @@ impl Actor {
         }
         let client = self.parts.client.clone();
         self.tasks.spawn(async move {
-            let result = client.proven_receipt(&transaction).await;
-            let result = result.map(|(receipt, proven)| (receipt, proven.height));
-            Done::Proved { transaction, result }
+            let mut pause = LAG_FIRST;
+            loop {
+                let result = client.proven_receipt(&transaction).await;
+                if result.as_ref().is_err_and(ClientError::is_not_found) && pause < LAG_MAX {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                    continue;
+                }
+                let result = result.map(|(receipt, proven)| (receipt, proven.height));
+                return Done::Proved {
+                    transaction,
+                    result,
+                };
+            }
         });
     }
 
@@ -190,20 +225,27 @@ impl Actor {
         self.prove_others();
         let now = now_ms();
         let effects = settled.iter().flat_map(|done| {
-            self.jobs.settled(&done.outgoing, done.refused.is_some(), height, now)
+            self.jobs
+                .settled(&done.outgoing, done.refused.is_some(), height, now)
         });
         Ok(effects.collect())
     }
 
     /// Receipts that came while too many proofs were under way are looked for now.
     fn prove_others(&mut self) {
-        let overdue = Duration::from_millis(500);
-        let flights = self.parts.spool.state().flights().values();
-        let waiting = flights.map(|flight| flight.transaction).filter(|transaction| {
-            self.sent.get(transaction).is_some_and(|at| at.elapsed() > overdue)
+        let state = self.parts.spool.state();
+        let mut waiting = Vec::new();
+        self.hinted.retain(|transaction| {
+            let open = state.flight(transaction).is_some();
+            if open && !self.proving.contains(transaction) {
+                waiting.push(*transaction);
+            }
+            open
         });
-        let waiting: Vec<_> = waiting.take(PROVING_MAX).collect();
-        waiting.into_iter().for_each(|transaction| self.prove(transaction));
+        waiting
+            .into_iter()
+            .take(PROVING_MAX)
+            .for_each(|transaction| self.prove(transaction));
     }
 
     /// Writes down for a person what the ledger refused for ever.
@@ -216,9 +258,7 @@ impl Actor {
             if is_own_offer(outgoing) {
                 continue;
             }
-            let added = on_disk(|| {
-                self.parts.refused.add(outgoing, reason, now_ms())
-            });
+            let added = on_disk(|| self.parts.refused.add(outgoing, reason, now_ms()));
             if let Err(error) = added {
                 tracing::error!(%error, %device, "a refused report could not be written down");
             }
@@ -266,13 +306,15 @@ impl Actor {
         Ok(())
     }
 
-    /// Checks a head. Those of a later validator set are proven with the work only.
+    /// Takes a head that is certified by the validators that we know of; new ones come with the
+    /// next work.
     fn on_head(&mut self, payload: &[u8]) {
-        let Ok(head) = codec::decode_json::<CertifiedHeader>(payload) else { return };
-        if verify_head(&head, &[], &self.parts.genesis).is_ok() && head.header.height > self.head.0
-        {
-            self.head = (head.header.height, head.header.timestamp_ms);
-            tracing::trace!(height = self.head.0, "a new head");
+        let Ok(head) = codec::decode_json::<CertifiedHeader>(payload) else {
+            return;
+        };
+        match verify_head(&head, &self.set_changes, &self.parts.genesis) {
+            Ok(_) => self.jobs.saw(head.header.height),
+            Err(error) => tracing::debug!(error = crate::chain(&error), "a head is not proven"),
         }
     }
 }
@@ -281,7 +323,12 @@ impl Actor {
 const JUMP_MAX: u64 = 1 << 32;
 
 fn is_own_offer(outgoing: &Outgoing) -> bool {
-    let Outgoing::Deployment(report) = outgoing else { return false };
-    let own = matches!(report.to, DeploymentState::Offered | DeploymentState::Downloading);
+    let Outgoing::Deployment(report) = outgoing else {
+        return false;
+    };
+    let own = matches!(
+        report.to,
+        DeploymentState::Offered | DeploymentState::Downloading
+    );
     own && report.signature.is_none()
 }

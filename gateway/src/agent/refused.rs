@@ -40,10 +40,18 @@ impl Refused {
         if fs::metadata(&self.path).is_ok_and(|file| file.len() >= FILE_BYTES_MAX) {
             fs::rename(&self.path, self.path.with_extension("before.jsonl"))?;
         }
-        let letter = Letter { time_ms, code, message, report };
+        let letter = Letter {
+            time_ms,
+            code,
+            message,
+            report,
+        };
         let mut line = serde_json::to_vec(&letter).map_err(io::Error::other)?;
         line.push(b'\n');
-        let mut file: File = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        let mut file: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)?;
         file.write_all(&line)?;
         file.sync_data()
     }

@@ -1,8 +1,8 @@
-//! The artifacts of a mesh: each is fetched once, from any node, checked while it arrives and again before it
-//! is served, and kept under its digest.
+//! The artifacts of a mesh: each is fetched once, from any node, checked while it arrives and again
+//! before it is served, and kept under its digest.
 //!
-//! A download goes to `{digest}.part` and is taken up there after an interruption. When it is whole it is
-//! synced, renamed to `{digest}`, and the directory is synced.
+//! A download goes to `{digest}.part` and is taken up there after an interruption. When it is whole
+//! it is synced, renamed to `{digest}`, and the directory is synced.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -61,7 +61,11 @@ struct Inner {
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
-    move |source| CacheError::File { doing, path: path.to_owned(), source }
+    move |source| CacheError::File {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 impl Cache {
@@ -72,8 +76,15 @@ impl Cache {
     pub fn open(dir: &Path, bytes_max: u64) -> Result<Self, CacheError> {
         fs::create_dir_all(dir).map_err(failed("making", dir))?;
         let places = tokio::sync::Semaphore::new(FETCHES_MAX);
-        let inner = Inner { dir: dir.to_owned(), bytes_max, places, locks: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            dir: dir.to_owned(),
+            bytes_max,
+            places,
+            locks: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Where the artifacts are, each under its digest.
@@ -90,8 +101,8 @@ impl Cache {
         self.inner.dir.join(format!("{digest}.part"))
     }
 
-    /// Makes sure that the artifact is here with the right bytes, and gives its file. `in_use` is not
-    /// removed to make room.
+    /// Makes sure that the artifact is here with the right bytes, and gives its file. `in_use` is
+    /// not removed to make room.
     ///
     /// # Errors
     /// No node gives it, no room, or the disk fails.
@@ -118,7 +129,12 @@ impl Cache {
         size_bytes: u64,
         in_use: Vec<Hash>,
     ) -> Result<PathBuf, CacheError> {
-        let _place = self.inner.places.acquire().await.expect("the semaphore is never closed");
+        let _place = self
+            .inner
+            .places
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         let path = self.path(&digest);
         let this = self.clone();
         let held = blocking(move || this.is_whole(&digest, size_bytes)).await?;
@@ -128,8 +144,13 @@ impl Cache {
         let this = self.clone();
         blocking(move || this.make_room(size_bytes, &digest, &in_use)).await?;
         let part = self.part(&digest);
-        let fetched = client.download(digest, size_bytes, &part, &mut |_, _| {}).await;
-        fetched.map_err(|source| CacheError::Fetch { digest, source: Box::new(source) })?;
+        let fetched = client
+            .download(digest, size_bytes, &part, &mut |_, _| {})
+            .await;
+        fetched.map_err(|source| CacheError::Fetch {
+            digest,
+            source: Box::new(source),
+        })?;
         let this = self.clone();
         blocking(move || this.publish(&digest)).await?;
         Ok(path)
@@ -146,7 +167,8 @@ impl Cache {
         let (found, size) = digest_of(&mut file).map_err(failed("reading", &path))?;
         if found == *digest && size == size_bytes {
             // What is used last is evicted last.
-            file.set_modified(SystemTime::now()).map_err(failed("touching", &path))?;
+            file.set_modified(SystemTime::now())
+                .map_err(failed("touching", &path))?;
             return Ok(true);
         }
         tracing::error!(%digest, "an artifact was damaged on disk; it is fetched again");
@@ -154,8 +176,8 @@ impl Cache {
         Ok(false)
     }
 
-    /// A whole part becomes the artifact. The bytes were checked group by group and synced; they are
-    /// read once more, so that nothing else ever gets this name.
+    /// A whole part becomes the artifact. The bytes were checked group by group and synced; they
+    /// are read once more, so that nothing else ever gets this name.
     fn publish(&self, digest: &Hash) -> Result<(), CacheError> {
         let (part, path) = (self.part(digest), self.path(digest));
         let mut file = File::open(&part).map_err(failed("opening", &part))?;
@@ -172,20 +194,29 @@ impl Cache {
     /// Removes what was not used for longest, until there is room.
     fn make_room(&self, bytes: u64, keep: &Hash, in_use: &[Hash]) -> Result<(), CacheError> {
         let dir = &self.inner.dir;
-        let full = CacheError::Full { size_bytes: bytes, limit: self.inner.bytes_max };
+        let full = CacheError::Full {
+            size_bytes: bytes,
+            limit: self.inner.bytes_max,
+        };
         let mut files = Vec::new();
         let mut used: u64 = bytes;
         for entry in fs::read_dir(dir).map_err(failed("reading", dir))? {
             let entry = entry.map_err(failed("reading", dir))?;
             let metadata = entry.metadata().map_err(failed("reading", &entry.path()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let digest = name.strip_suffix(".part").unwrap_or(&name).parse::<Hash>().ok();
+            let digest = name
+                .strip_suffix(".part")
+                .unwrap_or(&name)
+                .parse::<Hash>()
+                .ok();
             if digest == Some(*keep) {
                 continue;
             }
             used += metadata.len();
             if !digest.is_some_and(|digest| in_use.contains(&digest)) {
-                let age = metadata.modified().map_err(failed("reading", &entry.path()))?;
+                let age = metadata
+                    .modified()
+                    .map_err(failed("reading", &entry.path()))?;
                 files.push((age, metadata.len(), entry.path()));
             }
         }
@@ -197,16 +228,28 @@ impl Cache {
             fs::remove_file(&path).map_err(failed("removing", &path))?;
             used -= size;
         }
-        if used <= self.inner.bytes_max { Ok(()) } else { Err(full) }
+        if used <= self.inner.bytes_max {
+            Ok(())
+        } else {
+            Err(full)
+        }
     }
 
     fn lock(&self, digest: Hash) -> Arc<AsyncMutex<()>> {
-        let mut locks = self.inner.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self
+            .inner
+            .locks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         locks.entry(digest).or_default().clone()
     }
 
     fn unlock(&self, digest: Hash, lock: Arc<AsyncMutex<()>>) {
-        let mut locks = self.inner.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self
+            .inner
+            .locks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // The map's own and ours.
         if Arc::strong_count(&lock) <= 2 {
             locks.remove(&digest);
@@ -231,5 +274,7 @@ fn digest_of(file: &mut File) -> io::Result<(Hash, u64)> {
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, CacheError> + Send + 'static,
 ) -> Result<T, CacheError> {
-    tokio::task::spawn_blocking(call).await.map_err(CacheError::Task)?
+    tokio::task::spawn_blocking(call)
+        .await
+        .map_err(CacheError::Task)?
 }

@@ -26,7 +26,9 @@ struct Node {
 }
 
 fn image(groups: usize) -> Vec<u8> {
-    (0..groups * GROUP_BYTES + 123).map(|n| (n * 17 % 253) as u8).collect()
+    (0..groups * GROUP_BYTES + 123)
+        .map(|n| (n * 17 % 253) as u8)
+        .collect()
 }
 
 /// What breaks a connection, some time after the bytes before it.
@@ -46,7 +48,11 @@ async fn groups(State(node): State<Node>) -> Vec<u8> {
 async fn range(State(node): State<Node>, headers: HeaderMap) -> Response {
     node.ranges.fetch_add(1, Ordering::SeqCst);
     let asked = headers.get("range").unwrap().to_str().unwrap().to_owned();
-    let (first, last) = asked.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let (first, last) = asked
+        .strip_prefix("bytes=")
+        .unwrap()
+        .split_once('-')
+        .unwrap();
     let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
     let mut bytes = node.bytes[first..=last].to_vec();
     if let Some(at) = node.flip.filter(|at| (first..=last).contains(at)) {
@@ -71,7 +77,12 @@ async fn serve(node: &Node) -> String {
 }
 
 fn node(bytes: Vec<u8>, cut: usize, flip: Option<usize>) -> Node {
-    Node { bytes: Arc::new(bytes), cut, flip, ranges: Arc::default() }
+    Node {
+        bytes: Arc::new(bytes),
+        cut,
+        flip,
+        ranges: Arc::default(),
+    }
 }
 
 fn client(urls: Vec<String>) -> Client {
@@ -93,7 +104,10 @@ async fn an_artifact_is_fetched_once_for_the_mesh() {
         assert_eq!(std::fs::read(path.unwrap()).unwrap(), bytes);
     }
     let asked = node.ranges.load(Ordering::SeqCst);
-    assert!((4..8).contains(&asked), "{asked} ranges through cut connections");
+    assert!(
+        (4..8).contains(&asked),
+        "{asked} ranges through cut connections"
+    );
     assert!(!cache.part(&digest).exists());
 }
 
@@ -138,7 +152,10 @@ async fn a_liar_is_left_for_another_node_and_alone_gives_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), 1 << 20).unwrap();
     let alone = client(vec![serve(&liar).await]);
-    let error = cache.ensure(&alone, digest, size, vec![]).await.unwrap_err();
+    let error = cache
+        .ensure(&alone, digest, size, vec![])
+        .await
+        .unwrap_err();
     assert!(matches!(error, CacheError::Fetch { .. }), "{error}");
     assert!(!cache.path(&digest).exists());
     let both = client(vec![serve(&liar).await, serve(&honest).await]);
@@ -159,10 +176,15 @@ async fn the_oldest_that_is_not_in_use_makes_room() {
         cache.ensure(&client, digest, size, in_use).await.unwrap();
         digests.push(digest);
     }
-    let here: Vec<_> = digests.iter().map(|digest| cache.path(digest).exists()).collect();
+    let here: Vec<_> = digests
+        .iter()
+        .map(|digest| cache.path(digest).exists())
+        .collect();
     assert_eq!(here, [true, false, true]);
     let bytes = vec![9; 80_000];
     let client = client(vec![serve(&node(bytes.clone(), usize::MAX, None)).await]);
-    let full = cache.ensure(&client, Hash::of(&bytes), 80_000, digests).await;
+    let full = cache
+        .ensure(&client, Hash::of(&bytes), 80_000, digests)
+        .await;
     assert!(matches!(full, Err(CacheError::Full { .. })));
 }

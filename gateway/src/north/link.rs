@@ -1,8 +1,9 @@
 //! The MQTT connection to one of several nodes.
 //!
-//! MQTT 3.1.1: with MQTT 5, rumqttc takes a refused publication for an error of the whole connection and drops
-//! it; with 3.1.1 the node acknowledges the publication and tells the refusal on the receipt topic. Each
-//! connection is a clean session: what was under way is sent again by its owner, who has it on disk.
+//! MQTT 3.1.1: with MQTT 5, rumqttc takes a refused publication for an error of the whole
+//! connection and drops it; with 3.1.1 the node acknowledges the publication and tells the refusal
+//! on the receipt topic. Each connection is a clean session: what was under way is sent again by
+//! its owner, who has it on disk.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -158,19 +159,29 @@ impl Link {
         let (client, mut mqtt) = AsyncClient::new(self.options(index).await?, REQUESTS_MAX);
         mqtt.network_options.set_connection_timeout(CONNECT_SECONDS);
         loop {
-            let event = mqtt.poll().await.map_err(|e| LinkError::Connection(Box::new(e)))?;
+            let event = mqtt
+                .poll()
+                .await
+                .map_err(|e| LinkError::Connection(Box::new(e)))?;
             if matches!(event, Event::Incoming(Incoming::ConnAck(_))) {
                 break;
             }
         }
-        for topic in [self.topic("receipt"), self.topic("work"), "lamplighter/1/head".to_owned()] {
-            client.try_subscribe(topic, QoS::AtLeastOnce).map_err(|_| LinkError::Ended)?;
+        for topic in [
+            self.topic("receipt"),
+            self.topic("work"),
+            "lamplighter/1/head".to_owned(),
+        ] {
+            client
+                .try_subscribe(topic, QoS::AtLeastOnce)
+                .map_err(|_| LinkError::Ended)?;
         }
         tracing::info!(node = self.nodes[index].mqtt, "connected");
         if events.send(FromNode::Connected(index)).await.is_err() {
             return Ok(());
         }
-        // Apart, so that receiving goes on while a publication waits for its place, and keep-alives too.
+        // Apart, so that receiving goes on while a publication waits for its place, and keep-alives
+        // too.
         let receiving = receive(&mut mqtt, events, self);
         let sending = send(&client, commands, self);
         tokio::select! {
@@ -187,8 +198,13 @@ async fn receive(
 ) -> Result<(), LinkError> {
     let (receipt, work) = (link.topic("receipt"), link.topic("work"));
     loop {
-        let event = mqtt.poll().await.map_err(|e| LinkError::Connection(Box::new(e)))?;
-        let Event::Incoming(Incoming::Publish(publish)) = event else { continue };
+        let event = mqtt
+            .poll()
+            .await
+            .map_err(|e| LinkError::Connection(Box::new(e)))?;
+        let Event::Incoming(Incoming::Publish(publish)) = event else {
+            continue;
+        };
         let message = match publish.topic.as_str() {
             topic if topic == receipt => FromNode::Receipt(publish.payload),
             topic if topic == work => FromNode::Work(publish.payload),
@@ -213,7 +229,9 @@ async fn send(
             ToNode::Sync => ("sync", Bytes::from_static(b"{\"since\":null}")),
         };
         let topic = link.topic(level);
-        let published = client.publish_bytes(topic, QoS::AtLeastOnce, false, payload).await;
+        let published = client
+            .publish_bytes(topic, QoS::AtLeastOnce, false, payload)
+            .await;
         published.map_err(|_| LinkError::Ended)?;
     }
     Ok(())

@@ -1,21 +1,22 @@
 //! Which reports become a transaction, and what a receipt means for them. No IO.
 //!
-//! Reports of one device go out in the order in which they came, because their counters must go up and each
-//! step names the state before it: while one is under way the next of the same [`Lane`] waits, or goes
-//! in the same transaction behind it. Different devices do not wait for each other.
+//! Reports of one device go out in the order in which they came, because their counters must go up
+//! and each step names the state before it: while one is under way the next of the same [`Lane`]
+//! waits, or goes in the same transaction behind it. Different devices do not wait for each other.
 
 use std::collections::BTreeSet;
 
 use lamplighter_types::{
-    Action, ConfigAction, DevicesAction, EventsAction, Fact, Hash, Outcome, Receipt,
-    RolloutsAction,
+    Action, ConfigAction, DevicesAction, EventsAction, Fact, Hash, Outcome, Receipt, RolloutsAction,
 };
 
 use crate::spool::{BATCH_ITEMS_MAX, Flight, Lane, Outgoing, Record, State, Waiting};
 
-/// Transactions under way at once: below what the edge takes unacknowledged, far below the window of a key.
+/// Transactions under way at once: below what the edge takes unacknowledged, far below the window
+/// of a key.
 pub const FLIGHTS_MAX: usize = 64;
-/// Bytes of the reports of one transaction. In JSON an envelope is twice as long, and must fit a packet.
+/// Bytes of the reports of one transaction. In JSON an envelope is twice as long, and must fit a
+/// packet.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// Waiting reports that are looked at for one transaction.
 const LOOK_MAX: usize = 20_000;
@@ -33,7 +34,10 @@ pub fn next_batch(state: &State) -> Option<Batch> {
     if state.flights().len() >= FLIGHTS_MAX {
         return None;
     }
-    let flying = state.flights().values().flat_map(|flight| flight.items.values());
+    let flying = state
+        .flights()
+        .values()
+        .flat_map(|flight| flight.items.values());
     let mut blocked: BTreeSet<Lane> = flying.map(|waiting| waiting.outgoing.lane()).collect();
     let mut chosen: Vec<(u64, &Waiting)> = Vec::new();
     let (mut limit, mut bytes) = (BATCH_ITEMS_MAX as usize, 0);
@@ -131,22 +135,28 @@ pub struct Landing {
     pub settled: Vec<Settled>,
 }
 
-/// Reads the receipt of a flight. A transaction that failed as a whole because of one of its reports is
-/// parted in two, until the bad one stands alone.
+/// Reads the receipt of a flight. A transaction that failed as a whole because of one of its
+/// reports is parted in two, until the bad one stands alone.
 pub fn land(flight: &Flight, receipt: &Receipt) -> Landing {
     let transaction = flight.transaction;
     match &receipt.outcome {
         Outcome::Failed { .. } if flight.items.len() > 1 => {
             let batch_max = (flight.items.len() / 2) as u32;
-            Landing { record: Record::Requeue { transaction, batch_max }, settled: Vec::new() }
+            Landing {
+                record: Record::Requeue {
+                    transaction,
+                    batch_max,
+                },
+                settled: Vec::new(),
+            }
         }
         Outcome::Failed { code, message } => {
             let refused = Some((code.clone(), message.clone()));
             Landing::settle(transaction, flight, |_| refused.clone())
         }
-        Outcome::Succeeded => {
-            Landing::settle(transaction, flight, |outgoing| refusal_of(outgoing, receipt))
-        }
+        Outcome::Succeeded => Landing::settle(transaction, flight, |outgoing| {
+            refusal_of(outgoing, receipt)
+        }),
     }
 }
 
@@ -160,23 +170,38 @@ impl Landing {
             outgoing: waiting.outgoing.clone(),
             refused: refused(&waiting.outgoing),
         });
-        Self { record: Record::Settle { transaction }, settled: settled.collect() }
+        Self {
+            record: Record::Settle { transaction },
+            settled: settled.collect(),
+        }
     }
 }
 
 /// Reports of deployments are refused one by one, and the receipt says which.
 fn refusal_of(outgoing: &Outgoing, receipt: &Receipt) -> Option<(String, String)> {
-    let Outgoing::Deployment(report) = outgoing else { return None };
+    let Outgoing::Deployment(report) = outgoing else {
+        return None;
+    };
     receipt.notifications.iter().find_map(|notification| {
-        let here = notification.place.as_ref().is_none_or(|place| place.device == report.device);
+        let here = notification
+            .place
+            .as_ref()
+            .is_none_or(|place| place.device == report.device);
         match &notification.fact {
-            Fact::ReportRefused { rollout, to, counter, code }
-                if here
-                    && *rollout == report.rollout
-                    && *to == report.to
-                    && *counter == report.counter =>
+            Fact::ReportRefused {
+                rollout,
+                to,
+                counter,
+                code,
+            } if here
+                && *rollout == report.rollout
+                && *to == report.to
+                && *counter == report.counter =>
             {
-                Some((code.clone(), "the receipt names the report as refused".to_owned()))
+                Some((
+                    code.clone(),
+                    "the receipt names the report as refused".to_owned(),
+                ))
             }
             _ => None,
         }

@@ -54,7 +54,13 @@ fn with(all: impl IntoIterator<Item = Outgoing>) -> State {
     let mut state = State::default();
     for (outgoing, number) in all.into_iter().zip(1..) {
         let outgoing = Box::new(outgoing);
-        state.apply(Record::Add { number, batch_max: BATCH_ITEMS_MAX, outgoing }).unwrap();
+        state
+            .apply(Record::Add {
+                number,
+                batch_max: BATCH_ITEMS_MAX,
+                outgoing,
+            })
+            .unwrap();
     }
     state
 }
@@ -64,17 +70,32 @@ fn take_off(state: &mut State) -> Option<(Vec<u64>, Hash)> {
     let batch = next_batch(state)?;
     let (chain, secret) = (Hash::of(b"chain"), SecretKey::from_seed([1; 32]));
     let sequence = state.sequence() + 1;
-    let content =
-        Transaction { sender: id("gw"), sequence, expires_ms: 1, action: batch.action };
+    let content = Transaction {
+        sender: id("gw"),
+        sequence,
+        expires_ms: 1,
+        action: batch.action,
+    };
     let envelope = SignedTransaction::sign(&content, Encoding::Bincode, &chain, &secret);
     let (transaction, items) = (envelope.hash(&chain), batch.items.clone());
     let envelope = Box::new(envelope);
-    state.apply(Record::Sign { sequence, items, transaction, envelope }).unwrap();
+    state
+        .apply(Record::Sign {
+            sequence,
+            items,
+            transaction,
+            envelope,
+        })
+        .unwrap();
     Some((batch.items, transaction))
 }
 
 fn receipt(transaction: Hash, outcome: Outcome) -> Receipt {
-    Receipt { transaction, outcome, notifications: Vec::new() }
+    Receipt {
+        transaction,
+        outcome,
+        notifications: Vec::new(),
+    }
 }
 
 fn failed(transaction: Hash) -> Receipt {
@@ -126,7 +147,10 @@ fn a_bad_event_is_found_by_halving() {
             }
         }
     }
-    assert_eq!(refused, [(event("lamp-37", 1), "events.sequence_used".to_owned())]);
+    assert_eq!(
+        refused,
+        [(event("lamp-37", 1), "events.sequence_used".to_owned())]
+    );
     assert_eq!(taken, 99);
     assert!(rounds < 20, "{rounds} transactions");
 }
@@ -140,7 +164,11 @@ fn a_refused_report_of_a_batch_is_told_from_the_others() {
     let (_, transaction) = take_off(&mut state).unwrap();
     let mut answer = receipt(transaction, Outcome::Succeeded);
     answer.notifications.push(Notification {
-        place: Some(Place { device: id("b"), district: Scope::city(), gateway: None }),
+        place: Some(Place {
+            device: id("b"),
+            district: Scope::city(),
+            gateway: None,
+        }),
         fact: Fact::ReportRefused {
             rollout: id("r1"),
             to: DeploymentState::Offered,
@@ -149,7 +177,11 @@ fn a_refused_report_of_a_batch_is_told_from_the_others() {
         },
     });
     let landing = land(state.flight(&transaction).unwrap(), &answer);
-    let refused: Vec<_> = landing.settled.iter().map(|s| s.refused.is_some()).collect();
+    let refused: Vec<_> = landing
+        .settled
+        .iter()
+        .map(|s| s.refused.is_some())
+        .collect();
     assert_eq!(refused, [false, true]);
 }
 
@@ -157,16 +189,23 @@ fn a_refused_report_of_a_batch_is_told_from_the_others() {
 fn transactions_are_bounded_in_number_and_size() {
     let mut state = with((0..20_000).map(|n| event(&format!("lamp-{n}"), 1)));
     for _ in 0..FLIGHTS_MAX {
-        assert_eq!(take_off(&mut state).unwrap().0.len(), BATCH_ITEMS_MAX as usize);
+        assert_eq!(
+            take_off(&mut state).unwrap().0.len(),
+            BATCH_ITEMS_MAX as usize
+        );
     }
     assert_eq!(take_off(&mut state), None);
     let long = |n: u64| {
-        let Outgoing::Event(mut event) = event(&format!("lamp-{n}"), 1) else { unreachable!() };
+        let Outgoing::Event(mut event) = event(&format!("lamp-{n}"), 1) else {
+            unreachable!()
+        };
         event.data = "d".repeat(1_024);
         Outgoing::Event(event)
     };
     let batch = next_batch(&with((0..100).map(long))).unwrap();
-    let Action::Events(EventsAction::Append { events }) = batch.action else { unreachable!() };
+    let Action::Events(EventsAction::Append { events }) = batch.action else {
+        unreachable!()
+    };
     assert!(events.len() < 100 && events.len() > 40, "{}", events.len());
 }
 
@@ -174,7 +213,10 @@ fn transactions_are_bounded_in_number_and_size() {
 fn kinds_become_their_actions() {
     let action = |outgoing| next_batch(&with([outgoing])).unwrap().action;
     let reported = action(step("a", DeploymentState::Offered, 1));
-    assert!(matches!(reported, Action::Rollouts(RolloutsAction::Report { .. })));
+    assert!(matches!(
+        reported,
+        Action::Rollouts(RolloutsAction::Report { .. })
+    ));
     assert!(matches!(action(config("a", 1)), Action::Config(_)));
     assert!(matches!(action(event("a", 1)), Action::Events(_)));
     assert_eq!(next_batch(&State::default()), None);

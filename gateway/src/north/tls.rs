@@ -1,5 +1,5 @@
-//! TLS 1.3 without a certificate authority: the gateway shows a self-signed certificate of its registered
-//! key, and takes the node whose certificate has a key that it knows.
+//! TLS 1.3 without a certificate authority: the gateway shows a self-signed certificate of its
+//! registered key, and takes the node whose certificate has a key that it knows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +12,7 @@ use rustls::pki_types::{
     UnixTime,
 };
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -22,8 +21,9 @@ const PKCS8_HEAD: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 /// DER around a 32-byte Ed25519 public key (RFC 8410, section 4).
-const SPKI_HEAD: [u8; 12] =
-    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_HEAD: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// Why TLS can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,8 @@ pub enum TlsSetupError {
     Setup(#[source] Error),
 }
 
-/// The client's side: 1.3 only, with the certificate of `secret`, to nodes that have one of `nodes`.
+/// The client's side: 1.3 only, with the certificate of `secret`, to nodes that have one of
+/// `nodes`.
 pub(super) fn client(
     secret: &SecretKey,
     nodes: BTreeSet<PublicKey>,
@@ -59,7 +60,9 @@ fn identity(
         .map_err(TlsSetupError::Certificate)?;
     let parameters = rcgen::CertificateParams::new(vec!["gateway.invalid".to_owned()])
         .map_err(TlsSetupError::Certificate)?;
-    let certificate = parameters.self_signed(&pair).map_err(TlsSetupError::Certificate)?;
+    let certificate = parameters
+        .self_signed(&pair)
+        .map_err(TlsSetupError::Certificate)?;
     Ok((certificate.der().clone(), pkcs8.into()))
 }
 
@@ -67,7 +70,11 @@ fn identity(
 fn key_of(certificate: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     let wrong = || Error::from(CertificateError::BadEncoding);
     let (rest, parsed) = X509Certificate::from_der(certificate).map_err(|_| wrong())?;
-    let key = parsed.public_key().raw.strip_prefix(&SPKI_HEAD[..]).ok_or_else(wrong)?;
+    let key = parsed
+        .public_key()
+        .raw
+        .strip_prefix(&SPKI_HEAD[..])
+        .ok_or_else(wrong)?;
     match rest.is_empty() {
         true => key.try_into().map(PublicKey).map_err(|_| wrong()),
         false => Err(wrong()),

@@ -1,4 +1,5 @@
-//! The few steps on the disk that the spool is made of, apart so that tests can let each of them fail.
+//! The few steps on the disk that the spool is made of, apart so that tests can let each of them
+//! fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -48,13 +49,22 @@ impl FileDisk {
         }
         let log = open_log(dir)?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { dir: dir.to_owned(), log, _lock: lock })
+        Ok(Self {
+            dir: dir.to_owned(),
+            log,
+            _lock: lock,
+        })
     }
 }
 
 fn open_log(dir: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let mut log = options.read(true).write(true).create(true).truncate(false).open(dir.join(LOG))?;
+    let mut log = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join(LOG))?;
     log.seek(SeekFrom::End(0))?;
     Ok(log)
 }

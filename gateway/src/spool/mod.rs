@@ -1,8 +1,9 @@
-//! Reports and events that are not yet on the ledger, on disk: what a Thing was told is kept is here until the
-//! ledger has it.
+//! Reports and events that are not yet on the ledger, on disk: what a Thing was told is kept is
+//! here until the ledger has it.
 //!
-//! One append-only file of frames `length (u32) | check (8 bytes of blake3) | records`, all little-endian. The records
-//! of a frame are written and synced together, and only then count. At each step a crash leaves:
+//! One append-only file of frames `length (u32) | check (8 bytes of blake3) | records`, all
+//! little-endian. The records of a frame are written and synced together, and only then count. At
+//! each step a crash leaves:
 //!
 //! | step | after a crash |
 //! |---|---|
@@ -12,8 +13,8 @@
 //! | compaction: write the new file | the old file; the new one is removed |
 //! | compaction: rename, sync the directory | one of the two, which hold the same |
 //!
-//! A damaged frame with whole ones behind it is not a torn end: the spool does not open, because something
-//! that was kept would be lost silently.
+//! A damaged frame with whole ones behind it is not a torn end: the spool does not open, because
+//! something that was kept would be lost silently.
 //!
 //! Nothing is dropped for room: a full spool refuses new reports, and Things keep them.
 
@@ -28,9 +29,7 @@ use std::path::{Path, PathBuf};
 use lamplighter_types::codec::{self, CodecError};
 
 pub use disk::{Disk, FileDisk};
-pub use state::{
-    BATCH_ITEMS_MAX, Contradiction, Flight, Lane, Outgoing, Record, State, Waiting,
-};
+pub use state::{BATCH_ITEMS_MAX, Contradiction, Flight, Lane, Outgoing, Record, State, Waiting};
 
 /// Length and check before the records of a frame.
 const FRAME_HEAD: usize = 12;
@@ -40,8 +39,8 @@ const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 const COMPACT_RECORDS: usize = 64;
 /// The file is not compacted below this: small files are not worth the writing.
 const COMPACT_FROM_BYTES: u64 = 1024 * 1024;
-/// Transactions add about as much again as their reports have, and settling adds a little: what is kept
-/// free for them, so that a full spool can still be emptied.
+/// Transactions add about as much again as their reports have, and settling adds a little: what is
+/// kept free for them, so that a full spool can still be emptied.
 const RESERVE_FACTOR: u64 = 3;
 
 /// Why the spool does not open, or did not take something.
@@ -84,15 +83,23 @@ impl Spool {
     /// # Errors
     /// The directory is in use or can't be written; the file is damaged.
     pub fn open(dir: &Path, bytes_max: u64) -> Result<Self, SpoolError> {
-        let disk = FileDisk::open(dir)
-            .map_err(|source| SpoolError::Open { path: dir.to_owned(), source })?;
+        let disk = FileDisk::open(dir).map_err(|source| SpoolError::Open {
+            path: dir.to_owned(),
+            source,
+        })?;
         Self::with_disk(Box::new(disk), bytes_max)
     }
 
     /// As [`open`](Self::open), on any disk.
     pub fn with_disk(mut disk: Box<dyn Disk>, bytes_max: u64) -> Result<Self, SpoolError> {
         let (state, length, torn) = load(disk.as_mut())?;
-        let mut spool = Self { disk, state, length, bytes_max, torn };
+        let mut spool = Self {
+            disk,
+            state,
+            length,
+            bytes_max,
+            torn,
+        };
         spool.repair()?;
         Ok(spool)
     }
@@ -128,7 +135,9 @@ impl Spool {
         let written = self.disk.append(&bytes).map_err(disk_error("writing"));
         let synced = written.and_then(|()| self.disk.sync().map_err(disk_error("syncing")));
         let applied = synced.and_then(|()| {
-            records.into_iter().try_for_each(|record| Ok(self.state.apply(record)?))
+            records
+                .into_iter()
+                .try_for_each(|record| Ok(self.state.apply(record)?))
         });
         match applied {
             Ok(()) => {
@@ -159,7 +168,9 @@ impl Spool {
     /// Cuts off what does not count.
     fn repair(&mut self) -> Result<(), SpoolError> {
         if self.torn {
-            self.disk.truncate(self.length).map_err(disk_error("cutting"))?;
+            self.disk
+                .truncate(self.length)
+                .map_err(disk_error("cutting"))?;
             self.disk.sync().map_err(disk_error("syncing"))?;
             self.torn = false;
         }
@@ -181,7 +192,9 @@ impl Spool {
         for records in self.state.records().chunks(COMPACT_RECORDS) {
             write_frame(&mut bytes, records)?;
         }
-        self.disk.write_new(&bytes).map_err(disk_error("compacting"))?;
+        self.disk
+            .write_new(&bytes)
+            .map_err(disk_error("compacting"))?;
         let placed = self.disk.put_in_place().map_err(disk_error("replacing"));
         // Which of the two files it is after a failure is not known: both hold the same.
         if placed.is_err() {

@@ -20,8 +20,8 @@ pub enum Outgoing {
     Event(DeviceEvent),
 }
 
-/// What is to come in the order in which it was given: the reports of a device, whose counters go up, and
-/// its events.
+/// What is to come in the order in which it was given: the reports of a device, whose counters go
+/// up, and its events.
 pub type Lane = (Id, bool);
 
 /// By which two copies of one report are known.
@@ -61,9 +61,18 @@ impl Outgoing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// A report was taken; `number` counts up.
-    Add { number: u64, batch_max: u32, outgoing: Box<Outgoing> },
+    Add {
+        number: u64,
+        batch_max: u32,
+        outgoing: Box<Outgoing>,
+    },
     /// Reports were signed as one transaction, which from now on is these very bytes.
-    Sign { sequence: u64, items: Vec<u64>, transaction: Hash, envelope: Box<SignedTransaction> },
+    Sign {
+        sequence: u64,
+        items: Vec<u64>,
+        transaction: Hash,
+        envelope: Box<SignedTransaction>,
+    },
     /// The ledger has dealt with a transaction and all in it.
     Settle { transaction: Hash },
     /// The reports of a transaction wait again, at most `batch_max` of them together.
@@ -127,7 +136,9 @@ impl State {
     }
 
     pub fn flight(&self, transaction: &Hash) -> Option<&Flight> {
-        self.flights.values().find(|flight| flight.transaction == *transaction)
+        self.flights
+            .values()
+            .find(|flight| flight.transaction == *transaction)
     }
 
     /// Whether this very report is here already.
@@ -137,8 +148,13 @@ impl State {
 
     /// Everything about a device that is not settled.
     pub fn of_device<'a>(&'a self, device: &'a Id) -> impl Iterator<Item = &'a Outgoing> {
-        let flying = self.flights.values().flat_map(|flight| flight.items.values());
-        let all = flying.chain(self.waiting.values()).map(|waiting| &waiting.outgoing);
+        let flying = self
+            .flights
+            .values()
+            .flat_map(|flight| flight.items.values());
+        let all = flying
+            .chain(self.waiting.values())
+            .map(|waiting| &waiting.outgoing);
         all.filter(move |outgoing| outgoing.device() == device)
     }
 
@@ -163,10 +179,17 @@ impl State {
     /// It does not fit; nothing has changed.
     pub fn apply(&mut self, record: Record) -> Result<(), Contradiction> {
         match record {
-            Record::Add { number, batch_max, outgoing } => self.add(number, batch_max, *outgoing),
-            Record::Sign { sequence, items, transaction, envelope } => {
-                self.sign(sequence, items, transaction, *envelope)
-            }
+            Record::Add {
+                number,
+                batch_max,
+                outgoing,
+            } => self.add(number, batch_max, *outgoing),
+            Record::Sign {
+                sequence,
+                items,
+                transaction,
+                envelope,
+            } => self.sign(sequence, items, transaction, *envelope),
             Record::Settle { transaction } => {
                 let flight = self.land(&transaction)?;
                 for waiting in flight.items.values() {
@@ -175,7 +198,10 @@ impl State {
                 }
                 Ok(())
             }
-            Record::Requeue { transaction, batch_max } => {
+            Record::Requeue {
+                transaction,
+                batch_max,
+            } => {
                 let flight = self.land(&transaction)?;
                 for (number, mut waiting) in flight.items {
                     waiting.batch_max = waiting.batch_max.min(batch_max).max(1);
@@ -191,14 +217,26 @@ impl State {
         }
     }
 
-    fn add(&mut self, number: u64, batch_max: u32, outgoing: Outgoing) -> Result<(), Contradiction> {
+    fn add(
+        &mut self,
+        number: u64,
+        batch_max: u32,
+        outgoing: Outgoing,
+    ) -> Result<(), Contradiction> {
         let flying = |flight: &Flight| flight.items.contains_key(&number);
         if self.waiting.contains_key(&number) || self.flights.values().any(flying) {
             return Err(Contradiction::Twice(number));
         }
         let bytes = codec::encode(&outgoing).len() as u64;
         self.names.insert(outgoing.name());
-        self.waiting.insert(number, Waiting { outgoing, batch_max, bytes });
+        self.waiting.insert(
+            number,
+            Waiting {
+                outgoing,
+                batch_max,
+                bytes,
+            },
+        );
         self.number = self.number.max(number);
         self.bytes += bytes;
         Ok(())
@@ -214,15 +252,28 @@ impl State {
         if self.flights.contains_key(&sequence) {
             return Err(Contradiction::Sequence(sequence));
         }
-        if let Some(number) = numbers.iter().find(|number| !self.waiting.contains_key(number)) {
+        if let Some(number) = numbers
+            .iter()
+            .find(|number| !self.waiting.contains_key(number))
+        {
             return Err(Contradiction::NotWaiting(*number));
         }
-        let taken = numbers.into_iter().filter_map(|number| self.waiting.remove_entry(&number));
+        let taken = numbers
+            .into_iter()
+            .filter_map(|number| self.waiting.remove_entry(&number));
         let items = taken.collect();
         let bytes = codec::encode(&envelope).len() as u64;
         self.bytes += bytes;
         self.sequence = self.sequence.max(sequence);
-        self.flights.insert(sequence, Flight { transaction, envelope, items, bytes });
+        self.flights.insert(
+            sequence,
+            Flight {
+                transaction,
+                envelope,
+                items,
+                bytes,
+            },
+        );
         Ok(())
     }
 
@@ -238,8 +289,10 @@ impl State {
 
     /// The records from which this state comes again.
     pub fn records(&self) -> Vec<Record> {
-        let mut records =
-            vec![Record::Counters { sequence: self.sequence, number: self.number }];
+        let mut records = vec![Record::Counters {
+            sequence: self.sequence,
+            number: self.number,
+        }];
         let add = |(number, waiting): (&u64, &Waiting)| Record::Add {
             number: *number,
             batch_max: waiting.batch_max,

@@ -55,7 +55,11 @@ impl Memory {
     /// Power loss: what was not synced is gone.
     fn crash(&self) -> Self {
         let durable = self.0.lock().unwrap().durable.clone();
-        Self(Arc::new(Mutex::new(Files { log: durable.clone(), durable, ..Files::default() })))
+        Self(Arc::new(Mutex::new(Files {
+            log: durable.clone(),
+            durable,
+            ..Files::default()
+        })))
     }
 }
 
@@ -154,7 +158,11 @@ fn event(device: u64, sequence: u64) -> Outgoing {
 
 fn add(number: u64) -> Record {
     let outgoing = Box::new(event(number % 3, number));
-    Record::Add { number, batch_max: BATCH_ITEMS_MAX, outgoing }
+    Record::Add {
+        number,
+        batch_max: BATCH_ITEMS_MAX,
+        outgoing,
+    }
 }
 
 fn sign(state: &State) -> Record {
@@ -162,15 +170,27 @@ fn sign(state: &State) -> Record {
     let (chain, secret) = (Hash::of(b"chain"), SecretKey::from_seed([1; 32]));
     let sequence = state.sequence() + 1;
     let sender = Id::new("gw").unwrap();
-    let content = Transaction { sender, sequence, expires_ms: 1, action: batch.action };
+    let content = Transaction {
+        sender,
+        sequence,
+        expires_ms: 1,
+        action: batch.action,
+    };
     let envelope = SignedTransaction::sign(&content, Encoding::Bincode, &chain, &secret);
     let transaction = envelope.hash(&chain);
-    Record::Sign { sequence, items: batch.items, transaction, envelope: Box::new(envelope) }
+    Record::Sign {
+        sequence,
+        items: batch.items,
+        transaction,
+        envelope: Box::new(envelope),
+    }
 }
 
 fn settle(state: &State) -> Record {
     let flight = state.flights().values().next().unwrap();
-    Record::Settle { transaction: flight.transaction }
+    Record::Settle {
+        transaction: flight.transaction,
+    }
 }
 
 fn open(memory: &Memory) -> Spool {
@@ -187,15 +207,22 @@ fn what_was_committed_is_there_again() {
     spool.commit(vec![add(5)]).unwrap();
     let again = open(&memory.crash());
     assert_eq!(again.state(), spool.state());
-    assert_eq!((again.state().waiting().len(), again.state().flights().len()), (1, 1));
+    assert_eq!(
+        (again.state().waiting().len(), again.state().flights().len()),
+        (1, 1)
+    );
     assert_eq!((again.state().sequence(), again.state().number()), (1, 5));
     spool.commit(vec![settle(spool.state())]).unwrap();
     let again = open(&memory.crash());
-    assert_eq!(again.state().waiting().keys().copied().collect::<Vec<_>>(), [5]);
+    assert_eq!(
+        again.state().waiting().keys().copied().collect::<Vec<_>>(),
+        [5]
+    );
     assert!(again.state().has(&event(2, 5)) && !again.state().has(&event(1, 1)));
 }
 
-/// Each durable step × (failed, failed but persisted, half persisted), then the process goes on or dies.
+/// Each durable step × (failed, failed but persisted, half persisted), then the process goes on or
+/// dies.
 #[test]
 fn every_step_may_fail() {
     for fault in [Fault::Failed, Fault::Persisted, Fault::Torn] {
@@ -245,7 +272,12 @@ fn nothing_is_taken_while_the_file_can_not_be_cut_back() {
     memory.fail_after(0, Fault::Failed);
     assert!(spool.commit(vec![add(3)]).is_err());
     spool.commit(vec![add(4)]).unwrap();
-    let numbers: Vec<_> = open(&memory.crash()).state().waiting().keys().copied().collect();
+    let numbers: Vec<_> = open(&memory.crash())
+        .state()
+        .waiting()
+        .keys()
+        .copied()
+        .collect();
     assert_eq!(numbers, [1, 4]);
 }
 
@@ -263,7 +295,11 @@ fn compaction_may_fail_at_each_step() {
             let before = spool.state().clone();
             memory.fail_after(step, fault);
             assert!(spool.compact().is_err());
-            assert_eq!(open(&memory.crash()).state(), &before, "step {step}, {fault:?}");
+            assert_eq!(
+                open(&memory.crash()).state(),
+                &before,
+                "step {step}, {fault:?}"
+            );
             spool.commit(vec![add(301)]).unwrap();
             spool.compact().unwrap();
             spool.commit(vec![add(302)]).unwrap();
@@ -277,7 +313,9 @@ fn a_settled_spool_stays_small() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     for round in 0..100 {
-        spool.commit((1..=100).map(|n| add(round * 100 + n)).collect()).unwrap();
+        spool
+            .commit((1..=100).map(|n| add(round * 100 + n)).collect())
+            .unwrap();
         while !spool.state().waiting().is_empty() {
             spool.commit(vec![sign(spool.state())]).unwrap();
             spool.commit(vec![settle(spool.state())]).unwrap();
@@ -287,14 +325,20 @@ fn a_settled_spool_stays_small() {
     assert!(size < 2 * super::COMPACT_FROM_BYTES, "{size} bytes");
     assert_eq!(spool.state().bytes(), 0);
     drop(spool);
-    assert_eq!(Spool::open(dir.path(), ROOM).unwrap().state().number(), 10_000);
+    assert_eq!(
+        Spool::open(dir.path(), ROOM).unwrap().state().number(),
+        10_000
+    );
 }
 
 #[test]
 fn a_second_process_is_kept_out() {
     let dir = tempfile::tempdir().unwrap();
     let first = Spool::open(dir.path(), ROOM).unwrap();
-    assert!(matches!(Spool::open(dir.path(), ROOM), Err(SpoolError::Open { .. })));
+    assert!(matches!(
+        Spool::open(dir.path(), ROOM),
+        Err(SpoolError::Open { .. })
+    ));
     drop(first);
     Spool::open(dir.path(), ROOM).unwrap();
 }

@@ -21,7 +21,10 @@ fn prove(world: &World, message: &WorkMessage) -> Result<ProvenState, Distrust> 
 }
 
 fn work() -> WorkItem {
-    WorkItem::Deployment { rollout: id("r1"), device: id("lamp-1") }
+    WorkItem::Deployment {
+        rollout: id("r1"),
+        device: id("lamp-1"),
+    }
 }
 
 fn judge(world: &World) -> Result<Judged, Distrust> {
@@ -32,14 +35,22 @@ fn judge(world: &World) -> Result<Judged, Distrust> {
 #[test]
 fn a_proven_assignment_is_taken() {
     let world = World::new();
-    let Judged::Open(assignment) = judge(&world).unwrap() else { panic!("it is open") };
+    let Judged::Open(assignment) = judge(&world).unwrap() else {
+        panic!("it is open")
+    };
     assert_eq!(assignment.manifest.release, id("fw-2"));
-    assert_eq!((assignment.height, assignment.report_counter), (world.height, 41));
+    assert_eq!(
+        (assignment.height, assignment.report_counter),
+        (world.height, 41)
+    );
     let mut world = World::new();
     world.change(&rollouts::keys::deployment(&id("r1"), &id("lamp-1")), |d| {
         d.state = DeploymentState::Cancelled;
     });
-    let ended = Judged::Ended { state: DeploymentState::Cancelled, height: world.height };
+    let ended = Judged::Ended {
+        state: DeploymentState::Cancelled,
+        height: world.height,
+    };
     assert_eq!(judge(&world).unwrap(), ended);
 }
 
@@ -50,7 +61,11 @@ fn a_release_that_does_not_hold_is_refused() {
     let table: [Change; 12] = [
         (
             "not released",
-            |w| w.change(&firmware::keys::release(&id("fw-2")), |r| r.status = ReleaseStatus::Signed),
+            |w| {
+                w.change(&firmware::keys::release(&id("fw-2")), |r| {
+                    r.status = ReleaseStatus::Signed
+                })
+            },
             |d| matches!(d, Distrust::Status { .. }),
         ),
         (
@@ -71,7 +86,11 @@ fn a_release_that_does_not_hold_is_refused() {
         ),
         (
             "a flipped bit in the signed manifest",
-            |w| w.change(&firmware::keys::release(&id("fw-2")), |r| r.signed.manifest.0[9] ^= 1),
+            |w| {
+                w.change(&firmware::keys::release(&id("fw-2")), |r| {
+                    r.signed.manifest.0[9] ^= 1
+                })
+            },
             |d| matches!(d, Distrust::Signature(_)),
         ),
         (
@@ -110,8 +129,20 @@ fn a_release_that_does_not_hold_is_refused() {
         ),
         (
             "below the security counter",
-            |w| w.change(&devices::keys::state(&id("lamp-1")), |s| s.security_counter = 9),
-            |d| matches!(d, Distrust::SecurityCounter { counter: 2, floor: 9 }),
+            |w| {
+                w.change(&devices::keys::state(&id("lamp-1")), |s| {
+                    s.security_counter = 9
+                })
+            },
+            |d| {
+                matches!(
+                    d,
+                    Distrust::SecurityCounter {
+                        counter: 2,
+                        floor: 9
+                    }
+                )
+            },
         ),
         (
             "another gateway's device",
@@ -164,20 +195,39 @@ fn a_tampered_proof_is_refused() {
     type Change = (&'static str, fn(&mut WorkMessage));
     let table: [Change; 12] = [
         ("height", |m| m.proofs.heads[0].certified.header.height += 1),
-        ("time", |m| m.proofs.heads[0].certified.header.timestamp_ms += 1),
-        ("state root", |m| m.proofs.heads[0].certified.header.state_root.0[0] ^= 1),
-        ("chain", |m| m.proofs.heads[0].certified.header.chain_id.0[0] ^= 1),
-        ("parent", |m| m.proofs.heads[0].certified.header.parent.0[0] ^= 1),
-        ("validators", |m| m.proofs.heads[0].certified.header.validators_hash.0[0] ^= 1),
-        ("a signature", |m| m.proofs.heads[0].certified.certificate.signatures[1].signature.0[5] ^= 1),
-        ("a signature less", |m| drop(m.proofs.heads[0].certified.certificate.signatures.pop())),
+        ("time", |m| {
+            m.proofs.heads[0].certified.header.timestamp_ms += 1
+        }),
+        ("state root", |m| {
+            m.proofs.heads[0].certified.header.state_root.0[0] ^= 1
+        }),
+        ("chain", |m| {
+            m.proofs.heads[0].certified.header.chain_id.0[0] ^= 1
+        }),
+        ("parent", |m| {
+            m.proofs.heads[0].certified.header.parent.0[0] ^= 1
+        }),
+        ("validators", |m| {
+            m.proofs.heads[0].certified.header.validators_hash.0[0] ^= 1
+        }),
+        ("a signature", |m| {
+            m.proofs.heads[0].certified.certificate.signatures[1]
+                .signature
+                .0[5] ^= 1
+        }),
+        ("a signature less", |m| {
+            m.proofs.heads[0].certified.certificate.signatures.truncate(2)
+        }),
         ("a signature twice", |m| {
             let signatures = &mut m.proofs.heads[0].certified.certificate.signatures;
             signatures[1] = signatures[0].clone();
         }),
         ("a value", |m| {
             let record = &mut m.proofs.records[0].record;
-            if let lamplighter_types::proof::RecordProof::State { value: Some(value), .. } = record {
+            if let lamplighter_types::proof::RecordProof::State {
+                value: Some(value), ..
+            } = record
+            {
                 value.0[3] ^= 1;
             }
         }),
@@ -187,7 +237,9 @@ fn a_tampered_proof_is_refused() {
                 path.siblings[0].0[3] ^= 1;
             }
         }),
-        ("a record that names no head", |m| m.proofs.records[0].head = 7),
+        ("a record that names no head", |m| {
+            m.proofs.records[0].head = 7
+        }),
     ];
     let world = World::new();
     let good = world.message(vec![work()]);
@@ -195,7 +247,10 @@ fn a_tampered_proof_is_refused() {
     for (name, change) in table {
         let mut message = good.clone();
         change(&mut message);
-        assert!(matches!(prove(&world, &message), Err(Distrust::Work(_))), "{name}");
+        assert!(
+            matches!(prove(&world, &message), Err(Distrust::Work(_))),
+            "{name}"
+        );
     }
     let stranger = World::with_seed(7);
     assert!(matches!(prove(&stranger, &good), Err(Distrust::Work(_))));
@@ -219,7 +274,10 @@ fn what_is_not_proven_is_not_assumed() {
         less.proofs.records.remove(left_out);
         let state = prove(&world, &less).unwrap();
         let judged = deployment(&state, &id("r1"), &id("lamp-1"), &id("gw"), NOW_MS);
-        assert!(matches!(judged, Err(Distrust::Record(_))), "{left_out}: {judged:?}");
+        assert!(
+            matches!(judged, Err(Distrust::Record(_))),
+            "{left_out}: {judged:?}"
+        );
     }
     let mut absent = World::new();
     absent.remove(&rollouts::keys::deployment(&id("r1"), &id("lamp-1")));
@@ -231,8 +289,15 @@ fn the_configuration_is_merged_from_proven_parts() {
     let mut world = World::new();
     let fleet = ConfigTarget::Fleet;
     world.set_document(&fleet, r#"{"dim":50,"night":{"from":22}}"#);
-    world.set_document(&ConfigTarget::Device { device: id("lamp-1") }, r#"{"dim":30}"#);
-    let item = WorkItem::Config { device: id("lamp-1") };
+    world.set_document(
+        &ConfigTarget::Device {
+            device: id("lamp-1"),
+        },
+        r#"{"dim":30}"#,
+    );
+    let item = WorkItem::Config {
+        device: id("lamp-1"),
+    };
     let message = world.message(vec![item]);
     let state = prove(&world, &message).unwrap();
     let desired = configuration(&state, &id("lamp-1"), &id("gw")).unwrap();
@@ -254,10 +319,15 @@ fn the_configuration_is_merged_from_proven_parts() {
 #[test]
 fn a_device_that_went_elsewhere_is_proven_gone() {
     let mut world = World::new();
-    let item = WorkItem::Device { device: id("lamp-1") };
+    let item = WorkItem::Device {
+        device: id("lamp-1"),
+    };
     let state = prove(&world, &world.message(vec![item.clone()])).unwrap();
     let (found, height) = device(&state, &id("lamp-1"), &id("gw")).unwrap();
-    assert_eq!((found.unwrap().device, height), (id("lamp-1"), world.height));
+    assert_eq!(
+        (found.unwrap().device, height),
+        (id("lamp-1"), world.height)
+    );
     world.change(&devices::keys::device(&id("lamp-1")), |d| d.gateway = None);
     let state = prove(&world, &world.message(vec![item.clone()])).unwrap();
     assert_eq!(device(&state, &id("lamp-1"), &id("gw")).unwrap().0, None);
@@ -289,6 +359,13 @@ fn the_world_is_what_the_contracts_write() {
     let key = users::keys::key(&world.vendor.public());
     let owner: KeyRecord = codec::decode(&world.records[key.as_bytes()]).unwrap();
     assert_eq!(owner.account, id("acme"));
-    assert_eq!(world.manifest.version, Version { major: 2, minor: 0, patch: 0 });
+    assert_eq!(
+        world.manifest.version,
+        Version {
+            major: 2,
+            minor: 0,
+            patch: 0
+        }
+    );
     assert!(world.account("acme").has_role_somewhere(Role::Vendor));
 }

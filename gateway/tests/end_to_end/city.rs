@@ -30,15 +30,25 @@ pub fn secret(name: &str) -> SecretKey {
 }
 
 fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as u64
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 pub fn version(major: u32) -> Version {
-    Version { major, minor: 0, patch: 0 }
+    Version {
+        major,
+        minor: 0,
+        patch: 0,
+    }
 }
 
 pub struct City {
@@ -54,7 +64,13 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
         account: id(name),
         name: name.to_owned(),
         key: secret(name).public(),
-        grants: roles.iter().map(|role| Grant { role: *role, scope: Scope::city() }).collect(),
+        grants: roles
+            .iter()
+            .map(|role| Grant {
+                role: *role,
+                scope: Scope::city(),
+            })
+            .collect(),
     };
     let validator = Validator {
         node: 1,
@@ -65,7 +81,9 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
     Genesis {
         name: "Test City".to_owned(),
         created_ms: now_ms(),
-        validators: ValidatorSet { validators: vec![validator] },
+        validators: ValidatorSet {
+            validators: vec![validator],
+        },
         organization: id("city"),
         accounts: vec![
             account("admin", &[Role::Administrator]),
@@ -106,7 +124,13 @@ impl City {
         let node = node.await.unwrap();
         let image = (0..200_000u32).map(|n| (n * 7 % 251) as u8).collect();
         let gateway_port = free_address();
-        let city = Self { dir, genesis, node, image, gateway_port };
+        let city = Self {
+            dir,
+            genesis,
+            node,
+            image,
+            gateway_port,
+        };
         city.register(devices).await;
         city
     }
@@ -119,7 +143,11 @@ impl City {
 
     /// Submits and expects success.
     pub async fn act(&self, name: &str, action: Action) {
-        let submitted = self.client(name).submit(action, Wait::Committed).await.unwrap();
+        let submitted = self
+            .client(name)
+            .submit(action, Wait::Committed)
+            .await
+            .unwrap();
         let receipt = submitted.receipt.unwrap();
         assert!(receipt.succeeded(), "{:?}", receipt.outcome);
     }
@@ -143,7 +171,11 @@ impl City {
             tags: Vec::new(),
         });
         let devices = devices.collect();
-        self.act("operator", Action::Devices(DevicesAction::Register { devices })).await;
+        self.act(
+            "operator",
+            Action::Devices(DevicesAction::Register { devices }),
+        )
+        .await;
     }
 
     pub fn gateway_config(&self, tls: bool) -> GatewayConfig {
@@ -192,9 +224,12 @@ impl City {
 
     pub async fn thing(&self, name: &str) -> Thing {
         let verifier = Arc::new(VendorKeys(vec![secret("acme").public()]));
-        let factory =
-            Factory { image: vec![1; 10_000], version: version(1), security_counter: 1 };
-        let config = ThingConfig::new(
+        let factory = Factory {
+            image: vec![1; 10_000],
+            version: version(1),
+            security_counter: 1,
+        };
+        let mut config = ThingConfig::new(
             id(name),
             "lamp-v1",
             secret(name),
@@ -204,6 +239,8 @@ impl City {
             verifier,
             factory,
         );
+        // A Thing finds out by its next update that a new gateway does not know it.
+        config.lifetime = Duration::from_secs(4);
         Thing::spawn(config).await.unwrap()
     }
 
@@ -229,14 +266,25 @@ impl City {
         };
         let release = SignedRelease::sign(&manifest, &secret("acme"));
         let digest = release.manifest_digest();
-        self.act("acme", Action::Firmware(FirmwareAction::Publish { release })).await;
+        self.act(
+            "acme",
+            Action::Firmware(FirmwareAction::Publish { release }),
+        )
+        .await;
         for name in ["ada", "bob"] {
             let release = id("fw-2");
-            let approve = FirmwareAction::Approve { release, manifest: digest };
+            let approve = FirmwareAction::Approve {
+                release,
+                manifest: digest,
+            };
             // Until the validator has signed that it holds the bytes.
             until("an approval", async || {
                 let action = Action::Firmware(approve.clone());
-                let done = self.client(name).submit(action, Wait::Committed).await.unwrap();
+                let done = self
+                    .client(name)
+                    .submit(action, Wait::Committed)
+                    .await
+                    .unwrap();
                 done.receipt.unwrap().succeeded().then_some(())
             })
             .await;
@@ -257,7 +305,10 @@ impl City {
             },
             error_percent_max: 50,
             error_sample_min: 10,
-            deferral: DeferralPolicy { count_max: 1, total_ms_max: hour },
+            deferral: DeferralPolicy {
+                count_max: 1,
+                total_ms_max: hour,
+            },
             timers: StepTimers {
                 offer_ms: hour,
                 download_ms: hour,
@@ -267,15 +318,27 @@ impl City {
             retries_max: 1,
         };
         let digest = lamplighter_types::codec::digest(&plan);
-        self.act("operator", Action::Rollouts(RolloutsAction::Plan { plan })).await;
-        let approve = RolloutsAction::Approve { rollout: id("r1"), plan: digest };
+        self.act("operator", Action::Rollouts(RolloutsAction::Plan { plan }))
+            .await;
+        let approve = RolloutsAction::Approve {
+            rollout: id("r1"),
+            plan: digest,
+        };
         self.act("ada", Action::Rollouts(approve)).await;
-        self.act("operator", Action::Rollouts(RolloutsAction::Start { rollout: id("r1") })).await;
+        self.act(
+            "operator",
+            Action::Rollouts(RolloutsAction::Start { rollout: id("r1") }),
+        )
+        .await;
     }
 
     pub async fn deployment(&self, device: &str) -> Option<Deployment> {
         let client = self.client("operator");
-        client.deployment(&id("r1"), &id(device)).await.ok().map(|read| read.value)
+        client
+            .deployment(&id("r1"), &id(device))
+            .await
+            .ok()
+            .map(|read| read.value)
     }
 }
 

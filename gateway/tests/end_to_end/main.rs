@@ -1,5 +1,7 @@
 //! The whole way: ledger, gateway, Things.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod city;
 
 use city::{City, id, is_empty, until};
@@ -23,9 +25,15 @@ async fn confirmed(city: &City, thing: &Thing, name: &str) {
         (deployment.state == DeploymentState::Confirmed).then_some(())
     })
     .await;
-    assert!(thing.active_image().await.unwrap() == city.image, "{name} runs other bytes");
+    assert!(
+        thing.active_image().await.unwrap() == city.image,
+        "{name} runs other bytes"
+    );
     let steps = city.deployment(name).await.unwrap().steps;
-    let trial = steps.iter().find(|step| step.to == DeploymentState::Trial).unwrap();
+    let trial = steps
+        .iter()
+        .find(|step| step.to == DeploymentState::Trial)
+        .unwrap();
     assert!(trial.attested, "the Thing signed it");
 }
 
@@ -60,13 +68,20 @@ async fn an_update_a_configuration_and_events() {
         things[1].raise(event(alarm)).await.unwrap();
     }
     let events = until("the events", async || {
-        let page = client.device_events(&id("lamp-2"), None).await.unwrap().value;
+        let page = client
+            .device_events(&id("lamp-2"), None)
+            .await
+            .unwrap()
+            .value;
         (page.items.len() == 2).then_some(page.items)
     })
     .await;
     assert!(events.iter().all(|event| event.record.attested));
     assert_eq!(client.alarms(None).await.unwrap().value.items.len(), 1);
-    assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")), "nothing was refused");
+    assert!(
+        is_empty(&city.dir.path().join("gw/refused.jsonl")),
+        "nothing was refused"
+    );
     gateway.stop().await;
 }
 
@@ -94,11 +109,18 @@ async fn a_gateway_that_is_stopped_in_the_middle_goes_on() {
             .then_some(now)
     })
     .await;
-    assert!(more == 0 || more > held, "it began anew: {more} after {held}");
+    assert!(
+        more == 0 || more > held,
+        "it began anew: {more} after {held}"
+    );
     confirmed(&city, &thing, "lamp-1").await;
     let client = city.client("operator");
     until("the event", async || {
-        let page = client.device_events(&id("lamp-1"), None).await.unwrap().value;
+        let page = client
+            .device_events(&id("lamp-1"), None)
+            .await
+            .unwrap()
+            .value;
         (page.items.len() == 1).then_some(())
     })
     .await;
@@ -114,7 +136,11 @@ async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
     let client = city.client("operator");
     let recorded = async |count: usize| {
         until("events", async || {
-            let page = client.device_events(&id("lamp-1"), None).await.unwrap().value;
+            let page = client
+                .device_events(&id("lamp-1"), None)
+                .await
+                .unwrap()
+                .value;
             (page.items.len() == count).then_some(())
         })
         .await;

@@ -35,8 +35,12 @@ fn device(name: &str, with_key: bool) -> Device {
 
 fn devices(dir: &tempfile::TempDir) -> Devices {
     let devices = Devices::open(dir.path().join("devices.json")).unwrap();
-    devices.learn(&id("lamp"), Some(device("lamp", true)), 5).unwrap();
-    devices.learn(&id("mute"), Some(device("mute", false)), 5).unwrap();
+    devices
+        .learn(&id("lamp"), Some(device("lamp", true)), 5)
+        .unwrap();
+    devices
+        .learn(&id("mute"), Some(device("mute", false)), 5)
+        .unwrap();
     devices
 }
 
@@ -69,15 +73,24 @@ fn only_what_the_device_itself_says_is_taken() {
     assert_eq!(take("lamp", &good), Ok(Outgoing::Event(good.clone())));
     assert_eq!(take("mute", &good), Err(Unfit::OtherDevice));
     assert_eq!(take("lamp", &event("lamp")), Err(Unfit::Unsigned));
-    assert!(take("mute", &event("mute")).is_ok(), "without a key the gateway vouches");
+    assert!(
+        take("mute", &event("mute")).is_ok(),
+        "without a key the gateway vouches"
+    );
     assert_eq!(take("mute", &signed(event("mute"))), Err(Unfit::Signature));
     assert_eq!(take("gone", &event("gone")), Err(Unfit::Unknown));
     let mut changed = good.clone();
     changed.severity = Severity::Critical;
     assert_eq!(take("lamp", &changed), Err(Unfit::Signature));
-    let long = signed(DeviceEvent { data: "d".repeat(1_025), ..event("lamp") });
+    let long = signed(DeviceEvent {
+        data: "d".repeat(1_025),
+        ..event("lamp")
+    });
     assert_eq!(take("lamp", &long), Err(Unfit::TooLong));
-    let zero = signed(DeviceEvent { sequence: 0, ..event("lamp") });
+    let zero = signed(DeviceEvent {
+        sequence: 0,
+        ..event("lamp")
+    });
     assert_eq!(take("lamp", &zero), Err(Unfit::SequenceZero));
     let bytes = codec::encode(&good);
     for cut in 0..bytes.len() {
@@ -92,9 +105,8 @@ fn only_what_the_device_itself_says_is_taken() {
 fn reports_keep_their_signatures() {
     let dir = tempfile::tempdir().unwrap();
     let devices = devices(&dir);
-    let take = |report: &ThingReport| {
-        intake::report(&devices, &chain(), "lamp", &codec::encode(report))
-    };
+    let take =
+        |report: &ThingReport| intake::report(&devices, &chain(), "lamp", &codec::encode(report));
     let mut report = ConfigReport {
         device: id("lamp"),
         document: Hash::ZERO,
@@ -119,7 +131,11 @@ fn reports_keep_their_signatures() {
         signature: None,
     };
     step.sign(&chain(), &key());
-    assert_eq!(take(&ThingReport::Deployment(step)), Ok(None), "the ledger cancels by itself");
+    assert_eq!(
+        take(&ThingReport::Deployment(step)),
+        Ok(None),
+        "the ledger cancels by itself"
+    );
 }
 
 #[test]
@@ -127,9 +143,16 @@ fn devices_are_known_after_a_restart_and_never_older() {
     let dir = tempfile::tempdir().unwrap();
     let known = devices(&dir);
     assert!(known.admits("lamp") && !known.admits("other") && !known.admits("../x"));
-    assert!(!known.learn(&id("lamp"), None, 4).unwrap(), "an older proof");
+    assert!(
+        !known.learn(&id("lamp"), None, 4).unwrap(),
+        "an older proof"
+    );
     assert!(known.learn(&id("lamp"), None, 6).unwrap());
-    assert!(!known.learn(&id("lamp"), Some(device("lamp", true)), 5).unwrap());
+    assert!(
+        !known
+            .learn(&id("lamp"), Some(device("lamp", true)), 5)
+            .unwrap()
+    );
     drop(known);
     let again = Devices::open(dir.path().join("devices.json")).unwrap();
     assert!(!again.admits("lamp") && again.admits("mute"));

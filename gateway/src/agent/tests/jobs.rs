@@ -19,7 +19,10 @@ fn assignment(state: DeploymentState, height: u64) -> Assignment {
     world.height = height;
     let key = lamplighter_contracts::rollouts::keys::deployment(&id("r1"), &lamp());
     world.change(&key, |deployment| deployment.state = state);
-    let item = lamplighter_types::work::WorkItem::Deployment { rollout: id("r1"), device: lamp() };
+    let item = lamplighter_types::work::WorkItem::Deployment {
+        rollout: id("r1"),
+        device: lamp(),
+    };
     let age_max = std::time::Duration::from_secs(60);
     let message = world.message(vec![item]);
     let proven = ProvenState::prove(&message, &world.genesis, NOW_MS, age_max).unwrap();
@@ -80,11 +83,15 @@ fn transferring(agent: bool) -> Jobs {
     jobs.registered(&lamp(), agent, NOW_MS);
     let offered = report(&jobs.assigned(assignment(Assigned, 100), None, NOW_MS));
     let effects = settle(&mut jobs, offered, 101);
-    let [Effect::Prepare { digest, .. }] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Prepare { digest, .. }] = effects[..] else {
+        panic!("{effects:?}")
+    };
     let downloading = report(&jobs.prepared(&lamp(), &digest, true, NOW_MS));
     assert_eq!((downloading.from, downloading.to), (Offered, Downloading));
     let effects = settle(&mut jobs, downloading, 102);
-    let [Effect::Command(SouthCommand::Transfer(_))] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::Command(SouthCommand::Transfer(_))] = &effects[..] else {
+        panic!("{effects:?}")
+    };
     jobs
 }
 
@@ -93,10 +100,21 @@ fn an_update_from_assignment_to_confirmation() {
     let mut jobs = transferring(true);
     assert_eq!(jobs.drive(&lamp(), NOW_MS), [], "each command once");
     let downloaded = of_thing(&mut jobs, Downloading, Downloaded);
-    assert_eq!(jobs.drive(&lamp(), NOW_MS), [], "not before the ledger has the report");
+    assert_eq!(
+        jobs.drive(&lamp(), NOW_MS),
+        [],
+        "not before the ledger has the report"
+    );
     let effects = settle(&mut jobs, downloaded, 103);
-    assert!(matches!(&effects[..], [Effect::Command(SouthCommand::Install { .. })]));
-    for (from, to) in [(Downloaded, Installing), (Installing, Staged), (Staged, Trial)] {
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Install { .. })]
+    ));
+    for (from, to) in [
+        (Downloaded, Installing),
+        (Installing, Staged),
+        (Staged, Trial),
+    ] {
         let step = of_thing(&mut jobs, from, to);
         assert_eq!(settle(&mut jobs, step, 104), []);
     }
@@ -126,7 +144,10 @@ fn a_refused_offer_is_made_again_later_and_later() {
     let mut now = NOW_MS;
     let mut pauses = Vec::new();
     for _ in 0..10 {
-        assert_eq!(jobs.settled(&Outgoing::Deployment(refuse), true, 0, now), []);
+        assert_eq!(
+            jobs.settled(&Outgoing::Deployment(refuse), true, 0, now),
+            []
+        );
         let begun = now;
         // The node's reminders do not hurry it.
         assert_eq!(jobs.assigned(assignment(Assigned, 100), None, now), []);
@@ -146,15 +167,26 @@ fn a_refused_offer_is_made_again_later_and_later() {
 fn a_restart_goes_on_from_what_the_ledger_says() {
     let mut jobs = Jobs::default();
     let effects = jobs.assigned(assignment(Downloading, 100), None, NOW_MS);
-    let [Effect::Prepare { digest, .. }] = effects[..] else { panic!("{effects:?}") };
+    let [Effect::Prepare { digest, .. }] = effects[..] else {
+        panic!("{effects:?}")
+    };
     let effects = jobs.prepared(&lamp(), &digest, true, NOW_MS);
-    assert!(matches!(&effects[..], [Effect::Command(SouthCommand::Transfer(_))]));
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Transfer(_))]
+    ));
     let mut jobs = Jobs::default();
     let effects = jobs.assigned(assignment(Downloaded, 100), None, NOW_MS);
-    assert!(matches!(&effects[..], [Effect::Command(SouthCommand::Install { .. })]));
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Install { .. })]
+    ));
     // The spool has a report that the ledger does not have yet: it decides.
     let mut jobs = Jobs::default();
-    assert_eq!(jobs.assigned(assignment(Downloaded, 100), Some(Installing), NOW_MS), []);
+    assert_eq!(
+        jobs.assigned(assignment(Downloaded, 100), Some(Installing), NOW_MS),
+        []
+    );
     let mut jobs = Jobs::default();
     assert_eq!(jobs.assigned(assignment(Trial, 100), None, NOW_MS), []);
 }
@@ -163,31 +195,53 @@ fn a_restart_goes_on_from_what_the_ledger_says() {
 fn an_artifact_that_can_not_be_had_is_tried_again() {
     let mut jobs = Jobs::default();
     let effects = jobs.assigned(assignment(Offered, 100), None, NOW_MS);
-    let [Effect::Prepare { digest, .. }] = effects[..] else { panic!("{effects:?}") };
-    assert_eq!(jobs.assigned(assignment(Offered, 101), None, NOW_MS), [], "one at a time");
+    let [Effect::Prepare { digest, .. }] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(
+        jobs.assigned(assignment(Offered, 101), None, NOW_MS),
+        [],
+        "one at a time"
+    );
     assert_eq!(jobs.prepared(&lamp(), &digest, false, NOW_MS), []);
-    assert!(matches!(jobs.tick(NOW_MS + 5_000)[..], [Effect::Prepare { .. }]));
-    assert_eq!(jobs.prepared(&lamp(), &Hash::of(b"other"), true, NOW_MS), []);
+    assert!(matches!(
+        jobs.tick(NOW_MS + 5_000)[..],
+        [Effect::Prepare { .. }]
+    ));
+    assert_eq!(
+        jobs.prepared(&lamp(), &Hash::of(b"other"), true, NOW_MS),
+        []
+    );
 }
 
 #[test]
 fn a_cancelled_or_postponed_update_is_given_up_before_installing_only() {
-    let cancel = |effects: &[Effect]| {
-        matches!(effects, [Effect::Command(SouthCommand::Cancel { .. })])
-    };
+    let cancel =
+        |effects: &[Effect]| matches!(effects, [Effect::Command(SouthCommand::Cancel { .. })]);
     let mut jobs = transferring(true);
     assert!(cancel(&jobs.ended(&id("r1"), &lamp(), 200)));
     assert!(jobs.is_empty());
     let mut jobs = transferring(true);
-    assert!(cancel(&jobs.assigned(assignment(Postponed, 200), None, NOW_MS)));
+    assert!(cancel(&jobs.assigned(
+        assignment(Postponed, 200),
+        None,
+        NOW_MS
+    )));
     let effects = jobs.assigned(assignment(Downloading, 201), None, NOW_MS);
-    assert!(matches!(&effects[..], [Effect::Command(SouthCommand::Transfer(_))]));
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Transfer(_))]
+    ));
     let mut jobs = transferring(true);
     let downloaded = of_thing(&mut jobs, Downloading, Downloaded);
     settle(&mut jobs, downloaded, 103);
     let installing = of_thing(&mut jobs, Downloaded, Installing);
     settle(&mut jobs, installing, 104);
-    assert_eq!(jobs.ended(&id("r1"), &lamp(), 200), [], "too late to give it up");
+    assert_eq!(
+        jobs.ended(&id("r1"), &lamp(), 200),
+        [],
+        "too late to give it up"
+    );
 }
 
 #[test]
@@ -195,7 +249,10 @@ fn a_postponed_package_that_is_held_is_installed_afterwards() {
     let mut jobs = Jobs::default();
     assert_eq!(jobs.assigned(assignment(Postponed, 100), None, NOW_MS), []);
     let effects = jobs.assigned(assignment(Downloaded, 101), None, NOW_MS);
-    assert!(matches!(&effects[..], [Effect::Command(SouthCommand::Install { .. })]));
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Install { .. })]
+    ));
 }
 
 #[test]
@@ -209,7 +266,10 @@ fn the_gateway_vouches_for_a_thing_without_agent() {
     let downloaded = report(&jobs.noticed(&lamp(), &notice(Stage::Downloaded, ""), NOW_MS));
     assert!(downloaded.digest.is_some());
     let effects = settle(&mut jobs, downloaded, 103);
-    assert!(matches!(&effects[..], [Effect::Command(SouthCommand::Install { .. })]));
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Install { .. })]
+    ));
     let installing = jobs.noticed(&lamp(), &notice(Stage::Installing, ""), NOW_MS);
     assert_eq!(steps(&installing), [(Downloaded, Installing)]);
     // The trial was not seen.
@@ -235,12 +295,19 @@ fn for_a_thing_with_agent_the_gateway_only_says_that_it_failed() {
         stage,
         detail: String::new(),
     };
-    for stage in [Stage::Downloaded, Stage::Confirmed, Stage::Rejected(UpdateResult::InvalidUri)] {
+    for stage in [
+        Stage::Downloaded,
+        Stage::Confirmed,
+        Stage::Rejected(UpdateResult::InvalidUri),
+    ] {
         assert_eq!(jobs.noticed(&lamp(), &notice(stage), NOW_MS), []);
     }
     let stage = Stage::Failed(UpdateResult::ConnectionLost);
     let failed = report(&jobs.noticed(&lamp(), &notice(stage), NOW_MS));
-    assert_eq!((failed.from, failed.to, failed.code), (Downloading, Failed, 4));
+    assert_eq!(
+        (failed.from, failed.to, failed.code),
+        (Downloading, Failed, 4)
+    );
     let other = Notice::Stage {
         deployment: "r0".to_owned(),
         stage: Stage::Failed(UpdateResult::ConnectionLost),
@@ -258,18 +325,28 @@ fn a_document_is_given_once_for_each_registration() {
         reported: None,
     };
     let mut jobs = Jobs::default();
-    let given = |effects: &[Effect]| {
-        matches!(effects, [Effect::Command(SouthCommand::Configure { .. })])
-    };
+    let given =
+        |effects: &[Effect]| matches!(effects, [Effect::Command(SouthCommand::Configure { .. })]);
     assert!(given(&jobs.desired(document.clone())));
     assert_eq!(jobs.desired(document.clone()), []);
     assert!(given(&jobs.registered(&lamp(), true, NOW_MS)));
-    let refused = Notice::Configured { accepted: false, detail: "no place".to_owned() };
-    assert_eq!(jobs.noticed(&lamp(), &refused, NOW_MS), [], "its agent reports itself");
+    let refused = Notice::Configured {
+        accepted: false,
+        detail: "no place".to_owned(),
+    };
+    assert_eq!(
+        jobs.noticed(&lamp(), &refused, NOW_MS),
+        [],
+        "its agent reports itself"
+    );
     jobs.registered(&lamp(), false, NOW_MS);
     let effects = jobs.noticed(&lamp(), &refused, NOW_MS);
-    let [Effect::Report(outgoing)] = &effects[..] else { panic!("{effects:?}") };
-    let Outgoing::Config(report) = &**outgoing else { panic!("{outgoing:?}") };
+    let [Effect::Report(outgoing)] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    let Outgoing::Config(report) = &**outgoing else {
+        panic!("{outgoing:?}")
+    };
     assert_eq!((report.document, report.applied), (document.hash, false));
     jobs.settled(outgoing, false, 5, NOW_MS);
     assert_eq!(jobs.registered(&lamp(), false, NOW_MS), []);

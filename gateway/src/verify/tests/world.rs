@@ -34,7 +34,10 @@ pub struct World {
 }
 
 fn grant(role: Role) -> Grant {
-    Grant { role, scope: Scope::city() }
+    Grant {
+        role,
+        scope: Scope::city(),
+    }
 }
 
 fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
@@ -53,7 +56,9 @@ fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
     Genesis {
         name: "Test".to_owned(),
         created_ms: 1,
-        validators: ValidatorSet { validators: set.collect() },
+        validators: ValidatorSet {
+            validators: set.collect(),
+        },
         organization: id("city"),
         accounts: vec![account],
         policies: Policies::default(),
@@ -64,7 +69,11 @@ fn manifest(image: &[u8]) -> ReleaseManifest {
     ReleaseManifest {
         release: id("fw-2"),
         vendor: id("acme"),
-        version: Version { major: 2, minor: 0, patch: 0 },
+        version: Version {
+            major: 2,
+            minor: 0,
+            patch: 0,
+        },
         artifact: Hash::of(image),
         size_bytes: image.len() as u64,
         hardware_classes: vec!["lamp-v1".to_owned()],
@@ -114,7 +123,10 @@ impl World {
             registered_height: 3,
         };
         self.put(&users::keys::account(&id("acme")), &account);
-        let owner = KeyRecord { account: id("acme"), revoked: false };
+        let owner = KeyRecord {
+            account: id("acme"),
+            revoked: false,
+        };
         self.put(&users::keys::key(&self.vendor.public()), &owner);
     }
 
@@ -158,7 +170,10 @@ impl World {
             first_offered_ms: None,
             deadline_ms: None,
         };
-        self.put(&rollouts::keys::deployment(&id("r1"), &id("lamp-1")), &deployment);
+        self.put(
+            &rollouts::keys::deployment(&id("r1"), &id("lamp-1")),
+            &deployment,
+        );
     }
 
     /// Puts the manifest on the ledger, signed by `secret`.
@@ -193,7 +208,8 @@ impl World {
     }
 
     pub fn put<T: Serialize>(&mut self, key: &Key<T>, record: &T) {
-        self.records.insert(key.as_bytes().to_vec(), codec::encode(record));
+        self.records
+            .insert(key.as_bytes().to_vec(), codec::encode(record));
     }
 
     pub fn remove<T>(&mut self, key: &Key<T>) {
@@ -211,7 +227,10 @@ impl World {
     }
 
     fn tree(&self) -> Tree {
-        let entries = self.records.iter().map(|(key, value)| (Hash::of(key), Hash::of(value)));
+        let entries = self
+            .records
+            .iter()
+            .map(|(key, value)| (Hash::of(key), Hash::of(value)));
         Tree::rebuild(entries)
     }
 
@@ -234,7 +253,10 @@ impl World {
         let sign = |secret| Attestation::sign(self.height, hash, secret);
         let attestations: Vec<_> = self.validators.iter().take(3).map(sign).collect();
         let certificate = Certificate::from_attestations(self.height, hash, &attestations);
-        CertifiedHeader { header, certificate }
+        CertifiedHeader {
+            header,
+            certificate,
+        }
     }
 
     fn bundle(&self, tree: &Tree, key: Vec<u8>) -> ProofBundle {
@@ -242,7 +264,11 @@ impl World {
         let path = tree.prove(&key);
         ProofBundle {
             version: PROOF_VERSION,
-            record: RecordProof::State { key: HexBytes(key), value, path },
+            record: RecordProof::State {
+                key: HexBytes(key),
+                value,
+                path,
+            },
             ancestor: None,
             head: self.head(),
             set_changes: Vec::new(),
@@ -265,13 +291,19 @@ impl World {
                 ]
             }
             WorkItem::Config { device } => {
-                let district = |name| ConfigTarget::District { district: Scope::new(name).unwrap() };
+                let district = |name| ConfigTarget::District {
+                    district: Scope::new(name).unwrap(),
+                };
                 let targets = [
                     ConfigTarget::Fleet,
-                    ConfigTarget::Model { model: "lamp".to_owned() },
+                    ConfigTarget::Model {
+                        model: "lamp".to_owned(),
+                    },
                     district("north"),
                     district("north/harbour"),
-                    ConfigTarget::Device { device: device.clone() },
+                    ConfigTarget::Device {
+                        device: device.clone(),
+                    },
                 ];
                 let mut keys = vec![
                     bytes(devices::keys::device(device).as_bytes()),
