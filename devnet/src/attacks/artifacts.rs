@@ -1,5 +1,6 @@
 //! An image with one flipped bit: at the artifact store, at the gateway, at the Thing.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,7 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
 }
 
 /// A new release to two lamps: the gateway of the first hears only nodes that lie, and a bit flips on the way to the second.
-/// Both end with the right image, after the refusals.
+/// The first ends with the right image once the nodes are honest; the second refuses, and takes it from the next rollout.
 pub(super) async fn field(
     devnet: &mut Devnet,
     observer: &Observer,
@@ -81,16 +82,18 @@ pub(super) async fn field(
     let verdict = gateway_refused(devnet, observer, &manners, &rollout, &first).await;
     journal.attack("one flipped bit at the gateway", verdict);
     manners.be_honest();
-    let ended = |seen: &crate::Seen| {
-        seen.rollouts.get(&rollout).is_some_and(|s| *s != RolloutStatus::Running)
-    };
-    let seen = observer.until("the rollout ends", DONE_WITHIN, ended).await?;
+    let seen = ends(observer, &rollout).await?;
     let told = (rollout.clone(), second.clone(), INTEGRITY);
-    let verdict = match seen.failures.contains(&told) {
-        true => Ok(format!("{second} reports result {INTEGRITY}, integrity check failed")),
+    let kept = devnet.mesh_of(&second)?.image(&second).await? == devnet.firmware.1;
+    let verdict = match seen.failures.contains(&told) && kept {
+        true => Ok(format!("{second} reports result {INTEGRITY} and keeps its image")),
         false => Err(DevnetError::NotRefused(format!("{:?}", seen.failures))),
     };
     journal.attack("one flipped bit at the Thing", verdict);
+    // Without the bad bit it takes the same release.
+    let again = id("without-flipped-bits");
+    begin(devnet, plan_for_list(again.as_str(), &id(NEXT), slice::from_ref(&second))).await?;
+    ends(observer, &again).await?;
     for device in [first, second] {
         let held = devnet.mesh_of(&device)?.image(&device).await?;
         if held != image {
@@ -100,6 +103,13 @@ pub(super) async fn field(
     restore(devnet).await?;
     drop(liars);
     Ok(())
+}
+
+async fn ends(observer: &Observer, rollout: &Id) -> Result<crate::Seen, DevnetError> {
+    let ended = |seen: &crate::Seen| {
+        seen.rollouts.get(rollout).is_some_and(|status| *status != RolloutStatus::Running)
+    };
+    observer.until("the rollout ends", DONE_WITHIN, ended).await
 }
 
 const NEXT: &str = "lamp-firmware-1.2.0";
