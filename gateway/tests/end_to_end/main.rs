@@ -3,9 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod city;
+mod liar;
 
 use city::{City, id, is_empty, until};
+use liar::Liar;
+use std::sync::atomic::Ordering;
+
 use lamplighter_devnet::thing::{NewEvent, Thing};
+use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, Hash, Severity,
 };
@@ -159,5 +164,47 @@ async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
     gateway.stop().await;
     let gateway = city.gateway(false).await;
     recorded(2).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lies_can_not_make_the_gateway_forget() {
+    let city = City::build(&["lamp-1"]).await;
+    let gateway = city.gateway(false).await;
+    let thing = city.thing("lamp-1").await;
+    until("the Thing to be known", async || {
+        (thing.status().await.unwrap().outbox == 0).then_some(())
+    })
+    .await;
+    gateway.stop().await;
+    let liar = Liar::start(city.genesis.chain_id()).await;
+    let mut misled = city.gateway_config(false);
+    misled.nodes = vec![liar.address.clone()];
+    let gateway = city.gateway_at(misled).await;
+    thing.raise(event(AlarmChange::Raise)).await.unwrap();
+    until("a lie that was asked for its proof", async || {
+        let (told, asked) = (&liar.receipts, &liar.proofs);
+        let both = told.load(Ordering::SeqCst) > 0 && asked.load(Ordering::SeqCst) > 1;
+        both.then_some(())
+    })
+    .await;
+    gateway.stop().await;
+    let spool = Spool::open(&city.dir.path().join("gw/spool"), 1 << 24).unwrap();
+    assert!(
+        !spool.state().flights().is_empty(),
+        "it is still on its way"
+    );
+    drop(spool);
+    let gateway = city.gateway(false).await;
+    let client = city.client("operator");
+    until("the event, after all", async || {
+        let page = client
+            .device_events(&id("lamp-1"), None)
+            .await
+            .unwrap()
+            .value;
+        (page.items.len() == 1).then_some(())
+    })
+    .await;
     gateway.stop().await;
 }

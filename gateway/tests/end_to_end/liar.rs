@@ -1,0 +1,135 @@
+//! A node that lies: a broker and an HTTP server that say whatever they like.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use lamplighter_gateway::NodeAddress;
+use lamplighter_types::{Hash, SignedTransaction};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The liar, and how often it was asked to prove what it said.
+pub struct Liar {
+    pub address: NodeAddress,
+    pub receipts: Arc<AtomicU32>,
+    pub proofs: Arc<AtomicU32>,
+}
+
+impl Liar {
+    pub async fn start(chain_id: Hash) -> Self {
+        let (receipts, proofs) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mqtt = listener.local_addr().unwrap();
+        let told = receipts.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(broker(stream, chain_id, told.clone()));
+            }
+        });
+        let http = http(proofs.clone()).await;
+        let address = NodeAddress {
+            http: format!("http://{http}"),
+            mqtt: mqtt.to_string(),
+            tls: false,
+            key: None,
+        };
+        Self {
+            address,
+            receipts,
+            proofs,
+        }
+    }
+}
+
+async fn http(proofs: Arc<AtomicU32>) -> SocketAddr {
+    let challenge =
+        async || json!({"challenge": Hash::ZERO, "node": 1, "expires_ms": 1}).to_string();
+    let token = async || json!({"token": "t", "expires_ms": 1}).to_string();
+    let key = async || json!({"account": "gw", "highest_sequence": 0}).to_string();
+    let proof = async move || {
+        proofs.fetch_add(1, Ordering::SeqCst);
+        (
+            StatusCode::OK,
+            json!({"version": 1, "set_changes": []}).to_string(),
+        )
+    };
+    let router = Router::new()
+        .route("/v1/auth/challenge", post(challenge))
+        .route("/v1/auth/token", post(token))
+        .route("/v1/keys/{key}", get(key))
+        .route("/v1/proofs/transactions/{hash}", get(proof));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    address
+}
+
+/// MQTT 3.1.1, as little of it as a gateway notices. Ends with the connection.
+async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>) -> Option<()> {
+    loop {
+        let first = stream.read_u8().await.ok()?;
+        let mut length = 0usize;
+        for shift in [0, 7, 14, 21] {
+            let byte = stream.read_u8().await.ok()?;
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        match first >> 4 {
+            1 => stream.write_all(&[0x20, 2, 0, 0]).await.ok()?,
+            8 => {
+                stream
+                    .write_all(&[0x90, 3, body[0], body[1], 1])
+                    .await
+                    .ok()?;
+                // Nonsense on every topic.
+                for topic in ["lamplighter/1/gw/gw/work", "lamplighter/1/head"] {
+                    for text in ["", "{}", "[[[[", "{\"version\":1}"] {
+                        publish(&mut stream, topic, text).await?;
+                    }
+                }
+            }
+            3 => {
+                let end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+                stream
+                    .write_all(&[0x40, 2, body[end], body[end + 1]])
+                    .await
+                    .ok()?;
+                let Ok(signed) = serde_json::from_slice::<SignedTransaction>(&body[end + 2..])
+                else {
+                    continue;
+                };
+                let hash = signed.hash(&chain_id);
+                let lie = json!({"transaction": hash, "height": 9, "index": 0, "receipt": {
+                    "transaction": hash, "outcome": "succeeded", "notifications": [],
+                }});
+                publish(&mut stream, "lamplighter/1/gw/gw/receipt", &lie.to_string()).await?;
+                receipts.fetch_add(1, Ordering::SeqCst);
+            }
+            12 => stream.write_all(&[0xd0, 0]).await.ok()?,
+            _ => {}
+        }
+    }
+}
+
+async fn publish(stream: &mut TcpStream, topic: &str, text: &str) -> Option<()> {
+    let mut length = 2 + topic.len() + text.len();
+    let mut packet = vec![0x30];
+    while length >= 0x80 {
+        packet.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    packet.push(length as u8);
+    packet.extend((topic.len() as u16).to_be_bytes());
+    packet.extend(topic.as_bytes());
+    packet.extend(text.as_bytes());
+    stream.write_all(&packet).await.ok()
+}
