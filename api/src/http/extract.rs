@@ -1,15 +1,17 @@
 //! What comes in, bounded in size, time and memory; whatever is wrong with it is told as a problem.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use futures::StreamExt;
 use lamplighter_types::codec;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::App;
 use super::problem::{Problem, chain};
@@ -30,40 +32,80 @@ impl Bodies {
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(BODIES_KIB_MAX)))
     }
+}
 
-    /// Memory for the body that the headers announce; for an unannounced one, the most there can
-    /// be.
-    fn reserve(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Problem> {
-        let length = headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|v| v.to_str().ok()?.parse().ok());
-        let bytes = length
-            .unwrap_or(super::LARGEST_BODY_BYTES)
-            .min(super::LARGEST_BODY_BYTES);
-        let kib = u32::try_from(bytes.div_ceil(1024)).expect("the largest body has 4 MiB");
-        let permit = self.0.clone().try_acquire_many_owned(kib);
-        permit.map_err(|_| Problem::busy("too many bodies are arriving at once"))
+/// The memory of one body. It is taken as the bytes arrive, so that announcing much costs others
+/// nothing.
+struct Memory {
+    all: Arc<Semaphore>,
+    taken_kib: AtomicUsize,
+    refused: AtomicBool,
+}
+
+impl Memory {
+    fn take(&self, bytes: usize) -> Result<(), Busy> {
+        let kib = bytes.div_ceil(1024);
+        let permit = u32::try_from(kib).map_err(|_| Busy).and_then(|kib| {
+            let permit = self.all.try_acquire_many(kib);
+            permit.map_err(|_| Busy)
+        });
+        match permit {
+            Ok(permit) => {
+                permit.forget();
+                self.taken_kib.fetch_add(kib, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(busy) => {
+                self.refused.store(true, Ordering::Relaxed);
+                Err(busy)
+            }
+        }
     }
 }
 
-/// The bytes of a body, and the memory that is set aside for them.
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.all.add_permits(*self.taken_kib.get_mut());
+    }
+}
+
+/// There is no memory for more bodies.
+#[derive(Debug, thiserror::Error)]
+#[error("too many bodies are arriving at once")]
+struct Busy;
+
+/// The bytes of a body, and the memory that they take.
 pub struct Payload {
     pub bytes: Bytes,
-    _memory: OwnedSemaphorePermit,
+    _memory: Arc<Memory>,
 }
 
 impl FromRequest<App> for Payload {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let memory = app.bodies.reserve(request.headers())?;
+        let memory = Arc::new(Memory {
+            all: app.bodies.0.clone(),
+            taken_kib: AtomicUsize::new(0),
+            refused: AtomicBool::new(false),
+        });
+        let counting = memory.clone();
+        let request = request.map(|body| {
+            Body::from_stream(body.into_data_stream().map(move |piece| {
+                let piece = piece?;
+                counting.take(piece.len()).map_err(axum::Error::new)?;
+                Ok::<_, axum::Error>(piece)
+            }))
+        });
         let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
         let read = read.map_err(|_| {
             let detail = format!("the body did not arrive within {BODY_TIMEOUT:?}");
             Problem::new(StatusCode::REQUEST_TIMEOUT, "body.timeout", detail)
         })?;
-        let bytes =
-            read.map_err(|e| Problem::new(e.status(), body_code(e.status()), e.body_text()))?;
+        let bytes = read.map_err(|e| match memory.refused.load(Ordering::Relaxed) {
+            true => Problem::busy(Busy.to_string()),
+            false => Problem::new(e.status(), body_code(e.status()), e.body_text()),
+        })?;
         Ok(Self {
             bytes,
             _memory: memory,

@@ -49,8 +49,6 @@ const REQUESTS_MAX: usize = 4_096;
 const SUBSCRIBERS_MAX: usize = 1_024;
 /// How the description calls the bearer token.
 const TOKEN: &str = "token";
-/// Largest body of any route.
-const LARGEST_BODY_BYTES: usize = artifacts::PIECE_BYTES_MAX;
 
 /// What every handler gets.
 #[derive(Clone)]

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use reqwest::Method;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::node::{Answer, Node};
 
@@ -110,5 +112,29 @@ async fn the_page_needs_nothing_from_elsewhere() {
     for outside in ["http://", "https://", "src=\"//", "@import"] {
         assert!(!text.contains(outside), "{outside}");
     }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_do_not_arrive_cost_others_nothing() {
+    let node = Node::start().await;
+    let mut slow = Vec::new();
+    for head in ["Transfer-Encoding: chunked", "Content-Length: 500000"] {
+        for _ in 0..200 {
+            let mut stream = TcpStream::connect(node.edges.http).await.unwrap();
+            let text = format!(
+                "POST /v1/transactions HTTP/1.1\r\nHost: a\r\n\
+                 Content-Type: application/json\r\nExpect: 100-continue\r\n{head}\r\n\r\n"
+            );
+            stream.write_all(text.as_bytes()).await.unwrap();
+            // The node says that it waits for the body.
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 100");
+            slow.push(stream);
+        }
+    }
+    node.act(node.organization("north")).await;
+    drop(slow);
     node.stop().await;
 }
