@@ -215,6 +215,7 @@ impl NodeProcess {
         let mut child = Command::new(program)
             .args(["node", "run", "--config"])
             .arg(path)
+            .arg("--until-stdin-ends")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(file)

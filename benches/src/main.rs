@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let Cli { command, options } = Cli::parse();
     let done = match command {
         Some(Command::Node {
-            command: NodeCommand::Run { config },
+            command: NodeCommand::Run { config, .. },
         }) => node::run(&config),
         None => bench(&options),
     };
@@ -63,7 +63,7 @@ fn bench(options: &Options) -> Result<(), BenchError> {
     let dir = TempDir::with_prefix_in("lamplighter-bench-", parent)
         .map_err(BenchError::io("making a folder in", parent))?;
     let machine = machine::describe(dir.path())?;
-    table::machine(&machine);
+    table::machine(&machine, &options.program()?);
     let ceilings = ceilings::measure(dir.path(), options.seconds)?;
     table::ceilings(&ceilings);
     // The clients share one thread, so that the nodes have what they would have beside one client.

@@ -40,6 +40,9 @@ pub enum NodeCommand {
     Run {
         #[arg(long)]
         config: PathBuf,
+        /// It always does.
+        #[arg(long)]
+        until_stdin_ends: bool,
     },
 }
 
@@ -57,7 +60,7 @@ pub struct Options {
     /// Clients at once that send batches of 100 events
     #[arg(long, default_value_t = 16)]
     pub batch_clients: usize,
-    /// Program whose `node run --config FILE` is a node [default: this one]
+    /// Program that runs nodes [default: `lamplighter` beside this one, else this one itself]
     #[arg(long)]
     pub program: Option<PathBuf>,
     /// Where the stores are made, and removed in the end [default: beside this program]
@@ -95,7 +98,12 @@ impl Options {
     pub fn program(&self) -> Result<PathBuf, BenchError> {
         match &self.program {
             Some(program) => Ok(program.clone()),
-            None => std::env::current_exe().map_err(BenchError::io("finding this program", "")),
+            None => {
+                let this = std::env::current_exe();
+                let this = this.map_err(BenchError::io("finding this program", ""))?;
+                let beside = this.with_file_name("lamplighter");
+                Ok(if beside.exists() { beside } else { this })
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The report for people.
 
+use std::path::Path;
+
 use crate::machine::Machine;
 use crate::report::{Ceilings, ClusterReport, Row, SyncRate};
 
 const MIB: f64 = 1_048_576.0;
 
-pub fn machine(machine: &Machine) {
+pub fn machine(machine: &Machine, program: &Path) {
     let Machine {
         processor,
         cores,
@@ -16,6 +18,7 @@ pub fn machine(machine: &Machine) {
     } = machine;
     let gib = *memory_bytes as f64 / (1_024.0 * MIB);
     println!("{cores} cores of {processor}, {gib:.1} GiB, Linux {kernel}, load {load_average}");
+    println!("nodes: {} node run", program.display());
     if machine.in_memory {
         println!(
             "WARNING: the stores are in memory (tmpfs), so nothing waits for a disk; use --dir"

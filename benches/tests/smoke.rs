@@ -8,7 +8,9 @@ use serde_json::Value;
 fn a_short_run_reports_every_phase() {
     let dir = tempfile::TempDir::new().unwrap();
     let report = dir.path().join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_lamplighter-benches"))
+    let program = env!("CARGO_BIN_EXE_lamplighter-benches");
+    let output = Command::new(program)
+        .args(["--program", program])
         .args([
             "--seconds",
             "1",
