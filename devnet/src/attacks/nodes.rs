@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::stray;
 use crate::DevnetError;
 use crate::journal::Journal;
 use crate::network::{Devnet, NodeProcess};
@@ -23,10 +24,17 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     devnet.ready(last).await
 }
 
-/// A node with a key of its own: it comes up, and nobody talks to it.
+/// A node with a key of its own: it comes up, dials, and nobody talks to it.
 async fn stranger(devnet: &mut Devnet) -> Result<String, DevnetError> {
-    let name = "node-99";
-    devnet.city.admit(&devnet.files.keys(), name)?;
+    let lowest = devnet.city.genesis.validators.validators.iter().map(|v| v.key).min();
+    // The node with the lower key dials: only so it comes to a connection that can be refused.
+    let secret = loop {
+        let secret = stray()?;
+        if lowest.is_none_or(|lowest| secret.public() < lowest) {
+            break secret;
+        }
+    };
+    lamplighter_node::key::write(&devnet.files.key("node-99"), &secret)?;
     let peer = devnet.ports.take()?;
     let mut node = devnet.node(99, peer)?;
     node.process.start()?;
