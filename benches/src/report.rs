@@ -37,6 +37,8 @@ pub struct Ceilings {
 pub struct SyncRate {
     /// Of all files together.
     pub per_second: f64,
+    /// Near to what the disk takes when no thread has to wait for a core.
+    pub p10_us: u32,
     pub p50_us: u32,
     pub p99_us: u32,
 }

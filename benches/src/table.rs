@@ -44,10 +44,11 @@ pub fn ceilings(ceilings: &Ceilings) {
     let sync = |name: &str, sync: &SyncRate| {
         let SyncRate {
             per_second,
+            p10_us,
             p50_us,
             p99_us,
         } = sync;
-        println!("  {name:<44} {per_second:>10.0} /s   p50 {p50_us} us   p99 {p99_us} us");
+        println!("  {name:<44} {per_second:>10.0} /s   us: p10 {p10_us} p50 {p50_us} p99 {p99_us}");
     };
     sync(
         "4 KiB fdatasync, growing file",

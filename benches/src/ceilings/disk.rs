@@ -52,6 +52,7 @@ fn measure(
     times_us.sort_unstable();
     Ok(SyncRate {
         per_second: times_us.len() as f64 / elapsed,
+        p10_us: percentile(&times_us, 10.0),
         p50_us: percentile(&times_us, 50.0),
         p99_us: percentile(&times_us, 99.0),
     })
