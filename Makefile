@@ -66,6 +66,7 @@ advisories: ## known vulnerabilities of dependencies (fetches the advisory datab
 fmt: ## format all Rust code
 	cargo fmt --all
 
+bench: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
 bench: setup ## measure speed together with the ceilings of this machine
 	cargo build --workspace
 	cargo run --package lamplighter-benches -- $(ARGS)

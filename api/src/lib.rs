@@ -47,7 +47,10 @@ pub struct Edges {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("listening on {address}")]
-    Listen { address: SocketAddr, source: io::Error },
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error("the MQTT edge")]
     Mqtt(#[from] mqtt::StartError),
     #[error("the TLS certificate")]
@@ -62,9 +65,20 @@ pub async fn serve(
     stop: &CancellationToken,
 ) -> Result<Edges, ServeError> {
     let tokens = Tokens::new(&config.secret, handle.chain_id(), config.node);
-    let app = App::new(handle.clone(), tokens.clone(), config.read_needs_token, stop.clone());
+    let app = App::new(
+        handle.clone(),
+        tokens.clone(),
+        config.read_needs_token,
+        stop.clone(),
+    );
     let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
-    let admin = listen(config.admin_listen, admin::router(handle.clone()), tasks, stop).await?;
+    let admin = listen(
+        config.admin_listen,
+        admin::router(handle.clone()),
+        tasks,
+        stop,
+    )
+    .await?;
     let mqtt = backend::start(&config, handle, tokens, tasks, stop)?;
     Ok(Edges { http, admin, mqtt })
 }

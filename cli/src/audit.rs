@@ -29,16 +29,23 @@ pub struct Verify {
 }
 
 pub fn carry_out(command: &AuditCommand) -> Result<ExitCode, Failure> {
-    let AuditCommand::Verify(Verify { genesis, bundle, json }) = command;
+    let AuditCommand::Verify(Verify {
+        genesis,
+        bundle,
+        json,
+    }) = command;
     let read = |path: &PathBuf| {
         fs::read(path).map_err(Failure::doing(format!("reading {}", path.display())))
     };
     let genesis: Genesis = codec::decode_json(&read(genesis)?)
         .map_err(Failure::doing("the genesis file is not usable"))?;
-    genesis.check().map_err(Failure::doing("the genesis file contradicts itself"))?;
+    genesis
+        .check()
+        .map_err(Failure::doing("the genesis file contradicts itself"))?;
     let bundle = read_bundle(&read(bundle)?)?;
-    let proven =
-        bundle.verify(&genesis).map_err(Failure::doing("the proof does not hold"))?;
+    let proven = bundle
+        .verify(&genesis)
+        .map_err(Failure::doing("the proof does not hold"))?;
     let kind = match &proven.record {
         ProvenRecord::Transaction { .. } => "a transaction",
         ProvenRecord::Receipt { .. } => "a receipt",
@@ -54,7 +61,9 @@ pub fn carry_out(command: &AuditCommand) -> Result<ExitCode, Failure> {
     } else {
         println!(
             "holds: {kind} of block {}, under the head {} certified by {} validators",
-            proven.height, proven.head_height, bundle.head.certificate.signatures.len()
+            proven.height,
+            proven.head_height,
+            bundle.head.certificate.signatures.len()
         );
     }
     Ok(ExitCode::SUCCESS)

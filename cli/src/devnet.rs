@@ -49,7 +49,11 @@ pub async fn carry_out(command: DevnetCommand) -> Result<ExitCode, Failure> {
         program,
         rate_bytes_per_s: None,
     };
-    let options = Options { plan, once: given.once, report: given.report };
+    let options = Options {
+        plan,
+        once: given.once,
+        report: given.report,
+    };
     match up(options, until_signal()?).await {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),

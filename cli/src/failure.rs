@@ -10,11 +10,17 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(doing: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { doing: doing.into(), source: Some(Box::new(source)) }
+        Self {
+            doing: doing.into(),
+            source: Some(Box::new(source)),
+        }
     }
 
     pub fn plain(text: impl Into<String>) -> Self {
-        Self { doing: text.into(), source: None }
+        Self {
+            doing: text.into(),
+            source: None,
+        }
     }
 
     /// For `map_err`.

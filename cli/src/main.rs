@@ -1,5 +1,5 @@
-//! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine, and the commands of
-//! people.
+//! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine,
+//! and the commands of people.
 
 mod audit;
 mod devnet;
@@ -41,7 +41,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(carry_out(arguments.command));

@@ -26,7 +26,8 @@ pub enum GatewayCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ThingsCommand {
-    /// Runs the Things of a mesh until standard input ends, and takes orders there, a line of JSON each.
+    /// Runs the Things of a mesh until standard input ends, and takes orders there, a line of JSON
+    /// each.
     Run(Run),
 }
 
@@ -73,7 +74,9 @@ pub async fn node(command: NodeCommand) -> Result<ExitCode, Failure> {
     let NodeCommand::Run(run) = command;
     let stop = begin(&run)?;
     let config = Config::read(&run.config).map_err(Failure::doing("reading the configuration"))?;
-    let node = Node::start(config).await.map_err(Failure::doing("starting the node"))?;
+    let node = Node::start(config)
+        .await
+        .map_err(Failure::doing("starting the node"))?;
     tracing::info!(http = %node.edges.http, peer = %node.peer_address, "the node is up");
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -82,7 +85,9 @@ pub async fn node(command: NodeCommand) -> Result<ExitCode, Failure> {
     let ended = node.shutdown().await;
     match failed {
         Some(error) => Err(Failure::new("the node stopped by itself", error)),
-        None => ended.map_err(Failure::doing("ending the node")).map(|()| ExitCode::SUCCESS),
+        None => ended
+            .map_err(Failure::doing("ending the node"))
+            .map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -92,12 +97,14 @@ pub async fn gateway(command: GatewayCommand) -> Result<ExitCode, Failure> {
     let config =
         GatewayConfig::read(&run.config).map_err(Failure::doing("reading the configuration"))?;
     let ran = Gateway::run(config, stop).await;
-    ran.map_err(Failure::doing("running the gateway")).map(|()| ExitCode::SUCCESS)
+    ran.map_err(Failure::doing("running the gateway"))
+        .map(|()| ExitCode::SUCCESS)
 }
 
 pub async fn things(command: ThingsCommand) -> Result<ExitCode, Failure> {
     let ThingsCommand::Run(run) = command;
     telemetry::init(run.json_logs);
     let ran = field::run(&run.config).await;
-    ran.map_err(Failure::doing("running the Things")).map(|()| ExitCode::SUCCESS)
+    ran.map_err(Failure::doing("running the Things"))
+        .map(|()| ExitCode::SUCCESS)
 }

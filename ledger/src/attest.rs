@@ -119,7 +119,7 @@ fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
         let Some(header) = tables::header(store, height)? else {
             continue;
         };
-        if !inner.chain.validators_at(height)?.by_key(&key).is_some() {
+        if inner.chain.validators_at(height)?.by_key(&key).is_none() {
             continue;
         }
         let offset_ms = header.timestamp_ms.abs_diff(now_ms);

@@ -188,7 +188,7 @@ pub trait Kv: KvView {
     /// half-written and is to be removed.
     fn checkpoint(&self, dir: &Path) -> Result<(), StoreError>;
 
-    /// Opens for reading what [`Kv::checkpoint`] of the same kind of store wrote, here or on another
-    /// node. Does not write into the directory.
+    /// Opens for reading what [`Kv::checkpoint`] of the same kind of store wrote, here or on
+    /// another node. Does not write into the directory.
     fn read_checkpoint(&self, dir: &Path) -> Result<Arc<dyn KvView>, StoreError>;
 }

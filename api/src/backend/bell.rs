@@ -32,7 +32,10 @@ pub async fn heads(handle: Handle, publisher: Publisher, stop: CancellationToken
     loop {
         let height = *certified.borrow_and_update();
         if height > 0 {
-            match handle.view().and_then(|(v, _)| prove::certified_header(&**v.store(), height)) {
+            match handle
+                .view()
+                .and_then(|(v, _)| prove::certified_header(&**v.store(), height))
+            {
                 Ok(head) => {
                     let text = serde_json::to_vec(&head).expect("our types have JSON forms");
                     if let Err(error) = publisher.publish_head(text.into()) {
@@ -73,7 +76,12 @@ pub async fn notifications(handle: Handle, publisher: Publisher, stop: Cancellat
 }
 
 fn tell(publisher: &Publisher, delivery: &Delivery) {
-    let Delivery { cursor, time_ms, transaction, notification } = delivery;
+    let Delivery {
+        cursor,
+        time_ms,
+        transaction,
+        notification,
+    } = delivery;
     match &notification.fact {
         Fact::KeyRevoked { account: _, key } => publisher.revoked_key(&key.0),
         Fact::AccountDisabled { account } | Fact::RoleRevoked { account, .. } => {
@@ -81,7 +89,9 @@ fn tell(publisher: &Publisher, delivery: &Delivery) {
         }
         _ => {}
     }
-    let Some(place) = &notification.place else { return };
+    let Some(place) = &notification.place else {
+        return;
+    };
     let body = json!({
         "cursor": cursor.to_string(), "time_ms": time_ms, "transaction": transaction,
         "notification": notification,
@@ -93,7 +103,8 @@ fn tell(publisher: &Publisher, delivery: &Delivery) {
     }
 }
 
-/// Tells gateways that are connected here of new work at once, and of all that is open now and then.
+/// Tells gateways that are connected here of new work at once, and of all that is open now and
+/// then.
 pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken) {
     let mut feed = handle.subscribe(None);
     let mut again = tokio::time::interval(AGAIN_EVERY);
@@ -123,14 +134,20 @@ pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken)
 }
 
 fn connected(publisher: &Publisher) -> Vec<Id> {
-    publisher.connected().into_iter().filter_map(|id| Id::new(id).ok()).collect()
+    publisher
+        .connected()
+        .into_iter()
+        .filter_map(|id| Id::new(id).ok())
+        .collect()
 }
 
 fn remind(handle: &Handle, publisher: &Publisher, waiting: &mut BTreeMap<Id, BTreeSet<WorkItem>>) {
     for gateway in connected(publisher) {
         match work::open(handle, &gateway) {
             Ok(items) => {
-                let open = items.into_iter().filter(|i| !matches!(i, WorkItem::Device { .. }));
+                let open = items
+                    .into_iter()
+                    .filter(|i| !matches!(i, WorkItem::Device { .. }));
                 let open: BTreeSet<_> = open.collect();
                 if !open.is_empty() {
                     waiting.entry(gateway).or_default().extend(open);
@@ -155,11 +172,16 @@ fn note(
         remind(handle, publisher, waiting);
         return Ok(());
     }
-    let Some(place) = &notification.place else { return Ok(()) };
+    let Some(place) = &notification.place else {
+        return Ok(());
+    };
     let device = place.device.clone();
     let item = match &notification.fact {
         Fact::DeploymentMoved { rollout, to, .. } if concerns_gateway(*to) => {
-            WorkItem::Deployment { rollout: rollout.clone(), device }
+            WorkItem::Deployment {
+                rollout: rollout.clone(),
+                device,
+            }
         }
         Fact::DesiredSet { .. } => WorkItem::Config { device },
         Fact::DeviceRegistered
@@ -185,8 +207,12 @@ fn note(
     Ok(())
 }
 
-/// States that the ledger brings about and the gateway has to hear of; what the gateway itself reported it knows.
+/// States that the ledger brings about and the gateway has to hear of; what the gateway itself
+/// reported it knows.
 fn concerns_gateway(state: DeploymentState) -> bool {
     use DeploymentState::*;
-    !matches!(state, Offered | Downloading | Downloaded | Installing | Staged | Trial)
+    !matches!(
+        state,
+        Offered | Downloading | Downloaded | Installing | Staged | Trial
+    )
 }

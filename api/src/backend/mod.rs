@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::chain as causes;
 use crate::mqtt::{
-    Account, AccountKind, Admitted, Backend, Config as MqttConfig, Cursor, Edge, Encoding, Identity,
-    Listen, Login, LoginError, Publisher, Reach, Submission, SubmitError,
+    Account, AccountKind, Admitted, Backend, Config as MqttConfig, Cursor, Edge, Encoding,
+    Identity, Listen, Login, LoginError, Publisher, Reach, Submission, SubmitError,
 };
 use crate::token::Tokens;
 use crate::{Config, ServeError};
@@ -41,14 +41,23 @@ pub(crate) fn start(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Vec<SocketAddr>, ServeError> {
-    let plain = Listen { address: config.mqtt_listen, tls: false };
-    let tls = config.mqtts_listen.map(|address| Listen { address, tls: true });
+    let plain = Listen {
+        address: config.mqtt_listen,
+        tls: false,
+    };
+    let tls = config
+        .mqtts_listen
+        .map(|address| Listen { address, tls: true });
     let identity = match config.mqtts_listen {
         Some(_) => Some(Identity::from_seed(&config.secret.seed(), &["localhost"])?),
         None => None,
     };
     let listen = std::iter::once(plain).chain(tls).collect();
-    let settings = MqttConfig { listen, identity, ..MqttConfig::default() };
+    let settings = MqttConfig {
+        listen,
+        identity,
+        ..MqttConfig::default()
+    };
     let backend = Arc::new(LedgerBackend {
         handle: handle.clone(),
         tokens,
@@ -62,7 +71,11 @@ pub(crate) fn start(
     let first = backend.publisher.set(publisher.clone());
     assert!(first.is_ok(), "the publisher is set once");
     tasks.spawn(bell::heads(handle.clone(), publisher.clone(), stop.clone()));
-    tasks.spawn(bell::notifications(handle.clone(), publisher.clone(), stop.clone()));
+    tasks.spawn(bell::notifications(
+        handle.clone(),
+        publisher.clone(),
+        stop.clone(),
+    ));
     tasks.spawn(bell::work(handle, publisher, stop.clone()));
     let addresses = edge.addresses().to_vec();
     let stop = stop.clone();
@@ -100,7 +113,10 @@ fn account(record: AccountRecord) -> Option<Account> {
         }
         Kind::Node => return None,
     };
-    Some(Account { id: record.account.to_string(), kind })
+    Some(Account {
+        id: record.account.to_string(),
+        kind,
+    })
 }
 
 fn decode(submission: &Submission) -> Result<SignedTransaction, SubmitError> {
@@ -119,7 +135,11 @@ impl LedgerBackend {
 
     /// Publishes the receipt when it is there.
     fn follow(self: &Arc<Self>, gateway: String, ticket: Ticket) -> Result<(), SubmitError> {
-        let permit = self.receipts.clone().try_acquire_owned().map_err(|_| SubmitError::Busy)?;
+        let permit = self
+            .receipts
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| SubmitError::Busy)?;
         let this = self.clone();
         self.tasks.spawn(async move {
             let _permit = permit;
@@ -128,10 +148,14 @@ impl LedgerBackend {
                 verdict = tokio::time::timeout(RECEIPT_WITHIN, ticket.verdict()) => verdict,
                 () = this.stop.cancelled() => return,
             };
-            let Some(payload) = verdict.ok().and_then(|v| receipt(&hash, v)) else { return };
-            let Some(publisher) = this.publisher.get() else { return };
+            let Some(payload) = verdict.ok().and_then(|v| receipt(&hash, v)) else {
+                return;
+            };
+            let Some(publisher) = this.publisher.get() else {
+                return;
+            };
             if let Err(error) = publisher.publish_receipt(&gateway, hash.0, payload) {
-                tracing::debug!(%error, gateway, "a receipt was not delivered; it is on the ledger");
+                tracing::debug!(%error, gateway, "a receipt was not delivered");
             }
         });
         Ok(())
@@ -145,7 +169,8 @@ fn receipt(hash: &lamplighter_types::Hash, verdict: Verdict) -> Option<Bytes> {
             "transaction": hash, "height": c.height, "index": c.index, "receipt": *c.receipt,
         }),
         Verdict::Refused(refusal) => json!({
-            "transaction": hash, "refused": { "code": refusal.code(), "message": refusal.to_string() },
+            "transaction": hash,
+            "refused": { "code": refusal.code(), "message": refusal.to_string() },
         }),
         Verdict::Unknown => return None,
     };
@@ -161,15 +186,24 @@ impl Backend for LedgerBackend {
         let refused = |reason: &str| LoginError::Refused(reason.to_owned());
         let text = std::str::from_utf8(token).map_err(|_| refused("not text"))?;
         let now_ms = bell::now_ms();
-        let bearer = self.tokens.check(text, now_ms).map_err(|e| refused(&e.to_string()))?;
+        let bearer = self
+            .tokens
+            .check(text, now_ms)
+            .map_err(|e| refused(&e.to_string()))?;
         if bearer.account.as_str() != id {
             return Err(refused("the token is of another account"));
         }
-        let owner = self.owner(&bearer.key).filter(|owner| owner.account == bearer.account);
+        let owner = self
+            .owner(&bearer.key)
+            .filter(|owner| owner.account == bearer.account);
         let owner = owner.ok_or_else(|| refused("the key is no longer registered"))?;
         let account = account(owner).ok_or_else(|| refused("the account is disabled"))?;
         // A connection may outlive its token: it ends when the key is revoked.
-        Ok(Login { account, key: bearer.key.0, valid_for: None })
+        Ok(Login {
+            account,
+            key: bearer.key.0,
+            valid_for: None,
+        })
     }
 
     fn identify(&self, submission: &Submission) -> Result<[u8; 32], SubmitError> {
@@ -206,18 +240,27 @@ impl Backend for LedgerBackend {
 impl LedgerBackend {
     async fn admit(self: Arc<Self>, submission: Submission) -> Result<Admitted, SubmitError> {
         let signed = decode(&submission)?;
-        let owner = self.owner(&signed.key).map(|owner| owner.account.to_string());
+        let owner = self
+            .owner(&signed.key)
+            .map(|owner| owner.account.to_string());
         if owner.as_deref() != Some(submission.account.as_str()) {
             let detail = "the transaction is signed by a key of another account";
             return Err(SubmitError::Unauthorized(detail.to_owned()));
         }
-        let ticket = self.handle.submit(signed).await.map_err(|error| match error {
-            lamplighter_ledger::SubmitError::Busy(_) => SubmitError::Busy,
-            lamplighter_ledger::SubmitError::State(_) => SubmitError::Busy,
-            other => SubmitError::Invalid(causes(&other)),
-        })?;
+        let ticket = self
+            .handle
+            .submit(signed)
+            .await
+            .map_err(|error| match error {
+                lamplighter_ledger::SubmitError::Busy(_) => SubmitError::Busy,
+                lamplighter_ledger::SubmitError::State(_) => SubmitError::Busy,
+                other => SubmitError::Invalid(causes(&other)),
+            })?;
         let transaction = ticket.hash.0;
         self.follow(submission.account, ticket)?;
-        Ok(Admitted { transaction, receipt: None })
+        Ok(Admitted {
+            transaction,
+            receipt: None,
+        })
     }
 }

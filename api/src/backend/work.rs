@@ -22,7 +22,8 @@ const CERTIFIED_WITHIN: Duration = Duration::from_secs(10);
 /// Items that fit one message as a rule; a message that is still too long is halved.
 const ITEMS_PER_MESSAGE: usize = 8;
 
-/// Everything that is open for a gateway: its devices, deployments at work, configuration that is not reported.
+/// Everything that is open for a gateway: its devices, deployments at work, configuration that is
+/// not reported.
 pub fn open(handle: &Handle, gateway: &Id) -> Result<BTreeSet<WorkItem>, StateError> {
     let (view, _) = handle.view()?;
     let mut items = BTreeSet::new();
@@ -30,7 +31,9 @@ pub fn open(handle: &Handle, gateway: &Id) -> Result<BTreeSet<WorkItem>, StateEr
     while items.len() < DEVICES_MAX {
         let page = devices::by_gateway(&view, gateway, after.as_ref(), PAGE)?;
         for device in &page {
-            items.insert(WorkItem::Device { device: device.device.clone() });
+            items.insert(WorkItem::Device {
+                device: device.device.clone(),
+            });
             items.extend(of_device(&view, device)?);
         }
         match page.last() {
@@ -47,7 +50,10 @@ pub fn of_device(view: &View, device: &Device) -> Result<Vec<WorkItem>, StateErr
     let id = &device.device;
     let state = devices::state(view, id)?;
     if let Some(rollout) = state.and_then(|state| state.active_rollout) {
-        items.push(WorkItem::Deployment { rollout, device: id.clone() });
+        items.push(WorkItem::Deployment {
+            rollout,
+            device: id.clone(),
+        });
     }
     let (document, hash) = config::effective(view, device)?;
     let reported = config::reported(view, id)?;
@@ -66,7 +72,9 @@ fn keys(view: &View, item: &WorkItem) -> Result<Vec<Vec<u8>>, StateError> {
         WorkItem::Deployment { rollout, device } => {
             keys.push(bytes(rollouts::keys::deployment(rollout, device)));
             let found = rollouts::deployment(view, rollout, device)?;
-            let Some(deployment) = found.filter(|d| !d.state.is_end()) else { return Ok(keys) };
+            let Some(deployment) = found.filter(|d| !d.state.is_end()) else {
+                return Ok(keys);
+            };
             keys.push(bytes(devices::keys::device(device)));
             keys.push(bytes(devices::keys::state(device)));
             keys.push(bytes(firmware::keys::release(&deployment.release)));
@@ -89,11 +97,17 @@ fn keys(view: &View, item: &WorkItem) -> Result<Vec<Vec<u8>>, StateError> {
 
 /// Whose documents make up a device's configuration.
 fn targets(device: Device) -> Vec<ConfigTarget> {
-    let mut targets =
-        vec![ConfigTarget::Fleet, ConfigTarget::Model { model: device.model.clone() }];
+    let mut targets = vec![
+        ConfigTarget::Fleet,
+        ConfigTarget::Model {
+            model: device.model.clone(),
+        },
+    ];
     let districts = device.district.ancestry().into_iter();
     targets.extend(districts.map(|district| ConfigTarget::District { district }));
-    targets.push(ConfigTarget::Device { device: device.device });
+    targets.push(ConfigTarget::Device {
+        device: device.device,
+    });
     targets
 }
 
@@ -102,15 +116,13 @@ fn bytes<T>(key: lamplighter_state::Key<T>) -> Vec<u8> {
 }
 
 /// Sends items in as many messages as they need. What does not get through is sent again later.
-pub async fn send(
-    handle: &Handle,
-    publisher: &Publisher,
-    gateway: &Id,
-    items: BTreeSet<WorkItem>,
-) {
+pub async fn send(handle: &Handle, publisher: &Publisher, gateway: &Id, items: BTreeSet<WorkItem>) {
     let items: Vec<_> = items.into_iter().collect();
-    let mut waiting: Vec<Vec<WorkItem>> =
-        items.chunks(ITEMS_PER_MESSAGE).rev().map(<[_]>::to_vec).collect();
+    let mut waiting: Vec<Vec<WorkItem>> = items
+        .chunks(ITEMS_PER_MESSAGE)
+        .rev()
+        .map(<[_]>::to_vec)
+        .collect();
     while let Some(part) = waiting.pop() {
         let count = part.len();
         let message = match message(handle, gateway, part.clone()).await {
@@ -153,5 +165,11 @@ async fn message(
     let bundles = handle.prove_states(&wanted, CERTIFIED_WITHIN).await?;
     let proofs = ProofSet::from_bundles(bundles);
     let cursor = format!("{}.{}", head.height, u32::MAX);
-    Ok(WorkMessage { version: WORK_VERSION, gateway: gateway.clone(), cursor, items, proofs })
+    Ok(WorkMessage {
+        version: WORK_VERSION,
+        gateway: gateway.clone(),
+        cursor,
+        items,
+        proofs,
+    })
 }

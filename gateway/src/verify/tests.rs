@@ -216,7 +216,11 @@ fn a_tampered_proof_is_refused() {
                 .0[5] ^= 1
         }),
         ("a signature less", |m| {
-            m.proofs.heads[0].certified.certificate.signatures.truncate(2)
+            m.proofs.heads[0]
+                .certified
+                .certificate
+                .signatures
+                .truncate(2)
         }),
         ("a signature twice", |m| {
             let signatures = &mut m.proofs.heads[0].certified.certificate.signatures;
