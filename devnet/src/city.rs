@@ -46,7 +46,8 @@ pub(crate) fn district(text: &str) -> Scope {
 }
 
 impl City {
-    /// Makes new keys, in files of the folder `keys`, and the genesis of validators at the given addresses.
+    /// Makes new keys, in files of the folder `keys`, and the genesis of validators at the given
+    /// addresses.
     pub fn found(keys: &Path, addresses: &[String], created_ms: u64) -> Result<Self, DevnetError> {
         let mut members = BTreeMap::new();
         let mut new = |name: &str| -> Result<SecretKey, DevnetError> {

@@ -1,5 +1,6 @@
-//! The process of one mesh: simulated Things, each with its own socket, and a line of JSON on standard input for
-//! each thing that their owner wants of them; the answer is a line on standard output.
+//! The process of one mesh: simulated Things, each with its own socket, and a line of JSON on
+//! standard input for each thing that their owner wants of them; the answer is a line on standard
+//! output.
 
 use std::fs;
 use std::net::SocketAddr;

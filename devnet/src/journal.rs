@@ -36,6 +36,18 @@ pub struct Report {
     pub attacks: Vec<Attack>,
 }
 
+/// Speaks on standard output, or is silent.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice(bool);
+
+impl Voice {
+    pub fn say(&self, text: &str) {
+        if self.0 {
+            println!("          {text}");
+        }
+    }
+}
+
 /// Collects steps and attacks.
 #[derive(Debug)]
 pub struct Journal {
@@ -51,11 +63,14 @@ impl Journal {
         Self { loud, begun: Instant::now(), steps: Vec::new(), attacks: Vec::new() }
     }
 
+    /// For telling something about the step under way.
+    pub fn voice(&self) -> Voice {
+        Voice(self.loud)
+    }
+
     /// Says something about the step under way.
     pub fn say(&self, text: &str) {
-        if self.loud {
-            println!("          {text}");
-        }
+        self.voice().say(text);
     }
 
     /// Does a step and notes what it found.
@@ -68,11 +83,27 @@ impl Journal {
         work: impl Future<Output = Result<T, DevnetError>>,
     ) -> Result<T, DevnetError> {
         let begun = Instant::now();
+        self.begin(name);
+        let result = work.await;
+        self.note(name, begun, &result);
+        result
+    }
+
+    /// Tells that a step begins.
+    pub fn begin(&self, name: &str) {
         if self.loud {
             println!("[{:6.1} s] {name}", self.begun.elapsed().as_secs_f64());
         }
-        let result = work.await;
-        let figure = match &result {
+    }
+
+    /// Notes what a step found that began at this time.
+    pub fn note<T: Serialize>(
+        &mut self,
+        name: &str,
+        begun: Instant,
+        result: &Result<T, DevnetError>,
+    ) {
+        let figure = match result {
             Ok(found) => json!(found),
             Err(error) => json!({ "error": causes(error) }),
         };
@@ -81,7 +112,6 @@ impl Journal {
         self.say(text.chars().take(160).collect::<String>().as_str());
         let (step, held) = (name.to_owned(), result.is_ok());
         self.steps.push(Step { step, held, seconds, figure });
-        result
     }
 
     /// Notes how an attack ended: refused with some words, or not.

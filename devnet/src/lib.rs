@@ -1,9 +1,10 @@
-//! A whole city on one machine: validators, gateways and meshes of simulated Things, each a process of its own,
-//! with every key, file and port that they need. `lamplighter devnet up` and the end-to-end tests use it.
+//! A whole city on one machine: validators, gateways and meshes of simulated Things, each a process
+//! of its own, with every key, file and port that they need. `lamplighter devnet up` and the
+//! end-to-end tests use it.
 //!
-//! [`Devnet::start`] brings the city up; [`scenario::run`] takes a release through it, from the vendor's upload
-//! to the confirmed image in every Thing; [`attacks::run`] tries what must be refused. A [`Journal`]
-//! keeps what each step found.
+//! [`Devnet::start`] brings the city up; [`scenario::run`] takes a release through it, from the
+//! vendor's upload to the confirmed image in every Thing; [`attacks::run`] tries what must be
+//! refused. A [`Journal`] keeps what each step found.
 
 pub mod attacks;
 mod city;

@@ -21,7 +21,8 @@ use crate::DevnetError;
 
 /// How long a node may take from its start until it serves.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// What all Things of a mesh together get: a mesh of mains-powered lamps on this machine's loopback.
+/// What all Things of a mesh together get: a mesh of mains-powered lamps on this machine's
+/// loopback.
 const RATE_BYTES_PER_S: u32 = 400_000;
 /// Validators that one machine runs with sense, and gateways and Things likewise.
 const NODES_MAX: usize = 16;
@@ -186,7 +187,8 @@ impl Devnet {
         }
     }
 
-    /// Configures and starts the gateway of an account that was admitted; `first` are nodes to ask before the others.
+    /// Configures and starts the gateway of an account that was admitted; `first` are nodes to ask
+    /// before the others.
     pub fn start_gateway(
         &mut self,
         account: &str,

@@ -1,5 +1,6 @@
-//! Ports for processes that are started, killed and started again: outside the range from which the system gives
-//! ports to outgoing connections, so that nobody else is given one while its process is down.
+//! Ports for processes that are started, killed and started again: outside the range from which the
+//! system gives ports to outgoing connections, so that nobody else is given one while its process
+//! is down.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 

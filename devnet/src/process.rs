@@ -1,5 +1,5 @@
-//! A child process. It ends when our end of its standard input is closed, so that nothing is left behind however
-//! we end; it has its own process group, so that Ctrl-C reaches it only through us.
+//! A child process. It ends when our end of its standard input is closed, so that nothing is left
+//! behind however we end; it has its own process group, so that Ctrl-C reaches it only through us.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -142,10 +142,11 @@ impl Process {
     }
 }
 
-/// Cancels the token when standard input ends, which is how a parent process tells that it has ended or wants us
-/// to. What comes before the end is not looked at.
+/// Cancels the token when standard input ends, which is how a parent process tells that it has
+/// ended or wants us to. What comes before the end is not looked at.
 pub fn until_stdin_ends(stop: CancellationToken) {
-    // A thread: a read of standard input can't be taken back, and must not hold up the runtime's end.
+    // A thread: a read of standard input can't be taken back, and must not hold up the runtime's
+    // end.
     std::thread::spawn(move || {
         let mut buffer = [0; 256];
         while std::io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}

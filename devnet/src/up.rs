@@ -20,8 +20,8 @@ pub struct Options {
     pub report: Option<PathBuf>,
 }
 
-/// Brings the city up, takes a release through it and tries what must be refused; prints what happens and a table at
-/// the end. Gives true if every step held.
+/// Brings the city up, takes a release through it and tries what must be refused; prints what
+/// happens and a table at the end. Gives true if every step held.
 ///
 /// # Errors
 /// It could not be set up or ended; a step that did not hold is in the report.

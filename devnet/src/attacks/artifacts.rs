@@ -58,8 +58,9 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
     Ok(())
 }
 
-/// A new release to two lamps: the gateway of the first hears only nodes that lie, and a bit flips on the way to the second.
-/// The first ends with the right image once the nodes are honest; the second refuses, and takes it from the next rollout.
+/// A new release to two lamps: the gateway of the first hears only nodes that lie, and a bit flips
+/// on the way to the second. The first ends with the right image once the nodes are honest; the
+/// second refuses, and takes it from the next rollout.
 pub(super) async fn field(
     devnet: &mut Devnet,
     observer: &Observer,

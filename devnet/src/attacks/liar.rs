@@ -1,5 +1,5 @@
-//! A node that lies, as gateways see it: passes every request on to a real node, and flips a bit of each piece of
-//! firmware that comes back.
+//! A node that lies, as gateways see it: passes every request on to a real node, and flips a bit of
+//! each piece of firmware that comes back.
 
 use std::io;
 use std::net::SocketAddr;

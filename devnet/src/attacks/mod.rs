@@ -10,6 +10,8 @@ mod releases;
 mod topics;
 mod transactions;
 
+use std::time::Instant;
+
 use lamplighter_client::{Client, ClientError, Submitted, Wait};
 use lamplighter_types::{Action, Hash, Id, Outcome, SecretKey, UsersAction};
 
@@ -29,6 +31,8 @@ pub async fn run(
     observer: &Observer,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
+    let begun = Instant::now();
+    journal.begin("attacks");
     let tries = attempts(devnet, observer, journal).await;
     let tried = journal.attacks.len();
     let refused = journal.attacks.iter().filter(|attack| attack.refused).count();
@@ -37,7 +41,8 @@ pub async fn run(
         (Ok(()), false) => Err(DevnetError::NotRefused(format!("{} of {tried}", tried - refused))),
         (Err(error), _) => Err(error),
     };
-    journal.step("attacks", async { verdict }).await?;
+    journal.note("attacks", begun, &verdict);
+    verdict?;
     journal.step("still in agreement", scenario::agree(devnet)).await.map(drop)
 }
 

@@ -1,4 +1,5 @@
-//! A full pool: half of the validators are gone, nothing can be ordered, and one more transaction is too many.
+//! A full pool: half of the validators are gone, nothing can be ordered, and one more transaction
+//! is too many.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,8 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     Ok(())
 }
 
-/// Fills the pool of the first node. Gives what it took, and the words with which it refused the next one.
+/// Fills the pool of the first node. Gives what it took, and the words with which it refused the
+/// next one.
 async fn fill(devnet: &Devnet) -> Result<(Vec<Hash>, String), DevnetError> {
     let operator = devnet.client("operator")?;
     let chain_id = devnet.city.genesis.chain_id();

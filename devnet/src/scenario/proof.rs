@@ -68,7 +68,7 @@ pub(crate) fn tampered(mut bundle: ProofBundle) -> ProofBundle {
 }
 
 /// All validators have the same block at one height; who signed its certificate.
-pub(crate) async fn head(devnet: &Devnet) -> Result<Value, DevnetError> {
+pub async fn head(devnet: &Devnet) -> Result<Value, DevnetError> {
     let auditor = devnet.client("auditor")?;
     let head = auditor.certified_head().await.map_err(DevnetError::client("reading the head"))?;
     let height = head.header.height;

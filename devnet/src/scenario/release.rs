@@ -10,11 +10,11 @@ use lamplighter_types::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{HARDWARE_CLASS, MODEL, RELEASE, ROLLOUT, VERSION};
+use super::{HARDWARE_CLASS, MODEL, RELEASE, VERSION};
 use crate::DevnetError;
 use crate::city::{district, id};
 use crate::feed::Observer;
-use crate::journal::Journal;
+use crate::journal::Voice;
 use crate::network::{Devnet, act, now_ms};
 
 /// For the validators to fetch an image from each other.
@@ -122,7 +122,7 @@ pub(crate) fn plan_for(rollout: &str, release: &str) -> RolloutPlan {
 
 /// When the rollout was approved.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Begun {
+pub struct Begun {
     rollout: Id,
     approved_ms: u64,
 }
@@ -142,28 +142,24 @@ pub(crate) async fn begin(devnet: &Devnet, plan: RolloutPlan) -> Result<Begun, D
     Ok(Begun { rollout, approved_ms })
 }
 
-/// Tells how far the rollout is until it ends; what became of it is for the next step to say.
-pub(super) async fn progress(observer: &Observer, journal: &Journal) {
-    let rollout = id(ROLLOUT);
-    let mut told = String::new();
-    let ended = observer.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
-        let now = format!("{:?}", seen.by_state(&rollout));
-        if now != told {
-            journal.say(&now);
-            told = now;
-        }
-        seen.rollouts.get(&rollout).is_some_and(|status| *status != RolloutStatus::Running)
-    });
-    if let Err(error) = ended.await {
-        journal.say(&error.to_string());
-    }
-}
-
+/// Tells how far the rollout is until it ends, and what became of it.
 pub(super) async fn finish(
     devnet: &Devnet,
     observer: &Observer,
     begun: &Begun,
+    told: &Voice,
 ) -> Result<Value, DevnetError> {
+    let rollout = &begun.rollout;
+    let mut last = String::new();
+    let ended = observer.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
+        let now = format!("{:?}", seen.by_state(rollout));
+        if now != last {
+            told.say(&now);
+            last = now;
+        }
+        seen.rollouts.get(rollout).is_some_and(|status| *status != RolloutStatus::Running)
+    });
+    ended.await?;
     let seen = observer.seen();
     let states = seen.by_state(&begun.rollout);
     let status = seen.rollouts.get(&begun.rollout).copied();
