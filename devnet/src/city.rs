@@ -53,7 +53,10 @@ impl City {
         let mut new = |name: &str| -> Result<SecretKey, DevnetError> {
             let secret = key::generate()?;
             key::write(&keys.join(format!("{name}.key")), &secret)?;
-            let member = Member { account: id(name), secret: secret.clone() };
+            let member = Member {
+                account: id(name),
+                secret: secret.clone(),
+            };
             members.insert(name.to_owned(), member);
             Ok(secret)
         };
@@ -63,14 +66,22 @@ impl City {
                 account: id(account),
                 name: name.to_owned(),
                 key: new(account)?.public(),
-                grants: vec![Grant { role, scope: Scope::city() }],
+                grants: vec![Grant {
+                    role,
+                    scope: Scope::city(),
+                }],
             });
         }
         let mut validators = Vec::new();
         for (node, address) in (1..).zip(addresses) {
             let name = format!("node-{node}");
             let (key, address) = (new(&name)?.public(), address.clone());
-            validators.push(Validator { node, account: id(&name), key, address });
+            validators.push(Validator {
+                node,
+                account: id(&name),
+                key,
+                address,
+            });
         }
         let genesis = Genesis {
             name: "Devnet City".to_owned(),
@@ -87,13 +98,18 @@ impl City {
     pub fn admit(&mut self, keys: &Path, name: &str) -> Result<Member, DevnetError> {
         let secret = key::generate()?;
         key::write(&keys.join(format!("{name}.key")), &secret)?;
-        let member = Member { account: id(name), secret };
+        let member = Member {
+            account: id(name),
+            secret,
+        };
         self.members.insert(name.to_owned(), member.clone());
         Ok(member)
     }
 
     /// The member of this name.
     pub fn member(&self, name: &str) -> &Member {
-        self.members.get(name).expect("the devnet made a key of this name")
+        self.members
+            .get(name)
+            .expect("the devnet made a key of this name")
     }
 }

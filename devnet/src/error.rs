@@ -17,10 +17,20 @@ pub enum DevnetError {
     },
     #[error("{} holds files that no devnet made; give an empty directory", .0.display())]
     Foreign(PathBuf),
-    #[error("a devnet of {validators} validators, {gateways} gateways, {things} Things is not possible")]
-    Size { validators: usize, gateways: usize, things: usize },
+    #[error(
+        "a devnet of {validators} validators, {gateways} gateways, {things} Things is not possible"
+    )]
+    Size {
+        validators: usize,
+        gateways: usize,
+        things: usize,
+    },
     #[error("the firmware image {} has {bytes} bytes, 1 to {most} fit a Thing", path.display())]
-    Firmware { path: PathBuf, bytes: u64, most: u64 },
+    Firmware {
+        path: PathBuf,
+        bytes: u64,
+        most: u64,
+    },
     #[error("no free port was found")]
     Port,
     #[error("a key")]
@@ -32,9 +42,17 @@ pub enum DevnetError {
         source: io::Error,
     },
     #[error("{name} ended: {status}; see {}", log.display())]
-    Ended { name: String, status: String, log: PathBuf },
+    Ended {
+        name: String,
+        status: String,
+        log: PathBuf,
+    },
     #[error("{what} did not happen within {within:?}; so far: {seen}")]
-    Deadline { what: String, within: Duration, seen: String },
+    Deadline {
+        what: String,
+        within: Duration,
+        seen: String,
+    },
     #[error("{doing}")]
     Client {
         doing: String,
@@ -42,7 +60,11 @@ pub enum DevnetError {
         source: ClientError,
     },
     #[error("{action} failed: {code}: {message}")]
-    Failed { action: String, code: String, message: String },
+    Failed {
+        action: String,
+        code: String,
+        message: String,
+    },
     #[error("the mesh {mesh} refused: {reason}")]
     Mesh { mesh: String, reason: String },
     #[error("{0}")]
@@ -57,7 +79,11 @@ impl DevnetError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { doing, path, source }
+        move |source| Self::File {
+            doing,
+            path,
+            source,
+        }
     }
 
     pub(crate) fn client(doing: impl Into<String>) -> impl FnOnce(ClientError) -> Self {
@@ -69,5 +95,8 @@ impl DevnetError {
 /// An error with its causes, joined by colons.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lamplighter_client::{Client, Cursor, FeedFilter};
-use lamplighter_types::{
-    AlarmId, DeploymentState, Fact, Hash, Id, RolloutStatus, SkipReason,
-};
+use lamplighter_types::{AlarmId, DeploymentState, Fact, Hash, Id, RolloutStatus, SkipReason};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -62,7 +60,13 @@ impl Seen {
     fn note(&mut self, device: Option<Id>, fact: Fact, time_ms: u64) {
         *self.counts.entry(fact.kind()).or_default() += 1;
         match fact {
-            Fact::DeploymentMoved { rollout, from, to, code, .. } => {
+            Fact::DeploymentMoved {
+                rollout,
+                from,
+                to,
+                code,
+                ..
+            } => {
                 // A failure that is tried again is told as a move from failed to assigned.
                 let again = from == Some(DeploymentState::Failed);
                 if let Some(device) = device.clone().filter(|_| again || to.is_failure()) {
@@ -76,13 +80,16 @@ impl Seen {
                 }
             }
             Fact::DeploymentSkipped { rollout, reason } => {
-                self.skipped.extend(device.map(|device| (rollout, device, reason)));
+                self.skipped
+                    .extend(device.map(|device| (rollout, device, reason)));
             }
             Fact::RolloutStarted { rollout } => self.rollout(rollout, RolloutStatus::Running),
             Fact::RolloutFinished { rollout } => self.rollout(rollout, RolloutStatus::Finished),
             Fact::RolloutPaused { rollout, .. } => self.rollout(rollout, RolloutStatus::Paused),
             Fact::RolloutStopped { rollout } => self.rollout(rollout, RolloutStatus::Stopped),
-            Fact::ArtifactHeld { artifact, holders, .. } => {
+            Fact::ArtifactHeld {
+                artifact, holders, ..
+            } => {
                 self.holders.insert(artifact, holders);
             }
             Fact::AlarmRaised { alarm, .. } => {
@@ -92,12 +99,17 @@ impl Seen {
                 self.alarms.insert(alarm, true);
             }
             Fact::EventAppended { kind, sequence, .. } => {
-                self.events.extend(device.map(|device| (device, sequence, kind)));
+                self.events
+                    .extend(device.map(|device| (device, sequence, kind)));
             }
             Fact::InventoryReported { digest } => {
-                self.inventories.extend(device.map(|device| (device, digest)));
+                self.inventories
+                    .extend(device.map(|device| (device, digest)));
             }
-            Fact::ConfigReported { document, applied: true } => {
+            Fact::ConfigReported {
+                document,
+                applied: true,
+            } => {
                 self.applied.extend(device.map(|device| (device, document)));
             }
             _ => {}
@@ -170,11 +182,17 @@ impl Observer {
             Ok(Ok(found)) => found.clone(),
             _ => {
                 let seen = format!("{:?}", self.seen.borrow().counts);
-                return Err(DevnetError::Deadline { what: what.to_owned(), within, seen });
+                return Err(DevnetError::Deadline {
+                    what: what.to_owned(),
+                    within,
+                    seen,
+                });
             }
         };
         match found.ended.clone() {
-            Some(reason) => Err(DevnetError::Found(format!("the event stream ended: {reason}"))),
+            Some(reason) => Err(DevnetError::Found(format!(
+                "the event stream ended: {reason}"
+            ))),
             None => Ok(found),
         }
     }

@@ -58,7 +58,13 @@ pub struct ThingEntry {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Order {
     /// Emit an event; answered with its number.
-    Raise { device: Id, kind: String, severity: Severity, alarm: AlarmChange, data: String },
+    Raise {
+        device: Id,
+        kind: String,
+        severity: Severity,
+        alarm: AlarmChange,
+        data: String,
+    },
     /// Answered with [`ThingStatus`].
     Status { device: Id },
     /// Every byte of the active slot, as hexadecimal digits.
@@ -95,7 +101,10 @@ pub enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum FieldError {
     #[error("the configuration {} is not usable", path.display())]
-    Malformed { path: PathBuf, source: toml::de::Error },
+    Malformed {
+        path: PathBuf,
+        source: toml::de::Error,
+    },
     #[error("a file of the mesh")]
     File(#[from] DevnetError),
     #[error("a Thing")]
@@ -107,8 +116,10 @@ pub enum FieldError {
 /// Boots the Things of a mesh and serves their owner until standard input ends.
 pub async fn run(path: &Path) -> Result<(), FieldError> {
     let text = fs::read_to_string(path).map_err(DevnetError::file("reading", path))?;
-    let config: MeshConfig = toml::from_str(&text)
-        .map_err(|source| FieldError::Malformed { path: path.to_owned(), source })?;
+    let config: MeshConfig = toml::from_str(&text).map_err(|source| FieldError::Malformed {
+        path: path.to_owned(),
+        source,
+    })?;
     let mesh = ThingMesh::spawn(things(&config)?).await?;
     tracing::info!(things = config.things.len(), gateway = %config.gateway, "the mesh is up");
     let mut input = BufReader::new(tokio::io::stdin());
@@ -116,7 +127,10 @@ pub async fn run(path: &Path) -> Result<(), FieldError> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
+        let read = (&mut input)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await;
         if read.map_err(FieldError::Owner)? == 0 {
             break;
         }
@@ -180,8 +194,19 @@ async fn obey(mesh: &ThingMesh, order: Order) -> Answer {
 
 async fn carry_out(thing: &Thing, order: Order) -> Result<Value, ThingError> {
     match order {
-        Order::Raise { device: _, kind, severity, alarm, data } => {
-            let event = NewEvent { kind, severity, alarm, data };
+        Order::Raise {
+            device: _,
+            kind,
+            severity,
+            alarm,
+            data,
+        } => {
+            let event = NewEvent {
+                kind,
+                severity,
+                alarm,
+                data,
+            };
             Ok(json!(thing.raise(event).await?))
         }
         Order::Status { device: _ } => Ok(json!(status(thing).await?)),

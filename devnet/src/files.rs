@@ -24,7 +24,9 @@ impl Files {
     /// An empty folder; one of an earlier devnet is emptied.
     pub fn prepare(root: &Path) -> Result<Self, DevnetError> {
         fs::create_dir_all(root).map_err(DevnetError::file("making", root))?;
-        let root = root.canonicalize().map_err(DevnetError::file("finding", root))?;
+        let root = root
+            .canonicalize()
+            .map_err(DevnetError::file("finding", root))?;
         let files = Self { root };
         let mark = files.root.join(MARK);
         let entries: Vec<_> = fs::read_dir(&files.root)
@@ -36,7 +38,11 @@ impl Files {
         fs::write(&mark, "").map_err(DevnetError::file("writing", &mark))?;
         for entry in entries.iter().filter(|entry| entry.path() != mark) {
             let path = entry.path();
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
             removed.map_err(DevnetError::file("removing", &path))?;
         }
         for folder in [files.keys(), files.logs()] {
@@ -87,7 +93,11 @@ impl Files {
         let image = fs::read(&path).map_err(DevnetError::file("reading", &path))?;
         let bytes = image.len() as u64;
         if bytes == 0 || bytes > SLOT_BYTES_MAX {
-            return Err(DevnetError::Firmware { path, bytes, most: SLOT_BYTES_MAX });
+            return Err(DevnetError::Firmware {
+                path,
+                bytes,
+                most: SLOT_BYTES_MAX,
+            });
         }
         Ok((path, image))
     }
@@ -96,6 +106,9 @@ impl Files {
 /// Bytes that look like an image: the same at each run.
 pub(crate) fn made_up(seed: &str) -> Vec<u8> {
     let mut image = vec![0; IMAGE_BYTES];
-    blake3::Hasher::new().update(&Hash::of(seed.as_bytes()).0).finalize_xof().fill(&mut image);
+    blake3::Hasher::new()
+        .update(&Hash::of(seed.as_bytes()).0)
+        .finalize_xof()
+        .fill(&mut image);
     image
 }

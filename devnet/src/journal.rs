@@ -60,7 +60,12 @@ pub struct Journal {
 impl Journal {
     /// A loud one tells each step on standard output.
     pub fn new(loud: bool) -> Self {
-        Self { loud, begun: Instant::now(), steps: Vec::new(), attacks: Vec::new() }
+        Self {
+            loud,
+            begun: Instant::now(),
+            steps: Vec::new(),
+            attacks: Vec::new(),
+        }
     }
 
     /// For telling something about the step under way.
@@ -111,7 +116,12 @@ impl Journal {
         let text = figure.to_string();
         self.say(text.chars().take(160).collect::<String>().as_str());
         let (step, held) = (name.to_owned(), result.is_ok());
-        self.steps.push(Step { step, held, seconds, figure });
+        self.steps.push(Step {
+            step,
+            held,
+            seconds,
+            figure,
+        });
     }
 
     /// Notes how an attack ended: refused with some words, or not.
@@ -125,7 +135,11 @@ impl Journal {
             let short: String = refusal.chars().take(110).collect();
             println!("          {verdict:11} {name}: {short}");
         }
-        self.attacks.push(Attack { attack: name.to_owned(), refused, refusal });
+        self.attacks.push(Attack {
+            attack: name.to_owned(),
+            refused,
+            refusal,
+        });
     }
 
     /// Whether every step held and every attack was refused.
@@ -135,7 +149,10 @@ impl Journal {
 
     /// The figure of a step that was done.
     pub fn figure(&self, name: &str) -> Option<&Value> {
-        self.steps.iter().find(|step| step.step == name).map(|step| &step.figure)
+        self.steps
+            .iter()
+            .find(|step| step.step == name)
+            .map(|step| &step.figure)
     }
 
     pub fn report(&self) -> Report {

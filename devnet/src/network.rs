@@ -12,12 +12,12 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout};
 
+use crate::DevnetError;
 use crate::city::{City, id};
 use crate::field::{Answer, MeshConfig, Order, ThingEntry, ThingStatus};
 use crate::files::{Files, made_up};
 use crate::ports::Ports;
 use crate::process::Process;
-use crate::DevnetError;
 
 /// How long a node may take from its start until it serves.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -89,34 +89,57 @@ pub struct Devnet {
 }
 
 pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 fn arguments(words: &[&str], config: &std::path::Path) -> Vec<OsString> {
     let words = words.iter().map(OsString::from);
-    words.chain([OsString::from("--config"), config.into()]).collect()
+    words
+        .chain([OsString::from("--config"), config.into()])
+        .collect()
 }
 
 impl Devnet {
     /// Makes keys, genesis and configurations of the validators. Nothing runs yet.
     pub fn found(plan: Plan) -> Result<Self, DevnetError> {
-        let Plan { validators, gateways, things, .. } = plan;
-        if validators == 0 || validators > NODES_MAX || gateways > NODES_MAX || things > THINGS_MAX
+        let Plan {
+            validators,
+            gateways,
+            things,
+            ..
+        } = plan;
+        if validators == 0
+            || validators > NODES_MAX
+            || gateways > NODES_MAX
+            || things > THINGS_MAX
             || (gateways == 0 && things > 0)
         {
-            return Err(DevnetError::Size { validators, gateways, things });
+            return Err(DevnetError::Size {
+                validators,
+                gateways,
+                things,
+            });
         }
         let files = Files::prepare(&plan.dir)?;
         let firmware = files.firmware(plan.firmware.as_deref())?;
         let mut ports = Ports::new();
-        let peers: Vec<SocketAddr> =
-            (0..validators).map(|_| ports.take()).collect::<Result<_, _>>()?;
+        let peers: Vec<SocketAddr> = (0..validators)
+            .map(|_| ports.take())
+            .collect::<Result<_, _>>()?;
         let addresses: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let city = City::found(&files.keys(), &addresses, now_ms())?;
         files.write_json("genesis.json", &city.genesis)?;
         let mut devnet = Self {
-            plan, files, city, firmware, ports,
-            nodes: Vec::new(), gateways: Vec::new(), meshes: Vec::new(),
+            plan,
+            files,
+            city,
+            firmware,
+            ports,
+            nodes: Vec::new(),
+            gateways: Vec::new(),
+            meshes: Vec::new(),
         };
         for (node, peer) in (1..).zip(peers) {
             let process = devnet.node(node, peer)?;
@@ -153,7 +176,11 @@ impl Devnet {
         let path = self.files.write_toml(name, &config)?;
         let arguments = arguments(&["node", "run", "--until-stdin-ends"], &path);
         let process = Process::new(name, &self.plan.program, arguments, &self.files.logs());
-        Ok(NodeProcess { process, node: config.node, config })
+        Ok(NodeProcess {
+            process,
+            node: config.node,
+            config,
+        })
     }
 
     /// Starts all validators and waits until each serves.
@@ -181,7 +208,11 @@ impl Devnet {
                 let name = &self.nodes[at].process.name;
                 let what = format!("{name} is ready");
                 let seen = format!("see {}", self.nodes[at].process.log().display());
-                return Err(DevnetError::Deadline { what, within: READY_WITHIN, seen });
+                return Err(DevnetError::Deadline {
+                    what,
+                    within: READY_WITHIN,
+                    seen,
+                });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -223,24 +254,33 @@ impl Devnet {
         };
         let path = self.files.write_toml(account, &config)?;
         let arguments = arguments(&["gateway", "run", "--until-stdin-ends"], &path);
-        let mut process =
-            Process::new(account, &self.plan.program, arguments, &self.files.logs());
+        let mut process = Process::new(account, &self.plan.program, arguments, &self.files.logs());
         process.start()?;
-        self.gateways.push(GatewayProcess { process, account: id(account), config });
+        self.gateways.push(GatewayProcess {
+            process,
+            account: id(account),
+            config,
+        });
         Ok(index)
     }
 
     /// Configures and starts the mesh of a gateway, with Things whose keys were made.
     pub fn start_mesh(&mut self, gateway: usize, things: &[Id]) -> Result<(), DevnetError> {
         let name = format!("mesh-{}", gateway + 1);
-        let factory = self.files.write("factory.bin", &made_up("lamp firmware 1.0.0"))?;
+        let factory = self
+            .files
+            .write("factory.bin", &made_up("lamp firmware 1.0.0"))?;
         let config = MeshConfig {
             chain_id: self.city.genesis.chain_id(),
             gateway: self.gateways[gateway].config.south_listen,
             vendor_keys: vec![self.vendor_key()],
             data_dir: self.files.root.join(&name),
             factory_image: factory,
-            factory_version: Version { major: 1, minor: 0, patch: 0 },
+            factory_version: Version {
+                major: 1,
+                minor: 0,
+                patch: 0,
+            },
             factory_security_counter: 1,
             hardware_class: crate::scenario::HARDWARE_CLASS.to_owned(),
             boot_time_ms: 200,
@@ -255,7 +295,11 @@ impl Devnet {
         let path = self.files.write_toml(&name, &config)?;
         let arguments = arguments(&["things", "run"], &path);
         let process = Process::new(&name, &self.plan.program, arguments, &self.files.logs());
-        let mut mesh = MeshProcess { process: process.talking(), config, pipes: None };
+        let mut mesh = MeshProcess {
+            process: process.talking(),
+            config,
+            pipes: None,
+        };
         mesh.start()?;
         self.meshes.push(mesh);
         Ok(())
@@ -274,7 +318,9 @@ impl Devnet {
     pub fn client_at(&self, member: &str, first: usize) -> Result<Client, DevnetError> {
         let member = self.city.member(member);
         let count = self.nodes.len();
-        let urls = (0..count).map(|step| self.nodes[(first + step) % count].url()).collect();
+        let urls = (0..count)
+            .map(|step| self.nodes[(first + step) % count].url())
+            .collect();
         let config = ClientConfig::new(urls)
             .with_genesis(self.city.genesis.clone())
             .with_key(member.account.clone(), member.secret.clone());
@@ -332,12 +378,24 @@ impl MeshProcess {
     /// Gives an order and waits for its answer.
     pub async fn order(&mut self, order: &Order) -> Result<Value, DevnetError> {
         let mesh = self.process.name.clone();
-        let refused = |reason: String| DevnetError::Mesh { mesh: mesh.clone(), reason };
-        let (stdin, lines) = self.pipes.as_mut().ok_or_else(|| refused("not running".to_owned()))?;
+        let refused = |reason: String| DevnetError::Mesh {
+            mesh: mesh.clone(),
+            reason,
+        };
+        let (stdin, lines) = self
+            .pipes
+            .as_mut()
+            .ok_or_else(|| refused("not running".to_owned()))?;
         let mut text = serde_json::to_vec(order).expect("our types have JSON forms");
         text.push(b'\n');
-        stdin.write_all(&text).await.map_err(|e| refused(e.to_string()))?;
-        let line = lines.next_line().await.map_err(|e| refused(e.to_string()))?;
+        stdin
+            .write_all(&text)
+            .await
+            .map_err(|e| refused(e.to_string()))?;
+        let line = lines
+            .next_line()
+            .await
+            .map_err(|e| refused(e.to_string()))?;
         let line = line.ok_or_else(|| refused("it has ended".to_owned()))?;
         match serde_json::from_str(&line).map_err(|e| refused(e.to_string()))? {
             Answer::Done(value) => Ok(value),
@@ -347,17 +405,30 @@ impl MeshProcess {
 
     /// What a Thing says of itself.
     pub async fn status(&mut self, device: &Id) -> Result<ThingStatus, DevnetError> {
-        let value = self.order(&Order::Status { device: device.clone() }).await?;
-        serde_json::from_value(value)
-            .map_err(|e| DevnetError::Mesh { mesh: self.process.name.clone(), reason: e.to_string() })
+        let value = self
+            .order(&Order::Status {
+                device: device.clone(),
+            })
+            .await?;
+        serde_json::from_value(value).map_err(|e| DevnetError::Mesh {
+            mesh: self.process.name.clone(),
+            reason: e.to_string(),
+        })
     }
 
     /// Every byte of a Thing's active slot.
     pub async fn image(&mut self, device: &Id) -> Result<Vec<u8>, DevnetError> {
-        let value = self.order(&Order::Image { device: device.clone() }).await?;
+        let value = self
+            .order(&Order::Image {
+                device: device.clone(),
+            })
+            .await?;
         let bytes = value.as_str().and_then(|text| hex::decode(text).ok());
         let reason = "not hexadecimal digits".to_owned();
-        bytes.ok_or(DevnetError::Mesh { mesh: self.process.name.clone(), reason })
+        bytes.ok_or(DevnetError::Mesh {
+            mesh: self.process.name.clone(),
+            reason,
+        })
     }
 }
 
@@ -367,14 +438,18 @@ pub(crate) async fn act(
     what: &str,
     action: Action,
 ) -> Result<Receipt, DevnetError> {
-    let submitted = client.submit(action, lamplighter_client::Wait::Committed).await;
+    let submitted = client
+        .submit(action, lamplighter_client::Wait::Committed)
+        .await;
     let submitted = submitted.map_err(DevnetError::client(what))?;
     let receipt = submitted.receipt;
     let receipt = receipt.ok_or_else(|| DevnetError::Found(format!("{what}: no receipt")))?;
     match receipt.outcome.clone() {
         Outcome::Succeeded => Ok(receipt),
-        Outcome::Failed { code, message } => {
-            Err(DevnetError::Failed { action: what.to_owned(), code, message })
-        }
+        Outcome::Failed { code, message } => Err(DevnetError::Failed {
+            action: what.to_owned(),
+            code,
+            message,
+        }),
     }
 }

@@ -21,14 +21,21 @@ pub(crate) struct Ports {
 impl Ports {
     /// Begins at a random place, so that several devnets on one machine rarely meet.
     pub fn new() -> Self {
-        Self { next: rand::rng().random_range(RANGE), left: RANGE.len() }
+        Self {
+            next: rand::rng().random_range(RANGE),
+            left: RANGE.len(),
+        }
     }
 
     /// An address of this machine on which nobody listens, by TCP or UDP.
     pub fn take(&mut self) -> Result<SocketAddr, DevnetError> {
         while self.left > 0 {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next));
-            self.next = if self.next + 1 < RANGE.end { self.next + 1 } else { RANGE.start };
+            self.next = if self.next + 1 < RANGE.end {
+                self.next + 1
+            } else {
+                RANGE.start
+            };
             self.left -= 1;
             if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
                 return Ok(address);

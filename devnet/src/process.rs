@@ -51,7 +51,11 @@ impl Process {
     /// Starts it; its log goes on in the same file.
     pub fn start(&mut self) -> Result<(), DevnetError> {
         let open = || OpenOptions::new().create(true).append(true).open(&self.log);
-        let log = || open().map(Stdio::from).map_err(DevnetError::file("opening", &self.log));
+        let log = || {
+            open()
+                .map(Stdio::from)
+                .map_err(DevnetError::file("opening", &self.log))
+        };
         let stdout = if self.talks { Stdio::piped() } else { log()? };
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
@@ -61,7 +65,10 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|source| DevnetError::Start { name: self.name.clone(), source })?;
+            .map_err(|source| DevnetError::Start {
+                name: self.name.clone(),
+                source,
+            })?;
         self.stdin = child.stdin.take();
         self.child = Some(child);
         Ok(())
@@ -89,7 +96,9 @@ impl Process {
 
     /// An error if it has ended.
     pub fn check(&mut self) -> Result<(), DevnetError> {
-        let Some(child) = self.child.as_mut() else { return Ok(()) };
+        let Some(child) = self.child.as_mut() else {
+            return Ok(());
+        };
         match child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.ended(status.to_string())),
@@ -98,19 +107,30 @@ impl Process {
     }
 
     fn ended(&self, status: String) -> DevnetError {
-        DevnetError::Ended { name: self.name.clone(), status, log: self.log.clone() }
+        DevnetError::Ended {
+            name: self.name.clone(),
+            status,
+            log: self.log.clone(),
+        }
     }
 
     /// `kill -9`; returns when it is gone.
     pub async fn kill(&mut self) -> Result<(), DevnetError> {
         self.stdin = None;
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.kill().await.map_err(|error| self.ended(error.to_string()))
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        child
+            .kill()
+            .await
+            .map_err(|error| self.ended(error.to_string()))
     }
 
     /// Waits until it ends by itself; true if it ended well.
     pub async fn wait(&mut self, within: Duration) -> Result<bool, DevnetError> {
-        let Some(child) = self.child.as_mut() else { return Ok(true) };
+        let Some(child) = self.child.as_mut() else {
+            return Ok(true);
+        };
         match tokio::time::timeout(within, child.wait()).await {
             Ok(Ok(status)) => {
                 self.child = None;
@@ -149,7 +169,10 @@ pub fn until_stdin_ends(stop: CancellationToken) {
     // end.
     std::thread::spawn(move || {
         let mut buffer = [0; 256];
-        while std::io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
+        while std::io::stdin()
+            .read(&mut buffer)
+            .is_ok_and(|read| read > 0)
+        {}
         stop.cancel();
     });
 }

@@ -61,30 +61,53 @@ fn table(devnet: &Devnet, journal: &Journal) {
     println!("\n{:-^100}", " what happened ");
     for step in &journal.steps {
         let mark = if step.held { "held" } else { "FAILED" };
-        println!("{mark:6} {:16} {:7.1} s  {}", step.step, step.seconds, short(&step.figure));
+        println!(
+            "{mark:6} {:16} {:7.1} s  {}",
+            step.step,
+            step.seconds,
+            short(&step.figure)
+        );
     }
     if !journal.attacks.is_empty() {
         println!("\n{:-^100}", " what was refused ");
         for attack in &journal.attacks {
-            let mark = if attack.refused { "refused" } else { "NOT REFUSED" };
+            let mark = if attack.refused {
+                "refused"
+            } else {
+                "NOT REFUSED"
+            };
             let words: String = attack.refusal.chars().take(72).collect();
             println!("{mark:11} {:38} {words}", attack.attack);
         }
     }
     println!("\n{:-^100}", " where ");
     for node in &devnet.nodes {
-        println!("{}  {}/docs  metrics http://{}/metrics  mqtt {}",
-            node.process.name, node.url(), node.config.admin_listen, node.config.mqtt_listen);
+        println!(
+            "{}  {}/docs  metrics http://{}/metrics  mqtt {}",
+            node.process.name,
+            node.url(),
+            node.config.admin_listen,
+            node.config.mqtt_listen
+        );
     }
     for gateway in &devnet.gateways {
-        println!("{}  coap://{}", gateway.account, gateway.config.south_listen);
+        println!(
+            "{}  coap://{}",
+            gateway.account, gateway.config.south_listen
+        );
     }
-    println!("keys {}  logs {}", devnet.files.keys().display(), devnet.files.logs().display());
+    println!(
+        "keys {}  logs {}",
+        devnet.files.keys().display(),
+        devnet.files.logs().display()
+    );
 }
 
 /// A figure on one line; long lists are counted.
 fn short(figure: &Value) -> String {
-    let Value::Object(map) = figure else { return figure.to_string() };
+    let Value::Object(map) = figure else {
+        return figure.to_string();
+    };
     let parts = map.iter().map(|(name, value)| match value {
         Value::Object(inner) if inner.len() > 6 => format!("{name}: {} entries", inner.len()),
         Value::String(text) if text.parse::<Hash>().is_ok() => format!("{name}: {}..", &text[..12]),

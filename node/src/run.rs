@@ -204,7 +204,7 @@ async fn start_consensus(
     let settings = lamplighter_consensus::Config::new(config.node, snapshots);
     let consensus = Consensus::start(settings, kv, bridge.clone(), ledger.state_machine()).await?;
     let genesis = ledger.handle().genesis().validators.clone();
-    if genesis.by_node(config.node).is_some() {
+    if genesis.by_node(config.node).is_some() && consensus.metrics().voters.is_empty() {
         // Every validator of the genesis begins with the same members; later starts change nothing.
         let members = genesis.validators.iter().map(|v| v.node).collect();
         consensus.bootstrap(&members).await?;

@@ -1,4 +1,5 @@
-//! The commands of the demonstration, end to end with a real image: 4 validators, 2 gateways and 20 Things as processes.
+//! The commands of the demonstration, end to end with a real image: 4 validators, 2 gateways and 20
+//! Things as processes.
 
 use std::process::{Command, Output};
 
@@ -65,16 +66,30 @@ fn step<'a>(report: &'a Value, name: &str) -> &'a Value {
 
 fn told(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
-    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(out),
+        String::from_utf8_lossy(err)
+    )
 }
 
 #[test]
 fn a_release_reaches_every_thing_and_every_attack_is_refused() {
-    let image = std::fs::read(FIRMWARE_IMAGES[1]).expect("scripts/setup --test installs the images");
+    let image =
+        std::fs::read(FIRMWARE_IMAGES[1]).expect("scripts/setup --test installs the images");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.json");
     let output = Command::new(lamplighter())
-        .args(["devnet", "up", "--validators", "4", "--gateways", "2", "--things", "20"])
+        .args([
+            "devnet",
+            "up",
+            "--validators",
+            "4",
+            "--gateways",
+            "2",
+            "--things",
+            "20",
+        ])
         .args(["--firmware", FIRMWARE_IMAGES[1], "--once", "--dir"])
         .arg(folder.path().join("city"))
         .arg("--report")
@@ -97,9 +112,15 @@ fn a_release_reaches_every_thing_and_every_attack_is_refused() {
     assert_eq!(counts["alarm_raised"], 1);
     assert_eq!(counts["config_reported"], 20);
     let attacks = report["attacks"].as_array().unwrap();
-    let names: Vec<_> = attacks.iter().map(|a| a["attack"].as_str().unwrap()).collect();
+    let names: Vec<_> = attacks
+        .iter()
+        .map(|a| a["attack"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ATTACKS);
-    assert!(attacks.iter().all(|attack| attack["refused"] == true), "{attacks:#?}");
+    assert!(
+        attacks.iter().all(|attack| attack["refused"] == true),
+        "{attacks:#?}"
+    );
 }
 
 #[test]
@@ -108,9 +129,16 @@ fn a_folder_of_somebody_else_is_left_alone() {
     let letter = folder.path().join("letter.txt");
     std::fs::write(&letter, "mine").unwrap();
     let mut command = Command::new(lamplighter());
-    let output = command.args(["devnet", "up", "--once", "--dir"]).arg(folder.path()).output();
+    let output = command
+        .args(["devnet", "up", "--once", "--dir"])
+        .arg(folder.path())
+        .output();
     let output = output.unwrap();
     assert!(!output.status.success());
-    assert!(told(&output).contains("no devnet made"), "{}", told(&output));
+    assert!(
+        told(&output).contains("no devnet made"),
+        "{}",
+        told(&output)
+    );
     assert_eq!(std::fs::read(&letter).unwrap(), b"mine");
 }

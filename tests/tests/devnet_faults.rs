@@ -37,8 +37,14 @@ async fn city(folder: &TempDir, things: usize, rate: Option<u32>) -> (Devnet, Jo
 async fn leader(devnet: &Devnet) -> usize {
     let url = format!("{}/v1/status", devnet.nodes[0].url());
     let status: serde_json::Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-    let leader = status["leader"].as_u64().expect("a ready node knows its leader");
-    devnet.nodes.iter().position(|node| node.node == leader).unwrap()
+    let leader = status["leader"]
+        .as_u64()
+        .expect("a ready node knows its leader");
+    devnet
+        .nodes
+        .iter()
+        .position(|node| node.node == leader)
+        .unwrap()
 }
 
 /// Waits until a Thing holds a part of its package, and gives how much.
@@ -46,29 +52,51 @@ async fn held_in_part(devnet: &mut Devnet, device: &Id) -> u64 {
     let size = devnet.firmware.1.len() as u64;
     let begun = Instant::now();
     loop {
-        let held = devnet.mesh_of(device).unwrap().status(device).await.unwrap().held_bytes;
+        let held = devnet
+            .mesh_of(device)
+            .unwrap()
+            .status(device)
+            .await
+            .unwrap()
+            .held_bytes;
         if held > size / 4 && held < size * 3 / 4 {
             return held;
         }
-        assert!(begun.elapsed() < PATIENCE, "no transfer was caught in its middle");
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "no transfer was caught in its middle"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Until the package is whole, a Thing never holds less than before: nothing is sent from the beginning.
+/// Until the package is whole, a Thing never holds less than before: nothing is sent from the
+/// beginning.
 async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, held: u64) {
     let mut least = held;
     let begun = Instant::now();
     loop {
-        let status = devnet.mesh_of(device).unwrap().status(device).await.unwrap();
+        let status = devnet
+            .mesh_of(device)
+            .unwrap()
+            .status(device)
+            .await
+            .unwrap();
         let key = (scenario::rollout(), device.clone());
         let state = observer.seen().deployments.get(&key).copied();
         if state.is_some_and(|state| state >= DeploymentState::Downloaded) {
             return;
         }
-        assert!(status.held_bytes >= least, "{} after {least} bytes", status.held_bytes);
+        assert!(
+            status.held_bytes >= least,
+            "{} after {least} bytes",
+            status.held_bytes
+        );
         least = status.held_bytes;
-        assert!(begun.elapsed() < PATIENCE, "the transfer does not go on: {state:?}, {least} bytes");
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the transfer does not go on: {state:?}, {least} bytes"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -77,7 +105,9 @@ async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, hel
 async fn the_leader_and_a_gateway_are_killed_in_the_middle_of_a_transfer() {
     let folder = tempfile::tempdir().unwrap();
     let (mut devnet, mut journal, observer) = city(&folder, 4, Some(SLOW_BYTES_PER_S)).await;
-    scenario::release(&devnet, &observer, &mut journal).await.unwrap();
+    scenario::release(&devnet, &observer, &mut journal)
+        .await
+        .unwrap();
     let begun = scenario::start(&devnet, &mut journal).await.unwrap();
     let device = scenario::things(&devnet, 0)[0].clone();
     let held = held_in_part(&mut devnet, &device).await;
@@ -86,7 +116,9 @@ async fn the_leader_and_a_gateway_are_killed_in_the_middle_of_a_transfer() {
     devnet.gateways[0].process.kill().await.unwrap();
     devnet.gateways[0].process.start().unwrap();
     goes_on_from(&mut devnet, &observer, &device, held).await;
-    scenario::finish(&mut devnet, &observer, &mut journal, &begun).await.unwrap();
+    scenario::finish(&mut devnet, &observer, &mut journal, &begun)
+        .await
+        .unwrap();
     devnet.nodes[dead].process.start().unwrap();
     devnet.ready(dead).await.unwrap();
     scenario::agree(&devnet).await.unwrap();
@@ -99,10 +131,15 @@ async fn the_leader_and_a_gateway_are_killed_in_the_middle_of_a_transfer() {
 async fn all_processes_are_killed_and_go_on_where_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let (mut devnet, mut journal, observer) = city(&folder, 6, None).await;
-    scenario::release(&devnet, &observer, &mut journal).await.unwrap();
+    scenario::release(&devnet, &observer, &mut journal)
+        .await
+        .unwrap();
     let begun = scenario::start(&devnet, &mut journal).await.unwrap();
     let moved = |seen: &lamplighter_devnet::Seen| seen.counts.contains_key("deployment_moved");
-    observer.until("the first deployment moves", PATIENCE, moved).await.unwrap();
+    observer
+        .until("the first deployment moves", PATIENCE, moved)
+        .await
+        .unwrap();
     for process in devnet.processes() {
         process.kill().await.unwrap();
     }
@@ -113,7 +150,9 @@ async fn all_processes_are_killed_and_go_on_where_they_were() {
     for mesh in &mut devnet.meshes {
         mesh.start().unwrap();
     }
-    scenario::finish(&mut devnet, &observer, &mut journal, &begun).await.unwrap();
+    scenario::finish(&mut devnet, &observer, &mut journal, &begun)
+        .await
+        .unwrap();
     scenario::agree(&devnet).await.unwrap();
     assert_eq!(observer.seen().disorder, 0);
     devnet.stop().await.unwrap();

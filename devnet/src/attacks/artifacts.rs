@@ -35,8 +35,15 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
     let http = reqwest::Client::new();
     let url = format!("{}/v1/artifacts", devnet.nodes[0].url());
     let announced = json!({ "digest": digest, "size_bytes": image.len() });
-    let begun = http.post(&url).bearer_auth(&token).json(&announced).send().await;
-    begun.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+    let begun = http
+        .post(&url)
+        .bearer_auth(&token)
+        .json(&announced)
+        .send()
+        .await;
+    begun
+        .and_then(reqwest::Response::error_for_status)
+        .map_err(failed)?;
     let sent = http
         .patch(format!("{url}/{digest}/upload"))
         .bearer_auth(&token)
@@ -48,7 +55,12 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
         .map_err(failed)?;
     let status = sent.status().as_u16();
     let answer: Value = sent.json().await.map_err(failed)?;
-    let there = http.get(format!("{url}/{digest}")).send().await.map_err(failed)?.status();
+    let there = http
+        .get(format!("{url}/{digest}"))
+        .send()
+        .await
+        .map_err(failed)?
+        .status();
     let words = format!("{status} {}: {}", answer["code"], answer["detail"]);
     let verdict = match status == 422 && answer["code"] == "artifact.digest" && there == 404 {
         true => Ok(words),
@@ -75,7 +87,9 @@ pub(super) async fn field(
     release(devnet, observer, &image).await?;
     let manners = Arc::new(Manners::default());
     let liars = surround(devnet, &manners).await?;
-    let order = Order::CorruptNextBlock { device: second.clone() };
+    let order = Order::CorruptNextBlock {
+        device: second.clone(),
+    };
     devnet.mesh_of(&second)?.order(&order).await?;
     let rollout = id("flipped-bits");
     let plan = plan_for_list("flipped-bits", &id(NEXT), &[first.clone(), second.clone()]);
@@ -87,18 +101,26 @@ pub(super) async fn field(
     let told = (rollout.clone(), second.clone(), INTEGRITY);
     let kept = devnet.mesh_of(&second)?.image(&second).await? == devnet.firmware.1;
     let verdict = match seen.failures.contains(&told) && kept {
-        true => Ok(format!("{second} reports result {INTEGRITY} and keeps its image")),
+        true => Ok(format!(
+            "{second} reports result {INTEGRITY} and keeps its image"
+        )),
         false => Err(DevnetError::NotRefused(format!("{:?}", seen.failures))),
     };
     journal.attack("one flipped bit at the Thing", verdict);
     // Without the bad bit it takes the same release.
     let again = id("without-flipped-bits");
-    begin(devnet, plan_for_list(again.as_str(), &id(NEXT), slice::from_ref(&second))).await?;
+    begin(
+        devnet,
+        plan_for_list(again.as_str(), &id(NEXT), slice::from_ref(&second)),
+    )
+    .await?;
     ends(observer, &again).await?;
     for device in [first, second] {
         let held = devnet.mesh_of(&device)?.image(&device).await?;
         if held != image {
-            return Err(DevnetError::Found(format!("{device} does not run {artifact}")));
+            return Err(DevnetError::Found(format!(
+                "{device} does not run {artifact}"
+            )));
         }
     }
     restore(devnet).await?;
@@ -108,7 +130,9 @@ pub(super) async fn field(
 
 async fn ends(observer: &Observer, rollout: &Id) -> Result<crate::Seen, DevnetError> {
     let ended = |seen: &crate::Seen| {
-        seen.rollouts.get(rollout).is_some_and(|status| *status != RolloutStatus::Running)
+        seen.rollouts
+            .get(rollout)
+            .is_some_and(|status| *status != RolloutStatus::Running)
     };
     observer.until("the rollout ends", DONE_WITHIN, ended).await
 }
@@ -121,9 +145,17 @@ async fn release(devnet: &Devnet, observer: &Observer, image: &[u8]) -> Result<(
     let uploaded = vendor.upload(&path, &mut |_, _| {}).await;
     uploaded.map_err(DevnetError::client("uploading an image"))?;
     let mut manifest = manifest_of(NEXT, "vendor", image);
-    manifest.version = Version { major: 1, minor: 2, patch: 0 };
+    manifest.version = Version {
+        major: 1,
+        minor: 2,
+        patch: 0,
+    };
     manifest.security_counter = 3;
-    publish(&vendor, SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret)).await?;
+    publish(
+        &vendor,
+        SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret),
+    )
+    .await?;
     held(devnet, observer, manifest.artifact).await?;
     for approver in ["approver-1", "approver-2"] {
         try_approve(&devnet.client(approver)?, &manifest).await?;
@@ -141,7 +173,10 @@ async fn surround(devnet: &mut Devnet, manners: &Arc<Manners>) -> Result<Vec<Lia
         let real = real.map(|n| n.config.http_listen);
         let real = real.ok_or_else(|| DevnetError::Found(format!("{} is no node", node.http)))?;
         let liar = Liar::start(address, real, manners.clone()).await;
-        let liar = liar.map_err(|source| DevnetError::Start { name: "a liar".to_owned(), source })?;
+        let liar = liar.map_err(|source| DevnetError::Start {
+            name: "a liar".to_owned(),
+            source,
+        })?;
         node.http = format!("http://{}", liar.address);
         liars.push(liar);
     }
@@ -174,25 +209,41 @@ async fn gateway_refused(
     let begun = Instant::now();
     let refusal = loop {
         let log = process.read_log()?;
-        let line = log.lines().rev().find(|line| line.contains("are not those of the artifact"));
+        let line = log
+            .lines()
+            .rev()
+            .find(|line| line.contains("are not those of the artifact"));
         if let (true, Some(line)) = (manners.flipped() > 0, line) {
             break line.to_owned();
         }
         if begun.elapsed() > TRIED_WITHIN {
             let what = "the gateway refuses a download".to_owned();
             let seen = format!("{} flipped bits", manners.flipped());
-            return Err(DevnetError::Deadline { what, within: TRIED_WITHIN, seen });
+            return Err(DevnetError::Deadline {
+                what,
+                within: TRIED_WITHIN,
+                seen,
+            });
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    let state = observer.seen().deployments.get(&(rollout.clone(), device.clone())).copied();
+    let state = observer
+        .seen()
+        .deployments
+        .get(&(rollout.clone(), device.clone()))
+        .copied();
     match state {
         Some(state) if state > DeploymentState::Downloading => {
             Err(DevnetError::NotRefused(format!("{device} is {state:?}")))
         }
         _ => {
-            let words = refusal.find("the bytes that").map_or("", |at| &refusal[at..]);
-            Ok(format!("{} ranges with a flipped bit: {words}", manners.flipped()))
+            let words = refusal
+                .find("the bytes that")
+                .map_or("", |at| &refusal[at..]);
+            Ok(format!(
+                "{} ranges with a flipped bit: {words}",
+                manners.flipped()
+            ))
         }
     }
 }

@@ -11,8 +11,13 @@ use crate::network::Devnet;
 use crate::scenario::{tampered, things};
 
 pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
-    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(()) };
-    let asked = devnet.client("auditor")?.proof(&Subject::Device(device)).await;
+    let Some(device) = things(devnet, 0).first().cloned() else {
+        return Ok(());
+    };
+    let asked = devnet
+        .client("auditor")?
+        .proof(&Subject::Device(device))
+        .await;
     let (bundle, _) = asked.map_err(DevnetError::client("fetching a proof"))?;
     let with = |change: &dyn Fn(&mut Certificate)| {
         let mut bundle = bundle.clone();
@@ -24,23 +29,36 @@ pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), De
         "a header with too few signatures",
         with(&|certificate| certificate.signatures.truncate(quorum - 1)),
     );
-    journal.attack("a header with a doubled signature", with(&|certificate| {
-        let first = certificate.signatures[0].clone();
-        certificate.signatures.truncate(quorum - 1);
-        certificate.signatures.insert(0, first);
-    }));
+    journal.attack(
+        "a header with a doubled signature",
+        with(&|certificate| {
+            let first = certificate.signatures[0].clone();
+            certificate.signatures.truncate(quorum - 1);
+            certificate.signatures.insert(0, first);
+        }),
+    );
     let foreign = stray()?;
-    journal.attack("a header with a foreign signature", with(&|certificate| {
-        let made = Attestation::sign(certificate.height, certificate.header, &foreign);
-        certificate.signatures.truncate(quorum - 1);
-        let Attestation { key, signature, .. } = made;
-        certificate.signatures.push(CertificateSignature { key, signature });
-        certificate.signatures.sort_by_key(|signature| signature.key);
-    }));
+    journal.attack(
+        "a header with a foreign signature",
+        with(&|certificate| {
+            let made = Attestation::sign(certificate.height, certificate.header, &foreign);
+            certificate.signatures.truncate(quorum - 1);
+            let Attestation { key, signature, .. } = made;
+            certificate
+                .signatures
+                .push(CertificateSignature { key, signature });
+            certificate
+                .signatures
+                .sort_by_key(|signature| signature.key);
+        }),
+    );
     let mut older = bundle.clone();
     older.head.header.timestamp_ms += 1;
     journal.attack("a header with another time", refused(devnet, &older));
-    journal.attack("a proof with one bit of its record changed", refused(devnet, &tampered(bundle)));
+    journal.attack(
+        "a proof with one bit of its record changed",
+        refused(devnet, &tampered(bundle)),
+    );
     Ok(())
 }
 

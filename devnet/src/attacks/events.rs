@@ -18,14 +18,22 @@ const PROBE: &str = "probe";
 
 async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
     let keys = devnet.files.keys();
-    let (rogue, probe) = (devnet.city.admit(&keys, ROGUE)?, devnet.city.admit(&keys, PROBE)?);
+    let (rogue, probe) = (
+        devnet.city.admit(&keys, ROGUE)?,
+        devnet.city.admit(&keys, PROBE)?,
+    );
     let action = UsersAction::RegisterGateway {
         account: rogue.account.clone(),
         organization: id("city"),
         district: district(""),
         key: rogue.secret.public(),
     };
-    act(&devnet.client("admin-1")?, "registering a gateway", Action::Users(action)).await?;
+    act(
+        &devnet.client("admin-1")?,
+        "registering a gateway",
+        Action::Users(action),
+    )
+    .await?;
     let device = NewDevice {
         device: probe.account,
         owner: id("city"),
@@ -36,8 +44,12 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
         key: Some(probe.secret.public()),
         tags: Vec::new(),
     };
-    let action = Action::Devices(DevicesAction::Register { devices: vec![device] });
-    act(&devnet.client("operator")?, "registering a device", action).await.map(drop)
+    let action = Action::Devices(DevicesAction::Register {
+        devices: vec![device],
+    });
+    act(&devnet.client("operator")?, "registering a device", action)
+        .await
+        .map(drop)
 }
 
 fn event(devnet: &Devnet, device: &Id, sequence: u64, key: &SecretKey) -> Action {
@@ -52,14 +64,21 @@ fn event(devnet: &Devnet, device: &Id, sequence: u64, key: &SecretKey) -> Action
         signature: None,
     };
     event.sign(&devnet.city.genesis.chain_id(), key);
-    Action::Events(EventsAction::Append { events: vec![event] })
+    Action::Events(EventsAction::Append {
+        events: vec![event],
+    })
 }
 
 pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     set_up(devnet).await?;
     let rogue = devnet.client(ROGUE)?;
     let (probe, probe_key) = (id(PROBE), devnet.city.member(PROBE).secret.clone());
-    act(&rogue, "a first event", event(devnet, &probe, 1, &probe_key)).await?;
+    act(
+        &rogue,
+        "a first event",
+        event(devnet, &probe, 1, &probe_key),
+    )
+    .await?;
     let again = event(devnet, &probe, 1, &probe_key);
     let verdict = must_fail(&rogue, again, &["events.sequence_used"]).await;
     journal.attack("an event with a used sequence number", verdict);
@@ -76,8 +95,12 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     }
     let nobody = stray()?;
     let stranger = client_with(devnet, &id("gateway-nobody"), &nobody)?;
-    let verdict =
-        must_fail(&stranger, event(devnet, &probe, 2, &probe_key), &["admission.unknown_key"]).await;
+    let verdict = must_fail(
+        &stranger,
+        event(devnet, &probe, 2, &probe_key),
+        &["admission.unknown_key"],
+    )
+    .await;
     journal.attack("an event from an unregistered gateway", verdict);
     let pretender = client_with(devnet, &id("gateway-1"), &devnet.city.member(ROGUE).secret)?;
     let action = event(devnet, &probe, 2, &probe_key);

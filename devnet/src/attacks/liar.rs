@@ -81,7 +81,8 @@ async fn pass_on(mut client: TcpStream, node: SocketAddr, manners: &Manners) -> 
     let text = String::from_utf8_lossy(&request[..head]).into_owned();
     let length = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
     });
     let whole = head + length.unwrap_or(0).min(HEAD_BYTES_MAX);
     while request.len() < whole && client.read_buf(&mut request).await? > 0 {}
@@ -91,7 +92,10 @@ async fn pass_on(mut client: TcpStream, node: SocketAddr, manners: &Manners) -> 
     upstream.write_all(b"\r\nconnection: close").await?;
     upstream.write_all(&request[first..]).await?;
     let mut answer = Vec::new();
-    upstream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    upstream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .await?;
     let firmware = text.starts_with("GET /v1/artifacts/") && !text[..first].contains("/groups");
     if firmware && answer.starts_with(b"HTTP/1.1 2") && !manners.honest.load(Ordering::Relaxed) {
         if let Some(last) = answer.last_mut() {

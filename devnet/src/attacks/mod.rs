@@ -35,15 +35,25 @@ pub async fn run(
     journal.begin("attacks");
     let tries = attempts(devnet, observer, journal).await;
     let tried = journal.attacks.len();
-    let refused = journal.attacks.iter().filter(|attack| attack.refused).count();
+    let refused = journal
+        .attacks
+        .iter()
+        .filter(|attack| attack.refused)
+        .count();
     let verdict = match (tries, refused == tried) {
         (Ok(()), true) => Ok(serde_json::json!({ "tried": tried, "refused": refused })),
-        (Ok(()), false) => Err(DevnetError::NotRefused(format!("{} of {tried}", tried - refused))),
+        (Ok(()), false) => Err(DevnetError::NotRefused(format!(
+            "{} of {tried}",
+            tried - refused
+        ))),
         (Err(error), _) => Err(error),
     };
     journal.note("attacks", begun, &verdict);
     verdict?;
-    journal.step("still in agreement", scenario::agree(devnet)).await.map(drop)
+    journal
+        .step("still in agreement", scenario::agree(devnet))
+        .await
+        .map(drop)
 }
 
 async fn attempts(
@@ -83,17 +93,22 @@ fn must_refuse(
     codes: &[&str],
 ) -> Result<String, DevnetError> {
     let told = match &result {
-        Ok(submitted) => submitted.receipt.as_ref().is_some_and(|r| !r.notifications.is_empty()),
+        Ok(submitted) => submitted
+            .receipt
+            .as_ref()
+            .is_some_and(|r| !r.notifications.is_empty()),
         Err(_) => false,
     };
     match refusal(&result) {
         Some((code, words)) if codes.contains(&code.as_str()) && !told => {
             Ok(format!("{code}: {words}"))
         }
-        Some((code, words)) => {
-            Err(DevnetError::Found(format!("{code}: {words}, where {codes:?} was expected")))
-        }
-        None => Err(DevnetError::Found(format!("it was not refused: {result:?}"))),
+        Some((code, words)) => Err(DevnetError::Found(format!(
+            "{code}: {words}, where {codes:?} was expected"
+        ))),
+        None => Err(DevnetError::Found(format!(
+            "it was not refused: {result:?}"
+        ))),
     }
 }
 
@@ -125,7 +140,13 @@ async fn admit_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetError> 
         name: name.to_owned(),
         key: member.secret.public(),
     };
-    act(&devnet.client("admin-1")?, "registering a user", Action::Users(action)).await.map(drop)
+    act(
+        &devnet.client("admin-1")?,
+        "registering a user",
+        Action::Users(action),
+    )
+    .await
+    .map(drop)
 }
 
 /// An image that no other part of the demonstration uses.

@@ -26,7 +26,14 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
 
 /// A node with a key of its own: it comes up, dials, and nobody talks to it.
 async fn stranger(devnet: &mut Devnet) -> Result<String, DevnetError> {
-    let lowest = devnet.city.genesis.validators.validators.iter().map(|v| v.key).min();
+    let lowest = devnet
+        .city
+        .genesis
+        .validators
+        .validators
+        .iter()
+        .map(|v| v.key)
+        .min();
     // The node with the lower key dials: only so it comes to a connection that can be refused.
     let secret = loop {
         let secret = stray()?;
@@ -49,7 +56,11 @@ async fn turned_away(node: &mut NodeProcess) -> Result<String, DevnetError> {
     loop {
         node.process.check()?;
         let log = node.process.read_log()?;
-        let refused = log.lines().rev().find(|line| line.contains("no connection")).map(str::to_owned);
+        let refused = log
+            .lines()
+            .rev()
+            .find(|line| line.contains("no connection"))
+            .map(str::to_owned);
         if let (Ok(answer), Some(line)) = (reqwest::get(&url).await, refused) {
             let failed = |error: reqwest::Error| DevnetError::Found(error.to_string());
             let status: Value = answer.json().await.map_err(failed)?;
@@ -62,7 +73,11 @@ async fn turned_away(node: &mut NodeProcess) -> Result<String, DevnetError> {
         }
         if begun.elapsed() > WITHIN {
             let what = "the stranger is turned away".to_owned();
-            return Err(DevnetError::Deadline { what, within: WITHIN, seen: String::new() });
+            return Err(DevnetError::Deadline {
+                what,
+                within: WITHIN,
+                seen: String::new(),
+            });
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -97,7 +112,10 @@ async fn ends_with(mut node: NodeProcess, words: &str) -> Result<String, DevnetE
     node.process.start()?;
     let good = node.process.wait(WITHIN).await?;
     let log = node.process.read_log()?;
-    let line = log.lines().rev().find(|line| line.starts_with("lamplighter:"));
+    let line = log
+        .lines()
+        .rev()
+        .find(|line| line.starts_with("lamplighter:"));
     match line {
         Some(line) if !good && line.contains(words) => Ok(line.to_owned()),
         _ => Err(DevnetError::NotRefused(format!("{good}: {line:?}"))),

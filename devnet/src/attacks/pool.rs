@@ -36,7 +36,10 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     }
     let (accepted, words) = filled?;
     let verdict = all_there(devnet, &accepted).await.map(|()| {
-        format!("{words}; all {} that were taken before are in blocks", accepted.len())
+        format!(
+            "{words}; all {} that were taken before are in blocks",
+            accepted.len()
+        )
     });
     journal.attack("one transaction more than the pool holds", verdict);
     Ok(())
@@ -56,23 +59,41 @@ async fn fill(devnet: &Devnet) -> Result<(Vec<Hash>, String), DevnetError> {
         let function = "registerSpec".to_owned();
         let argument = "ab".repeat(TEXT_BYTES / 2);
         let action = Action::Devices(DevicesAction::IotRegistry { function, argument });
-        let signed = operator.sign(action).await.map_err(DevnetError::client("signing"))?;
-        let request = http.post(&url).header("content-type", "application/octet-stream");
-        let answer = request.body(codec::encode(&signed)).send().await.map_err(failed)?;
+        let signed = operator
+            .sign(action)
+            .await
+            .map_err(DevnetError::client("signing"))?;
+        let request = http
+            .post(&url)
+            .header("content-type", "application/octet-stream");
+        let answer = request
+            .body(codec::encode(&signed))
+            .send()
+            .await
+            .map_err(failed)?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         if status == 202 {
             accepted.push(signed.hash(&chain_id));
             continue;
         }
-        let retry = headers.get("retry-after").and_then(|v| v.to_str().ok()).unwrap_or("none");
+        let retry = headers
+            .get("retry-after")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("none");
         let problem: Value = answer.json().await.map_err(failed)?;
-        let words = format!("{status} {}: {}, Retry-After {retry}", problem["code"], problem["detail"]);
+        let words = format!(
+            "{status} {}: {}, Retry-After {retry}",
+            problem["code"], problem["detail"]
+        );
         return match status == 503 && retry != "none" {
             true => Ok((accepted, words)),
             false => Err(DevnetError::Found(words)),
         };
     }
-    Err(DevnetError::NotRefused(format!("{} large transactions", accepted.len())))
+    Err(DevnetError::NotRefused(format!(
+        "{} large transactions",
+        accepted.len()
+    )))
 }
 
 /// Every transaction has its receipt.

@@ -24,12 +24,25 @@ fn publish_action(release: SignedRelease) -> Action {
 
 fn approve_action(manifest: &ReleaseManifest) -> Action {
     let release = manifest.release.clone();
-    Action::Firmware(FirmwareAction::Approve { release, manifest: codec::digest(manifest) })
+    Action::Firmware(FirmwareAction::Approve {
+        release,
+        manifest: codec::digest(manifest),
+    })
 }
 
 async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetError> {
-    let action = UsersAction::Grant { account: id(account), role, scope: Scope::city() };
-    act(&devnet.client("admin-1")?, "granting a role", Action::Users(action)).await.map(drop)
+    let action = UsersAction::Grant {
+        account: id(account),
+        role,
+        scope: Scope::city(),
+    };
+    act(
+        &devnet.client("admin-1")?,
+        "granting a role",
+        Action::Users(action),
+    )
+    .await
+    .map(drop)
 }
 
 pub(super) async fn run(
@@ -62,8 +75,16 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
     grant(devnet, "former-vendor", Role::Vendor).await?;
     let former = devnet.city.member("former-vendor").secret.clone();
     let account = id("former-vendor");
-    let revoke = UsersAction::RevokeKey { account, key: former.public() };
-    act(&devnet.client("security")?, "revoking a key", Action::Users(revoke)).await?;
+    let revoke = UsersAction::RevokeKey {
+        account,
+        key: former.public(),
+    };
+    act(
+        &devnet.client("security")?,
+        "revoking a key",
+        Action::Users(revoke),
+    )
+    .await?;
     let manifest = manifest_of("revoked-key", "former-vendor", &devnet.firmware.1);
     let signed = SignedRelease::sign(&manifest, &former);
     let codes = ["firmware.key_revoked", "firmware.foreign_key"];
@@ -79,7 +100,11 @@ async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), Devnet
     grant(devnet, "rival", Role::Approver).await?;
     let rival = devnet.client("rival")?;
     let manifest = manifest_of("rival-1.1.0", "rival", &devnet.firmware.1);
-    publish(&rival, SignedRelease::sign(&manifest, &devnet.city.member("rival").secret)).await?;
+    publish(
+        &rival,
+        SignedRelease::sign(&manifest, &devnet.city.member("rival").secret),
+    )
+    .await?;
     let verdict = must_fail(&rival, approve_action(&manifest), &["firmware.own_release"]).await;
     journal.attack("a release approved by its author", verdict);
 
@@ -88,7 +113,9 @@ async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), Devnet
     let verdict = must_fail(&approver, approve_action(&manifest), &["firmware.approved"]).await;
     journal.attack("a second approval by the same person", verdict);
 
-    let action = RolloutsAction::Plan { plan: plan_for("rival-rollout", "rival-1.1.0") };
+    let action = RolloutsAction::Plan {
+        plan: plan_for("rival-rollout", "rival-1.1.0"),
+    };
     let operator = devnet.client("operator")?;
     let codes = ["firmware.not_released"];
     let verdict = must_fail(&operator, Action::Rollouts(action), &codes).await;
@@ -102,7 +129,9 @@ async fn devices(
     observer: &Observer,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(()) };
+    let Some(device) = things(devnet, 0).first().cloned() else {
+        return Ok(());
+    };
     let (image, artifact) = image_of("an image with a hole");
     let path = devnet.files.write("lamp-firmware-0.9.0.bin", &image)?;
     let uploaded = devnet.client("vendor")?.upload(&path, &mut |_, _| {}).await;
@@ -129,7 +158,9 @@ async fn devices(
 /// A plan for these devices alone.
 pub(super) fn plan_for_list(rollout: &str, release: &Id, devices: &[Id]) -> RolloutPlan {
     RolloutPlan {
-        selection: Selection::List { devices: devices.to_vec() },
+        selection: Selection::List {
+            devices: devices.to_vec(),
+        },
         error_percent_max: 100,
         ..plan_for(rollout, release.as_str())
     }
@@ -145,9 +176,15 @@ async fn skipped(
 ) -> Result<String, DevnetError> {
     let rollout = id(&format!("bad-{}", manifest.release));
     let devices = std::slice::from_ref(device);
-    begin(devnet, plan_for_list(rollout.as_str(), &manifest.release, devices)).await?;
+    begin(
+        devnet,
+        plan_for_list(rollout.as_str(), &manifest.release, devices),
+    )
+    .await?;
     let looked = |seen: &crate::Seen| seen.skipped.iter().any(|(of, ..)| *of == rollout);
-    let seen = observer.until("the device is looked at", LOOKED_AT_WITHIN, looked).await?;
+    let seen = observer
+        .until("the device is looked at", LOOKED_AT_WITHIN, looked)
+        .await?;
     let wanted = (rollout.clone(), device.clone(), reason);
     match seen.skipped.contains(&wanted) && seen.by_state(&rollout).is_empty() {
         true => Ok(format!("{device} is left out by the contract: {reason:?}")),

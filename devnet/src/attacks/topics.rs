@@ -41,15 +41,23 @@ async fn answer<T>(
         }
     };
     let late = |_| DevnetError::Found("the MQTT edge did not answer".to_owned());
-    tokio::time::timeout(ANSWER_WITHIN, search).await.map_err(late)
+    tokio::time::timeout(ANSWER_WITHIN, search)
+        .await
+        .map_err(late)
 }
 
 pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     let token = devnet.client(ROGUE)?.token(0).await;
     let token = token.map_err(DevnetError::client("getting a token"))?.token;
-    journal.attack("a gateway that connects without a token", without_token(devnet, None).await);
+    journal.attack(
+        "a gateway that connects without a token",
+        without_token(devnet, None).await,
+    );
     let wrong = Some("AAAA.BBBB".to_owned());
-    journal.attack("a gateway that connects with a made-up token", without_token(devnet, wrong).await);
+    journal.attack(
+        "a gateway that connects with a made-up token",
+        without_token(devnet, wrong).await,
+    );
     let verdict = subscription(devnet, token.clone()).await;
     journal.attack("a subscription to another gateway's work", verdict);
     let verdict = publication(devnet, token).await;
@@ -70,7 +78,10 @@ async fn without_token(devnet: &Devnet, password: Option<String>) -> Result<Stri
 async fn subscription(devnet: &Devnet, token: String) -> Result<String, DevnetError> {
     let (client, mut events) = connect(devnet, Some(token)).await;
     let failed = |error: rumqttc::v5::ClientError| DevnetError::Found(error.to_string());
-    client.subscribe("lamplighter/1/gw/gateway-1/work", QoS::AtLeastOnce).await.map_err(failed)?;
+    client
+        .subscribe("lamplighter/1/gw/gateway-1/work", QoS::AtLeastOnce)
+        .await
+        .map_err(failed)?;
     let verdict = answer(&mut events, |packet| match packet {
         Ok(Incoming::SubAck(ack)) => Some(match ack.return_codes.first() {
             Some(SubscribeReasonCode::NotAuthorized) => Ok("SUBACK 0x87 not authorized".to_owned()),
@@ -86,7 +97,10 @@ async fn publication(devnet: &Devnet, token: String) -> Result<String, DevnetErr
     let (client, mut events) = connect(devnet, Some(token)).await;
     let failed = |error: rumqttc::v5::ClientError| DevnetError::Found(error.to_string());
     let topic = "lamplighter/1/gw/gateway-1/tx";
-    client.publish(topic, QoS::AtLeastOnce, false, "{}").await.map_err(failed)?;
+    client
+        .publish(topic, QoS::AtLeastOnce, false, "{}")
+        .await
+        .map_err(failed)?;
     let verdict = answer(&mut events, |packet| match packet {
         Ok(Incoming::PubAck(ack)) => Some(match ack.reason {
             PubAckReason::NotAuthorized => Ok("PUBACK 0x87 not authorized".to_owned()),

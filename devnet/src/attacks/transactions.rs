@@ -19,8 +19,14 @@ const MALFORMED: &[&str] = &["transaction.malformed", "transaction.invalid"];
 
 /// A harmless action: the tags of the first lamp.
 fn tagging(devnet: &Devnet, value: &str) -> Action {
-    let device = things(devnet, 0).first().cloned().unwrap_or_else(|| id("lamp-001"));
-    let tags = vec![Tag { name: "note".to_owned(), value: value.to_owned() }];
+    let device = things(devnet, 0)
+        .first()
+        .cloned()
+        .unwrap_or_else(|| id("lamp-001"));
+    let tags = vec![Tag {
+        name: "note".to_owned(),
+        value: value.to_owned(),
+    }];
     Action::Devices(DevicesAction::Tag { device, tags })
 }
 
@@ -58,7 +64,12 @@ impl<'a> Forge<'a> {
 
     fn sign(&self, value: &str) -> SignedTransaction {
         let secret = &self.devnet.city.member("operator").secret;
-        SignedTransaction::sign(&self.transaction(value), self.encoding, &self.chain_id, secret)
+        SignedTransaction::sign(
+            &self.transaction(value),
+            self.encoding,
+            &self.chain_id,
+            secret,
+        )
     }
 
     /// Signs any bytes as a payload.
@@ -75,18 +86,27 @@ async fn send(
     devnet: &Devnet,
     signed: &SignedTransaction,
 ) -> Result<Result<Submitted, lamplighter_client::ClientError>, DevnetError> {
-    Ok(devnet.client("operator")?.submit_signed(signed, Wait::Committed).await)
+    Ok(devnet
+        .client("operator")?
+        .submit_signed(signed, Wait::Committed)
+        .await)
 }
 
 /// Posts raw bytes; gives status and problem.
 async fn post(devnet: &Devnet, kind: &str, body: Vec<u8>) -> Result<(u16, Value), DevnetError> {
     let url = format!("{}/v1/transactions", devnet.nodes[0].url());
-    let request = reqwest::Client::new().post(url).header("content-type", kind).body(body);
+    let request = reqwest::Client::new()
+        .post(url)
+        .header("content-type", kind)
+        .body(body);
     let failed = |error: reqwest::Error| DevnetError::Found(format!("posting: {error}"));
     let response = request.send().await.map_err(failed)?;
     let status = response.status().as_u16();
     let text = response.text().await.map_err(failed)?;
-    Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    Ok((
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    ))
 }
 
 /// Posts raw bytes that must be refused with a status of 4xx and one of the codes.
@@ -108,21 +128,41 @@ async fn must_refuse_bytes(
 pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     let forge = Forge::new(devnet).await?;
     let first = forge.sign("first");
-    let placed = send(devnet, &first).await?.map_err(DevnetError::client("the first one"))?;
-    let again = send(devnet, &first).await?.map_err(DevnetError::client("the same bytes"))?;
+    let placed = send(devnet, &first)
+        .await?
+        .map_err(DevnetError::client("the first one"))?;
+    let again = send(devnet, &first)
+        .await?
+        .map_err(DevnetError::client("the same bytes"))?;
     let once = (again.height, again.index) == (placed.height, placed.index);
-    let told = format!("the receipt of block {:?} again, nothing done twice", again.height);
-    let verdict = if once { Ok(told) } else { Err(DevnetError::NotRefused("a replay".to_owned())) };
+    let told = format!(
+        "the receipt of block {:?} again, nothing done twice",
+        again.height
+    );
+    let verdict = if once {
+        Ok(told)
+    } else {
+        Err(DevnetError::NotRefused("a replay".to_owned()))
+    };
     journal.attack("the same transaction sent again", verdict);
     let other = send(devnet, &forge.sign("second")).await?;
     let verdict = must_refuse(other, &["admission.sequence_used"]);
     journal.attack("a sequence number used again", verdict);
 
-    let late = Forge { expires_ms: now_ms() - 1_000, ..Forge::new(devnet).await? };
-    let verdict = must_refuse(send(devnet, &late.sign("late")).await?, &["admission.expired"]);
+    let late = Forge {
+        expires_ms: now_ms() - 1_000,
+        ..Forge::new(devnet).await?
+    };
+    let verdict = must_refuse(
+        send(devnet, &late.sign("late")).await?,
+        &["admission.expired"],
+    );
     journal.attack("an expired transaction", verdict);
 
-    let elsewhere = Forge { chain_id: Hash([7; 32]), ..Forge::new(devnet).await? };
+    let elsewhere = Forge {
+        chain_id: Hash([7; 32]),
+        ..Forge::new(devnet).await?
+    };
     let bytes = codec::encode(&elsewhere.sign("elsewhere"));
     let octets = "application/octet-stream";
     let verdict = must_refuse_bytes(devnet, octets, bytes, &["transaction.invalid"]).await;
@@ -164,12 +204,16 @@ pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), De
 
 /// The JSON forms: unknown, doubled and missing fields, and what is no JSON at all.
 pub(super) async fn json(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
-    let forge = Forge { encoding: Encoding::Json, ..Forge::new(devnet).await? };
+    let forge = Forge {
+        encoding: Encoding::Json,
+        ..Forge::new(devnet).await?
+    };
     let kind = "application/json";
     let envelope = |signed: &SignedTransaction| {
         serde_json::to_string(signed).expect("our types have JSON forms")
     };
-    let good = serde_json::to_string(&forge.transaction("json")).expect("our types have JSON forms");
+    let good =
+        serde_json::to_string(&forge.transaction("json")).expect("our types have JSON forms");
 
     let mut extra = json!(forge.sign("extra"));
     extra["note"] = json!("unknown");
@@ -186,7 +230,9 @@ pub(super) async fn json(devnet: &Devnet, journal: &mut Journal) -> Result<(), D
     let verdict = must_refuse_bytes(devnet, kind, body, MALFORMED).await;
     journal.attack("a signed payload with an unknown field", verdict);
 
-    let doubled = good.replacen('{', "{\"sender\":\"admin-1\",", 1).into_bytes();
+    let doubled = good
+        .replacen('{', "{\"sender\":\"admin-1\",", 1)
+        .into_bytes();
     let body = envelope(&forge.sign_bytes(doubled)).into_bytes();
     let verdict = must_refuse_bytes(devnet, kind, body, MALFORMED).await;
     journal.attack("a signed payload with a doubled field", verdict);

@@ -30,7 +30,9 @@ pub(super) async fn start(devnet: &mut Devnet, observer: &Observer) -> Result<Va
     }
     let count = devnet.plan.things;
     let all = |seen: &crate::Seen| seen.inventories.len() >= count;
-    let seen = observer.until("every Thing has told what it runs", UP_WITHIN, all).await?;
+    let seen = observer
+        .until("every Thing has told what it runs", UP_WITHIN, all)
+        .await?;
     devnet.check()?;
     Ok(json!({ "gateways": devnet.plan.gateways, "things": seen.inventories.len() }))
 }
@@ -41,7 +43,12 @@ pub(super) async fn compare(devnet: &mut Devnet) -> Result<Value, DevnetError> {
     let digest = Hash::of(&expected);
     let mut held = BTreeMap::new();
     for mesh in &mut devnet.meshes {
-        let devices: Vec<_> = mesh.config.things.iter().map(|t| t.device.clone()).collect();
+        let devices: Vec<_> = mesh
+            .config
+            .things
+            .iter()
+            .map(|t| t.device.clone())
+            .collect();
         for device in devices {
             let (image, status) = (mesh.image(&device).await?, mesh.status(&device).await?);
             if image != expected || status.digest != digest || status.version != VERSION {
@@ -63,18 +70,39 @@ pub(super) async fn configure(devnet: &Devnet, observer: &Observer) -> Result<Va
         document: CONFIGURATION.to_owned(),
         replaces_version: 0,
     };
-    act(&devnet.client("operator")?, "setting the configuration", Action::Config(action)).await?;
+    act(
+        &devnet.client("operator")?,
+        "setting the configuration",
+        Action::Config(action),
+    )
+    .await?;
     let auditor = devnet.client("auditor")?;
-    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(Value::Null) };
+    let Some(device) = things(devnet, 0).first().cloned() else {
+        return Ok(Value::Null);
+    };
     let read = auditor.device_config(&device).await;
-    let wanted = read.map_err(DevnetError::client("reading a configuration"))?.value;
+    let wanted = read
+        .map_err(DevnetError::client("reading a configuration"))?
+        .value;
     let count = devnet.plan.things;
     let applied = |seen: &crate::Seen| {
-        seen.applied.values().filter(|document| **document == wanted.hash).count() >= count
+        seen.applied
+            .values()
+            .filter(|document| **document == wanted.hash)
+            .count()
+            >= count
     };
-    observer.until("every Thing has applied the configuration", APPLIED_WITHIN, applied).await?;
+    observer
+        .until(
+            "every Thing has applied the configuration",
+            APPLIED_WITHIN,
+            applied,
+        )
+        .await?;
     let read = auditor.device_config(&device).await;
-    let now = read.map_err(DevnetError::client("reading a configuration"))?.value;
+    let now = read
+        .map_err(DevnetError::client("reading a configuration"))?
+        .value;
     match now.in_sync {
         true => Ok(json!({ "document": now.effective, "digest": now.hash, "applied_by": count })),
         false => Err(DevnetError::Found(format!("{device} is not in sync"))),
@@ -83,7 +111,9 @@ pub(super) async fn configure(devnet: &Devnet, observer: &Observer) -> Result<Va
 
 /// A lamp fails, its alarm reaches a subscriber, the operator acknowledges it, the lamp clears it.
 pub(super) async fn alarm(devnet: &mut Devnet, observer: &Observer) -> Result<Value, DevnetError> {
-    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(Value::Null) };
+    let Some(device) = things(devnet, 0).first().cloned() else {
+        return Ok(Value::Null);
+    };
     let order = |alarm, data: &str| Order::Raise {
         device: device.clone(),
         kind: "lampFailure".to_owned(),
@@ -93,21 +123,49 @@ pub(super) async fn alarm(devnet: &mut Devnet, observer: &Observer) -> Result<Va
     };
     let begun = std::time::Instant::now();
     let mesh = devnet.mesh_of(&device)?;
-    let raised = mesh.order(&order(AlarmChange::Raise, r#"{"lamp":"dark"}"#)).await?;
+    let raised = mesh
+        .order(&order(AlarmChange::Raise, r#"{"lamp":"dark"}"#))
+        .await?;
     let sequence = raised.as_u64().unwrap_or(0);
-    let alarm = AlarmId { device: device.clone(), sequence };
+    let alarm = AlarmId {
+        device: device.clone(),
+        sequence,
+    };
     let seen = |seen: &crate::Seen| seen.alarms.contains_key(&alarm);
-    observer.until("the alarm reaches a subscriber", EVENT_WITHIN, seen).await?;
+    observer
+        .until("the alarm reaches a subscriber", EVENT_WITHIN, seen)
+        .await?;
     let ms = begun.elapsed().as_millis() as u64;
     let comment = "a lamp was sent for".to_owned();
-    let action = EventsAction::Acknowledge { alarm: alarm.clone(), comment };
-    act(&devnet.client("operator")?, "acknowledging an alarm", Action::Events(action)).await?;
+    let action = EventsAction::Acknowledge {
+        alarm: alarm.clone(),
+        comment,
+    };
+    act(
+        &devnet.client("operator")?,
+        "acknowledging an alarm",
+        Action::Events(action),
+    )
+    .await?;
     let known = |seen: &crate::Seen| seen.alarms.get(&alarm) == Some(&true);
-    observer.until("the acknowledgement reaches a subscriber", EVENT_WITHIN, known).await?;
+    observer
+        .until(
+            "the acknowledgement reaches a subscriber",
+            EVENT_WITHIN,
+            known,
+        )
+        .await?;
     let mesh = devnet.mesh_of(&device)?;
-    mesh.order(&order(AlarmChange::Clear, r#"{"lamp":"lit"}"#)).await?;
+    mesh.order(&order(AlarmChange::Clear, r#"{"lamp":"lit"}"#))
+        .await?;
     let cleared = |seen: &crate::Seen| seen.counts.contains_key("alarm_cleared");
-    observer.until("the end of the alarm reaches a subscriber", EVENT_WITHIN, cleared).await?;
+    observer
+        .until(
+            "the end of the alarm reaches a subscriber",
+            EVENT_WITHIN,
+            cleared,
+        )
+        .await?;
     Ok(json!({ "device": device, "sequence": sequence, "ms_from_lamp_to_subscriber": ms }))
 }
 
@@ -116,6 +174,8 @@ pub(super) async fn events(observer: &Observer) -> Result<Value, DevnetError> {
     let seen = observer.seen();
     match (seen.disorder, &seen.ended) {
         (0, None) => Ok(json!({ "total": seen.total(), "by_kind": seen.counts })),
-        _ => Err(DevnetError::Found("the feed came out of order, or ended".to_owned())),
+        _ => Err(DevnetError::Found(
+            "the feed came out of order, or ended".to_owned(),
+        )),
     }
 }

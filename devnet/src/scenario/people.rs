@@ -1,8 +1,6 @@
 //! Validators up, accounts and devices registered.
 
-use lamplighter_types::{
-    Action, DevicesAction, NewDevice, Role, Scope, Tag, UsersAction,
-};
+use lamplighter_types::{Action, DevicesAction, NewDevice, Role, Scope, Tag, UsersAction};
 use serde_json::{Value, json};
 
 use super::{HARDWARE_CLASS, MODEL, gateway_name, things};
@@ -32,7 +30,12 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
         organization: id("lighting"),
         name: "Street lighting department".to_owned(),
     };
-    act(&admin, "registering an organization", Action::Users(organization)).await?;
+    act(
+        &admin,
+        "registering an organization",
+        Action::Users(organization),
+    )
+    .await?;
     let maintainer = devnet.city.admit(&devnet.files.keys(), "maintainer")?;
     let user = UsersAction::RegisterUser {
         account: maintainer.account.clone(),
@@ -42,7 +45,11 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
     };
     act(&admin, "registering a user", Action::Users(user)).await?;
     let account = maintainer.account;
-    let grant = UsersAction::Grant { account, role: Role::Operator, scope: district_of(0) };
+    let grant = UsersAction::Grant {
+        account,
+        role: Role::Operator,
+        scope: district_of(0),
+    };
     act(&admin, "granting a role", Action::Users(grant)).await?;
     for gateway in 0..devnet.plan.gateways {
         let name = gateway_name(gateway);
@@ -74,12 +81,17 @@ pub(super) async fn register_devices(devnet: &mut Devnet) -> Result<Value, Devne
                 district: district_of(gateway),
                 gateway: Some(id(&gateway_name(gateway))),
                 key: Some(member.secret.public()),
-                tags: vec![Tag { name: "pole".to_owned(), value: devices.len().to_string() }],
+                tags: vec![Tag {
+                    name: "pole".to_owned(),
+                    value: devices.len().to_string(),
+                }],
             });
         }
     }
     for some in devices.chunks(DEVICES_PER_TRANSACTION) {
-        let action = DevicesAction::Register { devices: some.to_vec() };
+        let action = DevicesAction::Register {
+            devices: some.to_vec(),
+        };
         act(&operator, "registering devices", Action::Devices(action)).await?;
     }
     Ok(json!({ "devices": devices.len() }))

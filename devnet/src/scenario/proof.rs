@@ -15,22 +15,33 @@ use crate::network::Devnet;
 /// For all validators to come to one head.
 const SAME_WITHIN: Duration = Duration::from_secs(30);
 
-/// Fetches the proof of one deployment, and has `lamplighter audit verify` check it with nothing but the bundle and the
-/// genesis file; the same bundle with one byte changed must not hold.
+/// Fetches the proof of one deployment, and has `lamplighter audit verify` check it with nothing
+/// but the bundle and the genesis file; the same bundle with one byte changed must not hold.
 pub(super) async fn check(devnet: &Devnet) -> Result<Value, DevnetError> {
-    let Some(device) = things(devnet, 0).first().cloned() else { return Ok(Value::Null) };
-    let subject = Subject::Deployment { rollout: id(ROLLOUT), device };
+    let Some(device) = things(devnet, 0).first().cloned() else {
+        return Ok(Value::Null);
+    };
+    let subject = Subject::Deployment {
+        rollout: id(ROLLOUT),
+        device,
+    };
     let asked = devnet.client("auditor")?.proof(&subject).await;
     let (bundle, proven) = asked.map_err(DevnetError::client("fetching a proof"))?;
     let path = devnet.files.write("proof.json", &bundle.to_json())?;
     let (good, words) = verify(devnet, &path).await?;
     if !good {
-        return Err(DevnetError::Found(format!("the proof does not hold: {words}")));
+        return Err(DevnetError::Found(format!(
+            "the proof does not hold: {words}"
+        )));
     }
-    let bad = devnet.files.write("proof-tampered.json", &tampered(bundle).to_json())?;
+    let bad = devnet
+        .files
+        .write("proof-tampered.json", &tampered(bundle).to_json())?;
     let (good, refusal) = verify(devnet, &bad).await?;
     if good {
-        return Err(DevnetError::NotRefused("a proof with one byte changed".to_owned()));
+        return Err(DevnetError::NotRefused(
+            "a proof with one byte changed".to_owned(),
+        ));
     }
     Ok(json!({
         "record_height": proven.height, "head_height": proven.head_height,
@@ -48,8 +59,15 @@ async fn verify(devnet: &Devnet, path: &std::path::Path) -> Result<(bool, String
         .output()
         .await
         .map_err(|source| DevnetError::Start { name, source })?;
-    let words = if output.status.success() { output.stdout } else { output.stderr };
-    Ok((output.status.success(), String::from_utf8_lossy(&words).into_owned()))
+    let words = if output.status.success() {
+        output.stdout
+    } else {
+        output.stderr
+    };
+    Ok((
+        output.status.success(),
+        String::from_utf8_lossy(&words).into_owned(),
+    ))
 }
 
 /// A bundle with one bit of its record changed.
@@ -70,7 +88,10 @@ pub(crate) fn tampered(mut bundle: ProofBundle) -> ProofBundle {
 /// All validators have the same block at one height; who signed its certificate.
 pub async fn head(devnet: &Devnet) -> Result<Value, DevnetError> {
     let auditor = devnet.client("auditor")?;
-    let head = auditor.certified_head().await.map_err(DevnetError::client("reading the head"))?;
+    let head = auditor
+        .certified_head()
+        .await
+        .map_err(DevnetError::client("reading the head"))?;
     let height = head.header.height;
     let begun = Instant::now();
     for at in 0..devnet.nodes.len() {
@@ -90,9 +111,17 @@ pub async fn head(devnet: &Devnet) -> Result<Value, DevnetError> {
         }
     }
     let set = &devnet.city.genesis.validators;
-    head.certificate.verify(set).map_err(|error| DevnetError::Found(error.to_string()))?;
-    let signers = head.certificate.signatures.iter().filter_map(|s| set.by_key(&s.key));
+    head.certificate
+        .verify(set)
+        .map_err(|error| DevnetError::Found(error.to_string()))?;
+    let signers = head
+        .certificate
+        .signatures
+        .iter()
+        .filter_map(|s| set.by_key(&s.key));
     let signers: Vec<_> = signers.map(|validator| validator.account.clone()).collect();
-    Ok(json!({ "height": height, "header": head.header.hash(), "signers": signers,
-        "quorum": set.quorum() }))
+    Ok(
+        json!({ "height": height, "header": head.header.hash(), "signers": signers,
+        "quorum": set.quorum() }),
+    )
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lamplighter_client::Client;
 use lamplighter_types::{
-    Action, DeferralPolicy, FirmwareAction, Hash, Id, ReleaseManifest, ReleaseStatus,
-    RolloutPlan, RolloutStatus, RolloutsAction, Selection, SignedRelease, StepTimers, codec,
+    Action, DeferralPolicy, FirmwareAction, Hash, Id, ReleaseManifest, ReleaseStatus, RolloutPlan,
+    RolloutStatus, RolloutsAction, Selection, SignedRelease, StepTimers, codec,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -31,7 +31,8 @@ pub(super) async fn upload(devnet: &Devnet) -> Result<Value, DevnetError> {
     Ok(json!({ "digest": digest, "bytes": size_bytes }))
 }
 
-/// Waits until a quorum of validators has signed that it holds an image: before, nobody can approve it.
+/// Waits until a quorum of validators has signed that it holds an image: before, nobody can approve
+/// it.
 pub(crate) async fn held(
     devnet: &Devnet,
     observer: &Observer,
@@ -39,7 +40,9 @@ pub(crate) async fn held(
 ) -> Result<Value, DevnetError> {
     let quorum = devnet.city.genesis.validators.quorum() as u32;
     let held = |seen: &crate::Seen| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
-    let seen = observer.until("a quorum of validators holds the image", HELD_WITHIN, held).await?;
+    let seen = observer
+        .until("a quorum of validators holds the image", HELD_WITHIN, held)
+        .await?;
     Ok(json!({ "holders": seen.holders.get(&artifact), "quorum": quorum }))
 }
 
@@ -79,8 +82,13 @@ pub(crate) async fn try_approve(
     manifest: &ReleaseManifest,
 ) -> Result<(), DevnetError> {
     let release = manifest.release.clone();
-    let action = FirmwareAction::Approve { release, manifest: codec::digest(manifest) };
-    act(client, "approving a release", Action::Firmware(action)).await.map(drop)
+    let action = FirmwareAction::Approve {
+        release,
+        manifest: codec::digest(manifest),
+    };
+    act(client, "approving a release", Action::Firmware(action))
+        .await
+        .map(drop)
 }
 
 pub(super) async fn approve(devnet: &Devnet) -> Result<Value, DevnetError> {
@@ -89,10 +97,14 @@ pub(super) async fn approve(devnet: &Devnet) -> Result<Value, DevnetError> {
         try_approve(&devnet.client(approver)?, &manifest).await?;
     }
     let release = devnet.client("auditor")?.release(&manifest.release).await;
-    let release = release.map_err(DevnetError::client("reading the release"))?.value;
+    let release = release
+        .map_err(DevnetError::client("reading the release"))?
+        .value;
     match release.status {
         ReleaseStatus::Released => Ok(json!({ "by": release.approvals })),
-        status => Err(DevnetError::Found(format!("the approved release is {status:?}"))),
+        status => Err(DevnetError::Found(format!(
+            "the approved release is {status:?}"
+        ))),
     }
 }
 
@@ -109,7 +121,10 @@ pub(crate) fn plan_for(rollout: &str, release: &str) -> RolloutPlan {
         },
         error_percent_max: 50,
         error_sample_min: 4,
-        deferral: DeferralPolicy { count_max: 2, total_ms_max: 60 * MINUTE_MS },
+        deferral: DeferralPolicy {
+            count_max: 2,
+            total_ms_max: 60 * MINUTE_MS,
+        },
         timers: StepTimers {
             offer_ms: 10 * MINUTE_MS,
             download_ms: 10 * MINUTE_MS,
@@ -133,13 +148,31 @@ pub(crate) async fn begin(devnet: &Devnet, plan: RolloutPlan) -> Result<Begun, D
     let rollout = plan.rollout.clone();
     let digest = codec::digest(&plan);
     let action = |action| Action::Rollouts(action);
-    act(&operator, "planning a rollout", action(RolloutsAction::Plan { plan })).await?;
-    let approval = RolloutsAction::Approve { rollout: rollout.clone(), plan: digest };
-    act(&devnet.client("approver-1")?, "approving a rollout", action(approval)).await?;
+    act(
+        &operator,
+        "planning a rollout",
+        action(RolloutsAction::Plan { plan }),
+    )
+    .await?;
+    let approval = RolloutsAction::Approve {
+        rollout: rollout.clone(),
+        plan: digest,
+    };
+    act(
+        &devnet.client("approver-1")?,
+        "approving a rollout",
+        action(approval),
+    )
+    .await?;
     let approved_ms = now_ms();
-    let start = RolloutsAction::Start { rollout: rollout.clone() };
+    let start = RolloutsAction::Start {
+        rollout: rollout.clone(),
+    };
     act(&operator, "starting a rollout", action(start)).await?;
-    Ok(Begun { rollout, approved_ms })
+    Ok(Begun {
+        rollout,
+        approved_ms,
+    })
 }
 
 /// Tells how far the rollout is until it ends, and what became of it.
@@ -157,7 +190,9 @@ pub(super) async fn finish(
             told.say(&now);
             last = now;
         }
-        seen.rollouts.get(rollout).is_some_and(|status| *status != RolloutStatus::Running)
+        seen.rollouts
+            .get(rollout)
+            .is_some_and(|status| *status != RolloutStatus::Running)
     });
     ended.await?;
     let seen = observer.seen();
@@ -175,4 +210,3 @@ pub(super) async fn finish(
         "seconds_from_approval_to_last_confirmation": seconds,
     }))
 }
-
