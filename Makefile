@@ -43,9 +43,9 @@ test: ## install what tests need, then run every test
 	cargo build --workspace
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo test --workspace --doc --quiet; \
-		cargo nextest run --workspace; \
+		cargo nextest run --workspace --no-fail-fast; \
 	else \
-		cargo test --workspace; \
+		cargo test --workspace --no-fail-fast; \
 	fi
 
 # `unwrap` is watched by the tidy test, which knows the helpers of tests apart; clippy does not.
