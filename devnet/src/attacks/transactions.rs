@@ -125,7 +125,8 @@ async fn must_refuse_bytes(
     }
 }
 
-pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
+/// The same bytes again, and other bytes under the same sequence number.
+async fn replays(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     let forge = Forge::new(devnet).await?;
     let first = forge.sign("first");
     let placed = send(devnet, &first)
@@ -148,7 +149,11 @@ pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), De
     let other = send(devnet, &forge.sign("second")).await?;
     let verdict = must_refuse(other, &["admission.sequence_used"]);
     journal.attack("a sequence number used again", verdict);
+    Ok(())
+}
 
+pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
+    replays(devnet, journal).await?;
     let late = Forge {
         expires_ms: now_ms() - 1_000,
         ..Forge::new(devnet).await?
