@@ -6,43 +6,30 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_types::proof::{ProofBundle, ProvenRecord};
-use lamplighter_types::{Genesis, codec};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::output::{emit, print};
+use crate::session::SessionArguments;
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Checks a proof bundle (JSON) with nothing but the genesis file.
+    /// Checks a proof bundle (JSON) with nothing but the genesis file given by `--genesis`.
     Verify(Verify),
 }
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The genesis file, the trust root.
-    #[arg(long)]
-    genesis: PathBuf,
     /// The bundle, as a node gives it with `?proof=true`.
     bundle: PathBuf,
-    #[arg(long)]
-    json: bool,
 }
 
-pub fn carry_out(command: &AuditCommand) -> Result<ExitCode, Failure> {
-    let AuditCommand::Verify(Verify {
-        genesis,
-        bundle,
-        json,
-    }) = command;
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(Failure::doing(format!("reading {}", path.display())))
-    };
-    let genesis: Genesis = codec::decode_json(&read(genesis)?)
-        .map_err(Failure::doing("the genesis file is not usable"))?;
-    genesis
-        .check()
-        .map_err(Failure::doing("the genesis file contradicts itself"))?;
-    let bundle = read_bundle(&read(bundle)?)?;
+pub fn carry_out(command: &AuditCommand, session: &SessionArguments) -> Result<ExitCode, Failure> {
+    let AuditCommand::Verify(Verify { bundle }) = command;
+    let genesis = session.read_genesis()?;
+    let bytes =
+        fs::read(bundle).map_err(Failure::doing(format!("reading {}", bundle.display())))?;
+    let bundle = read_bundle(&bytes)?;
     let proven = bundle
         .verify(&genesis)
         .map_err(Failure::doing("the proof does not hold"))?;
@@ -53,18 +40,15 @@ pub fn carry_out(command: &AuditCommand) -> Result<ExitCode, Failure> {
         ProvenRecord::State { value: Some(_), .. } => "a record of the state",
         ProvenRecord::State { value: None, .. } => "the absence of a record",
     };
-    if *json {
-        let told = json!({ "holds": true, "record": kind, "height": proven.height,
-            "head_height": proven.head_height, "head": proven.head,
-            "signers": bundle.head.certificate.signatures.len() });
-        println!("{told}");
-    } else {
-        println!(
-            "holds: {kind} of block {}, under the head {} certified by {} validators",
-            proven.height,
-            proven.head_height,
-            bundle.head.certificate.signatures.len()
-        );
+    let signers = bundle.head.certificate.signatures.len();
+    let (height, head_height) = (proven.height, proven.head_height);
+    match session.output().json {
+        true => print(&json!({ "holds": true, "record": kind, "height": height,
+            "head_height": head_height, "head": proven.head, "signers": signers })),
+        false => emit(&format!(
+            "holds: {kind} of block {height}, under the head {head_height} certified by \
+             {signers} validators"
+        )),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,11 +1,16 @@
 use std::error::Error;
 use std::fmt;
+use std::process::ExitCode;
+
+/// Exit code when a node or the ledger said no; other failures have 1, wrong arguments 2.
+const REFUSED: u8 = 3;
 
 /// Why a command failed: what was being tried, and the causes, printed once.
 #[derive(Debug)]
 pub struct Failure {
     doing: String,
     source: Option<Box<dyn Error + Send + Sync>>,
+    refused: bool,
 }
 
 impl Failure {
@@ -13,6 +18,7 @@ impl Failure {
         Self {
             doing: doing.into(),
             source: Some(Box::new(source)),
+            refused: false,
         }
     }
 
@@ -20,6 +26,16 @@ impl Failure {
         Self {
             doing: text.into(),
             source: None,
+            refused: false,
+        }
+    }
+
+    /// A node or the ledger said no.
+    pub fn refused(text: impl Into<String>) -> Self {
+        Self {
+            doing: text.into(),
+            source: None,
+            refused: true,
         }
     }
 
@@ -29,6 +45,14 @@ impl Failure {
     ) -> impl FnOnce(E) -> Self {
         let text = text.into();
         move |source| Self::new(text, source)
+    }
+
+    pub fn exit_code(&self) -> ExitCode {
+        if self.refused {
+            ExitCode::from(REFUSED)
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
 

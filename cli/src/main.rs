@@ -1,21 +1,36 @@
-//! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine,
-//! and the commands of people.
+//! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine, and the commands of
+//! people.
 
 mod audit;
+mod chain;
+mod devices;
 mod devnet;
 mod failure;
+mod firmware;
+mod keys;
+mod output;
+mod people;
+mod rollouts;
 mod run;
+mod session;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
+use session::SessionArguments;
 
 /// Firmware, configuration and events of a city's devices on a ledger that nobody rewrites unseen.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 a node or the ledger said no.
 #[derive(Debug, Parser)]
-#[command(name = "lamplighter", version, about)]
+#[command(name = "lamplighter", version)]
 struct Arguments {
+    #[command(flatten)]
+    session: SessionArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -34,6 +49,41 @@ enum Command {
     /// A whole city on this machine.
     #[command(subcommand)]
     Devnet(devnet::DevnetCommand),
+    /// Secret keys in files.
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
+    /// The trust root.
+    #[command(subcommand)]
+    Genesis(keys::GenesisCommand),
+    /// Where a node stands.
+    Status,
+    /// Organizations, accounts, keys and roles.
+    #[command(subcommand)]
+    User(people::UserCommand),
+    /// The registry of devices.
+    #[command(subcommand)]
+    Device(devices::DeviceCommand),
+    /// Images and releases.
+    #[command(subcommand)]
+    Firmware(firmware::FirmwareCommand),
+    /// Delivery of releases.
+    #[command(subcommand)]
+    Rollout(rollouts::RolloutCommand),
+    /// Desired and reported configuration.
+    #[command(subcommand)]
+    Config(rollouts::ConfigCommand),
+    /// What devices emit, and what contracts tell.
+    #[command(subcommand)]
+    Event(devices::EventCommand),
+    /// Alarms.
+    #[command(subcommand)]
+    Alarm(devices::AlarmCommand),
+    /// Proofs for people who trust no node.
+    #[command(subcommand)]
+    Proof(chain::ProofCommand),
+    /// Signed transactions.
+    #[command(subcommand)]
+    Transaction(chain::TransactionCommand),
     /// Checks without any node.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -46,7 +96,7 @@ fn main() -> ExitCode {
         .build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(carry_out(arguments.command));
+            let result = runtime.block_on(carry_out(arguments));
             // Reads of standard input can't be taken back; nothing waits for them.
             runtime.shutdown_background();
             result
@@ -57,17 +107,30 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("lamplighter: {failure}");
-            ExitCode::FAILURE
+            failure.exit_code()
         }
     }
 }
 
-async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
+async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { session, command } = arguments;
     match command {
-        Command::Node(command) => run::node(command).await,
+        Command::Node(command) => run::node(command, &session).await,
         Command::Gateway(command) => run::gateway(command).await,
         Command::Things(command) => run::things(command).await,
         Command::Devnet(command) => devnet::carry_out(command).await,
-        Command::Audit(command) => audit::carry_out(&command),
+        Command::Key(command) => keys::key(command),
+        Command::Genesis(command) => keys::genesis(command, session.output()),
+        Command::Audit(command) => audit::carry_out(&command, &session),
+        Command::Status => chain::status(&session.open()?).await,
+        Command::User(command) => people::carry_out(&session.open()?, command).await,
+        Command::Device(command) => devices::device(&session.open()?, command).await,
+        Command::Firmware(command) => firmware::carry_out(&session.open()?, command).await,
+        Command::Rollout(command) => rollouts::rollout(&session.open()?, command).await,
+        Command::Config(command) => rollouts::config(&session.open()?, command).await,
+        Command::Event(command) => devices::event(&session.open()?, command).await,
+        Command::Alarm(command) => devices::alarm(&session.open()?, command).await,
+        Command::Proof(command) => chain::proof(&session.open()?, command).await,
+        Command::Transaction(command) => chain::transaction(&session.open()?, command).await,
     }
 }

@@ -11,9 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::keys::{NodeInit, node_init};
+use crate::session::SessionArguments;
 
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
+    /// Makes a node's key and configuration, for the genesis file given by `--genesis`.
+    Init(NodeInit),
     /// Runs a node until SIGTERM or Ctrl-C.
     Run(Run),
 }
@@ -70,8 +74,11 @@ fn begin(run: &Run) -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
-pub async fn node(command: NodeCommand) -> Result<ExitCode, Failure> {
-    let NodeCommand::Run(run) = command;
+pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<ExitCode, Failure> {
+    let run = match command {
+        NodeCommand::Init(init) => return node_init(init, session),
+        NodeCommand::Run(run) => run,
+    };
     let stop = begin(&run)?;
     let config = Config::read(&run.config).map_err(Failure::doing("reading the configuration"))?;
     let node = Node::start(config)

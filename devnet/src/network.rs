@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lamplighter_client::{Client, ClientConfig};
 use lamplighter_gateway::{GatewayConfig, NodeAddress};
 use lamplighter_types::{Action, Id, Outcome, PublicKey, Receipt, Version};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -88,6 +89,15 @@ pub struct Devnet {
     pub(crate) ports: Ports,
 }
 
+/// What the commands of people need, as `lamplighter --profile` reads it.
+#[derive(Serialize)]
+struct Profile {
+    nodes: Vec<String>,
+    genesis: &'static str,
+    keys: &'static str,
+    account: &'static str,
+}
+
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -145,6 +155,14 @@ impl Devnet {
             let process = devnet.node(node, peer)?;
             devnet.nodes.push(process);
         }
+        let nodes: Vec<String> = devnet.nodes.iter().map(NodeProcess::url).collect();
+        let profile = Profile {
+            nodes,
+            genesis: "genesis.json",
+            keys: "keys",
+            account: "operator",
+        };
+        devnet.files.write_toml("client", &profile)?;
         Ok(devnet)
     }
 

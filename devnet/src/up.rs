@@ -96,6 +96,8 @@ fn table(devnet: &Devnet, journal: &Journal) {
             gateway.account, gateway.config.south_listen
         );
     }
+    let root = devnet.files.root.display();
+    println!("commands  lamplighter --profile {root}/client.toml --as operator device list");
     println!(
         "keys {}  logs {}",
         devnet.files.keys().display(),

@@ -1,0 +1,224 @@
+//! `key`, `genesis`, `node init`: what is made before anything runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use lamplighter_node::{Config, key};
+use lamplighter_types::{
+    Genesis, GenesisAccount, Grant, Id, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::{Output, emit, print};
+use crate::session::{SessionArguments, read_genesis};
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Makes a secret key in a new file that only its owner can read, and prints the public key.
+    New { file: PathBuf },
+    /// Prints the public key of a file.
+    Show { file: PathBuf },
+}
+
+pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
+    let secret = match command {
+        KeyCommand::New { file } => {
+            let secret = key::generate().map_err(Failure::doing("making a key"))?;
+            key::write(&file, &secret).map_err(Failure::doing("writing the key"))?;
+            secret
+        }
+        KeyCommand::Show { file } => key::read(&file).map_err(Failure::doing("reading the key"))?,
+    };
+    emit(&format!("{}", secret.public()));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GenesisCommand {
+    /// Makes a genesis file from a description (TOML) of validators and first accounts.
+    New(NewGenesis),
+    /// Checks a genesis file and prints its chain id, to be compared by hand.
+    Check { file: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub struct NewGenesis {
+    /// `name`, `organization`, `[[validators]]` (node, account, key, address), `[[accounts]]` (account, name, key,
+    /// grants = ["operator@north/harbour"]), and, if wanted, `[policies]`.
+    description: PathBuf,
+    /// The genesis file to write; it must not exist.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    name: String,
+    organization: Id,
+    validators: Vec<Validator>,
+    accounts: Vec<First>,
+    #[serde(default)]
+    policies: Policies,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct First {
+    account: Id,
+    name: String,
+    key: PublicKey,
+    grants: Vec<String>,
+}
+
+/// Reads `role` or `role@district`.
+pub fn grant(text: &str) -> Result<Grant, Failure> {
+    let (role, scope) = text.split_once('@').unwrap_or((text, ""));
+    let role: Role = serde_json::from_value(json!(role))
+        .map_err(Failure::doing(format!("the role {role:?}")))?;
+    let scope = Scope::new(scope).map_err(Failure::doing(format!("the district {scope:?}")))?;
+    Ok(Grant { role, scope })
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
+    let doing = || format!("reading {}", path.display());
+    let text = fs::read_to_string(path).map_err(Failure::doing(doing()))?;
+    toml::from_str(&text).map_err(Failure::doing(doing()))
+}
+
+/// Writes a file that must not exist yet.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if path.exists() {
+        return Err(Failure::plain(format!("{} exists already", path.display())));
+    }
+    fs::write(path, bytes).map_err(Failure::doing(format!("writing {}", path.display())))
+}
+
+pub fn genesis(command: GenesisCommand, output: Output) -> Result<ExitCode, Failure> {
+    let genesis = match command {
+        GenesisCommand::Check { file } => read_genesis(&file)?,
+        GenesisCommand::New(NewGenesis { description, out }) => {
+            let genesis = from_description(read_toml(&description)?)?;
+            genesis
+                .check()
+                .map_err(Failure::doing("the description contradicts itself"))?;
+            let bytes = serde_json::to_vec_pretty(&genesis).expect("our types have JSON forms");
+            write_new(&out, &bytes)?;
+            genesis
+        }
+    };
+    let set = &genesis.validators;
+    output.record(&json!({
+        "chain_id": genesis.chain_id(), "name": genesis.name,
+        "validators": set.validators.len(), "quorum": set.quorum(),
+        "accounts": genesis.accounts.len(),
+    }));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_description(description: Description) -> Result<Genesis, Failure> {
+    let Description {
+        name,
+        organization,
+        validators,
+        accounts,
+        policies,
+    } = description;
+    let accounts = accounts.into_iter().map(|first| {
+        let First {
+            account,
+            name,
+            key,
+            grants,
+        } = first;
+        let grants = grants
+            .iter()
+            .map(|text| grant(text))
+            .collect::<Result<_, _>>()?;
+        Ok(GenesisAccount {
+            account,
+            name,
+            key,
+            grants,
+        })
+    });
+    Ok(Genesis {
+        name,
+        created_ms: now_ms(),
+        validators: ValidatorSet { validators },
+        organization,
+        accounts: accounts.collect::<Result<_, Failure>>()?,
+        policies,
+    })
+}
+
+#[derive(Debug, Args)]
+pub struct NodeInit {
+    /// A new folder for key, configuration and data.
+    dir: PathBuf,
+    /// The node's id in the genesis file; never one that another node had.
+    #[arg(long)]
+    node: u64,
+    /// Where it listens; the ports follow on each other: peers, HTTP, operator, MQTT, MQTT with TLS.
+    #[arg(long, default_value = "0.0.0.0")]
+    host: std::net::IpAddr,
+    #[arg(long, default_value_t = 7400)]
+    first_port: u16,
+}
+
+/// Makes key and configuration of a node.
+pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode, Failure> {
+    let NodeInit {
+        dir,
+        node,
+        host,
+        first_port,
+    } = init;
+    let genesis = session.genesis_file()?;
+    let genesis = genesis
+        .canonicalize()
+        .map_err(Failure::doing(format!("finding {}", genesis.display())))?;
+    fs::create_dir_all(&dir).map_err(Failure::doing(format!("making {}", dir.display())))?;
+    let secret =
+        key::read_or_create(&dir.join("node.key")).map_err(Failure::doing("the node's key"))?;
+    let port = |step: u16| std::net::SocketAddr::from((host, first_port.saturating_add(step)));
+    let local = std::net::Ipv4Addr::LOCALHOST;
+    let config = Config {
+        node,
+        genesis,
+        key: "node.key".into(),
+        data_dir: "data".into(),
+        peer_listen: port(0),
+        http_listen: port(1),
+        // Neither is for the public: metrics, and MQTT without TLS.
+        admin_listen: (local, first_port.saturating_add(2)).into(),
+        mqtt_listen: (local, first_port.saturating_add(3)).into(),
+        mqtts_listen: Some(port(4)),
+        read_needs_token: true,
+        heartbeat_ms: 60_000,
+        clock_offset_max_ms: 30_000,
+    };
+    let text = toml::to_string_pretty(&config).expect("configurations have TOML forms");
+    let path = dir.join("node.toml");
+    write_new(&path, text.as_bytes())?;
+    match session.output().json {
+        true => print(&json!({ "key": secret.public(), "config": path })),
+        false => emit(&format!(
+            "public key {}\nconfiguration {}",
+            secret.public(),
+            path.display()
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,157 @@
+//! `user`: organizations, accounts, keys and roles.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use lamplighter_types::{Action, Id, PublicKey, Scope, UsersAction};
+
+use crate::failure::Failure;
+use crate::keys::grant;
+use crate::output::name;
+use crate::session::{Session, asking};
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// All accounts.
+    List,
+    /// One account.
+    Show { account: Id },
+    /// Registers an organization.
+    Organization { organization: Id, name: String },
+    /// Registers a user with a public key.
+    Register {
+        account: Id,
+        #[arg(long)]
+        organization: Id,
+        #[arg(long)]
+        name: String,
+        #[arg(long = "public-key")]
+        public_key: PublicKey,
+    },
+    /// Registers a gateway with a public key.
+    Gateway {
+        account: Id,
+        #[arg(long)]
+        organization: Id,
+        /// Where it acts.
+        #[arg(long, default_value = "")]
+        district: Scope,
+        #[arg(long = "public-key")]
+        public_key: PublicKey,
+    },
+    /// Grants a role, e.g. `operator@north/harbour`; without a district for the whole city.
+    Grant { account: Id, role: String },
+    /// Takes a role away.
+    Revoke { account: Id, role: String },
+    /// Takes a key out of use for ever.
+    RevokeKey { account: Id, public_key: PublicKey },
+    /// Lets an account act no more.
+    Disable { account: Id },
+    /// Lets a disabled account act again.
+    Enable { account: Id },
+}
+
+pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCode, Failure> {
+    let action = match command {
+        UserCommand::List => return list(session).await,
+        UserCommand::Show { account } => {
+            let read = session.client.user(&account).await.map_err(asking)?;
+            session.output.record(&read.value);
+            return Ok(ExitCode::SUCCESS);
+        }
+        UserCommand::Organization { organization, name } => {
+            UsersAction::RegisterOrganization { organization, name }
+        }
+        UserCommand::Register {
+            account,
+            organization,
+            name,
+            public_key: key,
+        } => UsersAction::RegisterUser {
+            account,
+            organization,
+            name,
+            key,
+        },
+        UserCommand::Gateway {
+            account,
+            organization,
+            district,
+            public_key: key,
+        } => UsersAction::RegisterGateway {
+            account,
+            organization,
+            district,
+            key,
+        },
+        UserCommand::Grant { account, role } => {
+            let grant = grant(&role)?;
+            UsersAction::Grant {
+                account,
+                role: grant.role,
+                scope: grant.scope,
+            }
+        }
+        UserCommand::Revoke { account, role } => {
+            let grant = grant(&role)?;
+            UsersAction::Revoke {
+                account,
+                role: grant.role,
+                scope: grant.scope,
+            }
+        }
+        UserCommand::RevokeKey {
+            account,
+            public_key: key,
+        } => UsersAction::RevokeKey { account, key },
+        UserCommand::Disable { account } => UsersAction::Disable { account },
+        UserCommand::Enable { account } => UsersAction::Enable { account },
+    };
+    session
+        .act(Action::Users(action))
+        .await
+        .map(|()| ExitCode::SUCCESS)
+}
+
+async fn list(session: &Session) -> Result<ExitCode, Failure> {
+    let mut accounts = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = session
+            .client
+            .users(after.as_deref())
+            .await
+            .map_err(asking)?
+            .value;
+        accounts.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let heads = ["account", "kind", "organization", "roles", "name"];
+    session.output.list(&accounts, &heads, |account| {
+        let roles = account
+            .grants
+            .iter()
+            .map(|grant| match grant.scope.as_str() {
+                "" => name(&grant.role),
+                scope => format!("{}@{scope}", name(&grant.role)),
+            });
+        let roles: Vec<_> = roles.collect();
+        let kind = match account.disabled {
+            true => format!("{} (disabled)", name(&account.kind)),
+            false => name(&account.kind),
+        };
+        let organization = account.organization.to_string();
+        let who = account.account.to_string();
+        vec![
+            who,
+            kind,
+            organization,
+            roles.join(" "),
+            account.name.clone(),
+        ]
+    });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,347 @@
+//! `rollout` and `config`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use lamplighter_client::FeedFilter;
+use lamplighter_types::{
+    Action, ConfigAction, ConfigTarget, DeferralPolicy, Fact, Hash, Id, RolloutPlan,
+    RolloutsAction, Scope, Selection, StepTimers,
+};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::{emit, name};
+use crate::session::{Session, asking};
+
+const MINUTE_MS: u64 = 60_000;
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// All rollouts.
+    List,
+    /// One rollout and its deployments.
+    Show {
+        rollout: Id,
+    },
+    /// Plans a rollout, to be approved by somebody else.
+    Plan(Box<Plan>),
+    /// Approves the plan as it stands on the ledger, or the one whose digest is given.
+    Approve {
+        rollout: Id,
+        #[arg(long)]
+        plan: Option<Hash>,
+    },
+    Start {
+        rollout: Id,
+    },
+    Pause {
+        rollout: Id,
+        reason: String,
+    },
+    Resume {
+        rollout: Id,
+    },
+    /// Ends what is not yet installing.
+    Cancel {
+        rollout: Id,
+        reason: String,
+    },
+    /// Puts one deployment off; `0` ends that.
+    Postpone {
+        rollout: Id,
+        device: Id,
+        /// Unix time in ms.
+        until_ms: u64,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Tells each step until the rollout has ended.
+    Watch {
+        rollout: Id,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    rollout: Id,
+    #[arg(long)]
+    release: Id,
+    /// Devices, one by one; may be given several times.
+    #[arg(long = "device", conflicts_with_all = ["district", "model", "hardware_class", "tag"])]
+    devices: Vec<Id>,
+    /// All devices of a district; the whole city if nothing is given.
+    #[arg(long, default_value = "")]
+    district: Scope,
+    #[arg(long)]
+    model: Option<String>,
+    #[arg(long)]
+    hardware_class: Option<String>,
+    /// `name`, or `name=value`.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Pauses when more than this share of ended deployments failed.
+    #[arg(long, default_value_t = 10)]
+    error_percent_max: u8,
+    /// Ended deployments before that is looked at.
+    #[arg(long, default_value_t = 5)]
+    error_sample_min: u32,
+    #[arg(long, default_value_t = 2)]
+    postponements_max: u32,
+    #[arg(long, default_value_t = 72 * 60)]
+    postponed_minutes_max: u64,
+    /// For each step of a deployment.
+    #[arg(long, default_value_t = 24 * 60)]
+    step_minutes_max: u64,
+    #[arg(long, default_value_t = 2)]
+    retries_max: u8,
+}
+
+pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitCode, Failure> {
+    let action = match command {
+        RolloutCommand::List => return list(session).await,
+        RolloutCommand::Show { rollout } => return show(session, &rollout).await,
+        RolloutCommand::Watch { rollout } => return watch(session, &rollout).await,
+        RolloutCommand::Plan(plan) => RolloutsAction::Plan {
+            plan: plan_of(*plan),
+        },
+        RolloutCommand::Approve { rollout, plan } => {
+            let plan = match plan {
+                Some(plan) => plan,
+                None => {
+                    let read = session
+                        .client
+                        .rollout(&rollout)
+                        .await
+                        .map_err(asking)?
+                        .value;
+                    session.output.say(&format!("approving {:?}", read.plan));
+                    lamplighter_types::codec::digest(&read.plan)
+                }
+            };
+            RolloutsAction::Approve { rollout, plan }
+        }
+        RolloutCommand::Start { rollout } => RolloutsAction::Start { rollout },
+        RolloutCommand::Pause { rollout, reason } => RolloutsAction::Pause { rollout, reason },
+        RolloutCommand::Resume { rollout } => RolloutsAction::Resume { rollout },
+        RolloutCommand::Cancel { rollout, reason } => RolloutsAction::Cancel { rollout, reason },
+        RolloutCommand::Postpone {
+            rollout,
+            device,
+            until_ms,
+            reason,
+        } => RolloutsAction::Postpone {
+            rollout,
+            device,
+            until_ms,
+            reason,
+        },
+    };
+    session
+        .act(Action::Rollouts(action))
+        .await
+        .map(|()| ExitCode::SUCCESS)
+}
+
+fn plan_of(plan: Plan) -> RolloutPlan {
+    let selection = match plan.devices.is_empty() {
+        true => Selection::Filter {
+            district: plan.district,
+            model: plan.model,
+            hardware_class: plan.hardware_class,
+            tag: plan.tag,
+        },
+        false => Selection::List {
+            devices: plan.devices,
+        },
+    };
+    let step_ms = plan.step_minutes_max * MINUTE_MS;
+    RolloutPlan {
+        rollout: plan.rollout,
+        release: plan.release,
+        selection,
+        error_percent_max: plan.error_percent_max,
+        error_sample_min: plan.error_sample_min,
+        deferral: DeferralPolicy {
+            count_max: plan.postponements_max,
+            total_ms_max: plan.postponed_minutes_max * MINUTE_MS,
+        },
+        timers: StepTimers {
+            offer_ms: step_ms,
+            download_ms: step_ms,
+            install_ms: step_ms,
+            trial_ms: step_ms,
+        },
+        retries_max: plan.retries_max,
+    }
+}
+
+async fn list(session: &Session) -> Result<ExitCode, Failure> {
+    let page = session.client.rollouts(None).await.map_err(asking)?.value;
+    let heads = [
+        "rollout",
+        "release",
+        "status",
+        "active",
+        "confirmed",
+        "failed",
+        "skipped",
+    ];
+    session.output.list(&page.items, &heads, |rollout| {
+        let counts = &rollout.counts;
+        vec![
+            rollout.plan.rollout.to_string(),
+            rollout.plan.release.to_string(),
+            name(&rollout.status),
+            (counts.assigned + counts.active).to_string(),
+            counts.confirmed.to_string(),
+            counts.failed.to_string(),
+            counts.skipped.to_string(),
+        ]
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
+    let record = session.client.rollout(rollout).await.map_err(asking)?.value;
+    let page = session
+        .client
+        .deployments(rollout, None)
+        .await
+        .map_err(asking)?
+        .value;
+    if session.output.json {
+        crate::output::print(&json!({ "rollout": record, "deployments": page.items }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    session.output.record(&record);
+    emit("");
+    session.output.list(
+        &page.items,
+        &["device", "state", "signed", "since", "detail"],
+        |one| {
+            let last = one.steps.last();
+            let signed = last.is_some_and(|step| step.attested).to_string();
+            let since = last.map_or("-".to_owned(), |step| format!("block {}", step.height));
+            let detail = last.map_or(String::new(), |step| step.detail.clone());
+            vec![
+                one.device.to_string(),
+                name(&one.state),
+                signed,
+                since,
+                detail,
+            ]
+        },
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Follows the feed until the rollout has ended.
+async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
+    let mut feed = session.client.feed(&FeedFilter::default(), None);
+    feed.connect().await.map_err(asking)?;
+    // The stream is open: what the record does not yet say will come.
+    let record = session.client.rollout(rollout).await.map_err(asking)?.value;
+    session
+        .output
+        .say(&format!("{} {:?}", name(&record.status), record.counts));
+    use lamplighter_types::RolloutStatus::{Finished, Stopped};
+    if matches!(record.status, Finished | Stopped) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
+        let delivery = feed.next().await.map_err(asking)?;
+        let fact = &delivery.notification.fact;
+        let about = json!(fact);
+        let inner = about
+            .as_object()
+            .and_then(|members| members.values().next());
+        if inner.is_none_or(|inner| inner["rollout"] != json!(rollout)) {
+            continue;
+        }
+        let device = delivery
+            .notification
+            .place
+            .as_ref()
+            .map(|place| place.device.to_string());
+        emit(&format!(
+            "{}  {}  {about}",
+            delivery.cursor,
+            device.unwrap_or_default()
+        ));
+        if matches!(
+            fact,
+            Fact::RolloutFinished { .. } | Fact::RolloutStopped { .. }
+        ) {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// What a device should be set to, and what it says it is.
+    Show { device: Id },
+    /// Sets the desired document (a JSON file) of a device, district, model, or of the fleet.
+    Set(Set),
+}
+
+#[derive(Debug, Args)]
+pub struct Set {
+    file: PathBuf,
+    #[arg(long, group = "target")]
+    fleet: bool,
+    #[arg(long, group = "target")]
+    model: Option<String>,
+    #[arg(long, group = "target")]
+    district: Option<Scope>,
+    #[arg(long, group = "target")]
+    device: Option<Id>,
+}
+
+pub async fn config(session: &Session, command: ConfigCommand) -> Result<ExitCode, Failure> {
+    let set = match command {
+        ConfigCommand::Show { device } => {
+            let read = session
+                .client
+                .device_config(&device)
+                .await
+                .map_err(asking)?
+                .value;
+            session
+                .output
+                .record(&json!({ "effective": read.effective, "digest": read.hash,
+                "in_sync": read.in_sync, "reported": read.reported }));
+            return Ok(ExitCode::SUCCESS);
+        }
+        ConfigCommand::Set(set) => set,
+    };
+    let target = match (set.fleet, set.model, set.district, set.device) {
+        (true, ..) => ConfigTarget::Fleet,
+        (_, Some(model), ..) => ConfigTarget::Model { model },
+        (_, _, Some(district), _) => ConfigTarget::District { district },
+        (.., Some(device)) => ConfigTarget::Device { device },
+        _ => {
+            return Err(Failure::plain(
+                "give one of --fleet, --model, --district, --device",
+            ));
+        }
+    };
+    let document = std::fs::read_to_string(&set.file)
+        .map_err(Failure::doing(format!("reading {}", set.file.display())))?;
+    let replaces_version = match session.client.desired(&target).await {
+        Ok(read) => read.value.version,
+        Err(error) if error.is_not_found() => 0,
+        Err(error) => return Err(asking(error)),
+    };
+    let action = ConfigAction::SetDesired {
+        target,
+        document,
+        replaces_version,
+    };
+    session
+        .act(Action::Config(action))
+        .await
+        .map(|()| ExitCode::SUCCESS)
+}

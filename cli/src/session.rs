@@ -1,0 +1,188 @@
+//! Who asks whom: nodes, genesis file, account and key, from the command line or a profile.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lamplighter_client::{Client, ClientConfig, ClientError, Submitted, Wait};
+use lamplighter_node::key;
+use lamplighter_types::{Action, Genesis, Id, Outcome, SecretKey, codec};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Options of every command that talks to nodes.
+#[derive(Clone, Debug, Args)]
+pub struct SessionArguments {
+    /// A file with nodes, genesis and keys (TOML), as `devnet up` writes it: client.toml.
+    #[arg(long, global = true, env = "LAMPLIGHTER_PROFILE")]
+    profile: Option<PathBuf>,
+    /// Base address of a node, e.g. http://10.0.0.1:8080; may be given several times.
+    #[arg(
+        long = "node-url",
+        global = true,
+        env = "LAMPLIGHTER_NODES",
+        value_delimiter = ','
+    )]
+    nodes: Vec<String>,
+    /// The genesis file, the trust root of every proof.
+    #[arg(long, global = true, env = "LAMPLIGHTER_GENESIS")]
+    genesis: Option<PathBuf>,
+    /// The account that acts.
+    #[arg(long = "as", global = true, env = "LAMPLIGHTER_ACCOUNT")]
+    account: Option<Id>,
+    /// The file with its secret key; by default ACCOUNT.key in the profile's folder of keys.
+    #[arg(long, global = true, env = "LAMPLIGHTER_KEY")]
+    key: Option<PathBuf>,
+    /// Prints JSON in place of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// A profile; relative paths are relative to it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Profile {
+    #[serde(default)]
+    nodes: Vec<String>,
+    genesis: Option<PathBuf>,
+    keys: Option<PathBuf>,
+    account: Option<Id>,
+}
+
+/// A client with its settings.
+pub struct Session {
+    pub client: Client,
+    pub genesis: Option<Genesis>,
+    /// The account that acts, with its key.
+    pub signer: Option<(Id, SecretKey)>,
+    pub output: Output,
+}
+
+pub fn read_genesis(path: &Path) -> Result<Genesis, Failure> {
+    let bytes = fs::read(path).map_err(Failure::doing(format!("reading {}", path.display())))?;
+    let genesis: Genesis =
+        codec::decode_json(&bytes).map_err(Failure::doing("the genesis file is not usable"))?;
+    genesis
+        .check()
+        .map_err(Failure::doing("the genesis file contradicts itself"))?;
+    Ok(genesis)
+}
+
+impl Profile {
+    fn read(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        let doing = || format!("reading the profile {}", path.display());
+        let text = fs::read_to_string(path).map_err(Failure::doing(doing()))?;
+        let mut profile: Self = toml::from_str(&text).map_err(Failure::doing(doing()))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        for file in [&mut profile.genesis, &mut profile.keys]
+            .into_iter()
+            .flatten()
+        {
+            *file = base.join(&*file);
+        }
+        Ok(profile)
+    }
+}
+
+impl SessionArguments {
+    pub fn output(&self) -> Output {
+        Output { json: self.json }
+    }
+
+    /// Where the genesis file is.
+    pub fn genesis_file(&self) -> Result<PathBuf, Failure> {
+        let profile = Profile::read(self.profile.as_deref())?;
+        let file = self.genesis.clone().or(profile.genesis);
+        file.ok_or_else(|| Failure::plain("this needs the trust root: give --genesis"))
+    }
+
+    pub fn read_genesis(&self) -> Result<Genesis, Failure> {
+        read_genesis(&self.genesis_file()?)
+    }
+
+    /// Sets the client up; nothing is sent yet.
+    pub fn open(&self) -> Result<Session, Failure> {
+        let profile = Profile::read(self.profile.as_deref())?;
+        let nodes = match self.nodes.is_empty() {
+            true => profile.nodes,
+            false => self.nodes.clone(),
+        };
+        if nodes.is_empty() {
+            return Err(Failure::plain(
+                "no node is known: give --profile or --node-url",
+            ));
+        }
+        let genesis = self.genesis.clone().or(profile.genesis);
+        let genesis = genesis.as_deref().map(read_genesis).transpose()?;
+        let account = self.account.clone().or(profile.account);
+        let in_profile = |account: &Id| Some(profile.keys.as_ref()?.join(format!("{account}.key")));
+        let file = self
+            .key
+            .clone()
+            .or_else(|| account.as_ref().and_then(in_profile));
+        let signer = match (account, file) {
+            (Some(account), Some(file)) => {
+                let secret = key::read(&file).map_err(Failure::doing("the account's key"))?;
+                Some((account, secret))
+            }
+            (Some(_), None) => return Err(Failure::plain("the account needs --key or a profile")),
+            (None, _) => None,
+        };
+        let mut config = ClientConfig::new(nodes);
+        if let Some(genesis) = genesis.clone() {
+            config = config.with_genesis(genesis);
+        }
+        if let Some((account, secret)) = signer.clone() {
+            config = config.with_key(account, secret);
+        }
+        let client = Client::new(config).map_err(Failure::doing("setting up the client"))?;
+        Ok(Session {
+            client,
+            genesis,
+            signer,
+            output: self.output(),
+        })
+    }
+}
+
+impl Session {
+    /// Who acts.
+    pub fn account(&self) -> Result<&(Id, SecretKey), Failure> {
+        let missing = "this needs an account: give --as, and --key or a profile";
+        self.signer.as_ref().ok_or_else(|| Failure::plain(missing))
+    }
+
+    /// Submits an action and tells what it did.
+    pub async fn act(&self, action: Action) -> Result<(), Failure> {
+        self.account()?;
+        let submitted = self.client.submit(action, Wait::Committed).await;
+        self.tell(submitted)
+    }
+
+    /// Tells what became of a transaction; one that failed is a failure of the command.
+    pub fn tell(&self, submitted: Result<Submitted, ClientError>) -> Result<(), Failure> {
+        let submitted = submitted.map_err(asking)?;
+        if let Some(Outcome::Failed { code, message }) =
+            submitted.receipt.as_ref().map(|receipt| &receipt.outcome)
+        {
+            return Err(Failure::refused(format!("refused: {message} ({code})")));
+        }
+        self.output.submitted(&submitted);
+        Ok(())
+    }
+}
+
+/// A node's refusal, or that no node was reached.
+pub fn asking(error: ClientError) -> Failure {
+    match error.problem() {
+        Some(problem) if (400..500).contains(&problem.status) => {
+            Failure::refused(format!("refused: {} ({})", problem.detail, problem.code))
+        }
+        _ => Failure::new("asking the ledger", error),
+    }
+}
