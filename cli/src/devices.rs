@@ -11,7 +11,7 @@ use lamplighter_types::{
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{emit, name, text};
+use crate::output::{emit_while_read, name, text};
 use crate::session::{Session, asking};
 
 /// Devices of one transaction: well below its size limit.
@@ -290,14 +290,17 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
                 let told = json!({ "cursor": delivery.cursor.to_string(),
                     "time_ms": delivery.time_ms, "device": place,
                     "fact": delivery.notification.fact });
-                match session.output.json {
-                    true => emit(&format!("{told}")),
-                    false => emit(&format!(
+                let read = match session.output.json {
+                    true => emit_while_read(&told.to_string()),
+                    false => emit_while_read(&format!(
                         "{:>10}  {:12}  {}",
                         text(&told["cursor"]),
                         text(&told["device"]),
                         words(&delivery.notification.fact)
                     )),
+                };
+                if !read {
+                    return Ok(ExitCode::SUCCESS);
                 }
             }
         }

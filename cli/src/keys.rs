@@ -48,8 +48,8 @@ pub enum GenesisCommand {
 
 #[derive(Debug, Args)]
 pub struct NewGenesis {
-    /// `name`, `organization`, `[[validators]]` (node, account, key, address), `[[accounts]]` (account, name, key,
-    /// grants = ["operator@north/harbour"]), and, if wanted, `[policies]`.
+    /// `name`, `organization`, `[[validators]]` (node, account, key, address), `[[accounts]]`
+    /// (account, name, key, grants = ["operator@north/harbour"]), and, if wanted, `[policies]`.
     description: PathBuf,
     /// The genesis file to write; it must not exist.
     #[arg(long)]
@@ -170,9 +170,10 @@ pub struct NodeInit {
     /// The node's id in the genesis file; never one that another node had.
     #[arg(long)]
     node: u64,
-    /// Where it listens; the ports follow on each other: peers, HTTP, operator, MQTT, MQTT with TLS.
+    /// Where it listens.
     #[arg(long, default_value = "0.0.0.0")]
     host: std::net::IpAddr,
+    /// The ports follow on each other: peers, HTTP, operator, MQTT, MQTT with TLS.
     #[arg(long, default_value_t = 7400)]
     first_port: u16,
 }

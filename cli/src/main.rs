@@ -1,5 +1,5 @@
-//! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine, and the commands of
-//! people.
+//! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine,
+//! and the commands of people.
 
 mod audit;
 mod chain;

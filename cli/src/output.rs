@@ -47,7 +47,7 @@ impl Output {
     /// Words for people; nothing as JSON.
     pub fn say(self, words: &str) {
         if !self.json {
-            emit(&format!("{words}"));
+            emit(words);
         }
     }
 
@@ -85,7 +85,7 @@ fn line(widths: &[usize], cells: impl Iterator<Item = String>) {
         .zip(widths)
         .map(|(cell, width)| format!("{cell:width$}"))
         .collect();
-    emit(&format!("{}", cells.join("  ").trim_end()));
+    emit(cells.join("  ").trim_end());
 }
 
 /// A value in a line: texts without quotation marks.
@@ -107,9 +107,12 @@ pub fn print(value: &Value) {
     emit(&format!("{value:#}"));
 }
 
-/// A line on standard output. Who closed it, as `head` does, wants no more.
+/// A line on standard output. What nobody reads any more, as behind `head`, is dropped.
 pub fn emit(line: &str) {
-    if writeln!(std::io::stdout(), "{line}").is_err() {
-        std::process::exit(0);
-    }
+    emit_while_read(line);
+}
+
+/// As [`emit`]; false when nobody reads any more: then commands that go on for ever end.
+pub fn emit_while_read(line: &str) -> bool {
+    writeln!(std::io::stdout(), "{line}").is_ok()
 }

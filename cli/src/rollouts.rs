@@ -12,7 +12,7 @@ use lamplighter_types::{
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{emit, name};
+use crate::output::{emit, emit_while_read, name};
 use crate::session::{Session, asking};
 
 const MINUTE_MS: u64 = 60_000;
@@ -265,15 +265,13 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
             .place
             .as_ref()
             .map(|place| place.device.to_string());
-        emit(&format!(
-            "{}  {}  {about}",
-            delivery.cursor,
-            device.unwrap_or_default()
-        ));
-        if matches!(
+        let device = device.unwrap_or_default();
+        let read = emit_while_read(&format!("{}  {device}  {about}", delivery.cursor));
+        let ended = matches!(
             fact,
             Fact::RolloutFinished { .. } | Fact::RolloutStopped { .. }
-        ) {
+        );
+        if ended || !read {
             return Ok(ExitCode::SUCCESS);
         }
     }

@@ -57,7 +57,7 @@ pub enum DevnetError {
     Client {
         doing: String,
         #[source]
-        source: ClientError,
+        source: Box<ClientError>,
     },
     #[error("{action} failed: {code}: {message}")]
     Failed {
@@ -88,7 +88,10 @@ impl DevnetError {
 
     pub(crate) fn client(doing: impl Into<String>) -> impl FnOnce(ClientError) -> Self {
         let doing = doing.into();
-        move |source| Self::Client { doing, source }
+        move |source| Self::Client {
+            doing,
+            source: Box::new(source),
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+#![allow(clippy::mem_forget, reason = "inside the macro of self_cell")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

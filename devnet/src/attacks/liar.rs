@@ -96,12 +96,12 @@ async fn pass_on(mut client: TcpStream, node: SocketAddr, manners: &Manners) -> 
         .take(ANSWER_BYTES_MAX)
         .read_to_end(&mut answer)
         .await?;
+    let good = answer.starts_with(b"HTTP/1.1 2");
     let firmware = text.starts_with("GET /v1/artifacts/") && !text[..first].contains("/groups");
-    if firmware && answer.starts_with(b"HTTP/1.1 2") && !manners.honest.load(Ordering::Relaxed) {
-        if let Some(last) = answer.last_mut() {
-            *last ^= 1;
-            manners.flipped.fetch_add(1, Ordering::Relaxed);
-        }
+    let lies = firmware && !manners.honest.load(Ordering::Relaxed);
+    if let Some(last) = answer.last_mut().filter(|_| lies && good) {
+        *last ^= 1;
+        manners.flipped.fetch_add(1, Ordering::Relaxed);
     }
     client.write_all(&answer).await?;
     client.shutdown().await
