@@ -187,8 +187,8 @@ pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode,
         first_port,
     } = init;
     let genesis = session.genesis_file()?;
-    let genesis = genesis
-        .canonicalize()
+    // It may be made only after all nodes have their keys.
+    let genesis = std::path::absolute(&genesis)
         .map_err(Failure::doing(format!("finding {}", genesis.display())))?;
     fs::create_dir_all(&dir).map_err(Failure::doing(format!("making {}", dir.display())))?;
     let secret =
