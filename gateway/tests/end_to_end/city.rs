@@ -1,8 +1,9 @@
 //! A ledger of one node, a gateway and simulated Things, over real sockets.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lamplighter_client::{Client, ClientConfig, Wait};
@@ -37,10 +38,14 @@ fn now_ms() -> u64 {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the range from which the system gives ports by itself, and apart from other processes.
+    let begin = std::process::id() as u16 % 800 * 10;
+    (0..8_000)
+        .map(|_| 12_000 + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 8_000)
+        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|address| TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok())
+        .expect("one of 8,000 ports is free")
 }
 
 pub fn version(major: u32) -> Version {
