@@ -34,14 +34,15 @@ pub struct NodeProcess {
     child: Child,
     /// A node ends when this is closed, however we end.
     stdin: Option<ChildStdin>,
-    pid: u32,
-    data: PathBuf,
+    pub pid: u32,
+    pub data: PathBuf,
     log: PathBuf,
 }
 
 /// A ledger.
 pub struct Cluster {
     pub chain_id: Hash,
+    pub validators: ValidatorSet,
     pub nodes: Vec<NodeProcess>,
 }
 
@@ -153,6 +154,7 @@ impl Cluster {
         }
         Ok(Self {
             chain_id: genesis.chain_id(),
+            validators: genesis.validators,
             nodes,
         })
     }

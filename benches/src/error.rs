@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter_node::{ConfigError, KeyError, NodeError};
+use lamplighter_store::StoreError;
 
 use crate::http::HttpError;
 
@@ -51,6 +52,10 @@ pub enum BenchError {
     },
     #[error("{0} transactions of {1} were refused or failed, the first with: {2}")]
     Failures(u64, &'static str, String),
+    #[error("the store of the prediction")]
+    Store(#[from] StoreError),
+    #[error("something grew that should not have, or not as predicted; the table says what")]
+    NotFlat,
     #[error("nothing was committed while {0} clients sent {1}")]
     Nothing(usize, &'static str),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lamplighter_types::{Outcome, SignedTransaction, codec};
+use lamplighter_types::{Outcome, Receipt, SignedTransaction, codec};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -24,7 +24,7 @@ const TRANSACTIONS_MAX: u64 = 10_000_000;
 /// Not counted: at most this, and at most a fifth of the phase.
 const WARM_UP_MAX: Duration = Duration::from_secs(2);
 /// Before the same bytes are sent again to a node that was busy.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
@@ -78,12 +78,16 @@ pub struct Limits {
 /// What of the answer to a submission is of interest.
 #[derive(Deserialize)]
 struct Submitted {
+    height: Option<u64>,
+    index: Option<u32>,
     receipt: Option<Receipt>,
 }
 
-#[derive(Deserialize)]
-struct Receipt {
-    outcome: Outcome,
+/// Where a transaction is in the chain, and what it did.
+pub struct Landed {
+    pub height: u64,
+    pub index: u32,
+    pub receipt: Receipt,
 }
 
 /// What clients share.
@@ -106,13 +110,17 @@ struct Tally {
 }
 
 /// What became of one attempt.
-enum Fate {
-    Committed,
+pub enum Fate {
+    Committed(Landed),
     Failed(String),
     Busy,
 }
 
-async fn submit(connection: &mut Connection, body: &[u8]) -> Result<Fate, BenchError> {
+/// Sends a signed transaction once.
+///
+/// # Errors
+/// The connection fails, or the answer is not one.
+pub async fn submit(connection: &mut Connection, body: &[u8]) -> Result<Fate, BenchError> {
     let node = connection.address;
     let answer = connection.post(PATH, body).await;
     let answer = answer.map_err(|source| BenchError::Http { node, source })?;
@@ -126,10 +134,16 @@ async fn submit(connection: &mut Connection, body: &[u8]) -> Result<Fate, BenchE
     match answer.status {
         200 => {
             let submitted: Submitted = serde_json::from_slice(&answer.body).map_err(|_| said())?;
-            match submitted.receipt.ok_or_else(said)?.outcome {
-                Outcome::Succeeded => Ok(Fate::Committed),
-                Outcome::Failed { code, message } => Ok(Fate::Failed(format!("{code}: {message}"))),
+            let receipt = submitted.receipt.ok_or_else(said)?;
+            if let Outcome::Failed { code, message } = receipt.outcome {
+                return Ok(Fate::Failed(format!("{code}: {message}")));
             }
+            let (height, index) = (submitted.height, submitted.index);
+            Ok(Fate::Committed(Landed {
+                height: height.ok_or_else(said)?,
+                index: index.ok_or_else(said)?,
+                receipt,
+            }))
         }
         503 => Ok(Fate::Busy),
         _ => Ok(Fate::Failed(causes(&said()))),
@@ -157,7 +171,8 @@ pub async fn register(cluster: &Cluster, fleet: &Fleet) -> Result<(), BenchError
     Ok(())
 }
 
-async fn open(node: SocketAddr) -> Result<Connection, BenchError> {
+/// A connection to a node.
+pub async fn open(node: SocketAddr) -> Result<Connection, BenchError> {
     Connection::open(node)
         .await
         .map_err(|source| BenchError::Http { node, source })
@@ -191,10 +206,10 @@ impl Tally {
     fn note(&mut self, run: &Run, begun: Instant, fate: Fate) {
         let ended = Instant::now();
         match fate {
-            Fate::Committed if ended >= run.counts_from && ended <= run.ends => {
+            Fate::Committed(_) if ended >= run.counts_from && ended <= run.ends => {
                 self.times_us.push((ended - begun).as_micros() as u32);
             }
-            Fate::Committed => {}
+            Fate::Committed(_) => {}
             Fate::Failed(why) => {
                 self.failed += 1;
                 self.first_failure.get_or_insert(why);

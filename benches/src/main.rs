@@ -15,6 +15,7 @@ mod node;
 mod options;
 mod procfs;
 mod report;
+mod soak;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use crate::cluster::Cluster;
 use crate::error::{BenchError, causes};
 use crate::fleet::Fleet;
 use crate::load::{Limits, Phase, Workload};
-use crate::options::{Cli, Command, NodeCommand, Options};
+use crate::options::{Cli, Command, NodeCommand, Options, SoakOptions};
 use crate::report::{Ceilings, ClusterReport, Report};
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Some(Command::Node {
             command: NodeCommand::Run { config, .. },
         }) => node::run(&config),
+        Some(Command::Soak(options)) => soak(&options),
         None => bench(&options),
     };
     match done {
@@ -56,28 +58,46 @@ fn home() -> Result<PathBuf, BenchError> {
     Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
 }
 
-fn bench(options: &Options) -> Result<(), BenchError> {
-    options.check()?;
+/// A folder that goes with the value, in `parent` or beside this program.
+fn folder(parent: Option<&Path>) -> Result<TempDir, BenchError> {
     let home = home()?;
-    let parent = options.dir.as_deref().unwrap_or(&home);
-    let dir = TempDir::with_prefix_in("lamplighter-bench-", parent)
-        .map_err(BenchError::io("making a folder in", parent))?;
-    let machine = machine::describe(dir.path())?;
-    table::machine(&machine, &options.program()?);
-    let ceilings = ceilings::measure(dir.path(), options.seconds)?;
-    table::ceilings(&ceilings);
-    // The clients share one thread, so that the nodes have what they would have beside one client.
+    let parent = parent.unwrap_or(&home);
+    TempDir::with_prefix_in("lamplighter-bench-", parent)
+        .map_err(BenchError::io("making a folder in", parent))
+}
+
+/// Runs until it is done, or Ctrl-C. The clients share one thread, so that the nodes have what they
+/// would have beside one client.
+fn until_done<T>(work: impl Future<Output = Result<T, BenchError>>) -> Result<T, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(BenchError::io("starting the async runtime", ""))?;
-    let clusters = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::select! {
-            clusters = clusters(options, &ceilings, dir.path()) => clusters,
+            done = work => done,
             // What was started is killed, and its folder removed, when the values go.
             _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
         }
-    })?;
+    })
+}
+
+fn soak(options: &SoakOptions) -> Result<(), BenchError> {
+    options.check()?;
+    let dir = folder(options.dir.as_deref())?;
+    let program = options::program(options.program.as_ref())?;
+    until_done(soak::run(options, dir.path(), &program))
+}
+
+fn bench(options: &Options) -> Result<(), BenchError> {
+    options.check()?;
+    let home = home()?;
+    let dir = folder(options.dir.as_deref())?;
+    let machine = machine::describe(dir.path())?;
+    table::machine(&machine, &options.program()?);
+    let ceilings = ceilings::measure(dir.path(), options.seconds)?;
+    table::ceilings(&ceilings);
+    let clusters = until_done(clusters(options, &ceilings, dir.path()))?;
     let report = Report {
         program: options.program()?,
         seconds: options.seconds,

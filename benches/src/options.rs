@@ -11,6 +11,10 @@ use crate::error::BenchError;
 const CLIENTS_MAX: usize = 1_024;
 /// An hour; a phase is bounded in transactions too.
 const SECONDS_MAX: u64 = 3_600;
+/// A week.
+const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
+/// More than a ledger takes.
+const RATE_MAX: f64 = 100_000.0;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -33,6 +37,53 @@ pub enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// A long run at one rate: are memory and files flat, does the disk grow as predicted?
+    Soak(SoakOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct SoakOptions {
+    /// Length, the warm-up of a fifth included
+    #[arg(long, default_value_t = 60.0)]
+    pub minutes: f64,
+    /// Transactions a second, each with one event [default: half of what 64 clients reach]
+    #[arg(long)]
+    pub rate: Option<f64>,
+    #[arg(long, default_value_t = 4)]
+    pub validators: usize,
+    /// Between two looks at the nodes
+    #[arg(long, default_value_t = 10)]
+    pub sample_seconds: u64,
+    /// Program that runs nodes [default: `lamplighter` beside this one, else this one itself]
+    #[arg(long)]
+    pub program: Option<PathBuf>,
+    /// Where the stores are made, and removed in the end [default: beside this program]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Where the report is written, as JSON [default: soak-report.json beside this program]
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+}
+
+impl SoakOptions {
+    /// Refuses what can't be run.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let wrong = if !(0.1..=MINUTES_MAX).contains(&self.minutes) {
+            format!("--minutes must be 0.1 to {MINUTES_MAX}")
+        } else if !(1..=VALIDATORS_MAX).contains(&self.validators) {
+            format!("--validators must be 1 to {VALIDATORS_MAX}")
+        } else if self
+            .rate
+            .is_some_and(|rate| !(1.0..=RATE_MAX).contains(&rate))
+        {
+            format!("--rate must be 1 to {RATE_MAX}")
+        } else if !(1..=SECONDS_MAX).contains(&self.sample_seconds) {
+            format!("--sample-seconds must be 1 to {SECONDS_MAX}")
+        } else {
+            return Ok(());
+        };
+        Err(BenchError::Options(wrong))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,14 +147,19 @@ impl Options {
 
     /// The program that runs nodes.
     pub fn program(&self) -> Result<PathBuf, BenchError> {
-        match &self.program {
-            Some(program) => Ok(program.clone()),
-            None => {
-                let this = std::env::current_exe();
-                let this = this.map_err(BenchError::io("finding this program", ""))?;
-                let beside = this.with_file_name("lamplighter");
-                Ok(if beside.exists() { beside } else { this })
-            }
+        program(self.program.as_ref())
+    }
+}
+
+/// The program that runs nodes: what was given, or `lamplighter` beside this one, or this one.
+pub fn program(given: Option<&PathBuf>) -> Result<PathBuf, BenchError> {
+    match given {
+        Some(program) => Ok(program.clone()),
+        None => {
+            let this = std::env::current_exe();
+            let this = this.map_err(BenchError::io("finding this program", ""))?;
+            let beside = this.with_file_name("lamplighter");
+            Ok(if beside.exists() { beside } else { this })
         }
     }
 }

@@ -1,10 +1,14 @@
 //! What Linux tells of processes, the processor and folders.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::error::BenchError;
 
@@ -21,6 +25,31 @@ pub struct Memory {
     pub now_bytes: u64,
     /// Resident at most since its start.
     pub peak_bytes: u64,
+}
+
+/// Open files of a process, sockets and pipes among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OpenFiles {
+    /// Table files of a store, which it may keep open up to a number.
+    pub tables: u64,
+    pub others: u64,
+}
+
+/// What a data directory takes on the disk, files that are in it twice counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DiskUse {
+    /// Table files of the store.
+    pub tables_bytes: u64,
+    /// Everything else of it: the write-ahead log foremost.
+    pub logs_bytes: u64,
+    /// Files that only a snapshot has: tables which the store has rewritten since.
+    pub kept_bytes: u64,
+}
+
+impl DiskUse {
+    pub fn all_bytes(&self) -> u64 {
+        self.tables_bytes + self.logs_bytes + self.kept_bytes
+    }
 }
 
 fn ticks(count: u64) -> Duration {
@@ -99,23 +128,93 @@ pub fn written_bytes(pid: u32) -> Result<u64, BenchError> {
     })
 }
 
-/// Bytes that a folder takes on the disk: of each file its length or, where that is less, what `du`
-/// counts. So neither holes count, nor what a store reserves ahead of its log. Files that go
-/// meanwhile are left out.
-pub fn disk_bytes(folder: &Path) -> Result<u64, BenchError> {
-    let mut total = 0;
+/// `Threads` of `proc_pid_status(5)`.
+pub fn threads(pid: u32) -> Result<u64, BenchError> {
+    read(format!("/proc/{pid}/status").into(), |text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Threads:"))?;
+        line.trim().parse().ok()
+    })
+}
+
+/// What `/proc/PID/fd` lists. Files that are closed meanwhile are left out.
+pub fn open_files(pid: u32) -> Result<OpenFiles, BenchError> {
+    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+    let failed = || BenchError::io("listing", &folder);
+    let mut open = OpenFiles::default();
+    for entry in fs::read_dir(&folder).map_err(failed())? {
+        match fs::read_link(entry.map_err(failed())?.path()) {
+            Ok(target) if is_table(&target) => open.tables += 1,
+            Ok(_) => open.others += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed()(error)),
+        }
+    }
+    Ok(open)
+}
+
+/// Whether a file is a table of a store, one that is deleted and still open included.
+fn is_table(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    name.trim_end_matches(" (deleted)").ends_with(".sst")
+}
+
+/// Calls `see` for every file of a folder and of the folders in it. Files that go meanwhile are
+/// left out.
+fn walk(folder: &Path, see: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<(), BenchError> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         let failed = || BenchError::io("reading the folder", &folder);
-        for entry in fs::read_dir(&folder).map_err(failed())? {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(failed())?,
+        };
+        for entry in entries {
             let entry = entry.map_err(failed())?;
             match entry.metadata() {
                 Ok(data) if data.is_dir() => folders.push(entry.path()),
-                Ok(data) => total += data.len().min(data.blocks() * BLOCK_BYTES),
+                Ok(data) => see(&entry.path(), &data),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(BenchError::io("looking at", entry.path())(error)),
             }
         }
     }
-    Ok(total)
+    Ok(())
+}
+
+/// Of a file its length or, where that is less, what `du` counts. So neither holes count, nor what
+/// a store reserves ahead of its log.
+fn taken_bytes(data: &fs::Metadata) -> u64 {
+    data.len().min(data.blocks() * BLOCK_BYTES)
+}
+
+/// Bytes that a folder takes on the disk.
+pub fn disk_bytes(folder: &Path) -> Result<u64, BenchError> {
+    Ok(disk_use(folder)?.all_bytes())
+}
+
+/// What a node's data directory takes on the disk, by kind.
+pub fn disk_use(folder: &Path) -> Result<DiskUse, BenchError> {
+    let mut used = DiskUse::default();
+    let mut seen = BTreeSet::new();
+    let mut kept = Vec::new();
+    walk(folder, &mut |path, data| {
+        let of_snapshot = path
+            .components()
+            .any(|part| part.as_os_str() == "snapshots");
+        if of_snapshot {
+            kept.push((data.ino(), taken_bytes(data)));
+        } else if seen.insert(data.ino()) {
+            let sum = if is_table(path) {
+                &mut used.tables_bytes
+            } else {
+                &mut used.logs_bytes
+            };
+            *sum += taken_bytes(data);
+        }
+    })?;
+    let only_kept = kept.into_iter().filter(|(inode, _)| seen.insert(*inode));
+    used.kept_bytes = only_kept.map(|(_, bytes)| bytes).sum();
+    Ok(used)
 }

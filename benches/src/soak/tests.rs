@@ -1,0 +1,92 @@
+use super::judge::{Line, judge};
+use super::predict::Prediction;
+use super::watch::{NodeSample, Sample};
+use crate::procfs::{DiskUse, OpenFiles};
+
+const MIB: u64 = 1 << 20;
+
+/// An hour of 100 transactions a second, with a node that grows as `node` says.
+fn hour(node: impl Fn(u64) -> NodeSample) -> Vec<Sample> {
+    (0..360)
+        .map(|n| Sample {
+            seconds: (n * 10) as f64,
+            committed: n * 1_000,
+            nodes: vec![node(n)],
+        })
+        .collect()
+}
+
+fn node(n: u64) -> NodeSample {
+    NodeSample {
+        // A little up and down, as allocators do.
+        memory_bytes: 100 * MIB + n % 7 * MIB,
+        threads: 20 + n % 3,
+        files: OpenFiles {
+            tables: n / 4,
+            others: 50,
+        },
+        disk: DiskUse {
+            tables_bytes: n * MIB,
+            logs_bytes: n % 10 * MIB,
+            kept_bytes: 0,
+        },
+    }
+}
+
+fn predicted(disk_bytes: f64) -> Prediction {
+    Prediction {
+        disk_bytes,
+        ..Prediction::default()
+    }
+}
+
+#[test]
+fn a_line_goes_through_its_points() {
+    let line = Line::fit(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]).unwrap();
+    assert_eq!((line.begin, line.end, line.per_unit), (1.0, 5.0, 2.0));
+    assert_eq!(Line::fit(&[(1.0, 1.0)]), None);
+    assert_eq!(Line::fit(&[(1.0, 1.0), (1.0, 2.0)]), None);
+}
+
+#[test]
+fn a_flat_hour_is_good_and_a_leak_is_not() {
+    let each = MIB as f64 / 1_000.0;
+    assert!(judge(&hour(node), 720.0, &predicted(each)).good);
+    let leak = |n| NodeSample {
+        memory_bytes: 100 * MIB + n * MIB / 10,
+        ..node(n)
+    };
+    let verdict = judge(&hour(leak), 720.0, &predicted(each));
+    assert_eq!(verdict.nodes[0].memory_flat, Some(false));
+    assert!(!verdict.good);
+    let files = |n| NodeSample {
+        files: OpenFiles {
+            tables: 0,
+            others: 50 + n / 10,
+        },
+        ..node(n)
+    };
+    assert!(!judge(&hour(files), 720.0, &predicted(each)).good);
+}
+
+#[test]
+fn a_disk_that_grows_otherwise_than_predicted_is_told() {
+    let each = MIB as f64 / 1_000.0;
+    for (factor, good) in [(0.94, false), (0.96, true), (1.04, true), (1.07, false)] {
+        let verdict = judge(&hour(node), 720.0, &predicted(each * factor));
+        assert_eq!(verdict.good, good, "{factor}");
+    }
+}
+
+#[test]
+fn what_is_too_short_is_not_judged() {
+    let leak = |n| NodeSample {
+        memory_bytes: 100 * MIB + n * MIB,
+        ..node(n)
+    };
+    let short: Vec<_> = hour(leak).into_iter().take(30).collect();
+    let verdict = judge(&short, 60.0, &predicted(1.0));
+    assert_eq!(verdict.nodes[0].memory_flat, None);
+    assert_eq!(verdict.nodes[0].tables_as_predicted, None);
+    assert!(verdict.good);
+}

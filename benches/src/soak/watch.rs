@@ -1,0 +1,76 @@
+//! What the nodes use at one moment.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cluster::Cluster;
+use crate::error::BenchError;
+use crate::procfs::{self, DiskUse, OpenFiles};
+
+const MIB: f64 = 1_048_576.0;
+
+/// All nodes at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    pub seconds: f64,
+    /// Transactions so far.
+    pub committed: u64,
+    pub nodes: Vec<NodeSample>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeSample {
+    pub memory_bytes: u64,
+    pub threads: u64,
+    pub files: OpenFiles,
+    pub disk: DiskUse,
+}
+
+pub fn sample(cluster: &Cluster, at: Duration, committed: u64) -> Result<Sample, BenchError> {
+    let nodes = cluster.nodes.iter().map(|node| {
+        Ok(NodeSample {
+            memory_bytes: procfs::memory(node.pid)?.now_bytes,
+            threads: procfs::threads(node.pid)?,
+            files: procfs::open_files(node.pid)?,
+            disk: procfs::disk_use(&node.data)?,
+        })
+    });
+    Ok(Sample {
+        seconds: at.as_secs_f64(),
+        committed,
+        nodes: nodes.collect::<Result<_, BenchError>>()?,
+    })
+}
+
+pub fn head(validators: usize) {
+    println!("\nof the largest of {validators} nodes; disk: of the first, in MiB");
+    println!(
+        "  {:>7} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "seconds", "committed", "MiB", "threads", "tables", "files", "tables", "logs", "kept"
+    );
+}
+
+pub fn row(sample: &Sample) {
+    let most =
+        |figure: fn(&NodeSample) -> u64| sample.nodes.iter().map(figure).max().unwrap_or_default();
+    let disk = sample.nodes.first().map(|node| node.disk);
+    let DiskUse {
+        tables_bytes,
+        logs_bytes,
+        kept_bytes,
+    } = disk.unwrap_or_default();
+    println!(
+        "  {:>7.0} {:>10} {:>8.1} {:>8} {:>8} {:>8} {:>8.1} {:>8.1} {:>8.1}",
+        sample.seconds,
+        sample.committed,
+        most(|node| node.memory_bytes) as f64 / MIB,
+        most(|node| node.threads),
+        most(|node| node.files.tables),
+        most(|node| node.files.others),
+        tables_bytes as f64 / MIB,
+        logs_bytes as f64 / MIB,
+        kept_bytes as f64 / MIB,
+    );
+}
