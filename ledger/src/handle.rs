@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_consensus::Metrics;
+use lamplighter_consensus::{Metrics, ReadError};
 use lamplighter_contracts::admission::{self, AdmissionError};
 use lamplighter_state::{Overlay, StateError, View, tables};
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
@@ -43,6 +43,8 @@ pub enum SubmitError {
 pub enum WaitError {
     #[error("the height {height} was not reached within {waited:?}")]
     Deadline { height: u64, waited: Duration },
+    #[error("no leader confirmed within {waited:?} what is newest, or this node did not catch up")]
+    Unconfirmed { waited: Duration },
     #[error("the node is stopping")]
     Stopped,
 }
@@ -129,6 +131,16 @@ impl Handle {
     pub async fn wait_height(&self, height: u64, within: Duration) -> Result<(), WaitError> {
         let mut head = self.watch_head();
         wait(head.wait_for(|head| head.height >= height), height, within).await
+    }
+
+    /// Waits until this node has applied everything that was committed before the call, as the
+    /// leader of this moment confirms (Raft thesis 6.4): a view taken then is linearizable.
+    pub async fn wait_current(&self, within: Duration) -> Result<(), WaitError> {
+        match self.0.consensus().read_index(within).await {
+            Ok(_) => Ok(()),
+            Err(ReadError::Deadline(waited)) => Err(WaitError::Unconfirmed { waited }),
+            Err(ReadError::Stopped) => Err(WaitError::Stopped),
+        }
     }
 
     /// Waits until a certificate covers `height`.

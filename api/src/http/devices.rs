@@ -29,6 +29,8 @@ pub fn routes() -> OpenApiRouter<App> {
 #[serde(deny_unknown_fields)]
 pub struct DeviceQuery {
     min_height: Option<u64>,
+    #[serde(default)]
+    linearizable: bool,
     after: Option<String>,
     limit: Option<usize>,
     /// Only those of a gateway.
@@ -48,6 +50,7 @@ async fn devices_list(
 ) -> Result<At<Page<Device>>, Problem> {
     let DeviceQuery {
         min_height,
+        linearizable,
         after,
         limit,
         gateway,
@@ -56,10 +59,11 @@ async fn devices_list(
     } = query;
     let page = PageQuery {
         min_height,
+        linearizable,
         after,
         limit,
     };
-    let (state, head) = view(&app, min_height).await?;
+    let (state, head) = view(&app, min_height, linearizable).await?;
     let (after, limit) = (page.after::<Id>()?, page.limit());
     let after = after.as_ref();
     let items = match (gateway, district, owner) {
@@ -90,7 +94,7 @@ async fn device(
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<Device>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = devices::device(&state, &id)?;
     let key = devices::keys::device(&id);
     one(
@@ -113,7 +117,7 @@ async fn state(
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<DeviceState>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = devices::state(&state, &id)?;
     let key = devices::keys::state(&id);
     one(
@@ -146,7 +150,7 @@ async fn history(
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<HistoryEntry>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let after = match &query.after {
         None => None,
         Some(text) => {
@@ -196,7 +200,7 @@ async fn device_events(
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<DeviceEvents>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let (after, limit) = (query.after::<u64>()?, query.limit());
     let store = &**state.store();
     let found = tables::device_events(store, &id, after, Direction::Backward, limit)?;
@@ -238,7 +242,7 @@ async fn device_config(
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<DeviceConfig>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let device =
         devices::device(&state, &id)?.ok_or_else(|| Problem::not_found(format!("device {id}")))?;
     let (effective, hash) = config::effective(&state, &device)?;

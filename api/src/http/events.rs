@@ -28,7 +28,7 @@ async fn open_alarms(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Alarm>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let after = query.after.as_deref().map(alarm_id).transpose()?;
     let items = events::open_alarms(&state, after.as_ref(), query.limit())?;
     let name = |a: &Alarm| format!("{}:{}", a.alarm.device, a.alarm.sequence);
@@ -57,7 +57,7 @@ async fn device_alarms(
     Path(device): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Alarm>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let items = events::alarms(&state, &device, query.after::<u64>()?, query.limit())?;
     let body = Page::new(items, query.limit(), |a| a.alarm.sequence.to_string());
     Ok(At {
@@ -75,7 +75,7 @@ async fn alarm(
     Path((device, sequence)): Path<(Id, u64)>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<Alarm>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let name = AlarmId { device, sequence };
     let found = events::alarm(&state, &name)?;
     let key = events::keys::alarm(&name);
@@ -90,6 +90,8 @@ pub struct TargetQuery {
     district: Option<Scope>,
     device: Option<Id>,
     min_height: Option<u64>,
+    #[serde(default)]
+    linearizable: bool,
     #[serde(default)]
     proof: bool,
 }
@@ -106,6 +108,7 @@ async fn desired(
         district,
         device,
         min_height,
+        linearizable,
         proof,
     } = query;
     let target = match (model, district, device) {
@@ -120,10 +123,14 @@ async fn desired(
             ));
         }
     };
-    let (state, head) = view(&app, min_height).await?;
+    let (state, head) = view(&app, min_height, linearizable).await?;
     let found = config::desired(&state, &target)?;
     let key = config::keys::desired(&target);
-    let read = ReadQuery { min_height, proof };
+    let read = ReadQuery {
+        min_height,
+        linearizable,
+        proof,
+    };
     one(
         &app,
         &read,

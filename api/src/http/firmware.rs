@@ -26,7 +26,7 @@ async fn release(
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<Release>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = firmware::release(&state, &id)?;
     let key = firmware::keys::release(&id);
     one(
@@ -47,7 +47,7 @@ async fn releases(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Release>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let items = firmware::releases(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |r| r.manifest.release.to_string());
     Ok(At {

@@ -111,7 +111,7 @@ fn bytes(field: &str, text: &str) -> Result<Vec<u8>, Problem> {
 /// Puts an operation into a transaction of this node and waits until it is in a block.
 async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submitted>, Problem> {
     app.relays.take()?;
-    let (state, _) = view(app, None).await?;
+    let (state, _) = view(app, None, false).await?;
     iotregistry_check(state, function, &argument).map_err(refused)?;
     let action = DevicesAction::IotRegistry {
         function: function.to_owned(),
@@ -142,7 +142,7 @@ async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submi
 
 /// The reply of the original, byte for byte.
 async fn answer(app: &App, function: &str, argument: &str) -> Result<Response, Problem> {
-    let (state, head) = view(app, None).await?;
+    let (state, head) = view(app, None, false).await?;
     let text = iotregistry_query(&state, function, argument).map_err(refused)?;
     let kind = (header::CONTENT_TYPE, "application/json".to_owned());
     let height = (

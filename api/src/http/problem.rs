@@ -118,7 +118,7 @@ impl From<SubmitError> for Problem {
 impl From<WaitError> for Problem {
     fn from(error: WaitError) -> Self {
         match error {
-            WaitError::Deadline { .. } => {
+            WaitError::Deadline { .. } | WaitError::Unconfirmed { .. } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline", error.to_string())
             }
             WaitError::Stopped => Self::busy(error.to_string()),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::problem::Problem;
 
-/// How long a read waits for `min_height`, and for the certificate of a proof.
+/// How long a read waits for `min_height`, for the leader, and for the certificate of a proof.
 const WAIT: Duration = Duration::from_secs(10);
 /// Records of one page, unless the request asks for fewer.
 const PAGE: usize = 100;
@@ -25,6 +25,9 @@ const PAGE_MAX: usize = 1_000;
 pub struct ReadQuery {
     /// Waits until this node has reached the height.
     pub min_height: Option<u64>,
+    /// Asks the leader first: the answer shows everything that was acknowledged before the request.
+    #[serde(default)]
+    pub linearizable: bool,
     /// Adds a proof bundle under the newest certificate.
     #[serde(default)]
     pub proof: bool,
@@ -35,6 +38,8 @@ pub struct ReadQuery {
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
     pub min_height: Option<u64>,
+    #[serde(default)]
+    pub linearizable: bool,
     /// The `next` of the page before.
     pub after: Option<String>,
     /// At most 1,000; 100 if absent.
@@ -59,7 +64,14 @@ pub fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
 }
 
 /// A consistent state, not older than asked for.
-pub async fn view(app: &App, min_height: Option<u64>) -> Result<(View, HeadInfo), Problem> {
+pub async fn view(
+    app: &App,
+    min_height: Option<u64>,
+    linearizable: bool,
+) -> Result<(View, HeadInfo), Problem> {
+    if linearizable {
+        app.handle.wait_current(WAIT).await?;
+    }
     if let Some(height) = min_height {
         app.handle.wait_height(height, WAIT).await?;
     }

@@ -29,7 +29,7 @@ async fn rollout(
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<Rollout>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = rollouts::rollout(&state, &id)?;
     let key = rollouts::keys::rollout(&id);
     one(
@@ -50,7 +50,7 @@ async fn rollouts_list(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Rollout>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let items = rollouts::rollouts(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |r| r.plan.rollout.to_string());
     Ok(At {
@@ -68,7 +68,7 @@ async fn deployments(
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Deployment>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let after = query.after::<Id>()?;
     let items = rollouts::deployments(&state, &id, after.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |d| d.device.to_string());
@@ -87,7 +87,7 @@ async fn deployment(
     Path((rollout, device)): Path<(Id, Id)>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<Deployment>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = rollouts::deployment(&state, &rollout, &device)?;
     let key = rollouts::keys::deployment(&rollout, &device);
     let what = format!("deployment of {rollout} to {device}");
@@ -103,7 +103,7 @@ async fn of_device(
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Deployment>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let after = query.after::<Id>()?;
     let found = rollouts::deployments_of_device(&state, &id, after.as_ref(), query.limit())?;
     let body = Page::new(found, query.limit(), |d| d.rollout.to_string());

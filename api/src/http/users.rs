@@ -38,7 +38,7 @@ async fn account(
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<Account>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = users::account(&state, &id)?;
     let key = users::keys::account(&id);
     one(
@@ -59,7 +59,7 @@ async fn accounts(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Account>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let items = users::accounts(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |a| a.account.to_string());
     Ok(At {
@@ -77,7 +77,7 @@ async fn organization(
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
 ) -> Result<At<One<Organization>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = users::organization(&state, &id)?;
     let key = users::keys::organization(&id);
     one(
@@ -98,7 +98,7 @@ async fn organizations(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Organization>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let items = users::organizations(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |o| o.organization.to_string());
     Ok(At {
@@ -123,7 +123,7 @@ async fn key(
     State(app): State<App>,
     Path(key): Path<PublicKey>,
 ) -> Result<At<KeyStanding>, Problem> {
-    let (state, head) = view(&app, None).await?;
+    let (state, head) = view(&app, None, false).await?;
     let account = users::account_of_key(&state, &key)?
         .ok_or_else(|| Problem::not_found(format!("account with the key {key}")))?;
     let highest_sequence = users::replay_window(&state, &key)?.highest();
@@ -141,7 +141,7 @@ async fn key(
 #[utoipa::path(get, path = "/v1/policies", tag = "governance",
     responses((status = 200, body = Policies)))]
 async fn policies(State(app): State<App>) -> Result<At<Policies>, Problem> {
-    let (state, head) = view(&app, None).await?;
+    let (state, head) = view(&app, None, false).await?;
     Ok(At {
         height: head.height,
         body: governance::policies(&state)?,
@@ -161,7 +161,7 @@ pub struct NodeList {
 #[utoipa::path(get, path = "/v1/nodes", tag = "governance",
     responses((status = 200, body = NodeList)))]
 async fn nodes(State(app): State<App>) -> Result<At<NodeList>, Problem> {
-    let (state, head) = view(&app, None).await?;
+    let (state, head) = view(&app, None, false).await?;
     let set = governance::validator_set(&state)?;
     let observers = governance::observers(&state)?;
     let body = NodeList {
@@ -182,7 +182,7 @@ async fn proposals(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<Proposal>>, Problem> {
-    let (state, head) = view(&app, query.min_height).await?;
+    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let items = governance::proposals(&state, query.after::<Id>()?.as_ref(), query.limit())?;
     let body = Page::new(items, query.limit(), |p| p.proposal.to_string());
     Ok(At {

@@ -218,6 +218,10 @@ async fn a_read_has_its_height_and_proof() {
     let next = node.handle.head().height + 1;
     let waited = node.get(&format!("/v1/devices?min_height={next}")).await;
     assert!(waited.header("ledger-height").parse::<u64>().unwrap() >= next);
+    let current = node.get("/v1/devices/lamp-1?linearizable=true").await;
+    let of: u64 = current.header("ledger-height").parse().unwrap();
+    current.ok();
+    assert!(of >= next, "{of}");
     node.stop().await;
 }
 
