@@ -1,11 +1,12 @@
 //! Our [`StateMachine`] as openraft's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use openraft::storage::RaftStateMachine;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, RaftSnapshotBuilder, Snapshot, StorageIOError};
 
 use crate::codec::{self, Marker};
+use crate::compaction::Compaction;
 use crate::io::Io;
 use crate::log::{LogStore, failed};
 use crate::machine::{Committed, StateMachine};
@@ -21,6 +22,8 @@ pub(crate) struct Adapter {
     log: LogStore,
     snapshots: Arc<SnapshotStore>,
     io: Io,
+    /// Set when the node has started: until then nobody could help to seal an image.
+    compaction: Arc<OnceLock<Compaction>>,
     /// The membership as of the last applied entry, which every marker repeats.
     membership: StoredMembership,
 }
@@ -37,8 +40,14 @@ impl Adapter {
             log,
             snapshots,
             io,
+            compaction: Arc::default(),
             membership: StoredMembership::default(),
         }
+    }
+
+    /// Where to say that the node has started.
+    pub(crate) fn compaction(&self) -> Arc<OnceLock<Compaction>> {
+        self.compaction.clone()
     }
 
     async fn marker(&self) -> Result<Option<Marker>, StorageError> {
@@ -100,10 +109,28 @@ fn snapshot((meta, dir): (SnapshotMeta, Arc<SnapshotDir>)) -> Snapshot<TypeConfi
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Adapter {
+    /// openraft makes this in a task of its own and purges the log when it is done, so taking time
+    /// here holds up nothing but the purge.
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
+        let compaction = self.compaction.get().cloned();
+        if let Some(compaction) = &compaction {
+            compaction.wait().await;
+        }
+        self.log.begin_image();
         let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
         let built = self.io.run(move || snapshots.build(&*machine)).await;
-        built.map(snapshot).map_err(|error| snapshot_failed(&error))
+        let built = built.map_err(|error| snapshot_failed(&error))?;
+        if let Some(compaction) = &compaction {
+            let data = built.data();
+            let sealed = compaction.unless_stopped(self.machine.seal_snapshot(&data));
+            let sealed = sealed.await.map_err(SnapshotError::from);
+            sealed.map_err(|error| snapshot_failed(&error))?;
+        }
+        let snapshots = self.snapshots.clone();
+        let finished = self.io.run(move || snapshots.finish(built)).await;
+        finished
+            .map(snapshot)
+            .map_err(|error| snapshot_failed(&error))
     }
 }
 
@@ -176,6 +203,10 @@ impl RaftStateMachine<TypeConfig> for Adapter {
             return Err(StorageIOError::write_snapshot(None, AnyError::error(what)).into());
         }
         self.membership = meta.last_membership.clone();
+        self.log.release_purges();
+        if let Some(last) = meta.last_log_id {
+            RaftLogStorage::purge(&mut self.log, last).await?;
+        }
         Ok(())
     }
 

@@ -126,6 +126,8 @@ pub struct Limits {
     pub snapshot_every_bytes: u64,
     /// Entries that are kept though a snapshot contains them, for nodes that are a little behind.
     pub keep_entries: u64,
+    /// Bytes of log that are kept beyond that for a node that is catching up.
+    pub hold_bytes_max: u64,
     /// A node that is at most so many entries behind has caught up.
     pub caught_up_entries: u64,
 }
@@ -144,6 +146,7 @@ impl Default for Limits {
             snapshot_every_entries: 10_000,
             snapshot_every_bytes: 256 << 20,
             keep_entries: 1_000,
+            hold_bytes_max: 4 << 30,
             caught_up_entries: 100,
         }
     }

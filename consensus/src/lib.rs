@@ -18,10 +18,18 @@
 //!
 //! The vote is synced before it is given. The applied state is written by the state machine
 //! unsynced to the same write-ahead log, behind the entries, so no crash takes an entry and leaves
-//! its effect; a purge is written behind the effects of what it purges.
+//! its effect; a purge is written behind the effects of what it purges, those of an installed image
+//! included.
+//!
+//! # Images
+//!
+//! Who is too far behind gets an image of the state instead of the log. It is handed out, and the
+//! log before it purged, only when it is sealed ([`StateMachine::seal_snapshot`]), checked before
+//! it replaces anything, and while a node catches up no new image is made (see `compaction`).
 
 mod adapter;
 mod codec;
+mod compaction;
 mod config;
 mod error;
 mod io;
@@ -43,7 +51,8 @@ pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
 };
 pub use lead::Lead;
-pub use machine::{Committed, Fatal, StateMachine};
+pub use machine::{Committed, Fatal, Rejected, StateMachine};
 pub use node::{Applied, Consensus, Metrics, Proposal};
 pub use raft::NodeId;
+pub use snapshot::Transfer;
 pub use transport::{FRAME_BYTES_MAX, Lane, Transport};

@@ -1,6 +1,7 @@
 use std::error::Error;
 use std::path::Path;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 /// A committed log entry on its way into the state machine.
@@ -27,7 +28,18 @@ impl Fatal {
     }
 }
 
-/// What the committed batches are applied to. Every method may block.
+/// An image from another node that is not accepted. The node goes on without it.
+#[derive(Debug, thiserror::Error)]
+#[error("the image is not accepted")]
+pub struct Rejected(#[source] pub Box<dyn Error + Send + Sync>);
+
+impl Rejected {
+    pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
+
+/// What the committed batches are applied to. Every method but the async one may block.
 ///
 /// # Duties
 ///
@@ -41,6 +53,7 @@ impl Fatal {
 /// - **Safe to re-apply.** After a crash the state may be an earlier one; the entries after its
 ///   marker then come again.
 /// - **Stops on failure.** After [`Fatal`] nothing more is applied and the node stops.
+#[async_trait]
 pub trait StateMachine: Send + Sync + 'static {
     /// The marker of the last applied entry, none when nothing was applied yet.
     fn applied(&self) -> Result<Option<Vec<u8>>, Fatal>;
@@ -55,9 +68,19 @@ pub trait StateMachine: Send + Sync + 'static {
     /// it has none. Entries may be applied meanwhile. When it returns the image is on disk.
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal>;
 
-    /// Replaces the state by the image in the directory, which another node built. The image comes
-    /// from outside: check it before anything is replaced. When it returns the new state and its
-    /// marker are durable; after a crash in between the state is the old or the new one, or the
-    /// node can tell that it is neither. The directory stays.
+    /// Adds to an image of this node what makes other nodes accept it, and returns when that is on
+    /// disk. It may take as long as the other nodes need for their part; until then the image is
+    /// not sent and the log that it stands for is kept. A second call for the same image finds the
+    /// work done. Dropping the future leaves the image as it was.
+    async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal>;
+
+    /// Checks an image from another node, which may be anything, before a byte of the state is
+    /// replaced, and returns the marker that is in it.
+    fn check_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Rejected>;
+
+    /// Replaces the state by an image that [`check_snapshot`](Self::check_snapshot) has accepted.
+    /// When it returns the new state and its marker are durable; after a crash in between the
+    /// state is the old or the new one, or the state machine goes on with the installation when it
+    /// is opened again, before consensus starts. The directory stays.
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal>;
 }

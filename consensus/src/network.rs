@@ -1,6 +1,7 @@
 //! Our [`Transport`] as openraft's network.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +12,14 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{AnyError, EmptyNode, Snapshot};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::codec::{self, AppendRequest, AppendResponse, ControlRequest, ControlResponse};
 use crate::config::Config;
 use crate::error::TransportError;
 use crate::io::Guarded;
 use crate::log::LogStore;
+use crate::machine::StateMachine;
 use crate::raft::{LogId, NodeId, TypeConfig, Vote};
 use crate::snapshot;
 use crate::transport::{Lane, Transport};
@@ -32,6 +35,30 @@ pub(crate) struct Network {
     pub transport: Arc<dyn Transport>,
     pub log: LogStore,
     pub config: Arc<Config>,
+    pub machine: Arc<dyn StateMachine>,
+    pub heard: Arc<Heard>,
+}
+
+/// When each other node last answered this one as its leader.
+#[derive(Default)]
+pub(crate) struct Heard(Mutex<BTreeMap<NodeId, Instant>>);
+
+impl Heard {
+    fn note(&self, node: NodeId) {
+        self.lock().insert(node, Instant::now());
+    }
+
+    pub(crate) fn within(&self, node: NodeId, time: Duration) -> bool {
+        self.lock()
+            .get(&node)
+            .is_some_and(|at| at.elapsed() <= time)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Instant>> {
+        self.0
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -83,6 +110,9 @@ impl Peer {
             .transport
             .call(self.target, lane, request, timeout)
             .await;
+        if answer.is_ok() {
+            self.network.heard.note(self.target);
+        }
         answer.map_err(|error| unreachable(&error))
     }
 
@@ -215,10 +245,19 @@ impl RaftNetwork<TypeConfig> for Peer {
         _: RPCOption,
     ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
         let Network {
-            transport, config, ..
+            transport,
+            config,
+            machine,
+            heard,
+            ..
         } = &self.network;
         let (meta, dir) = (snapshot.meta, *snapshot.snapshot);
-        let sent = snapshot::send(&**transport, self.target, vote, meta, dir, config);
+        let sent = async {
+            // Only an image that was made when the node started is not sealed yet.
+            machine.seal_snapshot(&dir.data()).await?;
+            let pulse = || heard.note(self.target);
+            snapshot::send(&**transport, self.target, vote, meta, dir, config, pulse).await
+        };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,16 +13,17 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::adapter::Adapter;
 use crate::codec::{self, ControlRequest, ControlResponse};
+use crate::compaction::Compaction;
 use crate::config::Config;
 use crate::error::{ConsensusError, ProposeError, ReadError, ServeError};
 use crate::io::{Guarded, Io};
 use crate::lead::{self, Lead};
 use crate::log::LogStore;
 use crate::machine::StateMachine;
-use crate::network::Network;
+use crate::network::{Heard, Network};
 use crate::raft::{Batch, NodeId, Raft, TypeConfig};
 use crate::serve::MEMBERS_MAX;
-use crate::snapshot::{Receiver, SnapshotStore};
+use crate::snapshot::{Receiver, SnapshotStore, Transfer};
 use crate::transport::{Lane, Transport};
 
 const NODE_ID: &[u8] = b"raft/node_id";
@@ -45,6 +46,11 @@ pub(crate) struct Inner {
     proposals: Arc<Semaphore>,
     /// The highest commit index that a leader told.
     commit: AtomicU64,
+    pub machine: Arc<dyn StateMachine>,
+    /// An image is being installed: entries that follow it have to wait.
+    pub installing: AtomicBool,
+    transfer: watch::Receiver<Option<Transfer>>,
+    stop: watch::Sender<bool>,
     _tasks: [Guarded; 2],
 }
 
@@ -108,6 +114,8 @@ pub struct Metrics {
     pub quorum_ack_age_ms: Option<u64>,
     /// Syncs of the log since the start.
     pub syncs: u64,
+    /// The image that is coming in, if one is.
+    pub incoming: Option<Transfer>,
 }
 
 impl Consensus {
@@ -138,12 +146,16 @@ impl Consensus {
             .map_err(|error| ConsensusError::Raft(error.into()))?;
 
         let config = Arc::new(config);
+        let heard = Arc::new(Heard::default());
         let network = Network {
             transport: transport.clone(),
             log: log.clone(),
             config: config.clone(),
+            machine: machine.clone(),
+            heard: heard.clone(),
         };
-        let adapter = Adapter::new(machine, log.clone(), snapshots.clone(), io);
+        let adapter = Adapter::new(machine.clone(), log.clone(), snapshots.clone(), io);
+        let compaction = adapter.compaction();
         let raft = Raft::new(node_id, raft_config, network, log.clone(), adapter)
             .await
             .map_err(|error| ConsensusError::Raft(error.into()))?;
@@ -154,7 +166,17 @@ impl Consensus {
             Guarded::spawn(lead::follow(raft.metrics(), confirmed_within, sender)),
             Guarded::spawn(snapshot_when_grown(raft.clone(), log.clone())),
         ];
+        let (stop, stopped) = watch::channel(false);
+        let set = compaction.set(Compaction {
+            metrics: raft.metrics(),
+            log: log.clone(),
+            limits: config.limits.clone(),
+            heard,
+            stop: stopped,
+        });
+        assert!(set.is_ok(), "the adapter was made above");
         let receiver = Receiver::new(snapshots, config.limits.snapshot_bytes_max);
+        let transfer = receiver.progress();
         Ok(Self(Arc::new(Inner {
             raft,
             io,
@@ -164,6 +186,10 @@ impl Consensus {
             lead,
             proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),
             commit: AtomicU64::new(0),
+            machine,
+            installing: AtomicBool::new(false),
+            transfer,
+            stop,
             _tasks: tasks,
             config,
         })))
@@ -253,7 +279,8 @@ impl Consensus {
 
     /// The figures of this moment.
     pub fn metrics(&self) -> Metrics {
-        metrics(&self.0.raft.metrics().borrow(), self.0.log.syncs())
+        let (syncs, incoming) = (self.0.log.syncs(), *self.0.transfer.borrow());
+        metrics(&self.0.raft.metrics().borrow(), syncs, incoming)
     }
 
     /// Waits until this node has applied the entry of this index.
@@ -295,6 +322,7 @@ impl Consensus {
     pub async fn shutdown(&self) -> Result<(), ConsensusError> {
         self.0.proposals.close();
         let ended = self.0.raft.shutdown().await;
+        self.0.stop.send_replace(true);
         ended.map_err(|error| ConsensusError::Raft(error.into()))
     }
 }
@@ -303,9 +331,12 @@ impl Consensus {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let raft = self.raft.clone();
+            let (raft, stop) = (self.raft.clone(), self.stop.clone());
             // Nobody is left who could be told of a failure.
-            runtime.spawn(async move { raft.shutdown().await.ok() });
+            runtime.spawn(async move {
+                raft.shutdown().await.ok();
+                stop.send_replace(true);
+            });
         }
     }
 }
@@ -404,7 +435,11 @@ async fn snapshot_when_grown(raft: Raft, log: LogStore) {
     }
 }
 
-fn metrics(raft: &RaftMetrics<NodeId, EmptyNode>, syncs: u64) -> Metrics {
+fn metrics(
+    raft: &RaftMetrics<NodeId, EmptyNode>,
+    syncs: u64,
+    incoming: Option<Transfer>,
+) -> Metrics {
     let membership = raft.membership_config.membership();
     let matched = raft.replication.iter().flatten();
     Metrics {
@@ -424,6 +459,7 @@ fn metrics(raft: &RaftMetrics<NodeId, EmptyNode>, syncs: u64) -> Metrics {
             .collect(),
         quorum_ack_age_ms: raft.millis_since_quorum_ack,
         syncs,
+        incoming,
     }
 }
 

@@ -1,19 +1,20 @@
 //! Answers to the other nodes' requests. What comes in is checked before openraft sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use openraft::Snapshot;
 use tokio::time::timeout;
 
 use crate::codec::{
-    self, AppendRequest, AppendResponse, CodecError, ControlRequest, ControlResponse,
+    self, AppendRequest, AppendResponse, CodecError, ControlRequest, ControlResponse, Marker,
     SnapshotRequest, SnapshotResponse,
 };
 use crate::error::ServeError;
 use crate::node::Inner;
-use crate::raft::{NodeId, Payload, Vote};
-use crate::snapshot::{ReceiveError, Step};
+use crate::raft::{NodeId, Payload, SnapshotMeta, Vote};
+use crate::snapshot::{Complete, ReceiveError, Step};
 use crate::transport::{FRAME_BYTES_MAX, Lane};
 
 /// Members of a cluster, learners included.
@@ -110,6 +111,10 @@ impl Inner {
     ) -> Result<AppendResponse, ServeError> {
         self.check_vote(from, &request.vote, true)?;
         if !request.entries.is_empty() {
+            // What follows an image must not be in the log before the image is in the state.
+            if self.installing.load(Ordering::SeqCst) {
+                return Err(ServeError::Busy);
+            }
             self.wait_for_backlog().await?;
         }
         let commit = request.leader_commit;
@@ -125,14 +130,16 @@ impl Inner {
     }
 
     /// A node that applies more slowly than the others commit must not collect the difference in
-    /// memory: it takes its time to answer instead.
+    /// memory: it takes its time to answer instead. What it has not received yet it can't apply:
+    /// only what is in its log counts.
     async fn wait_for_backlog(&self) -> Result<(), ServeError> {
         let limit = self.config.limits.backlog_entries_max;
         let commit = self.commit();
         let mut metrics = self.raft.metrics();
         let caught_up = metrics.wait_for(|metrics| {
             let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
-            metrics.running_state.is_err() || applied.saturating_add(limit) >= commit
+            let due = commit.min(metrics.last_log_index.unwrap_or(0));
+            metrics.running_state.is_err() || applied.saturating_add(limit) >= due
         });
         match timeout(self.config.timers.append, caught_up).await {
             Ok(Ok(metrics)) if metrics.running_state.is_ok() => Ok(()),
@@ -193,17 +200,9 @@ impl Inner {
                 // Not ended when the asking node hangs up; nothing else begins before it is done.
                 let install = tokio::spawn(async move {
                     let complete = receiver.complete(manifest).map_err(refused(from))?;
-                    let meta = complete.manifest.meta.clone();
-                    let snapshot = Snapshot {
-                        meta,
-                        snapshot: Box::new(complete.snapshot),
-                    };
-                    let installed = node.raft.install_full_snapshot(vote, snapshot).await;
-                    let response = installed.map_err(|_| ServeError::Stopped)?;
+                    let answer = node.install(from, vote, complete).await;
                     drop(receiver);
-                    Ok(SnapshotResponse::Done {
-                        vote: response.vote,
-                    })
+                    answer
                 });
                 return install.await.map_err(|_| ServeError::Stopped)?;
             }
@@ -213,6 +212,66 @@ impl Inner {
             Step::Complete => Ok(SnapshotResponse::Complete),
         }
     }
+}
+
+impl Inner {
+    /// Installs an image that has arrived, if it is what it says it is.
+    async fn install(
+        &self,
+        from: NodeId,
+        vote: Vote,
+        complete: Complete,
+    ) -> Result<SnapshotResponse, ServeError> {
+        let Complete { manifest, snapshot } = complete;
+        let (machine, data) = (self.machine.clone(), snapshot.data());
+        let checked = self.io.run(move || machine.check_snapshot(&data)).await;
+        let marker = checked.or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(from, error, "an image is not accepted");
+            invalid(
+                from,
+                format!(
+                    "{error}: {}",
+                    error.source().map_or(String::new(), |e| e.to_string())
+                ),
+            )
+        })?;
+        check_marker(from, marker, &manifest.meta)?;
+        self.installing.store(true, Ordering::SeqCst);
+        self.log.hold_purges();
+        let snapshot = Snapshot {
+            meta: manifest.meta,
+            snapshot: Box::new(snapshot),
+        };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        self.log.release_purges();
+        self.installing.store(false, Ordering::SeqCst);
+        let vote = installed.map_err(|_| ServeError::Stopped)?.vote;
+        Ok(SnapshotResponse::Done { vote })
+    }
+}
+
+/// What the leader says of an image, and what is in it.
+fn check_marker(
+    from: NodeId,
+    marker: Option<Vec<u8>>,
+    meta: &SnapshotMeta,
+) -> Result<(), ServeError> {
+    let marker: Option<Marker> = marker
+        .map(|bytes| codec::decode("marker", &bytes))
+        .transpose()
+        .map_err(malformed(from))?;
+    let (log_id, membership) = match marker {
+        Some(Marker { log_id, membership }) => (Some(log_id), membership),
+        None => (None, Default::default()),
+    };
+    if log_id == meta.last_log_id && membership == meta.last_membership {
+        return Ok(());
+    }
+    invalid(
+        from,
+        format!("an image of {log_id:?} that is said to be of {meta}"),
+    )
 }
 
 fn refused(from: NodeId) -> impl FnOnce(ReceiveError) -> ServeError {

@@ -404,6 +404,79 @@ async fn an_interrupted_snapshot_is_not_sent_twice() {
     assert!(sent < image + image / 5, "{sent} bytes for {image}");
 }
 
+/// By the log alone: much more than a node may have received and not applied.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_far_behind_catches_up_by_the_log() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.agree().await;
+    let follower = cluster.follower().await;
+    cluster.kill(follower).await;
+    for _ in 0..1_000 {
+        cluster.propose("while it is away").await.unwrap();
+    }
+    cluster.restart(follower).await;
+    assert_eq!(cluster.agree().await.len(), 1_000);
+    assert_eq!(cluster.node(follower).metrics().snapshot_index, None);
+}
+
+/// Sending the image takes longer than the cluster needs for many images' worth of entries: the log
+/// after the one that is being sent has to stay until the node has caught up.
+#[tokio::test(start_paused = true)]
+async fn a_node_catches_up_while_others_write() {
+    let limits = Limits {
+        keep_entries: 2,
+        snapshot_every_entries: 20,
+        snapshot_chunk_bytes: 4096,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, limits).await;
+    cluster.agree().await;
+    let follower = cluster.follower().await;
+    cluster.kill(follower).await;
+    for round in 0..50u8 {
+        let text = char::from(b'a' + round % 26).to_string().repeat(10_000);
+        cluster.propose(&text).await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    // Longer than a silent node is waited for.
+    sleep(2 * PATIENCE).await;
+    let purged = |cluster: &Cluster| cluster.node(leader).metrics().purged_index;
+    assert!(purged(&cluster) > Some(20), "nobody waits for a dead node");
+
+    let before = cluster.node(leader).metrics().last_log_index;
+    cluster.restart(follower).await;
+    let mut rounds = 0;
+    loop {
+        cluster.propose("meanwhile").await.unwrap();
+        rounds += 1;
+        let (one, other) = (
+            cluster.node(leader).metrics(),
+            cluster.node(follower).metrics(),
+        );
+        if other.applied_index >= one.last_log_index.map(|last| last - 2) {
+            break;
+        }
+        assert!(rounds < 2_000, "{other:?} does not catch up with {one:?}");
+    }
+    assert!(
+        rounds > 40,
+        "more than two images' worth of entries: {rounds}"
+    );
+    let (sent, image) = (
+        cluster.net.snapshot_bytes.load(Ordering::Relaxed),
+        50 * 10_000 * 2,
+    );
+    assert!(
+        sent < image + image / 5,
+        "{sent} bytes for {image}: one image was enough"
+    );
+    // Then the log is purged again.
+    while purged(&cluster) <= before {
+        cluster.propose("afterwards").await.unwrap();
+    }
+    cluster.agree().await;
+}
+
 /// At 400 KiB a second an append takes longer than a heartbeat, and than an election.
 #[tokio::test(start_paused = true)]
 async fn a_slow_link_takes_its_time_and_nobody_stands_for_election() {

@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 fn limits() -> Limits {
     Limits {
         keep_entries: 2,
+        hold_bytes_max: 0,
         snapshot_chunk_bytes: 512,
         ..Limits::default()
     }

@@ -105,7 +105,7 @@ async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
 /// whose set this node is.
 fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
     let head = inner.chain.head().height;
-    let store = inner.chain.store();
+    let store = &*inner.chain.store();
     let last = tables::last_attested(store)?.map_or(0, |(height, _)| height);
     // Far behind, only the newest: its certificate covers the others through the history root. A
     // header that changes the validators is never left out.
@@ -176,7 +176,7 @@ pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), 
 fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateError> {
     let (height, header) = (attestation.height, attestation.header);
     let set = inner.chain.validators_at(height)?;
-    if let Some(own) = tables::header(inner.chain.store(), height)?
+    if let Some(own) = tables::header(&*inner.chain.store(), height)?
         && own.hash() != header
     {
         if set.by_key(&attestation.key).is_some() {
@@ -211,7 +211,7 @@ fn take_certified(inner: &Arc<Inner>, certified: CertifiedHeader) -> Result<(), 
         tracing::warn!(height, "a certificate that is not of its header");
         return Ok(());
     }
-    let Some(own) = tables::header(inner.chain.store(), height)? else {
+    let Some(own) = tables::header(&*inner.chain.store(), height)? else {
         return Ok(());
     };
     if own == header {
@@ -239,7 +239,7 @@ fn take_certificate(inner: &Arc<Inner>, certificate: Certificate) -> Result<(), 
     if settled && !inner.chain.lacks_certificate(height)? {
         return Ok(());
     }
-    let Some(header) = tables::header(inner.chain.store(), height)? else {
+    let Some(header) = tables::header(&*inner.chain.store(), height)? else {
         // Not there yet: the certificate comes again when this node has caught up.
         return Ok(());
     };
@@ -271,7 +271,7 @@ fn tell_again(inner: &Arc<Inner>) {
         let own = inner.attester.own.lock().expect("no panic with the lock");
         own.values().rev().take(ATTESTATIONS_MAX).cloned().collect()
     };
-    let store = inner.chain.store();
+    let store = &*inner.chain.store();
     let certified = prove::certified_header(store, inner.chain.certified_height()).ok();
     if !attestations.is_empty() || certified.is_some() {
         inner.peers.tell_all(PeerNotice {

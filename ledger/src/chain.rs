@@ -80,9 +80,17 @@ pub(crate) struct Head {
     pub last_batch: Hash,
 }
 
+/// What readers read.
+enum Readers {
+    /// The store itself.
+    Live(Arc<dyn KvView>),
+    /// The store as it was before an image began to replace it.
+    Pinned(Arc<dyn KvView>),
+}
+
 pub struct Chain {
     kv: Arc<dyn Kv>,
-    view: Arc<dyn KvView>,
+    readers: RwLock<Readers>,
     genesis: Genesis,
     chain_id: Hash,
     head: RwLock<Head>,
@@ -99,7 +107,7 @@ impl Chain {
         let nodes = nodes_in(&View::new(kv.clone()))?;
         Ok(Self {
             nodes: watch::Sender::new(nodes),
-            view: kv.clone(),
+            readers: RwLock::new(Readers::Live(kv.clone())),
             kv,
             chain_id: genesis.chain_id(),
             genesis,
@@ -115,13 +123,57 @@ impl Chain {
     }
 
     /// The store, for reading.
-    pub fn store(&self) -> &dyn KvView {
-        &*self.view
+    pub fn store(&self) -> Arc<dyn KvView> {
+        match &*self.readers() {
+            Readers::Live(store) | Readers::Pinned(store) => store.clone(),
+        }
     }
 
     /// The newest state, whatever is being written.
     pub(crate) fn newest_view(&self) -> View {
-        View::new(self.view.clone())
+        View::new(self.store())
+    }
+
+    /// The state as it is now, unaffected by what is written later.
+    pub(crate) fn lasting_view(&self) -> Result<View, StateError> {
+        let view = match &*self.readers() {
+            Readers::Live(_) => self.kv.view()?,
+            Readers::Pinned(view) => view.clone(),
+        };
+        Ok(View::new(view))
+    }
+
+    fn readers(&self) -> RwLockReadGuard<'_, Readers> {
+        self.readers
+            .read()
+            .expect("nobody panics while writing who reads what")
+    }
+
+    /// Readers see the store as it is now until [`replace`](Self::replace).
+    pub(crate) fn pin_readers(&self) -> Result<(), StateError> {
+        self.set_readers(Readers::Pinned(self.kv.view()?));
+        Ok(())
+    }
+
+    fn set_readers(&self, readers: Readers) {
+        *self
+            .readers
+            .write()
+            .expect("nobody panics while writing who reads what") = readers;
+    }
+
+    /// Goes on with a chain that was installed in the store meanwhile.
+    pub(crate) fn replace(&self, head: Head) -> Result<(), StateError> {
+        let nodes = nodes_in(&View::new(self.kv.clone()))?;
+        let certified = tables::newest_certified(&*self.kv)?.unwrap_or(0);
+        self.advance(|old| {
+            *old = head;
+            self.set_readers(Readers::Live(self.kv.clone()));
+            Ok::<_, StateError>(())
+        })?;
+        self.set_nodes(nodes);
+        self.raise_certified(certified);
+        Ok(())
     }
 
     pub fn genesis(&self) -> &Genesis {
@@ -200,7 +252,7 @@ impl Chain {
             return Ok(head.validators.clone());
         }
         drop(head);
-        let set = tables::validators_at(self.store(), height)?;
+        let set = tables::validators_at(&*self.store(), height)?;
         Ok(Arc::new(set))
     }
 
@@ -209,17 +261,21 @@ impl Chain {
         let mut batch = Batch::new();
         tables::put_certificate(&mut batch, certificate);
         self.kv.write(batch, Durability::Unsynced)?;
+        self.raise_certified(certificate.height);
+        Ok(())
+    }
+
+    fn raise_certified(&self, certified: u64) {
         self.certified.send_if_modified(|height| {
-            let newer = certificate.height > *height;
-            *height = certificate.height.max(*height);
+            let newer = certified > *height;
+            *height = certified.max(*height);
             newer
         });
-        Ok(())
     }
 
     /// Heights from `first` up to before `end` whose block changed the validators.
     pub(crate) fn changes_between(&self, first: u64, end: u64) -> Result<Vec<u64>, StateError> {
-        let changes = tables::set_changes(self.store(), end, SET_CHANGES_MAX)?;
+        let changes = tables::set_changes(&*self.store(), end, SET_CHANGES_MAX)?;
         Ok(changes
             .into_iter()
             .map(|(height, ..)| height)
@@ -230,14 +286,14 @@ impl Chain {
     /// Whether a block changed the validators and its header has no certificate of its own yet.
     pub(crate) fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
         let changed = self.changes_between(height, height + 1)?.contains(&height);
-        Ok(changed && tables::certificate(self.store(), height)?.is_none())
+        Ok(changed && tables::certificate(&*self.store(), height)?.is_none())
     }
 
     /// The height up to which nothing more has to be certified: `certified`, unless a header below
     /// it that changes the validators still lacks its own certificate.
     pub(crate) fn settled_below(&self, certified: u64) -> Result<u64, StateError> {
         for height in self.changes_between(1, certified + 1)? {
-            if tables::certificate(self.store(), height)?.is_none() {
+            if tables::certificate(&*self.store(), height)?.is_none() {
                 return Ok(height - 1);
             }
         }

@@ -109,7 +109,7 @@ impl Subscription {
             height,
             index: first,
         } = self.next;
-        let store = self.chain.store();
+        let store = &*self.chain.store();
         let Some(header) = tables::header(store, height)? else {
             return Ok(Vec::new());
         };

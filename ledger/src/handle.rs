@@ -21,6 +21,7 @@ use crate::machine;
 use crate::message::{PeerAnswer, PeerNotice, PeerRequest};
 use crate::pool::Busy;
 use crate::prove::{self, ProveError, Subject};
+use crate::snapshot::Installation;
 use crate::ticket::{Commitment, Ticket, Verdict};
 use crate::{attest, own, serve};
 
@@ -62,6 +63,8 @@ pub struct Status {
     pub connected: Vec<u64>,
     pub alarms: Vec<NodeAlarm>,
     pub halted: Option<Halt>,
+    /// An image that is being installed; `consensus.incoming` is the one that is coming in.
+    pub installing: Option<Installation>,
 }
 
 /// The ledger, for the edges and the node. Clones share it.
@@ -90,7 +93,7 @@ impl Handle {
     /// A consistent view of the newest state, and the height it is of.
     pub fn view(&self) -> Result<(View, HeadInfo), StateError> {
         let head = self.0.chain.read_head();
-        let view = View::new(self.0.chain.kv().view()?);
+        let view = self.0.chain.lasting_view()?;
         let Header {
             height,
             timestamp_ms,
@@ -155,19 +158,19 @@ impl Handle {
     }
 
     pub fn header(&self, height: u64) -> Result<Option<Header>, StateError> {
-        tables::header(self.0.chain.store(), height)
+        tables::header(&*self.0.chain.store(), height)
     }
 
     pub fn block(&self, height: u64) -> Result<Option<Block>, StateError> {
-        tables::block(self.0.chain.store(), height)
+        tables::block(&*self.0.chain.store(), height)
     }
 
     pub fn receipts(&self, height: u64) -> Result<Vec<Receipt>, StateError> {
-        tables::receipts(self.0.chain.store(), height)
+        tables::receipts(&*self.0.chain.store(), height)
     }
 
     pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StateError> {
-        tables::certificate(self.0.chain.store(), height)
+        tables::certificate(&*self.0.chain.store(), height)
     }
 
     /// Where a transaction is in the chain, and its receipt.
@@ -218,6 +221,7 @@ impl Handle {
             connected: inner.peers.connected(),
             alarms: inner.alarms.list(),
             halted: inner.chain.halted().cloned(),
+            installing: *inner.installation.borrow(),
         }
     }
 

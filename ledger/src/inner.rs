@@ -1,6 +1,7 @@
 use std::sync::{Arc, OnceLock};
 
 use lamplighter_consensus::Consensus;
+use tokio::sync::watch;
 
 use crate::alarms::Alarms;
 use crate::artifacts::Artifacts;
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::message::Peers;
 use crate::own::Own;
 use crate::pool::Pool;
+use crate::snapshot::Installation;
 use crate::verifier::Verifier;
 
 /// What the tasks of one node share.
@@ -28,6 +30,8 @@ pub(crate) struct Inner {
     pub own: Own,
     pub artifacts: Artifacts,
     pub consensus: OnceLock<Consensus>,
+    /// How far the installation of an image has come, while there is one.
+    pub installation: watch::Receiver<Option<Installation>>,
 }
 
 impl Inner {

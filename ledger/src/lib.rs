@@ -40,5 +40,6 @@ pub use handle::{Handle, Status, SubmitError, WaitError};
 pub use message::{Acceptance, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
 pub use pool::Busy;
 pub use prove::{ProveError, Subject};
+pub use snapshot::{ImageError, Installation};
 pub use start::{Identity, Ledger, OpenError};
 pub use ticket::{Commitment, Ticket, Verdict};

@@ -8,8 +8,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Committed, Fatal, StateMachine};
+use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
 use lamplighter_contracts::BlockContext;
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_contracts::execute;
@@ -19,16 +20,21 @@ use lamplighter_store::{Batch as Writes, Durability};
 use lamplighter_types::merkle::list;
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
 use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};
+use tokio::sync::watch;
 
 use crate::batch::Batch;
+use crate::blocking::Blocking;
 use crate::chain::{Chain, Halt, Head, Nodes, nodes_in};
 use crate::message::batch_digest;
 use crate::pool::{Pending, Pool};
+use crate::snapshot::{self, ImageError, Installation};
 use crate::ticket::{Commitment, Verdict};
 
 pub(crate) struct Machine {
     pub chain: Arc<Chain>,
     pub pool: Arc<Pool>,
+    pub blocking: Blocking,
+    pub installation: watch::Sender<Option<Installation>>,
 }
 
 /// Why the machine stopped.
@@ -205,6 +211,17 @@ impl Machine {
         nodes_in(&overlay).map(Some)
     }
 
+    /// An image must hold in itself, and continue what this node has.
+    fn check_image(&self, dir: &Path) -> Result<Option<Vec<u8>>, ImageError> {
+        let (image, head) = snapshot::check(&**self.chain.kv(), dir, self.chain.genesis())?;
+        let own = self.chain.head();
+        let at_own = tables::header_hash(&*image, own.height)?;
+        if head.header.height < own.height || at_own != Some(own.hash) {
+            return Err(ImageError::Contradiction { height: own.height });
+        }
+        Ok(tables::marker(&*image)?)
+    }
+
     /// Tells those who wait what became of their transactions.
     fn tell(&self, block: Executed) -> Result<(), StateError> {
         let height = block.header.height;
@@ -266,10 +283,10 @@ fn names_nodes(key: &[u8]) -> bool {
 
 /// The place and receipt of a transaction that is in the chain.
 pub(crate) fn commitment(chain: &Chain, hash: &Hash) -> Result<Option<Commitment>, StateError> {
-    let Some((height, index)) = tables::transaction_place(chain.store(), hash)? else {
+    let Some((height, index)) = tables::transaction_place(&*chain.store(), hash)? else {
         return Ok(None);
     };
-    let receipt = tables::receipt(chain.store(), height, index)?;
+    let receipt = tables::receipt(&*chain.store(), height, index)?;
     let missing = || StateError::Missing {
         what: format!("the receipt {height}.{index}"),
     };
@@ -281,9 +298,10 @@ pub(crate) fn commitment(chain: &Chain, hash: &Hash) -> Result<Option<Commitment
     }))
 }
 
+#[async_trait]
 impl StateMachine for Machine {
     fn applied(&self) -> Result<Option<Vec<u8>>, Fatal> {
-        tables::marker(self.chain.store()).map_err(Fatal::new)
+        tables::marker(&*self.chain.store()).map_err(Fatal::new)
     }
 
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
@@ -294,12 +312,21 @@ impl StateMachine for Machine {
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        crate::snapshot::build(&self.chain, dir)
+        snapshot::build(&self.chain, dir)
             .map(Some)
             .map_err(Fatal::new)
     }
 
+    async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
+        let sealed = snapshot::seal(&self.chain, self.blocking, dir);
+        sealed.await.map_err(Fatal::new)
+    }
+
+    fn check_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Rejected> {
+        self.check_image(dir).map_err(Rejected::new)
+    }
+
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
-        crate::snapshot::install(&self.chain, dir).map_err(Fatal::new)
+        snapshot::install(&self.chain, dir, &self.installation).map_err(Fatal::new)
     }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn prove(
     handle.wait_certified(height, within).await?;
     let chain = &handle.0.chain;
     let certified = chain.certified_height();
-    Ok(build::bundle(chain.store(), record, height, certified)?)
+    Ok(build::bundle(&*chain.store(), record, height, certified)?)
 }
 
 /// One head for all keys, so that the bundles share it.
@@ -62,7 +62,7 @@ pub(crate) async fn prove_states(
         let head = chain.read_head();
         let records: Result<Vec<_>, _> = keys
             .iter()
-            .map(|key| build::state(chain.store(), &head.tree, key))
+            .map(|key| build::state(&*chain.store(), &head.tree, key))
             .collect();
         (head.header.height, records?)
     };
@@ -70,13 +70,13 @@ pub(crate) async fn prove_states(
     let certified = chain.certified_height();
     let bundles = records
         .into_iter()
-        .map(|record| build::bundle(chain.store(), record, height, certified));
+        .map(|record| build::bundle(&*chain.store(), record, height, certified));
     Ok(bundles.collect::<Result<_, _>>()?)
 }
 
 fn capture(handle: &Handle, subject: Subject) -> Result<Captured, ProveError> {
     let chain = &handle.0.chain;
-    let store = chain.store();
+    let store = &*chain.store();
     let place = |hash: &Hash| -> Result<(u64, u32), ProveError> {
         tables::transaction_place(store, hash)?.ok_or(ProveError::NotFound)
     };

@@ -18,7 +18,7 @@ pub(crate) async fn answer(
         PeerRequest::Submit(transactions) => accept(inner, from, transactions).await,
         PeerRequest::Certificates { from } => {
             let certificates =
-                tables::certificates_from(inner.chain.store(), from, CERTIFICATES_MAX)?;
+                tables::certificates_from(&*inner.chain.store(), from, CERTIFICATES_MAX)?;
             Ok(PeerAnswer::Certificates(certificates))
         }
         PeerRequest::Artifact(request) => {

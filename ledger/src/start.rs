@@ -8,6 +8,7 @@ use lamplighter_state::{Overlay, StateError, View, tables};
 use lamplighter_store::{Batch, Durability, Kv, StoreError};
 use lamplighter_types::merkle::{History, list};
 use lamplighter_types::{Genesis, GenesisError, HEADER_VERSION, Hash, Header, Id, SecretKey};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,7 @@ use crate::machine::{Executed, Machine, put_block};
 use crate::message::Peers;
 use crate::own::Own;
 use crate::pool::Pool;
+use crate::snapshot::ImageError;
 use crate::verifier::Verifier;
 use crate::{attest, forward, members, replicate, sequencer, snapshot};
 
@@ -40,8 +42,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("the artifacts can't be opened")]
     Artifacts(#[from] ArtifactError),
-    #[error("an image was being installed when the node stopped; the data directory is incomplete")]
-    HalfInstalled,
+    #[error("the installation of an image was interrupted, and the image can't be used any more")]
+    HalfInstalled(#[source] ImageError),
 }
 
 /// Who this node is.
@@ -82,6 +84,7 @@ impl Ledger {
         let open = move || open_chain(kv, genesis);
         let chain = Arc::new(blocking.run(open).await?);
         let pool = Arc::new(Pool::new(config.pool.clone()));
+        let installation = watch::Sender::new(None);
         let Identity { account, secret } = identity;
         let inner = Arc::new(Inner {
             verifier: Verifier::start(chain.chain_id(), blocking),
@@ -96,10 +99,17 @@ impl Ledger {
             clock,
             blocking,
             artifacts,
+            installation: installation.subscribe(),
         });
+        let machine = Machine {
+            chain,
+            pool,
+            blocking,
+            installation,
+        };
         Ok(Self {
             inner,
-            machine: Arc::new(Machine { chain, pool }),
+            machine: Arc::new(machine),
         })
     }
 
@@ -135,9 +145,7 @@ impl Ledger {
 }
 
 fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {
-    if tables::is_installing(&*kv)? {
-        return Err(OpenError::HalfInstalled);
-    }
+    snapshot::resume(&*kv, &genesis).map_err(OpenError::HalfInstalled)?;
     let head = match tables::head_height(&*kv)? {
         Some(_) => snapshot::load_head(kv.clone(), &genesis.chain_id())?,
         None => begin(&kv, &genesis)?,

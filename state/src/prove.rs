@@ -10,7 +10,7 @@ use lamplighter_store::KvView;
 use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX};
 use lamplighter_types::merkle::{ListTree, history};
 use lamplighter_types::proof::{
-    Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, RecordProof, SetChange,
+    Ancestor, CertifiedHeader, HeaderProof, PROOF_VERSION, ProofBundle, RecordProof, SetChange,
 };
 use lamplighter_types::{Hash, Header, HexBytes};
 
@@ -82,21 +82,42 @@ pub fn bundle(
     height: u64,
     certified: u64,
 ) -> Result<ProofBundle, StateError> {
-    let head = certified_header(store, certified)?;
-    let ancestor = match height == certified {
-        true => None,
-        false => Some(ancestor(store, height, certified)?),
-    };
+    let HeaderProof {
+        ancestor,
+        head,
+        set_changes,
+    } = header_proof(store, height, certified)?;
     let bundle = ProofBundle {
         version: PROOF_VERSION,
         record,
         ancestor,
         head,
-        set_changes: set_changes(store, certified)?,
+        set_changes,
     };
     let size = bundle.to_bytes().len();
     check_limit("the size of a proof in bytes", size, PROOF_BYTES_MAX)?;
     Ok(bundle)
+}
+
+/// That the header at `height` is on the ledger, under the certified header at `certified`, which
+/// is not below it.
+///
+/// # Errors
+/// As for [`bundle`], but for the size.
+pub fn header_proof(
+    store: &dyn KvView,
+    height: u64,
+    certified: u64,
+) -> Result<HeaderProof, StateError> {
+    let ancestor = match height == certified {
+        true => None,
+        false => Some(ancestor(store, height, certified)?),
+    };
+    Ok(HeaderProof {
+        ancestor,
+        head: certified_header(store, certified)?,
+        set_changes: set_changes(store, certified)?,
+    })
 }
 
 /// The header at `height` with its certificate.

@@ -10,7 +10,7 @@ mod tests;
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use lamplighter_store::{Batch, Cf, Direction, Durability as Write, KeyRange, Kv, StoreError};
@@ -45,6 +45,10 @@ struct Shared {
     /// Bytes of entries appended since the last snapshot was asked for.
     grown_bytes: AtomicU64,
     grown: Notify,
+    /// An image is being installed, see [`LogStore::hold_purges`].
+    purges_held: AtomicBool,
+    /// Bytes of entries appended since the last image was made.
+    kept_bytes: AtomicU64,
     _syncer: Guarded,
 }
 
@@ -79,6 +83,8 @@ impl LogStore {
             durability,
             grown_bytes: AtomicU64::new(0),
             grown: Notify::new(),
+            purges_held: AtomicBool::new(false),
+            kept_bytes: AtomicU64::new(0),
             _syncer: syncer,
         })))
     }
@@ -97,6 +103,28 @@ impl LogStore {
     /// How often the log was synced.
     pub(crate) fn syncs(&self) -> u64 {
         self.0.durability.syncs()
+    }
+
+    /// Purges nothing until [`release_purges`](Self::release_purges). openraft asks for the purge of
+    /// what an image replaces when it has merely begun to install it: a crash would leave a log
+    /// without the state that it stands on.
+    pub(crate) fn hold_purges(&self) {
+        self.0.purges_held.store(true, Ordering::SeqCst);
+    }
+
+    /// The image is in the state, or will not be.
+    pub(crate) fn release_purges(&self) {
+        self.0.purges_held.store(false, Ordering::SeqCst);
+    }
+
+    /// Bytes appended since [`begin_image`](Self::begin_image).
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.0.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    /// An image is being made.
+    pub(crate) fn begin_image(&self) {
+        self.0.kept_bytes.store(0, Ordering::Relaxed);
     }
 
     /// Waits until so many bytes were appended that there should be a snapshot.
@@ -207,6 +235,7 @@ impl LogStore {
         self.0
             .grown_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.kept_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.0.grown.notify_one();
         Ok(())
     }
@@ -378,8 +407,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     /// Unsynced: it stands in the write-ahead log behind the effects of what it removes, so it is
-    /// never durable without them.
+    /// never durable without them. One that is held comes again: after an installation by the
+    /// adapter, else with the next purge.
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if self.0.purges_held.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let mut batch = Batch::new();
         batch.put(Cf::Meta, PURGED, codec::encode(&log_id));
         let end = log_id.index.saturating_add(1);

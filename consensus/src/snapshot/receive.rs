@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::store::INCOMING;
 use super::{
@@ -17,6 +18,18 @@ pub(crate) struct Receiver {
     store: Arc<SnapshotStore>,
     bytes_max: u64,
     incoming: Option<Incoming>,
+    progress: watch::Sender<Option<Transfer>>,
+}
+
+/// How far the image that is coming in has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The log index that it stands for.
+    pub log_index: u64,
+    pub bytes: u64,
+    pub bytes_total: u64,
+    /// Of `bytes`, those that were here when the transfer began or went on.
+    pub bytes_before: u64,
 }
 
 struct Incoming {
@@ -57,7 +70,13 @@ impl Receiver {
             store,
             bytes_max,
             incoming: None,
+            progress: watch::Sender::new(None),
         }
+    }
+
+    /// How far the transfer has come; none while there is none.
+    pub(crate) fn progress(&self) -> watch::Receiver<Option<Transfer>> {
+        self.progress.subscribe()
     }
 
     /// Begins a transfer, or goes on with one that was interrupted. Another one is given up.
@@ -75,7 +94,9 @@ impl Receiver {
                 .dir()
                 .join(format!("{INCOMING}{}", hex::encode(hash)));
             remove_others(self.store.dir(), &path)?;
-            self.incoming = Some(Incoming::open(hash, manifest, path)?);
+            let incoming = Incoming::open(hash, manifest, path)?;
+            self.progress.send_replace(Some(incoming.transfer()));
+            self.incoming = Some(incoming);
         }
         self.step()
     }
@@ -111,6 +132,12 @@ impl Receiver {
         let incoming = self.transfer(hash)?;
         if incoming.next() == (Step::Next { file, offset }) {
             incoming.write(file as usize, offset, &bytes)?;
+            let bytes = incoming.present.iter().sum();
+            self.progress.send_modify(|progress| {
+                if let Some(transfer) = progress {
+                    transfer.bytes = bytes;
+                }
+            });
         }
         self.step()
     }
@@ -124,6 +151,7 @@ impl Receiver {
         let Some(Incoming { manifest, path, .. }) = incoming else {
             return invalid("no snapshot is under way");
         };
+        self.progress.send_replace(None);
         Ok(Complete {
             manifest,
             snapshot: SnapshotDir::new(path, true),
@@ -169,6 +197,17 @@ impl Incoming {
         }
         sync_dir(&data)?;
         Ok(incoming)
+    }
+
+    fn transfer(&self) -> Transfer {
+        let bytes = self.present.iter().sum();
+        let last = self.manifest.meta.last_log_id;
+        Transfer {
+            log_index: last.map_or(0, |log_id| log_id.index),
+            bytes,
+            bytes_total: self.manifest.files.iter().map(|file| file.bytes).sum(),
+            bytes_before: bytes,
+        }
     }
 
     fn file(&self, at: usize) -> (&FileInfo, PathBuf) {

@@ -19,12 +19,15 @@ pub(crate) enum SendError {
     Transport(#[from] TransportError),
     #[error(transparent)]
     Local(#[from] SnapshotError),
+    #[error(transparent)]
+    Machine(#[from] crate::Fatal),
     #[error("node {0} answers what it should not")]
     Answer(NodeId),
 }
 
 /// Sends a snapshot and has it installed; returns the vote of the other node. What was sent before
-/// an interruption is not sent again: the other node says what it wants next.
+/// an interruption is not sent again: the other node says what it wants next. `pulse` is called
+/// whenever it answers.
 pub(crate) async fn send(
     transport: &dyn Transport,
     to: NodeId,
@@ -32,6 +35,7 @@ pub(crate) async fn send(
     meta: SnapshotMeta,
     snapshot: Arc<SnapshotDir>,
     config: &Config,
+    pulse: impl Fn(),
 ) -> Result<Vote, SendError> {
     let io = Io {
         inline: config.inline_io,
@@ -52,6 +56,7 @@ pub(crate) async fn send(
     };
     let mut answer = call.send(&offer, &[]).await?;
     loop {
+        pulse();
         steps = steps.checked_sub(1).ok_or(SendError::Answer(to))?;
         answer = match answer {
             SnapshotResponse::Next { file, offset } => {

@@ -10,6 +10,7 @@ use crate::raft::SnapshotMeta;
 
 const PREFIX: &str = "snapshot-";
 const BUILDING: &str = "building";
+const ADOPTING: &str = "adopting";
 pub(super) const INCOMING: &str = "incoming-";
 
 type Current = (SnapshotMeta, Arc<SnapshotDir>);
@@ -18,8 +19,19 @@ type Current = (SnapshotMeta, Arc<SnapshotDir>);
 pub(crate) struct SnapshotStore {
     dir: PathBuf,
     current: Mutex<Option<Current>>,
-    /// One is made at a time.
-    building: Mutex<()>,
+}
+
+/// An image that is made and not handed out yet.
+pub(crate) struct Built {
+    path: PathBuf,
+    marker: Option<Marker>,
+}
+
+impl Built {
+    /// Where the state machine's files are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path.join(DATA)
+    }
 }
 
 impl SnapshotStore {
@@ -57,11 +69,9 @@ impl SnapshotStore {
             }
         }
         let current = current.map(|(meta, path)| (meta, SnapshotDir::new(path, false)));
-        let building = Mutex::default();
         Ok(Self {
             dir: dir.to_owned(),
             current: Mutex::new(current),
-            building,
         })
     }
 
@@ -79,12 +89,8 @@ impl SnapshotStore {
             .expect("no code panics while it holds this lock")
     }
 
-    /// Lets the state machine build a snapshot, and makes it the current one.
-    pub(crate) fn build(&self, machine: &dyn StateMachine) -> Result<Current, SnapshotError> {
-        let _one = self
-            .building
-            .lock()
-            .expect("no code panics while it holds this lock");
+    /// Lets the state machine build an image; one at a time, which openraft sees to.
+    pub(crate) fn build(&self, machine: &dyn StateMachine) -> Result<Built, SnapshotError> {
         let path = self.dir.join(BUILDING);
         remove(&path)?;
         fs::create_dir(&path).map_err(SnapshotError::io("create", &path))?;
@@ -97,7 +103,19 @@ impl SnapshotStore {
             .map(|marker| codec::decode("marker", &marker))
             .transpose()
             .map_err(|error| malformed(error.to_string()))?;
+        Ok(Built { path, marker })
+    }
+
+    /// Makes an image of this node the current snapshot, unless a newer one was installed
+    /// meanwhile.
+    pub(crate) fn finish(&self, built: Built) -> Result<Current, SnapshotError> {
+        let Built { path, marker } = built;
         let last_log_id = marker.as_ref().map(|marker| marker.log_id);
+        let newer = |(known, _): &Current| known.last_log_id > last_log_id;
+        if let Some(current) = self.current().filter(newer) {
+            remove(&path)?;
+            return Ok(current);
+        }
         let meta = SnapshotMeta {
             last_log_id,
             last_membership: marker.map(|marker| marker.membership).unwrap_or_default(),
@@ -112,10 +130,6 @@ impl SnapshotStore {
         meta: SnapshotMeta,
         snapshot: &SnapshotDir,
     ) -> Result<Current, SnapshotError> {
-        let _one = self
-            .building
-            .lock()
-            .expect("no code panics while it holds this lock");
         let meta = SnapshotMeta {
             snapshot_id: self.free_name(meta.last_log_id.map_or(0, |log_id| log_id.index)),
             ..meta
@@ -124,7 +138,7 @@ impl SnapshotStore {
         if ours {
             return self.keep(meta, &snapshot.path);
         }
-        let path = self.dir.join(BUILDING);
+        let path = self.dir.join(ADOPTING);
         remove(&path)?;
         link_all(&snapshot.data(), &path)?;
         self.keep(meta, &path)

@@ -1,17 +1,19 @@
 //! Whole ledgers in one process: real consensus, real execution, a fake network, the store in
 //! memory.
+#![allow(dead_code)] // Not every test file uses everything.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_consensus::{Consensus, Lane, Limits, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
-    Config, Handle, Identity, Ledger, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
-    SystemClock,
+    Config, Handle, Identity, Ledger, OpenError, PeerAnswer, PeerError, PeerNotice, PeerRequest,
+    Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
@@ -141,6 +143,7 @@ impl Peers for Wire {
 
 pub struct Running {
     pub handle: Handle,
+    pub machine: Arc<dyn StateMachine>,
     pub consensus: Consensus,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -151,6 +154,7 @@ pub struct Cluster {
     wires: Arc<Wires>,
     stores: BTreeMap<u64, Arc<MemoryKv>>,
     dir: TempDir,
+    pub limits: Limits,
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
 }
@@ -164,6 +168,7 @@ impl Cluster {
                 .map(|node| (node, Arc::new(MemoryKv::new())))
                 .collect(),
             dir: TempDir::new().unwrap(),
+            limits: Limits::default(),
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
         };
@@ -173,7 +178,20 @@ impl Cluster {
         cluster
     }
 
+    /// What is on the disk of a node.
+    pub fn store(&self, node: u64) -> &MemoryKv {
+        &self.stores[&node]
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub async fn start_node(&mut self, node: u64) {
+        self.try_start_node(node).await.unwrap();
+    }
+
+    pub async fn try_start_node(&mut self, node: u64) -> Result<(), OpenError> {
         let wire = Arc::new(Wire {
             from: node,
             wires: self.wires.clone(),
@@ -199,14 +217,15 @@ impl Cluster {
             wire.clone(),
             clock,
         )
-        .await
-        .unwrap();
+        .await?;
         let mut settings = lamplighter_consensus::Config::new(node, dir.join("snapshots"));
+        settings.limits = self.limits.clone();
         settings.timers.heartbeat = Duration::from_millis(50);
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);
         let machine = ledger.state_machine();
-        let consensus = Consensus::start(settings, kv, wire, machine).await.unwrap();
+        let consensus = Consensus::start(settings, kv, wire, machine.clone());
+        let consensus = consensus.await.unwrap();
         let members = self
             .genesis
             .validators
@@ -224,11 +243,13 @@ impl Cluster {
             node,
             Running {
                 handle,
+                machine,
                 consensus,
                 tasks,
                 stop,
             },
         );
+        Ok(())
     }
 
     /// Ends a node as a crash would: what was not synced is gone.
@@ -287,5 +308,34 @@ impl Cluster {
             running.tasks.wait().await;
             running.consensus.shutdown().await.unwrap();
         }
+    }
+}
+
+impl Cluster {
+    /// A node's ledger on this store, without anything that runs.
+    pub async fn open_only(
+        &self,
+        node: u64,
+        kv: &MemoryKv,
+    ) -> Result<Arc<dyn StateMachine>, OpenError> {
+        let wire = Arc::new(Wire {
+            from: node,
+            wires: Arc::default(),
+        });
+        let identity = Identity {
+            account: id(&format!("node-{node}")),
+            secret: node_secret(node),
+        };
+        let artifacts = self.dir.path().join("opened").join("artifacts");
+        let ledger = Ledger::open(
+            Arc::new(kv.clone()),
+            self.genesis.clone(),
+            Config::new(node),
+            identity,
+            &artifacts,
+            wire,
+            Arc::new(SystemClock),
+        );
+        Ok(ledger.await?.state_machine())
     }
 }

@@ -104,6 +104,16 @@ pub fn transaction_place(
     row::get(store, PLACES, &PLACES.hash(hash))
 }
 
+/// How many transactions have a place.
+pub fn count_places(store: &dyn KvView) -> Result<u64, StateError> {
+    let mut count = 0;
+    for row in store.scan(PLACES.cf, row::whole(PLACES), Direction::Forward)? {
+        row?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// Receipt `index` of the block at `height`.
 pub fn receipt(store: &dyn KvView, height: u64, index: u32) -> Result<Option<Receipt>, StateError> {
     item(store, RECEIPTS, height, index)
@@ -120,21 +130,18 @@ pub fn events(store: &dyn KvView, height: u64) -> Result<Vec<EventRecord>, State
     decode_all(EVENTS, height, encoded_events(store, height)?)
 }
 
-pub(crate) fn encoded_transactions(
-    store: &dyn KvView,
-    height: u64,
-) -> Result<Vec<Vec<u8>>, StateError> {
+/// The encoded transactions of the block at `height`, as they were hashed.
+pub fn encoded_transactions(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, StateError> {
     lists::all(store, TRANSACTIONS, height)
 }
 
-pub(crate) fn encoded_receipts(
-    store: &dyn KvView,
-    height: u64,
-) -> Result<Vec<Vec<u8>>, StateError> {
+/// The encoded receipts of the block at `height`, as they were hashed.
+pub fn encoded_receipts(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, StateError> {
     lists::all(store, RECEIPTS, height)
 }
 
-pub(crate) fn encoded_events(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, StateError> {
+/// The encoded event records of the block at `height`, as they were hashed.
+pub fn encoded_events(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, StateError> {
     lists::all(store, EVENTS, height)
 }
 

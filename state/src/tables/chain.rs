@@ -35,15 +35,16 @@ pub fn last_batch(store: &dyn KvView) -> Result<Hash, StateError> {
     Ok(digest.unwrap_or(Hash::ZERO))
 }
 
-/// Notes that an image of the chain is being installed, or that it is whole.
-pub fn put_installing(batch: &mut Batch, installing: bool) {
-    row::put(batch, INSTALLING, INSTALLING.only(), &installing);
+/// Notes that the image in this directory is being installed, or none any more.
+pub fn put_installing(batch: &mut Batch, image: Option<&str>) {
+    row::put(batch, INSTALLING, INSTALLING.only(), &image);
 }
 
-/// Whether an image was begun and not finished: the other tables are then not to be used.
-pub fn is_installing(store: &dyn KvView) -> Result<bool, StateError> {
-    let installing = row::get(store, INSTALLING, &INSTALLING.only())?;
-    Ok(installing.unwrap_or(false))
+/// The directory of an image whose installation was begun and not finished: the other tables are
+/// then not to be used.
+pub fn installing(store: &dyn KvView) -> Result<Option<String>, StateError> {
+    let image = row::get::<Option<String>>(store, INSTALLING, &INSTALLING.only())?;
+    Ok(image.flatten())
 }
 
 /// Adds the nodes that [`History::append`] completed.

@@ -45,7 +45,7 @@ pub(crate) const LAST_BATCH: Table = table(Cf::Chain, b"batch", "last batch");
 pub(crate) const VALIDATORS: Table = table(Cf::Chain, b"validators", "validators");
 /// height → the header that this node attested
 pub(crate) const ATTESTED: Table = table(Cf::Meta, b"attested", "attested headers");
-/// → an image of the chain is being installed
+/// → directory of the image that is being installed, none when it is done
 pub(crate) const INSTALLING: Table = table(Cf::Meta, b"installing", "installing");
 
 #[cfg(test)]

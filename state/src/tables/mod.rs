@@ -14,13 +14,13 @@ mod row;
 mod tests;
 
 pub use blocks::{
-    block, events, header, header_hash, headers_after, headers_before, put_block, put_changes,
-    receipt, receipts, transaction, transaction_place,
+    block, count_places, encoded_events, encoded_receipts, encoded_transactions, events, header,
+    header_hash, headers_after, headers_before, put_block, put_changes, receipt, receipts,
+    transaction, transaction_place,
 };
-pub(crate) use blocks::{encoded_events, encoded_receipts, encoded_transactions};
 pub use chain::{
     attested, certificate, certificates_from, forget_attested, head_height, history_node,
-    is_installing, last_attested, last_batch, load_history, marker, newest_certified, put_attested,
+    installing, last_attested, last_batch, load_history, marker, newest_certified, put_attested,
     put_certificate, put_history, put_installing, put_last_batch, put_marker, put_validators,
     set_changes, validators_at,
 };

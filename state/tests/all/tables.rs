@@ -228,20 +228,23 @@ fn where_the_chain_stands_is_kept() {
     assert_eq!(tables::head_height(&kv).unwrap(), None);
     assert_eq!(tables::marker(&kv).unwrap(), None);
     assert_eq!(tables::last_batch(&kv).unwrap(), Hash::ZERO);
-    assert!(!tables::is_installing(&kv).unwrap());
+    assert_eq!(tables::installing(&kv).unwrap(), None);
     assert_eq!(tables::last_attested(&kv).unwrap(), None);
     assert_eq!(tables::newest_certified(&kv).unwrap(), None);
     let mut batch = Batch::new();
     tables::put_marker(&mut batch, b"entry 7");
     tables::put_last_batch(&mut batch, &Hash([3; 32]));
-    tables::put_installing(&mut batch, true);
+    tables::put_installing(&mut batch, Some("images/7"));
     for height in [1, 2, 300] {
         tables::put_attested(&mut batch, height, &Hash([height as u8; 32]));
     }
     kv.write(batch, Durability::Synced).unwrap();
     assert_eq!(tables::marker(&kv).unwrap().unwrap(), b"entry 7");
     assert_eq!(tables::last_batch(&kv).unwrap(), Hash([3; 32]));
-    assert!(tables::is_installing(&kv).unwrap());
+    assert_eq!(
+        tables::installing(&kv).unwrap().as_deref(),
+        Some("images/7")
+    );
     assert_eq!(
         tables::last_attested(&kv).unwrap(),
         Some((300, Hash([44; 32])))
@@ -249,14 +252,14 @@ fn where_the_chain_stands_is_kept() {
     assert_eq!(tables::attested(&kv, 2).unwrap(), Some(Hash([2; 32])));
     let mut batch = Batch::new();
     tables::forget_attested(&mut batch, 300);
-    tables::put_installing(&mut batch, false);
+    tables::put_installing(&mut batch, None);
     kv.write(batch, Durability::Synced).unwrap();
     assert_eq!(tables::attested(&kv, 2).unwrap(), None);
     assert_eq!(
         tables::last_attested(&kv).unwrap(),
         Some((300, Hash([44; 32])))
     );
-    assert!(!tables::is_installing(&kv).unwrap());
+    assert_eq!(tables::installing(&kv).unwrap(), None);
 }
 
 #[test]

@@ -103,6 +103,38 @@ pub struct CertifiedHeader {
     pub certificate: Certificate,
 }
 
+/// Shows that a header is on the ledger, and with it the whole state and history that it names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderProof {
+    /// The header, if it is not the head itself.
+    pub ancestor: Option<Ancestor>,
+    pub head: CertifiedHeader,
+    /// Changes of the validator set below the head, lowest first.
+    pub set_changes: Vec<SetChange>,
+}
+
+impl HeaderProof {
+    /// Checks the proof against the genesis file and returns the header.
+    ///
+    /// # Errors
+    /// The first step that does not hold.
+    pub fn verify(&self, genesis: &Genesis) -> Result<&Header, ProofError> {
+        verify::verify_header(self, genesis)
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// # Errors
+    /// More than [`PROOF_BYTES_MAX`], or no such proof.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        check_length(bytes, PROOF_BYTES_MAX)?;
+        codec::decode(bytes)
+    }
+}
+
 /// A block after which other validators are in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

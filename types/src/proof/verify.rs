@@ -1,6 +1,6 @@
 use super::{
-    Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, Proven, ProvenRecord, RecordProof,
-    SetChange, VALIDATOR_SET_KEY,
+    Ancestor, CertifiedHeader, HeaderProof, PROOF_VERSION, ProofBundle, Proven, ProvenRecord,
+    RecordProof, SetChange, VALIDATOR_SET_KEY,
 };
 use crate::codec::{self, CodecError};
 use crate::limits::{SET_CHANGES_MAX, VALIDATORS_MAX};
@@ -73,6 +73,25 @@ pub(super) fn verify(bundle: &ProofBundle, genesis: &Genesis) -> Result<Proven, 
     verify_head(&bundle.head, &bundle.set_changes, genesis)?;
     let head = &bundle.head.header;
     verify_record(&bundle.record, bundle.ancestor.as_ref(), head)
+}
+
+pub(super) fn verify_header<'a>(
+    proof: &'a HeaderProof,
+    genesis: &Genesis,
+) -> Result<&'a Header, ProofError> {
+    let HeaderProof {
+        ancestor,
+        head,
+        set_changes,
+    } = proof;
+    verify_head(head, set_changes, genesis)?;
+    match ancestor {
+        Some(ancestor) => {
+            check_ancestor(ancestor, &head.header)?;
+            Ok(&ancestor.header)
+        }
+        None => Ok(&head.header),
+    }
 }
 
 /// Checks a record under a head that [`verify_head`] has accepted: for many records under one head.

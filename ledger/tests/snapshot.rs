@@ -1,0 +1,296 @@
+//! Images of the chain: sealed by a certificate, checked by who gets one, installed or not at all.
+
+mod cluster;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cluster::Cluster;
+use lamplighter_consensus::Limits;
+use lamplighter_ledger::{OpenError, Verdict};
+use lamplighter_state::tables;
+use lamplighter_store::{Batch, Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv};
+use lamplighter_types::proof::HeaderProof;
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+async fn register(cluster: &Cluster, node: u64, name: &str) -> u64 {
+    let signed = cluster.organization(name);
+    let ticket = cluster.handle(node).submit(signed).await.unwrap();
+    match tokio::time::timeout(WITHIN, ticket.verdict())
+        .await
+        .unwrap()
+    {
+        Verdict::Committed(commitment) => commitment.height,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An image that a node built and sealed, and the marker in it.
+async fn image(cluster: &Cluster, node: u64, name: &str) -> (PathBuf, Option<Vec<u8>>) {
+    let (dir, machine) = (cluster.path().join(name), &cluster.running[&node].machine);
+    let marker = machine.build_snapshot(&dir).unwrap();
+    machine.seal_snapshot(&dir).await.unwrap();
+    (dir, marker)
+}
+
+/// The same image with other contents, by somebody who does not care about certificates.
+fn forge(image: &Path, to: &Path, change: impl FnOnce(&MemoryKv, &mut Batch)) -> PathBuf {
+    let kv = MemoryKv::open_checkpoint(image).unwrap();
+    let mut batch = Batch::new();
+    change(&kv, &mut batch);
+    kv.write(batch, Durability::Synced).unwrap();
+    kv.checkpoint(to).unwrap();
+    fs::copy(image.join("header-proof"), to.join("header-proof")).unwrap();
+    to.to_owned()
+}
+
+/// The first row of a column family.
+fn first(kv: &MemoryKv, cf: Cf) -> (bytes::Bytes, Vec<u8>) {
+    let mut rows = kv.scan(cf, KeyRange::all(), Direction::Forward).unwrap();
+    let (key, value) = rows.next().expect("there is a row").unwrap();
+    (key, value.to_vec())
+}
+
+fn flip_first(cf: Cf) -> impl FnOnce(&MemoryKv, &mut Batch) {
+    move |kv, batch| {
+        let (key, mut value) = first(kv, cf);
+        *value.last_mut().unwrap() ^= 1;
+        batch.put(cf, key, value);
+    }
+}
+
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn an_image_carries_its_certificate_and_what_was_changed_in_it_is_refused() {
+    let cluster = Cluster::start(4).await;
+    for n in 0..3 {
+        register(&cluster, 1, &format!("o{n}")).await;
+    }
+    let (good, marker) = image(&cluster, 1, "image").await;
+    let proof = HeaderProof::from_bytes(&fs::read(good.join("header-proof")).unwrap()).unwrap();
+    let header = proof.verify(&cluster.genesis).unwrap();
+    assert!(header.height >= 1);
+    let judge = &cluster.running[&1].machine;
+    assert_eq!(judge.check_snapshot(&good).unwrap(), marker);
+
+    type Change = Box<dyn FnOnce(&MemoryKv, &mut Batch)>;
+    let certificate: Change = Box::new(|kv, batch| {
+        let newest = tables::newest_certified(kv).unwrap().unwrap();
+        let mut bad = tables::certificate(kv, newest).unwrap().unwrap();
+        bad.header.0[0] ^= 1;
+        tables::put_certificate(batch, &bad);
+    });
+    let place: Change = Box::new(|_, batch| {
+        batch.put(
+            Cf::Transactions,
+            [b"p".as_slice(), &[7; 32]].concat(),
+            vec![0; 12],
+        );
+    });
+    let changes: Vec<(&str, Change)> = vec![
+        ("state", Box::new(flip_first(Cf::State))),
+        ("blocks", Box::new(flip_first(Cf::Blocks))),
+        ("receipts", Box::new(flip_first(Cf::Receipts))),
+        ("history", Box::new(flip_first(Cf::History))),
+        ("places", Box::new(flip_first(Cf::Transactions))),
+        ("a place of nothing", place),
+        ("certificate", certificate),
+    ];
+    for (name, change) in changes {
+        let bad = forge(&good, &cluster.path().join(format!("bad {name}")), change);
+        let error = judge.check_snapshot(&bad).expect_err(name);
+        println!("{name}: {}", reason(&error));
+    }
+    let unproven = forge(&good, &cluster.path().join("unproven"), |_, _| ());
+    fs::remove_file(unproven.join("header-proof")).unwrap();
+    judge.check_snapshot(&unproven).expect_err("no proof");
+    fs::write(unproven.join("header-proof"), b"\x07".repeat(90)).unwrap();
+    judge
+        .check_snapshot(&unproven)
+        .expect_err("no proof either");
+    cluster.stop().await;
+}
+
+/// Of five nodes three go on, but certificates need four: the image has to wait for them, and the
+/// log with it, or a node that comes back could get neither.
+#[tokio::test]
+async fn an_image_waits_for_the_quorum() {
+    let mut cluster = Cluster::start(5).await;
+    cluster.limits = small_limits();
+    for node in 1..=5 {
+        cluster.crash(node).await;
+        cluster.start_node(node).await;
+    }
+    let leader = cluster.leader().await;
+    let away: Vec<u64> = (1..=5).filter(|node| *node != leader).take(2).collect();
+    for node in &away {
+        cluster.crash(*node).await;
+    }
+    for n in 0..40 {
+        register(&cluster, leader, &format!("o{n}")).await;
+    }
+    let running = &cluster.running[&leader];
+    let dir = cluster.path().join("image");
+    running.machine.build_snapshot(&dir).unwrap();
+    let sealed = running.machine.seal_snapshot(&dir);
+    let early = tokio::time::timeout(Duration::from_millis(500), sealed).await;
+    assert!(early.is_err(), "nobody certified it");
+    assert!(!dir.join("header-proof").exists());
+    let metrics = running.consensus.metrics();
+    assert_eq!((metrics.snapshot_index, metrics.purged_index), (None, None));
+
+    cluster.start_node(away[0]).await;
+    let running = &cluster.running[&leader];
+    let sealed = tokio::time::timeout(WITHIN, running.machine.seal_snapshot(&dir)).await;
+    sealed.expect("four of five are a quorum").unwrap();
+    wait_for_purge(&cluster, leader, 20).await;
+    cluster.stop().await;
+}
+
+fn small_limits() -> Limits {
+    Limits {
+        snapshot_every_entries: 20,
+        keep_entries: 5,
+        hold_bytes_max: 0,
+        ..Limits::default()
+    }
+}
+
+async fn wait_for_purge(cluster: &Cluster, node: u64, above: u64) {
+    let purged = async {
+        loop {
+            let metrics = cluster.running[&node].consensus.metrics();
+            if metrics.purged_index.is_some_and(|index| index > above) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let purged = tokio::time::timeout(WITHIN, purged).await;
+    purged.expect("the log is purged");
+}
+
+/// Three nodes go on, and the fourth comes back when its part of the log is purged.
+async fn with_one_behind() -> (Cluster, u64, u64) {
+    let mut cluster = Cluster::start(4).await;
+    cluster.limits = small_limits();
+    for node in 1..=4 {
+        cluster.crash(node).await;
+        cluster.start_node(node).await;
+    }
+    register(&cluster, 1, "first").await;
+    let away = 1 + cluster.leader().await % 4;
+    cluster.crash(away).await;
+    let leader = cluster.leader().await;
+    for n in 0..60 {
+        register(&cluster, leader, &format!("while-away-{n}")).await;
+    }
+    wait_for_purge(&cluster, leader, 20).await;
+    (cluster, leader, away)
+}
+
+async fn assert_equal(cluster: &Cluster, leader: u64, away: u64) {
+    let height = register(cluster, leader, "last").await;
+    let (one, other) = (cluster.handle(leader), cluster.handle(away));
+    other.wait_certified(height, WITHIN).await.unwrap();
+    for height in 0..=height {
+        assert_eq!(one.header(height).unwrap(), other.header(height).unwrap());
+        assert_eq!(
+            one.receipts(height).unwrap(),
+            other.receipts(height).unwrap()
+        );
+    }
+    register(cluster, away, "through-the-one-that-was-away").await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_away_installs_an_image_and_goes_on() {
+    let (mut cluster, leader, away) = with_one_behind().await;
+    cluster.start_node(away).await;
+    assert_equal(&cluster, leader, away).await;
+    cluster.crash(away).await;
+    cluster.start_node(away).await;
+    cluster.stop().await;
+}
+
+/// The power fails after each single write of the installation.
+#[tokio::test]
+async fn an_interrupted_installation_goes_on() {
+    let (cluster, leader, away) = with_one_behind().await;
+    let (image, _) = image(&cluster, leader, "image").await;
+    let head = |kv: &MemoryKv| tables::head_height(kv).unwrap();
+    let installed = head(&MemoryKv::open_checkpoint(&image).unwrap());
+    let mut interrupted = 0;
+    for writes in 0..40 {
+        let kv = cluster.store(away).clone();
+        let copy = cluster.path().join(format!("copy-{writes}"));
+        let inside = copy.join("data");
+        fs::create_dir_all(&inside).unwrap();
+        for file in fs::read_dir(&image).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), inside.join(file.file_name())).unwrap();
+        }
+        kv.checkpoint(&copy.join("before")).unwrap();
+        let victim = MemoryKv::open_checkpoint(&copy.join("before")).unwrap();
+        let outcome = install(&cluster, &victim, away, &inside, writes).await;
+        let reopened = victim.crash_keeping(writes as usize % 3);
+        let begun = tables::installing(&reopened).unwrap().is_some();
+        interrupted += u32::from(begun);
+        cluster.open_only(away, &reopened).await.unwrap();
+        assert_eq!(tables::installing(&reopened).unwrap(), None);
+        if begun {
+            assert_eq!(head(&reopened), installed);
+            assert!(
+                !copy.join("data").exists(),
+                "the image is not needed any more"
+            );
+        }
+        if outcome.is_ok() {
+            break;
+        }
+        assert!(writes < 39, "the installation has an end");
+    }
+    assert!(
+        interrupted >= 5,
+        "{interrupted} interruptions in the middle"
+    );
+    // An image that is gone can't be gone on with.
+    let lost = MemoryKv::new();
+    let mut batch = Batch::new();
+    tables::put_installing(&mut batch, Some("/nowhere/data"));
+    lost.write(batch, Durability::Synced).unwrap();
+    let refused = cluster.open_only(away, &lost).await;
+    assert!(matches!(refused, Err(OpenError::HalfInstalled(_))));
+    cluster.stop().await;
+}
+
+/// Opens the chain in `kv` and installs the image; the disk fails after so many writes.
+async fn install(
+    cluster: &Cluster,
+    kv: &MemoryKv,
+    node: u64,
+    image: &Path,
+    writes: u64,
+) -> Result<(), String> {
+    let machine = cluster.open_only(node, kv).await.unwrap();
+    machine.check_snapshot(image).unwrap();
+    kv.plan(Fault {
+        after_writes: writes,
+        persisted: false,
+        lasting: true,
+    });
+    machine
+        .install_snapshot(image)
+        .map_err(|error| reason(&error))
+}
