@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use lamplighter_node::{Config, Node, NodeError, telemetry};
+use lamplighter_node::{Config, Node, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -28,7 +28,7 @@ async fn serve(config: Config) -> Result<(), BenchError> {
     tokio::select! {
         _ = ended.changed() => {}
         _ = terminate.recv() => {}
-        error = node.failed() => return Err(NodeError::from(error).into()),
+        error = node.failed() => return Err(error.into()),
     }
     Ok(node.shutdown().await?)
 }

@@ -7,7 +7,7 @@ use lamplighter_state::{Overlay, StateError, View, tables};
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{
-    Action, Block, Certificate, Genesis, Hash, Header, Receipt, SignedTransaction,
+    Action, Block, Certificate, Genesis, Hash, Header, PublicKey, Receipt, SignedTransaction,
     TransactionError, ValidatorSet,
 };
 use tokio::sync::watch;
@@ -24,6 +24,9 @@ use crate::prove::{self, ProveError, Subject};
 use crate::snapshot::Installation;
 use crate::ticket::{Commitment, Ticket, Verdict};
 use crate::{attest, own, serve};
+
+/// Heights below the newest certificate in which a validator's signature is looked for.
+const CERTIFICATES_SEARCHED: u64 = 64;
 
 /// Why a transaction was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +174,25 @@ impl Handle {
 
     pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StateError> {
         tables::certificate(&*self.0.chain.store(), height)
+    }
+
+    /// The highest header that this node noted as signed.
+    pub fn last_signed(&self) -> Result<Option<u64>, StateError> {
+        let last = tables::last_attested(self.0.chain.store())?;
+        Ok(last.map(|(height, _)| height))
+    }
+
+    /// The highest of the newest certificates that has a signature of this key. Not every
+    /// certificate has one of each validator, so some are searched.
+    pub fn newest_signed_by(&self, key: &PublicKey) -> Result<Option<u64>, StateError> {
+        let newest = self.certified_height();
+        for height in (newest.saturating_sub(CERTIFICATES_SEARCHED)..=newest).rev() {
+            let certificate = self.certificate(height)?;
+            if certificate.is_some_and(|c| c.signatures.iter().any(|s| s.key == *key)) {
+                return Ok(Some(height));
+            }
+        }
+        Ok(None)
     }
 
     /// Where a transaction is in the chain, and its receipt.

@@ -131,6 +131,8 @@ pub(crate) enum LinkError {
     OtherProtocol { ours: u32, theirs: u32 },
     #[error("the peer refused this node: {0}")]
     RefusedByPeer(String),
+    #[error("the peer was refused: {0}")]
+    Greeting(String),
     #[error("the connection broke")]
     Mux { source: yamux::ConnectionError },
     #[error("the {stream} stream broke")]

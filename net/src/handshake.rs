@@ -54,7 +54,7 @@ pub(crate) async fn dial(
         Err(source) if source.is_violation() => return Err(broken(source)),
         Ok(None) | Err(_) => return Err(LinkError::ClosedBeforeHello),
     };
-    let greeting = judge_or_refuse(shared, theirs, &mut writer).await?;
+    let greeting = judge_or_refuse(shared, key, theirs, &mut writer).await?;
     let opening = Lane::ALL
         .into_iter()
         .zip(lane_streams)
@@ -80,7 +80,7 @@ pub(crate) async fn dial(
 /// The listener's part, from the TCP connection on.
 pub(crate) async fn accept(shared: &Shared, tcp: TcpStream) -> Result<Established, LinkError> {
     let (key, mut mux) = upgrade::inbound(shared, tcp, |key| shared.admit(key)).await?;
-    let (reader, writer, greeting, lanes) = match accept_streams(shared, &mut mux).await {
+    let (reader, writer, greeting, lanes) = match accept_streams(shared, key, &mut mux).await {
         Ok(accepted) => accepted,
         Err(error) => {
             shared.table.note(key, &error);
@@ -99,7 +99,11 @@ pub(crate) async fn accept(shared: &Shared, tcp: TcpStream) -> Result<Establishe
 
 type Accepted = (LinkReader, LinkWriter, Bytes, Vec<(Lane, Stream)>);
 
-async fn accept_streams(shared: &Shared, mux: &mut Mux) -> Result<Accepted, LinkError> {
+async fn accept_streams(
+    shared: &Shared,
+    key: NodeKey,
+    mux: &mut Mux,
+) -> Result<Accepted, LinkError> {
     let stream = next_stream(mux).await?;
     let stream = listener_select_proto(stream, [LINK]).await;
     let (_, stream) = stream.map_err(|source| LinkError::Negotiate {
@@ -112,11 +116,15 @@ async fn accept_streams(shared: &Shared, mux: &mut Mux) -> Result<Accepted, Link
         .await
         .map_err(broken)?
         .ok_or(LinkError::Closed)?;
-    let greeting = judge_or_refuse(shared, theirs, &mut writer).await?;
+    let greeting = judge_or_refuse(shared, key, theirs, &mut writer).await?;
     send(&mut writer, hello(shared)).await?;
     let mut lanes: Vec<(Lane, Stream)> = Vec::with_capacity(STREAMS - 1);
     while lanes.len() < STREAMS - 1 {
-        let stream = next_stream(mux).await?;
+        // The dialer opens its lanes now, unless it refuses us.
+        let stream = tokio::select! {
+            stream = next_stream(mux) => stream?,
+            answer = reader.next() => return Err(in_place_of_lanes(shared, key, answer)),
+        };
         let names = Lane::ALL.map(Lane::protocol);
         let (name, stream) = listener_select_proto(stream, names)
             .await
@@ -131,6 +139,26 @@ async fn accept_streams(shared: &Shared, mux: &mut Mux) -> Result<Accepted, Link
         lanes.push((lane, stream));
     }
     Ok((reader, writer, greeting, lanes))
+}
+
+/// What a frame on the link means before the lanes are open.
+fn in_place_of_lanes(
+    shared: &Shared,
+    key: NodeKey,
+    answer: Result<Option<Frame>, FrameError>,
+) -> LinkError {
+    match answer {
+        Ok(Some(frame)) if frame.kind == Kind::Refuse => refused_by(shared, key, &frame),
+        Ok(Some(Frame { kind, .. })) => LinkError::UnexpectedFrame { stream: LINK, kind },
+        Ok(None) => LinkError::Closed,
+        Err(source) => broken(source),
+    }
+}
+
+fn refused_by(shared: &Shared, key: NodeKey, frame: &Frame) -> LinkError {
+    let reason = text_of(&frame.body);
+    shared.service.refused(key, &reason);
+    LinkError::RefusedByPeer(reason)
 }
 
 async fn next_stream(mux: &mut Mux) -> Result<yamux::Stream, LinkError> {
@@ -172,10 +200,11 @@ fn hello(shared: &Shared) -> Frame {
 /// The greeting in the peer's hello; or the reason to part, which the peer is told as well.
 async fn judge_or_refuse(
     shared: &Shared,
+    key: NodeKey,
     theirs: Frame,
     writer: &mut LinkWriter,
 ) -> Result<Bytes, LinkError> {
-    let error = match judge(shared, theirs) {
+    let error = match judge(shared, key, theirs).await {
         Ok(greeting) => return Ok(greeting),
         Err(error) => error,
     };
@@ -202,14 +231,15 @@ fn refusal_text(error: &LinkError) -> String {
         LinkError::OtherProtocol { ours, theirs } => {
             format!("it speaks protocol version {ours}, not {theirs}")
         }
+        LinkError::Greeting(reason) => reason.clone(),
         other => other.to_string(),
     }
 }
 
-fn judge(shared: &Shared, theirs: Frame) -> Result<Bytes, LinkError> {
+async fn judge(shared: &Shared, key: NodeKey, theirs: Frame) -> Result<Bytes, LinkError> {
     match theirs.kind {
         Kind::Hello => {}
-        Kind::Refuse => return Err(LinkError::RefusedByPeer(text_of(&theirs.body))),
+        Kind::Refuse => return Err(refused_by(shared, key, &theirs)),
         kind => return Err(LinkError::UnexpectedFrame { stream: LINK, kind }),
     }
     if theirs.body.len() < CHAIN_ID_BYTES {
@@ -230,6 +260,8 @@ fn judge(shared: &Shared, theirs: Frame) -> Result<Bytes, LinkError> {
             theirs: theirs.aux,
         });
     }
+    let judged = shared.service.judge(key, greeting.clone()).await;
+    judged.map_err(LinkError::Greeting)?;
     Ok(greeting)
 }
 

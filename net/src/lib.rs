@@ -32,8 +32,9 @@
 //! | lane | 18 failure | number of the request | code of [`ServiceError`] | text, UTF-8 |
 //! | lane | 19 notify | 0 | 0 | notification |
 //!
-//! **Hello**: the dialer's comes first. The listener compares chain id and protocol version and
-//! answers with its own hello or with a refusal that names the difference, and hangs up.
+//! **Hello**: the dialer's comes first. The listener compares chain id and protocol version, lets
+//! its service judge the greeting, and answers with its own hello or with a refusal that names the
+//! difference, and hangs up. The dialer judges the listener's hello in the same way.
 //! From hello to the last lane a connection has 5 s ([`Limits::handshake_max`]), TCP included.
 //!
 //! **Ping**: each side every second; a link on which nothing was heard for 10 s is closed.

@@ -35,6 +35,15 @@ pub trait Service: Send + Sync + 'static {
     fn greeting(&self) -> Bytes {
         Bytes::new()
     }
+
+    /// Judges the greeting of a peer that is on the allow-list. An error is the reason to refuse
+    /// it, which the peer is told, cut at [`crate::ERROR_TEXT_BYTES_MAX`] bytes.
+    async fn judge(&self, _from: NodeKey, _greeting: Bytes) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Hears that a peer refused this node in the hello, and why in the peer's words.
+    fn refused(&self, _by: NodeKey, _reason: &str) {}
 }
 
 /// A node's network. Clones share it; the last one dropped stops it.

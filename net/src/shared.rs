@@ -37,7 +37,8 @@ pub struct Counters {
     pub links: u64,
     /// Connections refused because the key is not on the allow-list.
     pub refused_keys: u64,
-    /// Peers on the list that were refused: another chain, another protocol version.
+    /// Peers on the list that were refused: another chain, another protocol version, a greeting
+    /// that the service did not accept.
     pub refused_hellos: u64,
     /// Inbound connections that failed before they became a link, other than by a refusal.
     pub failed_handshakes: u64,
@@ -99,9 +100,9 @@ impl Shared {
     pub fn refused(&self, from: std::net::SocketAddr, error: &LinkError) {
         let counter = match error {
             LinkError::NotAllowed(_) => &self.counts.refused_keys,
-            LinkError::OtherChain { .. } | LinkError::OtherProtocol { .. } => {
-                &self.counts.refused_hellos
-            }
+            LinkError::OtherChain { .. }
+            | LinkError::OtherProtocol { .. }
+            | LinkError::Greeting(_) => &self.counts.refused_hellos,
             _ => &self.counts.failed_handshakes,
         };
         count(counter);

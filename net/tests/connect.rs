@@ -280,3 +280,37 @@ async fn a_list_whose_owner_is_gone_stays() {
         .await;
     assert_eq!(again.unwrap(), "still here");
 }
+
+#[tokio::test]
+async fn a_greeting_can_be_refused_by_either_side_and_the_peer_is_told() {
+    // Of two nodes the first dials; each of them refuses once.
+    for refuser in [0, 1] {
+        let secrets = secrets(2);
+        let mut nodes = vec![
+            start(config(secrets[0])).await,
+            start(config(secrets[1])).await,
+        ];
+        let list = list(&[&nodes[0], &nodes[1]]);
+        let (by, whom) = (nodes[refuser].key, nodes[1 - refuser].key);
+        let reason = "it has lost its memory".to_owned();
+        *nodes[refuser].service.refuses.lock().unwrap() = Some((whom, reason.clone()));
+        for node in &nodes {
+            node.peers.send_replace(list.clone());
+        }
+        let told = tokio::time::timeout(PATIENCE, nodes[1 - refuser].refused.recv()).await;
+        assert_eq!(told.unwrap(), Some((by, reason.clone())));
+        nodes[refuser]
+            .wait_for_error(whom, "was refused: it has lost its memory")
+            .await;
+        nodes[1 - refuser].wait_for_error(by, &reason).await;
+        assert!(
+            nodes
+                .iter()
+                .all(|node| node.network.connected().borrow().is_empty())
+        );
+        // Nothing of it stays once the service thinks otherwise.
+        *nodes[refuser].service.refuses.lock().unwrap() = None;
+        nodes[0].wait_for_peers(1).await;
+        nodes[0].check(&nodes[1]).await;
+    }
+}

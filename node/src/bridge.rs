@@ -8,8 +8,11 @@ use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Lane as RaftLane, ServeError, Transport, TransportError};
 use lamplighter_ledger::{Handle, Nodes, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
 use lamplighter_net::{Lane, NetError, Network, NodeKey, Service, ServiceError};
+use lamplighter_store::Kv;
 use lamplighter_types::PublicKey;
 use tokio::sync::watch;
+
+use crate::origin::{self, Introduction, Known, Refusals, StoreId};
 
 /// For a question to another node: more than a big artifact range takes on a slow link.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -21,6 +24,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(crate) struct Bridge {
     parts: RwLock<Parts>,
+    pub refusals: Refusals,
 }
 
 /// What is set while the node starts, one after the other.
@@ -30,6 +34,8 @@ struct Parts {
     network: Option<Network>,
     consensus: Option<Consensus>,
     ledger: Option<Handle>,
+    /// This node's data directory, and its store.
+    origin: Option<(StoreId, Arc<dyn Kv>)>,
 }
 
 impl Bridge {
@@ -50,6 +56,10 @@ impl Bridge {
             parts.nodes = Some(ledger.watch_nodes());
             parts.ledger = Some(ledger);
         });
+    }
+
+    pub fn set_origin(&self, store: StoreId, kv: Arc<dyn Kv>) {
+        self.change(|parts| parts.origin = Some((store, kv)));
     }
 
     pub fn set_network(&self, network: Network) {
@@ -184,6 +194,37 @@ impl Service for Bridge {
         }
     }
 
+    fn greeting(&self) -> Bytes {
+        let parts = self.parts.read().expect("nobody panics with the lock");
+        let (Some((store, _)), Some(ledger)) = (&parts.origin, &parts.ledger) else {
+            return Bytes::new();
+        };
+        let store = *store;
+        match ledger.last_signed() {
+            Ok(signed) => Introduction { store, signed }.encode(),
+            Err(error) => {
+                tracing::error!(%error, "what this node signed can't be read");
+                Bytes::new()
+            }
+        }
+    }
+
+    async fn judge(&self, from: NodeKey, greeting: Bytes) -> Result<(), String> {
+        let (_, kv) = self.get(|parts| &parts.origin).ok_or_else(not_now)?;
+        let ledger = self.ledger().ok_or_else(not_now)?;
+        let judged = move || judge(from, &greeting, &*kv, &ledger);
+        let judged = tokio::task::spawn_blocking(judged).await;
+        judged.unwrap_or_else(|_| Err(not_now()))
+    }
+
+    fn refused(&self, by: NodeKey, reason: &str) {
+        let Some(nodes) = self.get(|parts| &parts.nodes) else {
+            return;
+        };
+        let validators = nodes.borrow().validators.clone();
+        self.refusals.note(&validators, PublicKey(by.0), reason);
+    }
+
     async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes) {
         let (Some(ledger), Some(from)) = (self.ledger(), self.node_of(from)) else {
             return;
@@ -200,6 +241,19 @@ impl Service for Bridge {
             Err(error) => tracing::warn!(%error, from, "a malformed notice"),
         }
     }
+}
+
+/// Why a hello can't be judged yet, or any more.
+fn not_now() -> String {
+    "this node is starting or stopping".to_owned()
+}
+
+/// Judges a peer by what is remembered of it.
+fn judge(from: NodeKey, greeting: &[u8], kv: &dyn Kv, ledger: &Handle) -> Result<(), String> {
+    let key = PublicKey(from.0);
+    let certified = ledger.newest_signed_by(&key);
+    let certified = certified.map_err(|error| format!("this node can't judge: {error}"))?;
+    origin::judge(kv, &Known { key, certified }, greeting)
 }
 
 impl Bridge {

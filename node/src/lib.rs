@@ -5,9 +5,11 @@
 mod bridge;
 pub mod config;
 pub mod key;
+mod origin;
 mod run;
 pub mod telemetry;
 
 pub use config::{Config, ConfigError};
 pub use key::KeyError;
+pub use origin::{OriginError, mark_path};
 pub use run::{Node, NodeError};

@@ -16,9 +16,10 @@ use zeroize::Zeroizing;
 use crate::bridge::Bridge;
 use crate::config::{Config, ConfigError};
 use crate::key::{self, KeyError};
+use crate::origin::{self, OriginError};
 
 /// Version of what nodes say to each other.
-const PEER_PROTOCOL: u32 = 1;
+const PEER_PROTOCOL: u32 = 2;
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,10 @@ pub enum NodeError {
     Key(#[from] KeyError),
     #[error("the key is of no node {node} in the genesis file, nor was it added since")]
     Unknown { node: u64 },
+    #[error("the node's key and its data directory do not belong together")]
+    Origin(#[from] OriginError),
+    #[error("the other nodes refuse this one: {0}")]
+    Refused(String),
     #[error("the store can't be opened")]
     Store(#[from] StoreError),
     #[error("the ledger can't be opened")]
@@ -61,11 +66,15 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, NodeError> {
         let genesis = config.read_genesis()?;
         let secret = key::read(&config.key)?;
+        origin::demand_data(&config.key, &config.data_dir)?;
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
         let path = config.data_dir.join("db");
         let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&path, Options::default())?);
         let bridge = Bridge::new();
+        let chain_id = genesis.chain_id();
+        let store = origin::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
+        bridge.set_origin(store, kv.clone());
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
         bridge.set_ledger(ledger.handle());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -91,9 +100,13 @@ impl Node {
         })
     }
 
-    /// Waits until consensus stops by itself, which it does when the store or the state fails.
-    pub async fn failed(&self) -> ConsensusError {
-        self.consensus.stopped().await
+    /// Waits until the node stops by itself, which it does when the store or the state fails, or
+    /// when the others refuse it for good.
+    pub async fn failed(&self) -> NodeError {
+        tokio::select! {
+            reason = self.bridge.refusals.for_good() => NodeError::Refused(reason),
+            error = self.consensus.stopped() => NodeError::Consensus(error),
+        }
     }
 
     /// Ends the edges first, then the ledger, consensus and the network.

@@ -28,6 +28,10 @@ pub const CHAIN: [u8; 32] = [7; 32];
 /// Control and Append echo; Transactions and Snapshot wait until they are released, and echo;
 /// Sync answers with as many bytes as the request's four bytes say; Attestation fails or panics.
 pub struct TestService {
+    /// Why peers with this key are refused.
+    pub refuses: std::sync::Mutex<Option<(NodeKey, String)>>,
+    /// Who refused this node, and why.
+    pub refused: mpsc::Sender<(NodeKey, String)>,
     pub released: Semaphore,
     pub notified: mpsc::Sender<(NodeKey, Lane, Bytes)>,
 }
@@ -64,6 +68,20 @@ impl Service for TestService {
     fn greeting(&self) -> Bytes {
         Bytes::from_static(b"a test node")
     }
+
+    async fn judge(&self, from: NodeKey, greeting: Bytes) -> Result<(), String> {
+        // A peer written by hand greets with nothing.
+        assert!(greeting.is_empty() || greeting == "a test node");
+        match &*self.refuses.lock().unwrap() {
+            Some((key, reason)) if *key == from => Err(reason.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn refused(&self, by: NodeKey, reason: &str) {
+        // Only the first ones are of interest.
+        self.refused.try_send((by, reason.to_owned())).ok();
+    }
 }
 
 pub struct Node {
@@ -73,6 +91,7 @@ pub struct Node {
     pub peers: watch::Sender<Peers>,
     pub service: Arc<TestService>,
     pub notified: mpsc::Receiver<(NodeKey, Lane, Bytes)>,
+    pub refused: mpsc::Receiver<(NodeKey, String)>,
 }
 
 pub fn config(secret: [u8; 32]) -> Config {
@@ -95,7 +114,10 @@ pub fn secrets(count: u8) -> Vec<[u8; 32]> {
 
 pub async fn start(config: Config) -> Node {
     let (notified_sender, notified) = mpsc::channel(NOTIFIED_MAX);
+    let (refused_sender, refused) = mpsc::channel(NOTIFIED_MAX);
     let service = Arc::new(TestService {
+        refuses: std::sync::Mutex::default(),
+        refused: refused_sender,
         released: Semaphore::new(0),
         notified: notified_sender,
     });
@@ -109,6 +131,7 @@ pub async fn start(config: Config) -> Node {
         peers,
         service,
         notified,
+        refused,
     }
 }
 
