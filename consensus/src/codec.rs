@@ -255,6 +255,16 @@ pub(crate) enum SnapshotRequest {
         vote: Vote,
         manifest: [u8; 32],
     },
+    /// From a node that lost its state: what is in an image that reaches this log index.
+    Describe {
+        at_least: u64,
+    },
+    /// The next bytes of one of its files.
+    Read {
+        manifest: [u8; 32],
+        file: u32,
+        offset: u64,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,6 +275,12 @@ pub(crate) enum SnapshotResponse {
     Complete,
     /// Installed, or not needed, or refused because of a higher vote: this one.
     Done { vote: Vote },
+    /// Answer to [`SnapshotRequest::Describe`].
+    Image { manifest: Manifest },
+    /// There is no such image, or not yet, or not any more.
+    NoImage,
+    /// Answer to [`SnapshotRequest::Read`].
+    Piece { bytes: Bytes },
 }
 
 #[cfg(test)]

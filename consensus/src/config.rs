@@ -14,6 +14,9 @@ pub struct Config {
     pub snapshot_dir: PathBuf,
     pub timers: Timers,
     pub limits: Limits,
+    /// Nodes that may have an image, should the state in the store not reach the log that is there:
+    /// after it was damaged, and removed.
+    pub sources: Vec<NodeId>,
     /// Does all work of the disk on the async thread, so that a simulation in a single-threaded
     /// runtime is deterministic. In a real node false.
     pub inline_io: bool,
@@ -27,6 +30,7 @@ impl Config {
             snapshot_dir: snapshot_dir.into(),
             timers: Timers::default(),
             limits: Limits::default(),
+            sources: Vec::new(),
             inline_io: false,
         }
     }

@@ -23,7 +23,7 @@ use crate::machine::StateMachine;
 use crate::network::{Heard, Network};
 use crate::raft::{Batch, NodeId, Raft, TypeConfig};
 use crate::serve::MEMBERS_MAX;
-use crate::snapshot::{Receiver, SnapshotStore, Transfer};
+use crate::snapshot::{Fetch, Lent, Receiver, SnapshotStore, Transfer};
 use crate::transport::{Lane, Transport};
 
 const NODE_ID: &[u8] = b"raft/node_id";
@@ -41,6 +41,8 @@ pub(crate) struct Inner {
     pub io: Io,
     pub log: LogStore,
     pub receiver: Arc<Mutex<Receiver>>,
+    pub snapshots: Arc<SnapshotStore>,
+    pub lent: Lent,
     transport: Arc<dyn Transport>,
     lead: watch::Receiver<Lead>,
     proposals: Arc<Semaphore>,
@@ -122,6 +124,9 @@ impl Consensus {
     /// Starts a node. Whatever is in the store's [`Cf::Meta`] and [`Cf::Log`] goes on; the state
     /// machine has to keep its state in the same store (see [`StateMachine`]).
     ///
+    /// If the log there begins after what the state machine has, an image is fetched from
+    /// [`Config::sources`] first, however long that takes.
+    ///
     /// # Errors
     /// [`ConsensusError::WrongNode`] if the store belongs to another node.
     pub async fn start(
@@ -145,6 +150,17 @@ impl Consensus {
             .await
             .map_err(|error| ConsensusError::Raft(error.into()))?;
 
+        let mut receiver = Receiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
+        if let Some(at_least) = log.ahead_of(&*machine)? {
+            let fetch = Fetch {
+                transport: &*transport,
+                machine: &machine,
+                config: &config,
+                io,
+                at_least,
+            };
+            fetch.run(&mut receiver).await?;
+        }
         let config = Arc::new(config);
         let heard = Arc::new(Heard::default());
         let network = Network {
@@ -175,13 +191,14 @@ impl Consensus {
             stop: stopped,
         });
         assert!(set.is_ok(), "the adapter was made above");
-        let receiver = Receiver::new(snapshots, config.limits.snapshot_bytes_max);
         let transfer = receiver.progress();
         Ok(Self(Arc::new(Inner {
             raft,
             io,
             log,
             receiver: Arc::new(Mutex::new(receiver)),
+            snapshots,
+            lent: Lent::default(),
             transport,
             lead,
             proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),

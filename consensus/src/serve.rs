@@ -158,6 +158,9 @@ impl Inner {
             SnapshotRequest::Offer { vote, .. }
             | SnapshotRequest::Chunk { vote, .. }
             | SnapshotRequest::Install { vote, .. } => *vote,
+            SnapshotRequest::Describe { .. } | SnapshotRequest::Read { .. } => {
+                return self.lend(from, request).await;
+            }
         };
         self.check_vote(from, &vote, true)?;
         let mine = self.raft.metrics().borrow().vote;
@@ -166,6 +169,21 @@ impl Inner {
         } else {
             self.snapshot_step(from, request, bytes).await?
         };
+        Ok(codec::encode(&response).into())
+    }
+
+    /// Only reads: nothing of it depends on who leads.
+    async fn lend(&self, from: NodeId, request: SnapshotRequest) -> Result<Bytes, ServeError> {
+        let response = match request {
+            SnapshotRequest::Describe { at_least } => self.describe_image(at_least).await,
+            SnapshotRequest::Read {
+                manifest,
+                file,
+                offset,
+            } => self.read_image(manifest, file, offset).await,
+            _ => return invalid(from, "a request of a leader"),
+        };
+        let response = response.map_err(|error| ServeError::Failed(error.to_string()))?;
         Ok(codec::encode(&response).into())
     }
 
@@ -205,6 +223,9 @@ impl Inner {
                     answer
                 });
                 return install.await.map_err(|_| ServeError::Stopped)?;
+            }
+            SnapshotRequest::Describe { .. } | SnapshotRequest::Read { .. } => {
+                return invalid(from, "a request without a vote");
             }
         };
         match step.map_err(refused(from))? {

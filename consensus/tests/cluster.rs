@@ -12,7 +12,7 @@ use common::{Cluster, PATIENCE};
 use lamplighter_consensus::{
     ConsensusError, Lane, Limits, MembershipError, ProposeError, ReadError, ServeError,
 };
-use lamplighter_store::{Fault, MemoryKv};
+use lamplighter_store::{Batch, Cf, Durability, Fault, KeyRange, Kv, MemoryKv};
 use tokio::time::{sleep, timeout};
 
 const SHORT: Duration = Duration::from_secs(5);
@@ -417,6 +417,49 @@ async fn a_node_that_is_far_behind_catches_up_by_the_log() {
     cluster.restart(follower).await;
     assert_eq!(cluster.agree().await.len(), 1_000);
     assert_eq!(cluster.node(follower).metrics().snapshot_index, None);
+}
+
+/// The state is damaged and removed; log and vote are there, but the log alone is not enough.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_lost_its_state_fetches_it() {
+    let limits = Limits {
+        keep_entries: 2,
+        snapshot_chunk_bytes: 512,
+        hold_bytes_max: 0,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, limits).await;
+    for _ in 0..30 {
+        cluster.propose(&"before ".repeat(100)).await.unwrap();
+    }
+    let follower = cluster.follower().await;
+    cluster.node(follower).trigger_snapshot().await.unwrap();
+    while cluster.node(follower).metrics().purged_index.is_none() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    cluster.kill(follower).await;
+    let mut lost = Batch::new();
+    for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shared()) {
+        lost.delete_range(cf, KeyRange::all());
+    }
+    cluster.down[&follower]
+        .write(lost, Durability::Synced)
+        .unwrap();
+    // No other node has an image, so the first has to be made; then the transfer breaks.
+    cluster.net.limit_snapshot_requests(Some(12));
+    let kv = cluster.down[&follower].clone();
+    let boot = cluster.restart(follower);
+    assert!(
+        timeout(PATIENCE, boot).await.is_err(),
+        "half of it is not enough"
+    );
+    let sent = cluster.net.snapshot_bytes.load(Ordering::Relaxed);
+    assert!(sent > 0);
+    cluster.net.limit_snapshot_requests(None);
+    cluster.boot(follower, kv).await;
+    assert_eq!(cluster.agree().await.len(), 30);
+    cluster.propose("after").await.unwrap();
+    assert_eq!(cluster.agree().await.len(), 31);
 }
 
 /// Sending the image takes longer than the cluster needs for many images' worth of entries: the log

@@ -22,10 +22,11 @@ use tokio::sync::Notify;
 
 pub(crate) use self::durability::Durability;
 use self::recent::{Recent, Slot};
-use crate::codec::{self, CodecError};
+use crate::codec::{self, CodecError, Marker};
 use crate::config::Limits;
 use crate::error::ConsensusError;
 use crate::io::{Guarded, Io};
+use crate::machine::StateMachine;
 use crate::raft::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 const VOTE: &[u8] = b"raft/vote";
@@ -150,6 +151,22 @@ impl LogStore {
             RaftLogStorage::save_vote(self, &vote).await?;
         }
         Ok(())
+    }
+
+    /// The index of the last purged entry, if the state machine has not applied that much.
+    pub(crate) fn ahead_of(
+        &self,
+        machine: &dyn StateMachine,
+    ) -> Result<Option<u64>, ConsensusError> {
+        let applied = machine.applied();
+        let applied = applied.map_err(|error| ConsensusError::Corrupt(error.to_string()))?;
+        let marker: Option<Marker> = applied
+            .map(|marker| codec::decode("marker", &marker))
+            .transpose()
+            .map_err(|error| ConsensusError::Corrupt(error.to_string()))?;
+        let applied = marker.map(|marker| marker.log_id.index);
+        let purged = self.recent().purged().map(|log_id| log_id.index);
+        Ok(purged.filter(|purged| applied < Some(*purged)))
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

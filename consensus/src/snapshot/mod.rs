@@ -8,6 +8,8 @@
 //! - `incoming-<hash of the manifest>/`: `data/` as far as it has arrived from another node. It
 //!   outlives a restart, so that a transfer goes on where it stopped.
 
+mod fetch;
+mod lend;
 mod receive;
 mod send;
 mod store;
@@ -20,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+pub(crate) use self::fetch::Fetch;
+pub(crate) use self::lend::Lent;
 pub use self::receive::Transfer;
 pub(crate) use self::receive::{Complete, ReceiveError, Receiver, Step};
 pub(crate) use self::send::send;

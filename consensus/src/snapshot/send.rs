@@ -87,6 +87,9 @@ pub(crate) async fn send(
                 .await?
             }
             SnapshotResponse::Done { vote } => return Ok(vote),
+            SnapshotResponse::Image { .. }
+            | SnapshotResponse::NoImage
+            | SnapshotResponse::Piece { .. } => return Err(SendError::Answer(to)),
         };
     }
 }
@@ -112,10 +115,12 @@ impl Call<'_> {
     ) -> Result<SnapshotResponse, SendError> {
         let timers = &self.config.timers;
         let timeout = match request {
-            SnapshotRequest::Chunk { .. } => timers.snapshot_chunk,
             SnapshotRequest::Offer { .. } | SnapshotRequest::Install { .. } => {
                 timers.snapshot_install
             }
+            SnapshotRequest::Chunk { .. }
+            | SnapshotRequest::Describe { .. }
+            | SnapshotRequest::Read { .. } => timers.snapshot_chunk,
         };
         let request = codec::frame(request, bytes);
         let answer = self
@@ -126,7 +131,7 @@ impl Call<'_> {
     }
 }
 
-fn read_at(path: &Path, offset: u64, len: usize) -> Result<Bytes, SnapshotError> {
+pub(super) fn read_at(path: &Path, offset: u64, len: usize) -> Result<Bytes, SnapshotError> {
     let read = || -> std::io::Result<Bytes> {
         let mut file = fs::File::open(path)?;
         file.seek(SeekFrom::Start(offset))?;

@@ -162,6 +162,7 @@ impl Cluster {
     pub fn config(&self, id: NodeId) -> Config {
         let mut config = Config::new(id, self.dir.path().join(id.to_string()));
         config.limits = self.limits.clone();
+        config.sources = (1..=3).filter(|source| *source != id).collect();
         config.inline_io = true;
         config
     }
