@@ -178,7 +178,7 @@ impl Handle {
 
     /// The highest header that this node noted as signed.
     pub fn last_signed(&self) -> Result<Option<u64>, StateError> {
-        let last = tables::last_attested(self.0.chain.store())?;
+        let last = tables::last_attested(&*self.0.chain.store())?;
         Ok(last.map(|(height, _)| height))
     }
 
