@@ -22,6 +22,7 @@ struct Metrics {
     peers: Gauge,
     leads: Gauge,
     alarms: Gauge,
+    read_only: Gauge,
 }
 
 pub fn router(handle: Handle) -> Router {
@@ -50,6 +51,7 @@ impl Metrics {
         let peers = gauge("connected_peers", "Nodes that are connected");
         let leads = gauge("leads", "1 if this node leads");
         let alarms = gauge("alarms", "What the operator should look at");
+        let read_only = gauge("read_only", "1 while the disk is too full to go on");
         Self {
             handle,
             registry,
@@ -59,25 +61,29 @@ impl Metrics {
             peers,
             leads,
             alarms,
+            read_only,
         }
     }
 }
 
-/// Ready: a leader is known, and the node applies.
+/// Ready: a leader is known, the node applies, and there is space on the disk.
 async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
     let status = metrics.handle.status();
-    let ready = status.consensus.leader.is_some() && status.halted.is_none();
+    let ready =
+        status.consensus.leader.is_some() && status.halted.is_none() && status.disk_full.is_none();
     let code = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let read_only = status.disk_full.map(|full| full.to_string());
     let halted = status.halted.map(|halt| halt.to_string());
     let body = json!({
         "ready": ready,
         "leader": status.consensus.leader,
         "height": status.head.height,
         "halted": halted,
+        "read_only": read_only,
     });
     (code, Json(body)).into_response()
 }
@@ -92,6 +98,7 @@ async fn report(State(metrics): State<Arc<Metrics>>) -> Response {
         .leads
         .set(i64::from(status.consensus.leader == Some(status.node)));
     metrics.alarms.set(status.alarms.len() as i64);
+    metrics.read_only.set(i64::from(status.disk_full.is_some()));
     let mut text = String::new();
     if encode(&mut text, &metrics.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -149,6 +149,7 @@ impl Cluster {
                 read_needs_token: true,
                 heartbeat_ms: 60_000,
                 clock_offset_max_ms: 30_000,
+                disk: Default::default(),
             };
             nodes.push(NodeProcess::start(program, &home, &config)?);
         }

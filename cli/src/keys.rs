@@ -209,6 +209,7 @@ pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode,
         read_needs_token: true,
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
+        disk: Default::default(),
     };
     let text = toml::to_string_pretty(&config).expect("configurations have TOML forms");
     let path = dir.join("node.toml");

@@ -39,6 +39,7 @@ mod machine;
 mod membership;
 mod network;
 mod node;
+mod passive;
 mod raft;
 mod serve;
 mod snapshot;

@@ -182,6 +182,7 @@ impl Devnet {
             read_needs_token: true,
             heartbeat_ms: 2_000,
             clock_offset_max_ms: 30_000,
+            disk: Default::default(),
         };
         self.node_process(&name, config)
     }

@@ -22,6 +22,7 @@ use crate::message::{PeerAnswer, PeerNotice, PeerRequest};
 use crate::pool::Busy;
 use crate::prove::{self, ProveError, Subject};
 use crate::snapshot::Installation;
+use crate::space::DiskFull;
 use crate::ticket::{Commitment, Ticket, Verdict};
 use crate::{attest, own, serve};
 
@@ -66,6 +67,8 @@ pub struct Status {
     pub connected: Vec<u64>,
     pub alarms: Vec<NodeAlarm>,
     pub halted: Option<Halt>,
+    /// Why it is read-only, if so.
+    pub disk_full: Option<DiskFull>,
     /// An image that is being installed; `consensus.incoming` is the one that is coming in.
     pub installing: Option<Installation>,
 }
@@ -243,8 +246,19 @@ impl Handle {
             connected: inner.peers.connected(),
             alarms: inner.alarms.list(),
             halted: inner.chain.halted().cloned(),
+            disk_full: inner.alarms.space.full(),
             installing: *inner.installation.borrow(),
         }
+    }
+
+    /// Makes the ledger take no transactions while the disk is too full, or again when it is not.
+    pub fn set_disk_full(&self, full: Option<DiskFull>) {
+        self.0.alarms.space.set(full);
+    }
+
+    /// Whether it takes none.
+    pub fn disk_full(&self) -> Option<DiskFull> {
+        self.0.alarms.space.full()
     }
 
     /// Answers another node. `from` is its proven id.
@@ -278,6 +292,9 @@ pub(crate) async fn submit(
     inner: &Arc<Inner>,
     signed: SignedTransaction,
 ) -> Result<Ticket, SubmitError> {
+    if inner.alarms.space.full().is_some() {
+        return Err(SubmitError::Busy(Busy::ReadOnly));
+    }
     let got = signed.payload.0.len();
     if got > TRANSACTION_BYTES_MAX {
         return Err(SubmitError::Invalid(TransactionError::TooLong { got }));

@@ -27,6 +27,7 @@ mod replicate;
 mod sequencer;
 mod serve;
 mod snapshot;
+mod space;
 mod start;
 mod ticket;
 mod verifier;
@@ -41,5 +42,6 @@ pub use message::{Acceptance, PeerAnswer, PeerError, PeerNotice, PeerRequest, Pe
 pub use pool::Busy;
 pub use prove::{ProveError, Subject};
 pub use snapshot::{ImageError, Installation};
+pub use space::DiskFull;
 pub use start::{Identity, Ledger, OpenError};
 pub use ticket::{Commitment, Ticket, Verdict};

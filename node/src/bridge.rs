@@ -12,6 +12,8 @@ use lamplighter_store::Kv;
 use lamplighter_types::PublicKey;
 use tokio::sync::watch;
 
+use crate::disk::Gate;
+use crate::failure::Failures;
 use crate::origin::{self, Introduction, Known, Refusals, StoreId};
 
 /// For a question to another node: more than a big artifact range takes on a slow link.
@@ -21,9 +23,11 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// Network and consensus hold the bridge and the bridge holds them: [`Bridge::clear`] ends the
 /// circle.
-#[derive(Default)]
 pub(crate) struct Bridge {
     parts: RwLock<Parts>,
+    /// Closed while this node takes no part in consensus.
+    gate: Gate,
+    failures: Failures,
     pub refusals: Refusals,
 }
 
@@ -39,8 +43,13 @@ struct Parts {
 }
 
 impl Bridge {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    pub fn new(gate: Gate, failures: Failures) -> Arc<Self> {
+        Arc::new(Self {
+            parts: RwLock::default(),
+            gate,
+            failures,
+            refusals: Refusals::default(),
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut Parts)) {
@@ -107,6 +116,9 @@ impl Transport for Bridge {
         let (Some(network), Some(key)) = (self.network(), self.key_of(to)) else {
             return Err(TransportError::Unreachable(to));
         };
+        if self.gate.is_closed() {
+            return Err(TransportError::Unreachable(to));
+        }
         network
             .request(key, raft_lane(lane), request, timeout)
             .await
@@ -135,6 +147,10 @@ impl Peers for Bridge {
         let (Some(network), Some(key)) = (self.network(), self.key_of(node)) else {
             return Err(PeerError::Unreachable(node));
         };
+        // What is fetched would be written.
+        if self.gate.is_closed() && !matches!(request, PeerRequest::Submit(_)) {
+            return Err(PeerError::Unreachable(node));
+        }
         let lane = match request {
             PeerRequest::Submit(_) => Lane::Transactions,
             PeerRequest::Certificates { .. } | PeerRequest::Artifact(_) => Lane::Sync,
@@ -180,6 +196,9 @@ impl Service for Bridge {
         let from = self
             .node_of(from)
             .ok_or_else(|| refused("no node of this ledger"))?;
+        if self.gate.is_closed() && lane != Lane::Sync {
+            return Err(refused("read-only, the disk is nearly full"));
+        }
         match lane {
             Lane::Control => self.raft(from, RaftLane::Control, body).await,
             Lane::Append => self.raft(from, RaftLane::Append, body).await,
@@ -229,7 +248,7 @@ impl Service for Bridge {
         let (Some(ledger), Some(from)) = (self.ledger(), self.node_of(from)) else {
             return;
         };
-        if lane != Lane::Attestation {
+        if lane != Lane::Attestation || self.gate.is_closed() {
             return;
         }
         match PeerNotice::decode(&body) {
@@ -264,7 +283,13 @@ impl Bridge {
         consensus
             .serve(from, lane, body)
             .await
-            .map_err(|error: ServeError| refused(error))
+            .map_err(|error: ServeError| {
+                // A log or a snapshot that could not be written: no second try makes it good.
+                if let ServeError::Failed(what) = &error {
+                    self.failures.report(what);
+                }
+                refused(error)
+            })
     }
 }
 

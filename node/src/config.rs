@@ -9,6 +9,8 @@ use std::time::Duration;
 use lamplighter_types::Genesis;
 use serde::{Deserialize, Serialize};
 
+use crate::disk::DiskConfig;
+
 /// How a node is set up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +43,9 @@ pub struct Config {
     /// A block whose time is further off this node's clock is not attested.
     #[serde(default = "default_clock_offset_max_ms")]
     pub clock_offset_max_ms: u64,
+    /// The disk: what stays free, how fast it is scrubbed.
+    #[serde(default)]
+    pub disk: DiskConfig,
 }
 
 fn yes() -> bool {

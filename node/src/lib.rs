@@ -4,12 +4,29 @@
 
 mod bridge;
 pub mod config;
+mod disk;
+mod failure;
 pub mod key;
 mod origin;
 mod run;
 pub mod telemetry;
 
 pub use config::{Config, ConfigError};
+pub use disk::DiskConfig;
 pub use key::KeyError;
 pub use origin::{OriginError, mark_path};
 pub use run::{Node, NodeError};
+
+/// An error with its causes, joined by colons, without saying anything twice.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}

@@ -15,11 +15,15 @@ use zeroize::Zeroizing;
 
 use crate::bridge::Bridge;
 use crate::config::{Config, ConfigError};
+use crate::disk::{Gate, Watch};
+use crate::failure::Failures;
 use crate::key::{self, KeyError};
 use crate::origin::{self, OriginError};
 
 /// Version of what nodes say to each other.
 const PEER_PROTOCOL: u32 = 2;
+/// How long a node that failed takes leave of its parts.
+const END_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,8 @@ pub enum NodeError {
     Consensus(#[from] ConsensusError),
     #[error("the edges can't be started")]
     Edges(#[from] api::ServeError),
+    #[error("{0}")]
+    Failed(Arc<str>),
     #[error("creating {0}")]
     Directory(String, #[source] std::io::Error),
 }
@@ -57,6 +63,7 @@ pub struct Node {
     consensus: Consensus,
     network: Network,
     bridge: Arc<Bridge>,
+    failures: Failures,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -70,8 +77,12 @@ impl Node {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
         let path = config.data_dir.join("db");
-        let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&path, Options::default())?);
-        let bridge = Bridge::new();
+        let rocks = RocksKv::open(&path, Options::default())?;
+        let (gate, failures) = (Gate::default(), Failures::new());
+        let reported = failures.clone();
+        rocks.when_failed(move |failure| reported.report(&failure.what));
+        let kv: Arc<dyn Kv> = Arc::new(rocks.clone());
+        let bridge = Bridge::new(gate.clone(), failures.clone());
         let chain_id = genesis.chain_id();
         let store = origin::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
         bridge.set_origin(store, kv.clone());
@@ -82,10 +93,24 @@ impl Node {
             start_network(&config, &ledger.handle(), &secret, &bridge, &tasks, &stop).await?;
         bridge.set_network(network.clone());
         let consensus = start_consensus(&config, kv, &ledger, &bridge).await?;
+        let disk = Arc::new(Watch {
+            dir: config.data_dir.clone(),
+            config: config.disk.clone(),
+            kv: rocks,
+            handle: ledger.handle(),
+            consensus: consensus.clone(),
+            gate,
+            failures: failures.clone(),
+        });
+        disk.look().await;
         bridge.set_consensus(consensus.clone());
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
         let edges =
             api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
+        tasks.spawn(disk.run(stop.clone()));
+        tasks.spawn(end_with(failures.clone(), stop.clone()));
+        let artifacts = handle.artifacts().failed();
+        tasks.spawn(report_artifacts(artifacts, failures.clone(), stop.clone()));
         tasks.close();
         let peer_address = network.local_address();
         Ok(Self {
@@ -95,28 +120,66 @@ impl Node {
             consensus,
             network,
             bridge,
+            failures,
             tasks,
             stop,
         })
     }
 
-    /// Waits until the node stops by itself, which it does when the store or the state fails, or
-    /// when the others refuse it for good.
+    /// Waits until the node stops by itself, which it does when the store, a sync or the state
+    /// fails. Its service has ended then.
     pub async fn failed(&self) -> NodeError {
         tokio::select! {
+            biased;
+            what = self.failures.wait() => NodeError::Failed(what),
             reason = self.bridge.refusals.for_good() => NodeError::Refused(reason),
-            error = self.consensus.stopped() => NodeError::Consensus(error),
+            error = self.consensus.stopped() => match self.failures.first() {
+                Some(what) => NodeError::Failed(what),
+                None => NodeError::Consensus(error),
+            },
         }
     }
 
-    /// Ends the edges first, then the ledger, consensus and the network.
+    /// Ends the edges first, then the ledger, consensus and the network. A node that failed waits
+    /// for none of them for long.
     pub async fn shutdown(self) -> Result<(), NodeError> {
         self.stop.cancel();
+        let Some(what) = self.failures.first() else {
+            return self.end().await;
+        };
+        if tokio::time::timeout(END_WITHIN, self.end()).await.is_err() {
+            tracing::warn!("a part of the node did not end");
+        }
+        Err(NodeError::Failed(what))
+    }
+
+    async fn end(self) -> Result<(), NodeError> {
         self.tasks.wait().await;
         self.consensus.shutdown().await?;
         self.network.shutdown().await;
         self.bridge.clear();
         Ok(())
+    }
+}
+
+/// A sync of an artifact that failed is a failure like any other.
+async fn report_artifacts(
+    mut failed: watch::Receiver<Option<Arc<str>>>,
+    failures: Failures,
+    stop: CancellationToken,
+) {
+    let report = async {
+        if let Ok(what) = failed.wait_for(Option::is_some).await {
+            failures.report(what.as_deref().unwrap_or("syncing an artifact"));
+        }
+    };
+    stop.run_until_cancelled(report).await;
+}
+
+/// Ends the service of a node that failed, whoever owns it.
+async fn end_with(failures: Failures, stop: CancellationToken) {
+    if stop.run_until_cancelled(failures.wait()).await.is_some() {
+        stop.cancel();
     }
 }
 
@@ -214,7 +277,10 @@ async fn start_consensus(
     bridge: &Arc<Bridge>,
 ) -> Result<Consensus, NodeError> {
     let snapshots = config.data_dir.join("snapshots");
-    let settings = lamplighter_consensus::Config::new(config.node, snapshots);
+    let mut settings = lamplighter_consensus::Config::new(config.node, snapshots);
+    let known = ledger.handle().watch_nodes().borrow().validators.clone();
+    let others = known.validators.iter().map(|v| v.node);
+    settings.sources = others.filter(|node| *node != config.node).collect();
     let consensus = Consensus::start(settings, kv, bridge.clone(), ledger.state_machine()).await?;
     let genesis = ledger.handle().genesis().validators.clone();
     if genesis.by_node(config.node).is_some() && consensus.metrics().voters.is_empty() {

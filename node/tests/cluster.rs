@@ -68,6 +68,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
             read_needs_token: false,
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
+            disk: Default::default(),
         });
     }
     let genesis = Genesis {

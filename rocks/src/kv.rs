@@ -16,12 +16,15 @@ use self_cell::self_cell;
 
 use crate::Options;
 use crate::error::convert;
+use crate::health::{Failure, Health, Said};
 use crate::scan::{Entries, bounds};
 
 struct Database {
     db: DB,
     dir: PathBuf,
     options: Options,
+    health: Arc<Health>,
+    said: Arc<Said>,
 }
 
 /// A store in a directory. Clones are handles to the same store; it closes with the last one and
@@ -41,15 +44,17 @@ impl RocksKv {
         {
             return Err(StoreError::io("create store directory", dir)(error));
         }
-        let opened = DB::open_cf_descriptors(&options.database(), dir, descriptors(&options));
-        Self::new(opened, dir, options)
+        let said = Arc::default();
+        let opened = DB::open_cf_descriptors(&options.database(&said), dir, descriptors(&options));
+        Self::new(opened, dir, options, said)
     }
 
     fn open_read_only(dir: &Path, options: Options) -> Result<Self, StoreError> {
         // RocksDB would make the directory before it finds out that there is nothing in it.
         let current = dir.join("CURRENT");
         fs::metadata(&current).map_err(StoreError::io("find", &current))?;
-        let mut database = options.database();
+        let said = Arc::default();
+        let mut database = options.database(&said);
         database.create_if_missing(false);
         database.create_missing_column_families(false);
         let families = descriptors(&options);
@@ -57,6 +62,7 @@ impl RocksKv {
             DB::open_cf_descriptors_read_only(&database, dir, families, false),
             dir,
             options,
+            said,
         )
     }
 
@@ -64,13 +70,39 @@ impl RocksKv {
         opened: Result<DB, rocksdb::Error>,
         dir: &Path,
         options: Options,
+        said: Arc<Said>,
     ) -> Result<Self, StoreError> {
         let db = opened.map_err(|error| convert("open the store", dir, error))?;
         Ok(Self(Arc::new(Database {
             db,
             dir: dir.to_owned(),
             options,
+            health: Arc::default(),
+            said,
         })))
+    }
+
+    /// Why the store takes no more writes, if so.
+    pub fn failure(&self) -> Option<Failure> {
+        self.0.health.failure().cloned()
+    }
+
+    /// Has the first failure told, on the thread that meets it; one listener at most.
+    pub fn when_failed(&self, listener: impl Fn(&Failure) + Send + Sync + 'static) {
+        self.0.health.listen(Box::new(listener));
+    }
+
+    /// Looks whether a flush or a compaction failed in the background: a failure like any other,
+    /// but nobody waits for its answer. To be called every now and then.
+    pub fn check_background(&self) -> Result<(), StoreError> {
+        if self.background_errors()? == 0 {
+            return self.0.health.check();
+        }
+        let error = StoreError::Backend {
+            doing: format!("flush or compact in {}", self.dir().display()),
+            source: self.0.said.last().into(),
+        };
+        Err(self.0.health.broke(error))
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -104,7 +136,7 @@ impl Database {
         self.db
             .get_cf_opt(self.handle(cf), key, options)
             .map(|value| value.map(Bytes::from))
-            .map_err(|error| convert("read", &self.dir, error))
+            .map_err(|error| self.health.read(convert("read", &self.dir, error)))
     }
 
     fn scan(
@@ -118,6 +150,7 @@ impl Database {
             iterator,
             direction,
             self.dir.clone(),
+            self.health.clone(),
         )))
     }
 
@@ -171,18 +204,24 @@ impl KvView for RocksKv {
 
 impl Kv for RocksKv {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        let health = &self.0.health;
+        health.check()?;
         let batch = self.0.encode(batch)?;
-        let mut options = WriteOptions::default();
-        options.set_sync(durability == Durability::Synced);
         self.database()
-            .write_opt(batch, &options)
-            .map_err(|error| convert("write", self.dir(), error))
+            .write_opt(batch, &WriteOptions::default())
+            .map_err(|error| health.broke(convert("write", self.dir(), error)))?;
+        match durability {
+            Durability::Synced => self.sync(),
+            Durability::Unsynced => Ok(()),
+        }
     }
 
     fn sync(&self) -> Result<(), StoreError> {
+        let health = &self.0.health;
+        health.check()?;
         self.database()
             .flush_wal(true)
-            .map_err(|error| convert("sync the write-ahead log", self.dir(), error))
+            .map_err(|error| health.broke(convert("sync the write-ahead log", self.dir(), error)))
     }
 
     fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {

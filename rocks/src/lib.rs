@@ -7,17 +7,28 @@
 //! batch is one record. [`Kv::sync`](lamplighter_store::Kv::sync) syncs the log without holding up
 //! unsynced writes that come meanwhile, whereas a synced write makes the writes behind it wait.
 //!
+//! # Failures
+//!
+//! After a write or a sync that failed nobody knows what is on the disk: the kernel may have
+//! dropped the pages and marked them clean, so a second fsync succeeds without having written them
+//! (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). The store
+//! therefore takes nothing more after the first failure, RocksDB's own attempts to resume are
+//! switched off, and whoever owns the store is told ([`RocksKv::when_failed`]) and ends it. The
+//! same goes for damaged bytes that a read comes across.
+//!
 //! # Memory
 //!
 //! Memtables, block cache with indexes and filters, and open files are bounded by the constants in
 //! [`Options`]; an idle store takes a few megabytes.
 
 mod error;
+mod health;
 mod kv;
 mod options;
 mod scan;
 mod statistics;
 
+pub use health::Failure;
 pub use kv::RocksKv;
 pub use options::Options;
 pub use statistics::Statistics;

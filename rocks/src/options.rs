@@ -1,7 +1,15 @@
+use std::sync::Arc;
+
 use lamplighter_store::Cf;
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, InfoLogger, LogLevel};
 
+use crate::health::Said;
+
 const MIB: usize = 1 << 20;
+
+/// After an error in the background RocksDB must not try again as if nothing had been: what a
+/// failed fsync lost stays lost.
+const NO_RESUME: &str = "max_bgerror_resume_count=0";
 
 /// Blocks of table files in memory, with their indexes and filters.
 const BLOCK_CACHE_BYTES: usize = 24 * MIB;
@@ -48,8 +56,10 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn database(&self) -> rocksdb::Options {
-        let mut options = rocksdb::Options::default();
+    pub(crate) fn database(&self, said: &Arc<Said>) -> rocksdb::Options {
+        let mut options = rocksdb::Options::default()
+            .get_options_from_string(NO_RESUME)
+            .expect("the options of this version of RocksDB");
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_db_write_buffer_size(self.memtables_bytes);
@@ -63,7 +73,9 @@ impl Options {
         options.set_skip_stats_update_on_db_open(true);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
-        options.set_info_logger(logger());
+        // A log that the manifest knows of and that is missing or short is damage, not the end.
+        options.set_track_and_verify_wals_in_manifest(true);
+        options.set_info_logger(logger(said.clone()));
         options
     }
 
@@ -95,10 +107,13 @@ fn family(cf: Cf, cache: &Cache) -> rocksdb::Options {
 }
 
 /// RocksDB's own log goes to ours; it writes no files of its own.
-fn logger() -> InfoLogger {
-    InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| match level {
-        LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
-        LogLevel::Warn => tracing::warn!(target: "rocksdb", "{message}"),
-        _ => tracing::debug!(target: "rocksdb", "{message}"),
+fn logger(said: Arc<Said>) -> InfoLogger {
+    InfoLogger::new_callback_logger(LogLevel::Warn, move |level, message| {
+        said.hear(message);
+        match level {
+            LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
+            LogLevel::Warn => tracing::warn!(target: "rocksdb", "{message}"),
+            _ => tracing::debug!(target: "rocksdb", "{message}"),
+        }
     })
 }

@@ -1,16 +1,19 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lamplighter_store::{Direction, KeyRange, StoreError};
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 
 use crate::error::convert;
+use crate::health::Health;
 
 /// Iterates within bounds that RocksDB itself keeps.
 pub(crate) struct Entries<'a> {
     iterator: DBRawIteratorWithThreadMode<'a, DB>,
     direction: Direction,
     dir: PathBuf,
+    health: Arc<Health>,
     finished: bool,
 }
 
@@ -31,6 +34,7 @@ impl<'a> Entries<'a> {
         mut iterator: DBRawIteratorWithThreadMode<'a, DB>,
         direction: Direction,
         dir: PathBuf,
+        health: Arc<Health>,
     ) -> Self {
         match direction {
             Direction::Forward => iterator.seek_to_first(),
@@ -40,6 +44,7 @@ impl<'a> Entries<'a> {
             iterator,
             direction,
             dir,
+            health,
             finished: false,
         }
     }
@@ -47,7 +52,7 @@ impl<'a> Entries<'a> {
     fn end(&mut self) -> Option<Result<(Bytes, Bytes), StoreError>> {
         self.finished = true;
         let error = self.iterator.status().err()?;
-        Some(Err(convert("scan", &self.dir, error)))
+        Some(Err(self.health.read(convert("scan", &self.dir, error))))
     }
 }
 

@@ -50,6 +50,11 @@ impl RocksKv {
             .map_err(|error| convert("read a property", self.dir(), error))
     }
 
+    /// Failures of flushes and compactions since the store was opened.
+    pub(crate) fn background_errors(&self) -> Result<u64, StoreError> {
+        self.figure(Cf::Meta, "rocksdb.background-errors")
+    }
+
     fn figure(&self, cf: Cf, name: &str) -> Result<u64, StoreError> {
         let value = self
             .database()

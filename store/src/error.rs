@@ -38,6 +38,9 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A write or a sync failed before, so nobody knows what is on the disk: no more is written.
+    #[error("the store takes no more writes since it failed: {what}")]
+    Failed { what: String },
     /// The store of a process that has crashed; only the in-memory twin knows this state.
     #[error("the store is closed")]
     Closed,

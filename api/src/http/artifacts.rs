@@ -1,5 +1,7 @@
 //! `/v1/artifacts`: firmware images, uploaded in pieces and read in ranges.
 
+use std::io::ErrorKind;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -51,8 +53,14 @@ impl From<ArtifactError> for Problem {
             ArtifactError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range"),
             ArtifactError::TooManyUploads(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             ArtifactError::Quota { .. } => (StatusCode::INSUFFICIENT_STORAGE, "artifact.quota"),
+            ArtifactError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                (StatusCode::INSUFFICIENT_STORAGE, "artifact.disk_full")
+            }
             ArtifactError::Damaged { .. } => (StatusCode::SERVICE_UNAVAILABLE, "artifact.damaged"),
-            ArtifactError::NoPeer(_) | ArtifactError::Io { .. } => {
+            ArtifactError::NoPeer(_)
+            | ArtifactError::Io { .. }
+            | ArtifactError::Unsynced { .. }
+            | ArtifactError::Failed(_) => {
                 tracing::error!(error = detail, "the artifact store failed");
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
@@ -85,8 +93,12 @@ fn upload(artifacts: &Artifacts, digest: Hash, offset: u64) -> Upload {
     }
 }
 
-/// Uploading fills disks on every validator: only vendors, operators and administrators may.
+/// Uploading fills disks on every validator: only vendors, operators and administrators may, and
+/// only while there is space.
 fn demand_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), Problem> {
+    if let Some(full) = app.handle.disk_full() {
+        return Err(Problem::read_only(full.to_string()));
+    }
     let Some(bearer) = bearer else { return Ok(()) };
     let (view, _) = app.handle.view()?;
     let account = users::account(&view, &bearer.account)?;

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lamplighter_contracts::ContractError;
-use lamplighter_ledger::{ProveError, SubmitError, WaitError};
+use lamplighter_ledger::{Busy, ProveError, SubmitError, WaitError};
 use lamplighter_state::StateError;
 use serde::Serialize;
 
@@ -56,6 +56,14 @@ impl Problem {
 
     pub fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+    }
+
+    /// The disk is nearly full: nothing is taken, everything can be read.
+    pub fn read_only(detail: impl Into<String>) -> Self {
+        Self {
+            title: "Read-only",
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "read_only", detail)
+        }
     }
 
     fn internal(error: &dyn std::error::Error) -> Self {
@@ -109,6 +117,7 @@ impl From<SubmitError> for Problem {
                 refusal.code(),
                 refusal.to_string(),
             ),
+            SubmitError::Busy(Busy::ReadOnly) => Self::read_only(Busy::ReadOnly.to_string()),
             SubmitError::Busy(busy) => Self::busy(busy.to_string()),
             SubmitError::State(_) => Self::internal(&error),
         }

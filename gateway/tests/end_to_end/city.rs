@@ -125,6 +125,7 @@ impl City {
             read_needs_token: true,
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
+            disk: Default::default(),
         });
         let node = node.await.unwrap();
         let image = (0..200_000u32).map(|n| (n * 7 % 251) as u8).collect();

@@ -1,5 +1,6 @@
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::ArtifactMismatch;
@@ -13,6 +14,11 @@ pub enum ArtifactError {
         path: PathBuf,
         source: io::Error,
     },
+    /// What is on the disk is unknown now, and trying again would tell nothing: the node stops.
+    #[error("syncing {}", path.display())]
+    Unsynced { path: PathBuf, source: io::Error },
+    #[error("the artifacts take nothing more since a sync failed: {0}")]
+    Failed(Arc<str>),
     #[error("the bytes are not those of artifact {digest}")]
     Mismatch {
         digest: Hash,
@@ -54,6 +60,11 @@ impl ArtifactError {
             path,
             source,
         }
+    }
+
+    pub(crate) fn unsynced(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Unsynced { path, source }
     }
 
     pub(crate) fn mismatch(digest: Hash) -> impl FnOnce(ArtifactMismatch) -> Self {

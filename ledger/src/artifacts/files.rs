@@ -104,9 +104,12 @@ impl Files {
             .open(path)
             .map_err(failed())?;
         file.seek(SeekFrom::Start(offset)).map_err(failed())?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_data())
-            .map_err(failed())
+        if let Err(error) = file.write_all(bytes) {
+            // Of a piece that does not fit on the disk nothing stays.
+            file.set_len(offset).map_err(failed())?;
+            return Err(failed()(error));
+        }
+        file.sync_data().map_err(ArtifactError::unsynced(path))
     }
 
     /// Hashes a part; where it is the artifact, makes it complete, otherwise drops it.
@@ -128,8 +131,7 @@ impl Files {
         self.write_groups(&groups)?;
         let complete = self.complete(digest);
         let file = File::open(&part).map_err(ArtifactError::io("opening", &part))?;
-        file.sync_all()
-            .map_err(ArtifactError::io("syncing", &part))?;
+        file.sync_all().map_err(ArtifactError::unsynced(&part))?;
         fs::rename(&part, &complete).map_err(ArtifactError::io("renaming", &part))?;
         self.sync_dir()
     }
@@ -139,16 +141,16 @@ impl Files {
         let temporary = path.with_extension("groups-new");
         let failed = || ArtifactError::io("writing", &path);
         let mut file = File::create(&temporary).map_err(failed())?;
-        file.write_all(&groups.to_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(failed())?;
+        file.write_all(&groups.to_bytes()).map_err(failed())?;
+        file.sync_all()
+            .map_err(ArtifactError::unsynced(&temporary))?;
         fs::rename(&temporary, &path).map_err(failed())?;
         self.sync_dir()
     }
 
     fn sync_dir(&self) -> Result<(), ArtifactError> {
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(ArtifactError::io("syncing", &self.dir))
+        synced.map_err(ArtifactError::unsynced(&self.dir))
     }
 
     /// The groups of a complete artifact, checked against its digest.

@@ -14,7 +14,7 @@ use lamplighter_types::Hash;
 use lamplighter_types::artifact::Groups;
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 pub use error::ArtifactError;
 pub use fetch::{ArtifactPeers, PeerFailure};
@@ -70,6 +70,7 @@ struct Inner {
     files: Files,
     limits: ArtifactLimits,
     index: Mutex<Index>,
+    failed: watch::Sender<Option<Arc<str>>>,
 }
 
 /// The artifacts of one node. Clones share it.
@@ -95,6 +96,7 @@ impl Artifacts {
                 files,
                 limits,
                 index: Mutex::new(index),
+                failed: watch::Sender::new(None),
             })))
         })
         .await
@@ -105,6 +107,20 @@ impl Artifacts {
             .index
             .lock()
             .expect("nobody panics with the index locked")
+    }
+
+    /// Why nothing more is taken: a sync that failed. Whoever runs the node ends it then.
+    pub fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.failed.subscribe()
+    }
+
+    /// Remembers a sync that failed.
+    fn note<T>(&self, done: Result<T, ArtifactError>) -> Result<T, ArtifactError> {
+        if let Err(ArtifactError::Unsynced { path, source }) = &done {
+            let what = format!("syncing {}: {source}", path.display());
+            self.0.failed.send_replace(Some(what.into()));
+        }
+        done
     }
 
     /// The size of a complete artifact.
@@ -190,6 +206,9 @@ impl Artifacts {
         offset: u64,
         bytes: Bytes,
     ) -> Result<u64, ArtifactError> {
+        if let Some(what) = &*self.0.failed.borrow() {
+            return Err(ArtifactError::Failed(what.clone()));
+        }
         let size_bytes = self.announced(&digest)?;
         let writer = self.index().writers.entry(digest).or_default().clone();
         let _alone = writer.lock().await;
@@ -218,11 +237,16 @@ impl Artifacts {
             }
         })
         .await;
+        let done = self.note(done);
         let mut index = self.index();
         if end == size_bytes && done.is_ok() {
             index.complete.insert(digest, size_bytes);
         }
-        if end == size_bytes && !matches!(done, Err(ArtifactError::Io { .. })) {
+        let stays = matches!(
+            done,
+            Err(ArtifactError::Io { .. } | ArtifactError::Unsynced { .. })
+        );
+        if end == size_bytes && !stays {
             index.parts.remove(&digest);
             index.writers.remove(&digest);
         }
@@ -266,7 +290,7 @@ impl Artifacts {
             tracing::error!(%digest, group, "an artifact is damaged on this disk");
             self.index().complete.remove(&digest);
             let files = self.0.files.clone();
-            blocking(move || files.quarantine(&digest)).await?;
+            self.note(blocking(move || files.quarantine(&digest)).await)?;
         }
         read.map(Bytes::from)
     }

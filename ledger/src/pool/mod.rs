@@ -31,6 +31,8 @@ pub enum Busy {
     Waiters,
     #[error("too many signatures wait to be verified")]
     Verifier,
+    #[error("this node is read-only, its disk is nearly full; later, or another node")]
+    ReadOnly,
 }
 
 /// Where a transaction is.

@@ -1,0 +1,122 @@
+//! Whether the store still works.
+
+use std::fmt;
+use std::sync::{Mutex, OnceLock};
+
+use lamplighter_store::StoreError;
+
+/// Bytes kept of what RocksDB says.
+const SAID_BYTES_MAX: usize = 1_000;
+
+/// Why a store takes no more writes. It stays so until it is opened again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was being tried and what came of it, with the file where there is one.
+    pub what: String,
+    /// Whether stored bytes are not what was written; otherwise a write or a sync failed.
+    pub damaged: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+type Listener = Box<dyn Fn(&Failure) + Send + Sync>;
+
+/// The first failure, and who wants to know.
+#[derive(Default)]
+pub(crate) struct Health {
+    failure: OnceLock<Failure>,
+    listener: OnceLock<Listener>,
+}
+
+impl Health {
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
+    }
+
+    /// An error after a failure.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.failure.get() {
+            Some(failure) => Err(StoreError::Failed {
+                what: failure.what.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A write or a sync failed.
+    pub fn broke(&self, error: StoreError) -> StoreError {
+        self.fail(&error, false);
+        error
+    }
+
+    /// A read failed, which is a failure of the store when the bytes are damaged.
+    pub fn read(&self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Corrupt { .. }) {
+            self.fail(&error, true);
+        }
+        error
+    }
+
+    fn fail(&self, error: &StoreError, damaged: bool) {
+        self.set(Failure {
+            what: causes(error),
+            damaged,
+        });
+    }
+
+    pub fn set(&self, failure: Failure) {
+        if self.failure.set(failure).is_err() {
+            return;
+        }
+        let failure = self.failure.get().expect("it was just set");
+        tracing::error!(%failure, "the store takes no more writes");
+        if let Some(listener) = self.listener.get() {
+            listener(failure);
+        }
+    }
+
+    /// Tells of a failure, at once if there was one. The second listener is not told anything.
+    pub fn listen(&self, listener: Listener) {
+        if self.listener.set(listener).is_ok()
+            && let (Some(failure), Some(listener)) = (self.failure.get(), self.listener.get())
+        {
+            listener(failure);
+        }
+    }
+}
+
+/// An error with its causes in one line, without saying anything twice.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// The last error that RocksDB logged: of work in the background it says nothing else.
+#[derive(Default)]
+pub(crate) struct Said(Mutex<String>);
+
+impl Said {
+    pub fn hear(&self, message: &str) {
+        if !message.contains("rror") {
+            return;
+        }
+        let kept: String = message.chars().take(SAID_BYTES_MAX).collect();
+        *self.0.lock().expect("nobody panics with the lock") = kept;
+    }
+
+    pub fn last(&self) -> String {
+        self.0.lock().expect("nobody panics with the lock").clone()
+    }
+}
