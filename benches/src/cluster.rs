@@ -60,9 +60,10 @@ pub struct Sample {
 
 /// What of `/v1/status` is of interest.
 #[derive(Deserialize)]
-struct Status {
-    leader: Option<u64>,
-    connected: Vec<u64>,
+pub struct Status {
+    pub height: u64,
+    pub leader: Option<u64>,
+    pub connected: Vec<u64>,
 }
 
 /// Addresses that were free a moment ago; all are held until the last one is known.
@@ -241,22 +242,34 @@ impl NodeProcess {
     async fn is_ready(&mut self, others: usize) -> Result<bool, BenchError> {
         self.check()?;
         // It may not listen yet.
-        let Ok(mut connection) = Connection::open(self.http).await else {
+        let Ok(connection) = Connection::open(self.http).await else {
             return Ok(false);
         };
+        let status = self.ask(connection).await?;
+        Ok(status.leader.is_some() && status.connected.len() >= others)
+    }
+
+    /// Where the node stands.
+    pub async fn status(&self) -> Result<Status, BenchError> {
+        let connection = Connection::open(self.http).await;
+        let connection = connection.map_err(|source| BenchError::Http {
+            node: self.http,
+            source,
+        })?;
+        self.ask(connection).await
+    }
+
+    async fn ask(&self, mut connection: Connection) -> Result<Status, BenchError> {
         let answer = connection.get("/v1/status").await;
         let answer = answer.map_err(|source| BenchError::Http {
             node: self.http,
             source,
         })?;
-        match serde_json::from_slice::<Status>(&answer.body) {
-            Ok(status) => Ok(status.leader.is_some() && status.connected.len() >= others),
-            Err(_) => Err(BenchError::Answer {
-                node: self.http,
-                status: answer.status,
-                body: String::from_utf8_lossy(&answer.body).into_owned(),
-            }),
-        }
+        serde_json::from_slice(&answer.body).map_err(|_| BenchError::Answer {
+            node: self.http,
+            status: answer.status,
+            body: String::from_utf8_lossy(&answer.body).into_owned(),
+        })
     }
 
     fn check(&mut self) -> Result<(), BenchError> {

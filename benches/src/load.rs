@@ -84,6 +84,7 @@ struct Submitted {
 }
 
 /// Where a transaction is in the chain, and what it did.
+#[derive(Clone)]
 pub struct Landed {
     pub height: u64,
     pub index: u32,

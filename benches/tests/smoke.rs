@@ -63,8 +63,8 @@ fn a_short_soak_samples_and_predicts() {
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     assert!(report["committed"].as_u64().unwrap() > 500, "{report}");
     assert_eq!(report["failed"], 0);
-    let predicted = report["prediction"]["disk_bytes"].as_f64().unwrap();
-    let rows = report["prediction"]["rows_bytes"].as_f64().unwrap();
+    let predicted = report["prediction"]["transaction_bytes"].as_f64().unwrap();
+    let rows = report["prediction"]["rows"]["all_bytes"].as_f64().unwrap();
     assert!(
         100.0 < predicted && predicted < rows,
         "{predicted} of {rows}"

@@ -112,11 +112,15 @@ fn judge_node(samples: &[&Sample], node: usize, prediction: &Prediction) -> Opti
     };
     let time = |figure| over(|s| s.seconds, figure);
     let written = |figure| over(|s| s.committed as f64, figure);
+    let predicted = samples.iter().map(|s| {
+        let predicted = prediction.bytes(s.committed, s.height);
+        (predicted, s.nodes[node].disk.tables_bytes as f64)
+    });
     let memory = time(|n| n.memory_bytes as f64)?;
     let threads = time(|n| n.threads as f64)?;
     let files = time(|n| n.files.others as f64)?;
     let tables = written(|n| n.disk.tables_bytes as f64)?;
-    let off = tables.per_unit / prediction.disk_bytes - 1.0;
+    let off = Line::fit(&predicted.collect::<Vec<_>>())?.per_unit - 1.0;
     let enough = tables.growth() >= DISK_JUDGED_BYTES;
     let judged_s = samples.last()?.seconds - samples.first()?.seconds;
     let memory_allowed = (memory.begin * MEMORY_GROWTH_PART).max(MEMORY_GROWTH_BYTES);
@@ -179,15 +183,16 @@ pub fn print(report: &SoakReport) {
          late; ms: p50 {p50_ms:.1} p99 {p99_ms:.1} max {max_ms:.0}"
     );
     println!(
-        "prediction: {:.0} B a transaction on the disk; rows of {:.0} B (envelope {:.0}, receipt \
-         {:.0}, event {:.0}, share of what its block has once {:.0}), {:.1} transactions a block",
-        prediction.disk_bytes,
-        prediction.rows_bytes,
-        prediction.envelope_bytes,
-        prediction.receipt_bytes,
-        prediction.event_bytes,
+        "prediction: {:.0} B of tables for a transaction and {:.0} B for a block; of {} with {:.1} \
+         in a block, before compression, each: {:.0} B (envelope {:.0}, receipt {:.0}, event {:.0})",
+        prediction.transaction_bytes,
         prediction.block_bytes,
-        prediction.transactions as f64 / prediction.blocks.max(1) as f64,
+        prediction.rows.transactions,
+        prediction.rows.transactions as f64 / prediction.rows.blocks.max(1) as f64,
+        prediction.rows.all_bytes,
+        prediction.rows.envelope_bytes,
+        prediction.rows.receipt_bytes,
+        prediction.rows.event_bytes,
     );
     println!(
         "  {:<5} {:>22} {:>13} {:>13} {:>7} {:>20} {:>9} {:>9} {:>9}",

@@ -202,7 +202,7 @@ async fn sample(
         }
         sleep_until(at).await;
         cluster.check()?;
-        let sample = watch::sample(cluster, begun.elapsed(), pace.committed())?;
+        let sample = watch::sample(cluster, begun.elapsed(), pace.committed()).await?;
         watch::row(&sample);
         samples.push(sample);
     }

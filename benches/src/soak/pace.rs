@@ -23,6 +23,7 @@ const TAKEN_MAX: usize = 30_000;
 const TIMES_MAX: usize = 10_000_000;
 
 /// A transaction with its place in the chain.
+#[derive(Clone)]
 pub struct Taken {
     pub signed: SignedTransaction,
     pub landed: Landed,

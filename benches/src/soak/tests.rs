@@ -11,6 +11,7 @@ fn hour(node: impl Fn(u64) -> NodeSample) -> Vec<Sample> {
         .map(|n| Sample {
             seconds: (n * 10) as f64,
             committed: n * 1_000,
+            height: n * 100,
             nodes: vec![node(n)],
         })
         .collect()
@@ -33,9 +34,11 @@ fn node(n: u64) -> NodeSample {
     }
 }
 
-fn predicted(disk_bytes: f64) -> Prediction {
+/// Half of it for transactions, half for the blocks of ten of them.
+fn predicted(each: f64) -> Prediction {
     Prediction {
-        disk_bytes,
+        transaction_bytes: each / 2.0,
+        block_bytes: each * 5.0,
         ..Prediction::default()
     }
 }

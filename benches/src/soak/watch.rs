@@ -16,6 +16,8 @@ pub struct Sample {
     pub seconds: f64,
     /// Transactions so far.
     pub committed: u64,
+    /// Of the first node.
+    pub height: u64,
     pub nodes: Vec<NodeSample>,
 }
 
@@ -28,7 +30,11 @@ pub struct NodeSample {
     pub disk: DiskUse,
 }
 
-pub fn sample(cluster: &Cluster, at: Duration, committed: u64) -> Result<Sample, BenchError> {
+pub async fn sample(cluster: &Cluster, at: Duration, committed: u64) -> Result<Sample, BenchError> {
+    let height = match cluster.nodes.first() {
+        Some(node) => node.status().await?.height,
+        None => 0,
+    };
     let nodes = cluster.nodes.iter().map(|node| {
         Ok(NodeSample {
             memory_bytes: procfs::memory(node.pid)?.now_bytes,
@@ -40,6 +46,7 @@ pub fn sample(cluster: &Cluster, at: Duration, committed: u64) -> Result<Sample,
     Ok(Sample {
         seconds: at.as_secs_f64(),
         committed,
+        height,
         nodes: nodes.collect::<Result<_, BenchError>>()?,
     })
 }
