@@ -21,7 +21,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 FIRMWARE ?=
 DEVNET_DIR ?= devnet-data
 
-.PHONY: help setup build devnet test check fmt bench advisories
+.PHONY: help setup build devnet test check fmt bench advisories chaos
 
 help: ## list these commands
 	@echo "Usage: make COMMAND"
@@ -70,3 +70,10 @@ bench: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
 bench: setup ## measure speed together with the ceilings of this machine
 	cargo build --workspace
 	cargo run --package lamplighter-benches -- $(ARGS)
+
+# Optimised in the long run only, which has a million transactions to get through.
+chaos: export CARGO_PROFILE_DEV_OPT_LEVEL = $(if $(FULL),3,0)
+chaos: ## kill, stop, part and misdate real nodes under load, judge what clients saw (FULL=1: an hour)
+	@scripts/setup --test
+	cargo build --package lamplighter-cli --package lamplighter-chaos
+	"$(TARGET)/debug/chaos" $(if $(FULL),--full) $(ARGS)

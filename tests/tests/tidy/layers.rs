@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// From the highest to the lowest: a crate uses only crates before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "types",
     "store",
     "rocks",
@@ -23,6 +23,7 @@ const ORDER: [&str; 16] = [
     "devnet",
     "cli",
     "tests",
+    "chaos",
     "benches",
 ];
 

@@ -1,0 +1,237 @@
+//! Who acts: the accounts of the clients, their keys and sequence numbers, and what they sign.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lamplighter_types::limits::{LIST_ITEMS_MAX, REPLAY_WINDOW};
+use lamplighter_types::{
+    Action, AlarmChange, ConfigAction, ConfigTarget, DeviceEvent, DevicesAction, Encoding,
+    EventsAction, GenesisAccount, Grant, Hash, Id, NewDevice, Role, Scope, SecretKey, Severity,
+    SignedTransaction, Transaction, UsersAction,
+};
+use tokio::sync::Notify;
+
+/// Numbers that may be on their way beyond the oldest one: the replay window, less what another
+/// node's view of it may lag behind.
+const IN_FLIGHT_MAX: u64 = REPLAY_WINDOW - 24;
+/// Documents that all clients replace in turn.
+pub const SHARED_REGISTERS: usize = 8;
+/// Lamps of a client: one for each transaction that it has on its way at once.
+pub const LANES_MAX: usize = 128;
+
+pub fn id(text: &str) -> Id {
+    Id::new(text).expect("names of this test are ids")
+}
+
+/// Unix time in ms.
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// An account with its one key.
+#[derive(Debug)]
+pub struct Signer {
+    pub account: Id,
+    pub secret: SecretKey,
+    numbers: Mutex<Numbers>,
+    freed: Notify,
+}
+
+/// Sequence numbers of a key.
+#[derive(Debug, Default)]
+struct Numbers {
+    last: u64,
+    in_flight: BTreeSet<u64>,
+}
+
+impl Signer {
+    /// The key is made of the name: it guards a ledger that is gone after the run.
+    pub fn new(name: &str) -> Self {
+        Self {
+            account: id(name),
+            secret: SecretKey::from_seed(Hash::of(name.as_bytes()).0),
+            numbers: Mutex::default(),
+            freed: Notify::new(),
+        }
+    }
+
+    fn take(&self) -> Option<u64> {
+        let mut numbers = self.numbers.lock().expect("nobody panics with the lock");
+        let next = numbers.last + 1;
+        let oldest = numbers.in_flight.first().copied().unwrap_or(next);
+        if next - oldest >= IN_FLIGHT_MAX {
+            return None;
+        }
+        numbers.last = next;
+        numbers.in_flight.insert(next);
+        Some(next)
+    }
+
+    /// The next number, once the window has room.
+    async fn number(&self) -> u64 {
+        loop {
+            let freed = self.freed.notified();
+            if let Some(number) = self.take() {
+                return number;
+            }
+            freed.await;
+        }
+    }
+
+    /// What had this number is settled, or given up.
+    pub fn free(&self, number: u64) {
+        let mut numbers = self.numbers.lock().expect("nobody panics with the lock");
+        numbers.in_flight.remove(&number);
+        drop(numbers);
+        self.freed.notify_waiters();
+    }
+
+    /// Signs an action with the next number, to be freed afterwards.
+    pub async fn sign(&self, action: Action, chain_id: &Hash, lives: Duration) -> Signed {
+        let sequence = self.number().await;
+        let expires_ms = now_ms() + lives.as_millis() as u64;
+        let transaction = Transaction {
+            sender: self.account.clone(),
+            sequence,
+            expires_ms,
+            action,
+        };
+        let envelope =
+            SignedTransaction::sign(&transaction, Encoding::Bincode, chain_id, &self.secret);
+        Signed {
+            hash: envelope.hash(chain_id),
+            envelope,
+            sequence,
+            expires_ms,
+        }
+    }
+}
+
+/// A signed transaction, and what its history needs.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    pub envelope: SignedTransaction,
+    pub hash: Hash,
+    pub sequence: u64,
+    pub expires_ms: u64,
+}
+
+/// The account that registers gateways and lamps.
+pub fn administrator() -> Signer {
+    Signer::new("administrator")
+}
+
+pub fn operator(client: usize) -> Signer {
+    Signer::new(&format!("operator-{client:02}"))
+}
+
+pub fn gateway(client: usize) -> Signer {
+    Signer::new(&format!("gateway-{client:02}"))
+}
+
+pub fn lamp(client: usize, lane: usize) -> Id {
+    id(&format!("lamp-{client:02}-{lane:03}"))
+}
+
+/// The document that only this client replaces, or one of the shared ones.
+pub fn own_register(client: usize) -> String {
+    format!("own-{client:02}")
+}
+
+pub fn shared_register(number: usize) -> String {
+    format!("shared-{number}")
+}
+
+/// The accounts of the genesis file: they may do all that the clients do.
+pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
+    let signers = (0..clients).map(operator).chain([administrator()]);
+    let grant = |role| Grant {
+        role,
+        scope: Scope::city(),
+    };
+    signers
+        .map(|signer| GenesisAccount {
+            account: signer.account.clone(),
+            name: signer.account.to_string(),
+            key: signer.secret.public(),
+            grants: vec![grant(Role::Administrator), grant(Role::Operator)],
+        })
+        .collect()
+}
+
+/// What makes the ledger know gateways and lamps, to be done in this order.
+pub fn registrations(clients: usize, lanes: usize) -> Vec<Action> {
+    let gateways = (0..clients).map(|client| {
+        let Signer {
+            account, secret, ..
+        } = gateway(client);
+        Action::Users(UsersAction::RegisterGateway {
+            account,
+            organization: organization(),
+            district: Scope::city(),
+            key: secret.public(),
+        })
+    });
+    let lamps: Vec<NewDevice> = (0..clients)
+        .flat_map(|client| (0..lanes).map(move |lane| new_lamp(client, lane)))
+        .collect();
+    let lists = lamps.chunks(LIST_ITEMS_MAX).map(|devices| {
+        let devices = devices.to_vec();
+        Action::Devices(DevicesAction::Register { devices })
+    });
+    gateways.chain(lists.collect::<Vec<_>>()).collect()
+}
+
+pub fn organization() -> Id {
+    id("city")
+}
+
+fn new_lamp(client: usize, lane: usize) -> NewDevice {
+    NewDevice {
+        device: lamp(client, lane),
+        owner: organization(),
+        model: "Lamp of the test".to_owned(),
+        hardware_class: "test-lamp-v1".to_owned(),
+        district: Scope::city(),
+        gateway: Some(gateway(client).account),
+        key: None,
+        tags: Vec::new(),
+    }
+}
+
+/// `count` events of a lamp, from the number `first` on.
+pub fn append(device: &Id, first: u64, count: u64) -> Action {
+    let event = |sequence| DeviceEvent {
+        device: device.clone(),
+        sequence,
+        time_ms: now_ms(),
+        kind: "lightStateChange".to_owned(),
+        severity: Severity::Warning,
+        alarm: AlarmChange::None,
+        data: r#"{"level":80}"#.to_owned(),
+        signature: None,
+    };
+    let events = (first..first + count).map(event).collect();
+    Action::Events(EventsAction::Append { events })
+}
+
+/// Replaces a document. The text is in the form in which the ledger keeps it.
+pub fn set(register: &str, value: &str, replaces_version: u64) -> Action {
+    Action::Config(ConfigAction::SetDesired {
+        target: ConfigTarget::Model {
+            model: register.to_owned(),
+        },
+        document: format!(r#"{{"value":"{value}"}}"#),
+        replaces_version,
+    })
+}
+
+pub fn register_organization(name: &Id) -> Action {
+    Action::Users(UsersAction::RegisterOrganization {
+        organization: name.clone(),
+        name: format!("Organization {name}"),
+    })
+}

@@ -1,0 +1,453 @@
+//! A whole run: build the network, start the nodes and the clients, do one kind of fault after the
+//! other, then read every node's chain and judge.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use lamplighter_client::Client;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use crate::check::{self, Evidence};
+use crate::client::{self, Actor, Shared};
+use crate::cluster::{self, Cluster};
+use crate::error::ChaosError;
+use crate::fleet;
+use crate::lab::Lab;
+use crate::nemesis::Nemesis;
+use crate::reader;
+use crate::report::{Part, Report, Resumptions};
+use crate::timeline::Loss;
+use crate::world::{self, Field, World};
+
+/// Nodes must have the same blocks so long after the last fault.
+const LEVEL_WITHIN: Duration = Duration::from_secs(120);
+/// A certificate must cover them: a leader whose clock was ahead has left a chain whose time is
+/// ahead too, and nobody signs until the others' clocks are near.
+const CERTIFIED_WITHIN: Duration = Duration::from_secs(120);
+/// Clients end their last transaction in this time.
+const CLIENTS_WITHIN: Duration = Duration::from_secs(60);
+/// Between two lines about progress.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// One kind of fault, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Calm,
+    Kills,
+    LeaderStops,
+    Partitions,
+    Clocks,
+    Everything,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Kills => "kills",
+            Self::LeaderStops => "leader stops",
+            Self::Partitions => "partitions",
+            Self::Clocks => "clocks",
+            Self::Everything => "everything",
+        }
+    }
+}
+
+/// How a run is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub nodes: usize,
+    pub clients: usize,
+    /// Transactions that each client has on its way at once.
+    pub lanes: usize,
+    pub seed: u64,
+    /// One after the other, and again from the beginning until the aims are reached.
+    pub parts: Vec<(Kind, Duration)>,
+    /// The run goes on until so many kills were made and transactions acknowledged, but begins no
+    /// new part after `longest`.
+    pub kills: u64,
+    pub acknowledged: u64,
+    pub longest: Duration,
+    /// The program `lamplighter`.
+    pub program: PathBuf,
+    /// Keys, stores and logs; none for a temporary folder that goes at the end.
+    pub folder: Option<PathBuf>,
+    /// At the end each kind of corruption is tried on a copy of the evidence.
+    pub prove_checker: bool,
+}
+
+/// Runs in a thread of its own, which is moved into the run's network.
+///
+/// # Errors
+/// The network, a node or a client could not be set up, or nothing came to an end.
+pub fn run(options: Options) -> Result<Report, ChaosError> {
+    let thread = std::thread::spawn(move || {
+        let lab = Lab::build(options.nodes)?;
+        lab.enter()?;
+        let runtime =
+            tokio::runtime::Runtime::new().map_err(ChaosError::file("starting the runtime", ""))?;
+        let done = runtime.block_on(async {
+            tokio::select! {
+                done = city(options, lab) => done,
+                () = interrupted() => Err(ChaosError::Interrupted),
+            }
+        });
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        done
+    });
+    match thread.join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind| match signal(kind) {
+        Ok(mut told) => drop(told.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+    }
+}
+
+async fn city(options: Options, lab: Lab) -> Result<Report, ChaosError> {
+    let temporary = tempfile::tempdir().map_err(ChaosError::file("making a folder", ""))?;
+    let folder = options.folder.clone();
+    let folder = folder.unwrap_or_else(|| temporary.path().join("city"));
+    let Options { nodes, clients, .. } = options;
+    let mut cluster = Cluster::found(&lab, nodes, clients, &folder, &options.program)?;
+    cluster.start().await?;
+    let genesis = cluster.genesis.clone();
+    let shared = Arc::new(Shared::new(nodes, &genesis));
+    let actors = (0..clients).map(|n| Actor::new(n, shared.clone(), &genesis).map(Arc::new));
+    let actors = actors.collect::<Result<Vec<_>, _>>()?;
+    let mut rng = StdRng::seed_from_u64(options.seed);
+    client::prepare(&actors, options.lanes, &mut rng).await?;
+    eprintln!(
+        "chaos: {nodes} nodes, {clients} clients, seed {}",
+        options.seed
+    );
+    let readers = (0..nodes).map(|node| reader::only(&genesis, &fleet::operator(0), node));
+    let http = cluster.http.clone();
+    let world = World::new(cluster, lab, shared.clone(), &folder)?;
+    let nemesis = Nemesis {
+        http,
+        field: Arc::new(Mutex::new(world)),
+        nodes,
+        readers: readers.collect::<Result<_, _>>()?,
+    };
+    let run = Run {
+        options,
+        shared,
+        actors,
+        nemesis,
+    };
+    let report = run.go(rng).await;
+    if report.as_ref().is_ok_and(|r| !r.is_good()) && run.options.folder.is_none() {
+        let kept = temporary.keep();
+        eprintln!("chaos: logs and stores are kept in {}", kept.display());
+    }
+    run.end().await?;
+    report
+}
+
+struct Run {
+    options: Options,
+    shared: Arc<Shared>,
+    actors: Vec<Arc<Actor>>,
+    nemesis: Nemesis,
+}
+
+impl Run {
+    fn field(&self) -> &Field {
+        &self.nemesis.field
+    }
+
+    async fn go(&self, mut rng: StdRng) -> Result<Report, ChaosError> {
+        let begun = Instant::now();
+        let watch = tokio::spawn(world::watch(self.field().clone()));
+        let lanes = client::start(&self.actors, self.options.lanes, self.options.seed);
+        let parts = self.parts(begun).await?;
+        let seconds = begun.elapsed().as_secs_f64();
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let healed = Instant::now();
+        join(lanes).await?;
+        let expires_ms = client::settle(&self.actors, &mut rng).await;
+        let height = reader::level(&self.nemesis.readers, LEVEL_WITHIN).await?;
+        let level_after_ms = healed.elapsed().as_millis() as u64;
+        self.certified(height).await?;
+        let certified_after_ms = healed.elapsed().as_millis() as u64;
+        self.expire(expires_ms).await?;
+        watch.abort();
+        let evidence = self.evidence().await?;
+        let mut report = self.judge(evidence, parts, seconds).await;
+        (report.level_after_ms, report.certified_after_ms) = (level_after_ms, certified_after_ms);
+        Ok(report)
+    }
+
+    /// The parts in turn until the aims are reached, each followed by healing.
+    async fn parts(&self, begun: Instant) -> Result<Vec<Part>, ChaosError> {
+        let Options {
+            kills,
+            acknowledged,
+            longest,
+            ..
+        } = self.options;
+        let mut done = Vec::new();
+        for round in 0u64.. {
+            for (at, (kind, length)) in self.options.parts.iter().enumerate() {
+                let seed = self.options.seed ^ (round << 32) ^ ((at as u64) << 16);
+                done.push(self.part(*kind, *length, seed).await?);
+            }
+            let so_far = self.field().lock().await.counts.kills;
+            let reached =
+                so_far >= kills && self.shared.acknowledged.load(Ordering::Relaxed) >= acknowledged;
+            if reached || begun.elapsed() >= longest {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    async fn part(&self, kind: Kind, length: Duration, seed: u64) -> Result<Part, ChaosError> {
+        let acknowledged = || self.shared.acknowledged.load(Ordering::Relaxed);
+        let (begun, before) = (Instant::now(), acknowledged());
+        let kills = self.field().lock().await.counts.kills;
+        let until = begun + length;
+        let mut schedules: JoinSet<Result<(), ChaosError>> = JoinSet::new();
+        let rng = |stream: u64| StdRng::seed_from_u64(seed.wrapping_add(stream));
+        let all = kind == Kind::Everything;
+        let nemesis = || self.nemesis.clone();
+        if all || kind == Kind::Kills {
+            schedules.spawn(nemesis().kills(until, rng(1)));
+        }
+        if all || kind == Kind::LeaderStops {
+            schedules.spawn(nemesis().stops(until, rng(2)));
+        }
+        if all || kind == Kind::Partitions {
+            schedules.spawn(nemesis().partitions(until, rng(3)));
+        }
+        if all || kind == Kind::Clocks {
+            schedules.spawn(nemesis().clocks(until, rng(4), !all));
+        }
+        while Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            tokio::time::sleep(left.min(TELL_EVERY)).await;
+            let (now, name) = (self.shared.begun.elapsed().as_secs(), kind.name());
+            let so_far = self.field().lock().await.counts.kills;
+            eprintln!(
+                "chaos: {now:5} s {name:12} {so_far:5} kills {:8} acknowledged",
+                acknowledged()
+            );
+        }
+        while let Some(ended) = schedules.join_next().await {
+            ended.expect("schedules do not panic")?;
+        }
+        self.heal().await?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let done = acknowledged() - before;
+        Ok(Part {
+            name: kind.name(),
+            seconds,
+            kills: self.field().lock().await.counts.kills - kills,
+            acknowledged: done,
+            per_second: done as f64 / seconds,
+        })
+    }
+
+    /// Makes everything whole and waits until every node serves.
+    async fn heal(&self) -> Result<(), ChaosError> {
+        let mut world = self.field().lock().await;
+        world.heal(self.field())?;
+        drop(world);
+        for node in 0..self.options.nodes {
+            self.ready(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Not under the lock: what waits for the node to answer needs it.
+    async fn ready(&self, node: usize) -> Result<(), ChaosError> {
+        let begun = Instant::now();
+        while begun.elapsed() < LEVEL_WITHIN {
+            let status = cluster::status(&self.nemesis.http, node).await;
+            if status.is_some_and(|status| status.leader.is_some()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(ChaosError::Deadline {
+            what: format!("node {} serves again", node + 1),
+            within: LEVEL_WITHIN,
+        })
+    }
+
+    async fn certified(&self, height: u64) -> Result<(), ChaosError> {
+        let set = self.field().lock().await.cluster.genesis.validators.clone();
+        for reader in &self.nemesis.readers {
+            let begun = Instant::now();
+            loop {
+                let certificate = reader.certificate(None).await;
+                if let Ok(certificate) = certificate
+                    && certificate.height >= height
+                {
+                    let held = certificate.verify(&set);
+                    held.map_err(|error| ChaosError::Setup(format!("a certificate: {error}")))?;
+                    break;
+                }
+                if begun.elapsed() > CERTIFIED_WITHIN {
+                    return Err(ChaosError::Deadline {
+                        what: format!("a certificate covers block {height}"),
+                        within: CERTIFIED_WITHIN,
+                    });
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what was never answered can no longer happen: block time must pass it.
+    async fn expire(&self, last_ms: u64) -> Result<(), ChaosError> {
+        let within = Duration::from_secs(120);
+        let begun = Instant::now();
+        while begun.elapsed() < within {
+            let status = cluster::status(&self.nemesis.http, 0).await;
+            if status.is_some_and(|status| status.head_time_ms >= last_ms) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Err(ChaosError::Deadline {
+            what: "the expiry of what was not answered".to_owned(),
+            within,
+        })
+    }
+
+    async fn evidence(&self) -> Result<Evidence, ChaosError> {
+        let readers: &[Client] = &self.nemesis.readers;
+        let height = reader::level(readers, LEVEL_WITHIN).await?;
+        let chain = reader::chain(&readers[0], height).await?;
+        let mut others = Vec::new();
+        for reader in &readers[1..] {
+            others.push(reader::digests(reader, height).await?);
+        }
+        let history = std::mem::take(&mut *self.shared.history());
+        Ok(Evidence {
+            history,
+            chain,
+            others,
+        })
+    }
+
+    async fn judge(&self, evidence: Evidence, parts: Vec<Part>, seconds: f64) -> Report {
+        let Evidence {
+            history,
+            chain,
+            others,
+        } = &evidence;
+        let findings = check::check(history, chain, others);
+        let (timeline, counts) = {
+            let mut world = self.field().lock().await;
+            world.timeline.ended_us = (seconds * 1e6) as u64;
+            self.look_at_alarms(&mut world).await;
+            (world.timeline.clone(), world.counts.clone())
+        };
+        let resumptions = timeline.resumptions(history);
+        let longest_outage = timeline.longest_outage(history);
+        let (surprises, surprise_samples) = self.shared.surprises();
+        let (corruptions_found, corruptions_tried) = match self.options.prove_checker {
+            true => prove_checker(&evidence),
+            false => (0, 0),
+        };
+        let Options {
+            seed,
+            nodes,
+            clients,
+            lanes,
+            ..
+        } = self.options;
+        Report {
+            seed,
+            nodes,
+            clients,
+            lanes,
+            seconds,
+            per_second: findings.acknowledged as f64 / seconds,
+            parts,
+            counts,
+            findings,
+            longest_outage,
+            leader_killed: Resumptions::of(&resumptions, Loss::Killed),
+            leader_stopped: Resumptions::of(&resumptions, Loss::Stopped),
+            leader_cut_off: Resumptions::of(&resumptions, Loss::CutOff),
+            level_after_ms: 0,
+            certified_after_ms: 0,
+            surprises,
+            surprise_samples,
+            corruptions_found,
+            corruptions_tried,
+            machine_load: fs::read_to_string("/proc/loadavg").unwrap_or_default(),
+        }
+    }
+
+    /// A node that has stopped applying, or saw two headers of one height, says so.
+    async fn look_at_alarms(&self, world: &mut World) {
+        for node in 0..self.options.nodes {
+            let Some(status) = cluster::status(&self.nemesis.http, node).await else {
+                continue;
+            };
+            let bad = status.alarms.iter().filter(|a| !a.contains("ClockOffset"));
+            for what in bad.chain(&status.halted) {
+                world.counts.ended_by_themselves += 1;
+                world.counts.note(format!("node {}: {what}", status.node));
+            }
+        }
+    }
+
+    /// Ends every node in order.
+    async fn end(&self) -> Result<(), ChaosError> {
+        let mut world = self.field().lock().await;
+        for node in &mut world.cluster.nodes {
+            node.process.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn join(mut lanes: JoinSet<()>) -> Result<(), ChaosError> {
+    let all = async {
+        while let Some(ended) = lanes.join_next().await {
+            ended.expect("clients do not panic");
+        }
+    };
+    let ended = tokio::time::timeout(CLIENTS_WITHIN, all).await;
+    ended.map_err(|_| ChaosError::Deadline {
+        what: "the end of the clients' last transactions".to_owned(),
+        within: CLIENTS_WITHIN,
+    })
+}
+
+/// Spoils a copy of the evidence in each way: how many the checker found, of how many.
+fn prove_checker(evidence: &Evidence) -> (usize, usize) {
+    let found = check::ALL.iter().filter(|corruption| {
+        let mut spoilt = evidence.clone();
+        let Some(fault) = spoilt.corrupt(**corruption) else {
+            eprintln!("chaos: nothing to spoil for {corruption:?}");
+            return false;
+        };
+        let findings = check::check(&spoilt.history, &spoilt.chain, &spoilt.others);
+        findings.count(fault) > 0
+    });
+    (found.count(), check::ALL.len())
+}

@@ -1,0 +1,65 @@
+//! The share of the faults that every run of the tests does: three minutes at most.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lamplighter_chaos::check::Fault;
+use lamplighter_chaos::{Kind, Options, run};
+
+/// Faults in turn, 150 s in all.
+const PARTS: [(Kind, u64); 6] = [
+    (Kind::Calm, 4),
+    (Kind::Kills, 45),
+    (Kind::LeaderStops, 20),
+    (Kind::Partitions, 45),
+    (Kind::Clocks, 20),
+    (Kind::Everything, 16),
+];
+/// A third of what a machine of two busy cores does: so few would mean that nothing was tested.
+const ACKNOWLEDGED_MIN: u64 = 2_000;
+const KILLS_MIN: u64 = 8;
+
+fn lamplighter() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
+    let program = folder.join("lamplighter");
+    assert!(
+        program.exists(),
+        "{} is missing: cargo build -p lamplighter-cli",
+        program.display()
+    );
+    program
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_doubled_changed_or_stale() {
+    let parts = PARTS.map(|(kind, seconds)| (kind, Duration::from_secs(seconds)));
+    let report = run(Options {
+        nodes: 4,
+        clients: 16,
+        lanes: 4,
+        seed: rand::random(),
+        parts: parts.to_vec(),
+        kills: 0,
+        acknowledged: 0,
+        longest: Duration::from_secs(1),
+        program: lamplighter(),
+        folder: None,
+        prove_checker: true,
+    })
+    .unwrap();
+    report.print();
+    let findings = &report.findings;
+    for fault in [Fault::Lost, Fault::Doubled, Fault::Changed, Fault::Stale] {
+        assert_eq!(findings.count(fault), 0, "{fault:?}");
+    }
+    assert!(findings.is_good(), "{:?}", findings.faults);
+    let counts = &report.counts;
+    assert_eq!(counts.ended_by_themselves, 0, "{:?}", counts.notes);
+    assert_eq!(report.corruptions_found, report.corruptions_tried);
+    assert!(findings.acknowledged >= ACKNOWLEDGED_MIN);
+    assert!(findings.linearizable_reads > 0 && findings.compared_again > 0);
+    assert!(counts.kills >= KILLS_MIN && counts.leader_stops > 0);
+    assert!(counts.partitions.len() > 4, "{:?}", counts.partitions);
+    assert!(counts.clocks_noticed > 0, "{:?}", counts.notes);
+}
