@@ -45,7 +45,10 @@ pub struct Report {
     pub parts: Vec<Part>,
     pub counts: Counts,
     pub findings: Findings,
-    pub longest_outage: Outage,
+    /// Longest first.
+    pub outages: Vec<Outage>,
+    /// Each single one, in the order of time.
+    pub resumptions: Vec<Resumption>,
     pub leader_killed: Resumptions,
     pub leader_stopped: Resumptions,
     pub leader_cut_off: Resumptions,
@@ -167,13 +170,11 @@ impl Report {
 
     fn print_times(&self) {
         println!("\n{:-^100}", " how long ");
-        let Outage { from_us, length_us } = self.longest_outage;
-        println!(
-            "longest without an acknowledgement while a majority was up and connected: \
-             {:.2} s (at {:.1} s)",
-            length_us as f64 / 1e6,
-            from_us as f64 / 1e6
-        );
+        println!("longest without an acknowledgement while a majority was up and connected:");
+        for Outage { from_us, length_us } in &self.outages {
+            let (from_s, length_s) = (*from_us as f64 / 1e6, *length_us as f64 / 1e6);
+            println!("    {length_s:.2} s, from {from_s:.2} s on");
+        }
         let kinds = [
             ("killed", &self.leader_killed),
             ("stopped", &self.leader_stopped),

@@ -178,7 +178,7 @@ impl Run {
         let watch = tokio::spawn(world::watch(self.field().clone()));
         let lanes = client::start(&self.actors, self.options.lanes, self.options.seed);
         let parts = self.parts(begun).await?;
-        let seconds = begun.elapsed().as_secs_f64();
+        let (seconds, ended_us) = (begun.elapsed().as_secs_f64(), self.shared.now_us());
         self.shared.stop.store(true, Ordering::Relaxed);
         let healed = Instant::now();
         join(lanes).await?;
@@ -190,7 +190,7 @@ impl Run {
         self.expire(expires_ms).await?;
         watch.abort();
         let evidence = self.evidence().await?;
-        let mut report = self.judge(evidence, parts, seconds).await;
+        let mut report = self.judge(evidence, parts, seconds, ended_us).await;
         (report.level_after_ms, report.certified_after_ms) = (level_after_ms, certified_after_ms);
         Ok(report)
     }
@@ -350,7 +350,13 @@ impl Run {
         })
     }
 
-    async fn judge(&self, evidence: Evidence, parts: Vec<Part>, seconds: f64) -> Report {
+    async fn judge(
+        &self,
+        evidence: Evidence,
+        parts: Vec<Part>,
+        seconds: f64,
+        ended_us: u64,
+    ) -> Report {
         let Evidence {
             history,
             chain,
@@ -359,12 +365,12 @@ impl Run {
         let findings = check::check(history, chain, others);
         let (timeline, counts) = {
             let mut world = self.field().lock().await;
-            world.timeline.ended_us = (seconds * 1e6) as u64;
+            world.timeline.ended_us = ended_us;
             self.look_at_alarms(&mut world).await;
             (world.timeline.clone(), world.counts.clone())
         };
         let resumptions = timeline.resumptions(history);
-        let longest_outage = timeline.longest_outage(history);
+        let outages = timeline.outages(history);
         let (surprises, surprise_samples) = self.shared.surprises();
         let (corruptions_found, corruptions_tried) = match self.options.prove_checker {
             true => prove_checker(&evidence),
@@ -387,10 +393,11 @@ impl Run {
             parts,
             counts,
             findings,
-            longest_outage,
+            outages,
             leader_killed: Resumptions::of(&resumptions, Loss::Killed),
             leader_stopped: Resumptions::of(&resumptions, Loss::Stopped),
             leader_cut_off: Resumptions::of(&resumptions, Loss::CutOff),
+            resumptions,
             level_after_ms: 0,
             certified_after_ms: 0,
             surprises,

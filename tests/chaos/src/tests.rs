@@ -77,12 +77,12 @@ fn only_the_time_with_a_majority_counts_as_an_outage() {
         ..Timeline::default()
     };
     timeline.note_majority(0, true);
-    let outage = timeline.longest_outage(&history);
+    let outage = timeline.outages(&history)[0];
     assert_eq!((outage.from_us, outage.length_us), (10, 85));
     timeline.note_majority(11, false);
     timeline.note_majority(11, false);
     timeline.note_majority(90, true);
-    let outage = timeline.longest_outage(&history);
+    let outage = timeline.outages(&history)[0];
     assert_eq!((outage.from_us, outage.length_us), (100, 30));
 }
 

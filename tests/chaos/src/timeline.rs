@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::history::History;
 
+/// Outages that are told.
+const OUTAGES_MAX: usize = 5;
+
 /// A leader's end, or what took it from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LeaderLoss {
@@ -73,32 +76,31 @@ impl Timeline {
             .map(|((from, _), to)| (*from, to))
     }
 
-    /// The longest time without an acknowledgement in any spell with a majority.
-    pub fn longest_outage(&self, history: &History) -> Outage {
-        let times: Vec<u64> = acknowledgements(history)
-            .iter()
-            .map(|(at, _)| *at)
-            .collect();
-        let mut longest = Outage::default();
+    /// The longest times without an acknowledgement in spells with a majority, longest first.
+    pub fn outages(&self, history: &History) -> Vec<Outage> {
+        let times = acknowledgements(history);
+        let times: Vec<u64> = times.into_iter().map(|(at, _)| at).collect();
+        let mut outages = Vec::new();
         for (from, to) in self.spells() {
             let first = times.partition_point(|at| *at < from);
             let last = times.partition_point(|at| *at < to);
             let mut since = from;
             for at in times[first..last].iter().copied().chain([to]) {
-                if at - since > longest.length_us {
-                    longest = Outage {
-                        from_us: since,
-                        length_us: at - since,
-                    };
-                }
+                outages.push(Outage {
+                    from_us: since,
+                    length_us: at.saturating_sub(since),
+                });
                 since = at;
             }
         }
-        longest
+        outages.sort_unstable_by_key(|outage| std::cmp::Reverse(outage.length_us));
+        outages.truncate(OUTAGES_MAX);
+        outages
     }
 
     /// For each loss of a leader with a majority left until service resumed: how long that took.
     /// Only what was sent after the loss counts: what was on its way may have been decided before.
+    /// Of losses that follow each other before that, the last one counts.
     pub fn resumptions(&self, history: &History) -> Vec<Resumption> {
         let answers = acknowledgements(history);
         let of = |loss: &LeaderLoss| {
@@ -109,7 +111,9 @@ impl Timeline {
             let within = self
                 .spells()
                 .any(|(from, to)| from <= loss.at_us && *at <= to);
-            within.then_some(Resumption {
+            let again = |next: &&LeaderLoss| next.at_us > loss.at_us && next.at_us < *at;
+            let last = !self.losses.iter().any(|next| again(&next));
+            (within && last).then_some(Resumption {
                 loss: *loss,
                 after_us: at - loss.at_us,
             })

@@ -6,14 +6,14 @@ use std::time::Duration;
 use lamplighter_chaos::check::Fault;
 use lamplighter_chaos::{Kind, Options, run};
 
-/// Faults in turn, 150 s in all.
+/// Faults in turn, 140 s in all.
 const PARTS: [(Kind, u64); 6] = [
     (Kind::Calm, 4),
-    (Kind::Kills, 45),
+    (Kind::Kills, 40),
     (Kind::LeaderStops, 20),
-    (Kind::Partitions, 45),
+    (Kind::Partitions, 42),
     (Kind::Clocks, 20),
-    (Kind::Everything, 16),
+    (Kind::Everything, 14),
 ];
 /// A third of what a machine of two busy cores does: so few would mean that nothing was tested.
 const ACKNOWLEDGED_MIN: u64 = 2_000;
