@@ -20,6 +20,12 @@ pub struct Config {
     /// Does all work of the disk on the async thread, so that a simulation in a single-threaded
     /// runtime is deterministic. In a real node false.
     pub inline_io: bool,
+    /// How long the next sync takes, of a simulated disk that itself takes no time. In a real node
+    /// none.
+    pub sync_time: Option<fn() -> Duration>,
+    /// A bug for the simulation to find: a vote is answered without being written.
+    #[cfg(feature = "planted")]
+    pub vote_not_persisted: bool,
 }
 
 impl Config {
@@ -32,6 +38,9 @@ impl Config {
             limits: Limits::default(),
             sources: Vec::new(),
             inline_io: false,
+            sync_time: None,
+            #[cfg(feature = "planted")]
+            vote_not_persisted: false,
         }
     }
 

@@ -1,14 +1,41 @@
 use std::future;
 use std::panic;
 
+use std::time::Duration;
+
+use crate::config::Config;
+
 /// Where work of the disk is done: beside the async threads, or right here (see
 /// [`crate::Config::inline_io`]).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Io {
     pub inline: bool,
+    sync_time: Option<fn() -> Duration>,
+    #[cfg(feature = "planted")]
+    pub vote_not_persisted: bool,
 }
 
 impl Io {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            inline: config.inline_io,
+            sync_time: config.sync_time,
+            #[cfg(feature = "planted")]
+            vote_not_persisted: config.vote_not_persisted,
+        }
+    }
+
+    /// As [`Io::run`], for work that syncs.
+    pub(crate) async fn sync<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if let Some(sync_time) = self.sync_time {
+            tokio::time::sleep(sync_time()).await;
+        }
+        self.run(work).await
+    }
+
     pub(crate) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -136,9 +136,7 @@ impl Consensus {
         machine: Arc<dyn StateMachine>,
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.raft()?);
-        let io = Io {
-            inline: config.inline_io,
-        };
+        let io = Io::of(&config);
         let (node_id, store) = (config.node_id, kv.clone());
         io.run(move || claim(&*store, node_id)).await?;
         let dir = config.snapshot_dir.clone();

@@ -35,6 +35,8 @@ mod verifier;
 pub use alarms::NodeAlarm;
 pub use chain::{Halt, HeadInfo, Nodes};
 pub use clock::{Clock, SystemClock};
+#[cfg(feature = "planted")]
+pub use config::Planted;
 pub use config::{Config, PoolLimits};
 pub use feed::{Cursor, CursorError, Delivery, Subscription};
 pub use handle::{Handle, Status, SubmitError, WaitError};

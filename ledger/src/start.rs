@@ -101,7 +101,11 @@ impl Ledger {
             artifacts,
             installation: installation.subscribe(),
         });
+        #[cfg(feature = "planted")]
+        let planted = inner.config.planted;
         let machine = Machine {
+            #[cfg(feature = "planted")]
+            planted,
             chain,
             pool,
             blocking,

@@ -74,7 +74,7 @@ impl Durability {
                 continue;
             }
             let store = kv.clone();
-            let synced = io.run(move || store.sync()).await;
+            let synced = io.sync(move || store.sync()).await;
             self.syncs.fetch_add(1, Ordering::Relaxed);
             match synced {
                 Ok(()) => self.state.send_modify(|state| state.synced = target),

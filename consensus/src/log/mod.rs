@@ -169,6 +169,11 @@ impl LogStore {
         Ok(purged.filter(|purged| applied < Some(*purged)))
     }
 
+    /// Up to where the log was removed.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.recent().purged()
+    }
+
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.0
             .recent
@@ -178,7 +183,11 @@ impl LogStore {
 
     async fn write(&self, batch: Batch, durability: Write) -> Result<(), StoreError> {
         let kv = self.0.kv.clone();
-        self.0.io.run(move || kv.write(batch, durability)).await
+        let write = move || kv.write(batch, durability);
+        match durability {
+            Write::Synced => self.0.io.sync(write).await,
+            Write::Unsynced => self.0.io.run(write).await,
+        }
     }
 
     async fn put<T: Serialize>(
@@ -371,6 +380,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     /// A vote that is given must outlive everything, so it is synced.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        #[cfg(feature = "planted")]
+        if self.0.io.vote_not_persisted {
+            return Ok(());
+        }
         self.put(VOTE, vote, Write::Synced)
             .await
             .map_err(|error| failed(ErrorSubject::Vote, ErrorVerb::Write, &error))

@@ -10,7 +10,10 @@ use super::*;
 use crate::raft::{Batch as Proposed, Payload};
 
 async fn open(kv: &MemoryKv) -> LogStore {
-    let io = Io { inline: true };
+    let io = Io {
+        inline: true,
+        ..Io::default()
+    };
     LogStore::open(Arc::new(kv.clone()), io, Limits::default())
         .await
         .unwrap()
@@ -185,6 +188,14 @@ async fn damaged_records_are_errors() {
     kv.write(batch, Write::Synced).unwrap();
     assert!(log.read_vote().await.is_err());
     assert!(log.try_get_log_entries(0..1).await.is_err());
-    let opened = LogStore::open(Arc::new(kv), Io { inline: true }, Limits::default()).await;
+    let opened = LogStore::open(
+        Arc::new(kv),
+        Io {
+            inline: true,
+            ..Io::default()
+        },
+        Limits::default(),
+    )
+    .await;
     assert!(matches!(opened, Err(ConsensusError::Corrupt(_))));
 }

@@ -37,9 +37,7 @@ pub(crate) async fn send(
     config: &Config,
     pulse: impl Fn(),
 ) -> Result<Vote, SendError> {
-    let io = Io {
-        inline: config.inline_io,
-    };
+    let io = Io::of(config);
     let dir = snapshot.clone();
     let manifest = io.run(move || dir.manifest(&meta)).await?;
     let hash = manifest.hash();

@@ -30,7 +30,7 @@ where
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let kv = (self.0)(&dir);
         async move {
-            let io = Io { inline: false };
+            let io = Io::default();
             let snapshots = SnapshotStore::open(&dir.path().join("snapshots"));
             let snapshots = Arc::new(snapshots.expect("the directory of snapshots opens"));
             let log = LogStore::open(kv.clone(), io, Limits::default()).await;

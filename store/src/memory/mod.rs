@@ -251,6 +251,11 @@ impl MemoryKv {
         self.crash_keeping(usize::MAX)
     }
 
+    /// What a crash at this moment would leave at least.
+    pub fn durable(&self) -> Arc<dyn KvView> {
+        Arc::new(self.inner().durable.clone())
+    }
+
     /// Adds a failure to come. Several may be planned.
     pub fn plan(&self, fault: Fault) {
         self.inner().faults.push(fault);
