@@ -1,5 +1,8 @@
 //! Our [`StateMachine`] as openraft's.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, OnceLock};
 
 use openraft::storage::{RaftLogStorage, RaftStateMachine};
@@ -190,6 +193,7 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
         let kept = meta.clone();
         let install = move || -> Result<(), SnapshotError> {
+            snapshot.keep();
             machine.install_snapshot(&snapshot.data())?;
             snapshots.adopt(kept, &snapshot).map(|_| ())
         };
@@ -211,6 +215,11 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        Ok(self.snapshots.current().map(snapshot))
+        // One that is older than the log begins is left by an installation that was interrupted
+        // and gone on with: it leads nobody to the log. openraft then makes a new one.
+        let purged = self.log.purged();
+        let current = self.snapshots.current();
+        let useful = current.filter(|(meta, _)| meta.last_log_id >= purged);
+        Ok(useful.map(snapshot))
     }
 }

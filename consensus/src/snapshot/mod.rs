@@ -93,6 +93,12 @@ impl SnapshotDir {
         self.obsolete.store(true, Ordering::Relaxed);
     }
 
+    /// From now on it is not removed with the last handle. An installation that failed in the
+    /// middle needs the image again when the node starts the next time.
+    pub(crate) fn keep(&self) {
+        self.obsolete.store(false, Ordering::Relaxed);
+    }
+
     /// What a receiver has to get. Reads every file the first time.
     fn manifest(&self, meta: &SnapshotMeta) -> Result<Arc<Manifest>, SnapshotError> {
         let mut known = self
