@@ -78,7 +78,8 @@ pub(crate) async fn seal(
     let mut certified = chain.watch_certified();
     loop {
         let newest = *certified.borrow_and_update();
-        if newest >= height && chain.settled_below(newest)? == newest {
+        // Nobody signs the genesis header; the first certificate above proves it.
+        if newest >= height.max(1) && chain.settled_below(newest)? == newest {
             let proof = prove::header_proof(&*chain.store(), height, newest)?;
             let path = dir.join(PROOF);
             let written = blocking.run(move || write_synced(&path, &proof.to_bytes()));
