@@ -21,7 +21,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 FIRMWARE ?=
 DEVNET_DIR ?= devnet-data
 
-.PHONY: help setup build devnet test check fmt bench advisories chaos
+.PHONY: help setup build devnet test check fmt bench advisories chaos sim
 
 help: ## list these commands
 	@echo "Usage: make COMMAND"
@@ -47,6 +47,8 @@ test: ## install what tests need, then run every test
 	else \
 		cargo test --workspace --no-fail-fast; \
 	fi
+	@echo "That the simulation finds bugs: three are compiled in, for this one test."
+	cargo test --workspace --features lamplighter-sim/planted --test planted -- --nocapture
 
 # `unwrap` is watched by the tidy test, which knows the helpers of tests apart; clippy does not.
 check: ## formatting, clippy with warnings as errors, licences and bans of dependencies
@@ -72,6 +74,11 @@ bench: setup ## measure speed together with the ceilings of this machine
 	cargo run --package lamplighter-benches -- $(ARGS)
 
 # Optimised in the long run only, which has a million transactions to get through.
+sim: setup ## simulate whole networks with faults: SEEDS=500 FIRST=1, or one again with SEED=17 (LOUD=1)
+	cargo build --package lamplighter-sim
+	@"$(TARGET)/debug/lamplighter-sim" $(if $(SEED),--seed "$(SEED)") $(if $(LOUD),--loud) \
+		--seeds "$(or $(SEEDS),500)" --first "$(or $(FIRST),1)"
+
 chaos: export CARGO_PROFILE_DEV_OPT_LEVEL = $(if $(FULL),3,0)
 chaos: ## kill, stop, part and misdate real nodes under load, judge what clients saw (FULL=1: an hour)
 	@scripts/setup --test

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// From the highest to the lowest: a crate uses only crates before it.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "types",
     "store",
     "rocks",
@@ -16,6 +16,7 @@ const ORDER: [&str; 17] = [
     "consensus",
     "net",
     "ledger",
+    "sim",
     "api",
     "node",
     "gateway",

@@ -1,0 +1,164 @@
+//! Many seeds, each in a process of its own: what is left behind in a process (tokio counts its
+//! runtimes, for instance) would change the next run, and a run that dies takes no other with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::plan::Planted;
+use crate::run::Report;
+
+/// Failures that are shown whole; of more only the seed is named.
+const SHOWN_MAX: usize = 3;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub first: u64,
+    pub seeds: u64,
+    pub jobs: usize,
+    pub planted: Option<Planted>,
+    pub stop_at_failure: bool,
+}
+
+/// A seed that failed, and what it said.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub seed: u64,
+    pub said: String,
+}
+
+impl Failure {
+    /// The invariant that was broken.
+    pub fn invariant(&self) -> Option<&str> {
+        let (_, rest) = self.said.split_once("the invariant \"")?;
+        rest.split_once('"').map(|(invariant, _)| invariant)
+    }
+}
+
+/// What all runs came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub runs: u64,
+    pub took: Duration,
+    /// Sums over all runs that went well.
+    pub counts: BTreeMap<String, u64>,
+    /// By seed.
+    pub failures: Vec<Failure>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for failure in self.failures.iter().take(SHOWN_MAX) {
+            writeln!(f, "{}", failure.said)?;
+        }
+        writeln!(f, "{} seeds in {:.1} s", self.runs, self.took.as_secs_f64())?;
+        for (what, count) in &self.counts {
+            writeln!(f, "{count:>9} {what}")?;
+        }
+        let seeds: Vec<u64> = self.failures.iter().map(|failure| failure.seed).collect();
+        match seeds.is_empty() {
+            true => write!(f, "every invariant held"),
+            false => write!(f, "failed seeds: {seeds:?}; replay with make sim SEED=..."),
+        }
+    }
+}
+
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A folder for the files of a run, in memory where the system has such a place.
+pub fn scratch(seed: u64) -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let name = format!("lamplighter-sim-{}-{seed}", std::process::id());
+    match memory.is_dir() {
+        true => memory.join(name),
+        false => std::env::temp_dir().join(name),
+    }
+}
+
+/// What a run that went well says: its hash, then counts.
+pub fn line(report: &Report) -> String {
+    let mut line = format!("trace={} events={}", report.hash, report.events);
+    for (what, count) in &report.counts.0 {
+        line.push_str(&format!(" {}={count}", what.replace(' ', "_")));
+    }
+    line
+}
+
+/// Runs one seed in a new process.
+pub fn one(program: &Path, seed: u64, planted: Option<Planted>) -> std::io::Result<Output> {
+    let mut command = Command::new(program);
+    command.args(["--worker", "--seed", &seed.to_string()]);
+    if let Some(planted) = planted {
+        let name = clap::ValueEnum::to_possible_value(&planted).expect("no bug is hidden");
+        command.args(["--planted", name.get_name()]);
+    }
+    command.output()
+}
+
+/// Runs all seeds, and all of them even if some fail, unless it is to stop.
+pub fn run(program: &Path, order: &Order) -> Outcome {
+    let began = Instant::now();
+    let (next, stop) = (AtomicU64::new(order.first), AtomicBool::new(false));
+    let outcome = Mutex::new(Outcome::default());
+    let end = order.first.saturating_add(order.seeds);
+    thread::scope(|scope| {
+        for _ in 0..order.jobs.max(1) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= end {
+                        return;
+                    }
+                    let output = one(program, seed, order.planted);
+                    let mut outcome = outcome.lock().expect("a panic ends the run");
+                    if !add(&mut outcome, seed, output) && order.stop_at_failure {
+                        stop.store(true, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    let mut outcome = outcome.into_inner().expect("a panic ends the run");
+    outcome.failures.sort_by_key(|failure| failure.seed);
+    outcome.took = began.elapsed();
+    outcome
+}
+
+/// Adds what a process said; whether it went well.
+fn add(outcome: &mut Outcome, seed: u64, output: std::io::Result<Output>) -> bool {
+    outcome.runs += 1;
+    let output = match output {
+        Ok(output) if output.status.success() => output,
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let said = format!("{said}({})", output.status);
+            outcome.failures.push(Failure { seed, said });
+            return false;
+        }
+        Err(error) => {
+            let said = format!("seed {seed} could not be started: {error}");
+            outcome.failures.push(Failure { seed, said });
+            return false;
+        }
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let pairs = text
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='));
+    for (what, count) in pairs {
+        if let Ok(count) = count.parse::<u64>()
+            && what != "trace"
+        {
+            *outcome.counts.entry(what.replace('_', " ")).or_default() += count;
+        }
+    }
+    true
+}

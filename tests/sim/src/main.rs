@@ -1,0 +1,121 @@
+//! `make sim`: many seeds on all cores, or one again.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use lamplighter_sim::plan::{Plan, Planted};
+use lamplighter_sim::run::Report;
+use lamplighter_sim::{entropy, fleet, run};
+
+/// A run that takes longer than this in real time makes no progress in virtual time.
+const HANGS_AFTER: Duration = Duration::from_secs(180);
+/// Bytes of the stack: unoptimised futures are large.
+const STACK_BYTES: usize = 64 << 20;
+
+#[derive(Parser)]
+struct Options {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 500)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// One seed only, with its last events.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Prints every event of that seed.
+    #[arg(long)]
+    loud: bool,
+    /// Processes at once; as many as there are cores if not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Runs with a bug, to see that it is found; needs the feature of the same name.
+    #[arg(long)]
+    planted: Option<Planted>,
+    /// Runs one seed for the process that watches over all of them.
+    #[arg(long, hide = true)]
+    worker: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.seed {
+        Some(seed) => one(seed, &options),
+        None => many(&options),
+    }
+}
+
+fn many(options: &Options) -> ExitCode {
+    let program = std::env::current_exe().expect("a program that runs has a path");
+    let order = fleet::Order {
+        first: options.first,
+        seeds: options.seeds,
+        jobs: options.jobs.unwrap_or_else(fleet::cores),
+        planted: options.planted,
+        stop_at_failure: options.planted.is_some(),
+    };
+    let outcome = fleet::run(&program, &order);
+    println!("{outcome}");
+    match outcome.failures.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Runs one seed in a new thread of a process that has run nothing before.
+fn one(seed: u64, options: &Options) -> ExitCode {
+    if std::env::var_os("RUST_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .without_time()
+            .init();
+    }
+    entropy::seed(seed);
+    let mut plan = Plan::new(seed);
+    plan.planted = options.planted;
+    let loud = options.loud;
+    watchdog(seed);
+    let dir = fleet::scratch(seed);
+    std::fs::create_dir_all(&dir).expect("a temporary folder can be made");
+    let path = dir.clone();
+    let runner = thread::Builder::new().stack_size(STACK_BYTES);
+    let run = runner
+        .spawn(move || run::run(seed, plan, &path, loud))
+        .expect("a thread can be started");
+    let report = run.join();
+    // What stays is in a temporary folder; the result counts more.
+    let _ = std::fs::remove_dir_all(&dir);
+    let Ok(report) = report else {
+        eprintln!("seed {seed} panicked. Replay: make sim SEED={seed}");
+        return ExitCode::FAILURE;
+    };
+    tell(seed, &report, if options.worker { 40 } else { 400 })
+}
+
+fn tell(seed: u64, report: &Report, events: usize) -> ExitCode {
+    let Some(broken) = &report.broken else {
+        println!("{}", fleet::line(report));
+        return ExitCode::SUCCESS;
+    };
+    let skipped = report.last.len().saturating_sub(events);
+    for event in &report.last[skipped..] {
+        eprintln!("{event}");
+    }
+    eprintln!(
+        "seed {seed}, event {}: the invariant \"{}\" is broken: {}",
+        report.events, broken.invariant, broken.detail
+    );
+    eprintln!("Replay: make sim SEED={seed}");
+    ExitCode::FAILURE
+}
+
+fn watchdog(seed: u64) {
+    thread::spawn(move || {
+        thread::sleep(HANGS_AFTER);
+        eprintln!("seed {seed} hangs. Replay: make sim SEED={seed}");
+        std::process::abort();
+    });
+}

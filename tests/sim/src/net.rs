@@ -1,0 +1,297 @@
+//! The network: messages that are late, lost, repeated, or cut off.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_consensus::{Lane, Transport, TransportError};
+use lamplighter_ledger::{PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::dice::Dice;
+use crate::observe;
+use crate::plan::Plan;
+use crate::world::{Up, World};
+
+/// For a question to another node, as in a real node.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the network does at present.
+struct State {
+    dice: Dice,
+    faults: bool,
+    /// Links that carry nothing: from, to. How often each was cut, so that cuts may overlap.
+    cut: BTreeMap<(u64, u64), u32>,
+}
+
+pub struct Net {
+    state: Mutex<State>,
+    plan: Plan,
+}
+
+impl Net {
+    pub fn new(seed: u64, plan: &Plan) -> Self {
+        Self {
+            state: Mutex::new(State {
+                dice: Dice::new(seed, "network"),
+                faults: true,
+                cut: BTreeMap::new(),
+            }),
+            plan: plan.clone(),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("a panic ends the run")
+    }
+
+    pub fn cut(&self, links: &[(u64, u64)]) {
+        let mut state = self.state();
+        for link in links {
+            *state.cut.entry(*link).or_default() += 1;
+        }
+    }
+
+    pub fn mend(&self, links: &[(u64, u64)]) {
+        let mut state = self.state();
+        for link in links {
+            let left = state.cut.get(link).map_or(0, |cuts| cuts.saturating_sub(1));
+            match left {
+                0 => state.cut.remove(link),
+                left => state.cut.insert(*link, left),
+            };
+        }
+    }
+
+    /// Every link works from now on.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.cut.clear();
+        state.faults = false;
+    }
+
+    /// Whether the time of faults goes on.
+    pub fn has_faults(&self) -> bool {
+        self.state().faults
+    }
+
+    pub fn is_cut(&self, from: u64, to: u64) -> bool {
+        self.state().cut.contains_key(&(from, to))
+    }
+
+    /// How long a message takes; none if it is lost.
+    fn travel(&self, from: u64, to: u64) -> Option<Duration> {
+        let mut state = self.state();
+        if state.cut.contains_key(&(from, to)) {
+            return None;
+        }
+        let plan = &self.plan;
+        let (least, most) = plan.delay_ms;
+        if !state.faults {
+            return Some(state.dice.millis(least.min(5), most.min(10)));
+        }
+        if state.dice.chance(plan.loss) {
+            return None;
+        }
+        if state.dice.chance(plan.stragglers) {
+            return Some(state.dice.millis(most, most + plan.straggle_ms));
+        }
+        // Microseconds, so that not everything happens at once.
+        let us = state.dice.between(least * 1000, most * 1000 + 100);
+        Some(Duration::from_micros(us))
+    }
+
+    fn is_repeated(&self) -> bool {
+        let mut state = self.state();
+        state.faults && state.dice.chance(self.plan.duplicates)
+    }
+
+    /// How long a node takes to learn that a connection is gone: at once when the other process
+    /// ended, by the pulse of the connection when packets vanish.
+    fn noticed_after(&self) -> Duration {
+        let mut state = self.state();
+        let most = *state.dice.pick(&[5, 200, 3_000]);
+        state.dice.millis(1, most)
+    }
+}
+
+/// One life of a node, as it reaches the others.
+#[derive(Clone)]
+pub struct Wire {
+    pub world: Arc<World>,
+    pub from: u64,
+    pub life: u32,
+}
+
+/// How a message ends.
+enum Ended<T> {
+    Answered(T),
+    /// The other side can't be reached, and this side knows.
+    Unreachable,
+    Timeout,
+}
+
+impl Wire {
+    /// Carries a message to a node and its answer back. `serve` is what the other node does.
+    async fn ask<T, F, S>(&self, to: u64, within: Duration, name: String, serve: S) -> Ended<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send,
+        S: Fn(Up) -> F + Send + Sync + 'static,
+    {
+        let ends = Instant::now() + within;
+        let serve = Arc::new(serve);
+        let (sender, receiver) = oneshot::channel();
+        if self.world.net.is_repeated() {
+            self.world.count("repeated messages");
+            self.carry(to, format!("{name} again"), serve.clone(), None);
+        }
+        self.carry(to, name, serve, Some(sender));
+        match timeout(within, receiver).await {
+            Ok(Ok(answer)) => Ended::Answered(answer),
+            Err(_) => Ended::Timeout,
+            Ok(Err(_)) => {
+                sleep_until(ends.min(Instant::now() + self.world.net.noticed_after())).await;
+                match Instant::now() < ends {
+                    true => Ended::Unreachable,
+                    false => Ended::Timeout,
+                }
+            }
+        }
+    }
+
+    fn carry<T, F, S>(
+        &self,
+        to: u64,
+        name: String,
+        serve: Arc<S>,
+        answer: Option<oneshot::Sender<T>>,
+    ) where
+        T: Send + 'static,
+        F: Future<Output = T> + Send,
+        S: Fn(Up) -> F + Send + Sync + 'static,
+    {
+        let (world, from, life) = (self.world.clone(), self.from, self.life);
+        if !world.lives(from, life) {
+            return;
+        }
+        let Some(delay) = world.net.travel(from, to) else {
+            world.count("lost messages");
+            return;
+        };
+        tokio::spawn(async move {
+            sleep(delay).await;
+            let Some(up) = world.up(to).filter(|_| !world.net.is_cut(from, to)) else {
+                return;
+            };
+            let served_by = up.life;
+            world.note(format!("{from} > {to}.{served_by} {name}"));
+            world.count("messages");
+            let done = serve(up).await;
+            if !world.lives(to, served_by) {
+                return;
+            }
+            let (Some(sender), Some(delay)) = (answer, world.net.travel(to, from)) else {
+                return;
+            };
+            sleep(delay).await;
+            if world.lives(from, life) && !world.net.is_cut(to, from) {
+                // Nobody may be waiting any more.
+                let _ = sender.send(done);
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Transport for Wire {
+    async fn call(
+        &self,
+        to: u64,
+        lane: Lane,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, TransportError> {
+        if !self.world.lives(self.from, self.life) {
+            return Err(TransportError::Unreachable(to));
+        }
+        let name = observe::request(self, lane, &request);
+        let wire = self.clone();
+        let serve = move |up: Up| {
+            let (wire, request) = (wire.clone(), request.clone());
+            async move {
+                let life = up.life;
+                let answer = up.consensus.serve(wire.from, lane, request.clone()).await;
+                if wire.world.lives(to, life) {
+                    observe::answer(&wire.world, to, lane, &request, &answer);
+                }
+                answer.map_err(|error| error.to_string())
+            }
+        };
+        match self.ask(to, timeout, name, serve).await {
+            Ended::Answered(Ok(answer)) => Ok(answer),
+            Ended::Answered(Err(reason)) => Err(TransportError::Refused { node: to, reason }),
+            Ended::Unreachable => Err(TransportError::Unreachable(to)),
+            Ended::Timeout => Err(TransportError::Timeout(to)),
+        }
+    }
+}
+
+#[async_trait]
+impl Peers for Wire {
+    async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        let name = match &request {
+            PeerRequest::Submit(transactions) => format!("submit {}", transactions.len()),
+            _ => "peer request".to_owned(),
+        };
+        let from = self.from;
+        let serve = move |up: Up| {
+            let request = request.clone();
+            async move { up.handle.serve(from, request).await }
+        };
+        match self.ask(node, REQUEST_WITHIN, name, serve).await {
+            Ended::Answered(Ok(answer)) => Ok(answer),
+            Ended::Answered(Err(error)) => Err(PeerError::Refused {
+                node,
+                reason: error.to_string(),
+            }),
+            Ended::Unreachable | Ended::Timeout => Err(PeerError::Unreachable(node)),
+        }
+    }
+
+    fn tell_all(&self, notice: PeerNotice) {
+        if !self.world.lives(self.from, self.life) {
+            return;
+        }
+        for attestation in &notice.attestations {
+            self.world.attests(self.from, attestation);
+        }
+        let heights: Vec<_> = notice.attestations.iter().map(|a| a.height).collect();
+        let certified = notice.certified.as_ref().map(|c| c.header.height);
+        for node in self.connected() {
+            let notice = notice.clone();
+            let world = self.world.clone();
+            let serve = move |up: Up| {
+                let taken = up.handle.take_notice(notice.clone());
+                if let Err(error) = taken {
+                    world.note(format!("node {node} can't take a notice: {error}"));
+                }
+                async {}
+            };
+            let name = format!("attests {heights:?}, certified {certified:?}");
+            self.carry(node, name, Arc::new(serve), None);
+        }
+    }
+
+    fn connected(&self) -> Vec<u64> {
+        let net = &self.world.net;
+        self.world
+            .nodes()
+            .filter(|node| *node != self.from && self.world.up(*node).is_some())
+            .filter(|node| !net.is_cut(self.from, *node) && !net.is_cut(*node, self.from))
+            .collect()
+    }
+}

@@ -1,0 +1,332 @@
+//! The lives of a node: start, crash, start again.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use lamplighter_consensus::{Consensus, Timers};
+use lamplighter_ledger::{Clock, Identity, Ledger};
+use lamplighter_state::tables;
+use lamplighter_types::{Id, SecretKey};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::disk::Disk;
+use crate::machine::Watched;
+use crate::net::Wire;
+use crate::truth::{Check, broken};
+use crate::wire;
+use crate::world::{Up, World};
+
+/// A node's tasks end within this time after it was told.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks at a running node.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A block whose time is further off is not attested; small, so that a run can wait for it.
+pub const CLOCK_OFFSET_MAX_MS: u64 = 5_000;
+
+pub fn secret(node: u64) -> SecretKey {
+    SecretKey::from_seed([node as u8; 32])
+}
+
+pub fn account(node: u64) -> Id {
+    Id::new(format!("node-{node}")).expect("a plain name")
+}
+
+struct NodeClock {
+    world: Arc<World>,
+    node: u64,
+}
+
+impl Clock for NodeClock {
+    fn now_ms(&self) -> u64 {
+        self.world.clock_ms(self.node)
+    }
+}
+
+type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+fn dir(world: &World, node: u64) -> PathBuf {
+    world.dir.join(node.to_string())
+}
+
+fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::Config {
+    let mut config = lamplighter_ledger::Config::new(node);
+    config.heartbeat_every = Duration::from_millis(world.plan.heartbeat_block_ms);
+    config.clock_offset_max_ms = CLOCK_OFFSET_MAX_MS;
+    config.inline = true;
+    #[cfg(feature = "planted")]
+    {
+        use crate::plan::Planted;
+        config.planted = match world.plan.planted {
+            Some(Planted::AttestationBeforeDisk) => {
+                Some(lamplighter_ledger::Planted::AttestationBeforeDisk)
+            }
+            Some(Planted::WindowsNotInSnapshot) => {
+                Some(lamplighter_ledger::Planted::WindowsNotInSnapshot)
+            }
+            Some(Planted::VoteNotPersisted) | None => None,
+        };
+    }
+    config
+}
+
+fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Config {
+    let plan = &world.plan;
+    let snapshots = dir(world, node).join("snapshots");
+    let mut config = lamplighter_consensus::Config::new(node, snapshots);
+    config.inline_io = true;
+    WORLD.set(Some(world.clone()));
+    config.sync_time = Some(sync_time);
+    config.timers = Timers {
+        heartbeat: plan.heartbeat,
+        election_min: plan.election.0,
+        election_max: plan.election.1,
+        ..Timers::default()
+    };
+    config.limits.snapshot_every_entries = plan.snapshot_every;
+    config.limits.keep_entries = plan.keep_entries;
+    if plan.purges_early {
+        config.limits.hold_bytes_max = 0;
+    }
+    config.limits.snapshot_chunk_bytes = plan.chunk_bytes;
+    #[cfg(feature = "planted")]
+    {
+        config.vote_not_persisted = plan.planted == Some(crate::plan::Planted::VoteNotPersisted);
+    }
+    config
+}
+
+thread_local! {
+    /// The run of this thread, for the function below, which gets no argument.
+    static WORLD: RefCell<Option<Arc<World>>> = const { RefCell::new(None) };
+}
+
+/// How long the next sync takes. Most are quick even on a disk that sometimes is not.
+fn sync_time() -> Duration {
+    WORLD.with_borrow(|world| {
+        let Some(world) = world else {
+            return Duration::ZERO;
+        };
+        let (least, most) = world.plan.sync_ms;
+        let mut dice = world.dice();
+        match dice.chance(300) {
+            true => dice.millis(least, most),
+            false => dice.millis(least, least + (most - least) / 10),
+        }
+    })
+}
+
+async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartError> {
+    let store = world.with(node, |slot| slot.store.clone());
+    let disk = Arc::new(Disk {
+        store,
+        world: world.clone(),
+        node,
+        life,
+    });
+    let wire = Arc::new(Wire {
+        world: world.clone(),
+        from: node,
+        life,
+    });
+    let clock = NodeClock {
+        world: world.clone(),
+        node,
+    };
+    let identity = Identity {
+        account: account(node),
+        secret: secret(node),
+    };
+    // Opening uses a blocking thread for its folders. Nothing else runs while it does, or the
+    // operating system would decide what comes first.
+    let ledger = block_on(Ledger::open(
+        disk.clone(),
+        world.genesis.clone(),
+        ledger_config(world, node),
+        identity,
+        &dir(world, node).join("artifacts"),
+        wire.clone(),
+        Arc::new(clock),
+    ))?;
+    if let Ok(Some(header)) = ledger.handle().header(0) {
+        world.check(world.truth().header(node, &header));
+    }
+    let machine = Arc::new(Watched {
+        inner: ledger.state_machine(),
+        handle: ledger.handle(),
+        store: disk.clone(),
+        world: world.clone(),
+        node,
+        life,
+        applied: Mutex::new(None),
+    });
+    let config = consensus_config(world, node);
+    let consensus = Consensus::start(config, disk, wire, machine).await?;
+    if consensus.metrics().voters.is_empty() {
+        consensus.bootstrap(&world.nodes().collect()).await?;
+    }
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let handle = ledger.start(consensus.clone(), &tasks, &stop);
+    tasks.close();
+    Ok(Up {
+        life,
+        consensus,
+        handle,
+        tasks,
+        stop,
+    })
+}
+
+/// Starts the node again and again, until the run ends.
+pub async fn live(world: Arc<World>, node: u64) {
+    loop {
+        let (life, died) = world.with(node, |slot| (slot.life, slot.died.clone()));
+        match start(&world, node, life).await {
+            Ok(up) => {
+                world.note(format!("node {node}.{life} runs"));
+                world.with(node, |slot| slot.up = Some(up));
+            }
+            Err(error) => {
+                world.note(format!(
+                    "node {node}.{life} does not start: {}",
+                    chain(&*error)
+                ));
+                let excused = world.with(node, |slot| !slot.alive || slot.disk_failed);
+                if !excused {
+                    world.check(broken(
+                        "a node starts from what is on its disk",
+                        format!("node {node}: {}", chain(&*error)),
+                    ));
+                }
+                world.crash(node, 0, Duration::from_millis(200), "failed starts");
+            }
+        }
+        if world.lives(node, life) {
+            died.notified().await;
+        }
+        let (up, down) = world.with(node, |slot| (slot.up.take(), slot.down));
+        if let Some(up) = up {
+            world.check(end(node, up).await);
+        }
+        tear(&world, node);
+        sleep(down).await;
+        world.with(node, |slot| {
+            slot.life = life + 1;
+            slot.alive = true;
+            slot.disk_failed = false;
+            slot.died = Arc::default();
+        });
+    }
+}
+
+/// What a power loss does to a file that comes in: some of its end is not what was written. Of an
+/// image that is being installed every byte was synced before.
+fn tear(world: &World, node: u64) {
+    let (torn, store) = world.with(node, |slot| (slot.torn, slot.store.clone()));
+    let installing = tables::installing(&store).is_ok_and(|note| note.is_some());
+    if !torn || installing || !world.dice().chance(500) {
+        return;
+    }
+    let Ok(folders) = fs::read_dir(dir(world, node).join("snapshots")) else {
+        return;
+    };
+    for folder in folders.flatten() {
+        let incoming = folder
+            .file_name()
+            .to_string_lossy()
+            .starts_with("incoming-");
+        let file = folder.path().join("data").join("memory.kv");
+        let Some(mut bytes) = fs::read(&file).ok().filter(|_| incoming) else {
+            continue;
+        };
+        let lost = world.dice().below(bytes.len() as u64 + 1) as usize;
+        let whole = bytes.len() - lost;
+        match world.dice().chance(500) {
+            true => bytes.truncate(whole),
+            false => bytes[whole..].fill(0),
+        }
+        fs::write(&file, bytes).expect("the run owns its directory");
+        world.note(format!("node {node} has a torn file"));
+        world.count("torn files");
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Lets the tasks of a node that is dead already end. They can reach neither disk nor network.
+async fn end(node: u64, up: Up) -> Check {
+    up.stop.cancel();
+    let ended = timeout(ENDS_WITHIN, async {
+        up.tasks.wait().await;
+        // It has failed already, as its disk is closed.
+        let _ = up.consensus.shutdown().await;
+    });
+    match ended.await {
+        Ok(()) => Ok(()),
+        Err(_) => broken(
+            "a node's tasks end when they are told",
+            format!("node {node}"),
+        ),
+    }
+}
+
+/// Looks at every node again and again: the order of its indexes, and whether it has stopped.
+pub async fn watch(world: Arc<World>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        for node in world.nodes() {
+            if let Some(up) = world.up(node) {
+                look(&world, node, &up);
+            }
+        }
+    }
+}
+
+fn look(world: &Arc<World>, node: u64, up: &Up) {
+    let metrics = up.consensus.metrics();
+    let (purged, snapshot) = (metrics.purged_index, metrics.snapshot_index);
+    let store = world.with(node, |slot| slot.store.clone());
+    // What the machine applied; openraft's own figure follows a little later.
+    let applied = wire::applied(&store).map(|place| place.2);
+    let committed = world.truth().committed().map(|place| place.2);
+    // openraft counts an image from another node before the machine has it.
+    let ordered = purged <= snapshot && snapshot <= committed && applied <= committed;
+    if metrics.failure.is_none() && !ordered {
+        world.check(broken(
+            "purged <= snapshot <= applied <= committed",
+            format!("node {node}: {purged:?} {snapshot:?} {applied:?} {committed:?}"),
+        ));
+    }
+    let halted = up.handle.status().halted;
+    if metrics.failure.is_none() && halted.is_none() {
+        return;
+    }
+    let reason = format!("{:?} {halted:?}", metrics.failure);
+    if !world.with(node, |slot| slot.disk_failed) {
+        world.check(broken(
+            "a node stops only when its disk fails",
+            format!("node {node}: {reason}"),
+        ));
+    }
+    world.note(format!("node {node} has stopped: {reason}"));
+    world.count("stopped by a failed write");
+    let (kept, down) = {
+        let mut dice = world.dice();
+        (dice.below(3) as usize, dice.millis(50, 1_000))
+    };
+    world.crash(node, kept, down, "restarts after a failed write");
+}

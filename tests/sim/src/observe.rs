@@ -1,0 +1,137 @@
+//! Looks at what nodes send, for the invariants of Raft, and names it for the trace.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lamplighter_consensus::{Lane, ServeError};
+use lamplighter_types::Hash;
+
+use crate::net::Wire;
+use crate::truth::{Check, broken};
+use crate::wire::{self, Control};
+use crate::world::World;
+
+/// A request leaves a node.
+pub fn request(wire: &Wire, lane: Lane, request: &Bytes) -> String {
+    match lane {
+        Lane::Control => control(wire, request),
+        Lane::Append => append(wire, request),
+        Lane::Snapshot => {
+            let tag = request.get(4).copied().unwrap_or(0);
+            let step = ["offer", "chunk", "install"].get(tag as usize);
+            format!("snapshot {}", step.unwrap_or(&"?"))
+        }
+    }
+}
+
+fn control(wire: &Wire, request: &[u8]) -> String {
+    let Wire { world, from, life } = wire;
+    match wire::control(request).expect("a node sends what others understand") {
+        Control::Vote(request) => {
+            let candidate = wire::leader(&request.vote);
+            let check = world.truth().vote(*from, candidate);
+            world.check(check);
+            format!("asks for votes as {candidate:?}")
+        }
+        Control::Heartbeat {
+            vote,
+            leader_commit,
+            ..
+        } => {
+            let leader = wire::leader(&vote);
+            let commit = leader_commit.as_ref().map(wire::place);
+            leads(wire, leader, commit);
+            format!("heartbeat {leader:?} commit {:?}", commit.map(|c| c.2))
+        }
+        Control::ReadIndex => format!("read index of life {life}"),
+        Control::Ping => "ping".to_owned(),
+    }
+}
+
+fn leads(wire: &Wire, leader: wire::Leader, commit: Option<wire::Place>) {
+    let Wire { world, from, life } = wire;
+    let check = world.truth().lead(*from, *life, leader);
+    world.check(check);
+    if let Some(commit) = commit {
+        let told = world.truth().told_commit(*from, commit);
+        let check = told.and_then(|new| match new {
+            true => world.check_majority(commit),
+            false => Ok(()),
+        });
+        world.check(check);
+    }
+}
+
+fn append(wire: &Wire, request: &Bytes) -> String {
+    let append = wire::append(request).expect("a node sends what others understand");
+    leads(wire, append.leader, append.commit);
+    for (place, content) in &append.entries {
+        let check = wire.world.truth().entry(*place, Hash::of(content));
+        wire.world.check(check);
+    }
+    let last = append.entries.last().map(|(place, _)| *place);
+    format!(
+        "append {:?} after {:?} to {last:?} commit {:?}",
+        append.leader,
+        append.prev.map(|prev| prev.2),
+        append.commit.map(|commit| commit.2)
+    )
+}
+
+/// A node has answered a request.
+pub fn answer(
+    world: &Arc<World>,
+    node: u64,
+    lane: Lane,
+    request: &Bytes,
+    answer: &Result<Bytes, ServeError>,
+) {
+    match (lane, answer) {
+        (Lane::Control, Ok(answer)) => voted(world, node, request, answer),
+        (Lane::Append, Ok(answer)) => appended(world, node, request, answer),
+        _ => {}
+    }
+}
+
+fn voted(world: &Arc<World>, node: u64, request: &[u8], answer: &[u8]) {
+    let Some(Control::Vote(request)) = wire::control(request) else {
+        return;
+    };
+    let response = wire::vote_response(answer).expect("a vote is answered with a vote");
+    let candidate = wire::leader(&request.vote);
+    if response.vote_granted {
+        world.note(format!("node {node} votes for {candidate:?}"));
+        let check = world.truth().vote(node, candidate);
+        world.check(check);
+    }
+}
+
+/// A leader that was replaced may still read its log, which has the new leader's entries by then,
+/// and send them under its own name and behind its own entry. Whoever took them would have a log
+/// with a wrong joint, so they must be refused.
+fn appended(world: &Arc<World>, node: u64, request: &Bytes, answer: &[u8]) {
+    if !wire::is_success(answer) {
+        return;
+    }
+    let append = wire::append(request).expect("a node answers what it understands");
+    for (place, _) in &append.entries {
+        if (place.0, place.1) > append.leader {
+            world.check(broken(
+                "no entry is newer than the leader it is taken from",
+                format!("node {node} takes {place:?} from {:?}", append.leader),
+            ));
+        }
+    }
+    world.check(stored(world, node, &append));
+}
+
+/// What was acknowledged is on the disk.
+fn stored(world: &Arc<World>, node: u64, append: &wire::Append) -> Check {
+    match append.entries.last() {
+        Some((place, _)) if !world.holds(node, *place) => broken(
+            "what a follower acknowledges is on its disk",
+            format!("node {node} acknowledges {place:?}"),
+        ),
+        _ => Ok(()),
+    }
+}

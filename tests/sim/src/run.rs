@@ -1,0 +1,206 @@
+//! One run: faults, then none, then everything has to be right.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_types::{
+    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet, codec,
+};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{self, Client};
+use crate::plan::Plan;
+use crate::truth::{Answer, Broken, Check, broken};
+use crate::world::{Counts, EPOCH_MS, Up, World};
+use crate::{faults, machine, node};
+
+/// Without faults the cluster is whole again within this time. Clocks that were ahead by twice the
+/// tolerance have to be waited for.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a run came to.
+pub struct Report {
+    pub hash: String,
+    pub events: u64,
+    pub counts: Counts,
+    pub broken: Option<Broken>,
+    /// The last events.
+    pub last: Vec<String>,
+}
+
+fn genesis(plan: &Plan) -> Genesis {
+    let validator = |node: u64| Validator {
+        node,
+        account: node::account(node),
+        key: node::secret(node).public(),
+        address: format!("node-{node}:1"),
+    };
+    let account = |client: u64| GenesisAccount {
+        account: client::account(client),
+        name: format!("Client {client}"),
+        key: client::secret(client).public(),
+        grants: vec![Grant {
+            role: Role::Administrator,
+            scope: Scope::city(),
+        }],
+    };
+    Genesis {
+        name: "Simulated City".to_owned(),
+        created_ms: EPOCH_MS,
+        validators: ValidatorSet {
+            validators: (1..=plan.nodes).map(validator).collect(),
+        },
+        organization: Id::new("city").expect("a plain name"),
+        // One more than there are clients, for the end.
+        accounts: (0..=plan.clients).map(account).collect(),
+        policies: Policies::default(),
+    }
+}
+
+/// Runs a seed in this thread, which must be new: what it draws on depends on what it did before.
+pub fn run(seed: u64, plan: Plan, dir: &Path, loud: bool) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without IO needs nothing");
+    runtime.block_on(async {
+        let genesis = genesis(&plan);
+        let world = World::new(seed, plan, genesis, dir.to_owned(), loud);
+        world.note(format!("{:?}", world.plan));
+        let broken = tokio::select! {
+            biased;
+            broken = world.violated() => Some(broken),
+            done = scenario(&world) => {
+                done.err()
+            }
+        };
+        // The last step may have broken something too.
+        let broken = match broken {
+            None if world.is_broken() => Some(world.violated().await),
+            found => found,
+        };
+        let trace = world.trace();
+        Report {
+            hash: trace.hash(),
+            events: trace.count(),
+            counts: world.counts(),
+            broken,
+            last: trace.last(400),
+        }
+    })
+}
+
+async fn scenario(world: &Arc<World>) -> Check {
+    for node in world.nodes() {
+        tokio::spawn(node::live(world.clone(), node));
+    }
+    tokio::spawn(node::watch(world.clone()));
+    let over = CancellationToken::new();
+    faults::begin(world, &over);
+    let mut clients = JoinSet::new();
+    for client in 1..=world.plan.clients {
+        let shared = Client::new(world, client);
+        for lane in 0..world.plan.lanes {
+            clients.spawn(shared.clone().lane(lane, over.clone()));
+        }
+    }
+    sleep(world.plan.safety).await;
+    faults::end(world, &over);
+    if timeout(WHOLE_WITHIN, clients.join_all()).await.is_err() {
+        return broken(
+            "every transaction gets a verdict",
+            "some client still waits",
+        );
+    }
+    let ups = all_up(world).await?;
+    let height = serves(world).await?;
+    certified(&ups, height).await?;
+    for (node, up) in &ups {
+        holds_all(world, *node, up)?;
+    }
+    Ok(())
+}
+
+type Ups = Vec<(u64, Up)>;
+
+async fn all_up(world: &Arc<World>) -> Result<Ups, Broken> {
+    let found = timeout(WHOLE_WITHIN, async {
+        loop {
+            let ups: Ups = world
+                .nodes()
+                .filter_map(|node| Some((node, world.up(node)?)))
+                .collect();
+            if ups.len() as u64 == world.plan.nodes {
+                return ups;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    match found.await {
+        Ok(ups) => Ok(ups),
+        Err(_) => broken("every node runs again", "not within the time"),
+    }
+}
+
+/// A new transaction through each node; the height of the last.
+async fn serves(world: &Arc<World>) -> Result<u64, Broken> {
+    let client = Client::new(world, 0);
+    for node in world.nodes() {
+        if timeout(WHOLE_WITHIN, client.once(node)).await.is_err() {
+            return broken("every node serves again", format!("node {node} does not"));
+        }
+    }
+    Ok(world.truth().highest_answer())
+}
+
+async fn certified(ups: &Ups, height: u64) -> Check {
+    for (node, up) in ups {
+        let waited = up.handle.wait_certified(height, WHOLE_WITHIN).await;
+        if let Err(error) = waited {
+            return broken(
+                "every node has a certificate",
+                format!("node {node}: {error}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Everything that was acknowledged is on this node, as it was acknowledged.
+fn holds_all(world: &Arc<World>, node: u64, up: &Up) -> Check {
+    let answers = world.truth().answers().clone();
+    for (hash, answer) in answers {
+        let found = up.handle.transaction(&hash);
+        let found = match found {
+            Ok(Some(found)) => Answer {
+                height: found.height,
+                index: found.index,
+                receipt: codec::digest(&*found.receipt),
+            },
+            other => {
+                return broken(
+                    "nothing acknowledged is lost",
+                    format!("node {node} does not have {hash} at {answer:?}: {other:?}"),
+                );
+            }
+        };
+        if found != answer {
+            return broken(
+                "no receipt changes",
+                format!("{hash} was {answer:?}, node {node} has {found:?}"),
+            );
+        }
+    }
+    for height in 0..=up.handle.head().height {
+        match up.handle.header(height) {
+            Ok(Some(header)) => world.truth().header(node, &header)?,
+            other => return broken("every node has every header", format!("{other:?}")),
+        }
+    }
+    let store = world.with(node, |slot| slot.store.clone());
+    machine::check_root(node, &up.handle, &store)
+}

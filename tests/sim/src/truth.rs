@@ -1,0 +1,282 @@
+//! What every node has to agree on, and the checks against it. A plain struct: no IO, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lamplighter_types::{Attestation, Certificate, Hash, Header, ValidatorSet};
+
+use crate::wire::{Leader, Place};
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant}: {detail}")]
+pub struct Broken {
+    pub invariant: &'static str,
+    pub detail: String,
+}
+
+pub type Check = Result<(), Broken>;
+
+pub fn broken<T>(invariant: &'static str, detail: impl Into<String>) -> Result<T, Broken> {
+    Err(Broken {
+        invariant,
+        detail: detail.into(),
+    })
+}
+
+/// What a client was told about a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub height: u64,
+    pub index: u32,
+    /// Digest of the receipt.
+    pub receipt: Hash,
+}
+
+/// Everything that was seen of the whole cluster.
+#[derive(Default)]
+pub struct Truth {
+    headers: BTreeMap<u64, Hash>,
+    /// Which height and index each transaction of the chain has.
+    places: BTreeMap<Hash, (u64, u32)>,
+    /// Leader and digest of each committed entry.
+    committed: BTreeMap<u64, (Leader, Hash)>,
+    /// Content of each entry that was sent.
+    entries: BTreeMap<Place, Hash>,
+    /// The highest vote that each node gave.
+    votes: BTreeMap<u64, Leader>,
+    /// Which life of its node led under each leader id.
+    leaders: BTreeMap<Leader, u32>,
+    /// The highest index that a leader called committed.
+    told: Option<u64>,
+    /// Every attestation that left each node.
+    attested: BTreeMap<u64, BTreeMap<u64, Hash>>,
+    certificates: BTreeSet<Hash>,
+    answers: BTreeMap<Hash, Answer>,
+}
+
+impl Truth {
+    /// A node has this header at its height.
+    pub fn header(&mut self, node: u64, header: &Header) -> Check {
+        let (height, hash) = (header.height, header.hash());
+        match self.headers.get(&height) {
+            Some(known) if *known != hash => broken(
+                "one header per height",
+                format!("node {node} has {hash} at {height}, others have {known}"),
+            ),
+            Some(_) => Ok(()),
+            None => {
+                let below = height.checked_sub(1);
+                let parent = below.and_then(|below| self.headers.get(&below)).copied();
+                self.headers.insert(height, hash);
+                match parent {
+                    Some(parent) if parent != header.parent => broken(
+                        "one header per height",
+                        format!("the header {height} of node {node} follows another one"),
+                    ),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    pub fn knows_header(&self, height: u64) -> bool {
+        self.headers.contains_key(&height)
+    }
+
+    /// The transactions of a block that is seen for the first time.
+    pub fn block(&mut self, height: u64, transactions: &[Hash]) -> Check {
+        for (hash, index) in transactions.iter().zip(0u32..) {
+            if let Some(before) = self.places.insert(*hash, (height, index)) {
+                return broken(
+                    "a transaction is applied at most once",
+                    format!("{hash} is at {before:?} and at {:?}", (height, index)),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A node applies an entry; whether it is the first one that does.
+    pub fn commit(&mut self, node: u64, place: Place, digest: Hash) -> Result<bool, Broken> {
+        let (term, by, index) = place;
+        let entry = ((term, by), digest);
+        match self.committed.get(&index) {
+            Some(known) if *known != entry => broken(
+                "a committed entry is never replaced",
+                format!("node {node} applies {entry:?} at {index}, others applied {known:?}"),
+            ),
+            Some(_) => Ok(false),
+            None => {
+                self.committed.insert(index, entry);
+                Ok(true)
+            }
+        }
+    }
+
+    /// The highest log index that some node applied, with its leader.
+    pub fn committed(&self) -> Option<Place> {
+        let (index, ((term, by), _)) = self.committed.last_key_value()?;
+        Some((*term, *by, *index))
+    }
+
+    /// An entry is on the wire: at one place there is one content.
+    pub fn entry(&mut self, place: Place, digest: Hash) -> Check {
+        match self.entries.insert(place, digest) {
+            Some(known) if known != digest => broken(
+                "logs match at equal leader and index",
+                format!("two entries at {place:?}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A node gives its vote to a candidate, itself included.
+    ///
+    /// A leader id is a term and a node, and openraft orders them as pairs: a node may give a
+    /// second vote in a term, but only to a candidate with a higher id, and then no longer follows
+    /// the first. So what Raft says of terms holds of these pairs.
+    pub fn vote(&mut self, node: u64, to: Leader) -> Check {
+        match self.votes.insert(node, to) {
+            Some(known) if known > to => broken(
+                "a node votes once for each leader id, never for a lower one",
+                format!("node {node} gave its vote to {known:?} and now to {to:?}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A node acts as leader.
+    pub fn lead(&mut self, node: u64, life: u32, leader: Leader) -> Check {
+        if leader.1 != node {
+            return broken(
+                "one leader per leader id",
+                format!("node {node} acts as {leader:?}"),
+            );
+        }
+        if self.votes.get(&node).is_some_and(|vote| *vote < leader) {
+            return broken(
+                "a leader voted for itself",
+                format!("node {node} acts as {leader:?} without having stood for it"),
+            );
+        }
+        match self.leaders.insert(leader, life) {
+            Some(before) if before != life => broken(
+                "a leader does not go on after a restart",
+                format!("node {node} acts as {leader:?} in its lives {before} and {life}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A leader says that an entry is committed; whether that was not known yet.
+    pub fn told_commit(&mut self, node: u64, commit: Place) -> Result<bool, Broken> {
+        let (term, by, index) = commit;
+        match self.committed.get(&index) {
+            Some((leader, _)) if *leader != (term, by) => {
+                return broken(
+                    "a committed entry is never replaced",
+                    format!("node {node} calls {commit:?} committed, others applied {leader:?}"),
+                );
+            }
+            _ => {}
+        }
+        let new = self.told.is_none_or(|told| told < index);
+        self.told = self.told.max(Some(index));
+        Ok(new)
+    }
+
+    /// An attestation leaves a node.
+    pub fn attest(&mut self, node: u64, attestation: &Attestation) -> Check {
+        let Attestation { height, header, .. } = attestation;
+        let signed = self.attested.entry(node).or_default();
+        match signed.insert(*height, *header) {
+            Some(known) if known != *header => broken(
+                "no node signs two headers of one height",
+                format!("node {node} signed {known} and {header} at {height}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// The highest height that a node signed, and what.
+    pub fn last_attested(&self, node: u64) -> Option<(u64, Hash)> {
+        let (height, hash) = self.attested.get(&node)?.last_key_value()?;
+        Some((*height, *hash))
+    }
+
+    /// A node keeps a certificate. `set` is in force at its height.
+    pub fn certificate(&mut self, node: u64, kept: &Certificate, set: &ValidatorSet) -> Check {
+        let known = self.headers.get(&kept.height);
+        if known.is_some_and(|known| *known != kept.header) {
+            return broken(
+                "a certificate is of the one header",
+                format!(
+                    "node {node} keeps one of {} at {}",
+                    kept.header, kept.height
+                ),
+            );
+        }
+        if !self
+            .certificates
+            .insert(lamplighter_types::codec::digest(kept))
+        {
+            return Ok(());
+        }
+        let signers: BTreeSet<_> = kept.signatures.iter().map(|s| s.key).collect();
+        // Said here once more, and otherwise than in the crate that is tested.
+        let quorum = match set.validators.len() {
+            1 => 1,
+            2 | 3 => 2,
+            4 => 3,
+            5 => 4,
+            more => more,
+        };
+        let foreign = signers.iter().any(|key| set.by_key(key).is_none());
+        let distinct = signers.len() == kept.signatures.len();
+        let good = kept.verify(set);
+        if signers.len() < quorum || foreign || !distinct || good.is_err() {
+            return broken(
+                "a certificate has a quorum of distinct signers in force",
+                format!("node {node} keeps {kept:?}: {good:?}"),
+            );
+        }
+        Ok(())
+    }
+
+    /// A client is answered.
+    pub fn answer(&mut self, hash: Hash, answer: Answer) -> Check {
+        let place = (answer.height, answer.index);
+        if self.places.get(&hash).is_some_and(|known| *known != place) {
+            return broken(
+                "a receipt names the place in the chain",
+                format!("{hash} was answered with {place:?}"),
+            );
+        }
+        match self.answers.insert(hash, answer.clone()) {
+            Some(known) if known != answer => broken(
+                "no receipt changes",
+                format!("{hash} was answered with {known:?} and with {answer:?}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn answers(&self) -> &BTreeMap<Hash, Answer> {
+        &self.answers
+    }
+
+    /// Height below which a linearizable read must not fall.
+    pub fn highest_answer(&self) -> u64 {
+        self.answers.values().map(|a| a.height).max().unwrap_or(0)
+    }
+
+    /// Transactions in the chain.
+    pub fn transactions(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Leader ids under which somebody led.
+    pub fn leaderships(&self) -> usize {
+        self.leaders.len()
+    }
+}

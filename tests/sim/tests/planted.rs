@@ -1,0 +1,43 @@
+//! Bugs that were planted are found. Compiled with the feature `planted` only.
+
+use std::path::Path;
+
+use lamplighter_sim::fleet::{self, Order};
+use lamplighter_sim::plan::Planted;
+
+/// Within so many seeds.
+const SEEDS: u64 = 500;
+
+fn found(planted: Planted) -> String {
+    let order = Order {
+        first: 1,
+        seeds: SEEDS,
+        jobs: fleet::cores(),
+        planted: Some(planted),
+        stop_at_failure: true,
+    };
+    let program = Path::new(env!("CARGO_BIN_EXE_lamplighter-sim"));
+    let outcome = fleet::run(program, &order);
+    let failure = outcome.failures.first();
+    let failure = failure.unwrap_or_else(|| panic!("{planted:?} was not found: {outcome}"));
+    let invariant = failure.invariant();
+    let invariant = invariant.unwrap_or_else(|| panic!("{planted:?}: {}", failure.said));
+    println!("{planted:?}: found by seed {}: {invariant}", failure.seed);
+    invariant.to_owned()
+}
+
+#[test]
+fn a_vote_that_is_not_persisted_is_found() {
+    found(Planted::VoteNotPersisted);
+}
+
+#[test]
+fn an_attestation_before_it_is_on_disk_is_found() {
+    let invariant = found(Planted::AttestationBeforeDisk);
+    assert_eq!(invariant, "what a node signed is on its disk");
+}
+
+#[test]
+fn windows_that_are_not_in_the_snapshot_are_found() {
+    found(Planted::WindowsNotInSnapshot);
+}

@@ -1,0 +1,70 @@
+//! Five hundred seeds, and the proof that a seed is one run.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use lamplighter_sim::fleet::{self, Order};
+
+const SEEDS: u64 = 500;
+
+fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lamplighter-sim"))
+}
+
+#[test]
+fn every_invariant_holds_in_every_seed() {
+    let order = Order {
+        first: 1,
+        seeds: SEEDS,
+        jobs: fleet::cores(),
+        planted: None,
+        stop_at_failure: false,
+    };
+    let outcome = fleet::run(program(), &order);
+    println!("{outcome}");
+    assert!(outcome.failures.is_empty(), "{outcome}");
+    // Faults that never happen prove nothing.
+    for what in [
+        "acknowledged",
+        "blackouts",
+        "certificates",
+        "clock jumps",
+        "failed writes",
+        "kills",
+        "linearizable reads",
+        "lost messages",
+        "partitions",
+        "power cuts",
+        "power losses",
+        "repeated messages",
+        "snapshots installed",
+        "stopped by a failed write",
+    ] {
+        let count = outcome.counts.get(what).copied().unwrap_or(0);
+        assert!(count >= 20, "only {count} {what}");
+    }
+}
+
+/// What one process says of a seed: the hash of its trace and every count.
+fn said(seed: u64) -> String {
+    let output = fleet::one(program(), seed, None).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_seed_is_one_run() {
+    let mut hashes = BTreeSet::new();
+    for seed in 1..=6 {
+        let first = said(seed);
+        assert!(first.starts_with("trace="), "{first}");
+        assert_eq!(
+            said(seed),
+            first,
+            "seed {seed} ran otherwise the second time"
+        );
+        hashes.insert(first);
+    }
+    assert_eq!(hashes.len(), 6, "different seeds are different runs");
+}
