@@ -32,6 +32,7 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
         };
         let mut feed = Subscription::starting_at(inner.chain.clone(), first);
         let mut complete = false;
+        let mut damaged = inner.artifacts.damaged();
         loop {
             if !complete {
                 complete = hold_all(&inner).await;
@@ -39,6 +40,12 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
             let published = tokio::select! {
                 published = next_published(&mut feed) => published,
                 () = tokio::time::sleep(LOOK_AGAIN_EVERY), if !complete => true,
+                Ok(()) = damaged.changed() => {
+                    if let (_, Some(digest)) = *damaged.borrow_and_update() {
+                        inner.alarms.damaged_artifact(digest);
+                    }
+                    true
+                }
             };
             if !published {
                 return;
@@ -88,8 +95,12 @@ async fn hold_all(inner: &Arc<Inner>) -> bool {
                 return false;
             }
         };
-        for artifact in page.iter().filter(|a| !a.holders.contains(&node)) {
-            all &= hold(inner, artifact.digest, artifact.size_bytes).await;
+        for artifact in &page {
+            // One that was damaged here since this node said that it holds it is fetched again.
+            let said = artifact.holders.contains(&node);
+            if !said || inner.artifacts.size(&artifact.digest).is_none() {
+                all &= hold(inner, artifact.digest, artifact.size_bytes, said).await;
+            }
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.digest),
@@ -98,8 +109,8 @@ async fn hold_all(inner: &Arc<Inner>) -> bool {
     }
 }
 
-/// Gets one artifact if it is missing, and says so; whether that is done.
-async fn hold(inner: &Arc<Inner>, digest: Hash, size_bytes: u64) -> bool {
+/// Gets one artifact if it is missing, and says so unless that was `said`; whether that is done.
+async fn hold(inner: &Arc<Inner>, digest: Hash, size_bytes: u64, said: bool) -> bool {
     let peers = LedgerPeers(inner.clone());
     if let Err(error) = inner
         .artifacts
@@ -108,6 +119,9 @@ async fn hold(inner: &Arc<Inner>, digest: Hash, size_bytes: u64) -> bool {
     {
         tracing::info!(%digest, %error, "an artifact is not here yet");
         return false;
+    }
+    if said {
+        return true;
     }
     let action = FirmwareAction::HoldArtifact {
         artifact: digest,

@@ -9,6 +9,7 @@ mod failure;
 pub mod key;
 mod origin;
 mod run;
+mod scrub;
 pub mod telemetry;
 
 pub use config::{Config, ConfigError};

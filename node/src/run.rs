@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError};
 use crate::disk::{Gate, Watch};
 use crate::failure::Failures;
 use crate::key::{self, KeyError};
+use crate::scrub;
 use crate::origin::{self, OriginError};
 
 /// Version of what nodes say to each other.
@@ -38,6 +39,11 @@ pub enum NodeError {
     Origin(#[from] OriginError),
     #[error("the other nodes refuse this one: {0}")]
     Refused(String),
+    #[error(
+        "what this node has promised is damaged (its log, its vote, what it signed): it must not \
+         go on under its identity; replace it by a new one, `lamplighter node join`"
+    )]
+    Damaged(#[source] StoreError),
     #[error("the store can't be opened")]
     Store(#[from] StoreError),
     #[error("the ledger can't be opened")]
@@ -77,7 +83,10 @@ impl Node {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
         let path = config.data_dir.join("db");
-        let rocks = RocksKv::open(&path, Options::default())?;
+        let (rocks, damage) = RocksKv::open_or_repair(&path, Options::default()).map_err(damaged)?;
+        if let Some(damage) = damage {
+            tracing::warn!(%damage, "repaired: what was removed comes from the other nodes");
+        }
         let (gate, failures) = (Gate::default(), Failures::new());
         let reported = failures.clone();
         rocks.when_failed(move |failure| reported.report(&failure.what));
@@ -96,7 +105,7 @@ impl Node {
         let disk = Arc::new(Watch {
             dir: config.data_dir.clone(),
             config: config.disk.clone(),
-            kv: rocks,
+            kv: rocks.clone(),
             handle: ledger.handle(),
             consensus: consensus.clone(),
             gate,
@@ -108,6 +117,15 @@ impl Node {
         let edges =
             api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
         tasks.spawn(disk.run(stop.clone()));
+        if config.disk.scrub_bytes_per_s > 0 {
+            tasks.spawn(scrub::run(
+                rocks,
+                handle.clone(),
+                config.disk.scrub_bytes_per_s,
+                failures.clone(),
+                stop.clone(),
+            ));
+        }
         tasks.spawn(end_with(failures.clone(), stop.clone()));
         let artifacts = handle.artifacts().failed();
         tasks.spawn(report_artifacts(artifacts, failures.clone(), stop.clone()));
@@ -159,6 +177,14 @@ impl Node {
         self.network.shutdown().await;
         self.bridge.clear();
         Ok(())
+    }
+}
+
+/// Damage that could not be repaired from other nodes.
+fn damaged(error: StoreError) -> NodeError {
+    match error {
+        StoreError::Corrupt { .. } => NodeError::Damaged(error),
+        error => NodeError::Store(error),
     }
 }
 

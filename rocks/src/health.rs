@@ -1,9 +1,13 @@
 //! Whether the store still works.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use lamplighter_store::StoreError;
+
+use crate::repair::damage_in;
+use crate::seal::tables;
 
 /// Bytes kept of what RocksDB says.
 const SAID_BYTES_MAX: usize = 1_000;
@@ -47,17 +51,31 @@ impl Health {
         }
     }
 
-    /// A write or a sync failed.
-    pub fn broke(&self, error: StoreError) -> StoreError {
+    /// A write or a sync failed, or a compaction came across damage.
+    pub fn broke(&self, dir: &Path, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Corrupt { .. }) {
+            return self.read(dir, error);
+        }
         self.fail(&error, false);
         error
     }
 
     /// A read failed, which is a failure of the store when the bytes are damaged.
-    pub fn read(&self, error: StoreError) -> StoreError {
-        if matches!(error, StoreError::Corrupt { .. }) {
-            self.fail(&error, true);
+    pub fn read(&self, dir: &Path, error: StoreError) -> StoreError {
+        if !matches!(error, StoreError::Corrupt { .. }) {
+            return error;
         }
+        if self.failure.get().is_none()
+            && let Err(error) = mark(dir, &error)
+        {
+            tracing::error!(error = causes(&error), "the damage is not remembered");
+        }
+        self.damaged(error)
+    }
+
+    /// Stored bytes were found that are not what was written.
+    pub fn damaged(&self, error: StoreError) -> StoreError {
+        self.fail(&error, true);
         error
     }
 
@@ -86,6 +104,14 @@ impl Health {
         {
             listener(failure);
         }
+    }
+}
+
+/// Remembers for the next opening what a read came across.
+fn mark(dir: &Path, error: &StoreError) -> Result<(), StoreError> {
+    match damage_in(dir, causes(error)) {
+        Some(damage) => tables::mark(dir, Some(&damage)),
+        None => tables::mark(dir, None),
     }
 }
 

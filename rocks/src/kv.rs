@@ -17,7 +17,11 @@ use self_cell::self_cell;
 use crate::Options;
 use crate::error::convert;
 use crate::health::{Failure, Health, Said};
+use crate::repair::problem;
 use crate::scan::{Entries, bounds};
+use crate::seal::check::{Problem, check};
+use crate::seal::tables;
+use crate::seal::writer::{Sealer, Syncs};
 
 struct Database {
     db: DB,
@@ -25,6 +29,9 @@ struct Database {
     options: Options,
     health: Arc<Health>,
     said: Arc<Said>,
+    syncs: Arc<Syncs>,
+    /// Ends after the database, and seals what that left.
+    sealer: Option<Sealer>,
 }
 
 /// A store in a directory. Clones are handles to the same store; it closes with the last one and
@@ -44,9 +51,22 @@ impl RocksKv {
         {
             return Err(StoreError::io("create store directory", dir)(error));
         }
+        Self::try_open(dir, options).map_err(StoreError::from)
+    }
+
+    pub(crate) fn try_open(dir: &Path, options: Options) -> Result<Self, Problem> {
+        check(dir)?;
+        if let Some(damage) = tables::check(dir)? {
+            return Err(damage.into());
+        }
         let said = Arc::default();
         let opened = DB::open_cf_descriptors(&options.database(&said), dir, descriptors(&options));
-        Self::new(opened, dir, options, said)
+        let mut kv = Self::new(opened, dir, options, said).map_err(|e| problem(dir, e))?;
+        let database = Arc::get_mut(&mut kv.0).expect("nobody else has it yet");
+        let (syncs, health) = (database.syncs.clone(), database.health.clone());
+        database.sealer = Some(Sealer::start(dir, syncs, health)?);
+        kv.note_tables()?;
+        Ok(kv)
     }
 
     fn open_read_only(dir: &Path, options: Options) -> Result<Self, StoreError> {
@@ -79,6 +99,8 @@ impl RocksKv {
             options,
             health: Arc::default(),
             said,
+            syncs: Arc::default(),
+            sealer: None,
         })))
     }
 
@@ -98,11 +120,20 @@ impl RocksKv {
         if self.background_errors()? == 0 {
             return self.0.health.check();
         }
-        let error = StoreError::Backend {
-            doing: format!("flush or compact in {}", self.dir().display()),
-            source: self.0.said.last().into(),
+        let said = self.0.said.last();
+        let error = if said.contains("Corruption:") {
+            StoreError::Corrupt {
+                path: self.dir().to_owned(),
+                what: said,
+                source: None,
+            }
+        } else {
+            StoreError::Backend {
+                doing: format!("flush or compact in {}", self.dir().display()),
+                source: said.into(),
+            }
         };
-        Err(self.0.health.broke(error))
+        Err(self.0.health.broke(self.dir(), error))
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -113,12 +144,16 @@ impl RocksKv {
         &self.0.db
     }
 
+    pub(crate) fn health(&self) -> &Health {
+        &self.0.health
+    }
+
     pub(crate) fn handle(&self, cf: Cf) -> &ColumnFamily {
         self.0.handle(cf)
     }
 }
 
-fn descriptors(options: &Options) -> Vec<ColumnFamilyDescriptor> {
+pub(crate) fn descriptors(options: &Options) -> Vec<ColumnFamilyDescriptor> {
     options
         .families()
         .map(|(cf, options)| ColumnFamilyDescriptor::new(cf.name(), options))
@@ -136,7 +171,10 @@ impl Database {
         self.db
             .get_cf_opt(self.handle(cf), key, options)
             .map(|value| value.map(Bytes::from))
-            .map_err(|error| self.health.read(convert("read", &self.dir, error)))
+            .map_err(|error| {
+                self.health
+                    .read(&self.dir, convert("read", &self.dir, error))
+            })
     }
 
     fn scan(
@@ -209,7 +247,7 @@ impl Kv for RocksKv {
         let batch = self.0.encode(batch)?;
         self.database()
             .write_opt(batch, &WriteOptions::default())
-            .map_err(|error| health.broke(convert("write", self.dir(), error)))?;
+            .map_err(|error| health.broke(self.dir(), convert("write", self.dir(), error)))?;
         match durability {
             Durability::Synced => self.sync(),
             Durability::Unsynced => Ok(()),
@@ -219,9 +257,13 @@ impl Kv for RocksKv {
     fn sync(&self) -> Result<(), StoreError> {
         let health = &self.0.health;
         health.check()?;
-        self.database()
-            .flush_wal(true)
-            .map_err(|error| health.broke(convert("sync the write-ahead log", self.dir(), error)))
+        let number = self.0.syncs.begin();
+        self.database().flush_wal(true).map_err(|error| {
+            let error = convert("sync the write-ahead log", self.dir(), error);
+            health.broke(self.dir(), error)
+        })?;
+        self.0.syncs.done(number);
+        Ok(())
     }
 
     fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {

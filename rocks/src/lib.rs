@@ -21,14 +21,20 @@
 //! Memtables, block cache with indexes and filters, and open files are bounded by the constants in
 //! [`Options`]; an idle store takes a few megabytes.
 
+mod damage;
 mod error;
 mod health;
 mod kv;
 mod options;
+mod repair;
 mod scan;
+mod scrub;
+mod seal;
 mod statistics;
 
+pub use damage::Damage;
 pub use health::Failure;
 pub use kv::RocksKv;
 pub use options::Options;
+pub use scrub::Scrub;
 pub use statistics::Statistics;

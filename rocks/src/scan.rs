@@ -52,7 +52,8 @@ impl<'a> Entries<'a> {
     fn end(&mut self) -> Option<Result<(Bytes, Bytes), StoreError>> {
         self.finished = true;
         let error = self.iterator.status().err()?;
-        Some(Err(self.health.read(convert("scan", &self.dir, error))))
+        let error = convert("scan", &self.dir, error);
+        Some(Err(self.health.read(&self.dir, error)))
     }
 }
 

@@ -4,6 +4,7 @@
 mod error;
 mod fetch;
 mod files;
+mod scrub;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 pub use error::ArtifactError;
 pub use fetch::{ArtifactPeers, PeerFailure};
 use files::Files;
+pub use scrub::ArtifactScrub;
 
 /// Bytes of one range that a peer may ask for.
 pub const RANGE_BYTES_MAX: u64 = 1 << 20;
@@ -71,6 +73,7 @@ struct Inner {
     limits: ArtifactLimits,
     index: Mutex<Index>,
     failed: watch::Sender<Option<Arc<str>>>,
+    damaged: watch::Sender<(u64, Option<Hash>)>,
 }
 
 /// The artifacts of one node. Clones share it.
@@ -97,6 +100,7 @@ impl Artifacts {
                 limits,
                 index: Mutex::new(index),
                 failed: watch::Sender::new(None),
+                damaged: watch::Sender::default(),
             })))
         })
         .await
@@ -257,7 +261,29 @@ impl Artifacts {
     pub async fn groups(&self, digest: Hash) -> Result<Groups, ArtifactError> {
         let size_bytes = self.size(&digest).ok_or(ArtifactError::Missing(digest))?;
         let files = self.0.files.clone();
-        blocking(move || files.read_groups(&digest, size_bytes)).await
+        let read = blocking(move || files.read_groups(&digest, size_bytes)).await;
+        if read.is_err() {
+            self.set_aside(digest, 0).await?;
+        }
+        read
+    }
+
+    /// Takes a damaged artifact out of use. Whoever replicates is told.
+    async fn set_aside(&self, digest: Hash, group: u64) -> Result<(), ArtifactError> {
+        tracing::error!(%digest, group, "an artifact is damaged on this disk; it is fetched again");
+        self.index().complete.remove(&digest);
+        let files = self.0.files.clone();
+        self.note(blocking(move || files.quarantine(&digest)).await)?;
+        self.0.damaged.send_modify(|(count, last)| {
+            *count += 1;
+            *last = Some(digest);
+        });
+        Ok(())
+    }
+
+    /// How many were damaged since the start, and the last of them.
+    pub fn damaged(&self) -> watch::Receiver<(u64, Option<Hash>)> {
+        self.0.damaged.subscribe()
     }
 
     /// Reads a range of at most [`RANGE_BYTES_MAX`] bytes, verified. A damaged artifact is moved
@@ -287,10 +313,7 @@ impl Artifacts {
         })
         .await;
         if let Err(ArtifactError::Damaged { group, .. }) = read {
-            tracing::error!(%digest, group, "an artifact is damaged on this disk");
-            self.index().complete.remove(&digest);
-            let files = self.0.files.clone();
-            self.note(blocking(move || files.quarantine(&digest)).await)?;
+            self.set_aside(digest, group).await?;
         }
         read.map(Bytes::from)
     }

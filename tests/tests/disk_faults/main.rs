@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 mod city;
+mod damage;
 mod fsync;
 mod full;

@@ -1,0 +1,89 @@
+//! Finds bytes that changed though nobody reads them.
+
+use std::collections::BTreeSet;
+
+use lamplighter_store::{Cf, StoreError};
+
+use crate::RocksKv;
+use crate::damage::Damage;
+use crate::error::convert;
+use crate::seal::prints::PIECE_BYTES;
+use crate::seal::tables::{self, Table};
+
+/// Where a scrubber stands. It goes through all tables and begins again.
+#[derive(Clone, Debug, Default)]
+pub struct Scrub {
+    /// The table that it is in.
+    table: String,
+    piece: u64,
+    /// How often it came to the end.
+    pub rounds: u64,
+}
+
+impl RocksKv {
+    /// Takes the digests of tables that were written since the last call. Reads each once, while
+    /// it is most likely in memory still.
+    pub fn note_tables(&self) -> Result<(), StoreError> {
+        tables::note(self.dir(), &self.tables()?)
+    }
+
+    /// Compares about so many bytes of tables with their digests. Damage is a failure of the store
+    /// ([`RocksKv::failure`]).
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] with file and offset.
+    pub fn scrub(&self, scrub: &mut Scrub, bytes: u64) -> Result<(), StoreError> {
+        let mut left = bytes.div_ceil(PIECE_BYTES);
+        let tables = self.tables()?;
+        while left > 0 {
+            let next = tables.iter().find(|table| table.name >= scrub.table);
+            let Some(table) = next else {
+                *scrub = Scrub {
+                    rounds: scrub.rounds + 1,
+                    ..Scrub::default()
+                };
+                return Ok(());
+            };
+            if table.name != scrub.table {
+                (scrub.table, scrub.piece) = (table.name.clone(), 0);
+            }
+            let known = tables::known(self.dir(), &table.name)?;
+            let count = known.as_ref().map_or(0, |known| known.prints.count());
+            if let Some(known) = &known {
+                let found = tables::compare(self.dir(), &table.name, known, scrub.piece, left)?;
+                if let Some(damage) = found {
+                    return Err(self.take_damage(damage));
+                }
+            }
+            let done = count.saturating_sub(scrub.piece).min(left);
+            left -= done;
+            scrub.piece += done;
+            if scrub.piece >= count {
+                // The smallest name after this one.
+                scrub.table.push('\0');
+                scrub.piece = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_damage(&self, damage: Damage) -> StoreError {
+        let marked = tables::mark(self.dir(), Some(&damage));
+        let error = self.health().damaged(damage.into());
+        marked.err().unwrap_or(error)
+    }
+
+    /// The tables in use.
+    pub(crate) fn tables(&self) -> Result<BTreeSet<Table>, StoreError> {
+        let files = self.database().live_files();
+        let files = files.map_err(|error| convert("list the tables", self.dir(), error))?;
+        let table = |file: rocksdb::LiveFile| {
+            let of = |cf: &Cf| cf.name() == file.column_family_name;
+            Some(Table {
+                family: Cf::ALL.into_iter().find(of)?.name(),
+                name: file.name.trim_start_matches('/').to_owned(),
+            })
+        };
+        Ok(files.into_iter().filter_map(table).collect())
+    }
+}

@@ -1,0 +1,204 @@
+//! Digests of table files, each in a file of ours with the column family that the table is of.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use lamplighter_store::{Cf, StoreError};
+
+use super::files::{self, Stored, folder};
+use super::prints::{PIECE_BYTES, Prints};
+use crate::damage::Damage;
+
+/// Says which damage was found, for the next opening.
+const MARK: &str = "damaged";
+/// In a mark: something is damaged, nobody knows what.
+const UNKNOWN: &str = "?";
+
+/// What is known of a table file.
+pub(crate) struct Known {
+    pub family: Cf,
+    pub prints: Prints,
+}
+
+/// A table file that the store uses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Table {
+    /// As `000012.sst`.
+    pub name: String,
+    pub family: &'static str,
+}
+
+fn family(name: &str) -> Option<Cf> {
+    Cf::ALL.into_iter().find(|cf| cf.name() == name)
+}
+
+/// What was noted of a table; none if nothing was, or the note is damaged: then it is taken again.
+pub(crate) fn known(dir: &Path, table: &str) -> Result<Option<Known>, StoreError> {
+    let path = folder(dir).join(table);
+    let lines = match files::read(&path)? {
+        Stored::Missing => return Ok(None),
+        Stored::Malformed => {
+            tracing::error!(path = %path.display(), "damaged; it is written anew");
+            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+            return Ok(None);
+        }
+        Stored::Lines(lines) => lines,
+    };
+    let parsed = lines.first().and_then(|line| {
+        let (name, prints) = line.split_once(' ')?;
+        Some(Known {
+            family: family(name)?,
+            prints: Prints::from_line(prints)?,
+        })
+    });
+    Ok(parsed)
+}
+
+/// Takes the digests of tables that are new, and forgets those that are gone.
+pub(crate) fn note(dir: &Path, live: &BTreeSet<Table>) -> Result<(), StoreError> {
+    let folder = folder(dir);
+    let noted = files::names(&folder).map_err(StoreError::io("list", &folder))?;
+    for table in live.iter().filter(|table| !noted.contains(&table.name)) {
+        let path = dir.join(&table.name);
+        let prints = match Prints::of(&path) {
+            Ok(prints) => prints,
+            // Compacted away meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(StoreError::io("read", &path)(error)),
+        };
+        let line = format!("{} {}", table.family, prints.to_line());
+        let note = folder.join(&table.name);
+        files::replace(&note, &[line]).map_err(StoreError::io("write", &note))?;
+    }
+    let gone =
+        |name: &&String| name.ends_with(".sst") && !live.iter().any(|table| table.name == **name);
+    for name in noted.iter().filter(gone) {
+        remove(&folder.join(name))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(StoreError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compares a part of a table with what was noted of it.
+pub(crate) fn compare(
+    dir: &Path,
+    table: &str,
+    known: &Known,
+    first: u64,
+    most: u64,
+) -> Result<Option<Damage>, StoreError> {
+    let path = dir.join(table);
+    let compared = File::open(&path).and_then(|file| known.prints.compare(&file, first, most));
+    match compared {
+        Ok(mismatch) => Ok(mismatch.map(|at| Damage::bytes(&path, at, Some(known.family)))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // A bad sector: the disk itself found it.
+        Err(error) if error.raw_os_error() == Some(EIO) => Ok(Some(Damage {
+            family: Some(known.family),
+            ..Damage::new(&path, first * PIECE_BYTES, &error.to_string())
+        })),
+        Err(error) => Err(StoreError::io("read", &path)(error)),
+    }
+}
+
+/// `EIO` of Linux.
+const EIO: i32 = 5;
+
+/// The tables that something was noted of and that are there, if `of` says so.
+fn compare_noted(dir: &Path, of: impl Fn(Cf) -> bool) -> Result<Option<Damage>, StoreError> {
+    let folder = folder(dir);
+    let mut names = match files::names(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        names => names.map_err(StoreError::io("list", &folder))?,
+    };
+    names.sort();
+    for name in names.iter().filter(|name| name.ends_with(".sst")) {
+        let Some(known) = known(dir, name)? else {
+            continue;
+        };
+        if of(known.family)
+            && let Some(damage) = compare(dir, name, &known, 0, u64::MAX)?
+        {
+            return Ok(Some(damage));
+        }
+    }
+    Ok(None)
+}
+
+/// Before a store is opened: what a read or the scrubber found, and the tables with this node's own
+/// promises, which are small.
+pub(crate) fn check(dir: &Path) -> Result<Option<Damage>, StoreError> {
+    match marked(dir)? {
+        Some(Marked::Known(damage)) => return Ok(Some(damage)),
+        Some(Marked::Unknown) => {
+            if let Some(damage) = compare_noted(dir, |_| true)? {
+                return Ok(Some(damage));
+            }
+            unmark(dir)?;
+        }
+        None => {}
+    }
+    compare_noted(dir, |family| !family.is_shared())
+}
+
+enum Marked {
+    Known(Damage),
+    Unknown,
+}
+
+fn mark_path(dir: &Path) -> PathBuf {
+    folder(dir).join(MARK)
+}
+
+fn marked(dir: &Path) -> Result<Option<Marked>, StoreError> {
+    let lines = match files::read(&mark_path(dir))? {
+        Stored::Missing => return Ok(None),
+        Stored::Malformed => return Ok(Some(Marked::Unknown)),
+        Stored::Lines(lines) => lines,
+    };
+    let parsed = (|| {
+        let [name, offset, of, what] = lines.as_slice() else {
+            return None;
+        };
+        let damage = Damage::new(&dir.join(name), offset.parse().ok()?, what);
+        Some(Damage {
+            family: family(of),
+            ..damage
+        })
+    })();
+    Ok(Some(parsed.map_or(Marked::Unknown, Marked::Known)))
+}
+
+/// Remembers damage until it is repaired.
+pub(crate) fn mark(dir: &Path, damage: Option<&Damage>) -> Result<(), StoreError> {
+    let lines = match damage {
+        None => vec![UNKNOWN.to_owned()],
+        Some(damage) => vec![
+            damage
+                .path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            damage.offset.to_string(),
+            damage.family.map_or("", Cf::name).to_owned(),
+            damage.what.replace('\n', " "),
+        ],
+    };
+    let path = mark_path(dir);
+    files::replace(&path, &lines).map_err(StoreError::io("write", &path))
+}
+
+pub(crate) fn unmark(dir: &Path) -> Result<(), StoreError> {
+    remove(&mark_path(dir))
+}

@@ -1,0 +1,241 @@
+//! The thread that seals.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lamplighter_store::StoreError;
+
+use super::files::{self, folder, log_number, manifest_number};
+use super::prints::Prints;
+use crate::health::Health;
+
+/// Outlives the power.
+pub(crate) const DURABLE: &str = "sealed";
+/// Outlives the process.
+pub(crate) const NOW: &str = "sealed-now";
+/// Between two looks while there is work.
+const PAUSE: Duration = Duration::from_millis(30);
+/// So long a look waits for a sync that somebody else makes.
+const SYNC_WITHIN: Duration = Duration::from_millis(30);
+/// Between two seals that outlive the power.
+const DURABLE_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Turn {
+    /// Syncs that have begun.
+    begun: u64,
+    /// The last of those that are done, by its number.
+    done: u64,
+    /// Of syncs, when the last look began.
+    seen: u64,
+    ends: bool,
+}
+
+/// Knows of the syncs of a store.
+#[derive(Default)]
+pub(crate) struct Syncs {
+    turn: Mutex<Turn>,
+    changed: Condvar,
+}
+
+impl Syncs {
+    fn lock(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().expect("nobody panics with the lock")
+    }
+
+    /// To be called before a sync; gives its number.
+    pub fn begin(&self) -> u64 {
+        let mut turn = self.lock();
+        turn.begun += 1;
+        turn.begun
+    }
+
+    /// To be called after one that went well.
+    pub fn done(&self, number: u64) {
+        let mut turn = self.lock();
+        turn.done = turn.done.max(number);
+        self.changed.notify_all();
+    }
+
+    /// Waits for a sync that was not looked at; `false` at the end.
+    fn wait(&self, due: Option<Instant>) -> bool {
+        let mut turn = self.lock();
+        loop {
+            if turn.ends {
+                return false;
+            }
+            if turn.done > turn.seen {
+                turn.seen = turn.done;
+                return true;
+            }
+            turn = match due {
+                None => self
+                    .changed
+                    .wait(turn)
+                    .expect("nobody panics with the lock"),
+                Some(due) => {
+                    let left = due.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return true;
+                    }
+                    let waited = self.changed.wait_timeout(turn, left);
+                    waited.expect("nobody panics with the lock").0
+                }
+            };
+        }
+    }
+
+    /// Whether a sync that begins after this call is done within a time.
+    fn another(&self, within: Duration) -> bool {
+        let mut turn = self.lock();
+        let after = turn.begun;
+        let end = Instant::now() + within;
+        while turn.done <= after && !turn.ends {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(turn, left);
+            turn = waited.expect("nobody panics with the lock").0;
+        }
+        turn.done > after
+    }
+
+    fn end(&self) {
+        self.lock().ends = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Seals the growing files of one store.
+pub(crate) struct Sealer {
+    syncs: Arc<Syncs>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sealer {
+    /// Begins with a store that was just opened.
+    pub fn start(dir: &Path, syncs: Arc<Syncs>, health: Arc<Health>) -> Result<Self, StoreError> {
+        let folder = folder(dir);
+        fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
+        let mut work = Work {
+            dir: dir.to_owned(),
+            folder,
+            sealed: BTreeMap::new(),
+            health,
+        };
+        // Before anything is promised: what the seal of the last run says is over.
+        work.seal(&syncs, true)
+            .map_err(StoreError::io("seal", dir))?;
+        let told = syncs.clone();
+        let run = move || work.run(&told);
+        let thread = std::thread::Builder::new().name("seal".to_owned());
+        let thread = thread.spawn(run).map_err(StoreError::io("seal", dir))?;
+        Ok(Self {
+            syncs,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        self.syncs.end();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("sealing panicked");
+        }
+    }
+}
+
+struct Work {
+    dir: PathBuf,
+    folder: PathBuf,
+    sealed: BTreeMap<String, Prints>,
+    health: Arc<Health>,
+}
+
+impl Work {
+    fn run(mut self, syncs: &Syncs) {
+        let mut due: Option<Instant> = None;
+        loop {
+            let goes_on = syncs.wait(due);
+            let durable = !goes_on || due.is_some_and(|due| due <= Instant::now());
+            if self.health.failure().is_some() {
+                return;
+            }
+            if let Err(error) = self.seal(syncs, durable) {
+                let error = StoreError::io("seal", &self.folder)(error);
+                self.health.broke(&self.dir, error);
+                return;
+            }
+            if !goes_on {
+                return;
+            }
+            due = match durable {
+                true => None,
+                false => due.or_else(|| Some(Instant::now() + DURABLE_EVERY)),
+            };
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Takes the lengths, waits until they are synced, and writes them down.
+    fn seal(&mut self, syncs: &Syncs, durable: bool) -> io::Result<()> {
+        let mut grown = Vec::new();
+        let mut present = BTreeMap::new();
+        for name in files::names(&self.dir)? {
+            if log_number(&name).is_none() && manifest_number(&name).is_none() {
+                continue;
+            }
+            // Files come and go while we look.
+            let file = match File::open(self.dir.join(&name)) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let bytes = file.metadata()?.len();
+            let known = self.sealed.remove(&name).unwrap_or_default();
+            if known.bytes != bytes {
+                grown.push((name.clone(), file, bytes));
+            }
+            present.insert(name, known);
+        }
+        self.sealed = present;
+        self.make_durable(&grown, syncs)?;
+        for (name, file, bytes) in grown {
+            self.sealed.entry(name).or_default().grow(&file, bytes)?;
+        }
+        self.write(durable)
+    }
+
+    /// The manifest is synced by RocksDB whenever it grows, but not before we can see it grow; the
+    /// logs by whoever uses the store, or, when nobody does, here.
+    fn make_durable(&self, grown: &[(String, File, u64)], syncs: &Syncs) -> io::Result<()> {
+        let logs = grown.iter().any(|(name, ..)| log_number(name).is_some());
+        let logs_synced = !logs || syncs.another(SYNC_WITHIN);
+        for (name, file, _) in grown {
+            if !logs_synced || log_number(name).is_none() {
+                file.sync_data()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, durable: bool) -> io::Result<()> {
+        let lines = self.sealed.iter();
+        let lines: Vec<_> = lines
+            .map(|(name, prints)| format!("{name} {}", prints.to_line()))
+            .collect();
+        if durable {
+            files::replace(&self.folder.join(DURABLE), &lines)?;
+        }
+        files::write(&self.folder.join(NOW), &lines)
+    }
+}

@@ -1,0 +1,184 @@
+//! Bytes of a file change. Every kind of file is gone through in `rocks/tests/rocks_damage.rs`; here
+//! are whole nodes: one that is damaged while it runs, one while it is down, all of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lamplighter_devnet::{Journal, Observer, scenario};
+use lamplighter_types::Hash;
+
+use crate::city::{City, ask, until};
+
+/// The node that is hit.
+const HIT: usize = 3;
+
+fn flip(path: &Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    byte[0] ^= 0x10;
+    file.write_all_at(&byte, at).unwrap();
+}
+
+/// A table of a column family, as noted beside the store.
+fn table(data_dir: &Path, family: &str) -> Option<PathBuf> {
+    for entry in fs::read_dir(data_dir.join("db.seal")).ok()? {
+        let note = entry.ok()?.path();
+        let name = note.file_name()?.to_string_lossy().into_owned();
+        let text = fs::read_to_string(&note).unwrap_or_default();
+        let of = text.lines().nth(1).and_then(|line| line.split(' ').next());
+        let table = data_dir.join("db").join(&name);
+        if name.ends_with(".sst") && of == Some(family) && table.exists() {
+            return Some(table);
+        }
+    }
+    None
+}
+
+/// Brings what the log has into tables.
+async fn restart(city: &mut City, at: usize) {
+    city.node(at).process.stop().await.unwrap();
+    city.start_again(at).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_changes_is_found_and_fetched_from_the_others() {
+    let mut city = City::found().await;
+    city.configure(HIT, |disk| disk.scrub_bytes_per_s = 64 << 20);
+    city.start().await;
+    city.work(30).await;
+    restart(&mut city, HIT).await;
+    let table = table(&city.data_dir(HIT), "receipts").expect("receipts are in a table by now");
+    let logged = city.logged(HIT);
+    flip(&table, 40);
+    let log = city.ended(HIT, logged).await;
+    let last = log.trim_end().lines().last().unwrap_or_default();
+    // The scrubber finds it, or a compaction that comes earlier.
+    assert!(last.contains(table.to_str().unwrap()), "{log}");
+    assert!(last.contains("offset 0"), "{log}");
+    city.work(20).await;
+
+    let logged = city.logged(HIT);
+    city.start_again(HIT).await;
+    city.work(5).await;
+    city.nothing_is_lost().await;
+    let log = city.node(HIT).process.read_log().unwrap()[logged..].to_owned();
+    assert!(log.contains("repaired"), "{log}");
+    city.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_the_log_is_refused_on_one_node_and_on_all() {
+    let mut city = City::found().await;
+    city.start().await;
+    city.work(30).await;
+    city.node(HIT).process.kill().await.unwrap();
+    let wal = newest_log(&city.data_dir(HIT));
+    let whole = fs::read(&wal).unwrap();
+    // The end of what was synced: without the seal it would count as torn and be forgotten.
+    flip(&wal, sealed(&wal) - 1);
+    refuses(&mut city, HIT, &wal).await;
+    city.work(20).await;
+
+    for at in 0..3 {
+        city.node(at).process.kill().await.unwrap();
+        let wal = newest_log(&city.data_dir(at));
+        flip(&wal, fs::metadata(&wal).unwrap().len() / 2);
+    }
+    for at in 0..3 {
+        let wal = newest_log(&city.data_dir(at));
+        refuses(&mut city, at, &wal).await;
+    }
+    // What was flipped is flipped back: nothing else was touched.
+    fs::write(&wal, whole).unwrap();
+    for at in 0..3 {
+        let wal = newest_log(&city.data_dir(at));
+        flip(&wal, fs::metadata(&wal).unwrap().len() / 2);
+    }
+    city.start().await;
+    city.work(5).await;
+    city.nothing_is_lost().await;
+    city.stop().await;
+}
+
+/// Up to where a log is known to be synced.
+fn sealed(wal: &Path) -> u64 {
+    let seal = wal
+        .parent()
+        .unwrap()
+        .with_extension("seal")
+        .join("sealed-now");
+    let name = wal.file_name().unwrap().to_str().unwrap();
+    let text = fs::read_to_string(seal).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The write-ahead log in use.
+fn newest_log(data_dir: &Path) -> PathBuf {
+    let entries = fs::read_dir(data_dir.join("db")).unwrap();
+    let logs = entries.map(|entry| entry.unwrap().path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "log"));
+    logs.max().expect("a store has a log")
+}
+
+/// The node does not start, and its last line names the file, an offset and what to do.
+async fn refuses(city: &mut City, at: usize, file: &Path) {
+    let logged = city.logged(at);
+    city.node(at).process.start().unwrap();
+    let log = city.ended(at, logged).await;
+    let last = log.trim_end().lines().last().unwrap_or_default();
+    assert!(last.contains(file.to_str().unwrap()), "{log}");
+    assert!(last.contains("offset"), "{log}");
+    assert!(last.contains("lamplighter node join"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_artifact_is_not_served_and_fetched_again() {
+    let mut city = City::found().await;
+    for at in 0..4 {
+        city.configure(at, |disk| disk.scrub_bytes_per_s = 16 << 20);
+    }
+    city.start().await;
+    let digest = release(&mut city).await;
+    let file = city
+        .data_dir(HIT)
+        .join("artifacts")
+        .join(digest.to_string());
+    until("every validator has the image", async || file.exists()).await;
+    let image = city.devnet.firmware.1.clone();
+    for at in [0, image.len() / 2, image.len() - 1] {
+        flip(&file, at as u64);
+        let aside = file.with_extension("damaged");
+        until("the damaged one is set aside", async || aside.exists()).await;
+        until("it is fetched again", async || {
+            fs::read(&file).is_ok_and(|bytes| bytes == image)
+        })
+        .await;
+        fs::remove_file(aside).unwrap();
+    }
+    let (_, status) = ask(&format!("{}/v1/status", city.node(HIT).url()))
+        .await
+        .unwrap();
+    assert!(
+        status["alarms"].to_string().contains("DamagedArtifact"),
+        "{status}"
+    );
+    city.work(3).await;
+    city.nothing_is_lost().await;
+    city.stop().await;
+}
+
+/// Publishes an image, so that every validator fetches it.
+async fn release(city: &mut City) -> Hash {
+    let observer = Observer::start(&city.devnet.client("auditor").unwrap());
+    let mut journal = Journal::new(false);
+    let released = scenario::release(&city.devnet, &observer, &mut journal).await;
+    released.unwrap();
+    Hash::of(&city.devnet.firmware.1)
+}
