@@ -9,8 +9,10 @@ use lamplighter_types::SignedTransaction;
 use tokio_util::sync::CancellationToken;
 
 use crate::inner::Inner;
+use crate::machine;
 use crate::message::{Acceptance, FORWARDED_BYTES_MAX, FORWARDED_MAX, PeerAnswer, PeerRequest};
 use crate::pool::Pending;
+use crate::ticket::Verdict;
 
 /// Pause after the leader was busy or could not be reached.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -72,6 +74,7 @@ async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
         .await;
     let refused: Vec<_> = match answer {
         Ok(PeerAnswer::Submitted(accepted)) if accepted.len() == taken.len() => {
+            settle(inner, taken, &accepted);
             let busy = accepted.iter().map(|a| *a == Acceptance::Busy);
             taken
                 .iter()
@@ -87,4 +90,19 @@ async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
     let all = refused.is_empty();
     inner.pool.give_back(refused.into_iter());
     all
+}
+
+/// What the leader refuses may be in the chain already: in a block that this node got with an image,
+/// or applied just when the transaction came in. No block to come says so, so it is looked up.
+fn settle(inner: &Arc<Inner>, taken: &[Pending], accepted: &[Acceptance]) {
+    let refused = taken.iter().zip(accepted);
+    for (transaction, _) in refused.filter(|(_, a)| **a == Acceptance::Refused) {
+        let hash = transaction.hash();
+        match machine::commitment(&inner.chain, &hash) {
+            Ok(Some(found)) => inner.pool.resolve(&hash, &Verdict::Committed(found)),
+            // This node is behind: a block to come tells.
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "a receipt can't be read"),
+        }
+    }
 }

@@ -224,6 +224,31 @@ async fn a_node_that_was_away_installs_an_image_and_goes_on() {
     cluster.stop().await;
 }
 
+/// Its block is never applied here, so nothing but the image says what became of it.
+#[tokio::test]
+async fn a_transaction_that_came_with_an_image_is_answered() {
+    let (mut cluster, leader, away) = with_one_behind().await;
+    let signed = cluster.organization("in-the-image");
+    let ticket = cluster.handle(leader).submit(signed.clone()).await.unwrap();
+    let Verdict::Committed(first) = ticket.verdict().await else {
+        panic!("the leader takes it");
+    };
+    for n in 0..60 {
+        register(&cluster, leader, &format!("after-it-{n}")).await;
+    }
+    wait_for_purge(&cluster, leader, first.height + 20).await;
+    cluster.start_node(away).await;
+    let ticket = cluster.handle(away).submit(signed).await.unwrap();
+    let answered = tokio::time::timeout(WITHIN, ticket.verdict()).await;
+    match answered.expect("it is answered when the image is installed") {
+        Verdict::Committed(again) => {
+            assert_eq!((again.height, again.index), (first.height, first.index))
+        }
+        other => panic!("{other:?}"),
+    }
+    cluster.stop().await;
+}
+
 /// The power fails after each single write of the installation.
 #[tokio::test]
 async fn an_interrupted_installation_goes_on() {
