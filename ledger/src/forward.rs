@@ -92,8 +92,8 @@ async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
     all
 }
 
-/// What the leader refuses may be in the chain already: in a block that this node got with an image,
-/// or applied just when the transaction came in. No block to come says so, so it is looked up.
+/// What the leader refuses may be in the chain already: in a block that this node got with an
+/// image, or applied just when the transaction came in. No block to come says so: it is looked up.
 fn settle(inner: &Arc<Inner>, taken: &[Pending], accepted: &[Acceptance]) {
     let refused = taken.iter().zip(accepted);
     for (transaction, _) in refused.filter(|(_, a)| **a == Acceptance::Refused) {
