@@ -93,14 +93,19 @@ impl Fetch<'_> {
             };
         }
         let Complete { snapshot, .. } = receiver.complete(hash)?;
-        let (machine, data) = (self.machine.clone(), snapshot.data());
+        let machine = self.machine.clone();
         let at_least = self.at_least;
         let installed = self.io.run(move || {
+            let data = snapshot.data();
             let reaches = log_index(machine.check_snapshot(&data)?)?;
             if reaches < at_least {
                 return Err(FetchError::TooOld(reaches));
             }
-            Ok(machine.install_snapshot(&data)?)
+            // If it fails in the middle, the next start needs the image again.
+            snapshot.keep();
+            machine.install_snapshot(&data)?;
+            snapshot.set_obsolete();
+            Ok(())
         });
         installed.await?;
         tracing::info!(node, "the image from there is installed");
