@@ -170,6 +170,12 @@ pub struct NodeInit {
     /// The node's id in the genesis file; never one that another node had.
     #[arg(long)]
     node: u64,
+    #[command(flatten)]
+    ports: Ports,
+}
+
+#[derive(Debug, Args)]
+pub struct Ports {
     /// Where it listens.
     #[arg(long, default_value = "0.0.0.0")]
     host: std::net::IpAddr,
@@ -180,17 +186,31 @@ pub struct NodeInit {
 
 /// Makes key and configuration of a node.
 pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode, Failure> {
-    let NodeInit {
-        dir,
-        node,
-        host,
-        first_port,
-    } = init;
-    let genesis = session.genesis_file()?;
+    let NodeInit { dir, node, ports } = init;
+    let (public, path) = make_node(&dir, node, &ports, session.genesis_file()?)?;
+    match session.output().json {
+        true => print(&json!({ "key": public, "config": path })),
+        false => emit(&format!(
+            "public key {public}\nconfiguration {}",
+            path.display()
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes key and configuration of a node in its folder; its public key, and where the configuration
+/// is.
+pub fn make_node(
+    dir: &Path,
+    node: u64,
+    ports: &Ports,
+    genesis: PathBuf,
+) -> Result<(PublicKey, PathBuf), Failure> {
+    let Ports { host, first_port } = *ports;
     // It may be made only after all nodes have their keys.
     let genesis = std::path::absolute(&genesis)
         .map_err(Failure::doing(format!("finding {}", genesis.display())))?;
-    fs::create_dir_all(&dir).map_err(Failure::doing(format!("making {}", dir.display())))?;
+    fs::create_dir_all(dir).map_err(Failure::doing(format!("making {}", dir.display())))?;
     let secret =
         key::read_or_create(&dir.join("node.key")).map_err(Failure::doing("the node's key"))?;
     let port = |step: u16| std::net::SocketAddr::from((host, first_port.saturating_add(step)));
@@ -214,13 +234,5 @@ pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode,
     let text = toml::to_string_pretty(&config).expect("configurations have TOML forms");
     let path = dir.join("node.toml");
     write_new(&path, text.as_bytes())?;
-    match session.output().json {
-        true => print(&json!({ "key": secret.public(), "config": path })),
-        false => emit(&format!(
-            "public key {}\nconfiguration {}",
-            secret.public(),
-            path.display()
-        )),
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok((secret.public(), path))
 }

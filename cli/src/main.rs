@@ -7,6 +7,8 @@ mod devices;
 mod devnet;
 mod failure;
 mod firmware;
+mod governance;
+mod join;
 mod keys;
 mod output;
 mod people;
@@ -75,6 +77,9 @@ enum Command {
     /// What devices emit, and what contracts tell.
     #[command(subcommand)]
     Event(devices::EventCommand),
+    /// Validators and observers, and the proposals that change them.
+    #[command(subcommand)]
+    Governance(governance::GovernanceCommand),
     /// Alarms.
     #[command(subcommand)]
     Alarm(devices::AlarmCommand),
@@ -130,6 +135,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Config(command) => rollouts::config(&session.open()?, command).await,
         Command::Event(command) => devices::event(&session.open()?, command).await,
         Command::Alarm(command) => devices::alarm(&session.open()?, command).await,
+        Command::Governance(command) => governance::carry_out(&session.open()?, command).await,
         Command::Proof(command) => chain::proof(&session.open()?, command).await,
         Command::Transaction(command) => chain::transaction(&session.open()?, command).await,
     }

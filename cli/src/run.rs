@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::join::{Join, join};
 use crate::keys::{NodeInit, node_init};
 use crate::session::SessionArguments;
 
@@ -20,6 +21,9 @@ pub enum NodeCommand {
     Init(NodeInit),
     /// Runs a node until SIGTERM or Ctrl-C.
     Run(Run),
+    /// Joins a ledger that is there: makes key and configuration, says what administrators propose,
+    /// and runs the node, which catches up as soon as they have approved it.
+    Join(Join),
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,13 +43,13 @@ pub enum ThingsCommand {
 pub struct Run {
     /// The configuration file (TOML).
     #[arg(long)]
-    config: PathBuf,
+    pub config: PathBuf,
     /// Ends when standard input does, so that it does not outlive the process that started it.
     #[arg(long)]
-    until_stdin_ends: bool,
+    pub until_stdin_ends: bool,
     /// Logs as JSON.
     #[arg(long)]
-    json_logs: bool,
+    pub json_logs: bool,
 }
 
 /// Cancelled by SIGTERM and Ctrl-C.
@@ -65,7 +69,8 @@ pub fn until_signal() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
-fn begin(run: &Run) -> Result<CancellationToken, Failure> {
+/// Sets logging and signals up.
+pub fn begin(run: &Run) -> Result<CancellationToken, Failure> {
     telemetry::init(run.json_logs);
     let stop = until_signal()?;
     if run.until_stdin_ends {
@@ -77,6 +82,7 @@ fn begin(run: &Run) -> Result<CancellationToken, Failure> {
 pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<ExitCode, Failure> {
     let run = match command {
         NodeCommand::Init(init) => return node_init(init, session),
+        NodeCommand::Join(command) => return join(command, session).await,
         NodeCommand::Run(run) => run,
     };
     let stop = begin(&run)?;
@@ -84,14 +90,24 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
     let node = Node::start(config)
         .await
         .map_err(Failure::doing("starting the node"))?;
+    serve(node, stop, std::future::pending()).await
+}
+
+/// Runs a node until it is told to stop, stops by itself, or `until` ends.
+pub async fn serve(
+    node: Node,
+    stop: CancellationToken,
+    until: impl Future<Output = Result<(), Failure>>,
+) -> Result<ExitCode, Failure> {
     tracing::info!(http = %node.edges.http, peer = %node.peer_address, "the node is up");
     let failed = tokio::select! {
         () = stop.cancelled() => None,
-        error = node.failed() => Some(error),
+        error = node.failed() => Some(Failure::new("the node stopped by itself", error)),
+        done = until => done.err(),
     };
     let ended = node.shutdown().await;
     match failed {
-        Some(error) => Err(Failure::new("the node stopped by itself", error)),
+        Some(failure) => Err(failure),
         None => ended
             .map_err(Failure::doing("ending the node"))
             .map(|()| ExitCode::SUCCESS),

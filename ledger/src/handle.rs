@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lamplighter_consensus::{Metrics, ReadError};
@@ -20,6 +21,7 @@ use crate::inner::Inner;
 use crate::machine;
 use crate::message::{PeerAnswer, PeerNotice, PeerRequest};
 use crate::pool::Busy;
+use crate::progress::Progress;
 use crate::prove::{self, ProveError, Subject};
 use crate::snapshot::Installation;
 use crate::space::DiskFull;
@@ -69,6 +71,8 @@ pub struct Status {
     pub halted: Option<Halt>,
     /// Why it is read-only, if so.
     pub disk_full: Option<DiskFull>,
+    /// How far this node is behind the others, looked at every second.
+    pub progress: Progress,
     /// An image that is being installed; `consensus.incoming` is the one that is coming in.
     pub installing: Option<Installation>,
 }
@@ -130,6 +134,11 @@ impl Handle {
     /// Validators and observers, and their changes.
     pub fn watch_nodes(&self) -> watch::Receiver<Nodes> {
         self.0.chain.watch_nodes()
+    }
+
+    /// How far this node is behind the others.
+    pub fn watch_progress(&self) -> watch::Receiver<Progress> {
+        self.0.progress.subscribe()
     }
 
     pub fn certified_height(&self) -> u64 {
@@ -247,6 +256,7 @@ impl Handle {
             alarms: inner.alarms.list(),
             halted: inner.chain.halted().cloned(),
             disk_full: inner.alarms.space.full(),
+            progress: *inner.progress.borrow(),
             installing: *inner.installation.borrow(),
         }
     }
@@ -268,6 +278,10 @@ impl Handle {
 
     /// Takes what another node tells.
     pub fn take_notice(&self, notice: PeerNotice) -> Result<(), StateError> {
+        if let Some(certified) = &notice.certified {
+            let told = certified.header.height;
+            self.0.told_height.fetch_max(told, Ordering::Relaxed);
+        }
         attest::take_notice(&self.0, notice)
     }
 }

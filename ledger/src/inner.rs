@@ -1,3 +1,4 @@
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use lamplighter_consensus::Consensus;
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::message::Peers;
 use crate::own::Own;
 use crate::pool::Pool;
+use crate::progress::Progress;
 use crate::snapshot::Installation;
 use crate::verifier::Verifier;
 
@@ -32,6 +34,9 @@ pub(crate) struct Inner {
     pub consensus: OnceLock<Consensus>,
     /// How far the installation of an image has come, while there is one.
     pub installation: watch::Receiver<Option<Installation>>,
+    pub progress: watch::Sender<Progress>,
+    /// The highest certified block that another node told of; only to show how far there is to go.
+    pub told_height: AtomicU64,
 }
 
 impl Inner {

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use lamplighter_consensus::{Consensus, StateMachine};
@@ -25,9 +26,10 @@ use crate::machine::{Executed, Machine, put_block};
 use crate::message::Peers;
 use crate::own::Own;
 use crate::pool::Pool;
+use crate::progress::Progress;
 use crate::snapshot::ImageError;
 use crate::verifier::Verifier;
-use crate::{attest, forward, members, replicate, sequencer, snapshot};
+use crate::{attest, forward, members, progress, replicate, sequencer, snapshot};
 
 /// Why a node's ledger does not open.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +102,8 @@ impl Ledger {
             blocking,
             artifacts,
             installation: installation.subscribe(),
+            progress: watch::Sender::new(Progress::default()),
+            told_height: AtomicU64::new(0),
         });
         #[cfg(feature = "planted")]
         let planted = inner.config.planted;
@@ -144,6 +148,7 @@ impl Ledger {
         tasks.spawn(attest::run(inner.clone(), stop.clone()));
         tasks.spawn(members::run(inner.clone(), stop.clone()));
         tasks.spawn(replicate::run(inner.clone(), stop.clone()));
+        tasks.spawn(progress::run(inner.clone(), stop.clone()));
         Handle(inner)
     }
 }

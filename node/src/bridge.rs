@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::disk::Gate;
 use crate::failure::Failures;
 use crate::origin::{self, Introduction, Known, Refusals, StoreId};
+use crate::peers::FirstPeers;
 
 /// For a question to another node: more than a big artifact range takes on a slow link.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ struct Parts {
     ledger: Option<Handle>,
     /// This node's data directory, and its store.
     origin: Option<(StoreId, Arc<dyn Kv>)>,
+    first_peers: Arc<FirstPeers>,
 }
 
 impl Bridge {
@@ -71,6 +73,10 @@ impl Bridge {
         self.change(|parts| parts.origin = Some((store, kv)));
     }
 
+    pub fn set_first_peers(&self, peers: Arc<FirstPeers>) {
+        self.change(|parts| parts.first_peers = peers);
+    }
+
     pub fn set_network(&self, network: Network) {
         self.change(|parts| parts.network = Some(network));
     }
@@ -92,15 +98,31 @@ impl Bridge {
         self.get(|parts| &parts.ledger)
     }
 
+    /// Whom the chain names, and before it is there, whom the note of the data directory names.
+    fn find<T>(
+        &self,
+        on_chain: impl FnOnce(&Nodes) -> Option<T>,
+        noted: impl FnOnce(&FirstPeers, u64) -> Option<T>,
+    ) -> Option<T> {
+        let parts = self.parts.read().expect("nobody panics with the lock");
+        let found = on_chain(&parts.nodes.as_ref()?.borrow());
+        found.or_else(|| noted(&parts.first_peers, parts.ledger.as_ref()?.head().height))
+    }
+
     fn key_of(&self, node: u64) -> Option<NodeKey> {
-        let key = self.get(|parts| &parts.nodes)?.borrow().key_of(node)?;
+        let key = self.find(
+            |nodes| nodes.key_of(node),
+            |peers, height| peers.key_of(height, node),
+        )?;
         Some(NodeKey(key.0))
     }
 
     fn node_of(&self, key: NodeKey) -> Option<u64> {
-        self.get(|parts| &parts.nodes)?
-            .borrow()
-            .node_of(&PublicKey(key.0))
+        let key = PublicKey(key.0);
+        self.find(
+            |nodes| nodes.node_of(&key),
+            |peers, height| peers.node_of(height, &key),
+        )
     }
 }
 

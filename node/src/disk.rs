@@ -26,6 +26,12 @@ const RESERVE_PART: u64 = 20;
 const BACK_PART: u64 = 4;
 /// Bytes that the scrubber reads in a second unless it is configured.
 const SCRUB_BYTES_PER_S: u64 = 4 << 20;
+/// Batches between two images unless it is configured.
+const SNAPSHOT_EVERY_BATCHES: u64 = 10_000;
+/// Less would be images all the time.
+const SNAPSHOT_EVERY_BATCHES_MIN: u64 = 100;
+/// Part of the batches of an image that stay in the log, for nodes that are a little behind.
+const KEPT_PART: u64 = 10;
 
 /// How a node treats its disk: the table `[disk]` of its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +41,9 @@ pub struct DiskConfig {
     pub reserve_bytes: Option<u64>,
     /// Bytes that the scrubber reads in a second; 0 switches it off.
     pub scrub_bytes_per_s: u64,
+    /// After so many batches an image of the chain is made, and the Raft log before it purged. The
+    /// same on every node.
+    pub snapshot_every_batches: u64,
 }
 
 impl Default for DiskConfig {
@@ -42,7 +51,17 @@ impl Default for DiskConfig {
         Self {
             reserve_bytes: None,
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
+            snapshot_every_batches: SNAPSHOT_EVERY_BATCHES,
         }
+    }
+}
+
+impl DiskConfig {
+    /// Sets how long the Raft log gets.
+    pub(crate) fn limit(&self, limits: &mut lamplighter_consensus::Limits) {
+        let every = self.snapshot_every_batches.max(SNAPSHOT_EVERY_BATCHES_MIN);
+        limits.snapshot_every_entries = every;
+        limits.keep_entries = every / KEPT_PART;
     }
 }
 

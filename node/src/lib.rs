@@ -8,6 +8,7 @@ mod disk;
 mod failure;
 pub mod key;
 mod origin;
+mod peers;
 mod run;
 mod scrub;
 pub mod telemetry;
@@ -15,7 +16,9 @@ pub mod telemetry;
 pub use config::{Config, ConfigError};
 pub use disk::DiskConfig;
 pub use key::KeyError;
+pub use lamplighter_ledger::{Handle, Phase};
 pub use origin::{OriginError, mark_path};
+pub use peers::{FirstPeers, PeersError};
 pub use run::{Node, NodeError};
 
 /// An error with its causes, joined by colons, without saying anything twice.

@@ -7,7 +7,7 @@ use lamplighter_ledger::{Handle, Identity, Ledger, Nodes, OpenError, SystemClock
 use lamplighter_net::{NetError, Network, NodeKey, Peer, Peers as AllowList};
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_store::{Kv, StoreError};
-use lamplighter_types::{Genesis, Id, SecretKey};
+use lamplighter_types::{Genesis, Id, SecretKey, Validator};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,8 +18,9 @@ use crate::config::{Config, ConfigError};
 use crate::disk::{Gate, Watch};
 use crate::failure::Failures;
 use crate::key::{self, KeyError};
-use crate::scrub;
 use crate::origin::{self, OriginError};
+use crate::peers::{FirstPeers, PeersError};
+use crate::scrub;
 
 /// Version of what nodes say to each other.
 const PEER_PROTOCOL: u32 = 2;
@@ -37,6 +38,8 @@ pub enum NodeError {
     Unknown { node: u64 },
     #[error("the node's key and its data directory do not belong together")]
     Origin(#[from] OriginError),
+    #[error("the note of the first peers")]
+    Peers(#[from] PeersError),
     #[error("the other nodes refuse this one: {0}")]
     Refused(String),
     #[error(
@@ -83,7 +86,8 @@ impl Node {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
         let path = config.data_dir.join("db");
-        let (rocks, damage) = RocksKv::open_or_repair(&path, Options::default()).map_err(damaged)?;
+        let (rocks, damage) =
+            RocksKv::open_or_repair(&path, Options::default()).map_err(damaged)?;
         if let Some(damage) = damage {
             tracing::warn!(%damage, "repaired: what was removed comes from the other nodes");
         }
@@ -95,6 +99,7 @@ impl Node {
         let chain_id = genesis.chain_id();
         let store = origin::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
         bridge.set_origin(store, kv.clone());
+        bridge.set_first_peers(Arc::new(FirstPeers::read(&config.data_dir)?));
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
         bridge.set_ledger(ledger.handle());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -257,8 +262,10 @@ async fn start_network(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Network, NodeError> {
-    let mut nodes = handle.watch_nodes();
-    let (allow, allowed) = watch::channel(allow_list(&nodes.borrow_and_update()));
+    let first = FirstPeers::read(&config.data_dir)?;
+    let (mut nodes, mut head) = (handle.watch_nodes(), handle.watch_head());
+    let list = allow_list(&nodes.borrow_and_update(), first.at(head.borrow().height));
+    let (allow, allowed) = watch::channel(list);
     let settings = lamplighter_net::Config {
         secret: Zeroizing::new(secret.seed()),
         listen: config.peer_listen,
@@ -269,9 +276,17 @@ async fn start_network(
     };
     let network = Network::start(settings, allowed, bridge.clone()).await?;
     let follow = async move {
-        while nodes.changed().await.is_ok() {
-            let list = allow_list(&nodes.borrow_and_update());
-            if allow.send(list).is_err() {
+        loop {
+            let height = head.borrow().height;
+            let changed = tokio::select! {
+                changed = nodes.changed() => changed.is_ok(),
+                // The chain knows better from here on.
+                reached = head.wait_for(|head| head.height >= first.height),
+                    if height < first.height => reached.is_ok(),
+            };
+            let height = head.borrow().height;
+            let list = allow_list(&nodes.borrow_and_update(), first.at(height));
+            if !changed || allow.send(list).is_err() {
                 return;
             }
         }
@@ -282,14 +297,17 @@ async fn start_network(
 }
 
 /// Whom this node talks to: who is on the ledger.
-fn allow_list(nodes: &Nodes) -> AllowList {
+fn allow_list(nodes: &Nodes, first: &[Validator]) -> AllowList {
     let validators = nodes
         .validators
         .validators
         .iter()
         .map(|v| (v.key, v.address.clone()));
     let observers = nodes.observers.iter().map(|o| (o.key, o.address.clone()));
-    let peers = validators.chain(observers).map(|(key, address)| Peer {
+    let first = first.iter().filter(|v| nodes.node_of(&v.key).is_none());
+    let first = first.map(|v| (v.key, v.address.clone()));
+    let all = validators.chain(observers).chain(first);
+    let peers = all.map(|(key, address)| Peer {
         key: NodeKey(key.0),
         address: (!address.is_empty()).then_some(address),
     });
@@ -304,6 +322,7 @@ async fn start_consensus(
 ) -> Result<Consensus, NodeError> {
     let snapshots = config.data_dir.join("snapshots");
     let mut settings = lamplighter_consensus::Config::new(config.node, snapshots);
+    config.disk.limit(&mut settings.limits);
     let known = ledger.handle().watch_nodes().borrow().validators.clone();
     let others = known.validators.iter().map(|v| v.node);
     settings.sources = others.filter(|node| *node != config.node).collect();

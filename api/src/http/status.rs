@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use lamplighter_ledger::{Phase, Progress};
 use lamplighter_types::{Genesis, Hash};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -37,6 +38,59 @@ pub struct Status {
     alarms: Vec<String>,
     /// Why this node stopped applying, if it did.
     halted: Option<String>,
+    progress: Catching,
+}
+
+/// How far this node is behind the others.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Catching {
+    /// `connecting`, `receiving` (an image of the chain), `installing` (it), `catching_up` (with
+    /// the blocks after it), `following`.
+    phase: &'static str,
+    /// Of the image that is being installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_height: Option<u64>,
+    /// Received, or installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    /// To be received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_total: Option<u64>,
+    /// Of `bytes`, those that were here when the transfer began or went on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_before: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocks_behind: Option<u64>,
+    /// Bytes or blocks.
+    per_second: u64,
+    /// Until the phase ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<u64>,
+}
+
+impl From<Progress> for Catching {
+    fn from(progress: Progress) -> Self {
+        let mut told = Self {
+            phase: progress.phase.name(),
+            per_second: progress.per_second as u64,
+            seconds_left: progress.left.map(|left| left.as_secs()),
+            ..Self::default()
+        };
+        match progress.phase {
+            Phase::Connecting | Phase::Following => {}
+            Phase::Receiving(transfer) => {
+                told.bytes = Some(transfer.bytes);
+                told.bytes_total = Some(transfer.bytes_total);
+                told.bytes_before = Some(transfer.bytes_before);
+            }
+            Phase::Installing(installation) => {
+                told.image_height = Some(installation.height);
+                told.bytes = Some(installation.bytes);
+            }
+            Phase::CatchingUp { blocks_behind } => told.blocks_behind = Some(blocks_behind),
+        }
+        told
+    }
 }
 
 /// Where this node stands.
@@ -61,6 +115,7 @@ async fn status(State(app): State<App>) -> Json<Status> {
             .map(|alarm| format!("{alarm:?}"))
             .collect(),
         halted: status.halted.map(|halt| halt.to_string()),
+        progress: status.progress.into(),
     })
 }
 

@@ -15,7 +15,9 @@ use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
 
 /// What a client needs before it has a token.
 pub fn open_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(key))
+    OpenApiRouter::new()
+        .routes(routes!(key))
+        .routes(routes!(nodes))
 }
 
 pub fn routes() -> OpenApiRouter<App> {
@@ -25,7 +27,6 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(organization))
         .routes(routes!(organizations))
         .routes(routes!(policies))
-        .routes(routes!(nodes))
         .routes(routes!(proposals))
 }
 
@@ -155,9 +156,28 @@ pub struct NodeList {
     observers: Vec<Observer>,
     /// Equal attestations that make a certificate.
     quorum: usize,
+    /// An id that no node ever had, for the next one.
+    next_node: u64,
 }
 
-/// Validators and observers.
+/// The lowest id above those in use that was never given.
+fn next_node(
+    state: &lamplighter_state::View,
+    validators: &[Validator],
+    observers: &[Observer],
+) -> Result<u64, Problem> {
+    let validators = validators.iter().map(|v| v.node);
+    let used = validators.chain(observers.iter().map(|o| o.node));
+    let mut next = used.max().unwrap_or(0).saturating_add(1);
+    // Those that went have theirs for ever; in practice there are few.
+    while governance::used_node(state, next)?.is_some() {
+        next = next.saturating_add(1);
+    }
+    Ok(next)
+}
+
+/// Validators and observers, and the id for the next one. Open to everybody: a node that is to join
+/// asks here.
 #[utoipa::path(get, path = "/v1/nodes", tag = "governance",
     responses((status = 200, body = NodeList)))]
 async fn nodes(State(app): State<App>) -> Result<At<NodeList>, Problem> {
@@ -166,6 +186,7 @@ async fn nodes(State(app): State<App>) -> Result<At<NodeList>, Problem> {
     let observers = governance::observers(&state)?;
     let body = NodeList {
         quorum: set.quorum(),
+        next_node: next_node(&state, &set.validators, &observers)?,
         validators: set.validators,
         observers,
     };

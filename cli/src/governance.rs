@@ -1,0 +1,198 @@
+//! `governance`: who runs the ledger, by proposals that enough administrators approve.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use lamplighter_types::{
+    Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Proposal, PublicKey, Validator,
+    codec,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::output::text;
+use crate::session::{Session, asking};
+
+/// Proposals of one page.
+const PAGE: usize = 1_000;
+
+#[derive(Debug, Subcommand)]
+pub enum GovernanceCommand {
+    /// Validators and observers.
+    Nodes,
+    /// All proposals.
+    List,
+    /// One proposal, with the digest that approvers name.
+    Show { proposal: Id },
+    /// Proposes a change; it is carried out when enough administrators have approved it.
+    Propose {
+        /// A new name for the proposal, e.g. `join-5`.
+        proposal: Id,
+        #[command(subcommand)]
+        change: ChangeCommand,
+    },
+    /// Approves what was looked at: the change with this digest, which `show` prints.
+    Approve {
+        proposal: Id,
+        #[arg(long)]
+        digest: Hash,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ChangeCommand {
+    /// A node that follows. A validator begins as one.
+    AddObserver(NewNode),
+    /// A node that orders and signs; an observer with the same id and key becomes one.
+    AddValidator(NewNode),
+    RemoveObserver {
+        node: u64,
+    },
+    RemoveValidator {
+        node: u64,
+    },
+}
+
+/// What `node join` prints.
+#[derive(Clone, Debug, Args)]
+pub struct NewNode {
+    /// An id that no node ever had.
+    #[arg(long)]
+    pub node: u64,
+    #[arg(long = "public-key")]
+    pub public_key: PublicKey,
+    /// Where the other nodes reach it, host:port.
+    #[arg(long)]
+    pub address: String,
+}
+
+impl NewNode {
+    /// The account that every node gets which is added after genesis.
+    fn account(&self) -> Result<Id, Failure> {
+        Id::new(format!("node-{}", self.node)).map_err(Failure::doing("the account of the node"))
+    }
+
+    pub fn observer(&self) -> Result<GovernanceChange, Failure> {
+        let observer = Observer {
+            node: self.node,
+            account: self.account()?,
+            key: self.public_key,
+            address: self.address.clone(),
+        };
+        Ok(GovernanceChange::AddObserver { observer })
+    }
+
+    pub fn validator(&self) -> Result<GovernanceChange, Failure> {
+        let validator = Validator {
+            node: self.node,
+            account: self.account()?,
+            key: self.public_key,
+            address: self.address.clone(),
+        };
+        Ok(GovernanceChange::AddValidator { validator })
+    }
+}
+
+impl ChangeCommand {
+    fn change(&self) -> Result<GovernanceChange, Failure> {
+        match self {
+            Self::AddObserver(new) => new.observer(),
+            Self::AddValidator(new) => new.validator(),
+            Self::RemoveObserver { node } => Ok(GovernanceChange::RemoveObserver { node: *node }),
+            Self::RemoveValidator { node } => Ok(GovernanceChange::RemoveValidator { node: *node }),
+        }
+    }
+}
+
+/// A page of proposals.
+#[derive(Deserialize)]
+struct Page {
+    items: Vec<Proposal>,
+    next: Option<String>,
+}
+
+pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<ExitCode, Failure> {
+    match command {
+        GovernanceCommand::Nodes => nodes(session).await?,
+        GovernanceCommand::List => list(session).await?,
+        GovernanceCommand::Show { proposal } => {
+            let all = proposals(session).await?;
+            let found = all.iter().find(|found| found.proposal == proposal);
+            let missing = || Failure::plain(format!("there is no proposal {proposal}"));
+            session.output.record(found.ok_or_else(missing)?);
+        }
+        GovernanceCommand::Propose { proposal, change } => {
+            let change = change.change()?;
+            let digest = codec::digest(&change);
+            let action = GovernanceAction::Propose {
+                proposal: proposal.clone(),
+                change,
+            };
+            session.act(Action::Governance(action)).await?;
+            session.output.say(&format!(
+                "others approve it with: lamplighter governance approve {proposal} --digest {digest}"
+            ));
+        }
+        GovernanceCommand::Approve { proposal, digest } => {
+            let change = digest;
+            let action = GovernanceAction::Approve { proposal, change };
+            session.act(Action::Governance(action)).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn nodes(session: &Session) -> Result<(), Failure> {
+    let read = session.client.get::<Value>("/v1/nodes").await;
+    let nodes = read.map_err(asking)?.value;
+    let of = |kind: &'static str, list: &str| {
+        let all = nodes[list].as_array().cloned().unwrap_or_default();
+        all.into_iter().map(move |node| (kind, node))
+    };
+    let all: Vec<_> = of("validator", "validators")
+        .chain(of("observer", "observers"))
+        .collect();
+    let heads = ["node", "kind", "account", "address", "key"];
+    session.output.list(&all, &heads, |(kind, node)| {
+        let member = |name: &str| text(&node[name]);
+        vec![
+            member("node"),
+            (*kind).to_owned(),
+            member("account"),
+            member("address"),
+            member("key"),
+        ]
+    });
+    Ok(())
+}
+
+async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let path = format!("/v1/proposals?limit={PAGE}{after}");
+        let page: Page = session.client.get(&path).await.map_err(asking)?.value;
+        all.extend(page.items);
+        match page.next {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(all),
+        }
+    }
+}
+
+async fn list(session: &Session) -> Result<(), Failure> {
+    let all = proposals(session).await?;
+    let heads = ["proposal", "author", "approvals", "carried out", "change"];
+    session.output.list(&all, &heads, |proposal| {
+        let approvals: Vec<_> = proposal.approvals.iter().map(Id::to_string).collect();
+        vec![
+            proposal.proposal.to_string(),
+            proposal.author.to_string(),
+            approvals.join(" "),
+            if proposal.carried_out { "yes" } else { "no" }.to_owned(),
+            json!(proposal.change).to_string(),
+        ]
+    });
+    Ok(())
+}

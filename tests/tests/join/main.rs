@@ -1,0 +1,218 @@
+//! Nodes that come: refused when they lost their memory, let in as new ones, and caught up while
+//! others work. Real processes and sockets.
+
+mod city;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use city::{City, Load, SNAPSHOT_EVERY_BATCHES, say, wait_for, wipe};
+use lamplighter_node::mark_path;
+use serde_json::Value;
+
+const WRITERS: usize = 16;
+/// Times that the joining node is killed.
+const KILLS: u64 = 8;
+/// A leader keeps its log for a node that it heard of within 60 s.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(62);
+
+fn phase(status: &Value) -> &str {
+    status["progress"]["phase"].as_str().unwrap_or_default()
+}
+
+async fn started(validators: u64, writers: usize) -> City {
+    let mut city = City::found(validators, writers);
+    for node in 1..=validators {
+        city.start(node);
+    }
+    for node in 1..=validators {
+        let others = validators as usize - 1;
+        let ready = |status: &Value| {
+            let connected = status["connected"].as_array().map_or(0, Vec::len);
+            status["leader"].is_u64() && connected == others
+        };
+        city.until(&city.url(node), ready).await;
+    }
+    city
+}
+
+/// A wiped node is refused by itself; without the mark beside its key by the others; a new node
+/// takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_node_comes_back_as_a_new_one_only() {
+    let mut city = started(4, WRITERS).await;
+    let load = Load::start(&city, WRITERS, &[1, 2, 3]);
+    load.more(300).await;
+    city.kill(4);
+    wipe(&city.home(4));
+
+    city.start(4);
+    assert_eq!(city.ended(4), Some(1));
+    let log = city.log(4);
+    assert!(log.contains("node join") && log.contains("wiped"), "{log}");
+    assert!(!city.home(4).join("data").exists());
+
+    fs::remove_file(mark_path(&city.home(4).join("node.key"))).unwrap();
+    city.start(4);
+    assert_eq!(city.ended(4), Some(1));
+    let log = city.log(4);
+    assert!(log.contains("the other nodes refuse this one"), "{log}");
+    assert!(
+        log.contains("this key came with another one before"),
+        "{log}"
+    );
+
+    // The old one is removed, a new one joins and becomes a validator.
+    let propose = ["governance", "propose", "gone-4", "remove-validator", "4"];
+    let told = city.done("anna", &propose);
+    let digest = told.trim().rsplit(' ').next().unwrap();
+    let approve = ["governance", "approve", "gone-4", "--digest", digest];
+    city.done("bert", &approve);
+    let begun = Instant::now();
+    city.join(5, &["--validator"]);
+    city.approve_as_printed(5, "join-5");
+    wait_for(|| city.file(5, "out").contains("node 5 follows").then_some(()));
+    say(&format!("joined and followed within {:?}", begun.elapsed()));
+    city.approve_as_printed(5, "promote-5");
+    wait_for(|| {
+        city.file(5, "out")
+            .contains("node 5 validates")
+            .then_some(())
+    });
+    let acknowledged = load.finish().await;
+    say(&format!(
+        "validated within {:?}, {acknowledged} acknowledged",
+        begun.elapsed()
+    ));
+
+    let listed = city.done("anna", &["governance", "nodes", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let ids: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| &n[1]["node"])
+        .collect();
+    assert_eq!(ids, [1, 2, 3, 5]);
+    let urls = [city.url(1), city.url(2), city.url(3), city.joined_url(5)];
+    city.are_equal(&urls).await;
+    // It has a vote that counts: with one of the old ones down there is still a quorum of three.
+    city.stop(2);
+    let load = Load::start_from(&city, 2, &[1, 3], 1_000_000);
+    load.more(20).await;
+    load.finish().await;
+    city.are_equal(&[city.url(1), city.url(3), city.joined_url(5)])
+        .await;
+}
+
+/// All are new when a cluster starts: also when one starts late, and when all are killed before the
+/// first transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_nodes_are_no_wiped_nodes() {
+    let mut city = City::found(4, 1);
+    for node in 1..=3 {
+        city.start(node);
+    }
+    let led = |status: &Value| status["leader"].is_u64();
+    for node in 1..=3 {
+        city.until(&city.url(node), led).await;
+    }
+    for node in 1..=3 {
+        city.kill(node);
+    }
+    for node in 1..=3 {
+        city.start(node);
+    }
+    let load = Load::start(&city, 1, &[1, 2, 3]);
+    load.more(10).await;
+    load.finish().await;
+    city.start(4);
+    city.are_equal(&[1, 2, 3, 4].map(|node| city.url(node)))
+        .await;
+}
+
+/// An observer that starts empty, killed again and again, and a validator that was away for so long
+/// that its log is purged, while 16 clients work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
+    let mut city = started(4, WRITERS).await;
+    city.register_devices(40).await;
+    let load = Load::start(&city, WRITERS, &[1, 2, 3]);
+    // Enough for images, so that the log does not begin with the first block.
+    load.blocks(&city, 3 * SNAPSHOT_EVERY_BATCHES).await;
+    city.stop(4);
+    let (left, left_at) = (Instant::now(), city.height(1).await);
+
+    let mut seen = Transfers::default();
+    city.join(5, &[]);
+    city.approve_as_printed(5, "join-5");
+    let begun = Instant::now();
+    for attempt in 0..KILLS {
+        seen.watch(&city, attempt).await;
+        city.kill(5);
+        city.join(5, &[]);
+    }
+    let url = city.joined_url(5);
+    city.until(&url, |status| phase(status) == "following")
+        .await;
+    say(&format!(
+        "empty: {:?} with {KILLS} kills, {seen:?}",
+        begun.elapsed()
+    ));
+    assert!(city.log(5).contains("an image"), "{}", city.log(5));
+
+    // Until then the leader keeps the log for it.
+    tokio::time::sleep(FORGOTTEN_AFTER.saturating_sub(left.elapsed())).await;
+    load.blocks(&city, 3 * SNAPSHOT_EVERY_BATCHES).await;
+    let (begun, blocks) = (Instant::now(), city.height(1).await - left_at);
+    city.start(4);
+    city.until(&city.url(4), |status| phase(status) == "following")
+        .await;
+    say(&format!("away for {blocks} blocks: {:?}", begun.elapsed()));
+    assert!(city.log(4).contains("an image"), "{}", city.log(4));
+    let acknowledged = load.finish().await;
+    say(&format!("{acknowledged} acknowledged meanwhile"));
+    let urls = [city.url(1), city.url(2), city.url(3), city.url(4), url];
+    city.are_equal(&urls).await;
+}
+
+/// What was seen of the images that came in.
+#[derive(Debug, Default)]
+struct Transfers {
+    /// Size of the image, and the bytes of it that were here.
+    last: Option<(u64, u64)>,
+    /// Times that a transfer went on where it was.
+    resumed: u32,
+    installing: u32,
+}
+
+impl Transfers {
+    /// Looks until a transfer is under way, and a little longer each time. What was here of an
+    /// image is not sent again.
+    async fn watch(&mut self, city: &City, attempt: u64) {
+        let ends = Instant::now() + Duration::from_secs(4);
+        let (mut first, mut looks) = (true, 0);
+        while Instant::now() < ends && looks <= attempt * 5 {
+            let status = city.status_at(&city.joined_url(5)).await;
+            let progress = &status.unwrap_or_default()["progress"];
+            let figure = |name: &str| progress[name].as_u64();
+            let figures = (
+                figure("bytes"),
+                figure("bytes_total"),
+                figure("bytes_before"),
+            );
+            if let (Some(bytes), Some(total), Some(before)) = figures {
+                if let Some((same, had)) = self.last.filter(|_| first)
+                    && same == total
+                {
+                    assert!(before >= had, "{had} bytes were here: {progress}");
+                    self.resumed += u32::from(before > 0);
+                }
+                (first, looks) = (false, looks + 1);
+                self.last = Some((total, bytes));
+            }
+            self.installing += u32::from(progress["phase"] == "installing");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
