@@ -37,6 +37,7 @@ pub struct NodeProcess {
     pub pid: u32,
     pub data: PathBuf,
     log: PathBuf,
+    settled: Settled,
 }
 
 /// A ledger.
@@ -44,6 +45,9 @@ pub struct Cluster {
     pub chain_id: Hash,
     pub validators: ValidatorSet,
     pub nodes: Vec<NodeProcess>,
+    program: PathBuf,
+    dir: PathBuf,
+    genesis: PathBuf,
 }
 
 /// The nodes at one moment.
@@ -64,6 +68,30 @@ pub struct Status {
     pub height: u64,
     pub leader: Option<u64>,
     pub connected: Vec<u64>,
+    pub progress: Progress,
+}
+
+/// How far a node is behind the others.
+#[derive(Deserialize)]
+pub struct Progress {
+    pub phase: String,
+    pub bytes_total: Option<u64>,
+}
+
+/// A node that is to be started: its files are there.
+pub struct Settled {
+    program: PathBuf,
+    home: PathBuf,
+    config: Config,
+    pub key: PublicKey,
+    /// For the other nodes.
+    pub address: String,
+}
+
+impl Settled {
+    pub fn start(self) -> Result<NodeProcess, BenchError> {
+        NodeProcess::start(self)
+    }
 }
 
 /// Addresses that were free a moment ago; all are held until the last one is known.
@@ -101,7 +129,11 @@ fn genesis(validators: Vec<Validator>) -> Genesis {
             key: administrator_key().public(),
             grants: vec![grant(Role::Administrator), grant(Role::Operator)],
         }],
-        policies: Policies::default(),
+        // There is one administrator.
+        policies: Policies {
+            governance_approvals: 1,
+            ..Policies::default()
+        },
     }
 }
 
@@ -112,6 +144,25 @@ fn settle(dir: &Path, node: u64) -> Result<(PathBuf, PublicKey), BenchError> {
     let secret = key::generate()?;
     key::write(&home.join("key"), &secret)?;
     Ok((home, secret.public()))
+}
+
+/// Addresses: for other nodes, HTTP, administration, MQTT.
+fn config(node: u64, genesis: &Path, home: &Path, addresses: &[SocketAddr]) -> Config {
+    Config {
+        node,
+        genesis: genesis.to_owned(),
+        key: home.join("key"),
+        data_dir: home.join("data"),
+        peer_listen: addresses[0],
+        http_listen: addresses[1],
+        admin_listen: addresses[2],
+        mqtt_listen: addresses[3],
+        mqtts_listen: None,
+        read_needs_token: true,
+        heartbeat_ms: 60_000,
+        clock_offset_max_ms: 30_000,
+        disk: Default::default(),
+    }
 }
 
 impl Cluster {
@@ -137,27 +188,36 @@ impl Cluster {
         let genesis_path = write(dir.join("genesis.json"), &text)?;
         let mut nodes = Vec::new();
         for ((node, home), addresses) in (1..).zip(homes).zip(addresses.chunks(4)) {
-            let config = Config {
-                node,
-                genesis: genesis_path.clone(),
-                key: home.join("key"),
-                data_dir: home.join("data"),
-                peer_listen: addresses[0],
-                http_listen: addresses[1],
-                admin_listen: addresses[2],
-                mqtt_listen: addresses[3],
-                mqtts_listen: None,
-                read_needs_token: true,
-                heartbeat_ms: 60_000,
-                clock_offset_max_ms: 30_000,
-                disk: Default::default(),
+            let config = config(node, &genesis_path, &home, addresses);
+            let settled = Settled {
+                program: program.to_owned(),
+                key: genesis.validators.validators[nodes.len()].key,
+                address: addresses[0].to_string(),
+                home,
+                config,
             };
-            nodes.push(NodeProcess::start(program, &home, &config)?);
+            nodes.push(settled.start()?);
         }
         Ok(Self {
             chain_id: genesis.chain_id(),
             validators: genesis.validators,
             nodes,
+            program: program.to_owned(),
+            dir,
+            genesis: genesis_path,
+        })
+    }
+
+    /// Makes the files of one more node.
+    pub fn settle_more(&self, node: u64) -> Result<Settled, BenchError> {
+        let (home, key) = settle(&self.dir, node)?;
+        let addresses = free_addresses(4)?;
+        Ok(Settled {
+            program: self.program.clone(),
+            config: config(node, &self.genesis, &home, &addresses),
+            home,
+            key,
+            address: addresses[0].to_string(),
         })
     }
 
@@ -211,7 +271,13 @@ impl Cluster {
 }
 
 impl NodeProcess {
-    fn start(program: &Path, home: &Path, config: &Config) -> Result<Self, BenchError> {
+    fn start(settled: Settled) -> Result<Self, BenchError> {
+        let Settled {
+            program,
+            home,
+            config,
+            ..
+        } = &settled;
         let text = toml::to_string_pretty(config).expect("a configuration has a TOML form");
         let path = write(home.join("node.toml"), text.as_bytes())?;
         let log = home.join("log");
@@ -236,6 +302,7 @@ impl NodeProcess {
             pid,
             data,
             log,
+            settled,
         })
     }
 
@@ -272,7 +339,15 @@ impl NodeProcess {
         })
     }
 
-    fn check(&mut self) -> Result<(), BenchError> {
+    /// Ends the node in order; what is needed to start it again.
+    pub async fn halt(mut self) -> Result<Settled, BenchError> {
+        self.stdin = None;
+        self.stop().await?;
+        Ok(self.settled)
+    }
+
+    /// An error with the log's end if the node has ended.
+    pub fn check(&mut self) -> Result<(), BenchError> {
         match self
             .child
             .try_wait()

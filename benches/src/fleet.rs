@@ -60,9 +60,29 @@ struct Gateway {
     lamps: Vec<Lamp>,
 }
 
+/// Devices that one transaction registers.
+pub const DEVICES_PER_LIST: u64 = LIST_ITEMS_MAX as u64;
+
+/// The devices of a list beside the lamps that send.
+pub fn more_devices(list: u64) -> Vec<NewDevice> {
+    let device = |number| NewDevice {
+        device: id(&format!("pole-{list}-{number}")),
+        owner: organization(),
+        model: "Benchmark lamp".to_owned(),
+        hardware_class: "bench-lamp-v1".to_owned(),
+        district: Scope::city(),
+        gateway: None,
+        key: None,
+        tags: Vec::new(),
+    };
+    (0..DEVICES_PER_LIST).map(device).collect()
+}
+
 /// All senders of one ledger.
 pub struct Fleet {
     chain_id: Hash,
+    /// The last sequence number of the administrator.
+    administrated: AtomicU64,
     gateways: Vec<Gateway>,
 }
 
@@ -101,6 +121,7 @@ impl Fleet {
     pub fn new(chain_id: Hash) -> Self {
         Self {
             chain_id,
+            administrated: AtomicU64::new(0),
             gateways: (0..GATEWAYS).map(Gateway::new).collect(),
         }
     }
@@ -121,11 +142,16 @@ impl Fleet {
                 devices: list.to_vec(),
             })
         });
-        let (sender, secret) = (administrator(), administrator_key());
-        let numbered = (1..).zip(gateways.chain(lists));
-        numbered
-            .map(|(number, action)| self.sign(&sender, &secret, number, action))
+        gateways
+            .chain(lists)
+            .map(|action| self.sign_as_administrator(action))
             .collect()
+    }
+
+    /// The administrator's next transaction.
+    pub fn sign_as_administrator(&self, action: Action) -> SignedTransaction {
+        let number = self.administrated.fetch_add(1, Ordering::Relaxed) + 1;
+        self.sign(&administrator(), &administrator_key(), number, action)
     }
 
     /// One event of the client's own lamp. Clients share gateways, each with its own lamp, so that

@@ -23,6 +23,8 @@ const PATH: &str = "/v1/transactions?wait=committed";
 const TRANSACTIONS_MAX: u64 = 10_000_000;
 /// Not counted: at most this, and at most a fifth of the phase.
 const WARM_UP_MAX: Duration = Duration::from_secs(2);
+/// Clients beside what is measured end by then in any case.
+const BACKGROUND_MAX: Duration = Duration::from_secs(7_200);
 /// Before the same bytes are sent again to a node that was busy.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -284,6 +286,92 @@ pub async fn run(
         tally.add(done.expect("clients do not panic")?);
     }
     Ok(row(phase, tally, &before, &after, cluster.nodes.len()))
+}
+
+/// Clients that work beside what is measured, until they are told to end.
+pub struct Background {
+    clients: JoinSet<Result<Tally, BenchError>>,
+    run: Arc<Run>,
+    stop: tokio::sync::watch::Sender<bool>,
+    committed: Arc<AtomicU64>,
+}
+
+impl Background {
+    pub fn start(cluster: &Cluster, fleet: &Arc<Fleet>, count: usize) -> Self {
+        let now = Instant::now();
+        let run = Arc::new(Run {
+            fleet: fleet.clone(),
+            workload: Workload::Transactions,
+            counts_from: now,
+            ends: now + BACKGROUND_MAX,
+            sent: AtomicU64::new(0),
+        });
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let committed = Arc::<AtomicU64>::default();
+        let mut clients = JoinSet::new();
+        for number in 0..count {
+            let node = cluster.nodes[number % cluster.nodes.len()].http;
+            let (run, committed) = (run.clone(), committed.clone());
+            let stopped = stopped.clone();
+            clients.spawn(background(run, number, node, stopped, committed));
+        }
+        Self {
+            clients,
+            run,
+            stop,
+            committed,
+        }
+    }
+
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// Ends the clients.
+    ///
+    /// # Errors
+    /// A transaction was refused or failed, or a node ended.
+    pub async fn finish(mut self, cluster: &mut Cluster) -> Result<(), BenchError> {
+        self.stop.send_replace(true);
+        let mut sum = Tally::default();
+        while let Some(done) = self.clients.join_next().await {
+            cluster.check()?;
+            sum.add(done.expect("clients do not panic")?);
+        }
+        match sum.first_failure {
+            Some(first) => Err(BenchError::Failures(
+                sum.failed,
+                self.run.workload.name(),
+                first,
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn background(
+    run: Arc<Run>,
+    number: usize,
+    node: SocketAddr,
+    stopped: tokio::sync::watch::Receiver<bool>,
+    committed: Arc<AtomicU64>,
+) -> Result<Tally, BenchError> {
+    let mut tally = Tally::default();
+    let mut connection = open(node).await?;
+    while !*stopped.borrow() && Instant::now() < run.ends {
+        let body = codec::encode(&run.workload.next(&run.fleet, number));
+        let begun = Instant::now();
+        let fate = loop {
+            match submit(&mut connection, &body).await? {
+                Fate::Busy => tokio::time::sleep(BUSY_PAUSE).await,
+                fate => break fate,
+            }
+        };
+        committed.fetch_add(1, Ordering::Relaxed);
+        tally.note(&run, begun, fate);
+        tally.times_us.clear();
+    }
+    Ok(tally)
 }
 
 fn row(phase: Phase, mut tally: Tally, before: &Moment, after: &Moment, nodes: usize) -> Row {

@@ -4,6 +4,7 @@
 //! Nodes are processes of their own, with their own stores and sockets; clients speak HTTP to all
 //! of them. Nothing is simulated. `docs/benchmarks.md` says what each figure means.
 
+mod catch_up;
 mod ceilings;
 mod cluster;
 mod error;
@@ -31,7 +32,7 @@ use crate::cluster::Cluster;
 use crate::error::{BenchError, causes};
 use crate::fleet::Fleet;
 use crate::load::{Limits, Phase, Workload};
-use crate::options::{Cli, Command, NodeCommand, Options, SoakOptions};
+use crate::options::{CatchUpOptions, Cli, Command, NodeCommand, Options, SoakOptions};
 use crate::report::{Ceilings, ClusterReport, Report};
 
 fn main() -> ExitCode {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             command: NodeCommand::Run { config, .. },
         }) => node::run(&config),
         Some(Command::Soak(options)) => soak(&options),
+        Some(Command::CatchUp(options)) => catch_up(&options),
         None => bench(&options),
     };
     match done {
@@ -87,6 +89,13 @@ fn soak(options: &SoakOptions) -> Result<(), BenchError> {
     let dir = folder(options.dir.as_deref())?;
     let program = options::program(options.program.as_ref())?;
     until_done(soak::run(options, dir.path(), &program))
+}
+
+fn catch_up(options: &CatchUpOptions) -> Result<(), BenchError> {
+    options.check()?;
+    let dir = folder(options.dir.as_deref())?;
+    let program = options::program(options.program.as_ref())?;
+    until_done(catch_up::run(options, dir.path(), &program))
 }
 
 fn bench(options: &Options) -> Result<(), BenchError> {

@@ -11,6 +11,8 @@ use crate::error::BenchError;
 const CLIENTS_MAX: usize = 1_024;
 /// An hour; a phase is bounded in transactions too.
 const SECONDS_MAX: u64 = 3_600;
+/// More would take days to make.
+const DEVICES_MAX: u64 = 10_000_000;
 /// A week.
 const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
 /// More than a ledger takes.
@@ -39,6 +41,42 @@ pub enum Command {
     },
     /// A long run at one rate: are memory and files flat, does the disk grow as predicted?
     Soak(SoakOptions),
+    /// How long a node takes that starts empty, and one that was away, while 16 clients work.
+    CatchUp(CatchUpOptions),
+}
+
+#[derive(Debug, Args)]
+pub struct CatchUpOptions {
+    #[arg(long, default_value_t = 1_000_000)]
+    pub devices: u64,
+    /// That the second node was away for
+    #[arg(long, default_value_t = 100_000)]
+    pub blocks: u64,
+    #[arg(long, default_value_t = 4)]
+    pub validators: usize,
+    /// Program that runs nodes [default: `lamplighter` beside this one, else this one itself]
+    #[arg(long)]
+    pub program: Option<PathBuf>,
+    /// Where the stores are made, and removed in the end [default: beside this program]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Where the report is written, as JSON [default: catch-up-report.json beside this program]
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+}
+
+impl CatchUpOptions {
+    /// Refuses what can't be run.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let wrong = if !(1..=VALIDATORS_MAX).contains(&self.validators) {
+            format!("--validators must be 1 to {VALIDATORS_MAX}")
+        } else if self.devices > DEVICES_MAX || self.blocks > DEVICES_MAX {
+            format!("--devices and --blocks must be at most {DEVICES_MAX}")
+        } else {
+            return Ok(());
+        };
+        Err(BenchError::Options(wrong))
+    }
 }
 
 #[derive(Debug, Args)]

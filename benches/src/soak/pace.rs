@@ -78,11 +78,11 @@ impl Pace {
         std::mem::take(&mut *self.taken.lock().expect("nobody panics with the lock"))
     }
 
-    /// When the next transaction is due, if there is one.
+    /// When the next transaction is due, if there is one. What could not be sent in time is left.
     fn due(&self) -> Option<Instant> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let at = self.begun + self.gap.mul_f64(number as f64);
-        (at < self.ends).then_some(at)
+        (at < self.ends && Instant::now() < self.ends).then_some(at)
     }
 
     fn note(&self, signed: SignedTransaction, landed: Landed) {
