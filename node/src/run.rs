@@ -20,7 +20,7 @@ use crate::failure::Failures;
 use crate::key::{self, KeyError};
 use crate::origin::{self, OriginError};
 use crate::peers::{FirstPeers, PeersError};
-use crate::scrub;
+use crate::scrub::Scrubber;
 
 /// Version of what nodes say to each other.
 const PEER_PROTOCOL: u32 = 2;
@@ -123,13 +123,15 @@ impl Node {
             api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
         tasks.spawn(disk.run(stop.clone()));
         if config.disk.scrub_bytes_per_s > 0 {
-            tasks.spawn(scrub::run(
-                rocks,
-                handle.clone(),
-                config.disk.scrub_bytes_per_s,
-                failures.clone(),
-                stop.clone(),
-            ));
+            let scrubber = Scrubber {
+                kv: rocks,
+                handle: handle.clone(),
+                consensus: consensus.clone(),
+                images: config.data_dir.join("snapshots"),
+                bytes_per_s: config.disk.scrub_bytes_per_s,
+                failures: failures.clone(),
+            };
+            tasks.spawn(scrubber.run(stop.clone()));
         }
         tasks.spawn(end_with(failures.clone(), stop.clone()));
         let artifacts = handle.artifacts().failed();

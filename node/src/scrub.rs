@@ -1,11 +1,15 @@
 //! Reads again and again what is on the disk, slowly, and compares it with its digests: bytes that
 //! change are found before somebody needs them.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lamplighter_consensus::Consensus;
 use lamplighter_ledger::Handle;
 use lamplighter_ledger::artifacts::ArtifactScrub;
 use lamplighter_rocks::{RocksKv, Scrub};
+use lamplighter_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failures;
@@ -13,31 +17,84 @@ use crate::failure::Failures;
 /// Between two steps. New tables are noted in each.
 const STEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs until the node stops. Damage to the store ends it, a damaged artifact is moved aside and
-/// fetched again.
-pub(crate) async fn run(
-    kv: RocksKv,
-    handle: Handle,
-    bytes_per_s: u64,
-    failures: Failures,
-    stop: CancellationToken,
-) {
-    let steps = async {
-        let (mut tables, mut artifacts) = (Scrub::default(), ArtifactScrub::default());
-        loop {
-            tokio::time::sleep(STEP_EVERY).await;
-            let (kv, mut at) = (kv.clone(), std::mem::take(&mut tables));
-            let step = tokio::task::spawn_blocking(move || {
-                kv.note_tables()?;
-                kv.scrub(&mut at, bytes_per_s).map(|()| at)
-            });
-            match step.await {
-                Ok(Ok(at)) => tables = at,
-                Ok(Err(error)) => failures.report(&crate::causes(&error)),
-                Err(_) => return,
+/// Steps from one look at images to the next: they share nearly all of their files with the store.
+const IMAGES_EVERY: u64 = 16;
+
+/// What is scrubbed, and who is told.
+pub(crate) struct Scrubber {
+    pub kv: RocksKv,
+    pub handle: Handle,
+    pub consensus: Consensus,
+    /// Where images are.
+    pub images: PathBuf,
+    pub bytes_per_s: u64,
+    pub failures: Failures,
+}
+
+impl Scrubber {
+    /// Runs until the node stops. Damage to the store ends it, a damaged artifact is moved aside
+    /// and fetched again, a damaged image is replaced by a new one.
+    pub async fn run(self, stop: CancellationToken) {
+        let steps = async {
+            let (mut tables, mut artifacts) = (Scrub::default(), ArtifactScrub::default());
+            let mut images = 0;
+            for step in 1u64.. {
+                tokio::time::sleep(STEP_EVERY).await;
+                if let Err(error) = self.tables(&mut tables).await {
+                    self.failures.report(&crate::causes(&error));
+                    return;
+                }
+                if step % IMAGES_EVERY == 0
+                    && let Err(error) = self.images(&mut images).await
+                {
+                    tracing::warn!(error = crate::causes(&error), "images are not scrubbed");
+                }
+                let artifact_store = self.handle.artifacts();
+                artifact_store.scrub(&mut artifacts, self.bytes_per_s).await;
             }
-            handle.artifacts().scrub(&mut artifacts, bytes_per_s).await;
+        };
+        stop.run_until_cancelled(steps).await;
+    }
+
+    async fn tables(&self, scrub: &mut Scrub) -> Result<(), StoreError> {
+        let (kv, mut at, bytes) = (self.kv.clone(), std::mem::take(scrub), self.bytes_per_s);
+        let step = tokio::task::spawn_blocking(move || {
+            kv.note_tables()?;
+            kv.scrub(&mut at, bytes).map(|()| at)
+        });
+        *scrub = step.await.expect("scrubbing does not panic")?;
+        Ok(())
+    }
+
+    async fn images(&self, at: &mut usize) -> Result<(), StoreError> {
+        let (kv, dir, mut next) = (self.kv.clone(), self.images.clone(), *at);
+        let bytes = self.bytes_per_s;
+        let step = tokio::task::spawn_blocking(move || {
+            let damage = kv.scrub_images(&images_in(&dir)?, &mut next, bytes)?;
+            Ok((damage, next))
+        });
+        let found: Result<_, StoreError> = step.await.expect("scrubbing does not panic");
+        let (found, next) = found?;
+        *at = next;
+        if let Some(damage) = found {
+            tracing::error!(%damage, "an image for other nodes is damaged; a new one is made");
+            if let Err(error) = self.consensus.trigger_snapshot().await {
+                tracing::warn!(%error, "no new image is made");
+            }
         }
-    };
-    stop.run_until_cancelled(steps).await;
+        Ok(())
+    }
+}
+
+/// The files of the images that are whole.
+fn images_in(dir: &Path) -> Result<BTreeSet<PathBuf>, StoreError> {
+    let entries = std::fs::read_dir(dir).map_err(StoreError::io("list", dir))?;
+    let mut images = BTreeSet::new();
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("list", dir))?;
+        if entry.file_name().to_string_lossy().starts_with("snapshot-") {
+            images.insert(entry.path().join("data"));
+        }
+    }
+    Ok(images)
 }

@@ -1,12 +1,14 @@
 //! Finds bytes that changed though nobody reads them.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use lamplighter_store::{Cf, StoreError};
 
 use crate::RocksKv;
 use crate::damage::Damage;
 use crate::error::convert;
+use crate::seal::image;
 use crate::seal::prints::PIECE_BYTES;
 use crate::seal::tables::{self, Table};
 
@@ -65,6 +67,36 @@ impl RocksKv {
             }
         }
         Ok(())
+    }
+
+    /// Compares about so many bytes of images that were made of this store with what they were when
+    /// they were seen first, from file number `at` on; gives the first damage. Nothing of the store
+    /// is damaged by it: a new image is made.
+    pub fn scrub_images(
+        &self,
+        images: &BTreeSet<PathBuf>,
+        at: &mut usize,
+        bytes: u64,
+    ) -> Result<Option<Damage>, StoreError> {
+        image::forget(self.dir(), images)?;
+        let mut files = Vec::new();
+        for image in images {
+            let noted = image::noted(self.dir(), image)?.into_iter();
+            files.extend(noted.map(|(name, prints)| (image.join(name), prints)));
+        }
+        let mut left = bytes;
+        for (path, prints) in files.iter().skip(*at) {
+            if left == 0 {
+                return Ok(None);
+            }
+            *at += 1;
+            left = left.saturating_sub(prints.bytes);
+            if let Some(damage) = image::compare(path, prints)? {
+                return Ok(Some(damage));
+            }
+        }
+        *at = 0;
+        Ok(None)
     }
 
     fn take_damage(&self, damage: Damage) -> StoreError {

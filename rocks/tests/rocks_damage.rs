@@ -2,13 +2,14 @@
 //! when it is read, named with its offset, and what this node alone has is never dropped unseen.
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lamplighter_rocks::{Options, RocksKv, Scrub};
+use lamplighter_rocks::{Damage, Options, RocksKv, Scrub};
 use lamplighter_store::{Batch, Cf, Durability, Kv, KvView, StoreError};
 
 const ENTRIES: u32 = 400;
@@ -266,6 +267,57 @@ fn damage_to_what_nobody_reads_changes_nothing() {
             }
         }
     }
+}
+
+/// Every file of the images, in small steps.
+fn scrub_images(kv: &RocksKv, images: &BTreeSet<PathBuf>) -> Option<Damage> {
+    let mut at = 0;
+    loop {
+        let damage = kv.scrub_images(images, &mut at, 1).unwrap();
+        if damage.is_some() || at == 0 {
+            return damage;
+        }
+    }
+}
+
+#[test]
+fn damage_to_any_file_of_an_image_is_found() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("kv");
+    filled(&dir);
+    let kv = RocksKv::open(&dir, Options::default()).unwrap();
+    for at in 0..5 {
+        write(&kv, ENTRIES + at, Durability::Synced);
+    }
+    let mut count = 0;
+    let whole = parent.path().join("whole");
+    kv.checkpoint(&whole).unwrap();
+    for name in names(&whole) {
+        for how in HARMS {
+            count += 1;
+            let image = parent.path().join(format!("{count}")).join("data");
+            fs::create_dir_all(image.parent().unwrap()).unwrap();
+            kv.checkpoint(&image).unwrap();
+            let images = [image.clone()].into();
+            assert_eq!(scrub_images(&kv, &images), None);
+            // Names of the logs and the manifest may be others than in the first image.
+            let same = image.join(&name);
+            if !same.exists() || fs::metadata(&same).unwrap().len() == 0 {
+                continue;
+            }
+            harm(&same, how);
+            let damage = scrub_images(&kv, &images).unwrap();
+            assert_eq!(damage.path, same, "{how:?}");
+        }
+    }
+    assert!(count > 30, "{count}");
+    assert_eq!(kv.failure(), None, "the store itself is whole");
+    assert_eq!(scrub_images(&kv, &Default::default()), None);
+    let left = names(&seal(&dir));
+    assert!(
+        !left.iter().any(|name| name.starts_with("image-")),
+        "{left:?}"
+    );
 }
 
 /// The log that is being written, and up to where it is sealed.

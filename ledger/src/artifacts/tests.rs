@@ -7,7 +7,8 @@ use lamplighter_types::Hash;
 use tempfile::TempDir;
 
 use super::{
-    ArtifactError, ArtifactLimits, ArtifactPeers, ArtifactRequest, Artifacts, PeerFailure,
+    ArtifactError, ArtifactLimits, ArtifactPeers, ArtifactRequest, ArtifactScrub, Artifacts,
+    PeerFailure,
 };
 
 fn image(len: usize) -> Vec<u8> {
@@ -219,4 +220,44 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
     );
     let read = artifacts.read(digest, 2_999_000, 1_000).await.unwrap();
     assert_eq!(read, bytes[2_999_000..]);
+}
+
+/// Any byte of an artifact or of its groups, flipped or cut off: the scrubber sets it aside, tells
+/// of it, and it can be stored again.
+#[tokio::test]
+async fn a_scrubber_sets_aside_what_changed() {
+    let dir = TempDir::new().unwrap();
+    let bytes = image(70_000);
+    let whole = Hash::of(&image(40_000));
+    let artifacts = open(&dir).await;
+    upload(&artifacts, &image(40_000)).await;
+    for ending in ["", ".groups"] {
+        for harm in 0..4 {
+            let digest = upload(&artifacts, &bytes).await;
+            let path = dir.path().join(format!("{digest}{ending}"));
+            let mut stored = std::fs::read(&path).unwrap();
+            let last = stored.len() - 1;
+            match harm {
+                0 => stored[0] ^= 1,
+                1 => stored[last / 2] ^= 1,
+                2 => stored[last] ^= 1,
+                _ => stored.truncate(last),
+            }
+            std::fs::write(&path, stored).unwrap();
+            let before = artifacts.damaged().borrow().0;
+            let mut at = ArtifactScrub::default();
+            // Small steps: no more than a round.
+            for _ in 0..5 {
+                artifacts.scrub(&mut at, 30_000).await;
+            }
+            assert_eq!(*artifacts.damaged().borrow(), (before + 1, Some(digest)));
+            assert_eq!(artifacts.size(&digest), None);
+            assert!(dir.path().join(format!("{digest}.damaged")).exists());
+        }
+    }
+    assert_eq!(
+        artifacts.size(&whole),
+        Some(40_000),
+        "the other one is whole"
+    );
 }

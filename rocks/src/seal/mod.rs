@@ -20,6 +20,7 @@
 
 pub(crate) mod check;
 pub(crate) mod files;
+pub(crate) mod image;
 pub(crate) mod prints;
 pub(crate) mod tables;
 pub(crate) mod writer;

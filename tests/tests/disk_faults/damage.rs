@@ -138,6 +138,63 @@ async fn refuses(city: &mut City, at: usize, file: &Path) {
     assert!(last.contains("lamplighter node join"), "{log}");
 }
 
+/// Whatever else a node reads when it starts: it refuses, and says which file it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_any_file_that_a_start_needs_is_refused() {
+    let mut city = City::found().await;
+    city.start().await;
+    city.work(20).await;
+    restart(&mut city, HIT).await;
+    let dir = city.data_dir(HIT);
+    let (meta, log) = (table(&dir, "meta").unwrap(), table(&dir, "log").unwrap());
+    city.node(HIT).process.kill().await.unwrap();
+    let db = dir.join("db");
+    let named = |start: &str| {
+        let entries = fs::read_dir(&db)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut found = entries.filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with(start)
+        });
+        found.next().unwrap()
+    };
+    for file in [meta, log, named("CURRENT"), named("MANIFEST")] {
+        let whole = fs::read(&file).unwrap();
+        for at in [0, whole.len() / 2, whole.len() - 1] {
+            flip(&file, at as u64);
+            refuses(&mut city, HIT, &file).await;
+            fs::write(&file, &whole).unwrap();
+        }
+        let shorter = fs::OpenOptions::new().write(true).open(&file).unwrap();
+        shorter.set_len(whole.len() as u64 - 1).unwrap();
+        refuses(&mut city, HIT, &file).await;
+        fs::write(&file, &whole).unwrap();
+    }
+    let node = &city.devnet.nodes[HIT].config;
+    let (key, genesis) = (node.key.clone(), node.genesis.clone());
+    let config = city.devnet.files.root.join("node-4.toml");
+    for file in [key, genesis, config] {
+        let whole = fs::read(&file).unwrap();
+        flip(&file, whole.len() as u64 / 2);
+        let logged = city.logged(HIT);
+        city.node(HIT).process.start().unwrap();
+        let log = city.ended(HIT, logged).await;
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert!(
+            log.contains(name) || log.contains("of the chain"),
+            "{name}: {log}"
+        );
+        fs::write(&file, &whole).unwrap();
+    }
+    flip(&named("IDENTITY"), 3);
+    flip(&named("OPTIONS"), 300);
+    city.start_again(HIT).await;
+    city.work(5).await;
+    city.nothing_is_lost().await;
+    city.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_artifact_is_not_served_and_fetched_again() {
     let mut city = City::found().await;

@@ -135,3 +135,50 @@ async fn a_disk_without_any_space_ends_the_node_and_nothing_is_lost() {
     city.nothing_is_lost().await;
     city.stop().await;
 }
+
+/// Only the artifacts' disk is full: the upload is refused with a reason, of the piece that did not
+/// fit nothing stays, and it goes on when there is space.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_does_not_fit_leaves_nothing_half_done() {
+    let mut city = City::found().await;
+    let folder = city.data_dir(3).join("artifacts");
+    let disk = Tmpfs::mount(&folder, 4);
+    city.start().await;
+    city.work(3).await;
+    disk.fill(MIB + MIB / 2);
+    let image: Vec<u8> = (0..2 * MIB).map(|n| (n % 251) as u8).collect();
+    let digest = lamplighter_types::Hash::of(&image).to_string();
+    let url = format!("{}/v1/artifacts", city.node(3).url());
+    let http = reqwest::Client::new();
+    let new = serde_json::json!({ "digest": digest, "size_bytes": image.len() });
+    let begun = http.post(&url).json(&new).send().await.unwrap();
+    assert!(begun.status().is_success());
+    let append = async |offset: usize| {
+        let answer = http
+            .patch(format!("{url}/{digest}/upload"))
+            .header("content-type", "application/octet-stream")
+            .header("upload-offset", offset.to_string())
+            .body(image[offset..offset + MIB as usize].to_vec());
+        let answer = answer.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, body) = append(0).await;
+    assert!(status < 300, "{status}: {body}");
+    let (status, body) = append(MIB as usize).await;
+    assert_eq!(status, 507, "{body}");
+    assert!(body.contains("artifact.disk_full"), "{body}");
+    let part = folder.join(format!("{digest}.{}.part", image.len()));
+    assert_eq!(
+        std::fs::metadata(&part).unwrap().len(),
+        MIB,
+        "nothing of the piece stays"
+    );
+    city.work(3).await;
+    disk.free();
+    let (status, body) = append(MIB as usize).await;
+    assert!(status < 300, "{status}: {body}");
+    assert_eq!(std::fs::read(folder.join(&digest)).unwrap(), image);
+    city.work(3).await;
+    city.nothing_is_lost().await;
+    city.stop().await;
+}
