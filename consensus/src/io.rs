@@ -10,7 +10,7 @@ use crate::config::Config;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Io {
     pub inline: bool,
-    sync_time: Option<fn() -> Duration>,
+    pub sync_time: Option<fn() -> Duration>,
     #[cfg(feature = "planted")]
     pub vote_not_persisted: bool,
 }
