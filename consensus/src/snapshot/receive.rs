@@ -95,7 +95,14 @@ impl Receiver {
                 .join(format!("{INCOMING}{}", hex::encode(hash)));
             remove_others(self.store.dir(), &path)?;
             let incoming = Incoming::open(hash, manifest, path)?;
-            self.progress.send_replace(Some(incoming.transfer()));
+            let transfer = incoming.transfer();
+            tracing::info!(
+                bytes_before = transfer.bytes_before,
+                bytes_total = transfer.bytes_total,
+                log_index = transfer.log_index,
+                "an image begins to come in, or goes on"
+            );
+            self.progress.send_replace(Some(transfer));
             self.incoming = Some(incoming);
         }
         self.step()

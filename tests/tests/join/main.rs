@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const WRITERS: usize = 16;
 /// Times that the joining node is killed.
-const KILLS: u64 = 8;
+const KILLS: u64 = 6;
 /// A leader keeps its log for a node that it heard of within 60 s.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(62);
 
@@ -136,7 +136,7 @@ async fn new_nodes_are_no_wiped_nodes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
     let mut city = started(4, WRITERS).await;
-    city.register_devices(40).await;
+    city.register_devices(100).await;
     let load = Load::start(&city, WRITERS, &[1, 2, 3]);
     // Enough for images, so that the log does not begin with the first block.
     load.blocks(&city, 3 * SNAPSHOT_EVERY_BATCHES).await;
@@ -148,10 +148,24 @@ async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
     city.approve_as_printed(5, "join-5");
     let begun = Instant::now();
     for attempt in 0..KILLS {
+        let logged = city.log(5).len();
         seen.watch(&city, attempt).await;
         city.kill(5);
+        let logged = city.log(5).len().max(logged);
         city.join(5, &[]);
+        wait_for(|| {
+            city.log(5)[logged..]
+                .contains("the node is up")
+                .then_some(())
+        });
+        // Whoever leads offers its image within a second.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        seen.compare(&city.log(5)[logged..]);
     }
+    assert!(
+        seen.resumed > 0,
+        "no transfer was caught in its middle: {seen:?}"
+    );
     let url = city.joined_url(5);
     city.until(&url, |status| phase(status) == "following")
         .await;
@@ -179,40 +193,71 @@ async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
 /// What was seen of the images that came in.
 #[derive(Debug, Default)]
 struct Transfers {
-    /// Size of the image, and the bytes of it that were here.
+    /// Size of an image, and the bytes of it that were here when the node was killed, if any.
     last: Option<(u64, u64)>,
-    /// Times that a transfer went on where it was.
+    /// Times that a transfer went on where it was, and bytes that were not sent again.
     resumed: u32,
+    spared_bytes: u64,
+    /// Looks at which it was installing.
     installing: u32,
 }
 
 impl Transfers {
-    /// Looks until a transfer is under way, and a little longer each time. What was here of an
-    /// image is not sent again.
+    /// Looks until a transfer is under way, and a little longer each time.
     async fn watch(&mut self, city: &City, attempt: u64) {
         let ends = Instant::now() + Duration::from_secs(4);
-        let (mut first, mut looks) = (true, 0);
-        while Instant::now() < ends && looks <= attempt * 5 {
+        let mut looks = 0;
+        self.last = None;
+        while Instant::now() < ends && looks <= attempt * 3 {
             let status = city.status_at(&city.joined_url(5)).await;
             let progress = &status.unwrap_or_default()["progress"];
-            let figure = |name: &str| progress[name].as_u64();
-            let figures = (
-                figure("bytes"),
-                figure("bytes_total"),
-                figure("bytes_before"),
-            );
-            if let (Some(bytes), Some(total), Some(before)) = figures {
-                if let Some((same, had)) = self.last.filter(|_| first)
-                    && same == total
-                {
-                    assert!(before >= had, "{had} bytes were here: {progress}");
-                    self.resumed += u32::from(before > 0);
-                }
-                (first, looks) = (false, looks + 1);
+            let figures = (progress["bytes"].as_u64(), progress["bytes_total"].as_u64());
+            if let (Some(bytes), Some(total)) = figures
+                && bytes > 0
+            {
                 self.last = Some((total, bytes));
+                looks += 1;
             }
             self.installing += u32::from(progress["phase"] == "installing");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+
+    /// What was here of an image when the node was killed is not sent again.
+    fn compare(&mut self, log_since: &str) {
+        let Some((total, had)) = self.last else {
+            return;
+        };
+        let line = log_since
+            .lines()
+            .find(|line| line.contains("an image begins"));
+        let Some(line) = line else {
+            return;
+        };
+        let (before, now_total) = (figure(line, "bytes_before"), figure(line, "bytes_total"));
+        if now_total == total {
+            assert!(before >= had, "{had} bytes were here: {line}");
+            self.resumed += 1;
+            self.spared_bytes += before;
+        }
+    }
+}
+
+/// A number in a line of the log, whose names and numbers have colours around them.
+fn figure(line: &str, name: &str) -> u64 {
+    let plain: String = without_colours(line);
+    let (_, rest) = plain
+        .split_once(&format!("{name}="))
+        .expect("the line has it");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let (_, after) = part.split_once('m').unwrap_or(("", part));
+        text + after
+    })
 }
