@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_node::DiskConfig;
 use lamplighter_types::{
     Action, DevicesAction, GovernanceAction, GovernanceChange, Observer, SignedTransaction, codec,
 };
@@ -62,7 +63,11 @@ pub struct Caught {
 pub async fn run(options: &CatchUpOptions, dir: &Path, program: &Path) -> Result<(), BenchError> {
     let machine = machine::describe(dir)?;
     table::machine(&machine, program);
-    let mut cluster = Cluster::start(program, dir, options.validators).await?;
+    let mut disk = DiskConfig::default();
+    disk.snapshot_every_batches = options
+        .snapshot_every
+        .unwrap_or(disk.snapshot_every_batches);
+    let mut cluster = Cluster::start_with(program, dir, options.validators, disk).await?;
     let outcome = measure(&mut cluster, options, machine).await;
     let stopped = cluster.stop().await;
     let report = outcome?;

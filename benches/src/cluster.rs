@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{Config, key};
+use lamplighter_node::{Config, DiskConfig, key};
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
 };
@@ -48,6 +48,7 @@ pub struct Cluster {
     program: PathBuf,
     dir: PathBuf,
     genesis: PathBuf,
+    disk: DiskConfig,
 }
 
 /// The nodes at one moment.
@@ -147,7 +148,13 @@ fn settle(dir: &Path, node: u64) -> Result<(PathBuf, PublicKey), BenchError> {
 }
 
 /// Addresses: for other nodes, HTTP, administration, MQTT.
-fn config(node: u64, genesis: &Path, home: &Path, addresses: &[SocketAddr]) -> Config {
+fn config(
+    node: u64,
+    genesis: &Path,
+    home: &Path,
+    addresses: &[SocketAddr],
+    disk: &DiskConfig,
+) -> Config {
     Config {
         node,
         genesis: genesis.to_owned(),
@@ -161,13 +168,23 @@ fn config(node: u64, genesis: &Path, home: &Path, addresses: &[SocketAddr]) -> C
         read_needs_token: true,
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,
-        disk: Default::default(),
+        disk: disk.clone(),
     }
 }
 
 impl Cluster {
     /// Starts `count` validators of a new ledger in a new folder of `parent`.
     pub async fn start(program: &Path, parent: &Path, count: usize) -> Result<Self, BenchError> {
+        Self::start_with(program, parent, count, DiskConfig::default()).await
+    }
+
+    /// As `start`, with other settings of the disk.
+    pub async fn start_with(
+        program: &Path,
+        parent: &Path,
+        count: usize,
+        disk: DiskConfig,
+    ) -> Result<Self, BenchError> {
         let dir = parent.join(format!("validators-{count}-{}", now_ms()));
         // Of each node: for other nodes, HTTP, administration, MQTT.
         let addresses = free_addresses(count * 4)?;
@@ -188,7 +205,7 @@ impl Cluster {
         let genesis_path = write(dir.join("genesis.json"), &text)?;
         let mut nodes = Vec::new();
         for ((node, home), addresses) in (1..).zip(homes).zip(addresses.chunks(4)) {
-            let config = config(node, &genesis_path, &home, addresses);
+            let config = config(node, &genesis_path, &home, addresses, &disk);
             let settled = Settled {
                 program: program.to_owned(),
                 key: genesis.validators.validators[nodes.len()].key,
@@ -205,6 +222,7 @@ impl Cluster {
             program: program.to_owned(),
             dir,
             genesis: genesis_path,
+            disk,
         })
     }
 
@@ -214,7 +232,7 @@ impl Cluster {
         let addresses = free_addresses(4)?;
         Ok(Settled {
             program: self.program.clone(),
-            config: config(node, &self.genesis, &home, &addresses),
+            config: config(node, &self.genesis, &home, &addresses, &self.disk),
             home,
             key,
             address: addresses[0].to_string(),

@@ -49,6 +49,9 @@ pub enum Command {
 pub struct CatchUpOptions {
     #[arg(long, default_value_t = 1_000_000)]
     pub devices: u64,
+    /// Batches between two images; fewer for a short run
+    #[arg(long)]
+    pub snapshot_every: Option<u64>,
     /// That the second node was away for
     #[arg(long, default_value_t = 100_000)]
     pub blocks: u64,
