@@ -62,11 +62,12 @@ impl Config {
         if batch_bytes_max == 0 || self.limits.proposals_max == 0 || snapshot_chunk_bytes == 0 {
             return Err(ConsensusError::Config("a limit is zero".to_owned()));
         }
+        let (election_min, election_max) = self.timers.elections_of_openraft();
         let config = openraft::Config {
             cluster_name: "lamplighter".to_owned(),
             heartbeat_interval: self.timers.heartbeat.as_millis() as u64,
-            election_timeout_min: self.timers.election_min.as_millis() as u64,
-            election_timeout_max: self.timers.election_max.as_millis() as u64,
+            election_timeout_min: election_min.as_millis() as u64,
+            election_timeout_max: election_max.as_millis() as u64,
             max_payload_entries: self.limits.append_entries_max,
             replication_lag_threshold: self.limits.caught_up_entries,
             snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(
@@ -92,13 +93,23 @@ pub struct Timers {
     pub heartbeat: Duration,
     /// For the largest append to get to another node, on the slowest link there is.
     pub append: Duration,
-    /// A follower that hears nothing for a random time between these two stands for election.
+    /// A follower that hears nothing for a random time between these two stands for election; in
+    /// the upper half of it when it had heard a leader.
     pub election_min: Duration,
     pub election_max: Duration,
     /// For one piece of a snapshot.
     pub snapshot_chunk: Duration,
     /// For the other node to install a snapshot.
     pub snapshot_install: Duration,
+}
+
+impl Timers {
+    /// openraft lets a follower wait for the lease of the leader that it heard, which is openraft's
+    /// longest time, and for a random time between its two on top. So it is given halves: then both
+    /// together are no longer than promised.
+    fn elections_of_openraft(&self) -> (Duration, Duration) {
+        (self.election_min / 2, self.election_max / 2)
+    }
 }
 
 impl Default for Timers {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Cluster, PATIENCE};
 use lamplighter_consensus::{
-    ConsensusError, Lane, Limits, MembershipError, ProposeError, ReadError, ServeError,
+    ConsensusError, Lane, Limits, MembershipError, ProposeError, ReadError, ServeError, Timers,
 };
 use lamplighter_store::{Batch, Cf, Durability, Fault, KeyRange, Kv, MemoryKv};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 const SHORT: Duration = Duration::from_secs(5);
 
@@ -124,6 +124,29 @@ async fn a_leader_that_is_cut_off_confirms_no_read_and_is_not_ready() {
     cluster.node(new).read_index(SHORT).await.unwrap();
     let terms = [old, new].map(|id| cluster.node(id).lead().borrow().term);
     assert!(terms[0] < terms[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_leader_is_replaced_within_the_time_that_the_timers_say() {
+    let mut cluster = Cluster::start(4).await;
+    let Timers {
+        heartbeat,
+        election_min,
+        election_max,
+        ..
+    } = Timers::default();
+    for round in 0..5 {
+        cluster.propose(&format!("{round}")).await.unwrap();
+        cluster.agree().await;
+        let dead = cluster.leader().await;
+        let begun = Instant::now();
+        cluster.kill(dead).await;
+        cluster.leader().await;
+        let waited = begun.elapsed();
+        assert!(waited >= election_min - heartbeat, "{waited:?}");
+        assert!(waited <= election_max + heartbeat * 2, "{waited:?}");
+        cluster.restart(dead).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
