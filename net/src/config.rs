@@ -35,7 +35,7 @@ pub struct Limits {
     pub handshake_max: Duration,
     /// First pause between two attempts to dial.
     pub backoff_min: Duration,
-    /// Longest pause between two attempts to dial.
+    /// Longest pause between two attempts to dial: what a quorum may wait for after a partition.
     pub backoff_max: Duration,
     /// A link that held this long was good: the next attempt starts at `backoff_min` again.
     pub stable_after: Duration,
@@ -55,7 +55,7 @@ impl Default for Limits {
         Limits {
             handshake_max: Duration::from_secs(5),
             backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(5),
+            backoff_max: Duration::from_secs(1),
             stable_after: Duration::from_secs(5),
             ping_every: Duration::from_secs(1),
             silence_max: Duration::from_secs(10),
