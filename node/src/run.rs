@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use lamplighter_api as api;
@@ -85,15 +86,8 @@ impl Node {
         origin::demand_data(&config.key, &config.data_dir)?;
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
-        let path = config.data_dir.join("db");
-        let (rocks, damage) =
-            RocksKv::open_or_repair(&path, Options::default()).map_err(damaged)?;
-        if let Some(damage) = damage {
-            tracing::warn!(%damage, "repaired: what was removed comes from the other nodes");
-        }
         let (gate, failures) = (Gate::default(), Failures::new());
-        let reported = failures.clone();
-        rocks.when_failed(move |failure| reported.report(&failure.what));
+        let rocks = open_store(&config.data_dir.join("db"), &failures)?;
         let kv: Arc<dyn Kv> = Arc::new(rocks.clone());
         let bridge = Bridge::new(gate.clone(), failures.clone());
         let chain_id = genesis.chain_id();
@@ -185,6 +179,18 @@ impl Node {
         self.bridge.clear();
         Ok(())
     }
+}
+
+/// Opens the store, repaired if need be; whatever fails in it from now on is a failure of the node.
+fn open_store(path: &Path, failures: &Failures) -> Result<RocksKv, NodeError> {
+    let opened = RocksKv::open_or_repair(path, Options::default());
+    let (rocks, damage) = opened.map_err(damaged)?;
+    if let Some(damage) = damage {
+        tracing::warn!(%damage, "repaired: what was removed comes from the other nodes");
+    }
+    let reported = failures.clone();
+    rocks.when_failed(move |failure| reported.report(&failure.what));
+    Ok(rocks)
 }
 
 /// Damage that could not be repaired from other nodes.

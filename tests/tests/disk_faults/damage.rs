@@ -1,5 +1,5 @@
-//! Bytes of a file change. Every kind of file is gone through in `rocks/tests/rocks_damage.rs`; here
-//! are whole nodes: one that is damaged while it runs, one while it is down, all of them.
+//! Bytes of a file change. `rocks/tests/rocks_damage.rs` goes through every kind of file; here are
+//! whole nodes: one that is damaged while it runs, one while it is down, all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
