@@ -179,6 +179,33 @@ async fn a_node_does_not_start_over_syncs_that_fail() {
     city.stop().await;
 }
 
+/// A table that a flush writes can't be synced. Nobody waits for a flush: the node finds out itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_fails_ends_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let shim = Shim::build(folder.path(), Outcome::Lost);
+    let mut city = City::found().await;
+    shim.dress(&mut city);
+    city.start().await;
+    let logged = city.logged(HIT);
+    shim.pull(".sst");
+    // Enough to fill a memtable.
+    city.work_until_ended(HIT, 2_000).await;
+    let log = city.ended(HIT, logged).await;
+    let last = log.trim_end().lines().last().unwrap_or_default();
+    assert!(
+        last.contains(".sst") && last.contains("Input/output error"),
+        "{log}"
+    );
+    city.work(5).await;
+    shim.release();
+    shim.cut_power();
+    city.start_again(HIT).await;
+    city.work(5).await;
+    city.nothing_is_lost().await;
+    city.stop().await;
+}
+
 /// A sync of an uploaded image fails: the node ends rather than tell the client a wrong offset.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_of_an_artifact_that_fails_ends_the_node() {
