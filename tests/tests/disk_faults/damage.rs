@@ -46,12 +46,28 @@ async fn restart(city: &mut City, at: usize) {
     city.start_again(at).await;
 }
 
+/// The node's own log has the whole chain: nothing needs to come from the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_changes_is_found_and_built_again() {
+    a_table_changes(30, "repaired").await;
+}
+
+/// The log begins later than the chain: an image of another node comes first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_changes_is_found_and_fetched_from_the_others() {
+    a_table_changes(320, "an image is fetched from another node").await;
+}
+
+async fn a_table_changes(work: usize, said: &str) {
     let mut city = City::found().await;
-    city.configure(HIT, |disk| disk.scrub_bytes_per_s = 64 << 20);
+    for at in 0..4 {
+        city.configure(at, |disk| {
+            disk.scrub_bytes_per_s = 64 << 20;
+            disk.snapshot_every_batches = 100;
+        });
+    }
     city.start().await;
-    city.work(30).await;
+    city.work(work).await;
     restart(&mut city, HIT).await;
     let table = table(&city.data_dir(HIT), "receipts").expect("receipts are in a table by now");
     let logged = city.logged(HIT);
@@ -68,7 +84,7 @@ async fn a_table_that_changes_is_found_and_fetched_from_the_others() {
     city.work(5).await;
     city.nothing_is_lost().await;
     let log = city.node(HIT).process.read_log().unwrap()[logged..].to_owned();
-    assert!(log.contains("repaired"), "{log}");
+    assert!(log.contains(said), "{log}");
     city.stop().await;
 }
 
