@@ -179,7 +179,7 @@ async fn a_node_does_not_start_over_syncs_that_fail() {
     city.stop().await;
 }
 
-/// A table that a flush writes can't be synced. Nobody waits for a flush: the node finds out itself.
+/// A table that a flush writes can't be synced. Nobody waits for a flush: the node finds out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flush_that_fails_ends_the_node() {
     let folder = tempfile::tempdir().unwrap();
