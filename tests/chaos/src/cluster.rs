@@ -96,11 +96,10 @@ fn admin_url(node: usize, path: &str) -> String {
 }
 
 fn faketime() -> Result<PathBuf, ChaosError> {
-    let places = LIBRARIES
+    let mut places = LIBRARIES
         .iter()
         .map(|folder| Path::new(folder).join(FAKETIME));
     places
-        .into_iter()
         .find(|place| place.exists())
         .ok_or_else(|| ChaosError::Setup(format!("{FAKETIME} is missing: scripts/setup --test")))
 }

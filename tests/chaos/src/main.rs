@@ -71,7 +71,7 @@ fn options(arguments: &Arguments) -> Options {
     Options {
         nodes: 4,
         clients: arguments.clients,
-        lanes: arguments.lanes.unwrap_or(if full { 48 } else { 8 }),
+        lanes: arguments.lanes.unwrap_or(if full { 16 } else { 8 }),
         seed: arguments.seed.unwrap_or_else(rand::random),
         parts: parts
             .iter()

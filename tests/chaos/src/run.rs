@@ -111,7 +111,9 @@ pub fn run(options: Options) -> Result<Report, ChaosError> {
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let wait = async |kind| match signal(kind) {
-        Ok(mut told) => drop(told.recv().await),
+        Ok(mut told) => {
+            told.recv().await;
+        }
         Err(_) => std::future::pending().await,
     };
     tokio::select! {

@@ -186,8 +186,8 @@ impl World {
         Ok(())
     }
 
-    /// Makes the links what they are said to be. What may still work is noted at the moment at which
-    /// the last of them has changed.
+    /// Makes the links what they are said to be. What may still work is noted once the last of them
+    /// has changed.
     pub fn link(&mut self, links: Links, lost: Option<usize>) -> Result<(), ChaosError> {
         self.lab.apply(&links)?;
         self.tell(&links);

@@ -134,8 +134,8 @@ impl Evidence {
                 model.take(block.height, entry);
             }
         }
-        let reads = self.history.reads.iter_mut().rev();
-        let read = reads.into_iter().find(|read| is_register(read))?;
+        let mut reads = self.history.reads.iter_mut().rev();
+        let read = reads.find(|read| is_register(read))?;
         let Seen::Register {
             name,
             version,
