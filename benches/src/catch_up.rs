@@ -265,7 +265,8 @@ async fn caught(
     caught.mb_per_second = bytes as f64 / MB / seconds;
     caught.load_per_second = (background.committed() - committed) as f64 / seconds;
     println!(
-        "{name}: {seconds:.1} s, {:.1} MB/s (image of {:.0} MB), {:.0} transactions/s meanwhile; {:?}",
+        "{name}: {seconds:.1} s, {:.1} MB/s (image of {:.0} MB), {:.0} transactions/s meanwhile; \
+         {:?}",
         caught.mb_per_second,
         caught.image_bytes as f64 / MB,
         caught.load_per_second,

@@ -131,7 +131,8 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
             };
             session.act(Action::Governance(action)).await?;
             session.output.say(&format!(
-                "others approve it with: lamplighter governance approve {proposal} --digest {digest}"
+                "others approve it with: \
+                 lamplighter governance approve {proposal} --digest {digest}"
             ));
         }
         GovernanceCommand::Approve { proposal, digest } => {

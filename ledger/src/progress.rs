@@ -17,8 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(5);
 /// Share of the newest second in the rate that is told: about the last five seconds count.
 const RATE_NEWEST: f64 = 0.2;
-/// Looks with a leader after which a node that was told of no certified block believes that there is
-/// none: the others tell theirs every second.
+/// Looks with a leader after which a node that was told of no certified block believes that there
+/// is none: the others tell theirs every second.
 const UNTOLD_LOOKS: u32 = 3;
 /// Blocks behind what others have certified that are only the time which news takes.
 const BEHIND_MIN: u64 = 64;

@@ -14,7 +14,7 @@
 //! A peer that never met the node goes by the newest certificates: who signed one of them and says
 //! that it never signed anything, or nothing for long, was wiped, or was set back to an old copy.
 //!
-//! Somebody who has the key and wants to do harm can claim any id: that is not what this is against.
+//! Somebody who has the key and wants to do harm can claim any id: this is not against that.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

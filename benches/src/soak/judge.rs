@@ -183,8 +183,9 @@ pub fn print(report: &SoakReport) {
          late; ms: p50 {p50_ms:.1} p99 {p99_ms:.1} max {max_ms:.0}"
     );
     println!(
-        "prediction: {:.0} B of tables for a transaction and {:.0} B for a block; of {} with {:.1} \
-         in a block, before compression, each: {:.0} B (envelope {:.0}, receipt {:.0}, event {:.0})",
+        "prediction: {:.0} B of tables for a transaction and {:.0} B for a block; of {} with \
+         {:.1} in a block, before compression, each: {:.0} B (envelope {:.0}, receipt {:.0}, \
+         event {:.0})",
         prediction.transaction_bytes,
         prediction.block_bytes,
         prediction.rows.transactions,
