@@ -136,18 +136,8 @@ impl Consensus {
         machine: Arc<dyn StateMachine>,
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.raft()?);
-        let io = Io::of(&config);
-        let (node_id, store) = (config.node_id, kv.clone());
-        io.run(move || claim(&*store, node_id)).await?;
-        let dir = config.snapshot_dir.clone();
-        let snapshots = io.run(move || SnapshotStore::open(&dir)).await;
-        let snapshots =
-            Arc::new(snapshots.map_err(|error| ConsensusError::Snapshots(error.into()))?);
-        let mut log = LogStore::open(kv, io, config.limits.clone()).await?;
-        log.resign(node_id)
-            .await
-            .map_err(|error| ConsensusError::Raft(error.into()))?;
-
+        let (io, node_id) = (Io::of(&config), config.node_id);
+        let (log, snapshots) = open_disk(&config, kv, io).await?;
         let mut receiver = Receiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
         if let Some(at_least) = log.ahead_of(&*machine)? {
             let fetch = Fetch {
@@ -412,6 +402,23 @@ impl Inner {
             .ok()?;
         codec::decode("answer", &answer).ok()
     }
+}
+
+/// Log and snapshots, when the data directory is this node's.
+async fn open_disk(
+    config: &Config,
+    kv: Arc<dyn Kv>,
+    io: Io,
+) -> Result<(LogStore, Arc<SnapshotStore>), ConsensusError> {
+    let (node_id, store) = (config.node_id, kv.clone());
+    io.run(move || claim(&*store, node_id)).await?;
+    let dir = config.snapshot_dir.clone();
+    let snapshots = io.run(move || SnapshotStore::open(&dir)).await;
+    let snapshots = snapshots.map_err(|error| ConsensusError::Snapshots(error.into()))?;
+    let mut log = LogStore::open(kv, io, config.limits.clone()).await?;
+    let resigned = log.resign(node_id).await;
+    resigned.map_err(|error| ConsensusError::Raft(error.into()))?;
+    Ok((log, Arc::new(snapshots)))
 }
 
 /// Writes the node's id into an empty store, or compares it.

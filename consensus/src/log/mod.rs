@@ -106,8 +106,8 @@ impl LogStore {
         self.0.durability.syncs()
     }
 
-    /// Purges nothing until [`release_purges`](Self::release_purges). openraft asks for the purge of
-    /// what an image replaces when it has merely begun to install it: a crash would leave a log
+    /// Purges nothing until [`release_purges`](Self::release_purges). openraft asks for the purge
+    /// of what an image replaces when it has merely begun to install it: a crash would leave a log
     /// without the state that it stands on.
     pub(crate) fn hold_purges(&self) {
         self.0.purges_held.store(true, Ordering::SeqCst);

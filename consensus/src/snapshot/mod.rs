@@ -3,8 +3,8 @@
 //! In the snapshot directory there are
 //! - `snapshot-<name>/`: `data/` as the state machine built it, and `meta`, written last and
 //!   synced, so that a directory without it is the rest of an interruption;
-//! - `building/`: the same, while it is being made and sealed; `adopting/`: while one from elsewhere
-//!   is made ours;
+//! - `building/`: the same, while it is being made and sealed; `adopting/`: while one from
+//!   elsewhere is made ours;
 //! - `incoming-<hash of the manifest>/`: `data/` as far as it has arrived from another node. It
 //!   outlives a restart, so that a transfer goes on where it stopped.
 
