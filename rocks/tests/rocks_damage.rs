@@ -391,6 +391,9 @@ fn a_torn_end_is_cut_off_and_what_was_synced_is_not() {
     }
 }
 
+/// For the images of a busy store, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(50);
+
 /// Images taken at any moment of a busy store open: the seal claims nothing that is not so.
 #[test]
 fn a_crash_is_never_taken_for_damage() {
@@ -419,18 +422,23 @@ fn a_crash_is_never_taken_for_damage() {
         });
         let mut images = Vec::new();
         let begun = Instant::now();
-        while images.len() < 8 && begun.elapsed() < Duration::from_secs(30) {
+        while images.len() < 8 && begun.elapsed() < PATIENCE {
             let pause = 10 + 13 * images.len() as u64;
             std::thread::sleep(Duration::from_millis(pause));
             let synced = synced.lock().unwrap();
             let image = parent.path().join(format!("image-{}", images.len()));
-            let before = standing(&dir);
-            copy(&dir, &image);
-            // Not while a flush or a compaction was at work: that is no moment.
-            match before == standing(&dir) {
-                true => images.push((image, *synced)),
-                false => fs::remove_dir_all(&image).unwrap(),
+            // Not while a flush or a compaction was at work: that is no moment. With nobody writing
+            // they come to an end.
+            loop {
+                let before = standing(&dir);
+                copy(&dir, &image);
+                if before == standing(&dir) {
+                    break;
+                }
+                fs::remove_dir_all(&image).unwrap();
+                assert!(begun.elapsed() < PATIENCE, "the store never rests");
             }
+            images.push((image, *synced));
         }
         stop.store(true, Ordering::Relaxed);
         images
