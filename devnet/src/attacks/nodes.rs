@@ -85,7 +85,9 @@ async fn turned_away(node: &mut NodeProcess) -> Result<String, DevnetError> {
 
 async fn wrong_key(devnet: &mut Devnet) -> Result<String, DevnetError> {
     let peer = devnet.ports.take()?;
-    let stranger = devnet.files.key("node-99");
+    // One that was never used: another is refused for that already.
+    let stranger = devnet.files.key("node-1-pretended");
+    lamplighter_node::key::write(&stranger, &stray()?)?;
     let mut config = devnet.node(99, peer)?.config;
     config.node = 1;
     config.key = stranger;

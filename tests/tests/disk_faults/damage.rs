@@ -40,6 +40,13 @@ fn table(data_dir: &Path, family: &str) -> Option<PathBuf> {
     None
 }
 
+/// The same; the note follows about a second after the table.
+async fn noted_table(data_dir: &Path, family: &str) -> PathBuf {
+    let what = format!("a table of {family} is noted");
+    until(&what, async || table(data_dir, family).is_some()).await;
+    table(data_dir, family).unwrap()
+}
+
 /// Brings what the log has into tables.
 async fn restart(city: &mut City, at: usize) {
     city.node(at).process.stop().await.unwrap();
@@ -69,7 +76,7 @@ async fn a_table_changes(work: usize, said: &str) {
     city.start().await;
     city.work(work).await;
     restart(&mut city, HIT).await;
-    let table = table(&city.data_dir(HIT), "receipts").expect("receipts are in a table by now");
+    let table = noted_table(&city.data_dir(HIT), "receipts").await;
     let logged = city.logged(HIT);
     flip(&table, 40);
     let log = city.ended(HIT, logged).await;
@@ -162,7 +169,10 @@ async fn damage_to_any_file_that_a_start_needs_is_refused() {
     city.work(20).await;
     restart(&mut city, HIT).await;
     let dir = city.data_dir(HIT);
-    let (meta, log) = (table(&dir, "meta").unwrap(), table(&dir, "log").unwrap());
+    let (meta, log) = (
+        noted_table(&dir, "meta").await,
+        noted_table(&dir, "log").await,
+    );
     city.node(HIT).process.kill().await.unwrap();
     let db = dir.join("db");
     let named = |start: &str| {

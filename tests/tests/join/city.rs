@@ -1,7 +1,6 @@
 //! A ledger of processes, each with a loopback address of its own.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -449,7 +448,7 @@ impl Load {
 
 /// A line for the record.
 pub fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    eprintln!("{line}");
 }
 
 /// Removes a data directory, as a wiped disk does.
