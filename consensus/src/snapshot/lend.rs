@@ -41,6 +41,11 @@ impl Inner {
             meta.last_log_id.is_some_and(|last| last.index >= at_least)
         };
         let Some((meta, image)) = current.filter(|(meta, _)| reaches(meta)) else {
+            // What this node has not applied no image of it has: asking for that costs nothing.
+            let applied = self.raft.metrics().borrow().last_applied;
+            if applied.is_none_or(|last| last.index < at_least) {
+                return Ok(SnapshotResponse::NoImage);
+            }
             // It is made meanwhile; if consensus has stopped there will be none.
             if let Err(error) = self.raft.trigger().snapshot().await {
                 tracing::debug!(%error, "no image is made");

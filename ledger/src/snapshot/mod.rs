@@ -9,12 +9,13 @@
 mod check;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use lamplighter_state::{StateError, prove, tables};
 use lamplighter_store::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError};
 use lamplighter_types::Genesis;
+use lamplighter_types::limits::PROOF_BYTES_MAX;
 use lamplighter_types::proof::HeaderProof;
 use tokio::sync::watch;
 
@@ -193,6 +194,13 @@ fn copy(
 
 fn read_proof(dir: &Path) -> Result<HeaderProof, ImageError> {
     let path = dir.join(PROOF);
-    let bytes = fs::read(&path).map_err(StoreError::io("read the proof of an image", &path))?;
+    // It comes from another node, and may be as large as an image.
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let limit = PROOF_BYTES_MAX as u64 + 1;
+        fs::File::open(&path)?.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(StoreError::io("read the proof of an image", &path))?;
     HeaderProof::from_bytes(&bytes).map_err(ImageError::Proof)
 }

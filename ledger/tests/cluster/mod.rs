@@ -1,6 +1,5 @@
 //! Whole ledgers in one process: real consensus, real execution, a fake network, the store in
 //! memory.
-#![allow(dead_code)] // Not every test file uses everything.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,12 +1,10 @@
 //! Images of the chain: sealed by a certificate, checked by who gets one, installed or not at all.
 
-mod cluster;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use lamplighter_consensus::Limits;
 use lamplighter_ledger::{OpenError, Verdict};
 use lamplighter_state::tables;
