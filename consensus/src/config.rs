@@ -49,6 +49,8 @@ impl Config {
             batch_bytes_max,
             append_bytes_max,
             snapshot_chunk_bytes,
+            snapshot_bytes_per_s,
+            proposals_max,
             ..
         } = self.limits;
         let largest = batch_bytes_max
@@ -59,7 +61,8 @@ impl Config {
                 "a limit of {largest} bytes does not fit a frame of {FRAME_BYTES_MAX}"
             )));
         }
-        if batch_bytes_max == 0 || self.limits.proposals_max == 0 || snapshot_chunk_bytes == 0 {
+        let counts = batch_bytes_max.min(proposals_max).min(snapshot_chunk_bytes);
+        if counts == 0 || snapshot_bytes_per_s == 0 {
             return Err(ConsensusError::Config("a limit is zero".to_owned()));
         }
         let (election_min, election_max) = self.timers.elections_of_openraft();
@@ -142,6 +145,8 @@ pub struct Limits {
     pub backlog_entries_max: u64,
     /// Bytes in one piece of a snapshot.
     pub snapshot_chunk_bytes: usize,
+    /// Bytes of snapshots that this node sends in a second, to all others together.
+    pub snapshot_bytes_per_s: u64,
     /// Bytes of a snapshot that this node takes.
     pub snapshot_bytes_max: u64,
     /// A snapshot is made after so many entries since the last one ...
@@ -166,6 +171,7 @@ impl Default for Limits {
             cache_bytes_max: 16 << 20,
             backlog_entries_max: 64,
             snapshot_chunk_bytes: 1 << 20,
+            snapshot_bytes_per_s: 64 << 20,
             snapshot_bytes_max: 1 << 40,
             snapshot_every_entries: 10_000,
             snapshot_every_bytes: 256 << 20,

@@ -21,7 +21,7 @@ use crate::io::Guarded;
 use crate::log::LogStore;
 use crate::machine::StateMachine;
 use crate::raft::{LogId, NodeId, TypeConfig, Vote};
-use crate::snapshot;
+use crate::snapshot::{Pace, Sender};
 use crate::transport::{Lane, Transport};
 
 /// Between two attempts to reach a node that cannot be reached.
@@ -37,6 +37,7 @@ pub(crate) struct Network {
     pub config: Arc<Config>,
     pub machine: Arc<dyn StateMachine>,
     pub heard: Arc<Heard>,
+    pub pace: Arc<Pace>,
 }
 
 /// When each other node last answered this one as its leader.
@@ -249,14 +250,21 @@ impl RaftNetwork<TypeConfig> for Peer {
             config,
             machine,
             heard,
+            pace,
             ..
         } = &self.network;
         let (meta, dir) = (snapshot.meta, *snapshot.snapshot);
         let sent = async {
             // Only an image that was made when the node started is not sealed yet.
             machine.seal_snapshot(&dir.data()).await?;
+            let sender = Sender {
+                transport: &**transport,
+                to: self.target,
+                config,
+                pace,
+            };
             let pulse = || heard.note(self.target);
-            snapshot::send(&**transport, self.target, vote, meta, dir, config, pulse).await
+            sender.send(vote, meta, dir, pulse).await
         };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),

@@ -23,7 +23,7 @@ use crate::machine::StateMachine;
 use crate::network::{Heard, Network};
 use crate::raft::{Batch, NodeId, Raft, TypeConfig};
 use crate::serve::MEMBERS_MAX;
-use crate::snapshot::{Fetch, Lent, Receiver, SnapshotStore, Transfer};
+use crate::snapshot::{Fetch, Lent, Pace, Receiver, SnapshotStore, Transfer};
 use crate::transport::{Lane, Transport};
 
 const NODE_ID: &[u8] = b"raft/node_id";
@@ -43,6 +43,7 @@ pub(crate) struct Inner {
     pub receiver: Arc<Mutex<Receiver>>,
     pub snapshots: Arc<SnapshotStore>,
     pub lent: Lent,
+    pub pace: Arc<Pace>,
     transport: Arc<dyn Transport>,
     lead: watch::Receiver<Lead>,
     proposals: Arc<Semaphore>,
@@ -151,12 +152,14 @@ impl Consensus {
         }
         let config = Arc::new(config);
         let heard = Arc::new(Heard::default());
+        let pace = Arc::new(Pace::new(config.limits.snapshot_bytes_per_s));
         let network = Network {
             transport: transport.clone(),
             log: log.clone(),
             config: config.clone(),
             machine: machine.clone(),
             heard: heard.clone(),
+            pace: pace.clone(),
         };
         let adapter = Adapter::new(machine.clone(), log.clone(), snapshots.clone(), io);
         let compaction = adapter.compaction();
@@ -187,6 +190,7 @@ impl Consensus {
             receiver: Arc::new(Mutex::new(receiver)),
             snapshots,
             lent: Lent::default(),
+            pace,
             transport,
             lead,
             proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),

@@ -427,6 +427,46 @@ async fn an_interrupted_snapshot_is_not_sent_twice() {
     assert!(sent < image + image / 5, "{sent} bytes for {image}");
 }
 
+/// An image takes the part of the link that it may have, and nobody waits for it.
+#[tokio::test(start_paused = true)]
+async fn an_image_leaves_no_faster_than_it_may() {
+    let limits = Limits {
+        keep_entries: 2,
+        snapshot_bytes_per_s: 50_000,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(3, limits).await;
+    cluster.agree().await;
+    let follower = cluster.follower().await;
+    cluster.kill(follower).await;
+    for round in 0..50u8 {
+        let text = char::from(b'a' + round % 26).to_string().repeat(10_000);
+        cluster.propose(&text).await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    cluster.node(leader).trigger_snapshot().await.unwrap();
+    while cluster.node(leader).metrics().purged_index.is_none() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let begun = Instant::now();
+    cluster.restart(follower).await;
+    let mut slowest = Duration::ZERO;
+    while cluster.node(follower).metrics().snapshot_index.is_none() {
+        let proposed = Instant::now();
+        cluster.propose("meanwhile").await.unwrap();
+        slowest = slowest.max(proposed.elapsed());
+    }
+    let sent = cluster.net.snapshot_bytes.load(Ordering::Relaxed);
+    let least = Duration::from_secs_f64(sent as f64 / 50_000.0) - Duration::from_secs(1);
+    assert!(sent > 500_000, "{sent} bytes");
+    assert!(
+        begun.elapsed() > least,
+        "{sent} bytes in {:?}",
+        begun.elapsed()
+    );
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
 /// By the log alone: much more than a node may have received and not applied.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_far_behind_catches_up_by_the_log() {

@@ -30,6 +30,10 @@ const SCRUB_BYTES_PER_S: u64 = 4 << 20;
 const SNAPSHOT_EVERY_BATCHES: u64 = 10_000;
 /// Less would be images all the time.
 const SNAPSHOT_EVERY_BATCHES_MIN: u64 = 100;
+/// Bytes of images sent in a second unless it is configured: half of what a link of 1 Gbit/s takes.
+const IMAGE_BYTES_PER_S: u64 = 64 << 20;
+/// With less an image would not arrive before it is old.
+const IMAGE_BYTES_PER_S_MIN: u64 = 64 << 10;
 /// Part of the batches of an image that stay in the log, for nodes that are a little behind.
 const KEPT_PART: u64 = 10;
 
@@ -44,6 +48,9 @@ pub struct DiskConfig {
     /// After so many batches an image of the chain is made, and the Raft log before it purged. The
     /// same on every node.
     pub snapshot_every_batches: u64,
+    /// Bytes of such images that are sent in a second, to all other nodes together: what they leave
+    /// of the link is the log's.
+    pub image_bytes_per_s: u64,
 }
 
 impl Default for DiskConfig {
@@ -52,16 +59,18 @@ impl Default for DiskConfig {
             reserve_bytes: None,
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
             snapshot_every_batches: SNAPSHOT_EVERY_BATCHES,
+            image_bytes_per_s: IMAGE_BYTES_PER_S,
         }
     }
 }
 
 impl DiskConfig {
-    /// Sets how long the Raft log gets.
+    /// Sets how long the Raft log gets, and how fast images are sent.
     pub(crate) fn limit(&self, limits: &mut lamplighter_consensus::Limits) {
         let every = self.snapshot_every_batches.max(SNAPSHOT_EVERY_BATCHES_MIN);
         limits.snapshot_every_entries = every;
         limits.keep_entries = every / KEPT_PART;
+        limits.snapshot_bytes_per_s = self.image_bytes_per_s.max(IMAGE_BYTES_PER_S_MIN);
     }
 }
 

@@ -84,7 +84,9 @@ impl Inner {
         let (Some(info), Some(left @ 1..)) = (info, left) else {
             return Ok(SnapshotResponse::NoImage);
         };
-        let len = left.min(self.config.limits.snapshot_chunk_bytes as u64) as usize;
+        let most = self.config.limits.snapshot_chunk_bytes;
+        let len = left.min(self.pace.piece_bytes(most) as u64) as usize;
+        self.pace.wait(len).await;
         let path = loan.image.data().join(&info.name);
         let bytes = self.io.run(move || read_at(&path, offset, len)).await?;
         Ok(SnapshotResponse::Piece { bytes })

@@ -10,6 +10,7 @@
 
 mod fetch;
 mod lend;
+mod pace;
 mod receive;
 mod send;
 mod store;
@@ -24,9 +25,10 @@ use std::sync::{Arc, Mutex};
 
 pub(crate) use self::fetch::Fetch;
 pub(crate) use self::lend::Lent;
+pub(crate) use self::pace::Pace;
 pub use self::receive::Transfer;
 pub(crate) use self::receive::{Complete, ReceiveError, Receiver, Step};
-pub(crate) use self::send::send;
+pub(crate) use self::send::Sender;
 pub(crate) use self::store::SnapshotStore;
 use crate::codec::{FileInfo, Manifest};
 use crate::raft::SnapshotMeta;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{SnapshotDir, SnapshotError};
+use super::{Pace, SnapshotDir, SnapshotError};
 use crate::codec::{self, Manifest, SnapshotRequest, SnapshotResponse};
 use crate::error::TransportError;
 use crate::io::Io;
@@ -25,88 +25,96 @@ pub(crate) enum SendError {
     Answer(NodeId),
 }
 
-/// Sends a snapshot and has it installed; returns the vote of the other node. What was sent before
-/// an interruption is not sent again: the other node says what it wants next. `pulse` is called
-/// whenever it answers.
-pub(crate) async fn send(
-    transport: &dyn Transport,
-    to: NodeId,
-    vote: Vote,
-    meta: SnapshotMeta,
-    snapshot: Arc<SnapshotDir>,
-    config: &Config,
-    pulse: impl Fn(),
-) -> Result<Vote, SendError> {
-    let io = Io::of(config);
-    let dir = snapshot.clone();
-    let manifest = io.run(move || dir.manifest(&meta)).await?;
-    let hash = manifest.hash();
-    let chunk_bytes = config.limits.snapshot_chunk_bytes;
-    let mut steps = steps_max(&manifest, chunk_bytes);
-    let call = Call {
-        transport,
-        to,
-        config,
-    };
-    let offer = SnapshotRequest::Offer {
-        vote,
-        manifest: Manifest::clone(&manifest),
-    };
-    let mut answer = call.send(&offer, &[]).await?;
-    loop {
-        pulse();
-        steps = steps.checked_sub(1).ok_or(SendError::Answer(to))?;
-        answer = match answer {
-            SnapshotResponse::Next { file, offset } => {
-                let info = manifest
-                    .files
-                    .get(file as usize)
-                    .ok_or(SendError::Answer(to))?;
-                let left = info.bytes.checked_sub(offset).filter(|left| *left > 0);
-                let len = left.ok_or(SendError::Answer(to))?.min(chunk_bytes as u64) as usize;
-                let path = snapshot.data().join(&info.name);
-                let bytes = io.run(move || read_at(&path, offset, len)).await?;
-                let request = SnapshotRequest::Chunk {
-                    vote,
-                    manifest: hash,
-                    file,
-                    offset,
-                };
-                call.send(&request, &bytes).await?
-            }
-            SnapshotResponse::Complete => {
-                call.send(
-                    &SnapshotRequest::Install {
+/// Who sends an image, and to whom.
+pub(crate) struct Sender<'a> {
+    pub transport: &'a dyn Transport,
+    pub to: NodeId,
+    pub config: &'a Config,
+    pub pace: &'a Pace,
+}
+
+impl Sender<'_> {
+    /// Sends a snapshot and has it installed; returns the vote of the other node. What was sent
+    /// before an interruption is not sent again: the other node says what it wants next. `pulse` is
+    /// called whenever it answers.
+    pub(crate) async fn send(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        snapshot: Arc<SnapshotDir>,
+        pulse: impl Fn(),
+    ) -> Result<Vote, SendError> {
+        let (io, dir) = (Io::of(self.config), snapshot.clone());
+        let manifest = io.run(move || dir.manifest(&meta)).await?;
+        let mut steps = self.steps_max(&manifest);
+        let hash = manifest.hash();
+        let offer = SnapshotRequest::Offer {
+            vote,
+            manifest: Manifest::clone(&manifest),
+        };
+        let mut answer = self.ask(&offer, &[]).await?;
+        loop {
+            pulse();
+            steps = steps.checked_sub(1).ok_or(SendError::Answer(self.to))?;
+            answer = match answer {
+                SnapshotResponse::Next { file, offset } => {
+                    let bytes = self.piece(&manifest, &snapshot, file, offset).await?;
+                    let request = SnapshotRequest::Chunk {
                         vote,
                         manifest: hash,
-                    },
-                    &[],
-                )
-                .await?
-            }
-            SnapshotResponse::Done { vote } => return Ok(vote),
-            SnapshotResponse::Image { .. }
-            | SnapshotResponse::NoImage
-            | SnapshotResponse::Piece { .. } => return Err(SendError::Answer(to)),
-        };
+                        file,
+                        offset,
+                    };
+                    self.ask(&request, &bytes).await?
+                }
+                SnapshotResponse::Complete => {
+                    let request = SnapshotRequest::Install {
+                        vote,
+                        manifest: hash,
+                    };
+                    self.ask(&request, &[]).await?
+                }
+                SnapshotResponse::Done { vote } => return Ok(vote),
+                SnapshotResponse::Image { .. }
+                | SnapshotResponse::NoImage
+                | SnapshotResponse::Piece { .. } => return Err(SendError::Answer(self.to)),
+            };
+        }
     }
-}
 
-/// More answers than this mean that the other node is not getting on.
-fn steps_max(manifest: &Manifest, chunk_bytes: usize) -> u64 {
-    let pieces = |bytes: u64| bytes.div_ceil(chunk_bytes as u64);
-    let all: u64 = manifest.files.iter().map(|file| pieces(file.bytes)).sum();
-    2 * all + manifest.files.len() as u64 + 4
-}
+    fn piece_bytes(&self) -> usize {
+        let most = self.config.limits.snapshot_chunk_bytes;
+        self.pace.piece_bytes(most)
+    }
 
-struct Call<'a> {
-    transport: &'a dyn Transport,
-    to: NodeId,
-    config: &'a Config,
-}
+    /// More answers than this mean that the other node is not getting on.
+    fn steps_max(&self, manifest: &Manifest) -> u64 {
+        let pieces = |bytes: u64| bytes.div_ceil(self.piece_bytes() as u64);
+        let all: u64 = manifest.files.iter().map(|file| pieces(file.bytes)).sum();
+        2 * all + manifest.files.len() as u64 + 4
+    }
 
-impl Call<'_> {
-    async fn send(
+    /// The bytes that the other node wants next, when they may leave.
+    async fn piece(
+        &self,
+        manifest: &Manifest,
+        snapshot: &SnapshotDir,
+        file: u32,
+        offset: u64,
+    ) -> Result<Bytes, SendError> {
+        let unexpected = SendError::Answer(self.to);
+        let Some(info) = manifest.files.get(file as usize) else {
+            return Err(unexpected);
+        };
+        let left = info.bytes.checked_sub(offset).filter(|left| *left > 0);
+        let len = left.ok_or(unexpected)?.min(self.piece_bytes() as u64) as usize;
+        self.pace.wait(len).await;
+        let path = snapshot.data().join(&info.name);
+        let read = Io::of(self.config).run(move || read_at(&path, offset, len));
+        Ok(read.await?)
+    }
+
+    async fn ask(
         &self,
         request: &SnapshotRequest,
         bytes: &[u8],

@@ -154,3 +154,21 @@ fn the_rest_of_interruptions_is_removed_at_the_start() {
         .collect();
     assert_eq!(left, ["incoming-00"], "a transfer may go on");
 }
+
+/// Whoever asks, all together get so many bytes a second, in pieces that never take long.
+#[tokio::test(start_paused = true)]
+async fn all_who_are_sent_images_share_one_pace() {
+    let pace = Pace::new(1_000);
+    assert_eq!(pace.piece_bytes(1 << 20), 250);
+    assert_eq!(pace.piece_bytes(100), 100);
+    let begun = tokio::time::Instant::now();
+    let take = async || {
+        for _ in 0..8 {
+            pace.wait(250).await;
+        }
+    };
+    tokio::join!(take(), take());
+    // The last piece may leave when the 15 before it have.
+    let took = begun.elapsed().as_millis();
+    assert!((3_750..3_770).contains(&took), "{took} ms");
+}

@@ -23,6 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 /// Images are made so often that a node which was away for seconds needs one.
 pub const SNAPSHOT_EVERY_BATCHES: u64 = 100;
+/// The image of the largest chain here takes some seconds.
+pub const IMAGE_BYTES_PER_S: u64 = 1 << 20;
 
 pub fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -126,6 +128,7 @@ impl City {
             clock_offset_max_ms: 30_000,
             disk: DiskConfig {
                 snapshot_every_batches: SNAPSHOT_EVERY_BATCHES,
+                image_bytes_per_s: IMAGE_BYTES_PER_S,
                 ..DiskConfig::default()
             },
         };

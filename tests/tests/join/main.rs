@@ -6,11 +6,13 @@ mod city;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use city::{City, Load, SNAPSHOT_EVERY_BATCHES, say, wait_for, wipe};
+use city::{City, IMAGE_BYTES_PER_S, Load, SNAPSHOT_EVERY_BATCHES, say, wait_for, wipe};
 use lamplighter_node::mark_path;
 use serde_json::Value;
 
 const WRITERS: usize = 16;
+/// What a node logs when an image begins to come in, or goes on.
+const BEGINS: &str = "an image begins";
 /// Times that the joining node is killed.
 const KILLS: u64 = 6;
 /// A leader keeps its log for a node that it heard of within 60 s.
@@ -147,25 +149,19 @@ async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
     city.join(5, &[]);
     city.approve_as_printed(5, "join-5");
     let begun = Instant::now();
-    for attempt in 0..KILLS {
-        let logged = city.log(5).len();
-        seen.watch(&city, attempt).await;
+    for _ in 0..KILLS {
+        let before = seen.in_the_middle(&city).await;
         city.kill(5);
-        let logged = city.log(5).len().max(logged);
+        let logged = city.log(5).len();
         city.join(5, &[]);
-        wait_for(|| {
-            city.log(5)[logged..]
-                .contains("the node is up")
-                .then_some(())
+        let goes_on = wait_for(|| {
+            let log = city.log(5);
+            let line = log[logged..].lines().find(|line| line.contains(BEGINS));
+            line.map(str::to_owned)
         });
-        // Whoever leads offers its image within a second.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        seen.compare(&city.log(5)[logged..]);
+        seen.compare(before, &goes_on);
     }
-    assert!(
-        seen.resumed > 0,
-        "no transfer was caught in its middle: {seen:?}"
-    );
+    assert!(seen.resumed > 0, "every transfer began anew: {seen:?}");
     let url = city.joined_url(5);
     city.until(&url, |status| phase(status) == "following")
         .await;
@@ -190,55 +186,50 @@ async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
     city.are_equal(&urls).await;
 }
 
+/// An image that comes in: its size, and the bytes of it that are here.
+#[derive(Clone, Copy, Debug)]
+struct Incoming {
+    total: u64,
+    bytes: u64,
+}
+
 /// What was seen of the images that came in.
 #[derive(Debug, Default)]
 struct Transfers {
-    /// Size of an image, and the bytes of it that were here when the node was killed, if any.
-    last: Option<(u64, u64)>,
+    /// What was here when the last transfer began or went on.
+    before: u64,
     /// Times that a transfer went on where it was, and bytes that were not sent again.
     resumed: u32,
     spared_bytes: u64,
-    /// Looks at which it was installing.
-    installing: u32,
 }
 
 impl Transfers {
-    /// Looks until a transfer is under way, and a little longer each time.
-    async fn watch(&mut self, city: &City, attempt: u64) {
-        let ends = Instant::now() + Duration::from_secs(4);
-        let mut looks = 0;
-        self.last = None;
-        while Instant::now() < ends && looks <= attempt * 3 {
-            let status = city.status_at(&city.joined_url(5)).await;
-            let progress = &status.unwrap_or_default()["progress"];
-            let figures = (progress["bytes"].as_u64(), progress["bytes_total"].as_u64());
-            if let (Some(bytes), Some(total)) = figures
-                && bytes > 0
-            {
-                self.last = Some((total, bytes));
-                looks += 1;
-            }
-            self.installing += u32::from(progress["phase"] == "installing");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+    /// Waits until a transfer is under way, has brought something, and is far from its end.
+    async fn in_the_middle(&self, city: &City) -> Incoming {
+        let figures = |status: &Value| {
+            let progress = &status["progress"];
+            let bytes = progress["bytes"].as_u64()?;
+            let total = progress["bytes_total"].as_u64()?;
+            Some(Incoming { total, bytes })
+        };
+        let url = city.joined_url(5);
+        let got_on = |status: &Value| figures(status).is_some_and(|now| now.bytes > self.before);
+        let seen = figures(&city.until(&url, got_on).await).expect("it had figures");
+        let left = seen.total - seen.bytes;
+        assert!(
+            left > IMAGE_BYTES_PER_S / 2,
+            "nothing is left to interrupt: {seen:?}"
+        );
+        seen
     }
 
     /// What was here of an image when the node was killed is not sent again.
-    fn compare(&mut self, log_since: &str) {
-        let Some((total, had)) = self.last else {
-            return;
-        };
-        let line = log_since
-            .lines()
-            .find(|line| line.contains("an image begins"));
-        let Some(line) = line else {
-            return;
-        };
-        let (before, now_total) = (figure(line, "bytes_before"), figure(line, "bytes_total"));
-        if now_total == total {
-            assert!(before >= had, "{had} bytes were here: {line}");
+    fn compare(&mut self, had: Incoming, line: &str) {
+        self.before = figure(line, "bytes_before");
+        if figure(line, "bytes_total") == had.total {
+            assert!(self.before >= had.bytes, "{had:?} was here: {line}");
             self.resumed += 1;
-            self.spared_bytes += before;
+            self.spared_bytes += self.before;
         }
     }
 }
