@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -320,21 +320,26 @@ fn damage_to_any_file_of_an_image_is_found() {
     );
 }
 
-/// The log that is being written, and up to where it is sealed.
-fn sealed_log(dir: &Path) -> Option<(String, u64)> {
+/// The last file with such a name that is sealed, and up to where.
+fn sealed(dir: &Path, fits: impl Fn(&str) -> bool) -> Option<(String, u64)> {
     let text = fs::read_to_string(seal(dir).join("sealed-now")).ok()?;
-    let mut logs = text.lines().filter_map(|line| {
+    let mut files = text.lines().filter_map(|line| {
         let mut words = line.split(' ');
-        let name = words.next().filter(|name| name.ends_with(".log"))?;
+        let name = words.next().filter(|name| fits(name))?;
         Some((name.to_owned(), words.next()?.parse().ok()?))
     });
-    logs.next_back()
+    files.next_back()
 }
 
-fn until_sealed(dir: &Path) -> (String, u64) {
+fn is_log(name: &str) -> bool {
+    name.ends_with(".log")
+}
+
+/// Waits until that file is sealed up to its end.
+fn until_sealed(dir: &Path, fits: impl Fn(&str) -> bool) -> (String, u64) {
     let begun = Instant::now();
     loop {
-        let sealed = sealed_log(dir);
+        let sealed = sealed(dir, &fits);
         if let Some((name, bytes)) = sealed
             && fs::metadata(dir.join(&name)).is_ok_and(|log| log.len() == bytes)
         {
@@ -357,7 +362,7 @@ fn a_torn_end_is_cut_off_and_what_was_synced_is_not() {
     for at in 0..50 {
         write(&kv, at, Durability::Synced);
     }
-    let (log, sealed) = until_sealed(&dir);
+    let (log, sealed) = until_sealed(&dir, is_log);
     let image = parent.path().join("image");
     copy(&dir, &image);
     for at in 50..60 {
@@ -371,7 +376,7 @@ fn a_torn_end_is_cut_off_and_what_was_synced_is_not() {
     for round in 0..8 {
         let crashed = parent.path().join(format!("crashed-{round}"));
         copy(&image, &crashed);
-        let file = fs::OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .open(crashed.join(&log))
             .unwrap();
@@ -382,13 +387,33 @@ fn a_torn_end_is_cut_off_and_what_was_synced_is_not() {
     for lost in [1, 700, sealed / 2] {
         let crashed = parent.path().join(format!("lost-{lost}"));
         copy(&image, &crashed);
-        let file = fs::OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .open(crashed.join(&log))
             .unwrap();
         file.set_len(sealed - lost).unwrap();
         refused(&crashed, &log);
     }
+}
+
+/// A flush makes the manifest longer; nobody syncs the log after it.
+#[test]
+fn a_manifest_that_grows_in_the_background_is_sealed() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("kv");
+    let kv = RocksKv::open(&dir, Options::default()).unwrap();
+    write(&kv, 0, Durability::Synced);
+    until_sealed(&dir, is_log);
+    let is_manifest = |name: &str| name.starts_with("MANIFEST");
+    let (_, before) = until_sealed(&dir, is_manifest);
+    // An image begins with a flush.
+    kv.checkpoint(&parent.path().join("image")).unwrap();
+    let (manifest, after) = until_sealed(&dir, is_manifest);
+    assert!(after > before, "the flush is in {manifest}");
+    drop(kv);
+    let last = OpenOptions::new().write(true).open(dir.join(&manifest));
+    last.unwrap().set_len(after - 1).unwrap();
+    refused(&dir, &manifest);
 }
 
 /// For the images of a busy store, on a busy machine.

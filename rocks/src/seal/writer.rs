@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(30);
 const SYNC_WITHIN: Duration = Duration::from_millis(30);
 /// Between two seals that outlive the power.
 const DURABLE_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks without a sync: a flush in the background lets the manifest grow.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Turn {
@@ -62,8 +64,8 @@ impl Syncs {
         self.changed.notify_all();
     }
 
-    /// Waits for a sync that was not looked at; `false` at the end.
-    fn wait(&self, due: Option<Instant>) -> bool {
+    /// Waits for a sync that was not looked at, at most until a moment; `false` at the end.
+    fn wait(&self, until: Instant) -> bool {
         let mut turn = self.lock();
         loop {
             if turn.ends {
@@ -73,20 +75,12 @@ impl Syncs {
                 turn.seen = turn.done;
                 return true;
             }
-            turn = match due {
-                None => self
-                    .changed
-                    .wait(turn)
-                    .expect("nobody panics with the lock"),
-                Some(due) => {
-                    let left = due.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return true;
-                    }
-                    let waited = self.changed.wait_timeout(turn, left);
-                    waited.expect("nobody panics with the lock").0
-                }
-            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(turn, left);
+            turn = waited.expect("nobody panics with the lock").0;
         }
     }
 
@@ -165,29 +159,34 @@ impl Work {
     fn run(mut self, syncs: &Syncs) {
         let mut due: Option<Instant> = None;
         loop {
-            let goes_on = syncs.wait(due);
+            let goes_on = syncs.wait(due.unwrap_or_else(|| Instant::now() + LOOK_EVERY));
             let durable = !goes_on || due.is_some_and(|due| due <= Instant::now());
             if self.health.failure().is_some() {
                 return;
             }
-            if let Err(error) = self.seal(syncs, durable) {
-                let error = StoreError::io("seal", &self.folder)(error);
-                self.health.broke(&self.dir, error);
-                return;
-            }
+            let changed = match self.seal(syncs, durable) {
+                Ok(changed) => changed,
+                Err(error) => {
+                    let error = StoreError::io("seal", &self.folder)(error);
+                    self.health.broke(&self.dir, error);
+                    return;
+                }
+            };
             if !goes_on {
                 return;
             }
             due = match durable {
                 true => None,
-                false => due.or_else(|| Some(Instant::now() + DURABLE_EVERY)),
+                false if changed => due.or_else(|| Some(Instant::now() + DURABLE_EVERY)),
+                false => due,
             };
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// Takes the lengths, waits until they are synced, and writes them down.
-    fn seal(&mut self, syncs: &Syncs, durable: bool) -> io::Result<()> {
+    /// Takes the lengths, waits until they are synced, and writes them down. Tells whether there
+    /// was anything new.
+    fn seal(&mut self, syncs: &Syncs, durable: bool) -> io::Result<bool> {
         let mut grown = Vec::new();
         let mut present = BTreeMap::new();
         for name in files::names(&self.dir)? {
@@ -207,12 +206,16 @@ impl Work {
             }
             present.insert(name, known);
         }
-        self.sealed = present;
+        let gone = !std::mem::replace(&mut self.sealed, present).is_empty();
+        if !durable && !gone && grown.is_empty() {
+            return Ok(false);
+        }
         self.make_durable(&grown, syncs)?;
         for (name, file, bytes) in grown {
             self.sealed.entry(name).or_default().grow(&file, bytes)?;
         }
-        self.write(durable)
+        self.write(durable)?;
+        Ok(true)
     }
 
     /// The manifest is synced by RocksDB whenever it grows, but not before we can see it grow; the

@@ -11,6 +11,8 @@ use crate::city::{City, ask, until};
 
 /// The node that is hit.
 const HIT: usize = 3;
+/// Tries to kill a node at a moment of rest.
+const KILLS_MAX: usize = 10;
 
 fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
@@ -45,6 +47,27 @@ async fn noted_table(data_dir: &Path, family: &str) -> PathBuf {
     let what = format!("a table of {family} is noted");
     until(&what, async || table(data_dir, family).is_some()).await;
     table(data_dir, family).unwrap()
+}
+
+/// Kills a node when all that a start reads is sealed and noted, and gives its tables of `meta` and
+/// `log`. A flush may come between the look and the kill; then it is tried again.
+async fn kill_at_rest(city: &mut City, at: usize) -> (PathBuf, PathBuf) {
+    let dir = city.data_dir(at);
+    let rests = || {
+        let manifest = newest(&dir, |name| name.starts_with("MANIFEST-"));
+        let whole = sealed(&manifest) == fs::metadata(&manifest).ok().map(|data| data.len());
+        let tables = table(&dir, "meta").zip(table(&dir, "log"));
+        tables.filter(|_| whole)
+    };
+    for _ in 0..KILLS_MAX {
+        until("the store is at rest", async || rests().is_some()).await;
+        city.node(at).process.kill().await.unwrap();
+        if let Some(tables) = rests() {
+            return tables;
+        }
+        city.start_again(at).await;
+    }
+    panic!("it never rests");
 }
 
 /// Brings what the log has into tables.
@@ -104,7 +127,7 @@ async fn damage_to_the_log_is_refused_on_one_node_and_on_all() {
     let wal = newest_log(&city.data_dir(HIT));
     let whole = fs::read(&wal).unwrap();
     // The end of what was synced: without the seal it would count as torn and be forgotten.
-    flip(&wal, sealed(&wal) - 1);
+    flip(&wal, sealed(&wal).unwrap() - 1);
     refuses(&mut city, HIT, &wal).await;
     city.work(20).await;
 
@@ -129,25 +152,28 @@ async fn damage_to_the_log_is_refused_on_one_node_and_on_all() {
     city.stop().await;
 }
 
-/// Up to where a log is known to be synced.
-fn sealed(wal: &Path) -> u64 {
-    let seal = wal
-        .parent()
-        .unwrap()
-        .with_extension("seal")
-        .join("sealed-now");
-    let name = wal.file_name().unwrap().to_str().unwrap();
-    let text = fs::read_to_string(seal).unwrap();
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split(' ').nth(1).unwrap().parse().unwrap()
+/// Up to where a log or manifest is known to be synced; none if nothing is known of it.
+fn sealed(path: &Path) -> Option<u64> {
+    let seal = path.parent()?.with_extension("seal").join("sealed-now");
+    let name = path.file_name()?.to_str()?;
+    let text = fs::read_to_string(seal).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split(' ').nth(1)?.parse().ok()
+}
+
+/// The last file of the store whose name fits.
+fn newest(data_dir: &Path, fits: impl Fn(&str) -> bool) -> PathBuf {
+    let entries = fs::read_dir(data_dir.join("db")).unwrap();
+    let fitting = entries.filter_map(|entry| {
+        let entry = entry.unwrap();
+        fits(entry.file_name().to_str()?).then(|| entry.path())
+    });
+    fitting.max().expect("every store has one")
 }
 
 /// The write-ahead log in use.
 fn newest_log(data_dir: &Path) -> PathBuf {
-    let entries = fs::read_dir(data_dir.join("db")).unwrap();
-    let logs = entries.map(|entry| entry.unwrap().path());
-    let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "log"));
-    logs.max().expect("a store has a log")
+    newest(data_dir, |name| name.ends_with(".log"))
 }
 
 /// The node does not start, and its last line names the file, an offset and what to do.
@@ -169,22 +195,8 @@ async fn damage_to_any_file_that_a_start_needs_is_refused() {
     city.work(20).await;
     restart(&mut city, HIT).await;
     let dir = city.data_dir(HIT);
-    let (meta, log) = (
-        noted_table(&dir, "meta").await,
-        noted_table(&dir, "log").await,
-    );
-    city.node(HIT).process.kill().await.unwrap();
-    let db = dir.join("db");
-    let named = |start: &str| {
-        let entries = fs::read_dir(&db)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let mut found = entries.filter(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            name.starts_with(start)
-        });
-        found.next().unwrap()
-    };
+    let (meta, log) = kill_at_rest(&mut city, HIT).await;
+    let named = |start: &str| newest(&dir, |name| name.starts_with(start));
     for file in [meta, log, named("CURRENT"), named("MANIFEST")] {
         let whole = fs::read(&file).unwrap();
         for at in [0, whole.len() / 2, whole.len() - 1] {
