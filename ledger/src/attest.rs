@@ -11,6 +11,7 @@ use lamplighter_store::{Batch, Durability};
 use lamplighter_types::crypto::{SignedMessage, verify_all};
 use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::{Attestation, Certificate, Hash, SecretKey};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::certify::{Collected, Collector};
@@ -46,6 +47,9 @@ impl Attester {
 /// Signs new headers as they come, until `stop`.
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let mut head = inner.chain.watch_head();
+    // Of its own, whatever else happens: with a new block all the time there is never a pause.
+    let mut again = tokio::time::interval(TELL_AGAIN_EVERY);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             changed = head.changed() => {
@@ -58,7 +62,7 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
                     return;
                 }
             }
-            () = tokio::time::sleep(TELL_AGAIN_EVERY) => tell_again(&inner),
+            _ = again.tick() => tell_again(&inner),
             () = stop.cancelled() => return,
         }
     }

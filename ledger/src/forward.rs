@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lamplighter_consensus::Lead;
 use lamplighter_types::SignedTransaction;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::inner::Inner;
@@ -47,11 +48,14 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 
 /// Serves one leader until the caller drops this future.
 async fn forward_to(inner: &Arc<Inner>, leader: u64) {
-    let again = inner.config.forward_again_after;
+    let patience = inner.config.forward_again_after;
+    // Of its own: a pool that fills all the time leaves no pause.
+    let mut again = tokio::time::interval(patience);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = inner.pool.filled() => {}
-            () = tokio::time::sleep(again) => inner.pool.give_stale_back(again),
+            _ = again.tick() => inner.pool.give_stale_back(patience),
         }
         let taken = inner
             .pool

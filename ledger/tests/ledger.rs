@@ -103,6 +103,48 @@ async fn four_nodes_make_the_same_blocks_through_crashes() {
     cluster.stop().await;
 }
 
+/// A node that catches up learns from that how far the others are, and an attestation that was lost
+/// on the way comes again: also when there is a new block all the time.
+#[tokio::test]
+async fn a_chain_that_never_rests_tells_what_is_certified() {
+    let cluster = Cluster::start(4).await;
+    let mut head = cluster.handle(1).watch_head();
+    let begun = tokio::time::Instant::now();
+    while (1..=4).any(|node| cluster.told_certified(node) < 2) {
+        assert!(begun.elapsed() < WITHIN, "it is not told");
+        // The heartbeat makes a block each 200 ms.
+        head.changed().await.unwrap();
+    }
+    cluster.stop().await;
+}
+
+/// The leader lost a transaction, and more come in all the time.
+#[tokio::test]
+async fn what_the_leader_lost_is_passed_on_again_under_load() {
+    let cluster = Cluster::start(4).await;
+    let follower = cluster.handle(1 + cluster.leader().await % 4);
+    cluster.lose_next();
+    let lost = follower.submit(cluster.organization("lost")).await.unwrap();
+    let settled = committed(lost);
+    tokio::pin!(settled);
+    for n in 0.. {
+        let next = follower.submit(cluster.organization(&format!("next-{n}")));
+        tokio::select! {
+            biased;
+            commitment = &mut settled => {
+                assert_eq!(commitment.receipt.outcome, Outcome::Succeeded);
+                break;
+            }
+            ticket = next => {
+                ticket.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    assert!(cluster.has_lost());
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn a_subscriber_misses_nothing_and_sees_nothing_twice() {
     let cluster = Cluster::start(1).await;

@@ -1,6 +1,5 @@
 //! What the node says by itself: new heads, notifications, and work as it comes up.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lamplighter_contracts::devices;
@@ -11,6 +10,7 @@ use lamplighter_types::{ConfigTarget, DeploymentState, Fact, Id};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::gather::Gathered;
 use super::work;
 use crate::mqtt::Publisher;
 
@@ -18,8 +18,6 @@ use crate::mqtt::Publisher;
 const HEAD_EVERY: Duration = Duration::from_millis(500);
 /// Work that is open is told again after so long.
 const AGAIN_EVERY: Duration = Duration::from_secs(10);
-/// Work of several blocks is gathered for so long.
-const GATHER: Duration = Duration::from_millis(50);
 
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -109,7 +107,7 @@ pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken)
     let mut feed = handle.subscribe(None);
     let mut again = tokio::time::interval(AGAIN_EVERY);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut waiting: BTreeMap<Id, BTreeSet<WorkItem>> = BTreeMap::new();
+    let mut waiting = Gathered::default();
     loop {
         tokio::select! {
             next = feed.next() => match next {
@@ -122,8 +120,8 @@ pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken)
                 }
                 Ok(None) | Err(_) => return,
             },
-            () = tokio::time::sleep(GATHER), if !waiting.is_empty() => {
-                for (gateway, items) in std::mem::take(&mut waiting) {
+            () = waiting.is_due() => {
+                for (gateway, items) in waiting.take() {
                     work::send(&handle, &publisher, &gateway, items).await;
                 }
             }
@@ -141,17 +139,14 @@ fn connected(publisher: &Publisher) -> Vec<Id> {
         .collect()
 }
 
-fn remind(handle: &Handle, publisher: &Publisher, waiting: &mut BTreeMap<Id, BTreeSet<WorkItem>>) {
+fn remind(handle: &Handle, publisher: &Publisher, waiting: &mut Gathered) {
     for gateway in connected(publisher) {
         match work::open(handle, &gateway) {
             Ok(items) => {
                 let open = items
                     .into_iter()
                     .filter(|i| !matches!(i, WorkItem::Device { .. }));
-                let open: BTreeSet<_> = open.collect();
-                if !open.is_empty() {
-                    waiting.entry(gateway).or_default().extend(open);
-                }
+                waiting.add(gateway, open);
             }
             Err(error) => tracing::error!(%error, "the work of a gateway can't be read"),
         }
@@ -163,7 +158,7 @@ fn note(
     handle: &Handle,
     publisher: &Publisher,
     delivery: &Delivery,
-    waiting: &mut BTreeMap<Id, BTreeSet<WorkItem>>,
+    waiting: &mut Gathered,
 ) -> Result<(), StateError> {
     let notification = &delivery.notification;
     if let Fact::DesiredSet { target, .. } = &notification.fact
@@ -198,10 +193,9 @@ fn note(
         if !publisher.is_connected(gateway.as_str()) {
             continue;
         }
-        let items = waiting.entry(gateway.clone()).or_default();
-        items.insert(item.clone());
+        waiting.add(gateway.clone(), [item.clone()]);
         if let (WorkItem::Device { .. }, Some(device)) = (&item, &record) {
-            items.extend(work::of_device(&view, device)?);
+            waiting.add(gateway.clone(), work::of_device(&view, device)?);
         }
     }
     Ok(())

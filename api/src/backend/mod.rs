@@ -1,6 +1,7 @@
 //! The ledger behind the MQTT guard: who a client is, its transactions, and what it is told.
 
 mod bell;
+mod gather;
 mod work;
 
 use std::net::SocketAddr;

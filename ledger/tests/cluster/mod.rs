@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Lane, Limits, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
-    Config, Handle, Identity, Ledger, OpenError, PeerAnswer, PeerError, PeerNotice, PeerRequest,
-    Peers, SystemClock,
+    Acceptance, Config, Handle, Identity, Ledger, OpenError, PeerAnswer, PeerError, PeerNotice,
+    PeerRequest, Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
@@ -71,6 +71,10 @@ pub fn genesis(nodes: u64) -> Genesis {
 #[derive(Default)]
 pub struct Wires {
     nodes: Mutex<BTreeMap<u64, (Consensus, Handle)>>,
+    /// How often each node told what is certified.
+    told_certified: Mutex<BTreeMap<u64, u32>>,
+    /// The leader says that it took the next transactions, and has lost them.
+    loses_next: AtomicBool,
 }
 
 impl Wires {
@@ -115,6 +119,12 @@ impl Transport for Wire {
 impl Peers for Wire {
     async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
         let (_, handle) = self.reach(node).ok_or(PeerError::Unreachable(node))?;
+        if let PeerRequest::Submit(transactions) = &request
+            && self.wires.loses_next.swap(false, Ordering::SeqCst)
+        {
+            let accepted = vec![Acceptance::Accepted; transactions.len()];
+            return Ok(PeerAnswer::Submitted(accepted));
+        }
         let answer = handle.serve(self.from, request).await;
         answer.map_err(|e| PeerError::Refused {
             node,
@@ -123,6 +133,10 @@ impl Peers for Wire {
     }
 
     fn tell_all(&self, notice: PeerNotice) {
+        let told = u32::from(notice.certified.is_some());
+        let mut counts = self.wires.told_certified.lock().unwrap();
+        *counts.entry(self.from).or_default() += told;
+        drop(counts);
         for node in self.connected() {
             if let Some((_, handle)) = self.reach(node) {
                 handle.take_notice(notice.clone()).unwrap();
@@ -205,6 +219,7 @@ impl Cluster {
         );
         let mut config = Config::new(node);
         config.heartbeat_every = Duration::from_millis(200);
+        config.forward_again_after = Duration::from_millis(500);
         let clock = Arc::new(SystemClock);
         let artifacts = dir.join("artifacts");
         let ledger = Ledger::open(
@@ -260,6 +275,21 @@ impl Cluster {
         running.consensus.shutdown().await.unwrap();
         let reopened = self.stores[&node].crash();
         self.stores.insert(node, Arc::new(reopened));
+    }
+
+    /// Has the leader lose the next transactions that are passed on to it.
+    pub fn lose_next(&self) {
+        self.wires.loses_next.store(true, Ordering::SeqCst);
+    }
+
+    pub fn has_lost(&self) -> bool {
+        !self.wires.loses_next.load(Ordering::SeqCst)
+    }
+
+    /// How often a node told the others what is certified.
+    pub fn told_certified(&self, node: u64) -> u32 {
+        let counts = self.wires.told_certified.lock().unwrap();
+        counts.get(&node).copied().unwrap_or_default()
     }
 
     pub fn handle(&self, node: u64) -> &Handle {
