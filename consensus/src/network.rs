@@ -21,7 +21,7 @@ use crate::io::Guarded;
 use crate::log::LogStore;
 use crate::machine::StateMachine;
 use crate::raft::{LogId, NodeId, TypeConfig, Vote};
-use crate::snapshot::{Pace, Sender};
+use crate::snapshot::{Pace, SendError, Sender};
 use crate::transport::{Lane, Transport};
 
 /// Between two attempts to reach a node that cannot be reached.
@@ -196,6 +196,14 @@ impl Peer {
     }
 }
 
+/// A node that is away is no news; openraft tries again several times a second.
+fn tell_unsent(node: NodeId, error: &SendError) {
+    if !matches!(error, SendError::Transport(TransportError::Unreachable(_))) {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(node, error, "an image was not sent");
+    }
+}
+
 /// openraft waits before it tries again.
 fn unreachable<E: std::error::Error + 'static>(error: &E) -> CallError {
     RPCError::Unreachable(Unreachable::new(error))
@@ -270,7 +278,10 @@ impl RaftNetwork<TypeConfig> for Peer {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
-                Err(error) => Err(Unreachable::from(AnyError::new(&error)).into()),
+                Err(error) => {
+                    tell_unsent(self.target, &error);
+                    Err(Unreachable::from(AnyError::new(&error)).into())
+                }
             },
         }
     }

@@ -1,10 +1,14 @@
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless `RUST_LOG` says otherwise. openraft has a line for every attempt to reach a
+/// node that is away, several a second; what matters of it (who leads, who is connected, images,
+/// failures) is said by our own crates.
+const FILTER: &str = "info,openraft=off,libp2p=warn,rumqttd=warn";
+
 /// Writes logs to standard error: level `info` unless `RUST_LOG` says otherwise, as JSON with
 /// `json`.
 pub fn init(json: bool) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,libp2p=warn,rumqttd=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -28,7 +28,7 @@ pub(crate) use self::lend::Lent;
 pub(crate) use self::pace::Pace;
 pub use self::receive::Transfer;
 pub(crate) use self::receive::{Complete, ReceiveError, Receiver, Step};
-pub(crate) use self::send::Sender;
+pub(crate) use self::send::{SendError, Sender};
 pub(crate) use self::store::SnapshotStore;
 use crate::codec::{FileInfo, Manifest};
 use crate::raft::SnapshotMeta;
