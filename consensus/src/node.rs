@@ -23,7 +23,7 @@ use crate::machine::StateMachine;
 use crate::network::{Heard, Network};
 use crate::raft::{Batch, NodeId, Raft, TypeConfig};
 use crate::serve::MEMBERS_MAX;
-use crate::snapshot::{Fetch, Lent, Pace, Receiver, SnapshotStore, Transfer};
+use crate::snapshot::{Lent, Pace, Receiver, SnapshotStore, Transfer, fetch_if_behind};
 use crate::transport::{Lane, Transport};
 
 const NODE_ID: &[u8] = b"raft/node_id";
@@ -140,16 +140,7 @@ impl Consensus {
         let (io, node_id) = (Io::of(&config), config.node_id);
         let (log, snapshots) = open_disk(&config, kv, io).await?;
         let mut receiver = Receiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
-        if let Some(at_least) = log.ahead_of(&*machine)? {
-            let fetch = Fetch {
-                transport: &*transport,
-                machine: &machine,
-                config: &config,
-                io,
-                at_least,
-            };
-            fetch.run(&mut receiver).await?;
-        }
+        fetch_if_behind(&log, &mut receiver, &*transport, &machine, &config).await?;
         let config = Arc::new(config);
         let heard = Arc::new(Heard::default());
         let pace = Arc::new(Pace::new(config.limits.snapshot_bytes_per_s));

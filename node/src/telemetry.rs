@@ -1,7 +1,7 @@
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless `RUST_LOG` says otherwise. openraft has a line for every attempt to reach a
-/// node that is away, several a second; what matters of it (who leads, who is connected, images,
+/// What is logged unless `RUST_LOG` says otherwise. openraft has a line for every attempt to reach
+/// a node that is away, several a second; what matters of it (who leads, who is connected, images,
 /// failures) is said by our own crates.
 const FILTER: &str = "info,openraft=off,libp2p=warn,rumqttd=warn";
 

@@ -15,6 +15,7 @@ use crate::codec::{self, Manifest, Marker, SnapshotRequest, SnapshotResponse};
 use crate::config::Config;
 use crate::error::{ConsensusError, TransportError};
 use crate::io::Io;
+use crate::log::LogStore;
 use crate::machine::{Fatal, Rejected, StateMachine};
 use crate::raft::NodeId;
 use crate::transport::{Lane, Transport};
@@ -41,18 +42,39 @@ enum FetchError {
     Install(#[from] Fatal),
 }
 
-pub(crate) struct Fetch<'a> {
-    pub transport: &'a dyn Transport,
-    pub machine: &'a Arc<dyn StateMachine>,
-    pub config: &'a Config,
-    pub io: Io,
+/// Does nothing on a node whose state reaches its log. Otherwise returns when an image is installed;
+/// only a failure of this node's own disk ends it earlier.
+pub(crate) async fn fetch_if_behind(
+    log: &LogStore,
+    receiver: &mut Receiver,
+    transport: &dyn Transport,
+    machine: &Arc<dyn StateMachine>,
+    config: &Config,
+) -> Result<(), ConsensusError> {
+    let Some(at_least) = log.ahead_of(&**machine)? else {
+        return Ok(());
+    };
+    let fetch = Fetch {
+        transport,
+        machine,
+        config,
+        io: Io::of(config),
+        at_least,
+    };
+    fetch.run(receiver).await
+}
+
+struct Fetch<'a> {
+    transport: &'a dyn Transport,
+    machine: &'a Arc<dyn StateMachine>,
+    config: &'a Config,
+    io: Io,
     /// The log index that the image has to reach.
-    pub at_least: u64,
+    at_least: u64,
 }
 
 impl Fetch<'_> {
-    /// Returns when an image is installed. Only a failure of this node's own disk ends it earlier.
-    pub(crate) async fn run(&self, receiver: &mut Receiver) -> Result<(), ConsensusError> {
+    async fn run(&self, receiver: &mut Receiver) -> Result<(), ConsensusError> {
         let sources = &self.config.sources;
         tracing::warn!(
             log_index = self.at_least,

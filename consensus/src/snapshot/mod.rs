@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-pub(crate) use self::fetch::Fetch;
+pub(crate) use self::fetch::fetch_if_behind;
 pub(crate) use self::lend::Lent;
 pub(crate) use self::pace::Pace;
 pub use self::receive::Transfer;
