@@ -42,8 +42,8 @@ enum FetchError {
     Install(#[from] Fatal),
 }
 
-/// Does nothing on a node whose state reaches its log. Otherwise returns when an image is installed;
-/// only a failure of this node's own disk ends it earlier.
+/// Does nothing on a node whose state reaches its log. Otherwise returns when an image is
+/// installed; only a failure of this node's own disk ends it earlier.
 pub(crate) async fn fetch_if_behind(
     log: &LogStore,
     receiver: &mut Receiver,
