@@ -54,7 +54,7 @@ pub enum ServeError {
     #[error("the MQTT edge")]
     Mqtt(#[from] mqtt::StartError),
     #[error("the TLS certificate")]
-    Tls(#[from] mqtt::TlsError),
+    Tls(#[from] lamplighter_tls::SetupError),
 }
 
 /// Starts all listeners. They end with `stop`, their tasks are in `tasks`.

@@ -13,6 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use lamplighter_contracts::{ContractError, users};
 use lamplighter_ledger::{Handle, Ticket, Verdict};
+use lamplighter_tls::Identity;
 use lamplighter_types::{
     Account as AccountRecord, AccountKind as Kind, Id, PublicKey, SignedTransaction, codec,
 };
@@ -23,8 +24,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::chain as causes;
 use crate::mqtt::{
-    Account, AccountKind, Admitted, Backend, Config as MqttConfig, Cursor, Edge, Encoding,
-    Identity, Listen, Login, LoginError, Publisher, Reach, Submission, SubmitError,
+    Account, AccountKind, Admitted, Backend, Config as MqttConfig, Cursor, Edge, Encoding, Listen,
+    Login, LoginError, Publisher, Reach, Submission, SubmitError,
 };
 use crate::token::Tokens;
 use crate::{Config, ServeError};
@@ -50,7 +51,7 @@ pub(crate) fn start(
         .mqtts_listen
         .map(|address| Listen { address, tls: true });
     let identity = match config.mqtts_listen {
-        Some(_) => Some(Identity::from_seed(&config.secret.seed(), &["localhost"])?),
+        Some(_) => Some(Identity::new(&config.secret, "localhost")?),
         None => None,
     };
     let listen = std::iter::once(plain).chain(tls).collect();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use lamplighter_tls as tls;
 use rumqttd::protocol::ConnectReturnCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -18,7 +19,6 @@ use super::Shared;
 use super::connect::{self, Hello, Refused};
 use super::connection::Connection;
 use super::limits::{BACKLOG, FAREWELL_TIME, TAKEOVER_TIME};
-use super::tls;
 use super::wire;
 
 /// Pause after an accept that failed because the system has no more file descriptors.
@@ -71,7 +71,8 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
                     let certificates = stream.get_ref().1.peer_certificates();
                     let key = certificates
                         .and_then(|c| c.first())
-                        .and_then(tls::ed25519_key);
+                        .and_then(tls::key_of)
+                        .map(|key| key.0);
                     welcome(shared, stream, key, deadline, pending).await;
                 }
                 Ok(Err(error)) => {

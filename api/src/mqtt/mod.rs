@@ -39,6 +39,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lamplighter_tls as tls;
+use lamplighter_types::PublicKey;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -60,7 +62,6 @@ mod publisher;
 mod seat;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod topics;
 mod will;
 mod wire;
@@ -73,7 +74,6 @@ pub use broker::BrokerError;
 pub use counters::{Counter, Counters};
 pub use publisher::{PublishError, Publisher};
 pub use seat::Undelivered;
-pub use tls::{Identity, TlsError, ed25519_key};
 
 use broker::Broker;
 use seat::{Rates, Seats};
@@ -96,7 +96,7 @@ pub struct Config {
     /// Where to listen.
     pub listen: Vec<Listen>,
     /// The node's certificate and key; needed where `listen` has TLS.
-    pub identity: Option<Identity>,
+    pub identity: Option<tls::Identity>,
     /// From TCP connection to complete CONNECT.
     pub connect_time: Duration,
     /// A client takes what it is sent within this time, or is cut.
@@ -149,7 +149,7 @@ pub enum StartError {
     },
     /// The certificate or its key is not usable.
     #[error("preparing TLS for MQTT")]
-    Tls(#[source] TlsError),
+    Tls(#[source] tls::SetupError),
     /// The router did not start.
     #[error("starting the message router")]
     Broker(#[source] BrokerError),
@@ -194,8 +194,10 @@ impl Edge {
         let listeners = bind_all(&config)?;
         let acceptor = match &config.identity {
             Some(identity) => {
-                let server =
-                    tls::server(identity, Arc::clone(&backend)).map_err(StartError::Tls)?;
+                let registry = Arc::clone(&backend);
+                let is_registered =
+                    move |key: &PublicKey| registry.account_of_key(&key.0).is_some();
+                let server = tls::server(identity, is_registered).map_err(StartError::Tls)?;
                 Some(TlsAcceptor::from(Arc::new(server)))
             }
             None => None,

@@ -10,9 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use lamplighter_api::mqtt::{
-    Account, AccountKind, Admitted, Backend, Config, Cursor, Edge, Identity, Listen, Login,
-    LoginError, Publisher, Reach, Submission, SubmitError, ed25519_key,
+    Account, AccountKind, Admitted, Backend, Config, Cursor, Edge, Listen, Login, LoginError,
+    Publisher, Reach, Submission, SubmitError,
 };
+use lamplighter_tls::Identity;
+use lamplighter_types::SecretKey;
 use tokio::sync::Notify;
 
 /// Longest that any step of a test may take; only a failing test gets there.
@@ -62,11 +64,11 @@ pub fn seed(id: &str) -> [u8; 32] {
 }
 
 pub fn identity(id: &str) -> Identity {
-    Identity::from_seed(&seed(id), &["localhost"]).unwrap()
+    Identity::new(&SecretKey::from_seed(seed(id)), "localhost").unwrap()
 }
 
 pub fn public_key(id: &str) -> [u8; 32] {
-    ed25519_key(&identity(id).certificate).unwrap()
+    SecretKey::from_seed(seed(id)).public().0
 }
 
 /// The key that stands for an account that logs in with a token.

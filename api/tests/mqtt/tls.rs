@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use lamplighter_types::PublicKey;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -14,63 +14,10 @@ use super::raw::*;
 use super::support::*;
 
 /// Pins the node's key, as gateways do.
-#[derive(Debug)]
-struct Pinned;
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match lamplighter_api::mqtt::ed25519_key(certificate) == Some(public_key("node")) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(Error::General("another node".to_owned())),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
-
 pub fn client_config(account: Option<&str>) -> ClientConfig {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned));
-    match account {
-        None => config.with_no_client_auth(),
-        Some(id) => {
-            let own = identity(id);
-            config
-                .with_client_auth_cert(vec![own.certificate], own.key)
-                .unwrap()
-        }
-    }
+    let own = account.map(identity);
+    let node = PublicKey(public_key("node"));
+    lamplighter_tls::client(own.as_ref(), [node].into()).unwrap()
 }
 
 pub async fn dial(world: &World, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
@@ -173,10 +120,10 @@ async fn old_tls_and_plain_bytes_on_the_tls_port_are_refused() {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned))
+        .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
-    assert!(dial(&world, config).await.is_err());
+    let refused = dial(&world, config).await.unwrap_err().to_string();
+    assert!(refused.contains("ProtocolVersion"), "{refused}");
     world
         .until_count("refused_connect", |count| count == 2)
         .await;

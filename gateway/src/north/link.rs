@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lamplighter_client::{Client, ClientError};
+use lamplighter_tls::{self as tls, Identity};
 use lamplighter_types::work::WORK_BYTES_MAX;
 use lamplighter_types::{Id, PublicKey, SecretKey};
 use rand::Rng;
@@ -19,7 +20,6 @@ use rumqttc::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::tls::{self, TlsSetupError};
 use crate::config::NodeAddress;
 
 /// Largest packet either way: the node's own limit, with its topic.
@@ -34,6 +34,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A connection that lasted so long was a good one: the next pause is short again.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
+/// A TLS certificate needs a name. Nobody looks at it.
+const CERTIFICATE_NAME: &str = "gateway.invalid";
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const CONNECT_SECONDS: u64 = 5;
 
@@ -65,7 +67,7 @@ enum LinkError {
     #[error("getting a token")]
     Token(#[source] ClientError),
     #[error("setting up TLS")]
-    Tls(#[source] TlsSetupError),
+    Tls(#[source] tls::SetupError),
     #[error("the MQTT connection")]
     Connection(#[source] Box<ConnectionError>),
     #[error("the MQTT client has ended")]
@@ -140,7 +142,8 @@ impl Link {
             if let Some(key) = node.key {
                 keys = BTreeSet::from([key]);
             }
-            let tls = tls::client(&self.secret, keys).map_err(LinkError::Tls)?;
+            let own = Identity::new(&self.secret, CERTIFICATE_NAME).map_err(LinkError::Tls)?;
+            let tls = tls::client(Some(&own), keys).map_err(LinkError::Tls)?;
             options.set_transport(Transport::tls_with_config(tls.into()));
         } else {
             let token = self.client.token(index).await.map_err(LinkError::Token)?;

@@ -5,6 +5,3 @@ pub mod link;
 pub mod outbox;
 #[cfg(test)]
 mod tests;
-mod tls;
-
-pub use tls::TlsSetupError;

@@ -7,8 +7,9 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// From the highest to the lowest: a crate uses only crates before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "types",
+    "tls",
     "store",
     "rocks",
     "state",

@@ -1,0 +1,23 @@
+//! TLS 1.3 (RFC 8446) without a certificate authority. Each side shows a self-signed certificate of
+//! its Ed25519 key, the handshake proves that it holds the key, and the ledger says whose key that
+//! is. Names, dates and the certificate's own signature mean nothing here.
+
+mod client;
+mod identity;
+mod proof;
+mod server;
+
+pub use client::client;
+pub use identity::{Identity, key_of};
+pub use server::server;
+
+/// What can be wrong with TLS at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A name of the certificate or the seed was not taken.
+    #[error("making the self-signed certificate")]
+    Certificate(#[source] rcgen::Error),
+    /// rustls did not take the certificate or key.
+    #[error("setting up TLS")]
+    Rustls(#[source] rustls::Error),
+}

@@ -1,0 +1,107 @@
+//! Who gets through a handshake, in memory; and that hostile certificates are only refused.
+#![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
+
+use std::sync::Arc;
+
+use lamplighter_tls::{Identity, client, key_of, server};
+use lamplighter_types::SecretKey;
+use proptest::prelude::*;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConnection, ServerConnection};
+
+fn secret(number: u8) -> SecretKey {
+    SecretKey::from_seed([number; 32])
+}
+
+fn identity(number: u8) -> Identity {
+    Identity::new(&secret(number), "node.invalid").unwrap()
+}
+
+const NODE: u8 = 1;
+const GATEWAY: u8 = 2;
+const STRANGER: u8 = 3;
+/// Both sides say all that they have to say in fewer.
+const ROUNDS_MAX: usize = 10;
+
+/// A handshake with the node, to which the gateway is registered: what either side makes of it.
+fn shake(by: Option<&Identity>, pinned: u8) -> Result<(), rustls::Error> {
+    let registered = secret(GATEWAY).public();
+    let node = server(&identity(NODE), move |key| *key == registered).unwrap();
+    let keys = [secret(pinned).public()].into();
+    let name = "anything.invalid".try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::new(client(by, keys).unwrap()), name)?;
+    let mut node = ServerConnection::new(Arc::new(node))?;
+    for _ in 0..ROUNDS_MAX {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        node.read_tls(&mut &wire[..]).unwrap();
+        node.process_new_packets()?;
+        let mut wire = Vec::new();
+        node.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut &wire[..]).unwrap();
+        client.process_new_packets()?;
+        if !client.wants_write() && !node.wants_write() {
+            break;
+        }
+    }
+    assert!(!client.is_handshaking() && !node.is_handshaking());
+    let shown = node.peer_certificates().map(|chain| key_of(&chain[0]));
+    let has = by.map(|own| key_of(&own.certificate));
+    assert_eq!(shown, has, "the node knows who it is");
+    Ok(())
+}
+
+#[test]
+fn keys_decide_who_gets_through() {
+    assert_eq!(shake(Some(&identity(GATEWAY)), NODE), Ok(()));
+    // Who shows nothing brings a token later.
+    assert_eq!(shake(None, NODE), Ok(()));
+    assert!(
+        shake(Some(&identity(STRANGER)), NODE).is_err(),
+        "a stranger"
+    );
+    assert!(
+        shake(Some(&identity(GATEWAY)), STRANGER).is_err(),
+        "a node that is not the one"
+    );
+}
+
+#[test]
+fn a_certificate_without_its_key_is_worth_nothing() {
+    let stolen = Identity {
+        certificate: identity(GATEWAY).certificate,
+        key: identity(STRANGER).key,
+    };
+    // A client of our own refuses to send it; whoever sends it anyway has no signature.
+    let keys = [secret(NODE).public()].into();
+    let sent = client(Some(&stolen), keys).is_ok() && shake(Some(&stolen), NODE).is_ok();
+    assert!(!sent);
+}
+
+#[test]
+fn only_certificates_of_ed25519_keys_have_one() {
+    let own = identity(GATEWAY).certificate;
+    assert_eq!(key_of(&own), Some(secret(GATEWAY).public()));
+    let longer = [&own[..], &[0]].concat();
+    assert_eq!(key_of(&CertificateDer::from(longer)), None);
+    let other = rcgen::KeyPair::generate().unwrap();
+    let of_p256 = rcgen::CertificateParams::new(vec!["node.invalid".to_owned()]);
+    let of_p256 = of_p256.unwrap().self_signed(&other).unwrap();
+    assert_eq!(key_of(of_p256.der()), None);
+}
+
+proptest! {
+    /// From a certificate with any bytes changed either the same key comes, another, or none.
+    #[test]
+    fn hostile_certificates_are_only_refused(
+        at in 0usize..400,
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let mut certificate = identity(GATEWAY).certificate.to_vec();
+        let at = at.min(certificate.len());
+        let end = (at + bytes.len()).min(certificate.len());
+        certificate.splice(at..end, bytes.iter().copied());
+        key_of(&CertificateDer::from(certificate));
+        key_of(&CertificateDer::from(bytes));
+    }
+}
