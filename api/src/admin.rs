@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use lamplighter_ledger::Handle;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -25,8 +26,8 @@ struct Metrics {
     read_only: Gauge,
 }
 
-pub fn router(handle: Handle) -> Router {
-    let metrics = Arc::new(Metrics::new(handle));
+pub fn router(handle: Handle, figures: Vec<Box<dyn Collector>>) -> Router {
+    let metrics = Arc::new(Metrics::new(handle, figures));
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
@@ -35,8 +36,11 @@ pub fn router(handle: Handle) -> Router {
 }
 
 impl Metrics {
-    fn new(handle: Handle) -> Self {
+    fn new(handle: Handle, figures: Vec<Box<dyn Collector>>) -> Self {
         let mut registry = Registry::with_prefix("lamplighter");
+        for figures in figures {
+            registry.register_collector(figures);
+        }
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::<i64>::default();
             registry.register(name, help, gauge.clone());

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 
 use lamplighter_ledger::Handle;
 use lamplighter_types::SecretKey;
+pub use prometheus_client::collector::Collector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,10 +58,12 @@ pub enum ServeError {
     Tls(#[from] lamplighter_tls::SetupError),
 }
 
-/// Starts all listeners. They end with `stop`, their tasks are in `tasks`.
+/// Starts all listeners. They end with `stop`, their tasks are in `tasks`. `/metrics` has what
+/// `figures` tells beside what the ledger says of itself.
 pub async fn serve(
     config: Config,
     handle: Handle,
+    figures: Vec<Box<dyn Collector>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Edges, ServeError> {
@@ -74,7 +77,7 @@ pub async fn serve(
     let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
     let admin = listen(
         config.admin_listen,
-        admin::router(handle.clone()),
+        admin::router(handle.clone(), figures),
         tasks,
         stop,
     )

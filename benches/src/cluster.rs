@@ -10,12 +10,12 @@ use lamplighter_node::{Config, DiskConfig, key};
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::error::BenchError;
 use crate::fleet::{administrator, administrator_key, id, now_ms, organization};
-use crate::http::Connection;
+use crate::http::{Answer, Connection};
 use crate::procfs;
 
 /// Until the nodes know each other and their leader.
@@ -70,6 +70,28 @@ pub struct Status {
     pub leader: Option<u64>,
     pub connected: Vec<u64>,
     pub progress: Progress,
+}
+
+/// Parts of a node's memory that fill up to a bound, however long that takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BoundedMemory {
+    pub memtable_bytes: u64,
+    pub cache_bytes: u64,
+}
+
+impl BoundedMemory {
+    /// From `/metrics`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let figure = |name: &str| {
+            let mut lines = text.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            value.parse().ok()
+        };
+        Some(Self {
+            memtable_bytes: figure("lamplighter_store_memtable_bytes")?,
+            cache_bytes: figure("lamplighter_store_cache_bytes")?,
+        })
+    }
 }
 
 /// How far a node is behind the others.
@@ -327,30 +349,43 @@ impl NodeProcess {
     async fn is_ready(&mut self, others: usize) -> Result<bool, BenchError> {
         self.check()?;
         // It may not listen yet.
-        let Ok(connection) = Connection::open(self.http).await else {
+        if Connection::open(self.http).await.is_err() {
             return Ok(false);
-        };
-        let status = self.ask(connection).await?;
+        }
+        let status = self.status().await?;
         Ok(status.leader.is_some() && status.connected.len() >= others)
     }
 
     /// Where the node stands.
     pub async fn status(&self) -> Result<Status, BenchError> {
-        let connection = Connection::open(self.http).await;
-        let connection = connection.map_err(|source| BenchError::Http {
-            node: self.http,
-            source,
-        })?;
-        self.ask(connection).await
+        let answer = self.get(self.http, "/v1/status").await?;
+        self.parse(answer, |body| serde_json::from_slice(body).ok())
     }
 
-    async fn ask(&self, mut connection: Connection) -> Result<Status, BenchError> {
-        let answer = connection.get("/v1/status").await;
-        let answer = answer.map_err(|source| BenchError::Http {
+    /// What of its memory the node has given to parts that have a bound.
+    pub async fn bounded_memory(&self) -> Result<BoundedMemory, BenchError> {
+        let answer = self
+            .get(self.settled.config.admin_listen, "/metrics")
+            .await?;
+        self.parse(answer, |body| {
+            BoundedMemory::parse(std::str::from_utf8(body).ok()?)
+        })
+    }
+
+    async fn get(&self, address: SocketAddr, path: &str) -> Result<Answer, BenchError> {
+        let asked = async { Connection::open(address).await?.get(path).await };
+        asked.await.map_err(|source| BenchError::Http {
             node: self.http,
             source,
-        })?;
-        serde_json::from_slice(&answer.body).map_err(|_| BenchError::Answer {
+        })
+    }
+
+    fn parse<T>(
+        &self,
+        answer: Answer,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, BenchError> {
+        parse(&answer.body).ok_or_else(|| BenchError::Answer {
             node: self.http,
             status: answer.status,
             body: String::from_utf8_lossy(&answer.body).into_owned(),

@@ -3,7 +3,7 @@
 //! later.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lamplighter_state::{StateError, prove, tables};
@@ -21,6 +21,8 @@ use crate::message::{ATTESTATIONS_MAX, PeerNotice};
 
 /// How often what was not certified is told again.
 const TELL_AGAIN_EVERY: Duration = Duration::from_secs(1);
+/// Of what is told again, what was signed first.
+const OLDEST_TOLD: usize = 64;
 /// Headers signed with one sync of the disk.
 const SIGN_MAX: u64 = 256;
 
@@ -41,6 +43,10 @@ impl Attester {
             collector: Mutex::new(collector),
             own: Mutex::default(),
         }
+    }
+
+    fn own(&self) -> MutexGuard<'_, BTreeMap<u64, Attestation>> {
+        self.own.lock().expect("no panic with the lock")
     }
 }
 
@@ -95,10 +101,8 @@ async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
         .iter()
         .map(|(height, hash)| Attestation::sign(*height, *hash, secret))
         .collect();
-    {
-        let mut own = inner.attester.own.lock().expect("no panic with the lock");
-        own.extend(attestations.iter().map(|a| (a.height, a.clone())));
-    }
+    let told = attestations.iter().map(|a| (a.height, a.clone()));
+    inner.attester.own().extend(told);
     inner.peers.tell_all(PeerNotice {
         attestations: attestations.clone(),
         certified: None,
@@ -167,8 +171,7 @@ pub(crate) fn take_notice(inner: &Arc<Inner>, notice: PeerNotice) -> Result<(), 
     } = notice;
     attestations.truncate(ATTESTATIONS_MAX);
     let certified = inner.chain.certified_height();
-    let settled = inner.chain.settled_below(certified)?;
-    attestations.retain(|a| a.height > settled);
+    attestations.retain(|a| a.height > certified);
     let messages: Vec<_> = attestations.iter().map(Attestation::message).collect();
     let items: Vec<_> = attestations
         .iter()
@@ -250,12 +253,13 @@ fn take_certified(inner: &Arc<Inner>, certified: CertifiedHeader) -> Result<(), 
     Ok(())
 }
 
-/// Stores a certificate for a header that this node computed too. Below the newest one only that of
-/// a header which changes the validators is kept: no later set can certify it.
-fn take_certificate(inner: &Arc<Inner>, certificate: Certificate) -> Result<(), StateError> {
+/// Stores a certificate for a header that this node computed too.
+pub(crate) fn take_certificate(
+    inner: &Arc<Inner>,
+    certificate: Certificate,
+) -> Result<(), StateError> {
     let height = certificate.height;
-    let settled = height <= inner.chain.certified_height();
-    if settled && !inner.chain.lacks_certificate(height)? {
+    if height <= inner.chain.certified_height() {
         return Ok(());
     }
     let Some(header) = tables::header(&*inner.chain.store(), height)? else {
@@ -272,23 +276,57 @@ fn take_certificate(inner: &Arc<Inner>, certificate: Certificate) -> Result<(), 
     }
     inner.chain.certify(&certificate)?;
     let certified = inner.chain.certified_height();
-    let settled = inner.chain.settled_below(certified)?;
     inner
         .attester
         .collector
         .lock()
         .expect("no panic with the lock")
-        .settle(settled);
-    let mut own = inner.attester.own.lock().expect("no panic with the lock");
-    *own = own.split_off(&(settled + 1));
+        .settle(certified);
+    let mut own = inner.attester.own();
+    *own = own.split_off(&(certified + 1));
     Ok(())
 }
 
-/// A lost message must not leave the head uncertified for ever.
+/// What this node signed before it started last, and others may have lost too: a header that
+/// changes the validators, which nobody else can certify, and the newest. To the same bytes as
+/// before: what was signed is on disk.
+fn sign_again(inner: &Arc<Inner>) -> Result<(), StateError> {
+    let store = &*inner.chain.store();
+    let Some((last, _)) = tables::last_attested(store)? else {
+        return Ok(());
+    };
+    let certified = inner.chain.certified_height();
+    let changes = inner.chain.changes_between(certified + 1, last)?;
+    let key = inner.attester.secret.public();
+    for height in changes.into_iter().chain([last]) {
+        if height <= certified || inner.attester.own().contains_key(&height) {
+            continue;
+        }
+        let Some(hash) = tables::attested(store, height)? else {
+            continue;
+        };
+        if inner.chain.validators_at(height)?.by_key(&key).is_none() {
+            continue;
+        }
+        let attestation = Attestation::sign(height, hash, &inner.attester.secret);
+        inner.attester.own().insert(height, attestation.clone());
+        collect(inner, attestation)?;
+    }
+    Ok(())
+}
+
+/// A lost message must not leave the head uncertified for ever. Where more is uncertified than goes
+/// into one message, the oldest counts as the newest does: all may wait for it.
 fn tell_again(inner: &Arc<Inner>) {
+    if let Err(error) = sign_again(inner) {
+        tracing::error!(%error, "what this node signed can't be read");
+    }
     let attestations: Vec<_> = {
-        let own = inner.attester.own.lock().expect("no panic with the lock");
-        own.values().rev().take(ATTESTATIONS_MAX).cloned().collect()
+        let own = inner.attester.own();
+        let oldest = own.values().take(OLDEST_TOLD);
+        let rest = own.values().skip(OLDEST_TOLD).rev();
+        let rest = rest.take(ATTESTATIONS_MAX - OLDEST_TOLD);
+        oldest.chain(rest).cloned().collect()
     };
     let store = &*inner.chain.store();
     let certified = prove::certified_header(store, inner.chain.certified_height()).ok();

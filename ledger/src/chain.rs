@@ -205,7 +205,8 @@ impl Chain {
         });
     }
 
-    /// The height of the newest certificate.
+    /// The height of the newest certificate that can be proven: a header that changes the
+    /// validators holds up those above it until it has its own.
     pub fn certified_height(&self) -> u64 {
         *self.certified.borrow()
     }
@@ -261,7 +262,8 @@ impl Chain {
         let mut batch = Batch::new();
         tables::put_certificate(&mut batch, certificate);
         self.kv.write(batch, Durability::Unsynced)?;
-        self.raise_certified(certificate.height);
+        let newest = tables::newest_certified(&*self.kv)?;
+        self.raise_certified(newest.unwrap_or(0));
         Ok(())
     }
 
@@ -283,21 +285,20 @@ impl Chain {
             .collect())
     }
 
+    /// The first header that changes the validators and has no certificate of its own.
+    pub(crate) fn first_uncertified_change(&self) -> Result<Option<u64>, StateError> {
+        for height in self.changes_between(self.certified_height() + 1, u64::MAX)? {
+            if tables::certificate(&*self.store(), height)?.is_none() {
+                return Ok(Some(height));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether a block changed the validators and its header has no certificate of its own yet.
     pub(crate) fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
         let changed = self.changes_between(height, height + 1)?.contains(&height);
         Ok(changed && tables::certificate(&*self.store(), height)?.is_none())
-    }
-
-    /// The height up to which nothing more has to be certified: `certified`, unless a header below
-    /// it that changes the validators still lacks its own certificate.
-    pub(crate) fn settled_below(&self, certified: u64) -> Result<u64, StateError> {
-        for height in self.changes_between(1, certified + 1)? {
-            if tables::certificate(&*self.store(), height)?.is_none() {
-                return Ok(height - 1);
-            }
-        }
-        Ok(certified)
     }
 
     /// Stops applying for good; the first reason stays.

@@ -18,6 +18,7 @@ use crate::artifacts::Artifacts;
 use crate::chain::{Halt, HeadInfo, Nodes};
 use crate::feed::{Cursor, Subscription};
 use crate::inner::Inner;
+use crate::later::{self, Later};
 use crate::machine;
 use crate::message::{PeerAnswer, PeerNotice, PeerRequest};
 use crate::pool::Busy;
@@ -137,6 +138,17 @@ impl Handle {
     }
 
     /// How far this node is behind the others.
+    /// Validators of a height that this node's chain has not reached, once others have proven them
+    /// or [`introduce`](Self::introduce) has named them.
+    pub fn watch_later(&self) -> watch::Receiver<Option<Later>> {
+        self.0.later.subscribe()
+    }
+
+    /// Whom to ask first on a node that joins. This says who may connect, not what is true.
+    pub fn introduce(&self, later: Later) {
+        later::take(&self.0, later);
+    }
+
     pub fn watch_progress(&self) -> watch::Receiver<Progress> {
         self.0.progress.subscribe()
     }

@@ -11,6 +11,7 @@ use crate::blocking::Blocking;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::later::Later;
 use crate::message::Peers;
 use crate::own::Own;
 use crate::pool::Pool;
@@ -37,6 +38,8 @@ pub(crate) struct Inner {
     pub progress: watch::Sender<Progress>,
     /// The highest certified block that another node told of; only to show how far there is to go.
     pub told_height: AtomicU64,
+    /// Whom others proved to validate beyond this node's head.
+    pub later: watch::Sender<Option<Later>>,
 }
 
 impl Inner {

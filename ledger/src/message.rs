@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_types::codec::{self, CodecError};
-use lamplighter_types::proof::CertifiedHeader;
+use lamplighter_types::proof::{CertifiedHeader, ProofBundle};
 use lamplighter_types::{Attestation, Certificate, Hash, SignedTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -15,18 +15,18 @@ pub(crate) const ATTESTATIONS_MAX: usize = 512;
 pub(crate) const FORWARDED_MAX: usize = 2_048;
 /// Bytes of the transactions of one message.
 pub(crate) const FORWARDED_BYTES_MAX: usize = 1 << 20;
-/// Certificates of one answer.
-pub(crate) const CERTIFICATES_MAX: usize = 256;
 
 /// A question to another node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PeerRequest {
     /// To the leader: transactions that came in here. Answer: [`Acceptance`]s.
     Submit(Vec<SignedTransaction>),
-    /// Certificates from this height on that the other node has. Answer: [`Certificate`]s.
-    Certificates { from: u64 },
+    /// The certificate on the header at this height itself.
+    Certificate { height: u64 },
     /// Bytes of an artifact.
     Artifact(ArtifactRequest),
+    /// The validators in force, with the proof.
+    Validators,
 }
 
 /// The leader's word on one transaction that was passed to it.
@@ -46,8 +46,9 @@ pub enum PeerAnswer {
     NotLeader,
     /// This node does not have it.
     Unavailable,
-    Certificates(Vec<Certificate>),
+    Certificate(Box<Certificate>),
     Artifact(#[serde(with = "crate::message::bytes_as_hex_bytes")] Bytes),
+    Validators(Box<ProofBundle>),
 }
 
 /// What a node tells all others.

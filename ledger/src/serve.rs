@@ -7,7 +7,8 @@ use lamplighter_state::{Overlay, StateError, tables};
 use lamplighter_types::SignedTransaction;
 
 use crate::inner::Inner;
-use crate::message::{Acceptance, CERTIFICATES_MAX, FORWARDED_MAX, PeerAnswer, PeerRequest};
+use crate::later;
+use crate::message::{Acceptance, FORWARDED_MAX, PeerAnswer, PeerRequest};
 
 pub(crate) async fn answer(
     inner: &Arc<Inner>,
@@ -16,10 +17,10 @@ pub(crate) async fn answer(
 ) -> Result<PeerAnswer, StateError> {
     match request {
         PeerRequest::Submit(transactions) => accept(inner, from, transactions).await,
-        PeerRequest::Certificates { from } => {
-            let certificates =
-                tables::certificates_from(&*inner.chain.store(), from, CERTIFICATES_MAX)?;
-            Ok(PeerAnswer::Certificates(certificates))
+        PeerRequest::Certificate { height } => {
+            let found = tables::certificate(&*inner.chain.store(), height)?;
+            let answer = found.map(|certificate| PeerAnswer::Certificate(Box::new(certificate)));
+            Ok(answer.unwrap_or(PeerAnswer::Unavailable))
         }
         PeerRequest::Artifact(request) => {
             let bytes = inner.artifacts.serve(request).await;
@@ -28,6 +29,7 @@ pub(crate) async fn answer(
                 Ok(PeerAnswer::Unavailable)
             })
         }
+        PeerRequest::Validators => Ok(later::answer(inner).await),
     }
 }
 

@@ -29,7 +29,7 @@ use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::snapshot::ImageError;
 use crate::verifier::Verifier;
-use crate::{attest, forward, members, progress, replicate, sequencer, snapshot};
+use crate::{attest, certify, forward, later, members, progress, replicate, sequencer, snapshot};
 
 /// Why a node's ledger does not open.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,7 @@ impl Ledger {
             installation: installation.subscribe(),
             progress: watch::Sender::new(Progress::default()),
             told_height: AtomicU64::new(0),
+            later: watch::Sender::new(None),
         });
         #[cfg(feature = "planted")]
         let planted = inner.config.planted;
@@ -149,6 +150,8 @@ impl Ledger {
         tasks.spawn(members::run(inner.clone(), stop.clone()));
         tasks.spawn(replicate::run(inner.clone(), stop.clone()));
         tasks.spawn(progress::run(inner.clone(), stop.clone()));
+        tasks.spawn(later::run(inner.clone(), stop.clone()));
+        tasks.spawn(certify::fetch::run(inner.clone(), stop.clone()));
         Handle(inner)
     }
 }

@@ -6,16 +6,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Lane as RaftLane, ServeError, Transport, TransportError};
-use lamplighter_ledger::{Handle, Nodes, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
+use lamplighter_ledger::{
+    Handle, Later, Nodes, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
+};
 use lamplighter_net::{Lane, NetError, Network, NodeKey, Service, ServiceError};
 use lamplighter_store::Kv;
-use lamplighter_types::PublicKey;
+use lamplighter_types::{PublicKey, ValidatorSet};
 use tokio::sync::watch;
 
 use crate::disk::Gate;
 use crate::failure::Failures;
 use crate::origin::{self, Introduction, Known, Refusals, StoreId};
-use crate::peers::FirstPeers;
 
 /// For a question to another node: more than a big artifact range takes on a slow link.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ struct Parts {
     ledger: Option<Handle>,
     /// This node's data directory, and its store.
     origin: Option<(StoreId, Arc<dyn Kv>)>,
-    first_peers: Arc<FirstPeers>,
+    later: Option<watch::Receiver<Option<Later>>>,
 }
 
 impl Bridge {
@@ -65,16 +66,13 @@ impl Bridge {
     pub fn set_ledger(&self, ledger: Handle) {
         self.change(|parts| {
             parts.nodes = Some(ledger.watch_nodes());
+            parts.later = Some(ledger.watch_later());
             parts.ledger = Some(ledger);
         });
     }
 
     pub fn set_origin(&self, store: StoreId, kv: Arc<dyn Kv>) {
         self.change(|parts| parts.origin = Some((store, kv)));
-    }
-
-    pub fn set_first_peers(&self, peers: Arc<FirstPeers>) {
-        self.change(|parts| parts.first_peers = peers);
     }
 
     pub fn set_network(&self, network: Network) {
@@ -98,21 +96,26 @@ impl Bridge {
         self.get(|parts| &parts.ledger)
     }
 
-    /// Whom the chain names, and before it is there, whom the note of the data directory names.
+    /// Whom the chain names and, while it is behind, who is known to validate later on.
     fn find<T>(
         &self,
         on_chain: impl FnOnce(&Nodes) -> Option<T>,
-        noted: impl FnOnce(&FirstPeers, u64) -> Option<T>,
+        later: impl FnOnce(&ValidatorSet) -> Option<T>,
     ) -> Option<T> {
         let parts = self.parts.read().expect("nobody panics with the lock");
         let found = on_chain(&parts.nodes.as_ref()?.borrow());
-        found.or_else(|| noted(&parts.first_peers, parts.ledger.as_ref()?.head().height))
+        found.or_else(|| {
+            let height = parts.ledger.as_ref()?.head().height;
+            let known = parts.later.as_ref()?.borrow();
+            let known = known.as_ref().filter(|known| height < known.height)?;
+            later(&known.validators)
+        })
     }
 
     fn key_of(&self, node: u64) -> Option<NodeKey> {
         let key = self.find(
             |nodes| nodes.key_of(node),
-            |peers, height| peers.key_of(height, node),
+            |later| later.by_node(node).map(|validator| validator.key),
         )?;
         Some(NodeKey(key.0))
     }
@@ -121,7 +124,7 @@ impl Bridge {
         let key = PublicKey(key.0);
         self.find(
             |nodes| nodes.node_of(&key),
-            |peers, height| peers.node_of(height, &key),
+            |later| later.by_key(&key).map(|validator| validator.node),
         )
     }
 }
@@ -175,7 +178,9 @@ impl Peers for Bridge {
         }
         let lane = match request {
             PeerRequest::Submit(_) => Lane::Transactions,
-            PeerRequest::Certificates { .. } | PeerRequest::Artifact(_) => Lane::Sync,
+            PeerRequest::Certificate { .. }
+            | PeerRequest::Artifact(_)
+            | PeerRequest::Validators => Lane::Sync,
         };
         let body = request.encode().into();
         let answer = network.request(key, lane, body, REQUEST_WITHIN).await;

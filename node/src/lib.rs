@@ -7,6 +7,7 @@ pub mod config;
 mod disk;
 mod failure;
 pub mod key;
+mod metrics;
 mod origin;
 mod peers;
 mod run;

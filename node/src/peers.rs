@@ -1,4 +1,4 @@
-//! Whom a node that joins a grown-up ledger asks first.
+//! Whom a node talks to; and whom one asks first that joins a grown-up ledger.
 //!
 //! A new node knows the validators of the genesis file. Later ones it learns from the chain, which
 //! it does not have yet, and all that the genesis names may be gone. So `lamplighter node join`
@@ -9,8 +9,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lamplighter_types::{PublicKey, Validator};
+use lamplighter_ledger::{Handle, HeadInfo, Later, Nodes};
+use lamplighter_net::{NodeKey, Peer, Peers as AllowList};
+use lamplighter_types::{Validator, ValidatorSet};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 /// In the data directory.
 const FILE: &str = "peers.json";
@@ -57,22 +60,59 @@ impl FirstPeers {
             .map_err(|source| PeersError::Io { path, source })
     }
 
-    /// Those to go by while the chain has this height.
-    pub(crate) fn at(&self, height: u64) -> &[Validator] {
-        if height < self.height {
-            &self.validators
-        } else {
-            &[]
+    /// As the ledger takes it.
+    pub(crate) fn into_later(self) -> Later {
+        let Self { height, validators } = self;
+        let validators = ValidatorSet { validators };
+        Later { height, validators }
+    }
+}
+
+/// Whom this node talks to: who is on the ledger, and while its chain is behind, who validates
+/// later on.
+pub(crate) struct Contacts {
+    nodes: watch::Receiver<Nodes>,
+    later: watch::Receiver<Option<Later>>,
+    head: watch::Receiver<HeadInfo>,
+}
+
+impl Contacts {
+    pub(crate) fn of(handle: &Handle) -> Self {
+        Self {
+            nodes: handle.watch_nodes(),
+            later: handle.watch_later(),
+            head: handle.watch_head(),
         }
     }
 
-    pub(crate) fn key_of(&self, height: u64, node: u64) -> Option<PublicKey> {
-        let found = self.at(height).iter().find(|v| v.node == node);
-        found.map(|v| v.key)
+    /// Waits until the list may be another one; `false` when the ledger has ended.
+    pub(crate) async fn changed(&mut self) -> bool {
+        let ends = self.later.borrow().as_ref().map(|later| later.height);
+        let height = self.head.borrow().height;
+        tokio::select! {
+            changed = self.nodes.changed() => changed.is_ok(),
+            changed = self.later.changed() => changed.is_ok(),
+            // The chain knows better from here on.
+            reached = self.head.wait_for(|head| Some(head.height) >= ends),
+                if Some(height) < ends => reached.is_ok(),
+        }
     }
 
-    pub(crate) fn node_of(&self, height: u64, key: &PublicKey) -> Option<u64> {
-        let found = self.at(height).iter().find(|v| v.key == *key);
-        found.map(|v| v.node)
+    /// The list of this moment.
+    pub(crate) fn list(&mut self) -> AllowList {
+        let nodes = self.nodes.borrow_and_update();
+        let later = self.later.borrow_and_update();
+        let height = self.head.borrow().height;
+        let later = later.iter().filter(|later| height < later.height);
+        let later = later.flat_map(|later| &later.validators.validators);
+        let validators = nodes.validators.validators.iter();
+        let unnamed = later.filter(|validator| nodes.node_of(&validator.key).is_none());
+        let validators = validators.chain(unnamed).map(|v| (v.key, &v.address));
+        let observers = nodes.observers.iter().map(|o| (o.key, &o.address));
+        let peers = validators.chain(observers).map(|(key, address)| Peer {
+            key: NodeKey(key.0),
+            address: (!address.is_empty()).then(|| address.clone()),
+        });
+        AllowList(peers.collect())
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use lamplighter_api as api;
 use lamplighter_consensus::{Consensus, ConsensusError};
-use lamplighter_ledger::{Handle, Identity, Ledger, Nodes, OpenError, SystemClock};
-use lamplighter_net::{NetError, Network, NodeKey, Peer, Peers as AllowList};
+use lamplighter_ledger::{Handle, Identity, Ledger, OpenError, SystemClock};
+use lamplighter_net::{NetError, Network};
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_store::{Kv, StoreError};
-use lamplighter_types::{Genesis, Id, SecretKey, Validator};
+use lamplighter_types::{Genesis, Id, SecretKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,8 +19,9 @@ use crate::config::{Config, ConfigError};
 use crate::disk::{Gate, Watch};
 use crate::failure::Failures;
 use crate::key::{self, KeyError};
+use crate::metrics::StoreMetrics;
 use crate::origin::{self, OriginError};
-use crate::peers::{FirstPeers, PeersError};
+use crate::peers::{Contacts, FirstPeers, PeersError};
 use crate::scrub::Scrubber;
 
 /// Version of what nodes say to each other.
@@ -93,8 +94,9 @@ impl Node {
         let chain_id = genesis.chain_id();
         let store = origin::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
         bridge.set_origin(store, kv.clone());
-        bridge.set_first_peers(Arc::new(FirstPeers::read(&config.data_dir)?));
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
+        let first = FirstPeers::read(&config.data_dir)?;
+        ledger.handle().introduce(first.into_later());
         bridge.set_ledger(ledger.handle());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let network =
@@ -113,8 +115,9 @@ impl Node {
         disk.look().await;
         bridge.set_consensus(consensus.clone());
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
-        let edges =
-            api::serve(edge_config(&config, &secret), handle.clone(), &tasks, &stop).await?;
+        let (edge, figures) = (edge_config(&config, &secret), StoreMetrics(rocks.clone()));
+        let figures: Vec<Box<dyn api::Collector>> = vec![Box::new(figures)];
+        let edges = api::serve(edge, handle.clone(), figures, &tasks, &stop).await?;
         tasks.spawn(disk.run(stop.clone()));
         if config.disk.scrub_bytes_per_s > 0 {
             let scrubber = Scrubber {
@@ -270,10 +273,8 @@ async fn start_network(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Network, NodeError> {
-    let first = FirstPeers::read(&config.data_dir)?;
-    let (mut nodes, mut head) = (handle.watch_nodes(), handle.watch_head());
-    let list = allow_list(&nodes.borrow_and_update(), first.at(head.borrow().height));
-    let (allow, allowed) = watch::channel(list);
+    let mut contacts = Contacts::of(handle);
+    let (allow, allowed) = watch::channel(contacts.list());
     let settings = lamplighter_net::Config {
         secret: Zeroizing::new(secret.seed()),
         listen: config.peer_listen,
@@ -284,17 +285,8 @@ async fn start_network(
     };
     let network = Network::start(settings, allowed, bridge.clone()).await?;
     let follow = async move {
-        loop {
-            let height = head.borrow().height;
-            let changed = tokio::select! {
-                changed = nodes.changed() => changed.is_ok(),
-                // The chain knows better from here on.
-                reached = head.wait_for(|head| head.height >= first.height),
-                    if height < first.height => reached.is_ok(),
-            };
-            let height = head.borrow().height;
-            let list = allow_list(&nodes.borrow_and_update(), first.at(height));
-            if !changed || allow.send(list).is_err() {
+        while contacts.changed().await {
+            if allow.send(contacts.list()).is_err() {
                 return;
             }
         }
@@ -302,24 +294,6 @@ async fn start_network(
     let stop = stop.clone();
     tasks.spawn(async move { stop.run_until_cancelled(follow).await });
     Ok(network)
-}
-
-/// Whom this node talks to: who is on the ledger.
-fn allow_list(nodes: &Nodes, first: &[Validator]) -> AllowList {
-    let validators = nodes
-        .validators
-        .validators
-        .iter()
-        .map(|v| (v.key, v.address.clone()));
-    let observers = nodes.observers.iter().map(|o| (o.key, o.address.clone()));
-    let first = first.iter().filter(|v| nodes.node_of(&v.key).is_none());
-    let first = first.map(|v| (v.key, v.address.clone()));
-    let all = validators.chain(observers).chain(first);
-    let peers = all.map(|(key, address)| Peer {
-        key: NodeKey(key.0),
-        address: (!address.is_empty()).then_some(address),
-    });
-    AllowList(peers.collect())
 }
 
 async fn start_consensus(

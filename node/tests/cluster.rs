@@ -116,6 +116,18 @@ async fn post(client: &reqwest::Client, node: &Node, signed: &SignedTransaction)
     body
 }
 
+/// Bytes that a node tells its operator.
+async fn metric(client: &reqwest::Client, node: &Node, figure: &str) -> u64 {
+    let url = format!("http://{}/metrics", node.edges.admin);
+    let text = client.get(url).send().await.unwrap().text().await.unwrap();
+    let name = format!("lamplighter_{figure}_bytes ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value
+        .unwrap_or_else(|| panic!("{name} in {text}"))
+        .parse()
+        .unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     let dir = TempDir::new().unwrap();
@@ -148,6 +160,10 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
         .verify(&genesis)
         .unwrap();
     assert_eq!(again["height"], proven.height);
+
+    for figure in ["memory", "store_memtable", "store_disk"] {
+        assert!(metric(&client, &nodes[1], figure).await > 0, "{figure}");
+    }
 
     // One of four goes; the others go on.
     let gone = nodes.remove(0);

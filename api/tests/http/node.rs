@@ -204,7 +204,9 @@ impl Node {
             mqtts_listen: None,
             read_needs_token: true,
         };
-        let edges = serve(edge, handle.clone(), &tasks, &stop).await.unwrap();
+        let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)
+            .await
+            .unwrap();
         tasks.close();
         let mut node = Self {
             edges,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::SoakReport;
 use super::predict::Prediction;
 use super::watch::{NodeSample, Sample};
+use crate::cluster::BoundedMemory;
 use crate::error::BenchError;
 
 const MIB: f64 = 1_048_576.0;
@@ -17,6 +18,10 @@ const COUNT_GROWTH: f64 = 8.0;
 /// Table files that a store keeps open at most (`rocks/src/options.rs`), with those of one view
 /// and one compaction.
 const TABLES_OPEN_MAX: u64 = 256 + 32;
+/// Memtables that are written to and those that are being flushed, and blocks in the cache
+/// (`rocks/src/options.rs`), each with the little by which RocksDB overdraws.
+const MEMTABLES_BYTES_MAX: u64 = 48 << 20;
+const CACHE_BYTES_MAX: u64 = 26 << 20;
 /// How far the disk may be off the prediction.
 const DISK_OFF_PART: f64 = 0.05;
 /// Growth of the tables from which it can be judged: memtables are flushed in portions of 8 MiB,
@@ -67,8 +72,13 @@ impl Line {
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeVerdict {
     pub memory: Line,
-    /// `None`: too short to judge.
+    /// Of it what is neither memtable nor cache: these fill up to their bounds, and the memtables
+    /// of quiet column families take hours for that.
+    pub other_memory: Line,
+    /// Whether `other_memory` is flat. `None`: too short to judge.
     pub memory_flat: Option<bool>,
+    /// Whether memtables and cache kept to their bounds.
+    pub bounds_kept: bool,
     pub threads: Line,
     pub threads_flat: bool,
     /// Open files that are no tables.
@@ -117,16 +127,21 @@ fn judge_node(samples: &[&Sample], node: usize, prediction: &Prediction) -> Opti
         (predicted, s.nodes[node].disk.tables_bytes as f64)
     });
     let memory = time(|n| n.memory_bytes as f64)?;
+    let other_memory = time(|n| n.other_memory_bytes() as f64)?;
     let threads = time(|n| n.threads as f64)?;
     let files = time(|n| n.files.others as f64)?;
     let tables = written(|n| n.disk.tables_bytes as f64)?;
     let off = Line::fit(&predicted.collect::<Vec<_>>())?.per_unit - 1.0;
     let enough = tables.growth() >= DISK_JUDGED_BYTES;
     let judged_s = samples.last()?.seconds - samples.first()?.seconds;
-    let memory_allowed = (memory.begin * MEMORY_GROWTH_PART).max(MEMORY_GROWTH_BYTES);
+    let allowed = (other_memory.begin * MEMORY_GROWTH_PART).max(MEMORY_GROWTH_BYTES);
+    let flat = other_memory.growth() <= allowed;
+    let bounded = samples.iter().map(|sample| sample.nodes[node].bounded);
     Some(NodeVerdict {
-        memory_flat: (judged_s >= MEMORY_JUDGED_S).then_some(memory.growth() <= memory_allowed),
+        memory_flat: (judged_s >= MEMORY_JUDGED_S).then_some(flat),
+        bounds_kept: bounded.into_iter().all(within_bounds),
         memory,
+        other_memory,
         threads_flat: threads.growth() <= COUNT_GROWTH,
         threads,
         files_flat: files.growth() <= COUNT_GROWTH,
@@ -145,9 +160,14 @@ fn judge_node(samples: &[&Sample], node: usize, prediction: &Prediction) -> Opti
     })
 }
 
+fn within_bounds(bounded: BoundedMemory) -> bool {
+    bounded.memtable_bytes <= MEMTABLES_BYTES_MAX && bounded.cache_bytes <= CACHE_BYTES_MAX
+}
+
 impl NodeVerdict {
     fn good(&self) -> bool {
         self.memory_flat != Some(false)
+            && self.bounds_kept
             && self.threads_flat
             && self.files_flat
             && self.tables_open_max <= TABLES_OPEN_MAX
@@ -196,9 +216,10 @@ pub fn print(report: &SoakReport) {
         prediction.rows.event_bytes,
     );
     println!(
-        "  {:<5} {:>22} {:>13} {:>13} {:>7} {:>20} {:>9} {:>9} {:>9}",
+        "  {:<5} {:>22} {:>14} {:>13} {:>13} {:>7} {:>20} {:>9} {:>9} {:>9}",
         "node",
         "MiB begin,end,most",
+        "unbounded part",
         "threads",
         "files",
         "tables",
@@ -230,12 +251,14 @@ fn print_node(number: usize, node: &NodeVerdict) {
         None => " too short",
     };
     println!(
-        "  {:<5} {:>6.1} {:>7.1} {:>7.1} {:>13} {:>13} {:>7} {:>10.0} {:>+7.1} %{judged} {:>8.1} \
-         {:>9.1} {:>9.0}{}{}{}",
+        "  {:<5} {:>6.1} {:>7.1} {:>7.1} {:>6.1} {:>7.1} {:>13} {:>13} {:>7} {:>10.0} {:>+7.1} \
+         %{judged} {:>8.1} {:>9.1} {:>9.0}{}{}{}{}",
         number,
         mib(memory.begin),
         mib(memory.end),
         mib(memory.most),
+        mib(node.other_memory.begin),
+        mib(node.other_memory.end),
         ends(&node.threads),
         ends(&node.files),
         node.tables_open_max,
@@ -248,6 +271,11 @@ fn print_node(number: usize, node: &NodeVerdict) {
             Some(true) => "",
             Some(false) => " MEMORY GROWS",
             None => " (memory: too short)",
+        },
+        if node.bounds_kept {
+            ""
+        } else {
+            " OVER ITS BOUNDS"
         },
         if node.threads_flat {
             ""

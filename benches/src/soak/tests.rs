@@ -1,6 +1,7 @@
 use super::judge::{Line, judge};
 use super::predict::Prediction;
 use super::watch::{NodeSample, Sample};
+use crate::cluster::BoundedMemory;
 use crate::procfs::{DiskUse, OpenFiles};
 
 const MIB: u64 = 1 << 20;
@@ -20,7 +21,11 @@ fn hour(node: impl Fn(u64) -> NodeSample) -> Vec<Sample> {
 fn node(n: u64) -> NodeSample {
     NodeSample {
         // A little up and down, as allocators do.
-        memory_bytes: 100 * MIB + n % 7 * MIB,
+        memory_bytes: 100 * MIB + n % 7 * MIB + n % 20 * MIB,
+        bounded: BoundedMemory {
+            memtable_bytes: n % 20 * MIB,
+            cache_bytes: 20 * MIB,
+        },
         threads: 20 + n % 3,
         files: OpenFiles {
             tables: n / 4,
@@ -56,12 +61,25 @@ fn a_flat_hour_is_good_and_a_leak_is_not() {
     let each = MIB as f64 / 1_000.0;
     assert!(judge(&hour(node), 720.0, &predicted(each)).good);
     let leak = |n| NodeSample {
-        memory_bytes: 100 * MIB + n * MIB / 10,
+        memory_bytes: node(n).memory_bytes + n * MIB / 10,
         ..node(n)
     };
     let verdict = judge(&hour(leak), 720.0, &predicted(each));
     assert_eq!(verdict.nodes[0].memory_flat, Some(false));
     assert!(!verdict.good);
+    // Memtables may fill, up to their bound.
+    for (most, good) in [(32, true), (60, false)] {
+        let memtables = |n: u64| (n / 6).min(most) * MIB;
+        let fills = |n| NodeSample {
+            memory_bytes: 100 * MIB + memtables(n),
+            bounded: BoundedMemory {
+                memtable_bytes: memtables(n),
+                cache_bytes: 20 * MIB,
+            },
+            ..node(n)
+        };
+        assert_eq!(judge(&hour(fills), 720.0, &predicted(each)).good, good);
+    }
     let files = |n| NodeSample {
         files: OpenFiles {
             tables: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cluster::Cluster;
+use crate::cluster::{BoundedMemory, Cluster};
 use crate::error::BenchError;
 use crate::procfs::{self, DiskUse, OpenFiles};
 
@@ -25,9 +25,22 @@ pub struct Sample {
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeSample {
     pub memory_bytes: u64,
+    pub bounded: BoundedMemory,
     pub threads: u64,
     pub files: OpenFiles,
     pub disk: DiskUse,
+}
+
+impl NodeSample {
+    /// Memory beside what has a bound of its own.
+    pub fn other_memory_bytes(&self) -> u64 {
+        let BoundedMemory {
+            memtable_bytes,
+            cache_bytes,
+        } = self.bounded;
+        self.memory_bytes
+            .saturating_sub(memtable_bytes + cache_bytes)
+    }
 }
 
 pub async fn sample(cluster: &Cluster, at: Duration, committed: u64) -> Result<Sample, BenchError> {
@@ -35,27 +48,41 @@ pub async fn sample(cluster: &Cluster, at: Duration, committed: u64) -> Result<S
         Some(node) => node.status().await?.height,
         None => 0,
     };
-    let nodes = cluster.nodes.iter().map(|node| {
-        Ok(NodeSample {
+    let mut nodes = Vec::new();
+    for node in &cluster.nodes {
+        nodes.push(NodeSample {
             memory_bytes: procfs::memory(node.pid)?.now_bytes,
+            bounded: node.bounded_memory().await?,
             threads: procfs::threads(node.pid)?,
             files: procfs::open_files(node.pid)?,
             disk: procfs::disk_use(&node.data)?,
-        })
-    });
+        });
+    }
     Ok(Sample {
         seconds: at.as_secs_f64(),
         committed,
         height,
-        nodes: nodes.collect::<Result<_, BenchError>>()?,
+        nodes,
     })
 }
 
 pub fn head(validators: usize) {
-    println!("\nof the largest of {validators} nodes; disk: of the first, in MiB");
     println!(
-        "  {:>7} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "seconds", "committed", "MiB", "threads", "tables", "files", "tables", "logs", "kept"
+        "\nof the largest of {validators} nodes: memory, and of it what is neither memtable nor \
+         cache; disk: of the first, in MiB"
+    );
+    println!(
+        "  {:>7} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "seconds",
+        "committed",
+        "MiB",
+        "of them",
+        "threads",
+        "tables",
+        "files",
+        "tables",
+        "logs",
+        "kept"
     );
 }
 
@@ -69,10 +96,11 @@ pub fn row(sample: &Sample) {
         kept_bytes,
     } = disk.unwrap_or_default();
     println!(
-        "  {:>7.0} {:>10} {:>8.1} {:>8} {:>8} {:>8} {:>8.1} {:>8.1} {:>8.1}",
+        "  {:>7.0} {:>10} {:>8.1} {:>8.1} {:>8} {:>8} {:>8} {:>8.1} {:>8.1} {:>8.1}",
         sample.seconds,
         sample.committed,
         most(|node| node.memory_bytes) as f64 / MIB,
+        most(NodeSample::other_memory_bytes) as f64 / MIB,
         most(|node| node.threads),
         most(|node| node.files.tables),
         most(|node| node.files.others),

@@ -1,5 +1,9 @@
 //! Collects attestations until a quorum makes a certificate. A plain struct: no IO, no clock.
 
+pub(crate) mod fetch;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use lamplighter_types::{Attestation, Certificate, Hash, PublicKey, ValidatorSet};
@@ -69,6 +73,3 @@ impl Collector {
         ))
     }
 }
-
-#[cfg(test)]
-mod tests;

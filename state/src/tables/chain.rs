@@ -1,4 +1,5 @@
 use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::history::Node;
 use lamplighter_types::merkle::{History, StateProof};
 use lamplighter_types::{Certificate, Hash, ValidatorSet};
@@ -85,21 +86,25 @@ pub fn certificate(store: &dyn KvView, height: u64) -> Result<Option<Certificate
     row::get(store, CERTIFICATES, &CERTIFICATES.height(height))
 }
 
-/// Up to `limit` certificates from `height` on, lowest first.
-pub fn certificates_from(
-    store: &dyn KvView,
-    height: u64,
-    limit: usize,
-) -> Result<Vec<Certificate>, StateError> {
-    let mut range = row::whole(CERTIFICATES);
-    range.start = CERTIFICATES.height(height).into();
-    let found = row::scan(store, CERTIFICATES, range, Direction::Forward)?;
-    found.take(limit).map(|row| Ok(row?.1)).collect()
+/// Height of the newest certificate that can be proven from the genesis file up: below it every
+/// header that changes the validators has a certificate of its own, since no later set can certify
+/// it.
+pub fn newest_certified(store: &dyn KvView) -> Result<Option<u64>, StateError> {
+    let Some(newest) = last_certificate(store, u64::MAX)? else {
+        return Ok(None);
+    };
+    for (height, ..) in set_changes(store, newest, SET_CHANGES_MAX)? {
+        if certificate(store, height)?.is_none() {
+            return last_certificate(store, height);
+        }
+    }
+    Ok(Some(newest))
 }
 
-/// Height of the newest certificate.
-pub fn newest_certified(store: &dyn KvView) -> Result<Option<u64>, StateError> {
-    let range = row::whole(CERTIFICATES);
+/// Height of the last certificate below a height.
+fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, StateError> {
+    let mut range = row::whole(CERTIFICATES);
+    range.end = Some(CERTIFICATES.height(below).into());
     let mut found = row::scan::<Certificate>(store, CERTIFICATES, range, Direction::Backward)?;
     Ok(found.next().transpose()?.map(|(_, c)| c.height))
 }

@@ -1,5 +1,5 @@
 use lamplighter_state::{StateError, tables};
-use lamplighter_store::{Batch, Cf, Direction, Durability, Kv, KvView, MemoryKv};
+use lamplighter_store::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv};
 use lamplighter_types::*;
 
 use crate::fixture::{Content, TestChain, about, event, receipt, transaction, validators};
@@ -262,6 +262,40 @@ fn where_the_chain_stands_is_kept() {
     assert_eq!(tables::installing(&kv).unwrap(), None);
 }
 
+/// Only the old validators can certify the header that brings new ones: without that certificate
+/// those above can't be proven, and do not count.
+#[test]
+fn a_change_of_validators_without_a_certificate_holds_up_those_above() {
+    let mut chain = TestChain::new();
+    chain.push(Content::default());
+    chain.certify();
+    chain.push(Content {
+        next: Some(validators(2..=5)),
+        ..Content::default()
+    });
+    chain.push(Content::default());
+    chain.certify();
+    let kv = &*chain.kv;
+    assert_eq!(tables::newest_certified(kv).unwrap(), Some(3));
+    let of_change = tables::certificate(kv, 2).unwrap().unwrap();
+    let mut lost = Batch::new();
+    for entry in kv
+        .scan(Cf::Certificates, KeyRange::all(), Direction::Forward)
+        .unwrap()
+    {
+        let (key, value) = entry.unwrap();
+        if codec::decode::<Certificate>(&value).unwrap() == of_change {
+            lost.delete(Cf::Certificates, key);
+        }
+    }
+    kv.write(lost, Durability::Synced).unwrap();
+    assert_eq!(tables::newest_certified(kv).unwrap(), Some(1));
+    let mut found = Batch::new();
+    tables::put_certificate(&mut found, &of_change);
+    kv.write(found, Durability::Synced).unwrap();
+    assert_eq!(tables::newest_certified(kv).unwrap(), Some(3));
+}
+
 #[test]
 fn certificates_and_validators_are_found_by_height() {
     let mut chain = TestChain::new();
@@ -275,14 +309,9 @@ fn certificates_and_validators_are_found_by_height() {
     chain.push(Content::default());
     let kv = &*chain.kv;
     assert_eq!(tables::newest_certified(kv).unwrap(), Some(3));
-    let heights = |from, limit| {
-        let found = tables::certificates_from(kv, from, limit).unwrap();
-        found.iter().map(|c| c.height).collect::<Vec<_>>()
-    };
-    assert_eq!(heights(0, 9), [0, 2, 3]);
-    assert_eq!(heights(1, 1), [2]);
-    assert!(heights(4, 9).is_empty());
-    assert_eq!(tables::certificate(kv, 1).unwrap(), None);
+    let certificate = |height| tables::certificate(kv, height).unwrap();
+    assert_eq!(certificate(2).unwrap().height, 2);
+    assert_eq!((certificate(1), certificate(4)), (None, None));
     for (height, set) in [
         (0, 1..=4),
         (1, 1..=4),
@@ -390,7 +419,6 @@ fn read_all(kv: &dyn KvView, lamp: &Id) -> Result<(), StateError> {
     tables::head_height(kv)?;
     tables::headers_after(kv, None, 10)?;
     tables::newest_certified(kv)?;
-    tables::certificates_from(kv, 0, 10)?;
     tables::set_changes(kv, 10, 10)?;
     tables::load_history(kv, 2)?;
     tables::history_node(kv, 0, 0)?;

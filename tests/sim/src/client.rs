@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_ledger::{Commitment, SubmitError, Verdict};
 use lamplighter_types::{
-    Action, Encoding, Hash, Id, SecretKey, SequenceError, SignedTransaction, Transaction,
+    Action, Encoding, Hash, Id, Outcome, SecretKey, SequenceError, SignedTransaction, Transaction,
     UsersAction, codec,
 };
 use tokio::time::{sleep, timeout};
@@ -18,6 +18,8 @@ use crate::dice::Dice;
 use crate::truth::{Answer, broken};
 use crate::world::{EPOCH_MS, World};
 
+/// How long most transactions may be on their way: longer than any run.
+const LONG_MS: u64 = 600_000;
 /// Transactions that a client keeps, to send them again.
 const REMEMBERED_MAX: usize = 20;
 
@@ -38,7 +40,7 @@ pub struct Client {
 
 /// How a transaction ended for its client.
 enum Told {
-    Committed,
+    Committed(Outcome),
     /// It can be in no block any more.
     Refused,
 }
@@ -62,7 +64,7 @@ impl Client {
             let signed = self.sign(&mut dice);
             self.world.count("submitted");
             match self.submit(&mut dice, &signed).await {
-                Told::Committed => self.world.count("acknowledged"),
+                Told::Committed(_) => self.world.count("acknowledged"),
                 Told::Refused => self.world.count("refused"),
             }
             sent.push(signed);
@@ -80,15 +82,16 @@ impl Client {
         }
     }
 
+    /// Something new, or what fails since it is there.
     fn sign(&self, dice: &mut Dice) -> SignedTransaction {
-        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         let name = format!("{}-{}", self.client, dice.below(400));
         let id = |text: String| Id::new(text).expect("a plain name");
         let action = match dice.below(3) {
             0 => UsersAction::RegisterUser {
                 account: id(format!("user-{name}")),
                 organization: id("city".to_owned()),
-                key: SecretKey::from_seed([dice.below(250) as u8; 32]).public(),
+                // Not the key of a node or a client.
+                key: SecretKey::from_seed([dice.between(20, 190) as u8; 32]).public(),
                 name,
             },
             _ => UsersAction::RegisterOrganization {
@@ -96,23 +99,37 @@ impl Client {
                 name,
             },
         };
-        let lasts_ms = *dice.pick(&[600_000, 600_000, 600_000, 4_000]);
+        let lasts_ms = *dice.pick(&[LONG_MS, LONG_MS, LONG_MS, 4_000]);
+        self.sign_action(dice, Action::Users(action), lasts_ms)
+    }
+
+    fn sign_action(&self, dice: &mut Dice, action: Action, lasts_ms: u64) -> SignedTransaction {
+        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         let transaction = Transaction {
             sender: account(self.client),
             sequence,
             expires_ms: EPOCH_MS + self.world.elapsed().as_millis() as u64 + lasts_ms,
-            action: Action::Users(action),
+            action,
         };
         let encoding = *dice.pick(&[Encoding::Json, Encoding::Bincode]);
         let chain_id = self.world.genesis.chain_id();
         SignedTransaction::sign(&transaction, encoding, &chain_id, &secret(self.client))
     }
 
+    /// One action, brought to its end; none if it can be in no block any more.
+    pub async fn insist(&self, dice: &mut Dice, action: Action) -> Option<Outcome> {
+        let signed = self.sign_action(dice, action, LONG_MS);
+        match self.submit(dice, &signed).await {
+            Told::Committed(outcome) => Some(outcome),
+            Told::Refused => None,
+        }
+    }
+
     /// Sends the same bytes to one node after the other until one of them says what became of it.
     async fn submit(&self, dice: &mut Dice, signed: &SignedTransaction) -> Told {
         let hash = signed.hash(&self.world.genesis.chain_id());
         loop {
-            let node = dice.between(1, self.world.plan.nodes);
+            let node = *dice.pick(&self.world.nodes());
             let patience = dice.millis(300, 6_000);
             if let Some(told) = self.ask(node, signed, hash, patience).await {
                 return told;
@@ -134,7 +151,7 @@ impl Client {
                     None => sleep(Duration::from_millis(50)).await,
                 }
             };
-            if matches!(told, Told::Committed) {
+            if matches!(told, Told::Committed(_)) {
                 return;
             }
         }
@@ -163,7 +180,7 @@ impl Client {
         match verdict {
             Verdict::Committed(commitment) => {
                 self.acknowledged(node, hash, &commitment);
-                Some(Told::Committed)
+                Some(Told::Committed(commitment.receipt.outcome.clone()))
             }
             Verdict::Refused(error) => self.refused(node, hash, &error),
             Verdict::Unknown => None,
@@ -208,7 +225,7 @@ impl Client {
 
     /// A linearizable read sees everything that was acknowledged before it began.
     async fn read(&self, dice: &mut Dice) {
-        let node = dice.between(1, self.world.plan.nodes);
+        let node = *dice.pick(&self.world.nodes());
         let Some(up) = self.world.up(node) else {
             return;
         };

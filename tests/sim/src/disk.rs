@@ -9,6 +9,7 @@ use lamplighter_store::{
 };
 use lamplighter_types::{Certificate, codec};
 
+use crate::wire;
 use crate::world::World;
 
 /// The disk of one life of a node.
@@ -22,14 +23,21 @@ pub struct Disk {
 impl Disk {
     fn look_at(&self, batch: &Batch) {
         for op in batch.ops() {
-            if let Op::Put {
-                cf: Cf::Certificates,
-                value,
-                ..
-            } = op
-                && let Ok(certificate) = codec::decode::<Certificate>(value)
-            {
-                self.world.keeps_certificate(self.node, &certificate);
+            let Op::Put { cf, value, .. } = op else {
+                continue;
+            };
+            match cf {
+                Cf::Certificates => {
+                    if let Ok(certificate) = codec::decode::<Certificate>(value) {
+                        self.world.keeps_certificate(self.node, &certificate);
+                    }
+                }
+                Cf::Log => {
+                    if let Some((place, voters)) = wire::voters(value) {
+                        self.world.truth().names(place, voters);
+                    }
+                }
+                _ => {}
             }
         }
     }

@@ -34,13 +34,13 @@ pub fn begin(world: &Arc<World>, over: &CancellationToken) {
 }
 
 fn any_node(world: &World, dice: &mut Dice) -> u64 {
-    dice.between(1, world.plan.nodes)
+    *dice.pick(&world.nodes())
 }
 
 /// The node that leads, often; else any.
 fn victim(world: &World, dice: &mut Dice) -> u64 {
     let leads = |node: &u64| world.up(*node).is_some_and(|up| up.consensus.is_leader());
-    let leader = world.nodes().find(leads);
+    let leader = world.nodes().into_iter().find(leads);
     match leader {
         Some(leader) if dice.chance(500) => leader,
         _ => any_node(world, dice),
@@ -64,7 +64,7 @@ fn between(left: &[u64], right: &[u64], one_way: bool) -> Links {
 }
 
 fn shape(world: &World, dice: &mut Dice) -> Links {
-    let nodes: Vec<u64> = world.nodes().collect();
+    let nodes = world.nodes();
     let plan = &world.plan;
     let one_way = plan.one_way && (!plan.partitions || dice.chance(500));
     match dice.below(4) {

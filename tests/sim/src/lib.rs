@@ -6,6 +6,7 @@ mod disk;
 pub mod entropy;
 mod faults;
 pub mod fleet;
+mod governor;
 mod machine;
 mod net;
 mod node;

@@ -187,6 +187,10 @@ impl Wire {
             let Some(up) = world.up(to).filter(|_| !world.net.is_cut(from, to)) else {
                 return;
             };
+            if !world.are_acquainted(from, to) {
+                world.count("strangers turned away");
+                return;
+            }
             let served_by = up.life;
             world.note(format!("{from} > {to}.{served_by} {name}"));
             world.count("messages");
@@ -290,8 +294,10 @@ impl Peers for Wire {
         let net = &self.world.net;
         self.world
             .nodes()
+            .into_iter()
             .filter(|node| *node != self.from && self.world.up(*node).is_some())
             .filter(|node| !net.is_cut(self.from, *node) && !net.is_cut(*node, self.from))
+            .filter(|node| self.world.are_acquainted(self.from, *node))
             .collect()
     }
 }

@@ -1,6 +1,7 @@
 //! The lives of a node: start, crash, start again.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -154,6 +155,9 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         wire.clone(),
         Arc::new(clock),
     ))?;
+    if let Some(told) = world.with(node, |slot| slot.told.clone()) {
+        ledger.handle().introduce(told);
+    }
     if let Ok(Some(header)) = ledger.handle().header(0) {
         world.check(world.truth().header(node, &header));
     }
@@ -168,8 +172,9 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
     });
     let config = consensus_config(world, node);
     let consensus = Consensus::start(config, disk, wire, machine).await?;
-    if consensus.metrics().voters.is_empty() {
-        consensus.bootstrap(&world.nodes().collect()).await?;
+    let founders: BTreeSet<u64> = (1..=world.plan.nodes).collect();
+    if founders.contains(&node) && consensus.metrics().voters.is_empty() {
+        consensus.bootstrap(&founders).await?;
     }
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = ledger.start(consensus.clone(), &tasks, &stop);
@@ -213,6 +218,9 @@ pub async fn live(world: Arc<World>, node: u64) {
         let (up, down) = world.with(node, |slot| (slot.up.take(), slot.down));
         if let Some(up) = up {
             world.check(end(node, up).await);
+        }
+        if world.with(node, |slot| slot.removed) {
+            return;
         }
         tear(&world, node);
         sleep(down).await;

@@ -54,6 +54,8 @@ pub struct Plan {
     pub disk_faults: bool,
     pub skew: Skew,
     pub jumps: bool,
+    /// A node joins and becomes a validator, and another one is removed.
+    pub changes: bool,
     /// How long a sync takes, in ms.
     pub sync_ms: (u64, u64),
     /// Log entries from one snapshot to the next.
@@ -116,6 +118,8 @@ impl Plan {
             heartbeat_block_ms: *dice.pick(&[300, 1_000, 5_000]),
             heartbeat: ms(heartbeat),
             election: (ms(least), ms(most)),
+            // The last one drawn, so that the rest of a seed's plan is what it was.
+            changes: dice.chance(500),
             planted: None,
         }
     }

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_ledger::Subject;
+use lamplighter_types::proof::VALIDATOR_SET_KEY;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet, codec,
 };
@@ -15,7 +17,7 @@ use crate::client::{self, Client};
 use crate::plan::Plan;
 use crate::truth::{Answer, Broken, Check, broken};
 use crate::world::{Counts, EPOCH_MS, Up, World};
-use crate::{faults, machine, node};
+use crate::{faults, governor, machine, node};
 
 /// Without faults the cluster is whole again within this time. Clocks that were ahead by twice the
 /// tolerance have to be waited for.
@@ -54,8 +56,8 @@ fn genesis(plan: &Plan) -> Genesis {
             validators: (1..=plan.nodes).map(validator).collect(),
         },
         organization: Id::new("city").expect("a plain name"),
-        // One more than there are clients, for the end.
-        accounts: (0..=plan.clients).map(account).collect(),
+        // One more than there are clients for the end, and two who change the nodes.
+        accounts: (0..=plan.clients + 2).map(account).collect(),
         policies: Policies::default(),
     }
 }
@@ -108,6 +110,9 @@ async fn scenario(world: &Arc<World>) -> Check {
             clients.spawn(shared.clone().lane(lane, over.clone()));
         }
     }
+    if world.plan.changes {
+        clients.spawn(governor::run(world.clone(), over.clone()));
+    }
     sleep(world.plan.safety).await;
     faults::end(world, &over);
     if timeout(WHOLE_WITHIN, clients.join_all()).await.is_err() {
@@ -119,6 +124,8 @@ async fn scenario(world: &Arc<World>) -> Check {
     let ups = all_up(world).await?;
     let height = serves(world).await?;
     certified(&ups, height).await?;
+    proven(world, &ups).await?;
+    members_follow(&ups).await?;
     for (node, up) in &ups {
         holds_all(world, *node, up)?;
     }
@@ -130,11 +137,9 @@ type Ups = Vec<(u64, Up)>;
 async fn all_up(world: &Arc<World>) -> Result<Ups, Broken> {
     let found = timeout(WHOLE_WITHIN, async {
         loop {
-            let ups: Ups = world
-                .nodes()
-                .filter_map(|node| Some((node, world.up(node)?)))
-                .collect();
-            if ups.len() as u64 == world.plan.nodes {
+            let nodes = world.nodes();
+            let running = nodes.iter().map(|node| Some((*node, world.up(*node)?)));
+            if let Some(ups) = running.collect::<Option<Ups>>() {
                 return ups;
             }
             sleep(Duration::from_millis(20)).await;
@@ -168,6 +173,51 @@ async fn certified(ups: &Ups, height: u64) -> Check {
         }
     }
     Ok(())
+}
+
+/// Whoever has the genesis file alone can check what a node calls certified.
+async fn proven(world: &Arc<World>, ups: &Ups) -> Check {
+    for (node, up) in ups {
+        let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
+        let bundle = up.handle.prove(subject, WHOLE_WITHIN).await;
+        let held = match &bundle {
+            Ok(bundle) => bundle.verify(&world.genesis).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = held {
+            return broken(
+                "what is certified can be proven",
+                format!("node {node}: {error}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Raft's members are the nodes that the ledger names.
+async fn members_follow(ups: &Ups) -> Check {
+    let differs = |up: &Up| {
+        let named = up.handle.watch_nodes().borrow().clone();
+        let validators = named.validators.validators.iter().map(|v| v.node);
+        let observers = named.observers.iter().map(|o| o.node);
+        let members = up.consensus.metrics();
+        members.voters != validators.collect() || members.learners != observers.collect()
+    };
+    let settled = timeout(WHOLE_WITHIN, async {
+        while ups.iter().any(|(_, up)| differs(up)) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    match settled.await {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let members = ups.iter().map(|(_, up)| up.consensus.metrics());
+            broken(
+                "the members are the nodes that the ledger names",
+                format!("{:?}", members.collect::<Vec<_>>()),
+            )
+        }
+    }
 }
 
 /// Everything that was acknowledged is on this node, as it was acknowledged.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_types::{Attestation, Certificate, Hash, Header, ValidatorSet};
 
-use crate::wire::{Leader, Place};
+use crate::wire::{Leader, Place, Voters};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,8 @@ pub struct Answer {
 /// Everything that was seen of the whole cluster.
 #[derive(Default)]
 pub struct Truth {
-    headers: BTreeMap<u64, Hash>,
+    /// Hash of each header, and of the set that certifies it.
+    headers: BTreeMap<u64, (Hash, Hash)>,
     /// Which height and index each transaction of the chain has.
     places: BTreeMap<Hash, (u64, u32)>,
     /// Leader and digest of each committed entry.
@@ -48,6 +49,8 @@ pub struct Truth {
     leaders: BTreeMap<Leader, u32>,
     /// The highest index that a leader called committed.
     told: Option<u64>,
+    /// Voters by the place of the entry that names them, as far as they are or may come into force.
+    voters: BTreeMap<u64, BTreeMap<Leader, Voters>>,
     /// Every attestation that left each node.
     attested: BTreeMap<u64, BTreeMap<u64, Hash>>,
     certificates: BTreeSet<Hash>,
@@ -59,7 +62,7 @@ impl Truth {
     pub fn header(&mut self, node: u64, header: &Header) -> Check {
         let (height, hash) = (header.height, header.hash());
         match self.headers.get(&height) {
-            Some(known) if *known != hash => broken(
+            Some((known, _)) if *known != hash => broken(
                 "one header per height",
                 format!("node {node} has {hash} at {height}, others have {known}"),
             ),
@@ -67,9 +70,9 @@ impl Truth {
             None => {
                 let below = height.checked_sub(1);
                 let parent = below.and_then(|below| self.headers.get(&below)).copied();
-                self.headers.insert(height, hash);
+                self.headers.insert(height, (hash, header.validators_hash));
                 match parent {
-                    Some(parent) if parent != header.parent => broken(
+                    Some((parent, _)) if parent != header.parent => broken(
                         "one header per height",
                         format!("the header {height} of node {node} follows another one"),
                     ),
@@ -108,9 +111,44 @@ impl Truth {
             Some(_) => Ok(false),
             None => {
                 self.committed.insert(index, entry);
+                // Of entries that were replaced nobody goes by their voters any more.
+                if let Some(mut named) = self.voters.remove(&index) {
+                    named.retain(|leader, _| *leader == (term, by));
+                    if !named.is_empty() {
+                        self.voters.insert(index, named);
+                    }
+                }
                 Ok(true)
             }
         }
+    }
+
+    /// An entry that names voters is written; they decide from the moment on that a leader has it.
+    pub fn names(&mut self, (term, by, index): Place, voters: Voters) {
+        let decided = self.committed.get(&index).map(|(leader, _)| *leader);
+        if decided.is_none_or(|leader| leader == (term, by)) {
+            self.voters
+                .entry(index)
+                .or_default()
+                .insert((term, by), voters);
+        }
+    }
+
+    /// Whether these nodes are enough to commit an entry: a majority of the voters whose entry was
+    /// committed last, or of some that a leader has named since.
+    pub fn is_quorum(&self, holders: &BTreeSet<u64>) -> bool {
+        let applied = self.committed.last_key_value().map(|(index, _)| *index);
+        let known = applied.max(self.told).unwrap_or(0);
+        let in_force = self.voters.range(..=known).next_back();
+        let since = self.voters.range(known + 1..);
+        let mut candidates = in_force
+            .into_iter()
+            .chain(since)
+            .flat_map(|(_, named)| named.values());
+        candidates.any(|voters| {
+            let mut sets = voters.iter();
+            sets.all(|set| 2 * set.intersection(holders).count() > set.len())
+        })
     }
 
     /// The highest log index that some node applied, with its leader.
@@ -207,13 +245,19 @@ impl Truth {
     /// A node keeps a certificate. `set` is in force at its height.
     pub fn certificate(&mut self, node: u64, kept: &Certificate, set: &ValidatorSet) -> Check {
         let known = self.headers.get(&kept.height);
-        if known.is_some_and(|known| *known != kept.header) {
+        if known.is_some_and(|(known, _)| *known != kept.header) {
             return broken(
                 "a certificate is of the one header",
                 format!(
                     "node {node} keeps one of {} at {}",
                     kept.header, kept.height
                 ),
+            );
+        }
+        if known.is_some_and(|(_, named)| *named != set.hash()) {
+            return broken(
+                "the set in force is the one that the header names",
+                format!("node {node} has {set:?} at {}", kept.height),
             );
         }
         if !self
@@ -228,7 +272,7 @@ impl Truth {
             1 => 1,
             2 | 3 => 2,
             4 => 3,
-            5 => 4,
+            5 | 6 => 4,
             more => more,
         };
         let foreign = signers.iter().any(|key| set.by_key(key).is_none());

@@ -1,12 +1,14 @@
 //! What nodes say to each other in consensus, as far as the invariants look at it. The layout is
 //! that of the crate `consensus`, in its file `codec.rs`.
 
+use std::collections::BTreeSet;
+
 use bincode::config::legacy;
 use bytes::Bytes;
 use lamplighter_state::tables;
 use lamplighter_store::{Cf, KvView};
 use openraft::raft::{VoteRequest, VoteResponse};
-use openraft::{LogId, Vote};
+use openraft::{EmptyNode, LogId, Membership, Vote};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +17,9 @@ pub type Leader = (u64, u64);
 
 /// Term, node and index.
 pub type Place = (u64, u64, u64);
+
+/// Sets of voters, each of which needs a majority: two while the members change.
+pub type Voters = Vec<BTreeSet<u64>>;
 
 /// A request on the control lane; the order is that of the original.
 #[derive(Debug, Deserialize)]
@@ -47,6 +52,8 @@ pub struct Append {
     pub entries: Vec<(Place, Bytes)>,
 }
 
+/// The kind of an entry that holds a membership.
+const MEMBERSHIP: u8 = 2;
 /// Bytes before the content of an entry: kind, term, node, index.
 const ENTRY_HEADER_BYTES: usize = 25;
 
@@ -109,6 +116,16 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
 pub fn entry_place(entry: &[u8]) -> Option<Place> {
     entry.get(..ENTRY_HEADER_BYTES)?;
     Some((number(entry, 1)?, number(entry, 9)?, number(entry, 17)?))
+}
+
+/// The voters that an entry names, if it is of a membership.
+pub fn voters(entry: &[u8]) -> Option<(Place, Voters)> {
+    let place = entry_place(entry)?;
+    if entry[0] != MEMBERSHIP {
+        return None;
+    }
+    let (membership, _) = decode::<Membership<u64, EmptyNode>>(&entry[ENTRY_HEADER_BYTES..])?;
+    Some((place, membership.get_joint_config().clone()))
 }
 
 /// What the state in a store was applied up to.

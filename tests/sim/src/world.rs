@@ -1,12 +1,12 @@
 //! What the parts of a run share: the nodes, the network, the clocks, the trace, and the truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lamplighter_consensus::Consensus;
-use lamplighter_ledger::Handle;
+use lamplighter_ledger::{Handle, Later};
 use lamplighter_state::tables;
 use lamplighter_store::{Cf, KvView, MemoryKv};
 use lamplighter_types::{Certificate, Genesis};
@@ -55,6 +55,29 @@ pub struct Slot {
     /// What its clock shows too much, in ms.
     pub offset_ms: i64,
     pub died: Arc<Notify>,
+    /// The ledger named it no longer, and its operator ended it.
+    pub removed: bool,
+    /// Whom a node that joined was told of.
+    pub told: Option<Later>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            store: MemoryKv::new(),
+            life: 1,
+            alive: true,
+            up: None,
+            disk_failed: false,
+            power_for: None,
+            torn: false,
+            down: Duration::ZERO,
+            offset_ms: 0,
+            died: Arc::default(),
+            removed: false,
+            told: None,
+        }
+    }
 }
 
 /// Counts of what happened, for the summary.
@@ -84,20 +107,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World {
     pub fn new(seed: u64, plan: Plan, genesis: Genesis, dir: PathBuf, loud: bool) -> Arc<Self> {
-        let slot = |_| Slot {
-            store: MemoryKv::new(),
-            life: 1,
-            alive: true,
-            up: None,
-            disk_failed: false,
-            power_for: None,
-            torn: false,
-            down: Duration::ZERO,
-            offset_ms: 0,
-            died: Arc::default(),
-        };
+        let slots = (1..=plan.nodes).map(|node| (node, Slot::default()));
         Arc::new(Self {
-            slots: Mutex::new((1..=plan.nodes).map(|node| (node, slot(node))).collect()),
+            slots: Mutex::new(slots.collect()),
             net: Net::new(seed, &plan),
             start: Instant::now(),
             truth: Mutex::default(),
@@ -113,9 +125,50 @@ impl World {
         })
     }
 
-    /// Every node.
-    pub fn nodes(&self) -> std::ops::RangeInclusive<u64> {
-        1..=self.plan.nodes
+    /// Every node that was not removed.
+    pub fn nodes(&self) -> Vec<u64> {
+        let slots = lock(&self.slots);
+        let there = slots.iter().filter(|(_, slot)| !slot.removed);
+        there.map(|(node, _)| *node).collect()
+    }
+
+    /// A machine for a new node, with an empty disk and a note of who is there.
+    pub fn add(&self, node: u64) {
+        let ups = self.nodes().into_iter().filter_map(|node| self.up(node));
+        let told = ups
+            .max_by_key(|up| up.handle.head().height)
+            .map(|up| Later {
+                height: up.handle.head().height,
+                validators: (*up.handle.watch_nodes().borrow().validators).clone(),
+            });
+        self.note(format!("node {node} is new, and is told {told:?}"));
+        let slot = Slot {
+            told,
+            ..Slot::default()
+        };
+        lock(&self.slots).insert(node, slot);
+    }
+
+    /// Whether two nodes talk to each other: each has the other on its list. One that is about to
+    /// start has none yet.
+    pub fn are_acquainted(&self, one: u64, other: u64) -> bool {
+        let lists = |up: Up, node: u64| {
+            let height = up.handle.head().height;
+            let later = up.handle.watch_later();
+            let later = later.borrow();
+            let later = later.as_ref().filter(|later| height < later.height);
+            up.handle.watch_nodes().borrow().key_of(node).is_some()
+                || later.is_some_and(|later| later.validators.by_node(node).is_some())
+        };
+        let both = [(one, other), (other, one)];
+        both.into_iter()
+            .all(|(owner, node)| self.up(owner).is_none_or(|up| lists(up, node)))
+    }
+
+    /// The operator ends a node that the ledger names no longer.
+    pub fn remove(&self, node: u64) {
+        self.with(node, |slot| slot.removed = true);
+        self.crash(node, usize::MAX, Duration::ZERO, "removed nodes");
     }
 
     pub fn truth(&self) -> MutexGuard<'_, Truth> {
@@ -173,7 +226,7 @@ impl World {
 
     pub fn with<T>(&self, node: u64, work: impl FnOnce(&mut Slot) -> T) -> T {
         let mut slots = lock(&self.slots);
-        work(slots.get_mut(&node).expect("nodes are never removed"))
+        work(slots.get_mut(&node).expect("a slot stays"))
     }
 
     /// The time since the start.
@@ -187,9 +240,11 @@ impl World {
         true_ms.saturating_add_signed(self.with(node, |slot| slot.offset_ms))
     }
 
-    /// The running node.
+    /// The running node. One that the ledger names may not be switched on yet.
     pub fn up(&self, node: u64) -> Option<Up> {
-        self.with(node, |slot| slot.up.clone().filter(|_| slot.alive))
+        let slots = lock(&self.slots);
+        let slot = slots.get(&node)?;
+        slot.up.clone().filter(|_| slot.alive)
     }
 
     /// Whether this life of the node goes on.
@@ -233,10 +288,8 @@ impl World {
                 format!("node {node}: purged {purged:?}, applied {applied:?}"),
             );
         }
-        match self.truth().committed() {
-            Some(place) => self.check_majority(place),
-            None => Ok(()),
-        }
+        let committed = self.truth().committed();
+        committed.map_or(Ok(()), |place| self.check_majority(place))
     }
 
     /// An attestation is about to leave a node: what it says must be on disk.
@@ -253,16 +306,15 @@ impl World {
 
     /// A committed entry is on the disks of a majority, whatever crashes.
     pub fn check_majority(&self, place: wire::Place) -> Check {
-        let holders = self.nodes().filter(|node| self.holds(*node, place)).count() as u64;
-        if holders * 2 > self.plan.nodes {
+        let all: Vec<u64> = lock(&self.slots).keys().copied().collect();
+        let holders = all.into_iter().filter(|node| self.holds(*node, place));
+        let holders: BTreeSet<u64> = holders.collect();
+        if self.truth().is_quorum(&holders) {
             return Ok(());
         }
         broken(
             "a committed entry is durable on a majority",
-            format!(
-                "{place:?} is on the disks of {holders} of {}",
-                self.plan.nodes
-            ),
+            format!("{place:?} is on the disks of {holders:?} alone"),
         )
     }
 
@@ -282,9 +334,11 @@ impl World {
             "node {node} has the certificate {}",
             certificate.height
         ));
-        // No run changes the validators, so those of the genesis are in force.
-        let set = &self.genesis.validators;
-        let check = self.truth().certificate(node, certificate, set);
+        let store = self.with(node, |slot| slot.store.clone());
+        let check = match tables::validators_at(&store, certificate.height) {
+            Ok(set) => self.truth().certificate(node, certificate, &set),
+            Err(error) => broken("a disk is readable", error.to_string()),
+        };
         self.check(check);
         self.count("certificates");
     }

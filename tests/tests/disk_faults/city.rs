@@ -1,16 +1,22 @@
 //! A city of validators without gateways, and the history of one client.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use lamplighter_client::{Client, Wait};
 use lamplighter_devnet::{Devnet, NodeProcess, Plan, Process};
 use lamplighter_node::DiskConfig;
 use lamplighter_tests::lamplighter;
-use lamplighter_types::{Action, ConfigAction, ConfigTarget, Hash, Id, UsersAction};
+use lamplighter_types::{
+    Action, ConfigAction, ConfigTarget, Hash, Id, Scope, SecretKey, UsersAction,
+};
 use serde_json::Value;
 use tempfile::TempDir;
+
+fn gateway_secret(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(name.as_bytes()).0)
+}
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Networks of processes run one at a time: the machine has two cores.
@@ -235,12 +241,49 @@ impl City {
     /// A client that asks one node only.
     pub fn client_of(&self, at: usize, deadline: Duration) -> Client {
         let member = self.devnet.city.member("admin-1");
+        self.client_as(at, member.account.clone(), member.secret.clone(), deadline)
+    }
+
+    fn client_as(&self, at: usize, account: Id, secret: SecretKey, deadline: Duration) -> Client {
         let urls = vec![self.devnet.nodes[at].url()];
         let mut config = lamplighter_client::ClientConfig::new(urls)
             .with_genesis(self.devnet.city.genesis.clone())
-            .with_key(member.account.clone(), member.secret.clone());
+            .with_key(account, secret);
         config.deadline = deadline;
         Client::new(config).unwrap()
+    }
+
+    /// Registers a gateway of this name, with a key of its own.
+    pub async fn register_gateway(&mut self, name: &str) {
+        let action = Action::Users(UsersAction::RegisterGateway {
+            account: Id::new(name).unwrap(),
+            organization: self.devnet.city.genesis.organization.clone(),
+            district: Scope::city(),
+            key: gateway_secret(name).public(),
+        });
+        let client = self.client.clone().unwrap();
+        let done = client.submit(action, Wait::Committed).await.unwrap();
+        assert!(done.receipt.unwrap().succeeded());
+        self.acknowledged.push(done.transaction);
+    }
+
+    /// Publishes a transaction of a gateway by MQTT 5, QoS 1, to one node: what a client of another
+    /// make says of it.
+    pub async fn publish(&mut self, at: usize, gateway: &str) -> Output {
+        let action = self.action();
+        let account = Id::new(gateway).unwrap();
+        let client = self.client_as(at, account, gateway_secret(gateway), PATIENCE);
+        let signed = client.sign(action).await.unwrap();
+        let token = client.token(0).await.unwrap().token;
+        let address = self.devnet.nodes[at].config.mqtt_listen;
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let topic = format!("lamplighter/1/gw/{gateway}/tx");
+        let message = serde_json::to_string(&signed).unwrap();
+        let mut command = tokio::process::Command::new("mosquitto_pub");
+        command.args(["-d", "-V", "mqttv5", "-q", "1", "-h", &host, "-p", &port]);
+        command.args(["-i", gateway, "-u", gateway, "-P", &token]);
+        command.args(["-t", &topic, "-m", &message]);
+        command.output().await.unwrap()
     }
 
     /// Waits until a node has ended by itself; demands that it did so with an error, and gives what

@@ -7,6 +7,18 @@ use lamplighter_client::Wait;
 use crate::city::{City, PATIENCE, Tmpfs, ask, until};
 
 const MIB: u64 = 1 << 20;
+const GATEWAY: &str = "gateway-1";
+
+/// The reason code of the PUBACK that a gateway gets for a transaction, as mosquitto's client saw
+/// it.
+async fn published(city: &mut City, at: usize) -> Option<u8> {
+    let output = city.publish(at, GATEWAY).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let puback = said.lines().find(|line| line.contains("received PUBACK"));
+    let code = puback.and_then(|line| line.split("RC:").nth(1)?.strip_suffix(')'));
+    assert!(code.is_some(), "{output:?}");
+    code?.parse().ok()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_disk_gets_full_is_read_only_until_there_is_space() {
@@ -19,6 +31,7 @@ async fn a_leader_whose_disk_gets_full_is_read_only_until_there_is_space() {
         city.configure(at, |disk| disk.reserve_bytes = Some(64 * MIB));
     }
     city.start().await;
+    city.register_gateway(GATEWAY).await;
     city.work(20).await;
     let full = city.leader(0).await.expect("a ready node knows its leader");
     let logged = city.logged(full);
@@ -54,6 +67,7 @@ async fn a_leader_whose_disk_gets_full_is_read_only_until_there_is_space() {
     disks[full].free();
     city.devnet.ready(full).await.unwrap();
     city.work(10).await;
+    assert_eq!(published(&mut city, full).await, Some(0));
     city.nothing_is_lost().await;
     let (_, status) = ask(&format!("{}/v1/status", city.node(full).url()))
         .await
@@ -99,6 +113,8 @@ async fn refuses(city: &mut City, full: usize) {
     let upload = http.post(format!("{url}/v1/artifacts")).json(&artifact);
     let answer = upload.send().await.unwrap();
     assert_eq!(answer.status(), 503, "{:?}", answer.text().await);
+    let quota_exceeded = Some(0x97);
+    assert_eq!(published(city, full).await, quota_exceeded);
     let metrics = format!("http://{}/metrics", city.node(full).config.admin_listen);
     let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("lamplighter_read_only 1"), "{metrics}");
