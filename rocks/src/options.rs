@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use lamplighter_store::Cf;
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, InfoLogger, LogLevel};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, InfoLogger,
+    LogLevel,
+};
 
 use crate::health::Said;
 
@@ -31,6 +34,9 @@ const BACKGROUND_JOBS: i32 = 2;
 const BYTES_PER_SYNC: u64 = 1 << 20;
 /// Larger blocks compress better, smaller ones make point reads cheaper.
 const BLOCK_BYTES: usize = 8 << 10;
+/// Of the pieces that indexes and filters are cut into. As a whole a table's filter has up to 2 MiB,
+/// and with a million devices every lookup would push some out of the cache and read them again.
+const METADATA_BLOCK_BYTES: usize = 4 << 10;
 /// About one per cent of the lookups of a missing key touch the disk.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
@@ -90,12 +96,16 @@ fn family(cf: Cf, cache: &Cache) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(BLOCK_BYTES);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_format_version(5);
     // The log is only read by index, and what is asked for is there.
     if cf != Cf::Log {
         table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+        table.set_partition_filters(true);
     }
     let mut options = rocksdb::Options::default();
     options.set_block_based_table_factory(&table);

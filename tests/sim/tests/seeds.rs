@@ -30,15 +30,19 @@ fn every_invariant_holds_in_every_seed() {
         "certificates",
         "clock jumps",
         "failed writes",
+        "joined nodes",
         "kills",
         "linearizable reads",
         "lost messages",
+        "new validators",
         "partitions",
         "power cuts",
         "power losses",
+        "removed nodes",
         "repeated messages",
         "snapshots installed",
         "stopped by a failed write",
+        "strangers turned away",
     ] {
         let count = outcome.counts.get(what).copied().unwrap_or(0);
         assert!(count >= 20, "only {count} {what}");

@@ -13,6 +13,8 @@ use serde_json::Value;
 const WRITERS: usize = 16;
 /// What a node logs when an image begins to come in, or goes on.
 const BEGINS: &str = "an image begins";
+/// Elections until a certain one of three has won, in all but one of a million cases.
+const ELECTIONS_MAX: u32 = 35;
 /// Times that the joining node is killed.
 const KILLS: u64 = 6;
 /// A leader keeps its log for a node that it heard of within 60 s.
@@ -105,6 +107,49 @@ async fn a_wiped_node_comes_back_as_a_new_one_only() {
     load.finish().await;
     city.are_equal(&[city.url(1), city.url(3), city.joined_url(5)])
         .await;
+}
+
+/// The leader is a node that joined, was made a validator and led while another one was away: the
+/// one that comes back has never heard of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_learns_of_a_leader_that_it_does_not_know() {
+    let mut city = started(4, WRITERS).await;
+    let load = Load::start(&city, WRITERS, &[1, 2, 3]);
+    load.more(50).await;
+    city.kill(4);
+    city.join(5, &["--validator"]);
+    city.approve_as_printed(5, "join-5");
+    wait_for(|| city.file(5, "out").contains("node 5 follows").then_some(()));
+    city.approve_as_printed(5, "promote-5");
+    let validates = || city.file(5, "out").contains("node 5 validates");
+    wait_for(|| validates().then_some(()));
+    load.finish().await;
+
+    // With 4 and a leader down three of five are left, and one of them is 5.
+    let led = |status: &Value| status["leader"].is_u64();
+    let new = city.joined_url(5);
+    let mut leader = city.until(&new, led).await["leader"].as_u64();
+    for _ in 0..ELECTIONS_MAX {
+        let Some(other) = leader.filter(|leader| *leader != 5) else {
+            break;
+        };
+        city.kill(other);
+        let follower = |s: &Value| led(s) && s["leader"] != other;
+        leader = city.until(&new, follower).await["leader"].as_u64();
+        city.start(other);
+        let back = |s: &Value| phase(s) == "following";
+        city.until(&city.url(other), back).await;
+    }
+    let before = city.log(4).len();
+    city.start(4);
+    let follows = |s: &Value| phase(s) == "following" && s["leader"] == 5;
+    city.until(&city.url(4), follows).await;
+    assert!(
+        !city.log(4)[before..].contains("image"),
+        "the log was enough"
+    );
+    let urls = [1, 2, 3, 4].map(|node| city.url(node));
+    city.are_equal(&[&urls[..], &[new]].concat()).await;
 }
 
 /// All are new when a cluster starts: also when one starts late, and when all are killed before the
