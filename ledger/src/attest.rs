@@ -57,19 +57,18 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let mut again = tokio::time::interval(TELL_AGAIN_EVERY);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            changed = head.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                if let Err(error) = sign_new(&inner).await {
-                    inner.chain.halt(Halt::Store(error.to_string()));
-                    tracing::error!(%error, "headers can't be signed: the store failed");
-                    return;
-                }
-            }
+        let done = tokio::select! {
+            changed = head.changed() => match changed {
+                Ok(()) => sign_new(&inner).await,
+                Err(_) => return,
+            },
             _ = again.tick() => tell_again(&inner),
             () = stop.cancelled() => return,
+        };
+        if let Err(error) = done {
+            inner.chain.halt(Halt::Store(error.to_string()));
+            tracing::error!(%error, "headers can't be signed: the store failed");
+            return;
         }
     }
 }
@@ -137,7 +136,7 @@ fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
     let key = inner.attester.secret.public();
     let now_ms = inner.clock.now_ms();
     let mut due = Vec::new();
-    let changes = inner.chain.changes_between(last + 1, first)?;
+    let changes = inner.chain.changes_in(last + 1..first)?;
     for height in changes.into_iter().chain(first..=head) {
         let Some(header) = tables::header(store, height)? else {
             continue;
@@ -296,7 +295,7 @@ fn sign_again(inner: &Arc<Inner>) -> Result<(), StateError> {
         return Ok(());
     };
     let certified = inner.chain.certified_height();
-    let changes = inner.chain.changes_between(certified + 1, last)?;
+    let changes = inner.chain.changes_in(certified + 1..last)?;
     let key = inner.attester.secret.public();
     for height in changes.into_iter().chain([last]) {
         if height <= certified || inner.attester.own().contains_key(&height) {
@@ -317,10 +316,8 @@ fn sign_again(inner: &Arc<Inner>) -> Result<(), StateError> {
 
 /// A lost message must not leave the head uncertified for ever. Where more is uncertified than goes
 /// into one message, the oldest counts as the newest does: all may wait for it.
-fn tell_again(inner: &Arc<Inner>) {
-    if let Err(error) = sign_again(inner) {
-        tracing::error!(%error, "what this node signed can't be read");
-    }
+fn tell_again(inner: &Arc<Inner>) -> Result<(), StateError> {
+    sign_again(inner)?;
     let attestations: Vec<_> = {
         let own = inner.attester.own();
         let oldest = own.values().take(OLDEST_TOLD);
@@ -336,4 +333,5 @@ fn tell_again(inner: &Arc<Inner>) {
             certified,
         });
     }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Where the chain stands on this node: its head, the state tree, who validates, what is certified.
 //! Written by the state machine alone, read by everybody.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
 use lamplighter_contracts::{Reader, governance};
@@ -102,7 +103,7 @@ pub struct Chain {
 
 impl Chain {
     pub(crate) fn new(kv: Arc<dyn Kv>, genesis: Genesis, head: Head) -> Result<Self, StateError> {
-        let certified = tables::newest_certified(&*kv)?.unwrap_or(0);
+        let certified = tables::newest_certified(&*kv, 0)?.unwrap_or(0);
         let info = info(&head);
         let nodes = nodes_in(&View::new(kv.clone()))?;
         Ok(Self {
@@ -165,7 +166,7 @@ impl Chain {
     /// Goes on with a chain that was installed in the store meanwhile.
     pub(crate) fn replace(&self, head: Head) -> Result<(), StateError> {
         let nodes = nodes_in(&View::new(self.kv.clone()))?;
-        let certified = tables::newest_certified(&*self.kv)?.unwrap_or(0);
+        let certified = tables::newest_certified(&*self.kv, 0)?.unwrap_or(0);
         self.advance(|old| {
             *old = head;
             self.set_readers(Readers::Live(self.kv.clone()));
@@ -262,7 +263,7 @@ impl Chain {
         let mut batch = Batch::new();
         tables::put_certificate(&mut batch, certificate);
         self.kv.write(batch, Durability::Unsynced)?;
-        let newest = tables::newest_certified(&*self.kv)?;
+        let newest = tables::newest_certified(&*self.kv, self.certified_height())?;
         self.raise_certified(newest.unwrap_or(0));
         Ok(())
     }
@@ -275,19 +276,15 @@ impl Chain {
         });
     }
 
-    /// Heights from `first` up to before `end` whose block changed the validators.
-    pub(crate) fn changes_between(&self, first: u64, end: u64) -> Result<Vec<u64>, StateError> {
-        let changes = tables::set_changes(&*self.store(), end, SET_CHANGES_MAX)?;
-        Ok(changes
-            .into_iter()
-            .map(|(height, ..)| height)
-            .filter(|h| *h >= first)
-            .collect())
+    /// Those of the heights whose block changed the validators.
+    pub(crate) fn changes_in(&self, heights: Range<u64>) -> Result<Vec<u64>, StateError> {
+        let changes = tables::set_changes(&*self.store(), heights, SET_CHANGES_MAX)?;
+        Ok(changes.into_iter().map(|(height, ..)| height).collect())
     }
 
     /// The first header that changes the validators and has no certificate of its own.
     pub(crate) fn first_uncertified_change(&self) -> Result<Option<u64>, StateError> {
-        for height in self.changes_between(self.certified_height() + 1, u64::MAX)? {
+        for height in self.changes_in(self.certified_height() + 1..u64::MAX)? {
             if tables::certificate(&*self.store(), height)?.is_none() {
                 return Ok(Some(height));
             }
@@ -297,7 +294,7 @@ impl Chain {
 
     /// Whether a block changed the validators and its header has no certificate of its own yet.
     pub(crate) fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
-        let changed = self.changes_between(height, height + 1)?.contains(&height);
+        let changed = !self.changes_in(height..height + 1)?.is_empty();
         Ok(changed && tables::certificate(&*self.store(), height)?.is_none())
     }
 

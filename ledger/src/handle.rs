@@ -137,7 +137,6 @@ impl Handle {
         self.0.chain.watch_nodes()
     }
 
-    /// How far this node is behind the others.
     /// Validators of a height that this node's chain has not reached, once others have proven them
     /// or [`introduce`](Self::introduce) has named them.
     pub fn watch_later(&self) -> watch::Receiver<Option<Later>> {
@@ -149,6 +148,7 @@ impl Handle {
         later::take(&self.0, later);
     }
 
+    /// How far this node is behind the others.
     pub fn watch_progress(&self) -> watch::Receiver<Progress> {
         self.0.progress.subscribe()
     }

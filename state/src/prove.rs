@@ -140,7 +140,7 @@ pub fn certified_header(store: &dyn KvView, height: u64) -> Result<CertifiedHead
 /// # Errors
 /// A certificate is missing, or there are more than a bundle may have.
 pub fn set_changes(store: &dyn KvView, height: u64) -> Result<Vec<SetChange>, StateError> {
-    let changes = tables::set_changes(store, height, SET_CHANGES_MAX + 1)?;
+    let changes = tables::set_changes(store, 1..height, SET_CHANGES_MAX + 1)?;
     check_limit("changes of validators", changes.len(), SET_CHANGES_MAX)?;
     let changes = changes.into_iter().map(|(height, next, path)| {
         Ok(SetChange {

@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::attest;
+use crate::chain::Halt;
 use crate::inner::Inner;
 use crate::message::{PeerAnswer, PeerRequest};
 
@@ -25,7 +26,9 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
         loop {
             ticks.tick().await;
             if let Err(error) = look(&inner).await {
-                tracing::error!(%error, "missing certificates can't be looked for");
+                inner.chain.halt(Halt::Store(error.to_string()));
+                tracing::error!(%error, "no certificates can be looked for: the store failed");
+                return;
             }
         }
     };

@@ -164,7 +164,7 @@ fn check_bodies(image: &dyn KvView, header: &Header) -> Result<u64, ImageError> 
 
 /// The newest certificate in the image, which this node would hand out and build on.
 fn check_certificate(image: &dyn KvView, genesis: &Genesis) -> Result<(), ImageError> {
-    let Some(height) = tables::newest_certified(image)? else {
+    let Some(height) = tables::newest_certified(image, 0)? else {
         return Ok(());
     };
     let certified = prove::certified_header(image, height)?;

@@ -84,7 +84,7 @@ async fn an_image_carries_its_certificate_and_what_was_changed_in_it_is_refused(
 
     type Change = Box<dyn FnOnce(&MemoryKv, &mut Batch)>;
     let certificate: Change = Box::new(|kv, batch| {
-        let newest = tables::newest_certified(kv).unwrap().unwrap();
+        let newest = tables::newest_certified(kv, 0).unwrap().unwrap();
         let mut bad = tables::certificate(kv, newest).unwrap().unwrap();
         bad.header.0[0] ^= 1;
         tables::put_certificate(batch, &bad);

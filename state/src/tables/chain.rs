@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use lamplighter_store::{Batch, Direction, KeyRange, KvView};
 use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::history::Node;
@@ -88,12 +90,12 @@ pub fn certificate(store: &dyn KvView, height: u64) -> Result<Option<Certificate
 
 /// Height of the newest certificate that can be proven from the genesis file up: below it every
 /// header that changes the validators has a certificate of its own, since no later set can certify
-/// it.
-pub fn newest_certified(store: &dyn KvView) -> Result<Option<u64>, StateError> {
+/// it. Of those up to `proven` the caller knows that; 0 if it knows nothing.
+pub fn newest_certified(store: &dyn KvView, proven: u64) -> Result<Option<u64>, StateError> {
     let Some(newest) = last_certificate(store, u64::MAX)? else {
         return Ok(None);
     };
-    for (height, ..) in set_changes(store, newest, SET_CHANGES_MAX)? {
+    for (height, ..) in set_changes(store, proven + 1..newest, SET_CHANGES_MAX)? {
         if certificate(store, height)?.is_none() {
             return last_certificate(store, height);
         }
@@ -133,16 +135,18 @@ pub fn validators_at(store: &dyn KvView, height: u64) -> Result<ValidatorSet, St
         })
 }
 
-/// Height, new set and proof of the changes between genesis and the header at `height`, lowest
-/// first, at most `limit`. A block that wrote the set that was in force already is none.
+/// Height, new set and proof of the changes that the blocks at these heights made, lowest first, at
+/// most `limit`. A block that wrote the set that was in force already made none, nor did the
+/// genesis block.
 pub fn set_changes(
     store: &dyn KvView,
-    height: u64,
+    heights: Range<u64>,
     limit: usize,
 ) -> Result<Vec<(u64, ValidatorSet, StateProof)>, StateError> {
-    let range = KeyRange::between(VALIDATORS.height(1), VALIDATORS.height(height));
+    let first = heights.start.max(1);
+    let range = KeyRange::between(VALIDATORS.height(first), VALIDATORS.height(heights.end));
     let mut changes = Vec::new();
-    let mut in_force = validators_at(store, 0)?;
+    let mut in_force = validators_at(store, first)?;
     for row in row::scan(store, VALIDATORS, range, Direction::Forward)? {
         let (key, (set, path)): (_, (ValidatorSet, StateProof)) = row?;
         if changes.len() == limit {

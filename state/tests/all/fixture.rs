@@ -150,7 +150,7 @@ impl TestChain {
 
     /// Makes the bundle under the newest certificate and verifies it.
     pub fn proven(&self, record: proof::RecordProof, height: u64) -> Result<Proven, StateError> {
-        let certified = tables::newest_certified(&*self.kv)?.unwrap();
+        let certified = tables::newest_certified(&*self.kv, 0)?.unwrap();
         let bundle = prove::bundle(&*self.kv, record, height, certified)?;
         assert_eq!(ProofBundle::from_bytes(&bundle.to_bytes()).unwrap(), bundle);
         assert_eq!(ProofBundle::from_json(&bundle.to_json()).unwrap(), bundle);

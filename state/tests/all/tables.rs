@@ -230,7 +230,7 @@ fn where_the_chain_stands_is_kept() {
     assert_eq!(tables::last_batch(&kv).unwrap(), Hash::ZERO);
     assert_eq!(tables::installing(&kv).unwrap(), None);
     assert_eq!(tables::last_attested(&kv).unwrap(), None);
-    assert_eq!(tables::newest_certified(&kv).unwrap(), None);
+    assert_eq!(tables::newest_certified(&kv, 0).unwrap(), None);
     let mut batch = Batch::new();
     tables::put_marker(&mut batch, b"entry 7");
     tables::put_last_batch(&mut batch, &Hash([3; 32]));
@@ -276,7 +276,7 @@ fn a_change_of_validators_without_a_certificate_holds_up_those_above() {
     chain.push(Content::default());
     chain.certify();
     let kv = &*chain.kv;
-    assert_eq!(tables::newest_certified(kv).unwrap(), Some(3));
+    assert_eq!(tables::newest_certified(kv, 0).unwrap(), Some(3));
     let of_change = tables::certificate(kv, 2).unwrap().unwrap();
     let mut lost = Batch::new();
     for entry in kv
@@ -289,11 +289,11 @@ fn a_change_of_validators_without_a_certificate_holds_up_those_above() {
         }
     }
     kv.write(lost, Durability::Synced).unwrap();
-    assert_eq!(tables::newest_certified(kv).unwrap(), Some(1));
+    assert_eq!(tables::newest_certified(kv, 0).unwrap(), Some(1));
     let mut found = Batch::new();
     tables::put_certificate(&mut found, &of_change);
     kv.write(found, Durability::Synced).unwrap();
-    assert_eq!(tables::newest_certified(kv).unwrap(), Some(3));
+    assert_eq!(tables::newest_certified(kv, 0).unwrap(), Some(3));
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn certificates_and_validators_are_found_by_height() {
     chain.certify();
     chain.push(Content::default());
     let kv = &*chain.kv;
-    assert_eq!(tables::newest_certified(kv).unwrap(), Some(3));
+    assert_eq!(tables::newest_certified(kv, 0).unwrap(), Some(3));
     let certificate = |height| tables::certificate(kv, height).unwrap();
     assert_eq!(certificate(2).unwrap().height, 2);
     assert_eq!((certificate(1), certificate(4)), (None, None));
@@ -326,10 +326,12 @@ fn certificates_and_validators_are_found_by_height() {
             "at {height}"
         );
     }
-    let changes = |height| tables::set_changes(kv, height, 9).unwrap();
+    let changes = |height| tables::set_changes(kv, 1..height, 9).unwrap();
     assert!(changes(2).is_empty());
     assert_eq!(changes(3)[0].0, 2);
     assert_eq!(changes(3)[0].1, validators(2..=5));
+    assert_eq!(tables::set_changes(kv, 2..99, 9).unwrap(), changes(3));
+    assert!(tables::set_changes(kv, 3..99, 9).unwrap().is_empty());
 }
 
 #[test]
@@ -418,8 +420,8 @@ fn put(kv: &MemoryKv, cf: Cf, key: &[u8], value: &[u8]) {
 fn read_all(kv: &dyn KvView, lamp: &Id) -> Result<(), StateError> {
     tables::head_height(kv)?;
     tables::headers_after(kv, None, 10)?;
-    tables::newest_certified(kv)?;
-    tables::set_changes(kv, 10, 10)?;
+    tables::newest_certified(kv, 0)?;
+    tables::set_changes(kv, 1..10, 10)?;
     tables::load_history(kv, 2)?;
     tables::history_node(kv, 0, 0)?;
     tables::history_node(kv, 0, 1)?;
