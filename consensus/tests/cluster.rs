@@ -391,23 +391,10 @@ async fn metrics_and_the_end() {
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_snapshot_is_not_sent_twice() {
     let limits = Limits {
-        keep_entries: 2,
         snapshot_chunk_bytes: 4096,
         ..Limits::default()
     };
-    let mut cluster = Cluster::with_limits(3, limits).await;
-    cluster.agree().await;
-    let follower = cluster.follower().await;
-    cluster.kill(follower).await;
-    for round in 0..50u8 {
-        let text = char::from(b'a' + round % 26).to_string().repeat(10_000);
-        cluster.propose(&text).await.unwrap();
-    }
-    let leader = cluster.leader().await;
-    cluster.node(leader).trigger_snapshot().await.unwrap();
-    while cluster.node(leader).metrics().purged_index.is_none() {
-        sleep(Duration::from_millis(10)).await;
-    }
+    let (mut cluster, follower) = Cluster::with_one_behind(limits).await;
     cluster.restart(follower).await;
     // It breaks five times; once the receiver loses its power, too.
     for round in 0..5 {
@@ -431,23 +418,10 @@ async fn an_interrupted_snapshot_is_not_sent_twice() {
 #[tokio::test(start_paused = true)]
 async fn an_image_leaves_no_faster_than_it_may() {
     let limits = Limits {
-        keep_entries: 2,
         snapshot_bytes_per_s: 50_000,
         ..Limits::default()
     };
-    let mut cluster = Cluster::with_limits(3, limits).await;
-    cluster.agree().await;
-    let follower = cluster.follower().await;
-    cluster.kill(follower).await;
-    for round in 0..50u8 {
-        let text = char::from(b'a' + round % 26).to_string().repeat(10_000);
-        cluster.propose(&text).await.unwrap();
-    }
-    let leader = cluster.leader().await;
-    cluster.node(leader).trigger_snapshot().await.unwrap();
-    while cluster.node(leader).metrics().purged_index.is_none() {
-        sleep(Duration::from_millis(10)).await;
-    }
+    let (mut cluster, follower) = Cluster::with_one_behind(limits).await;
     let begun = Instant::now();
     cluster.restart(follower).await;
     let mut slowest = Duration::ZERO;

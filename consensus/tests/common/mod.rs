@@ -159,6 +159,29 @@ impl Cluster {
         cluster
     }
 
+    /// Three nodes, one of them stopped and behind the others' logs by 50 batches of 10,000 bytes,
+    /// which only an image brings back.
+    pub async fn with_one_behind(limits: Limits) -> (Self, NodeId) {
+        let limits = Limits {
+            keep_entries: 2,
+            ..limits
+        };
+        let mut cluster = Self::with_limits(3, limits).await;
+        cluster.agree().await;
+        let behind = cluster.follower().await;
+        cluster.kill(behind).await;
+        for round in 0..50u8 {
+            let text = char::from(b'a' + round % 26).to_string().repeat(10_000);
+            cluster.propose(&text).await.unwrap();
+        }
+        let leader = cluster.leader().await;
+        cluster.node(leader).trigger_snapshot().await.unwrap();
+        while cluster.node(leader).metrics().purged_index.is_none() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        (cluster, behind)
+    }
+
     pub fn config(&self, id: NodeId) -> Config {
         let mut config = Config::new(id, self.dir.path().join(id.to_string()));
         config.limits = self.limits.clone();
