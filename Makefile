@@ -51,10 +51,12 @@ test: ## install what tests need, then run every test
 	cargo test --workspace --features lamplighter-sim/planted --test planted -- --nocapture
 
 # `unwrap` is watched by the tidy test, which knows the helpers of tests apart; clippy does not.
+# cargo-deny looks at the dependencies of all platforms, a build fetches those of its own.
 check: ## formatting, clippy with warnings as errors, licences and bans of dependencies
 	@scripts/setup --check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings -A clippy::unwrap_used
+	cargo fetch --locked
 	"$(LAMPLIGHTER_CACHE)/tools/bin/cargo-deny" --offline --locked check bans licenses sources
 
 # Apart from `check`: the advisory database is a git repository that is fetched anew, so the answer
