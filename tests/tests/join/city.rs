@@ -23,8 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 /// Images are made so often that a node which was away for seconds needs one.
 pub const SNAPSHOT_EVERY_BATCHES: u64 = 100;
-/// The image of the largest chain here takes some seconds.
-pub const IMAGE_BYTES_PER_S: u64 = 1 << 20;
+/// The image of the largest chain here takes some ten seconds.
+const IMAGE_BYTES_PER_S: u64 = 512 << 10;
 
 pub fn id(text: &str) -> Id {
     Id::new(text).unwrap()
