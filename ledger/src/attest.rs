@@ -21,8 +21,10 @@ use crate::message::{ATTESTATIONS_MAX, PeerNotice};
 
 /// How often what was not certified is told again.
 const TELL_AGAIN_EVERY: Duration = Duration::from_secs(1);
-/// Of what is told again, what was signed first.
-const OLDEST_TOLD: usize = 64;
+/// Changes of the validators that are told in one message: everything above waits for each of them.
+const CHANGES_TOLD: usize = 64;
+/// Of other headers the newest are told again: the certificate of one does for those below.
+const OWN_MAX: usize = ATTESTATIONS_MAX - CHANGES_TOLD - 1;
 /// Headers signed with one sync of the disk.
 const SIGN_MAX: u64 = 256;
 
@@ -30,7 +32,7 @@ const SIGN_MAX: u64 = 256;
 pub(crate) struct Attester {
     secret: SecretKey,
     collector: Mutex<Collector>,
-    /// What this node signed and is not certified yet, to be told again.
+    /// What this node signed last and is not certified yet, to be told again; at most [`OWN_MAX`].
     own: Mutex<BTreeMap<u64, Attestation>>,
 }
 
@@ -48,11 +50,17 @@ impl Attester {
     fn own(&self) -> MutexGuard<'_, BTreeMap<u64, Attestation>> {
         self.own.lock().expect("no panic with the lock")
     }
+
+    fn collector(&self) -> MutexGuard<'_, Collector> {
+        self.collector.lock().expect("no panic with the lock")
+    }
 }
 
 /// Signs new headers as they come, until `stop`.
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let mut head = inner.chain.watch_head();
+    // A crash may have come between a block and its signature.
+    head.mark_changed();
     // Of its own, whatever else happens: with a new block all the time there is never a pause.
     let mut again = tokio::time::interval(TELL_AGAIN_EVERY);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,8 +108,13 @@ async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
         .iter()
         .map(|(height, hash)| Attestation::sign(*height, *hash, secret))
         .collect();
-    let told = attestations.iter().map(|a| (a.height, a.clone()));
-    inner.attester.own().extend(told);
+    {
+        let mut own = inner.attester.own();
+        own.extend(attestations.iter().map(|a| (a.height, a.clone())));
+        while own.len() > OWN_MAX {
+            own.pop_first();
+        }
+    }
     inner.peers.tell_all(PeerNotice {
         attestations: attestations.clone(),
         certified: None,
@@ -207,11 +220,11 @@ fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateErro
         return Ok(());
     }
     let collected = {
-        let mut collector = inner
-            .attester
-            .collector
-            .lock()
-            .expect("no panic with the lock");
+        let mut collector = inner.attester.collector();
+        collector.reach(inner.chain.head().height);
+        if !collector.is_near(height) && inner.chain.lacks_certificate(height)? {
+            collector.await_height(height);
+        }
         collector.add(attestation, &set)
     };
     match collected {
@@ -275,56 +288,46 @@ pub(crate) fn take_certificate(
     }
     inner.chain.certify(&certificate)?;
     let certified = inner.chain.certified_height();
-    inner
-        .attester
-        .collector
-        .lock()
-        .expect("no panic with the lock")
-        .settle(certified);
+    inner.attester.collector().settle(certified);
     let mut own = inner.attester.own();
     *own = own.split_off(&(certified + 1));
     Ok(())
 }
 
-/// What this node signed before it started last, and others may have lost too: a header that
-/// changes the validators, which nobody else can certify, and the newest. To the same bytes as
-/// before: what was signed is on disk.
-fn sign_again(inner: &Arc<Inner>) -> Result<(), StateError> {
+/// What this node signed and is not certified: the newest, and whatever changes the validators,
+/// which nobody else may be able to certify. What it signed before it started last is signed again,
+/// to the same bytes: the hash is on disk.
+fn uncertified(inner: &Inner) -> Result<Vec<Attestation>, StateError> {
     let store = &*inner.chain.store();
+    let mut own = inner.attester.own().clone();
     let Some((last, _)) = tables::last_attested(store)? else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let certified = inner.chain.certified_height();
     let changes = inner.chain.changes_in(certified + 1..last)?;
-    let key = inner.attester.secret.public();
-    for height in changes.into_iter().chain([last]) {
-        if height <= certified || inner.attester.own().contains_key(&height) {
+    let secret = &inner.attester.secret;
+    let key = secret.public();
+    for height in changes.into_iter().take(CHANGES_TOLD).chain([last]) {
+        if height <= certified || own.contains_key(&height) {
             continue;
         }
         let Some(hash) = tables::attested(store, height)? else {
             continue;
         };
-        if inner.chain.validators_at(height)?.by_key(&key).is_none() {
-            continue;
+        if inner.chain.validators_at(height)?.by_key(&key).is_some() {
+            own.insert(height, Attestation::sign(height, hash, secret));
         }
-        let attestation = Attestation::sign(height, hash, &inner.attester.secret);
-        inner.attester.own().insert(height, attestation.clone());
-        collect(inner, attestation)?;
     }
-    Ok(())
+    Ok(own.into_values().collect())
 }
 
-/// A lost message must not leave the head uncertified for ever. Where more is uncertified than goes
-/// into one message, the oldest counts as the newest does: all may wait for it.
+/// A lost message must not leave the head uncertified for ever. This node counts its own again,
+/// too: when they were made, the height may not have been one that it collects.
 fn tell_again(inner: &Arc<Inner>) -> Result<(), StateError> {
-    sign_again(inner)?;
-    let attestations: Vec<_> = {
-        let own = inner.attester.own();
-        let oldest = own.values().take(OLDEST_TOLD);
-        let rest = own.values().skip(OLDEST_TOLD).rev();
-        let rest = rest.take(ATTESTATIONS_MAX - OLDEST_TOLD);
-        oldest.chain(rest).cloned().collect()
-    };
+    let attestations = uncertified(inner)?;
+    for attestation in &attestations {
+        collect(inner, attestation.clone())?;
+    }
     let store = &*inner.chain.store();
     let certified = prove::certified_header(store, inner.chain.certified_height()).ok();
     if !attestations.is_empty() || certified.is_some() {

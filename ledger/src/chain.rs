@@ -1,6 +1,7 @@
 //! Where the chain stands on this node: its head, the state tree, who validates, what is certified.
 //! Written by the state machine alone, read by everybody.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
@@ -10,7 +11,9 @@ use lamplighter_state::{StateError, View, tables};
 use lamplighter_store::{Batch, Durability, Kv, KvView};
 use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::History;
-use lamplighter_types::{Certificate, Genesis, Hash, Header, Observer, PublicKey, ValidatorSet};
+use lamplighter_types::{
+    Certificate, Genesis, Hash, Header, Observer, PublicKey, Validator, ValidatorSet,
+};
 use tokio::sync::watch;
 
 /// The newest block, in short.
@@ -33,40 +36,45 @@ pub enum Halt {
     Store(String),
 }
 
-/// The nodes that the ledger knows, after the newest block.
+/// The nodes that the ledger knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nodes {
+    /// After the newest block.
     pub validators: Arc<ValidatorSet>,
     pub observers: Vec<Observer>,
+    /// Who votes: those who certify the first change of the validators that has no certificate, if
+    /// there is one; else those above.
+    pub electors: Arc<ValidatorSet>,
+    /// Who is named no longer, and may still be a member of Raft: without them it could not be
+    /// certified that they go, nor be carried out.
+    pub leaving: Vec<Validator>,
 }
 
 impl Nodes {
+    fn names(&self, node: u64) -> bool {
+        self.validators.by_node(node).is_some() || self.observers.iter().any(|o| o.node == node)
+    }
+
+    /// Node, key and address of everybody, once.
+    pub fn all(&self) -> impl Iterator<Item = (u64, PublicKey, &str)> {
+        let validators = self.validators.validators.iter().chain(&self.leaving);
+        let validators = validators.map(|v| (v.node, v.key, v.address.as_str()));
+        let observers = self.observers.iter();
+        validators.chain(observers.map(|o| (o.node, o.key, o.address.as_str())))
+    }
+
     /// The key of a node.
     pub fn key_of(&self, node: u64) -> Option<PublicKey> {
-        let observer = || {
-            self.observers
-                .iter()
-                .find(|o| o.node == node)
-                .map(|o| o.key)
-        };
-        self.validators
-            .by_node(node)
-            .map(|v| v.key)
-            .or_else(observer)
+        let mut all = self.all();
+        all.find(|(known, ..)| *known == node)
+            .map(|(_, key, _)| key)
     }
 
     /// The node of a key.
     pub fn node_of(&self, key: &PublicKey) -> Option<u64> {
-        let observer = || {
-            self.observers
-                .iter()
-                .find(|o| o.key == *key)
-                .map(|o| o.node)
-        };
-        self.validators
-            .by_key(key)
-            .map(|v| v.node)
-            .or_else(observer)
+        let mut all = self.all();
+        all.find(|(_, known, _)| known == key)
+            .map(|(node, ..)| node)
     }
 }
 
@@ -105,7 +113,9 @@ impl Chain {
     pub(crate) fn new(kv: Arc<dyn Kv>, genesis: Genesis, head: Head) -> Result<Self, StateError> {
         let certified = tables::newest_certified(&*kv, 0)?.unwrap_or(0);
         let info = info(&head);
-        let nodes = nodes_in(&View::new(kv.clone()))?;
+        let mut nodes = nodes_in(&View::new(kv.clone()))?;
+        nodes.electors = electors(&*kv, certified, &nodes.validators)?;
+        nodes.leaving = leaving(&*kv, &nodes)?;
         Ok(Self {
             nodes: watch::Sender::new(nodes),
             readers: RwLock::new(Readers::Live(kv.clone())),
@@ -172,9 +182,8 @@ impl Chain {
             self.set_readers(Readers::Live(self.kv.clone()));
             Ok::<_, StateError>(())
         })?;
-        self.set_nodes(nodes);
         self.raise_certified(certified);
-        Ok(())
+        self.set_nodes(nodes)
     }
 
     pub fn genesis(&self) -> &Genesis {
@@ -198,11 +207,46 @@ impl Chain {
         self.nodes.subscribe()
     }
 
-    pub(crate) fn set_nodes(&self, nodes: Nodes) {
+    /// Who the newest state names. Who votes until this is certified is looked up.
+    pub(crate) fn set_nodes(&self, nodes: Nodes) -> Result<(), StateError> {
+        self.change_nodes(|known| *known = nodes)
+    }
+
+    fn change_nodes(&self, change: impl FnOnce(&mut Nodes)) -> Result<(), StateError> {
+        let mut done = Ok(());
         self.nodes.send_if_modified(|known| {
-            let changed = *known != nodes;
-            *known = nodes;
-            changed
+            let before = known.clone();
+            change(known);
+            let all = before
+                .electors
+                .validators
+                .iter()
+                .chain(&before.validators.validators);
+            let mut leaving = before.leaving.clone();
+            for gone in all.filter(|v| !known.names(v.node)) {
+                if leaving.iter().all(|v| v.node != gone.node) {
+                    leaving.push(gone.clone());
+                }
+            }
+            known.leaving = leaving;
+            match electors(&*self.store(), self.certified_height(), &known.validators) {
+                Ok(electors) => known.electors = electors,
+                Err(error) => done = Err(error),
+            }
+            *known != before
+        });
+        done
+    }
+
+    /// Lets those go who have no vote by the ledger, and are no members of Raft any more.
+    pub(crate) fn release(&self, members: &BTreeSet<u64>) {
+        self.nodes.send_if_modified(|known| {
+            let before = known.leaving.len();
+            let electors = known.electors.clone();
+            let stays =
+                |v: &Validator| members.contains(&v.node) || electors.by_node(v.node).is_some();
+            known.leaving.retain(stays);
+            known.leaving.len() != before
         });
     }
 
@@ -260,12 +304,24 @@ impl Chain {
 
     /// Keeps a certificate that was verified against this node's own header.
     pub(crate) fn certify(&self, certificate: &Certificate) -> Result<(), StateError> {
+        // One that nobody may be able to make again, once those who signed it are gone.
+        let durability = match self.lacks_certificate(certificate.height)? {
+            true => Durability::Synced,
+            false => Durability::Unsynced,
+        };
         let mut batch = Batch::new();
         tables::put_certificate(&mut batch, certificate);
-        self.kv.write(batch, Durability::Unsynced)?;
+        self.kv.write(batch, durability)?;
         let newest = tables::newest_certified(&*self.kv, self.certified_height())?;
         self.raise_certified(newest.unwrap_or(0));
-        Ok(())
+        let changing = {
+            let nodes = self.nodes.borrow();
+            nodes.electors != nodes.validators
+        };
+        match changing {
+            true => self.change_nodes(|_| {}),
+            false => Ok(()),
+        }
     }
 
     fn raise_certified(&self, certified: u64) {
@@ -284,12 +340,7 @@ impl Chain {
 
     /// The first header that changes the validators and has no certificate of its own.
     pub(crate) fn first_uncertified_change(&self) -> Result<Option<u64>, StateError> {
-        for height in self.changes_in(self.certified_height() + 1..u64::MAX)? {
-            if tables::certificate(&*self.store(), height)?.is_none() {
-                return Ok(Some(height));
-            }
-        }
-        Ok(None)
+        first_uncertified_change(&*self.store(), self.certified_height())
     }
 
     /// Whether a block changed the validators and its header has no certificate of its own yet.
@@ -317,11 +368,45 @@ fn info(head: &Head) -> HeadInfo {
     }
 }
 
-/// The nodes that a state names.
+/// The nodes that a state names, as if all of it were certified.
 pub(crate) fn nodes_in(reader: &impl Reader) -> Result<Nodes, StateError> {
     let validators = Arc::new(governance::validator_set(reader)?);
     Ok(Nodes {
+        electors: validators.clone(),
         validators,
         observers: governance::observers(reader)?,
+        leaving: Vec::new(),
     })
+}
+
+/// Those of the last change who are not named any more.
+fn leaving(store: &dyn KvView, nodes: &Nodes) -> Result<Vec<Validator>, StateError> {
+    let changes = tables::set_changes(store, 1..u64::MAX, SET_CHANGES_MAX)?;
+    let before = match changes.last() {
+        Some((height, ..)) => tables::validators_at(store, *height)?.validators,
+        None => Vec::new(),
+    };
+    let gone = before.into_iter().filter(|v| !nodes.names(v.node));
+    Ok(gone.collect())
+}
+
+fn first_uncertified_change(store: &dyn KvView, certified: u64) -> Result<Option<u64>, StateError> {
+    for (height, ..) in tables::set_changes(store, certified + 1..u64::MAX, SET_CHANGES_MAX)? {
+        if tables::certificate(store, height)?.is_none() {
+            return Ok(Some(height));
+        }
+    }
+    Ok(None)
+}
+
+/// See [`Nodes::electors`]; `newest` validate after the newest block.
+fn electors(
+    store: &dyn KvView,
+    certified: u64,
+    newest: &Arc<ValidatorSet>,
+) -> Result<Arc<ValidatorSet>, StateError> {
+    match first_uncertified_change(store, certified)? {
+        Some(height) => Ok(Arc::new(tables::validators_at(store, height)?)),
+        None => Ok(newest.clone()),
+    }
 }

@@ -8,21 +8,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_state::{StateError, prove};
 use lamplighter_types::proof::{ProofError, ProvenRecord, VALIDATOR_SET_KEY};
 use lamplighter_types::{ValidatorSet, codec};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::handle::Handle;
 use crate::inner::Inner;
 use crate::message::{PeerAnswer, PeerError, PeerRequest};
 use crate::progress::Phase;
-use crate::prove::Subject;
 
 /// Between two questions while the node is behind.
 const ASK_EVERY: Duration = Duration::from_secs(2);
-/// For the certificate of the head that an answer stands on; the asking node waits longer.
-const CERTIFIED_WITHIN: Duration = Duration::from_secs(5);
+/// Heartbeats without a new block, after which a node asks whether it misses some.
+const STANDS_AFTER: u32 = 2;
 
 /// The validators at a height that this node's chain has not reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +47,17 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let work = async {
         let mut ticks = tokio::time::interval(ASK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut head = inner.chain.watch_head();
+        let mut grew = Instant::now();
         loop {
             ticks.tick().await;
-            if inner.progress.borrow().phase != Phase::Following {
+            if head.has_changed().is_ok_and(|changed| changed) {
+                head.mark_unchanged();
+                grew = Instant::now();
+            }
+            // A node that is a little behind takes itself for one that follows.
+            let stands = grew.elapsed() > STANDS_AFTER * inner.config.heartbeat_every;
+            if stands || inner.progress.borrow().phase != Phase::Following {
                 ask_all(&inner).await;
             }
         }
@@ -103,15 +110,12 @@ pub(crate) fn take(inner: &Inner, later: Later) {
     });
 }
 
-/// What another node is answered.
-pub(crate) async fn answer(inner: &Arc<Inner>) -> PeerAnswer {
-    let handle = Handle(inner.clone());
-    let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
-    match handle.prove(subject, CERTIFIED_WITHIN).await {
-        Ok(bundle) => PeerAnswer::Validators(Box::new(bundle)),
-        Err(error) => {
-            tracing::debug!(%error, "the validators could not be proven");
-            PeerAnswer::Unavailable
-        }
-    }
+/// What another node is answered: at once, whether or not the newest header is certified. It may
+/// be the node that asks whose signature is missing.
+pub(crate) async fn answer(inner: &Arc<Inner>) -> Result<PeerAnswer, StateError> {
+    let (store, certified) = (inner.chain.store(), inner.chain.certified_height());
+    let prove = move || prove::validators(&*store, certified);
+    let proven = inner.blocking.run(prove).await?;
+    let answer = proven.map(|bundle| PeerAnswer::Validators(Box::new(bundle)));
+    Ok(answer.unwrap_or(PeerAnswer::Unavailable))
 }

@@ -198,7 +198,7 @@ impl Machine {
             head.header = block.header.clone();
             if let Some(nodes) = nodes {
                 head.validators = nodes.validators.clone();
-                self.chain.set_nodes(nodes);
+                self.chain.set_nodes(nodes)?;
             }
             Ok(block)
         })

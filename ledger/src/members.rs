@@ -1,12 +1,11 @@
-//! Keeps Raft's members equal to the validators and observers that the ledger names.
+//! Keeps Raft's members equal to the nodes that the ledger names. Validators get and lose their vote
+//! when that is certified: whoever can't learn yet that they are validators would refuse their lead.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_consensus::MembershipError;
-use lamplighter_contracts::governance;
-use lamplighter_state::StateError;
 use tokio_util::sync::CancellationToken;
 
 use crate::inner::Inner;
@@ -15,57 +14,72 @@ use crate::inner::Inner;
 const CHANGE_WITHIN: Duration = Duration::from_secs(30);
 /// After a change that did not succeed.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Between two looks whether those who leave have left.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
-    let work = async {
-        let mut lead = inner.consensus().lead();
-        let mut nodes = inner.chain.watch_nodes();
-        loop {
-            if lead.wait_for(|lead| lead.ready).await.is_err() {
-                return;
-            }
-            nodes.borrow_and_update();
-            if let Err(error) = reconcile(&inner).await {
-                tracing::warn!(%error, "the membership could not be changed yet");
-                tokio::time::sleep(TRY_AGAIN_AFTER).await;
-                continue;
-            }
-            tokio::select! {
-                changed = nodes.changed() => if changed.is_err() { return },
-                over = lead.wait_for(|lead| !lead.ready) => if over.is_err() { return },
-            }
-        }
-    };
     tokio::select! {
-        () = work => {}
+        () = lead(&inner) => {}
+        () = let_go(&inner) => {}
         () = stop.cancelled() => {}
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum ReconcileError {
-    #[error(transparent)]
-    Membership(#[from] MembershipError),
-    #[error(transparent)]
-    State(#[from] StateError),
+/// On every node: who is no member of Raft any more is not needed any more.
+async fn let_go(inner: &Arc<Inner>) {
+    let mut nodes = inner.chain.watch_nodes();
+    loop {
+        if nodes
+            .wait_for(|nodes| !nodes.leaving.is_empty())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let members = inner.consensus().metrics();
+        inner
+            .chain
+            .release(&members.voters.union(&members.learners).copied().collect());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// As the leader: carries out what the ledger says.
+async fn lead(inner: &Arc<Inner>) {
+    let mut lead = inner.consensus().lead();
+    let mut nodes = inner.chain.watch_nodes();
+    loop {
+        if lead.wait_for(|lead| lead.ready).await.is_err() {
+            return;
+        }
+        nodes.borrow_and_update();
+        if let Err(error) = reconcile(inner).await {
+            tracing::warn!(%error, "the membership could not be changed yet");
+            tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            continue;
+        }
+        tokio::select! {
+            changed = nodes.changed() => if changed.is_err() { return },
+            over = lead.wait_for(|lead| !lead.ready) => if over.is_err() { return },
+        }
+    }
 }
 
 /// Adds who is new as a follower, then gives and takes votes, then drops who is gone.
-async fn reconcile(inner: &Arc<Inner>) -> Result<(), ReconcileError> {
+async fn reconcile(inner: &Arc<Inner>) -> Result<(), MembershipError> {
     let consensus = inner.consensus();
-    let view = inner.chain.newest_view();
-    let set = governance::validator_set(&view)?;
-    let voters: BTreeSet<u64> = set.validators.iter().map(|v| v.node).collect();
-    let observers: BTreeSet<u64> = governance::observers(&view)?
-        .iter()
-        .map(|o| o.node)
+    let nodes = inner.chain.watch_nodes().borrow().clone();
+    let voters = nodes.electors.validators.iter().map(|v| v.node);
+    let voters: BTreeSet<u64> = voters.collect();
+    let observers = nodes.observers.iter().map(|o| o.node);
+    let named = nodes.validators.validators.iter().map(|v| v.node);
+    let named: BTreeSet<u64> = named
+        .chain(observers)
+        .chain(voters.iter().copied())
         .collect();
     let members = consensus.metrics();
     let known: BTreeSet<u64> = members.voters.union(&members.learners).copied().collect();
-    for node in voters
-        .union(&observers)
-        .filter(|node| !known.contains(node))
-    {
+    for node in named.difference(&known) {
         consensus.add_learner(*node, CHANGE_WITHIN).await?;
     }
     if members.voters != voters {
@@ -76,7 +90,7 @@ async fn reconcile(inner: &Arc<Inner>) -> Result<(), ReconcileError> {
     let gone: BTreeSet<u64> = members
         .learners
         .iter()
-        .filter(|node| !observers.contains(node) && !voters.contains(node))
+        .filter(|node| !named.contains(node))
         .copied()
         .collect();
     if !gone.is_empty() {

@@ -29,7 +29,7 @@ pub(crate) async fn answer(
                 Ok(PeerAnswer::Unavailable)
             })
         }
-        PeerRequest::Validators => Ok(later::answer(inner).await),
+        PeerRequest::Validators => later::answer(inner).await,
     }
 }
 

@@ -192,6 +192,8 @@ fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
     let nodes = Nodes {
         validators: validators.clone(),
         observers: Vec::new(),
+        electors: validators.clone(),
+        leaving: Vec::new(),
     };
     let hash = header.hash();
     let block = Executed {

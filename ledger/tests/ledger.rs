@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cluster::{Cluster, id, node_secret};
 use lamplighter_ledger::{Commitment, Cursor, Subject, SubmitError, Ticket, Verdict};
-use lamplighter_types::proof::ProvenRecord;
-use lamplighter_types::{Fact, Outcome};
+use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
+use lamplighter_types::{Fact, GovernanceChange, Outcome};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -142,6 +142,28 @@ async fn what_the_leader_lost_is_passed_on_again_under_load() {
         }
     }
     assert!(cluster.has_lost());
+    cluster.stop().await;
+}
+
+/// Only the validators of before can certify a change, the ones that go included: they are talked
+/// to, and have their vote, until it is done.
+#[tokio::test]
+async fn who_is_removed_certifies_it() {
+    let cluster = Cluster::start(2).await;
+    let one = cluster.handle(1);
+    let change = GovernanceChange::RemoveValidator { node: 2 };
+    for signed in cluster.govern("remove-2", change) {
+        let done = committed(one.submit(signed).await.unwrap()).await;
+        assert_eq!(done.receipt.outcome, Outcome::Succeeded);
+    }
+    let alone = committed(one.submit(cluster.organization("alone")).await.unwrap()).await;
+    one.wait_certified(alone.height, WITHIN).await.unwrap();
+    let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
+    let bundle = one.prove(subject, WITHIN).await.unwrap();
+    bundle.verify(&cluster.genesis).unwrap();
+    let mut nodes = one.watch_nodes();
+    let left = nodes.wait_for(|nodes| nodes.key_of(2).is_none());
+    tokio::time::timeout(WITHIN, left).await.unwrap().unwrap();
     cluster.stop().await;
 }
 

@@ -74,6 +74,8 @@ pub(crate) struct Contacts {
     nodes: watch::Receiver<Nodes>,
     later: watch::Receiver<Option<Later>>,
     head: watch::Receiver<HeadInfo>,
+    /// Height of the chain when the list was made last.
+    listed_at: u64,
 }
 
 impl Contacts {
@@ -82,19 +84,20 @@ impl Contacts {
             nodes: handle.watch_nodes(),
             later: handle.watch_later(),
             head: handle.watch_head(),
+            listed_at: 0,
         }
     }
 
     /// Waits until the list may be another one; `false` when the ledger has ended.
     pub(crate) async fn changed(&mut self) -> bool {
         let ends = self.later.borrow().as_ref().map(|later| later.height);
-        let height = self.head.borrow().height;
+        let listed_at = Some(self.listed_at);
         tokio::select! {
             changed = self.nodes.changed() => changed.is_ok(),
             changed = self.later.changed() => changed.is_ok(),
             // The chain knows better from here on.
             reached = self.head.wait_for(|head| Some(head.height) >= ends),
-                if Some(height) < ends => reached.is_ok(),
+                if listed_at < ends => reached.is_ok(),
         }
     }
 
@@ -102,16 +105,15 @@ impl Contacts {
     pub(crate) fn list(&mut self) -> AllowList {
         let nodes = self.nodes.borrow_and_update();
         let later = self.later.borrow_and_update();
-        let height = self.head.borrow().height;
-        let later = later.iter().filter(|later| height < later.height);
+        self.listed_at = self.head.borrow().height;
+        let later = later.iter().filter(|later| self.listed_at < later.height);
         let later = later.flat_map(|later| &later.validators.validators);
-        let validators = nodes.validators.validators.iter();
         let unnamed = later.filter(|validator| nodes.node_of(&validator.key).is_none());
-        let validators = validators.chain(unnamed).map(|v| (v.key, &v.address));
-        let observers = nodes.observers.iter().map(|o| (o.key, &o.address));
-        let peers = validators.chain(observers).map(|(key, address)| Peer {
+        let unnamed = unnamed.map(|v| (v.key, v.address.as_str()));
+        let named = nodes.all().map(|(_, key, address)| (key, address));
+        let peers = named.chain(unnamed).map(|(key, address)| Peer {
             key: NodeKey(key.0),
-            address: (!address.is_empty()).then(|| address.clone()),
+            address: (!address.is_empty()).then(|| address.to_owned()),
         });
         AllowList(peers.collect())
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -306,8 +307,11 @@ async fn start_consensus(
     let mut settings = lamplighter_consensus::Config::new(config.node, snapshots);
     config.disk.limit(&mut settings.limits);
     let known = ledger.handle().watch_nodes().borrow().validators.clone();
-    let others = known.validators.iter().map(|v| v.node);
-    settings.sources = others.filter(|node| *node != config.node).collect();
+    let told = ledger.handle().watch_later().borrow().clone();
+    let told = told.iter().flat_map(|later| &later.validators.validators);
+    let others = known.validators.iter().chain(told).map(|v| v.node);
+    let others: BTreeSet<u64> = others.filter(|node| *node != config.node).collect();
+    settings.sources = others.into_iter().collect();
     let consensus = Consensus::start(settings, kv, bridge.clone(), ledger.state_machine()).await?;
     let genesis = ledger.handle().genesis().validators.clone();
     if genesis.by_node(config.node).is_some() && consensus.metrics().voters.is_empty() {

@@ -11,8 +11,9 @@ use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX};
 use lamplighter_types::merkle::{ListTree, history};
 use lamplighter_types::proof::{
     Ancestor, CertifiedHeader, HeaderProof, PROOF_VERSION, ProofBundle, RecordProof, SetChange,
+    VALIDATOR_SET_KEY,
 };
-use lamplighter_types::{Hash, Header, HexBytes};
+use lamplighter_types::{Hash, Header, HexBytes, codec};
 
 use crate::tree::Tree;
 use crate::{StateError, tables};
@@ -97,6 +98,24 @@ pub fn bundle(
     let size = bundle.to_bytes().len();
     check_limit("the size of a proof in bytes", size, PROOF_BYTES_MAX)?;
     Ok(bundle)
+}
+
+/// The newest validators that a certified block brought, with the height of that block, provable at
+/// once: nothing has to be certified first. `None` if there are none but those of the genesis file.
+///
+/// # Errors
+/// As for [`bundle`].
+pub fn validators(store: &dyn KvView, certified: u64) -> Result<Option<ProofBundle>, StateError> {
+    let changes = tables::set_changes(store, 1..certified.saturating_add(1), SET_CHANGES_MAX)?;
+    let Some((height, set, path)) = changes.into_iter().next_back() else {
+        return Ok(None);
+    };
+    let record = RecordProof::State {
+        key: HexBytes(VALIDATOR_SET_KEY.to_vec()),
+        value: Some(HexBytes(codec::encode(&set))),
+        path,
+    };
+    bundle(store, record, height, certified).map(Some)
 }
 
 /// That the header at `height` is on the ledger, under the certified header at `certified`, which

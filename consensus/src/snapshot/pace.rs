@@ -1,9 +1,9 @@
 //! How fast images leave this node: the log uses the same link, and what clients wait for is the
 //! log.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// Parts of a second that one piece takes at most, so that those who wait for the next one do not
@@ -32,15 +32,12 @@ impl Pace {
         most.min(usize::try_from(at_once).unwrap_or(usize::MAX))
     }
 
-    /// Waits until so many bytes may leave.
+    /// Waits until so many bytes may leave, one after the other. Who gives up takes nothing from the
+    /// others.
     pub(crate) async fn wait(&self, bytes: usize) {
+        let mut free_at = self.free_at.lock().await;
+        sleep_until(*free_at).await;
         let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
-        let at = {
-            let mut free_at = self.free_at.lock().expect("nobody panics with the lock");
-            let at = Instant::now().max(*free_at);
-            *free_at = at + takes;
-            at
-        };
-        sleep_until(at).await;
+        *free_at = Instant::now() + takes;
     }
 }

@@ -172,3 +172,17 @@ async fn all_who_are_sent_images_share_one_pace() {
     let took = begun.elapsed().as_millis();
     assert!((3_750..3_770).contains(&took), "{took} ms");
 }
+
+/// Another node asks for pieces, and gives up at once, again and again.
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_takes_nothing_from_the_others() {
+    let pace = Pace::new(1_000);
+    pace.wait(250).await;
+    for _ in 0..1_000 {
+        let given_up = tokio::time::timeout(std::time::Duration::ZERO, pace.wait(250)).await;
+        assert!(given_up.is_err());
+    }
+    let begun = tokio::time::Instant::now();
+    pace.wait(250).await;
+    assert!(begun.elapsed().as_millis() <= 251, "{:?}", begun.elapsed());
+}

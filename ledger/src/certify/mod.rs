@@ -4,17 +4,14 @@ pub(crate) mod fetch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lamplighter_types::{Attestation, Certificate, Hash, PublicKey, ValidatorSet};
+use lamplighter_types::{Attestation, Certificate, PublicKey, ValidatorSet};
 
-/// Heights beyond the newest certificate for which attestations are kept. A validator may be ahead
-/// of this node by what the sequencer lets be uncertified, and some more.
+/// Heights beyond the newest certificate, and on either side of the head, for which attestations
+/// are kept. Certificates may have stopped long ago, while the chain went on: then a quorum at the
+/// head is what all wait for.
 const WINDOW: u64 = 1_024;
-/// Different headers of one height that are kept as evidence; an honest cluster has one.
-const HEADERS_PER_HEIGHT_MAX: usize = 4;
-
-type Signed = BTreeMap<PublicKey, Attestation>;
 
 /// What an attestation led to.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,11 +23,15 @@ pub(crate) enum Collected {
     Certificate(Certificate),
 }
 
-/// The attestations that came in, by height and header.
+/// The attestations that came in, by height and signer. Who signs several headers of one height has
+/// the last one counted, and takes nothing from the others.
 #[derive(Default)]
 pub(crate) struct Collector {
-    heights: BTreeMap<u64, BTreeMap<Hash, Signed>>,
+    heights: BTreeMap<u64, BTreeMap<PublicKey, Attestation>>,
     certified: u64,
+    head: u64,
+    /// Heights that are kept wherever they are.
+    awaited: BTreeSet<u64>,
 }
 
 impl Collector {
@@ -39,33 +40,51 @@ impl Collector {
         if certified > self.certified {
             self.certified = certified;
             self.heights = self.heights.split_off(&(certified + 1));
+            self.awaited = self.awaited.split_off(&(certified + 1));
         }
+    }
+
+    /// This node's chain has got there: what is far from it and from the newest certificate goes.
+    pub fn reach(&mut self, head: u64) {
+        if head.abs_diff(self.head) >= WINDOW / 2 {
+            self.head = head;
+            let mut heights = std::mem::take(&mut self.heights);
+            heights.retain(|height, _| self.is_near(*height) || self.awaited.contains(height));
+            self.heights = heights;
+        }
+    }
+
+    /// Attestations of this height are wanted wherever the chain is; it is one whose block changed
+    /// the validators.
+    pub fn await_height(&mut self, height: u64) {
+        if height > self.certified {
+            self.awaited.insert(height);
+        }
+    }
+
+    /// Whether attestations of this height are kept without being awaited.
+    pub fn is_near(&self, height: u64) -> bool {
+        let beyond = height.saturating_sub(self.certified);
+        beyond > 0 && (beyond <= WINDOW || height.abs_diff(self.head) <= WINDOW)
     }
 
     /// Takes an attestation whose signature was verified. `set` is the one in force at its height.
     pub fn add(&mut self, attestation: Attestation, set: &ValidatorSet) -> Collected {
-        let Attestation {
-            height,
-            header,
-            key,
-            ..
-        } = attestation;
-        let in_window = height > self.certified && height <= self.certified + WINDOW;
-        if !in_window || set.by_key(&key).is_none() {
+        let (height, header) = (attestation.height, attestation.header);
+        let wanted = self.is_near(height) || self.awaited.contains(&height);
+        if !wanted || set.by_key(&attestation.key).is_none() {
             return Collected::Ignored;
         }
-        let headers = self.heights.entry(height).or_default();
-        if !headers.contains_key(&header) && headers.len() >= HEADERS_PER_HEIGHT_MAX {
+        let signed = self.heights.entry(height).or_default();
+        let before = signed.insert(attestation.key, attestation);
+        if before.is_some_and(|before| before.header == header) {
             return Collected::Ignored;
         }
-        let signed = headers.entry(header).or_default();
-        if signed.insert(key, attestation).is_some() {
-            return Collected::Ignored;
-        }
-        if signed.len() < set.quorum() {
+        let equal = signed.values().filter(|other| other.header == header);
+        let attestations: Vec<_> = equal.cloned().collect();
+        if attestations.len() < set.quorum() {
             return Collected::Kept;
         }
-        let attestations: Vec<_> = signed.values().cloned().collect();
         Collected::Certificate(Certificate::from_attestations(
             height,
             header,

@@ -1,6 +1,6 @@
 use lamplighter_types::{Attestation, Hash, Id, SecretKey, Validator, ValidatorSet};
 
-use super::{Collected, Collector, HEADERS_PER_HEIGHT_MAX, WINDOW};
+use super::{Collected, Collector, WINDOW};
 
 fn secret(n: u8) -> SecretKey {
     SecretKey::from_seed([n; 32])
@@ -63,13 +63,48 @@ fn heights_below_the_certified_and_far_ahead_are_not_kept() {
     );
 }
 
+/// Certificates stopped at 5, and the chain went on far beyond.
 #[test]
-fn a_validator_that_signs_many_headers_fills_nothing() {
+fn a_quorum_at_the_head_is_enough_wherever_the_last_certificate_is() {
+    let (set, mut collector) = (set(4), Collector::default());
+    collector.settle(5);
+    let head = 100 * WINDOW;
+    for height in 6..head {
+        collector.reach(height);
+        collector.add(signed(1, height, 7), &set);
+    }
+    let kept = collector.heights.len() as u64;
+    assert!((WINDOW..4 * WINDOW).contains(&kept), "{kept}");
+    collector.add(signed(2, head - 1, 7), &set);
+    let last = collector.add(signed(3, head - 1, 7), &set);
+    assert!(matches!(last, Collected::Certificate(_)), "{last:?}");
+}
+
+/// The header that all others wait for may be neither near the last certificate nor near the head.
+#[test]
+fn an_awaited_height_is_kept_until_it_is_certified() {
+    let (set, mut collector) = (set(4), Collector::default());
+    let awaited = 3 * WINDOW;
+    collector.await_height(awaited);
+    collector.add(signed(1, awaited, 7), &set);
+    collector.reach(9 * WINDOW);
+    assert_eq!(collector.heights.len(), 1);
+    collector.settle(awaited);
+    assert_eq!((collector.heights.len(), collector.awaited.len()), (0, 0));
+}
+
+/// One of four signs whatever it can think of, before there is a block.
+#[test]
+fn a_validator_that_signs_many_headers_neither_fills_nor_stops_anything() {
     let (set, mut collector) = (set(4), Collector::default());
     for header in 0..100 {
         collector.add(signed(1, 1, header), &set);
     }
-    assert_eq!(collector.heights[&1].len(), HEADERS_PER_HEIGHT_MAX);
+    assert_eq!(collector.heights[&1].len(), 1);
+    assert_eq!(collector.add(signed(2, 1, 200), &set), Collected::Kept);
+    assert_eq!(collector.add(signed(3, 1, 200), &set), Collected::Kept);
+    let last = collector.add(signed(4, 1, 200), &set);
+    assert!(matches!(last, Collected::Certificate(_)), "{last:?}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! From the genesis file upwards: its newest header is certified; the state has that header's state
 //! root; each header is the parent of the next; the bodies of every block have the roots in its
-//! header; the tree over the headers, the places of the transactions and the newest certificate are
-//! those of these blocks. What is left is the index of events and receipts by device: it points to
+//! header; the tree over the headers, the places of the transactions, the validators and the newest
+//! certificate are those of these blocks; certificates above it are not installed. What is left is the index of events and receipts by device: it points to
 //! records that were checked, and answers nothing by itself.
 
 use std::path::Path;
@@ -12,9 +12,10 @@ use std::sync::Arc;
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{StateError, View, prove, tables};
 use lamplighter_store::{Kv, KvView};
-use lamplighter_types::codec::CodecError;
+use lamplighter_types::codec::{self, CodecError};
+use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::{History, list};
-use lamplighter_types::proof::{ProofError, verify_head};
+use lamplighter_types::proof::{ProofError, VALIDATOR_SET_KEY, verify_head};
 use lamplighter_types::{Genesis, Hash, Header};
 
 use super::read_proof;
@@ -60,7 +61,7 @@ pub(crate) fn check(
             height,
         });
     }
-    check_blocks(&*image, &head.header)?;
+    check_blocks(&*image, &head)?;
     check_certificate(&*image, genesis)?;
     Ok((image, head))
 }
@@ -107,15 +108,28 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
 }
 
 /// Every block up to the head: one pass over all that the image has of blocks.
-fn check_blocks(image: &dyn KvView, head: &Header) -> Result<(), ImageError> {
+fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
     let mut history = History::new();
     let mut parent = Hash::ZERO;
     let mut transactions = 0;
-    for height in 0..=head.height {
+    let mut changes = tables::set_changes(image, 1..u64::MAX, SET_CHANGES_MAX)?
+        .into_iter()
+        .peekable();
+    let mut in_force = tables::validators_at(image, 0)?.hash();
+    for height in 0..=head.header.height {
         let wrong = |what| ImageError::Contents { what, height };
         let header = tables::header(image, height)?.ok_or(wrong("the header"))?;
         if header.height != height || header.parent != parent {
             return Err(wrong("the header"));
+        }
+        if header.validators_hash != in_force {
+            return Err(wrong("who validates"));
+        }
+        if let Some((_, next, path)) = changes.next_if(|(at, ..)| *at == height) {
+            let value = codec::encode(&next);
+            path.verify_value(VALIDATOR_SET_KEY, &value, &header.state_root)
+                .map_err(|_| wrong("who validates from here on"))?;
+            in_force = next.hash();
         }
         transactions += check_bodies(image, &header)?;
         parent = header.hash();
@@ -127,13 +141,16 @@ fn check_blocks(image: &dyn KvView, head: &Header) -> Result<(), ImageError> {
     }
     let wrong = |what| ImageError::Contents {
         what,
-        height: head.height,
+        height: head.header.height,
     };
-    if parent != head.hash() {
+    if parent != head.hash {
         return Err(wrong("the chain of headers"));
     }
     if tables::count_places(image)? != transactions {
         return Err(wrong("the number of transactions"));
+    }
+    if changes.next().is_some() || in_force != head.validators.hash() {
+        return Err(wrong("who validates next"));
     }
     Ok(())
 }

@@ -157,8 +157,9 @@ fn replace(
     tables::put_installing(&mut batch, Some(&dir.to_string_lossy()));
     kv.write(batch, Durability::Synced)?;
     let mut done = Installation { height, bytes: 0 };
+    let proven = tables::newest_certified(image, 0)?.unwrap_or(0);
     for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shared()) {
-        copy(kv, image, cf, |bytes| {
+        copy(kv, image, cf, proven, |bytes| {
             done.bytes += bytes;
             progress.send_replace(Some(done));
         })?;
@@ -171,15 +172,24 @@ fn replace(
     Ok(())
 }
 
+/// Certificates above the newest proven one were not checked and stay behind. This node's own are
+/// of the same chain, and it may have one that nobody can make again: they stay.
 fn copy(
     kv: &dyn Kv,
     image: &dyn KvView,
     cf: Cf,
+    proven: u64,
     mut wrote: impl FnMut(u64),
 ) -> Result<(), StateError> {
     let mut batch = Batch::new();
-    batch.delete_range(cf, KeyRange::all());
-    for entry in image.scan(cf, KeyRange::all(), Direction::Forward)? {
+    let range = match cf {
+        Cf::Certificates => tables::certificates_up_to(proven),
+        _ => {
+            batch.delete_range(cf, KeyRange::all());
+            KeyRange::all()
+        }
+    };
+    for entry in image.scan(cf, range, Direction::Forward)? {
         let (key, value) = entry?;
         batch.put(cf, key, value);
         if batch.size_bytes() >= INSTALL_BATCH_BYTES {

@@ -16,8 +16,9 @@ use lamplighter_ledger::{
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey,
-    SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
+    Action, Encoding, Genesis, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Id,
+    Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator,
+    ValidatorSet, codec,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,11 @@ pub fn admin_secret() -> SecretKey {
     SecretKey::from_seed([200; 32])
 }
 
+/// Of the second administrator, who approves what the first proposes.
+fn deputy_secret() -> SecretKey {
+    SecretKey::from_seed([201; 32])
+}
+
 pub fn now_ms() -> u64 {
     use lamplighter_ledger::Clock;
     SystemClock.now_ms()
@@ -47,6 +53,15 @@ pub fn genesis(nodes: u64) -> Genesis {
         key: node_secret(node).public(),
         address: format!("127.0.0.1:{}", 9000 + node),
     };
+    let administrator = |account: &str, secret: SecretKey| GenesisAccount {
+        account: id(account),
+        name: account.into(),
+        key: secret.public(),
+        grants: vec![Grant {
+            role: Role::Administrator,
+            scope: Scope::city(),
+        }],
+    };
     Genesis {
         name: "Test City".into(),
         created_ms: now_ms(),
@@ -54,15 +69,10 @@ pub fn genesis(nodes: u64) -> Genesis {
             validators: (1..=nodes).map(validator).collect(),
         },
         organization: id("city"),
-        accounts: vec![GenesisAccount {
-            account: id("admin"),
-            name: "Administrator".into(),
-            key: admin_secret().public(),
-            grants: vec![Grant {
-                role: Role::Administrator,
-                scope: Scope::city(),
-            }],
-        }],
+        accounts: vec![
+            administrator("admin", admin_secret()),
+            administrator("deputy", deputy_secret()),
+        ],
         policies: Policies::default(),
     }
 }
@@ -89,10 +99,11 @@ struct Wire {
 }
 
 impl Wire {
-    /// The other side, if both are connected.
+    /// The other side, if both are connected, and each has the other on its list.
     fn reach(&self, to: u64) -> Option<(Consensus, Handle)> {
-        self.wires.node(self.from)?;
-        self.wires.node(to)
+        let (from, other) = (self.wires.node(self.from)?, self.wires.node(to)?);
+        let lists = |handle: &Handle, node| handle.watch_nodes().borrow().key_of(node).is_some();
+        (lists(&from.1, to) && lists(&other.1, self.from)).then_some(other)
     }
 }
 
@@ -298,15 +309,37 @@ impl Cluster {
 
     /// A transaction of the administrator with the next sequence number.
     pub fn sign(&self, action: Action) -> SignedTransaction {
+        self.sign_as("admin", &admin_secret(), action)
+    }
+
+    /// What brings a change of the nodes about: the proposal, and its approval.
+    pub fn govern(&self, name: &str, change: GovernanceChange) -> [SignedTransaction; 2] {
+        let digest = codec::digest(&change);
+        let propose = GovernanceAction::Propose {
+            proposal: id(name),
+            change,
+        };
+        let approve = GovernanceAction::Approve {
+            proposal: id(name),
+            change: digest,
+        };
+        let approve = Action::Governance(approve);
+        [
+            self.sign(Action::Governance(propose)),
+            self.sign_as("deputy", &deputy_secret(), approve),
+        ]
+    }
+
+    fn sign_as(&self, account: &str, secret: &SecretKey, action: Action) -> SignedTransaction {
         let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         let transaction = Transaction {
-            sender: id("admin"),
+            sender: id(account),
             sequence,
             expires_ms: now_ms() + 600_000,
             action,
         };
         let chain_id = self.genesis.chain_id();
-        SignedTransaction::sign(&transaction, Encoding::Json, &chain_id, &admin_secret())
+        SignedTransaction::sign(&transaction, Encoding::Json, &chain_id, secret)
     }
 
     pub fn organization(&self, name: &str) -> SignedTransaction {

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use lamplighter_consensus::Limits;
 use lamplighter_ledger::{OpenError, Verdict};
 use lamplighter_state::tables;
 use lamplighter_store::{Batch, Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv};
+use lamplighter_types::ValidatorSet;
+use lamplighter_types::merkle::StateProof;
 use lamplighter_types::proof::HeaderProof;
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -96,7 +98,20 @@ async fn an_image_carries_its_certificate_and_what_was_changed_in_it_is_refused(
             vec![0; 12],
         );
     });
+    let height = header.height;
+    let validators: Change = Box::new(move |_, batch| {
+        let liar = cluster::genesis(9).validators.validators.swap_remove(8);
+        let set = ValidatorSet {
+            validators: vec![liar],
+        };
+        let path = StateProof {
+            siblings: Vec::new(),
+            other: None,
+        };
+        tables::put_validators(batch, height, &set, &path);
+    });
     let changes: Vec<(&str, Change)> = vec![
+        ("validators", validators),
         ("state", Box::new(flip_first(Cf::State))),
         ("blocks", Box::new(flip_first(Cf::Blocks))),
         ("receipts", Box::new(flip_first(Cf::Receipts))),
@@ -295,6 +310,34 @@ async fn an_interrupted_installation_goes_on() {
     lost.write(batch, Durability::Synced).unwrap();
     let refused = cluster.open_only(away, &lost).await;
     assert!(matches!(refused, Err(OpenError::HalfInstalled(_))));
+    cluster.stop().await;
+}
+
+/// A certificate that this node has and the sender had not, when it made the image, may be one that
+/// nobody can make again.
+#[tokio::test]
+async fn an_image_takes_no_certificates_away() {
+    let (cluster, leader, away) = with_one_behind().await;
+    let (image, _) = image(&cluster, leader, "image").await;
+    let whole = MemoryKv::open_checkpoint(&image).unwrap();
+    let newest = tables::newest_certified(&whole, 0).unwrap().unwrap();
+    let certificate = |kv: &MemoryKv, height| tables::certificate(kv, height).unwrap();
+    let mut certified = (1..newest).filter_map(|height| certificate(&whole, height));
+    let own = certified.next().expect("many headers are certified");
+
+    let kv = cluster.store(away).clone();
+    let mut batch = Batch::new();
+    tables::put_certificate(&mut batch, &own);
+    kv.write(batch, Durability::Synced).unwrap();
+    let lacking = forge(&image, &cluster.path().join("lacking"), |_, batch| {
+        batch.delete_range(Cf::Certificates, KeyRange::all());
+        tables::put_certificate(batch, &certificate(&whole, newest).unwrap());
+    });
+    install(&cluster, &kv, away, &lacking, u64::MAX)
+        .await
+        .unwrap();
+    assert_eq!(tables::newest_certified(&kv, 0).unwrap(), Some(newest));
+    assert_eq!(certificate(&kv, own.height), Some(own));
     cluster.stop().await;
 }
 

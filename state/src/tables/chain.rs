@@ -108,7 +108,17 @@ fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, State
     let mut range = row::whole(CERTIFICATES);
     range.end = Some(CERTIFICATES.height(below).into());
     let mut found = row::scan::<Certificate>(store, CERTIFICATES, range, Direction::Backward)?;
-    Ok(found.next().transpose()?.map(|(_, c)| c.height))
+    let newest = found.next().transpose()?;
+    // The place of a row, not what is written in it: in an image that is another node's word.
+    newest
+        .map(|(key, _)| row::read_key(CERTIFICATES, &key, last_number(&key)))
+        .transpose()
+}
+
+/// Where the certificates up to this height stand.
+pub fn certificates_up_to(height: u64) -> KeyRange {
+    let end = CERTIFICATES.height(height.saturating_add(1));
+    KeyRange::between(CERTIFICATES.height(0), end)
 }
 
 /// Adds the validators that are in force after the block at `height`, where they changed there,

@@ -4,6 +4,7 @@ use lamplighter_state::{StateError, prove, tables};
 use lamplighter_store::{Batch, Durability, Kv};
 use lamplighter_types::merkle::list;
 use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
+use lamplighter_types::{ValidatorSet, codec};
 
 use crate::fixture::{Content, TestChain, event, receipt, transaction, validators};
 
@@ -134,6 +135,31 @@ fn an_entry_without_a_change_is_left_out() {
     );
     let record = prove::event(&*chain.kv, 2, 0).unwrap().unwrap();
     assert_eq!(chain.proven(record, 2).unwrap().head_height, 11);
+}
+
+/// The newest that a certified block brought, whatever came after it.
+#[test]
+fn validators_are_proven_without_the_newest_header() {
+    let mut chain = chain();
+    let of = |chain: &TestChain, certified| {
+        let bundle = prove::validators(&*chain.kv, certified).unwrap()?;
+        let proven = bundle.verify(&chain.genesis).unwrap();
+        let value = match proven.record {
+            ProvenRecord::State { key, value, .. } if key == VALIDATOR_SET_KEY => value.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        Some((
+            proven.height,
+            codec::decode::<ValidatorSet>(&value).unwrap(),
+        ))
+    };
+    let certified = tables::newest_certified(&*chain.kv, 0).unwrap().unwrap();
+    let (height, set) = of(&chain, certified).unwrap();
+    assert_eq!(set, tables::validators_at(&*chain.kv, height + 1).unwrap());
+    assert_ne!(set, chain.genesis.validators);
+    chain.push(Content::default());
+    assert_eq!(of(&chain, certified), Some((height, set)));
+    assert_eq!(of(&chain, 1), None, "still those of the genesis file");
 }
 
 #[test]
