@@ -19,7 +19,14 @@ pub fn begin(world: &Arc<World>, over: &CancellationToken) {
     let go = |wanted: bool, task: fn(Arc<World>) -> futures::future::BoxFuture<'static, ()>| {
         if wanted {
             let (world, over) = (world.clone(), over.clone());
-            tokio::spawn(async move { over.run_until_cancelled(task(world)).await });
+            tokio::spawn(async move {
+                tokio::select! {
+                    // Looked at first: a fault that is due just now does not happen any more.
+                    biased;
+                    () = over.cancelled() => {}
+                    () = task(world) => {}
+                }
+            });
         }
     };
     go(plan.partitions || plan.one_way, |world| {

@@ -219,11 +219,12 @@ pub async fn live(world: Arc<World>, node: u64) {
         if let Some(up) = up {
             world.check(end(node, up).await);
         }
+        tear(&world, node);
+        sleep(down).await;
+        // Whether it ran when it was removed, or was down.
         if world.with(node, |slot| slot.removed) {
             return;
         }
-        tear(&world, node);
-        sleep(down).await;
         world.with(node, |slot| {
             slot.life = life + 1;
             slot.alive = true;
@@ -306,8 +307,11 @@ pub async fn watch(world: Arc<World>) {
 
 fn look(world: &Arc<World>, node: u64, up: &Up) {
     let metrics = up.consensus.metrics();
-    let (purged, snapshot) = (metrics.purged_index, metrics.snapshot_index);
+    let snapshot = metrics.snapshot_index;
     let store = world.with(node, |slot| slot.store.clone());
+    // openraft raises its own figure before an image is installed and its log purged.
+    let purged = wire::purged(&store).map(|place| place.2);
+    let purged = purged.min(metrics.purged_index);
     // What the machine applied; openraft's own figure follows a little later.
     let applied = wire::applied(&store).map(|place| place.2);
     let committed = world.truth().committed().map(|place| place.2);

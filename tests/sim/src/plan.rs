@@ -74,6 +74,9 @@ pub struct Plan {
     pub planted: Option<Planted>,
 }
 
+/// Of heartbeats and of the shortest and longest election, in ms, as nodes have them.
+const REAL_TIMERS: (u64, u64, u64) = (250, 1_500, 3_000);
+
 impl Plan {
     /// The plan of a seed.
     pub fn new(seed: u64) -> Self {
@@ -83,8 +86,9 @@ impl Plan {
         let slow = dice.chance(250);
         let snapshots = dice.chance(700);
         let ms = Duration::from_millis;
-        let timers = [(100, 400, 800), (100, 300, 900), (250, 1500, 3000)];
-        let (heartbeat, least, most) = *dice.pick(&timers);
+        let quick = *dice.pick(&[(100, 400, 800), (100, 300, 900), REAL_TIMERS]);
+        // Who stands for election needs its own sync and that of a voter before it stands again.
+        let (heartbeat, least, most) = if slow { REAL_TIMERS } else { quick };
         Self {
             nodes: dice.between(3, 5),
             clients: dice.between(1, 5),

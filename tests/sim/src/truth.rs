@@ -137,10 +137,11 @@ impl Truth {
     /// Whether these nodes are enough to commit an entry: a majority of the voters whose entry was
     /// committed last, or of some that a leader has named since.
     pub fn is_quorum(&self, holders: &BTreeSet<u64>) -> bool {
+        // What a leader calls committed is not known by its leader here before somebody applies it.
         let applied = self.committed.last_key_value().map(|(index, _)| *index);
-        let known = applied.max(self.told).unwrap_or(0);
-        let in_force = self.voters.range(..=known).next_back();
-        let since = self.voters.range(known + 1..);
+        let applied = applied.unwrap_or(0);
+        let in_force = self.voters.range(..=applied).next_back();
+        let since = self.voters.range(applied + 1..);
         let mut candidates = in_force
             .into_iter()
             .chain(since)

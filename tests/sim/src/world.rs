@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_consensus::Consensus;
 use lamplighter_ledger::{Handle, Later};
 use lamplighter_state::tables;
-use lamplighter_store::{Cf, KvView, MemoryKv};
+use lamplighter_store::{Cf, Direction, KeyRange, KvView, MemoryKv};
 use lamplighter_types::{Certificate, Genesis};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -327,6 +327,16 @@ impl World {
             return wire::entry_place(&entry) == Some(place);
         }
         wire::applied(&*store).is_some_and(|applied| applied.2 >= index)
+    }
+
+    /// The last entry of the log on a node's disk.
+    pub fn last_entry(&self, node: u64) -> Option<wire::Place> {
+        let store = self.with(node, |slot| slot.store.durable());
+        let mut log = store
+            .scan(Cf::Log, KeyRange::all(), Direction::Backward)
+            .ok()?;
+        let (_, entry) = log.next()?.ok()?;
+        wire::entry_place(&entry)
     }
 
     pub fn keeps_certificate(&self, node: u64, certificate: &Certificate) {
