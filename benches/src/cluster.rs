@@ -18,8 +18,8 @@ use crate::fleet::{administrator, administrator_key, id, now_ms, organization};
 use crate::http::{Answer, Connection};
 use crate::procfs;
 
-/// As `docs/operations.md` has it: glibc's default is 8 arenas for each core, and each keeps what the
-/// busiest moment of its threads left free.
+/// As `docs/operations.md` has it: glibc's default is 8 arenas for each core, and each keeps what
+/// the busiest moment of its threads left free.
 const MALLOC_ARENAS: &str = "2";
 /// Until the nodes know each other and their leader.
 const READY_WITHIN: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! Keeps Raft's members equal to the nodes that the ledger names. Validators get and lose their vote
-//! when that is certified: whoever can't learn yet that they are validators would refuse their lead.
+//! Keeps Raft's members equal to the nodes that the ledger names. Validators get and lose their
+//! vote when that is certified: who can't learn yet that they validate would refuse their lead.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,18 +28,13 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 /// On every node: who is no member of Raft any more is not needed any more.
 async fn let_go(inner: &Arc<Inner>) {
     let mut nodes = inner.chain.watch_nodes();
-    loop {
-        if nodes
-            .wait_for(|nodes| !nodes.leaving.is_empty())
-            .await
-            .is_err()
-        {
-            return;
-        }
+    while nodes.wait_for(|n| !n.leaving.is_empty()).await.is_ok() {
         let members = inner.consensus().metrics();
-        inner
-            .chain
-            .release(&members.voters.union(&members.learners).copied().collect());
+        // None are known before Raft has read its log.
+        if !members.voters.is_empty() {
+            let members = members.voters.union(&members.learners);
+            inner.chain.release(&members.copied().collect());
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

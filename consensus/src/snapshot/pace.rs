@@ -32,8 +32,8 @@ impl Pace {
         most.min(usize::try_from(at_once).unwrap_or(usize::MAX))
     }
 
-    /// Waits until so many bytes may leave, one after the other. Who gives up takes nothing from the
-    /// others.
+    /// Waits until so many bytes may leave, one after the other. Who gives up takes nothing from
+    /// the others.
     pub(crate) async fn wait(&self, bytes: usize) {
         let mut free_at = self.free_at.lock().await;
         sleep_until(*free_at).await;

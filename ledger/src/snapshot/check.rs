@@ -3,8 +3,9 @@
 //! From the genesis file upwards: its newest header is certified; the state has that header's state
 //! root; each header is the parent of the next; the bodies of every block have the roots in its
 //! header; the tree over the headers, the places of the transactions, the validators and the newest
-//! certificate are those of these blocks; certificates above it are not installed. What is left is the index of events and receipts by device: it points to
-//! records that were checked, and answers nothing by itself.
+//! certificate are those of these blocks; certificates above it are not installed. What is left is
+//! the index of events and receipts by device: it points to records that were checked, and answers
+//! nothing by itself.
 
 use std::path::Path;
 use std::sync::Arc;
