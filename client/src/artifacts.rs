@@ -403,6 +403,14 @@ impl Sink {
 
     /// Checks and writes the whole groups at the beginning of `pending`.
     async fn take(&mut self, pending: &mut Vec<u8>, node: &str) -> Result<(), ClientError> {
+        let taken = self.write(pending, node).await;
+        // tokio writes behind our back. A later error must not be lost, nor what was good before a
+        // group that is not.
+        let flushed = self.file.flush().await;
+        taken.and(flushed.map_err(file_error("writing", &self.path)))
+    }
+
+    async fn write(&mut self, pending: &mut Vec<u8>, node: &str) -> Result<(), ClientError> {
         let mut used = 0;
         while !self.is_complete() {
             let length = self.groups.group_bytes(self.done);
@@ -420,10 +428,6 @@ impl Sink {
             self.done += 1;
         }
         pending.drain(..used);
-        // tokio writes behind our back; a later error must not be lost.
-        self.file
-            .flush()
-            .await
-            .map_err(file_error("writing", &self.path))
+        Ok(())
     }
 }
