@@ -15,6 +15,8 @@ use crate::world::Field;
 
 /// How long the leader is looked for.
 const LEADER_WITHIN: Duration = Duration::from_secs(30);
+/// Looks at one clock that was set off, until something can be said.
+const CLOCK_LOOKS_MAX: u32 = 3;
 /// libfaketime looks at its file once a second.
 const CLOCK_SETTLES: Duration = Duration::from_millis(2_500);
 /// A chain whose time is nearer to the true one than this shows a clock that is off.
@@ -177,32 +179,47 @@ impl Nemesis {
 
     /// A follower whose clock is too far off raises an alarm, and does not sign.
     async fn look_at_clock(&self, node: usize) {
+        let mut said = None;
+        for _ in 0..CLOCK_LOOKS_MAX {
+            match self.clock_look(node).await {
+                Some(Ok(())) => {
+                    self.field.lock().await.counts.clocks_noticed += 1;
+                    return;
+                }
+                Some(Err(error)) => said = Some(error),
+                None => {}
+            }
+        }
+        let number = node + 1;
+        let nothing = || format!("clock of node {number} 45 s ahead: nothing can be said");
+        let mut world = self.field.lock().await;
+        world.counts.note(said.unwrap_or_else(nothing));
+    }
+
+    /// What is wrong, if anything is; none while nothing can be said, since its chain stands.
+    async fn clock_look(&self, node: usize) -> Option<Result<(), String>> {
         tokio::time::sleep(CLOCK_SETTLES).await;
         let near = |status: &Status| {
             status.head_time_ms.abs_diff(now_ms()) < CHAIN_TIME_MS.min(CLOCK_OFFSET_MAX_MS)
         };
-        let Some(before) = cluster::status(&self.http, node).await.filter(near) else {
-            return;
-        };
+        let before = cluster::status(&self.http, node).await.filter(near)?;
         tokio::time::sleep(CLOCK_SETTLES).await;
-        let Some(after) = cluster::status(&self.http, node).await.filter(near) else {
-            return;
-        };
-        let Ok(certificate) = self.readers[node].certificate(None).await else {
-            return;
-        };
+        let after = cluster::status(&self.http, node).await.filter(near)?;
+        let certificate = self.readers[node].certificate(None).await.ok()?;
         let alarm = after.alarms.iter().any(|a| a.contains("ClockOffset"));
         let newer = certificate.height > before.height;
-        let mut world = self.field.lock().await;
-        let key = world.cluster.nodes[node].key;
+        let key = self.field.lock().await.cluster.nodes[node].key;
         let signed = certificate.signatures.iter().any(|s| s.key == key);
-        if alarm && newer && !signed {
-            world.counts.clocks_noticed += 1;
-        } else if newer || !alarm {
-            let (number, at) = (node + 1, certificate.height);
-            world.counts.note(format!(
-                "clock of node {number} 45 s ahead: alarm {alarm}, signed block {at}: {signed}"
-            ));
-        }
+        let (number, at) = (node + 1, certificate.height);
+        let error = || {
+            format!("clock of node {number} 45 s ahead: alarm {alarm}, signed block {at}: {signed}")
+        };
+        newer.then(|| {
+            if alarm && !signed {
+                Ok(())
+            } else {
+                Err(error())
+            }
+        })
     }
 }
