@@ -379,15 +379,20 @@ pub(crate) fn nodes_in(reader: &impl Reader) -> Result<Nodes, StateError> {
     })
 }
 
-/// Those of the last change who are not named any more.
+/// Those of the last change, and those who vote, who are not named any more.
 fn leaving(store: &dyn KvView, nodes: &Nodes) -> Result<Vec<Validator>, StateError> {
     let changes = tables::set_changes(store, 1..u64::MAX, SET_CHANGES_MAX)?;
-    let before = match changes.last() {
-        Some((height, ..)) => tables::validators_at(store, *height)?.validators,
-        None => Vec::new(),
-    };
-    let gone = before.into_iter().filter(|v| !nodes.names(v.node));
-    Ok(gone.collect())
+    let mut gone = nodes.electors.validators.clone();
+    if let Some((height, ..)) = changes.last() {
+        let before = tables::validators_at(store, *height)?.validators;
+        gone.extend(
+            before
+                .into_iter()
+                .filter(|v| nodes.electors.by_node(v.node).is_none()),
+        );
+    }
+    gone.retain(|v| !nodes.names(v.node));
+    Ok(gone)
 }
 
 fn first_uncertified_change(store: &dyn KvView, certified: u64) -> Result<Option<u64>, StateError> {
