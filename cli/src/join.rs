@@ -200,7 +200,7 @@ fn joined(
         if !validator {
             return Ok(());
         }
-        let set = handle.watch_nodes().borrow().validators.clone();
+        let set = handle.watch_membership().borrow().named.validators.clone();
         if set.by_key(&request.public_key).is_none() {
             let change = request.new_node().validator()?;
             request.tell("promote", "add-validator", &change);
@@ -227,7 +227,7 @@ async fn until(reached: impl Fn() -> Result<bool, Failure>) -> Result<(), Failur
 }
 
 fn is_named(handle: &Handle, key: &PublicKey) -> bool {
-    handle.watch_nodes().borrow().node_of(key).is_some()
+    handle.watch_membership().borrow().node_of(key).is_some()
 }
 
 fn is_following(handle: &Handle) -> bool {

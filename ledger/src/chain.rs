@@ -1,7 +1,6 @@
 //! Where the chain stands on this node: its head, the state tree, who validates, what is certified.
 //! Written by the state machine alone, read by everybody.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
@@ -11,10 +10,10 @@ use lamplighter_state::{StateError, View, tables};
 use lamplighter_store::{Batch, Durability, Kv, KvView};
 use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::History;
-use lamplighter_types::{
-    Certificate, Genesis, Hash, Header, Observer, PublicKey, Validator, ValidatorSet,
-};
+use lamplighter_types::{Certificate, Genesis, Hash, Header, ValidatorSet};
 use tokio::sync::watch;
+
+use crate::membership::{Membership, NamedNodes, RaftMembers};
 
 /// The newest block, in short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,48 +33,6 @@ pub enum Halt {
     Contradiction { height: u64, certified: Hash },
     #[error("the store failed: {0}")]
     Store(String),
-}
-
-/// The nodes that the ledger knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nodes {
-    /// After the newest block.
-    pub validators: Arc<ValidatorSet>,
-    pub observers: Vec<Observer>,
-    /// Who votes: those who certify the first change of the validators that has no certificate, if
-    /// there is one; else those above.
-    pub electors: Arc<ValidatorSet>,
-    /// Who is named no longer, and may still be a member of Raft: without them it could not be
-    /// certified that they go, nor be carried out.
-    pub leaving: Vec<Validator>,
-}
-
-impl Nodes {
-    fn names(&self, node: u64) -> bool {
-        self.validators.by_node(node).is_some() || self.observers.iter().any(|o| o.node == node)
-    }
-
-    /// Node, key and address of everybody, once.
-    pub fn all(&self) -> impl Iterator<Item = (u64, PublicKey, &str)> {
-        let validators = self.validators.validators.iter().chain(&self.leaving);
-        let validators = validators.map(|v| (v.node, v.key, v.address.as_str()));
-        let observers = self.observers.iter();
-        validators.chain(observers.map(|o| (o.node, o.key, o.address.as_str())))
-    }
-
-    /// The key of a node.
-    pub fn key_of(&self, node: u64) -> Option<PublicKey> {
-        let mut all = self.all();
-        all.find(|(known, ..)| *known == node)
-            .map(|(_, key, _)| key)
-    }
-
-    /// The node of a key.
-    pub fn node_of(&self, key: &PublicKey) -> Option<u64> {
-        let mut all = self.all();
-        all.find(|(_, known, _)| known == key)
-            .map(|(node, ..)| node)
-    }
 }
 
 /// What the next block is built on.
@@ -105,7 +62,7 @@ pub struct Chain {
     head: RwLock<Head>,
     newest: watch::Sender<HeadInfo>,
     certified: watch::Sender<u64>,
-    nodes: watch::Sender<Nodes>,
+    membership: watch::Sender<Membership>,
     halted: OnceLock<Halt>,
 }
 
@@ -113,11 +70,13 @@ impl Chain {
     pub(crate) fn new(kv: Arc<dyn Kv>, genesis: Genesis, head: Head) -> Result<Self, StateError> {
         let certified = tables::newest_certified(&*kv, 0)?.unwrap_or(0);
         let info = info(&head);
-        let mut nodes = nodes_in(&View::new(kv.clone()))?;
-        nodes.electors = electors(&*kv, certified, &nodes.validators)?;
-        nodes.leaving = leaving(&*kv, &nodes)?;
+        let membership = Membership::at_start(
+            named_nodes(&View::new(kv.clone()))?,
+            certifying_set(&*kv, certified)?,
+            set_before_last_change(&*kv)?.as_ref(),
+        );
         Ok(Self {
-            nodes: watch::Sender::new(nodes),
+            membership: watch::Sender::new(membership),
             readers: RwLock::new(Readers::Live(kv.clone())),
             kv,
             chain_id: genesis.chain_id(),
@@ -175,7 +134,7 @@ impl Chain {
 
     /// Goes on with a chain that was installed in the store meanwhile.
     pub(crate) fn replace(&self, head: Head) -> Result<(), StateError> {
-        let nodes = nodes_in(&View::new(self.kv.clone()))?;
+        let named = named_nodes(&View::new(self.kv.clone()))?;
         let certified = tables::newest_certified(&*self.kv, 0)?.unwrap_or(0);
         self.advance(|old| {
             *old = head;
@@ -183,7 +142,7 @@ impl Chain {
             Ok::<_, StateError>(())
         })?;
         self.raise_certified(certified);
-        self.set_nodes(nodes)
+        self.update_membership(Some(named))
     }
 
     pub fn genesis(&self) -> &Genesis {
@@ -202,52 +161,33 @@ impl Chain {
         self.newest.subscribe()
     }
 
-    /// Validators and observers, and their changes.
-    pub fn watch_nodes(&self) -> watch::Receiver<Nodes> {
-        self.nodes.subscribe()
+    /// The membership and its changes.
+    pub fn watch_membership(&self) -> watch::Receiver<Membership> {
+        self.membership.subscribe()
     }
 
-    /// Who the newest state names. Who votes until this is certified is looked up.
-    pub(crate) fn set_nodes(&self, nodes: Nodes) -> Result<(), StateError> {
-        self.change_nodes(|known| *known = nodes)
-    }
-
-    fn change_nodes(&self, change: impl FnOnce(&mut Nodes)) -> Result<(), StateError> {
-        let mut done = Ok(());
-        self.nodes.send_if_modified(|known| {
-            let before = known.clone();
-            change(known);
-            let all = before
-                .electors
-                .validators
-                .iter()
-                .chain(&before.validators.validators);
-            let mut leaving = before.leaving.clone();
-            for gone in all.filter(|v| !known.names(v.node)) {
-                if leaving.iter().all(|v| v.node != gone.node) {
-                    leaving.push(gone.clone());
+    /// Takes over what the newest state names, if it changed, and looks up who must certify the
+    /// first uncertified change.
+    pub(crate) fn update_membership(&self, named: Option<NamedNodes>) -> Result<(), StateError> {
+        let mut result = Ok(());
+        self.membership.send_if_modified(|membership| {
+            // Read under the lock, so that a certificate and a block that come together are seen
+            // in one order.
+            match certifying_set(&*self.store(), self.certified_height()) {
+                Ok(certifying) => membership.update(named, certifying),
+                Err(error) => {
+                    result = Err(error);
+                    false
                 }
             }
-            known.leaving = leaving;
-            match electors(&*self.store(), self.certified_height(), &known.validators) {
-                Ok(electors) => known.electors = electors,
-                Err(error) => done = Err(error),
-            }
-            *known != before
         });
-        done
+        result
     }
 
-    /// Lets those go who have no vote by the ledger, and are no members of Raft any more.
-    pub(crate) fn release(&self, members: &BTreeSet<u64>) {
-        self.nodes.send_if_modified(|known| {
-            let before = known.leaving.len();
-            let electors = known.electors.clone();
-            let stays =
-                |v: &Validator| members.contains(&v.node) || electors.by_node(v.node).is_some();
-            known.leaving.retain(stays);
-            known.leaving.len() != before
-        });
+    /// Releases the departing nodes that neither the ledger nor Raft needs any longer.
+    pub(crate) fn release_departed(&self, raft: &RaftMembers) {
+        self.membership
+            .send_if_modified(|membership| membership.release(raft));
     }
 
     /// The height of the newest certificate that can be proven: a header that changes the
@@ -314,14 +254,14 @@ impl Chain {
         self.kv.write(batch, durability)?;
         let newest = tables::newest_certified(&*self.kv, self.certified_height())?;
         self.raise_certified(newest.unwrap_or(0));
-        let changing = {
-            let nodes = self.nodes.borrow();
-            nodes.electors != nodes.validators
+        let uncertified_change = {
+            let membership = self.membership.borrow();
+            membership.voters != membership.named.validators
         };
-        match changing {
-            true => self.change_nodes(|_| {}),
-            false => Ok(()),
+        if uncertified_change {
+            self.update_membership(None)?;
         }
+        Ok(())
     }
 
     fn raise_certified(&self, certified: u64) {
@@ -368,31 +308,21 @@ fn info(head: &Head) -> HeadInfo {
     }
 }
 
-/// The nodes that a state names, as if all of it were certified.
-pub(crate) fn nodes_in(reader: &impl Reader) -> Result<Nodes, StateError> {
-    let validators = Arc::new(governance::validator_set(reader)?);
-    Ok(Nodes {
-        electors: validators.clone(),
-        validators,
+/// The nodes that a state names.
+pub(crate) fn named_nodes(reader: &impl Reader) -> Result<NamedNodes, StateError> {
+    Ok(NamedNodes {
+        validators: Arc::new(governance::validator_set(reader)?),
         observers: governance::observers(reader)?,
-        leaving: Vec::new(),
     })
 }
 
-/// Those of the last change, and those who vote, who are not named any more.
-fn leaving(store: &dyn KvView, nodes: &Nodes) -> Result<Vec<Validator>, StateError> {
+/// The validators before the newest change of the set, if it ever changed.
+fn set_before_last_change(store: &dyn KvView) -> Result<Option<ValidatorSet>, StateError> {
     let changes = tables::set_changes(store, 1..u64::MAX, SET_CHANGES_MAX)?;
-    let mut gone = nodes.electors.validators.clone();
-    if let Some((height, ..)) = changes.last() {
-        let before = tables::validators_at(store, *height)?.validators;
-        gone.extend(
-            before
-                .into_iter()
-                .filter(|v| nodes.electors.by_node(v.node).is_none()),
-        );
-    }
-    gone.retain(|v| !nodes.names(v.node));
-    Ok(gone)
+    changes
+        .last()
+        .map(|(height, ..)| tables::validators_at(store, *height))
+        .transpose()
 }
 
 fn first_uncertified_change(store: &dyn KvView, certified: u64) -> Result<Option<u64>, StateError> {
@@ -404,14 +334,12 @@ fn first_uncertified_change(store: &dyn KvView, certified: u64) -> Result<Option
     Ok(None)
 }
 
-/// See [`Nodes::electors`]; `newest` validate after the newest block.
-fn electors(
+/// The set that must certify the first uncertified change of the validators, if there is one.
+fn certifying_set(
     store: &dyn KvView,
     certified: u64,
-    newest: &Arc<ValidatorSet>,
-) -> Result<Arc<ValidatorSet>, StateError> {
-    match first_uncertified_change(store, certified)? {
-        Some(height) => Ok(Arc::new(tables::validators_at(store, height)?)),
-        None => Ok(newest.clone()),
-    }
+) -> Result<Option<Arc<ValidatorSet>>, StateError> {
+    let height = first_uncertified_change(store, certified)?;
+    let set = height.map(|height| tables::validators_at(store, height));
+    Ok(set.transpose()?.map(Arc::new))
 }

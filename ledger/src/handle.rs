@@ -15,11 +15,12 @@ use tokio::sync::watch;
 
 use crate::alarms::NodeAlarm;
 use crate::artifacts::Artifacts;
-use crate::chain::{Halt, HeadInfo, Nodes};
+use crate::chain::{Halt, HeadInfo};
 use crate::feed::{Cursor, Subscription};
 use crate::inner::Inner;
 use crate::later::{self, Later};
 use crate::machine;
+use crate::membership::Membership;
 use crate::message::{PeerAnswer, PeerNotice, PeerRequest};
 use crate::pool::Busy;
 use crate::progress::Progress;
@@ -133,8 +134,8 @@ impl Handle {
     }
 
     /// Validators and observers, and their changes.
-    pub fn watch_nodes(&self) -> watch::Receiver<Nodes> {
-        self.0.chain.watch_nodes()
+    pub fn watch_membership(&self) -> watch::Receiver<Membership> {
+        self.0.chain.watch_membership()
     }
 
     /// Validators of a height that this node's chain has not reached, once others have proven them

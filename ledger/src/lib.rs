@@ -19,7 +19,7 @@ mod handle;
 mod inner;
 mod later;
 mod machine;
-mod members;
+mod membership;
 mod message;
 mod own;
 mod pool;
@@ -35,7 +35,7 @@ mod ticket;
 mod verifier;
 
 pub use alarms::NodeAlarm;
-pub use chain::{Halt, HeadInfo, Nodes};
+pub use chain::{Halt, HeadInfo};
 pub use clock::{Clock, SystemClock};
 #[cfg(feature = "planted")]
 pub use config::Planted;
@@ -43,6 +43,7 @@ pub use config::{Config, PoolLimits};
 pub use feed::{Cursor, CursorError, Delivery, Subscription};
 pub use handle::{Handle, Status, SubmitError, WaitError};
 pub use later::Later;
+pub use membership::{Membership, NamedNodes, RaftMembers};
 pub use message::{Acceptance, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
 pub use pool::Busy;
 pub use progress::{Phase, Progress};

@@ -19,12 +19,15 @@ use lamplighter_state::{Changes, Overlay, StateError, tables};
 use lamplighter_store::{Batch as Writes, Durability};
 use lamplighter_types::merkle::list;
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
-use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};
+use lamplighter_types::{
+    HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, ValidatorSet, codec,
+};
 use tokio::sync::watch;
 
 use crate::batch::Batch;
 use crate::blocking::Blocking;
-use crate::chain::{Chain, Halt, Head, Nodes, nodes_in};
+use crate::chain::{Chain, Halt, Head, named_nodes};
+use crate::membership::NamedNodes;
 use crate::message::batch_digest;
 use crate::pool::{Pending, Pool};
 use crate::snapshot::{self, ImageError, Installation};
@@ -187,30 +190,31 @@ impl Machine {
     ) -> Result<Executed, StateError> {
         self.chain.advance(|head| {
             block.header.state_root = head.tree.apply(&block.changes);
-            let nodes = self.nodes_after(&block.changes)?;
+            let named = self.named_after(&block.changes)?;
             let mut writes = Writes::new();
-            put_block(&mut writes, head, &block, nodes.as_ref());
+            let changed = named.as_ref().map(|named| &*named.validators);
+            put_block(&mut writes, head, &block, changed);
             tables::put_last_batch(&mut writes, &batch);
             tables::put_marker(&mut writes, marker);
             self.chain.kv().write(writes, Durability::Unsynced)?;
             head.last_batch = batch;
             head.hash = block.header.hash();
             head.header = block.header.clone();
-            if let Some(nodes) = nodes {
-                head.validators = nodes.validators.clone();
-                self.chain.set_nodes(nodes)?;
+            if let Some(named) = named {
+                head.validators = named.validators.clone();
+                self.chain.update_membership(Some(named))?;
             }
             Ok(block)
         })
     }
 
-    /// The nodes, if the block changes them.
-    fn nodes_after(&self, changes: &Changes) -> Result<Option<Nodes>, StateError> {
+    /// The nodes that the state names after these changes, if they change them.
+    fn named_after(&self, changes: &Changes) -> Result<Option<NamedNodes>, StateError> {
         if !changes.writes.keys().any(|key| names_nodes(key)) {
             return Ok(None);
         }
         let overlay = Overlay::with_changes(self.chain.newest_view(), changes.clone());
-        nodes_in(&overlay).map(Some)
+        named_nodes(&overlay).map(Some)
     }
 
     /// An image must hold in itself, and continue what this node has.
@@ -257,7 +261,7 @@ pub(crate) fn put_block(
     writes: &mut Writes,
     head: &mut Head,
     block: &Executed,
-    nodes: Option<&Nodes>,
+    validators: Option<&ValidatorSet>,
 ) {
     let Executed {
         header,
@@ -269,9 +273,9 @@ pub(crate) fn put_block(
     tables::put_changes(writes, changes);
     tables::put_block(writes, header, transactions, receipts, &changes.events);
     tables::put_history(writes, &head.history.append(&header.hash()));
-    if let Some(nodes) = nodes {
+    if let Some(validators) = validators {
         let path = head.tree.prove(VALIDATOR_SET_KEY);
-        tables::put_validators(writes, header.height, &nodes.validators, &path);
+        tables::put_validators(writes, header.height, validators, &path);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::alarms::Alarms;
 use crate::artifacts::{ArtifactError, Artifacts};
 use crate::attest::Attester;
 use crate::blocking::Blocking;
-use crate::chain::{Chain, Head, Nodes};
+use crate::chain::{Chain, Head};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::handle::Handle;
@@ -29,7 +29,9 @@ use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::snapshot::ImageError;
 use crate::verifier::Verifier;
-use crate::{attest, certify, forward, later, members, progress, replicate, sequencer, snapshot};
+use crate::{
+    attest, certify, forward, later, membership, progress, replicate, sequencer, snapshot,
+};
 
 /// Why a node's ledger does not open.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +149,7 @@ impl Ledger {
         tasks.spawn(sequencer::run(inner.clone(), stop.clone()));
         tasks.spawn(forward::run(inner.clone(), stop.clone()));
         tasks.spawn(attest::run(inner.clone(), stop.clone()));
-        tasks.spawn(members::run(inner.clone(), stop.clone()));
+        tasks.spawn(membership::reconcile::run(inner.clone(), stop.clone()));
         tasks.spawn(replicate::run(inner.clone(), stop.clone()));
         tasks.spawn(progress::run(inner.clone(), stop.clone()));
         tasks.spawn(later::run(inner.clone(), stop.clone()));
@@ -189,12 +191,6 @@ fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
         validators_hash: genesis.validators.hash(),
     };
     let validators = Arc::new(genesis.validators.clone());
-    let nodes = Nodes {
-        validators: validators.clone(),
-        observers: Vec::new(),
-        electors: validators.clone(),
-        leaving: Vec::new(),
-    };
     let hash = header.hash();
     let block = Executed {
         header: header.clone(),
@@ -208,11 +204,11 @@ fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
         header,
         tree,
         history,
-        validators,
+        validators: validators.clone(),
         last_batch: Hash::ZERO,
     };
     let mut writes = Batch::new();
-    put_block(&mut writes, &mut head, &block, Some(&nodes));
+    put_block(&mut writes, &mut head, &block, Some(&validators));
     kv.write(writes, Durability::Synced)?;
     Ok(head)
 }

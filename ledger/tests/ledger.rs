@@ -161,7 +161,7 @@ async fn who_is_removed_certifies_it() {
     let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
     let bundle = one.prove(subject, WITHIN).await.unwrap();
     bundle.verify(&cluster.genesis).unwrap();
-    let mut nodes = one.watch_nodes();
+    let mut nodes = one.watch_membership();
     let left = nodes.wait_for(|nodes| nodes.key_of(2).is_none());
     tokio::time::timeout(WITHIN, left).await.unwrap().unwrap();
     cluster.stop().await;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Lane as RaftLane, ServeError, Transport, TransportError};
 use lamplighter_ledger::{
-    Handle, Later, Nodes, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
+    Handle, Later, Membership, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
 };
 use lamplighter_net::{Lane, NetError, Network, NodeKey, Service, ServiceError};
 use lamplighter_store::Kv;
@@ -36,7 +36,7 @@ pub(crate) struct Bridge {
 /// What is set while the node starts, one after the other.
 #[derive(Clone, Default)]
 struct Parts {
-    nodes: Option<watch::Receiver<Nodes>>,
+    membership: Option<watch::Receiver<Membership>>,
     network: Option<Network>,
     consensus: Option<Consensus>,
     ledger: Option<Handle>,
@@ -65,7 +65,7 @@ impl Bridge {
 
     pub fn set_ledger(&self, ledger: Handle) {
         self.change(|parts| {
-            parts.nodes = Some(ledger.watch_nodes());
+            parts.membership = Some(ledger.watch_membership());
             parts.later = Some(ledger.watch_later());
             parts.ledger = Some(ledger);
         });
@@ -99,11 +99,11 @@ impl Bridge {
     /// Whom the chain names and, while it is behind, who is known to validate later on.
     fn find<T>(
         &self,
-        on_chain: impl FnOnce(&Nodes) -> Option<T>,
+        on_chain: impl FnOnce(&Membership) -> Option<T>,
         later: impl FnOnce(&ValidatorSet) -> Option<T>,
     ) -> Option<T> {
         let parts = self.parts.read().expect("nobody panics with the lock");
-        let found = on_chain(&parts.nodes.as_ref()?.borrow());
+        let found = on_chain(&parts.membership.as_ref()?.borrow());
         found.or_else(|| {
             let height = parts.ledger.as_ref()?.head().height;
             let known = parts.later.as_ref()?.borrow();
@@ -114,7 +114,7 @@ impl Bridge {
 
     fn key_of(&self, node: u64) -> Option<NodeKey> {
         let key = self.find(
-            |nodes| nodes.key_of(node),
+            |known| known.key_of(node),
             |later| later.by_node(node).map(|validator| validator.key),
         )?;
         Some(NodeKey(key.0))
@@ -123,7 +123,7 @@ impl Bridge {
     fn node_of(&self, key: NodeKey) -> Option<u64> {
         let key = PublicKey(key.0);
         self.find(
-            |nodes| nodes.node_of(&key),
+            |known| known.node_of(&key),
             |later| later.by_key(&key).map(|validator| validator.node),
         )
     }
@@ -264,10 +264,10 @@ impl Service for Bridge {
     }
 
     fn refused(&self, by: NodeKey, reason: &str) {
-        let Some(nodes) = self.get(|parts| &parts.nodes) else {
+        let Some(membership) = self.get(|parts| &parts.membership) else {
             return;
         };
-        let validators = nodes.borrow().validators.clone();
+        let validators = membership.borrow().named.validators.clone();
         self.refusals.note(&validators, PublicKey(by.0), reason);
     }
 

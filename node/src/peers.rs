@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lamplighter_ledger::{Handle, HeadInfo, Later, Nodes};
+use lamplighter_ledger::{Handle, HeadInfo, Later, Membership};
 use lamplighter_net::{NodeKey, Peer, Peers as AllowList};
 use lamplighter_types::{Validator, ValidatorSet};
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ impl FirstPeers {
 /// Whom this node talks to: who is on the ledger, and while its chain is behind, who validates
 /// later on.
 pub(crate) struct Contacts {
-    nodes: watch::Receiver<Nodes>,
+    membership: watch::Receiver<Membership>,
     later: watch::Receiver<Option<Later>>,
     head: watch::Receiver<HeadInfo>,
     /// Height of the chain when the list was made last.
@@ -81,7 +81,7 @@ pub(crate) struct Contacts {
 impl Contacts {
     pub(crate) fn of(handle: &Handle) -> Self {
         Self {
-            nodes: handle.watch_nodes(),
+            membership: handle.watch_membership(),
             later: handle.watch_later(),
             head: handle.watch_head(),
             listed_at: 0,
@@ -93,7 +93,7 @@ impl Contacts {
         let ends = self.later.borrow().as_ref().map(|later| later.height);
         let listed_at = Some(self.listed_at);
         tokio::select! {
-            changed = self.nodes.changed() => changed.is_ok(),
+            changed = self.membership.changed() => changed.is_ok(),
             changed = self.later.changed() => changed.is_ok(),
             // The chain knows better from here on.
             reached = self.head.wait_for(|head| Some(head.height) >= ends),
@@ -103,14 +103,14 @@ impl Contacts {
 
     /// The list of this moment.
     pub(crate) fn list(&mut self) -> AllowList {
-        let nodes = self.nodes.borrow_and_update();
+        let membership = self.membership.borrow_and_update();
         let later = self.later.borrow_and_update();
         self.listed_at = self.head.borrow().height;
         let later = later.iter().filter(|later| self.listed_at < later.height);
         let later = later.flat_map(|later| &later.validators.validators);
-        let unnamed = later.filter(|validator| nodes.node_of(&validator.key).is_none());
+        let unnamed = later.filter(|validator| membership.node_of(&validator.key).is_none());
         let unnamed = unnamed.map(|v| (v.key, v.address.as_str()));
-        let named = nodes.all().map(|(_, key, address)| (key, address));
+        let named = membership.all().map(|(_, key, address)| (key, address));
         let peers = named.chain(unnamed).map(|(key, address)| Peer {
             key: NodeKey(key.0),
             address: (!address.is_empty()).then(|| address.to_owned()),

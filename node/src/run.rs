@@ -259,7 +259,7 @@ fn account_of(genesis: &Genesis, node: u64, secret: &SecretKey) -> Result<Id, No
 
 /// The key in the file must be the one that the ledger has for this node, if it has one.
 fn check_identity(handle: &Handle, node: u64, secret: &SecretKey) -> Result<(), NodeError> {
-    let known = handle.watch_nodes().borrow().key_of(node);
+    let known = handle.watch_membership().borrow().key_of(node);
     match known {
         Some(key) if key != secret.public() => Err(NodeError::Unknown { node }),
         _ => Ok(()),
@@ -306,7 +306,13 @@ async fn start_consensus(
     let snapshots = config.data_dir.join("snapshots");
     let mut settings = lamplighter_consensus::Config::new(config.node, snapshots);
     config.disk.limit(&mut settings.limits);
-    let known = ledger.handle().watch_nodes().borrow().validators.clone();
+    let known = ledger
+        .handle()
+        .watch_membership()
+        .borrow()
+        .named
+        .validators
+        .clone();
     let told = ledger.handle().watch_later().borrow().clone();
     let told = told.iter().flat_map(|later| &later.validators.validators);
     let others = known.validators.iter().chain(told).map(|v| v.node);

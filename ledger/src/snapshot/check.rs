@@ -20,7 +20,7 @@ use lamplighter_types::proof::{ProofError, VALIDATOR_SET_KEY, verify_head};
 use lamplighter_types::{Genesis, Hash, Header};
 
 use super::read_proof;
-use crate::chain::{Head, nodes_in};
+use crate::chain::{Head, named_nodes};
 
 /// Why an image is not installed.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,7 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
     let history: History = tables::load_history(&*store, height + 1)?;
     let last_batch = tables::last_batch(&*store)?;
     let view = View::new(store);
-    let validators = nodes_in(&view)?.validators;
+    let validators = named_nodes(&view)?.validators;
     let hash = header.hash();
     Ok(Head {
         header,

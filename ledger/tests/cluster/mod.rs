@@ -102,7 +102,8 @@ impl Wire {
     /// The other side, if both are connected, and each has the other on its list.
     fn reach(&self, to: u64) -> Option<(Consensus, Handle)> {
         let (from, other) = (self.wires.node(self.from)?, self.wires.node(to)?);
-        let lists = |handle: &Handle, node| handle.watch_nodes().borrow().key_of(node).is_some();
+        let lists =
+            |handle: &Handle, node| handle.watch_membership().borrow().key_of(node).is_some();
         (lists(&from.1, to) && lists(&other.1, self.from)).then_some(other)
     }
 }

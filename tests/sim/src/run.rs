@@ -197,7 +197,7 @@ async fn proven(world: &Arc<World>, ups: &Ups) -> Check {
 /// Raft's members are the nodes that the ledger names.
 async fn members_follow(ups: &Ups) -> Check {
     let differs = |up: &Up| {
-        let named = up.handle.watch_nodes().borrow().clone();
+        let named = up.handle.watch_membership().borrow().named.clone();
         let validators = named.validators.validators.iter().map(|v| v.node);
         let observers = named.observers.iter().map(|o| o.node);
         let members = up.consensus.metrics();

@@ -139,7 +139,7 @@ impl World {
             .max_by_key(|up| up.handle.head().height)
             .map(|up| Later {
                 height: up.handle.head().height,
-                validators: (*up.handle.watch_nodes().borrow().validators).clone(),
+                validators: (*up.handle.watch_membership().borrow().named.validators).clone(),
             });
         self.note(format!("node {node} is new, and is told {told:?}"));
         let slot = Slot {
@@ -157,7 +157,7 @@ impl World {
             let later = up.handle.watch_later();
             let later = later.borrow();
             let later = later.as_ref().filter(|later| height < later.height);
-            up.handle.watch_nodes().borrow().key_of(node).is_some()
+            up.handle.watch_membership().borrow().key_of(node).is_some()
                 || later.is_some_and(|later| later.validators.by_node(node).is_some())
         };
         let both = [(one, other), (other, one)];
