@@ -1,11 +1,11 @@
-//! `status`, `proof`, `transaction`.
+//! `status`, `transaction`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use lamplighter_client::{Subject, Wait};
-use lamplighter_types::{Action, Hash, Id, SignedTransaction, codec};
+use lamplighter_client::Wait;
+use lamplighter_types::{Action, Hash, SignedTransaction, codec};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -21,82 +21,6 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
         .map_err(asking)?
         .value;
     session.output.record(&status);
-    Ok(ExitCode::SUCCESS)
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ProofCommand {
-    /// Fetches a proof, checks it against the genesis file, and writes it to a file.
-    Get {
-        /// The file to write (JSON).
-        #[arg(long, global = true, default_value = "proof.json")]
-        out: PathBuf,
-        #[command(subcommand)]
-        subject: SubjectCommand,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum SubjectCommand {
-    /// The receipt of a transaction.
-    Receipt {
-        transaction: Hash,
-    },
-    Device {
-        device: Id,
-    },
-    Release {
-        release: Id,
-    },
-    Rollout {
-        rollout: Id,
-    },
-    Deployment {
-        rollout: Id,
-        device: Id,
-    },
-    User {
-        account: Id,
-    },
-    /// An event, by its block and its place there.
-    Event {
-        height: u64,
-        index: u32,
-    },
-}
-
-impl From<SubjectCommand> for Subject {
-    fn from(command: SubjectCommand) -> Self {
-        match command {
-            SubjectCommand::Receipt { transaction } => Self::Receipt(transaction),
-            SubjectCommand::Device { device } => Self::Device(device),
-            SubjectCommand::Release { release } => Self::Release(release),
-            SubjectCommand::Rollout { rollout } => Self::Rollout(rollout),
-            SubjectCommand::Deployment { rollout, device } => Self::Deployment { rollout, device },
-            SubjectCommand::User { account } => Self::User(account),
-            SubjectCommand::Event { height, index } => Self::Event { height, index },
-        }
-    }
-}
-
-pub async fn proof(session: &Session, command: ProofCommand) -> Result<ExitCode, Failure> {
-    let ProofCommand::Get { out, subject } = command;
-    if session.genesis.is_none() {
-        return Err(Failure::plain(
-            "a proof is checked against the genesis file: give --genesis",
-        ));
-    }
-    let (bundle, proven) = session
-        .client
-        .proof(&subject.into())
-        .await
-        .map_err(asking)?;
-    std::fs::write(&out, bundle.to_json())
-        .map_err(Failure::doing(format!("writing {}", out.display())))?;
-    session
-        .output
-        .record(&json!({ "holds": true, "height": proven.height,
-        "head_height": proven.head_height, "head": proven.head, "file": out }));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -42,7 +42,8 @@ pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
 pub enum GenesisCommand {
     /// Makes a genesis file from a description (TOML) of validators and first accounts.
     New(NewGenesis),
-    /// Checks a genesis file and prints its chain id, to be compared by hand.
+    /// Checks a genesis file and prints its chain id, to be compared by hand. Faults, and what its
+    /// founders may not have meant, are named.
     Check { file: PathBuf },
 }
 
@@ -119,10 +120,14 @@ pub fn genesis(command: GenesisCommand, output: Output) -> Result<ExitCode, Fail
         }
     };
     let set = &genesis.validators;
+    let warnings: Vec<_> = genesis.warnings().iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        eprintln!("lamplighter: warning: {warning}");
+    }
     output.record(&json!({
         "chain_id": genesis.chain_id(), "name": genesis.name,
         "validators": set.validators.len(), "quorum": set.quorum(),
-        "accounts": genesis.accounts.len(),
+        "accounts": genesis.accounts.len(), "warnings": warnings.len(),
     }));
     Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,7 @@ mod join;
 mod keys;
 mod output;
 mod people;
+mod proof;
 mod rollouts;
 mod run;
 mod session;
@@ -85,7 +86,7 @@ enum Command {
     Alarm(devices::AlarmCommand),
     /// Proofs for people who trust no node.
     #[command(subcommand)]
-    Proof(chain::ProofCommand),
+    Proof(proof::ProofCommand),
     /// Signed transactions.
     #[command(subcommand)]
     Transaction(chain::TransactionCommand),
@@ -136,7 +137,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Event(command) => devices::event(&session.open()?, command).await,
         Command::Alarm(command) => devices::alarm(&session.open()?, command).await,
         Command::Governance(command) => governance::carry_out(&session.open()?, command).await,
-        Command::Proof(command) => chain::proof(&session.open()?, command).await,
+        Command::Proof(command) => proof::carry_out(&session.open()?, command).await,
         Command::Transaction(command) => chain::transaction(&session.open()?, command).await,
     }
 }

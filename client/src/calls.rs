@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use lamplighter_types::codec;
 use lamplighter_types::login::Token;
-use lamplighter_types::proof::PROOF_JSON_BYTES_MAX;
+use lamplighter_types::proof::PROOF_FILE_BYTES_MAX;
 use rand::Rng;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
@@ -19,7 +19,7 @@ use crate::{Client, ClientConfig};
 
 /// Largest answer that is read: a proof bundle with its record; also bounds what a bad node can
 /// make us keep.
-pub(crate) const ANSWER_BYTES_MAX: usize = PROOF_JSON_BYTES_MAX + 1024 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = PROOF_FILE_BYTES_MAX;
 /// First pause after every node was tried in vain; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::codec::CodecError;
-use lamplighter_types::proof::ProofError;
+use lamplighter_types::proof::ProofFileError;
 use serde::Deserialize;
 
 /// What a node says is wrong (RFC 9457).
@@ -63,7 +63,7 @@ pub enum ClientError {
     Proof {
         node: String,
         #[source]
-        source: ProofError,
+        source: ProofFileError,
     },
     #[error("{node} proved something else than was asked for")]
     OtherRecord { node: String },

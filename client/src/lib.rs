@@ -6,13 +6,15 @@
 //! same bytes and gets the same receipt.
 //!
 //! What nodes say is believed only where it is asked for without proof. [`Client::proof`] and
-//! [`Client::proven_receipt`] check bundles against the genesis file.
+//! [`Client::proven_receipt`] check bundles against the genesis file, and what the node says beside
+//! them.
 
 mod artifacts;
 mod calls;
 mod error;
 mod feed;
 mod login;
+mod proof;
 mod read;
 mod sequence;
 mod submit;
@@ -25,9 +27,10 @@ use lamplighter_types::{Genesis, Hash, Id, SecretKey};
 pub use artifacts::{DownloadProgress, UploadProgress};
 pub use error::{ClientError, Problem};
 pub use feed::{Cursor, Delivery, Feed, FeedFilter};
+pub use proof::Subject;
 pub use read::{
     DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page,
-    Read, Status, Subject,
+    Read, Status,
 };
 pub use sequence::Sequences;
 pub use submit::{Submitted, Wait};

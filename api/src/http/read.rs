@@ -6,8 +6,10 @@ use axum::Json;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use lamplighter_ledger::{HeadInfo, Subject};
-use lamplighter_state::View;
-use lamplighter_types::proof::ProofBundle;
+use lamplighter_state::{StateError, View};
+use lamplighter_types::codec;
+use lamplighter_types::proof::{ProofBundle, RecordProof};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -119,8 +121,9 @@ impl<T> Page<T> {
     }
 }
 
-/// Finishes the read of one record of the state.
-pub async fn one<T>(
+/// Finishes the read of one record of the state. With a proof the record is the proven one: a block
+/// may have changed it since `record` was read.
+pub async fn one<T: DeserializeOwned>(
     app: &App,
     query: &ReadQuery,
     head: HeadInfo,
@@ -128,14 +131,31 @@ pub async fn one<T>(
     what: impl std::fmt::Display,
     key: &[u8],
 ) -> Result<At<One<T>>, Problem> {
-    let record = record.ok_or_else(|| Problem::not_found(what))?;
-    let proof = match query.proof {
-        true => Some(prove(app, Subject::State(key.to_vec())).await?),
-        false => None,
+    let record = record.ok_or_else(|| Problem::not_found(&what))?;
+    if !query.proof {
+        let proof = None;
+        return Ok(At {
+            height: head.height,
+            body: One { record, proof },
+        });
+    }
+    let proof = prove(app, Subject::State(key.to_vec())).await?;
+    let RecordProof::State {
+        value: Some(value), ..
+    } = &proof.record
+    else {
+        return Err(Problem::not_found(what));
     };
+    let record = codec::decode_stored(&value.0).map_err(|source| {
+        let (table, key) = ("a record that was read before", hex::encode(key));
+        StateError::Corrupt { table, key, source }
+    })?;
     Ok(At {
-        height: head.height,
-        body: One { record, proof },
+        height: proof.header().height,
+        body: One {
+            record,
+            proof: Some(proof),
+        },
     })
 }
 

@@ -1,8 +1,10 @@
 //! Reading: tokens, heights, pages, proofs.
 
 use lamplighter_types::login::TokenRequest;
-use lamplighter_types::proof::{ProofBundle, ProvenRecord};
-use lamplighter_types::{Action, Device, Hash, SecretKey, UsersAction, codec};
+use lamplighter_types::proof::{ProofBundle, ProofFile, ProvenRecord};
+use lamplighter_types::{
+    Action, ConfigAction, ConfigTarget, Device, Hash, SecretKey, UsersAction, codec,
+};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -214,6 +216,30 @@ async fn a_read_has_its_height_and_proof() {
         let mut other = node.genesis.clone();
         other.name.push('x');
         assert!(bundle.verify(&other).is_err());
+    }
+
+    let desired = ConfigAction::SetDesired {
+        target: ConfigTarget::Fleet,
+        document: r#"{"dim":40}"#.to_owned(),
+        replaces_version: 0,
+    };
+    node.act(Action::Config(desired)).await;
+    let paths = [
+        "/v1/devices/lamp-1",
+        "/v1/devices/lamp-1/state",
+        "/v1/users/admin",
+        "/v1/organizations/city",
+        "/v1/config",
+    ];
+    for path in paths {
+        // What stands beside the proof is what is proven, and of the same height.
+        let asked = node.get(&format!("{path}?proof=true")).await;
+        let height: u64 = asked.header("ledger-height").parse().unwrap();
+        let text = asked.ok().to_string();
+        let file = ProofFile::from_json(text.as_bytes()).unwrap();
+        let (proven, statement) = file.verify(&node.genesis).unwrap();
+        assert_eq!(proven.height, height, "{path}");
+        assert!(statement.record.is_object(), "{path}");
     }
 
     let next = node.handle.head().height + 1;

@@ -26,6 +26,7 @@ pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
             shape::list("reports", reports, LIST_ITEMS_MAX)?;
             for report in reports {
                 shape::text("detail", &report.detail, TEXT_BYTES_MAX)?;
+                shape::number("counter", report.counter)?;
             }
         }
     }

@@ -32,6 +32,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     let DeviceEvent {
         device: _,
         sequence,
+        // What the clock of the Thing said: a wrong one must not cost the event.
         time_ms: _,
         kind,
         severity: _,
@@ -42,6 +43,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     if *sequence == 0 {
         return Err(EventsError::SequenceZero);
     }
+    shape::number("sequence", *sequence)?;
     if !is_kind(kind) {
         return Err(EventsError::UnknownKind(kind.clone()));
     }

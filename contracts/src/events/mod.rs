@@ -35,7 +35,6 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use alarms::AlarmSlot;
 pub use error::EventsError;
 pub use execute::{check, execute};
 pub use kinds::{FREE_PREFIX, KINDS, is_kind};

@@ -5,11 +5,13 @@
 mod codec;
 mod crypto;
 mod fixture;
+mod genesis;
 mod golden;
 mod json;
 mod merkle;
 mod names;
 mod proof;
+mod proof_file;
 mod replay;
 mod samples;
 mod transaction;
