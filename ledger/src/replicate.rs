@@ -1,7 +1,7 @@
 //! Brings every released artifact to this validator, and says on the ledger that it is here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use lamplighter_contracts::firmware;
 use lamplighter_types::{Action, Fact, FirmwareAction, Hash};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts::{ArtifactPeers, ArtifactRequest, PeerFailure};
+use crate::artifacts::{ArtifactPeers, ArtifactRequest, Artifacts, PeerFailure};
 use crate::feed::{Cursor, Subscription};
 use crate::inner::Inner;
 use crate::message::{PeerAnswer, PeerRequest};
@@ -18,6 +18,8 @@ use crate::ticket::Verdict;
 
 /// Between two looks at what is still missing.
 const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at uploads that were given up.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// Artifacts looked at in one pass.
 const PAGE: usize = 256;
 /// For an own transaction to be in a block.
@@ -55,7 +57,20 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     };
     tokio::select! {
         () = work => {}
+        () = drop_expired(&inner.artifacts) => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Drops unfinished uploads that were given up, from the start on.
+async fn drop_expired(artifacts: &Artifacts) {
+    let mut every = tokio::time::interval(EXPIRE_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = artifacts.expire(SystemTime::now()).await {
+            tracing::error!(%error, "uploads that were given up can't be dropped");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/v1/artifacts`: firmware images, uploaded in pieces and read in ranges.
 
 use std::io::ErrorKind;
+use std::time::UNIX_EPOCH;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
@@ -9,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::stream;
 use lamplighter_contracts::users;
-use lamplighter_ledger::artifacts::{ArtifactError, Artifacts, RANGE_BYTES_MAX};
+use lamplighter_ledger::artifacts::{ArtifactError, Artifacts, RANGE_BYTES_MAX, Uploader};
 use lamplighter_types::{Hash, Role};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -34,9 +35,12 @@ pub fn open_routes() -> OpenApiRouter<App> {
 
 /// What needs a token.
 pub fn routes() -> OpenApiRouter<App> {
-    let pieces = OpenApiRouter::new().routes(routes!(append, offset));
+    let pieces = OpenApiRouter::new().routes(routes!(append, offset, drop_upload));
     let pieces = pieces.layer(DefaultBodyLimit::max(PIECE_BYTES_MAX));
-    OpenApiRouter::new().routes(routes!(begin)).merge(pieces)
+    OpenApiRouter::new()
+        .routes(routes!(begin))
+        .routes(routes!(uploads))
+        .merge(pieces)
 }
 
 impl From<ArtifactError> for Problem {
@@ -45,7 +49,7 @@ impl From<ArtifactError> for Problem {
         let (status, code) = match &error {
             ArtifactError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             ArtifactError::Offset { .. } => (StatusCode::CONFLICT, "artifact.offset"),
-            ArtifactError::Size { .. } => (StatusCode::CONFLICT, "artifact.size"),
+            ArtifactError::TooManyOwnUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
             ArtifactError::WrongDigest { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact.digest")
             }
@@ -85,6 +89,14 @@ pub struct Upload {
     complete: bool,
 }
 
+/// Who uploads; each account has its own uploads.
+fn uploader(bearer: Option<&Bearer>) -> Uploader {
+    match bearer {
+        Some(bearer) => Uploader::Account(bearer.account.clone()),
+        None => Uploader::Anyone,
+    }
+}
+
 fn upload(artifacts: &Artifacts, digest: Hash, offset: u64) -> Upload {
     Upload {
         digest,
@@ -114,6 +126,10 @@ fn demand_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), Problem> {
 }
 
 /// Begins an upload, or asks where one stands.
+///
+/// Uploads of other accounts are not touched; an own one that was begun with another size begins
+/// anew. At most 8 of an account are unfinished at a node, and each is dropped a day after its last
+/// piece.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts", request_body = NewArtifact,
     responses((status = 200, body = Upload), (status = 409, body = Problem)))]
 async fn begin(
@@ -123,8 +139,67 @@ async fn begin(
 ) -> Result<Json<Upload>, Problem> {
     demand_uploader(&app, bearer.as_deref())?;
     let artifacts = app.handle.artifacts();
-    let offset = artifacts.begin(new.digest, new.size_bytes).await?;
+    let uploader = uploader(bearer.as_deref());
+    let offset = artifacts
+        .begin(&uploader, new.digest, new.size_bytes)
+        .await?;
     Ok(Json(upload(artifacts, new.digest, offset)))
+}
+
+/// An upload that waits for more pieces.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Unfinished {
+    digest: Hash,
+    /// As announced.
+    size_bytes: u64,
+    /// Bytes that are on disk: the next piece begins here.
+    offset: u64,
+    /// When it is dropped unless a piece comes before, Unix ms by this node's clock.
+    expires_ms: u64,
+}
+
+/// Your uploads that are unfinished.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct UnfinishedUploads {
+    items: Vec<Unfinished>,
+}
+
+/// The caller's unfinished uploads at this node.
+#[utoipa::path(get, path = "/v1/uploads", tag = "artifacts",
+    responses((status = 200, body = UnfinishedUploads)))]
+async fn uploads(
+    State(app): State<App>,
+    bearer: Option<Extension<Bearer>>,
+) -> Result<Json<UnfinishedUploads>, Problem> {
+    let uploader = uploader(bearer.as_deref());
+    let found = app.handle.artifacts().uploads(&uploader).await?;
+    let items = found.into_iter().map(|upload| {
+        let since = upload.expires.duration_since(UNIX_EPOCH);
+        Unfinished {
+            digest: upload.digest,
+            size_bytes: upload.size_bytes,
+            offset: upload.offset,
+            expires_ms: since.map_or(0, |since| since.as_millis() as u64),
+        }
+    });
+    Ok(Json(UnfinishedUploads {
+        items: items.collect(),
+    }))
+}
+
+/// Drops an own unfinished upload with what came of it.
+#[utoipa::path(delete, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
+    params(("digest" = Hash, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+async fn drop_upload(
+    State(app): State<App>,
+    Path(digest): Path<Hash>,
+    bearer: Option<Extension<Bearer>>,
+) -> Result<StatusCode, Problem> {
+    let uploader = uploader(bearer.as_deref());
+    let artifacts = app.handle.artifacts();
+    artifacts.drop_upload(&uploader, digest).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Appends a piece of at most 4 MiB that begins at `Upload-Offset`. The last piece makes it
@@ -149,15 +224,23 @@ async fn append(
         Problem::invalid("artifact.offset", "the header Upload-Offset is missing")
     })?;
     let artifacts = app.handle.artifacts();
-    let offset = artifacts.append(digest, offset, body.bytes.clone()).await?;
+    let uploader = uploader(bearer.as_deref());
+    let offset = artifacts
+        .append(&uploader, digest, offset, body.bytes.clone())
+        .await?;
     Ok(Json(upload(artifacts, digest, offset)))
 }
 
 /// Where an upload stands, in the header `Upload-Offset`.
 #[utoipa::path(head, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path)), responses((status = 200), (status = 404)))]
-async fn offset(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, Problem> {
-    let offset = app.handle.artifacts().offset(digest).await?;
+async fn offset(
+    State(app): State<App>,
+    Path(digest): Path<Hash>,
+    bearer: Option<Extension<Bearer>>,
+) -> Result<Response, Problem> {
+    let uploader = uploader(bearer.as_deref());
+    let offset = app.handle.artifacts().offset(&uploader, digest).await?;
     Ok([(UPLOAD_OFFSET, offset.to_string())].into_response())
 }
 

@@ -137,10 +137,11 @@ fn demand_token(document: &mut utoipa::openapi::OpenApi) {
             get,
             post,
             patch,
+            delete,
             head,
             ..
         } = item;
-        for operation in [get, post, patch, head].into_iter().flatten() {
+        for operation in [get, post, patch, delete, head].into_iter().flatten() {
             operation.security = Some(vec![SecurityRequirement::new(TOKEN, [""; 0])]);
         }
     }
