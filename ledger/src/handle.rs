@@ -72,6 +72,9 @@ pub struct Status {
     pub halted: Option<Halt>,
     /// Why it is read-only, if so.
     pub disk_full: Option<DiskFull>,
+    /// Why others may not take this node for who it says it is: its key is in use elsewhere, or
+    /// validators refuse it.
+    pub identity_trouble: Option<String>,
     /// How far this node is behind the others, looked at every second.
     pub progress: Progress,
     /// An image that is being installed; `consensus.incoming` is the one that is coming in.
@@ -268,9 +271,16 @@ impl Handle {
             alarms: inner.alarms.list(),
             halted: inner.chain.halted().cloned(),
             disk_full: inner.alarms.space.full(),
+            identity_trouble: inner.identity_trouble.borrow().clone(),
             progress: *inner.progress.borrow(),
             installing: *inner.installation.borrow(),
         }
+    }
+
+    /// Notes why others may not take this node for who it says it is, for its operator. It changes
+    /// nothing of what the node does.
+    pub fn set_identity_trouble(&self, why: Option<String>) {
+        self.0.identity_trouble.send_replace(why);
     }
 
     /// Makes the ledger take no transactions while the disk is too full, or again when it is not.

@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     pub progress: watch::Sender<Progress>,
     /// The highest certified block that another node told of; only to show how far there is to go.
     pub told_height: AtomicU64,
+    /// Why others may not take this node for who it says it is.
+    pub identity_trouble: watch::Sender<Option<String>>,
     /// Whom others proved to validate beyond this node's head.
     pub later: watch::Sender<Option<Later>>,
 }

@@ -104,6 +104,7 @@ impl Ledger {
             installation: installation.subscribe(),
             progress: watch::Sender::new(Progress::default()),
             told_height: AtomicU64::new(0),
+            identity_trouble: watch::Sender::new(None),
             later: watch::Sender::new(None),
         });
         #[cfg(feature = "planted")]

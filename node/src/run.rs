@@ -19,6 +19,7 @@ use crate::bridge::Bridge;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Gate, Watch};
 use crate::failure::Failures;
+use crate::identity::{self, IdentityError};
 use crate::key::{self, KeyError};
 use crate::metrics::StoreMetrics;
 use crate::origin::{self, OriginError};
@@ -37,8 +38,8 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     #[error("the node's key can't be used")]
     Key(#[from] KeyError),
-    #[error("the key is of no node {node} in the genesis file, nor was it added since")]
-    Unknown { node: u64 },
+    #[error("configuration, key, data directory and genesis file do not belong together")]
+    Identity(#[from] Box<IdentityError>),
     #[error("the node's key and its data directory do not belong together")]
     Origin(#[from] OriginError),
     #[error("the note of the first peers")]
@@ -92,6 +93,8 @@ impl Node {
         let rocks = open_store(&config.data_dir.join("db"), &failures)?;
         let kv: Arc<dyn Kv> = Arc::new(rocks.clone());
         let bridge = Bridge::new(gate.clone(), failures.clone());
+        identity::check_chain(&config, &genesis, &*kv)?;
+        identity::check_founder(&config, &genesis, secret.public())?;
         let chain_id = genesis.chain_id();
         let store = origin::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
         bridge.set_origin(store, kv.clone());
@@ -103,6 +106,8 @@ impl Node {
         let network =
             start_network(&config, &ledger.handle(), &secret, &bridge, &tasks, &stop).await?;
         bridge.set_network(network.clone());
+        let told = tell_trouble(network.clone(), bridge.clone(), ledger.handle());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(told));
         let consensus = start_consensus(&config, kv, &ledger, &bridge).await?;
         let disk = Arc::new(Watch {
             dir: config.data_dir.clone(),
@@ -236,33 +241,38 @@ async fn open_ledger(
     let mut settings = lamplighter_ledger::Config::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
-    let account = account_of(&genesis, config.node, secret)?;
     let identity = Identity {
-        account,
+        account: account_of(&genesis, config.node),
         secret: secret.clone(),
     };
     let artifacts = config.data_dir.join("artifacts");
     let (peers, clock) = (bridge.clone(), Arc::new(SystemClock));
     let ledger = Ledger::open(kv, genesis, settings, identity, &artifacts, peers, clock).await?;
-    check_identity(&ledger.handle(), config.node, secret)?;
+    let (handle, key) = (ledger.handle(), secret.public());
+    let nodes = handle.watch_nodes().borrow().clone();
+    identity::check_member(config, handle.chain_id(), &nodes, key)?;
     Ok(ledger)
 }
 
 /// The account of a node; of one that was added after genesis the ledger knows it later.
-fn account_of(genesis: &Genesis, node: u64, secret: &SecretKey) -> Result<Id, NodeError> {
+fn account_of(genesis: &Genesis, node: u64) -> Id {
     match genesis.validators.by_node(node) {
-        Some(validator) if validator.key == secret.public() => Ok(validator.account.clone()),
-        Some(_) => Err(NodeError::Unknown { node }),
-        None => Id::new(format!("node-{node}")).map_err(|_| NodeError::Unknown { node }),
+        Some(validator) => validator.account.clone(),
+        None => Id::new(format!("node-{node}")).expect("letters, a dash and digits are an id"),
     }
 }
 
-/// The key in the file must be the one that the ledger has for this node, if it has one.
-fn check_identity(handle: &Handle, node: u64, secret: &SecretKey) -> Result<(), NodeError> {
-    let known = handle.watch_nodes().borrow().key_of(node);
-    match known {
-        Some(key) if key != secret.public() => Err(NodeError::Unknown { node }),
-        _ => Ok(()),
+/// Tells the operator why the others may not take this node for who it says it is.
+async fn tell_trouble(network: Network, bridge: Arc<Bridge>, handle: Handle) {
+    let mut refused = bridge.refusals.told();
+    let mut in_use: Option<String> = None;
+    loop {
+        let refusal = refused.borrow_and_update().clone();
+        handle.set_identity_trouble(in_use.clone().or(refusal));
+        tokio::select! {
+            changed = network.key_in_use(in_use.as_deref()) => in_use = changed,
+            Ok(()) = refused.changed() => {}
+        }
     }
 }
 
