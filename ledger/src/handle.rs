@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::alarms::NodeAlarm;
 use crate::artifacts::Artifacts;
 use crate::chain::{Halt, HeadInfo, Nodes};
-use crate::feed::{Cursor, Subscription};
+use crate::feed::{Cursor, CursorAhead, Filter, Subscription};
 use crate::inner::Inner;
 use crate::later::{self, Later};
 use crate::machine;
@@ -27,7 +27,7 @@ use crate::prove::{self, ProveError, Subject};
 use crate::snapshot::Installation;
 use crate::space::DiskFull;
 use crate::ticket::{Commitment, Ticket, Verdict};
-use crate::{attest, own, serve};
+use crate::{attest, own, serve, settle};
 
 /// Heights below the newest certificate in which a validator's signature is looked for.
 const CERTIFICATES_SEARCHED: u64 = 64;
@@ -229,9 +229,24 @@ impl Handle {
         self.0.chain.validators_at(height)
     }
 
-    /// Every notification after a cursor; only those to come when it is `None`.
+    /// Every notification after a cursor, for the node itself; only those to come when it is
+    /// `None`.
     pub fn subscribe(&self, after: Option<Cursor>) -> Subscription {
-        Subscription::new(self.0.chain.clone(), after)
+        self.0.feeds.own(after)
+    }
+
+    /// What a reader from outside wants of the notifications after a cursor; of those to come when
+    /// it is `None`. All such readers together take a bounded share of the machine.
+    ///
+    /// # Errors
+    /// The cursor is further ahead than any node can be.
+    pub fn follow(
+        &self,
+        after: Option<Cursor>,
+        filter: Filter,
+    ) -> Result<Subscription, CursorAhead> {
+        let told = self.0.told_height.load(Ordering::Relaxed);
+        self.0.feeds.outside(after, filter, told)
     }
 
     /// A proof of one record under a certificate, made when the record is certified.
@@ -335,7 +350,11 @@ pub(crate) async fn submit(
     if let Some(joined) = inner.pool.join(&hash) {
         return joined.map_err(SubmitError::Busy);
     }
-    let time_ms = inner.chain.head().timestamp_ms;
+    let HeadInfo {
+        height,
+        timestamp_ms: time_ms,
+        ..
+    } = inner.chain.head();
     let overlay = Overlay::new(inner.chain.newest_view());
     if let Err(refusal) = admission::admit(&overlay, &verified, time_ms)? {
         // Refused because it has happened already: then its receipt is the answer.
@@ -344,5 +363,11 @@ pub(crate) async fn submit(
             None => Err(SubmitError::Refused(refusal)),
         };
     }
-    inner.pool.insert(verified).map_err(SubmitError::Busy)
+    let ticket = inner.pool.insert(verified.clone());
+    let ticket = ticket.map_err(SubmitError::Busy)?;
+    // A block that came between looked at the pool without it.
+    if inner.chain.head().height != height {
+        settle::one(&inner.chain, &inner.pool, &verified)?;
+    }
+    Ok(ticket)
 }

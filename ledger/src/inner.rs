@@ -11,6 +11,7 @@ use crate::blocking::Blocking;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::feed::Feeds;
 use crate::later::Later;
 use crate::message::Peers;
 use crate::own::Own;
@@ -24,6 +25,7 @@ pub(crate) struct Inner {
     pub config: Config,
     pub chain: Arc<Chain>,
     pub pool: Arc<Pool>,
+    pub feeds: Feeds,
     pub verifier: Verifier,
     pub peers: Arc<dyn Peers>,
     pub clock: Arc<dyn Clock>,

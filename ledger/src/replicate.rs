@@ -10,7 +10,7 @@ use lamplighter_types::{Action, Fact, FirmwareAction, Hash};
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::{ArtifactPeers, ArtifactRequest, PeerFailure};
-use crate::feed::{Cursor, Subscription};
+use crate::feed::Subscription;
 use crate::inner::Inner;
 use crate::message::{PeerAnswer, PeerRequest};
 use crate::own;
@@ -25,12 +25,7 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let work = async {
-        let head = inner.chain.head().height;
-        let first = Cursor {
-            height: head + 1,
-            index: 0,
-        };
-        let mut feed = Subscription::starting_at(inner.chain.clone(), first);
+        let mut feed = inner.feeds.own(None);
         let mut complete = false;
         let mut damaged = inner.artifacts.damaged();
         loop {
@@ -63,16 +58,16 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 async fn next_published(feed: &mut Subscription) -> bool {
     loop {
         match feed.next().await {
-            Ok(Some(deliveries)) => {
+            Ok(Some(part)) => {
                 let is_new = |f: &Fact| matches!(f, Fact::ReleasePublished { .. });
-                if deliveries.iter().any(|d| is_new(&d.notification.fact)) {
+                if part.deliveries.iter().any(|d| is_new(&d.notification.fact)) {
                     return true;
                 }
             }
             Ok(None) => return false,
             Err(error) => {
-                tracing::error!(%error, "the feed can't be read: artifacts are not replicated");
-                return false;
+                tracing::error!(%error, "the feed can't be read: artifacts are replicated later");
+                tokio::time::sleep(LOOK_AGAIN_EVERY).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the node says by itself: new heads, notifications, and work as it comes up.
+//! What the node says by itself: new heads, and work as it comes up.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,6 @@ use lamplighter_ledger::{Delivery, Handle};
 use lamplighter_state::{StateError, prove};
 use lamplighter_types::work::WorkItem;
 use lamplighter_types::{ConfigTarget, DeploymentState, Fact, Id};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::gather::Gathered;
@@ -54,53 +53,6 @@ pub async fn heads(handle: Handle, publisher: Publisher, stop: CancellationToken
     }
 }
 
-/// Publishes notifications to CMS users, and closes connections whose key or account ended.
-pub async fn notifications(handle: Handle, publisher: Publisher, stop: CancellationToken) {
-    let mut feed = handle.subscribe(None);
-    loop {
-        let next = tokio::select! {
-            next = feed.next() => next,
-            () = stop.cancelled() => return,
-        };
-        match next {
-            Ok(Some(deliveries)) => deliveries.iter().for_each(|d| tell(&publisher, d)),
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(%error, "the feed can't be read: MQTT subscribers hear nothing");
-                return;
-            }
-        }
-    }
-}
-
-fn tell(publisher: &Publisher, delivery: &Delivery) {
-    let Delivery {
-        cursor,
-        time_ms,
-        transaction,
-        notification,
-    } = delivery;
-    match &notification.fact {
-        Fact::KeyRevoked { account: _, key } => publisher.revoked_key(&key.0),
-        Fact::AccountDisabled { account } | Fact::RoleRevoked { account, .. } => {
-            publisher.revoked(account.as_str());
-        }
-        _ => {}
-    }
-    let Some(place) = &notification.place else {
-        return;
-    };
-    let body = json!({
-        "cursor": cursor.to_string(), "time_ms": time_ms, "transaction": transaction,
-        "notification": notification,
-    });
-    let kind = notification.fact.kind();
-    let (district, device) = (place.district.as_str(), place.device.as_str());
-    if let Err(error) = publisher.notify(&kind, district, device, body.to_string().into()) {
-        tracing::warn!(%error, kind, "a notification was not published");
-    }
-}
-
 /// Tells gateways that are connected here of new work at once, and of all that is open now and
 /// then.
 pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken) {
@@ -111,8 +63,8 @@ pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken)
     loop {
         tokio::select! {
             next = feed.next() => match next {
-                Ok(Some(deliveries)) => {
-                    for delivery in &deliveries {
+                Ok(Some(part)) => {
+                    for delivery in &part.deliveries {
                         if let Err(error) = note(&handle, &publisher, delivery, &mut waiting) {
                             tracing::error!(%error, "new work can't be read");
                         }

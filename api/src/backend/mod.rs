@@ -2,6 +2,7 @@
 
 mod bell;
 mod gather;
+mod notifications;
 mod work;
 
 use std::net::SocketAddr;
@@ -73,7 +74,7 @@ pub(crate) fn start(
     let first = backend.publisher.set(publisher.clone());
     assert!(first.is_ok(), "the publisher is set once");
     tasks.spawn(bell::heads(handle.clone(), publisher.clone(), stop.clone()));
-    tasks.spawn(bell::notifications(
+    tasks.spawn(notifications::notifications(
         handle.clone(),
         publisher.clone(),
         stop.clone(),

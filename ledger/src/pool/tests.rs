@@ -130,3 +130,28 @@ async fn what_the_leader_lost_waits_again() {
     pool.give_stale_back(Duration::from_secs(3));
     assert_eq!(pool.take_batch().len(), 1);
 }
+
+#[test]
+fn what_waits_of_a_key_is_found_by_its_numbers() {
+    let pool = pool(PoolLimits::default());
+    for (key, sequence) in [(1, 3), (2, 1), (1, 1), (1, 2)] {
+        pool.add(transaction(key, sequence)).unwrap();
+    }
+    let key = |key: u8| SecretKey::from_seed([key; 32]).public();
+    assert_eq!(sequences(&pool.of_key(&key(1), |n| n != 2)), [1, 3]);
+    pool.resolve(&transaction(2, 1).hash(), &Verdict::Unknown);
+    assert!(!pool.has_key(&key(2)));
+    assert_eq!(pool.keys(), [(key(1), Id::new("alice").unwrap())]);
+}
+
+#[test]
+fn what_is_on_its_way_is_not_resolved_as_waiting() {
+    let pool = pool(PoolLimits::default());
+    pool.add(transaction(1, 1)).unwrap();
+    let taken = pool.take_batch();
+    pool.resolve_waiting(&taken[0].hash(), &Verdict::Unknown);
+    assert_eq!(pool.len(), 1);
+    pool.give_all_back();
+    pool.resolve_waiting(&taken[0].hash(), &Verdict::Unknown);
+    assert_eq!(pool.len(), 0);
+}

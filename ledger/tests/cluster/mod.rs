@@ -77,6 +77,14 @@ pub fn genesis(nodes: u64) -> Genesis {
     }
 }
 
+/// The registration of an organization.
+pub fn register(name: &str) -> Action {
+    Action::Users(UsersAction::RegisterOrganization {
+        organization: id(name),
+        name: name.to_owned(),
+    })
+}
+
 /// Everybody who can be reached; a node that is cut off is not in it.
 #[derive(Default)]
 pub struct Wires {
@@ -330,8 +338,28 @@ impl Cluster {
         ]
     }
 
-    fn sign_as(&self, account: &str, secret: &SecretKey, action: Action) -> SignedTransaction {
-        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+    pub fn sign_as(&self, account: &str, secret: &SecretKey, action: Action) -> SignedTransaction {
+        let sequence = self.next_number();
+        self.sign_numbered(account, secret, sequence, action)
+    }
+
+    /// A sequence number above all that were given.
+    pub fn next_number(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The numbers given from now on are so much higher.
+    pub fn skip_numbers(&self, count: u64) {
+        self.sequence.fetch_add(count, Ordering::SeqCst);
+    }
+
+    pub fn sign_numbered(
+        &self,
+        account: &str,
+        secret: &SecretKey,
+        sequence: u64,
+        action: Action,
+    ) -> SignedTransaction {
         let transaction = Transaction {
             sender: id(account),
             sequence,
@@ -343,12 +371,7 @@ impl Cluster {
     }
 
     pub fn organization(&self, name: &str) -> SignedTransaction {
-        let organization = id(name);
-        let name = name.to_owned();
-        self.sign(Action::Users(UsersAction::RegisterOrganization {
-            organization,
-            name,
-        }))
+        self.sign(register(name))
     }
 
     pub async fn leader(&self) -> u64 {
