@@ -184,6 +184,7 @@ async fn a_node_that_wants_a_token_gets_one() {
 fn notification(height: u64, index: u32) -> String {
     let data = json!({
         "cursor": format!("{height}.{index}"), "time_ms": 5, "transaction": Hash::ZERO,
+        "author": "anna",
         "notification": {"place": null, "fact": "policies_set"},
     });
     format!("id: {height}.{index}\nevent: policies_set\ndata: {data}\n\n")
@@ -230,6 +231,73 @@ async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
     }
     let at = |height, index| Cursor { height, index };
     assert_eq!(cursors, [at(1, 0), at(1, 1), at(2, 0)]);
+}
+
+/// The feed of a node: these pieces, and then it breaks off or stays silent. It wants this cursor.
+fn feed_node(wants: Option<&'static str>, pieces: Vec<String>, ends: bool) -> Router {
+    let feed = move |headers: HeaderMap| {
+        let last = headers.get("last-event-id");
+        let last = last.map(|value| value.to_str().unwrap().to_owned());
+        let pieces = stream::iter(pieces.clone().into_iter().map(std::io::Result::Ok));
+        async move {
+            match last.as_deref() == wants {
+                false => problem(400, "parameter"),
+                true if ends => Body::from_stream(pieces).into_response(),
+                true => Body::from_stream(pieces.chain(stream::pending())).into_response(),
+            }
+        }
+    };
+    Router::new().route("/v1/feed", get(feed))
+}
+
+/// A node that restarts before anything happened that is wanted: what happens meanwhile comes.
+#[tokio::test]
+async fn a_follower_that_has_seen_nothing_yet_goes_on_where_it_began() {
+    let place = |cursor: &str| format!("id: {cursor}\n\n");
+    let (begins, reached) = ("7.4294967295", "9.4294967295");
+    let urls = vec![
+        serve(feed_node(None, vec![place(begins)], true)).await,
+        serve(feed_node(
+            Some(begins),
+            vec![place(begins), place(reached)],
+            true,
+        ))
+        .await,
+        serve(feed_node(
+            Some(reached),
+            vec![place(reached), notification(10, 0)],
+            false,
+        ))
+        .await,
+    ];
+    let mut feed = client(urls).feed(&FeedFilter::default(), None);
+    feed.connect().await.unwrap();
+    assert_eq!(feed.cursor(), Some(begins.parse().unwrap()));
+    let delivery = feed.next().await.unwrap();
+    let expected = Cursor {
+        height: 10,
+        index: 0,
+    };
+    assert_eq!(delivery.cursor, expected);
+    assert_eq!(delivery.author, Some(Id::new("anna").unwrap()));
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_ahead_of_every_node_is_an_error() {
+    let ahead = || Router::new().route("/v1/feed", get(async || problem(409, "feed.ahead")));
+    let after = Some(Cursor {
+        height: 500,
+        index: 0,
+    });
+    // One node may be behind.
+    let good = feed_node(Some("500.0"), vec![notification(501, 0)], false);
+    let urls = vec![serve(ahead()).await, serve(good).await];
+    let mut feed = client(urls).feed(&FeedFilter::default(), after);
+    assert_eq!(feed.next().await.unwrap().cursor.height, 501);
+    let urls = vec![serve(ahead()).await, serve(ahead()).await];
+    let mut feed = client(urls).feed(&FeedFilter::default(), after);
+    let refused = feed.next().await.unwrap_err();
+    assert_eq!(refused.problem().unwrap().code, "feed.ahead");
 }
 
 fn artifact() -> Vec<u8> {

@@ -210,11 +210,11 @@ async fn readers_of_a_long_chain_leave_others_their_turns() {
         })
     });
     let mut readers = join_all(readers.collect::<Vec<_>>());
-    let (mut before, mut most) = (city.reads(), 0);
+    let mut most = 0;
     while (&mut readers).now_or_never().is_none() {
-        most = most.max(city.reads() - before);
-        before = city.reads();
+        let before = city.reads();
         tokio::task::yield_now().await;
+        most = most.max(city.reads() - before);
     }
     assert_eq!(city.reads(), READERS * HEIGHT as usize, "all was read");
     let bound = READERS * BLOCKS_PER_STEP as usize;

@@ -398,11 +398,7 @@ impl Cluster {
 
 impl Cluster {
     /// A node's ledger on this store, without anything that runs.
-    pub async fn open_only(
-        &self,
-        node: u64,
-        kv: &MemoryKv,
-    ) -> Result<Arc<dyn StateMachine>, OpenError> {
+    pub async fn open_only(&self, node: u64, kv: &MemoryKv) -> Result<Ledger, OpenError> {
         let wire = Arc::new(Wire {
             from: node,
             wires: Arc::default(),
@@ -412,7 +408,7 @@ impl Cluster {
             secret: node_secret(node),
         };
         let artifacts = self.dir.path().join("opened").join("artifacts");
-        let ledger = Ledger::open(
+        Ledger::open(
             Arc::new(kv.clone()),
             self.genesis.clone(),
             Config::new(node),
@@ -420,7 +416,7 @@ impl Cluster {
             &artifacts,
             wire,
             Arc::new(SystemClock),
-        );
-        Ok(ledger.await?.state_machine())
+        )
+        .await
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cluster::{self, Cluster};
 use lamplighter_consensus::Limits;
 use lamplighter_contracts::ContractError;
-use lamplighter_ledger::{OpenError, SubmitError, Verdict};
+use lamplighter_ledger::{OpenError, Verdict};
 use lamplighter_state::tables;
 use lamplighter_store::{Batch, Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv};
 use lamplighter_types::ValidatorSet;
@@ -266,34 +266,27 @@ async fn a_transaction_that_came_with_an_image_is_answered() {
 /// Its number was used by another one, in a block that is never applied here.
 #[tokio::test]
 async fn a_transaction_whose_number_an_image_used_is_refused() {
-    let (mut cluster, leader, away) = with_one_behind().await;
+    let cluster = Cluster::start(1).await;
     let number = cluster.next_number();
     let sign = |name| {
         let action = cluster::register(name);
         cluster.sign_numbered("admin", &cluster::admin_secret(), number, action)
     };
-    let (wins, loses) = (sign("wins"), sign("loses"));
-    let ticket = cluster.handle(leader).submit(wins).await.unwrap();
-    assert!(matches!(ticket.verdict().await, Verdict::Committed(_)));
-    let height = cluster.handle(leader).head().height;
-    for n in 0..60 {
-        register(&cluster, leader, &format!("after-it-{n}")).await;
-    }
-    wait_for_purge(&cluster, leader, height + 20).await;
-    cluster.start_node(away).await;
-    let refusal = match cluster.handle(away).submit(loses).await {
-        Ok(ticket) => {
-            let answered = tokio::time::timeout(WITHIN, ticket.verdict()).await;
-            match answered.expect("it is answered when the image is installed") {
-                Verdict::Refused(refusal) => refusal,
-                other => panic!("{other:?}"),
-            }
-        }
-        Err(SubmitError::Refused(refusal)) => refusal,
-        Err(error) => panic!("{error:?}"),
+    let ticket = cluster.handle(1).submit(sign("wins")).await.unwrap();
+    let Verdict::Committed(won) = ticket.verdict().await else {
+        panic!("it is the first");
+    };
+    let certified = cluster.handle(1).wait_certified(won.height, WITHIN).await;
+    certified.unwrap();
+    let (image, _) = image(&cluster, 1, "image").await;
+    let behind = cluster.open_only(1, &MemoryKv::new()).await.unwrap();
+    let loses = behind.handle().submit(sign("loses")).await.unwrap();
+    behind.state_machine().install_snapshot(&image).unwrap();
+    let answered = tokio::time::timeout(WITHIN, loses.verdict()).await;
+    let Verdict::Refused(refusal) = answered.expect("the image answers it") else {
+        panic!("its number is used");
     };
     assert_eq!(refusal.code(), "admission.sequence_used");
-    assert_eq!(cluster.handle(away).status().pending, 0);
     cluster.stop().await;
 }
 
@@ -384,7 +377,7 @@ async fn install(
     image: &Path,
     writes: u64,
 ) -> Result<(), String> {
-    let machine = cluster.open_only(node, kv).await.unwrap();
+    let machine = cluster.open_only(node, kv).await.unwrap().state_machine();
     machine.check_snapshot(image).unwrap();
     kv.plan(Fault {
         after_writes: writes,
