@@ -5,6 +5,7 @@
 mod bridge;
 pub mod config;
 mod disk;
+mod edges;
 mod failure;
 pub mod key;
 mod metrics;

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::bridge::Bridge;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Gate, Watch};
+use crate::edges::EdgeThreads;
 use crate::failure::Failures;
 use crate::key::{self, KeyError};
 use crate::metrics::StoreMetrics;
@@ -60,6 +61,8 @@ pub enum NodeError {
     Consensus(#[from] ConsensusError),
     #[error("the edges can't be started")]
     Edges(#[from] api::ServeError),
+    #[error("the threads of the edges can't be started")]
+    Threads(#[source] std::io::Error),
     #[error("{0}")]
     Failed(Arc<str>),
     #[error("creating {0}")]
@@ -78,6 +81,8 @@ pub struct Node {
     failures: Failures,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ended last: their tasks are among the others.
+    _edge_threads: EdgeThreads,
 }
 
 impl Node {
@@ -118,7 +123,9 @@ impl Node {
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
         let (edge, figures) = (edge_config(&config, &secret), StoreMetrics(rocks.clone()));
         let figures: Vec<Box<dyn api::Collector>> = vec![Box::new(figures)];
-        let edges = api::serve(edge, handle.clone(), figures, &tasks, &stop).await?;
+        let edge_threads = EdgeThreads::start().map_err(NodeError::Threads)?;
+        let serving = edge_threads.serve(edge, handle.clone(), figures, &tasks, &stop);
+        let edges = serving.await?;
         tasks.spawn(disk.run(stop.clone()));
         if config.disk.scrub_bytes_per_s > 0 {
             let scrubber = Scrubber {
@@ -146,6 +153,7 @@ impl Node {
             failures,
             tasks,
             stop,
+            _edge_threads: edge_threads,
         })
     }
 
