@@ -1,5 +1,8 @@
 //! What is told to users over MQTT, and whose connections end.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

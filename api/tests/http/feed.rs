@@ -9,14 +9,19 @@ use serde_json::Value;
 use crate::node::{Answer, Node, PATIENCE};
 
 /// Reads server-sent events (the event stream of the HTML standard).
-struct Reader {
+pub struct Reader {
     response: Response,
     text: String,
 }
 
 impl Reader {
     async fn open(node: &Node, query: &str, last: Option<&str>) -> Self {
-        let request = node.http.get(format!("{}/v1/feed{query}", node.base()));
+        Self::open_at(&node.base(), node, query, last).await
+    }
+
+    /// At another address than the node's own.
+    pub async fn open_at(base: &str, node: &Node, query: &str, last: Option<&str>) -> Self {
+        let request = node.http.get(format!("{base}/v1/feed{query}"));
         let mut request = request.bearer_auth(&node.token);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
@@ -26,8 +31,6 @@ impl Reader {
         let headers = response.headers();
         assert_eq!(headers["content-type"], "text/event-stream");
         assert_eq!(headers["cache-control"], "no-cache");
-        // nginx keeps back what it passes on, unless it is told not to.
-        assert_eq!(headers["x-accel-buffering"], "no");
         Self {
             response,
             text: String::new(),
@@ -45,7 +48,7 @@ impl Reader {
     }
 
     /// The id of the next event, which has nothing else.
-    async fn place(&mut self) -> Cursor {
+    pub async fn place(&mut self) -> Cursor {
         let event = self.any().await.unwrap();
         assert_eq!(event.len(), 1, "{event:?}");
         event["id"].parse().unwrap()
@@ -75,7 +78,7 @@ impl Reader {
     }
 
     /// The devices of the next events, and the last one's id.
-    async fn devices(&mut self, count: usize) -> (Vec<String>, String) {
+    pub async fn devices(&mut self, count: usize) -> (Vec<String>, String) {
         let (mut devices, mut id) = (Vec::new(), String::new());
         for _ in 0..count {
             let event = self.next().await.unwrap();

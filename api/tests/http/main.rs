@@ -5,6 +5,7 @@ mod artifacts;
 mod edge;
 mod feed;
 mod node;
+mod proxy;
 mod read;
 mod relay;
 mod submit;
