@@ -95,20 +95,10 @@ pub struct Feed {
     pause: Duration,
 }
 
-/// What a stream brings.
-enum Event {
-    /// An id alone: up to here nothing is wanted.
-    Place(Cursor),
-    Delivery(Delivery),
-}
-
-impl Event {
-    fn cursor(&self) -> Cursor {
-        match self {
-            Self::Place(cursor) => *cursor,
-            Self::Delivery(delivery) => delivery.cursor,
-        }
-    }
+/// What a stream brings: an id, and mostly a notification. Up to an id alone nothing is wanted.
+struct Event {
+    cursor: Cursor,
+    delivery: Option<Delivery>,
 }
 
 struct Stream {
@@ -160,11 +150,11 @@ impl Feed {
             };
             match stream.next(&self.client).await {
                 // After a reconnection a node may begin a little earlier.
-                Ok(event) if self.last.is_some_and(|last| event.cursor() <= last) => {}
+                Ok(event) if self.last.is_some_and(|last| event.cursor <= last) => {}
                 Ok(event) => {
-                    self.last = Some(event.cursor());
+                    self.last = Some(event.cursor);
                     self.pause = PAUSE_FIRST;
-                    if let Event::Delivery(delivery) = event {
+                    if let Some(delivery) = event.delivery {
                         return Ok(delivery);
                     }
                 }
@@ -215,8 +205,11 @@ impl Feed {
                 what: "it does not say where it begins",
             })?;
             match first? {
-                Event::Place(cursor) => self.last = Some(cursor),
-                delivery @ Event::Delivery(_) => stream.first = Some(delivery),
+                Event {
+                    cursor,
+                    delivery: None,
+                } => self.last = Some(cursor),
+                event => stream.first = Some(event),
             }
         }
         self.stream = Some(stream);
@@ -329,7 +322,10 @@ fn read_event(event: &str, node: &str) -> Result<Option<Event>, ClientError> {
         }
     }
     if data.is_empty() {
-        return Ok(cursor.map(Event::Place));
+        return Ok(cursor.map(|cursor| Event {
+            cursor,
+            delivery: None,
+        }));
     }
     let what = "an event without cursor";
     let cursor = cursor.ok_or_else(|| ClientError::Stream {
@@ -346,11 +342,15 @@ fn read_event(event: &str, node: &str) -> Result<Option<Event>, ClientError> {
         author,
         notification,
     } = codec::decode_json(data.as_bytes()).map_err(wrong)?;
-    Ok(Some(Event::Delivery(Delivery {
+    let delivery = Delivery {
         cursor,
         time_ms,
         transaction,
         author,
         notification,
-    })))
+    };
+    Ok(Some(Event {
+        cursor,
+        delivery: Some(delivery),
+    }))
 }

@@ -39,7 +39,7 @@ impl EdgeThreads {
 }
 
 impl Drop for EdgeThreads {
-    /// Their tasks have ended with the node's; nothing is waited for, since an async thread may not.
+    /// Their tasks have ended with the node's. Nothing is waited for: an async thread may not.
     fn drop(&mut self) {
         if let Some(threads) = self.0.take() {
             threads.shutdown_background();

@@ -56,6 +56,12 @@ impl Reader {
 
     /// The next event's fields, whatever they are; none at the end.
     async fn any(&mut self) -> Option<BTreeMap<String, String>> {
+        // Comments come all the time: they are not what is waited for.
+        let event = tokio::time::timeout(PATIENCE, self.read());
+        event.await.expect("an event")
+    }
+
+    async fn read(&mut self) -> Option<BTreeMap<String, String>> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let fields = event.lines().filter_map(|line| line.split_once(": "));
@@ -69,11 +75,8 @@ impl Reader {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk())
-                .await
-                .unwrap();
-            self.text
-                .push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+            let chunk = self.response.chunk().await.unwrap()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
 

@@ -259,8 +259,8 @@ impl Pool {
         self.resolve_if(hash, verdict, |_| true);
     }
 
-    /// As [`resolve`](Self::resolve), unless the transaction is on its way: then a block to come may
-    /// still have it.
+    /// As [`resolve`](Self::resolve), unless the transaction is on its way: then a block to come
+    /// may still have it.
     pub fn resolve_waiting(&self, hash: &Hash, verdict: &Verdict) {
         self.resolve_if(hash, verdict, |place| place == Place::Waiting);
     }

@@ -1,4 +1,5 @@
-//! What waits in a pool and can't be in any block any more is answered at once, not when it expires.
+//! What waits in a pool and can't be in any block any more is answered at once, not when it
+//! expires.
 
 use std::time::Duration;
 
