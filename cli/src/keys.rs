@@ -226,6 +226,7 @@ pub fn make_node(
         admin_listen: (local, first_port.saturating_add(2)).into(),
         mqtt_listen: (local, first_port.saturating_add(3)).into(),
         mqtts_listen: Some(port(4)),
+        mqtt_connect_s: 30,
         read_needs_token: true,
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,

@@ -159,9 +159,11 @@ async fn the_deadline_ends_a_call_with_its_last_cause() {
 async fn a_node_that_wants_a_token_gets_one() {
     let challenge =
         async || json!({"challenge": Hash::of(b"c"), "node": 3, "expires_ms": 1}).to_string();
+    use lamplighter_types::login::Audience;
     let token = async |body: String| {
         let answer: lamplighter_types::login::TokenRequest = serde_json::from_str(&body).unwrap();
         answer.verify(&chain(), 3).unwrap();
+        assert_eq!(answer.audience, Audience::HttpRead);
         json!({"token": "secret", "expires_ms": 9}).to_string()
     };
     let guarded = async |headers: HeaderMap| match headers.get("authorization") {

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lamplighter_client::{Client, ClientConfig, ClientError};
 use lamplighter_types::{Genesis, SecretKey};
@@ -31,7 +32,7 @@ use crate::south::{Admits, South};
 use crate::spool::{Spool, SpoolError};
 
 use actor::{Actor, Parts};
-pub use devices::{Devices, DevicesError};
+pub use devices::{Devices, DevicesError, Learnt};
 pub use jobs::{Effect, Jobs};
 use refused::Refused;
 
@@ -117,6 +118,7 @@ impl Gateway {
             nodes,
             known,
             client: client.clone(),
+            connect_time: Duration::from_secs(config.mqtt_connect_s),
         };
         let link = tokio::spawn(link::run(link, commands, node_sender, stop.clone()));
         let refused = Refused::new(data.join("refused.jsonl"));

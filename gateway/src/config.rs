@@ -11,6 +11,7 @@
 //! | `[[nodes]]` `mqtt` | `host:port` of its MQTT listener | |
 //! | `[[nodes]]` `tls` | TLS 1.3 with the account's key in place of a token | false |
 //! | `[[nodes]]` `key` | the node's public key, for a node that is not in the genesis file | |
+//! | `mqtt_connect_s` | how long a node may take for TCP, TLS and MQTT to connect | 30 |
 //! | `spool_bytes_max` | reports and events that wait for the ledger; Things wait when it is full | 64 MiB |
 //! | `cache_bytes_max` | artifacts | 1 GiB |
 //! | `record_age_max_s` | a proven record whose block is older is refused | 300 |
@@ -39,6 +40,8 @@ pub struct GatewayConfig {
     pub key: PathBuf,
     pub data_dir: PathBuf,
     pub south_listen: SocketAddr,
+    #[serde(default = "mqtt_connect_s")]
+    pub mqtt_connect_s: u64,
     #[serde(default = "spool_bytes_max")]
     pub spool_bytes_max: u64,
     #[serde(default = "cache_bytes_max")]
@@ -64,6 +67,10 @@ pub struct NodeAddress {
     pub tls: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PublicKey>,
+}
+
+fn mqtt_connect_s() -> u64 {
+    30
 }
 
 fn spool_bytes_max() -> u64 {
@@ -141,6 +148,7 @@ impl GatewayConfig {
             return Err(ConfigError::Nodes);
         }
         let numbers = [
+            ("mqtt_connect_s", self.mqtt_connect_s),
             ("spool_bytes_max", self.spool_bytes_max),
             ("cache_bytes_max", self.cache_bytes_max),
             ("record_age_max_s", self.record_age_max_s),

@@ -330,6 +330,7 @@ fn edge_config(config: &Config, secret: &SecretKey) -> api::Config {
         admin_listen: config.admin_listen,
         mqtt_listen: config.mqtt_listen,
         mqtts_listen: config.mqtts_listen,
+        mqtt_connect_time: std::time::Duration::from_secs(config.mqtt_connect_s),
         read_needs_token: config.read_needs_token,
     }
 }

@@ -65,6 +65,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
+            mqtt_connect_s: 30,
             read_needs_token: false,
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,

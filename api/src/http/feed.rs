@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Sse;
@@ -15,10 +16,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::App;
 use super::extract::Query;
 use super::problem::Problem;
 use super::read::parse;
+use super::{App, auth};
+use crate::token::Bearer;
 
 /// Comments that keep an idle connection open through proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -75,6 +77,7 @@ pub struct FeedEvent {
         (status = 503, body = Problem)))]
 async fn feed(
     State(app): State<App>,
+    bearer: Option<Extension<Bearer>>,
     Query(query): Query<FeedQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
@@ -91,7 +94,11 @@ async fn feed(
         )
     })?;
     let subscription = app.handle.subscribe(after);
-    let events = events(subscription, query, permit).take_until(app.stop.clone().cancelled_owned());
+    let stop = app.stop.clone().cancelled_owned();
+    let ended = auth::ended(app, bearer.map(|Extension(bearer)| bearer));
+    let events = events(subscription, query, permit)
+        .take_until(stop)
+        .take_until(ended);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

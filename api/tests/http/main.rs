@@ -8,3 +8,4 @@ mod node;
 mod read;
 mod relay;
 mod submit;
+mod tokens;

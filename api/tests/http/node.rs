@@ -14,7 +14,7 @@ use lamplighter_ledger::{
     SystemClock,
 };
 use lamplighter_store::MemoryKv;
-use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest};
+use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use lamplighter_types::{
     Action, DevicesAction, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies,
     Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
@@ -41,7 +41,7 @@ pub fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
-fn node_key() -> SecretKey {
+pub fn node_key() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
 
@@ -202,6 +202,7 @@ impl Node {
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
+            mqtt_connect_time: Duration::from_secs(30),
             read_needs_token: true,
         };
         let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)
@@ -267,8 +268,13 @@ impl Node {
     }
 
     pub async fn login(&self, account: &Id, secret: &SecretKey) -> String {
-        let challenge = self.challenge(account, secret).await;
-        let answer = TokenRequest::sign(&self.genesis.chain_id(), account, &challenge, secret);
+        self.token_for(Audience::HttpRead, account, secret).await
+    }
+
+    pub async fn token_for(&self, audience: Audience, account: &Id, secret: &SecretKey) -> String {
+        let given = self.challenge(account, secret).await;
+        let chain_id = self.genesis.chain_id();
+        let answer = TokenRequest::sign(&chain_id, account, audience, &given, secret);
         let sent = self
             .open(Method::POST, "/v1/auth/token")
             .json(&answer)

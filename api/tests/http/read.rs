@@ -1,6 +1,6 @@
 //! Reading: tokens, heights, pages, proofs.
 
-use lamplighter_types::login::TokenRequest;
+use lamplighter_types::login::{Audience, TokenRequest};
 use lamplighter_types::proof::{ProofBundle, ProvenRecord};
 use lamplighter_types::{Action, Device, Hash, SecretKey, UsersAction, codec};
 use reqwest::Method;
@@ -96,7 +96,7 @@ async fn a_token_is_for_who_signs_the_challenge() {
         Answer::of(sent.await.unwrap()).await
     };
     let given = node.challenge(&account, &admin()).await;
-    let good = TokenRequest::sign(&chain_id, &account, &given, &admin());
+    let good = TokenRequest::sign(&chain_id, &account, Audience::HttpRead, &given, &admin());
     let token = login(&good).await.ok()["token"]
         .as_str()
         .unwrap()
@@ -110,11 +110,17 @@ async fn a_token_is_for_who_signs_the_challenge() {
     login(&forged).await.assert_problem(401, "auth.refused");
     let unknown = SecretKey::from_seed([77; 32]);
     let theirs = node.challenge(&account, &unknown).await;
-    let theirs = TokenRequest::sign(&chain_id, &account, &theirs, &unknown);
+    let theirs = TokenRequest::sign(&chain_id, &account, Audience::HttpRead, &theirs, &unknown);
     login(&theirs).await.assert_problem(401, "auth.refused");
     let mut elsewhere = given.clone();
     elsewhere.node = 2;
-    let elsewhere = TokenRequest::sign(&chain_id, &account, &elsewhere, &admin());
+    let elsewhere = TokenRequest::sign(
+        &chain_id,
+        &account,
+        Audience::HttpRead,
+        &elsewhere,
+        &admin(),
+    );
     login(&elsewhere).await.assert_problem(401, "auth.refused");
 
     let read = async |token: &str| {

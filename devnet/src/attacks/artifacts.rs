@@ -4,6 +4,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lamplighter_types::login::Audience;
 use lamplighter_types::{DeploymentState, Id, RolloutStatus, SignedRelease, Version};
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
     let (mut image, digest) = image_of("an image that is never right");
     image[1_000] ^= 1;
     let failed = |error: reqwest::Error| DevnetError::Found(format!("uploading: {error}"));
-    let token = devnet.client("vendor")?.token(0).await;
+    let token = devnet.client("vendor")?.token(0, Audience::HttpRead).await;
     let token = token.map_err(DevnetError::client("getting a token"))?.token;
     let http = reqwest::Client::new();
     let url = format!("{}/v1/artifacts", devnet.nodes[0].url());

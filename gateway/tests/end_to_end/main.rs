@@ -4,6 +4,7 @@
 
 mod city;
 mod liar;
+mod many;
 
 use city::{City, id, is_empty, until};
 use liar::Liar;

@@ -1,9 +1,10 @@
+use lamplighter_types::work::{DEVICES_HELD_MAX, DeviceMark, DevicesHeld};
 use lamplighter_types::{
     AlarmChange, ConfigReport, DeploymentReport, DeploymentState, Device, DeviceEvent,
     DeviceSigned, DeviceStatus, Hash, Scope, SecretKey, Severity, codec,
 };
 
-use crate::agent::devices::Devices;
+use crate::agent::devices::{DEVICES_MAX, Devices, Learnt};
 use crate::agent::intake::{self, Unfit};
 use crate::lwm2m::agent::ThingReport;
 use crate::spool::Outgoing;
@@ -35,12 +36,10 @@ fn device(name: &str, with_key: bool) -> Device {
 
 fn devices(dir: &tempfile::TempDir) -> Devices {
     let devices = Devices::open(dir.path().join("devices.json")).unwrap();
-    devices
-        .learn(&id("lamp"), Some(device("lamp", true)), 5)
-        .unwrap();
-    devices
-        .learn(&id("mute"), Some(device("mute", false)), 5)
-        .unwrap();
+    devices.learn([("lamp", true), ("mute", false)].map(|(name, with_key)| {
+        let found = Some(device(name, with_key));
+        (id(name), found, 5)
+    }));
     devices
 }
 
@@ -143,17 +142,65 @@ fn devices_are_known_after_a_restart_and_never_older() {
     let dir = tempfile::tempdir().unwrap();
     let known = devices(&dir);
     assert!(known.admits("lamp") && !known.admits("other") && !known.admits("../x"));
-    assert!(
-        !known.learn(&id("lamp"), None, 4).unwrap(),
+    assert_eq!(
+        known.learn([(id("lamp"), None, 4)]).gone,
+        [],
         "an older proof"
     );
-    assert!(known.learn(&id("lamp"), None, 6).unwrap());
-    assert!(
-        !known
-            .learn(&id("lamp"), Some(device("lamp", true)), 5)
-            .unwrap()
-    );
+    assert_eq!(known.learn([(id("lamp"), None, 6)]).gone, [id("lamp")]);
+    known.learn([(id("lamp"), Some(device("lamp", true)), 5)]);
+    assert!(!known.admits("lamp"), "an older proof again");
+    known.save().unwrap();
+    assert!(!known.is_changed());
     drop(known);
     let again = Devices::open(dir.path().join("devices.json")).unwrap();
     assert!(!again.admits("lamp") && again.admits("mute"));
+}
+
+/// All that a gateway of many devices holds is said, in ranges that leave no name out, and nothing
+/// of what is its own no more.
+#[test]
+fn what_is_held_is_said_in_ranges_without_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = Devices::open(dir.path().join("devices.json")).unwrap();
+    assert_eq!(known.held(), [DevicesHeld::default()]);
+    let count = 2 * DEVICES_HELD_MAX + 5;
+    let name = |n: usize| format!("lamp-{n:05}");
+    known.learn((0..count).map(|n| (id(&name(n)), Some(device(&name(n), true)), 5)));
+    known.learn([(id(&name(7)), None, 6)]);
+    let held = known.held();
+    assert_eq!(held.len(), 3);
+    assert_eq!((&held[0].after, &held[2].until), (&None, &None));
+    for pair in held.windows(2) {
+        assert!(pair[0].until.is_some());
+        assert_eq!(pair[0].until, pair[1].after);
+    }
+    for range in &held {
+        assert!(range.devices.len() <= DEVICES_HELD_MAX);
+        let first = range.devices.keys().next();
+        let last = range.devices.keys().next_back();
+        assert!(range.after.is_none() || range.after.as_ref() < first);
+        assert!(range.until.is_none() || range.until.as_ref() >= last);
+    }
+    let names: Vec<_> = held.iter().flat_map(|range| range.devices.keys()).collect();
+    assert_eq!(names.len(), count - 1);
+    assert!(!names.contains(&&id(&name(7))));
+    let mark = &held[0].devices[&id(&name(8))];
+    assert_eq!(*mark, DeviceMark::of(&device(&name(8), true)));
+    assert_ne!(*mark, DeviceMark::of(&device(&name(8), false)));
+}
+
+#[test]
+fn there_are_no_more_devices_than_there_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = Devices::open(dir.path().join("devices.json")).unwrap();
+    let name = |n: usize| format!("lamp-{n:05}");
+    let many = DEVICES_MAX + 3;
+    let learnt = known.learn((0..many).map(|n| (id(&name(n)), Some(device(&name(n), true)), 5)));
+    assert_eq!(learnt.left_out, 3);
+    // One that went makes place for another.
+    known.learn([(id(&name(0)), None, 6)]);
+    let learnt = known.learn([(id("late"), Some(device("late", true)), 6)]);
+    assert_eq!(learnt, Learnt::default());
+    assert!(known.admits("late"));
 }
