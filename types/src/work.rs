@@ -17,7 +17,8 @@
 //! `users::keys`, `config::keys`). Records are those of the newest state: a gateway refuses a
 //! record whose block is older than its limit, or lower than one that it has already seen of the
 //! same record. Items of one message may share records. A node that has more to tell than fits
-//! sends several messages; what a gateway did not take up it sends again.
+//! sends several messages. What is open it tells again and again; which devices it holds a gateway
+//! says by itself, with a [`SyncRequest`], and is told the difference.
 
 use std::collections::BTreeMap;
 

@@ -308,7 +308,12 @@ async fn sweep(shared: Arc<Shared>) {
         tokio::select! {
             _ = every.tick() => {
                 shared.seats.sweep();
-                shared.check_keys();
+                let shared = Arc::clone(&shared);
+                // It may wait for the disk.
+                let checked = tokio::task::spawn_blocking(move || shared.check_keys());
+                if let Err(error) = checked.await {
+                    tracing::error!(%error, "keys of connected clients were not looked at");
+                }
             }
             () = shared.stop.cancelled() => return,
         }
