@@ -92,6 +92,9 @@ async fn a_client_that_never_reads_is_cut_after_little() {
         .until_count("write_timeouts", |count| count == 1)
         .await;
     good.ping().await;
+    // Of this the client's own buffer has a part.
+    let held = stuck.rest().await;
+    assert!(held < 512 * 1024, "{held} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
