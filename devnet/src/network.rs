@@ -269,7 +269,9 @@ impl Devnet {
             rate_bytes_per_s: self.plan.rate_bytes_per_s.unwrap_or(RATE_BYTES_PER_S),
             install_timeout_s: 600,
             poll_s: 2,
+            szx: 6,
             nodes,
+            endpoints: Default::default(),
         };
         let path = self.files.write_toml(account, &config)?;
         let arguments = arguments(&["gateway", "run", "--until-stdin-ends"], &path);

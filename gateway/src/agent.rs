@@ -2,6 +2,7 @@
 //! comes to it on bounded channels.
 
 mod actor;
+mod admitted;
 mod devices;
 mod effects;
 mod intake;
@@ -11,6 +12,7 @@ mod ledger;
 mod refused;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,11 +28,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{Cache, CacheError};
 use crate::config::{ConfigError, GatewayConfig};
+use crate::lwm2m::Endpoints;
 use crate::north::link::{self, Link};
 use crate::south::{Admits, South};
 use crate::spool::{Spool, SpoolError};
 
 use actor::{Actor, Parts};
+use admitted::Admitted;
 pub use devices::{Devices, DevicesError};
 pub use jobs::{Effect, Jobs};
 use refused::Refused;
@@ -97,9 +101,11 @@ impl Gateway {
         let cache = Cache::open(&data.join("artifacts"), config.cache_bytes_max)?;
         let client = client_of(&config, genesis.clone(), secret.clone())?;
         let (south_sender, south_events) = mpsc::channel(SOUTH_EVENTS_MAX);
-        let admitted = devices.clone();
-        let admits: Admits = Arc::new(move |endpoint| admitted.admits(endpoint));
-        let south = start_south(&config, admits, south_sender).await?;
+        let admitted = Admitted {
+            endpoints: Endpoints::new(&config.endpoints),
+            devices: devices.clone(),
+        };
+        let south = start_south(&config, Arc::new(admitted), south_sender).await?;
         let south_address = south.local_addr();
         let (to_node, commands) = mpsc::channel(NODE_COMMANDS_MAX);
         let (node_sender, node_events) = mpsc::channel(NODE_EVENTS_MAX);
@@ -177,7 +183,7 @@ fn client_of(
 
 async fn start_south(
     config: &GatewayConfig,
-    admits: Admits,
+    admits: Arc<dyn Admits>,
     events: mpsc::Sender<crate::south::SouthEvent>,
 ) -> Result<South, GatewayError> {
     let address = config.south_listen;

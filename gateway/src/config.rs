@@ -17,7 +17,10 @@
 //! | `rate_bytes_per_s` | what all transfers of the mesh together may send | 12,000 |
 //! | `install_timeout_s` | how long a Thing may check or install a package | 3,600 |
 //! | `poll_s` | how often a Thing without our agent is asked for its state | 5 |
+//! | `szx` | blocks begin with 2^(4 + `szx`) bytes, 0 to 6; a Thing may ask for smaller ones | 6 |
+//! | `[endpoints]` | endpoint names that stand for other devices than the rules say, `"name" = "device"` | |
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +31,7 @@ use std::time::Duration;
 use lamplighter_types::{Genesis, GenesisError, Id, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
+use crate::coap::block::SZX_MAX;
 use crate::south::SouthConfig;
 
 /// How a gateway is set up; see the module for the keys.
@@ -51,7 +55,11 @@ pub struct GatewayConfig {
     pub install_timeout_s: u64,
     #[serde(default = "poll_s")]
     pub poll_s: u64,
+    #[serde(default = "szx")]
+    pub szx: u8,
     pub nodes: Vec<NodeAddress>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, Id>,
 }
 
 /// One node of the ledger.
@@ -90,6 +98,10 @@ fn poll_s() -> u64 {
     5
 }
 
+fn szx() -> u8 {
+    SZX_MAX
+}
+
 /// Why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -115,6 +127,10 @@ pub enum ConfigError {
     Nodes,
     #[error("{0} must not be 0")]
     Zero(&'static str),
+    #[error("szx is at most {SZX_MAX}")]
+    BlockSize,
+    #[error("endpoints: {0} is there twice but for the case of its letters")]
+    Endpoint(String),
 }
 
 impl GatewayConfig {
@@ -147,8 +163,16 @@ impl GatewayConfig {
             ("install_timeout_s", self.install_timeout_s),
             ("poll_s", self.poll_s),
         ];
-        match numbers.into_iter().find(|(_, number)| *number == 0) {
-            Some((name, _)) => Err(ConfigError::Zero(name)),
+        if let Some((name, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
+            return Err(ConfigError::Zero(name));
+        }
+        if self.szx > SZX_MAX {
+            return Err(ConfigError::BlockSize);
+        }
+        let mut names = BTreeSet::new();
+        let twice = |name: &&String| !names.insert(name.to_ascii_lowercase());
+        match self.endpoints.keys().find(twice) {
+            Some(name) => Err(ConfigError::Endpoint(name.clone())),
             None => Ok(()),
         }
     }
@@ -197,6 +221,7 @@ impl GatewayConfig {
         };
         south.session.install_timeout = Duration::from_secs(self.install_timeout_s);
         south.session.poll = Duration::from_secs(self.poll_s);
+        (south.session.szx, south.coap.szx) = (self.szx, self.szx);
         south
     }
 }

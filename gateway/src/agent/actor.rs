@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
 use super::devices::Devices;
-use super::intake;
+use super::intake::{self, Remedy, Unfit};
 use super::jobs::{Effect, Jobs};
 use super::refused::Refused;
 use crate::artifact::Cache;
@@ -177,7 +177,7 @@ impl Actor {
                 } => {
                     let read =
                         intake::report(&self.parts.devices, &self.chain_id, &endpoint, &bytes);
-                    taken.push((read, endpoint, stored));
+                    taken.push((read, endpoint, bytes, stored));
                 }
                 SouthEvent::Event {
                     endpoint,
@@ -186,24 +186,44 @@ impl Actor {
                 } => {
                     let read =
                         intake::event(&self.parts.devices, &self.chain_id, &endpoint, &bytes);
-                    taken.push((read.map(Some), endpoint, stored));
+                    taken.push((read.map(Some), endpoint, bytes, stored));
                 }
                 other => effects.extend(self.on_south(other)),
             }
         }
         let mut kept = Vec::new();
-        for (read, endpoint, stored) in taken {
+        for (read, endpoint, bytes, stored) in taken {
             match read {
                 Ok(Some(outgoing)) => kept.push((outgoing, stored)),
                 Ok(None) => answer(stored, Stored::Kept),
                 Err(unfit) => {
-                    tracing::warn!(endpoint, %unfit, "a Thing's report was refused");
-                    answer(stored, Stored::Refused(unfit.to_string()));
+                    tracing::warn!(endpoint, %unfit, "a Thing's report was not taken");
+                    answer(stored, self.refuse(&endpoint, &bytes, unfit));
                 }
             }
         }
         self.keep(kept).await?;
         self.carry_out(effects).await
+    }
+
+    /// The answer to a report that is not taken. What the Thing shall forget is written down first.
+    fn refuse(&mut self, endpoint: &str, bytes: &[u8], unfit: Unfit) -> Stored {
+        let reason = unfit.to_string();
+        match unfit.remedy() {
+            Remedy::Register => Stored::Unregistered(reason),
+            Remedy::Wait => Stored::Later(reason),
+            Remedy::Forget => {
+                let refused = &mut self.parts.refused;
+                match on_disk(|| refused.add_unread(endpoint, bytes, unfit, now_ms())) {
+                    Ok(()) => Stored::Refused(reason),
+                    Err(error) => {
+                        let error = crate::chain(&error);
+                        tracing::error!(error, "a refused report could not be written down");
+                        Stored::Later(reason)
+                    }
+                }
+            }
+        }
     }
 
     /// What the south tells that needs no answer.
@@ -222,10 +242,6 @@ impl Actor {
             SouthEvent::Lost { endpoint } => {
                 tracing::info!(endpoint, "a Thing is gone");
                 Vec::new()
-            }
-            SouthEvent::Version { endpoint, version } => {
-                let notice = crate::south::Notice::Version(version);
-                Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.noticed(&d, &notice, now))
             }
             SouthEvent::Notice { endpoint, notice } => {
                 Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.noticed(&d, &notice, now))

@@ -214,7 +214,9 @@ impl City {
             rate_bytes_per_s: 10_000_000,
             install_timeout_s: 60,
             poll_s: 1,
+            szx: 6,
             nodes,
+            endpoints: Default::default(),
         }
     }
 

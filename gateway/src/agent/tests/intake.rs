@@ -4,7 +4,8 @@ use lamplighter_types::{
 };
 
 use crate::agent::devices::Devices;
-use crate::agent::intake::{self, Unfit};
+use crate::agent::intake::{self, Remedy, Unfit};
+use crate::agent::refused::{Refused, RefusedError};
 use crate::lwm2m::agent::ThingReport;
 use crate::spool::Outgoing;
 use crate::verify::tests::id;
@@ -71,7 +72,12 @@ fn only_what_the_device_itself_says_is_taken() {
     };
     let good = signed(event("lamp"));
     assert_eq!(take("lamp", &good), Ok(Outgoing::Event(good.clone())));
-    assert_eq!(take("mute", &good), Err(Unfit::OtherDevice));
+    assert_eq!(
+        take("mute", &good),
+        Ok(Outgoing::Event(good.clone())),
+        "it is signed: from which address it comes does not matter"
+    );
+    assert_eq!(take("lamp", &event("mute")), Err(Unfit::OtherDevice));
     assert_eq!(take("lamp", &event("lamp")), Err(Unfit::Unsigned));
     assert!(
         take("mute", &event("mute")).is_ok(),
@@ -99,6 +105,74 @@ fn only_what_the_device_itself_says_is_taken() {
     }
     let elsewhere = intake::event(&devices, &Hash::of(b"other"), "lamp", &bytes);
     assert_eq!(elsewhere, Err(Unfit::Signature), "of another ledger");
+}
+
+#[test]
+fn only_what_will_never_be_right_is_to_be_forgotten() {
+    let never = [
+        Unfit::Malformed,
+        Unfit::TooLong,
+        Unfit::ControlCharacter,
+        Unfit::SequenceZero,
+    ];
+    assert!(never.iter().all(|unfit| unfit.remedy() == Remedy::Forget));
+    for unfit in [Unfit::OtherDevice, Unfit::Unknown] {
+        assert_eq!(unfit.remedy(), Remedy::Register);
+    }
+    for unfit in [Unfit::Signature, Unfit::Unsigned] {
+        assert_eq!(unfit.remedy(), Remedy::Wait, "the key may become known");
+    }
+}
+
+#[test]
+fn what_is_to_be_forgotten_is_written_down_but_not_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("refused.jsonl");
+    let mut refused = Refused::new(path.clone());
+    let mut write = |time_ms| refused.add_unread("lamp", &[1, 2, 255], Unfit::Malformed, time_ms);
+    write(1_000).unwrap();
+    let line: serde_json::Value =
+        serde_json::from_str(std::fs::read_to_string(&path).unwrap().trim()).unwrap();
+    assert_eq!(line["code"], "gateway.malformed");
+    assert_eq!((&line["endpoint"], &line["bytes"]), (&"lamp".into(), &"0102ff".into()));
+    let taken = (0..100).filter(|_| write(1_001).is_ok()).count();
+    assert!(taken < 100);
+    assert!(matches!(write(1_002), Err(RefusedError::TooMany)));
+    write(1_001 + 60_000).unwrap();
+}
+
+#[test]
+fn a_text_of_a_thing_without_a_key_is_made_fit_and_a_signed_one_must_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = devices(&dir);
+    let config = |name: &str, detail: &str| ConfigReport {
+        device: id(name),
+        document: Hash::ZERO,
+        applied: false,
+        detail: detail.to_owned(),
+        counter: 3,
+        signature: None,
+    };
+    let take = |report: ConfigReport| {
+        let endpoint = report.device.to_string();
+        let bytes = codec::encode(&ThingReport::Config(report));
+        intake::report(&devices, &chain(), &endpoint, &bytes)
+    };
+    let long = "é\u{1b}[2J".repeat(400);
+    let Ok(Some(Outgoing::Config(taken))) = take(config("mute", &long)) else {
+        panic!("not taken")
+    };
+    assert!(taken.detail.starts_with("é\u{fffd}[2J"));
+    lamplighter_contracts::shape::text("detail", &taken.detail, 1_000).unwrap();
+    assert!(taken.detail.len() > 990);
+    let signed = |detail: &str| {
+        let mut report = config("lamp", detail);
+        report.sign(&chain(), &key());
+        take(report)
+    };
+    assert!(signed("two\nlines").is_ok());
+    assert_eq!(signed("\u{1b}[2J"), Err(Unfit::ControlCharacter));
+    assert_eq!(signed(&"d".repeat(1_001)), Err(Unfit::TooLong));
 }
 
 #[test]
