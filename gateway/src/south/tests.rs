@@ -3,4 +3,5 @@
 
 mod foreign;
 mod installing;
+mod libcoap;
 mod rules;

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use lamplighter_devnet::thing::{NewEvent, Thing};
 use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
-    Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, Hash, Severity,
+    Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DevicesAction, Hash, Severity,
 };
 
 fn event(alarm: AlarmChange) -> NewEvent {
@@ -174,6 +174,51 @@ async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
     gateway.stop().await;
     let gateway = city.gateway(false).await;
     recorded(2).await;
+    gateway.stop().await;
+}
+
+/// The gateway of `lamp-1`, as the ledger and then the gateway itself know it.
+async fn assign(city: &City, gateway: Option<&str>) {
+    let action = DevicesAction::AssignGateway {
+        device: id("lamp-1"),
+        gateway: gateway.map(id),
+    };
+    city.act("operator", Action::Devices(action)).await;
+    until("the gateway to know", async || {
+        let known = std::fs::read_to_string(city.dir.path().join("gw/devices.json")).ok()?;
+        let known: serde_json::Value = serde_json::from_str(&known).ok()?;
+        (known["lamp-1"]["device"].is_object() == gateway.is_some()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
+    let city = City::build(&["lamp-1", "lamp-2"]).await;
+    let gateway = city.gateway(false).await;
+    let lamp = city.thing("lamp-1").await;
+    let other = city.thing("lamp-2").await;
+    let client = city.client("operator");
+    let recorded = async |device: &str, count: usize| {
+        until("events", async || {
+            let page = client.device_events(&id(device), None).await.ok()?.value;
+            (page.items.len() == count).then_some(())
+        })
+        .await;
+    };
+    lamp.raise(event(AlarmChange::Raise)).await.unwrap();
+    recorded("lamp-1", 1).await;
+    assign(&city, None).await;
+    for _ in 0..3 {
+        lamp.raise(event(AlarmChange::Raise)).await.unwrap();
+    }
+    // What another Thing says meanwhile arrives: these were answered as well.
+    other.raise(event(AlarmChange::None)).await.unwrap();
+    recorded("lamp-2", 1).await;
+    assert_eq!(lamp.status().await.unwrap().outbox, 3, "it keeps them");
+    assign(&city, Some("gw")).await;
+    recorded("lamp-1", 4).await;
+    assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
     gateway.stop().await;
 }
 

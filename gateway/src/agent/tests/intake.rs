@@ -134,7 +134,10 @@ fn what_is_to_be_forgotten_is_written_down_but_not_without_end() {
     let line: serde_json::Value =
         serde_json::from_str(std::fs::read_to_string(&path).unwrap().trim()).unwrap();
     assert_eq!(line["code"], "gateway.malformed");
-    assert_eq!((&line["endpoint"], &line["bytes"]), (&"lamp".into(), &"0102ff".into()));
+    assert_eq!(
+        (&line["endpoint"], &line["bytes"]),
+        (&"lamp".into(), &"0102ff".into())
+    );
     let taken = (0..100).filter(|_| write(1_001).is_ok()).count();
     assert!(taken < 100);
     assert!(matches!(write(1_002), Err(RefusedError::TooMany)));

@@ -338,8 +338,13 @@ fn a_registration_without_the_agent_says_nothing_for_a_thing_with_a_key() {
     for state in [Downloading, Installing, Trial] {
         let mut jobs = Jobs::default();
         jobs.registered(&lamp(), false, NOW_MS);
-        let effects = jobs.assigned(assignment(state, 100), None, NOW_MS);
-        assert!(effects.iter().all(|e| matches!(e, Effect::Prepare { .. })), "{effects:?}");
+        let mut keyed = assignment(state, 100);
+        keyed.device.key = Some(lamplighter_types::SecretKey::from_seed([5; 32]).public());
+        let effects = jobs.assigned(keyed, None, NOW_MS);
+        assert!(
+            effects.iter().all(|e| matches!(e, Effect::Prepare { .. })),
+            "{effects:?}"
+        );
         for said in [
             Stage::Downloaded,
             Stage::Installing,
@@ -462,7 +467,11 @@ fn only_a_signature_says_that_a_thing_with_a_key_was_told_its_document() {
         attested,
         height: 4,
     };
-    for (keyed, attested, told) in [(true, false, false), (true, true, true), (false, false, true)] {
+    for (keyed, attested, told) in [
+        (true, false, false),
+        (true, true, true),
+        (false, false, true),
+    ] {
         let mut jobs = Jobs::default();
         jobs.registered(&lamp(), true, NOW_MS);
         let reported = Some(reported(attested));

@@ -352,7 +352,11 @@ async fn a_thing_that_is_taken_away_is_sent_elsewhere_with_all_that_it_has() {
     assert_eq!(ask(update.clone()).await, Code::CHANGED);
     assert_eq!(ask(event(9)).await, Code::CHANGED);
     *bed.served.0.lock().unwrap() = false;
-    assert_eq!(ask(event(9)).await, Code::UNAUTHORIZED, "it keeps its event");
+    assert_eq!(
+        ask(event(9)).await,
+        Code::UNAUTHORIZED,
+        "it keeps its event"
+    );
     assert_eq!(ask(update.clone()).await, Code::NOT_FOUND);
     assert_eq!(register(&handle, &NAME).await.code, Code::FORBIDDEN);
     // Given back, it does not need to know.
@@ -419,11 +423,13 @@ async fn bodies_left_unfinished_hold_up_nobody() {
         }
     };
     // From 200 addresses, to anything and everything.
+    let mut strangers = vec![];
     for n in 0..200u16 {
         let peer = SocketAddr::from(([10, 0, 1, 1], 10_000 + n));
         let service = Arc::new(Foreign::default());
-        let stranger = Endpoint::start(bed.network.attach(peer), Config::default(), service);
-        let stranger = stranger.unwrap().handle();
+        let endpoint = Endpoint::start(bed.network.attach(peer), Config::default(), service);
+        strangers.push(endpoint.unwrap());
+        let stranger = strangers[usize::from(n)].handle();
         for (path, code) in [
             ("/x", Code::NOT_FOUND),
             (agent::EVENTS, Code::UNAUTHORIZED),
