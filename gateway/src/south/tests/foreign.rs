@@ -491,3 +491,25 @@ async fn what_a_registration_or_discovery_lacks_is_said() {
         Code::NOT_FOUND
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn blocks_that_break_the_rules_are_refused() {
+    let bed = bed(Faults::NONE);
+    let handle = bed.endpoint.handle();
+    register(&handle, &NAME).await;
+    let block = |number, more, szx, bytes| Request {
+        block1: Some(Block { number, more, szx }),
+        ..event(bytes)
+    };
+    for (request, code) in [
+        (block(0, true, 7, 16), Code::BAD_REQUEST),
+        (block(0, true, 1, 16), Code::BAD_REQUEST),
+        (block(0, false, 0, 17), Code::BAD_REQUEST),
+        (block(3, true, 0, 16), Code::INCOMPLETE),
+        (block(0, true, 0, 16), Code::CONTINUE),
+        (block(2, true, 0, 16), Code::INCOMPLETE),
+    ] {
+        let answer = handle.exchange(at(1), request).await.unwrap();
+        assert_eq!(answer.code, code);
+    }
+}
