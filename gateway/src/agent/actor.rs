@@ -234,10 +234,17 @@ impl Actor {
                 endpoint,
                 peer,
                 agent,
+                fresh,
                 ..
             } => {
                 tracing::info!(endpoint, %peer, agent, "a Thing registered");
-                Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.registered(&d, agent, now))
+                let Ok(device) = Id::new(endpoint) else {
+                    return Vec::new();
+                };
+                if fresh {
+                    self.jobs.begun_anew(&device);
+                }
+                self.jobs.registered(&device, agent, now)
             }
             SouthEvent::Lost { endpoint } => {
                 tracing::info!(endpoint, "a Thing is gone");

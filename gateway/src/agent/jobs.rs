@@ -180,14 +180,17 @@ impl Jobs {
         self.drive(device, now_ms)
     }
 
-    /// A Thing registered.
-    pub fn registered(&mut self, device: &Id, agent: bool, now_ms: u64) -> Vec<Effect> {
-        self.agents.insert(device.clone(), agent);
-        // What is under way is not begun twice; what was lost with an earlier registration is.
-        self.given.remove(device);
+    /// The south has nothing of what it was told to do at a Thing; it is told again.
+    pub fn begun_anew(&mut self, device: &Id) {
         if let Some(job) = self.jobs.get_mut(device) {
             job.ordered = None;
         }
+    }
+
+    /// A Thing registered.
+    pub fn registered(&mut self, device: &Id, agent: bool, now_ms: u64) -> Vec<Effect> {
+        self.agents.insert(device.clone(), agent);
+        self.given.remove(device);
         let mut effects = self.configure(device);
         effects.extend(self.drive(device, now_ms));
         effects
@@ -352,7 +355,7 @@ impl Jobs {
                 tracing::warn!(%device, deployment, reason, "the south refused");
                 self.not_now(device, deployment, now_ms);
             }
-            Notice::NoRoom { deployment } => self.not_now(device, deployment, now_ms),
+            Notice::Later { deployment } => self.not_now(device, deployment, now_ms),
             Notice::Stage {
                 deployment,
                 stage,

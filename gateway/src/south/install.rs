@@ -153,8 +153,10 @@ impl Install {
         match state {
             FirmwareState::Downloaded => self.execute(),
             FirmwareState::Updating => Outcome::end(self.stage(Stage::Installing, String::new())),
+            // It does not hold the package, or runs the new image already.
             FirmwareState::Idle | FirmwareState::Downloading => {
-                self.refused("it does not hold the package, or has begun another boot".to_owned())
+                let deployment = self.deployment.clone();
+                Outcome::end(Notice::Later { deployment })
             }
         }
     }

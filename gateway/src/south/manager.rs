@@ -99,7 +99,7 @@ impl Manager {
         }
         let Some(worker) = self.worker(&endpoint) else {
             let deployment = command.deployment().unwrap_or_default().to_owned();
-            let notice = Notice::NoRoom { deployment };
+            let notice = Notice::Later { deployment };
             return self
                 .tools
                 .tell(SouthEvent::Notice { endpoint, notice })

@@ -200,6 +200,8 @@ pub enum SouthEvent {
         agent: bool,
         /// Whether it has object 5.
         updatable: bool,
+        /// The first time since work for it is done here: earlier commands may be lost.
+        fresh: bool,
     },
     /// A Thing ended its registration or let it expire; its work waits.
     Lost {

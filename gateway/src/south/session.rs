@@ -121,8 +121,9 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
-    /// There are more Things with work than this gateway has room for; try again later.
-    NoRoom {
+    /// It can't be done now: this gateway has no room for more Things with work, or the Thing is at
+    /// something else.
+    Later {
         /// The deployment; empty for a configuration.
         deployment: String,
     },

@@ -49,6 +49,8 @@ struct Worker {
     session: Session,
     tools: Tools,
     peer: Option<SocketAddr>,
+    /// It has registered since this worker began.
+    registered: bool,
     /// Segments of the path below which the Thing's objects are.
     root: Vec<String>,
     open: Option<(PathBuf, Arc<File>)>,
@@ -66,6 +68,7 @@ pub(super) async fn run(
         session,
         tools,
         peer: None,
+        registered: false,
         root: Vec::new(),
         open: None,
     };
@@ -116,6 +119,7 @@ impl Worker {
                     peer,
                     agent,
                     updatable,
+                    fresh: !std::mem::replace(&mut self.registered, true),
                 };
                 self.tools.tell(event).await;
                 Input::Registered { agent }

@@ -5,14 +5,18 @@
 mod city;
 mod liar;
 
-use city::{City, id, is_empty, until};
+use city::{City, id, is_empty, secret, until};
 use liar::Liar;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lamplighter_devnet::thing::{NewEvent, Thing};
+use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
 use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
-    Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DevicesAction, Hash, Severity,
+    Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DeviceEvent, DeviceSigned,
+    DevicesAction, Hash, Severity, codec,
 };
 
 fn event(alarm: AlarmChange) -> NewEvent {
@@ -219,6 +223,56 @@ async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
     assign(&city, Some("gw")).await;
     recorded("lamp-1", 4).await;
     assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
+    gateway.stop().await;
+}
+
+/// A Thing that has nothing to say but nonsense.
+struct Silent;
+
+#[async_trait::async_trait]
+impl Service for Silent {
+    async fn handle(&self, _peer: SocketAddr, _request: Request) -> Response {
+        Response::new(Code::NOT_FOUND)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_thing_is_told_to_forget_was_written_down_before() {
+    let city = City::build(&["lamp-1"]).await;
+    let gateway = city.gateway(false).await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let thing = Endpoint::bind(any, coap::Config::default(), Arc::new(Silent));
+    let thing = thing.await.unwrap();
+    let ask = async |request: Request| {
+        let address = gateway.gateway.south_address();
+        thing.handle().request(address, request).await.unwrap().code
+    };
+    let register = Request::new(Code::POST, "/rd")
+        .with_query("ep=LAMP-1".to_owned())
+        .with_query("lwm2m=1.1".to_owned());
+    until("the gateway to know its device", async || {
+        (ask(register.clone()).await == Code::CREATED).then_some(())
+    })
+    .await;
+    let post = |bytes: Vec<u8>| Request::new(Code::POST, "/ev").with_payload(format::OCTETS, bytes);
+    assert_eq!(ask(post(vec![1, 2, 255])).await, Code::BAD_REQUEST);
+    let text = std::fs::read_to_string(city.dir.path().join("gw/refused.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!(line["code"], "gateway.malformed");
+    assert_eq!(line["bytes"], "0102ff");
+    // Signed with a key that the ledger does not have (yet): it is to be kept.
+    let mut event = DeviceEvent {
+        device: id("lamp-1"),
+        sequence: 1,
+        time_ms: 1,
+        kind: "x-door".to_owned(),
+        severity: Severity::Major,
+        alarm: AlarmChange::Raise,
+        data: String::new(),
+        signature: None,
+    };
+    event.sign(&city.genesis.chain_id(), &secret("another key"));
+    assert_eq!(ask(post(codec::encode(&event))).await, Code::UNAVAILABLE);
     gateway.stop().await;
 }
 

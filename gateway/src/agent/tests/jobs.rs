@@ -332,6 +332,25 @@ fn an_installation_goes_on_being_watched_after_a_restart() {
     }
 }
 
+#[test]
+fn what_the_south_lost_it_is_told_again() {
+    let mut jobs = transferring(true);
+    assert_eq!(jobs.registered(&lamp(), true, NOW_MS), []);
+    jobs.begun_anew(&lamp());
+    let effects = jobs.registered(&lamp(), true, NOW_MS);
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Transfer(_))]
+    ));
+    // Too much at once: later, without a word.
+    let deployment = "r1".to_owned();
+    assert_eq!(
+        jobs.noticed(&lamp(), &Notice::Later { deployment }, NOW_MS),
+        []
+    );
+    assert!(!jobs.tick(NOW_MS + 5_000).is_empty());
+}
+
 /// Anybody can register in the name of a Thing, with or without our object.
 #[test]
 fn a_registration_without_the_agent_says_nothing_for_a_thing_with_a_key() {
