@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod city;
+mod foreign;
 mod liar;
 
-use city::{City, id, is_empty, secret, until};
+use city::{City, Running, id, is_empty, secret, until};
+use foreign::Foreign;
 use liar::Liar;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -222,6 +224,49 @@ async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
     assert_eq!(lamp.status().await.unwrap().outbox, 3, "it keeps them");
     assign(&city, Some("gw")).await;
     recorded("lamp-1", 4).await;
+    assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_device_that_succeeds_over_a_restart_of_its_gateway_is_confirmed() {
+    let city = City::build(&["foreign-1"]).await;
+    let gateway = city.gateway(false).await;
+    let device = Foreign::default();
+    device.with(|device| device.version = "v1.0.0".to_owned());
+    let endpoint = device.start().await;
+    let registered = async |gateway: &Running| {
+        let address = gateway.gateway.south_address();
+        until("a registration", async || {
+            let answer = foreign::register(&endpoint, address, "FOREIGN:1").await;
+            (answer == Some(Code::CREATED)).then_some(())
+        })
+        .await;
+    };
+    let reached = async |state: DeploymentState| {
+        until(&format!("{state:?}"), async || {
+            (city.deployment("foreign-1").await?.state == state).then_some(())
+        })
+        .await;
+    };
+    registered(&gateway).await;
+    city.release().await;
+    city.roll_out().await;
+    reached(DeploymentState::Installing).await;
+    assert!(device.with(|device| device.package == city.image));
+    gateway.stop().await;
+    // Its boot loader is at work: it still names the old version.
+    let looks = device.with(|device| device.looks);
+    let gateway = city.gateway(false).await;
+    registered(&gateway).await;
+    until("a look at its state", async || {
+        (device.with(|device| device.looks) > looks).then_some(())
+    })
+    .await;
+    let version = "v2.0.0+build7".to_owned();
+    device.with(|device| (device.state, device.result, device.version) = (0, 1, version));
+    reached(DeploymentState::Confirmed).await;
+    assert_eq!(device.with(|device| device.orders), 1);
     assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
     gateway.stop().await;
 }
