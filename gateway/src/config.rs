@@ -20,6 +20,9 @@
 //! | `szx` | blocks begin with 2^(4 + `szx`) bytes, 0 to 6; a Thing may ask for smaller ones | 6 |
 //! | `[endpoints]` | endpoint names that stand for other devices than the rules say, `"name" = "device"` | |
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;

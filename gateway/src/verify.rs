@@ -350,8 +350,8 @@ pub struct DesiredDocument {
 }
 
 impl DesiredDocument {
-    /// Whether a report says that the device was told this document. Of a device with a key only its
-    /// own signature does: anybody can register in its name.
+    /// Whether a report says that the device was told this document. Of a device with a key only
+    /// its own signature does: anybody can register in its name.
     pub fn is_told(&self, reported: &Hash, attested: bool) -> bool {
         *reported == self.hash && (attested || !self.keyed)
     }

@@ -143,8 +143,8 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// A device with a key signs everything: nobody else in the mesh can speak in its name, and from
-    /// which address it speaks does not matter. Of one without a key only the address is known.
+    /// A device with a key signs everything: nobody else in the mesh can speak in its name, and
+    /// from which address it speaks does not matter. Of one without a key only that is known.
     fn sender<R: DeviceSigned>(&self, name: &Id, report: &R) -> Result<Said, Unfit> {
         let device = self.devices.get(name).ok_or(Unfit::Unknown)?;
         match report.verify_device(self.chain_id, device.key.as_ref()) {

@@ -447,8 +447,8 @@ impl Jobs {
         self.configure(&device)
     }
 
-    /// Gives a Thing that has our agent its document, once for each registration. Another one has no
-    /// place for it.
+    /// Gives a Thing that has our agent its document, once for each registration. Another one has
+    /// no place for it.
     fn configure(&mut self, device: &Id) -> Vec<Effect> {
         let Some(document) = self.documents.get(device) else {
             return Vec::new();

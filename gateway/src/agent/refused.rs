@@ -1,5 +1,5 @@
-//! What was refused for ever, by the ledger or by this gateway, for a person to read: one JSON object
-//! a line.
+//! What was refused for ever, by the ledger or by this gateway, for a person to read: one JSON
+//! object a line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

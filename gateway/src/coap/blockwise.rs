@@ -1,7 +1,7 @@
 //! Block-wise transfer on the serving side (RFC 7959), without IO: bodies of requests are put
-//! together from Block1, large responses are cut for Block2. Both tables are bounded, have one entry
-//! for each peer, forget, and drop the oldest entry where there is no room: nobody can hold up the
-//! others by leaving bodies unfinished.
+//! together from Block1, large responses are cut for Block2. Both tables are bounded, have one
+//! entry for each peer, forget, and drop the oldest entry where there is no room: nobody can hold
+//! up the others by leaving bodies unfinished.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

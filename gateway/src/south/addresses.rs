@@ -1,4 +1,4 @@
-//! The addresses of registered Things, which the endpoint looks at before it keeps blocks of theirs.
+//! The addresses of registered Things, which the endpoint looks at before it keeps their blocks.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

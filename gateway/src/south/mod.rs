@@ -43,11 +43,11 @@ const FRONT_MAX: usize = 256;
 
 /// Which Things this gateway serves.
 pub trait Admits: Send + Sync + 'static {
-    /// The Thing that an endpoint name stands for, by the name that commands and events have for it;
-    /// `None` if it is not served here.
+    /// The Thing that an endpoint name stands for, by the name that commands and events have for
+    /// it; `None` if it is not served here.
     fn named(&self, endpoint_name: &str) -> Option<String>;
 
-    /// Whether a Thing that registered is still served here. Commands' and events' name of it.
+    /// Whether the Thing that commands and events name so is still served here.
     fn serves(&self, endpoint: &str) -> bool;
 }
 
@@ -180,8 +180,8 @@ pub enum Stored {
     /// It does not decode, or could never be recorded as it is, and it is on disk with the reason;
     /// the Thing may forget it. Answered 4.00.
     Refused(String),
-    /// It is of a device that is not, or not any more, served here; the Thing keeps it and registers
-    /// again, here or elsewhere. Answered 4.01.
+    /// It is of a device that is not, or not any more, served here; the Thing keeps it and
+    /// registers again, here or elsewhere. Answered 4.01.
     Unregistered(String),
     /// It can't be taken now; the Thing keeps it and tries again. Answered 5.03.
     Later(String),
