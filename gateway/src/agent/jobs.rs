@@ -353,6 +353,10 @@ impl Jobs {
             }
             Notice::Refused { deployment, reason } => {
                 tracing::warn!(%device, deployment, reason, "the south refused");
+                if deployment.is_empty() {
+                    // A document, which is given again with the node's next reminder.
+                    self.given.remove(device);
+                }
                 self.not_now(device, deployment, now_ms);
             }
             Notice::Later { deployment } => self.not_now(device, deployment, now_ms),

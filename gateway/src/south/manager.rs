@@ -14,13 +14,12 @@ use super::addresses::Addresses;
 use super::service::Front;
 use super::session::Session;
 use super::worker::{self, Order, Tools};
-use super::{Admits, SouthCommand, SouthConfig, SouthEvent};
+use super::{Admits, SouthCommand, SouthConfig};
 use crate::coap::{Code, Request, Response};
 use crate::lwm2m::Registry;
 use crate::lwm2m::registration::{
     REGISTRATIONS_MAX, Registration, RegistrationError, endpoint_name,
 };
-use crate::south::Notice;
 
 /// Things with a worker: those registered, and as many again that have work and are away.
 const WORKERS_MAX: usize = 2 * REGISTRATIONS_MAX;
@@ -97,14 +96,7 @@ impl Manager {
         if matches!(command, SouthCommand::Release { .. }) {
             return self.release(&endpoint);
         }
-        let Some(worker) = self.worker(&endpoint) else {
-            let deployment = command.deployment().unwrap_or_default().to_owned();
-            let notice = Notice::Later { deployment };
-            return self
-                .tools
-                .tell(SouthEvent::Notice { endpoint, notice })
-                .await;
-        };
+        let worker = self.worker(&endpoint);
         if worker.send(Order::Command(command)).await.is_err() {
             self.workers.remove(&endpoint);
         }
@@ -229,13 +221,10 @@ impl Manager {
     /// Tells the worker; a Thing whose worker is too busy to hear it is asked to come again.
     fn announce(&mut self, registration: Registration, response: Response) -> Response {
         let endpoint = registration.endpoint.clone();
-        let told = self
-            .worker(&endpoint)
-            .is_some_and(|worker| worker.try_send(Order::Registered(registration)).is_ok());
-        if told {
-            response
-        } else {
-            Response::error(Code::UNAVAILABLE, "busy")
+        let order = Order::Registered(registration);
+        match self.worker(&endpoint).try_send(order) {
+            Ok(()) => response,
+            Err(_) => Response::error(Code::UNAVAILABLE, "busy"),
         }
     }
 
@@ -256,14 +245,13 @@ impl Manager {
         }
     }
 
-    fn worker(&mut self, endpoint: &str) -> Option<mpsc::Sender<Order>> {
+    fn worker(&mut self, endpoint: &str) -> mpsc::Sender<Order> {
         let known = self.workers.get(endpoint).map(|worker| &worker.orders);
         if let Some(orders) = known.filter(|orders| !orders.is_closed()) {
-            return Some(orders.clone());
+            return orders.clone();
         }
         if self.workers.len() >= WORKERS_MAX {
-            self.tell_full();
-            return None;
+            self.make_room();
         }
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
         let session = Session::new(self.config.session.clone());
@@ -278,15 +266,24 @@ impl Manager {
             _stop: stop.drop_guard(),
         };
         self.workers.insert(endpoint.to_owned(), worker);
-        Some(orders)
+        orders
+    }
+
+    /// Ends the worker of a Thing that is away, and there is one, since only half as many can be
+    /// registered. The north side gives its commands again when it comes.
+    fn make_room(&mut self) {
+        let away = |endpoint: &&String| self.registry.named(endpoint).is_none();
+        if let Some(endpoint) = self.workers.keys().find(away).cloned() {
+            self.workers.remove(&endpoint);
+        }
     }
 
     /// Once, not for each of thousands of devices.
     fn tell_full(&mut self) {
         if !std::mem::replace(&mut self.told_full, true) {
             tracing::error!(
-                "the limit is reached: a gateway serves {REGISTRATIONS_MAX} Things at a time and \
-                 keeps work for {WORKERS_MAX}; others wait. Give some of its devices to another one"
+                "the limit is reached: a gateway serves {REGISTRATIONS_MAX} Things at a time, \
+                 others wait; give some of its devices to another one"
             );
         }
     }

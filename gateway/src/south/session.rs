@@ -121,8 +121,7 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
-    /// It can't be done now: this gateway has no room for more Things with work, or the Thing is at
-    /// something else.
+    /// The Thing is at something else now; try again later.
     Later {
         /// The deployment; empty for a configuration.
         deployment: String,

@@ -39,18 +39,26 @@ impl Cancel {
     }
 }
 
+/// How often a Thing that is not ready is asked to take a document before other work goes on; it is
+/// given again at the next registration.
+const TRIES_MAX: u32 = 12;
+
 /// Hands over a configuration document to a Thing with our agent, which reports what it did with
 /// it. One that is not ready is asked again.
 #[derive(Debug)]
 pub(super) struct Configure {
     document: Vec<u8>,
     retry_at: Option<Instant>,
+    tries: u32,
 }
 
 impl Configure {
     pub(super) fn new(document: Vec<u8>) -> Configure {
-        let retry_at = None;
-        Configure { document, retry_at }
+        Configure {
+            document,
+            retry_at: None,
+            tries: 0,
+        }
     }
 
     pub(super) fn next(&self, now: Instant) -> Next {
@@ -67,7 +75,9 @@ impl Configure {
         response: &Response,
         config: &SessionConfig,
     ) -> Outcome {
-        if matches!(response.code, Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
+        let busy = [Code::UNAVAILABLE, Code::TOO_MANY_REQUESTS, Code::INCOMPLETE];
+        self.tries += 1;
+        if busy.contains(&response.code) && self.tries < TRIES_MAX {
             self.retry_at = Some(now + config.poll);
             return Outcome::go_on();
         }

@@ -454,6 +454,13 @@ fn a_document_is_given_once_for_each_registration() {
     };
     let noticed = jobs.noticed(&lamp(), &refused, NOW_MS);
     assert_eq!(noticed, [], "its agent reports itself");
+    // The south had no room for it.
+    let refused = Notice::Refused {
+        deployment: String::new(),
+        reason: "16 commands wait".to_owned(),
+    };
+    assert_eq!(jobs.noticed(&lamp(), &refused, NOW_MS), []);
+    assert!(given(&jobs.desired(document())));
     jobs.settled(&Outgoing::Config(applied(true)), false, 5, NOW_MS);
     assert_eq!(jobs.registered(&lamp(), true, NOW_MS), []);
 }

@@ -452,6 +452,27 @@ async fn bodies_left_unfinished_hold_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_things_with_work_than_there_is_room_for_stop_nobody() {
+    let mut bed = bed(Faults::NONE);
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..3_000 {
+        let cancel = SouthCommand::Cancel {
+            endpoint: format!("urn:lamp:away-{n}"),
+            deployment: "d".to_owned(),
+        };
+        bed.south.command(cancel).await.unwrap();
+    }
+    let registered = register(&bed.endpoint.handle(), &NAME).await;
+    assert_eq!(registered.code, Code::CREATED);
+    assert!(matches!(
+        bed.next().await,
+        SouthEvent::Registered { fresh: true, .. }
+    ));
+    bed.update(b"2.0.0 image", &folder).await;
+    bed.stages(|stage| stage == Stage::Downloaded).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn objects_below_another_root_are_found_there() {
     let mut bed = bed(Faults::NONE);
     let folder = tempfile::tempdir().unwrap();

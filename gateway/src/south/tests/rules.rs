@@ -203,3 +203,41 @@ fn the_budget_spreads_what_is_sent() {
     let later = now + Duration::from_secs(10);
     assert_eq!(budget.reserve(later, 500), later);
 }
+
+#[test]
+fn a_document_is_given_again_to_a_thing_that_is_not_ready() {
+    let (mut session, mut now) = (session(true), Instant::now());
+    let configure = || SouthCommand::Configure {
+        endpoint: "lamp".to_owned(),
+        document: b"{}".to_vec(),
+    };
+    session.input(Input::Command(configure()));
+    assert_eq!(asked(session.step(now)).path_text(), agent::CONFIGURATION);
+    assert_eq!(
+        respond(&mut session, now, Response::new(Code::UNAVAILABLE)),
+        []
+    );
+    let Step::Wait(at) = session.step(now) else {
+        panic!("no pause")
+    };
+    assert_eq!(asked(session.step(at)).path_text(), agent::CONFIGURATION);
+    let notices = respond(&mut session, at, Response::new(Code::CHANGED));
+    assert!(matches!(
+        &notices[..],
+        [Notice::Configured { accepted: true, .. }]
+    ));
+    // Not for ever: other work waits behind it.
+    session.input(Input::Command(configure()));
+    let mut tries = 0;
+    loop {
+        match session.step(now) {
+            Step::Wait(at) => now = at,
+            Step::Ask(_) => {
+                tries += 1;
+                respond(&mut session, now, Response::new(Code::UNAVAILABLE));
+            }
+            _ => break,
+        }
+    }
+    assert_eq!(tries, 12);
+}
