@@ -41,6 +41,8 @@ pub(super) struct TransferJob {
     offset: u64,
     szx: u8,
     restarts: u32,
+    /// It registered again in the middle, and may have forgotten the blocks before.
+    resumed: bool,
     poll_at: Option<Instant>,
     deadline: Option<Instant>,
     told_bytes: u64,
@@ -54,6 +56,7 @@ impl TransferJob {
             offset: 0,
             szx: config.szx,
             restarts: 0,
+            resumed: false,
             poll_at: None,
             deadline: None,
             told_bytes: 0,
@@ -65,9 +68,10 @@ impl TransferJob {
     }
 
     /// The Thing registered anew: its agent is asked where to go on; a foreign Thing is tried at
-    /// the next block, and says 4.08 if it has forgotten the others.
+    /// the next block, and says 4.08, or another error, if it has forgotten the others.
     pub(super) fn restart(&mut self) {
         self.poll_at = None;
+        self.resumed = true;
         self.phase = match self.phase {
             Some(Phase::Block) if self.offset > 0 => Some(Phase::Block),
             _ => None,
@@ -165,7 +169,11 @@ impl TransferJob {
                 Outcome::go_on()
             }
             Code::INCOMPLETE => self.begin_again(agent, response),
+            code if !code.is_success() && self.resumed && !agent && sent.number > 0 => {
+                self.begin_again(agent, response)
+            }
             code if code.is_success() => {
+                self.resumed = false;
                 let end = sent.offset_bytes() + sent.size_bytes() as u64;
                 self.offset = end.min(self.transfer.size_bytes);
                 self.szx = wanted;

@@ -427,8 +427,8 @@ fn a_thing_that_gives_nothing_in_any_format_has_failed() {
     assert_eq!(*stage, Stage::Failed(UpdateResult::UnsupportedProtocol));
 }
 
-#[test]
-fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
+/// A transfer of three blocks to a foreign Thing that has taken one.
+fn transferring() -> (Session, Instant) {
     let mut session = Session::new(SessionConfig::default());
     session.input(Input::Registered { agent: false });
     session.input(Input::Command(SouthCommand::Transfer(Transfer {
@@ -443,6 +443,31 @@ fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
     answer(&mut session, now, number(0));
     session.step(now);
     answer(&mut session, now, Response::new(Code::CONTINUE));
+    (session, now)
+}
+
+#[test]
+fn a_thing_that_booted_in_the_middle_may_refuse_the_next_block_in_any_way() {
+    for code in [Code::BAD_REQUEST, Code::NOT_FOUND, Code::INCOMPLETE] {
+        let (mut session, now) = transferring();
+        session.input(Input::Registered { agent: false });
+        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 1));
+        assert_eq!(answer(&mut session, now, Response::new(code)), []);
+        session.step(now);
+        answer(&mut session, now, Response::new(Code::CHANGED));
+        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 0));
+    }
+    // One that did not has a reason.
+    let (mut session, now) = transferring();
+    session.step(now);
+    let notices = answer(&mut session, now, Response::new(Code::BAD_REQUEST));
+    let failed = Stage::Failed(UpdateResult::UpdateFailed);
+    assert!(matches!(&notices[..], [Notice::Stage { stage, .. }] if *stage == failed));
+}
+
+#[test]
+fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
+    let (mut session, now) = transferring();
     session.step(now);
     answer(&mut session, now, Response::new(Code::INCOMPLETE));
     // An empty write, then one NUL byte for a Thing that takes no empty one.
