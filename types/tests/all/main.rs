@@ -9,6 +9,7 @@ mod golden;
 mod json;
 mod merkle;
 mod names;
+mod page;
 mod proof;
 mod replay;
 mod samples;
