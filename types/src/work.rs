@@ -59,11 +59,15 @@ pub struct WorkMessage {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum WorkItem {
-    /// A device came to the gateway, left it or changed.
+    /// A device came to the gateway, left it or changed. Proven: the device, or that there is none.
     Device { device: Id },
-    /// A deployment of one of its devices was assigned or changed its state.
+    /// A deployment of one of its devices was assigned or changed its state. Proven: the deployment
+    /// and, unless it has ended, the device, its state, the release, the vendor's account and the
+    /// record of the key that signed the release.
     Deployment { rollout: Id, device: Id },
-    /// The effective configuration of one of its devices may not be the reported one.
+    /// The effective configuration of one of its devices may not be the reported one. Proven: the
+    /// device, what it reported, and the desired documents of the fleet, its model, each level of
+    /// its district from the outermost on, and the device itself, each there or absent.
     Config { device: Id },
 }
 

@@ -115,7 +115,10 @@ fn demand_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), Problem> {
 
 /// Begins an upload, or asks where one stands.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts", request_body = NewArtifact,
-    responses((status = 200, body = Upload), (status = 409, body = Problem)))]
+    responses((status = 200, body = Upload), (status = 403, body = Problem),
+        (status = 409, description = "It was begun with another size: `artifact.size`.",
+            body = Problem),
+        (status = 507, body = Problem)))]
 async fn begin(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
@@ -127,13 +130,23 @@ async fn begin(
     Ok(Json(upload(artifacts, new.digest, offset)))
 }
 
-/// Appends a piece of at most 4 MiB that begins at `Upload-Offset`. The last piece makes it
-/// complete, if the bytes have the digest; otherwise all are dropped.
+/// Appends a piece of at most 4 MiB that begins at `Upload-Offset`.
+///
+/// The offset must be where the upload stands, so a piece that is sent again is refused and changes
+/// nothing. The last piece makes the artifact complete, if the bytes have the digest; otherwise all
+/// are dropped. A piece without bytes changes nothing and says where the upload stands.
 #[utoipa::path(patch, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path), ("Upload-Offset" = u64, Header)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Upload), (status = 409, body = Problem),
-        (status = 422, body = Problem)))]
+    responses((status = 200, body = Upload), (status = 403, body = Problem),
+        (status = 404, description = "No such upload was begun at this node.", body = Problem),
+        (status = 409, description = "The upload stands elsewhere: `artifact.offset`.",
+            body = Problem),
+        (status = 416, description = "It goes on behind the end that was announced: \
+            `artifact.range`.", body = Problem),
+        (status = 422, description = "The bytes do not have the digest: `artifact.digest`.",
+            body = Problem),
+        (status = 507, body = Problem)))]
 async fn append(
     State(app): State<App>,
     Path(digest): Path<Hash>,
@@ -155,7 +168,9 @@ async fn append(
 
 /// Where an upload stands, in the header `Upload-Offset`.
 #[utoipa::path(head, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
-    params(("digest" = Hash, Path)), responses((status = 200), (status = 404)))]
+    params(("digest" = Hash, Path)),
+    responses((status = 200, headers(("Upload-Offset" = u64, description = "Bytes on disk."))),
+        (status = 404)))]
 async fn offset(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, Problem> {
     let offset = app.handle.artifacts().offset(digest).await?;
     Ok([(UPLOAD_OFFSET, offset.to_string())].into_response())
@@ -191,9 +206,16 @@ async fn head(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Respon
 /// The bytes of an artifact, or one range of them (RFC 9110 section 14). Every 16 KiB were checked
 /// against the digest when they were read from the disk.
 #[utoipa::path(get, path = "/v1/artifacts/{digest}", tag = "artifacts",
-    params(("digest" = Hash, Path)),
-    responses((status = 200), (status = 206), (status = 404, body = Problem),
-        (status = 416, body = Problem)))]
+    params(("digest" = Hash, Path), ("Range" = Option<String>, Header),
+        ("If-Range" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "All of it.", body = Vec<u8>,
+            content_type = "application/octet-stream"),
+        (status = 206, description = "The range.", body = Vec<u8>,
+            content_type = "application/octet-stream"),
+        (status = 404, body = Problem),
+        (status = 416, description = "The range begins behind the end: `artifact.range`.",
+            body = Problem)))]
 async fn read(
     State(app): State<App>,
     Path(digest): Path<Hash>,
@@ -283,7 +305,8 @@ fn parse_range(text: &str, size_bytes: u64) -> Asked {
 /// can be checked by itself.
 #[utoipa::path(get, path = "/v1/artifacts/{digest}/groups", tag = "artifacts",
     params(("digest" = Hash, Path)),
-    responses((status = 200), (status = 404, body = Problem)))]
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 404, body = Problem)))]
 async fn groups(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, Problem> {
     let groups = app.handle.artifacts().groups(digest).await?;
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];

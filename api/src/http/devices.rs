@@ -28,10 +28,15 @@ pub fn routes() -> OpenApiRouter<App> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceQuery {
+    /// Waits until this node has reached the height.
     min_height: Option<u64>,
+    /// Asks the leader first: the answer shows everything that was acknowledged before the request.
     #[serde(default)]
     linearizable: bool,
+    /// The `next` of the page before.
     after: Option<String>,
+    /// 100 if absent.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Only those of a gateway.
     gateway: Option<Id>,

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::HeaderValue;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use lamplighter_ledger::{HeadInfo, Subject};
 use lamplighter_state::View;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::problem::Problem;
 
+/// The height of which an answer is.
+pub const LEDGER_HEIGHT: HeaderName = HeaderName::from_static("ledger-height");
 /// How long a read waits for `min_height`, for the leader, and for the certificate of a proof.
 const WAIT: Duration = Duration::from_secs(10);
 /// Records of one page, unless the request asks for fewer.
@@ -37,12 +41,15 @@ pub struct ReadQuery {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
+    /// Waits until this node has reached the height.
     pub min_height: Option<u64>,
+    /// Asks the leader first: the answer shows everything that was acknowledged before the request.
     #[serde(default)]
     pub linearizable: bool,
     /// The `next` of the page before.
     pub after: Option<String>,
-    /// At most 1,000; 100 if absent.
+    /// 100 if absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
 }
 
@@ -84,12 +91,24 @@ pub struct At<T> {
     pub body: T,
 }
 
+/// Says in every answer of which height it is at least, unless the answer says it of itself.
+pub async fn height(State(app): State<App>, request: Request, next: Next) -> Response {
+    // Taken before anything is read: what is answered is not older.
+    let height = app.handle.head().height;
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers
+        .entry(LEDGER_HEIGHT)
+        .or_insert_with(|| HeaderValue::from(height));
+    response
+}
+
 impl<T: Serialize> IntoResponse for At<T> {
     fn into_response(self) -> Response {
         let mut response = Json(self.body).into_response();
         response
             .headers_mut()
-            .insert("ledger-height", HeaderValue::from(self.height));
+            .insert(LEDGER_HEIGHT, HeaderValue::from(self.height));
         response
     }
 }

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::read::At;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -95,9 +96,10 @@ impl From<Progress> for Catching {
 
 /// Where this node stands.
 #[utoipa::path(get, path = "/v1/status", tag = "status", responses((status = 200, body = Status)))]
-async fn status(State(app): State<App>) -> Json<Status> {
+async fn status(State(app): State<App>) -> At<Status> {
     let status = app.handle.status();
-    Json(Status {
+    let height = status.head.height;
+    let body = Status {
         chain_id: app.handle.chain_id(),
         name: app.handle.genesis().name.clone(),
         version: env!("CARGO_PKG_VERSION"),
@@ -116,7 +118,8 @@ async fn status(State(app): State<App>) -> Json<Status> {
             .collect(),
         halted: status.halted.map(|halt| halt.to_string()),
         progress: status.progress.into(),
-    })
+    };
+    At { height, body }
 }
 
 /// The genesis file, the trust root. Compare its chain id with the one you were given by hand.

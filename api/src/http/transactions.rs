@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use lamplighter_contracts::ContractError;
@@ -16,6 +15,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Path, Payload, Query, content_type};
 use super::problem::Problem;
+use super::read::At;
 
 /// How long a submission waits unless it says otherwise, and at most.
 const WAIT_MS: u64 = 30_000;
@@ -48,7 +48,7 @@ pub enum Wait {
 pub struct SubmitQuery {
     #[serde(default)]
     wait: Wait,
-    /// How long to wait, in ms, at most 120,000.
+    /// How long to wait, in ms; 30,000 if absent, at most 120,000.
     timeout_ms: Option<u64>,
 }
 
@@ -86,19 +86,23 @@ fn envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction, Probl
 /// A refused transaction is in no block and gives a problem; one that failed is in a block, and its
 /// receipt says why.
 #[utoipa::path(post, path = "/v1/transactions", tag = "transactions", params(SubmitQuery),
-    request_body(content = SignedTransaction),
+    request_body(content((SignedTransaction = "application/json"),
+        (Vec<u8> = "application/octet-stream")),
+        description = "As JSON, or in the ledger's binary encoding."),
     responses(
         (status = 200, description = "In a block.", body = Submitted),
         (status = 202, description = "Taken, not yet in a block.", body = Submitted),
         (status = 400, description = "Malformed, or not signed for this chain.", body = Problem),
         (status = 422, description = "Can't be in any block.", body = Problem),
-        (status = 503, description = "Busy: send the same bytes again.", body = Problem)))]
+        (status = 503, description = "Busy or read-only: send the same bytes again.",
+            body = Problem),
+        (status = 504, description = "In a block, but not certified in time.", body = Problem)))]
 async fn submit(
     State(app): State<App>,
     Query(query): Query<SubmitQuery>,
     headers: HeaderMap,
     body: Payload,
-) -> Result<(StatusCode, Json<Submitted>), Problem> {
+) -> Result<(StatusCode, At<Submitted>), Problem> {
     let signed = envelope(&headers, &body.bytes)?;
     drop(body);
     let ticket = app.handle.submit(signed).await?;
@@ -111,12 +115,12 @@ async fn submit(
         receipt: None,
     };
     if matches!(query.wait, Wait::None) {
-        return Ok((StatusCode::ACCEPTED, Json(pending)));
+        return Ok((StatusCode::ACCEPTED, at(&app, pending)));
     }
     let within = Duration::from_millis(query.timeout_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
     let ends = tokio::time::Instant::now() + within;
     let Ok(verdict) = tokio::time::timeout_at(ends, ticket.verdict()).await else {
-        return Ok((StatusCode::ACCEPTED, Json(pending)));
+        return Ok((StatusCode::ACCEPTED, at(&app, pending)));
     };
     match verdict {
         Verdict::Committed(commitment) => {
@@ -124,10 +128,8 @@ async fn submit(
                 let left = ends.saturating_duration_since(tokio::time::Instant::now());
                 app.handle.wait_certified(commitment.height, left).await?;
             }
-            Ok((
-                StatusCode::OK,
-                Json(submitted(&app, transaction, commitment)),
-            ))
+            let body = submitted(&app, transaction, commitment);
+            Ok((StatusCode::OK, at(&app, body)))
         }
         Verdict::Refused(refusal) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -136,6 +138,12 @@ async fn submit(
         )),
         Verdict::Unknown => Err(Problem::busy("the node is stopping; ask again")),
     }
+}
+
+/// An answer of the newest height, which is not below that of the transaction's block.
+fn at(app: &App, body: Submitted) -> At<Submitted> {
+    let height = app.handle.head().height;
+    At { height, body }
 }
 
 /// What is told of a transaction in a block.
@@ -163,9 +171,9 @@ pub fn submitted(app: &App, transaction: Hash, commitment: Commitment) -> Submit
 async fn transaction(
     State(app): State<App>,
     Path(hash): Path<Hash>,
-) -> Result<Json<Submitted>, Problem> {
+) -> Result<At<Submitted>, Problem> {
     match app.handle.transaction(&hash)? {
-        Some(commitment) => Ok(Json(submitted(&app, hash, commitment))),
+        Some(commitment) => Ok(at(&app, submitted(&app, hash, commitment))),
         None => Err(Problem::not_found(format!("transaction {hash}"))),
     }
 }

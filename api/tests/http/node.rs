@@ -41,7 +41,7 @@ pub fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
-fn node_key() -> SecretKey {
+pub fn node_key() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
 
@@ -165,8 +165,19 @@ impl Node {
         Self::start_with(Config::new(1)).await
     }
 
-    pub async fn start_with(mut config: Config) -> Self {
-        let (dir, genesis) = (TempDir::new().unwrap(), genesis());
+    pub async fn start_with(config: Config) -> Self {
+        let reader = (id("admin"), admin());
+        Self::start_in(config, genesis(), Arc::new(SystemClock), reader).await
+    }
+
+    /// A ledger that begins with `genesis`, whose clock is `clock`; reads are those of `reader`.
+    pub async fn start_in(
+        mut config: Config,
+        genesis: Genesis,
+        clock: Arc<dyn Clock>,
+        reader: (Id, SecretKey),
+    ) -> Self {
+        let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
         config.heartbeat_every = Duration::from_millis(200);
         let identity = Identity {
@@ -174,7 +185,6 @@ impl Node {
             secret: node_key(),
         };
         let artifacts = dir.path().join("artifacts");
-        let clock = Arc::new(SystemClock);
         let opened = Ledger::open(
             kv.clone(),
             genesis.clone(),
@@ -221,7 +231,7 @@ impl Node {
             _dir: dir,
         };
         node.handle.wait_certified(1, PATIENCE).await.unwrap();
-        node.token = node.login(&id("admin"), &admin()).await;
+        node.token = node.login(&reader.0, &reader.1).await;
         node
     }
 
