@@ -96,19 +96,20 @@ impl Pool {
     /// Takes a transaction in and promises its verdict; one that is here already is joined.
     pub fn insert(&self, transaction: Pending) -> Result<Ticket, Busy> {
         let hash = transaction.hash();
-        self.add(transaction)?;
+        // Under one lock: it may be applied as soon as it can be seen.
         let mut inner = self.lock();
-        match inner.entries.get_mut(&hash) {
-            Some(entry) => wait_for(entry, hash, self.limits.waiters_max),
-            // Applied between the two locks: the caller asks again and finds it in the chain.
-            None => Ok(Ticket::known(hash, Verdict::Unknown)),
-        }
+        self.put(&mut inner, transaction)?;
+        let entry = inner.entries.get_mut(&hash).expect("it was just put there");
+        wait_for(entry, hash, self.limits.waiters_max)
     }
 
     /// Takes a transaction in for which nobody waits here.
     pub fn add(&self, transaction: Pending) -> Result<(), Busy> {
+        self.put(&mut self.lock(), transaction)
+    }
+
+    fn put(&self, inner: &mut Inner, transaction: Pending) -> Result<(), Busy> {
         let (hash, key) = (transaction.hash(), transaction.envelope().key);
-        let mut inner = self.lock();
         if inner.entries.contains_key(&hash) {
             return Ok(());
         }
@@ -131,7 +132,6 @@ impl Pool {
             waiters: Vec::new(),
         };
         inner.entries.insert(hash, entry);
-        drop(inner);
         self.filled.notify_one();
         Ok(())
     }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::{
     Action, Encoding, EventsAction, Hash, Id, SecretKey, SignedTransaction, Transaction,
@@ -46,6 +47,32 @@ fn a_full_pool_is_busy_and_keeps_what_it_has() {
         "the same one again is no new one"
     );
     assert_eq!(sequences(&pool.take_batch()), [1, 2]);
+}
+
+/// A block may have a transaction before the one who brought it has come back.
+#[tokio::test]
+async fn who_brings_a_transaction_hears_its_verdict_however_soon_it_is_known() {
+    const COUNT: u64 = 300;
+    let pool = Arc::new(pool(PoolLimits::default()));
+    let transactions: Vec<_> = (1..=COUNT).map(|n| transaction(1, n)).collect();
+    let applying = pool.clone();
+    let ledger = std::thread::spawn(move || {
+        let mut applied = 0;
+        while applied < COUNT {
+            for taken in applying.take_batch() {
+                let refusal = AdmissionError::UnknownKey {
+                    key: taken.envelope().key,
+                };
+                applying.resolve(&taken.hash(), &Verdict::Refused(refusal));
+                applied += 1;
+            }
+        }
+    });
+    for transaction in transactions {
+        let verdict = pool.insert(transaction).unwrap().verdict().await;
+        assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+    }
+    ledger.join().unwrap();
 }
 
 #[test]
