@@ -73,6 +73,7 @@ impl From<ArtifactError> for Problem {
 #[serde(deny_unknown_fields)]
 pub struct NewArtifact {
     digest: Hash,
+    #[schema(minimum = 1, maximum = 268435456)]
     size_bytes: u64,
 }
 

@@ -35,7 +35,7 @@ pub struct DeviceQuery {
     linearizable: bool,
     /// The `next` of the page before.
     after: Option<String>,
-    /// 100 if absent.
+    /// 100 if absent; others are taken as the nearest of these.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Only those of a gateway.

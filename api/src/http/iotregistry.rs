@@ -155,10 +155,10 @@ async fn answer(app: &App, function: &str, argument: &str) -> Result<Response, P
 pub struct NewRegistrant {
     registrant_name: String,
     /// SEC1, hexadecimal.
-    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     registrant_pubkey: String,
     /// DER, hexadecimal, over `name:compressed key:data`.
-    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     signature: String,
     #[serde(default)]
     data: String,
@@ -213,16 +213,16 @@ async fn registrant(
 #[into_params(rename_all = "PascalCase", parameter_in = Query)]
 pub struct NewThing {
     /// Hexadecimal.
-    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     nonce: String,
     /// Separated by commas.
     #[serde(default)]
     aliases: String,
     /// Compressed, lower-case hexadecimal.
-    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     registrant_pubkey: String,
     /// DER, hexadecimal, over `registrant:alias:..:alias:data:spec`.
-    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     signature: String,
     #[serde(default)]
     data: String,
@@ -286,10 +286,10 @@ async fn thing(
 pub struct NewSpec {
     spec_name: String,
     /// Compressed, lower-case hexadecimal.
-    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     registrant_pubkey: String,
     /// DER, hexadecimal, over `name:registrant:data`.
-    #[param(pattern = "^([0-9a-fA-F]{2})*$")]
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     signature: String,
     #[serde(default)]
     data: String,

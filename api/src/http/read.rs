@@ -48,7 +48,7 @@ pub struct PageQuery {
     pub linearizable: bool,
     /// The `next` of the page before.
     pub after: Option<String>,
-    /// 100 if absent.
+    /// 100 if absent; others are taken as the nearest of these.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
 }

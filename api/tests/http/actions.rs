@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use lamplighter_types::{Domain, Encoding, SignedTransaction, Transaction};
+use lamplighter_contracts::rollouts::transitions::is_reportable;
+use lamplighter_types::{DeploymentState, Domain, Encoding, SignedTransaction, Transaction};
 use serde_json::{Value, json};
 
 use crate::node::id;
@@ -104,6 +105,72 @@ fn the_example_for_things_signs_as_our_own_code() {
     assert_eq!(signed.len(), kinds.len());
     let key = lamplighter_contracts::devices::keys::device(&id("lamp-1"));
     assert!(page.contains(&hex::encode(key.as_bytes())));
+}
+
+/// Which step may follow which, and what signatures are for, is as the page says.
+#[test]
+fn the_page_has_every_step_and_every_domain() {
+    use DeploymentState::*;
+    const ALL: [DeploymentState; 19] = [
+        Assigned,
+        Offered,
+        WaitingConsent,
+        Postponed,
+        WaitingWindow,
+        Downloading,
+        Downloaded,
+        Installing,
+        Staged,
+        Trial,
+        Confirmed,
+        Reverted,
+        Failed,
+        Rejected,
+        TimedOut,
+        Cancelled,
+        Superseded,
+        Removed,
+        NotNeeded,
+    ];
+    let page = std::fs::read_to_string(path("../formats.md")).unwrap();
+    let steps = page.split_once("### Steps of a deployment").unwrap().1;
+    let rows = steps.lines().skip_while(|line| !line.starts_with("|---"));
+    let rows: Vec<Vec<&str>> = rows
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    for (from, to) in ALL.iter().flat_map(|from| ALL.map(|to| (*from, to))) {
+        let name = |state| {
+            serde_json::to_value(state)
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let told = rows.iter().any(|row| {
+            let is_from = match row[1] {
+                "any that is not an end" => !from.is_end(),
+                list => list.split(", ").any(|one| one == name(from)),
+            };
+            is_from && row[2] == name(to)
+        });
+        assert_eq!(told, is_reportable(from, to), "{from:?} to {to:?}");
+    }
+    let domains = [
+        Domain::Transaction,
+        Domain::Attestation,
+        Domain::Release,
+        Domain::DeviceReport,
+        Domain::DeviceEvent,
+        Domain::KeyRotation,
+        Domain::Token,
+    ];
+    for domain in domains {
+        let prefix = domain.prefix().strip_suffix(b"\0").unwrap();
+        let text = format!("`{}`", std::str::from_utf8(prefix).unwrap());
+        assert!(page.contains(&text), "{text}");
+    }
 }
 
 /// Asserts that the first column of a table of the page has all bytes of a message in a row.

@@ -363,6 +363,56 @@ async fn answers_are_as_described() {
     node.stop().await;
 }
 
+/// Asserts of all numbers of a document that they have bounds.
+fn assert_bounded(value: &Value, at: &str) {
+    match value {
+        Value::Object(fields) => {
+            let is_number = fields.get("type").is_some_and(|kind| {
+                kind == "integer"
+                    || kind
+                        .as_array()
+                        .is_some_and(|k| k.contains(&"integer".into()))
+            });
+            let has = |name: &str| fields.contains_key(name);
+            // Counts of our own are not asked for.
+            let is_own = !has("format") || at.ends_with("/Ledger-Height/schema");
+            if is_number && !is_own {
+                assert!(has("minimum") && has("maximum"), "{at} has no bounds");
+            }
+            for (name, value) in fields.iter().filter(|(name, _)| *name != "examples") {
+                assert_bounded(value, &format!("{at}/{name}"));
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| assert_bounded(item, at)),
+        _ => {}
+    }
+}
+
+#[test]
+fn numbers_have_bounds_and_names_have_patterns() {
+    let document = openapi();
+    assert_bounded(&document, "");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let (schema, name) = (&parameter["schema"], &parameter["name"]);
+                let known = schema["$ref"].is_string() || schema["pattern"].is_string();
+                let wanted = parameter["in"] == "path" && schema["type"] != "integer"
+                    || ["after", "limit", "min_height"].iter().any(|n| name == n);
+                let bounded = schema["maximum"].is_number();
+                assert!(
+                    known || bounded || !wanted,
+                    "{method} {path}: {name} is any text"
+                );
+                assert!(
+                    !schema.to_string().contains("null"),
+                    "{method} {path}: {name}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn every_operation_says_who_may_ask_and_what_can_come() {
     let document = openapi();

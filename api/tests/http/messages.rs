@@ -198,7 +198,7 @@ async fn messages_are_as_described() {
     let sent = play(&node, &recorded).await;
     let mut cases = Cases::default();
     let mut counts = BTreeMap::<_, usize>::new();
-    let messages = recorded.messages.lock().unwrap();
+    let messages = std::mem::take(&mut *recorded.messages.lock().unwrap());
     let received = messages
         .iter()
         .map(|(topic, value)| (name(topic, value), value));
@@ -224,7 +224,6 @@ async fn messages_are_as_described() {
         messages.iter().any(|(_, value)| of(value))
     });
     assert_eq!(outcomes, [true, true]);
-    drop(messages);
     cases.check();
     node.stop().await;
 }

@@ -124,8 +124,8 @@ pub struct DeploymentReport {
     pub digest: Option<Hash>,
     /// The newest header that the reporter has seen.
     pub seen_height: u64,
-    /// From 1, above all earlier ones of this device. Not looked at when a device has a key and did not
-    /// sign: a gateway can't use up a Thing's numbers.
+    /// From 1, above all earlier ones of this device. Not looked at when a device has a key and did
+    /// not sign: a gateway can't use up a Thing's numbers.
     pub counter: u64,
     /// For a person.
     pub detail: String,

@@ -22,17 +22,17 @@ use super::{
 /// How the description calls the bearer token.
 const TOKEN: &str = "token";
 
-/// Beside what routes take and give there are the types that clients sign or check: the payload of a
-/// transaction, the manifest of a release, and what the MQTT edge sends.
+/// Beside what routes take and give there are the types that clients sign or check: the payload of
+/// a transaction, the manifest of a release, and what the MQTT edge sends.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Lamplighter",
-        description = "A city's devices, their firmware, configuration and events on a ledger. Writing is a signed \
-            `Transaction` with one `Action` in it; reading needs a token.",
+        description = "A city's devices, their firmware, configuration and events on a ledger. \
+            Writing is a signed `Transaction` with one `Action` in it; reading needs a token.",
         license(name = "Apache-2.0")
     ),
-    servers((url = "/", description = "The node that serves this document; any other has the same.")),
+    servers((url = "/", description = "The node that serves this document.")),
     components(schemas(
         transactions::Wait,
         Transaction,

@@ -45,7 +45,7 @@ const MEANINGS: [(&str, &str); 14] = [
     ),
     (
         "503",
-        "Too much at once, or the disk is nearly full: `busy`, `read_only`. Wait `Retry-After` seconds or ask another node.",
+        "Busy or read-only: wait `Retry-After` seconds, or ask another node.",
     ),
     (
         "504",

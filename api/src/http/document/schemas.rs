@@ -1,5 +1,5 @@
-//! What every schema has: bounds of numbers, no unknown fields where none are taken, plain text, and
-//! examples.
+//! What every schema has: bounds of numbers, no unknown fields where none are taken, plain text,
+//! and examples.
 
 use lamplighter_types::{HexBytes, ReleaseManifest, codec};
 use serde::Deserialize;
@@ -49,15 +49,16 @@ fn each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value
     }
 }
 
-/// The largest number of each width.
+/// The largest number of each width, whose format utoipa spells unlike the registry of OpenAPI.
 fn bound(schema: &mut Map<String, Value>) {
-    let max = match schema.get("format").and_then(Value::as_str) {
-        Some("uint8") => u64::from(u8::MAX),
-        Some("uint16") => u64::from(u16::MAX),
-        Some("uint32") => u64::from(u32::MAX),
-        Some("uint64") => u64::MAX,
+    let (format, max) = match schema.get("format").and_then(Value::as_str) {
+        Some("u-int8") => ("uint8", u64::from(u8::MAX)),
+        Some("u-int16") => ("uint16", u64::from(u16::MAX)),
+        Some("u-int32") => ("uint32", u64::from(u32::MAX)),
+        Some("u-int64") => ("uint64", u64::MAX),
         _ => return,
     };
+    schema.insert("format".to_owned(), format.into());
     schema.entry("maximum").or_insert(max.into());
 }
 
