@@ -46,6 +46,6 @@ pub struct ConfigReport {
     pub detail: String,
     /// From 1, above all earlier ones of this device.
     pub counter: u64,
-    /// By the Thing's key over [`ConfigReport::message`].
+    /// By the Thing's key over [`ConfigReport::message`], which docs/formats.md describes.
     pub signature: Option<Signature>,
 }

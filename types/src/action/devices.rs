@@ -92,6 +92,6 @@ pub struct InventoryReport {
     pub security_counter: u64,
     /// From 1, above all earlier ones of this device: a report can't be replayed.
     pub counter: u64,
-    /// By the Thing's key over [`InventoryReport::message`].
+    /// By the Thing's key over [`InventoryReport::message`], which docs/formats.md describes.
     pub signature: Option<Signature>,
 }

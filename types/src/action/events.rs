@@ -38,7 +38,7 @@ pub struct DeviceEvent {
     pub alarm: AlarmChange,
     /// Free text or JSON.
     pub data: String,
-    /// By the Thing's key over [`DeviceEvent::message`].
+    /// By the Thing's key over [`DeviceEvent::message`], which docs/formats.md describes.
     pub signature: Option<Signature>,
 }
 

@@ -129,7 +129,7 @@ pub struct DeploymentReport {
     pub counter: u64,
     /// For a person.
     pub detail: String,
-    /// By the Thing's key over [`DeploymentReport::message`]; without it the step is marked
-    /// unattested.
+    /// By the Thing's key over [`DeploymentReport::message`], which docs/formats.md describes;
+    /// without it the step is marked unattested.
     pub signature: Option<Signature>,
 }
