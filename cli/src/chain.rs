@@ -9,6 +9,7 @@ use lamplighter_types::{Action, Hash, Id, SignedTransaction, codec};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::keys::write_new;
 use crate::output::emit;
 use crate::session::{Session, asking};
 
@@ -28,7 +29,7 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
 pub enum ProofCommand {
     /// Fetches a proof, checks it against the genesis file, and writes it to a file.
     Get {
-        /// The file to write (JSON).
+        /// The file to write (JSON); it must not exist.
         #[arg(long, global = true, default_value = "proof.json")]
         out: PathBuf,
         #[command(subcommand)]
@@ -86,13 +87,16 @@ pub async fn proof(session: &Session, command: ProofCommand) -> Result<ExitCode,
             "a proof is checked against the genesis file: give --genesis",
         ));
     }
+    if out.exists() {
+        let words = format!("{} exists already: give another --out", out.display());
+        return Err(Failure::plain(words));
+    }
     let (bundle, proven) = session
         .client
         .proof(&subject.into())
         .await
         .map_err(asking)?;
-    std::fs::write(&out, bundle.to_json())
-        .map_err(Failure::doing(format!("writing {}", out.display())))?;
+    write_new(&out, bundle.to_json().as_ref())?;
     session
         .output
         .record(&json!({ "holds": true, "height": proven.height,

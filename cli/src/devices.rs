@@ -1,21 +1,17 @@
 //! `device`, `event`, `alarm`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_client::DeviceFilter;
-use lamplighter_types::{
-    Action, AlarmId, DevicesAction, EventsAction, Fact, Id, NewDevice, Scope, Tag, codec,
-};
+use lamplighter_types::{Action, AlarmId, DevicesAction, EventsAction, Fact, Id, Scope, Tag};
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::import;
 use crate::output::{emit_while_read, name, text};
 use crate::session::{Session, asking};
 
-/// Devices of one transaction: well below its size limit.
-const DEVICES_PER_TRANSACTION: usize = 500;
 /// Devices asked for at a time.
 const PAGE: u32 = 500;
 
@@ -31,10 +27,8 @@ pub enum DeviceCommand {
     History {
         device: Id,
     },
-    /// Registers devices from a file: a JSON list as `POST /v1/transactions` takes it.
-    Register {
-        file: PathBuf,
-    },
+    /// Registers the devices of a file. The same command given again goes on where it stopped.
+    Register(import::Register),
     /// Gives a device to a gateway; without one takes it away.
     Assign {
         device: Id,
@@ -58,6 +52,25 @@ pub enum DeviceCommand {
         device: Id,
         reason: String,
     },
+    /// Offers the title of a device to another organization.
+    OfferTransfer {
+        device: Id,
+        organization: Id,
+    },
+    /// Takes back an offer that was not accepted yet.
+    WithdrawTransfer {
+        device: Id,
+    },
+    /// Accepts the title of a device for the organization of the account that acts.
+    AcceptTransfer {
+        device: Id,
+    },
+    /// Lets an IOTRegistry registrant act for an organization.
+    LinkRegistrant {
+        /// The registrant's compressed key, in hexadecimal digits.
+        registrant: String,
+        organization: Id,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -75,7 +88,7 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
         DeviceCommand::List(filter) => return list(session, filter).await,
         DeviceCommand::Show { device } => return show(session, &device).await,
         DeviceCommand::History { device } => return history(session, &device).await,
-        DeviceCommand::Register { file } => return register(session, &file).await,
+        DeviceCommand::Register(given) => return import::register(session, given).await,
         DeviceCommand::Assign { device, gateway } => {
             DevicesAction::AssignGateway { device, gateway }
         }
@@ -97,6 +110,19 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
         DeviceCommand::Decommission { device, reason } => {
             DevicesAction::Decommission { device, reason }
         }
+        DeviceCommand::OfferTransfer {
+            device,
+            organization: to,
+        } => DevicesAction::OfferTransfer { device, to },
+        DeviceCommand::WithdrawTransfer { device } => DevicesAction::WithdrawTransfer { device },
+        DeviceCommand::AcceptTransfer { device } => DevicesAction::AcceptTransfer { device },
+        DeviceCommand::LinkRegistrant {
+            registrant,
+            organization,
+        } => DevicesAction::LinkRegistrant {
+            registrant,
+            organization,
+        },
     };
     session
         .act(Action::Devices(action))
@@ -209,19 +235,6 @@ async fn history(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
             ]
         },
     );
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn register(session: &Session, file: &PathBuf) -> Result<ExitCode, Failure> {
-    let doing = || format!("reading {}", file.display());
-    let bytes = std::fs::read(file).map_err(Failure::doing(doing()))?;
-    let devices: Vec<NewDevice> = codec::decode_json(&bytes).map_err(Failure::doing(doing()))?;
-    for some in devices.chunks(DEVICES_PER_TRANSACTION) {
-        let action = DevicesAction::Register {
-            devices: some.to_vec(),
-        };
-        session.act(Action::Devices(action)).await?;
-    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_types::{
-    Action, FirmwareAction, Id, ReleaseManifest, SignedRelease, Version, codec,
+    Action, FirmwareAction, Hash, Id, ReleaseManifest, SignedRelease, Version, codec,
 };
 use serde_json::json;
 
+use crate::approved;
 use crate::failure::Failure;
+use crate::image;
 use crate::output::name;
 use crate::session::{Session, asking};
 
@@ -26,7 +28,7 @@ pub enum FirmwareCommand {
         release: Id,
         /// Digest of the manifest that you looked at; without it that of the ledger is taken.
         #[arg(long)]
-        manifest: Option<lamplighter_types::Hash>,
+        manifest: Option<Hash>,
     },
     /// No new rollout.
     Deprecate { release: Id, reason: String },
@@ -36,8 +38,11 @@ pub enum FirmwareCommand {
 
 #[derive(Debug, Args)]
 pub struct Publish {
-    /// The firmware image.
+    /// The firmware image, at most 256 MiB: the bytes that devices write to their flash.
     image: PathBuf,
+    /// The form of the image, where it is meant to be another than a plain binary.
+    #[arg(long)]
+    format: Option<image::Format>,
     #[arg(long)]
     release: Id,
     /// major.minor.patch
@@ -83,23 +88,7 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
         }
         FirmwareCommand::Publish(given) => publish(session, *given).await?,
         FirmwareCommand::Approve { release, manifest } => {
-            let manifest = match manifest {
-                Some(manifest) => manifest,
-                None => {
-                    let read = session
-                        .client
-                        .release(&release)
-                        .await
-                        .map_err(asking)?
-                        .value;
-                    // What the vendor signed counts, not what the node says of it.
-                    let signed = read.signed.verify();
-                    let signed = signed.map_err(Failure::doing("the release is not signed"))?;
-                    session.output.say(&format!("approving {signed:?}"));
-                    codec::digest(&signed)
-                }
-            };
-            FirmwareAction::Approve { release, manifest }
+            return approve(session, release, manifest).await;
         }
         FirmwareCommand::Deprecate { release, reason } => {
             FirmwareAction::Deprecate { release, reason }
@@ -112,9 +101,36 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
         .map(|()| ExitCode::SUCCESS)
 }
 
+/// Approves a release, and says what was approved when it is: whoever may not approve it is told
+/// that, and nothing else.
+async fn approve(
+    session: &Session,
+    release: Id,
+    manifest: Option<Hash>,
+) -> Result<ExitCode, Failure> {
+    let (looked_at, manifest) = match manifest {
+        Some(manifest) => (None, manifest),
+        None => {
+            let read = session.client.release(&release).await;
+            // What the vendor signed counts, not what the node says of it.
+            let signed = read.map_err(asking)?.value.signed.verify();
+            let signed = signed.map_err(Failure::doing("the release is not signed"))?;
+            let digest = codec::digest(&signed);
+            (Some(signed), digest)
+        }
+    };
+    let action = FirmwareAction::Approve { release, manifest };
+    session.act(Action::Firmware(action)).await?;
+    if let Some(signed) = looked_at {
+        approved::say(session.output, &signed);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Uploads and signs; gives the action that publishes.
 async fn publish(session: &Session, given: Publish) -> Result<FirmwareAction, Failure> {
     let (vendor, secret) = session.account()?;
+    image::check(&given.image, given.format)?;
     let output = session.output;
     let mut told = 0;
     let mut progress = |done: u64, all: u64| {

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_types::{
-    Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Proposal, PublicKey, Validator,
-    codec,
+    Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Policies, Proposal, PublicKey,
+    Validator, codec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,6 +21,8 @@ const PAGE: usize = 1_000;
 pub enum GovernanceCommand {
     /// Validators and observers.
     Nodes,
+    /// How many people must agree on what.
+    Policies,
     /// All proposals.
     List,
     /// One proposal, with the digest that approvers name.
@@ -52,6 +54,49 @@ pub enum ChangeCommand {
     RemoveValidator {
         node: u64,
     },
+    /// How many people must agree; what is not given stays as it is when the proposal is made.
+    SetPolicies(NewPolicies),
+    /// Other rules of execution from a block on, which every node must know by then.
+    SetProtocol {
+        #[arg(long)]
+        version: u32,
+        #[arg(long)]
+        from_height: u64,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct NewPolicies {
+    /// Approvals of a release by others than its author.
+    #[arg(long)]
+    release_approvals: Option<u8>,
+    /// Approvals of a rollout's plan by others than its author.
+    #[arg(long)]
+    rollout_approvals: Option<u8>,
+    /// Administrators who must vote for the recovery of an account.
+    #[arg(long)]
+    recovery_approvals: Option<u8>,
+    /// Administrators who must approve a proposal, its author included.
+    #[arg(long)]
+    governance_approvals: Option<u8>,
+}
+
+impl NewPolicies {
+    fn over(&self, now: Policies) -> Policies {
+        let Policies {
+            release_approvals,
+            rollout_approvals,
+            recovery_approvals,
+            governance_approvals,
+        } = now;
+        Policies {
+            release_approvals: self.release_approvals.unwrap_or(release_approvals),
+            rollout_approvals: self.rollout_approvals.unwrap_or(rollout_approvals),
+            recovery_approvals: self.recovery_approvals.unwrap_or(recovery_approvals),
+            governance_approvals: self.governance_approvals.unwrap_or(governance_approvals),
+        }
+    }
 }
 
 /// What `node join` prints.
@@ -95,12 +140,22 @@ impl NewNode {
 }
 
 impl ChangeCommand {
-    fn change(&self) -> Result<GovernanceChange, Failure> {
+    async fn change(&self, session: &Session) -> Result<GovernanceChange, Failure> {
         match self {
             Self::AddObserver(new) => new.observer(),
             Self::AddValidator(new) => new.validator(),
             Self::RemoveObserver { node } => Ok(GovernanceChange::RemoveObserver { node: *node }),
             Self::RemoveValidator { node } => Ok(GovernanceChange::RemoveValidator { node: *node }),
+            Self::SetPolicies(new) => Ok(GovernanceChange::SetPolicies {
+                policies: new.over(policies(session).await?),
+            }),
+            Self::SetProtocol {
+                version,
+                from_height,
+            } => Ok(GovernanceChange::SetProtocol {
+                version: *version,
+                from_height: *from_height,
+            }),
         }
     }
 }
@@ -115,6 +170,7 @@ struct Page {
 pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<ExitCode, Failure> {
     match command {
         GovernanceCommand::Nodes => nodes(session).await?,
+        GovernanceCommand::Policies => session.output.record(&policies(session).await?),
         GovernanceCommand::List => list(session).await?,
         GovernanceCommand::Show { proposal } => {
             let all = proposals(session).await?;
@@ -123,7 +179,7 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
             session.output.record(found.ok_or_else(missing)?);
         }
         GovernanceCommand::Propose { proposal, change } => {
-            let change = change.change()?;
+            let change = change.change(session).await?;
             let digest = codec::digest(&change);
             let action = GovernanceAction::Propose {
                 proposal: proposal.clone(),
@@ -166,6 +222,11 @@ async fn nodes(session: &Session) -> Result<(), Failure> {
         ]
     });
     Ok(())
+}
+
+async fn policies(session: &Session) -> Result<Policies, Failure> {
+    let read = session.client.get("/v1/policies").await;
+    Ok(read.map_err(asking)?.value)
 }
 
 async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {

@@ -1,6 +1,7 @@
 //! `key`, `genesis`, `node init`: what is made before anything runs.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,9 +80,10 @@ struct First {
 /// Reads `role` or `role@district`.
 pub fn grant(text: &str) -> Result<Grant, Failure> {
     let (role, scope) = text.split_once('@').unwrap_or((text, ""));
-    let role: Role = serde_json::from_value(json!(role))
-        .map_err(Failure::doing(format!("the role {role:?}")))?;
-    let scope = Scope::new(scope).map_err(Failure::doing(format!("the district {scope:?}")))?;
+    let quoted = |what: &str, text: &str| format!("the {what} \"{}\"", text.escape_debug());
+    let role: Role =
+        serde_json::from_value(json!(role)).map_err(Failure::doing(quoted("role", role)))?;
+    let scope = Scope::new(scope).map_err(Failure::doing(quoted("district", scope)))?;
     Ok(Grant { role, scope })
 }
 
@@ -98,11 +100,15 @@ fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
 }
 
 /// Writes a file that must not exist yet.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    if path.exists() {
-        return Err(Failure::plain(format!("{} exists already", path.display())));
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let shown = path.display();
+    let made = fs::File::create_new(path);
+    match made.and_then(|mut file| file.write_all(bytes)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Failure::plain(format!("{shown} exists already")))
+        }
+        written => written.map_err(Failure::doing(format!("writing {shown}"))),
     }
-    fs::write(path, bytes).map_err(Failure::doing(format!("writing {}", path.display())))
 }
 
 pub fn genesis(command: GenesisCommand, output: Output) -> Result<ExitCode, Failure> {

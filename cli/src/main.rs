@@ -1,6 +1,7 @@
 //! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine,
 //! and the commands of people.
 
+mod approved;
 mod audit;
 mod chain;
 mod devices;
@@ -8,9 +9,12 @@ mod devnet;
 mod failure;
 mod firmware;
 mod governance;
+mod image;
+mod import;
 mod join;
 mod keys;
 mod output;
+mod pending;
 mod people;
 mod rollouts;
 mod run;
@@ -27,7 +31,8 @@ use session::SessionArguments;
 
 /// Firmware, configuration and events of a city's devices on a ledger that nobody rewrites unseen.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 a node or the ledger said no.
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 a node or the ledger said no, 4 sent, and not
+/// known whether it happens.
 #[derive(Debug, Parser)]
 #[command(name = "lamplighter", version)]
 struct Arguments {

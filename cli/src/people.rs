@@ -1,8 +1,10 @@
 //! `user`: organizations, accounts, keys and roles.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use lamplighter_node::key;
 use lamplighter_types::{Action, Id, PublicKey, Scope, UsersAction};
 
 use crate::failure::Failure;
@@ -43,8 +45,20 @@ pub enum UserCommand {
     Grant { account: Id, role: String },
     /// Takes a role away.
     Revoke { account: Id, role: String },
+    /// Puts a new key in the place of the one that signs this, which is then out of use for ever.
+    RotateKey {
+        /// The file with the new secret key, as `key new` makes it.
+        new_key: PathBuf,
+    },
     /// Takes a key out of use for ever.
     RevokeKey { account: Id, public_key: PublicKey },
+    /// Votes to give an account that lost its keys a new one; it happens when as many
+    /// administrators as the policy says have voted for the same key.
+    Recover {
+        account: Id,
+        #[arg(long = "public-key")]
+        public_key: PublicKey,
+    },
     /// Lets an account act no more.
     Disable { account: Id },
     /// Lets a disabled account act again.
@@ -100,10 +114,15 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
                 scope: grant.scope,
             }
         }
+        UserCommand::RotateKey { new_key } => return rotate_key(session, &new_key).await,
         UserCommand::RevokeKey {
             account,
             public_key: key,
         } => UsersAction::RevokeKey { account, key },
+        UserCommand::Recover {
+            account,
+            public_key: new_key,
+        } => UsersAction::Recover { account, new_key },
         UserCommand::Disable { account } => UsersAction::Disable { account },
         UserCommand::Enable { account } => UsersAction::Enable { account },
     };
@@ -111,6 +130,19 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
         .act(Action::Users(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+async fn rotate_key(session: &Session, file: &Path) -> Result<ExitCode, Failure> {
+    let (account, _) = session.account()?;
+    let new = key::read(file).map_err(Failure::doing("the new key"))?;
+    let action = session.client.rotation(&new).await.map_err(asking)?;
+    session.act(action).await?;
+    session.output.say(&format!(
+        "{account} signs with the key in {} from now on: give it as --key, or put the file in the \
+         place of the old one",
+        file.display()
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {

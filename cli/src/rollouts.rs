@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use lamplighter_client::FeedFilter;
 use lamplighter_types::{
     Action, ConfigAction, ConfigTarget, DeferralPolicy, Fact, Hash, Id, RolloutPlan,
-    RolloutsAction, Scope, Selection, StepTimers,
+    RolloutsAction, Scope, Selection, StepTimers, codec,
 };
 use serde_json::json;
 
+use crate::approved;
 use crate::failure::Failure;
 use crate::output::{emit, emit_while_read, name};
 use crate::session::{Session, asking};
@@ -106,22 +107,7 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         RolloutCommand::Plan(plan) => RolloutsAction::Plan {
             plan: plan_of(*plan),
         },
-        RolloutCommand::Approve { rollout, plan } => {
-            let plan = match plan {
-                Some(plan) => plan,
-                None => {
-                    let read = session
-                        .client
-                        .rollout(&rollout)
-                        .await
-                        .map_err(asking)?
-                        .value;
-                    session.output.say(&format!("approving {:?}", read.plan));
-                    lamplighter_types::codec::digest(&read.plan)
-                }
-            };
-            RolloutsAction::Approve { rollout, plan }
-        }
+        RolloutCommand::Approve { rollout, plan } => return approve(session, rollout, plan).await,
         RolloutCommand::Start { rollout } => RolloutsAction::Start { rollout },
         RolloutCommand::Pause { rollout, reason } => RolloutsAction::Pause { rollout, reason },
         RolloutCommand::Resume { rollout } => RolloutsAction::Resume { rollout },
@@ -142,6 +128,25 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         .act(Action::Rollouts(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+/// Approves a plan, and says which when it is approved.
+async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<ExitCode, Failure> {
+    let (looked_at, plan) = match plan {
+        Some(plan) => (None, plan),
+        None => {
+            let read = session.client.rollout(&rollout).await;
+            let plan = read.map_err(asking)?.value.plan;
+            let digest = codec::digest(&plan);
+            (Some(plan), digest)
+        }
+    };
+    let action = RolloutsAction::Approve { rollout, plan };
+    session.act(Action::Rollouts(action)).await?;
+    if let Some(plan) = looked_at {
+        approved::say(session.output, &plan);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn plan_of(plan: Plan) -> RolloutPlan {
@@ -243,9 +248,11 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     feed.connect().await.map_err(asking)?;
     // The stream is open: what the record does not yet say will come.
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    session
-        .output
-        .say(&format!("{} {:?}", name(&record.status), record.counts));
+    session.output.say(&format!(
+        "{} {}",
+        name(&record.status),
+        name(&record.counts)
+    ));
     use lamplighter_types::RolloutStatus::{Finished, Stopped};
     if matches!(record.status, Finished | Stopped) {
         return Ok(ExitCode::SUCCESS);

@@ -27,6 +27,25 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A node's wish to be left alone is heeded up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
+/// Pauses between rounds over all nodes.
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(PAUSE_FIRST)
+    }
+}
+
+impl Pause {
+    /// The next pause: not shorter than nodes asked for.
+    pub fn next(&mut self, asked: Duration) -> Duration {
+        let jitter = rand::rng().random_range(0.5..1.0);
+        let rest = self.0.mul_f64(jitter).max(asked.min(RETRY_AFTER_MAX));
+        self.0 = (self.0 * 2).min(PAUSE_MAX);
+        rest
+    }
+}
+
 /// The nodes of a ledger.
 #[derive(Debug)]
 pub(crate) struct Nodes {
@@ -182,7 +201,7 @@ impl Client {
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, ClientError> {
         let begun = Instant::now();
         let until = begun + self.inner.config.deadline;
-        let mut pause = PAUSE_FIRST;
+        let mut pause = Pause::default();
         loop {
             let mut wait = Duration::ZERO;
             let mut last = None;
@@ -200,9 +219,7 @@ impl Client {
                     }
                 }
             }
-            let jitter = rand::rng().random_range(0.5..1.0);
-            let rest = pause.mul_f64(jitter).max(wait.min(RETRY_AFTER_MAX));
-            pause = (pause * 2).min(PAUSE_MAX);
+            let rest = pause.next(wait);
             if Instant::now() + rest >= until {
                 let last = last.unwrap_or_else(|| Box::new(ClientError::NoAddress));
                 return Err(ClientError::Deadline {
@@ -215,7 +232,7 @@ impl Client {
     }
 
     /// One attempt at one node; an error comes with the pause that the node asked for.
-    async fn attempt(
+    pub(crate) async fn attempt(
         &self,
         index: usize,
         call: &Call,

@@ -14,6 +14,7 @@ mod error;
 mod feed;
 mod login;
 mod read;
+mod sending;
 mod sequence;
 mod submit;
 
@@ -23,7 +24,7 @@ use std::time::Duration;
 use lamplighter_types::{Genesis, Hash, Id, SecretKey};
 
 pub use artifacts::{DownloadProgress, UploadProgress};
-pub use error::{ClientError, Problem};
+pub use error::{ClientError, Pending, Problem};
 pub use feed::{Cursor, Delivery, Feed, FeedFilter};
 pub use read::{
     DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page,

@@ -51,6 +51,11 @@ pub enum SubmitError {
 pub enum WaitError {
     #[error("the height {height} was not reached within {waited:?}")]
     Deadline { height: u64, waited: Duration },
+    #[error(
+        "the block {height} is there, but was not certified within {waited:?}: fewer validators \
+         than a certificate needs have signed it"
+    )]
+    Uncertified { height: u64, waited: Duration },
     #[error("no leader confirmed within {waited:?} what is newest, or this node did not catch up")]
     Unconfirmed { waited: Duration },
     #[error("the node is stopping")]
@@ -176,12 +181,13 @@ impl Handle {
     /// Waits until a certificate covers `height`.
     pub async fn wait_certified(&self, height: u64, within: Duration) -> Result<(), WaitError> {
         let mut certified = self.watch_certified();
-        wait(
-            certified.wait_for(|certified| *certified >= height),
-            height,
-            within,
-        )
-        .await
+        let reached = certified.wait_for(|certified| *certified >= height);
+        match wait(reached, height, within).await {
+            Err(WaitError::Deadline { height, waited }) if self.head().height >= height => {
+                Err(WaitError::Uncertified { height, waited })
+            }
+            result => result,
+        }
     }
 
     pub fn header(&self, height: u64) -> Result<Option<Header>, StateError> {

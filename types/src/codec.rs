@@ -89,5 +89,7 @@ pub fn digest<T: Serialize>(value: &T) -> crate::Hash {
 
 fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
-    name.rsplit("::").next().unwrap_or(name)
+    // Of a list, which is written `Vec<..>`, the name of its items.
+    let last = name.rsplit("::").next().unwrap_or(name);
+    last.trim_end_matches('>')
 }

@@ -127,7 +127,9 @@ impl From<SubmitError> for Problem {
 impl From<WaitError> for Problem {
     fn from(error: WaitError) -> Self {
         match error {
-            WaitError::Deadline { .. } | WaitError::Unconfirmed { .. } => {
+            WaitError::Deadline { .. }
+            | WaitError::Uncertified { .. }
+            | WaitError::Unconfirmed { .. } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline", error.to_string())
             }
             WaitError::Stopped => Self::busy(error.to_string()),

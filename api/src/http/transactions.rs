@@ -134,7 +134,8 @@ async fn submit(
             refusal.code(),
             refusal.to_string(),
         )),
-        Verdict::Unknown => Err(Problem::busy("the node is stopping; ask again")),
+        // The node is stopping, and the transaction may still happen.
+        Verdict::Unknown => Ok((StatusCode::ACCEPTED, Json(pending))),
     }
 }
 
