@@ -9,6 +9,7 @@ mod golden;
 mod json;
 mod merkle;
 mod names;
+mod printable;
 mod proof;
 mod replay;
 mod samples;
