@@ -13,7 +13,7 @@ use lamplighter_types::{
 };
 use tokio::sync::watch;
 
-use crate::alarms::NodeAlarm;
+use crate::alarms::Noticed;
 use crate::artifacts::Artifacts;
 use crate::chain::{Halt, HeadInfo, Nodes};
 use crate::feed::{Cursor, Subscription};
@@ -49,14 +49,17 @@ pub enum SubmitError {
 /// Waiting ended without what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
-    #[error("the height {height} was not reached within {waited:?}")]
+    #[error("the height {height} was not reached within {:.1} s", waited.as_secs_f64())]
     Deadline { height: u64, waited: Duration },
     #[error(
         "the block {height} is there, but was not certified within {waited:?}: fewer validators \
          than a certificate needs have signed it"
     )]
     Uncertified { height: u64, waited: Duration },
-    #[error("no leader confirmed within {waited:?} what is newest, or this node did not catch up")]
+    #[error(
+        "no leader confirmed within {:.1} s what is newest, or this node did not catch up",
+        waited.as_secs_f64()
+    )]
     Unconfirmed { waited: Duration },
     #[error("the node is stopping")]
     Stopped,
@@ -73,7 +76,7 @@ pub struct Status {
     pub consensus: Metrics,
     /// Node ids.
     pub connected: Vec<u64>,
-    pub alarms: Vec<NodeAlarm>,
+    pub alarms: Vec<Noticed>,
     pub halted: Option<Halt>,
     /// Why it is read-only, if so.
     pub disk_full: Option<DiskFull>,
@@ -281,7 +284,7 @@ impl Handle {
 
     /// Makes the ledger take no transactions while the disk is too full, or again when it is not.
     pub fn set_disk_full(&self, full: Option<DiskFull>) {
-        self.0.alarms.space.set(full);
+        self.0.alarms.space.set(full, self.0.clock.now_ms());
     }
 
     /// Whether it takes none.

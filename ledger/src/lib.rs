@@ -34,7 +34,7 @@ mod start;
 mod ticket;
 mod verifier;
 
-pub use alarms::NodeAlarm;
+pub use alarms::{NodeAlarm, Noticed};
 pub use chain::{Halt, HeadInfo, Nodes};
 pub use clock::{Clock, SystemClock};
 #[cfg(feature = "planted")]

@@ -9,6 +9,7 @@ use lamplighter_contracts::firmware;
 use lamplighter_types::{Action, Fact, FirmwareAction, Hash};
 use tokio_util::sync::CancellationToken;
 
+use crate::alarms::NodeAlarm;
 use crate::artifacts::{ArtifactPeers, ArtifactRequest, PeerFailure};
 use crate::feed::{Cursor, Subscription};
 use crate::inner::Inner;
@@ -42,7 +43,8 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
                 () = tokio::time::sleep(LOOK_AGAIN_EVERY), if !complete => true,
                 Ok(()) = damaged.changed() => {
                     if let (_, Some(digest)) = *damaged.borrow_and_update() {
-                        inner.alarms.damaged_artifact(digest);
+                        let alarm = NodeAlarm::DamagedArtifact(digest);
+                        inner.alarms.raise(alarm, inner.clock.now_ms());
                     }
                     true
                 }
