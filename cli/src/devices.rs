@@ -3,14 +3,20 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::DeviceFilter;
-use lamplighter_types::{Action, AlarmId, DevicesAction, EventsAction, Fact, Id, Scope, Tag};
+use lamplighter_client::{DeviceFilter, HistoryOf, ListedEvent};
+use lamplighter_types::{
+    Acknowledgement, Action, Alarm, AlarmId, Device, DeviceState, DevicesAction, EventsAction, Id,
+    Scope, Tag,
+};
 use serde_json::json;
 
+use crate::describe::words;
 use crate::failure::Failure;
+use crate::history::{author, changes, emit_changes, emit_delivery};
 use crate::import;
-use crate::output::{emit_while_read, name, text};
+use crate::output::{Output, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
+use crate::{describe, time};
 
 /// Devices asked for at a time.
 const PAGE: u32 = 500;
@@ -171,70 +177,82 @@ async fn list(session: &Session, filter: List) -> Result<ExitCode, Failure> {
             .map_or("-".to_owned(), Id::to_string);
         let (model, class) = (device.model.clone(), device.hardware_class.clone());
         let (district, owner) = (device.district.to_string(), device.owner.to_string());
-        let (id, status) = (device.device.to_string(), name(&device.status));
+        let (id, status) = (device.device.to_string(), words(&device.status));
         vec![id, status, model, class, district, gateway, owner]
     });
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
-    let record = session.client.device(device).await.map_err(asking)?.value;
-    let state = session
-        .client
-        .device_state(device)
-        .await
-        .map_err(asking)?
-        .value;
-    let config = session
-        .client
-        .device_config(device)
-        .await
-        .map_err(asking)?
-        .value;
-    let mut all = json!(record);
-    let parts = [
-        json!(state),
-        json!({ "configuration": config.effective,
-        "configuration_in_sync": config.in_sync }),
-    ];
-    for part in parts {
-        if let (Some(all), serde_json::Value::Object(part)) = (all.as_object_mut(), part) {
-            all.extend(part);
+    let client = &session.client;
+    let record = client.device(device).await.map_err(asking)?.value;
+    let state = client.device_state(device).await.map_err(asking)?.value;
+    let config = client.device_config(device).await.map_err(asking)?.value;
+    if session.output.json {
+        let mut all = json!(record);
+        let parts = [
+            json!(state),
+            json!({ "configuration": config.effective,
+            "configuration_in_sync": config.in_sync }),
+        ];
+        for part in parts {
+            if let (Some(all), serde_json::Value::Object(part)) = (all.as_object_mut(), part) {
+                all.extend(part);
+            }
         }
+        print(&all);
+        return Ok(ExitCode::SUCCESS);
     }
-    session.output.record(&all);
+    let changes = changes(session, &HistoryOf::Device(device.clone())).await?;
+    let mut members = record_members(&record);
+    members.extend(state_members(&state));
+    members.push(("configuration", config.effective));
+    members.push(("has it", yes(config.in_sync)));
+    if let Some(last) = changes.first() {
+        let (time, by) = (time::local(last.time_ms), author(last.author.as_ref()));
+        members.push(("last change", format!("{time} by {by}")));
+    }
+    emit_members(&members);
     Ok(ExitCode::SUCCESS)
 }
 
+fn record_members(record: &Device) -> Vec<(&'static str, String)> {
+    let tag = |tag: &Tag| format!("{}={}", tag.name, tag.value);
+    let tags: Vec<_> = record.tags.iter().map(tag).collect();
+    vec![
+        ("device", record.device.to_string()),
+        ("status", words(&record.status)),
+        ("owner", record.owner.to_string()),
+        ("offered to", or_dash(record.offered_to.as_ref())),
+        ("model", record.model.clone()),
+        ("hardware class", record.hardware_class.clone()),
+        ("district", describe::place(&record.district)),
+        ("gateway", or_dash(record.gateway.as_ref())),
+        ("key", or_dash(record.key)),
+        ("tags", joined(&tags)),
+        ("registered", format!("block {}", record.registered_height)),
+    ]
+}
+
+fn state_members(state: &DeviceState) -> Vec<(&'static str, String)> {
+    vec![
+        ("version", or_dash(state.version.as_ref())),
+        ("release", or_dash(state.release.as_ref())),
+        ("image", or_dash(state.digest)),
+        ("security counter", state.security_counter.to_string()),
+        ("report counter", state.report_counter.to_string()),
+        ("runs something else", yes(state.drifted)),
+        ("rollout at work", or_dash(state.active_rollout.as_ref())),
+        ("confirmed before", joined(&state.confirmed)),
+    ]
+}
+
 async fn history(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
-    let page = session
-        .client
-        .device_history(device, None)
-        .await
-        .map_err(asking)?
-        .value;
-    let entries: Vec<_> = page
-        .items
-        .iter()
-        .map(|entry| json!({ "height": entry.height, "receipt": entry.receipt }))
-        .collect();
-    session.output.list(
-        &entries,
-        &["block", "transaction", "what happened"],
-        |entry| {
-            let facts = entry["receipt"]["notifications"]
-                .as_array()
-                .into_iter()
-                .flatten();
-            let facts: Vec<_> = facts.map(|n| text(&n["fact"])).collect();
-            let hash = text(&entry["receipt"]["transaction"]);
-            vec![
-                text(&entry["height"]),
-                hash[..hash.len().min(12)].to_owned(),
-                facts.join(" "),
-            ]
-        },
-    );
+    let changes = changes(session, &HistoryOf::Device(device.clone())).await?;
+    match session.output.json {
+        true => print(&json!(changes)),
+        false => emit_changes(&changes),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -257,33 +275,8 @@ pub enum EventCommand {
 pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode, Failure> {
     match command {
         EventCommand::List { device } => {
-            let page = session
-                .client
-                .device_events(&device, None)
-                .await
-                .map_err(asking)?
-                .value;
-            let events: Vec<_> = page.items.into_iter().map(|entry| {
-                json!({ "height": entry.height, "index": entry.index, "record": entry.record })
-            }).collect();
-            let heads = [
-                "number", "block", "kind", "severity", "alarm", "signed", "data",
-            ];
-            session.output.list(&events, &heads, |entry| {
-                let event = &entry["record"]["event"];
-                let of = |name: &str| text(&event[name]);
-                let block = format!("{}.{}", entry["height"], entry["index"]);
-                let signed = text(&entry["record"]["attested"]);
-                vec![
-                    of("sequence"),
-                    block,
-                    of("kind"),
-                    of("severity"),
-                    of("alarm"),
-                    signed,
-                    of("data"),
-                ]
-            });
+            let page = session.client.device_events(&device, None).await;
+            list_events(session.output, &page.map_err(asking)?.value.items);
             Ok(ExitCode::SUCCESS)
         }
         EventCommand::Watch {
@@ -299,20 +292,7 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
             let mut feed = session.client.feed(&filter, None);
             loop {
                 let delivery = feed.next().await.map_err(asking)?;
-                let place = delivery.notification.place.map(|place| place.device);
-                let told = json!({ "cursor": delivery.cursor.to_string(),
-                    "time_ms": delivery.time_ms, "device": place,
-                    "fact": delivery.notification.fact });
-                let read = match session.output.json {
-                    true => emit_while_read(&told.to_string()),
-                    false => emit_while_read(&format!(
-                        "{:>10}  {:12}  {}",
-                        text(&told["cursor"]),
-                        text(&told["device"]),
-                        words(&delivery.notification.fact)
-                    )),
-                };
-                if !read {
+                if !emit_delivery(session.output, &delivery) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
@@ -320,9 +300,37 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
     }
 }
 
-/// A fact in a line.
-fn words(fact: &Fact) -> String {
-    text(&json!(fact))
+fn list_events(output: Output, events: &[ListedEvent]) {
+    if output.json {
+        let events = events.iter().map(
+            |entry| json!({ "height": entry.height, "index": entry.index, "record": entry.record }),
+        );
+        return print(&json!(events.collect::<Vec<_>>()));
+    }
+    let rows = events.iter().map(|entry| {
+        let (record, event) = (&entry.record, &entry.record.event);
+        vec![
+            time::local(event.time_ms),
+            event.sequence.to_string(),
+            event.kind.clone(),
+            words(&event.severity),
+            words(&event.alarm),
+            yes(record.attested),
+            record.gateway.to_string(),
+            event.data.clone(),
+        ]
+    });
+    let heads = [
+        "time",
+        "number",
+        "kind",
+        "severity",
+        "alarm",
+        "signed",
+        "by way of",
+        "data",
+    ];
+    emit_table(&heads, rows.collect());
 }
 
 #[derive(Debug, Subcommand)]
@@ -354,19 +362,11 @@ pub async fn alarm(session: &Session, command: AlarmCommand) -> Result<ExitCode,
                 "number",
                 "kind",
                 "severity",
-                "active",
-                "acknowledged by",
+                "raised",
+                "cleared",
+                "acknowledged",
             ];
-            session.output.list(&page.items, &heads, |alarm| {
-                let by = alarm
-                    .acknowledged
-                    .as_ref()
-                    .map_or("-".to_owned(), |a| a.by.to_string());
-                let (device, number) = (alarm.alarm.device.to_string(), alarm.alarm.sequence);
-                let active = alarm.cleared_ms.is_none().to_string();
-                let (kind, severity) = (alarm.kind.clone(), name(&alarm.severity));
-                vec![device, number.to_string(), kind, severity, active, by]
-            });
+            session.output.list(&page.items, &heads, alarm_row);
             return Ok(ExitCode::SUCCESS);
         }
         AlarmCommand::Ack {
@@ -390,4 +390,33 @@ pub async fn alarm(session: &Session, command: AlarmCommand) -> Result<ExitCode,
         .act(Action::Events(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+fn alarm_row(alarm: &Alarm) -> Vec<String> {
+    let cleared = alarm.cleared_ms.map(|cleared_ms| {
+        let by = alarm.cleared_by.as_ref();
+        let by = by.map_or(String::new(), |by| format!(" by {by}"));
+        format!("{}{by}", time::local(cleared_ms))
+    });
+    let acknowledged = alarm.acknowledged.as_ref().map(|acknowledged| {
+        let Acknowledgement {
+            by,
+            comment,
+            time_ms,
+        } = acknowledged;
+        let comment = match comment.as_str() {
+            "" => String::new(),
+            comment => format!(": {comment}"),
+        };
+        format!("{} by {by}{comment}", time::local(*time_ms))
+    });
+    vec![
+        alarm.alarm.device.to_string(),
+        alarm.alarm.sequence.to_string(),
+        alarm.kind.clone(),
+        words(&alarm.severity),
+        time::local(alarm.raised_ms),
+        or_dash(cleared),
+        or_dash(acknowledged),
+    ]
 }

@@ -71,20 +71,26 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.doing)?;
+impl Failure {
+    /// What it says, line by line: what was being tried with the causes, then the note. Nodes and
+    /// the ledger have a part in the first line only, which may hold anything.
+    pub fn lines(&self) -> Vec<String> {
+        let mut first = self.doing.clone();
         let mut cause: Option<&(dyn Error + 'static)> = match &self.source {
             Some(source) => Some(source.as_ref()),
             None => None,
         };
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            first += &format!(": {error}");
             cause = error.source();
         }
-        match &self.note {
-            Some(note) => write!(f, "\n{note}"),
-            None => Ok(()),
-        }
+        let note = self.note.iter().flat_map(|note| note.lines());
+        [first].into_iter().chain(note.map(str::to_owned)).collect()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().join("\n"))
     }
 }

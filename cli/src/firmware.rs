@@ -4,16 +4,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use lamplighter_client::HistoryOf;
 use lamplighter_types::{
     Action, FirmwareAction, Hash, Id, ReleaseManifest, SignedRelease, Version, codec,
 };
 use serde_json::json;
 
 use crate::approved;
+use crate::describe::words;
 use crate::failure::Failure;
+use crate::history::{changes, emit_changes};
 use crate::image;
-use crate::output::name;
+use crate::output::{emit, emit_members, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
+use crate::time;
 
 #[derive(Debug, Subcommand)]
 pub enum FirmwareCommand {
@@ -60,9 +64,9 @@ pub struct Publish {
     /// A release one of which must be confirmed on the device before; may be given several times.
     #[arg(long = "depends-on")]
     depends_on: Vec<Id>,
-    /// Unix time in ms from which on it is not installed.
-    #[arg(long)]
-    expires_ms: Option<u64>,
+    /// From when on it is not installed: 2026-12-01T06:00, +90d, or Unix time in ms.
+    #[arg(long, alias = "expires-ms", value_parser = time::parse)]
+    expires: Option<u64>,
     /// Can't be postponed.
     #[arg(long)]
     critical: bool,
@@ -71,21 +75,7 @@ pub struct Publish {
 pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<ExitCode, Failure> {
     let action = match command {
         FirmwareCommand::List => return list(session).await,
-        FirmwareCommand::Show { release } => {
-            let read = session
-                .client
-                .release(&release)
-                .await
-                .map_err(asking)?
-                .value;
-            let mut told = json!(read.manifest);
-            told["status"] = json!(read.status);
-            told["author"] = json!(read.author);
-            told["approvals"] = json!(read.approvals);
-            told["manifest_digest"] = json!(read.manifest_digest);
-            session.output.record(&told);
-            return Ok(ExitCode::SUCCESS);
-        }
+        FirmwareCommand::Show { release } => return show(session, &release).await,
         FirmwareCommand::Publish(given) => publish(session, *given).await?,
         FirmwareCommand::Approve { release, manifest } => {
             return approve(session, release, manifest).await;
@@ -99,6 +89,68 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
         .act(Action::Firmware(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+async fn show(session: &Session, release: &Id) -> Result<ExitCode, Failure> {
+    let read = session.client.release(release).await;
+    let read = read.map_err(asking)?.value;
+    let changes = changes(session, &HistoryOf::Release(release.clone())).await?;
+    if session.output.json {
+        let mut told = json!(read.manifest);
+        told["status"] = json!(read.status);
+        told["author"] = json!(read.author);
+        told["approvals"] = json!(read.approvals);
+        told["manifest_digest"] = json!(read.manifest_digest);
+        told["history"] = json!(changes);
+        print(&told);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut members = manifest_members(&read.manifest);
+    let status = match read.reason.as_str() {
+        "" => words(&read.status),
+        reason => format!("{}: {reason}", words(&read.status)),
+    };
+    members.extend([
+        ("manifest", read.manifest_digest.to_string()),
+        ("author", read.author.to_string()),
+        ("approved by", joined(&read.approvals)),
+        ("status", status),
+    ]);
+    emit_members(&members);
+    emit("");
+    emit_changes(&changes);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn manifest_members(manifest: &ReleaseManifest) -> Vec<(&'static str, String)> {
+    let ReleaseManifest {
+        release,
+        vendor,
+        version,
+        artifact,
+        size_bytes,
+        hardware_classes,
+        security_counter,
+        replaces_from,
+        depends_on,
+        expires_ms,
+        critical,
+        provenance,
+    } = manifest;
+    vec![
+        ("release", release.to_string()),
+        ("version", version.to_string()),
+        ("vendor", vendor.to_string()),
+        ("image", artifact.to_string()),
+        ("size", format!("{size_bytes} bytes")),
+        ("for hardware", joined(hardware_classes)),
+        ("security counter", security_counter.to_string()),
+        ("replaces from", or_dash(replaces_from.as_ref())),
+        ("depends on", joined(depends_on)),
+        ("expires", or_dash(expires_ms.map(time::local))),
+        ("critical", yes(*critical)),
+        ("provenance", or_dash(provenance.as_ref())),
+    ]
 }
 
 /// Approves a release, and says what was approved when it is: whoever may not approve it is told
@@ -152,7 +204,7 @@ async fn publish(session: &Session, given: Publish) -> Result<FirmwareAction, Fa
         security_counter: given.security_counter,
         replaces_from: given.replaces_from,
         depends_on: given.depends_on,
-        expires_ms: given.expires_ms,
+        expires_ms: given.expires,
         critical: given.critical,
         provenance: None,
     };
@@ -174,15 +226,14 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     ];
     session.output.list(&page.items, &heads, |release| {
         let manifest = &release.manifest;
-        let by: Vec<_> = release.approvals.iter().map(Id::to_string).collect();
         vec![
             manifest.release.to_string(),
             manifest.version.to_string(),
-            name(&release.status),
+            words(&release.status),
             manifest.vendor.to_string(),
             manifest.security_counter.to_string(),
             manifest.size_bytes.to_string(),
-            by.join(" "),
+            joined(&release.approvals),
         ]
     });
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use lamplighter_client::HistoryOf;
 use lamplighter_types::{
     Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Policies, Proposal, PublicKey,
     Validator, codec,
@@ -10,8 +11,10 @@ use lamplighter_types::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::describe;
 use crate::failure::Failure;
-use crate::output::text;
+use crate::history::{changes, emit_changes};
+use crate::output::{emit, emit_members, joined, print, text, yes};
 use crate::session::{Session, asking};
 
 /// Proposals of one page.
@@ -23,6 +26,8 @@ pub enum GovernanceCommand {
     Nodes,
     /// How many people must agree on what.
     Policies,
+    /// What changed of the ledger itself: nodes, policies and protocol, newest first.
+    History,
     /// All proposals.
     List,
     /// One proposal, with the digest that approvers name.
@@ -171,13 +176,9 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
     match command {
         GovernanceCommand::Nodes => nodes(session).await?,
         GovernanceCommand::Policies => session.output.record(&policies(session).await?),
+        GovernanceCommand::History => history(session).await?,
         GovernanceCommand::List => list(session).await?,
-        GovernanceCommand::Show { proposal } => {
-            let all = proposals(session).await?;
-            let found = all.iter().find(|found| found.proposal == proposal);
-            let missing = || Failure::plain(format!("there is no proposal {proposal}"));
-            session.output.record(found.ok_or_else(missing)?);
-        }
+        GovernanceCommand::Show { proposal } => show(session, &proposal).await?,
         GovernanceCommand::Propose { proposal, change } => {
             let change = change.change(session).await?;
             let digest = codec::digest(&change);
@@ -243,17 +244,61 @@ async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
     }
 }
 
+async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
+    let all = proposals(session).await?;
+    let found = all.iter().find(|found| found.proposal == *proposal);
+    let missing = || Failure::plain(format!("there is no proposal {proposal}"));
+    let found = found.ok_or_else(missing)?;
+    let changes = changes(session, &HistoryOf::Proposal(proposal.clone())).await?;
+    if session.output.json {
+        let mut told = json!(found);
+        told["history"] = json!(changes);
+        print(&told);
+        return Ok(());
+    }
+    let Proposal {
+        proposal,
+        change,
+        digest,
+        author,
+        approvals,
+        carried_out,
+        proposed_height,
+    } = found;
+    emit_members(&[
+        ("proposal", proposal.to_string()),
+        ("to", describe::change(change)),
+        ("digest", digest.to_string()),
+        ("author", author.to_string()),
+        ("approved by", joined(approvals)),
+        ("carried out", yes(*carried_out)),
+        ("proposed", format!("block {proposed_height}")),
+    ]);
+    emit("");
+    emit_changes(&changes);
+    Ok(())
+}
+
+/// What changed of the ledger itself.
+async fn history(session: &Session) -> Result<(), Failure> {
+    let changes = changes(session, &HistoryOf::Governance).await?;
+    match session.output.json {
+        true => print(&json!(changes)),
+        false => emit_changes(&changes),
+    }
+    Ok(())
+}
+
 async fn list(session: &Session) -> Result<(), Failure> {
     let all = proposals(session).await?;
     let heads = ["proposal", "author", "approvals", "carried out", "change"];
     session.output.list(&all, &heads, |proposal| {
-        let approvals: Vec<_> = proposal.approvals.iter().map(Id::to_string).collect();
         vec![
             proposal.proposal.to_string(),
             proposal.author.to_string(),
-            approvals.join(" "),
-            if proposal.carried_out { "yes" } else { "no" }.to_owned(),
-            json!(proposal.change).to_string(),
+            joined(&proposal.approvals),
+            yes(proposal.carried_out),
+            describe::change(&proposal.change),
         ]
     });
     Ok(())

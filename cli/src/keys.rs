@@ -196,10 +196,10 @@ pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode,
     let (public, path) = make_node(&dir, node, &ports, session.genesis_file()?)?;
     match session.output().json {
         true => print(&json!({ "key": public, "config": path })),
-        false => emit(&format!(
-            "public key {public}\nconfiguration {}",
-            path.display()
-        )),
+        false => {
+            emit(&format!("public key {public}"));
+            emit(&format!("configuration {}", path.display()));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,19 @@
 //! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine,
 //! and the commands of people.
 
+// What goes to a terminal goes through `output`, which escapes it.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod approved;
 mod audit;
 mod chain;
+mod describe;
 mod devices;
 mod devnet;
 mod failure;
 mod firmware;
 mod governance;
+mod history;
 mod image;
 mod import;
 mod join;
@@ -21,6 +26,7 @@ mod run;
 mod session;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::process::ExitCode;
 
@@ -116,7 +122,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("lamplighter: {failure}");
+            output::complain(&failure);
             failure.exit_code()
         }
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::{Output, print};
+use crate::time;
 
 /// Digits of its hash in the name of the file with the transaction.
 const NAME_DIGITS: usize = 16;
@@ -88,12 +89,10 @@ fn now_ms() -> u64 {
     now.map_or(0, |since| since.as_millis() as u64)
 }
 
-/// A time of today or tomorrow: of the day, and from now.
+/// A time, and how far it is from now.
 fn until(time_ms: u64, now_ms: u64) -> String {
-    let clock = |seconds: u64| {
-        let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
-        format!("{hours:02}:{minutes:02}:{:02}", seconds % 60)
-    };
-    let left = clock(time_ms.saturating_sub(now_ms) / 1_000);
-    format!("{} UTC (in {left})", clock(time_ms / 1_000 % 86_400))
+    let left = time_ms.saturating_sub(now_ms) / 1_000;
+    let (hours, minutes) = (left / 3_600, left / 60 % 60);
+    let left = format!("{hours:02}:{minutes:02}:{:02}", left % 60);
+    format!("{} (in {left})", time::local(time_ms))
 }

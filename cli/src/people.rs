@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use lamplighter_client::HistoryOf;
 use lamplighter_node::key;
-use lamplighter_types::{Action, Id, PublicKey, Scope, UsersAction};
+use lamplighter_types::{Account, Action, Grant, Id, PublicKey, Scope, UsersAction};
+use serde_json::json;
 
+use crate::describe::{self, words};
 use crate::failure::Failure;
+use crate::history::{changes, emit_changes};
 use crate::keys::grant;
-use crate::output::name;
+use crate::output::{emit, emit_members, joined, name, print, yes};
 use crate::session::{Session, asking};
 
 #[derive(Debug, Subcommand)]
@@ -69,9 +73,7 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
     let action = match command {
         UserCommand::List => return list(session).await,
         UserCommand::Show { account } => {
-            let read = session.client.user(&account).await.map_err(asking)?;
-            session.output.record(&read.value);
-            return Ok(ExitCode::SUCCESS);
+            return show(session, &account).await;
         }
         UserCommand::Organization { organization, name } => {
             UsersAction::RegisterOrganization { organization, name }
@@ -145,6 +147,54 @@ async fn rotate_key(session: &Session, file: &Path) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
+async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
+    let read = session.client.user(account).await;
+    let record = read.map_err(asking)?.value;
+    let changes = changes(session, &HistoryOf::User(account.clone())).await?;
+    if session.output.json {
+        let mut told = json!(record);
+        told["history"] = json!(changes);
+        print(&told);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Account {
+        account,
+        kind,
+        organization,
+        name,
+        district,
+        keys,
+        grants,
+        disabled,
+        registered_height,
+    } = &record;
+    emit_members(&[
+        ("account", account.to_string()),
+        ("name", name.clone()),
+        ("kind", words(kind)),
+        ("organization", organization.to_string()),
+        ("acts in", describe::place(district)),
+        (
+            "roles",
+            joined(&grants.iter().map(role).collect::<Vec<_>>()),
+        ),
+        ("disabled", yes(*disabled)),
+        ("registered", format!("block {registered_height}")),
+        ("keys", joined(keys)),
+    ]);
+    emit("");
+    emit_changes(&changes);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A role as `user grant` takes it.
+fn role(grant: &Grant) -> String {
+    match grant.scope.as_str() {
+        "" => name(&grant.role),
+        scope => format!("{}@{scope}", name(&grant.role)),
+    }
+}
+
 async fn list(session: &Session) -> Result<ExitCode, Failure> {
     let mut accounts = Vec::new();
     let mut after: Option<String> = None;
@@ -163,14 +213,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     }
     let heads = ["account", "kind", "organization", "roles", "name"];
     session.output.list(&accounts, &heads, |account| {
-        let roles = account
-            .grants
-            .iter()
-            .map(|grant| match grant.scope.as_str() {
-                "" => name(&grant.role),
-                scope => format!("{}@{scope}", name(&grant.role)),
-            });
-        let roles: Vec<_> = roles.collect();
+        let roles: Vec<_> = account.grants.iter().map(role).collect();
         let kind = match account.disabled {
             true => format!("{} (disabled)", name(&account.kind)),
             false => name(&account.kind),
@@ -181,7 +224,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
             who,
             kind,
             organization,
-            roles.join(" "),
+            joined(&roles),
             account.name.clone(),
         ]
     });

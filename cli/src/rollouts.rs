@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::FeedFilter;
+use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, DeferralPolicy, Fact, Hash, Id, RolloutPlan,
-    RolloutsAction, Scope, Selection, StepTimers, codec,
+    Action, ConfigAction, ConfigTarget, DeferralPolicy, Fact, Hash, Id, Rollout, RolloutCounts,
+    RolloutPlan, RolloutsAction, Scope, Selection, StepTimers, codec,
 };
 use serde_json::json;
 
 use crate::approved;
+use crate::describe::words;
 use crate::failure::Failure;
-use crate::output::{emit, emit_while_read, name};
+use crate::history::{author, changes, emit_changes, emit_delivery};
+use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
+use crate::{describe, time};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -53,8 +56,9 @@ pub enum RolloutCommand {
     Postpone {
         rollout: Id,
         device: Id,
-        /// Unix time in ms.
-        until_ms: u64,
+        /// Until when: 2026-12-01T06:00, +2d, tomorrow, or Unix time in ms.
+        #[arg(value_parser = time::parse)]
+        until: u64,
         #[arg(long, default_value = "")]
         reason: String,
     },
@@ -115,12 +119,12 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         RolloutCommand::Postpone {
             rollout,
             device,
-            until_ms,
+            until,
             reason,
         } => RolloutsAction::Postpone {
             rollout,
             device,
-            until_ms,
+            until_ms: until,
             reason,
         },
     };
@@ -188,6 +192,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         "rollout",
         "release",
         "status",
+        "author",
         "active",
         "confirmed",
         "failed",
@@ -198,7 +203,8 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         vec![
             rollout.plan.rollout.to_string(),
             rollout.plan.release.to_string(),
-            name(&rollout.status),
+            words(&rollout.status),
+            rollout.author.to_string(),
             (counts.assigned + counts.active).to_string(),
             counts.confirmed.to_string(),
             counts.failed.to_string(),
@@ -210,36 +216,111 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
 
 async fn show(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    let page = session
-        .client
-        .deployments(rollout, None)
-        .await
-        .map_err(asking)?
-        .value;
+    let deployments = session.client.deployments(rollout, None).await;
+    let deployments = deployments.map_err(asking)?.value.items;
+    let changes = changes(session, &HistoryOf::Rollout(rollout.clone())).await?;
     if session.output.json {
-        crate::output::print(&json!({ "rollout": record, "deployments": page.items }));
+        print(&json!({ "rollout": record, "history": changes, "deployments": deployments }));
         return Ok(ExitCode::SUCCESS);
     }
-    session.output.record(&record);
+    emit_members(&members(&record));
     emit("");
-    session.output.list(
-        &page.items,
-        &["device", "state", "signed", "since", "detail"],
-        |one| {
-            let last = one.steps.last();
-            let signed = last.is_some_and(|step| step.attested).to_string();
-            let since = last.map_or("-".to_owned(), |step| format!("block {}", step.height));
-            let detail = last.map_or(String::new(), |step| step.detail.clone());
-            vec![
-                one.device.to_string(),
-                name(&one.state),
-                signed,
-                since,
-                detail,
-            ]
-        },
-    );
+    emit_changes(&changes);
+    emit("");
+    let rows = deployments.iter().map(|deployment| {
+        let last = deployment.steps.last();
+        let by = last.and_then(|step| step.by.as_ref());
+        vec![
+            deployment.device.to_string(),
+            words(&deployment.state),
+            or_dash(last.map(|step| time::local(step.time_ms))),
+            author(by),
+            yes(last.is_some_and(|step| step.attested)),
+            last.map_or(String::new(), |step| step.detail.clone()),
+        ]
+    });
+    let heads = [
+        "device",
+        "state",
+        "since",
+        "reported by",
+        "signed",
+        "detail",
+    ];
+    emit_table(&heads, rows.collect());
     Ok(ExitCode::SUCCESS)
+}
+
+fn members(rollout: &Rollout) -> Vec<(&'static str, String)> {
+    let status = match rollout.reason.as_str() {
+        "" => words(&rollout.status),
+        reason => format!("{}: {reason}", words(&rollout.status)),
+    };
+    let mut members = plan_members(&rollout.plan);
+    members.extend([
+        ("plan", rollout.plan_digest.to_string()),
+        ("author", rollout.author.to_string()),
+        ("approved by", joined(&rollout.approvals)),
+        ("status", status),
+        ("started", or_dash(rollout.started_ms.map(time::local))),
+        ("deployments", counts(&rollout.counts)),
+    ]);
+    members
+}
+
+fn counts(counts: &RolloutCounts) -> String {
+    let RolloutCounts {
+        assigned,
+        active,
+        confirmed,
+        failed,
+        other,
+        skipped,
+    } = counts;
+    format!(
+        "{confirmed} confirmed, {failed} failed, {active} at work, {assigned} waiting, {other} \
+         ended otherwise, {skipped} devices left out"
+    )
+}
+
+fn plan_members(plan: &RolloutPlan) -> Vec<(&'static str, String)> {
+    let RolloutPlan {
+        rollout,
+        release,
+        selection,
+        error_percent_max,
+        error_sample_min,
+        deferral,
+        timers,
+        retries_max,
+    } = plan;
+    let DeferralPolicy {
+        count_max,
+        total_ms_max,
+    } = deferral;
+    let StepTimers {
+        offer_ms,
+        download_ms,
+        install_ms,
+        trial_ms,
+    } = timers;
+    let (offer, download) = (time::duration(*offer_ms), time::duration(*download_ms));
+    let (install, trial) = (time::duration(*install_ms), time::duration(*trial_ms));
+    let steps = format!("offer {offer}, download {download}, install {install}, trial {trial}");
+    let put_off = format!(
+        "{count_max} times, {} in all",
+        time::duration(*total_ms_max)
+    );
+    let gate = format!("more than {error_percent_max} % of {error_sample_min} or more failed");
+    vec![
+        ("rollout", rollout.to_string()),
+        ("release", release.to_string()),
+        ("devices", describe::selection(selection)),
+        ("pauses when", gate),
+        ("postponed at most", put_off),
+        ("time for each step", steps),
+        ("tried again", format!("{retries_max} times")),
+    ]
 }
 
 /// Follows the feed until the rollout has ended.
@@ -249,9 +330,9 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     // The stream is open: what the record does not yet say will come.
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
     session.output.say(&format!(
-        "{} {}",
-        name(&record.status),
-        name(&record.counts)
+        "{}: {}",
+        words(&record.status),
+        counts(&record.counts)
     ));
     use lamplighter_types::RolloutStatus::{Finished, Stopped};
     if matches!(record.status, Finished | Stopped) {
@@ -267,13 +348,7 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
         if inner.is_none_or(|inner| inner["rollout"] != json!(rollout)) {
             continue;
         }
-        let device = delivery
-            .notification
-            .place
-            .as_ref()
-            .map(|place| place.device.to_string());
-        let device = device.unwrap_or_default();
-        let read = emit_while_read(&format!("{}  {device}  {about}", delivery.cursor));
+        let read = emit_delivery(session.output, &delivery);
         let ended = matches!(
             fact,
             Fact::RolloutFinished { .. } | Fact::RolloutStopped { .. }
@@ -305,20 +380,53 @@ pub struct Set {
     device: Option<Id>,
 }
 
+async fn show_config(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
+    let read = session.client.device_config(device).await;
+    let read = read.map_err(asking)?.value;
+    let target = ConfigTarget::Device {
+        device: device.clone(),
+    };
+    let changes = changes(session, &HistoryOf::Config(target)).await?;
+    if session.output.json {
+        print(
+            &json!({ "effective": read.effective, "digest": read.hash, "in_sync": read.in_sync,
+            "reported": read.reported, "history": changes }),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reported = read.reported.as_ref().map(|reported| {
+        let did = if reported.applied {
+            "applied"
+        } else {
+            "not applied"
+        };
+        let signed = if reported.attested {
+            ", signed by the Thing"
+        } else {
+            ""
+        };
+        let (document, height) = (describe::short(&reported.document), reported.height);
+        let detail = match reported.detail.as_str() {
+            "" => String::new(),
+            detail => format!(": {detail}"),
+        };
+        format!("{did} {document} in block {height}{signed}{detail}")
+    });
+    emit_members(&[
+        ("should have", read.effective),
+        ("digest", read.hash.to_string()),
+        ("has it", yes(read.in_sync)),
+        ("reported", or_dash(reported)),
+    ]);
+    emit("");
+    emit_changes(&changes);
+    Ok(ExitCode::SUCCESS)
+}
+
 pub async fn config(session: &Session, command: ConfigCommand) -> Result<ExitCode, Failure> {
     let set = match command {
         ConfigCommand::Show { device } => {
-            let read = session
-                .client
-                .device_config(&device)
-                .await
-                .map_err(asking)?
-                .value;
-            session
-                .output
-                .record(&json!({ "effective": read.effective, "digest": read.hash,
-                "in_sync": read.in_sync, "reported": read.reported }));
-            return Ok(ExitCode::SUCCESS);
+            return show_config(session, &device).await;
         }
         ConfigCommand::Set(set) => set,
     };

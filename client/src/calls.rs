@@ -70,6 +70,8 @@ pub(crate) struct Call {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Option<(&'static str, Bytes)>,
+    /// Largest answer that is read.
+    pub answer_bytes_max: usize,
 }
 
 impl Call {
@@ -79,11 +81,18 @@ impl Call {
             path: path.into(),
             headers: HeaderMap::new(),
             body: None,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }
 
     pub fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
+    }
+
+    /// Reads an answer of up to so many bytes.
+    pub fn at_most(mut self, bytes: usize) -> Self {
+        self.answer_bytes_max = bytes;
+        self
     }
 
     pub fn json(mut self, body: &impl serde::Serialize) -> Self {
@@ -245,7 +254,7 @@ impl Client {
             let response = response.map_err(|error| (error, Duration::ZERO))?;
             let status = response.status();
             let pause = retry_after(response.headers());
-            let answer = read_body(&node.url, response, ANSWER_BYTES_MAX).await;
+            let answer = read_body(&node.url, response, call.answer_bytes_max).await;
             let answer = answer.map_err(|error| (error, Duration::ZERO))?;
             if status.is_success() {
                 return Ok(answer);

@@ -70,6 +70,8 @@ pub struct Delivery {
     pub time_ms: u64,
     /// The transaction it came from; zero when the block itself was the cause.
     pub transaction: Hash,
+    /// The account that signed it; none when the block's time alone was the cause.
+    pub author: Option<Id>,
     pub notification: Notification,
 }
 
@@ -78,6 +80,7 @@ pub struct Delivery {
 struct Data {
     time_ms: u64,
     transaction: Hash,
+    author: Option<Id>,
     notification: Notification,
 }
 
@@ -290,12 +293,14 @@ fn read_event(event: &str, node: &str) -> Result<Option<Delivery>, ClientError> 
     let Data {
         time_ms,
         transaction,
+        author,
         notification,
     } = codec::decode_json(data.as_bytes()).map_err(wrong)?;
     Ok(Some(Delivery {
         cursor,
         time_ms,
         transaction,
+        author,
         notification,
     }))
 }

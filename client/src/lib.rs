@@ -12,6 +12,7 @@ mod artifacts;
 mod calls;
 mod error;
 mod feed;
+mod history;
 mod login;
 mod read;
 mod sending;
@@ -26,9 +27,10 @@ use lamplighter_types::{Genesis, Hash, Id, SecretKey};
 pub use artifacts::{DownloadProgress, UploadProgress};
 pub use error::{ClientError, Pending, Problem};
 pub use feed::{Cursor, Delivery, Feed, FeedFilter};
+pub use history::{DecodedTransaction, HistoryEntry, HistoryOf, TransactionRecord};
 pub use read::{
-    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page,
-    Read, Status, Subject,
+    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, KeyInfo, ListedEvent, Page, Read, Status,
+    Subject,
 };
 pub use sequence::Sequences;
 pub use submit::{Submitted, Wait};

@@ -13,6 +13,11 @@ use serde_json::Value;
 use crate::Client;
 use crate::calls::{Answer, Call};
 use crate::error::ClientError;
+use crate::history::DecodedTransaction;
+
+/// Largest block that is read: a full batch (2 MiB) in hexadecimal, what it did, and its actions
+/// in JSON, where a byte of text can take six.
+const BLOCK_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A record, and the height of the state that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub struct DeviceConfig {
 pub struct FullBlock {
     pub block: Block,
     pub hash: Hash,
+    /// The transactions of `block`, decoded, in the same order.
+    pub transactions: Vec<DecodedTransaction>,
     pub receipts: Vec<Receipt>,
     /// Its own certificate, if it has one: a later one certifies it too.
     pub certificate: Option<Certificate>,
@@ -85,16 +92,6 @@ pub struct DeviceFilter {
     pub gateway: Option<Id>,
     pub district: Option<Scope>,
     pub owner: Option<Id>,
-}
-
-/// A receipt about a device.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct HistoryEntry {
-    /// `height.index` of the receipt.
-    pub cursor: String,
-    pub height: u64,
-    /// With the notifications about the device only.
-    pub receipt: Receipt,
 }
 
 /// Events of a device, newest first.
@@ -161,6 +158,15 @@ fn bundle_of(answer: &Answer) -> Result<Option<Value>, ClientError> {
     Ok(proof.or_else(|| answered.get("set_changes").is_some().then_some(answered)))
 }
 
+pub(crate) fn target_query(target: &ConfigTarget) -> String {
+    match target {
+        ConfigTarget::Fleet => String::new(),
+        ConfigTarget::Model { model } => format!("model={}", escape(model)),
+        ConfigTarget::District { district } => format!("district={district}"),
+        ConfigTarget::Device { device } => format!("device={device}"),
+    }
+}
+
 fn from_value<T: DeserializeOwned>(answer: &Answer, value: Value) -> Result<T, ClientError> {
     let bytes = serde_json::to_vec(&value).expect("it was read from JSON");
     codec::decode_json(&bytes).map_err(|source| ClientError::Answer {
@@ -217,7 +223,8 @@ impl Client {
     }
 
     pub async fn block(&self, height: u64) -> Result<FullBlock, ClientError> {
-        Ok(self.get(&format!("/v1/blocks/{height}")).await?.value)
+        let call = Call::get(format!("/v1/blocks/{height}")).at_most(BLOCK_BYTES_MAX);
+        self.call(call).await?.json()
     }
 
     /// A header; the newest one without a height.
@@ -289,18 +296,6 @@ impl Client {
         self.page("/v1/devices", &query).await
     }
 
-    pub async fn device_history(
-        &self,
-        device: &Id,
-        after: Option<&str>,
-    ) -> Result<Read<Page<HistoryEntry>>, ClientError> {
-        self.page(
-            &format!("/v1/devices/{device}/history"),
-            &[("after", after)],
-        )
-        .await
-    }
-
     pub async fn device_events(
         &self,
         device: &Id,
@@ -360,13 +355,8 @@ impl Client {
 
     /// The desired document of a target.
     pub async fn desired(&self, target: &ConfigTarget) -> Result<Read<DesiredConfig>, ClientError> {
-        let query = match target {
-            ConfigTarget::Fleet => String::new(),
-            ConfigTarget::Model { model } => format!("?model={}", escape(model)),
-            ConfigTarget::District { district } => format!("?district={district}"),
-            ConfigTarget::Device { device } => format!("?device={device}"),
-        };
-        self.one(&format!("/v1/config{query}")).await
+        self.one(&format!("/v1/config?{}", target_query(target)))
+            .await
     }
 
     /// The deployments of a device, oldest first.
@@ -453,7 +443,7 @@ fn or_latest(height: Option<u64>) -> String {
 }
 
 /// Percent-encoding of everything but letters, digits and `-._~/` (RFC 3986).
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     let escaped = text.bytes().map(|byte| match plain(byte) {
         true => char::from(byte).to_string(),

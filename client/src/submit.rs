@@ -8,7 +8,6 @@ use lamplighter_types::{
 };
 use serde::Deserialize;
 
-use crate::calls::Call;
 use crate::error::ClientError;
 use crate::sending::Sending;
 use crate::{Client, Signer};
@@ -139,13 +138,6 @@ impl Client {
     ) -> Result<Submitted, ClientError> {
         let hash = signed.hash(&self.chain_id().await?);
         Sending::new(self, signed, hash, wait).run().await
-    }
-
-    /// What became of a transaction, as a node says.
-    pub async fn transaction(&self, hash: &Hash) -> Result<Submitted, ClientError> {
-        self.call(Call::get(format!("/v1/transactions/{hash}")))
-            .await?
-            .json()
     }
 }
 

@@ -13,6 +13,7 @@ use super::App;
 use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{self, At, parse};
+use super::transactions::DecodedTransaction;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -28,6 +29,8 @@ pub fn routes() -> OpenApiRouter<App> {
 pub struct FullBlock {
     block: Block,
     hash: Hash,
+    /// The transactions of `block` with their payloads decoded, in the same order.
+    transactions: Vec<DecodedTransaction>,
     receipts: Vec<Receipt>,
     certificate: Option<Certificate>,
 }
@@ -55,9 +58,16 @@ async fn block(
         app.handle.certificate(height)?,
     );
     let hash = block.header.hash();
+    let decode = |signed| DecodedTransaction::new(&app, signed);
+    let transactions = block
+        .transactions
+        .iter()
+        .map(decode)
+        .collect::<Result<_, _>>()?;
     let body = FullBlock {
         block,
         hash,
+        transactions,
         receipts,
         certificate,
     };

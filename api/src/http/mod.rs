@@ -103,12 +103,13 @@ struct Document;
 /// Routes and their description.
 fn describe(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
     let open = OpenApiRouter::new()
-        .merge(transactions::routes())
+        .merge(transactions::open_routes())
         .merge(status::routes())
         .merge(auth::routes())
         .merge(users::open_routes())
         .merge(artifacts::open_routes());
     let mut guarded = OpenApiRouter::new()
+        .merge(transactions::routes())
         .merge(blocks::routes())
         .merge(users::routes())
         .merge(devices::routes())

@@ -5,9 +5,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
-use lamplighter_ledger::{HeadInfo, Subject};
-use lamplighter_state::View;
+use lamplighter_ledger::{Cursor, HeadInfo, Subject};
+use lamplighter_state::{StateError, View, tables};
+use lamplighter_store::Direction;
 use lamplighter_types::proof::ProofBundle;
+use lamplighter_types::{Hash, Id, PublicKey, Receipt};
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -18,6 +20,8 @@ const WAIT: Duration = Duration::from_secs(10);
 /// Records of one page, unless the request asks for fewer.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
+/// Entries of one page of a history: for each two rows of up to 1 MiB are read.
+const HISTORY_PAGE_MAX: usize = 100;
 
 /// Parameters of a read of one record.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -94,10 +98,13 @@ impl<T: Serialize> IntoResponse for At<T> {
     }
 }
 
-/// One record, and its proof if it was asked for.
+/// One record, who changed it last, and its proof if it was asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct One<T> {
     pub record: T,
+    /// The last change. Absent beside a proof, which does not cover it, and where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Change>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<ProofBundle>,
 }
@@ -135,7 +142,108 @@ pub async fn one<T>(
     };
     Ok(At {
         height: head.height,
-        body: One { record, proof },
+        body: One {
+            record,
+            changed: None,
+            proof,
+        },
+    })
+}
+
+/// Who changed a record, when, and by what.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Change {
+    /// Block time, Unix ms.
+    time_ms: u64,
+    /// The account that signed; null when the block's time alone was the cause.
+    author: Option<Id>,
+    /// The key that signed; null as the author is.
+    key: Option<PublicKey>,
+    /// Of the block.
+    height: u64,
+    /// Zero when the block's time alone was the cause.
+    transaction: Hash,
+}
+
+impl<T> At<One<T>> {
+    /// Adds who changed the record last.
+    pub fn with_change(mut self, state: &View, subject: &tables::Subject) -> Result<Self, Problem> {
+        if self.body.proof.is_none() {
+            self.body.changed = last_change(state, subject)?;
+        }
+        Ok(self)
+    }
+}
+
+fn last_change(state: &View, subject: &tables::Subject) -> Result<Option<Change>, StateError> {
+    let newest = tables::history(&**state.store(), subject, None, Direction::Backward, 1)?;
+    Ok(newest.into_iter().next().map(|entry| Change {
+        time_ms: entry.authorship.time_ms,
+        author: entry.authorship.author,
+        key: entry.authorship.key,
+        height: entry.height,
+        transaction: entry.receipt.transaction,
+    }))
+}
+
+/// One change of a record.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct HistoryEntry {
+    /// `height.index`, the place of the receipt.
+    cursor: String,
+    height: u64,
+    /// Block time, Unix ms.
+    time_ms: u64,
+    /// The account that signed; null when the block's time alone was the cause.
+    author: Option<Id>,
+    /// The key that signed; null as the author is.
+    key: Option<PublicKey>,
+    /// Zero when the block's time alone was the cause.
+    transaction: Hash,
+    /// With the notifications about this record only.
+    receipt: Receipt,
+}
+
+impl From<tables::HistoryEntry> for HistoryEntry {
+    fn from(entry: tables::HistoryEntry) -> Self {
+        let tables::HistoryEntry {
+            height,
+            index,
+            authorship,
+            receipt,
+        } = entry;
+        Self {
+            cursor: Cursor { height, index }.to_string(),
+            height,
+            time_ms: authorship.time_ms,
+            author: authorship.author,
+            key: authorship.key,
+            transaction: receipt.transaction,
+            receipt,
+        }
+    }
+}
+
+/// The changes of a record, newest first, read where a slow disk holds up nobody else.
+pub async fn history(
+    app: &App,
+    query: &PageQuery,
+    subject: tables::Subject,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    let after = query.after::<Cursor>()?;
+    let after = after.map(|cursor| (cursor.height, cursor.index));
+    let limit = query.limit().min(HISTORY_PAGE_MAX);
+    let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    let read = move || {
+        let store = &**state.store();
+        tables::history(store, &subject, after, Direction::Backward, limit)
+    };
+    let found = tokio::task::spawn_blocking(read).await;
+    let found = found.map_err(|_| Problem::busy("the node is stopping; ask again"))??;
+    let items = found.into_iter().map(HistoryEntry::from).collect();
+    Ok(At {
+        height: head.height,
+        body: Page::new(items, limit, |e: &HistoryEntry| e.cursor.clone()),
     })
 }
 

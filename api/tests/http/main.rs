@@ -4,6 +4,7 @@
 mod artifacts;
 mod edge;
 mod feed;
+mod history;
 mod node;
 mod read;
 mod relay;

@@ -9,12 +9,11 @@ use serde_json::Value;
 use crate::node::{Answer, Node, PATIENCE, admin, id};
 
 /// What anybody may read.
-const OPEN: [&str; 7] = [
+const OPEN: [&str; 6] = [
     "/v1/status",
     "/v1/genesis",
     "/v1/keys/{key}",
     "/v1/nodes",
-    "/v1/transactions/{hash}",
     "/v1/artifacts/{digest}",
     "/v1/artifacts/{digest}/groups",
 ];
@@ -68,6 +67,7 @@ fn fill(path: &str) -> String {
         ("{sequence}", "1"),
         ("{release}", "none"),
         ("{rollout}", "none"),
+        ("{proposal}", "none"),
         ("{digest}", &zero),
         ("{hash}", &zero),
     ];

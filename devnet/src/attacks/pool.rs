@@ -103,7 +103,7 @@ async fn all_there(devnet: &Devnet, accepted: &[Hash]) -> Result<(), DevnetError
     for hash in accepted {
         loop {
             match client.transaction(hash).await {
-                Ok(submitted) if submitted.receipt.is_some() => break,
+                Ok(_) => break,
                 Err(error) if !error.is_not_found() => {
                     return Err(DevnetError::client("asking for a receipt")(error));
                 }

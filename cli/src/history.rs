@@ -1,0 +1,63 @@
+//! Who changed a record, when, and by which transaction.
+
+use lamplighter_client::{Delivery, HistoryEntry, HistoryOf};
+use lamplighter_types::{Hash, Id};
+use serde_json::json;
+
+use crate::describe;
+use crate::failure::Failure;
+use crate::output::{Output, emit_table, emit_while_read, print_line};
+use crate::session::{Session, asking};
+use crate::time;
+
+/// The newest changes of a record, the newest first: one page.
+pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Vec<HistoryEntry>, Failure> {
+    let page = session.client.history(of, None).await.map_err(asking)?;
+    Ok(page.value.items)
+}
+
+/// Changes as a table for people. `transaction show` takes what stands in its column `transaction`.
+pub fn emit_changes(changes: &[HistoryEntry]) {
+    let rows = changes.iter().map(|change| {
+        let transaction = match change.transaction {
+            Hash::ZERO => "-".to_owned(),
+            _ => change.cursor.clone(),
+        };
+        vec![
+            time::local(change.time_ms),
+            author(change.author.as_ref()),
+            transaction,
+            describe::receipt(&change.receipt).join("; "),
+        ]
+    });
+    let heads = ["time", "author", "transaction", "what happened"];
+    emit_table(&heads, rows.collect());
+}
+
+/// A notification of the feed on a line, for people or as JSON; false when nobody reads any more.
+pub fn emit_delivery(output: Output, delivery: &Delivery) -> bool {
+    let Delivery {
+        cursor,
+        time_ms,
+        transaction,
+        author: by,
+        notification,
+    } = delivery;
+    if output.json {
+        let place = notification.place.as_ref().map(|place| &place.device);
+        return print_line(&json!({ "cursor": cursor.to_string(), "time_ms": time_ms,
+            "transaction": transaction, "author": by, "device": place,
+            "fact": notification.fact }));
+    }
+    emit_while_read(&format!(
+        "{}  {:14}  {}",
+        time::local(*time_ms),
+        author(by.as_ref()),
+        describe::notification(notification)
+    ))
+}
+
+/// Who did something; the ledger does by itself what time brings.
+pub fn author(author: Option<&Id>) -> String {
+    author.map_or("the ledger".to_owned(), Id::to_string)
+}
