@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::describe::words;
 use crate::failure::Failure;
-use crate::history::{author, changes, emit_changes, emit_delivery};
+use crate::history::{self, author, changes, emit_delivery};
 use crate::import;
 use crate::output::{Output, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
@@ -93,7 +93,9 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
     let action = match command {
         DeviceCommand::List(filter) => return list(session, filter).await,
         DeviceCommand::Show { device } => return show(session, &device).await,
-        DeviceCommand::History { device } => return history(session, &device).await,
+        DeviceCommand::History { device } => {
+            return history::carry_out(session, HistoryOf::Device(device)).await;
+        }
         DeviceCommand::Register(given) => return import::register(session, given).await,
         DeviceCommand::Assign { device, gateway } => {
             DevicesAction::AssignGateway { device, gateway }
@@ -245,15 +247,6 @@ fn state_members(state: &DeviceState) -> Vec<(&'static str, String)> {
         ("rollout at work", or_dash(state.active_rollout.as_ref())),
         ("confirmed before", joined(&state.confirmed)),
     ]
-}
-
-async fn history(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
-    let changes = changes(session, &HistoryOf::Device(device.clone())).await?;
-    match session.output.json {
-        true => print(&json!(changes)),
-        false => emit_changes(&changes),
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 #[derive(Debug, Subcommand)]

@@ -26,8 +26,6 @@ pub enum GovernanceCommand {
     Nodes,
     /// How many people must agree on what.
     Policies,
-    /// What changed of the ledger itself: nodes, policies and protocol, newest first.
-    History,
     /// All proposals.
     List,
     /// One proposal, with the digest that approvers name.
@@ -176,7 +174,6 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
     match command {
         GovernanceCommand::Nodes => nodes(session).await?,
         GovernanceCommand::Policies => session.output.record(&policies(session).await?),
-        GovernanceCommand::History => history(session).await?,
         GovernanceCommand::List => list(session).await?,
         GovernanceCommand::Show { proposal } => show(session, &proposal).await?,
         GovernanceCommand::Propose { proposal, change } => {
@@ -276,16 +273,6 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
     ]);
     emit("");
     emit_changes(&changes);
-    Ok(())
-}
-
-/// What changed of the ledger itself.
-async fn history(session: &Session) -> Result<(), Failure> {
-    let changes = changes(session, &HistoryOf::Governance).await?;
-    match session.output.json {
-        true => print(&json!(changes)),
-        false => emit_changes(&changes),
-    }
     Ok(())
 }
 

@@ -1,14 +1,80 @@
-//! Who changed a record, when, and by which transaction.
+//! `history`: who changed a record, when, and by which transaction.
 
+use std::process::ExitCode;
+
+use clap::Subcommand;
 use lamplighter_client::{Delivery, HistoryEntry, HistoryOf};
-use lamplighter_types::{Hash, Id};
+use lamplighter_types::{AlarmId, Hash, Id};
 use serde_json::json;
 
+use crate::config::Target;
 use crate::describe;
 use crate::failure::Failure;
-use crate::output::{Output, emit_table, emit_while_read, print_line};
+use crate::output::{Output, emit_table, emit_while_read, print, print_line};
 use crate::session::{Session, asking};
 use crate::time;
+
+/// Whose changes are asked for.
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// What happened to a device, its deployments among it.
+    Device {
+        device: Id,
+    },
+    /// Who published, approved or revoked a release.
+    Release {
+        release: Id,
+    },
+    /// Who planned, approved, started, paused, resumed or cancelled a rollout.
+    Rollout {
+        rollout: Id,
+    },
+    /// Who changed an account, its keys and roles.
+    User {
+        user: Id,
+    },
+    Organization {
+        organization: Id,
+    },
+    /// Who set a desired document.
+    Config(Target),
+    /// Who raised, acknowledged and cleared an alarm.
+    Alarm {
+        device: Id,
+        sequence: u64,
+    },
+    Proposal {
+        proposal: Id,
+    },
+    /// What changed of the ledger itself: nodes, policies and protocol.
+    Governance,
+}
+
+impl From<HistoryCommand> for HistoryOf {
+    fn from(command: HistoryCommand) -> Self {
+        match command {
+            HistoryCommand::Device { device } => Self::Device(device),
+            HistoryCommand::Release { release } => Self::Release(release),
+            HistoryCommand::Rollout { rollout } => Self::Rollout(rollout),
+            HistoryCommand::User { user } => Self::User(user),
+            HistoryCommand::Organization { organization } => Self::Organization(organization),
+            HistoryCommand::Config(target) => Self::Config(target.into()),
+            HistoryCommand::Alarm { device, sequence } => Self::Alarm(AlarmId { device, sequence }),
+            HistoryCommand::Proposal { proposal } => Self::Proposal(proposal),
+            HistoryCommand::Governance => Self::Governance,
+        }
+    }
+}
+
+/// Prints the newest changes of a record.
+pub async fn carry_out(session: &Session, of: HistoryOf) -> Result<ExitCode, Failure> {
+    let changes = changes(session, &of).await?;
+    match session.output.json {
+        true => print(&json!(changes)),
+        false => emit_changes(&changes),
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
 /// The newest changes of a record, the newest first: one page.
 pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Vec<HistoryEntry>, Failure> {

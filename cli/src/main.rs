@@ -7,6 +7,7 @@
 mod approved;
 mod audit;
 mod chain;
+mod config;
 mod describe;
 mod devices;
 mod devnet;
@@ -84,10 +85,13 @@ enum Command {
     Rollout(rollouts::RolloutCommand),
     /// Desired and reported configuration.
     #[command(subcommand)]
-    Config(rollouts::ConfigCommand),
+    Config(config::ConfigCommand),
     /// What devices emit, and what contracts tell.
     #[command(subcommand)]
     Event(devices::EventCommand),
+    /// Who changed a record, when, and by which transaction; the newest 100 changes.
+    #[command(subcommand)]
+    History(history::HistoryCommand),
     /// Validators and observers, and the proposals that change them.
     #[command(subcommand)]
     Governance(governance::GovernanceCommand),
@@ -143,9 +147,10 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Device(command) => devices::device(&session.open()?, command).await,
         Command::Firmware(command) => firmware::carry_out(&session.open()?, command).await,
         Command::Rollout(command) => rollouts::rollout(&session.open()?, command).await,
-        Command::Config(command) => rollouts::config(&session.open()?, command).await,
+        Command::Config(command) => config::carry_out(&session.open()?, command).await,
         Command::Event(command) => devices::event(&session.open()?, command).await,
         Command::Alarm(command) => devices::alarm(&session.open()?, command).await,
+        Command::History(of) => history::carry_out(&session.open()?, of.into()).await,
         Command::Governance(command) => governance::carry_out(&session.open()?, command).await,
         Command::Proof(command) => chain::proof(&session.open()?, command).await,
         Command::Transaction(command) => chain::transaction(&session.open()?, command).await,

@@ -1,13 +1,12 @@
-//! `rollout` and `config`.
+//! `rollout`: delivery of releases.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, DeferralPolicy, Fact, Hash, Id, Rollout, RolloutCounts,
-    RolloutPlan, RolloutsAction, Scope, Selection, StepTimers, codec,
+    Action, DeferralPolicy, Fact, Hash, Id, Rollout, RolloutCounts, RolloutPlan, RolloutsAction,
+    Scope, Selection, StepTimers, codec,
 };
 use serde_json::json;
 
@@ -357,104 +356,4 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// What a device should be set to, and what it says it is.
-    Show { device: Id },
-    /// Sets the desired document (a JSON file) of a device, district, model, or of the fleet.
-    Set(Set),
-}
-
-#[derive(Debug, Args)]
-pub struct Set {
-    file: PathBuf,
-    #[arg(long, group = "target")]
-    fleet: bool,
-    #[arg(long, group = "target")]
-    model: Option<String>,
-    #[arg(long, group = "target")]
-    district: Option<Scope>,
-    #[arg(long, group = "target")]
-    device: Option<Id>,
-}
-
-async fn show_config(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
-    let read = session.client.device_config(device).await;
-    let read = read.map_err(asking)?.value;
-    let target = ConfigTarget::Device {
-        device: device.clone(),
-    };
-    let changes = changes(session, &HistoryOf::Config(target)).await?;
-    if session.output.json {
-        print(
-            &json!({ "effective": read.effective, "digest": read.hash, "in_sync": read.in_sync,
-            "reported": read.reported, "history": changes }),
-        );
-        return Ok(ExitCode::SUCCESS);
-    }
-    let reported = read.reported.as_ref().map(|reported| {
-        let did = if reported.applied {
-            "applied"
-        } else {
-            "not applied"
-        };
-        let signed = if reported.attested {
-            ", signed by the Thing"
-        } else {
-            ""
-        };
-        let (document, height) = (describe::short(&reported.document), reported.height);
-        let detail = match reported.detail.as_str() {
-            "" => String::new(),
-            detail => format!(": {detail}"),
-        };
-        format!("{did} {document} in block {height}{signed}{detail}")
-    });
-    emit_members(&[
-        ("should have", read.effective),
-        ("digest", read.hash.to_string()),
-        ("has it", yes(read.in_sync)),
-        ("reported", or_dash(reported)),
-    ]);
-    emit("");
-    emit_changes(&changes);
-    Ok(ExitCode::SUCCESS)
-}
-
-pub async fn config(session: &Session, command: ConfigCommand) -> Result<ExitCode, Failure> {
-    let set = match command {
-        ConfigCommand::Show { device } => {
-            return show_config(session, &device).await;
-        }
-        ConfigCommand::Set(set) => set,
-    };
-    let target = match (set.fleet, set.model, set.district, set.device) {
-        (true, ..) => ConfigTarget::Fleet,
-        (_, Some(model), ..) => ConfigTarget::Model { model },
-        (_, _, Some(district), _) => ConfigTarget::District { district },
-        (.., Some(device)) => ConfigTarget::Device { device },
-        _ => {
-            return Err(Failure::plain(
-                "give one of --fleet, --model, --district, --device",
-            ));
-        }
-    };
-    let document = std::fs::read_to_string(&set.file)
-        .map_err(Failure::doing(format!("reading {}", set.file.display())))?;
-    let replaces_version = match session.client.desired(&target).await {
-        Ok(read) => read.value.version,
-        Err(error) if error.is_not_found() => 0,
-        Err(error) => return Err(asking(error)),
-    };
-    let action = ConfigAction::SetDesired {
-        target,
-        document,
-        replaces_version,
-    };
-    session
-        .act(Action::Config(action))
-        .await
-        .map(|()| ExitCode::SUCCESS)
 }

@@ -54,8 +54,8 @@ pub fn parse(text: &str) -> Result<u64, NotATime> {
 }
 
 fn parse_at(text: &str, now: &Zoned) -> Result<u64, NotATime> {
-    if let Ok(time_ms) = text.parse::<u64>() {
-        return Ok(time_ms);
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map_err(|_| NotATime);
     }
     let zone = now.time_zone().clone();
     let time = if text == "now" {

@@ -381,7 +381,7 @@ fn harmless(bytes: &[u8], of: &[&str]) -> String {
 }
 
 /// Every command that prints a table or a record.
-const READS: [&[&str]; 19] = [
+const READS: [&[&str]; 20] = [
     &["status"],
     &["device", "list"],
     &["device", "show", "lamp-1"],
@@ -398,7 +398,8 @@ const READS: [&[&str]; 19] = [
     &["governance", "nodes"],
     &["governance", "list"],
     &["governance", "show", "join-5"],
-    &["governance", "history"],
+    &["history", "governance"],
+    &["history", "alarm", "lamp-1", "1"],
     &[
         "transaction",
         "show",
@@ -415,13 +416,15 @@ async fn no_text_from_the_ledger_commands_the_terminal() {
         let shown = harmless(&output.stdout, read);
         let complaint = harmless(&output.stderr, read);
         let all = format!("{shown}{complaint}");
-        assert!(all.contains("door\\u{1b}[2J"), "{read:?}: {all}");
+        // A list of rollouts has no texts that people or Things write.
+        let has_texts = *read != ["rollout", "list"];
+        assert_eq!(all.contains("door\\u{1b}[2J"), has_texts, "{read:?}: {all}");
         let exit = if read.contains(&"none") { 3 } else { 0 };
         assert_eq!(output.status.code(), Some(exit), "{read:?}: {all}");
         if exit != 0 {
             continue;
         }
-        let json = lamplighter(&node, &[*read, &["--json"]].concat()).await;
+        let json = lamplighter(&node, &[read, ["--json"].as_slice()].concat()).await;
         let text = harmless(&json.stdout, read);
         let value: Value = serde_json::from_str(&text).unwrap();
         assert!(
@@ -446,8 +449,8 @@ async fn who_did_what_and_when_is_read_in_words() {
     let shown = lamplighter(&node, &["rollout", "show", "spring"]).await;
     let shown = String::from_utf8(shown.stdout).unwrap();
     for part in [
-        "author             olga",
-        "approved by        paul",
+        "author              olga",
+        "approved by         paul",
         "2026-11-30T22:30:00+01:00  anna    3.0          rollout spring paused: door",
         "timed out  2026-11-30T22:30:00+01:00  the ledger",
         "1 times, 1 h in all",

@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::inner::Inner;
 use crate::snapshot::Installation;
 
+#[cfg(test)]
+mod tests;
+
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two lines of the log while the node is not there yet.
@@ -110,6 +113,15 @@ fn phase(inner: &Inner) -> Phase {
     }
 }
 
+/// A node that is level with all that it was told of, and was told of nothing, is connected and can
+/// serve; it may yet be far behind.
+fn believed(phase: Phase, told: bool) -> Phase {
+    match phase {
+        Phase::Following if !told => Phase::Comparing,
+        phase => phase,
+    }
+}
+
 /// Whether the others have had time to tell what they have.
 fn is_told(inner: &Inner, looks: u32) -> bool {
     let told = inner.told_height.load(Ordering::Relaxed) > 0;
@@ -129,9 +141,9 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let (mut last, mut looks) = (None, 0);
     let mut logged: Option<(Phase, Instant)> = None;
     loop {
-        let mut phase = phase(&inner);
-        if phase == Phase::Following && !is_told(&inner, looks) {
-            (phase, looks) = (Phase::Comparing, looks + 1);
+        let phase = believed(phase(&inner), is_told(&inner, looks));
+        if phase == Phase::Comparing {
+            looks += 1;
         }
         let now = measure(phase, inner.chain.head().height, &mut last);
         inner.progress.send_replace(now);

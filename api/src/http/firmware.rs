@@ -16,7 +16,7 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(release))
         .routes(routes!(releases))
-        .routes(routes!(history))
+        .routes(routes!(release_history))
 }
 
 /// A release with its approvals.
@@ -64,7 +64,7 @@ async fn releases(
 #[utoipa::path(get, path = "/v1/firmware/{release}/history", tag = "firmware",
     params(("release" = Id, Path), PageQuery),
     responses((status = 200, body = Page<HistoryEntry>)))]
-async fn history(
+async fn release_history(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,

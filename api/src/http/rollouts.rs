@@ -16,7 +16,7 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(rollout))
         .routes(routes!(rollouts_list))
-        .routes(routes!(history))
+        .routes(routes!(rollout_history))
         .routes(routes!(deployments))
         .routes(routes!(deployment))
         .routes(routes!(of_device))
@@ -67,7 +67,7 @@ async fn rollouts_list(
 #[utoipa::path(get, path = "/v1/rollouts/{rollout}/history", tag = "rollouts",
     params(("rollout" = Id, Path), PageQuery),
     responses((status = 200, body = Page<HistoryEntry>)))]
-async fn history(
+async fn rollout_history(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,

@@ -192,7 +192,6 @@ pub struct DecodedTransaction {
     /// Unix time in ms from which on it could no longer happen.
     expires_ms: u64,
     /// What it asks for, as in the payload that is signed.
-    #[schema(value_type = Object)]
     action: Action,
 }
 

@@ -40,7 +40,7 @@ fn columns_stand_below_each_other() {
         vec!["Łódź".to_owned(), "2".to_owned()],
     ];
     let lines = table(&["place", "n"], rows);
-    assert_eq!(lines, ["place       n", "\\u{1b}[2J  1", "Łódź        2"]);
+    assert_eq!(lines, ["place      n", "\\u{1b}[2J  1", "Łódź       2"]);
     assert_eq!(table(&["a", "b"], Vec::new()), ["a  b"]);
 }
 
