@@ -120,7 +120,7 @@ async fn what_was_sent_without_a_quorum_is_told_and_can_be_sent_again() {
     let output = give(dir, &configs, &register).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output.stderr).contains("no node did it"),
+        text(&output.stderr).contains("no node did what was asked"),
         "{output:?}"
     );
 
