@@ -415,10 +415,11 @@ impl Day {
 
     async fn governance(&mut self) {
         let key = self.city.key("node-5");
-        let new = format!("--node 5 --public-key {key} --address 10.0.0.5:7400");
+        let new = format!("--public-key {key} --address 10.0.0.5:7400");
         for change in [
-            format!("add-observer {new}"),
-            format!("add-validator {new}"),
+            format!("add-observer --node 5 {new}"),
+            // Nobody approves it.
+            format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),
             "set-policies --recovery-approvals 1".to_owned(),
