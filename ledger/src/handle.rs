@@ -56,7 +56,9 @@ pub enum WaitError {
          than a certificate needs have signed it"
     )]
     Uncertified { height: u64, waited: Duration },
-    #[error("no leader confirmed within {waited:.1?} what is newest, or this node did not catch up")]
+    #[error(
+        "no leader confirmed within {waited:.1?} what is newest, or this node did not catch up"
+    )]
     Unconfirmed { waited: Duration },
     #[error("the node is stopping")]
     Stopped,

@@ -410,6 +410,11 @@ impl Day {
         let event = place.height.unwrap();
         let command = format!("proof get --out {{event-proof.json}} event {event} 0");
         self.reads("auditor", &command).await;
+        let before = std::fs::read(self.city.path("user.json")).unwrap();
+        let again = "proof get --out {user.json} device lamp-1";
+        let failure = self.city.give("auditor", again).await.unwrap_err();
+        assert!(failure.to_string().contains("exists already"), "{failure}");
+        assert_eq!(std::fs::read(self.city.path("user.json")).unwrap(), before);
         self.follows("auditor", "event watch").await;
     }
 
