@@ -5,7 +5,7 @@
 //! when a row is wrong, nothing is sent. Then the devices that are new go in, some hundred in a
 //! transaction, each of which happens as a whole or not at all.
 
-mod file;
+pub(crate) mod file;
 mod ledger;
 
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use lamplighter_client::{Client, ClientConfig, ClientError, Submitted, Wait};
@@ -66,6 +67,16 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_KEY"
     )]
     key: Option<PathBuf>,
+    /// How long the nodes may take for an answer, all of them together, in seconds.
+    #[arg(
+        id = "session_timeout",
+        long = "timeout",
+        value_name = "SECONDS",
+        global = true,
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3_600)
+    )]
+    timeout: u64,
     /// Prints JSON in place of text for people.
     #[arg(id = "session_json", long = "json", global = true)]
     json: bool,
@@ -165,6 +176,7 @@ impl SessionArguments {
             (None, _) => None,
         };
         let mut config = ClientConfig::new(nodes);
+        config.deadline = Duration::from_secs(self.timeout);
         if let Some(genesis) = genesis.clone() {
             config = config.with_genesis(genesis);
         }

@@ -36,7 +36,7 @@ pub enum ClientError {
     NoGenesis,
     #[error("setting up the HTTP client")]
     Setup(#[source] reqwest::Error),
-    #[error("no node did it within {:.1} s", waited.as_secs_f64())]
+    #[error("no node did what was asked within {:.1} s", waited.as_secs_f64())]
     Deadline {
         waited: Duration,
         /// What the last attempt met.

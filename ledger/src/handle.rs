@@ -49,16 +49,15 @@ pub enum SubmitError {
 /// Waiting ended without what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
-    #[error("the height {height} was not reached within {:.1} s", waited.as_secs_f64())]
+    #[error("the height {height} was not reached within {waited:.1?}")]
     Deadline { height: u64, waited: Duration },
     #[error(
-        "the block {height} is there, but was not certified within {waited:?}: fewer validators \
+        "the block {height} is there, but was not certified within {waited:.1?}: fewer validators \
          than a certificate needs have signed it"
     )]
     Uncertified { height: u64, waited: Duration },
     #[error(
-        "no leader confirmed within {:.1} s what is newest, or this node did not catch up",
-        waited.as_secs_f64()
+        "no leader confirmed within {waited:.1?} what is newest, or this node did not catch up"
     )]
     Unconfirmed { waited: Duration },
     #[error("the node is stopping")]

@@ -165,8 +165,30 @@ impl Node {
         Self::start_with(Config::new(1)).await
     }
 
-    pub async fn start_with(mut config: Config) -> Self {
-        let (dir, genesis) = (TempDir::new().unwrap(), genesis());
+    pub async fn start_with(config: Config) -> Self {
+        let mut node = Self::begin(config, genesis()).await;
+        node.handle.wait_certified(1, PATIENCE).await.unwrap();
+        node.token = node.login(&id("admin"), &admin()).await;
+        node
+    }
+
+    /// A node whose blocks are not certified: another validator would have to sign them too.
+    pub async fn start_without_certificates() -> Self {
+        let mut genesis = genesis();
+        genesis.validators.validators.push(Validator {
+            node: 2,
+            account: id("node-2"),
+            key: SecretKey::from_seed([2; 32]).public(),
+            address: "127.0.0.1:9002".into(),
+        });
+        let mut node = Self::begin(Config::new(1), genesis).await;
+        node.handle.wait_height(1, PATIENCE).await.unwrap();
+        node.token = node.login(&id("admin"), &admin()).await;
+        node
+    }
+
+    async fn begin(mut config: Config, genesis: Genesis) -> Self {
+        let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
         config.heartbeat_every = Duration::from_millis(200);
         let identity = Identity {
@@ -208,7 +230,7 @@ impl Node {
             .await
             .unwrap();
         tasks.close();
-        let mut node = Self {
+        Self {
             edges,
             handle,
             genesis,
@@ -219,10 +241,7 @@ impl Node {
             stop,
             sequence: AtomicU64::new(0),
             _dir: dir,
-        };
-        node.handle.wait_certified(1, PATIENCE).await.unwrap();
-        node.token = node.login(&id("admin"), &admin()).await;
-        node
+        }
     }
 
     /// Ends everything; hangs when something does not end.
