@@ -96,7 +96,7 @@ async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
     if session.output.json {
         print(
             &json!({ "effective": read.effective, "digest": read.hash, "in_sync": read.in_sync,
-            "reported": read.reported, "history": changes }),
+            "reported": read.reported, "history": changes.items }),
         );
         return Ok(ExitCode::SUCCESS);
     }

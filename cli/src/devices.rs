@@ -94,7 +94,7 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
         DeviceCommand::List(filter) => return list(session, filter).await,
         DeviceCommand::Show { device } => return show(session, &device).await,
         DeviceCommand::History { device } => {
-            return history::carry_out(session, HistoryOf::Device(device)).await;
+            return history::show(session, &HistoryOf::Device(device), None).await;
         }
         DeviceCommand::Register(given) => return import::register(session, given).await,
         DeviceCommand::Assign { device, gateway } => {
@@ -210,7 +210,7 @@ async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
     members.extend(state_members(&state));
     members.push(("configuration", config.effective));
     members.push(("has it", yes(config.in_sync)));
-    if let Some(last) = changes.first() {
+    if let Some(last) = changes.items.first() {
         let (time, by) = (time::local(last.time_ms), author(last.author.as_ref()));
         members.push(("last change", format!("{time} by {by}")));
     }

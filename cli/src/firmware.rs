@@ -101,7 +101,7 @@ async fn show(session: &Session, release: &Id) -> Result<ExitCode, Failure> {
         told["author"] = json!(read.author);
         told["approvals"] = json!(read.approvals);
         told["manifest_digest"] = json!(read.manifest_digest);
-        told["history"] = json!(changes);
+        told["history"] = json!(changes.items);
         print(&told);
         return Ok(ExitCode::SUCCESS);
     }

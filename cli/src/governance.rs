@@ -249,7 +249,7 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
     let changes = changes(session, &HistoryOf::Proposal(proposal.clone())).await?;
     if session.output.json {
         let mut told = json!(found);
-        told["history"] = json!(changes);
+        told["history"] = json!(changes.items);
         print(&told);
         return Ok(());
     }

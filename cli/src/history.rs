@@ -2,19 +2,28 @@
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
-use lamplighter_client::{Delivery, HistoryEntry, HistoryOf};
+use clap::{Args, Subcommand};
+use lamplighter_client::{Cursor, Delivery, HistoryEntry, HistoryOf, Page};
 use lamplighter_types::{AlarmId, Hash, Id};
 use serde_json::json;
 
 use crate::config::Target;
 use crate::describe;
 use crate::failure::Failure;
-use crate::output::{Output, emit_table, emit_while_read, print, print_line};
+use crate::output::{Output, emit, emit_table, emit_while_read, print, print_line};
 use crate::session::{Session, asking};
 use crate::time;
 
-/// Whose changes are asked for.
+/// Whose changes are asked for, the newest first.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Changes before this place in the chain, which the end of a table names.
+    #[arg(long, global = true)]
+    after: Option<Cursor>,
+    #[command(subcommand)]
+    of: HistoryCommand,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum HistoryCommand {
     /// What happened to a device, its deployments among it.
@@ -66,25 +75,36 @@ impl From<HistoryCommand> for HistoryOf {
     }
 }
 
-/// Prints the newest changes of a record.
-pub async fn carry_out(session: &Session, of: HistoryOf) -> Result<ExitCode, Failure> {
-    let changes = changes(session, &of).await?;
+pub async fn carry_out(session: &Session, history: History) -> Result<ExitCode, Failure> {
+    let History { after, of } = history;
+    let after = after.map(|after| after.to_string());
+    show(session, &of.into(), after.as_deref()).await
+}
+
+/// Prints one page of the changes of a record.
+pub async fn show(
+    session: &Session,
+    of: &HistoryOf,
+    after: Option<&str>,
+) -> Result<ExitCode, Failure> {
+    let page = session.client.history(of, after).await;
+    let page = page.map_err(asking)?.value;
     match session.output.json {
-        true => print(&json!(changes)),
-        false => emit_changes(&changes),
+        true => print(&json!(page.items)),
+        false => emit_changes(&page),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The newest changes of a record, the newest first: one page.
-pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Vec<HistoryEntry>, Failure> {
-    let page = session.client.history(of, None).await.map_err(asking)?;
-    Ok(page.value.items)
+pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Page<HistoryEntry>, Failure> {
+    let page = session.client.history(of, None).await;
+    Ok(page.map_err(asking)?.value)
 }
 
 /// Changes as a table for people. `transaction show` takes what stands in its column `transaction`.
-pub fn emit_changes(changes: &[HistoryEntry]) {
-    let rows = changes.iter().map(|change| {
+pub fn emit_changes(page: &Page<HistoryEntry>) {
+    let rows = page.items.iter().map(|change| {
         let transaction = match change.transaction {
             Hash::ZERO => "-".to_owned(),
             _ => change.cursor.clone(),
@@ -98,6 +118,9 @@ pub fn emit_changes(changes: &[HistoryEntry]) {
     });
     let heads = ["time", "author", "transaction", "what happened"];
     emit_table(&heads, rows.collect());
+    if let Some(next) = &page.next {
+        emit(&format!("there are older ones: history .. --after {next}"));
+    }
 }
 
 /// A notification of the feed on a line, for people or as JSON; false when nobody reads any more.

@@ -89,9 +89,8 @@ enum Command {
     /// What devices emit, and what contracts tell.
     #[command(subcommand)]
     Event(devices::EventCommand),
-    /// Who changed a record, when, and by which transaction; the newest 100 changes.
-    #[command(subcommand)]
-    History(history::HistoryCommand),
+    /// Who changed a record, when, and by which transaction.
+    History(history::History),
     /// Validators and observers, and the proposals that change them.
     #[command(subcommand)]
     Governance(governance::GovernanceCommand),
@@ -150,7 +149,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Config(command) => config::carry_out(&session.open()?, command).await,
         Command::Event(command) => devices::event(&session.open()?, command).await,
         Command::Alarm(command) => devices::alarm(&session.open()?, command).await,
-        Command::History(of) => history::carry_out(&session.open()?, of.into()).await,
+        Command::History(history) => history::carry_out(&session.open()?, history).await,
         Command::Governance(command) => governance::carry_out(&session.open()?, command).await,
         Command::Proof(command) => chain::proof(&session.open()?, command).await,
         Command::Transaction(command) => chain::transaction(&session.open()?, command).await,

@@ -153,7 +153,7 @@ async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
     let changes = changes(session, &HistoryOf::User(account.clone())).await?;
     if session.output.json {
         let mut told = json!(record);
-        told["history"] = json!(changes);
+        told["history"] = json!(changes.items);
         print(&told);
         return Ok(ExitCode::SUCCESS);
     }

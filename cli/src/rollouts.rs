@@ -219,7 +219,7 @@ async fn show(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     let deployments = deployments.map_err(asking)?.value.items;
     let changes = changes(session, &HistoryOf::Rollout(rollout.clone())).await?;
     if session.output.json {
-        print(&json!({ "rollout": record, "history": changes, "deployments": deployments }));
+        print(&json!({ "rollout": record, "history": changes.items, "deployments": deployments }));
         return Ok(ExitCode::SUCCESS);
     }
     emit_members(&members(&record));

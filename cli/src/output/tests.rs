@@ -28,7 +28,7 @@ proptest! {
         let lines = table(&["one", "two", "three"], rows.clone());
         prop_assert_eq!(lines.len(), rows.len() + 1);
         for line in lines {
-            prop_assert!(line.chars().all(is_harmless), "{line:?}");
+            prop_assert!(line.chars().all(is_harmless), "{}", line.escape_debug());
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Command, CommandFactory};
+use lamplighter_client::HistoryOf;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
     GovernanceAction, GovernanceChange, Hash, Policies, RolloutsAction, Severity, UsersAction,
@@ -338,9 +339,13 @@ impl Day {
         ] {
             self.writes("operator", command).await;
         }
-        let postpone = format!("rollout postpone first lamp-2 {}", now_ms() + 60_000);
-        self.is_refused("operator", &postpone).await;
+        // It is assigned and was not offered yet.
+        for until in ["+1h", "tomorrow", "2100-01-01T06:00"] {
+            let postpone = format!("rollout postpone first lamp-2 {until}");
+            self.is_refused("operator", &postpone).await;
+        }
         self.writes("operator", "rollout cancel first enough").await;
+        self.tells_of_a_rollout().await;
         for command in [
             "firmware list",
             "firmware show lamp-2",
@@ -353,6 +358,40 @@ impl Day {
         self.writes("operator", "firmware deprecate lamp-2 old")
             .await;
         self.writes("security", "firmware revoke lamp-2 flaw").await;
+    }
+
+    /// Who did what to the rollout, by which transaction: in one call.
+    async fn tells_of_a_rollout(&self) {
+        let client = self.city.client("auditor");
+        let history = client.history(&HistoryOf::Rollout(id("first")), None).await;
+        let changes = history.unwrap().value.items;
+        let mut told = Vec::new();
+        for change in changes.iter().rev() {
+            let author = change
+                .author
+                .clone()
+                .map_or(String::new(), |id| id.to_string());
+            for notification in &change.receipt.notifications {
+                told.push(format!("{author} {}", notification.fact.kind()));
+            }
+            if change.author.is_some() {
+                let found = client.transaction(&change.transaction).await.unwrap();
+                assert_eq!(Some(&found.sender), change.author.as_ref());
+                assert_eq!(found.time_ms, change.time_ms);
+            }
+        }
+        told.truncate(6);
+        assert_eq!(
+            told,
+            [
+                "operator rollout_planned",
+                "approver rollout_approved",
+                "operator rollout_started",
+                "operator rollout_paused",
+                "operator rollout_resumed",
+                "operator rollout_stopping",
+            ]
+        );
     }
 
     async fn field(&mut self) {
@@ -392,6 +431,13 @@ impl Day {
             "event list lamp-2",
             "alarm list",
             &format!("transaction show {hash}"),
+            "history device lamp-1",
+            "history release lamp-2",
+            "history rollout first",
+            "history user bob",
+            "history organization lighting",
+            "history config --district north",
+            "history alarm lamp-2 1",
             &format!("proof get --out {{receipt.json}} receipt {hash}"),
             "proof get --out {device.json} device lamp-1",
             "proof get --out {release.json} release lamp-2",
@@ -407,7 +453,7 @@ impl Day {
             .transaction(&hash)
             .await
             .unwrap();
-        let event = place.height.unwrap();
+        let event = place.height;
         let command = format!("proof get --out {{event-proof.json}} event {event} 0");
         self.reads("auditor", &command).await;
         let before = std::fs::read(self.city.path("user.json")).unwrap();
@@ -450,6 +496,8 @@ impl Day {
             "governance list",
             "governance show my-set-policies",
             "governance policies",
+            "history proposal my-set-policies",
+            "history governance",
         ] {
             self.reads("auditor", command).await;
         }
