@@ -49,6 +49,15 @@ fn what_is_wrong_is_told_with_row_and_field() {
         told.contains("row 2 (lamp-1): row 1 has the same device"),
         "{told}"
     );
+    let tag = r#"{"name": "pole", "value": "1"}"#;
+    let twice = good.replace("[]", &format!("[{tag}, {tag}]"));
+    assert!(wrong(&list(&[twice])).contains("row 1 (lamp-1): a tag is there twice"));
+    let weak = format!(r#"[], "key": "{}"}}"#, "0".repeat(64));
+    let told = wrong(&list(&[good.replace("[]}", &weak)]));
+    assert!(
+        told.contains("row 1 (lamp-1): ") && told.contains("key"),
+        "{told}"
+    );
     for told in [
         wrong(&list(&[good.replace("}", r#", "owner": "other"}"#)])),
         wrong(&good),
