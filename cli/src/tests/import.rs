@@ -74,6 +74,15 @@ fn what_is_wrong_is_told_with_row_and_field() {
 }
 
 #[test]
+fn the_example_of_the_page_is_taken() {
+    let page = include_str!("../../../docs/operations.md");
+    let example = page.split("```json\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let rows = file::parse(example.as_bytes()).unwrap();
+    assert_eq!(rows[0].device.device, id("lamp-1"));
+}
+
+#[test]
 fn many_wrong_rows_are_counted() {
     let bad = |n: usize| device(&format!("lamp-{n}"), "No");
     let told = wrong(&list(&(0..1_000).map(bad).collect::<Vec<_>>()));
