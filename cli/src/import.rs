@@ -57,11 +57,14 @@ pub struct Problem {
 }
 
 impl Row {
+    fn name(&self) -> String {
+        format!("row {} ({})", self.number, self.device.device)
+    }
+
     pub fn problem(&self, what: impl std::fmt::Display) -> Problem {
-        let (row, device) = (self.number, &self.device.device);
         Problem {
-            row,
-            text: format!("row {row} ({device}): {what}"),
+            row: self.number,
+            text: format!("{}: {what}", self.name()),
         }
     }
 }
@@ -147,12 +150,13 @@ fn stopped(failure: Failure, batch: &[Row], of: usize, counts: &Counts) -> Failu
     };
     let words = failure.to_string();
     let note = format!(
-        "This was the transaction with rows {} to {}. {} of {of} new devices are registered, the \
-         others are not. Give the same command again to go on: what is registered is left out.",
+        "This was the transaction with rows {} to {}. {} of {of} new devices are registered; of the \
+         others none is known to be. Give the same command again to go on: what is registered is \
+         left out.",
         first.number, last.number, counts.registered
     );
     match batch.iter().find(|row| names(&words, &row.device)) {
-        Some(row) => failure.with_note(format!("{} {note}", row.problem("see above").text)),
+        Some(row) => failure.with_note(format!("It speaks of {}.\n{note}", row.name())),
         None => failure.with_note(note),
     }
 }

@@ -73,7 +73,8 @@ fn words(pending: &Pending) -> String {
         ));
     }
     let mut words = format!(
-        "the transaction {transaction} was {}, but is not known to be in a block after {waited:.0} s",
+        "the transaction {transaction} was {}, but is not known to be in a block after \
+         {waited:.0} s",
         parts.join(", and ")
     );
     if let Some(last) = last {

@@ -1,12 +1,12 @@
 //! Reading the file: whatever is wrong is told with its row and field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use lamplighter_contracts::devices;
-use lamplighter_types::{DevicesAction, NewDevice, codec};
+use lamplighter_types::limits::{ID_BYTES_MAX, SMALL_LIST_MAX};
+use lamplighter_types::{NewDevice, Tag, codec};
 use serde_json::{Value, json};
 
 use super::{Problem, Row, problems};
@@ -14,6 +14,8 @@ use crate::failure::Failure;
 
 /// Half a million devices; a larger file is a mistake, and would fill the memory.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Of the value of a tag, as the ledger has it.
+const TAG_VALUE_BYTES_MAX: usize = 256;
 /// What editors write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -51,10 +53,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, String> {
     }
     let mut wrong = repeated(&rows);
     for row in &rows {
-        let devices = vec![row.device.clone()];
-        if let Err(error) = devices::check(&DevicesAction::Register { devices }) {
-            wrong.push(row.problem(error));
-        }
+        wrong.extend(unsound(&row.device).map(|what| row.problem(what)));
     }
     match wrong.is_empty() {
         true => Ok(rows),
@@ -77,6 +76,43 @@ fn repeated(rows: &[Row]) -> Vec<Problem> {
         }
     }
     wrong
+}
+
+/// What of a device no ledger takes. The ledger judges; here the row is known.
+fn unsound(device: &NewDevice) -> Option<String> {
+    let NewDevice {
+        device: _,
+        owner: _,
+        model,
+        hardware_class,
+        district: _,
+        gateway: _,
+        key,
+        tags,
+    } = device;
+    let mut names = vec![("model", model), ("hardware_class", hardware_class)];
+    names.extend(tags.iter().map(|Tag { name, value: _ }| ("tag", name)));
+    let wrong = names.into_iter().find_map(|(field, text)| {
+        let what = match text {
+            text if text.is_empty() => "is empty".to_owned(),
+            text if text.len() > ID_BYTES_MAX => format!("has more than {ID_BYTES_MAX} bytes"),
+            text if text.chars().any(char::is_control) => "has a control character".to_owned(),
+            _ => return None,
+        };
+        Some(format!("{field} {what}"))
+    });
+    let long = tags
+        .iter()
+        .find(|tag| tag.value.len() > TAG_VALUE_BYTES_MAX);
+    let names: BTreeSet<_> = tags.iter().map(|tag| &tag.name).collect();
+    wrong
+        .or_else(|| long.map(|tag| format!("the tag {} has a too long value", tag.name)))
+        .or_else(|| (names.len() < tags.len()).then(|| "a tag is there twice".to_owned()))
+        .or_else(|| (tags.len() > SMALL_LIST_MAX).then(|| "there are too many tags".to_owned()))
+        .or_else(|| {
+            key.filter(|key| !key.is_acceptable())
+                .map(|key| format!("{key} is no sound key"))
+        })
 }
 
 /// Says where a text that is no list of devices is wrong.

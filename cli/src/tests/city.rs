@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use lamplighter_client::{Client, ClientConfig};
-use lamplighter_contracts::firmware;
 use lamplighter_node::{Config, Node, key};
 use lamplighter_types::{
-    Action, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
+    Action, Fact, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
     Transaction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
@@ -154,12 +153,21 @@ impl City {
 
     /// Waits until a quorum of validators, which is the node, holds an image.
     pub async fn holds(&self, image: &Hash) {
-        let mut head = self.node.handle.watch_head();
+        let handle = &self.node.handle;
+        let mut head = handle.watch_head();
+        let is_it = |fact: &Fact| match fact {
+            Fact::ArtifactHeld { artifact, .. } => artifact == image,
+            _ => false,
+        };
         let held = async {
             loop {
-                let (view, _) = self.node.handle.view().unwrap();
-                let record = firmware::artifact(&view, image).unwrap();
-                if record.is_some_and(|record| !record.holders.is_empty()) {
+                let receipts = (1..=handle.head().height)
+                    .flat_map(|height| handle.receipts(height).unwrap())
+                    .flat_map(|receipt| receipt.notifications);
+                if receipts
+                    .into_iter()
+                    .any(|notification| is_it(&notification.fact))
+                {
                     return;
                 }
                 head.changed().await.unwrap();

@@ -49,6 +49,15 @@ fn what_is_wrong_is_told_with_row_and_field() {
         told.contains("row 2 (lamp-1): row 1 has the same device"),
         "{told}"
     );
+    let tag = r#"{"name": "pole", "value": "1"}"#;
+    let twice = good.replace("[]", &format!("[{tag}, {tag}]"));
+    assert!(wrong(&list(&[twice])).contains("row 1 (lamp-1): a tag is there twice"));
+    let weak = format!(r#"[], "key": "{}"}}"#, "0".repeat(64));
+    let told = wrong(&list(&[good.replace("[]}", &weak)]));
+    assert!(
+        told.contains("row 1 (lamp-1): ") && told.contains("key"),
+        "{told}"
+    );
     for told in [
         wrong(&list(&[good.replace("}", r#", "owner": "other"}"#)])),
         wrong(&good),
@@ -62,6 +71,15 @@ fn what_is_wrong_is_told_with_row_and_field() {
         );
     }
     assert!(wrong("device,owner\n").contains("no JSON"));
+}
+
+#[test]
+fn the_example_of_the_page_is_taken() {
+    let page = include_str!("../../../docs/operations.md");
+    let example = page.split("```json\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let rows = file::parse(example.as_bytes()).unwrap();
+    assert_eq!(rows[0].device.device, id("lamp-1"));
 }
 
 #[test]
