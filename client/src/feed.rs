@@ -70,7 +70,7 @@ pub struct Delivery {
     pub time_ms: u64,
     /// The transaction it came from; zero when the block itself was the cause.
     pub transaction: Hash,
-    /// The account that signed it; none when the block's time alone was the cause.
+    /// The account that signed the transaction; none when the block itself was the cause.
     pub author: Option<Id>,
     pub notification: Notification,
 }
