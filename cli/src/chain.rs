@@ -81,7 +81,8 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
         print(&told);
         return Ok(ExitCode::SUCCESS);
     }
-    let status: Status = serde_json::from_value(told).map_err(Failure::doing("the status"))?;
+    let mut status: Status = serde_json::from_value(told).map_err(Failure::doing("the status"))?;
+    status.connected.sort_unstable();
     let made = time::local(status.head_time_ms);
     let (name, version) = (&status.name, &status.version);
     let mut members = vec![

@@ -1,10 +1,11 @@
 //! `config`: desired and reported configuration.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::HistoryOf;
+use lamplighter_client::{Cursor, HistoryEntry, HistoryOf, Page};
 use lamplighter_types::{Action, ConfigAction, ConfigTarget, Id, ReportedConfig, Scope};
 use serde_json::json;
 
@@ -89,10 +90,7 @@ pub async fn carry_out(session: &Session, command: ConfigCommand) -> Result<Exit
 async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
     let read = session.client.device_config(device).await;
     let read = read.map_err(asking)?.value;
-    let target = ConfigTarget::Device {
-        device: device.clone(),
-    };
-    let changes = changes(session, &HistoryOf::Config(target)).await?;
+    let changes = changes_for(session, device).await?;
     if session.output.json {
         print(
             &json!({ "effective": read.effective, "digest": read.hash, "in_sync": read.in_sync,
@@ -109,6 +107,36 @@ async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
     emit("");
     emit_changes(&changes);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who set the documents that a device's is merged of, the newest change first.
+async fn changes_for(session: &Session, device: &Id) -> Result<Page<HistoryEntry>, Failure> {
+    let record = session.client.device(device).await.map_err(asking)?.value;
+    let district = record.district.as_str();
+    let above = district.match_indices('/').map(|(at, _)| &district[..at]);
+    let districts = above.chain([district]).filter_map(|district| {
+        let district = Scope::new(district).ok()?;
+        Some(ConfigTarget::District { district })
+    });
+    let model = ConfigTarget::Model {
+        model: record.model.clone(),
+    };
+    let own = ConfigTarget::Device {
+        device: device.clone(),
+    };
+    let mut all = Vec::new();
+    for target in [ConfigTarget::Fleet, model, own]
+        .into_iter()
+        .chain(districts)
+    {
+        all.extend(changes(session, &HistoryOf::Config(target)).await?.items);
+    }
+    let place = |entry: &HistoryEntry| entry.cursor.parse::<Cursor>().ok();
+    all.sort_by_key(|entry| Reverse(place(entry)));
+    Ok(Page {
+        items: all,
+        next: None,
+    })
 }
 
 fn reported(reported: &ReportedConfig) -> String {

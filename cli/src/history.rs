@@ -104,6 +104,9 @@ pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Page<HistoryEn
 
 /// Changes as a table for people. `transaction show` takes what stands in its column `transaction`.
 pub fn emit_changes(page: &Page<HistoryEntry>) {
+    if page.items.is_empty() {
+        return emit("no changes since the ledger began");
+    }
     let rows = page.items.iter().map(|change| {
         let transaction = match change.transaction {
             Hash::ZERO => "-".to_owned(),

@@ -41,7 +41,9 @@ pub fn duration(ms: u64) -> String {
         (60_000, "min"),
         (1_000, "s"),
     ];
-    let whole = UNITS.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
+    let whole = UNITS
+        .iter()
+        .find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
     match whole {
         Some((unit, name)) => format!("{} {name}", ms / unit),
         None => format!("{ms} ms"),

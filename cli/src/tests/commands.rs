@@ -437,6 +437,7 @@ impl Day {
             "history user bob",
             "history organization lighting",
             "history config --district north",
+            "history config --fleet",
             "history alarm lamp-2 1",
             &format!("proof get --out {{receipt.json}} receipt {hash}"),
             "proof get --out {device.json} device lamp-1",
