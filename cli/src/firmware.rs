@@ -4,14 +4,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use lamplighter_client::{Feed, FeedFilter};
 use lamplighter_types::{
-    Action, FirmwareAction, Id, ReleaseManifest, SignedRelease, Version, codec,
+    Action, Fact, FirmwareAction, Hash, Id, ReleaseManifest, SignedRelease, Validator,
+    ValidatorSet, Version, codec,
 };
+use serde::Deserialize;
 use serde_json::json;
+use tokio::time::{Duration, timeout};
 
 use crate::failure::Failure;
 use crate::output::name;
 use crate::session::{Session, asking};
+
+/// For a quorum of validators to fetch an image from each other: a large one may take longer.
+const STORED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a node tells of the nodes.
+#[derive(Deserialize)]
+struct Nodes {
+    validators: Vec<Validator>,
+}
 
 #[derive(Debug, Subcommand)]
 pub enum FirmwareCommand {
@@ -19,14 +32,15 @@ pub enum FirmwareCommand {
     List,
     /// One release, with the digest that approvers name.
     Show { release: Id },
-    /// Uploads an image, signs the release as its vendor, and publishes it.
+    /// Uploads an image, signs the release as its vendor, publishes it, and waits until a quorum of
+    /// validators stores the image: then it can be approved.
     Publish(Box<Publish>),
     /// Approves a release, after a look at its manifest: as its digest stands on the ledger.
     Approve {
         release: Id,
         /// Digest of the manifest that you looked at; without it that of the ledger is taken.
         #[arg(long)]
-        manifest: Option<lamplighter_types::Hash>,
+        manifest: Option<Hash>,
     },
     /// No new rollout.
     Deprecate { release: Id, reason: String },
@@ -81,7 +95,7 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
             session.output.record(&told);
             return Ok(ExitCode::SUCCESS);
         }
-        FirmwareCommand::Publish(given) => publish(session, *given).await?,
+        FirmwareCommand::Publish(given) => return publish(session, *given).await,
         FirmwareCommand::Approve { release, manifest } => {
             let manifest = match manifest {
                 Some(manifest) => manifest,
@@ -112,8 +126,8 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
         .map(|()| ExitCode::SUCCESS)
 }
 
-/// Uploads and signs; gives the action that publishes.
-async fn publish(session: &Session, given: Publish) -> Result<FirmwareAction, Failure> {
+/// Uploads, signs and publishes, and waits until the release can be approved.
+async fn publish(session: &Session, given: Publish) -> Result<ExitCode, Failure> {
     let (vendor, secret) = session.account()?;
     let output = session.output;
     let mut told = 0;
@@ -140,9 +154,48 @@ async fn publish(session: &Session, given: Publish) -> Result<FirmwareAction, Fa
         critical: given.critical,
         provenance: None,
     };
-    Ok(FirmwareAction::Publish {
+    let action = FirmwareAction::Publish {
         release: SignedRelease::sign(&manifest, secret),
-    })
+    };
+    let stored = FeedFilter {
+        kind: Some("artifact_held".to_owned()),
+        ..FeedFilter::default()
+    };
+    let mut feed = session.client.feed(&stored, None);
+    // The stream is open before the validators learn of the image: nothing is missed.
+    feed.connect().await.map_err(asking)?;
+    session.act(Action::Firmware(action)).await?;
+    let quorum = quorum(session).await?;
+    let words = match timeout(STORED_WITHIN, until_stored(&mut feed, artifact, quorum)).await {
+        Ok(stored) => stored.map(|()| "a quorum of validators stores the image: approve it")?,
+        Err(_) => "not yet stored by a quorum of validators: it can't be approved before",
+    };
+    session.output.say(words);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How many validators must store an image before a release of it can be approved.
+async fn quorum(session: &Session) -> Result<usize, Failure> {
+    let nodes = session.client.get::<Nodes>("/v1/nodes").await;
+    let validators = nodes.map_err(asking)?.value.validators;
+    Ok(ValidatorSet { validators }.quorum())
+}
+
+/// Follows the feed until so many validators have signed that they store an image.
+async fn until_stored(feed: &mut Feed, image: Hash, quorum: usize) -> Result<(), Failure> {
+    loop {
+        let delivery = feed.next().await.map_err(asking)?;
+        if let Fact::ArtifactHeld {
+            artifact,
+            node: _,
+            holders,
+        } = delivery.notification.fact
+            && artifact == image
+            && holders as usize >= quorum
+        {
+            return Ok(());
+        }
+    }
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {

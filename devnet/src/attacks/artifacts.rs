@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use lamplighter_types::{DeploymentState, Id, RolloutStatus, SignedRelease, Version};
 use serde_json::{Value, json};
 
-use super::image_of;
 use super::liar::{Liar, Manners};
 use super::releases::plan_for_list;
+use super::{image_of, words_of};
 use crate::DevnetError;
 use crate::city::id;
-use crate::feed::Observer;
+use crate::feed::{Observer, name_of};
 use crate::field::Order;
 use crate::journal::Journal;
 use crate::network::Devnet;
-use crate::scenario::{begin, held, manifest_of, publish, things, try_approve};
+use crate::scenario::{begin, lamp, manifest_of, publish, stored, try_approve};
 
 /// For a gateway to try a download.
 const TRIED_WITHIN: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
         .await
         .map_err(failed)?
         .status();
-    let words = format!("{status} {}: {}", answer["code"], answer["detail"]);
+    let words = format!("{status} {}", words_of(&answer));
     let verdict = match status == 422 && answer["code"] == "artifact.digest" && there == 404 {
         true => Ok(words),
         false => Err(DevnetError::NotRefused(words)),
@@ -78,11 +78,10 @@ pub(super) async fn field(
     observer: &Observer,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    let last = devnet.plan.gateways.saturating_sub(1);
-    let (first, second) = (things(devnet, 0), things(devnet, last));
-    let (Some(first), Some(second)) = (first.first().cloned(), second.last().cloned()) else {
-        return Ok(());
-    };
+    let (first, second) = (lamp(1), lamp(devnet.plan.things));
+    // Of a single lamp the gateway refuses first, and then the lamp itself.
+    let mut devices = vec![first.clone(), second.clone()];
+    devices.dedup();
     let (image, artifact) = image_of("lamp firmware 1.2.0");
     release(devnet, observer, &image).await?;
     let manners = Arc::new(Manners::default());
@@ -92,7 +91,7 @@ pub(super) async fn field(
     };
     devnet.mesh_of(&second)?.order(&order).await?;
     let rollout = id("flipped-bits");
-    let plan = plan_for_list("flipped-bits", &id(NEXT), &[first.clone(), second.clone()]);
+    let plan = plan_for_list("flipped-bits", &id(NEXT), &devices);
     begin(devnet, plan).await?;
     let verdict = gateway_refused(devnet, observer, &manners, &rollout, &first).await;
     journal.attack("one flipped bit at the gateway", verdict);
@@ -115,9 +114,9 @@ pub(super) async fn field(
     )
     .await?;
     ends(observer, &again).await?;
-    for device in [first, second] {
-        let held = devnet.mesh_of(&device)?.image(&device).await?;
-        if held != image {
+    for device in devices {
+        let runs = devnet.mesh_of(&device)?.image(&device).await?;
+        if runs != image {
             return Err(DevnetError::Found(format!(
                 "{device} does not run {artifact}"
             )));
@@ -156,7 +155,7 @@ async fn release(devnet: &Devnet, observer: &Observer, image: &[u8]) -> Result<(
         SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret),
     )
     .await?;
-    held(devnet, observer, manifest.artifact).await?;
+    stored(devnet, observer, manifest.artifact).await?;
     for approver in ["approver-1", "approver-2"] {
         try_approve(&devnet.client(approver)?, &manifest).await?;
     }
@@ -233,9 +232,9 @@ async fn gateway_refused(
         .get(&(rollout.clone(), device.clone()))
         .copied();
     match state {
-        Some(state) if state > DeploymentState::Downloading => {
-            Err(DevnetError::NotRefused(format!("{device} is {state:?}")))
-        }
+        Some(state) if state > DeploymentState::Downloading => Err(DevnetError::NotRefused(
+            format!("{device} is {}", name_of(&state)),
+        )),
         _ => {
             let words = refusal
                 .find("the bytes that")
