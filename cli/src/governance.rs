@@ -105,6 +105,13 @@ impl ChangeCommand {
     }
 }
 
+/// Who a node is, and with whom it is connected.
+#[derive(Deserialize)]
+struct Peers {
+    node: u64,
+    connected: Vec<u64>,
+}
+
 /// A page of proposals.
 #[derive(Deserialize)]
 struct Page {
@@ -124,6 +131,7 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
         }
         GovernanceCommand::Propose { proposal, change } => {
             let change = change.change()?;
+            demand_connected(session, &change).await?;
             let digest = codec::digest(&change);
             let action = GovernanceAction::Propose {
                 proposal: proposal.clone(),
@@ -136,12 +144,39 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
             ));
         }
         GovernanceCommand::Approve { proposal, digest } => {
+            let all = proposals(session).await?;
+            if let Some(found) = all.iter().find(|found| found.proposal == proposal) {
+                demand_connected(session, &found.change).await?;
+            }
             let change = digest;
             let action = GovernanceAction::Approve { proposal, change };
             session.act(Action::Governance(action)).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A validator counts for the quorum of every certificate from its block on. One that never comes
+/// can end certification for ever: two validators need the signatures of both.
+async fn demand_connected(session: &Session, change: &GovernanceChange) -> Result<(), Failure> {
+    let GovernanceChange::AddValidator { validator } = change else {
+        return Ok(());
+    };
+    let status: Peers = session
+        .client
+        .get("/v1/status")
+        .await
+        .map_err(asking)?
+        .value;
+    let node = validator.node;
+    match status.node == node || status.connected.contains(&node) {
+        true => Ok(()),
+        false => Err(Failure::plain(format!(
+            "node {node} is not connected with node {}, and blocks could not be certified without \
+             it: start it first, with `lamplighter node join`",
+            status.node
+        ))),
+    }
 }
 
 async fn nodes(session: &Session) -> Result<(), Failure> {

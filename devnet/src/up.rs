@@ -88,7 +88,11 @@ fn print_places(devnet: &Devnet) {
         println!("  {gateway:10} coap://{address}");
     }
     let profile = from_here(&devnet.profile());
-    let program = from_here(&devnet.plan.program);
+    // Without a folder a shell looks for it elsewhere.
+    let program = match from_here(&devnet.plan.program) {
+        name if name.contains('/') => name,
+        name => format!("./{name}"),
+    };
     if let Some(node) = devnet.nodes.first() {
         println!("  {:10} {}/docs", "reference", node.url());
     }

@@ -16,7 +16,7 @@ use crate::feed::{Observer, name_of};
 use crate::field::Order;
 use crate::journal::Journal;
 use crate::network::Devnet;
-use crate::scenario::{begin, lamp, manifest_of, publish, stored, try_approve};
+use crate::scenario::{begin, lamp, manifest_of, publish, stored, things, try_approve};
 
 /// For a gateway to try a download.
 const TRIED_WITHIN: Duration = Duration::from_secs(60);
@@ -96,6 +96,7 @@ pub(super) async fn field(
     let verdict = gateway_refused(devnet, observer, &manners, &rollout, &first).await;
     journal.attack("one flipped bit at the gateway", verdict);
     manners.be_honest();
+    register_again(devnet, &devices).await?;
     let seen = ends(observer, &rollout).await?;
     let told = (rollout.clone(), second.clone(), INTEGRITY);
     let kept = devnet.mesh_of(&second)?.image(&second).await? == devnet.firmware.1;
@@ -124,6 +125,20 @@ pub(super) async fn field(
     }
     restore(devnet).await?;
     drop(liars);
+    Ok(())
+}
+
+/// Lets the Things of the first gateway boot: it tries a download again when a Thing registers,
+/// which each does from time to time, and these at once.
+async fn register_again(devnet: &mut Devnet, devices: &[Id]) -> Result<(), DevnetError> {
+    for device in things(devnet, 0) {
+        if devices.contains(&device) {
+            let order = Order::PowerCycle {
+                device: device.clone(),
+            };
+            devnet.mesh_of(&device)?.order(&order).await?;
+        }
+    }
     Ok(())
 }
 
