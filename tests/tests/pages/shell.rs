@@ -52,6 +52,8 @@ impl Shell {
             .env_remove("LAMPLIGHTER_PROFILE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // What job control says of the processes in the background.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut shell = Self {
