@@ -168,7 +168,7 @@ impl Journal {
         let word = match verdict {
             Verdict::Refused => "refused",
             Verdict::NotRefused => "NOT REFUSED",
-            Verdict::NotApplicable => "left out",
+            Verdict::NotApplicable => "not tried",
         };
         self.say(&format!("  {word}: {name}: {detail}"));
         self.attacks.push(Attack {

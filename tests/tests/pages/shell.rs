@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -12,12 +12,14 @@ use nix::unistd::Pid;
 
 /// Longer than any command of a page takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Lines that nobody has read yet: more than a devnet prints.
+const LINES_MAX: usize = 1_000;
 /// Exit code of a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
 /// Lines of a process, read while it runs.
 pub fn lines_of(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = channel();
+    let (sender, lines) = sync_channel(LINES_MAX);
     std::thread::spawn(move || {
         let lines = BufReader::new(output).lines().map_while(Result::ok);
         // Nobody listens any more when the test has ended.
