@@ -1,5 +1,5 @@
-//! `devnet up`, end to end with a real image: validators, gateways and Things as processes, in cities
-//! of every size.
+//! `devnet up`, end to end with a real image: validators, gateways and Things as processes, in
+//! cities of every size.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -22,7 +22,7 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     let name = "one transaction more than the pool holds";
     let count = devnet.nodes.len();
     if count == 1 {
-        // Without it nobody is left whose pool could fill, and with it every transaction is ordered.
+        // Without it there is no pool, and with it every transaction is ordered.
         journal.not_applicable(name, "1 validator");
         return Ok(());
     }

@@ -110,8 +110,8 @@ async fn a_wiped_node_comes_back_as_a_new_one_only() {
         .await;
 }
 
-/// A validator that is not there would have to sign for every certificate: a second one of two. It is
-/// refused when it is proposed, and when it is approved.
+/// A validator that is not there would have to sign for every certificate: a second one of two. It
+/// is refused when it is proposed, and when it is approved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_validator_that_is_not_there_is_not_let_in() {
     let mut city = started(1, 1).await;

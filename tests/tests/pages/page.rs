@@ -102,10 +102,11 @@ pub fn fits(shown: &str, printed: &str) -> bool {
 
 #[test]
 fn blocks_are_told_apart() {
-    let page = "# Page\n```sh\none \\\n    two\n\ncat > f <<END\na\nEND\nthree   # more\nfour 'a\nb'\n```\n\
+    let page = "# Page\n```sh\none \\\n    two\n\ncat > f <<END\na\nEND\n\
+                three   # more\nfour 'a\nb'\n```\n\
                 <!-- test: until Ctrl-C -->\n```sh\nwatch\n```\n```toml\na = 1\n```\n\
-                ```console\n$ four\n..\n$ five\nlamplighter: no\nreally\n```\n";
-    let session = [("four", "..\n"), ("five", "lamplighter: no\nreally\n")];
+                ```console\n$ five\n..\n$ six\nlamplighter: no\nreally\n```\n";
+    let session = [("five", "..\n"), ("six", "lamplighter: no\nreally\n")];
     let session = session.map(|(command, printed)| (command.to_owned(), printed.to_owned()));
     let commands = [
         "one \\\n    two",
