@@ -17,7 +17,8 @@ export CARGO_TARGET_DIR ?= $(LAMPLIGHTER_CACHE)/target
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-# What `make devnet` rolls out: a small image that it makes itself, or FIRMWARE=path.
+# What `make devnet` rolls out: a small image that it makes itself, or FIRMWARE=path. ARGS are more
+# options of `lamplighter devnet up`.
 FIRMWARE ?=
 DEVNET_DIR ?= devnet-data
 
@@ -33,10 +34,10 @@ setup: ## install what is missing to build (scripts/setup)
 build: setup ## build everything that runs
 	cargo build --workspace
 
-devnet: setup ## start validators, gateways and things here, roll out firmware (FIRMWARE=path), stay up
+devnet: setup ## start validators, gateways and things here, stay up (FIRMWARE=path, ARGS=--attacks)
 	cargo build --package lamplighter-cli
 	@exec "$(TARGET)/debug/lamplighter" devnet up --dir "$(DEVNET_DIR)" \
-		$(if $(FIRMWARE),--firmware "$(FIRMWARE)")
+		$(if $(FIRMWARE),--firmware "$(FIRMWARE)") $(ARGS)
 
 test: ## install what tests need, then run every test
 	@scripts/setup --test

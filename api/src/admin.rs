@@ -88,6 +88,7 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
         "height": status.head.height,
         "halted": halted,
         "read_only": read_only,
+        "identity": status.identity_trouble,
     });
     (code, Json(body)).into_response()
 }

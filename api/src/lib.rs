@@ -9,6 +9,7 @@ mod token;
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use lamplighter_ledger::Handle;
 use lamplighter_types::SecretKey;
@@ -32,6 +33,8 @@ pub struct Config {
     pub mqtt_listen: SocketAddr,
     /// MQTT over TLS 1.3.
     pub mqtts_listen: Option<SocketAddr>,
+    /// From TCP connection to complete CONNECT.
+    pub mqtt_connect_time: Duration,
     pub read_needs_token: bool,
 }
 

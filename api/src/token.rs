@@ -1,12 +1,12 @@
-//! Tokens for reading: given to who signs a challenge with a registered key, short-lived, valid at
-//! this node.
+//! Tokens: given to who signs a challenge with a registered key, short-lived, valid at this node
+//! for the one audience that was signed.
 //!
 //! A token is `base64url(payload) "." base64url(tag)`; the tag is blake3 keyed with a secret that
 //! this node derives from its key and never tells. No state is kept: a restart invalidates nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use lamplighter_types::login::{Challenge, TokenRequest};
+use lamplighter_types::login::{Audience, Challenge, TokenRequest};
 use lamplighter_types::{Hash, Id, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,7 @@ pub struct Bearer {
     pub account: Id,
     /// The key that signed the challenge; the token ends with it.
     pub key: PublicKey,
+    pub audience: Audience,
     pub node: u64,
     pub expires_ms: u64,
 }
@@ -45,6 +46,8 @@ pub enum TokenError {
     Expired,
     #[error("the signature is not over this challenge")]
     Signature,
+    #[error("the token is for {}, not for {}", .got.as_str(), .wanted.as_str())]
+    Audience { got: Audience, wanted: Audience },
 }
 
 impl Tokens {
@@ -89,6 +92,7 @@ impl Tokens {
         let TokenRequest {
             account,
             key,
+            audience: _,
             challenge,
             signature: _,
         } = answer;
@@ -106,10 +110,11 @@ impl Tokens {
     }
 
     /// A token for an account that answered.
-    pub fn issue(&self, account: Id, key: PublicKey, now_ms: u64) -> String {
+    pub fn issue(&self, account: Id, key: PublicKey, audience: Audience, now_ms: u64) -> String {
         let bearer = Bearer {
             account,
             key,
+            audience,
             node: self.node,
             expires_ms: now_ms + TOKEN_MS,
         };
@@ -120,7 +125,10 @@ impl Tokens {
     }
 
     /// Whose token it is. Whether the key is still good is for the caller to look up.
-    pub fn check(&self, token: &str, now_ms: u64) -> Result<Bearer, TokenError> {
+    ///
+    /// # Errors
+    /// It is not one of this node, has expired, or is for another audience than `wanted`.
+    pub fn check(&self, token: &str, wanted: Audience, now_ms: u64) -> Result<Bearer, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
@@ -136,9 +144,15 @@ impl Tokens {
             return Err(TokenError::Malformed);
         }
         let bearer: Bearer = serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
-        match bearer.expires_ms > now_ms && bearer.node == self.node {
+        if bearer.expires_ms <= now_ms || bearer.node != self.node {
+            return Err(TokenError::Expired);
+        }
+        match bearer.audience == wanted {
             true => Ok(bearer),
-            false => Err(TokenError::Expired),
+            false => Err(TokenError::Audience {
+                got: bearer.audience,
+                wanted,
+            }),
         }
     }
 }

@@ -190,6 +190,7 @@ fn config(
         admin_listen: addresses[2],
         mqtt_listen: addresses[3],
         mqtts_listen: None,
+        mqtt_connect_s: 30,
         read_needs_token: true,
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,

@@ -1,109 +1,125 @@
-//! `status`, `proof`, `transaction`.
+//! `status`, `transaction`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::Subcommand;
-use lamplighter_client::{Subject, Wait};
-use lamplighter_types::{Action, Hash, Id, SignedTransaction, codec};
-use serde_json::json;
+use lamplighter_client::{Cursor, TransactionRecord, Wait};
+use lamplighter_types::{Action, Hash, HexError, Outcome, SignedTransaction, codec};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::emit;
+use crate::output::{emit, emit_members, joined, or_dash, print, print_line};
 use crate::session::{Session, asking};
+use crate::{describe, time};
 
-/// Where the nodes stand.
-pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
-    let status: serde_json::Value = session
-        .client
-        .get("/v1/status")
-        .await
-        .map_err(asking)?
-        .value;
-    session.output.record(&status);
-    Ok(ExitCode::SUCCESS)
+/// What a node says of itself, as far as people need it.
+#[derive(Deserialize)]
+struct Status {
+    chain_id: Hash,
+    name: String,
+    version: String,
+    node: u64,
+    height: u64,
+    head_time_ms: u64,
+    certified_height: u64,
+    leader: Option<u64>,
+    pending: u64,
+    connected: Vec<u64>,
+    alarms: Vec<NodeAlarm>,
+    halted: Option<String>,
+    progress: Progress,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum ProofCommand {
-    /// Fetches a proof, checks it against the genesis file, and writes it to a file.
-    Get {
-        /// The file to write (JSON).
-        #[arg(long, global = true, default_value = "proof.json")]
-        out: PathBuf,
-        #[command(subcommand)]
-        subject: SubjectCommand,
-    },
+#[derive(Deserialize)]
+struct NodeAlarm {
+    time_ms: u64,
+    message: String,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum SubjectCommand {
-    /// The receipt of a transaction.
-    Receipt {
-        transaction: Hash,
-    },
-    Device {
-        device: Id,
-    },
-    Release {
-        release: Id,
-    },
-    Rollout {
-        rollout: Id,
-    },
-    Deployment {
-        rollout: Id,
-        device: Id,
-    },
-    User {
-        account: Id,
-    },
-    /// An event, by its block and its place there.
-    Event {
-        height: u64,
-        index: u32,
-    },
+#[derive(Deserialize)]
+struct Progress {
+    phase: String,
+    bytes: Option<u64>,
+    bytes_total: Option<u64>,
+    blocks_behind: Option<u64>,
+    seconds_left: Option<u64>,
 }
 
-impl From<SubjectCommand> for Subject {
-    fn from(command: SubjectCommand) -> Self {
-        match command {
-            SubjectCommand::Receipt { transaction } => Self::Receipt(transaction),
-            SubjectCommand::Device { device } => Self::Device(device),
-            SubjectCommand::Release { release } => Self::Release(release),
-            SubjectCommand::Rollout { rollout } => Self::Rollout(rollout),
-            SubjectCommand::Deployment { rollout, device } => Self::Deployment { rollout, device },
-            SubjectCommand::User { account } => Self::User(account),
-            SubjectCommand::Event { height, index } => Self::Event { height, index },
+impl Progress {
+    fn words(&self) -> String {
+        let of = |total: u64| format!(" of {total}");
+        let left = self.seconds_left.map(|s| format!(", {s} s left"));
+        let left = left.unwrap_or_default();
+        let bytes = self.bytes.unwrap_or(0);
+        match self.phase.as_str() {
+            "connecting" => "connecting: no leader is known".to_owned(),
+            "comparing" => "asking what the others have".to_owned(),
+            "receiving" => {
+                let total = self.bytes_total.map(of).unwrap_or_default();
+                format!("receiving an image of the chain: {bytes}{total} bytes{left}")
+            }
+            "installing" => format!("installing an image of the chain: {bytes} bytes{left}"),
+            "catching_up" => {
+                let behind = self.blocks_behind.unwrap_or(0);
+                format!("catching up: {behind} blocks behind{left}")
+            }
+            "following" => "has what the others have".to_owned(),
+            other => other.to_owned(),
         }
     }
 }
 
-pub async fn proof(session: &Session, command: ProofCommand) -> Result<ExitCode, Failure> {
-    let ProofCommand::Get { out, subject } = command;
-    if session.genesis.is_none() {
-        return Err(Failure::plain(
-            "a proof is checked against the genesis file: give --genesis",
-        ));
+/// Where the nodes stand.
+pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
+    let read = session.client.get::<Value>("/v1/status").await;
+    let told = read.map_err(asking)?.value;
+    if session.output.json {
+        print(&told);
+        return Ok(ExitCode::SUCCESS);
     }
-    let (bundle, proven) = session
-        .client
-        .proof(&subject.into())
-        .await
-        .map_err(asking)?;
-    std::fs::write(&out, bundle.to_json())
-        .map_err(Failure::doing(format!("writing {}", out.display())))?;
-    session
-        .output
-        .record(&json!({ "holds": true, "height": proven.height,
-        "head_height": proven.head_height, "head": proven.head, "file": out }));
+    let mut status: Status = serde_json::from_value(told).map_err(Failure::doing("the status"))?;
+    status.connected.sort_unstable();
+    let made = time::local(status.head_time_ms);
+    let (name, version) = (&status.name, &status.version);
+    let mut members = vec![
+        (
+            "node",
+            format!("{} of {name}, version {version}", status.node),
+        ),
+        ("chain", status.chain_id.to_string()),
+        ("block", format!("{}, made {made}", status.height)),
+        (
+            "certified",
+            format!("up to block {}", status.certified_height),
+        ),
+        (
+            "leader",
+            or_dash(status.leader.map(|leader| format!("node {leader}"))),
+        ),
+        ("connected", joined(&status.connected)),
+        ("waiting", format!("{} transactions", status.pending)),
+        ("progress", status.progress.words()),
+        ("halted", or_dash(status.halted)),
+    ];
+    let alarm = |alarm: &NodeAlarm| format!("{} {}", time::local(alarm.time_ms), alarm.message);
+    match &status.alarms[..] {
+        [] => members.push(("alarms", "none".to_owned())),
+        alarms => members.extend(alarms.iter().map(|one| ("alarm", alarm(one)))),
+    }
+    emit_members(&members);
     Ok(ExitCode::SUCCESS)
 }
 
 #[derive(Debug, Subcommand)]
 pub enum TransactionCommand {
-    /// What became of a transaction.
-    Show { transaction: Hash },
+    /// Who asked for what, when, and what became of it.
+    Show {
+        /// Its hash, or its place as tables have it: block.number.
+        transaction: TransactionName,
+    },
     /// Submits a signed transaction from a file: the JSON that `POST /v1/transactions` takes.
     Send { file: PathBuf },
     /// Signs an action from a file (JSON) and prints the signed transaction.
@@ -115,9 +131,7 @@ pub async fn transaction(
     command: TransactionCommand,
 ) -> Result<ExitCode, Failure> {
     match command {
-        TransactionCommand::Show { transaction } => {
-            session.tell(session.client.transaction(&transaction).await)?;
-        }
+        TransactionCommand::Show { transaction } => show(session, &transaction).await?,
         TransactionCommand::Send { file } => {
             let signed: SignedTransaction = read_json(&file)?;
             session.tell(session.client.submit_signed(&signed, Wait::Committed).await)?;
@@ -126,10 +140,78 @@ pub async fn transaction(
             session.account()?;
             let action: Action = read_json(&file)?;
             let signed = session.client.sign(action).await.map_err(asking)?;
-            emit(&format!("{}", json!(signed)));
+            print_line(&json!(signed));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How a transaction is named.
+#[derive(Clone, Debug)]
+pub enum TransactionName {
+    Hash(Hash),
+    /// Its block, and its number there.
+    Place(Cursor),
+}
+
+impl FromStr for TransactionName {
+    type Err = HexError;
+    fn from_str(text: &str) -> Result<Self, HexError> {
+        match text.parse() {
+            Ok(place) => Ok(Self::Place(place)),
+            Err(_) => text.parse().map(Self::Hash),
+        }
+    }
+}
+
+async fn hash_of(session: &Session, name: &TransactionName) -> Result<Hash, Failure> {
+    let Cursor { height, index } = match name {
+        TransactionName::Hash(hash) => return Ok(*hash),
+        TransactionName::Place(place) => *place,
+    };
+    let block = session.client.block(height).await.map_err(asking)?;
+    let found = block.transactions.get(index as usize);
+    let missing = || Failure::plain(format!("block {height} has no transaction {index}"));
+    found.map(|found| found.transaction).ok_or_else(missing)
+}
+
+/// Prints a transaction. One that failed makes the command fail, as when it is sent.
+async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> {
+    let hash = hash_of(session, name).await?;
+    let found = session.client.transaction(&hash).await.map_err(asking)?;
+    if session.output.json {
+        print(&json!(found));
+    } else {
+        let TransactionRecord {
+            height,
+            index,
+            certified,
+            ..
+        } = &found;
+        let certified = if *certified { ", certified" } else { "" };
+        emit_members(&[
+            ("transaction", found.transaction.to_string()),
+            (
+                "place",
+                format!("block {height}, number {index}{certified}"),
+            ),
+            ("time", time::local(found.time_ms)),
+            ("author", found.sender.to_string()),
+            ("key", found.key.to_string()),
+            ("sequence", found.sequence.to_string()),
+            ("could happen until", time::local(found.expires_ms)),
+            ("asks to", describe::action(&found.action)),
+        ]);
+        for line in describe::receipt(&found.receipt) {
+            emit(&format!("  {line}"));
+        }
+    }
+    match found.receipt.outcome {
+        Outcome::Succeeded => Ok(()),
+        Outcome::Failed { code, message } => {
+            Err(Failure::refused(format!("refused: {message} ({code})")))
+        }
+    }
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Result<T, Failure> {

@@ -1,21 +1,23 @@
 //! `device`, `event`, `alarm`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::DeviceFilter;
+use lamplighter_client::{DeviceFilter, HistoryOf, ListedEvent};
 use lamplighter_types::{
-    Action, AlarmId, DevicesAction, EventsAction, Fact, Id, NewDevice, Scope, Tag, codec,
+    Acknowledgement, Action, Alarm, AlarmId, Device, DeviceState, DevicesAction, EventsAction, Id,
+    Scope, Tag,
 };
 use serde_json::json;
 
+use crate::describe::words;
 use crate::failure::Failure;
-use crate::output::{emit_while_read, name, text};
+use crate::history::{self, author, changes, emit_delivery};
+use crate::import;
+use crate::output::{Output, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
+use crate::{describe, time};
 
-/// Devices of one transaction: well below its size limit.
-const DEVICES_PER_TRANSACTION: usize = 500;
 /// Devices asked for at a time.
 const PAGE: u32 = 500;
 
@@ -31,10 +33,8 @@ pub enum DeviceCommand {
     History {
         device: Id,
     },
-    /// Registers devices from a file: a JSON list as `POST /v1/transactions` takes it.
-    Register {
-        file: PathBuf,
-    },
+    /// Registers the devices of a file. The same command given again goes on where it stopped.
+    Register(import::Register),
     /// Gives a device to a gateway; without one takes it away.
     Assign {
         device: Id,
@@ -58,6 +58,25 @@ pub enum DeviceCommand {
         device: Id,
         reason: String,
     },
+    /// Offers the title of a device to another organization.
+    OfferTransfer {
+        device: Id,
+        organization: Id,
+    },
+    /// Takes back an offer that was not accepted yet.
+    WithdrawTransfer {
+        device: Id,
+    },
+    /// Accepts the title of a device for the organization of the account that acts.
+    AcceptTransfer {
+        device: Id,
+    },
+    /// Lets an IOTRegistry registrant act for an organization.
+    LinkRegistrant {
+        /// The registrant's compressed key, in hexadecimal digits.
+        registrant: String,
+        organization: Id,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -74,8 +93,10 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
     let action = match command {
         DeviceCommand::List(filter) => return list(session, filter).await,
         DeviceCommand::Show { device } => return show(session, &device).await,
-        DeviceCommand::History { device } => return history(session, &device).await,
-        DeviceCommand::Register { file } => return register(session, &file).await,
+        DeviceCommand::History { device } => {
+            return history::show(session, &HistoryOf::Device(device), None).await;
+        }
+        DeviceCommand::Register(given) => return import::register(session, given).await,
         DeviceCommand::Assign { device, gateway } => {
             DevicesAction::AssignGateway { device, gateway }
         }
@@ -97,6 +118,19 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
         DeviceCommand::Decommission { device, reason } => {
             DevicesAction::Decommission { device, reason }
         }
+        DeviceCommand::OfferTransfer {
+            device,
+            organization: to,
+        } => DevicesAction::OfferTransfer { device, to },
+        DeviceCommand::WithdrawTransfer { device } => DevicesAction::WithdrawTransfer { device },
+        DeviceCommand::AcceptTransfer { device } => DevicesAction::AcceptTransfer { device },
+        DeviceCommand::LinkRegistrant {
+            registrant,
+            organization,
+        } => DevicesAction::LinkRegistrant {
+            registrant,
+            organization,
+        },
     };
     session
         .act(Action::Devices(action))
@@ -145,84 +179,74 @@ async fn list(session: &Session, filter: List) -> Result<ExitCode, Failure> {
             .map_or("-".to_owned(), Id::to_string);
         let (model, class) = (device.model.clone(), device.hardware_class.clone());
         let (district, owner) = (device.district.to_string(), device.owner.to_string());
-        let (id, status) = (device.device.to_string(), name(&device.status));
+        let (id, status) = (device.device.to_string(), words(&device.status));
         vec![id, status, model, class, district, gateway, owner]
     });
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
-    let record = session.client.device(device).await.map_err(asking)?.value;
-    let state = session
-        .client
-        .device_state(device)
-        .await
-        .map_err(asking)?
-        .value;
-    let config = session
-        .client
-        .device_config(device)
-        .await
-        .map_err(asking)?
-        .value;
-    let mut all = json!(record);
-    let parts = [
-        json!(state),
-        json!({ "configuration": config.effective,
-        "configuration_in_sync": config.in_sync }),
-    ];
-    for part in parts {
-        if let (Some(all), serde_json::Value::Object(part)) = (all.as_object_mut(), part) {
-            all.extend(part);
+    let client = &session.client;
+    let record = client.device(device).await.map_err(asking)?.value;
+    let state = client.device_state(device).await.map_err(asking)?.value;
+    let config = client.device_config(device).await.map_err(asking)?.value;
+    if session.output.json {
+        let mut all = json!(record);
+        let parts = [
+            json!(state),
+            json!({ "configuration": config.effective,
+            "configuration_in_sync": config.in_sync }),
+        ];
+        for part in parts {
+            if let (Some(all), serde_json::Value::Object(part)) = (all.as_object_mut(), part) {
+                all.extend(part);
+            }
         }
+        print(&all);
+        return Ok(ExitCode::SUCCESS);
     }
-    session.output.record(&all);
+    let changes = changes(session, &HistoryOf::Device(device.clone())).await?;
+    let mut members = record_members(&record);
+    members.extend(state_members(&state));
+    members.push(("configuration", config.effective));
+    members.push(("has it", yes(config.in_sync)));
+    if let Some(last) = changes.items.first() {
+        let (time, by) = (time::local(last.time_ms), author(last.author.as_ref()));
+        members.push(("last change", format!("{time} by {by}")));
+    }
+    emit_members(&members);
     Ok(ExitCode::SUCCESS)
 }
 
-async fn history(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
-    let page = session
-        .client
-        .device_history(device, None)
-        .await
-        .map_err(asking)?
-        .value;
-    let entries: Vec<_> = page
-        .items
-        .iter()
-        .map(|entry| json!({ "height": entry.height, "receipt": entry.receipt }))
-        .collect();
-    session.output.list(
-        &entries,
-        &["block", "transaction", "what happened"],
-        |entry| {
-            let facts = entry["receipt"]["notifications"]
-                .as_array()
-                .into_iter()
-                .flatten();
-            let facts: Vec<_> = facts.map(|n| text(&n["fact"])).collect();
-            let hash = text(&entry["receipt"]["transaction"]);
-            vec![
-                text(&entry["height"]),
-                hash[..hash.len().min(12)].to_owned(),
-                facts.join(" "),
-            ]
-        },
-    );
-    Ok(ExitCode::SUCCESS)
+fn record_members(record: &Device) -> Vec<(&'static str, String)> {
+    let tag = |tag: &Tag| format!("{}={}", tag.name, tag.value);
+    let tags: Vec<_> = record.tags.iter().map(tag).collect();
+    vec![
+        ("device", record.device.to_string()),
+        ("status", words(&record.status)),
+        ("owner", record.owner.to_string()),
+        ("offered to", or_dash(record.offered_to.as_ref())),
+        ("model", record.model.clone()),
+        ("hardware class", record.hardware_class.clone()),
+        ("district", describe::place(&record.district)),
+        ("gateway", or_dash(record.gateway.as_ref())),
+        ("key", or_dash(record.key)),
+        ("tags", joined(&tags)),
+        ("registered", format!("block {}", record.registered_height)),
+    ]
 }
 
-async fn register(session: &Session, file: &PathBuf) -> Result<ExitCode, Failure> {
-    let doing = || format!("reading {}", file.display());
-    let bytes = std::fs::read(file).map_err(Failure::doing(doing()))?;
-    let devices: Vec<NewDevice> = codec::decode_json(&bytes).map_err(Failure::doing(doing()))?;
-    for some in devices.chunks(DEVICES_PER_TRANSACTION) {
-        let action = DevicesAction::Register {
-            devices: some.to_vec(),
-        };
-        session.act(Action::Devices(action)).await?;
-    }
-    Ok(ExitCode::SUCCESS)
+fn state_members(state: &DeviceState) -> Vec<(&'static str, String)> {
+    vec![
+        ("version", or_dash(state.version.as_ref())),
+        ("release", or_dash(state.release.as_ref())),
+        ("image", or_dash(state.digest)),
+        ("security counter", state.security_counter.to_string()),
+        ("report counter", state.report_counter.to_string()),
+        ("runs something else", yes(state.drifted)),
+        ("rollout at work", or_dash(state.active_rollout.as_ref())),
+        ("confirmed before", joined(&state.confirmed)),
+    ]
 }
 
 #[derive(Debug, Subcommand)]
@@ -244,33 +268,8 @@ pub enum EventCommand {
 pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode, Failure> {
     match command {
         EventCommand::List { device } => {
-            let page = session
-                .client
-                .device_events(&device, None)
-                .await
-                .map_err(asking)?
-                .value;
-            let events: Vec<_> = page.items.into_iter().map(|entry| {
-                json!({ "height": entry.height, "index": entry.index, "record": entry.record })
-            }).collect();
-            let heads = [
-                "number", "block", "kind", "severity", "alarm", "signed", "data",
-            ];
-            session.output.list(&events, &heads, |entry| {
-                let event = &entry["record"]["event"];
-                let of = |name: &str| text(&event[name]);
-                let block = format!("{}.{}", entry["height"], entry["index"]);
-                let signed = text(&entry["record"]["attested"]);
-                vec![
-                    of("sequence"),
-                    block,
-                    of("kind"),
-                    of("severity"),
-                    of("alarm"),
-                    signed,
-                    of("data"),
-                ]
-            });
+            let page = session.client.device_events(&device, None).await;
+            list_events(session.output, &page.map_err(asking)?.value.items);
             Ok(ExitCode::SUCCESS)
         }
         EventCommand::Watch {
@@ -286,20 +285,7 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
             let mut feed = session.client.feed(&filter, None);
             loop {
                 let delivery = feed.next().await.map_err(asking)?;
-                let place = delivery.notification.place.map(|place| place.device);
-                let told = json!({ "cursor": delivery.cursor.to_string(),
-                    "time_ms": delivery.time_ms, "device": place,
-                    "fact": delivery.notification.fact });
-                let read = match session.output.json {
-                    true => emit_while_read(&told.to_string()),
-                    false => emit_while_read(&format!(
-                        "{:>10}  {:12}  {}",
-                        text(&told["cursor"]),
-                        text(&told["device"]),
-                        words(&delivery.notification.fact)
-                    )),
-                };
-                if !read {
+                if !emit_delivery(session.output, &delivery) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
@@ -307,9 +293,37 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
     }
 }
 
-/// A fact in a line.
-fn words(fact: &Fact) -> String {
-    text(&json!(fact))
+fn list_events(output: Output, events: &[ListedEvent]) {
+    if output.json {
+        let events = events.iter().map(
+            |entry| json!({ "height": entry.height, "index": entry.index, "record": entry.record }),
+        );
+        return print(&json!(events.collect::<Vec<_>>()));
+    }
+    let rows = events.iter().map(|entry| {
+        let (record, event) = (&entry.record, &entry.record.event);
+        vec![
+            time::local(event.time_ms),
+            event.sequence.to_string(),
+            event.kind.clone(),
+            words(&event.severity),
+            words(&event.alarm),
+            yes(record.attested),
+            record.gateway.to_string(),
+            event.data.clone(),
+        ]
+    });
+    let heads = [
+        "time",
+        "number",
+        "kind",
+        "severity",
+        "alarm",
+        "signed",
+        "by way of",
+        "data",
+    ];
+    emit_table(&heads, rows.collect());
 }
 
 #[derive(Debug, Subcommand)]
@@ -341,19 +355,11 @@ pub async fn alarm(session: &Session, command: AlarmCommand) -> Result<ExitCode,
                 "number",
                 "kind",
                 "severity",
-                "active",
-                "acknowledged by",
+                "raised",
+                "cleared",
+                "acknowledged",
             ];
-            session.output.list(&page.items, &heads, |alarm| {
-                let by = alarm
-                    .acknowledged
-                    .as_ref()
-                    .map_or("-".to_owned(), |a| a.by.to_string());
-                let (device, number) = (alarm.alarm.device.to_string(), alarm.alarm.sequence);
-                let active = alarm.cleared_ms.is_none().to_string();
-                let (kind, severity) = (alarm.kind.clone(), name(&alarm.severity));
-                vec![device, number.to_string(), kind, severity, active, by]
-            });
+            session.output.list(&page.items, &heads, alarm_row);
             return Ok(ExitCode::SUCCESS);
         }
         AlarmCommand::Ack {
@@ -377,4 +383,33 @@ pub async fn alarm(session: &Session, command: AlarmCommand) -> Result<ExitCode,
         .act(Action::Events(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+fn alarm_row(alarm: &Alarm) -> Vec<String> {
+    let cleared = alarm.cleared_ms.map(|cleared_ms| {
+        let by = alarm.cleared_by.as_ref();
+        let by = by.map_or(String::new(), |by| format!(" by {by}"));
+        format!("{}{by}", time::local(cleared_ms))
+    });
+    let acknowledged = alarm.acknowledged.as_ref().map(|acknowledged| {
+        let Acknowledgement {
+            by,
+            comment,
+            time_ms,
+        } = acknowledged;
+        let comment = match comment.as_str() {
+            "" => String::new(),
+            comment => format!(": {comment}"),
+        };
+        format!("{} by {by}{comment}", time::local(*time_ms))
+    });
+    vec![
+        alarm.alarm.device.to_string(),
+        alarm.alarm.sequence.to_string(),
+        alarm.kind.clone(),
+        words(&alarm.severity),
+        time::local(alarm.raised_ms),
+        or_dash(cleared),
+        or_dash(acknowledged),
+    ]
 }

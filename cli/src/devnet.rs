@@ -1,40 +1,52 @@
 //! `devnet up`.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
-use lamplighter_devnet::{Options, Plan, up};
+use lamplighter_devnet::{GATEWAYS, Options, Plan, THINGS, VALIDATORS, up};
 
 use crate::failure::Failure;
 use crate::run::until_signal;
 
 #[derive(Debug, Subcommand)]
 pub enum DevnetCommand {
-    /// Starts validators, gateways and Things, rolls out firmware, and shows what happens.
+    /// Starts validators, gateways and Things, rolls out firmware, and stays up until Ctrl-C.
     Up(Up),
 }
 
 #[derive(Debug, Args)]
 pub struct Up {
-    #[arg(long, default_value_t = 4)]
+    /// They order and sign.
+    #[arg(long, default_value_t = 4, value_parser = count(VALIDATORS))]
     validators: usize,
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = count(GATEWAYS))]
     gateways: usize,
-    #[arg(long, default_value_t = 20)]
+    /// Of all gateways together.
+    #[arg(long, default_value_t = 20, value_parser = count(THINGS))]
     things: usize,
+    /// Tries what must be refused, too: forged, replayed and changed requests, bytes and nodes.
+    #[arg(long)]
+    attacks: bool,
     /// The image to roll out; a small one is made if none is given.
     #[arg(long)]
     firmware: Option<PathBuf>,
     /// Keys, data and logs; emptied if an earlier devnet made it.
     #[arg(long, default_value = "devnet-data")]
     dir: PathBuf,
-    /// Ends when everything was shown, with exit code 0 only if every step held.
+    /// Ends when everything was done, with exit code 0 only if every step passed.
     #[arg(long)]
     once: bool,
     /// Writes a JSON report with each step and its figure.
     #[arg(long)]
     report: Option<PathBuf>,
+}
+
+/// Reads a number of this range.
+fn count(range: RangeInclusive<usize>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(*range.start() as u64..=*range.end() as u64)
 }
 
 pub async fn carry_out(command: DevnetCommand) -> Result<ExitCode, Failure> {
@@ -51,6 +63,7 @@ pub async fn carry_out(command: DevnetCommand) -> Result<ExitCode, Failure> {
     };
     let options = Options {
         plan,
+        attacks: given.attacks,
         once: given.once,
         report: given.report,
     };

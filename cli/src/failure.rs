@@ -4,13 +4,17 @@ use std::process::ExitCode;
 
 /// Exit code when a node or the ledger said no; other failures have 1, wrong arguments 2.
 const REFUSED: u8 = 3;
+/// Exit code when a transaction was sent and it is not known whether it happens.
+const PENDING: u8 = 4;
 
 /// Why a command failed: what was being tried, and the causes, printed once.
 #[derive(Debug)]
 pub struct Failure {
     doing: String,
     source: Option<Box<dyn Error + Send + Sync>>,
-    refused: bool,
+    /// More for people, on lines of its own.
+    note: Option<String>,
+    exit_code: u8,
 }
 
 impl Failure {
@@ -18,7 +22,7 @@ impl Failure {
         Self {
             doing: doing.into(),
             source: Some(Box::new(source)),
-            refused: false,
+            ..Self::plain("")
         }
     }
 
@@ -26,17 +30,32 @@ impl Failure {
         Self {
             doing: text.into(),
             source: None,
-            refused: false,
+            note: None,
+            exit_code: 1,
         }
     }
 
     /// A node or the ledger said no.
     pub fn refused(text: impl Into<String>) -> Self {
         Self {
-            doing: text.into(),
-            source: None,
-            refused: true,
+            exit_code: REFUSED,
+            ..Self::plain(text)
         }
+    }
+
+    /// It was sent, and may still happen.
+    pub fn pending(text: impl Into<String>) -> Self {
+        Self {
+            exit_code: PENDING,
+            ..Self::plain(text)
+        }
+    }
+
+    /// With lines of text after those that it has.
+    pub fn with_note(mut self, text: impl AsRef<str>) -> Self {
+        let before = self.note.map(|note| note + "\n").unwrap_or_default();
+        self.note = Some(before + text.as_ref());
+        self
     }
 
     /// For `map_err`.
@@ -48,25 +67,30 @@ impl Failure {
     }
 
     pub fn exit_code(&self) -> ExitCode {
-        if self.refused {
-            ExitCode::from(REFUSED)
-        } else {
-            ExitCode::FAILURE
-        }
+        ExitCode::from(self.exit_code)
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.doing)?;
+impl Failure {
+    /// What it says, line by line: what was being tried with the causes, then the note. Nodes and
+    /// the ledger have a part in the first line only, which may hold anything.
+    pub fn lines(&self) -> Vec<String> {
+        let mut first = self.doing.clone();
         let mut cause: Option<&(dyn Error + 'static)> = match &self.source {
             Some(source) => Some(source.as_ref()),
             None => None,
         };
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            first += &format!(": {error}");
             cause = error.source();
         }
-        Ok(())
+        let note = self.note.iter().flat_map(|note| note.lines());
+        [first].into_iter().chain(note.map(str::to_owned)).collect()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().join("\n"))
     }
 }

@@ -4,14 +4,32 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use lamplighter_client::{Feed, FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, FirmwareAction, Id, ReleaseManifest, SignedRelease, Version, codec,
+    Action, Fact, FirmwareAction, Hash, Id, ReleaseManifest, SignedRelease, Validator,
+    ValidatorSet, Version, codec,
 };
+use serde::Deserialize;
 use serde_json::json;
+use tokio::time::{Duration, timeout};
 
+use crate::approved;
+use crate::describe::words;
 use crate::failure::Failure;
-use crate::output::name;
+use crate::history::{changes, emit_changes};
+use crate::image;
+use crate::output::{emit, emit_members, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
+use crate::time;
+
+/// For a quorum of validators to fetch an image from each other: a large one may take longer.
+const STORED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a node tells of the nodes.
+#[derive(Deserialize)]
+struct Nodes {
+    validators: Vec<Validator>,
+}
 
 #[derive(Debug, Subcommand)]
 pub enum FirmwareCommand {
@@ -19,14 +37,15 @@ pub enum FirmwareCommand {
     List,
     /// One release, with the digest that approvers name.
     Show { release: Id },
-    /// Uploads an image, signs the release as its vendor, and publishes it.
+    /// Uploads an image, signs the release as its vendor, publishes it, and waits until a quorum of
+    /// validators stores the image: then it can be approved.
     Publish(Box<Publish>),
     /// Approves a release, after a look at its manifest: as its digest stands on the ledger.
     Approve {
         release: Id,
         /// Digest of the manifest that you looked at; without it that of the ledger is taken.
         #[arg(long)]
-        manifest: Option<lamplighter_types::Hash>,
+        manifest: Option<Hash>,
     },
     /// No new rollout.
     Deprecate { release: Id, reason: String },
@@ -36,8 +55,11 @@ pub enum FirmwareCommand {
 
 #[derive(Debug, Args)]
 pub struct Publish {
-    /// The firmware image.
+    /// The firmware image, at most 256 MiB: the bytes that devices write to their flash.
     image: PathBuf,
+    /// The form of the image, where it is meant to be another than a plain binary.
+    #[arg(long)]
+    format: Option<image::Format>,
     #[arg(long)]
     release: Id,
     /// major.minor.patch
@@ -55,9 +77,9 @@ pub struct Publish {
     /// A release one of which must be confirmed on the device before; may be given several times.
     #[arg(long = "depends-on")]
     depends_on: Vec<Id>,
-    /// Unix time in ms from which on it is not installed.
-    #[arg(long)]
-    expires_ms: Option<u64>,
+    /// From when on it is not installed: 2026-12-01T06:00, +90d, or Unix time in ms.
+    #[arg(long, alias = "expires-ms", value_parser = time::parse)]
+    expires: Option<u64>,
     /// Can't be postponed.
     #[arg(long)]
     critical: bool,
@@ -66,40 +88,10 @@ pub struct Publish {
 pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<ExitCode, Failure> {
     let action = match command {
         FirmwareCommand::List => return list(session).await,
-        FirmwareCommand::Show { release } => {
-            let read = session
-                .client
-                .release(&release)
-                .await
-                .map_err(asking)?
-                .value;
-            let mut told = json!(read.manifest);
-            told["status"] = json!(read.status);
-            told["author"] = json!(read.author);
-            told["approvals"] = json!(read.approvals);
-            told["manifest_digest"] = json!(read.manifest_digest);
-            session.output.record(&told);
-            return Ok(ExitCode::SUCCESS);
-        }
-        FirmwareCommand::Publish(given) => publish(session, *given).await?,
+        FirmwareCommand::Show { release } => return show(session, &release).await,
+        FirmwareCommand::Publish(given) => return publish(session, *given).await,
         FirmwareCommand::Approve { release, manifest } => {
-            let manifest = match manifest {
-                Some(manifest) => manifest,
-                None => {
-                    let read = session
-                        .client
-                        .release(&release)
-                        .await
-                        .map_err(asking)?
-                        .value;
-                    // What the vendor signed counts, not what the node says of it.
-                    let signed = read.signed.verify();
-                    let signed = signed.map_err(Failure::doing("the release is not signed"))?;
-                    session.output.say(&format!("approving {signed:?}"));
-                    codec::digest(&signed)
-                }
-            };
-            FirmwareAction::Approve { release, manifest }
+            return approve(session, release, manifest).await;
         }
         FirmwareCommand::Deprecate { release, reason } => {
             FirmwareAction::Deprecate { release, reason }
@@ -112,9 +104,98 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
         .map(|()| ExitCode::SUCCESS)
 }
 
-/// Uploads and signs; gives the action that publishes.
-async fn publish(session: &Session, given: Publish) -> Result<FirmwareAction, Failure> {
+async fn show(session: &Session, release: &Id) -> Result<ExitCode, Failure> {
+    let read = session.client.release(release).await;
+    let read = read.map_err(asking)?.value;
+    let changes = changes(session, &HistoryOf::Release(release.clone())).await?;
+    if session.output.json {
+        let mut told = json!(read.manifest);
+        told["status"] = json!(read.status);
+        told["author"] = json!(read.author);
+        told["approvals"] = json!(read.approvals);
+        told["manifest_digest"] = json!(read.manifest_digest);
+        told["history"] = json!(changes.items);
+        print(&told);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut members = manifest_members(&read.manifest);
+    let status = match read.reason.as_str() {
+        "" => words(&read.status),
+        reason => format!("{}: {reason}", words(&read.status)),
+    };
+    members.extend([
+        ("manifest", read.manifest_digest.to_string()),
+        ("author", read.author.to_string()),
+        ("approved by", joined(&read.approvals)),
+        ("status", status),
+    ]);
+    emit_members(&members);
+    emit("");
+    emit_changes(&changes);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn manifest_members(manifest: &ReleaseManifest) -> Vec<(&'static str, String)> {
+    let ReleaseManifest {
+        release,
+        vendor,
+        version,
+        artifact,
+        size_bytes,
+        hardware_classes,
+        security_counter,
+        replaces_from,
+        depends_on,
+        expires_ms,
+        critical,
+        provenance,
+    } = manifest;
+    vec![
+        ("release", release.to_string()),
+        ("version", version.to_string()),
+        ("vendor", vendor.to_string()),
+        ("image", artifact.to_string()),
+        ("size", format!("{size_bytes} bytes")),
+        ("for hardware", joined(hardware_classes)),
+        ("security counter", security_counter.to_string()),
+        ("replaces from", or_dash(replaces_from.as_ref())),
+        ("depends on", joined(depends_on)),
+        ("expires", or_dash(expires_ms.map(time::local))),
+        ("critical", yes(*critical)),
+        ("provenance", or_dash(provenance.as_ref())),
+    ]
+}
+
+/// Approves a release, and says what was approved when it is: whoever may not approve it is told
+/// that, and nothing else.
+async fn approve(
+    session: &Session,
+    release: Id,
+    manifest: Option<Hash>,
+) -> Result<ExitCode, Failure> {
+    let (looked_at, manifest) = match manifest {
+        Some(manifest) => (None, manifest),
+        None => {
+            let read = session.client.release(&release).await;
+            // What the vendor signed counts, not what the node says of it.
+            let signed = read.map_err(asking)?.value.signed.verify();
+            let signed = signed.map_err(Failure::doing("the release is not signed"))?;
+            let digest = codec::digest(&signed);
+            (Some(signed), digest)
+        }
+    };
+    let action = FirmwareAction::Approve { release, manifest };
+    session.act(Action::Firmware(action)).await?;
+    if let Some(signed) = looked_at {
+        approved::say(session.output, &signed);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Uploads, signs and publishes, and waits until the release can be approved.
+async fn publish(session: &Session, given: Publish) -> Result<ExitCode, Failure> {
     let (vendor, secret) = session.account()?;
+    image::check(&given.image, given.format)?;
     let output = session.output;
     let mut told = 0;
     let mut progress = |done: u64, all: u64| {
@@ -136,13 +217,52 @@ async fn publish(session: &Session, given: Publish) -> Result<FirmwareAction, Fa
         security_counter: given.security_counter,
         replaces_from: given.replaces_from,
         depends_on: given.depends_on,
-        expires_ms: given.expires_ms,
+        expires_ms: given.expires,
         critical: given.critical,
         provenance: None,
     };
-    Ok(FirmwareAction::Publish {
+    let action = FirmwareAction::Publish {
         release: SignedRelease::sign(&manifest, secret),
-    })
+    };
+    let stored = FeedFilter {
+        kind: Some("artifact_held".to_owned()),
+        ..FeedFilter::default()
+    };
+    let mut feed = session.client.feed(&stored, None);
+    // The stream is open before the validators learn of the image: nothing is missed.
+    feed.connect().await.map_err(asking)?;
+    session.act(Action::Firmware(action)).await?;
+    let quorum = quorum(session).await?;
+    let words = match timeout(STORED_WITHIN, until_stored(&mut feed, artifact, quorum)).await {
+        Ok(stored) => stored.map(|()| "a quorum of validators stores the image: approve it")?,
+        Err(_) => "not yet stored by a quorum of validators: it can't be approved before",
+    };
+    session.output.say(words);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How many validators must store an image before a release of it can be approved.
+async fn quorum(session: &Session) -> Result<usize, Failure> {
+    let nodes = session.client.get::<Nodes>("/v1/nodes").await;
+    let validators = nodes.map_err(asking)?.value.validators;
+    Ok(ValidatorSet { validators }.quorum())
+}
+
+/// Follows the feed until so many validators have signed that they store an image.
+async fn until_stored(feed: &mut Feed, image: Hash, quorum: usize) -> Result<(), Failure> {
+    loop {
+        let delivery = feed.next().await.map_err(asking)?;
+        if let Fact::ArtifactHeld {
+            artifact,
+            node: _,
+            holders,
+        } = delivery.notification.fact
+            && artifact == image
+            && holders as usize >= quorum
+        {
+            return Ok(());
+        }
+    }
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {
@@ -158,15 +278,14 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     ];
     session.output.list(&page.items, &heads, |release| {
         let manifest = &release.manifest;
-        let by: Vec<_> = release.approvals.iter().map(Id::to_string).collect();
         vec![
             manifest.release.to_string(),
             manifest.version.to_string(),
-            name(&release.status),
+            words(&release.status),
             manifest.vendor.to_string(),
             manifest.security_counter.to_string(),
             manifest.size_bytes.to_string(),
-            by.join(" "),
+            joined(&release.approvals),
         ]
     });
     Ok(ExitCode::SUCCESS)

@@ -3,15 +3,18 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use lamplighter_client::HistoryOf;
 use lamplighter_types::{
-    Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Proposal, PublicKey, Validator,
-    codec,
+    Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Policies, Proposal, PublicKey,
+    Validator, codec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::describe;
 use crate::failure::Failure;
-use crate::output::text;
+use crate::history::{changes, emit_changes};
+use crate::output::{emit, emit_members, joined, print, text, yes};
 use crate::session::{Session, asking};
 
 /// Proposals of one page.
@@ -21,6 +24,8 @@ const PAGE: usize = 1_000;
 pub enum GovernanceCommand {
     /// Validators and observers.
     Nodes,
+    /// How many people must agree on what.
+    Policies,
     /// All proposals.
     List,
     /// One proposal, with the digest that approvers name.
@@ -52,6 +57,49 @@ pub enum ChangeCommand {
     RemoveValidator {
         node: u64,
     },
+    /// How many people must agree; what is not given stays as it is when the proposal is made.
+    SetPolicies(NewPolicies),
+    /// Other rules of execution from a block on, which every node must know by then.
+    SetProtocol {
+        #[arg(long)]
+        version: u32,
+        #[arg(long)]
+        from_height: u64,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct NewPolicies {
+    /// Approvals of a release by others than its author.
+    #[arg(long)]
+    release_approvals: Option<u8>,
+    /// Approvals of a rollout's plan by others than its author.
+    #[arg(long)]
+    rollout_approvals: Option<u8>,
+    /// Administrators who must vote for the recovery of an account.
+    #[arg(long)]
+    recovery_approvals: Option<u8>,
+    /// Administrators who must approve a proposal, its author included.
+    #[arg(long)]
+    governance_approvals: Option<u8>,
+}
+
+impl NewPolicies {
+    fn over(&self, now: Policies) -> Policies {
+        let Policies {
+            release_approvals,
+            rollout_approvals,
+            recovery_approvals,
+            governance_approvals,
+        } = now;
+        Policies {
+            release_approvals: self.release_approvals.unwrap_or(release_approvals),
+            rollout_approvals: self.rollout_approvals.unwrap_or(rollout_approvals),
+            recovery_approvals: self.recovery_approvals.unwrap_or(recovery_approvals),
+            governance_approvals: self.governance_approvals.unwrap_or(governance_approvals),
+        }
+    }
 }
 
 /// What `node join` prints.
@@ -95,14 +143,31 @@ impl NewNode {
 }
 
 impl ChangeCommand {
-    fn change(&self) -> Result<GovernanceChange, Failure> {
+    async fn change(&self, session: &Session) -> Result<GovernanceChange, Failure> {
         match self {
             Self::AddObserver(new) => new.observer(),
             Self::AddValidator(new) => new.validator(),
             Self::RemoveObserver { node } => Ok(GovernanceChange::RemoveObserver { node: *node }),
             Self::RemoveValidator { node } => Ok(GovernanceChange::RemoveValidator { node: *node }),
+            Self::SetPolicies(new) => Ok(GovernanceChange::SetPolicies {
+                policies: new.over(policies(session).await?),
+            }),
+            Self::SetProtocol {
+                version,
+                from_height,
+            } => Ok(GovernanceChange::SetProtocol {
+                version: *version,
+                from_height: *from_height,
+            }),
         }
     }
+}
+
+/// Who a node is, and with whom it is connected.
+#[derive(Deserialize)]
+struct Peers {
+    node: u64,
+    connected: Vec<u64>,
 }
 
 /// A page of proposals.
@@ -115,15 +180,12 @@ struct Page {
 pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<ExitCode, Failure> {
     match command {
         GovernanceCommand::Nodes => nodes(session).await?,
+        GovernanceCommand::Policies => session.output.record(&policies(session).await?),
         GovernanceCommand::List => list(session).await?,
-        GovernanceCommand::Show { proposal } => {
-            let all = proposals(session).await?;
-            let found = all.iter().find(|found| found.proposal == proposal);
-            let missing = || Failure::plain(format!("there is no proposal {proposal}"));
-            session.output.record(found.ok_or_else(missing)?);
-        }
+        GovernanceCommand::Show { proposal } => show(session, &proposal).await?,
         GovernanceCommand::Propose { proposal, change } => {
-            let change = change.change()?;
+            let change = change.change(session).await?;
+            demand_connected(session, &change).await?;
             let digest = codec::digest(&change);
             let action = GovernanceAction::Propose {
                 proposal: proposal.clone(),
@@ -136,12 +198,39 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
             ));
         }
         GovernanceCommand::Approve { proposal, digest } => {
+            let all = proposals(session).await?;
+            if let Some(found) = all.iter().find(|found| found.proposal == proposal) {
+                demand_connected(session, &found.change).await?;
+            }
             let change = digest;
             let action = GovernanceAction::Approve { proposal, change };
             session.act(Action::Governance(action)).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A validator counts for the quorum of every certificate from its block on. One that never comes
+/// can end certification for ever: two validators need the signatures of both.
+async fn demand_connected(session: &Session, change: &GovernanceChange) -> Result<(), Failure> {
+    let GovernanceChange::AddValidator { validator } = change else {
+        return Ok(());
+    };
+    let status: Peers = session
+        .client
+        .get("/v1/status")
+        .await
+        .map_err(asking)?
+        .value;
+    let node = validator.node;
+    match status.node == node || status.connected.contains(&node) {
+        true => Ok(()),
+        false => Err(Failure::plain(format!(
+            "node {node} is not connected with node {}, and blocks could not be certified without \
+             it: start it first, with `lamplighter node join`",
+            status.node
+        ))),
+    }
 }
 
 async fn nodes(session: &Session) -> Result<(), Failure> {
@@ -168,6 +257,11 @@ async fn nodes(session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn policies(session: &Session) -> Result<Policies, Failure> {
+    let read = session.client.get("/v1/policies").await;
+    Ok(read.map_err(asking)?.value)
+}
+
 async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
     let mut all = Vec::new();
     let mut after = String::new();
@@ -182,17 +276,51 @@ async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
     }
 }
 
+async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
+    let all = proposals(session).await?;
+    let found = all.iter().find(|found| found.proposal == *proposal);
+    let missing = || Failure::plain(format!("there is no proposal {proposal}"));
+    let found = found.ok_or_else(missing)?;
+    let changes = changes(session, &HistoryOf::Proposal(proposal.clone())).await?;
+    if session.output.json {
+        let mut told = json!(found);
+        told["history"] = json!(changes.items);
+        print(&told);
+        return Ok(());
+    }
+    let Proposal {
+        proposal,
+        change,
+        digest,
+        author,
+        approvals,
+        carried_out,
+        proposed_height,
+    } = found;
+    emit_members(&[
+        ("proposal", proposal.to_string()),
+        ("to", describe::change(change)),
+        ("digest", digest.to_string()),
+        ("author", author.to_string()),
+        ("approved by", joined(approvals)),
+        ("carried out", yes(*carried_out)),
+        ("proposed", format!("block {proposed_height}")),
+    ]);
+    emit("");
+    emit_changes(&changes);
+    Ok(())
+}
+
 async fn list(session: &Session) -> Result<(), Failure> {
     let all = proposals(session).await?;
     let heads = ["proposal", "author", "approvals", "carried out", "change"];
     session.output.list(&all, &heads, |proposal| {
-        let approvals: Vec<_> = proposal.approvals.iter().map(Id::to_string).collect();
         vec![
             proposal.proposal.to_string(),
             proposal.author.to_string(),
-            approvals.join(" "),
-            if proposal.carried_out { "yes" } else { "no" }.to_owned(),
-            json!(proposal.change).to_string(),
+            joined(&proposal.approvals),
+            yes(proposal.carried_out),
+            describe::change(&proposal.change),
         ]
     });
     Ok(())

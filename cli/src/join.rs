@@ -87,11 +87,13 @@ impl Request {
             address,
         } = self;
         let digest = codec::digest(change);
+        emit("One administrator proposes, and others approve, as many as the policy says:");
         emit(&format!(
-            "One administrator proposes, and others approve, as many as the policy says:\n  \
-             lamplighter governance propose {proposal}-{node} {kind} --node {node} \
-             --public-key {public_key} --address {address}\n  \
-             lamplighter governance approve {proposal}-{node} --digest {digest}"
+            "  lamplighter governance propose {proposal}-{node} {kind} --node {node} \
+             --public-key {public_key} --address {address}"
+        ));
+        emit(&format!(
+            "  lamplighter governance approve {proposal}-{node} --digest {digest}"
         ));
     }
 }

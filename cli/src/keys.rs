@@ -1,6 +1,7 @@
 //! `key`, `genesis`, `node init`: what is made before anything runs.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{Output, emit, print};
+use crate::output::{self, Output, emit, print};
 use crate::session::{SessionArguments, read_genesis};
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +43,8 @@ pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
 pub enum GenesisCommand {
     /// Makes a genesis file from a description (TOML) of validators and first accounts.
     New(NewGenesis),
-    /// Checks a genesis file and prints its chain id, to be compared by hand.
+    /// Checks a genesis file and prints its chain id, to be compared by hand. Faults, and what its
+    /// founders may not have meant, are named.
     Check { file: PathBuf },
 }
 
@@ -79,9 +81,10 @@ struct First {
 /// Reads `role` or `role@district`.
 pub fn grant(text: &str) -> Result<Grant, Failure> {
     let (role, scope) = text.split_once('@').unwrap_or((text, ""));
-    let role: Role = serde_json::from_value(json!(role))
-        .map_err(Failure::doing(format!("the role {role:?}")))?;
-    let scope = Scope::new(scope).map_err(Failure::doing(format!("the district {scope:?}")))?;
+    let quoted = |what: &str, text: &str| format!("the {what} \"{}\"", text.escape_debug());
+    let role: Role =
+        serde_json::from_value(json!(role)).map_err(Failure::doing(quoted("role", role)))?;
+    let scope = Scope::new(scope).map_err(Failure::doing(quoted("district", scope)))?;
     Ok(Grant { role, scope })
 }
 
@@ -98,11 +101,15 @@ fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
 }
 
 /// Writes a file that must not exist yet.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    if path.exists() {
-        return Err(Failure::plain(format!("{} exists already", path.display())));
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let shown = path.display();
+    let made = fs::File::create_new(path);
+    match made.and_then(|mut file| file.write_all(bytes)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Failure::plain(format!("{shown} exists already")))
+        }
+        written => written.map_err(Failure::doing(format!("writing {shown}"))),
     }
-    fs::write(path, bytes).map_err(Failure::doing(format!("writing {}", path.display())))
 }
 
 pub fn genesis(command: GenesisCommand, output: Output) -> Result<ExitCode, Failure> {
@@ -119,10 +126,14 @@ pub fn genesis(command: GenesisCommand, output: Output) -> Result<ExitCode, Fail
         }
     };
     let set = &genesis.validators;
+    let warnings: Vec<_> = genesis.warnings().iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        output::warn(warning);
+    }
     output.record(&json!({
         "chain_id": genesis.chain_id(), "name": genesis.name,
         "validators": set.validators.len(), "quorum": set.quorum(),
-        "accounts": genesis.accounts.len(),
+        "accounts": genesis.accounts.len(), "warnings": warnings.len(),
     }));
     Ok(ExitCode::SUCCESS)
 }
@@ -190,10 +201,10 @@ pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode,
     let (public, path) = make_node(&dir, node, &ports, session.genesis_file()?)?;
     match session.output().json {
         true => print(&json!({ "key": public, "config": path })),
-        false => emit(&format!(
-            "public key {public}\nconfiguration {}",
-            path.display()
-        )),
+        false => {
+            emit(&format!("public key {public}"));
+            emit(&format!("configuration {}", path.display()));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -226,6 +237,7 @@ pub fn make_node(
         admin_listen: (local, first_port.saturating_add(2)).into(),
         mqtt_listen: (local, first_port.saturating_add(3)).into(),
         mqtts_listen: Some(port(4)),
+        mqtt_connect_s: 30,
         read_needs_token: true,
         heartbeat_ms: 60_000,
         clock_offset_max_ms: 30_000,

@@ -1,22 +1,34 @@
 //! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine,
 //! and the commands of people.
 
+// What goes to a terminal goes through `output`, which escapes it.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod approved;
 mod audit;
 mod chain;
+mod config;
+mod describe;
 mod devices;
 mod devnet;
 mod failure;
 mod firmware;
 mod governance;
+mod history;
+mod image;
+mod import;
 mod join;
 mod keys;
 mod output;
+mod pending;
 mod people;
+mod proof;
 mod rollouts;
 mod run;
 mod session;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::process::ExitCode;
 
@@ -27,7 +39,8 @@ use session::SessionArguments;
 
 /// Firmware, configuration and events of a city's devices on a ledger that nobody rewrites unseen.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 a node or the ledger said no.
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 a node or the ledger said no, 4 sent, and not
+/// known whether it happens.
 #[derive(Debug, Parser)]
 #[command(name = "lamplighter", version)]
 struct Arguments {
@@ -73,10 +86,12 @@ enum Command {
     Rollout(rollouts::RolloutCommand),
     /// Desired and reported configuration.
     #[command(subcommand)]
-    Config(rollouts::ConfigCommand),
+    Config(config::ConfigCommand),
     /// What devices emit, and what contracts tell.
     #[command(subcommand)]
     Event(devices::EventCommand),
+    /// Who changed a record, when, and by which transaction.
+    History(history::History),
     /// Validators and observers, and the proposals that change them.
     #[command(subcommand)]
     Governance(governance::GovernanceCommand),
@@ -85,7 +100,7 @@ enum Command {
     Alarm(devices::AlarmCommand),
     /// Proofs for people who trust no node.
     #[command(subcommand)]
-    Proof(chain::ProofCommand),
+    Proof(proof::ProofCommand),
     /// Signed transactions.
     #[command(subcommand)]
     Transaction(chain::TransactionCommand),
@@ -111,7 +126,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("lamplighter: {failure}");
+            output::complain(&failure);
             failure.exit_code()
         }
     }
@@ -132,11 +147,12 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Device(command) => devices::device(&session.open()?, command).await,
         Command::Firmware(command) => firmware::carry_out(&session.open()?, command).await,
         Command::Rollout(command) => rollouts::rollout(&session.open()?, command).await,
-        Command::Config(command) => rollouts::config(&session.open()?, command).await,
+        Command::Config(command) => config::carry_out(&session.open()?, command).await,
         Command::Event(command) => devices::event(&session.open()?, command).await,
         Command::Alarm(command) => devices::alarm(&session.open()?, command).await,
+        Command::History(history) => history::carry_out(&session.open()?, history).await,
         Command::Governance(command) => governance::carry_out(&session.open()?, command).await,
-        Command::Proof(command) => chain::proof(&session.open()?, command).await,
+        Command::Proof(command) => proof::carry_out(&session.open()?, command).await,
         Command::Transaction(command) => chain::transaction(&session.open()?, command).await,
     }
 }

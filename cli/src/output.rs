@@ -1,10 +1,19 @@
-//! What commands print: tables for people, or JSON.
+//! What commands print: tables for people, or JSON. All that goes to a terminal goes through here,
+//! since the ledger holds texts of people and Things: what would command a terminal is escaped.
 
+use std::fmt::Display;
 use std::io::Write;
 
 use lamplighter_client::Submitted;
+use lamplighter_types::{printable, printable_json};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::describe;
+use crate::failure::Failure;
+
+#[cfg(test)]
+mod tests;
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -15,18 +24,9 @@ pub struct Output {
 impl Output {
     /// A list: each item on a line of a table, or all of them as JSON.
     pub fn list<T: Serialize>(self, items: &[T], heads: &[&str], row: impl Fn(&T) -> Vec<String>) {
-        if self.json {
-            return print(&json!(items));
-        }
-        let rows: Vec<Vec<String>> = items.iter().map(row).collect();
-        let width = |column: usize| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.chain([heads[column].len()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-        line(&widths, heads.iter().map(|head| (*head).to_owned()));
-        for row in rows {
-            line(&widths, row.into_iter());
+        match self.json {
+            true => print(&json!(items)),
+            false => emit_table(heads, items.iter().map(row).collect()),
         }
     }
 
@@ -35,10 +35,10 @@ impl Output {
         let value = json!(record);
         match value.as_object() {
             Some(members) if !self.json => {
-                let width = members.keys().map(String::len).max().unwrap_or(0);
-                for (name, value) in members {
-                    emit(&format!("{name:width$}  {}", text(value)));
-                }
+                let members = members
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), text(value)));
+                emit_members(&members.collect::<Vec<_>>());
             }
             _ => print(&value),
         }
@@ -75,17 +75,56 @@ impl Output {
             _ => emit(&format!("taken: {transaction}")),
         }
         for notification in receipt.iter().flat_map(|receipt| &receipt.notifications) {
-            emit(&format!("  {}", text(&json!(notification.fact))));
+            emit(&format!("  {}", describe::notification(notification)));
         }
     }
 }
 
-fn line(widths: &[usize], cells: impl Iterator<Item = String>) {
-    let cells: Vec<_> = cells
-        .zip(widths)
-        .map(|(cell, width)| format!("{cell:width$}"))
+/// A table with its heads.
+pub fn emit_table(heads: &[&str], rows: Vec<Vec<String>>) {
+    for line in table(heads, rows) {
+        emit(&line);
+    }
+}
+
+/// Names with their values, a line each.
+pub fn emit_members(members: &[(&str, String)]) {
+    let width = members.iter().map(|(name, _)| columns(name)).max();
+    let width = width.unwrap_or(0);
+    for (name, value) in members {
+        emit(&format!("{name:width$}  {value}"));
+    }
+}
+
+/// The lines of a table. Cells are escaped before their width is looked at.
+fn table(heads: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    let rows: Vec<Vec<String>> = [vec![heads], rows]
+        .concat()
+        .into_iter()
+        .map(|row| {
+            row.iter()
+                .map(|cell| printable(cell).into_owned())
+                .collect()
+        })
         .collect();
-    emit(cells.join("  ").trim_end());
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| columns(cell)).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().count()
 }
 
 /// A value in a line: texts without quotation marks.
@@ -102,9 +141,32 @@ pub fn name(value: &impl Serialize) -> String {
     text(&json!(value))
 }
 
+/// Several words, or a dash for none.
+pub fn joined<T: Display>(all: &[T]) -> String {
+    match all {
+        [] => "-".to_owned(),
+        all => all.iter().map(T::to_string).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Something, or a dash for nothing.
+pub fn or_dash<T: Display>(value: Option<T>) -> String {
+    value.map_or("-".to_owned(), |value| value.to_string())
+}
+
+/// Yes or no.
+pub fn yes(is_so: bool) -> String {
+    if is_so { "yes" } else { "no" }.to_owned()
+}
+
 /// JSON on standard output.
 pub fn print(value: &Value) {
-    emit(&format!("{value:#}"));
+    write_line(&printable_json(&format!("{value:#}")));
+}
+
+/// JSON on one line of standard output; false when nobody reads any more.
+pub fn print_line(value: &Value) -> bool {
+    write_line(&printable_json(&value.to_string()))
 }
 
 /// A line on standard output. What nobody reads any more, as behind `head`, is dropped.
@@ -114,5 +176,27 @@ pub fn emit(line: &str) {
 
 /// As [`emit`]; false when nobody reads any more: then commands that go on for ever end.
 pub fn emit_while_read(line: &str) -> bool {
-    writeln!(std::io::stdout(), "{line}").is_ok()
+    write_line(&printable(line))
+}
+
+fn write_line(escaped: &str) -> bool {
+    writeln!(std::io::stdout(), "{escaped}").is_ok()
+}
+
+/// What the user should look at although the command was carried out, on standard error.
+pub fn warn(words: &str) {
+    // With nobody who reads it there is nobody to warn.
+    let _unread = writeln!(
+        std::io::stderr(),
+        "lamplighter: warning: {}",
+        printable(words)
+    );
+}
+
+/// Why the command failed, on standard error: nodes and the ledger have a part in the words.
+pub fn complain(failure: &Failure) {
+    let lines = failure.lines();
+    let lines: Vec<_> = lines.iter().map(|line| printable(line)).collect();
+    // With nobody who reads it the exit code still says it.
+    let _unread = writeln!(std::io::stderr(), "lamplighter: {}", lines.join("\n"));
 }

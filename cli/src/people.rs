@@ -1,13 +1,19 @@
 //! `user`: organizations, accounts, keys and roles.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use lamplighter_types::{Action, Id, PublicKey, Scope, UsersAction};
+use lamplighter_client::HistoryOf;
+use lamplighter_node::key;
+use lamplighter_types::{Account, Action, Grant, Id, PublicKey, Scope, UsersAction};
+use serde_json::json;
 
+use crate::describe::{self, words};
 use crate::failure::Failure;
+use crate::history::{changes, emit_changes};
 use crate::keys::grant;
-use crate::output::name;
+use crate::output::{emit, emit_members, joined, name, print, yes};
 use crate::session::{Session, asking};
 
 #[derive(Debug, Subcommand)]
@@ -43,8 +49,20 @@ pub enum UserCommand {
     Grant { account: Id, role: String },
     /// Takes a role away.
     Revoke { account: Id, role: String },
+    /// Puts a new key in the place of the one that signs this, which is then out of use for ever.
+    RotateKey {
+        /// The file with the new secret key, as `key new` makes it.
+        new_key: PathBuf,
+    },
     /// Takes a key out of use for ever.
     RevokeKey { account: Id, public_key: PublicKey },
+    /// Votes to give an account that lost its keys a new one; it happens when as many
+    /// administrators as the policy says have voted for the same key.
+    Recover {
+        account: Id,
+        #[arg(long = "public-key")]
+        public_key: PublicKey,
+    },
     /// Lets an account act no more.
     Disable { account: Id },
     /// Lets a disabled account act again.
@@ -55,9 +73,7 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
     let action = match command {
         UserCommand::List => return list(session).await,
         UserCommand::Show { account } => {
-            let read = session.client.user(&account).await.map_err(asking)?;
-            session.output.record(&read.value);
-            return Ok(ExitCode::SUCCESS);
+            return show(session, &account).await;
         }
         UserCommand::Organization { organization, name } => {
             UsersAction::RegisterOrganization { organization, name }
@@ -100,10 +116,15 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
                 scope: grant.scope,
             }
         }
+        UserCommand::RotateKey { new_key } => return rotate_key(session, &new_key).await,
         UserCommand::RevokeKey {
             account,
             public_key: key,
         } => UsersAction::RevokeKey { account, key },
+        UserCommand::Recover {
+            account,
+            public_key: new_key,
+        } => UsersAction::Recover { account, new_key },
         UserCommand::Disable { account } => UsersAction::Disable { account },
         UserCommand::Enable { account } => UsersAction::Enable { account },
     };
@@ -111,6 +132,67 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
         .act(Action::Users(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+async fn rotate_key(session: &Session, file: &Path) -> Result<ExitCode, Failure> {
+    let (account, _) = session.account()?;
+    let new = key::read(file).map_err(Failure::doing("the new key"))?;
+    let action = session.client.rotation(&new).await.map_err(asking)?;
+    session.act(action).await?;
+    session.output.say(&format!(
+        "{account} signs with the key in {} from now on: give it as --key, or put the file in the \
+         place of the old one",
+        file.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
+    let read = session.client.user(account).await;
+    let record = read.map_err(asking)?.value;
+    let changes = changes(session, &HistoryOf::User(account.clone())).await?;
+    if session.output.json {
+        let mut told = json!(record);
+        told["history"] = json!(changes.items);
+        print(&told);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Account {
+        account,
+        kind,
+        organization,
+        name,
+        district,
+        keys,
+        grants,
+        disabled,
+        registered_height,
+    } = &record;
+    emit_members(&[
+        ("account", account.to_string()),
+        ("name", name.clone()),
+        ("kind", words(kind)),
+        ("organization", organization.to_string()),
+        ("acts in", describe::place(district)),
+        (
+            "roles",
+            joined(&grants.iter().map(role).collect::<Vec<_>>()),
+        ),
+        ("disabled", yes(*disabled)),
+        ("registered", format!("block {registered_height}")),
+        ("keys", joined(keys)),
+    ]);
+    emit("");
+    emit_changes(&changes);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A role as `user grant` takes it.
+fn role(grant: &Grant) -> String {
+    match grant.scope.as_str() {
+        "" => name(&grant.role),
+        scope => format!("{}@{scope}", name(&grant.role)),
+    }
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {
@@ -131,14 +213,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     }
     let heads = ["account", "kind", "organization", "roles", "name"];
     session.output.list(&accounts, &heads, |account| {
-        let roles = account
-            .grants
-            .iter()
-            .map(|grant| match grant.scope.as_str() {
-                "" => name(&grant.role),
-                scope => format!("{}@{scope}", name(&grant.role)),
-            });
-        let roles: Vec<_> = roles.collect();
+        let roles: Vec<_> = account.grants.iter().map(role).collect();
         let kind = match account.disabled {
             true => format!("{} (disabled)", name(&account.kind)),
             false => name(&account.kind),
@@ -149,7 +224,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
             who,
             kind,
             organization,
-            roles.join(" "),
+            joined(&roles),
             account.name.clone(),
         ]
     });

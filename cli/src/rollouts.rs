@@ -1,19 +1,22 @@
-//! `rollout` and `config`.
+//! `rollout`: delivery of releases.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::FeedFilter;
+use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, DeferralPolicy, Fact, Hash, Id, RolloutPlan,
-    RolloutsAction, Scope, Selection, StepTimers,
+    Action, DeferralPolicy, Fact, Hash, Id, Rollout, RolloutCounts, RolloutPlan, RolloutsAction,
+    Scope, Selection, StepTimers, codec,
 };
 use serde_json::json;
 
+use crate::approved;
+use crate::describe::words;
 use crate::failure::Failure;
-use crate::output::{emit, emit_while_read, name};
+use crate::history::{author, changes, emit_changes, emit_delivery};
+use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
+use crate::{describe, time};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -52,8 +55,9 @@ pub enum RolloutCommand {
     Postpone {
         rollout: Id,
         device: Id,
-        /// Unix time in ms.
-        until_ms: u64,
+        /// Until when: 2026-12-01T06:00, +2d, tomorrow, or Unix time in ms.
+        #[arg(value_parser = time::parse)]
+        until: u64,
         #[arg(long, default_value = "")]
         reason: String,
     },
@@ -106,22 +110,7 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         RolloutCommand::Plan(plan) => RolloutsAction::Plan {
             plan: plan_of(*plan),
         },
-        RolloutCommand::Approve { rollout, plan } => {
-            let plan = match plan {
-                Some(plan) => plan,
-                None => {
-                    let read = session
-                        .client
-                        .rollout(&rollout)
-                        .await
-                        .map_err(asking)?
-                        .value;
-                    session.output.say(&format!("approving {:?}", read.plan));
-                    lamplighter_types::codec::digest(&read.plan)
-                }
-            };
-            RolloutsAction::Approve { rollout, plan }
-        }
+        RolloutCommand::Approve { rollout, plan } => return approve(session, rollout, plan).await,
         RolloutCommand::Start { rollout } => RolloutsAction::Start { rollout },
         RolloutCommand::Pause { rollout, reason } => RolloutsAction::Pause { rollout, reason },
         RolloutCommand::Resume { rollout } => RolloutsAction::Resume { rollout },
@@ -129,12 +118,12 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         RolloutCommand::Postpone {
             rollout,
             device,
-            until_ms,
+            until,
             reason,
         } => RolloutsAction::Postpone {
             rollout,
             device,
-            until_ms,
+            until_ms: until,
             reason,
         },
     };
@@ -142,6 +131,25 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         .act(Action::Rollouts(action))
         .await
         .map(|()| ExitCode::SUCCESS)
+}
+
+/// Approves a plan, and says which when it is approved.
+async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<ExitCode, Failure> {
+    let (looked_at, plan) = match plan {
+        Some(plan) => (None, plan),
+        None => {
+            let read = session.client.rollout(&rollout).await;
+            let plan = read.map_err(asking)?.value.plan;
+            let digest = codec::digest(&plan);
+            (Some(plan), digest)
+        }
+    };
+    let action = RolloutsAction::Approve { rollout, plan };
+    session.act(Action::Rollouts(action)).await?;
+    if let Some(plan) = looked_at {
+        approved::say(session.output, &plan);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn plan_of(plan: Plan) -> RolloutPlan {
@@ -183,6 +191,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         "rollout",
         "release",
         "status",
+        "author",
         "active",
         "confirmed",
         "failed",
@@ -193,7 +202,8 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         vec![
             rollout.plan.rollout.to_string(),
             rollout.plan.release.to_string(),
-            name(&rollout.status),
+            words(&rollout.status),
+            rollout.author.to_string(),
             (counts.assigned + counts.active).to_string(),
             counts.confirmed.to_string(),
             counts.failed.to_string(),
@@ -205,36 +215,111 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
 
 async fn show(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    let page = session
-        .client
-        .deployments(rollout, None)
-        .await
-        .map_err(asking)?
-        .value;
+    let deployments = session.client.deployments(rollout, None).await;
+    let deployments = deployments.map_err(asking)?.value.items;
+    let changes = changes(session, &HistoryOf::Rollout(rollout.clone())).await?;
     if session.output.json {
-        crate::output::print(&json!({ "rollout": record, "deployments": page.items }));
+        print(&json!({ "rollout": record, "history": changes.items, "deployments": deployments }));
         return Ok(ExitCode::SUCCESS);
     }
-    session.output.record(&record);
+    emit_members(&members(&record));
     emit("");
-    session.output.list(
-        &page.items,
-        &["device", "state", "signed", "since", "detail"],
-        |one| {
-            let last = one.steps.last();
-            let signed = last.is_some_and(|step| step.attested).to_string();
-            let since = last.map_or("-".to_owned(), |step| format!("block {}", step.height));
-            let detail = last.map_or(String::new(), |step| step.detail.clone());
-            vec![
-                one.device.to_string(),
-                name(&one.state),
-                signed,
-                since,
-                detail,
-            ]
-        },
-    );
+    emit_changes(&changes);
+    emit("");
+    let rows = deployments.iter().map(|deployment| {
+        let last = deployment.steps.last();
+        let by = last.and_then(|step| step.by.as_ref());
+        vec![
+            deployment.device.to_string(),
+            words(&deployment.state),
+            or_dash(last.map(|step| time::local(step.time_ms))),
+            author(by),
+            yes(last.is_some_and(|step| step.attested)),
+            last.map_or(String::new(), |step| step.detail.clone()),
+        ]
+    });
+    let heads = [
+        "device",
+        "state",
+        "since",
+        "reported by",
+        "signed",
+        "detail",
+    ];
+    emit_table(&heads, rows.collect());
     Ok(ExitCode::SUCCESS)
+}
+
+fn members(rollout: &Rollout) -> Vec<(&'static str, String)> {
+    let status = match rollout.reason.as_str() {
+        "" => words(&rollout.status),
+        reason => format!("{}: {reason}", words(&rollout.status)),
+    };
+    let mut members = plan_members(&rollout.plan);
+    members.extend([
+        ("plan", rollout.plan_digest.to_string()),
+        ("author", rollout.author.to_string()),
+        ("approved by", joined(&rollout.approvals)),
+        ("status", status),
+        ("started", or_dash(rollout.started_ms.map(time::local))),
+        ("deployments", counts(&rollout.counts)),
+    ]);
+    members
+}
+
+fn counts(counts: &RolloutCounts) -> String {
+    let RolloutCounts {
+        assigned,
+        active,
+        confirmed,
+        failed,
+        other,
+        skipped,
+    } = counts;
+    format!(
+        "{confirmed} confirmed, {failed} failed, {active} at work, {assigned} waiting, {other} \
+         ended otherwise, {skipped} devices left out"
+    )
+}
+
+fn plan_members(plan: &RolloutPlan) -> Vec<(&'static str, String)> {
+    let RolloutPlan {
+        rollout,
+        release,
+        selection,
+        error_percent_max,
+        error_sample_min,
+        deferral,
+        timers,
+        retries_max,
+    } = plan;
+    let DeferralPolicy {
+        count_max,
+        total_ms_max,
+    } = deferral;
+    let StepTimers {
+        offer_ms,
+        download_ms,
+        install_ms,
+        trial_ms,
+    } = timers;
+    let (offer, download) = (time::duration(*offer_ms), time::duration(*download_ms));
+    let (install, trial) = (time::duration(*install_ms), time::duration(*trial_ms));
+    let steps = format!("offer {offer}, download {download}, install {install}, trial {trial}");
+    let put_off = format!(
+        "{count_max} times, {} in all",
+        time::duration(*total_ms_max)
+    );
+    let gate = format!("more than {error_percent_max} % of {error_sample_min} or more failed");
+    vec![
+        ("rollout", rollout.to_string()),
+        ("release", release.to_string()),
+        ("devices", describe::selection(selection)),
+        ("pauses when", gate),
+        ("postponed at most", put_off),
+        ("time for each step", steps),
+        ("tried again", format!("{retries_max} times")),
+    ]
 }
 
 /// Follows the feed until the rollout has ended.
@@ -243,9 +328,11 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     feed.connect().await.map_err(asking)?;
     // The stream is open: what the record does not yet say will come.
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    session
-        .output
-        .say(&format!("{} {:?}", name(&record.status), record.counts));
+    session.output.say(&format!(
+        "{}: {}",
+        words(&record.status),
+        counts(&record.counts)
+    ));
     use lamplighter_types::RolloutStatus::{Finished, Stopped};
     if matches!(record.status, Finished | Stopped) {
         return Ok(ExitCode::SUCCESS);
@@ -260,13 +347,7 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
         if inner.is_none_or(|inner| inner["rollout"] != json!(rollout)) {
             continue;
         }
-        let device = delivery
-            .notification
-            .place
-            .as_ref()
-            .map(|place| place.device.to_string());
-        let device = device.unwrap_or_default();
-        let read = emit_while_read(&format!("{}  {device}  {about}", delivery.cursor));
+        let read = emit_delivery(session.output, &delivery);
         let ended = matches!(
             fact,
             Fact::RolloutFinished { .. } | Fact::RolloutStopped { .. }
@@ -275,71 +356,4 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// What a device should be set to, and what it says it is.
-    Show { device: Id },
-    /// Sets the desired document (a JSON file) of a device, district, model, or of the fleet.
-    Set(Set),
-}
-
-#[derive(Debug, Args)]
-pub struct Set {
-    file: PathBuf,
-    #[arg(long, group = "target")]
-    fleet: bool,
-    #[arg(long, group = "target")]
-    model: Option<String>,
-    #[arg(long, group = "target")]
-    district: Option<Scope>,
-    #[arg(long, group = "target")]
-    device: Option<Id>,
-}
-
-pub async fn config(session: &Session, command: ConfigCommand) -> Result<ExitCode, Failure> {
-    let set = match command {
-        ConfigCommand::Show { device } => {
-            let read = session
-                .client
-                .device_config(&device)
-                .await
-                .map_err(asking)?
-                .value;
-            session
-                .output
-                .record(&json!({ "effective": read.effective, "digest": read.hash,
-                "in_sync": read.in_sync, "reported": read.reported }));
-            return Ok(ExitCode::SUCCESS);
-        }
-        ConfigCommand::Set(set) => set,
-    };
-    let target = match (set.fleet, set.model, set.district, set.device) {
-        (true, ..) => ConfigTarget::Fleet,
-        (_, Some(model), ..) => ConfigTarget::Model { model },
-        (_, _, Some(district), _) => ConfigTarget::District { district },
-        (.., Some(device)) => ConfigTarget::Device { device },
-        _ => {
-            return Err(Failure::plain(
-                "give one of --fleet, --model, --district, --device",
-            ));
-        }
-    };
-    let document = std::fs::read_to_string(&set.file)
-        .map_err(Failure::doing(format!("reading {}", set.file.display())))?;
-    let replaces_version = match session.client.desired(&target).await {
-        Ok(read) => read.value.version,
-        Err(error) if error.is_not_found() => 0,
-        Err(error) => return Err(asking(error)),
-    };
-    let action = ConfigAction::SetDesired {
-        target,
-        document,
-        replaces_version,
-    };
-    session
-        .act(Action::Config(action))
-        .await
-        .map(|()| ExitCode::SUCCESS)
 }

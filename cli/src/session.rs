@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use lamplighter_client::{Client, ClientConfig, ClientError, Submitted, Wait};
@@ -11,32 +12,73 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::pending;
 
 /// Options of every command that talks to nodes.
+///
+/// clap takes a global option and an argument of a command that have one id for the same: the
+/// command would then act as the account that it is about. So these have ids that no argument of a
+/// command has, and a test walks all commands to see it.
 #[derive(Clone, Debug, Args)]
 pub struct SessionArguments {
     /// A file with nodes, genesis and keys (TOML), as `devnet up` writes it: client.toml.
-    #[arg(long, global = true, env = "LAMPLIGHTER_PROFILE")]
+    #[arg(
+        id = "session_profile",
+        long = "profile",
+        value_name = "FILE",
+        global = true,
+        env = "LAMPLIGHTER_PROFILE"
+    )]
     profile: Option<PathBuf>,
     /// Base address of a node, e.g. http://10.0.0.1:8080; may be given several times.
     #[arg(
+        id = "session_nodes",
         long = "node-url",
+        value_name = "URL",
         global = true,
         env = "LAMPLIGHTER_NODES",
         value_delimiter = ','
     )]
     nodes: Vec<String>,
     /// The genesis file, the trust root of every proof.
-    #[arg(long, global = true, env = "LAMPLIGHTER_GENESIS")]
+    #[arg(
+        id = "session_genesis",
+        long = "genesis",
+        value_name = "FILE",
+        global = true,
+        env = "LAMPLIGHTER_GENESIS"
+    )]
     genesis: Option<PathBuf>,
     /// The account that acts.
-    #[arg(long = "as", global = true, env = "LAMPLIGHTER_ACCOUNT")]
+    #[arg(
+        id = "session_account",
+        long = "as",
+        value_name = "ACCOUNT",
+        global = true,
+        env = "LAMPLIGHTER_ACCOUNT"
+    )]
     account: Option<Id>,
     /// The file with its secret key; by default ACCOUNT.key in the profile's folder of keys.
-    #[arg(long, global = true, env = "LAMPLIGHTER_KEY")]
+    #[arg(
+        id = "session_key",
+        long = "key",
+        value_name = "FILE",
+        global = true,
+        env = "LAMPLIGHTER_KEY"
+    )]
     key: Option<PathBuf>,
+    /// How long the nodes may take for an answer, all of them together, in seconds.
+    #[arg(
+        id = "session_timeout",
+        long = "timeout",
+        value_name = "SECONDS",
+        global = true,
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3_600)
+    )]
+    timeout: u64,
     /// Prints JSON in place of text for people.
-    #[arg(long, global = true)]
+    #[arg(id = "session_json", long = "json", global = true)]
     json: bool,
 }
 
@@ -134,6 +176,7 @@ impl SessionArguments {
             (None, _) => None,
         };
         let mut config = ClientConfig::new(nodes);
+        config.deadline = Duration::from_secs(self.timeout);
         if let Some(genesis) = genesis.clone() {
             config = config.with_genesis(genesis);
         }
@@ -159,21 +202,35 @@ impl Session {
 
     /// Submits an action and tells what it did.
     pub async fn act(&self, action: Action) -> Result<(), Failure> {
+        self.output.submitted(&self.perform(action).await?);
+        Ok(())
+    }
+
+    /// Submits an action; one that failed is a failure of the command.
+    pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
-        let submitted = self.client.submit(action, Wait::Committed).await;
-        self.tell(submitted)
+        self.outcome(self.client.submit(action, Wait::Committed).await)
     }
 
     /// Tells what became of a transaction; one that failed is a failure of the command.
     pub fn tell(&self, submitted: Result<Submitted, ClientError>) -> Result<(), Failure> {
-        let submitted = submitted.map_err(asking)?;
+        self.output.submitted(&self.outcome(submitted)?);
+        Ok(())
+    }
+
+    fn outcome(&self, submitted: Result<Submitted, ClientError>) -> Result<Submitted, Failure> {
+        let submitted = match submitted {
+            Err(ClientError::Pending(pending)) => {
+                return Err(pending::failure(&pending, self.output));
+            }
+            submitted => submitted.map_err(asking)?,
+        };
         if let Some(Outcome::Failed { code, message }) =
             submitted.receipt.as_ref().map(|receipt| &receipt.outcome)
         {
             return Err(Failure::refused(format!("refused: {message} ({code})")));
         }
-        self.output.submitted(&submitted);
-        Ok(())
+        Ok(submitted)
     }
 }
 

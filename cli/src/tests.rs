@@ -1,12 +1,10 @@
-use clap::CommandFactory;
+mod city;
+mod commands;
+mod image;
+mod import;
+mod texts;
 
-use super::Arguments;
 use super::keys::grant;
-
-#[test]
-fn no_option_is_given_twice() {
-    Arguments::command().debug_assert();
-}
 
 #[test]
 fn a_role_is_for_the_city_or_a_district() {

@@ -1,13 +1,14 @@
 //! From nothing to a genesis file and a node's configuration, with the program itself.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn lamplighter(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
     command
         .args(arguments)
         .current_dir(folder)
+        .stdin(Stdio::null())
         .output()
         .unwrap()
 }
@@ -83,6 +84,14 @@ fn a_ledger_is_founded() {
         (&checked["validators"], &checked["quorum"]),
         (&1.into(), &1.into())
     );
+    // One administrator alone: each of the four policies wants somebody more.
+    assert_eq!(checked["warnings"], 4);
+    let told = lamplighter(folder, &["genesis", "check", "genesis.json"]).stderr;
+    let told = String::from_utf8(told).unwrap();
+    assert!(
+        told.contains("warning: governance_approvals is 2, and the file has 1"),
+        "{told}"
+    );
     let config = lamplighter_node::Config::read(&folder.join("node-1/node.toml")).unwrap();
     assert_eq!(config.read_genesis().unwrap().name, "Harbour City");
 }
@@ -95,7 +104,9 @@ fn what_can_not_be_is_told_with_its_cause() {
     assert!(failed(folder, &["key", "new", "a.key"], 1).contains("File exists"));
     describe(folder, &key, &key, "administrator");
     let new = ["genesis", "new", "city.toml", "--out", "genesis.json"];
-    assert!(failed(folder, &new, 1).contains("contradicts itself"));
+    let told = failed(folder, &new, 1);
+    let twice = format!("the key {key} is there twice: of node 1 and of the user admin");
+    assert!(told.contains(&twice), "{told}");
     describe(folder, &key, &key, "king");
     assert!(failed(folder, &new, 1).contains("the role \"king\""));
     assert!(!folder.join("genesis.json").exists());
@@ -103,4 +114,100 @@ fn what_can_not_be_is_told_with_its_cause() {
     failed(folder, &["device", "show", "Not An Id"], 2);
     let verify = ["audit", "verify", "--genesis", "none.json", "proof.json"];
     assert!(failed(folder, &verify, 1).contains("No such file"));
+}
+
+/// A genesis file that a node would die of later is refused by name.
+#[test]
+fn a_genesis_file_is_checked_before_a_node_starts_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let key = |n: u8| done(folder, &["key", "new", &format!("{n}.key")]);
+    describe(folder, &key(1), &key(2), "administrator");
+    let one = std::fs::read_to_string(folder.join("city.toml")).unwrap();
+    let validator = |node: u64, address: &str| {
+        let key = key(10 + node as u8);
+        format!(
+            "[[validators]]\nnode = {node}\naccount = \"node-{node}\"\nkey = \"{key}\"\n\
+             address = \"{address}\"\n\n[[accounts]]"
+        )
+    };
+    let cases = [
+        (
+            validator(2, "127.0.0.1:7400"),
+            "node 1 and node 2 have the same address 127.0.0.1:7400",
+        ),
+        (
+            validator(3, "127.0.0.1"),
+            "the address \"127.0.0.1\" of node 3 is not of the form host:port",
+        ),
+    ];
+    let new = ["genesis", "new", "city.toml", "--out", "genesis.json"];
+    for (more, wanted) in cases {
+        let text = one.replacen("[[accounts]]", &more, 1);
+        std::fs::write(folder.join("city.toml"), text).unwrap();
+        let told = failed(folder, &new, 1);
+        assert!(told.contains(wanted), "{told}");
+    }
+    // The same of a file that somebody else made.
+    let text = one.replacen("[[accounts]]", &validator(4, "127.0.0.1:7401"), 1);
+    std::fs::write(folder.join("city.toml"), text).unwrap();
+    done(folder, &new);
+    let file = folder.join("genesis.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(":7401", ":7400")).unwrap();
+    let told = failed(folder, &["genesis", "check", "genesis.json"], 1);
+    assert!(
+        told.contains("node 1 and node 4 have the same address"),
+        "{told}"
+    );
+}
+
+/// In a file or a journal colours are noise.
+#[test]
+fn logs_have_colours_on_terminals_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let init = [
+        "node",
+        "init",
+        "n",
+        "--node",
+        "1",
+        "--genesis",
+        "genesis.json",
+    ];
+    let node = done(folder, &init);
+    let node = node
+        .lines()
+        .next()
+        .unwrap()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    let admin = done(folder, &["key", "new", "admin.key"]);
+    describe(folder, &node, &admin, "administrator");
+    done(
+        folder,
+        &["genesis", "new", "city.toml", "--out", "genesis.json"],
+    );
+    let path = folder.join("n/node.toml");
+    let mut config = lamplighter_node::Config::read(&path).unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    (config.peer_listen, config.http_listen) = (any, any);
+    (config.admin_listen, config.mqtt_listen) = (any, any);
+    config.mqtts_listen = None;
+    std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
+    let run = [
+        "node",
+        "run",
+        "--until-stdin-ends",
+        "--config",
+        "n/node.toml",
+    ];
+    let output = lamplighter(folder, &run);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("the node is up"), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log:?}");
 }

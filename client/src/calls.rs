@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use lamplighter_types::codec;
 use lamplighter_types::login::Token;
-use lamplighter_types::proof::PROOF_JSON_BYTES_MAX;
+use lamplighter_types::proof::PROOF_FILE_BYTES_MAX;
 use rand::Rng;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
@@ -19,13 +19,32 @@ use crate::{Client, ClientConfig};
 
 /// Largest answer that is read: a proof bundle with its record; also bounds what a bad node can
 /// make us keep.
-pub(crate) const ANSWER_BYTES_MAX: usize = PROOF_JSON_BYTES_MAX + 1024 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = PROOF_FILE_BYTES_MAX;
 /// First pause after every node was tried in vain; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A node's wish to be left alone is heeded up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// Pauses between rounds over all nodes.
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(PAUSE_FIRST)
+    }
+}
+
+impl Pause {
+    /// The next pause: not shorter than nodes asked for.
+    pub fn next(&mut self, asked: Duration) -> Duration {
+        let jitter = rand::rng().random_range(0.5..1.0);
+        let rest = self.0.mul_f64(jitter).max(asked.min(RETRY_AFTER_MAX));
+        self.0 = (self.0 * 2).min(PAUSE_MAX);
+        rest
+    }
+}
 
 /// The nodes of a ledger.
 #[derive(Debug)]
@@ -51,6 +70,8 @@ pub(crate) struct Call {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Option<(&'static str, Bytes)>,
+    /// Largest answer that is read.
+    pub answer_bytes_max: usize,
 }
 
 impl Call {
@@ -60,11 +81,18 @@ impl Call {
             path: path.into(),
             headers: HeaderMap::new(),
             body: None,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }
 
     pub fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
+    }
+
+    /// Reads an answer of up to so many bytes.
+    pub fn at_most(mut self, bytes: usize) -> Self {
+        self.answer_bytes_max = bytes;
+        self
     }
 
     pub fn json(mut self, body: &impl serde::Serialize) -> Self {
@@ -182,7 +210,7 @@ impl Client {
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, ClientError> {
         let begun = Instant::now();
         let until = begun + self.inner.config.deadline;
-        let mut pause = PAUSE_FIRST;
+        let mut pause = Pause::default();
         loop {
             let mut wait = Duration::ZERO;
             let mut last = None;
@@ -200,9 +228,7 @@ impl Client {
                     }
                 }
             }
-            let jitter = rand::rng().random_range(0.5..1.0);
-            let rest = pause.mul_f64(jitter).max(wait.min(RETRY_AFTER_MAX));
-            pause = (pause * 2).min(PAUSE_MAX);
+            let rest = pause.next(wait);
             if Instant::now() + rest >= until {
                 let last = last.unwrap_or_else(|| Box::new(ClientError::NoAddress));
                 return Err(ClientError::Deadline {
@@ -215,7 +241,7 @@ impl Client {
     }
 
     /// One attempt at one node; an error comes with the pause that the node asked for.
-    async fn attempt(
+    pub(crate) async fn attempt(
         &self,
         index: usize,
         call: &Call,
@@ -228,7 +254,7 @@ impl Client {
             let response = response.map_err(|error| (error, Duration::ZERO))?;
             let status = response.status();
             let pause = retry_after(response.headers());
-            let answer = read_body(&node.url, response, ANSWER_BYTES_MAX).await;
+            let answer = read_body(&node.url, response, call.answer_bytes_max).await;
             let answer = answer.map_err(|error| (error, Duration::ZERO))?;
             if status.is_success() {
                 return Ok(answer);

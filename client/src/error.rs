@@ -1,11 +1,13 @@
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lamplighter_types::Hash;
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::codec::CodecError;
-use lamplighter_types::proof::ProofError;
+use lamplighter_types::proof::ProofFileError;
+use lamplighter_types::{Hash, SignedTransaction};
 use serde::Deserialize;
 
 /// What a node says is wrong (RFC 9457).
@@ -34,7 +36,7 @@ pub enum ClientError {
     NoGenesis,
     #[error("setting up the HTTP client")]
     Setup(#[source] reqwest::Error),
-    #[error("no node answered within {waited:?}")]
+    #[error("no node did what was asked within {:.1} s", waited.as_secs_f64())]
     Deadline {
         waited: Duration,
         /// What the last attempt met.
@@ -63,14 +65,14 @@ pub enum ClientError {
     Proof {
         node: String,
         #[source]
-        source: ProofError,
+        source: ProofFileError,
     },
     #[error("{node} proved something else than was asked for")]
     OtherRecord { node: String },
     #[error("a node spoke of the transaction {got} instead of {expected}")]
     OtherTransaction { expected: Hash, got: Hash },
-    #[error("the transaction is in no block after {waited:?}; the same bytes may be sent again")]
-    Pending { transaction: Hash, waited: Duration },
+    #[error(transparent)]
+    Pending(Box<Pending>),
     #[error("{doing} {}", path.display())]
     File {
         doing: &'static str,
@@ -94,8 +96,9 @@ impl ClientError {
     /// Whether another node, or the same one later, may do better.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Deadline { .. } | Self::Pending { .. } => true,
-            Self::Problem { problem, .. } => matches!(problem.status, 429 | 502 | 503 | 504),
+            Self::Transport { .. } | Self::Deadline { .. } | Self::Pending(_) => true,
+            // 500: that node is damaged, the others may not be.
+            Self::Problem { problem, .. } => matches!(problem.status, 429 | 500 | 502..=504),
             _ => false,
         }
     }
@@ -112,5 +115,54 @@ impl ClientError {
     /// Whether the node has no such thing.
     pub fn is_not_found(&self) -> bool {
         self.problem().is_some_and(|problem| problem.status == 404)
+    }
+}
+
+/// A transaction of which it is not known whether it happens: it was sent, and is in no block that
+/// a node has told of. It may happen until it expires. Sent again as the same bytes
+/// ([`Client::submit_signed`](crate::Client::submit_signed)) it happens once; the same action
+/// signed anew would happen twice.
+#[derive(Debug)]
+pub struct Pending {
+    pub transaction: Hash,
+    /// What was sent.
+    pub signed: SignedTransaction,
+    /// Unix time in ms from which on it can't happen any more.
+    pub expires_ms: u64,
+    /// Addresses of the nodes that said that they have taken it.
+    pub taken_by: Vec<String>,
+    /// Addresses of the nodes that it was sent to and that gave no answer that can be relied on.
+    pub sent_to: Vec<String>,
+    pub waited: Duration,
+    /// What the last attempt met, if it met something else than a node that waits.
+    pub last: Option<ClientError>,
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            transaction,
+            taken_by,
+            sent_to,
+            ..
+        } = self;
+        let waited = self.waited.as_secs_f64();
+        write!(f, "the transaction {transaction} was ")?;
+        match taken_by.as_slice() {
+            [] => write!(f, "sent to {}", sent_to.join(", "))?,
+            nodes => write!(f, "taken by {}", nodes.join(", "))?,
+        }
+        write!(
+            f,
+            ", but is not known to be in a block after {waited:.1} s; it may still happen, until \
+             the Unix time {} ms",
+            self.expires_ms
+        )
+    }
+}
+
+impl Error for Pending {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.last.as_ref().map(|last| last as _)
     }
 }

@@ -20,6 +20,8 @@ const EVENT_BYTES_MAX: usize = 256 * 1024;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// First pause after no node gave a stream; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// The code of a node's problem with a cursor that is ahead of its ledger.
+const AHEAD: &str = "feed.ahead";
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -70,6 +72,8 @@ pub struct Delivery {
     pub time_ms: u64,
     /// The transaction it came from; zero when the block itself was the cause.
     pub transaction: Hash,
+    /// The account that signed the transaction; none when the block itself was the cause.
+    pub author: Option<Id>,
     pub notification: Notification,
 }
 
@@ -78,6 +82,7 @@ pub struct Delivery {
 struct Data {
     time_ms: u64,
     transaction: Hash,
+    author: Option<Id>,
     notification: Notification,
 }
 
@@ -90,10 +95,18 @@ pub struct Feed {
     pause: Duration,
 }
 
+/// What a stream brings: an id, and mostly a notification. Up to an id alone nothing is wanted.
+struct Event {
+    cursor: Cursor,
+    delivery: Option<Delivery>,
+}
+
 struct Stream {
     node: usize,
     response: reqwest::Response,
     buffer: BytesMut,
+    /// Read when the stream was opened.
+    first: Option<Event>,
 }
 
 impl Client {
@@ -119,7 +132,7 @@ impl Client {
 }
 
 impl Feed {
-    /// The place up to which notifications were delivered.
+    /// The place up to which notifications were delivered, or were not wanted.
     pub fn cursor(&self) -> Option<Cursor> {
         self.last
     }
@@ -127,7 +140,8 @@ impl Feed {
     /// The next notification; waits for it, through lost connections and stopped nodes.
     ///
     /// # Errors
-    /// A refusal that no retry would change: an invalid filter, or a token that is not given.
+    /// A refusal that no retry would change: an invalid filter, a token that is not given, or a
+    /// cursor that is ahead of the ledger at every node.
     pub async fn next(&mut self) -> Result<Delivery, ClientError> {
         loop {
             let Some(stream) = self.stream.as_mut() else {
@@ -136,11 +150,13 @@ impl Feed {
             };
             match stream.next(&self.client).await {
                 // After a reconnection a node may begin a little earlier.
-                Ok(delivery) if self.last.is_some_and(|last| delivery.cursor <= last) => {}
-                Ok(delivery) => {
-                    self.last = Some(delivery.cursor);
+                Ok(event) if self.last.is_some_and(|last| event.cursor <= last) => {}
+                Ok(event) => {
+                    self.last = Some(event.cursor);
                     self.pause = PAUSE_FIRST;
-                    return Ok(delivery);
+                    if let Some(delivery) = event.delivery {
+                        return Ok(delivery);
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the event stream broke off");
@@ -156,21 +172,47 @@ impl Feed {
     pub async fn connect(&mut self) -> Result<(), ClientError> {
         while self.stream.is_none() {
             let nodes: Vec<usize> = self.client.inner.nodes.in_turn().collect();
+            let mut not_ahead = nodes.len();
             for node in nodes {
-                match self.open(node).await {
-                    Ok(stream) => {
-                        self.stream = Some(stream);
-                        return Ok(());
-                    }
-                    Err(error) if error.is_transient() => {
-                        tracing::debug!(%error, "no event stream");
-                    }
-                    Err(error) => return Err(error),
+                let error = match self.begin(node).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                };
+                let is_ahead = error.problem().is_some_and(|p| p.code == AHEAD);
+                not_ahead -= usize::from(is_ahead);
+                // One node may be far behind, not all of them.
+                let may_pass = error.is_transient() || (is_ahead && not_ahead > 0);
+                if !may_pass && !matches!(error, ClientError::Stream { .. }) {
+                    return Err(error);
                 }
+                tracing::debug!(%error, "no event stream");
             }
             tokio::time::sleep(self.pause).await;
             self.pause = (self.pause * 2).min(PAUSE_MAX);
         }
+        Ok(())
+    }
+
+    /// Opens a stream and, when there is no cursor yet, learns where it begins: only so can it be
+    /// taken up again.
+    async fn begin(&mut self, node: usize) -> Result<(), ClientError> {
+        let mut stream = self.open(node).await?;
+        if self.last.is_none() {
+            let waited = self.client.inner.config.deadline;
+            let first = tokio::time::timeout(waited, stream.next(&self.client)).await;
+            let first = first.map_err(|_| ClientError::Stream {
+                node: self.client.inner.nodes.list[node].url.clone(),
+                what: "it does not say where it begins",
+            })?;
+            match first? {
+                Event {
+                    cursor,
+                    delivery: None,
+                } => self.last = Some(cursor),
+                event => stream.first = Some(event),
+            }
+        }
+        self.stream = Some(stream);
         Ok(())
     }
 
@@ -193,6 +235,7 @@ impl Feed {
             node,
             response,
             buffer: BytesMut::new(),
+            first: None,
         })
     }
 
@@ -214,12 +257,15 @@ impl Feed {
 }
 
 impl Stream {
-    async fn next(&mut self, client: &Client) -> Result<Delivery, ClientError> {
+    async fn next(&mut self, client: &Client) -> Result<Event, ClientError> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
         let node = || client.inner.nodes.list[self.node].url.clone();
         loop {
             while let Some(event) = take_event(&mut self.buffer) {
-                if let Some(delivery) = read_event(&event, &node())? {
-                    return Ok(delivery);
+                if let Some(event) = read_event(&event, &node())? {
+                    return Ok(event);
                 }
             }
             if self.buffer.len() > EVENT_BYTES_MAX {
@@ -262,8 +308,8 @@ fn take_event(buffer: &mut BytesMut) -> Option<String> {
     Some(String::from_utf8_lossy(&event[..at]).into_owned())
 }
 
-/// Reads an event; `None` for comments and for events without data.
-fn read_event(event: &str, node: &str) -> Result<Option<Delivery>, ClientError> {
+/// Reads an event; `None` for comments.
+fn read_event(event: &str, node: &str) -> Result<Option<Event>, ClientError> {
     let mut cursor = None;
     let mut data = String::new();
     for line in event.lines() {
@@ -276,7 +322,10 @@ fn read_event(event: &str, node: &str) -> Result<Option<Delivery>, ClientError> 
         }
     }
     if data.is_empty() {
-        return Ok(None);
+        return Ok(cursor.map(|cursor| Event {
+            cursor,
+            delivery: None,
+        }));
     }
     let what = "an event without cursor";
     let cursor = cursor.ok_or_else(|| ClientError::Stream {
@@ -290,12 +339,18 @@ fn read_event(event: &str, node: &str) -> Result<Option<Delivery>, ClientError> 
     let Data {
         time_ms,
         transaction,
+        author,
         notification,
     } = codec::decode_json(data.as_bytes()).map_err(wrong)?;
-    Ok(Some(Delivery {
+    let delivery = Delivery {
         cursor,
         time_ms,
         transaction,
+        author,
         notification,
+    };
+    Ok(Some(Event {
+        cursor,
+        delivery: Some(delivery),
     }))
 }

@@ -6,14 +6,18 @@
 //! same bytes and gets the same receipt.
 //!
 //! What nodes say is believed only where it is asked for without proof. [`Client::proof`] and
-//! [`Client::proven_receipt`] check bundles against the genesis file.
+//! [`Client::proven_receipt`] check bundles against the genesis file, and what the node says beside
+//! them.
 
 mod artifacts;
 mod calls;
 mod error;
 mod feed;
+mod history;
 mod login;
+mod proof;
 mod read;
+mod sending;
 mod sequence;
 mod submit;
 
@@ -23,11 +27,12 @@ use std::time::Duration;
 use lamplighter_types::{Genesis, Hash, Id, SecretKey};
 
 pub use artifacts::{DownloadProgress, UploadProgress};
-pub use error::{ClientError, Problem};
+pub use error::{ClientError, Pending, Problem};
 pub use feed::{Cursor, Delivery, Feed, FeedFilter};
+pub use history::{DecodedTransaction, HistoryEntry, HistoryOf, TransactionRecord};
+pub use proof::Subject;
 pub use read::{
-    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, HistoryEntry, KeyInfo, ListedEvent, Page,
-    Read, Status, Subject,
+    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, KeyInfo, ListedEvent, Page, Read, Status,
 };
 pub use sequence::Sequences;
 pub use submit::{Submitted, Wait};

@@ -1,6 +1,6 @@
 //! Tokens: shown with every read, asked for when a node says that it wants one.
 
-use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest};
+use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use reqwest::Method;
 use tokio::time::Instant;
 
@@ -10,18 +10,30 @@ use crate::{Client, Status};
 
 impl Client {
     /// A token of the node at `urls[index]`, e.g. as the password of an MQTT connection to it.
-    pub async fn token(&self, index: usize) -> Result<Token, ClientError> {
+    ///
+    /// # Errors
+    /// The client has no key or no such node, or the node gave none within the deadline.
+    pub async fn token(&self, index: usize, audience: Audience) -> Result<Token, ClientError> {
         let until = Instant::now() + self.inner.config.deadline;
-        self.log_in(index, until).await
+        self.ask_token(index, audience, until).await
     }
 
-    pub(crate) async fn log_in(&self, index: usize, until: Instant) -> Result<Token, ClientError> {
-        let node = self
-            .inner
-            .nodes
-            .list
-            .get(index)
-            .ok_or(ClientError::NoAddress)?;
+    /// Gets the token that reads are shown with.
+    pub(crate) async fn log_in(&self, index: usize, until: Instant) -> Result<(), ClientError> {
+        let token = self.ask_token(index, Audience::HttpRead, until).await?;
+        self.inner.nodes.list[index].set_token(Some(token));
+        Ok(())
+    }
+
+    async fn ask_token(
+        &self,
+        index: usize,
+        audience: Audience,
+        until: Instant,
+    ) -> Result<Token, ClientError> {
+        if index >= self.inner.nodes.list.len() {
+            return Err(ClientError::NoAddress);
+        }
         let signer = self.signer()?;
         let chain_id = match self.inner.chain_id.get() {
             Some(chain_id) => *chain_id,
@@ -33,11 +45,10 @@ impl Client {
         };
         let ask = Call::new(Method::POST, "/v1/auth/challenge").json(&who);
         let given: Challenge = self.once(index, &ask, until).await?.json()?;
-        let answer = TokenRequest::sign(&chain_id, &signer.account, &given, &signer.secret);
+        let (account, secret) = (&signer.account, &signer.secret);
+        let answer = TokenRequest::sign(&chain_id, account, audience, &given, secret);
         let ask = Call::new(Method::POST, "/v1/auth/token").json(&answer);
-        let token: Token = self.once(index, &ask, until).await?.json()?;
-        node.set_token(Some(token.clone()));
-        Ok(token)
+        self.once(index, &ask, until).await?.json()
     }
 
     /// The status needs no token.

@@ -1,18 +1,22 @@
 //! Reading, one method for each resource.
 
-use lamplighter_types::proof::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
+use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::{
     Account, Alarm, Block, Certificate, ConfigTarget, Deployment, DesiredConfig, Device,
     DeviceState, EventCursor, EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey,
-    Receipt, Release, ReportedConfig, Rollout, Scope, codec,
+    Receipt, Release, ReportedConfig, Rollout, Scope,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::Client;
-use crate::calls::{Answer, Call};
+use crate::calls::Call;
 use crate::error::ClientError;
+use crate::history::DecodedTransaction;
+
+/// Largest block that is read: a full batch (2 MiB) in hexadecimal, what it did, and its actions
+/// in JSON, where a byte of text can take six.
+const BLOCK_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A record, and the height of the state that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub struct DeviceConfig {
 pub struct FullBlock {
     pub block: Block,
     pub hash: Hash,
+    /// The transactions of `block`, decoded, in the same order.
+    pub transactions: Vec<DecodedTransaction>,
     pub receipts: Vec<Receipt>,
     /// Its own certificate, if it has one: a later one certifies it too.
     pub certificate: Option<Certificate>,
@@ -87,16 +93,6 @@ pub struct DeviceFilter {
     pub owner: Option<Id>,
 }
 
-/// A receipt about a device.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct HistoryEntry {
-    /// `height.index` of the receipt.
-    pub cursor: String,
-    pub height: u64,
-    /// With the notifications about the device only.
-    pub receipt: Receipt,
-}
-
 /// Events of a device, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct DeviceEvents {
@@ -114,59 +110,6 @@ pub struct ListedEvent {
     pub height: u64,
     pub index: u32,
     pub record: EventRecord,
-}
-
-/// What a proof is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// The receipt of a transaction.
-    Receipt(Hash),
-    Device(Id),
-    Release(Id),
-    Rollout(Id),
-    Deployment {
-        rollout: Id,
-        device: Id,
-    },
-    User(Id),
-    /// Event `index` of the block at `height`.
-    Event {
-        height: u64,
-        index: u32,
-    },
-}
-
-impl Subject {
-    fn path(&self) -> String {
-        match self {
-            Self::Receipt(hash) => format!("/v1/proofs/transactions/{hash}?receipt=true"),
-            Self::Device(device) => format!("/v1/devices/{device}?proof=true"),
-            Self::Release(release) => format!("/v1/firmware/{release}?proof=true"),
-            Self::Rollout(rollout) => format!("/v1/rollouts/{rollout}?proof=true"),
-            Self::Deployment { rollout, device } => {
-                format!("/v1/deployments/{rollout}/{device}?proof=true")
-            }
-            Self::User(account) => format!("/v1/users/{account}?proof=true"),
-            Self::Event { height, index } => format!("/v1/proofs/events/{height}/{index}"),
-        }
-    }
-}
-
-/// The bundle in an answer: beside the record as its member `proof`, or alone.
-fn bundle_of(answer: &Answer) -> Result<Option<Value>, ClientError> {
-    let mut answered: Value = answer.json()?;
-    let proof = answered
-        .as_object_mut()
-        .and_then(|object| object.remove("proof"));
-    Ok(proof.or_else(|| answered.get("set_changes").is_some().then_some(answered)))
-}
-
-fn from_value<T: DeserializeOwned>(answer: &Answer, value: Value) -> Result<T, ClientError> {
-    let bytes = serde_json::to_vec(&value).expect("it was read from JSON");
-    codec::decode_json(&bytes).map_err(|source| ClientError::Answer {
-        node: answer.node.clone(),
-        source,
-    })
 }
 
 impl Client {
@@ -217,7 +160,8 @@ impl Client {
     }
 
     pub async fn block(&self, height: u64) -> Result<FullBlock, ClientError> {
-        Ok(self.get(&format!("/v1/blocks/{height}")).await?.value)
+        let call = Call::get(format!("/v1/blocks/{height}")).at_most(BLOCK_BYTES_MAX);
+        self.call(call).await?.json()
     }
 
     /// A header; the newest one without a height.
@@ -289,18 +233,6 @@ impl Client {
         self.page("/v1/devices", &query).await
     }
 
-    pub async fn device_history(
-        &self,
-        device: &Id,
-        after: Option<&str>,
-    ) -> Result<Read<Page<HistoryEntry>>, ClientError> {
-        self.page(
-            &format!("/v1/devices/{device}/history"),
-            &[("after", after)],
-        )
-        .await
-    }
-
     pub async fn device_events(
         &self,
         device: &Id,
@@ -360,13 +292,8 @@ impl Client {
 
     /// The desired document of a target.
     pub async fn desired(&self, target: &ConfigTarget) -> Result<Read<DesiredConfig>, ClientError> {
-        let query = match target {
-            ConfigTarget::Fleet => String::new(),
-            ConfigTarget::Model { model } => format!("?model={}", escape(model)),
-            ConfigTarget::District { district } => format!("?district={district}"),
-            ConfigTarget::Device { device } => format!("?device={device}"),
-        };
-        self.one(&format!("/v1/config{query}")).await
+        self.one(&format!("/v1/config?{}", config_query(target)))
+            .await
     }
 
     /// The deployments of a device, oldest first.
@@ -374,77 +301,15 @@ impl Client {
         self.page(&format!("/v1/devices/{device}/deployments"), &[])
             .await
     }
-
-    /// Fetches a proof and checks it against the genesis file.
-    ///
-    /// # Errors
-    /// No genesis file, no such record, or a proof that does not hold or is of something else.
-    pub async fn proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
-        let genesis = self.genesis()?;
-        let answer = self.call(Call::get(subject.path())).await?;
-        let node = answer.node.clone();
-        let proof = bundle_of(&answer)?;
-        let missing = ClientError::Missing {
-            node: node.clone(),
-            what: "a proof",
-        };
-        let bundle: ProofBundle = from_value(&answer, proof.ok_or(missing)?)?;
-        let proven = bundle.verify(genesis);
-        let proven = proven.map_err(|source| ClientError::Proof {
-            node: node.clone(),
-            source,
-        })?;
-        match is_about(&proven, subject) {
-            true => Ok((bundle, proven)),
-            false => Err(ClientError::OtherRecord { node }),
-        }
-    }
-
-    /// The receipt of a transaction, proven under a certificate.
-    pub async fn proven_receipt(&self, hash: &Hash) -> Result<(Receipt, Proven), ClientError> {
-        let (_, proven) = self.proof(&Subject::Receipt(*hash)).await?;
-        match &proven.record {
-            ProvenRecord::Receipt { receipt, .. } => Ok((receipt.clone(), proven.clone())),
-            _ => Err(ClientError::OtherRecord {
-                node: "the node".to_owned(),
-            }),
-        }
-    }
 }
 
-/// Whether a proven record is the one that was asked for. Keys of named records are the contracts'
-/// matter; there the record itself says its name.
-fn is_about(proven: &Proven, subject: &Subject) -> bool {
-    match (&proven.record, subject) {
-        (ProvenRecord::Receipt { receipt, .. }, Subject::Receipt(hash)) => {
-            receipt.transaction == *hash
-        }
-        (
-            ProvenRecord::Event { index, .. },
-            Subject::Event {
-                height,
-                index: wanted,
-            },
-        ) => proven.height == *height && *index == u64::from(*wanted),
-        (
-            ProvenRecord::State {
-                value: Some(value), ..
-            },
-            subject,
-        ) => match subject {
-            Subject::Device(id) => codec::decode(value).is_ok_and(|d: Device| d.device == *id),
-            Subject::User(id) => codec::decode(value).is_ok_and(|a: Account| a.account == *id),
-            Subject::Release(id) => {
-                codec::decode(value).is_ok_and(|r: Release| r.manifest.release == *id)
-            }
-            Subject::Rollout(id) => {
-                codec::decode(value).is_ok_and(|r: Rollout| r.plan.rollout == *id)
-            }
-            Subject::Deployment { rollout, device } => codec::decode(value)
-                .is_ok_and(|d: Deployment| d.rollout == *rollout && d.device == *device),
-            _ => false,
-        },
-        _ => false,
+/// A target as the query of `/v1/config`; empty for the whole fleet.
+pub(crate) fn config_query(target: &ConfigTarget) -> String {
+    match target {
+        ConfigTarget::Fleet => String::new(),
+        ConfigTarget::Model { model } => format!("model={}", escape(model)),
+        ConfigTarget::District { district } => format!("district={district}"),
+        ConfigTarget::Device { device } => format!("device={device}"),
     }
 }
 
@@ -453,7 +318,7 @@ fn or_latest(height: Option<u64>) -> String {
 }
 
 /// Percent-encoding of everything but letters, digits and `-._~/` (RFC 3986).
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     let escaped = text.bytes().map(|byte| match plain(byte) {
         true => char::from(byte).to_string(),

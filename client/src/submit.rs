@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lamplighter_types::{Action, Encoding, Hash, Receipt, SignedTransaction, Transaction, codec};
-use reqwest::Method;
+use lamplighter_types::report::key_rotation_message;
+use lamplighter_types::{
+    Action, Encoding, Hash, Receipt, SecretKey, SignedTransaction, Transaction, UsersAction,
+};
 use serde::Deserialize;
-use tokio::time::Instant;
 
-use crate::calls::Call;
 use crate::error::ClientError;
+use crate::sending::Sending;
 use crate::{Client, Signer};
 
 /// How long a transaction may be on its way.
@@ -30,7 +31,7 @@ pub enum Wait {
 }
 
 impl Wait {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Committed => "committed",
@@ -81,6 +82,20 @@ impl Client {
         ))
     }
 
+    /// The action that puts `new` in the place of the key that this client signs with, for
+    /// [`submit`](Self::submit): with the proof that whoever asks for it has the new key. When it
+    /// has happened the old key is out of use for ever.
+    pub async fn rotation(&self, new: &SecretKey) -> Result<Action, ClientError> {
+        let Signer {
+            account, secret, ..
+        } = self.signer()?;
+        let message = key_rotation_message(&self.chain_id().await?, account, &secret.public());
+        Ok(Action::Users(UsersAction::RotateKey {
+            new_key: new.public(),
+            proof: new.sign(&message),
+        }))
+    }
+
     async fn highest_sequence(&self) -> Result<u64, ClientError> {
         match self.key(&self.signer()?.secret.public()).await {
             Ok(info) => Ok(info.value.highest_sequence),
@@ -89,21 +104,18 @@ impl Client {
         }
     }
 
-    /// Signs and submits an action, and gives its receipt, which may tell of a failure.
+    /// Signs and submits an action, and gives its receipt, which may tell of a failure. A number
+    /// that is used is replaced; where there are several nodes, only when two of them say so.
     ///
     /// # Errors
-    /// Refused by a node, or not in a block before the deadline.
+    /// As [`submit_signed`](Self::submit_signed).
     pub async fn submit(&self, action: Action, wait: Wait) -> Result<Submitted, ClientError> {
         let mut renumberings = 0;
         loop {
             let signed = self.sign(action.clone()).await?;
             let submitted = self.submit_signed(&signed, wait).await;
-            let used = |error: &ClientError| {
-                let code = error.problem().map(|problem| problem.code.as_str());
-                code.is_some_and(|code| code.starts_with("admission.sequence_"))
-            };
             match submitted {
-                Err(error) if used(&error) && renumberings < RENUMBERINGS_MAX => {
+                Err(error) if is_about_sequence(&error) && renumberings < RENUMBERINGS_MAX => {
                     renumberings += 1;
                     self.signer()?
                         .sequences
@@ -117,52 +129,22 @@ impl Client {
     /// Submits what was signed before. The same bytes may be submitted any number of times.
     ///
     /// # Errors
-    /// Refused, unreachable, or [`ClientError::Pending`] when the deadline came before the block.
+    /// Refused by a second node too, taken by no node, or [`ClientError::Pending`] when it is not
+    /// known whether it will happen.
     pub async fn submit_signed(
         &self,
         signed: &SignedTransaction,
         wait: Wait,
     ) -> Result<Submitted, ClientError> {
-        let expected = signed.hash(&self.chain_id().await?);
-        let begun = Instant::now();
-        let until = begun + self.inner.config.deadline;
-        let body: bytes::Bytes = codec::encode(signed).into();
-        loop {
-            let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
-            let path = format!("/v1/transactions?wait={}&timeout_ms={left_ms}", wait.name());
-            let call = Call::new(Method::POST, path).octets(body.clone());
-            let submitted: Submitted = self.call(call).await?.json()?;
-            if submitted.transaction != expected {
-                return Err(ClientError::OtherTransaction {
-                    expected,
-                    got: submitted.transaction,
-                });
-            }
-            if let Some(receipt) = &submitted.receipt
-                && receipt.transaction != expected
-            {
-                let got = receipt.transaction;
-                return Err(ClientError::OtherTransaction { expected, got });
-            }
-            if submitted.receipt.is_some() || wait == Wait::None {
-                return Ok(submitted);
-            }
-            if Instant::now() >= until {
-                let waited = begun.elapsed();
-                return Err(ClientError::Pending {
-                    transaction: expected,
-                    waited,
-                });
-            }
-        }
+        let hash = signed.hash(&self.chain_id().await?);
+        Sending::new(self, signed, hash, wait).run().await
     }
+}
 
-    /// What became of a transaction, as a node says.
-    pub async fn transaction(&self, hash: &Hash) -> Result<Submitted, ClientError> {
-        self.call(Call::get(format!("/v1/transactions/{hash}")))
-            .await?
-            .json()
-    }
+/// Whether a node says that the sequence number can't be used.
+pub(crate) fn is_about_sequence(error: &ClientError) -> bool {
+    let code = error.problem().map(|problem| problem.code.as_str());
+    code.is_some_and(|code| code.starts_with("admission.sequence_"))
 }
 
 /// Unix time in ms; 0 if the clock is before 1970.

@@ -14,10 +14,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::{StreamExt, stream};
 use lamplighter_client::{
-    Client, ClientConfig, ClientError, Cursor, FeedFilter, Sequences, Signer, Wait,
+    Client, ClientConfig, ClientError, Cursor, FeedFilter, Pending, Sequences, Signer, Wait,
 };
 use lamplighter_types::artifact::{GROUP_BYTES, GroupsBuilder};
-use lamplighter_types::{Action, EventsAction, Hash, Id, SecretKey, SignedTransaction, codec};
+use lamplighter_types::{
+    Action, EventsAction, Hash, Id, SecretKey, SignedTransaction, UsersAction, codec,
+};
 use serde_json::json;
 
 /// A server on a free port; gives its address.
@@ -134,14 +136,186 @@ async fn a_receipt_of_another_transaction_is_not_taken() {
         let receipt = json!({"transaction": other, "outcome": "succeeded", "notifications": []});
         json!({"transaction": other, "certified": true, "receipt": receipt}).to_string()
     };
-    let client = client(vec![
-        serve(Router::new().route("/v1/transactions", post(submit))).await,
-    ]);
-    let error = client.submit(action(), Wait::Committed).await.unwrap_err();
+    let url = serve(Router::new().route("/v1/transactions", post(submit))).await;
+    let pending = pending(vec![url]).await;
     assert!(
-        matches!(error, ClientError::OtherTransaction { .. }),
-        "{error}"
+        matches!(pending.last, Some(ClientError::OtherTransaction { .. })),
+        "{pending:?}"
     );
+}
+
+/// Submits to nodes of which none says what became of the transaction.
+async fn pending(urls: Vec<String>) -> Pending {
+    let mut settings = config(urls);
+    settings.deadline = Duration::from_secs(1);
+    let client = Client::new(settings).unwrap();
+    match client.submit(action(), Wait::Committed).await {
+        Err(ClientError::Pending(pending)) => *pending,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A node that notes what it is sent and answers as told.
+async fn node_that(seen: &Seen, answers: fn(&[u8]) -> Response) -> String {
+    let submit = async move |State(seen): State<Seen>, body: Bytes| {
+        seen.0.lock().unwrap().push(body.clone());
+        answers(&body)
+    };
+    let key = async || json!({"account": "anna", "highest_sequence": 40}).to_string();
+    let router = Router::new()
+        .route("/v1/transactions", post(submit))
+        .route("/v1/keys/{key}", get(key))
+        .with_state(seen.clone());
+    serve(router).await
+}
+
+impl Seen {
+    /// How many different transactions were sent.
+    fn different(&self) -> usize {
+        let all = self.0.lock().unwrap();
+        all.iter().collect::<std::collections::BTreeSet<_>>().len()
+    }
+}
+
+fn taken(body: &[u8]) -> Response {
+    let signed: SignedTransaction = codec::decode(body).unwrap();
+    let body = json!({"transaction": signed.hash(&chain()), "certified": false});
+    (StatusCode::ACCEPTED, body.to_string()).into_response()
+}
+
+#[tokio::test]
+async fn a_transaction_without_a_block_is_told_with_those_who_took_it() {
+    let seen = Seen::default();
+    let (first, second) = (node_that(&seen, taken).await, node_that(&seen, taken).await);
+    let pending = pending(vec![first.clone(), nobody().await, second.clone()]).await;
+    assert_eq!(pending.taken_by, [first.clone(), second]);
+    assert!(pending.sent_to.is_empty(), "{pending:?}");
+    assert_eq!(seen.different(), 1);
+    let sent = seen.0.lock().unwrap()[0].clone();
+    assert_eq!(codec::encode(&pending.signed), sent);
+    assert_eq!(pending.transaction, pending.signed.hash(&chain()));
+    let expires_ms = pending.signed.decode_payload().unwrap().expires_ms;
+    assert_eq!(pending.expires_ms, expires_ms);
+    let words = ClientError::Pending(Box::new(pending)).to_string();
+    for part in ["taken by", first.as_str(), &expires_ms.to_string()] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert!(!words.contains("no node"), "{words}");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_leaves_open_whether_it_was_taken() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut some = [0; 1024];
+            // A part of the request has come; then it is closed without an answer.
+            tokio::io::AsyncReadExt::read(&mut stream, &mut some)
+                .await
+                .unwrap();
+        }
+    });
+    let pending = pending(vec![url.clone(), nobody().await]).await;
+    assert_eq!((pending.taken_by.len(), pending.sent_to), (0, vec![url]));
+}
+
+#[tokio::test]
+async fn what_no_node_took_is_not_told_as_pending() {
+    let seen = Seen::default();
+    let busy = node_that(&seen, |_| problem(503, "busy")).await;
+    let mut settings = config(vec![nobody().await, busy]);
+    settings.deadline = Duration::from_millis(500);
+    let client = Client::new(settings).unwrap();
+    let error = client.submit(action(), Wait::Committed).await.unwrap_err();
+    assert!(matches!(error, ClientError::Deadline { .. }), "{error}");
+}
+
+fn number_used(_: &[u8]) -> Response {
+    problem(422, "admission.sequence_used")
+}
+
+#[tokio::test]
+async fn a_node_that_hides_what_it_took_does_not_make_it_happen_twice() {
+    let seen = Seen::default();
+    let liar = node_that(&seen, number_used).await;
+    let honest = node_that(&seen, committed).await;
+    let client = client(vec![liar.clone(), honest]);
+    let submitted = client.submit(action(), Wait::Committed).await.unwrap();
+    assert!(submitted.receipt.unwrap().succeeded());
+    assert_eq!(seen.different(), 1, "the same bytes went to the other node");
+
+    let seen = Seen::default();
+    let liar = node_that(&seen, number_used).await;
+    let pending = pending(vec![liar, nobody().await]).await;
+    assert_eq!(seen.different(), 1);
+    let code = pending.last.as_ref().and_then(ClientError::problem);
+    assert_eq!(code.unwrap().code, "admission.sequence_used");
+}
+
+#[tokio::test]
+async fn a_number_that_two_nodes_know_as_used_is_replaced() {
+    let seen = Seen::default();
+    let answers = |body: &[u8]| {
+        let signed: SignedTransaction = codec::decode(body).unwrap();
+        match signed.decode_payload().unwrap().sequence {
+            8 => number_used(body),
+            _ => committed(body),
+        }
+    };
+    let urls = vec![
+        node_that(&seen, answers).await,
+        node_that(&seen, answers).await,
+        nobody().await,
+    ];
+    client(urls)
+        .submit(action(), Wait::Committed)
+        .await
+        .unwrap();
+    assert_eq!((seen.different(), seen.0.lock().unwrap().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_refusal_of_one_node_is_not_believed_while_another_takes_it() {
+    let seen = Seen::default();
+    let liar = node_that(&seen, |_| problem(422, "admission.expired")).await;
+    let honest = node_that(&seen, committed).await;
+    let client = client(vec![liar.clone(), honest]);
+    client.submit(action(), Wait::Committed).await.unwrap();
+    let alone = self::client(vec![liar, nobody().await]);
+    let refused = alone.submit(action(), Wait::Committed).await.unwrap_err();
+    assert_eq!(refused.problem().unwrap().code, "admission.expired");
+}
+
+#[tokio::test]
+async fn another_node_is_asked_when_one_fails_inside() {
+    let seen = Seen::default();
+    let damaged = Router::new().fallback(async || problem(500, "internal"));
+    let urls = vec![serve(damaged).await, node_that(&seen, committed).await];
+    let client = client(urls);
+    client.submit(action(), Wait::Committed).await.unwrap();
+    client.prefer(0);
+    let key = SecretKey::from_seed([1; 32]).public();
+    assert_eq!(client.key(&key).await.unwrap().value.highest_sequence, 40);
+}
+
+#[tokio::test]
+async fn a_new_key_is_proven_for_its_account_and_this_chain() {
+    let new = SecretKey::from_seed([2; 32]);
+    let action = client(vec![nobody().await]).rotation(&new).await.unwrap();
+    let Action::Users(UsersAction::RotateKey { new_key, proof }) = action else {
+        panic!("{action:?}")
+    };
+    let old = SecretKey::from_seed([1; 32]).public();
+    let signed = [
+        b"lamplighter/key-rotation/1\0".as_slice(),
+        &chain().0,
+        b"anna\0",
+        &old.0,
+    ];
+    assert_eq!(new_key, new.public());
+    new_key.verify(&signed.concat(), &proof).unwrap();
 }
 
 #[tokio::test]
@@ -159,9 +333,11 @@ async fn the_deadline_ends_a_call_with_its_last_cause() {
 async fn a_node_that_wants_a_token_gets_one() {
     let challenge =
         async || json!({"challenge": Hash::of(b"c"), "node": 3, "expires_ms": 1}).to_string();
+    use lamplighter_types::login::Audience;
     let token = async |body: String| {
         let answer: lamplighter_types::login::TokenRequest = serde_json::from_str(&body).unwrap();
         answer.verify(&chain(), 3).unwrap();
+        assert_eq!(answer.audience, Audience::HttpRead);
         json!({"token": "secret", "expires_ms": 9}).to_string()
     };
     let guarded = async |headers: HeaderMap| match headers.get("authorization") {
@@ -184,6 +360,7 @@ async fn a_node_that_wants_a_token_gets_one() {
 fn notification(height: u64, index: u32) -> String {
     let data = json!({
         "cursor": format!("{height}.{index}"), "time_ms": 5, "transaction": Hash::ZERO,
+        "author": "anna",
         "notification": {"place": null, "fact": "policies_set"},
     });
     format!("id: {height}.{index}\nevent: policies_set\ndata: {data}\n\n")
@@ -230,6 +407,73 @@ async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
     }
     let at = |height, index| Cursor { height, index };
     assert_eq!(cursors, [at(1, 0), at(1, 1), at(2, 0)]);
+}
+
+/// The feed of a node: these pieces, and then it breaks off or stays silent. It wants this cursor.
+fn feed_node(wants: Option<&'static str>, pieces: Vec<String>, ends: bool) -> Router {
+    let feed = move |headers: HeaderMap| {
+        let last = headers.get("last-event-id");
+        let last = last.map(|value| value.to_str().unwrap().to_owned());
+        let pieces = stream::iter(pieces.clone().into_iter().map(std::io::Result::Ok));
+        async move {
+            match last.as_deref() == wants {
+                false => problem(400, "parameter"),
+                true if ends => Body::from_stream(pieces).into_response(),
+                true => Body::from_stream(pieces.chain(stream::pending())).into_response(),
+            }
+        }
+    };
+    Router::new().route("/v1/feed", get(feed))
+}
+
+/// A node that restarts before anything happened that is wanted: what happens meanwhile comes.
+#[tokio::test]
+async fn a_follower_that_has_seen_nothing_yet_goes_on_where_it_began() {
+    let place = |cursor: &str| format!("id: {cursor}\n\n");
+    let (begins, reached) = ("7.4294967295", "9.4294967295");
+    let urls = vec![
+        serve(feed_node(None, vec![place(begins)], true)).await,
+        serve(feed_node(
+            Some(begins),
+            vec![place(begins), place(reached)],
+            true,
+        ))
+        .await,
+        serve(feed_node(
+            Some(reached),
+            vec![place(reached), notification(10, 0)],
+            false,
+        ))
+        .await,
+    ];
+    let mut feed = client(urls).feed(&FeedFilter::default(), None);
+    feed.connect().await.unwrap();
+    assert_eq!(feed.cursor(), Some(begins.parse().unwrap()));
+    let delivery = feed.next().await.unwrap();
+    let expected = Cursor {
+        height: 10,
+        index: 0,
+    };
+    assert_eq!(delivery.cursor, expected);
+    assert_eq!(delivery.author, Some(Id::new("anna").unwrap()));
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_ahead_of_every_node_is_an_error() {
+    let ahead = || Router::new().route("/v1/feed", get(async || problem(409, "feed.ahead")));
+    let after = Some(Cursor {
+        height: 500,
+        index: 0,
+    });
+    // One node may be behind.
+    let good = feed_node(Some("500.0"), vec![notification(501, 0)], false);
+    let urls = vec![serve(ahead()).await, serve(good).await];
+    let mut feed = client(urls).feed(&FeedFilter::default(), after);
+    assert_eq!(feed.next().await.unwrap().cursor.height, 501);
+    let urls = vec![serve(ahead()).await, serve(ahead()).await];
+    let mut feed = client(urls).feed(&FeedFilter::default(), after);
+    let refused = feed.next().await.unwrap_err();
+    assert_eq!(refused.problem().unwrap().code, "feed.ahead");
 }
 
 fn artifact() -> Vec<u8> {

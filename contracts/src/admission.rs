@@ -75,6 +75,30 @@ pub fn examine(
         expires_ms,
         action: _,
     } = transaction.get();
+    let (account, window) = match standing(reader, &key, sender)? {
+        Ok(standing) => standing,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Err(error) = in_time(*expires_ms, time_ms) {
+        return Ok(Err(error));
+    }
+    match window.check(*sequence) {
+        Ok(()) => Ok(Ok((account, window))),
+        Err(error) => Ok(Err(error.into())),
+    }
+}
+
+/// The account and the replay window of a key, if the account may send with it now: what is the
+/// same for all transactions of the key.
+///
+/// # Errors
+/// As [`admit`].
+pub fn standing(
+    reader: &impl Reader,
+    key: &PublicKey,
+    sender: &Id,
+) -> Result<Result<(Account, ReplayWindow), AdmissionError>, StateError> {
+    let key = *key;
     let Some(record) = reader.get(&keys::key(&key))? else {
         return Ok(Err(AdmissionError::UnknownKey { key }));
     };
@@ -97,14 +121,8 @@ pub fn examine(
             account: account.account,
         }));
     }
-    if let Err(error) = in_time(*expires_ms, time_ms) {
-        return Ok(Err(error));
-    }
     let window = reader.get(&keys::replay_window(&key))?.unwrap_or_default();
-    match window.check(*sequence) {
-        Ok(()) => Ok(Ok((account, window))),
-        Err(error) => Ok(Err(error.into())),
-    }
+    Ok(Ok((account, window)))
 }
 
 fn in_time(expires_ms: u64, time_ms: u64) -> Result<(), AdmissionError> {

@@ -1,15 +1,13 @@
 //! The state before the first block, from the genesis file.
 
 use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::limits::{GRANTS_PER_ACCOUNT_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{
     Account, AccountKind, Genesis, GenesisAccount, GenesisError, Organization, Protocol, Scope,
     Validator,
 };
 
 use crate::ExecutionError;
-use crate::governance::{self, GovernanceError, PROTOCOL_VERSION, check_address, check_policies};
-use crate::shape::{self, ShapeError};
+use crate::governance::{self, PROTOCOL_VERSION};
 use crate::users::{accounts, keys as users};
 
 /// Why a ledger can't begin with a genesis file.
@@ -17,10 +15,6 @@ use crate::users::{accounts, keys as users};
 pub enum InstallError {
     #[error("the genesis file")]
     Genesis(#[from] GenesisError),
-    #[error("an account of the genesis file")]
-    Account(#[from] ShapeError),
-    #[error("the policies or addresses of the genesis file")]
-    Governance(#[from] GovernanceError),
     #[error("an account of the genesis file was refused: {0}")]
     Refused(String),
     #[error("writing the first state")]
@@ -43,7 +37,6 @@ pub fn install(overlay: &mut Overlay, genesis: &Genesis) -> Result<(), InstallEr
         accounts: first,
         policies,
     } = genesis;
-    check_policies(policies)?;
     let record = Organization {
         organization: organization.clone(),
         name: name.clone(),
@@ -51,16 +44,15 @@ pub fn install(overlay: &mut Overlay, genesis: &Genesis) -> Result<(), InstallEr
     };
     overlay.put(&users::organization(organization), &record);
     for account in first {
-        insert(overlay, &user_account(account, genesis)?)?;
+        insert(overlay, &user_account(account, genesis))?;
     }
     for Validator {
         node,
         account,
         key,
-        address,
+        address: _,
     } in &validators.validators
     {
-        check_address(address)?;
         insert(
             overlay,
             &governance::node_account(account, organization, key, 0),
@@ -78,16 +70,14 @@ pub fn install(overlay: &mut Overlay, genesis: &Genesis) -> Result<(), InstallEr
     Ok(())
 }
 
-fn user_account(account: &GenesisAccount, genesis: &Genesis) -> Result<Account, ShapeError> {
+fn user_account(account: &GenesisAccount, genesis: &Genesis) -> Account {
     let GenesisAccount {
         account,
         name,
         key,
         grants,
     } = account;
-    shape::name("name", name, TEXT_BYTES_MAX)?;
-    shape::at_most("grants", grants, GRANTS_PER_ACCOUNT_MAX)?;
-    Ok(Account {
+    Account {
         account: account.clone(),
         kind: AccountKind::User,
         organization: genesis.organization.clone(),
@@ -97,7 +87,7 @@ fn user_account(account: &GenesisAccount, genesis: &Genesis) -> Result<Account, 
         grants: grants.clone(),
         disabled: false,
         registered_height: 0,
-    })
+    }
 }
 
 fn insert(overlay: &mut Overlay, account: &Account) -> Result<(), InstallError> {

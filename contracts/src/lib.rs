@@ -23,7 +23,6 @@ mod notify;
 mod reader;
 pub mod rollouts;
 pub mod shape;
-pub mod tables;
 #[cfg(test)]
 mod tests;
 pub mod users;
@@ -31,5 +30,6 @@ pub mod users;
 pub use admission::AdmissionError;
 pub use context::{BlockContext, Context, Forbidden};
 pub use error::{ContractError, ExecutionError, Refusal};
+pub use lamplighter_types::tables;
 pub use notify::{about_device, in_city};
 pub use reader::Reader;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use lamplighter_types::limits::NUMBER_MAX;
+
 use crate::ContractError;
 
 /// A field of an action has not the shape that it must have.
@@ -19,6 +21,11 @@ pub enum ShapeError {
     ControlCharacter { field: &'static str },
     #[error("{field} has {item} more than once")]
     Repeated { field: &'static str, item: String },
+    #[error(
+        "{field} is {got}, more than the {NUMBER_MAX} (2^53 - 1) that every reader of JSON gets \
+         right"
+    )]
+    TooLarge { field: &'static str, got: u64 },
 }
 
 impl ContractError for ShapeError {
@@ -28,6 +35,7 @@ impl ContractError for ShapeError {
             Self::TooLong { .. } => "shape.too_long",
             Self::ControlCharacter { .. } => "shape.control_character",
             Self::Repeated { .. } => "shape.repeated",
+            Self::TooLarge { .. } => "shape.too_large",
         }
     }
 }
@@ -84,6 +92,14 @@ pub fn at_most<T>(field: &'static str, items: &[T], max: usize) -> Result<(), Sh
         });
     }
     Ok(())
+}
+
+/// A number that somebody chose.
+pub fn number(field: &'static str, got: u64) -> Result<(), ShapeError> {
+    match got > NUMBER_MAX {
+        true => Err(ShapeError::TooLarge { field, got }),
+        false => Ok(()),
+    }
 }
 
 /// Demands that no item occurs twice.

@@ -18,7 +18,8 @@ pub enum DevnetError {
     #[error("{} holds files that no devnet made; give an empty directory", .0.display())]
     Foreign(PathBuf),
     #[error(
-        "a devnet of {validators} validators, {gateways} gateways, {things} Things is not possible"
+        "a devnet has 1 to 7 validators, 1 to 5 gateways and 1 to 200 Things, not {validators}, \
+         {gateways} and {things}"
     )]
     Size {
         validators: usize,

@@ -47,7 +47,7 @@ impl Seen {
         let mut counts = BTreeMap::new();
         for ((of, _), state) in &self.deployments {
             if of == rollout {
-                *counts.entry(state_name(*state)).or_default() += 1;
+                *counts.entry(name_of(state)).or_default() += 1;
             }
         }
         counts
@@ -121,9 +121,9 @@ impl Seen {
     }
 }
 
-/// The name of a state as in JSON.
-pub(crate) fn state_name(state: DeploymentState) -> String {
-    let value = serde_json::to_value(state).expect("our types have JSON forms");
+/// The name of a state or reason as in JSON.
+pub(crate) fn name_of(value: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).expect("our types have JSON forms");
     value.as_str().unwrap_or_default().to_owned()
 }
 
@@ -181,7 +181,9 @@ impl Observer {
         let found = match tokio::time::timeout(within, reached).await {
             Ok(Ok(found)) => found.clone(),
             _ => {
-                let seen = format!("{:?}", self.seen.borrow().counts);
+                let counts = &self.seen.borrow().counts;
+                let counts = counts.iter().map(|(kind, count)| format!("{kind} {count}"));
+                let seen = counts.collect::<Vec<_>>().join(", ");
                 return Err(DevnetError::Deadline {
                     what: what.to_owned(),
                     within,

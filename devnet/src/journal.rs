@@ -1,51 +1,75 @@
-//! What was done and found, step by step: told while it happens, kept for the report.
+//! What was done and found, step by step: printed while it happens, kept for the report.
 
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{DevnetError, causes};
 
+/// Between two lines about how far a long step is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
 /// One step of the demonstration.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
     pub step: String,
-    pub held: bool,
+    pub passed: bool,
     pub seconds: f64,
-    /// What it found, or why it did not hold.
+    /// What it found, or why it did not pass.
     pub figure: Value,
+}
+
+/// How an attack ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Refused,
+    NotRefused,
+    /// A devnet of this size can't be attacked in this way.
+    NotApplicable,
 }
 
 /// Something that must be refused, and how it was.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attack {
     pub attack: String,
-    pub refused: bool,
-    /// Who refused it, with the stable code and the words for people.
-    pub refusal: String,
+    pub verdict: Verdict,
+    /// Who refused it, with the stable code and the words for people; or why it was not tried.
+    pub detail: String,
 }
 
 /// The JSON report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    pub held: bool,
+    pub passed: bool,
     pub seconds: f64,
     pub steps: Vec<Step>,
     pub attacks: Vec<Attack>,
 }
 
-/// Speaks on standard output, or is silent.
-#[derive(Clone, Copy, Debug)]
-pub struct Voice(bool);
+/// Prints how far a long step is, not more often than a person reads.
+#[derive(Debug)]
+pub struct Progress {
+    loud: bool,
+    begun: Instant,
+    printed: Instant,
+    last: String,
+}
 
-impl Voice {
-    pub fn say(&self, text: &str) {
-        if self.0 {
-            println!("          {text}");
+impl Progress {
+    pub fn say(&mut self, text: String) {
+        if self.loud && text != self.last && self.printed.elapsed() >= PROGRESS_EVERY {
+            print(self.begun, &format!("  {text}"));
+            (self.last, self.printed) = (text, Instant::now());
         }
     }
+}
+
+/// A line on standard output, with the seconds since the beginning.
+fn print(begun: Instant, text: &str) {
+    println!("[{:6.1} s] {text}", begun.elapsed().as_secs_f64());
 }
 
 /// Collects steps and attacks.
@@ -58,7 +82,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// A loud one tells each step on standard output.
+    /// A loud one prints each step on standard output.
     pub fn new(loud: bool) -> Self {
         Self {
             loud,
@@ -68,43 +92,44 @@ impl Journal {
         }
     }
 
-    /// For telling something about the step under way.
-    pub fn voice(&self) -> Voice {
-        Voice(self.loud)
+    /// For the step under way.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            loud: self.loud,
+            begun: self.begun,
+            printed: Instant::now(),
+            last: String::new(),
+        }
     }
 
-    /// Says something about the step under way.
+    /// Prints a line.
     pub fn say(&self, text: &str) {
-        self.voice().say(text);
+        if self.loud {
+            print(self.begun, text);
+        }
     }
 
-    /// Does a step and notes what it found.
+    /// Does a step and notes what it found. `passed` is what a person reads when it has passed.
     ///
     /// # Errors
     /// That of the step.
     pub async fn step<T: Serialize>(
         &mut self,
         name: &str,
+        passed: &str,
         work: impl Future<Output = Result<T, DevnetError>>,
     ) -> Result<T, DevnetError> {
         let begun = Instant::now();
-        self.begin(name);
         let result = work.await;
-        self.note(name, begun, &result);
+        self.note(name, passed, begun, &result);
         result
-    }
-
-    /// Tells that a step begins.
-    pub fn begin(&self, name: &str) {
-        if self.loud {
-            println!("[{:6.1} s] {name}", self.begun.elapsed().as_secs_f64());
-        }
     }
 
     /// Notes what a step found that began at this time.
     pub fn note<T: Serialize>(
         &mut self,
         name: &str,
+        passed: &str,
         begun: Instant,
         result: &Result<T, DevnetError>,
     ) {
@@ -112,52 +137,61 @@ impl Journal {
             Ok(found) => json!(found),
             Err(error) => json!({ "error": causes(error) }),
         };
-        let seconds = begun.elapsed().as_secs_f64();
-        let text = figure.to_string();
-        self.say(text.chars().take(160).collect::<String>().as_str());
-        let (step, held) = (name.to_owned(), result.is_ok());
+        match result {
+            Ok(_) => self.say(passed),
+            Err(error) => self.say(&format!("FAILED: {name}: {}", causes(error))),
+        }
         self.steps.push(Step {
-            step,
-            held,
-            seconds,
+            step: name.to_owned(),
+            passed: result.is_ok(),
+            seconds: begun.elapsed().as_secs_f64(),
             figure,
         });
     }
 
     /// Notes how an attack ended: refused with some words, or not.
     pub fn attack(&mut self, name: &str, result: Result<String, DevnetError>) {
-        let (refused, refusal) = match result {
-            Ok(refusal) => (true, refusal),
-            Err(error) => (false, causes(&error)),
+        let (verdict, detail) = match result {
+            Ok(refusal) => (Verdict::Refused, refusal),
+            Err(error) => (Verdict::NotRefused, causes(&error)),
         };
-        if self.loud {
-            let verdict = if refused { "refused" } else { "NOT REFUSED" };
-            let short: String = refusal.chars().take(110).collect();
-            println!("          {verdict:11} {name}: {short}");
-        }
+        self.judge(name, verdict, detail);
+    }
+
+    /// Notes that a devnet like this, e.g. "1 validator", can't be attacked in this way.
+    pub fn not_applicable(&mut self, name: &str, size: &str) {
+        let detail = format!("not applicable with {size}");
+        self.judge(name, Verdict::NotApplicable, detail);
+    }
+
+    fn judge(&mut self, name: &str, verdict: Verdict, detail: String) {
+        let word = match verdict {
+            Verdict::Refused => "refused",
+            Verdict::NotRefused => "NOT REFUSED",
+            Verdict::NotApplicable => "not tried",
+        };
+        self.say(&format!("  {word}: {name}: {detail}"));
         self.attacks.push(Attack {
             attack: name.to_owned(),
-            refused,
-            refusal,
+            verdict,
+            detail,
         });
     }
 
-    /// Whether every step held and every attack was refused.
-    pub fn held(&self) -> bool {
-        self.steps.iter().all(|step| step.held) && self.attacks.iter().all(|a| a.refused)
+    /// How many attacks ended like this.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let attacks = self.attacks.iter();
+        attacks.filter(|attack| attack.verdict == verdict).count()
     }
 
-    /// The figure of a step that was done.
-    pub fn figure(&self, name: &str) -> Option<&Value> {
-        self.steps
-            .iter()
-            .find(|step| step.step == name)
-            .map(|step| &step.figure)
+    /// Whether every step passed and no attack got through.
+    pub fn passed(&self) -> bool {
+        self.steps.iter().all(|step| step.passed) && self.count(Verdict::NotRefused) == 0
     }
 
     pub fn report(&self) -> Report {
         Report {
-            held: self.held(),
+            passed: self.passed(),
             seconds: self.begun.elapsed().as_secs_f64(),
             steps: self.steps.clone(),
             attacks: self.attacks.clone(),

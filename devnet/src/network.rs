@@ -17,6 +17,7 @@ use crate::DevnetError;
 use crate::city::{City, id};
 use crate::field::{Answer, MeshConfig, Order, ThingEntry, ThingStatus};
 use crate::files::{Files, made_up};
+use crate::plan::Plan;
 use crate::ports::Ports;
 use crate::process::Process;
 
@@ -25,26 +26,6 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// What all Things of a mesh together get: a mesh of mains-powered lamps on this machine's
 /// loopback.
 const RATE_BYTES_PER_S: u32 = 400_000;
-/// Validators that one machine runs with sense, and gateways and Things likewise.
-const NODES_MAX: usize = 16;
-const THINGS_MAX: usize = 2_000;
-
-/// What a devnet is made of.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub validators: usize,
-    pub gateways: usize,
-    pub things: usize,
-    /// The image to roll out; one is made up if there is none.
-    pub firmware: Option<PathBuf>,
-    /// Everything is kept in it; emptied if an earlier devnet made it.
-    pub dir: PathBuf,
-    /// The binary `lamplighter`.
-    pub program: PathBuf,
-    /// Bytes per second of each mesh; none for the usual rate of the devnet.
-    pub rate_bytes_per_s: Option<u32>,
-}
-
 /// A validator.
 #[derive(Debug)]
 pub struct NodeProcess {
@@ -87,6 +68,8 @@ pub struct Devnet {
     /// The image to roll out and where it is.
     pub firmware: (PathBuf, Vec<u8>),
     pub(crate) ports: Ports,
+    /// Where each gateway listens for its Things.
+    south: Vec<SocketAddr>,
 }
 
 /// What the commands of people need, as `lamplighter --profile` reads it.
@@ -114,39 +97,26 @@ fn arguments(words: &[&str], config: &std::path::Path) -> Vec<OsString> {
 impl Devnet {
     /// Makes keys, genesis and configurations of the validators. Nothing runs yet.
     pub fn found(plan: Plan) -> Result<Self, DevnetError> {
-        let Plan {
-            validators,
-            gateways,
-            things,
-            ..
-        } = plan;
-        if validators == 0
-            || validators > NODES_MAX
-            || gateways > NODES_MAX
-            || things > THINGS_MAX
-            || (gateways == 0 && things > 0)
-        {
-            return Err(DevnetError::Size {
-                validators,
-                gateways,
-                things,
-            });
-        }
+        plan.check()?;
         let files = Files::prepare(&plan.dir)?;
         let firmware = files.firmware(plan.firmware.as_deref())?;
         let mut ports = Ports::new();
-        let peers: Vec<SocketAddr> = (0..validators)
+        let peers: Vec<SocketAddr> = (0..plan.validators)
             .map(|_| ports.take())
             .collect::<Result<_, _>>()?;
         let addresses: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let city = City::found(&files.keys(), &addresses, now_ms())?;
         files.write_json("genesis.json", &city.genesis)?;
+        let south = (0..plan.gateways)
+            .map(|_| ports.take())
+            .collect::<Result<_, _>>()?;
         let mut devnet = Self {
             plan,
             files,
             city,
             firmware,
             ports,
+            south,
             nodes: Vec::new(),
             gateways: Vec::new(),
             meshes: Vec::new(),
@@ -179,6 +149,7 @@ impl Devnet {
             admin_listen: self.ports.take()?,
             mqtt_listen: self.ports.take()?,
             mqtts_listen: Some(self.ports.take()?),
+            mqtt_connect_s: 30,
             read_needs_token: true,
             heartbeat_ms: 2_000,
             clock_offset_max_ms: 30_000,
@@ -262,14 +233,17 @@ impl Devnet {
             genesis: self.files.genesis(),
             key: self.files.key(account),
             data_dir: self.files.root.join(account),
-            south_listen: self.ports.take()?,
+            south_listen: self.south[index],
+            mqtt_connect_s: 30,
             spool_bytes_max: 64 * 1024 * 1024,
             cache_bytes_max: 1024 * 1024 * 1024,
             record_age_max_s: 300,
             rate_bytes_per_s: self.plan.rate_bytes_per_s.unwrap_or(RATE_BYTES_PER_S),
             install_timeout_s: 600,
             poll_s: 2,
+            szx: 6,
             nodes,
+            endpoints: Default::default(),
         };
         let path = self.files.write_toml(account, &config)?;
         let arguments = arguments(&["gateway", "run", "--until-stdin-ends"], &path);
@@ -344,6 +318,17 @@ impl Devnet {
             .with_genesis(self.city.genesis.clone())
             .with_key(member.account.clone(), member.secret.clone());
         Client::new(config).map_err(DevnetError::client("setting up a client"))
+    }
+
+    /// The gateways of the plan, whether they run or not: account, and where Things reach it.
+    pub(crate) fn south(&self) -> impl Iterator<Item = (String, SocketAddr)> {
+        let names = (0..).map(crate::scenario::gateway_name);
+        names.zip(self.south.iter().copied())
+    }
+
+    /// The profile of commands, with the operator as the account that acts.
+    pub fn profile(&self) -> PathBuf {
+        self.files.root.join("client.toml")
     }
 
     /// The mesh that a Thing is part of.

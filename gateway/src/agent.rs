@@ -2,6 +2,7 @@
 //! comes to it on bounded channels.
 
 mod actor;
+mod admitted;
 mod devices;
 mod effects;
 mod intake;
@@ -11,11 +12,13 @@ mod ledger;
 mod refused;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lamplighter_client::{Client, ClientConfig, ClientError};
 use lamplighter_types::{Genesis, SecretKey};
@@ -26,12 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{Cache, CacheError};
 use crate::config::{ConfigError, GatewayConfig};
+use crate::lwm2m::Endpoints;
 use crate::north::link::{self, Link};
 use crate::south::{Admits, South};
 use crate::spool::{Spool, SpoolError};
 
 use actor::{Actor, Parts};
-pub use devices::{Devices, DevicesError};
+use admitted::Admitted;
+pub use devices::{Devices, DevicesError, Learnt};
 pub use jobs::{Effect, Jobs};
 use refused::Refused;
 
@@ -97,9 +102,11 @@ impl Gateway {
         let cache = Cache::open(&data.join("artifacts"), config.cache_bytes_max)?;
         let client = client_of(&config, genesis.clone(), secret.clone())?;
         let (south_sender, south_events) = mpsc::channel(SOUTH_EVENTS_MAX);
-        let admitted = devices.clone();
-        let admits: Admits = Arc::new(move |endpoint| admitted.admits(endpoint));
-        let south = start_south(&config, admits, south_sender).await?;
+        let admitted = Admitted {
+            endpoints: Endpoints::new(&config.endpoints),
+            devices: devices.clone(),
+        };
+        let south = start_south(&config, Arc::new(admitted), south_sender).await?;
         let south_address = south.local_addr();
         let (to_node, commands) = mpsc::channel(NODE_COMMANDS_MAX);
         let (node_sender, node_events) = mpsc::channel(NODE_EVENTS_MAX);
@@ -117,6 +124,7 @@ impl Gateway {
             nodes,
             known,
             client: client.clone(),
+            connect_time: Duration::from_secs(config.mqtt_connect_s),
         };
         let link = tokio::spawn(link::run(link, commands, node_sender, stop.clone()));
         let refused = Refused::new(data.join("refused.jsonl"));
@@ -177,7 +185,7 @@ fn client_of(
 
 async fn start_south(
     config: &GatewayConfig,
-    admits: Admits,
+    admits: Arc<dyn Admits>,
     events: mpsc::Sender<crate::south::SouthEvent>,
 ) -> Result<South, GatewayError> {
     let address = config.south_listen;

@@ -11,13 +11,20 @@
 //! | `[[nodes]]` `mqtt` | `host:port` of its MQTT listener | |
 //! | `[[nodes]]` `tls` | TLS 1.3 with the account's key in place of a token | false |
 //! | `[[nodes]]` `key` | the node's public key, for a node that is not in the genesis file | |
+//! | `mqtt_connect_s` | how long a node may take for TCP, TLS and MQTT to connect | 30 |
 //! | `spool_bytes_max` | reports and events that wait for the ledger; Things wait when it is full | 64 MiB |
 //! | `cache_bytes_max` | artifacts | 1 GiB |
 //! | `record_age_max_s` | a proven record whose block is older is refused | 300 |
 //! | `rate_bytes_per_s` | what all transfers of the mesh together may send | 12,000 |
 //! | `install_timeout_s` | how long a Thing may check or install a package | 3,600 |
 //! | `poll_s` | how often a Thing without our agent is asked for its state | 5 |
+//! | `szx` | blocks begin with 2^(4 + `szx`) bytes, 0 to 6; a Thing may ask for smaller ones | 6 |
+//! | `[endpoints]` | endpoint names that stand for other devices than the rules say, `"name" = "device"` | |
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +35,7 @@ use std::time::Duration;
 use lamplighter_types::{Genesis, GenesisError, Id, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
+use crate::coap::block::SZX_MAX;
 use crate::south::SouthConfig;
 
 /// How a gateway is set up; see the module for the keys.
@@ -39,6 +47,8 @@ pub struct GatewayConfig {
     pub key: PathBuf,
     pub data_dir: PathBuf,
     pub south_listen: SocketAddr,
+    #[serde(default = "mqtt_connect_s")]
+    pub mqtt_connect_s: u64,
     #[serde(default = "spool_bytes_max")]
     pub spool_bytes_max: u64,
     #[serde(default = "cache_bytes_max")]
@@ -51,7 +61,11 @@ pub struct GatewayConfig {
     pub install_timeout_s: u64,
     #[serde(default = "poll_s")]
     pub poll_s: u64,
+    #[serde(default = "szx")]
+    pub szx: u8,
     pub nodes: Vec<NodeAddress>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, Id>,
 }
 
 /// One node of the ledger.
@@ -64,6 +78,10 @@ pub struct NodeAddress {
     pub tls: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PublicKey>,
+}
+
+fn mqtt_connect_s() -> u64 {
+    30
 }
 
 fn spool_bytes_max() -> u64 {
@@ -88,6 +106,10 @@ fn install_timeout_s() -> u64 {
 
 fn poll_s() -> u64 {
     5
+}
+
+fn szx() -> u8 {
+    SZX_MAX
 }
 
 /// Why a configuration can't be used.
@@ -115,6 +137,10 @@ pub enum ConfigError {
     Nodes,
     #[error("{0} must not be 0")]
     Zero(&'static str),
+    #[error("szx is at most {SZX_MAX}")]
+    BlockSize,
+    #[error("endpoints: {0} is there twice but for the case of its letters")]
+    Endpoint(String),
 }
 
 impl GatewayConfig {
@@ -141,14 +167,23 @@ impl GatewayConfig {
             return Err(ConfigError::Nodes);
         }
         let numbers = [
+            ("mqtt_connect_s", self.mqtt_connect_s),
             ("spool_bytes_max", self.spool_bytes_max),
             ("cache_bytes_max", self.cache_bytes_max),
             ("record_age_max_s", self.record_age_max_s),
             ("install_timeout_s", self.install_timeout_s),
             ("poll_s", self.poll_s),
         ];
-        match numbers.into_iter().find(|(_, number)| *number == 0) {
-            Some((name, _)) => Err(ConfigError::Zero(name)),
+        if let Some((name, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
+            return Err(ConfigError::Zero(name));
+        }
+        if self.szx > SZX_MAX {
+            return Err(ConfigError::BlockSize);
+        }
+        let mut names = BTreeSet::new();
+        let twice = |name: &&String| !names.insert(name.to_ascii_lowercase());
+        match self.endpoints.keys().find(twice) {
+            Some(name) => Err(ConfigError::Endpoint(name.clone())),
             None => Ok(()),
         }
     }
@@ -197,6 +232,7 @@ impl GatewayConfig {
         };
         south.session.install_timeout = Duration::from_secs(self.install_timeout_s);
         south.session.poll = Duration::from_secs(self.poll_s);
+        (south.session.szx, south.coap.szx) = (self.szx, self.szx);
         south
     }
 }

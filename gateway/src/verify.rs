@@ -345,6 +345,16 @@ pub struct DesiredDocument {
     pub document: String,
     pub hash: Hash,
     pub reported: Option<ReportedConfig>,
+    /// The device has a key of its own, and signs what it says.
+    pub keyed: bool,
+}
+
+impl DesiredDocument {
+    /// Whether a report says that the device was told this document. Of a device with a key only
+    /// its own signature does: anybody can register in its name.
+    pub fn is_told(&self, reported: &Hash, attested: bool) -> bool {
+        *reported == self.hash && (attested || !self.keyed)
+    }
 }
 
 /// Merges the configuration of a device from its proven parts.
@@ -364,5 +374,6 @@ pub fn configuration(
         document,
         hash,
         reported,
+        keyed: device.key.is_some(),
     })
 }

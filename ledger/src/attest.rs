@@ -14,6 +14,7 @@ use lamplighter_types::{Attestation, Certificate, Hash, SecretKey};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarms::NodeAlarm;
 use crate::certify::{Collected, Collector};
 use crate::chain::Halt;
 use crate::inner::Inner;
@@ -160,12 +161,9 @@ fn due(inner: &Arc<Inner>) -> Result<Vec<(u64, Hash)>, StateError> {
         let offset_ms = header.timestamp_ms.abs_diff(now_ms);
         let changes_validators = inner.chain.lacks_certificate(height)?;
         if offset_ms > inner.config.clock_offset_max_ms && !changes_validators {
-            tracing::warn!(
-                height,
-                offset_ms,
-                "not attested: the block's time is off this clock"
-            );
-            inner.alarms.clock_offset(height, offset_ms);
+            let alarm = NodeAlarm::ClockOffset { height, offset_ms };
+            tracing::warn!(height, offset_ms, "{alarm}");
+            inner.alarms.raise(alarm, now_ms);
             continue;
         }
         due.push((height, header.hash()));
@@ -214,8 +212,9 @@ fn collect(inner: &Arc<Inner>, attestation: Attestation) -> Result<(), StateErro
         && own.hash() != header
     {
         if set.by_key(&attestation.key).is_some() {
-            tracing::error!(height, key = %attestation.key, "a validator attests another header");
-            inner.alarms.contradiction(attestation);
+            let alarm = NodeAlarm::Contradiction(attestation);
+            tracing::error!(height, "{alarm}");
+            inner.alarms.raise(alarm, inner.clock.now_ms());
         }
         return Ok(());
     }

@@ -10,10 +10,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::inner::Inner;
-use crate::machine;
 use crate::message::{Acceptance, FORWARDED_BYTES_MAX, FORWARDED_MAX, PeerAnswer, PeerRequest};
 use crate::pool::Pending;
-use crate::ticket::Verdict;
+use crate::settle;
 
 /// Pause after the leader was busy or could not be reached.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -87,8 +86,8 @@ async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
                 .map(|(t, _)| t.hash())
                 .collect()
         }
-        // What the leader refuses is kept until it expires or is settled by a block: only this
-        // node's own state decides.
+        // What the leader refuses is kept until it expires or a block settles it: only this node's
+        // own state decides.
         _ => taken.iter().map(|t| t.hash()).collect(),
     };
     let all = refused.is_empty();
@@ -96,17 +95,13 @@ async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
     all
 }
 
-/// What the leader refuses may be in the chain already: in a block that this node got with an
+/// What the leader refuses this node may see to be settled already, by a block that it got with an
 /// image, or applied just when the transaction came in. No block to come says so: it is looked up.
 fn settle(inner: &Arc<Inner>, taken: &[Pending], accepted: &[Acceptance]) {
     let refused = taken.iter().zip(accepted);
     for (transaction, _) in refused.filter(|(_, a)| **a == Acceptance::Refused) {
-        let hash = transaction.hash();
-        match machine::commitment(&inner.chain, &hash) {
-            Ok(Some(found)) => inner.pool.resolve(&hash, &Verdict::Committed(found)),
-            // This node is behind: a block to come tells.
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "a receipt can't be read"),
+        if let Err(error) = settle::refused_by_leader(&inner.chain, &inner.pool, transaction) {
+            tracing::error!(%error, "what the leader refused can't be looked up");
         }
     }
 }

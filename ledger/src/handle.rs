@@ -13,10 +13,10 @@ use lamplighter_types::{
 };
 use tokio::sync::watch;
 
-use crate::alarms::NodeAlarm;
+use crate::alarms::Noticed;
 use crate::artifacts::Artifacts;
 use crate::chain::{Halt, HeadInfo};
-use crate::feed::{Cursor, Subscription};
+use crate::feed::{Cursor, CursorAhead, Filter, Subscription};
 use crate::inner::Inner;
 use crate::later::{self, Later};
 use crate::machine;
@@ -28,7 +28,7 @@ use crate::prove::{self, ProveError, Subject};
 use crate::snapshot::Installation;
 use crate::space::DiskFull;
 use crate::ticket::{Commitment, Ticket, Verdict};
-use crate::{attest, own, serve};
+use crate::{attest, own, serve, settle};
 
 /// Heights below the newest certificate in which a validator's signature is looked for.
 const CERTIFICATES_SEARCHED: u64 = 64;
@@ -50,9 +50,17 @@ pub enum SubmitError {
 /// Waiting ended without what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
-    #[error("the height {height} was not reached within {waited:?}")]
+    #[error("the height {height} was not reached within {:.1} s", waited.as_secs_f64())]
     Deadline { height: u64, waited: Duration },
-    #[error("no leader confirmed within {waited:?} what is newest, or this node did not catch up")]
+    #[error(
+        "the block {height} is there, but was not certified within {:.1} s: fewer validators than \
+         a certificate needs have signed it",
+        waited.as_secs_f64()
+    )]
+    Uncertified { height: u64, waited: Duration },
+    #[error(
+        "no leader confirmed within {waited:.1?} what is newest, or this node did not catch up"
+    )]
     Unconfirmed { waited: Duration },
     #[error("the node is stopping")]
     Stopped,
@@ -69,10 +77,13 @@ pub struct Status {
     pub consensus: Metrics,
     /// Node ids.
     pub connected: Vec<u64>,
-    pub alarms: Vec<NodeAlarm>,
+    pub alarms: Vec<Noticed>,
     pub halted: Option<Halt>,
     /// Why it is read-only, if so.
     pub disk_full: Option<DiskFull>,
+    /// Why others may not take this node for who it says it is: its key is in use elsewhere, or
+    /// validators refuse it.
+    pub identity_trouble: Option<String>,
     /// How far this node is behind the others, looked at every second.
     pub progress: Progress,
     /// An image that is being installed; `consensus.incoming` is the one that is coming in.
@@ -177,12 +188,13 @@ impl Handle {
     /// Waits until a certificate covers `height`.
     pub async fn wait_certified(&self, height: u64, within: Duration) -> Result<(), WaitError> {
         let mut certified = self.watch_certified();
-        wait(
-            certified.wait_for(|certified| *certified >= height),
-            height,
-            within,
-        )
-        .await
+        let reached = certified.wait_for(|certified| *certified >= height);
+        match wait(reached, height, within).await {
+            Err(WaitError::Deadline { height, waited }) if self.head().height >= height => {
+                Err(WaitError::Uncertified { height, waited })
+            }
+            result => result,
+        }
     }
 
     pub fn header(&self, height: u64) -> Result<Option<Header>, StateError> {
@@ -230,9 +242,24 @@ impl Handle {
         self.0.chain.validators_at(height)
     }
 
-    /// Every notification after a cursor; only those to come when it is `None`.
+    /// Every notification after a cursor, for the node itself; only those to come when it is
+    /// `None`.
     pub fn subscribe(&self, after: Option<Cursor>) -> Subscription {
-        Subscription::new(self.0.chain.clone(), after)
+        self.0.feeds.own(after)
+    }
+
+    /// What a reader from outside wants of the notifications after a cursor; of those to come when
+    /// it is `None`. All such readers together take a bounded share of the machine.
+    ///
+    /// # Errors
+    /// The cursor is further ahead than any node can be.
+    pub fn follow(
+        &self,
+        after: Option<Cursor>,
+        filter: Filter,
+    ) -> Result<Subscription, CursorAhead> {
+        let told = self.0.told_height.load(Ordering::Relaxed);
+        self.0.feeds.outside(after, filter, told)
     }
 
     /// A proof of one record under a certificate, made when the record is certified.
@@ -269,14 +296,21 @@ impl Handle {
             alarms: inner.alarms.list(),
             halted: inner.chain.halted().cloned(),
             disk_full: inner.alarms.space.full(),
+            identity_trouble: inner.identity_trouble.borrow().clone(),
             progress: *inner.progress.borrow(),
             installing: *inner.installation.borrow(),
         }
     }
 
+    /// Notes why others may not take this node for who it says it is, for its operator. It changes
+    /// nothing of what the node does.
+    pub fn set_identity_trouble(&self, why: Option<String>) {
+        self.0.identity_trouble.send_replace(why);
+    }
+
     /// Makes the ledger take no transactions while the disk is too full, or again when it is not.
     pub fn set_disk_full(&self, full: Option<DiskFull>) {
-        self.0.alarms.space.set(full);
+        self.0.alarms.space.set(full, self.0.clock.now_ms());
     }
 
     /// Whether it takes none.
@@ -336,7 +370,11 @@ pub(crate) async fn submit(
     if let Some(joined) = inner.pool.join(&hash) {
         return joined.map_err(SubmitError::Busy);
     }
-    let time_ms = inner.chain.head().timestamp_ms;
+    let HeadInfo {
+        height,
+        timestamp_ms: time_ms,
+        ..
+    } = inner.chain.head();
     let overlay = Overlay::new(inner.chain.newest_view());
     if let Err(refusal) = admission::admit(&overlay, &verified, time_ms)? {
         // Refused because it has happened already: then its receipt is the answer.
@@ -345,5 +383,11 @@ pub(crate) async fn submit(
             None => Err(SubmitError::Refused(refusal)),
         };
     }
-    inner.pool.insert(verified).map_err(SubmitError::Busy)
+    let ticket = inner.pool.insert(verified.clone());
+    let ticket = ticket.map_err(SubmitError::Busy)?;
+    // A block that came between looked at the pool without it.
+    if inner.chain.head().height != height {
+        settle::one(&inner.chain, &inner.pool, &verified)?;
+    }
+    Ok(ticket)
 }

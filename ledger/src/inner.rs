@@ -11,6 +11,7 @@ use crate::blocking::Blocking;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::feed::Feeds;
 use crate::later::Later;
 use crate::message::Peers;
 use crate::own::Own;
@@ -24,6 +25,7 @@ pub(crate) struct Inner {
     pub config: Config,
     pub chain: Arc<Chain>,
     pub pool: Arc<Pool>,
+    pub feeds: Feeds,
     pub verifier: Verifier,
     pub peers: Arc<dyn Peers>,
     pub clock: Arc<dyn Clock>,
@@ -38,6 +40,8 @@ pub(crate) struct Inner {
     pub progress: watch::Sender<Progress>,
     /// The highest certified block that another node told of; only to show how far there is to go.
     pub told_height: AtomicU64,
+    /// Why others may not take this node for who it says it is.
+    pub identity_trouble: watch::Sender<Option<String>>,
     /// Whom others proved to validate beyond this node's head.
     pub later: watch::Sender<Option<Later>>,
 }

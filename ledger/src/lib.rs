@@ -28,19 +28,23 @@ mod prove;
 mod replicate;
 mod sequencer;
 mod serve;
+mod settle;
 mod snapshot;
 mod space;
 mod start;
 mod ticket;
 mod verifier;
 
-pub use alarms::NodeAlarm;
+pub use alarms::{NodeAlarm, Noticed};
 pub use chain::{Halt, HeadInfo};
 pub use clock::{Clock, SystemClock};
 #[cfg(feature = "planted")]
 pub use config::Planted;
 pub use config::{Config, PoolLimits};
-pub use feed::{Cursor, CursorError, Delivery, Subscription};
+pub use feed::{
+    AHEAD_MAX, BLOCKS_PER_STEP, Cursor, CursorAhead, CursorError, Delivery, Filter, Part,
+    Subscription,
+};
 pub use handle::{Handle, Status, SubmitError, WaitError};
 pub use later::Later;
 pub use membership::{Membership, NamedNodes, RaftMembers};

@@ -30,6 +30,7 @@ use crate::chain::{Chain, Halt, Head, named_nodes};
 use crate::membership::NamedNodes;
 use crate::message::batch_digest;
 use crate::pool::{Pending, Pool};
+use crate::settle;
 use crate::snapshot::{self, ImageError, Installation};
 use crate::ticket::{Commitment, Verdict};
 
@@ -92,7 +93,7 @@ impl Machine {
         let block = self.execute(batch.timestamp_ms, verified)?;
         let height = block.header.height;
         let block = self.write(block, digest, &entry.marker)?;
-        self.tell(block)?;
+        self.tell(&block)?;
         Ok(Bytes::copy_from_slice(&height.to_be_bytes()))
     }
 
@@ -229,7 +230,7 @@ impl Machine {
     }
 
     /// Tells those who wait what became of their transactions.
-    fn tell(&self, block: Executed) -> Result<(), StateError> {
+    fn tell(&self, block: &Executed) -> Result<(), StateError> {
         let height = block.header.height;
         for ((transaction, receipt), index) in
             block.transactions.iter().zip(&block.receipts).zip(0u32..)
@@ -242,14 +243,15 @@ impl Machine {
             self.pool
                 .resolve(&transaction.hash(), &Verdict::Committed(commitment));
         }
-        for (hash, error) in block.refused {
+        for (hash, error) in &block.refused {
             // Left out because an earlier block has it: its receipt is the answer.
-            let verdict = match commitment(&self.chain, &hash)? {
+            let verdict = match commitment(&self.chain, hash)? {
                 Some(commitment) => Verdict::Committed(commitment),
-                None => Verdict::Refused(error),
+                None => Verdict::Refused(error.clone()),
             };
-            self.pool.resolve(&hash, &verdict);
+            self.pool.resolve(hash, &verdict);
         }
+        settle::after_block(&self.chain, &self.pool, block)?;
         self.pool.expire(block.header.timestamp_ms);
         Ok(())
     }
@@ -339,6 +341,7 @@ impl StateMachine for Machine {
     }
 
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
-        snapshot::install(&self.chain, dir, &self.installation).map_err(Fatal::new)
+        snapshot::install(&self.chain, dir, &self.installation).map_err(Fatal::new)?;
+        settle::all(&self.chain, &self.pool).map_err(Fatal::new)
     }
 }

@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::inner::Inner;
 use crate::snapshot::Installation;
 
+#[cfg(test)]
+mod tests;
+
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two lines of the log while the node is not there yet.
@@ -26,8 +29,10 @@ const BEHIND_MIN: u64 = 64;
 /// What a node is doing to have what the others have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It knows no leader, or not yet what the others have.
+    /// It knows no leader.
     Connecting,
+    /// It knows a leader, and not yet what the others have.
+    Comparing,
     /// An image of the chain comes in. Counted in bytes.
     Receiving(Transfer),
     /// An image replaces what was here. Counted in bytes of keys and values; how many there will be
@@ -53,6 +58,7 @@ impl Phase {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
+            Self::Comparing => "comparing",
             Self::Receiving(_) => "receiving",
             Self::Installing(_) => "installing",
             Self::CatchingUp { .. } => "catching_up",
@@ -63,7 +69,7 @@ impl Phase {
     /// Where the phase is, in its unit, and what is left of it.
     fn place(&self, height: u64) -> (u64, Option<u64>) {
         match self {
-            Self::Connecting | Self::Following => (0, None),
+            Self::Connecting | Self::Comparing | Self::Following => (0, None),
             Self::Receiving(transfer) => {
                 let left = transfer.bytes_total.saturating_sub(transfer.bytes);
                 (transfer.bytes, Some(left))
@@ -107,6 +113,15 @@ fn phase(inner: &Inner) -> Phase {
     }
 }
 
+/// A node that is level with all that it was told of, and was told of nothing, is connected and can
+/// serve; it may yet be far behind.
+fn believed(phase: Phase, told: bool) -> Phase {
+    match phase {
+        Phase::Following if !told => Phase::Comparing,
+        phase => phase,
+    }
+}
+
 /// Whether the others have had time to tell what they have.
 fn is_told(inner: &Inner, looks: u32) -> bool {
     let told = inner.told_height.load(Ordering::Relaxed) > 0;
@@ -126,9 +141,9 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let (mut last, mut looks) = (None, 0);
     let mut logged: Option<(Phase, Instant)> = None;
     loop {
-        let mut phase = phase(&inner);
-        if phase == Phase::Following && !is_told(&inner, looks) {
-            (phase, looks) = (Phase::Connecting, looks + 1);
+        let phase = believed(phase(&inner), is_told(&inner, looks));
+        if phase == Phase::Comparing {
+            looks += 1;
         }
         let now = measure(phase, inner.chain.head().height, &mut last);
         inner.progress.send_replace(now);
@@ -182,6 +197,9 @@ fn log(inner: &Inner, now: &Progress) {
     let per_second = now.per_second as u64;
     match now.phase {
         Phase::Connecting => tracing::info!(phase, height, ?connected, "connecting to the others"),
+        Phase::Comparing => {
+            tracing::info!(phase, height, ?connected, "asking what the others have");
+        }
         Phase::Receiving(Transfer {
             bytes,
             bytes_total,

@@ -1,7 +1,7 @@
 //! Brings every released artifact to this validator, and says on the ledger that it is here.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,8 +9,9 @@ use lamplighter_contracts::firmware;
 use lamplighter_types::{Action, Fact, FirmwareAction, Hash};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts::{ArtifactPeers, ArtifactRequest, PeerFailure};
-use crate::feed::{Cursor, Subscription};
+use crate::alarms::NodeAlarm;
+use crate::artifacts::{ArtifactPeers, ArtifactRequest, Artifacts, PeerFailure};
+use crate::feed::Subscription;
 use crate::inner::Inner;
 use crate::message::{PeerAnswer, PeerRequest};
 use crate::own;
@@ -18,6 +19,8 @@ use crate::ticket::Verdict;
 
 /// Between two looks at what is still missing.
 const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at uploads that were given up.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// Artifacts looked at in one pass.
 const PAGE: usize = 256;
 /// For an own transaction to be in a block.
@@ -25,12 +28,7 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let work = async {
-        let head = inner.chain.head().height;
-        let first = Cursor {
-            height: head + 1,
-            index: 0,
-        };
-        let mut feed = Subscription::starting_at(inner.chain.clone(), first);
+        let mut feed = inner.feeds.own(None);
         let mut complete = false;
         let mut damaged = inner.artifacts.damaged();
         loop {
@@ -42,7 +40,8 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
                 () = tokio::time::sleep(LOOK_AGAIN_EVERY), if !complete => true,
                 Ok(()) = damaged.changed() => {
                     if let (_, Some(digest)) = *damaged.borrow_and_update() {
-                        inner.alarms.damaged_artifact(digest);
+                        let alarm = NodeAlarm::DamagedArtifact(digest);
+                        inner.alarms.raise(alarm, inner.clock.now_ms());
                     }
                     true
                 }
@@ -55,7 +54,20 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     };
     tokio::select! {
         () = work => {}
+        () = drop_expired(&inner.artifacts) => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Drops unfinished uploads that were given up, from the start on.
+async fn drop_expired(artifacts: &Artifacts) {
+    let mut every = tokio::time::interval(EXPIRE_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = artifacts.expire(SystemTime::now()).await {
+            tracing::error!(%error, "uploads that were given up can't be dropped");
+        }
     }
 }
 
@@ -63,16 +75,16 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 async fn next_published(feed: &mut Subscription) -> bool {
     loop {
         match feed.next().await {
-            Ok(Some(deliveries)) => {
+            Ok(Some(part)) => {
                 let is_new = |f: &Fact| matches!(f, Fact::ReleasePublished { .. });
-                if deliveries.iter().any(|d| is_new(&d.notification.fact)) {
+                if part.deliveries.iter().any(|d| is_new(&d.notification.fact)) {
                     return true;
                 }
             }
             Ok(None) => return false,
             Err(error) => {
-                tracing::error!(%error, "the feed can't be read: artifacts are not replicated");
-                return false;
+                tracing::error!(%error, "the feed can't be read: artifacts are replicated later");
+                tokio::time::sleep(LOOK_AGAIN_EVERY).await;
             }
         }
     }

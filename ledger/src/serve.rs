@@ -62,6 +62,10 @@ async fn accept(
                 tracing::warn!(from, %error, "a node passed on a bad transaction");
                 Acceptance::Refused
             }
+            // One that is on its way is not refused for what a block between does.
+            Ok(transaction) if inner.pool.verified(&transaction.hash()).is_some() => {
+                Acceptance::Accepted
+            }
             Ok(transaction) => match admission::admit(&overlay, &transaction, time_ms)? {
                 Err(_) => Acceptance::Refused,
                 Ok(_) => match inner.pool.add(Arc::new(transaction)) {

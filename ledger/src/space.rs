@@ -24,16 +24,23 @@ impl fmt::Display for DiskFull {
     }
 }
 
-/// Whether there is space, as the node's watch over the disk last said.
+/// Whether there is space, as the node's watch over the disk last said, and since when (Unix ms)
+/// there is none.
 #[derive(Default)]
-pub(crate) struct Space(RwLock<Option<DiskFull>>);
+pub(crate) struct Space(RwLock<Option<(DiskFull, u64)>>);
 
 impl Space {
-    pub fn set(&self, full: Option<DiskFull>) {
-        *self.0.write().expect("nobody panics with the lock") = full;
+    pub fn set(&self, full: Option<DiskFull>, now_ms: u64) {
+        let mut known = self.0.write().expect("nobody panics with the lock");
+        let since_ms = known.map_or(now_ms, |(_, since_ms)| since_ms);
+        *known = full.map(|full| (full, since_ms));
     }
 
     pub fn full(&self) -> Option<DiskFull> {
+        self.noticed().map(|(full, _)| full)
+    }
+
+    pub fn noticed(&self) -> Option<(DiskFull, u64)> {
         *self.0.read().expect("nobody panics with the lock")
     }
 }

@@ -20,6 +20,7 @@ use crate::blocking::Blocking;
 use crate::chain::{Chain, Head};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::feed::Feeds;
 use crate::handle::Handle;
 use crate::inner::Inner;
 use crate::machine::{Executed, Machine, put_block};
@@ -91,6 +92,7 @@ impl Ledger {
         let installation = watch::Sender::new(None);
         let Identity { account, secret } = identity;
         let inner = Arc::new(Inner {
+            feeds: Feeds::new(chain.clone(), blocking),
             verifier: Verifier::start(chain.chain_id(), blocking),
             attester: Attester::new(secret.clone(), chain.certified_height()),
             own: Own::new(account, secret),
@@ -106,6 +108,7 @@ impl Ledger {
             installation: installation.subscribe(),
             progress: watch::Sender::new(Progress::default()),
             told_height: AtomicU64::new(0),
+            identity_trouble: watch::Sender::new(None),
             later: watch::Sender::new(None),
         });
         #[cfg(feature = "planted")]
@@ -168,7 +171,7 @@ fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {
 }
 
 /// The block of height 0, which every node makes of the genesis file.
-fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
+pub(crate) fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
     let mut overlay = Overlay::new(View::new(kv.clone()));
     genesis::install(&mut overlay, genesis).map_err(|e| OpenError::Install(e.to_string()))?;
     overlay.commit();

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod snapshot;
+mod waiting;
 
 use std::time::Duration;
 
@@ -192,7 +193,7 @@ async fn a_subscriber_misses_nothing_and_sees_nothing_twice() {
             .await
             .unwrap()
             .unwrap();
-        for delivery in deliveries.unwrap() {
+        for delivery in deliveries.unwrap().deliveries {
             after = Some(delivery.cursor);
             if let Fact::OrganizationRegistered { organization } = delivery.notification.fact {
                 seen.push(organization);

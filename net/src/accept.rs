@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use crate::error::chain;
+use crate::error::{LinkError, chain};
 use crate::handshake;
 use crate::link;
 use crate::shared::{Shared, count};
@@ -57,6 +57,8 @@ async fn serve(shared: Arc<Shared>, tcp: TcpStream, from: SocketAddr, place: Pla
     let handshake = handshake::in_time(&shared, handshake::accept(&shared, tcp));
     match shared.stop.run_until_cancelled(handshake).await {
         None => {}
+        Some(Err(LinkError::Ourselves)) => {}
+        Some(Err(LinkError::KeyInUse)) => shared.key_in_use(&format!("connects from {from}")),
         Some(Err(error)) => shared.refused(from, &error),
         Some(Ok(established)) => {
             drop(place);

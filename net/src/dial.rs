@@ -55,7 +55,11 @@ pub(crate) async fn run(
     }
 }
 
-async fn attempt(shared: &Shared, key: NodeKey, address: &str) -> Result<Established, LinkError> {
+pub(crate) async fn attempt(
+    shared: &Shared,
+    key: NodeKey,
+    address: &str,
+) -> Result<Established, LinkError> {
     let tcp = connect(address).await?;
     handshake::dial(shared, tcp, key).await
 }

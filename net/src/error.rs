@@ -131,8 +131,12 @@ pub(crate) enum LinkError {
     OtherProtocol { ours: u32, theirs: u32 },
     #[error("the peer refused this node: {0}")]
     RefusedByPeer(String),
-    #[error("the peer was refused: {0}")]
-    Greeting(String),
+    #[error("node {peer} was refused: {reason}")]
+    Greeting { peer: NodeKey, reason: String },
+    #[error("this is the node itself")]
+    Ourselves,
+    #[error("another process uses this node's key")]
+    KeyInUse,
     #[error("the connection broke")]
     Mux { source: yamux::ConnectionError },
     #[error("the {stream} stream broke")]

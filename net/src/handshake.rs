@@ -45,7 +45,7 @@ pub(crate) async fn dial(
     let stream = dialer_select_proto(stream, [LINK], Version::V1Lazy).await;
     let (_, stream) = stream.map_err(|_hung_up| LinkError::ClosedBeforeHello)?;
     let (mut reader, mut writer) = link_halves(stream);
-    let ours = hello(shared);
+    let ours = hello(shared, key);
     send(&mut writer, ours)
         .await
         .map_err(|_hung_up| LinkError::ClosedBeforeHello)?;
@@ -117,7 +117,7 @@ async fn accept_streams(
         .map_err(broken)?
         .ok_or(LinkError::Closed)?;
     let greeting = judge_or_refuse(shared, key, theirs, &mut writer).await?;
-    send(&mut writer, hello(shared)).await?;
+    send(&mut writer, hello(shared, key)).await?;
     let mut lanes: Vec<(Lane, Stream)> = Vec::with_capacity(STREAMS - 1);
     while lanes.len() < STREAMS - 1 {
         // The dialer opens its lanes now, unless it refuses us.
@@ -157,6 +157,12 @@ fn in_place_of_lanes(
 
 fn refused_by(shared: &Shared, key: NodeKey, frame: &Frame) -> LinkError {
     let reason = text_of(&frame.body);
+    if key == shared.key {
+        return match reason == LinkError::Ourselves.to_string() {
+            true => LinkError::Ourselves,
+            false => LinkError::KeyInUse,
+        };
+    }
     shared.service.refused(key, &reason);
     LinkError::RefusedByPeer(reason)
 }
@@ -176,8 +182,11 @@ fn link_halves(stream: Stream) -> (LinkReader, LinkWriter) {
     )
 }
 
-fn hello(shared: &Shared) -> Frame {
-    let mut greeting = shared.service.greeting();
+fn hello(shared: &Shared, to: NodeKey) -> Frame {
+    let mut greeting = match to == shared.key {
+        true => Bytes::copy_from_slice(&shared.instance),
+        false => shared.service.greeting(),
+    };
     if greeting.len() > GREETING_BYTES_MAX {
         tracing::error!(
             bytes = greeting.len(),
@@ -231,7 +240,7 @@ fn refusal_text(error: &LinkError) -> String {
         LinkError::OtherProtocol { ours, theirs } => {
             format!("it speaks protocol version {ours}, not {theirs}")
         }
-        LinkError::Greeting(reason) => reason.clone(),
+        LinkError::Greeting { reason, .. } => reason.clone(),
         other => other.to_string(),
     }
 }
@@ -260,8 +269,14 @@ async fn judge(shared: &Shared, key: NodeKey, theirs: Frame) -> Result<Bytes, Li
             theirs: theirs.aux,
         });
     }
+    if key == shared.key {
+        return Err(match greeting[..] == shared.instance {
+            true => LinkError::Ourselves,
+            false => LinkError::KeyInUse,
+        });
+    }
     let judged = shared.service.judge(key, greeting.clone()).await;
-    judged.map_err(LinkError::Greeting)?;
+    judged.map_err(|reason| LinkError::Greeting { peer: key, reason })?;
     Ok(greeting)
 }
 

@@ -37,6 +37,10 @@
 //! difference, and hangs up. The dialer judges the listener's hello in the same way.
 //! From hello to the last lane a connection has 5 s ([`Limits::handshake_max`]), TCP included.
 //!
+//! A node that dials its own address says hello to itself: in place of the greeting stand 16 bytes
+//! that each process draws when it starts. Who reads its own hangs up with a refusal; who reads
+//! others has met another process with its key, and both report it ([`Network::key_in_use`]).
+//!
 //! **Ping**: each side every second; a link on which nothing was heard for 10 s is closed.
 //! **Bye**: the last frame of who closes a link in order, with the reason.
 //!
@@ -66,6 +70,7 @@ mod key;
 mod lane;
 mod link;
 mod network;
+mod probe;
 mod pulse;
 mod shared;
 mod table;

@@ -13,9 +13,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{NetError, ServiceError};
 use crate::link::Link;
-use crate::shared::{Counters, Shared};
+use crate::shared::{Counters, InUse, Shared};
 use crate::table::PeerStatus;
-use crate::{Config, Lane, NodeKey, Peers, accept, dial};
+use crate::{Config, Lane, NodeKey, Peers, accept, dial, probe};
 
 /// What a node does with what its peers send.
 #[async_trait]
@@ -77,6 +77,7 @@ impl Network {
         tracing::info!(key = %shared.key, %local_address, "network started");
         shared.tasks.spawn(accept::run(shared.clone(), listener));
         shared.tasks.spawn(follow(shared.clone(), peers));
+        shared.tasks.spawn(probe::run(shared.clone()));
         let stop = shared.stop.clone().drop_guard();
         Ok(Network {
             inner: Arc::new(Inner {
@@ -138,6 +139,15 @@ impl Network {
         self.inner.shared.counts.get()
     }
 
+    /// Waits until something else is known of another process with this node's key than `known`;
+    /// returns what, for people.
+    pub async fn key_in_use(&self, known: Option<&str>) -> Option<String> {
+        let mut in_use = self.inner.shared.in_use.subscribe();
+        let told = |now: &Option<InUse>| now.as_ref().map(|now| now.told.clone());
+        let changed = in_use.wait_for(|now| told(now).as_deref() != known).await;
+        told(&changed.expect("the sender lives as long as self"))
+    }
+
     /// Says goodbye to all peers, closes the port and waits until no task is left.
     pub async fn shutdown(&self) {
         let shared = &self.inner.shared;
@@ -167,6 +177,8 @@ async fn follow(shared: Arc<Shared>, mut peers: watch::Receiver<Peers>) {
     let mut dialers: BTreeMap<NodeKey, Dialer> = BTreeMap::new();
     loop {
         let list = peers.borrow_and_update().clone();
+        let own = list.0.iter().find(|peer| peer.key == shared.key);
+        shared.set_own_address(own.and_then(|peer| peer.address.clone()));
         let change = shared.table.set(shared.key, &list);
         tracing::debug!(?change, "allow-list");
         for key in change.removed {

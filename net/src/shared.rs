@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libp2p::noise;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{LinkError, NetError, chain};
+use crate::probe::PROBE_EVERY;
 use crate::table::Table;
 use crate::{Config, Limits, NodeKey, Service, key};
 
@@ -28,6 +30,22 @@ pub(crate) struct Shared {
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     stranger_log: Mutex<Quiet>,
+    /// By which this process knows itself when it dials its own address.
+    pub instance: [u8; 16],
+    /// Where the list says that this node is dialed.
+    own_address: Mutex<Option<String>>,
+    /// Woken when that changes.
+    pub moved: Notify,
+    /// What was last seen of another process with this node's key.
+    pub in_use: watch::Sender<Option<InUse>>,
+}
+
+/// Another process that uses this node's key.
+#[derive(Clone, Debug)]
+pub(crate) struct InUse {
+    /// Where, for people.
+    pub told: String,
+    seen: Instant,
 }
 
 /// How often things happened since the start.
@@ -75,6 +93,10 @@ impl Shared {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             stranger_log: Mutex::default(),
+            instance: rand::random(),
+            own_address: Mutex::default(),
+            moved: Notify::new(),
+            in_use: watch::Sender::new(None),
         })
     }
 
@@ -86,6 +108,8 @@ impl Shared {
     /// Whether this key may connect to us.
     pub fn admit(&self, key: NodeKey) -> Result<(), LinkError> {
         match self.table.find(&key) {
+            // The hello tells whether it is this process.
+            _ if key == self.key => Ok(()),
             None => Err(LinkError::NotAllowed(key)),
             Some(Some(_address)) if self.dials(&key) => {
                 let error = LinkError::WrongDirection(key);
@@ -102,7 +126,7 @@ impl Shared {
             LinkError::NotAllowed(_) => &self.counts.refused_keys,
             LinkError::OtherChain { .. }
             | LinkError::OtherProtocol { .. }
-            | LinkError::Greeting(_) => &self.counts.refused_hellos,
+            | LinkError::Greeting { .. } => &self.counts.refused_hellos,
             _ => &self.counts.failed_handshakes,
         };
         count(counter);
@@ -113,6 +137,42 @@ impl Shared {
         if let Some(unsaid) = quiet.pass() {
             tracing::warn!(%from, unsaid, "connection refused: {}", chain(error));
         }
+    }
+}
+
+impl Shared {
+    pub fn own_address(&self) -> Option<String> {
+        let address = self.own_address.lock();
+        address.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_own_address(&self, address: Option<String>) {
+        let own = self.own_address.lock();
+        let mut own = own.unwrap_or_else(PoisonError::into_inner);
+        if *own != address {
+            *own = address;
+            self.moved.notify_one();
+        }
+    }
+
+    /// Another process has this node's key: it `does` something somewhere.
+    pub fn key_in_use(&self, does: &str) {
+        let told = format!("another process uses this node's key: it {does}");
+        let last = self.in_use.borrow().clone();
+        let is_news = last.is_none_or(|last| last.seen.elapsed() >= PROBE_EVERY / 2);
+        if is_news {
+            tracing::error!(key = %self.key, "{told}; one of the two must be stopped");
+        }
+        let seen = Instant::now();
+        self.in_use.send_replace(Some(InUse { told, seen }));
+    }
+
+    /// Takes back what nothing has confirmed for long.
+    pub fn forget_old_use(&self) {
+        self.in_use.send_if_modified(|last| {
+            let is_old = |last: &mut InUse| last.seen.elapsed() > PROBE_EVERY * 2;
+            last.take_if(is_old).is_some()
+        });
     }
 }
 

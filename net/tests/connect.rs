@@ -314,3 +314,32 @@ async fn a_greeting_can_be_refused_by_either_side_and_the_peer_is_told() {
         nodes[0].check(&nodes[1]).await;
     }
 }
+
+/// The second process dials nobody: it finds the first one at the address that its list has for its
+/// own key, and both tell. Neither ends, and the peers of the first one stay.
+#[tokio::test]
+async fn a_key_that_is_in_use_elsewhere_is_told_by_both() {
+    let nodes = start_many(2).await;
+    let first = &nodes[1];
+    assert!(
+        first.network.counters().failed_handshakes == 0,
+        "its own look at itself is no fault"
+    );
+    let second = start(config(first.secret)).await;
+    second.peers.send_replace(list(&[&nodes[0], first]));
+    let told = async |node: &Node| {
+        let told = tokio::time::timeout(PATIENCE, node.network.key_in_use(None));
+        told.await.expect("it is told").unwrap()
+    };
+    let address = first.network.local_address();
+    assert_eq!(
+        told(&second).await,
+        format!("another process uses this node's key: it answers at {address}")
+    );
+    let at_first = told(first).await;
+    assert!(
+        at_first.starts_with("another process uses this node's key: it connects from 127.0.0.1:"),
+        "{at_first}"
+    );
+    first.check(&nodes[0]).await;
+}

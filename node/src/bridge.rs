@@ -258,7 +258,8 @@ impl Service for Bridge {
     async fn judge(&self, from: NodeKey, greeting: Bytes) -> Result<(), String> {
         let (_, kv) = self.get(|parts| &parts.origin).ok_or_else(not_now)?;
         let ledger = self.ledger().ok_or_else(not_now)?;
-        let judged = move || judge(from, &greeting, &*kv, &ledger);
+        let node = self.node_of(from);
+        let judged = move || judge(from, node, &greeting, &*kv, &ledger);
         let judged = tokio::task::spawn_blocking(judged).await;
         judged.unwrap_or_else(|_| Err(not_now()))
     }
@@ -295,11 +296,22 @@ fn not_now() -> String {
 }
 
 /// Judges a peer by what is remembered of it.
-fn judge(from: NodeKey, greeting: &[u8], kv: &dyn Kv, ledger: &Handle) -> Result<(), String> {
+fn judge(
+    from: NodeKey,
+    node: Option<u64>,
+    greeting: &[u8],
+    kv: &dyn Kv,
+    ledger: &Handle,
+) -> Result<(), String> {
     let key = PublicKey(from.0);
     let certified = ledger.newest_signed_by(&key);
     let certified = certified.map_err(|error| format!("this node can't judge: {error}"))?;
-    origin::judge(kv, &Known { key, certified }, greeting)
+    let known = Known {
+        key,
+        node,
+        certified,
+    };
+    origin::judge(kv, &known, greeting)
 }
 
 impl Bridge {

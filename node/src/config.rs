@@ -34,6 +34,9 @@ pub struct Config {
     /// MQTT over TLS 1.3, and where; without it only the plain listener runs.
     #[serde(default)]
     pub mqtts_listen: Option<SocketAddr>,
+    /// How long a client may take for TLS and the CONNECT of MQTT, in seconds.
+    #[serde(default = "default_mqtt_connect_s")]
+    pub mqtt_connect_s: u64,
     /// Whether reading over HTTP needs a token.
     #[serde(default = "yes")]
     pub read_needs_token: bool,
@@ -50,6 +53,10 @@ pub struct Config {
 
 fn yes() -> bool {
     true
+}
+
+fn default_mqtt_connect_s() -> u64 {
+    30
 }
 
 fn default_heartbeat_ms() -> u64 {
@@ -77,6 +84,8 @@ pub enum ConfigError {
     },
     #[error("heartbeat_ms must be between 100 and 3,600,000")]
     Heartbeat,
+    #[error("mqtt_connect_s must be between 1 and 300")]
+    MqttConnect,
 }
 
 impl Config {
@@ -95,6 +104,9 @@ impl Config {
         })?;
         if !(100..=3_600_000).contains(&config.heartbeat_ms) {
             return Err(ConfigError::Heartbeat);
+        }
+        if !(1..=300).contains(&config.mqtt_connect_s) {
+            return Err(ConfigError::MqttConnect);
         }
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut config.genesis, &mut config.key, &mut config.data_dir] {

@@ -5,7 +5,9 @@
 mod bridge;
 pub mod config;
 mod disk;
+mod edges;
 mod failure;
+mod identity;
 pub mod key;
 mod metrics;
 mod origin;
@@ -16,6 +18,7 @@ pub mod telemetry;
 
 pub use config::{Config, ConfigError};
 pub use disk::DiskConfig;
+pub use identity::IdentityError;
 pub use key::KeyError;
 pub use lamplighter_ledger::{Handle, Phase};
 pub use origin::{OriginError, mark_path};

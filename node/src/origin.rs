@@ -52,10 +52,17 @@ pub enum OriginError {
     )]
     Wiped { key: PathBuf, data: PathBuf },
     #[error(
-        "the key {} is of node {was} of chain {chain}; this configuration is for another one",
+        "the key {} was used by node {was} of chain {was_chain}, and this configuration is of node \
+         {node} of chain {chain}",
         key.display()
     )]
-    OtherNode { key: PathBuf, was: u64, chain: Hash },
+    OtherNode {
+        key: PathBuf,
+        was: u64,
+        was_chain: Hash,
+        node: u64,
+        chain: Hash,
+    },
     #[error("reading {}, which says what the key was used with", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} does not say what the key was used with", path.display())]
@@ -139,7 +146,9 @@ pub(crate) fn claim(
             Err(OriginError::OtherNode {
                 key: key.to_owned(),
                 was: mark.node,
-                chain: mark.chain_id,
+                was_chain: mark.chain_id,
+                node,
+                chain: chain_id,
             })
         }
         Some(_) => Ok(id),
@@ -214,8 +223,17 @@ impl Introduction {
 /// What is known of a peer beside its introduction.
 pub(crate) struct Known {
     pub key: PublicKey,
+    /// Its id, if this node knows it.
+    pub node: Option<u64>,
     /// The highest of the newest certificates that has its signature.
     pub certified: Option<u64>,
+}
+
+impl Known {
+    fn name(&self) -> String {
+        self.node
+            .map_or_else(String::new, |node| format!(" (node {node})"))
+    }
 }
 
 /// Judges a peer's introduction, and remembers the data directory of one that is new, durably. The
@@ -231,7 +249,8 @@ pub(crate) fn judge(kv: &dyn Kv, known: &Known, greeting: &[u8]) -> Result<(), S
     };
     if first.is_some_and(|first| first != introduction.store) {
         return Err(format!(
-            "{REFUSAL}this key came with another one before; {REMEDY}"
+            "{REFUSAL}this key came with another one before{}; {REMEDY}",
+            known.name()
         ));
     }
     let signed = introduction.signed;
@@ -240,8 +259,9 @@ pub(crate) fn judge(kv: &dyn Kv, known: &Known, greeting: &[u8]) -> Result<(), S
     {
         return Err(format!(
             "{REFUSAL}this key signed block {certified}, and the directory knows of nothing after \
-             {}; {REMEDY}",
-            signed.unwrap_or(0)
+             {}{}; {REMEDY}",
+            signed.unwrap_or(0),
+            known.name()
         ));
     }
     if first.is_none() {
@@ -258,6 +278,8 @@ pub(crate) struct Refusals {
     by: Mutex<BTreeSet<PublicKey>>,
     /// The reason, once so many refuse it that one of them is honest.
     for_good: watch::Sender<Option<String>>,
+    /// What an operator should know of it, before that.
+    told: watch::Sender<Option<String>>,
 }
 
 impl Default for Refusals {
@@ -265,6 +287,7 @@ impl Default for Refusals {
         Self {
             by: Mutex::default(),
             for_good: watch::Sender::new(None),
+            told: watch::Sender::new(None),
         }
     }
 }
@@ -281,9 +304,17 @@ impl Refusals {
         all.retain(|key| validators.by_key(key).is_some());
         let may_lie = validators.validators.len().saturating_sub(1) / 3;
         tracing::error!(%by, refused_by = all.len(), reason, "a validator refuses this node");
+        let (by, of) = (all.len(), validators.validators.len());
+        let told = format!("{by} of {of} validators refuse this node: {reason}");
+        self.told.send_replace(Some(told));
         if all.len() > may_lie {
             self.for_good.send_replace(Some(reason.to_owned()));
         }
+    }
+
+    /// Who refuses this node and why, for people.
+    pub fn told(&self) -> watch::Receiver<Option<String>> {
+        self.told.subscribe()
     }
 
     /// Waits until this node has no place among the others any more; says why.

@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 use crate::bridge::Bridge;
 use crate::config::{Config, ConfigError};
 use crate::disk::{Gate, Watch};
+use crate::edges::EdgeThreads;
 use crate::failure::Failures;
+use crate::identity::{self, IdentityError};
 use crate::key::{self, KeyError};
 use crate::metrics::StoreMetrics;
 use crate::origin::{self, OriginError};
@@ -37,8 +39,8 @@ pub enum NodeError {
     Config(#[from] ConfigError),
     #[error("the node's key can't be used")]
     Key(#[from] KeyError),
-    #[error("the key is of no node {node} in the genesis file, nor was it added since")]
-    Unknown { node: u64 },
+    #[error("configuration, key, data directory and genesis file do not belong together")]
+    Identity(#[from] Box<IdentityError>),
     #[error("the node's key and its data directory do not belong together")]
     Origin(#[from] OriginError),
     #[error("the note of the first peers")]
@@ -60,6 +62,8 @@ pub enum NodeError {
     Consensus(#[from] ConsensusError),
     #[error("the edges can't be started")]
     Edges(#[from] api::ServeError),
+    #[error("the threads of the edges can't be started")]
+    Threads(#[source] std::io::Error),
     #[error("{0}")]
     Failed(Arc<str>),
     #[error("creating {0}")]
@@ -78,20 +82,20 @@ pub struct Node {
     failures: Failures,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ended last: their tasks are among the others.
+    _edge_threads: EdgeThreads,
 }
 
 impl Node {
     /// Opens the data directory and starts every part, from the store up to the edges.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
-        let genesis = config.read_genesis()?;
-        let secret = key::read(&config.key)?;
-        origin::demand_data(&config.key, &config.data_dir)?;
-        std::fs::create_dir_all(&config.data_dir)
-            .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
+        let (genesis, secret) = prepare(&config)?;
         let (gate, failures) = (Gate::default(), Failures::new());
         let rocks = open_store(&config.data_dir.join("db"), &failures)?;
         let kv: Arc<dyn Kv> = Arc::new(rocks.clone());
         let bridge = Bridge::new(gate.clone(), failures.clone());
+        identity::check_chain(&config, &genesis, &*kv)?;
+        identity::check_founder(&config, &genesis, secret.public())?;
         let chain_id = genesis.chain_id();
         let store = origin::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
         bridge.set_origin(store, kv.clone());
@@ -103,6 +107,8 @@ impl Node {
         let network =
             start_network(&config, &ledger.handle(), &secret, &bridge, &tasks, &stop).await?;
         bridge.set_network(network.clone());
+        let watch = watch_identity(network.clone(), bridge.clone(), ledger.handle());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
         let consensus = start_consensus(&config, kv, &ledger, &bridge).await?;
         let disk = Arc::new(Watch {
             dir: config.data_dir.clone(),
@@ -118,7 +124,9 @@ impl Node {
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
         let (edge, figures) = (edge_config(&config, &secret), StoreMetrics(rocks.clone()));
         let figures: Vec<Box<dyn api::Collector>> = vec![Box::new(figures)];
-        let edges = api::serve(edge, handle.clone(), figures, &tasks, &stop).await?;
+        let edge_threads = EdgeThreads::start().map_err(NodeError::Threads)?;
+        let serving = edge_threads.serve(edge, handle.clone(), figures, &tasks, &stop);
+        let edges = serving.await?;
         tasks.spawn(disk.run(stop.clone()));
         if config.disk.scrub_bytes_per_s > 0 {
             let scrubber = Scrubber {
@@ -146,6 +154,7 @@ impl Node {
             failures,
             tasks,
             stop,
+            _edge_threads: edge_threads,
         })
     }
 
@@ -236,33 +245,48 @@ async fn open_ledger(
     let mut settings = lamplighter_ledger::Config::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
-    let account = account_of(&genesis, config.node, secret)?;
     let identity = Identity {
-        account,
+        account: account_of(&genesis, config.node),
         secret: secret.clone(),
     };
     let artifacts = config.data_dir.join("artifacts");
     let (peers, clock) = (bridge.clone(), Arc::new(SystemClock));
     let ledger = Ledger::open(kv, genesis, settings, identity, &artifacts, peers, clock).await?;
-    check_identity(&ledger.handle(), config.node, secret)?;
+    let (handle, key) = (ledger.handle(), secret.public());
+    let membership = handle.watch_membership().borrow().clone();
+    identity::check_member(config, handle.chain_id(), &membership, key)?;
     Ok(ledger)
 }
 
+/// Reads the genesis file and the key, and makes the data directory of a new node.
+fn prepare(config: &Config) -> Result<(Genesis, SecretKey), NodeError> {
+    let genesis = config.read_genesis()?;
+    let secret = key::read(&config.key)?;
+    origin::demand_data(&config.key, &config.data_dir)?;
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
+    Ok((genesis, secret))
+}
+
 /// The account of a node; of one that was added after genesis the ledger knows it later.
-fn account_of(genesis: &Genesis, node: u64, secret: &SecretKey) -> Result<Id, NodeError> {
+fn account_of(genesis: &Genesis, node: u64) -> Id {
     match genesis.validators.by_node(node) {
-        Some(validator) if validator.key == secret.public() => Ok(validator.account.clone()),
-        Some(_) => Err(NodeError::Unknown { node }),
-        None => Id::new(format!("node-{node}")).map_err(|_| NodeError::Unknown { node }),
+        Some(validator) => validator.account.clone(),
+        None => Id::new(format!("node-{node}")).expect("letters, a dash and digits are an id"),
     }
 }
 
-/// The key in the file must be the one that the ledger has for this node, if it has one.
-fn check_identity(handle: &Handle, node: u64, secret: &SecretKey) -> Result<(), NodeError> {
-    let known = handle.watch_membership().borrow().key_of(node);
-    match known {
-        Some(key) if key != secret.public() => Err(NodeError::Unknown { node }),
-        _ => Ok(()),
+/// Tells the operator why the others may not take this node for who it says it is.
+async fn watch_identity(network: Network, bridge: Arc<Bridge>, handle: Handle) {
+    let mut refused = bridge.refusals.told();
+    let mut in_use: Option<String> = None;
+    loop {
+        let refusal = refused.borrow_and_update().clone();
+        handle.set_identity_trouble(in_use.clone().or(refusal));
+        tokio::select! {
+            changed = network.key_in_use(in_use.as_deref()) => in_use = changed,
+            Ok(()) = refused.changed() => {}
+        }
     }
 }
 
@@ -336,6 +360,7 @@ fn edge_config(config: &Config, secret: &SecretKey) -> api::Config {
         admin_listen: config.admin_listen,
         mqtt_listen: config.mqtt_listen,
         mqtts_listen: config.mqtts_listen,
+        mqtt_connect_time: std::time::Duration::from_secs(config.mqtt_connect_s),
         read_needs_token: config.read_needs_token,
     }
 }

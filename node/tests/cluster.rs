@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Config, Node, key, mark_path};
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{
     Action, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
@@ -65,6 +65,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
+            mqtt_connect_s: 30,
             read_needs_token: false,
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
@@ -169,6 +170,168 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
     let gone = nodes.remove(0);
     gone.shutdown().await.unwrap();
     post(&client, &nodes[0], &organization(&chain_id, 10)).await;
+    for node in nodes {
+        node.shutdown().await.unwrap();
+    }
+}
+
+/// The error with its causes.
+async fn refused(config: &Config) -> String {
+    let error = match Node::start(config.clone()).await {
+        Ok(_) => panic!("the node is up"),
+        Err(error) => error,
+    };
+    let (mut text, mut cause) = (error.to_string(), std::error::Error::source(&error));
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The store of a node that was stopped is let go of when the process ends; its copy can be opened
+/// before.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, to) = (
+            entry.as_ref().unwrap(),
+            to.join(entry.as_ref().unwrap().file_name()),
+        );
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+fn write_genesis(dir: &Path, name: &str, genesis: &Genesis) -> std::path::PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, serde_json::to_vec(genesis).unwrap()).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_belong_together_is_told_with_both_sides() {
+    let dir = TempDir::new().unwrap();
+    let (genesis, configs) = set_up(dir.path());
+    let chain = genesis.chain_id();
+    let right = &configs[3];
+    let key = genesis.validators.validators[3].key;
+
+    // A wrong id leaves no mark beside the key: the right one starts after it.
+    let mut wrong = right.clone();
+    for node in [9, 2] {
+        wrong.node = node;
+        let told = refused(&wrong).await;
+        let wanted = format!("is that of node 4, and the configuration says node = {node}");
+        assert!(told.contains(&wanted), "{told}");
+    }
+    assert!(!mark_path(&right.key).exists());
+
+    // The genesis of another city, before there are data.
+    let mut other = genesis.clone();
+    other.name = "Another City".to_owned();
+    other.validators.validators[3].key = SecretKey::from_seed([78; 32]).public();
+    let mut wrong = right.clone();
+    wrong.genesis = write_genesis(dir.path(), "other.json", &other);
+    let told = refused(&wrong).await;
+    for part in [
+        format!("of chain {}", other.chain_id()),
+        format!("has {key}"),
+        "the key is of no node there".to_owned(),
+    ] {
+        assert!(told.contains(&part), "{told}");
+    }
+
+    let node = Node::start(right.clone()).await.unwrap();
+    node.shutdown().await.unwrap();
+    // And after; with the same keys, and with the key that it has there.
+    let mut renamed = genesis.clone();
+    renamed.name = "Renamed City".to_owned();
+    for (name, other) in [("renamed.json", &renamed), ("other.json", &other)] {
+        let mut wrong = right.clone();
+        wrong.genesis = write_genesis(dir.path(), name, other);
+        wrong.data_dir = dir.path().join(format!("data of {name}"));
+        copy(&right.data_dir, &wrong.data_dir);
+        if name == "other.json" {
+            wrong.key = dir.path().join("other.key");
+            key::write(&wrong.key, &SecretKey::from_seed([78; 32])).unwrap();
+        }
+        let told = refused(&wrong).await;
+        let wanted = format!("are of chain {chain}, and the genesis file");
+        assert!(told.contains(&wanted), "{told}");
+        let begins = format!("begins chain {}", other.chain_id());
+        assert!(told.contains(&begins), "{told}");
+    }
+    let mut moved = right.clone();
+    moved.data_dir = dir.path().join("moved");
+    copy(&right.data_dir, &moved.data_dir);
+    let node = Node::start(moved).await.unwrap();
+    node.shutdown().await.unwrap();
+}
+
+async fn ready(client: &reqwest::Client, node: &Node) -> (u16, Value) {
+    let url = format!("http://{}/readyz", node.edges.admin);
+    let answer = client.get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+/// Waits until `/readyz` says this of the node's identity.
+async fn says(client: &reqwest::Client, node: &Node, words: &str) -> (u16, Value) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let (status, body) = ready(client, node).await;
+        if body["identity"]
+            .as_str()
+            .is_some_and(|told| told.contains(words))
+        {
+            return (status, body);
+        }
+        assert!(tokio::time::Instant::now() < until, "{words}: {body}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A second node with the key of one that runs, in a new folder and on other ports. The highest key
+/// dials nobody, so that no peer could refuse it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_node_with_a_key_in_use_is_told_on_both_sides() {
+    let dir = TempDir::new().unwrap();
+    let (genesis, configs) = set_up(dir.path());
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let mut nodes = Vec::new();
+    for config in &configs {
+        nodes.push(Node::start(config.clone()).await.unwrap());
+    }
+    let chain_id = genesis.chain_id();
+    post(&client, &nodes[0], &organization(&chain_id, 1)).await;
+    for node in &nodes {
+        let (status, body) = ready(&client, node).await;
+        assert_eq!((status, &body["identity"]), (200, &Value::Null), "{body}");
+    }
+    let highest = genesis.validators.validators.iter().max_by_key(|v| v.key);
+    let at = highest.unwrap().node as usize - 1;
+    let mut copy = configs[at].clone();
+    let home = dir.path().join("copy");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::copy(&copy.key, home.join("key")).unwrap();
+    (copy.key, copy.data_dir) = (home.join("key"), home.join("data"));
+    copy.peer_listen = free_address();
+    let second = Node::start(copy).await.unwrap();
+
+    let address = configs[at].peer_listen;
+    let answers = format!("another process uses this node's key: it answers at {address}");
+    let (status, body) = says(&client, &second, &answers).await;
+    assert_eq!((status, &body["ready"]), (503, &Value::Bool(false)));
+    // It is told, and does not keep the honest node from its work.
+    let (status, _) = says(&client, &nodes[at], "it connects from 127.0.0.1:").await;
+    assert_eq!(status, 200);
+    post(&client, &nodes[at], &organization(&chain_id, 2)).await;
+    second.shutdown().await.unwrap();
     for node in nodes {
         node.shutdown().await.unwrap();
     }

@@ -3,7 +3,8 @@ import { readFile } from "node:fs/promises";
 import { DiagnosticSeverity, Parser } from "@asyncapi/parser";
 
 const [path] = process.argv.slice(2);
-const { document, diagnostics } = await new Parser().parse(await readFile(path, "utf8"));
+// The source is needed to find the types of the OpenAPI document, to which it refers.
+const { document, diagnostics } = await new Parser().parse(await readFile(path, "utf8"), { source: path });
 const errors = diagnostics.filter(({ severity }) => severity === DiagnosticSeverity.Error);
 for (const { message, path: place, range } of errors) {
   console.error(`${path}:${range.start.line + 1}: ${message} (${place.join(".")})`);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::crypto::{Domain, SecretKey};
-use crate::limits::VALIDATORS_MAX;
+use crate::limits::{ADDRESS_BYTES_MAX, VALIDATORS_MAX};
 use crate::{Hash, Id, Notification, PublicKey, Signature, SignedTransaction};
 
 /// Version of the header's meaning; a change of it is a governance transaction.
@@ -96,6 +96,18 @@ pub struct Validator {
     pub key: PublicKey,
     /// `host:port` where other nodes reach it.
     pub address: String,
+}
+
+impl Validator {
+    /// Whether a text is a `host:port` that others can dial.
+    pub fn is_address(text: &str) -> bool {
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return false;
+        };
+        let host_is_sound = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic());
+        let port_is_sound = port.parse::<u16>().is_ok_and(|port| port > 0);
+        text.len() <= ADDRESS_BYTES_MAX && host_is_sound && port_is_sound
+    }
 }
 
 /// The validators in force, ordered by node id.

@@ -82,6 +82,12 @@ pub fn decode_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     serde_json::from_slice(bytes).map_err(|source| CodecError::Json { wanted, source })
 }
 
+/// As [`decode_json`], of a text that was parsed.
+pub fn decode_value<T: DeserializeOwned>(value: &serde_json::Value) -> Result<T, CodecError> {
+    let wanted = short_name::<T>();
+    T::deserialize(value).map_err(|source| CodecError::Json { wanted, source })
+}
+
 /// The digest by which a value is named: blake3 of its binary encoding.
 pub fn digest<T: Serialize>(value: &T) -> crate::Hash {
     crate::Hash::of(&encode(value))
@@ -89,5 +95,7 @@ pub fn digest<T: Serialize>(value: &T) -> crate::Hash {
 
 fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
-    name.rsplit("::").next().unwrap_or(name)
+    // Of a list, which is written `Vec<..>`, the name of its items.
+    let last = name.rsplit("::").next().unwrap_or(name);
+    last.trim_end_matches('>')
 }

@@ -32,7 +32,7 @@ impl Domain {
             Domain::DeviceReport => b"lamplighter/device-report/1\0",
             Domain::DeviceEvent => b"lamplighter/device-event/1\0",
             Domain::KeyRotation => b"lamplighter/key-rotation/1\0",
-            Domain::Token => b"lamplighter/token/1\0",
+            Domain::Token => b"lamplighter/token/2\0",
         }
     }
 

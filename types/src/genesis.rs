@@ -1,12 +1,17 @@
 //! The trust root: what the ledger begins with. Whoever has this file can check everything that
 //! follows.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::limits::{SMALL_LIST_MAX, TEXT_BYTES_MAX, VALIDATORS_MAX};
+use crate::limits::{
+    APPROVALS_MAX, GRANTS_PER_ACCOUNT_MAX, NUMBER_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX,
+    VALIDATORS_MAX,
+};
 use crate::record::Policies;
-use crate::{Grant, Hash, Id, PublicKey, ValidatorSet};
+use crate::{Grant, Hash, Id, PublicKey, Role, Scope, Validator, ValidatorSet};
 
 /// The genesis file (JSON). Its digest is the chain id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,18 +42,70 @@ pub struct GenesisAccount {
 /// Why a genesis file can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum GenesisError {
-    #[error("a ledger has 1 to {VALIDATORS_MAX} validators")]
-    ValidatorCount,
-    #[error("validators must be in the order of their node ids, each id, account and key once")]
-    Validators,
-    #[error("accounts: at most {SMALL_LIST_MAX}, each name and key once, none that of a validator")]
-    Accounts,
-    #[error("the key {0} is no usable ed25519 key")]
-    Key(PublicKey),
+    #[error("a ledger has 1 to {VALIDATORS_MAX} validators, not {0}")]
+    ValidatorCount(usize),
+    #[error("validators must be in the order of their node ids, each once: {after} follows {node}")]
+    Order { node: u64, after: u64 },
+    #[error("the node id {0} is above {NUMBER_MAX} (2^53 - 1)")]
+    Node(u64),
+    #[error("the account {account} is there twice: of {first} and of {second}")]
+    SameAccount {
+        account: Id,
+        first: String,
+        second: String,
+    },
+    #[error("the key {key} is there twice: of {first} and of {second}")]
+    SameKey {
+        key: PublicKey,
+        first: String,
+        second: String,
+    },
+    #[error("node {first} and node {second} have the same address {address}")]
+    SameAddress {
+        address: String,
+        first: u64,
+        second: u64,
+    },
+    #[error("the address {address:?} of node {node} is not of the form host:port")]
+    Address { node: u64, address: String },
+    #[error("at most {SMALL_LIST_MAX} first accounts, not {0}")]
+    AccountCount(usize),
+    #[error("the key {key} of {of} is no usable ed25519 key")]
+    Key { key: PublicKey, of: String },
     #[error("no account is an administrator of the whole city")]
     NoAdministrator,
-    #[error("the name has more than {TEXT_BYTES_MAX} bytes")]
-    Name,
+    #[error("the name of {of} must be one line of 1 to {TEXT_BYTES_MAX} bytes")]
+    Name { of: String },
+    #[error("{account} has {got} roles, more than the {GRANTS_PER_ACCOUNT_MAX} allowed")]
+    Grants { account: Id, got: usize },
+    #[error("{policy} is {got}, it must be 1 to {APPROVALS_MAX}")]
+    Policy { policy: &'static str, got: u8 },
+}
+
+/// Something that a ledger can begin with, and that its founders may not have meant.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GenesisWarning {
+    #[error("{0} has no role: it can do nothing until an administrator grants it one")]
+    NoRole(Id),
+    #[error(
+        "{policy} is {wanted}, and the file has {have} with the role {role}: more must be \
+         registered before anything is approved by that policy"
+    )]
+    TooFewPeople {
+        policy: &'static str,
+        wanted: u8,
+        have: usize,
+        role: &'static str,
+    },
+}
+
+/// Somebody who is named in the file, for people.
+fn node(validator: &Validator) -> String {
+    format!("node {}", validator.node)
+}
+
+fn user(account: &GenesisAccount) -> String {
+    format!("the user {}", account.account)
 }
 
 impl Genesis {
@@ -56,54 +113,144 @@ impl Genesis {
         codec::digest(self)
     }
 
-    /// Checks what execution relies on.
+    /// Checks what execution and the network rely on.
+    ///
+    /// # Errors
+    /// The first fault, with the names of those that it is about.
     pub fn check(&self) -> Result<(), GenesisError> {
         if self.name.len() > TEXT_BYTES_MAX {
-            return Err(GenesisError::Name);
+            let of = "the city".to_owned();
+            return Err(GenesisError::Name { of });
         }
+        self.check_validators()?;
+        self.check_accounts()?;
+        self.check_names()?;
+        for (policy, got) in self.policies.named() {
+            if !(1..=APPROVALS_MAX).contains(&usize::from(got)) {
+                return Err(GenesisError::Policy { policy, got });
+            }
+        }
+        match self.administrators() {
+            0 => Err(GenesisError::NoAdministrator),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_validators(&self) -> Result<(), GenesisError> {
         let validators = &self.validators.validators;
         if validators.is_empty() || validators.len() > VALIDATORS_MAX {
-            return Err(GenesisError::ValidatorCount);
+            return Err(GenesisError::ValidatorCount(validators.len()));
         }
-        if validators
-            .windows(2)
-            .any(|pair| pair[0].node >= pair[1].node)
-        {
-            return Err(GenesisError::Validators);
+        for pair in validators.windows(2) {
+            let (node, after) = (pair[0].node, pair[1].node);
+            if node >= after {
+                return Err(GenesisError::Order { node, after });
+            }
         }
-        self.check_names()?;
-        let city = crate::Scope::city();
-        let administers = |a: &GenesisAccount| {
-            a.grants
-                .iter()
-                .any(|g| g.role == crate::Role::Administrator && g.scope == city)
-        };
-        if !self.accounts.iter().any(administers) {
-            return Err(GenesisError::NoAdministrator);
+        if let Some(last) = validators.last().filter(|last| last.node > NUMBER_MAX) {
+            return Err(GenesisError::Node(last.node));
+        }
+        let mut addresses = BTreeMap::new();
+        for Validator { node, address, .. } in validators {
+            let (second, address) = (*node, address.clone());
+            if !Validator::is_address(&address) {
+                return Err(GenesisError::Address {
+                    node: second,
+                    address,
+                });
+            }
+            if let Some(first) = addresses.insert(address.clone(), second) {
+                return Err(GenesisError::SameAddress {
+                    address,
+                    first,
+                    second,
+                });
+            }
         }
         Ok(())
     }
 
-    fn check_names(&self) -> Result<(), GenesisError> {
-        use std::collections::BTreeSet;
-        let mut names = BTreeSet::new();
-        let mut keys = BTreeSet::new();
-        for validator in &self.validators.validators {
-            if !names.insert(&validator.account) || !keys.insert(validator.key) {
-                return Err(GenesisError::Validators);
-            }
-        }
+    fn check_accounts(&self) -> Result<(), GenesisError> {
         if self.accounts.len() > SMALL_LIST_MAX {
-            return Err(GenesisError::Accounts);
+            return Err(GenesisError::AccountCount(self.accounts.len()));
         }
         for account in &self.accounts {
-            if !names.insert(&account.account) || !keys.insert(account.key) {
-                return Err(GenesisError::Accounts);
+            let name = &account.name;
+            let is_line = !name.is_empty() && !name.chars().any(char::is_control);
+            if !is_line || name.len() > TEXT_BYTES_MAX {
+                let of = user(account);
+                return Err(GenesisError::Name { of });
+            }
+            let got = account.grants.len();
+            if got > GRANTS_PER_ACCOUNT_MAX {
+                let account = account.account.clone();
+                return Err(GenesisError::Grants { account, got });
             }
         }
-        match keys.iter().find(|key| !key.is_acceptable()) {
-            Some(key) => Err(GenesisError::Key(*key)),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// Each account and key belongs to one node or user.
+    fn check_names(&self) -> Result<(), GenesisError> {
+        let validators = self.validators.validators.iter();
+        let nodes = validators.map(|v| (&v.account, v.key, node(v)));
+        let users = self.accounts.iter().map(|a| (&a.account, a.key, user(a)));
+        let (mut accounts, mut keys) = (BTreeMap::new(), BTreeMap::new());
+        for (account, key, second) in nodes.chain(users) {
+            if !key.is_acceptable() {
+                return Err(GenesisError::Key { key, of: second });
+            }
+            if let Some(first) = accounts.insert(account, second.clone()) {
+                let account = account.clone();
+                return Err(GenesisError::SameAccount {
+                    account,
+                    first,
+                    second,
+                });
+            }
+            if let Some(first) = keys.insert(key, second.clone()) {
+                return Err(GenesisError::SameKey { key, first, second });
+            }
         }
+        Ok(())
+    }
+
+    fn with_role(&self, role: Role) -> impl Iterator<Item = &GenesisAccount> {
+        let has = move |a: &&GenesisAccount| a.grants.iter().any(|grant| grant.role == role);
+        self.accounts.iter().filter(has)
+    }
+
+    /// Of the whole city.
+    fn administrators(&self) -> usize {
+        let city = Grant {
+            role: Role::Administrator,
+            scope: Scope::city(),
+        };
+        let administers = |a: &&GenesisAccount| a.grants.contains(&city);
+        self.accounts.iter().filter(administers).count()
+    }
+
+    /// What the founders should look at before they begin.
+    pub fn warnings(&self) -> Vec<GenesisWarning> {
+        let idle = self.accounts.iter().filter(|a| a.grants.is_empty());
+        let idle = idle.map(|a| GenesisWarning::NoRole(a.account.clone()));
+        let mut warnings: Vec<_> = idle.collect();
+        let approvers = self.with_role(Role::Approver).count();
+        let administrators = self.administrators();
+        for (policy, wanted) in self.policies.named() {
+            let (have, role) = match policy {
+                "release_approvals" | "rollout_approvals" => (approvers, "approver"),
+                _ => (administrators, "administrator of the whole city"),
+            };
+            if have < usize::from(wanted) {
+                warnings.push(GenesisWarning::TooFewPeople {
+                    policy,
+                    wanted,
+                    have,
+                    role,
+                });
+            }
+        }
+        warnings
     }
 }

@@ -37,7 +37,7 @@ fn is_id(text: &str) -> bool {
 }
 
 macro_rules! checked_text {
-    ($name:ident, $check:expr, $error:expr, $pattern:literal) => {
+    ($name:ident, $check:expr, $error:expr, $pattern:literal, $max:expr) => {
         impl $name {
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
                 let text = text.into();
@@ -87,7 +87,7 @@ macro_rules! checked_text {
         #[cfg(feature = "openapi")]
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                crate::schema::text($pattern)
+                crate::schema::text($pattern, Some($max))
             }
         }
         #[cfg(feature = "openapi")]
@@ -98,7 +98,13 @@ macro_rules! checked_text {
 /// The name of an account, device, organization, release, rollout or proposal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(String);
-checked_text!(Id, is_id, NameError::Id, "^[a-z0-9][a-z0-9._-]{0,63}$");
+checked_text!(
+    Id,
+    is_id,
+    NameError::Id,
+    "^[a-z0-9][a-z0-9._-]{0,63}$",
+    ID_BYTES_MAX
+);
 
 /// A district: a path such as `north/harbour`; the empty one is the whole city.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,7 +113,8 @@ checked_text!(
     Scope,
     is_scope,
     NameError::Scope,
-    "^([a-z0-9][a-z0-9._/-]*)?$"
+    "^([a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63}){0,5})?$",
+    SCOPE_BYTES_MAX
 );
 
 fn is_scope(text: &str) -> bool {
@@ -222,7 +229,10 @@ impl<'de> Deserialize<'de> for Version {
 #[cfg(feature = "openapi")]
 impl utoipa::PartialSchema for Version {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-        crate::schema::text("^[0-9]+\\.[0-9]+\\.[0-9]+$")
+        crate::schema::text(
+            "^(0|[1-9][0-9]{0,9})\\.(0|[1-9][0-9]{0,9})\\.(0|[1-9][0-9]{0,9})$",
+            None,
+        )
     }
 }
 #[cfg(feature = "openapi")]

@@ -14,11 +14,14 @@ pub mod limits;
 pub mod login;
 pub mod merkle;
 mod notification;
+mod printable;
 pub mod proof;
 pub mod record;
 pub mod report;
 #[cfg(feature = "openapi")]
 mod schema;
+mod state_key;
+pub mod tables;
 pub mod transaction;
 pub mod work;
 
@@ -29,10 +32,12 @@ pub use block::{
 };
 pub use bytes::{Hash, HexBytes, HexError, PublicKey, Signature};
 pub use crypto::{Domain, SecretKey};
-pub use genesis::{Genesis, GenesisAccount, GenesisError};
+pub use genesis::{Genesis, GenesisAccount, GenesisError, GenesisWarning};
 pub use id::{Id, NameError, Scope, Version};
 pub use notification::{Fact, Notification, Place};
+pub use printable::{printable, printable_json};
 pub use proof::{ProofBundle, ProofError, Proven, VALIDATOR_SET_KEY};
 pub use record::*;
 pub use report::DeviceSigned;
+pub use state_key::StateKey;
 pub use transaction::{Encoding, SignedTransaction, Transaction, TransactionError, Verified};

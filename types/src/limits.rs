@@ -46,6 +46,11 @@ pub const GRANTS_PER_ACCOUNT_MAX: usize = 64;
 pub const APPROVALS_MAX: usize = 16;
 /// Validators: a certificate carries one signature of each.
 pub const VALIDATORS_MAX: usize = 31;
+/// Largest number that people and devices choose: above it JavaScript, `jq` and whatever else reads
+/// JSON numbers as doubles (RFC 8259 section 6) would show another one.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// Longest `host:port` of a node: a DNS name has at most 253 bytes (RFC 1035), then comes the port.
+pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// A proof bundle: paths of 64-bit trees, one record, and the changes of the validator set on the
 /// way.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,16 +1,38 @@
 //! How a client shows a node that it has a registered key, to get a token: for reading over HTTP,
-//! and as the MQTT password of a client without a TLS certificate.
+//! or as the MQTT password of a client without a TLS certificate.
 //!
 //! 1. `POST /v1/auth/challenge` with [`ChallengeRequest`] gives a [`Challenge`].
 //! 2. `POST /v1/auth/token` with [`TokenRequest`] gives a [`Token`].
 //!
-//! The signature covers chain, node, account and challenge, so that it is worth nothing at another
-//! node.
+//! The signature covers chain, node, account, audience and challenge, so that it is worth nothing
+//! at another node, and a token for one [`Audience`] is worth nothing to the other.
 
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{BadSignature, Domain, SecretKey};
 use crate::{Hash, Id, PublicKey, Signature};
+
+/// What a token is for. Tokens cross the network in clear where there is no TLS: one that was read
+/// on its way over HTTP must not open the MQTT edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Audience {
+    /// Reading over HTTP, with `Authorization: Bearer`.
+    HttpRead,
+    /// The password of an MQTT connection.
+    Mqtt,
+}
+
+impl Audience {
+    /// As it is written in JSON and signed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HttpRead => "http-read",
+            Self::Mqtt => "mqtt",
+        }
+    }
+}
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +47,7 @@ pub struct ChallengeRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Challenge {
-    /// Random, used once.
+    /// Derived from who asks and the minute: it can be answered for two minutes at most.
     pub challenge: Hash,
     /// The node that asks.
     pub node: u64,
@@ -40,12 +62,13 @@ pub struct Challenge {
 pub struct TokenRequest {
     pub account: Id,
     pub key: PublicKey,
+    pub audience: Audience,
     pub challenge: Hash,
     /// Over [`login_message`].
     pub signature: Signature,
 }
 
-/// A token, for `Authorization: Bearer` and for MQTT.
+/// A token, for the audience that was signed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Token {
@@ -61,24 +84,39 @@ impl std::fmt::Debug for Token {
 }
 
 /// The bytes that are signed.
-pub fn login_message(chain_id: &Hash, node: u64, account: &Id, challenge: &Hash) -> Vec<u8> {
+pub fn login_message(
+    chain_id: &Hash,
+    node: u64,
+    account: &Id,
+    audience: Audience,
+    challenge: &Hash,
+) -> Vec<u8> {
     let node = node.to_le_bytes();
     Domain::Token.message(&[
         &chain_id.0,
         &node,
         account.as_str().as_bytes(),
         b"\0",
+        audience.as_str().as_bytes(),
+        b"\0",
         &challenge.0,
     ])
 }
 
 impl TokenRequest {
-    /// Signs the challenge that `node` gave.
-    pub fn sign(chain_id: &Hash, account: &Id, given: &Challenge, secret: &SecretKey) -> Self {
-        let message = login_message(chain_id, given.node, account, &given.challenge);
+    /// Signs the challenge that `node` gave, for a token for `audience`.
+    pub fn sign(
+        chain_id: &Hash,
+        account: &Id,
+        audience: Audience,
+        given: &Challenge,
+        secret: &SecretKey,
+    ) -> Self {
+        let message = login_message(chain_id, given.node, account, audience, &given.challenge);
         Self {
             account: account.clone(),
             key: secret.public(),
+            audience,
             challenge: given.challenge,
             signature: secret.sign(&message),
         }
@@ -86,7 +124,13 @@ impl TokenRequest {
 
     /// Whether the key signed this challenge for `node`.
     pub fn verify(&self, chain_id: &Hash, node: u64) -> Result<(), BadSignature> {
-        let message = login_message(chain_id, node, &self.account, &self.challenge);
+        let message = login_message(
+            chain_id,
+            node,
+            &self.account,
+            self.audience,
+            &self.challenge,
+        );
         self.key.verify(&message, &self.signature)
     }
 }

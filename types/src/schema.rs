@@ -9,13 +9,14 @@ pub(crate) fn hex_text(bytes: Option<usize>) -> RefOr<Schema> {
         Some(bytes) => format!("^[0-9a-f]{{{}}}$", bytes * 2),
         None => "^([0-9a-f]{2})*$".to_owned(),
     };
-    text(&pattern)
+    text(&pattern, bytes.map(|bytes| bytes * 2))
 }
 
-/// Text that matches `pattern`.
-pub(crate) fn text(pattern: &str) -> RefOr<Schema> {
+/// Text that matches `pattern` and has at most `max_length` characters.
+pub(crate) fn text(pattern: &str, max_length: Option<usize>) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
         .pattern(Some(pattern))
+        .max_length(max_length)
         .into()
 }

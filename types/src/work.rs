@@ -17,7 +17,10 @@
 //! `users::keys`, `config::keys`). Records are those of the newest state: a gateway refuses a
 //! record whose block is older than its limit, or lower than one that it has already seen of the
 //! same record. Items of one message may share records. A node that has more to tell than fits
-//! sends several messages; what a gateway did not take up it sends again.
+//! sends several messages. What is open it tells again and again; which devices it holds a gateway
+//! says by itself, with a [`SyncRequest`], and is told the difference.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +29,7 @@ use crate::proof::{
     Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, ProofError, Proven, RecordProof,
     SetChange, verify_head, verify_record,
 };
-use crate::{Genesis, Id};
+use crate::{Device, Genesis, Id};
 
 /// A message with its topic fits one MQTT packet of the edge.
 pub const WORK_BYTES_MAX: usize = 255 * 1024;
@@ -37,8 +40,54 @@ pub const WORK_RECORDS_MAX: usize = 1_024;
 /// Heads and headers that the records of one message lie under: a node may apply a few blocks while
 /// it collects them.
 pub const WORK_HEADERS_MAX: usize = 64;
+/// Devices named by one [`SyncRequest`]: with the longest names it still fits a packet.
+pub const DEVICES_HELD_MAX: usize = 2_000;
 /// Version of the format.
 pub const WORK_VERSION: u32 = 1;
+
+/// What a gateway asks of a node (topic `lamplighter/1/gw/{gw}/sync`, JSON).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SyncRequest {
+    /// `height.index` in the feed that the gateway has seen; all that is open is told all the same.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// What it holds of its devices. Then it is told only of those where the ledger differs, also
+    /// of those that are its own no more; without it, of all its devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<DevicesHeld>,
+}
+
+/// The devices that a gateway holds among the names after `after` up to `until`, in the order of
+/// their bytes. Who holds more than [`DEVICES_HELD_MAX`] asks several times, range by range.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DevicesHeld {
+    /// From the first name on if there is none.
+    #[serde(default)]
+    pub after: Option<Id>,
+    /// To the last name if there is none.
+    #[serde(default)]
+    pub until: Option<Id>,
+    /// All that it holds there.
+    pub devices: BTreeMap<Id, DeviceMark>,
+}
+
+/// Tells two records of a device apart: the first 8 bytes of the BLAKE3 digest of the record's
+/// encoding, in hexadecimal digits. Only what is told depends on it, never what is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceMark(String);
+
+impl DeviceMark {
+    /// The mark of a record.
+    pub fn of(device: &Device) -> Self {
+        Self(hex::encode(&crate::codec::digest(device).0[..8]))
+    }
+}
 
 /// Work for one gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +108,15 @@ pub struct WorkMessage {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum WorkItem {
-    /// A device came to the gateway, left it or changed.
+    /// A device came to the gateway, left it or changed. Proven: the device, or that there is none.
     Device { device: Id },
-    /// A deployment of one of its devices was assigned or changed its state.
+    /// A deployment of one of its devices was assigned or changed its state. Proven: the deployment
+    /// and, unless it has ended, the device, its state, the release, the vendor's account and the
+    /// record of the key that signed the release.
     Deployment { rollout: Id, device: Id },
-    /// The effective configuration of one of its devices may not be the reported one.
+    /// The effective configuration of one of its devices may not be the reported one. Proven: the
+    /// device, what it reported, and the desired documents of the fleet, its model, each level of
+    /// its district from the outermost on, and the device itself, each there or absent.
     Config { device: Id },
 }
 

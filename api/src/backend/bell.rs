@@ -1,5 +1,6 @@
-//! What the node says by itself: new heads, notifications, and work as it comes up.
+//! What the node says by itself: new heads, and work as it comes up.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lamplighter_contracts::devices;
@@ -7,17 +8,22 @@ use lamplighter_ledger::{Delivery, Handle};
 use lamplighter_state::{StateError, prove};
 use lamplighter_types::work::WorkItem;
 use lamplighter_types::{ConfigTarget, DeploymentState, Fact, Id};
-use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::gather::Gathered;
-use super::work;
+use super::queue::WorkQueue;
+use super::work::{self, Wanted};
 use crate::mqtt::Publisher;
 
 /// Heads are told no more often: under load there are a hundred blocks a second.
 const HEAD_EVERY: Duration = Duration::from_millis(500);
 /// Work that is open is told again after so long.
 const AGAIN_EVERY: Duration = Duration::from_secs(10);
+/// Looking for it takes at most one part in so many of the time, however many devices there are.
+const REST: u32 = 10;
+/// After the feed could not be read.
+const FEED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -54,8 +60,15 @@ pub async fn heads(handle: Handle, publisher: Publisher, stop: CancellationToken
     }
 }
 
-/// Publishes notifications to CMS users, and closes connections whose key or account ended.
-pub async fn notifications(handle: Handle, publisher: Publisher, stop: CancellationToken) {
+/// Tells gateways that are connected here of new work at once. `wide` is rung when all of them may
+/// have some.
+pub async fn work(
+    handle: Handle,
+    publisher: Publisher,
+    queue: WorkQueue,
+    wide: Arc<Notify>,
+    stop: CancellationToken,
+) {
     let mut feed = handle.subscribe(None);
     loop {
         let next = tokio::select! {
@@ -63,70 +76,24 @@ pub async fn notifications(handle: Handle, publisher: Publisher, stop: Cancellat
             () = stop.cancelled() => return,
         };
         match next {
-            Ok(Some(deliveries)) => deliveries.iter().for_each(|d| tell(&publisher, d)),
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(%error, "the feed can't be read: MQTT subscribers hear nothing");
-                return;
-            }
-        }
-    }
-}
-
-fn tell(publisher: &Publisher, delivery: &Delivery) {
-    let Delivery {
-        cursor,
-        time_ms,
-        transaction,
-        notification,
-    } = delivery;
-    match &notification.fact {
-        Fact::KeyRevoked { account: _, key } => publisher.revoked_key(&key.0),
-        Fact::AccountDisabled { account } | Fact::RoleRevoked { account, .. } => {
-            publisher.revoked(account.as_str());
-        }
-        _ => {}
-    }
-    let Some(place) = &notification.place else {
-        return;
-    };
-    let body = json!({
-        "cursor": cursor.to_string(), "time_ms": time_ms, "transaction": transaction,
-        "notification": notification,
-    });
-    let kind = notification.fact.kind();
-    let (district, device) = (place.district.as_str(), place.device.as_str());
-    if let Err(error) = publisher.notify(&kind, district, device, body.to_string().into()) {
-        tracing::warn!(%error, kind, "a notification was not published");
-    }
-}
-
-/// Tells gateways that are connected here of new work at once, and of all that is open now and
-/// then.
-pub async fn work(handle: Handle, publisher: Publisher, stop: CancellationToken) {
-    let mut feed = handle.subscribe(None);
-    let mut again = tokio::time::interval(AGAIN_EVERY);
-    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut waiting = Gathered::default();
-    loop {
-        tokio::select! {
-            next = feed.next() => match next {
-                Ok(Some(deliveries)) => {
-                    for delivery in &deliveries {
-                        if let Err(error) = note(&handle, &publisher, delivery, &mut waiting) {
-                            tracing::error!(%error, "new work can't be read");
-                        }
+            Ok(Some(part)) => {
+                for delivery in &part.deliveries {
+                    if let Err(error) = note(&handle, &publisher, delivery, &queue, &wide) {
+                        let error = crate::http::chain(&error);
+                        tracing::error!(error, "new work can't be read");
                     }
                 }
-                Ok(None) | Err(_) => return,
-            },
-            () = waiting.is_due() => {
-                for (gateway, items) in waiting.take() {
-                    work::send(&handle, &publisher, &gateway, items).await;
+            }
+            Ok(None) => return,
+            Err(error) => {
+                let error = crate::http::chain(&error);
+                tracing::error!(error, "the feed can't be read: gateways are told all anew");
+                tokio::time::sleep(FEED_AGAIN_AFTER).await;
+                feed = handle.subscribe(None);
+                for gateway in connected(&publisher) {
+                    queue.list(&gateway);
                 }
             }
-            _ = again.tick() => remind(&handle, &publisher, &mut waiting),
-            () = stop.cancelled() => return,
         }
     }
 }
@@ -139,17 +106,32 @@ fn connected(publisher: &Publisher) -> Vec<Id> {
         .collect()
 }
 
-fn remind(handle: &Handle, publisher: &Publisher, waiting: &mut Gathered) {
-    for gateway in connected(publisher) {
-        match work::open(handle, &gateway) {
-            Ok(items) => {
-                let open = items
-                    .into_iter()
-                    .filter(|i| !matches!(i, WorkItem::Device { .. }));
-                waiting.add(gateway, open);
-            }
-            Err(error) => tracing::error!(%error, "the work of a gateway can't be read"),
+/// Tells gateways now and then, and when `wide` was rung, of what is still open. One gateway is
+/// looked at after the other, however often it was rung meanwhile.
+pub async fn reminders(
+    publisher: Publisher,
+    queue: WorkQueue,
+    wide: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut pause = AGAIN_EVERY;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = wide.notified() => {}
+            () = stop.cancelled() => return,
         }
+        let begun = Instant::now();
+        for gateway in connected(&publisher) {
+            if stop.is_cancelled() {
+                return;
+            }
+            if let Err(error) = queue.look(&gateway, Wanted::Open).await {
+                let error = crate::http::chain(&error);
+                tracing::error!(error, %gateway, "the work of a gateway can't be read");
+            }
+        }
+        pause = AGAIN_EVERY.max(begun.elapsed() * REST);
     }
 }
 
@@ -158,13 +140,14 @@ fn note(
     handle: &Handle,
     publisher: &Publisher,
     delivery: &Delivery,
-    waiting: &mut Gathered,
+    queue: &WorkQueue,
+    wide: &Notify,
 ) -> Result<(), StateError> {
     let notification = &delivery.notification;
     if let Fact::DesiredSet { target, .. } = &notification.fact
         && !matches!(target, ConfigTarget::Device { .. })
     {
-        remind(handle, publisher, waiting);
+        wide.notify_one();
         return Ok(());
     }
     let Some(place) = &notification.place else {
@@ -193,10 +176,11 @@ fn note(
         if !publisher.is_connected(gateway.as_str()) {
             continue;
         }
-        waiting.add(gateway.clone(), [item.clone()]);
+        let mut items = vec![item.clone()];
         if let (WorkItem::Device { .. }, Some(device)) = (&item, &record) {
-            waiting.add(gateway.clone(), work::of_device(&view, device)?);
+            items.extend(work::of_device(&view, device)?);
         }
+        queue.add(gateway, items);
     }
     Ok(())
 }

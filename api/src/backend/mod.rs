@@ -1,7 +1,9 @@
 //! The ledger behind the MQTT guard: who a client is, its transactions, and what it is told.
 
 mod bell;
-mod gather;
+mod notifications;
+mod pending;
+mod queue;
 mod work;
 
 use std::net::SocketAddr;
@@ -14,21 +16,23 @@ use futures::future::BoxFuture;
 use lamplighter_contracts::{ContractError, users};
 use lamplighter_ledger::{Handle, Ticket, Verdict};
 use lamplighter_tls::Identity;
+use lamplighter_types::login::Audience;
 use lamplighter_types::{
     Account as AccountRecord, AccountKind as Kind, Id, PublicKey, SignedTransaction, codec,
 };
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::chain as causes;
 use crate::mqtt::{
-    Account, AccountKind, Admitted, Backend, Config as MqttConfig, Cursor, Edge, Encoding, Listen,
-    Login, LoginError, Publisher, Reach, Submission, SubmitError,
+    Account, AccountKind, Admitted, Backend, Config as MqttConfig, Edge, Encoding, Listen, Login,
+    LoginError, Publisher, Reach, Submission, SubmitError, SyncReason,
 };
 use crate::token::Tokens;
 use crate::{Config, ServeError};
+use queue::WorkQueue;
 
 /// Transactions whose receipt is still to be published: no more than the pool holds.
 const RECEIPTS_MAX: usize = 20_000;
@@ -58,12 +62,14 @@ pub(crate) fn start(
     let settings = MqttConfig {
         listen,
         identity,
+        connect_time: config.mqtt_connect_time,
         ..MqttConfig::default()
     };
     let backend = Arc::new(LedgerBackend {
         handle: handle.clone(),
         tokens,
         publisher: OnceLock::new(),
+        work: OnceLock::new(),
         receipts: Arc::new(Semaphore::new(RECEIPTS_MAX)),
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -72,13 +78,28 @@ pub(crate) fn start(
     let publisher = edge.publisher();
     let first = backend.publisher.set(publisher.clone());
     assert!(first.is_ok(), "the publisher is set once");
+    let work = WorkQueue::new(
+        handle.clone(),
+        publisher.clone(),
+        tasks.clone(),
+        stop.clone(),
+    );
+    let first = backend.work.set(work.clone());
+    assert!(first.is_ok(), "the queue is set once");
     tasks.spawn(bell::heads(handle.clone(), publisher.clone(), stop.clone()));
-    tasks.spawn(bell::notifications(
+    tasks.spawn(notifications::notifications(
         handle.clone(),
         publisher.clone(),
         stop.clone(),
     ));
-    tasks.spawn(bell::work(handle, publisher, stop.clone()));
+    let wide = Arc::new(Notify::new());
+    tasks.spawn(bell::reminders(
+        publisher.clone(),
+        work.clone(),
+        wide.clone(),
+        stop.clone(),
+    ));
+    tasks.spawn(bell::work(handle, publisher, work, wide, stop.clone()));
     let addresses = edge.addresses().to_vec();
     let stop = stop.clone();
     tasks.spawn(async move {
@@ -94,6 +115,7 @@ struct LedgerBackend {
     tokens: Tokens,
     /// Known right after the edge has started.
     publisher: OnceLock<Publisher>,
+    work: OnceLock<WorkQueue>,
     receipts: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -190,7 +212,7 @@ impl Backend for LedgerBackend {
         let now_ms = bell::now_ms();
         let bearer = self
             .tokens
-            .check(text, now_ms)
+            .check(text, Audience::Mqtt, now_ms)
             .map_err(|e| refused(&e.to_string()))?;
         if bearer.account.as_str() != id {
             return Err(refused("the token is of another account"));
@@ -200,11 +222,10 @@ impl Backend for LedgerBackend {
             .filter(|owner| owner.account == bearer.account);
         let owner = owner.ok_or_else(|| refused("the key is no longer registered"))?;
         let account = account(owner).ok_or_else(|| refused("the account is disabled"))?;
-        // A connection may outlive its token: it ends when the key is revoked.
         Ok(Login {
             account,
             key: bearer.key.0,
-            valid_for: None,
+            valid_for: Some(Duration::from_millis(bearer.expires_ms - now_ms)),
         })
     }
 
@@ -217,22 +238,22 @@ impl Backend for LedgerBackend {
         async move { this.admit(submission).await }.boxed()
     }
 
-    fn sync(
-        &self,
-        gateway: &str,
-        _since: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(), SubmitError>> {
-        let (handle, publisher) = (self.handle.clone(), self.publisher.get().cloned());
-        let gateway = Id::new(gateway);
+    fn sync(&self, gateway: &str, why: SyncReason) -> BoxFuture<'static, Result<(), SubmitError>> {
+        let (work, gateway) = (self.work.get().cloned(), Id::new(gateway));
         async move {
             let gateway = gateway.map_err(|e| SubmitError::Invalid(e.to_string()))?;
-            let publisher = publisher.ok_or(SubmitError::Busy)?;
-            // All that is open is told, whatever the gateway has seen: the ledger is the queue.
-            let all = work::open(&handle, &gateway).map_err(|e| {
-                tracing::error!(error = causes(&e), "the work of a gateway can't be read");
-                SubmitError::Busy
-            })?;
-            work::send(&handle, &publisher, &gateway, all).await;
+            let work = work.ok_or(SubmitError::Busy)?;
+            // What is open is told, whatever the gateway has seen: the ledger is the queue.
+            match why {
+                SyncReason::Listens => work.listens(&gateway),
+                SyncReason::Asks { held: None, .. } => work.list(&gateway),
+                SyncReason::Asks {
+                    held: Some(held), ..
+                } => work.compare(&gateway, held).await.map_err(|e| {
+                    tracing::error!(error = causes(&e), "the work of a gateway can't be read");
+                    SubmitError::Busy
+                })?,
+            }
             Ok(())
         }
         .boxed()

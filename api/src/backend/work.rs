@@ -1,47 +1,140 @@
 //! What a gateway has to do, with the proof of every record that it will act on.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_ledger::Handle;
 use lamplighter_state::{StateError, View};
 use lamplighter_types::work::{
-    ProofSet, WORK_BYTES_MAX, WORK_ITEMS_MAX, WORK_RECORDS_MAX, WORK_VERSION, WorkItem, WorkMessage,
+    DeviceMark, DevicesHeld, ProofSet, WORK_BYTES_MAX, WORK_ITEMS_MAX, WORK_RECORDS_MAX,
+    WORK_VERSION, WorkItem, WorkMessage,
 };
 use lamplighter_types::{ConfigTarget, Device, Id};
 
-use crate::mqtt::Publisher;
-
 /// Devices of one gateway that are looked at: more than a mesh can carry.
-const DEVICES_MAX: usize = 10_000;
-/// Devices read at a time.
+pub(super) const DEVICES_MAX: usize = 10_000;
+/// Devices read at a time, a few records each.
 const PAGE: usize = 500;
 /// For the certificate of the proofs.
 const CERTIFIED_WITHIN: Duration = Duration::from_secs(10);
-/// Items that fit one message as a rule; a message that is still too long is halved.
-const ITEMS_PER_MESSAGE: usize = 8;
 
-/// Everything that is open for a gateway: its devices, deployments at work, configuration that is
-/// not reported.
-pub fn open(handle: &Handle, gateway: &Id) -> Result<BTreeSet<WorkItem>, StateError> {
-    let (view, _) = handle.view()?;
-    let mut items = BTreeSet::new();
-    let mut after: Option<Id> = None;
-    while items.len() < DEVICES_MAX {
-        let page = devices::by_gateway(&view, gateway, after.as_ref(), PAGE)?;
-        for device in &page {
-            items.insert(WorkItem::Device {
-                device: device.device.clone(),
-            });
-            items.extend(of_device(&view, device)?);
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE => after = Some(last.device.clone()),
-            _ => break,
-        }
+/// What is looked for among the devices of a gateway.
+#[derive(Clone)]
+pub enum Wanted {
+    /// Its devices, and all that is open for them.
+    All,
+    /// What is open: deployments at work, configuration that is not reported.
+    Open,
+    /// Where the ledger differs from what the gateway holds, and what is open.
+    Difference(Arc<DevicesHeld>),
+}
+
+/// A place in the list of a gateway's devices.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    after: Option<Id>,
+    seen: usize,
+}
+
+/// Where looking begins.
+pub fn begin(wanted: &Wanted) -> Option<Place> {
+    let after = match wanted {
+        Wanted::All | Wanted::Open => None,
+        Wanted::Difference(held) => held.after.clone(),
+    };
+    Some(Place { after, seen: 0 })
+}
+
+/// What is wanted of the devices after a place, and where to go on. Reads on a thread where it may
+/// wait for the disk.
+pub async fn page(
+    handle: &Handle,
+    gateway: &Id,
+    wanted: &Wanted,
+    at: Place,
+) -> Result<(Vec<WorkItem>, Option<Place>), StateError> {
+    let (handle, gateway, wanted) = (handle.clone(), gateway.clone(), wanted.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let (view, _) = handle.view()?;
+        look(&view, &gateway, &wanted, at)
+    });
+    match read.await {
+        Ok(read) => read,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending, and all that waits with it.
+            Err(_) => std::future::pending().await,
+        },
     }
-    Ok(items)
+}
+
+fn look(
+    view: &View,
+    gateway: &Id,
+    wanted: &Wanted,
+    at: Place,
+) -> Result<(Vec<WorkItem>, Option<Place>), StateError> {
+    let mut devices = devices::by_gateway(view, gateway, at.after.as_ref(), PAGE)?;
+    let mut next = match devices.last() {
+        Some(last) if devices.len() == PAGE => Some(last.device.clone()),
+        _ => None,
+    };
+    let mut items = Vec::new();
+    if let Wanted::Difference(held) = wanted {
+        let end = held.until.clone();
+        if end.is_some() && (next.is_none() || next >= end) {
+            devices.retain(|device| Some(&device.device) <= end.as_ref());
+            next = None;
+        }
+        items.extend(differing(&devices, held, at.after.as_ref(), next.as_ref()));
+    } else if matches!(wanted, Wanted::All) {
+        items.extend(devices.iter().map(device_item));
+    }
+    for device in &devices {
+        items.extend(of_device(view, device)?);
+    }
+    let seen = at.seen + devices.len();
+    if next.is_some() && seen >= DEVICES_MAX {
+        tracing::warn!(%gateway, seen, "a gateway has more devices than it is told of");
+        next = None;
+    }
+    let next = next.map(|after| Place {
+        after: Some(after),
+        seen,
+    });
+    Ok((items, next))
+}
+
+fn device_item(device: &Device) -> WorkItem {
+    let device = device.device.clone();
+    WorkItem::Device { device }
+}
+
+/// Devices that the gateway does not hold as they are, and those that it holds and that are not its
+/// own, among the names after `after` up to `until`.
+fn differing(
+    devices: &[Device],
+    held: &DevicesHeld,
+    after: Option<&Id>,
+    until: Option<&Id>,
+) -> Vec<WorkItem> {
+    let own: BTreeSet<_> = devices.iter().map(|device| &device.device).collect();
+    let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let end = until.map_or(Bound::Unbounded, Bound::Included);
+    let gone = held.devices.range((begin, end)).map(|(name, _)| name);
+    let gone = gone.filter(|name| !own.contains(name));
+    let changed = devices
+        .iter()
+        .filter(|device| held.devices.get(&device.device) != Some(&DeviceMark::of(device)));
+    gone.map(|name| WorkItem::Device {
+        device: name.clone(),
+    })
+    .chain(changed.map(device_item))
+    .collect()
 }
 
 /// What is open for one device.
@@ -115,43 +208,17 @@ fn bytes<T>(key: lamplighter_state::Key<T>) -> Vec<u8> {
     key.as_bytes().to_vec()
 }
 
-/// Sends items in as many messages as they need. What does not get through is sent again later.
-pub async fn send(handle: &Handle, publisher: &Publisher, gateway: &Id, items: BTreeSet<WorkItem>) {
-    let items: Vec<_> = items.into_iter().collect();
-    let mut waiting: Vec<Vec<WorkItem>> = items
-        .chunks(ITEMS_PER_MESSAGE)
-        .rev()
-        .map(<[_]>::to_vec)
-        .collect();
-    while let Some(part) = waiting.pop() {
-        let count = part.len();
-        let message = match message(handle, gateway, part.clone()).await {
-            Ok(message) => message,
-            Err(error) => {
-                let error = crate::http::chain(&*error);
-                tracing::warn!(error, %gateway, "work can't be proven yet");
-                return;
-            }
-        };
-        let json = message.to_json();
-        let fits = json.len() <= WORK_BYTES_MAX
-            && count <= WORK_ITEMS_MAX
-            && message.proofs.records.len() <= WORK_RECORDS_MAX;
-        if !fits && count > 1 {
-            waiting.push(part[count / 2..].to_vec());
-            waiting.push(part[..count / 2].to_vec());
-            continue;
-        }
-        if let Err(error) = publisher.publish_work(gateway.as_str(), json.into()) {
-            if !error.is_nobody_there() {
-                tracing::warn!(%error, %gateway, "work was not delivered");
-            }
-            return;
-        }
-    }
+/// The JSON of a message, unless it has too much in it.
+pub fn fitting(message: &WorkMessage) -> Option<Bytes> {
+    let json = message.to_json();
+    let fits = json.len() <= WORK_BYTES_MAX
+        && message.items.len() <= WORK_ITEMS_MAX
+        && message.proofs.records.len() <= WORK_RECORDS_MAX;
+    fits.then(|| json.into())
 }
 
-async fn message(
+/// Items with the proofs of all that their reader needs.
+pub async fn message(
     handle: &Handle,
     gateway: &Id,
     items: Vec<WorkItem>,

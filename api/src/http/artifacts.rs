@@ -1,6 +1,7 @@
 //! `/v1/artifacts`: firmware images, uploaded in pieces and read in ranges.
 
 use std::io::ErrorKind;
+use std::time::UNIX_EPOCH;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
@@ -9,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::stream;
 use lamplighter_contracts::users;
-use lamplighter_ledger::artifacts::{ArtifactError, Artifacts, RANGE_BYTES_MAX};
+use lamplighter_ledger::artifacts::{ArtifactError, Artifacts, RANGE_BYTES_MAX, Uploader};
 use lamplighter_types::{Hash, Role};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -34,9 +35,12 @@ pub fn open_routes() -> OpenApiRouter<App> {
 
 /// What needs a token.
 pub fn routes() -> OpenApiRouter<App> {
-    let pieces = OpenApiRouter::new().routes(routes!(append, offset));
+    let pieces = OpenApiRouter::new().routes(routes!(append, offset, drop_upload));
     let pieces = pieces.layer(DefaultBodyLimit::max(PIECE_BYTES_MAX));
-    OpenApiRouter::new().routes(routes!(begin)).merge(pieces)
+    OpenApiRouter::new()
+        .routes(routes!(begin))
+        .routes(routes!(uploads))
+        .merge(pieces)
 }
 
 impl From<ArtifactError> for Problem {
@@ -45,7 +49,7 @@ impl From<ArtifactError> for Problem {
         let (status, code) = match &error {
             ArtifactError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             ArtifactError::Offset { .. } => (StatusCode::CONFLICT, "artifact.offset"),
-            ArtifactError::Size { .. } => (StatusCode::CONFLICT, "artifact.size"),
+            ArtifactError::TooManyOwnUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
             ArtifactError::WrongDigest { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact.digest")
             }
@@ -73,6 +77,7 @@ impl From<ArtifactError> for Problem {
 #[serde(deny_unknown_fields)]
 pub struct NewArtifact {
     digest: Hash,
+    #[schema(minimum = 1, maximum = 268435456)]
     size_bytes: u64,
 }
 
@@ -83,6 +88,14 @@ pub struct Upload {
     /// Bytes that are on disk: the next piece begins here.
     offset: u64,
     complete: bool,
+}
+
+/// Who uploads; each account has its own uploads.
+fn uploader(bearer: Option<&Bearer>) -> Uploader {
+    match bearer {
+        Some(bearer) => Uploader::Account(bearer.account.clone()),
+        None => Uploader::Anyone,
+    }
 }
 
 fn upload(artifacts: &Artifacts, digest: Hash, offset: u64) -> Upload {
@@ -114,8 +127,15 @@ fn demand_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), Problem> {
 }
 
 /// Begins an upload, or asks where one stands.
+///
+/// Uploads of other accounts are not touched; an own one that was begun with another size begins
+/// anew. At most 8 of an account are unfinished at a node, and each is dropped a day after its last
+/// piece.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts", request_body = NewArtifact,
-    responses((status = 200, body = Upload), (status = 409, body = Problem)))]
+    responses((status = 200, body = Upload), (status = 403, body = Problem),
+        (status = 409, description = "It was begun with another size: `artifact.size`.",
+            body = Problem),
+        (status = 507, body = Problem)))]
 async fn begin(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
@@ -123,17 +143,86 @@ async fn begin(
 ) -> Result<Json<Upload>, Problem> {
     demand_uploader(&app, bearer.as_deref())?;
     let artifacts = app.handle.artifacts();
-    let offset = artifacts.begin(new.digest, new.size_bytes).await?;
+    let uploader = uploader(bearer.as_deref());
+    let offset = artifacts
+        .begin(&uploader, new.digest, new.size_bytes)
+        .await?;
     Ok(Json(upload(artifacts, new.digest, offset)))
 }
 
-/// Appends a piece of at most 4 MiB that begins at `Upload-Offset`. The last piece makes it
-/// complete, if the bytes have the digest; otherwise all are dropped.
+/// An upload that waits for more pieces.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Unfinished {
+    digest: Hash,
+    /// As announced.
+    size_bytes: u64,
+    /// Bytes that are on disk: the next piece begins here.
+    offset: u64,
+    /// When it is dropped unless a piece comes before, Unix ms by this node's clock.
+    expires_ms: u64,
+}
+
+/// Your uploads that are unfinished.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct UnfinishedUploads {
+    items: Vec<Unfinished>,
+}
+
+/// The caller's unfinished uploads at this node.
+#[utoipa::path(get, path = "/v1/uploads", tag = "artifacts",
+    responses((status = 200, body = UnfinishedUploads)))]
+async fn uploads(
+    State(app): State<App>,
+    bearer: Option<Extension<Bearer>>,
+) -> Result<Json<UnfinishedUploads>, Problem> {
+    let uploader = uploader(bearer.as_deref());
+    let found = app.handle.artifacts().uploads(&uploader).await?;
+    let items = found.into_iter().map(|upload| {
+        let since = upload.expires.duration_since(UNIX_EPOCH);
+        Unfinished {
+            digest: upload.digest,
+            size_bytes: upload.size_bytes,
+            offset: upload.offset,
+            expires_ms: since.map_or(0, |since| since.as_millis() as u64),
+        }
+    });
+    Ok(Json(UnfinishedUploads {
+        items: items.collect(),
+    }))
+}
+
+/// Drops an own unfinished upload with what came of it.
+#[utoipa::path(delete, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
+    params(("digest" = Hash, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+async fn drop_upload(
+    State(app): State<App>,
+    Path(digest): Path<Hash>,
+    bearer: Option<Extension<Bearer>>,
+) -> Result<StatusCode, Problem> {
+    let uploader = uploader(bearer.as_deref());
+    let artifacts = app.handle.artifacts();
+    artifacts.drop_upload(&uploader, digest).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Appends a piece of at most 4 MiB that begins at `Upload-Offset`.
+///
+/// The offset must be where the upload stands, so a piece that is sent again is refused and changes
+/// nothing. The last piece makes the artifact complete, if the bytes have the digest; otherwise all
+/// are dropped. A piece without bytes changes nothing and says where the upload stands.
 #[utoipa::path(patch, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path), ("Upload-Offset" = u64, Header)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = Upload), (status = 409, body = Problem),
-        (status = 422, body = Problem)))]
+    responses((status = 200, body = Upload), (status = 403, body = Problem),
+        (status = 404, description = "No such upload was begun at this node.", body = Problem),
+        (status = 409, description = "The upload stands elsewhere: `artifact.offset`.",
+            body = Problem),
+        (status = 416, description = "It goes on behind the end that was announced: \
+            `artifact.range`.", body = Problem),
+        (status = 422, description = "The bytes do not have the digest: `artifact.digest`.",
+            body = Problem),
+        (status = 507, body = Problem)))]
 async fn append(
     State(app): State<App>,
     Path(digest): Path<Hash>,
@@ -149,15 +238,25 @@ async fn append(
         Problem::invalid("artifact.offset", "the header Upload-Offset is missing")
     })?;
     let artifacts = app.handle.artifacts();
-    let offset = artifacts.append(digest, offset, body.bytes.clone()).await?;
+    let uploader = uploader(bearer.as_deref());
+    let offset = artifacts
+        .append(&uploader, digest, offset, body.bytes.clone())
+        .await?;
     Ok(Json(upload(artifacts, digest, offset)))
 }
 
 /// Where an upload stands, in the header `Upload-Offset`.
 #[utoipa::path(head, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
-    params(("digest" = Hash, Path)), responses((status = 200), (status = 404)))]
-async fn offset(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, Problem> {
-    let offset = app.handle.artifacts().offset(digest).await?;
+    params(("digest" = Hash, Path)),
+    responses((status = 200, headers(("Upload-Offset" = u64, description = "Bytes on disk."))),
+        (status = 404)))]
+async fn offset(
+    State(app): State<App>,
+    Path(digest): Path<Hash>,
+    bearer: Option<Extension<Bearer>>,
+) -> Result<Response, Problem> {
+    let uploader = uploader(bearer.as_deref());
+    let offset = app.handle.artifacts().offset(&uploader, digest).await?;
     Ok([(UPLOAD_OFFSET, offset.to_string())].into_response())
 }
 
@@ -191,9 +290,16 @@ async fn head(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Respon
 /// The bytes of an artifact, or one range of them (RFC 9110 section 14). Every 16 KiB were checked
 /// against the digest when they were read from the disk.
 #[utoipa::path(get, path = "/v1/artifacts/{digest}", tag = "artifacts",
-    params(("digest" = Hash, Path)),
-    responses((status = 200), (status = 206), (status = 404, body = Problem),
-        (status = 416, body = Problem)))]
+    params(("digest" = Hash, Path), ("Range" = Option<String>, Header),
+        ("If-Range" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "All of it.", body = Vec<u8>,
+            content_type = "application/octet-stream"),
+        (status = 206, description = "The range.", body = Vec<u8>,
+            content_type = "application/octet-stream"),
+        (status = 404, body = Problem),
+        (status = 416, description = "The range begins behind the end: `artifact.range`.",
+            body = Problem)))]
 async fn read(
     State(app): State<App>,
     Path(digest): Path<Hash>,
@@ -283,7 +389,8 @@ fn parse_range(text: &str, size_bytes: u64) -> Asked {
 /// can be checked by itself.
 #[utoipa::path(get, path = "/v1/artifacts/{digest}/groups", tag = "artifacts",
     params(("digest" = Hash, Path)),
-    responses((status = 200), (status = 404, body = Problem)))]
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 404, body = Problem)))]
 async fn groups(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, Problem> {
     let groups = app.handle.artifacts().groups(digest).await?;
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];

@@ -1,4 +1,6 @@
-//! `/v1/auth`: a token for reading, by a signature.
+//! `/v1/auth`: a token, by a signature; and what a token opens here.
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -6,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use lamplighter_contracts::users;
-use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest};
+use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use lamplighter_types::{Id, PublicKey};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,7 +16,10 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::Input;
 use super::problem::Problem;
-use crate::token::TOKEN_MS;
+use crate::token::{Bearer, TOKEN_MS};
+
+/// How often a stream asks whether its token is still good.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -22,8 +27,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(token))
 }
 
-/// Gives a challenge to sign: `"lamplighter/token/1\0" || chain_id || node (u64, little-endian) ||
-/// account || 0x00 || challenge`.
+/// Gives a challenge to sign: `"lamplighter/token/2\0" || chain_id || node (u64, little-endian) ||
+/// account || 0x00 || audience || 0x00 || challenge`.
 #[utoipa::path(post, path = "/v1/auth/challenge", tag = "auth", request_body = ChallengeRequest,
     responses((status = 200, body = Challenge)))]
 async fn challenge(
@@ -36,7 +41,8 @@ async fn challenge(
     )
 }
 
-/// Gives a token for a signed challenge.
+/// Gives a token for a signed challenge. With the audience `http-read` it is for
+/// `Authorization: Bearer`, with `mqtt` it is the password of an MQTT connection; never both.
 #[utoipa::path(post, path = "/v1/auth/token", tag = "auth", request_body = TokenRequest,
     responses((status = 200, body = Token), (status = 401, body = Problem)))]
 async fn token(
@@ -48,13 +54,19 @@ async fn token(
     app.tokens
         .check_answer(&answer, now_ms)
         .map_err(|e| refuse(e.to_string()))?;
-    let TokenRequest { account, key, .. } = answer;
+    let TokenRequest {
+        account,
+        key,
+        audience,
+        challenge: _,
+        signature: _,
+    } = answer;
     if !is_key_of(&app, &account, &key)? {
         return Err(refuse(format!(
             "the key is not a registered key of {account}"
         )));
     }
-    let token = app.tokens.issue(account, key, now_ms);
+    let token = app.tokens.issue(account, key, audience, now_ms);
     Ok(Json(Token {
         token,
         expires_ms: now_ms + TOKEN_MS,
@@ -87,7 +99,7 @@ pub async fn guard(
             })?;
         let bearer = app
             .tokens
-            .check(token, app.now_ms())
+            .check(token, Audience::HttpRead, app.now_ms())
             .map_err(|e| Problem::new(StatusCode::UNAUTHORIZED, "auth.refused", e.to_string()))?;
         if !is_key_of(&app, &bearer.account, &bearer.key)? {
             let detail = "the key of this token is no longer registered";
@@ -100,4 +112,21 @@ pub async fn guard(
         request.extensions_mut().insert(bearer);
     }
     Ok(next.run(request).await)
+}
+
+/// Resolves when an answer that goes on and on has to end: its token has expired, or the key is no
+/// longer the account's. Never, where reading needs no token.
+pub async fn ended(app: App, bearer: Option<Bearer>) {
+    let Some(bearer) = bearer else {
+        return std::future::pending().await;
+    };
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    loop {
+        every.tick().await;
+        let good = is_key_of(&app, &bearer.account, &bearer.key);
+        // A node that can't read its state says so elsewhere; the token's end still counts.
+        if bearer.expires_ms <= app.now_ms() || matches!(good, Ok(false)) {
+            return;
+        }
+    }
 }

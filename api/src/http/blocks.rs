@@ -13,6 +13,7 @@ use super::App;
 use super::extract::{Path, Query};
 use super::problem::Problem;
 use super::read::{self, At, parse};
+use super::transactions::DecodedTransaction;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -28,6 +29,8 @@ pub fn routes() -> OpenApiRouter<App> {
 pub struct FullBlock {
     block: Block,
     hash: Hash,
+    /// The transactions of `block` with their payloads decoded, in the same order.
+    transactions: Vec<DecodedTransaction>,
     receipts: Vec<Receipt>,
     certificate: Option<Certificate>,
 }
@@ -41,7 +44,7 @@ fn height_of(app: &App, text: &str) -> Result<u64, Problem> {
 
 /// A block by height, or `latest`.
 #[utoipa::path(get, path = "/v1/blocks/{height}", tag = "chain",
-    params(("height" = String, Path)),
+    params(("height" = String, Path, pattern = "^(latest|[0-9]{1,19})$")),
     responses((status = 200, body = FullBlock), (status = 404, body = Problem)))]
 async fn block(
     State(app): State<App>,
@@ -55,9 +58,16 @@ async fn block(
         app.handle.certificate(height)?,
     );
     let hash = block.header.hash();
+    let decode = |signed| DecodedTransaction::new(&app, signed);
+    let transactions = block
+        .transactions
+        .iter()
+        .map(decode)
+        .collect::<Result<_, _>>()?;
     let body = FullBlock {
         block,
         hash,
+        transactions,
         receipts,
         certificate,
     };
@@ -69,7 +79,7 @@ async fn block(
 
 /// A header by height, or `latest`.
 #[utoipa::path(get, path = "/v1/headers/{height}", tag = "chain",
-    params(("height" = String, Path)),
+    params(("height" = String, Path, pattern = "^(latest|[0-9]{1,19})$")),
     responses((status = 200, body = Header), (status = 404, body = Problem)))]
 async fn header(State(app): State<App>, Path(height): Path<String>) -> Result<At<Header>, Problem> {
     let height = height_of(&app, &height)?;
@@ -84,7 +94,7 @@ async fn header(State(app): State<App>, Path(height): Path<String>) -> Result<At
 /// The certificate on the header of a height, or the `latest`. A later one covers every earlier
 /// header.
 #[utoipa::path(get, path = "/v1/certificates/{height}", tag = "chain",
-    params(("height" = String, Path)),
+    params(("height" = String, Path, pattern = "^(latest|[0-9]{1,19})$")),
     responses((status = 200, body = Certificate), (status = 404, body = Problem)))]
 async fn certificate(
     State(app): State<App>,
@@ -113,7 +123,8 @@ pub struct ProofQuery {
 /// Proof that a transaction, or its receipt, is in the chain.
 #[utoipa::path(get, path = "/v1/proofs/transactions/{hash}", tag = "chain",
     params(("hash" = Hash, Path), ProofQuery),
-    responses((status = 200, body = ProofBundle), (status = 404, body = Problem)))]
+    responses((status = 200, body = ProofBundle), (status = 404, body = Problem),
+        (status = 504, body = Problem)))]
 async fn transaction_proof(
     State(app): State<App>,
     Path(hash): Path<Hash>,
@@ -129,7 +140,8 @@ async fn transaction_proof(
 /// Proof of a device event, by the height of its block and its index among the block's events.
 #[utoipa::path(get, path = "/v1/proofs/events/{height}/{index}", tag = "chain",
     params(("height" = u64, Path), ("index" = u32, Path)),
-    responses((status = 200, body = ProofBundle), (status = 404, body = Problem)))]
+    responses((status = 200, body = ProofBundle), (status = 404, body = Problem),
+        (status = 504, body = Problem)))]
 async fn event_proof(
     State(app): State<App>,
     Path((height, index)): Path<(u64, u32)>,

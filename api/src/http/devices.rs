@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use lamplighter_contracts::{config, devices, events};
-use lamplighter_state::tables;
+use lamplighter_state::tables::{self, Subject};
 use lamplighter_store::Direction;
 use lamplighter_types::record::ReportedConfig;
-use lamplighter_types::{Device, DeviceState, EventCursor, EventRecord, Hash, Id, Receipt, Scope};
+use lamplighter_types::{Device, DeviceState, EventCursor, EventRecord, Hash, Id, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Path, Query};
 use super::problem::Problem;
-use super::read::{At, One, Page, PageQuery, ReadQuery, one, parse, view};
+use super::read::{self, At, HistoryEntry, One, Page, PageQuery, ReadQuery, one, view};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -28,10 +28,15 @@ pub fn routes() -> OpenApiRouter<App> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceQuery {
+    /// Waits until this node has reached the height.
     min_height: Option<u64>,
+    /// Asks the leader first: the answer shows everything that was acknowledged before the request.
     #[serde(default)]
     linearizable: bool,
+    /// The `next` of the page before.
     after: Option<String>,
+    /// 100 if absent; others are taken as the nearest of these.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Only those of a gateway.
     gateway: Option<Id>,
@@ -97,7 +102,7 @@ async fn device(
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = devices::device(&state, &id)?;
     let key = devices::keys::device(&id);
-    one(
+    let found = one(
         &app,
         &query,
         head,
@@ -105,7 +110,8 @@ async fn device(
         format!("device {id}"),
         key.as_bytes(),
     )
-    .await
+    .await?;
+    found.with_change(&state, &Subject::DeviceRecord(id))
 }
 
 /// What a device runs, and the counters it has used.
@@ -131,17 +137,8 @@ async fn state(
     .await
 }
 
-/// One thing that happened to a device.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct HistoryEntry {
-    /// `height.index`, the place of the receipt.
-    cursor: String,
-    height: u64,
-    /// With the notifications about this device only.
-    receipt: Receipt,
-}
-
-/// Everything that happened to a device, newest first, with the transactions that brought it about.
+/// Everything that happened to a device, newest first: who did it, when, and by which transaction.
+/// At most 100 at a time.
 #[utoipa::path(get, path = "/v1/devices/{device}/history", tag = "devices",
     params(("device" = Id, Path), PageQuery),
     responses((status = 200, body = Page<HistoryEntry>)))]
@@ -150,27 +147,7 @@ async fn history(
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
 ) -> Result<At<Page<HistoryEntry>>, Problem> {
-    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let after = match &query.after {
-        None => None,
-        Some(text) => {
-            let cursor: lamplighter_ledger::Cursor = parse(text)?;
-            Some((cursor.height, cursor.index))
-        }
-    };
-    let store = &**state.store();
-    let limit = query.limit();
-    let found = tables::device_history(store, &id, after, Direction::Backward, limit)?;
-    let items = found.into_iter().map(|entry| HistoryEntry {
-        cursor: format!("{}.{}", entry.height, entry.index),
-        height: entry.height,
-        receipt: entry.receipt,
-    });
-    let body = Page::new(items.collect(), limit, |e: &HistoryEntry| e.cursor.clone());
-    Ok(At {
-        height: head.height,
-        body,
-    })
+    read::history(&app, &query, Subject::Device(id)).await
 }
 
 /// A recorded event, and where it is proven: `/v1/proofs/events/{height}/{index}`.

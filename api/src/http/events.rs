@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use lamplighter_contracts::{config, events};
+use lamplighter_state::tables::Subject;
 use lamplighter_types::record::DesiredConfig;
 use lamplighter_types::{Alarm, AlarmId, ConfigTarget, Id, Scope};
 use serde::Deserialize;
@@ -11,14 +12,16 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Path, Query};
 use super::problem::Problem;
-use super::read::{At, One, Page, PageQuery, ReadQuery, one, parse, view};
+use super::read::{self, At, HistoryEntry, One, Page, PageQuery, ReadQuery, one, parse, view};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(open_alarms))
         .routes(routes!(device_alarms))
         .routes(routes!(alarm))
+        .routes(routes!(alarm_history))
         .routes(routes!(desired))
+        .routes(routes!(desired_history))
 }
 
 /// Alarms that are active or not acknowledged, by device.
@@ -79,7 +82,21 @@ async fn alarm(
     let name = AlarmId { device, sequence };
     let found = events::alarm(&state, &name)?;
     let key = events::keys::alarm(&name);
-    one(&app, &query, head, found, "such alarm", key.as_bytes()).await
+    let found = one(&app, &query, head, found, "such alarm", key.as_bytes()).await?;
+    found.with_change(&state, &Subject::Alarm(name))
+}
+
+/// Who raised, acknowledged and cleared an alarm, and when, newest first. At most 100 at a time.
+#[utoipa::path(get, path = "/v1/alarms/{device}/{sequence}/history", tag = "events",
+    params(("device" = Id, Path), ("sequence" = u64, Path), PageQuery),
+    responses((status = 200, body = Page<HistoryEntry>)))]
+async fn alarm_history(
+    State(app): State<App>,
+    Path((device, sequence)): Path<(Id, u64)>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    let alarm = AlarmId { device, sequence };
+    read::history(&app, &query, Subject::Alarm(alarm)).await
 }
 
 /// The target of a desired document: none of these is the whole fleet.
@@ -94,6 +111,23 @@ pub struct TargetQuery {
     linearizable: bool,
     #[serde(default)]
     proof: bool,
+}
+
+fn target(
+    model: Option<String>,
+    district: Option<Scope>,
+    device: Option<Id>,
+) -> Result<ConfigTarget, Problem> {
+    match (model, district, device) {
+        (None, None, None) => Ok(ConfigTarget::Fleet),
+        (Some(model), None, None) => Ok(ConfigTarget::Model { model }),
+        (None, Some(district), None) => Ok(ConfigTarget::District { district }),
+        (None, None, Some(device)) => Ok(ConfigTarget::Device { device }),
+        _ => Err(Problem::invalid(
+            "parameter",
+            "give one of model, district, device",
+        )),
+    }
 }
 
 /// The desired document of one target.
@@ -111,18 +145,7 @@ async fn desired(
         linearizable,
         proof,
     } = query;
-    let target = match (model, district, device) {
-        (None, None, None) => ConfigTarget::Fleet,
-        (Some(model), None, None) => ConfigTarget::Model { model },
-        (None, Some(district), None) => ConfigTarget::District { district },
-        (None, None, Some(device)) => ConfigTarget::Device { device },
-        _ => {
-            return Err(Problem::invalid(
-                "parameter",
-                "give one of model, district, device",
-            ));
-        }
-    };
+    let target = target(model, district, device)?;
     let (state, head) = view(&app, min_height, linearizable).await?;
     let found = config::desired(&state, &target)?;
     let key = config::keys::desired(&target);
@@ -131,7 +154,7 @@ async fn desired(
         linearizable,
         proof,
     };
-    one(
+    let found = one(
         &app,
         &read,
         head,
@@ -139,5 +162,50 @@ async fn desired(
         "document for this target",
         key.as_bytes(),
     )
-    .await
+    .await?;
+    found.with_change(&state, &Subject::Config(target))
+}
+
+/// The target of a desired document, and a part of its history.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct TargetPageQuery {
+    model: Option<String>,
+    district: Option<Scope>,
+    device: Option<Id>,
+    min_height: Option<u64>,
+    #[serde(default)]
+    linearizable: bool,
+    /// The `next` of the page before.
+    after: Option<String>,
+    /// 100 if absent; others are taken as the nearest of these.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+}
+
+/// Who set the desired document of one target, and when, newest first. None of `model`, `district`,
+/// `device` is the whole fleet.
+#[utoipa::path(get, path = "/v1/config/history", tag = "config", params(TargetPageQuery),
+    responses((status = 200, body = Page<HistoryEntry>), (status = 400, body = Problem)))]
+async fn desired_history(
+    State(app): State<App>,
+    Query(query): Query<TargetPageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    let TargetPageQuery {
+        model,
+        district,
+        device,
+        min_height,
+        linearizable,
+        after,
+        limit,
+    } = query;
+    let target = target(model, district, device)?;
+    let page = PageQuery {
+        min_height,
+        linearizable,
+        after,
+        limit,
+    };
+    read::history(&app, &page, Subject::Config(target)).await
 }

@@ -99,7 +99,8 @@ impl FromRequest<App> for Payload {
         });
         let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
         let read = read.map_err(|_| {
-            let detail = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+            let seconds = BODY_TIMEOUT.as_secs();
+            let detail = format!("the body did not arrive within {seconds} s");
             Problem::new(StatusCode::REQUEST_TIMEOUT, "body.timeout", detail)
         })?;
         let bytes = read.map_err(|e| match memory.refused.load(Ordering::Relaxed) {

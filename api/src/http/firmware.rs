@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use lamplighter_contracts::firmware;
+use lamplighter_state::tables::Subject;
 use lamplighter_types::{Id, Release};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -9,12 +10,13 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Path, Query};
 use super::problem::Problem;
-use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
+use super::read::{self, At, HistoryEntry, One, Page, PageQuery, ReadQuery, one, view};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(release))
         .routes(routes!(releases))
+        .routes(routes!(release_history))
 }
 
 /// A release with its approvals.
@@ -29,7 +31,7 @@ async fn release(
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = firmware::release(&state, &id)?;
     let key = firmware::keys::release(&id);
-    one(
+    let found = one(
         &app,
         &query,
         head,
@@ -37,7 +39,8 @@ async fn release(
         format!("release {id}"),
         key.as_bytes(),
     )
-    .await
+    .await?;
+    found.with_change(&state, &Subject::Release(id))
 }
 
 /// Releases by id.
@@ -54,4 +57,17 @@ async fn releases(
         height: head.height,
         body,
     })
+}
+
+/// Who published, approved, deprecated or revoked a release, and when, newest first. At most 100
+/// at a time.
+#[utoipa::path(get, path = "/v1/firmware/{release}/history", tag = "firmware",
+    params(("release" = Id, Path), PageQuery),
+    responses((status = 200, body = Page<HistoryEntry>)))]
+async fn release_history(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    read::history(&app, &query, Subject::Release(id)).await
 }

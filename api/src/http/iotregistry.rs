@@ -28,7 +28,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::Query;
 use super::problem::{Problem, chain};
-use super::read::view;
+use super::read::{LEDGER_HEIGHT, view};
 use super::transactions::{Submitted, submitted};
 
 /// Operations in a row that this node relays after a pause.
@@ -145,10 +145,7 @@ async fn answer(app: &App, function: &str, argument: &str) -> Result<Response, P
     let (state, head) = view(app, None, false).await?;
     let text = iotregistry_query(&state, function, argument).map_err(refused)?;
     let kind = (header::CONTENT_TYPE, "application/json".to_owned());
-    let height = (
-        header::HeaderName::from_static("ledger-height"),
-        head.height.to_string(),
-    );
+    let height = (LEDGER_HEIGHT, head.height.to_string());
     Ok(([kind, height], text).into_response())
 }
 
@@ -158,8 +155,10 @@ async fn answer(app: &App, function: &str, argument: &str) -> Result<Response, P
 pub struct NewRegistrant {
     registrant_name: String,
     /// SEC1, hexadecimal.
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     registrant_pubkey: String,
     /// DER, hexadecimal, over `name:compressed key:data`.
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     signature: String,
     #[serde(default)]
     data: String,
@@ -169,7 +168,8 @@ pub struct NewRegistrant {
 #[utoipa::path(post, path = "/v1/iotregistry/registrant", tag = "iotregistry",
     params(NewRegistrant),
     responses((status = 200, body = Submitted), (status = 400, body = Problem),
-        (status = 409, body = Problem), (status = 429, body = Problem)))]
+        (status = 409, body = Problem), (status = 429, body = Problem),
+        (status = 504, body = Problem)))]
 async fn create_registrant(
     State(app): State<App>,
     Query(new): Query<NewRegistrant>,
@@ -200,7 +200,7 @@ pub struct RegistrantQuery {
 /// A registrant.
 #[utoipa::path(get, path = "/v1/iotregistry/registrant", tag = "iotregistry",
     params(RegistrantQuery),
-    responses((status = 200), (status = 404, body = Problem)))]
+    responses((status = 200, body = serde_json::Value), (status = 404, body = Problem)))]
 async fn registrant(
     State(app): State<App>,
     Query(query): Query<RegistrantQuery>,
@@ -213,13 +213,16 @@ async fn registrant(
 #[into_params(rename_all = "PascalCase", parameter_in = Query)]
 pub struct NewThing {
     /// Hexadecimal.
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     nonce: String,
     /// Separated by commas.
     #[serde(default)]
     aliases: String,
     /// Compressed, lower-case hexadecimal.
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     registrant_pubkey: String,
     /// DER, hexadecimal, over `registrant:alias:..:alias:data:spec`.
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     signature: String,
     #[serde(default)]
     data: String,
@@ -231,7 +234,8 @@ pub struct NewThing {
 #[utoipa::path(post, path = "/v1/iotregistry/registerThing", tag = "iotregistry",
     params(NewThing),
     responses((status = 200, body = Submitted), (status = 400, body = Problem),
-        (status = 409, body = Problem), (status = 429, body = Problem)))]
+        (status = 409, body = Problem), (status = 429, body = Problem),
+        (status = 504, body = Problem)))]
 async fn register_thing(
     State(app): State<App>,
     Query(new): Query<NewThing>,
@@ -268,7 +272,7 @@ pub struct ThingQuery {
 
 /// A thing by one of its aliases.
 #[utoipa::path(get, path = "/v1/iotregistry/thing", tag = "iotregistry", params(ThingQuery),
-    responses((status = 200), (status = 404, body = Problem)))]
+    responses((status = 200, body = serde_json::Value), (status = 404, body = Problem)))]
 async fn thing(
     State(app): State<App>,
     Query(query): Query<ThingQuery>,
@@ -282,8 +286,10 @@ async fn thing(
 pub struct NewSpec {
     spec_name: String,
     /// Compressed, lower-case hexadecimal.
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     registrant_pubkey: String,
     /// DER, hexadecimal, over `name:registrant:data`.
+    #[param(pattern = "^([0-9a-fA-F]{2})+$")]
     signature: String,
     #[serde(default)]
     data: String,
@@ -292,7 +298,8 @@ pub struct NewSpec {
 /// Registers a spec.
 #[utoipa::path(post, path = "/v1/iotregistry/registerSpec", tag = "iotregistry", params(NewSpec),
     responses((status = 200, body = Submitted), (status = 400, body = Problem),
-        (status = 409, body = Problem), (status = 429, body = Problem)))]
+        (status = 409, body = Problem), (status = 429, body = Problem),
+        (status = 504, body = Problem)))]
 async fn register_spec(
     State(app): State<App>,
     Query(new): Query<NewSpec>,
@@ -322,7 +329,7 @@ pub struct SpecQuery {
 
 /// A spec by its name.
 #[utoipa::path(get, path = "/v1/iotregistry/spec", tag = "iotregistry", params(SpecQuery),
-    responses((status = 200), (status = 404, body = Problem)))]
+    responses((status = 200, body = serde_json::Value), (status = 404, body = Problem)))]
 async fn spec(State(app): State<App>, Query(query): Query<SpecQuery>) -> Result<Response, Problem> {
     answer(&app, "spec", &query.spec_name).await
 }

@@ -5,6 +5,7 @@ mod artifacts;
 mod auth;
 mod blocks;
 mod devices;
+mod document;
 mod events;
 mod extract;
 mod feed;
@@ -20,35 +21,31 @@ mod users;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
-use axum::response::Html;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, Redirect};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use lamplighter_ledger::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::OpenApi;
-use utoipa::openapi::path::PathItem;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::token::Tokens;
 use extract::Bodies;
 use iotregistry::Relays;
 use problem::Problem;
 
+pub use feed::FeedEvent;
 pub use problem::chain;
 
 /// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
 /// Subscribers of the feed at once.
 const SUBSCRIBERS_MAX: usize = 1_024;
-/// How the description calls the bearer token.
-const TOKEN: &str = "token";
 
 /// What every handler gets.
 #[derive(Clone)]
@@ -89,73 +86,20 @@ impl App {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Lamplighter",
-        description = "A city's devices, their firmware, configuration and events on a ledger.",
-        license(name = "Apache-2.0")
-    ),
-    components(schemas(transactions::Wait))
-)]
-struct Document;
-
-/// Routes and their description.
-fn describe(app: &App) -> (Router<App>, utoipa::openapi::OpenApi) {
-    let open = OpenApiRouter::new()
-        .merge(transactions::routes())
-        .merge(status::routes())
-        .merge(auth::routes())
-        .merge(users::open_routes())
-        .merge(artifacts::open_routes());
-    let mut guarded = OpenApiRouter::new()
-        .merge(blocks::routes())
-        .merge(users::routes())
-        .merge(devices::routes())
-        .merge(firmware::routes())
-        .merge(artifacts::routes())
-        .merge(rollouts::routes())
-        .merge(events::routes())
-        .merge(feed::routes())
-        .merge(iotregistry::routes())
-        .route_layer(middleware::from_fn_with_state(app.clone(), auth::guard));
-    demand_token(guarded.get_openapi_mut());
-    let mut document = Document::openapi();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-    let components = document.components.get_or_insert_default();
-    components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
-    OpenApiRouter::with_openapi(document)
-        .merge(open)
-        .merge(guarded)
-        .split_for_parts()
-}
-
-/// Says of all operations that they need a token.
-fn demand_token(document: &mut utoipa::openapi::OpenApi) {
-    for item in document.paths.paths.values_mut() {
-        let PathItem {
-            get,
-            post,
-            patch,
-            head,
-            ..
-        } = item;
-        for operation in [get, post, patch, head].into_iter().flatten() {
-            operation.security = Some(vec![SecurityRequirement::new(TOKEN, [""; 0])]);
-        }
-    }
-}
-
 /// Everything that the HTTP listener serves.
 pub fn router(app: App) -> Router {
-    let (routes, document) = describe(&app);
-    let document = Arc::new(document);
+    let (routes, document) = document::describe(&app);
+    let document = Bytes::from(document.to_string());
+    let kind = [(header::CONTENT_TYPE, "application/json")];
     routes
+        .layer(middleware::from_fn_with_state(app.clone(), read::height))
         .route(
             "/openapi.json",
-            get(move || async move { Json(document.as_ref().clone()) }),
+            get(move || async move { (kind, document) }),
         )
         .route("/docs", get(|| async { Html(include_str!("docs.html")) }))
+        // Relative, for proxies that serve a node below a path.
+        .route("/", get(|| async { Redirect::temporary("docs") }))
         .fallback(|| async { Problem::not_found("such path; /docs lists them") })
         .method_not_allowed_fallback(|| async {
             let detail = "this path has other methods; /docs lists them";

@@ -66,7 +66,8 @@ impl Problem {
         }
     }
 
-    fn internal(error: &dyn std::error::Error) -> Self {
+    /// A failure of the node itself; its log has the cause.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %chain(error), "a request failed inside the node");
         let detail = "the node could not do this; its log says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
@@ -127,7 +128,9 @@ impl From<SubmitError> for Problem {
 impl From<WaitError> for Problem {
     fn from(error: WaitError) -> Self {
         match error {
-            WaitError::Deadline { .. } | WaitError::Unconfirmed { .. } => {
+            WaitError::Deadline { .. }
+            | WaitError::Uncertified { .. }
+            | WaitError::Unconfirmed { .. } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline", error.to_string())
             }
             WaitError::Stopped => Self::busy(error.to_string()),

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use lamplighter_contracts::rollouts;
+use lamplighter_state::tables::Subject;
 use lamplighter_types::{Deployment, Id, Rollout};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -9,12 +10,13 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Path, Query};
 use super::problem::Problem;
-use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
+use super::read::{self, At, HistoryEntry, One, Page, PageQuery, ReadQuery, one, view};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(rollout))
         .routes(routes!(rollouts_list))
+        .routes(routes!(rollout_history))
         .routes(routes!(deployments))
         .routes(routes!(deployment))
         .routes(routes!(of_device))
@@ -32,7 +34,7 @@ async fn rollout(
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = rollouts::rollout(&state, &id)?;
     let key = rollouts::keys::rollout(&id);
-    one(
+    let found = one(
         &app,
         &query,
         head,
@@ -40,7 +42,8 @@ async fn rollout(
         format!("rollout {id}"),
         key.as_bytes(),
     )
-    .await
+    .await?;
+    found.with_change(&state, &Subject::Rollout(id))
 }
 
 /// Rollouts by id.
@@ -57,6 +60,19 @@ async fn rollouts_list(
         height: head.height,
         body,
     })
+}
+
+/// Who planned, approved, started, paused, resumed or cancelled a rollout, when and why, newest
+/// first. The moves of its deployments are in the history of the devices. At most 100 at a time.
+#[utoipa::path(get, path = "/v1/rollouts/{rollout}/history", tag = "rollouts",
+    params(("rollout" = Id, Path), PageQuery),
+    responses((status = 200, body = Page<HistoryEntry>)))]
+async fn rollout_history(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    read::history(&app, &query, Subject::Rollout(id)).await
 }
 
 /// The deployments of a rollout by device.

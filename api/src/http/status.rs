@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use lamplighter_ledger::{Phase, Progress};
-use lamplighter_types::{Genesis, Hash};
+use lamplighter_ledger::{DiskFull, NodeAlarm, Noticed, Phase, Progress};
+use lamplighter_types::{Attestation, Genesis, Hash};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::read::At;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -35,17 +36,68 @@ pub struct Status {
     /// Node ids of the peers that are connected.
     connected: Vec<u64>,
     /// What the operator should look at.
-    alarms: Vec<String>,
+    alarms: Vec<NodeAlarmStatus>,
     /// Why this node stopped applying, if it did.
     halted: Option<String>,
     progress: Catching,
 }
 
+/// What the node noticed about itself or another one. Devices have alarms of their own.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct NodeAlarmStatus {
+    #[serde(flatten)]
+    alarm: NodeAlarmKind,
+    /// When it was noticed, Unix ms by this node's clock.
+    time_ms: u64,
+    /// For people.
+    message: String,
+}
+
+/// What was noticed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NodeAlarmKind {
+    /// A block's time was so far off this node's clock that it did not sign it.
+    ClockOffset { height: u64, offset_ms: u64 },
+    /// A validator signed another header than this node computed; the attestation is evidence.
+    Contradiction { attestation: Attestation },
+    /// The disk has less free than the reserve: the node is read-only until there is space.
+    DiskFull { free_bytes: u64, reserve_bytes: u64 },
+    /// An artifact was damaged on this disk; it was moved aside and is fetched again.
+    DamagedArtifact { artifact: Hash },
+}
+
+impl From<Noticed> for NodeAlarmStatus {
+    fn from(Noticed { alarm, time_ms }: Noticed) -> Self {
+        let message = alarm.to_string();
+        let alarm = match alarm {
+            NodeAlarm::ClockOffset { height, offset_ms } => {
+                NodeAlarmKind::ClockOffset { height, offset_ms }
+            }
+            NodeAlarm::Contradiction(attestation) => NodeAlarmKind::Contradiction { attestation },
+            NodeAlarm::DiskFull(DiskFull {
+                free_bytes,
+                reserve_bytes,
+            }) => NodeAlarmKind::DiskFull {
+                free_bytes,
+                reserve_bytes,
+            },
+            NodeAlarm::DamagedArtifact(artifact) => NodeAlarmKind::DamagedArtifact { artifact },
+        };
+        Self {
+            alarm,
+            time_ms,
+            message,
+        }
+    }
+}
+
 /// How far this node is behind the others.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Catching {
-    /// `connecting`, `receiving` (an image of the chain), `installing` (it), `catching_up` (with
-    /// the blocks after it), `following`.
+    /// `connecting` (no leader is known), `comparing` (not yet known what the others have),
+    /// `receiving` (an image of the chain), `installing` (it), `catching_up` (with the blocks after
+    /// it), `following`.
     phase: &'static str,
     /// Of the image that is being installed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +129,7 @@ impl From<Progress> for Catching {
             ..Self::default()
         };
         match progress.phase {
-            Phase::Connecting | Phase::Following => {}
+            Phase::Connecting | Phase::Comparing | Phase::Following => {}
             Phase::Receiving(transfer) => {
                 told.bytes = Some(transfer.bytes);
                 told.bytes_total = Some(transfer.bytes_total);
@@ -95,9 +147,10 @@ impl From<Progress> for Catching {
 
 /// Where this node stands.
 #[utoipa::path(get, path = "/v1/status", tag = "status", responses((status = 200, body = Status)))]
-async fn status(State(app): State<App>) -> Json<Status> {
+async fn status(State(app): State<App>) -> At<Status> {
     let status = app.handle.status();
-    Json(Status {
+    let height = status.head.height;
+    let body = Status {
         chain_id: app.handle.chain_id(),
         name: app.handle.genesis().name.clone(),
         version: env!("CARGO_PKG_VERSION"),
@@ -109,14 +162,11 @@ async fn status(State(app): State<App>) -> Json<Status> {
         leader: status.consensus.leader,
         pending: status.pending,
         connected: status.connected,
-        alarms: status
-            .alarms
-            .iter()
-            .map(|alarm| format!("{alarm:?}"))
-            .collect(),
+        alarms: status.alarms.into_iter().map(Into::into).collect(),
         halted: status.halted.map(|halt| halt.to_string()),
         progress: status.progress.into(),
-    })
+    };
+    At { height, body }
 }
 
 /// The genesis file, the trust root. Compare its chain id with the one you were given by hand.

@@ -1,7 +1,8 @@
-//! `/v1/users`, `/v1/organizations`, `/v1/keys`, `/v1/policies`, `/v1/validators`, `/v1/proposals`.
+//! `/v1/users`, `/v1/organizations`, `/v1/keys`, `/v1/policies`, `/v1/nodes`, `/v1/proposals`.
 
 use axum::extract::State;
 use lamplighter_contracts::{governance, users};
+use lamplighter_state::tables::Subject;
 use lamplighter_types::record::{Observer, Organization, Policies, Proposal};
 use lamplighter_types::{Account, Id, PublicKey, Validator};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use utoipa_axum::routes;
 use super::App;
 use super::extract::{Path, Query};
 use super::problem::Problem;
-use super::read::{At, One, Page, PageQuery, ReadQuery, one, view};
+use super::read::{self, At, HistoryEntry, One, Page, PageQuery, ReadQuery, one, view};
 
 /// What a client needs before it has a token.
 pub fn open_routes() -> OpenApiRouter<App> {
@@ -24,10 +25,14 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(account))
         .routes(routes!(accounts))
+        .routes(routes!(account_history))
         .routes(routes!(organization))
         .routes(routes!(organizations))
+        .routes(routes!(organization_history))
         .routes(routes!(policies))
         .routes(routes!(proposals))
+        .routes(routes!(proposal_history))
+        .routes(routes!(governance_history))
 }
 
 /// An account: a user, a gateway or a node.
@@ -42,7 +47,7 @@ async fn account(
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = users::account(&state, &id)?;
     let key = users::keys::account(&id);
-    one(
+    let found = one(
         &app,
         &query,
         head,
@@ -50,7 +55,8 @@ async fn account(
         format!("account {id}"),
         key.as_bytes(),
     )
-    .await
+    .await?;
+    found.with_change(&state, &Subject::Account(id))
 }
 
 /// Accounts by id.
@@ -69,6 +75,19 @@ async fn accounts(
     })
 }
 
+/// Who registered an account, changed its roles and keys, disabled or enabled it, and when, newest
+/// first. At most 100 at a time.
+#[utoipa::path(get, path = "/v1/users/{account}/history", tag = "users",
+    params(("account" = Id, Path), PageQuery),
+    responses((status = 200, body = Page<HistoryEntry>)))]
+async fn account_history(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    read::history(&app, &query, Subject::Account(id)).await
+}
+
 /// An organization.
 #[utoipa::path(get, path = "/v1/organizations/{organization}", tag = "users",
     params(("organization" = Id, Path), ReadQuery),
@@ -81,7 +100,7 @@ async fn organization(
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let found = users::organization(&state, &id)?;
     let key = users::keys::organization(&id);
-    one(
+    let found = one(
         &app,
         &query,
         head,
@@ -89,7 +108,21 @@ async fn organization(
         format!("organization {id}"),
         key.as_bytes(),
     )
-    .await
+    .await?;
+    found.with_change(&state, &Subject::Organization(id))
+}
+
+/// Who registered an organization and linked registrants to it, and when, newest first. At most 100
+/// at a time.
+#[utoipa::path(get, path = "/v1/organizations/{organization}/history", tag = "users",
+    params(("organization" = Id, Path), PageQuery),
+    responses((status = 200, body = Page<HistoryEntry>)))]
+async fn organization_history(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    read::history(&app, &query, Subject::Organization(id)).await
 }
 
 /// Organizations by id.
@@ -210,4 +243,28 @@ async fn proposals(
         height: head.height,
         body,
     })
+}
+
+/// Who proposed a change of the ledger and who approved it, and when, newest first. At most 100 at
+/// a time.
+#[utoipa::path(get, path = "/v1/proposals/{proposal}/history", tag = "governance",
+    params(("proposal" = Id, Path), PageQuery),
+    responses((status = 200, body = Page<HistoryEntry>)))]
+async fn proposal_history(
+    State(app): State<App>,
+    Path(id): Path<Id>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    read::history(&app, &query, Subject::Proposal(id)).await
+}
+
+/// What changed of the ledger itself, newest first: its nodes, policies and protocol. The author is
+/// whose approval was the last that a proposal needed. At most 100 at a time.
+#[utoipa::path(get, path = "/v1/governance/history", tag = "governance", params(PageQuery),
+    responses((status = 200, body = Page<HistoryEntry>)))]
+async fn governance_history(
+    State(app): State<App>,
+    Query(query): Query<PageQuery>,
+) -> Result<At<Page<HistoryEntry>>, Problem> {
+    read::history(&app, &query, Subject::Governance).await
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use lamplighter_types::work::DevicesHeld;
 
 /// The ledger as the edge sees it. The plain methods run inside connection tasks and during TLS
 /// handshakes, so they read memory and never wait.
@@ -23,13 +24,23 @@ pub trait Backend: Send + Sync + 'static {
     /// Admits a signed transaction. The guard sends PUBACK when this resolves to `Ok`.
     fn submit(&self, submission: Submission) -> BoxFuture<'static, Result<Admitted, SubmitError>>;
 
-    /// The gateway asks for its work that changed after `since` (`None`: all that is open). The
-    /// backend answers through [`super::Publisher::publish_work`].
-    fn sync(
-        &self,
-        gateway: &str,
+    /// The gateway is to be told its work. The backend answers through
+    /// [`super::Publisher::publish_work`], also after this resolves.
+    fn sync(&self, gateway: &str, why: SyncReason) -> BoxFuture<'static, Result<(), SubmitError>>;
+}
+
+/// Why a gateway is told its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncReason {
+    /// It begins to listen, and may ask at once as well.
+    Listens,
+    /// It asks for what changed after a place, or for all that is open.
+    Asks {
+        /// What it has seen.
         since: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(), SubmitError>>;
+        /// What it holds of its devices.
+        held: Option<DevicesHeld>,
+    },
 }
 
 /// A registered account, as far as topics depend on it.

@@ -15,8 +15,9 @@ use super::backend::{Account, Encoding, Login, LoginError, Submission};
 use super::limits::{
     CONNECT_BYTES, KEEPALIVE_DEFAULT, KEEPALIVE_MAX, PACKET_BYTES, RECEIVE_MAX, SEND_MAX,
 };
+use super::properties;
 use super::topics::{self, Inbound, Refusal};
-use super::wire::{self, Version};
+use super::wire::{self, Version, WireError};
 
 /// The terms of a connection.
 #[derive(Debug, Clone)]
@@ -119,8 +120,13 @@ pub async fn receive(
 ) -> Result<Hello, Refused> {
     let (version, parts) = read(stream, rx).await?;
     let (connect, properties, will, will_properties, credentials) = parts;
-    let login = authenticate(shared, version, peer, credentials)?;
     let id = &connect.client_id;
+    if version == Version::V4 && id.is_empty() && !connect.clean_session {
+        // MQTT-3.1.3-8: a session that is to be kept needs a name.
+        let code = ConnectReturnCode::ClientIdentifierNotValid;
+        return Err(Refused::with(version, code, "a session without client id"));
+    }
+    let login = authenticate(shared, version, peer, credentials)?;
     // An empty id asks the server for one, and an account has only one.
     if !id.is_empty() && *id != login.account.id {
         let reason = format!("client id is not the account `{}`", login.account.id);
@@ -176,6 +182,16 @@ async fn read(
     };
     let mut frame = rx.split_to(header.start + header.body);
     let version = version(&frame[header.start..])?;
+    if version == Version::V5 {
+        properties::check_connect(header, &frame).map_err(|error| {
+            let code = match error {
+                WireError::Authentication => ConnectReturnCode::BadAuthenticationMethod,
+                WireError::NotAllowed => ConnectReturnCode::ProtocolError,
+                _ => ConnectReturnCode::MalformedPacket,
+            };
+            Refused::with(version, code, error.to_string())
+        })?;
+    }
     match wire::read(version, &mut frame) {
         Ok(Packet::Connect(connect, properties, will, will_properties, login)) => {
             Ok((version, (connect, properties, will, will_properties, login)))
@@ -190,6 +206,14 @@ async fn read(
 
 fn version(body: &[u8]) -> Result<Version, Refused> {
     let mut body = body;
+    let unsupported = |reason: &str| {
+        let code = ConnectReturnCode::UnsupportedProtocolVersion;
+        Err(Refused::with(Version::V4, code, reason))
+    };
+    // MQTT 3.1 had another name. Its clients are told, so that they do not try for ever.
+    if body.starts_with(b"\0\x06MQIsdp") {
+        return unsupported("MQTT 3.1");
+    }
     if body.len() < 8 || body[..6] != *b"\0\x04MQTT" {
         return Err(Refused::silent("not MQTT 3.1.1 or 5"));
     }
@@ -197,10 +221,7 @@ fn version(body: &[u8]) -> Result<Version, Refused> {
     let version = match body[0] {
         4 => Version::V4,
         5 => Version::V5,
-        _ => {
-            let code = ConnectReturnCode::UnsupportedProtocolVersion;
-            return Err(Refused::with(Version::V4, code, "unknown protocol level"));
-        }
+        _ => return unsupported("unknown protocol level"),
     };
     if body[1] & 1 != 0 {
         return Err(Refused::silent("reserved CONNECT flag is set"));
@@ -225,12 +246,23 @@ fn authenticate(
             let reason = "user name is not the account of the certificate";
             return Err(Refused::with(version, Code::BadUserNamePassword, reason));
         }
+        shared.seats.saw_certificate(&account);
         return Ok(Login {
             account,
             key,
             valid_for: None,
         });
     }
+    by_token(shared, version, credentials)
+}
+
+/// A client without a certificate: user name and token.
+fn by_token(
+    shared: &Shared,
+    version: Version,
+    credentials: Option<Credentials>,
+) -> Result<Login, Refused> {
+    use ConnectReturnCode as Code;
     let none = || {
         Refused::with(
             version,
@@ -257,6 +289,10 @@ fn authenticate(
     if login.account.id != credentials.username {
         let reason = "the token is another account's";
         return Err(Refused::with(version, Code::BadUserNamePassword, reason));
+    }
+    if shared.seats.has_certificate(&login.account) {
+        let reason = "this gateway logs in by its certificate";
+        return Err(Refused::with(version, Code::NotAuthorized, reason));
     }
     Ok(login)
 }
@@ -371,6 +407,7 @@ impl Hello {
             receive_max: Some(RECEIVE_MAX),
             max_packet_size: Some(PACKET_BYTES as u32),
             assigned_client_identifier: self.answer.assigned.clone(),
+            retain_available: Some(0),
             topic_alias_max: Some(0),
             subscription_identifiers_available: Some(0),
             shared_subscription_available: Some(0),

@@ -12,91 +12,24 @@ use futures::FutureExt;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use rumqttd::protocol::{Disconnect, DisconnectReasonCode, Packet};
+use rumqttd::protocol::{Disconnect, Packet};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
-use super::broker::BrokerError;
+use super::backend::SyncReason;
 use super::connect::Hello;
+use super::ending::Ending;
 use super::intake::{self, Answer, Patience, Verdict};
 use super::limits::{FAREWELL_TIME, RECEIVE_MAX, WRITE_BYTES};
-use super::link::{Delivery, Link, Lost};
+use super::link::{Delivery, Link};
 use super::seat::{Item, Orders, Seat};
 use super::topics::Interest;
 use super::wire::{self, Received};
 
 /// Bytes that are read at a time; an idle connection keeps no more.
 const READ_BYTES: usize = 4 * 1024;
-
-/// How a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Ending {
-    /// The client sent DISCONNECT.
-    #[error("the client left")]
-    Left {
-        /// It wants its will published all the same.
-        with_will: bool,
-    },
-    /// The transport broke or was closed.
-    #[error("the connection was lost")]
-    Lost(#[source] io::Error),
-    /// The same account connected again.
-    #[error("taken over by a newer connection")]
-    TakenOver,
-    /// The key that proved it is no longer the account's.
-    #[error("the key was revoked")]
-    Revoked,
-    /// The token ran out.
-    #[error("the token ran out")]
-    TokenEnded,
-    /// No packet for one and a half keepalives.
-    #[error("silent for too long")]
-    Silent,
-    /// It did not read what it was sent.
-    #[error("did not read for too long")]
-    Stuck,
-    /// It sent something that is not allowed.
-    #[error("{1}")]
-    Violation(DisconnectReasonCode, &'static str),
-    /// MQTT 3.1.1 cannot be told that the ledger is busy.
-    #[error("the ledger was busy for too long")]
-    Busy,
-    /// The router died.
-    #[error("the message router is gone")]
-    Router(#[source] Lost),
-    /// The router took no link.
-    #[error("the message router took no link")]
-    Unlinked(#[source] BrokerError),
-    /// The node stops.
-    #[error("the node stops")]
-    Stopping,
-}
-
-impl Ending {
-    fn reason(&self) -> Option<DisconnectReasonCode> {
-        use DisconnectReasonCode as Code;
-        match self {
-            Self::Left { .. } | Self::Lost(_) | Self::Stuck => None,
-            Self::TakenOver => Some(Code::SessionTakenOver),
-            Self::Revoked => Some(Code::NotAuthorized),
-            Self::TokenEnded => Some(Code::MaximumConnectTime),
-            Self::Silent => Some(Code::KeepAliveTimeout),
-            Self::Violation(code, _) => Some(*code),
-            Self::Busy | Self::Router(_) | Self::Unlinked(_) => Some(Code::ServerBusy),
-            Self::Stopping => Some(Code::ServerShuttingDown),
-        }
-    }
-
-    fn leaves_will(&self) -> bool {
-        match self {
-            Self::Left { with_will } => *with_will,
-            Self::Stopping | Self::Revoked => false,
-            _ => true,
-        }
-    }
-}
 
 /// A QoS 1 message that the client has not acknowledged.
 pub(super) struct Unacknowledged {
@@ -135,6 +68,8 @@ pub struct Connection<S> {
     arrival: u64,
     orders: watch::Receiver<Orders>,
     heard: Instant,
+    /// What is in `rx` is not a whole packet: only the client can bring more.
+    drained: bool,
     paused_until: Option<Instant>,
     ends: Option<Instant>,
 }
@@ -162,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             resumed: false,
             greeted: false,
             heard: now,
+            drained: false,
             paused_until: None,
             shared,
             stream,
@@ -222,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// The ledger is the queue of work: it is asked whenever a gateway begins to listen.
     pub(super) fn ask_for_work(&mut self) {
         let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&self.seat));
-        let asked = intake::work(shared, seat, None, Patience::Some);
+        let asked = intake::work(shared, seat, SyncReason::Listens, Patience::Some);
         self.answers.push_back(
             asked
                 .map(|_| Answer {
@@ -236,6 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Decodes what was read, as far as the client may go on. True when the output is full.
     async fn read_packets(&mut self) -> Result<bool, Ending> {
+        self.drained = false;
         while self.may_read() {
             if self.tx.len() >= WRITE_BYTES {
                 return Ok(true);
@@ -244,7 +181,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             let packet = wire::next(self.hello.version, &mut self.rx).map_err(|error| {
                 Ending::Violation(error.reason(), "sent a packet that is not allowed")
             })?;
-            let Some(packet) = packet else { break };
+            let Some(packet) = packet else {
+                self.drained = true;
+                break;
+            };
             self.heard = Instant::now();
             let wait = self.seat.charge(before - self.rx.len());
             if !wait.is_zero() {
@@ -293,6 +233,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// The one place where a connection waits.
     async fn wait(&mut self) -> Result<Woken, Ending> {
         let may_read = self.may_read();
+        if may_read && !self.drained {
+            // The pause has ended since `read_packets`, which has left whole packets behind.
+            return Ok(Woken::Other);
+        }
         let may_send = self.unacknowledged.len() < self.hello.window;
         let timer = self.next_deadline(may_read);
         let Self {
@@ -350,18 +294,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     fn on_timer(&mut self) -> Result<Woken, Ending> {
-        let now = Instant::now();
-        if self.ends.is_some_and(|ends| ends <= now) {
-            return Err(Ending::TokenEnded);
+        match self.silent_at() <= Instant::now() {
+            true => Err(Ending::Silent),
+            // The pause is over, or the token: `obey` is next.
+            false => Ok(Woken::Other),
         }
-        if self.silent_at() <= now {
-            return Err(Ending::Silent);
-        }
-        Ok(Woken::Other)
     }
 
-    /// Leaves if a newer connection or a revocation says so.
+    /// Leaves if a newer connection, a revocation or the end of its token says so.
     fn obey(&mut self) -> Result<(), Ending> {
+        if self.ends.is_some_and(|ends| ends <= Instant::now()) {
+            return Err(Ending::TokenEnded);
+        }
         let orders = *self.orders.borrow_and_update();
         match orders {
             Orders { revoked, .. } if revoked >= self.arrival => Err(Ending::Revoked),
@@ -453,7 +397,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.seat.end(unsent.collect(), saved);
         let left = self.greeted && ending.leaves_will();
         if let Some(will) = self.hello.will.filter(|_| left) {
-            let last = super::will::leave(self.shared.clone(), self.seat, self.arrival, will);
+            // Nobody else can begin a session before this returns.
+            let begun = self.seat.begun();
+            let last = super::will::leave(self.shared.clone(), self.seat, begun, will);
             self.shared.tasks.spawn(last);
         }
     }

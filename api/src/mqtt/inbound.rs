@@ -13,7 +13,8 @@ use rumqttd::protocol::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::backend::{Encoding, Submission};
-use super::connection::{Connection, Ending, Origin};
+use super::connection::{Connection, Origin};
+use super::ending::Ending;
 use super::intake::{self, Answer, Patience, Verdict};
 use super::limits::{CORRELATION_BYTES, RECEIVE_MAX};
 use super::seat::Reply;
@@ -28,6 +29,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return Ok(());
         }
         let topic = match topics::inbound(&self.hello.account, &publication.topic) {
+            Ok(_) if publication.retain && self.hello.version == Version::V5 => {
+                // MQTT 5 has no PUBACK for this; CONNACK has told that nothing is kept.
+                self.shared.counters.forbidden.add(1);
+                let text = "asked to keep a message";
+                return Err(Ending::Violation(Code::RetainNotSupported, text));
+            }
             Ok(topic) if !publication.retain => topic,
             Err(Refusal::Malformed) => {
                 return Err(Ending::Violation(

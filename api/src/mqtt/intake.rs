@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lamplighter_types::codec;
+use lamplighter_types::work::{DEVICES_HELD_MAX, SyncRequest};
 use rumqttd::protocol::PubAckReason;
-use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::Shared;
-use super::backend::{Admitted, Cursor, Submission, SubmitError};
+use super::backend::{Admitted, Cursor, Submission, SubmitError, SyncReason};
 use super::limits::{BUSY_PAUSE, BUSY_PAUSE_MAX, BUSY_TIME};
 use super::seat::{Reply, Seat};
 use super::topics;
@@ -133,12 +134,6 @@ fn refused(shared: &Shared, error: SubmitError) -> Verdict {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SyncRequest {
-    since: Option<String>,
-}
-
 /// Asks the ledger for the work of a gateway, with the body of its `sync` publication.
 pub async fn sync(
     shared: Arc<Shared>,
@@ -146,27 +141,44 @@ pub async fn sync(
     payload: Bytes,
     patience: Patience,
 ) -> Verdict {
-    let since = serde_json::from_slice::<SyncRequest>(&payload)
-        .map_err(|error| SubmitError::Invalid(format!("not {{\"since\": cursor}}: {error}")))
-        .and_then(|request| request.since.map(|text| text.parse::<Cursor>()).transpose());
-    match since {
-        Ok(since) => work(shared, seat, since, patience).await,
+    match read(&payload) {
+        Ok(asks) => work(shared, seat, asks, patience).await,
         Err(error) => refused(&shared, error),
     }
+}
+
+fn read(payload: &[u8]) -> Result<SyncReason, SubmitError> {
+    let invalid = |text: String| SubmitError::Invalid(text);
+    let SyncRequest { since, devices } = codec::decode_json(payload).map_err(|error| {
+        invalid(format!(
+            "not {{\"since\": cursor}}: {}",
+            crate::http::chain(&error)
+        ))
+    })?;
+    if let Some(held) = devices.as_ref().map(|held| held.devices.len())
+        && held > DEVICES_HELD_MAX
+    {
+        let text = format!("{held} devices are more than the {DEVICES_HELD_MAX} of one sync");
+        return Err(invalid(text));
+    }
+    Ok(SyncReason::Asks {
+        since: since.map(|text| text.parse::<Cursor>()).transpose()?,
+        held: devices,
+    })
 }
 
 /// Asks the ledger for the work of a gateway.
 pub async fn work(
     shared: Arc<Shared>,
     seat: Arc<Seat>,
-    since: Option<Cursor>,
+    why: SyncReason,
     patience: Patience,
 ) -> Verdict {
     let end = Instant::now() + BUSY_TIME;
     let mut pause = BUSY_PAUSE;
     loop {
         let asked = match seat.may_sync() {
-            true => shared.backend.sync(&seat.id, since).await,
+            true => shared.backend.sync(&seat.id, why.clone()).await,
             false => Err(SubmitError::Busy),
         };
         match asked {

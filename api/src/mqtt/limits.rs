@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use lamplighter_types::limits::{SCOPE_BYTES_MAX, TRANSACTION_BYTES_MAX};
 
-/// From the first byte of TCP to a complete CONNECT. A slow mobile link needs two round trips of
-/// TLS and one of MQTT; who needs longer holds a slot that others want.
-pub const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// From TCP connection to complete CONNECT, unless configured. A slow mobile link has round trips
+/// of seconds, and small processors need as long for the arithmetic of TLS.
+pub const CONNECT_TIME: Duration = Duration::from_secs(30);
+/// The same while more than half of [`PENDING_MAX`] are taken: whoever opens connections and says
+/// nothing must open hundreds a second to keep others out.
+pub const CONNECT_TIME_BUSY: Duration = Duration::from_secs(5);
+/// Bytes that the kernel keeps for a client that does not read, of which Linux makes twice as many:
+/// left to itself it takes megabytes, and the write time would not begin to run.
+pub const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// A client has this long to take `WRITE_BYTES`; who does not read is cut, its memory is freed.
 pub const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Most bytes that are encoded before they are written, so that a slow reader holds little memory.
@@ -63,6 +69,12 @@ pub const SEND_MAX: usize = 100;
 pub const MAILBOX_ITEMS: usize = 1024;
 /// Bytes that wait for one gateway.
 pub const MAILBOX_BYTES: usize = 1024 * 1024;
+/// Work is put into a mailbox up to here; the rest waits at the ledger. One message fits, and
+/// receipts always have room.
+pub const MAILBOX_WORK_BYTES: usize = 256 * 1024;
+/// Somebody who waits for room in a mailbox looks again after so long, as it may be the room of all
+/// mailboxes that is short.
+pub const ROOM_TIME: Duration = Duration::from_secs(1);
 /// From here on the guard reads nothing more from a gateway that does not fetch its receipts.
 pub const MAILBOX_HIGH: usize = 512;
 /// Bytes that wait for all gateways together.

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Shared;
 use super::connect::{self, Hello, Refused};
 use super::connection::Connection;
-use super::limits::{BACKLOG, FAREWELL_TIME, TAKEOVER_TIME};
+use super::limits::{BACKLOG, CONNECT_TIME_BUSY, FAREWELL_TIME, SEND_BUFFER_BYTES, TAKEOVER_TIME};
 use super::wire;
 
 /// Pause after an accept that failed because the system has no more file descriptors.
@@ -31,6 +31,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -62,8 +64,8 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     stream.set_nodelay(true).ok();
     let shared = Arc::clone(shared);
     let tasks = shared.tasks.clone();
+    let deadline = Instant::now() + connect_time(&shared);
     tasks.spawn(async move {
-        let deadline = Instant::now() + shared.config.connect_time;
         match tls {
             None => welcome(shared, stream, None, deadline, pending).await,
             Some(acceptor) => match timeout_at(deadline, acceptor.accept(stream)).await {
@@ -83,6 +85,15 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
             },
         }
     });
+}
+
+/// How long a new connection may take: less where places are short.
+fn connect_time(shared: &Shared) -> Duration {
+    let most = shared.config.connect_time;
+    match shared.pending.available_permits() < shared.config.pending_max / 2 {
+        true => most.min(CONNECT_TIME_BUSY),
+        false => most,
+    }
 }
 
 async fn welcome<S>(

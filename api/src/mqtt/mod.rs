@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `lamplighter/1/gw/{gw}/tx` | gateway → node | one signed transaction; PUBACK after admission |
 //! | `lamplighter/1/gw/{gw}/receipt` | node → gateway | receipts; also `receipt/{name}` |
-//! | `lamplighter/1/gw/{gw}/sync` | gateway → node | `{"since": "height.index"}` |
+//! | `lamplighter/1/gw/{gw}/sync` | gateway → node | asks for what is open; may say which devices it holds |
 //! | `lamplighter/1/gw/{gw}/work` | node → gateway | work for its devices, with proof |
 //! | `lamplighter/1/head` | node → all | newest certified header, retained |
 //! | `lamplighter/1/notify/{kind}/{district}/{device}` | node → users | notifications |
@@ -52,13 +52,16 @@ mod broker;
 mod connect;
 mod connection;
 mod counters;
+mod ending;
 mod inbound;
 mod intake;
 pub mod limits;
 mod link;
 mod listener;
 mod outbound;
+mod properties;
 mod publisher;
+mod rate;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -68,7 +71,7 @@ mod wire;
 
 pub use backend::{
     Account, AccountKind, Admitted, Backend, Cursor, Encoding, Login, LoginError, Reach,
-    Submission, SubmitError,
+    Submission, SubmitError, SyncReason,
 };
 pub use broker::BrokerError;
 pub use counters::{Counter, Counters};
@@ -76,7 +79,8 @@ pub use publisher::{PublishError, Publisher};
 pub use seat::Undelivered;
 
 use broker::Broker;
-use seat::{Rates, Seats};
+use rate::Rates;
+use seat::Seats;
 
 /// How long connections may take to say goodbye when the node stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -97,7 +101,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// The node's certificate and key; needed where `listen` has TLS.
     pub identity: Option<tls::Identity>,
-    /// From TCP connection to complete CONNECT.
+    /// From TCP connection to complete CONNECT. While many are waited for, no longer than
+    /// [`limits::CONNECT_TIME_BUSY`].
     pub connect_time: Duration,
     /// A client takes what it is sent within this time, or is cut.
     pub write_time: Duration,
@@ -175,6 +180,18 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Ends the connections whose key is no longer their account's. They are told of as it happens;
+    /// this is for what was missed, e.g. when the node got a whole image of the chain.
+    fn check_keys(&self) {
+        for seat in self.seats.all() {
+            let Some(key) = seat.key() else { continue };
+            let account = self.backend.account_of_key(&key);
+            if account.is_none_or(|account| account.id != seat.id) {
+                seat.revoke();
+            }
+        }
     }
 
     fn keep_head(&self, payload: Bytes) {
@@ -289,7 +306,15 @@ async fn sweep(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(limits::SWEEP_TIME);
     loop {
         tokio::select! {
-            _ = every.tick() => shared.seats.sweep(),
+            _ = every.tick() => {
+                shared.seats.sweep();
+                let shared = Arc::clone(&shared);
+                // It may wait for the disk.
+                let checked = tokio::task::spawn_blocking(move || shared.check_keys());
+                if let Err(error) = checked.await {
+                    tracing::error!(%error, "keys of connected clients were not looked at");
+                }
+            }
             () = shared.stop.cancelled() => return,
         }
     }

@@ -3,7 +3,8 @@
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connection::{Connection, Ending, Origin, Unacknowledged};
+use super::connection::{Connection, Origin, Unacknowledged};
+use super::ending::Ending;
 use super::limits::WRITE_BYTES;
 use super::link::Delivery;
 use super::topics;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shared;
-use super::limits::PACKET_BYTES;
+use super::limits::{PACKET_BYTES, ROOM_TIME};
 use super::seat::Undelivered;
 use super::topics;
 use super::wire::Message;
@@ -34,6 +34,17 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// Whether the account has so much waiting that this has to wait as well.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self,
+            Self::Undelivered {
+                source: Undelivered::Full,
+                ..
+            }
+        )
+    }
+
     /// Whether the account simply is not connected to this node, which is no fault.
     pub fn is_nobody_there(&self) -> bool {
         matches!(
@@ -89,6 +100,18 @@ impl Publisher {
             account: gateway.to_owned(),
             source,
         })
+    }
+
+    /// Waits until a gateway has taken something out of its mailbox, or [`ROOM_TIME`] at most.
+    pub async fn room(&self, gateway: &str) {
+        let seat = self.shared.seats.find(gateway);
+        let taken = async {
+            match &seat {
+                Some(seat) => seat.room.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::time::timeout(ROOM_TIME, taken).await.ok();
     }
 
     /// Sends the newest certified header to everybody who wants it, now or later.

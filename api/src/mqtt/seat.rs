@@ -1,20 +1,21 @@
 //! What the edge knows of one account: the place that one connection at a time may take, and the
 //! session that outlives it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
-use super::backend::Account;
+use super::backend::{Account, AccountKind};
 use super::broker::Saved;
 use super::counters::Counters;
 use super::limits::{
-    BURST_SECONDS, MAILBOX_BYTES, MAILBOX_HIGH, MAILBOX_ITEMS, MAILBOXES_BYTES, REPLIES_MAX,
-    SYNCS_PER_SECOND,
+    BURST_SECONDS, MAILBOX_BYTES, MAILBOX_HIGH, MAILBOX_ITEMS, MAILBOX_WORK_BYTES, MAILBOXES_BYTES,
+    REPLIES_MAX, SYNCS_PER_SECOND,
 };
+use super::rate::{Bucket, Rates};
 use super::topics::Subscriptions;
 use super::wire::Message;
 
@@ -27,13 +28,13 @@ pub struct Orders {
     pub revoked: u64,
 }
 
-/// Rates of one account.
-#[derive(Debug, Clone, Copy)]
-pub struct Rates {
-    /// Packets a second.
-    pub packets: u32,
-    /// Bytes a second.
-    pub bytes: u32,
+/// How the sessions of an account went on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Connections that were accepted.
+    pub connections: u64,
+    /// The last of them goes on with the session before.
+    pub resumed: bool,
 }
 
 /// See the module.
@@ -42,8 +43,11 @@ pub struct Seat {
     pub id: String,
     /// Rung when the mailbox gets something.
     pub bell: Notify,
+    /// Rung when the mailbox has more room.
+    pub room: Notify,
     gate: Arc<tokio::sync::Mutex<()>>,
     orders: watch::Sender<Orders>,
+    begun: watch::Sender<Begun>,
     state: Mutex<State>,
     counters: Arc<Counters>,
 }
@@ -118,44 +122,6 @@ impl Replies {
     }
 }
 
-/// A token bucket that may go into debt: who sent too much waits until the debt is paid.
-struct Bucket {
-    level: f64,
-    rate: f64,
-    filled: Instant,
-}
-
-impl Bucket {
-    fn new(rate: u32, now: Instant) -> Self {
-        let rate = f64::from(rate);
-        Self {
-            level: rate * BURST_SECONDS,
-            rate,
-            filled: now,
-        }
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let earned = (now - self.filled).as_secs_f64() * self.rate;
-        self.level = (self.level + earned).min(self.rate * BURST_SECONDS);
-        self.filled = now;
-    }
-
-    /// Takes one if there is one.
-    fn take(&mut self, now: Instant) -> bool {
-        self.fill(now);
-        let enough = self.level >= 1.0;
-        self.level -= f64::from(u8::from(enough));
-        enough
-    }
-
-    fn charge(&mut self, amount: f64, now: Instant) -> Duration {
-        self.fill(now);
-        self.level -= amount;
-        Duration::from_secs_f64((-self.level / self.rate).max(0.0))
-    }
-}
-
 /// Why a message did not get into a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Undelivered {
@@ -174,8 +140,10 @@ impl Seat {
         Self {
             id: id.to_owned(),
             bell: Notify::new(),
+            room: Notify::new(),
             gate: Arc::default(),
             orders: watch::Sender::default(),
+            begun: watch::Sender::default(),
             state: Mutex::new(State {
                 key: None,
                 session: None,
@@ -208,6 +176,11 @@ impl Seat {
         self.orders.subscribe()
     }
 
+    /// How sessions begin from now on.
+    pub fn begun(&self) -> watch::Receiver<Begun> {
+        self.begun.subscribe()
+    }
+
     /// Sends away every connection that has arrived until now.
     pub fn revoke(&self) {
         self.orders
@@ -220,9 +193,14 @@ impl Seat {
         self.state().key.as_ref() == Some(key)
     }
 
+    /// The key of the connection that sits here.
+    pub fn key(&self) -> Option<[u8; 32]> {
+        self.state().key
+    }
+
     /// Whether a connection sits here.
     pub fn is_taken(&self) -> bool {
-        self.state().key.is_some()
+        self.key().is_some()
     }
 
     /// Begins a connection: goes on with the old session unless it ran out or a clean one is
@@ -248,6 +226,10 @@ impl Seat {
             // Whether those were admitted is not known; the ledger takes the same bytes once only.
             session.taken_ids.clear();
         }
+        self.begun.send_modify(|begun| {
+            begun.connections += 1;
+            begun.resumed = kept;
+        });
         kept
     }
 
@@ -302,17 +284,22 @@ impl Seat {
             message.topic = reply.topic.unwrap_or(message.topic);
         }
         message.transaction = transaction;
-        self.put(session, message, connected)
+        let put = self.put(session, message, connected, MAILBOX_BYTES);
+        if put == Err(Undelivered::Full) {
+            self.counters.dropped.add(1);
+        }
+        put
     }
 
-    /// Puts work into the mailbox of a connected gateway; while it is away the ledger keeps it.
+    /// Puts work into the mailbox of a connected gateway; while it is away the ledger keeps it, and
+    /// while its mailbox is full whoever sends it: there is always room left for receipts.
     pub fn deliver_work(&self, message: Message) -> Result<(), Undelivered> {
         let mut state = self.state();
         if state.key.is_none() {
             return Err(Undelivered::NobodyThere);
         }
         let session = state.session.as_mut().ok_or(Undelivered::NobodyThere)?;
-        self.put(session, message, true)
+        self.put(session, message, true, MAILBOX_WORK_BYTES)
     }
 
     fn put(
@@ -320,6 +307,7 @@ impl Seat {
         session: &mut Session,
         message: Message,
         connected: bool,
+        bytes_max: usize,
     ) -> Result<(), Undelivered> {
         let qos = session
             .subscriptions
@@ -335,10 +323,9 @@ impl Seat {
         };
         let bytes = item.bytes();
         let full = session.mailbox.len() >= MAILBOX_ITEMS
-            || session.mailbox_bytes + bytes > MAILBOX_BYTES
+            || session.mailbox_bytes + bytes > bytes_max
             || self.counters.mailbox_bytes.get() as usize + bytes > MAILBOXES_BYTES;
         if full {
-            self.counters.dropped.add(1);
             return Err(Undelivered::Full);
         }
         session.mailbox.push_back(item);
@@ -354,6 +341,7 @@ impl Seat {
             let item = session.mailbox.pop_front()?;
             session.mailbox_bytes -= item.bytes();
             self.counters.mailbox_bytes.sub(item.bytes() as u64);
+            self.room.notify_one();
             Some(item)
         })
     }
@@ -429,6 +417,8 @@ impl Item {
 /// All seats. Only accounts that proved themselves get one, so the registry bounds their number.
 pub struct Seats {
     seats: Mutex<HashMap<String, Arc<Seat>>>,
+    /// Gateways that have logged in by certificate since the node started; they are registered.
+    certified: Mutex<HashSet<String>>,
     rates: Rates,
     counters: Arc<Counters>,
 }
@@ -438,9 +428,28 @@ impl Seats {
     pub fn new(rates: Rates, counters: Arc<Counters>) -> Self {
         Self {
             seats: Mutex::default(),
+            certified: Mutex::default(),
             rates,
             counters,
         }
+    }
+
+    /// Remembers that a gateway shows a certificate. It has no use for tokens then, so one that
+    /// comes in its name was stolen. People may use several programs and are let in by either.
+    pub fn saw_certificate(&self, account: &Account) {
+        if account.kind == AccountKind::Gateway {
+            self.certified().insert(account.id.clone());
+        }
+    }
+
+    /// Whether this gateway has shown a certificate since the node started.
+    pub fn has_certificate(&self, account: &Account) -> bool {
+        self.certified().contains(&account.id)
+    }
+
+    fn certified(&self) -> MutexGuard<'_, HashSet<String>> {
+        let certified = self.certified.lock();
+        certified.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The seat of an account that proved itself.

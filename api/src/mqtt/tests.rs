@@ -13,7 +13,8 @@ use super::broker::Broker;
 use super::counters::Counters;
 use super::limits::{MAILBOX_BYTES, MAILBOX_ITEMS};
 use super::link::Link;
-use super::seat::{Rates, Reply, Seat, Undelivered};
+use super::rate::Rates;
+use super::seat::{Reply, Seat, Undelivered};
 use super::topics::{self, Inbound, Interest, Refusal};
 use super::wire::{self, Message, Version};
 

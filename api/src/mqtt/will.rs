@@ -3,19 +3,29 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::Shared;
 use super::connect::Will;
 use super::intake::{self, Patience, Verdict};
-use super::seat::Seat;
+use super::seat::{Begun, Seat};
 
-/// Waits for the will's delay and hands it in, unless the client came back or the node stops.
-pub async fn leave(shared: Arc<Shared>, seat: Arc<Seat>, arrival: u64, will: Will) {
-    if !will.delay.is_zero() {
-        let mut orders = seat.orders();
-        let back = orders.wait_for(|orders| orders.latest > arrival);
+/// Waits for the will's delay or the end of the session, whichever is first (MQTT 5, 3.1.3.2.2),
+/// and hands it in; not if the client has come back to its session, or the node stops. `begun` was
+/// taken before anybody could come back.
+pub async fn leave(
+    shared: Arc<Shared>,
+    seat: Arc<Seat>,
+    mut begun: watch::Receiver<Begun>,
+    will: Will,
+) {
+    let kept = seat.with_session(|session| session.expiry);
+    let delay = will.delay.min(kept);
+    if !delay.is_zero() {
         tokio::select! {
-            () = tokio::time::sleep(will.delay.min(shared.config.session_time)) => {}
-            _ = back => return,
+            () = tokio::time::sleep(delay) => {}
+            // A connection with a new session has ended the old one.
+            back = begun.changed() => if back.is_ok() && begun.borrow().resumed { return },
             () = shared.stop.cancelled() => return,
         }
     }

@@ -10,6 +10,7 @@ use rumqttd::protocol::{
 };
 
 use super::limits::{CONTROL_BYTES, PACKET_BYTES, PROPERTIES_BYTES};
+use super::properties::{self, Carrier};
 
 /// Protocol level of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,9 @@ pub enum WireError {
     /// A topic alias, although none was offered.
     #[error("topic alias was not offered")]
     TopicAlias,
+    /// A CONNECT with an authentication method; there is none but certificate and password.
+    #[error("authentication methods are not supported")]
+    Authentication,
 }
 
 impl WireError {
@@ -42,7 +46,8 @@ impl WireError {
     pub fn reason(self) -> DisconnectReasonCode {
         match self {
             Self::Malformed => DisconnectReasonCode::MalformedPacket,
-            Self::NotAllowed => DisconnectReasonCode::ProtocolError,
+            // Only a CONNECT can ask for it, and gets a CONNACK.
+            Self::NotAllowed | Self::Authentication => DisconnectReasonCode::ProtocolError,
             Self::TooLarge => DisconnectReasonCode::PacketTooLarge,
             Self::TopicAlias => DisconnectReasonCode::TopicAliasInvalid,
         }
@@ -250,26 +255,27 @@ fn publish_head(version: Version, header: Header, frame: &[u8]) -> Result<Publis
     Ok(PublishHead { qos, id, payload })
 }
 
-/// The MQTT 5 properties of a packet are bounded before the codec allocates for them.
+/// The MQTT 5 properties of a packet are bounded and checked before the codec allocates for them.
 fn check_properties(version: Version, header: Header, frame: &[u8]) -> Result<(), WireError> {
     if version == Version::V4 {
         return Ok(());
     }
-    let at = match header.first >> 4 {
+    let (carrier, at) = match header.first >> 4 {
         PUBLISH => {
             let topic = 2 + usize::from(number(frame, header.start)?);
             let id = if header.first & 6 == 0 { 0 } else { 2 };
-            header.start + topic + id
+            (Carrier::Publish, header.start + topic + id)
         }
-        8 | 10 => header.start + 2,
-        4 | 6 if header.body > 3 => header.start + 3,
-        14 if header.body > 1 => header.start + 1,
+        8 => (Carrier::Subscribe, header.start + 2),
+        10 => (Carrier::Unsubscribe, header.start + 2),
+        4 | 6 if header.body > 3 => (Carrier::Acknowledgement, header.start + 3),
+        14 if header.body > 1 => (Carrier::Disconnect, header.start + 1),
         _ => return Ok(()),
     };
     if properties_at(frame, at)? > PROPERTIES_BYTES {
         return Err(WireError::TooLarge);
     }
-    Ok(())
+    properties::section(carrier, frame, at).map(drop)
 }
 
 /// Bytes of the properties at `at`, their length field included.
@@ -282,13 +288,14 @@ fn properties_at(frame: &[u8], at: usize) -> Result<usize, WireError> {
     Ok(bytes + length)
 }
 
-fn number(frame: &[u8], at: usize) -> Result<u16, WireError> {
+/// The two-byte number at `at`.
+pub fn number(frame: &[u8], at: usize) -> Result<u16, WireError> {
     let pair = frame.get(at..at + 2).ok_or(WireError::Malformed)?;
     Ok(u16::from_be_bytes([pair[0], pair[1]]))
 }
 
 /// MQTT's variable byte integer: value and bytes used; `None` when it is cut off.
-fn variable_integer(bytes: &[u8]) -> Result<Option<(usize, usize)>, WireError> {
+pub fn variable_integer(bytes: &[u8]) -> Result<Option<(usize, usize)>, WireError> {
     let mut value = 0;
     for (index, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);

@@ -1,10 +1,10 @@
 //! `/v1/artifacts`: resumed uploads, wrong bytes, ranges.
 
-use lamplighter_types::Hash;
+use lamplighter_types::{Action, Hash, Role, Scope, SecretKey, UsersAction};
 use reqwest::{Method, Response};
 use serde_json::json;
 
-use crate::node::{Answer, Node};
+use crate::node::{Answer, Node, id, now_ms};
 
 fn image(seed: u8) -> Vec<u8> {
     (0..50_000u32)
@@ -54,9 +54,6 @@ async fn an_upload_is_resumed() {
     append(&node, &digest, 30_000, b"x")
         .await
         .assert_problem(409, "artifact.offset");
-    begin(&node, &digest, 7)
-        .await
-        .assert_problem(409, "artifact.size");
     let blind = node.request(Method::PATCH, &format!("/v1/artifacts/{digest}/upload"));
     let blind = Answer::of(blind.body("x").send().await.unwrap()).await;
     blind.assert_problem(400, "artifact.offset");
@@ -78,6 +75,78 @@ async fn an_upload_is_resumed() {
     );
     let again = begin(&node, &digest, bytes.len()).await.ok();
     assert_eq!(again["complete"], true);
+    node.stop().await;
+}
+
+/// A second vendor, with a token.
+async fn vendor(node: &Node, name: &str) -> String {
+    let (account, secret) = (id(name), SecretKey::from_seed([name.len() as u8; 32]));
+    let register = UsersAction::RegisterUser {
+        account: account.clone(),
+        organization: id("city"),
+        name: name.to_owned(),
+        key: secret.public(),
+    };
+    node.act(Action::Users(register)).await;
+    let grant = UsersAction::Grant {
+        account: account.clone(),
+        role: Role::Vendor,
+        scope: Scope::city(),
+    };
+    node.act(Action::Users(grant)).await;
+    node.login(&account, &secret).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unfinished_uploads_are_their_owners_matter() {
+    let node = Node::start().await;
+    let bytes = image(5);
+    let (digest, eve) = (Hash::of(&bytes), vendor(&node, "eve").await);
+    let path = format!("/v1/artifacts/{digest}/upload");
+    let by_eve = async |request: reqwest::RequestBuilder| {
+        Answer::of(request.bearer_auth(&eve).send().await.unwrap()).await
+    };
+    let wrong = json!({ "digest": digest, "size_bytes": 7 });
+    let wrong = node.open(Method::POST, "/v1/artifacts").json(&wrong);
+    assert_eq!(by_eve(wrong).await.ok()["offset"], 0);
+
+    // Neither is in the other's way, and each sees and drops its own alone.
+    begin(&node, &digest, bytes.len()).await.ok();
+    append(&node, &digest, 0, &bytes[..20_000]).await.ok();
+    let listed = node.get("/v1/uploads").await.ok();
+    let expires_ms = listed["items"][0]["expires_ms"].as_u64().unwrap();
+    assert!(expires_ms > now_ms() + 23 * 3_600_000, "a day from now");
+    let wanted = json!({ "items": [{
+        "digest": digest, "size_bytes": 50_000, "offset": 20_000, "expires_ms": expires_ms,
+    }] });
+    assert_eq!(listed, wanted);
+    let of_eve = by_eve(node.open(Method::GET, "/v1/uploads")).await.ok();
+    assert_eq!(of_eve["items"][0]["size_bytes"], 7);
+    let dropped = by_eve(node.open(Method::DELETE, &path)).await;
+    assert_eq!(dropped.status, 204);
+    by_eve(node.open(Method::DELETE, &path))
+        .await
+        .assert_problem(404, "not_found");
+    assert_eq!(
+        stands_at(&node, &digest).await.header("upload-offset"),
+        "20000"
+    );
+
+    // A wrong announcement is corrected by another one.
+    assert_eq!(begin(&node, &digest, 9).await.ok()["offset"], 0);
+    assert_eq!(upload(&node, &bytes).await, digest);
+    let empty = node.get("/v1/uploads").await.ok();
+    assert_eq!(empty, json!({ "items": [] }));
+
+    for n in 0..8 {
+        begin(&node, &Hash([n + 1; 32]), 1).await.ok();
+    }
+    begin(&node, &Hash([99; 32]), 1)
+        .await
+        .assert_problem(409, "artifact.uploads");
+    let other = json!({ "digest": Hash([99; 32]), "size_bytes": 1 });
+    let other = node.open(Method::POST, "/v1/artifacts").json(&other);
+    by_eve(other).await.ok();
     node.stop().await;
 }
 

@@ -2,63 +2,93 @@
 
 use std::collections::BTreeMap;
 
+use lamplighter_ledger::Cursor;
 use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::node::{Answer, Node, PATIENCE};
 
 /// Reads server-sent events (the event stream of the HTML standard).
-struct Reader {
+pub struct Reader {
     response: Response,
     text: String,
 }
 
 impl Reader {
     async fn open(node: &Node, query: &str, last: Option<&str>) -> Self {
-        let request = node.http.get(format!("{}/v1/feed{query}", node.base()));
+        Self::open_at(&node.base(), node, query, last).await
+    }
+
+    /// At another address than the node's own.
+    pub async fn open_at(base: &str, node: &Node, query: &str, last: Option<&str>) -> Self {
+        let request = node.http.get(format!("{base}/v1/feed{query}"));
         let mut request = request.bearer_auth(&node.token);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let headers = response.headers();
+        assert_eq!(headers["content-type"], "text/event-stream");
+        assert_eq!(headers["cache-control"], "no-cache");
         Self {
             response,
             text: String::new(),
         }
     }
 
-    /// The next event's fields; none at the end.
+    /// The next event with data; none at the end.
     async fn next(&mut self) -> Option<BTreeMap<String, String>> {
+        loop {
+            let event = self.any().await?;
+            if event.contains_key("data") {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The id of the next event, which has nothing else.
+    pub async fn place(&mut self) -> Cursor {
+        let event = self.any().await.unwrap();
+        assert_eq!(event.len(), 1, "{event:?}");
+        event["id"].parse().unwrap()
+    }
+
+    /// The next event's fields, whatever they are; none at the end.
+    async fn any(&mut self) -> Option<BTreeMap<String, String>> {
+        // Comments come all the time: they are not what is waited for.
+        let event = tokio::time::timeout(PATIENCE, self.read());
+        event.await.expect("an event")
+    }
+
+    async fn read(&mut self) -> Option<BTreeMap<String, String>> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let fields = event.lines().filter_map(|line| line.split_once(": "));
+                let fields = fields.filter(|(name, _)| !name.is_empty());
                 let fields: BTreeMap<_, _> = fields
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
                     .collect();
                 self.text = rest.to_owned();
-                if fields.contains_key("data") {
+                if !fields.is_empty() {
                     return Some(fields);
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk())
-                .await
-                .unwrap();
-            self.text
-                .push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+            let chunk = self.response.chunk().await.unwrap()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
 
     /// The devices of the next events, and the last one's id.
-    async fn devices(&mut self, count: usize) -> (Vec<String>, String) {
+    pub async fn devices(&mut self, count: usize) -> (Vec<String>, String) {
         let (mut devices, mut id) = (Vec::new(), String::new());
         for _ in 0..count {
             let event = self.next().await.unwrap();
             let data: Value = serde_json::from_str(&event["data"]).unwrap();
             assert_eq!(data["cursor"], event["id"].as_str());
             assert_eq!(event["event"], "device_registered");
+            assert_eq!(data["author"], "admin");
             devices.push(
                 data["notification"]["place"]["device"]
                     .as_str()
@@ -124,5 +154,54 @@ async fn a_wrong_cursor_is_refused() {
     Answer::of(stranger)
         .await
         .assert_problem(401, "auth.missing");
+    node.stop().await;
+}
+
+/// Nothing that is wanted has happened yet when the connection breaks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_seen_nothing_yet_resumes_where_the_stream_began() {
+    let node = Node::start().await;
+    let query = "?kind=device_registered&district=north";
+    let began = Reader::open(&node, query, None).await.place().await;
+    assert!(began.height <= node.handle.head().height);
+    node.act(node.devices(&["a1"], "north")).await;
+    let mut reader = Reader::open(&node, query, Some(&began.to_string())).await;
+    assert_eq!(reader.place().await, began, "the first line is an id");
+    assert_eq!(reader.devices(1).await.0, ["a1"]);
+    node.stop().await;
+}
+
+/// Blocks are made all the time, and none has what is wanted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_go_on_while_nothing_is_wanted() {
+    let node = Node::start().await;
+    let mut reader = Reader::open(&node, "?after=0.0&device=nobody", None).await;
+    assert_eq!(reader.place().await, Cursor::default());
+    let reached = reader.place().await;
+    assert!(reached.height > 1, "{reached}");
+    node.stop().await;
+}
+
+/// It was given by another ledger, which waiting would hide.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_from_the_future_is_refused() {
+    let node = Node::start().await;
+    let far = "999999999.0";
+    let answer = node.get(&format!("/v1/feed?after={far}")).await;
+    answer.assert_problem(409, "feed.ahead");
+    let height: u64 = answer.header("ledger-height").parse().unwrap();
+    assert!(height >= 1);
+    let request = node.request(Method::GET, "/v1/feed");
+    let request = request.header("last-event-id", far).send().await.unwrap();
+    Answer::of(request).await.assert_problem(409, "feed.ahead");
+    // A node that is a little behind the one that gave it: it waits, and skips what comes before.
+    let height = node.handle.head().height + 3;
+    let near = format!("?after={height}.0");
+    let mut reader = Reader::open(&node, &near, None).await;
+    assert_eq!(reader.place().await, Cursor { height, index: 0 });
+    let reached = node.handle.wait_height(height, PATIENCE);
+    reached.await.unwrap();
+    node.act(node.devices(&["a1"], "north")).await;
+    assert_eq!(reader.devices(1).await.0, ["a1"]);
     node.stop().await;
 }

@@ -1,10 +1,18 @@
 //! The HTTP interface of a node with a real ledger, over TCP.
 #![allow(clippy::unwrap_used)] // helpers of tests may fail as tests do
 
+mod actions;
 mod artifacts;
+mod described;
 mod edge;
 mod feed;
+mod history;
+mod messages;
 mod node;
+mod proxy;
 mod read;
 mod relay;
+mod scenario;
+mod schemas;
 mod submit;
+mod tokens;

@@ -14,7 +14,7 @@ use lamplighter_ledger::{
     SystemClock,
 };
 use lamplighter_store::MemoryKv;
-use lamplighter_types::login::{Challenge, ChallengeRequest, Token, TokenRequest};
+use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use lamplighter_types::{
     Action, DevicesAction, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies,
     Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
@@ -41,7 +41,7 @@ pub fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
-fn node_key() -> SecretKey {
+pub fn node_key() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
 
@@ -165,8 +165,41 @@ impl Node {
         Self::start_with(Config::new(1)).await
     }
 
-    pub async fn start_with(mut config: Config) -> Self {
-        let (dir, genesis) = (TempDir::new().unwrap(), genesis());
+    pub async fn start_with(config: Config) -> Self {
+        let reader = (id("admin"), admin());
+        Self::start_in(config, genesis(), Arc::new(SystemClock), reader).await
+    }
+
+    /// A ledger that begins with `genesis`, whose clock is `clock`; reads are those of `reader`.
+    pub async fn start_in(
+        config: Config,
+        genesis: Genesis,
+        clock: Arc<dyn Clock>,
+        reader: (Id, SecretKey),
+    ) -> Self {
+        let mut node = Self::begin(config, genesis, clock).await;
+        node.handle.wait_certified(1, PATIENCE).await.unwrap();
+        node.token = node.login(&reader.0, &reader.1).await;
+        node
+    }
+
+    /// A node whose blocks are not certified: another validator would have to sign them too.
+    pub async fn start_without_certificates() -> Self {
+        let mut genesis = genesis();
+        genesis.validators.validators.push(Validator {
+            node: 2,
+            account: id("node-2"),
+            key: SecretKey::from_seed([2; 32]).public(),
+            address: "127.0.0.1:9002".into(),
+        });
+        let mut node = Self::begin(Config::new(1), genesis, Arc::new(SystemClock)).await;
+        node.handle.wait_height(1, PATIENCE).await.unwrap();
+        node.token = node.login(&id("admin"), &admin()).await;
+        node
+    }
+
+    async fn begin(mut config: Config, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+        let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
         config.heartbeat_every = Duration::from_millis(200);
         let identity = Identity {
@@ -174,7 +207,6 @@ impl Node {
             secret: node_key(),
         };
         let artifacts = dir.path().join("artifacts");
-        let clock = Arc::new(SystemClock);
         let opened = Ledger::open(
             kv.clone(),
             genesis.clone(),
@@ -202,13 +234,14 @@ impl Node {
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: None,
+            mqtt_connect_time: Duration::from_secs(30),
             read_needs_token: true,
         };
         let edges = serve(edge, handle.clone(), Vec::new(), &tasks, &stop)
             .await
             .unwrap();
         tasks.close();
-        let mut node = Self {
+        Self {
             edges,
             handle,
             genesis,
@@ -219,10 +252,7 @@ impl Node {
             stop,
             sequence: AtomicU64::new(0),
             _dir: dir,
-        };
-        node.handle.wait_certified(1, PATIENCE).await.unwrap();
-        node.token = node.login(&id("admin"), &admin()).await;
-        node
+        }
     }
 
     /// Ends everything; hangs when something does not end.
@@ -267,8 +297,13 @@ impl Node {
     }
 
     pub async fn login(&self, account: &Id, secret: &SecretKey) -> String {
-        let challenge = self.challenge(account, secret).await;
-        let answer = TokenRequest::sign(&self.genesis.chain_id(), account, &challenge, secret);
+        self.token_for(Audience::HttpRead, account, secret).await
+    }
+
+    pub async fn token_for(&self, audience: Audience, account: &Id, secret: &SecretKey) -> String {
+        let given = self.challenge(account, secret).await;
+        let chain_id = self.genesis.chain_id();
+        let answer = TokenRequest::sign(&chain_id, account, audience, &given, secret);
         let sent = self
             .open(Method::POST, "/v1/auth/token")
             .json(&answer)

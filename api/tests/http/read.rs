@@ -1,20 +1,21 @@
 //! Reading: tokens, heights, pages, proofs.
 
-use lamplighter_types::login::TokenRequest;
-use lamplighter_types::proof::{ProofBundle, ProvenRecord};
-use lamplighter_types::{Action, Device, Hash, SecretKey, UsersAction, codec};
+use lamplighter_types::login::{Audience, TokenRequest};
+use lamplighter_types::proof::{ProofBundle, ProofFile, ProvenRecord};
+use lamplighter_types::{
+    Action, ConfigAction, ConfigTarget, Device, Hash, SecretKey, UsersAction, codec,
+};
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::node::{Answer, Node, PATIENCE, admin, id};
 
 /// What anybody may read.
-const OPEN: [&str; 7] = [
+const OPEN: [&str; 6] = [
     "/v1/status",
     "/v1/genesis",
     "/v1/keys/{key}",
     "/v1/nodes",
-    "/v1/transactions/{hash}",
     "/v1/artifacts/{digest}",
     "/v1/artifacts/{digest}/groups",
 ];
@@ -68,6 +69,7 @@ fn fill(path: &str) -> String {
         ("{sequence}", "1"),
         ("{release}", "none"),
         ("{rollout}", "none"),
+        ("{proposal}", "none"),
         ("{digest}", &zero),
         ("{hash}", &zero),
     ];
@@ -96,7 +98,7 @@ async fn a_token_is_for_who_signs_the_challenge() {
         Answer::of(sent.await.unwrap()).await
     };
     let given = node.challenge(&account, &admin()).await;
-    let good = TokenRequest::sign(&chain_id, &account, &given, &admin());
+    let good = TokenRequest::sign(&chain_id, &account, Audience::HttpRead, &given, &admin());
     let token = login(&good).await.ok()["token"]
         .as_str()
         .unwrap()
@@ -110,11 +112,17 @@ async fn a_token_is_for_who_signs_the_challenge() {
     login(&forged).await.assert_problem(401, "auth.refused");
     let unknown = SecretKey::from_seed([77; 32]);
     let theirs = node.challenge(&account, &unknown).await;
-    let theirs = TokenRequest::sign(&chain_id, &account, &theirs, &unknown);
+    let theirs = TokenRequest::sign(&chain_id, &account, Audience::HttpRead, &theirs, &unknown);
     login(&theirs).await.assert_problem(401, "auth.refused");
     let mut elsewhere = given.clone();
     elsewhere.node = 2;
-    let elsewhere = TokenRequest::sign(&chain_id, &account, &elsewhere, &admin());
+    let elsewhere = TokenRequest::sign(
+        &chain_id,
+        &account,
+        Audience::HttpRead,
+        &elsewhere,
+        &admin(),
+    );
     login(&elsewhere).await.assert_problem(401, "auth.refused");
 
     let read = async |token: &str| {
@@ -214,6 +222,30 @@ async fn a_read_has_its_height_and_proof() {
         let mut other = node.genesis.clone();
         other.name.push('x');
         assert!(bundle.verify(&other).is_err());
+    }
+
+    let desired = ConfigAction::SetDesired {
+        target: ConfigTarget::Fleet,
+        document: r#"{"dim":40}"#.to_owned(),
+        replaces_version: 0,
+    };
+    node.act(Action::Config(desired)).await;
+    let paths = [
+        "/v1/devices/lamp-1",
+        "/v1/devices/lamp-1/state",
+        "/v1/users/admin",
+        "/v1/organizations/city",
+        "/v1/config",
+    ];
+    for path in paths {
+        // What stands beside the proof is what is proven, and of the same height.
+        let asked = node.get(&format!("{path}?proof=true")).await;
+        let height: u64 = asked.header("ledger-height").parse().unwrap();
+        let text = asked.ok().to_string();
+        let file = ProofFile::from_json(text.as_bytes()).unwrap();
+        let (proven, statement) = file.verify(&node.genesis).unwrap();
+        assert_eq!(proven.height, height, "{path}");
+        assert!(statement.record.is_object(), "{path}");
     }
 
     let next = node.handle.head().height + 1;

@@ -37,7 +37,9 @@ async fn a_transaction_gets_its_receipt() {
         );
     }
     let asked = node.get(&format!("/v1/transactions/{hash}")).await.ok();
-    assert_eq!(asked, again);
+    for field in ["transaction", "height", "index", "certified", "receipt"] {
+        assert_eq!(asked[field], again[field], "{asked}");
+    }
 
     let octets = node.sign(node.organization("south"));
     let taken = node.post(OCTETS, codec::encode(&octets)).await.ok();
@@ -181,6 +183,31 @@ async fn what_is_not_signed_for_now_and_here_is_refused() {
     node.submit(&reused, "")
         .await
         .assert_problem(422, "admission.sequence_used");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reached_and_not_certified_is_told_so() {
+    let node = Node::start_without_certificates().await;
+    let signed = node.sign(node.organization("north"));
+    let answer = node
+        .submit(&signed, "?wait=certified&timeout_ms=1000")
+        .await;
+    answer.assert_problem(504, "deadline");
+    let detail = answer.json["detail"].as_str().unwrap();
+    assert!(detail.contains("was not certified within"), "{detail}");
+    assert!(!detail.contains("not reached"), "{detail}");
+    // It has happened all the same.
+    let done = node.submit(&signed, "").await.ok();
+    assert_eq!(
+        (&done["receipt"]["outcome"], &done["certified"]),
+        (&Value::from("succeeded"), &Value::from(false))
+    );
+    let read = "/v1/organizations/north?proof=true";
+    let answer = node.get(read).await;
+    answer.assert_problem(504, "deadline");
+    let detail = answer.json["detail"].as_str().unwrap();
+    assert!(detail.contains("was not certified within"), "{detail}");
     node.stop().await;
 }
 

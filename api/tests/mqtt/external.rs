@@ -71,11 +71,12 @@ async fn mosquitto_pub_hands_transactions_in() {
     let world = world();
     let files = Files::of("gw-1");
     let mut handed = 0;
-    for version in ["mqttv311", "mqttv5"] {
-        for proof in [
-            Proof::Token(&world, "gw-1"),
-            Proof::Certificate(&world, &files),
-        ] {
+    // A gateway that has shown its certificate is not let in by a token any more.
+    for proof in [
+        Proof::Token(&world, "gw-1"),
+        Proof::Certificate(&world, &files),
+    ] {
+        for version in ["mqttv311", "mqttv5"] {
             for qos in ["0", "1", "2"] {
                 let text = format!("{version} qos {qos}");
                 let more = ["-t", TX, "-q", qos, "-m", &text];
@@ -98,7 +99,7 @@ async fn mosquitto_pub_hands_transactions_in() {
     let output = run(
         "mosquitto_pub",
         and(
-            Proof::Token(&world, "gw-1").arguments("mqttv5"),
+            Proof::Token(&world, "gw-2").arguments("mqttv5"),
             &["-P", "no", "-t", TX, "-m", "x"],
         ),
     )
@@ -120,11 +121,14 @@ async fn mosquitto_sub_gets_work_receipts_head_and_notifications() {
     world.publisher.publish_head("the head".into()).unwrap();
     let (files, ann) = (Files::of("gw-1"), Files::of("ann"));
     for version in ["mqttv311", "mqttv5"] {
-        for proof in [
-            Proof::Token(&world, "gw-1"),
-            Proof::Certificate(&world, &files),
+        for (proof, gateway) in [
+            (Proof::Token(&world, "gw-2"), "gw-2"),
+            (Proof::Certificate(&world, &files), "gw-1"),
         ] {
-            let topics = ["lamplighter/1/head", "lamplighter/1/gw/gw-1/work"];
+            let topics = [
+                "lamplighter/1/head",
+                &format!("lamplighter/1/gw/{gateway}/work"),
+            ];
             let more = ["-q", "1", "-C", "2", "-v", "-t", topics[0], "-t", topics[1]];
             let output = run("mosquitto_sub", and(proof.arguments(version), &more)).await;
             let text = String::from_utf8(output.stdout).unwrap();
@@ -158,10 +162,10 @@ async fn mosquitto_sub_gets_work_receipts_head_and_notifications() {
             timeout(PATIENCE, told).await.unwrap();
             assert_eq!(sub.await.unwrap().stdout, b"dark\n");
         }
-        let foreign = ["-q", "1", "-C", "1", "-t", "lamplighter/1/gw/gw-2/work"];
+        let foreign = ["-q", "1", "-C", "1", "-t", "lamplighter/1/gw/gw-1/work"];
         let output = run(
             "mosquitto_sub",
-            and(Proof::Token(&world, "gw-1").arguments(version), &foreign),
+            and(Proof::Token(&world, "gw-2").arguments(version), &foreign),
         );
         let output = output.await;
         let said = [output.stdout, output.stderr].concat();

@@ -71,6 +71,76 @@ async fn a_client_that_never_reads_is_cut_and_memory_stays_flat() {
     good.ping().await;
 }
 
+/// What fits into the socket's buffers makes no write wait, so it must be little: it was megabytes
+/// of the kernel's memory for each silent reader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_is_cut_after_little() {
+    let world = world_with(|config| config.write_time = Duration::from_millis(500));
+    let mut stuck = Raw::connect(world.plain, Hello::new(true, "root")).await;
+    stuck.subscribe("lamplighter/1/notify/+/+/+", 0).await;
+    let mut good = Raw::connect(world.plain, Hello::new(true, "ann")).await;
+    good.subscribe("lamplighter/1/notify/+/north/+", 0).await;
+    let payload = vec![b'x'; 100_000];
+    for _ in 0..9 {
+        world
+            .publisher
+            .notify("alarm", "north", "l1", payload.clone().into())
+            .unwrap();
+        good.expect(PUBLISH).await;
+    }
+    world
+        .until_count("write_timeouts", |count| count == 1)
+        .await;
+    good.ping().await;
+    // Of this the client's own buffer has a part.
+    let held = stuck.rest().await;
+    assert!(held < 512 * 1024, "{held} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_client_is_answered_without_another_byte() {
+    let world = world();
+    let mut flood = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;
+    flood.send(&[0xc0, 0].repeat(12_000)).await;
+    for _ in 0..12_000 {
+        flood.expect(PINGRESP).await;
+    }
+    assert!(world.count("throttled") > 0);
+    // The same of publications: one window after the other, the last answers without a ping.
+    let mut bytes = Vec::new();
+    for id in 1..=12_000u16 {
+        bytes.extend(publish(true, TX.as_bytes(), 1, id, b"tx"));
+    }
+    flood.send(&bytes).await;
+    for id in 1..=12_000u16 {
+        assert_eq!(flood.expect(PUBACK).await.body[..2], id.to_be_bytes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_link_has_time_to_connect_unless_places_are_short() {
+    let world = world_with(|config| config.pending_max = 4);
+    let mut slow = Raw::open(world.plain, true).await;
+    let hello = Hello::new(true, "gw-1").bytes();
+    slow.send(&hello[..20]).await;
+    world.until_count("accepted", |count| count == 1).await;
+    // More than half of the places are taken by connections that say nothing.
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(world.plain).await.unwrap());
+    }
+    world.until_count("accepted", |count| count == 4).await;
+    let begun = Instant::now();
+    world
+        .until_count("refused_connect", |count| count == 2)
+        .await;
+    let after = begun.elapsed();
+    assert!(after > Duration::from_secs(4) && after < Duration::from_secs(15));
+    // One that came while there was room still has its time.
+    slow.send(&hello[20..]).await;
+    assert_eq!(slow.expect(CONNACK).await.body[1], 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_does_not_fetch_its_receipts_is_held_back() {
     let world = world();

@@ -9,6 +9,7 @@ mod raw;
 mod rust_client;
 mod scale;
 mod sessions;
+mod standard;
 mod support;
 mod tls;
 mod topics;

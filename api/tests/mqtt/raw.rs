@@ -221,6 +221,15 @@ impl Raw {
         reason
     }
 
+    /// Bytes that were on their way when the server closed.
+    pub async fn rest(mut self) -> usize {
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let read = self.stream.read_to_end(&mut rest);
+        timeout(PATIENCE, read).await.expect("no end").ok();
+        rest.len()
+    }
+
     pub async fn subscribe(&mut self, filter: &str, qos: u8) -> u8 {
         self.send(&subscribe(self.v5, 77, &[(filter, qos)])).await;
         loop {

@@ -226,6 +226,18 @@ async fn wills_are_checked_at_connect() {
         };
         assert_eq!(Raw::try_connect(world.plain, kept).await.1, refused);
     }
+    // Who is not let in leaves no will either.
+    for (v5, refused) in [(false, 4), (true, 0x86)] {
+        let stranger = Hello {
+            will: Some((TX, b"of a stranger")),
+            password: "wrong".to_owned(),
+            ..Hello::new(v5, "gw-1")
+        };
+        let (mut raw, code, _) = Raw::try_connect(world.plain, stranger).await;
+        assert_eq!(code, refused);
+        raw.expect_closed().await;
+    }
+    assert!(world.ledger.taken_by("gw-1").is_empty());
     let user = Hello {
         will: Some(("lamplighter/1/gw/ann/tx", b"x")),
         ..Hello::new(true, "ann")

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use lamplighter_api::mqtt::{
     Account, AccountKind, Admitted, Backend, Config, Cursor, Edge, Listen, Login, LoginError,
-    Publisher, Reach, Submission, SubmitError,
+    Publisher, Reach, Submission, SubmitError, SyncReason,
 };
 use lamplighter_tls::Identity;
 use lamplighter_types::SecretKey;
@@ -209,11 +209,11 @@ impl Backend for Ledger {
         .boxed()
     }
 
-    fn sync(
-        &self,
-        gateway: &str,
-        since: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(), SubmitError>> {
+    fn sync(&self, gateway: &str, why: SyncReason) -> BoxFuture<'static, Result<(), SubmitError>> {
+        let since = match why {
+            SyncReason::Listens => None,
+            SyncReason::Asks { since, .. } => since,
+        };
         self.syncs.lock().unwrap().push((gateway.to_owned(), since));
         self.changed.notify_waiters();
         let publisher = self.publisher.get().cloned();

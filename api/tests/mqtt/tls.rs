@@ -110,6 +110,31 @@ async fn a_token_is_enough_inside_tls() {
     assert_eq!(raw.expect(CONNACK).await.body[1], 0x86);
 }
 
+/// Whoever has a certificate has no use for tokens: one that comes in its name was stolen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_a_certificate_is_not_let_in_by_a_token() {
+    let world = world();
+    let own = dial(&world, client_config(Some("gw-1"))).await.unwrap();
+    let mut own = Raw::over(own, true);
+    own.send(&bare("gw-1").bytes()).await;
+    assert_eq!(own.expect(CONNACK).await.body[1], 0);
+    for (v5, code) in [(false, 5), (true, 0x87)] {
+        let mut thief = Raw::over(dial(&world, client_config(None)).await.unwrap(), v5);
+        thief.send(&Hello::new(v5, "gw-1").bytes()).await;
+        assert_eq!(thief.expect(CONNACK).await.body[1], code);
+        let (_, plain, _) = Raw::try_connect(world.plain, Hello::new(v5, "gw-1")).await;
+        assert_eq!(plain, code);
+    }
+    own.ping().await;
+    // A gateway without a certificate, and people, who have several programs.
+    Raw::connect(world.plain, Hello::new(true, "gw-2")).await;
+    let ann = dial(&world, client_config(Some("ann"))).await.unwrap();
+    let mut ann = Raw::over(ann, true);
+    ann.send(&bare("ann").bytes()).await;
+    assert_eq!(ann.expect(CONNACK).await.body[1], 0);
+    Raw::connect(world.plain, Hello::new(true, "ann")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn old_tls_and_plain_bytes_on_the_tls_port_are_refused() {
     let world = world();

@@ -7,7 +7,7 @@ use lamplighter_types::{
 
 use super::json::{self, Value};
 use super::{ConfigError, keys};
-use crate::devices::{self, Reported, accept_report, demand_active};
+use crate::devices::{self, DevicesError, Reported, accept_report, demand_active};
 use crate::shape::{self, ShapeError};
 use crate::{Context, ExecutionError, about_device, in_city};
 
@@ -26,6 +26,7 @@ pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
             shape::list("reports", reports, LIST_ITEMS_MAX)?;
             for report in reports {
                 shape::text("detail", &report.detail, TEXT_BYTES_MAX)?;
+                shape::number("counter", report.counter)?;
             }
         }
     }
@@ -142,6 +143,10 @@ fn record(
         attested,
     } = accept_report(overlay, context, name, report, *counter)?;
     demand_active(&device)?;
+    // Whoever registers in a Thing's name could otherwise keep its configuration from it.
+    if device.key.is_some() && !attested {
+        return Err(DevicesError::Unsigned(device.device).into());
+    }
     overlay.put(&devices::keys::state(name), &state);
     let reported = ReportedConfig {
         device: name.clone(),

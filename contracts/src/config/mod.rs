@@ -5,7 +5,7 @@
 //! | set desired, for the fleet or a model | operator of the whole city | not a JSON object of the allowed kind, another version than the current one is replaced |
 //! | set desired, for a district | operator of the district | the same; the whole city, which is the fleet |
 //! | set desired, for a device | operator of its district | the same; unknown or decommissioned device |
-//! | report | the device's gateway | not active, used counter, wrong signature |
+//! | report | the device's gateway | not active, used counter, wrong signature, none of a device that has a key |
 //!
 //! A document is a JSON object without fractions and exponents, nested at most
 //! [`CONFIG_DEPTH_MAX`](lamplighter_types::limits::CONFIG_DEPTH_MAX) deep, no name twice in one
@@ -16,7 +16,7 @@
 //! fleet, model, district (from the outermost to the innermost) and device are merged in this
 //! order as RFC 7396 says; `null` takes away. Its digest is what the device reports.
 //!
-//! A report without the device's own signature is kept as not attested.
+//! What the gateway reports of a device without a key is kept as not attested.
 
 mod error;
 mod execute;

@@ -23,6 +23,10 @@ pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
         }
         DevicesAction::ReportInventory { reports } => {
             shape::list("reports", reports, LIST_ITEMS_MAX)?;
+            for report in reports {
+                shape::number("security_counter", report.security_counter)?;
+                shape::number("counter", report.counter)?;
+            }
         }
         DevicesAction::LinkRegistrant { registrant, organization: _ } => {
             shape::name("registrant", registrant, registry::REGISTRANT_BYTES)?;

@@ -4,19 +4,9 @@ use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
     Acknowledgement, Alarm, AlarmChange, AlarmId, Device, DeviceEvent, Fact, Notification, Role,
 };
-use serde::{Deserialize, Serialize};
 
 use super::{EventsError, keys};
 use crate::{Context, ExecutionError, about_device, devices};
-
-/// Where the alarm of one kind stands on one device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmSlot {
-    /// The highest event that raised or cleared: earlier ones that come late change nothing.
-    pub changed: u64,
-    /// The event that raised the active alarm.
-    pub active: Option<u64>,
-}
 
 /// Does to the device's alarm what the event asks for.
 pub(super) fn change(

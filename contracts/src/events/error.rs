@@ -22,6 +22,8 @@ pub enum EventsError {
     },
     #[error("event {sequence} of {device} is not signed by the device's key")]
     WrongSignature { device: Id, sequence: u64 },
+    #[error("event {sequence} of {device} is not signed, and the device has a key")]
+    Unsigned { device: Id, sequence: u64 },
     #[error("there is no alarm {} of {}", .0.sequence, .0.device)]
     UnknownAlarm(AlarmId),
     #[error("alarm {} of {} is acknowledged already", .0.sequence, .0.device)]
@@ -39,6 +41,7 @@ impl ContractError for EventsError {
             Self::SequenceUsed { .. } => "events.sequence_used",
             Self::SequenceTooFar { .. } => "events.sequence_too_far",
             Self::WrongSignature { .. } => "events.wrong_signature",
+            Self::Unsigned { .. } => "events.unsigned",
             Self::UnknownAlarm(_) => "events.unknown_alarm",
             Self::Acknowledged(_) => "events.acknowledged",
             Self::Cleared(_) => "events.cleared",

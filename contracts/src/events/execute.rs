@@ -32,6 +32,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     let DeviceEvent {
         device: _,
         sequence,
+        // What the clock of the Thing said: a wrong one must not cost the event.
         time_ms: _,
         kind,
         severity: _,
@@ -42,6 +43,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     if *sequence == 0 {
         return Err(EventsError::SequenceZero);
     }
+    shape::number("sequence", *sequence)?;
     if !is_kind(kind) {
         return Err(EventsError::UnknownKind(kind.clone()));
     }
@@ -141,8 +143,9 @@ fn emitters(
     Ok(emitters)
 }
 
-/// Which events their devices signed; a signature that is wrong, or that nobody could have made,
-/// is refused.
+/// Which events their devices signed. A signature that is wrong, or that nobody could have made,
+/// is refused, and so is an event without one of a device that has a key: its gateway must not use
+/// up the Thing's numbers, nor raise alarms in its name.
 fn verify(
     context: &Context,
     events: &[DeviceEvent],
@@ -150,16 +153,20 @@ fn verify(
 ) -> Result<Vec<bool>, EventsError> {
     let mut messages = Vec::new();
     for event in events {
-        let Some(signature) = event.signature else {
-            continue;
-        };
         let key = emitters
             .get(&event.device)
             .and_then(|emitter| emitter.device.key);
-        let Some(key) = key else {
-            return Err(wrong_signature(event));
-        };
-        messages.push((key, event.message(&context.chain_id), signature));
+        match (key, event.signature) {
+            (Some(key), Some(signature)) => {
+                messages.push((key, event.message(&context.chain_id), signature));
+            }
+            (None, Some(_)) => return Err(wrong_signature(event)),
+            (Some(_), None) => {
+                let (device, sequence) = (event.device.clone(), event.sequence);
+                return Err(EventsError::Unsigned { device, sequence });
+            }
+            (None, None) => {}
+        }
     }
     let items: Vec<_> = messages
         .iter()

@@ -1,9 +1,8 @@
 //! State keys of events and alarms.
 
 use lamplighter_state::Key;
-use lamplighter_types::{Alarm, AlarmId, EventCursor, Id};
+use lamplighter_types::{Alarm, AlarmId, AlarmSlot, EventCursor, Id};
 
-use super::AlarmSlot;
 use crate::tables::Table;
 
 pub fn cursor(device: &Id) -> Key<EventCursor> {

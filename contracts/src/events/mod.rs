@@ -2,7 +2,7 @@
 //!
 //! | action | who | refused |
 //! |---|---|---|
-//! | append | the devices' gateway, all of them active | used sequence number, wrong signature, unknown kind |
+//! | append | the devices' gateway, all of them active | used sequence number, wrong signature, none though the device has a key, unknown kind |
 //! | acknowledge, with a comment | operator of the device's district | unknown alarm, acknowledged already |
 //! | clear by hand, with a comment | operator of the device's district | unknown alarm, cleared already |
 //!
@@ -15,8 +15,8 @@
 //! oldest become one, which spans used numbers as well and takes no late events any more. It is
 //! known by its size: gaps and events together are then more than the highest number.
 //!
-//! *Signatures*: an event with the signature of the device's key is attested; one without it is
-//! what the gateway vouches for. A device without a key can't have signed. A gateway that has
+//! *Signatures*: a device with a key signs all its events, and they are attested: in its name its
+//! gateway can say nothing. For a device without a key its gateway vouches. A gateway that has
 //! something to say itself, for instance that a Thing is silent, has a device of its own for it.
 //!
 //! *Alarms*: of one kind, a device has at most one active alarm, named by the event that raised
@@ -35,7 +35,6 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use alarms::AlarmSlot;
 pub use error::EventsError;
 pub use execute::{check, execute};
 pub use kinds::{FREE_PREFIX, KINDS, is_kind};

@@ -56,7 +56,7 @@ fn check_manifest(manifest: &ReleaseManifest) -> Result<(), FirmwareError> {
         security_counter,
         replaces_from: _,
         depends_on,
-        expires_ms: _,
+        expires_ms,
         critical: _,
         provenance: _,
     } = manifest;
@@ -69,6 +69,7 @@ fn check_manifest(manifest: &ReleaseManifest) -> Result<(), FirmwareError> {
     if *security_counter > SECURITY_COUNTER_MAX {
         return Err(FirmwareError::SecurityCounter(*security_counter));
     }
+    shape::number("expires_ms", expires_ms.unwrap_or(0))?;
     shape::at_most("depends_on", depends_on, SMALL_LIST_MAX)?;
     shape::distinct("depends_on", depends_on)?;
     if depends_on.contains(release) {

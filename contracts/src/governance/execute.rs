@@ -1,11 +1,11 @@
 use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::limits::APPROVALS_MAX;
+use lamplighter_types::limits::{ADDRESS_BYTES_MAX, APPROVALS_MAX};
 use lamplighter_types::{
     Fact, GovernanceAction, GovernanceChange, Hash, Id, Notification, Observer, Policies, Proposal,
     Protocol, Role, Scope, Validator, codec,
 };
 
-use super::{ADDRESS_BYTES_MAX, GovernanceError, keys, membership, policies, protocol};
+use super::{GovernanceError, keys, membership, policies, protocol};
 use crate::users::{self, UsersError};
 use crate::{Context, ExecutionError, in_city, shape};
 
@@ -27,68 +27,49 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
     match change {
         GovernanceChange::AddValidator { validator } => {
             let Validator {
-                node: _,
+                node,
                 account: _,
                 key: _,
                 address,
             } = validator;
+            shape::number("node", *node)?;
             check_address(address)
         }
         GovernanceChange::AddObserver { observer } => {
             let Observer {
-                node: _,
+                node,
                 account: _,
                 key: _,
                 address,
             } = observer;
+            shape::number("node", *node)?;
             check_address(address)
         }
         GovernanceChange::SetPolicies { policies } => check_policies(policies),
         GovernanceChange::RemoveValidator { node: _ }
-        | GovernanceChange::RemoveObserver { node: _ }
-        | GovernanceChange::SetProtocol {
+        | GovernanceChange::RemoveObserver { node: _ } => Ok(()),
+        GovernanceChange::SetProtocol {
             version: _,
-            from_height: _,
-        } => Ok(()),
+            from_height,
+        } => Ok(shape::number("from_height", *from_height)?),
     }
 }
 
 /// Checks a `host:port`.
 pub(crate) fn check_address(address: &str) -> Result<(), GovernanceError> {
     shape::name("address", address, ADDRESS_BYTES_MAX)?;
-    let parts = address.rsplit_once(':');
-    let sound = parts.is_some_and(|(host, port)| {
-        let host_sound = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic());
-        host_sound && port.parse::<u16>().is_ok_and(|port| port > 0)
-    });
-    if sound {
-        Ok(())
-    } else {
-        Err(GovernanceError::Address(address.to_owned()))
+    match Validator::is_address(address) {
+        true => Ok(()),
+        false => Err(GovernanceError::Address(address.to_owned())),
     }
 }
 
 /// Checks that every number can be reached and none is zero.
 pub fn check_policies(policies: &Policies) -> Result<(), GovernanceError> {
-    let Policies {
-        release_approvals,
-        rollout_approvals,
-        recovery_approvals,
-        governance_approvals,
-    } = *policies;
-    let all = [
-        release_approvals,
-        rollout_approvals,
-        recovery_approvals,
-        governance_approvals,
-    ];
-    if all
-        .iter()
-        .all(|n| (1..=APPROVALS_MAX).contains(&usize::from(*n)))
-    {
-        Ok(())
-    } else {
-        Err(GovernanceError::Policies)
+    let is_sound = |(_, n): &(_, u8)| (1..=APPROVALS_MAX).contains(&usize::from(*n));
+    match policies.named().iter().all(is_sound) {
+        true => Ok(()),
+        false => Err(GovernanceError::Policies),
     }
 }
 

@@ -35,7 +35,6 @@ mod read;
 mod tests;
 
 pub use error::GovernanceError;
-pub(crate) use execute::check_address;
 pub use execute::{check, check_policies, execute};
 pub use membership::node_account;
 pub use protocol::{PROTOCOL_VERSION, begin_block};
@@ -45,6 +44,3 @@ pub use read::{
 
 /// Observers: each is a connection that validators keep up and a reader of every block.
 pub const OBSERVERS_MAX: usize = 64;
-
-/// Longest `host:port` of a node: a DNS name has at most 253 bytes (RFC 1035), then comes the port.
-pub const ADDRESS_BYTES_MAX: usize = 253 + 6;

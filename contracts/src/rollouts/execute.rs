@@ -45,11 +45,13 @@ fn check_report(report: &DeploymentReport) -> Result<(), ShapeError> {
         to: _,
         code: _,
         digest: _,
-        seen_height: _,
-        counter: _,
+        seen_height,
+        counter,
         detail,
         signature: _,
     } = report;
+    shape::number("seen_height", *seen_height)?;
+    shape::number("counter", *counter)?;
     shape::text("detail", detail, TEXT_BYTES_MAX)
 }
 

@@ -1,5 +1,6 @@
 pub mod city;
 mod invariants;
+mod state_keys;
 
 use lamplighter_types::limits::VALIDATORS_MAX;
 use lamplighter_types::{
@@ -69,14 +70,14 @@ fn a_genesis_file_that_breaks_a_rule_is_refused() {
     policies.policies.recovery_approvals = 0;
     assert!(matches!(
         install(&mut empty(), &policies),
-        Err(InstallError::Governance(_))
+        Err(InstallError::Genesis(_))
     ));
 
     let mut address = genesis();
     address.validators.validators[0].address = "nowhere".to_owned();
     assert!(matches!(
         install(&mut empty(), &address),
-        Err(InstallError::Governance(_))
+        Err(InstallError::Genesis(_))
     ));
 
     let mut grants = genesis();
@@ -90,7 +91,7 @@ fn a_genesis_file_that_breaks_a_rule_is_refused() {
     grants.accounts[0].grants[0].role = Role::Administrator;
     assert!(matches!(
         install(&mut empty(), &grants),
-        Err(InstallError::Account(_))
+        Err(InstallError::Genesis(_))
     ));
 }
 

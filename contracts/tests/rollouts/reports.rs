@@ -1,3 +1,4 @@
+use lamplighter_types::limits::NUMBER_MAX;
 use lamplighter_types::*;
 
 use crate::city::{ALL_THE_WAY, City, HOUR_MS, NORTH, id, list, manifest, moves, plan, secret};
@@ -101,6 +102,12 @@ fn counters_only_rise_and_a_gateway_cannot_use_them_up() {
     let mut city = begun();
     let mut offered = city.next_report("x", "lamp-0", Offered);
     offered.counter = u64::MAX;
+    // No reader of JSON would see this number as it is.
+    assert_eq!(
+        city.send("gw-1", vec![offered.clone()]),
+        Err("shape.too_large")
+    );
+    offered.counter = NUMBER_MAX;
     city.send("gw-1", vec![offered]).unwrap();
     let first = city.next_report("x", "lamp-0", Downloaded);
     city.send("gw-1", vec![first.clone()]).unwrap();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use lamplighter_contracts::events::AlarmSlot;
 use lamplighter_contracts::rollouts::keys::Timer;
 use lamplighter_contracts::tables::Table;
 use lamplighter_state::Changes;
@@ -189,6 +188,15 @@ fn key_text(mut key: &[u8], parts: &[Part]) -> String {
     texts.join(" ")
 }
 
+/// Whoever has a proof reads the same of key and record.
+fn check_readable(key: &[u8], value: Option<&[u8]>, show: Show) {
+    let named = StateKey::parse(key).expect("auditors can read every key");
+    let Some(value) = value else { return };
+    let read = named.record(value).expect("and every record");
+    let shown: serde_json::Value = serde_json::from_str(&show(value)).expect("JSON");
+    assert_eq!(read, shown, "{named}");
+}
+
 /// The events and changed records of a block, one a line.
 pub fn changes(changes: &Changes) -> Vec<String> {
     let mut lines = Vec::new();
@@ -200,6 +208,7 @@ pub fn changes(changes: &Changes) -> Vec<String> {
     }
     for (key, value) in &changes.writes {
         let (name, parts, show) = layout(key[0]);
+        check_readable(key, value.as_deref(), show);
         if key[0] == Table::ReplayWindow as u8 {
             continue;
         }

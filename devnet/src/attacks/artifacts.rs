@@ -4,19 +4,20 @@ use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lamplighter_types::login::Audience;
 use lamplighter_types::{DeploymentState, Id, RolloutStatus, SignedRelease, Version};
 use serde_json::{Value, json};
 
-use super::image_of;
 use super::liar::{Liar, Manners};
 use super::releases::plan_for_list;
+use super::{image_of, words_of};
 use crate::DevnetError;
 use crate::city::id;
-use crate::feed::Observer;
+use crate::feed::{Observer, name_of};
 use crate::field::Order;
 use crate::journal::Journal;
 use crate::network::Devnet;
-use crate::scenario::{begin, held, manifest_of, publish, things, try_approve};
+use crate::scenario::{begin, lamp, manifest_of, publish, stored, things, try_approve};
 
 /// For a gateway to try a download.
 const TRIED_WITHIN: Duration = Duration::from_secs(60);
@@ -30,7 +31,7 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
     let (mut image, digest) = image_of("an image that is never right");
     image[1_000] ^= 1;
     let failed = |error: reqwest::Error| DevnetError::Found(format!("uploading: {error}"));
-    let token = devnet.client("vendor")?.token(0).await;
+    let token = devnet.client("vendor")?.token(0, Audience::HttpRead).await;
     let token = token.map_err(DevnetError::client("getting a token"))?.token;
     let http = reqwest::Client::new();
     let url = format!("{}/v1/artifacts", devnet.nodes[0].url());
@@ -61,7 +62,7 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
         .await
         .map_err(failed)?
         .status();
-    let words = format!("{status} {}: {}", answer["code"], answer["detail"]);
+    let words = format!("{status} {}", words_of(&answer));
     let verdict = match status == 422 && answer["code"] == "artifact.digest" && there == 404 {
         true => Ok(words),
         false => Err(DevnetError::NotRefused(words)),
@@ -78,11 +79,10 @@ pub(super) async fn field(
     observer: &Observer,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    let last = devnet.plan.gateways.saturating_sub(1);
-    let (first, second) = (things(devnet, 0), things(devnet, last));
-    let (Some(first), Some(second)) = (first.first().cloned(), second.last().cloned()) else {
-        return Ok(());
-    };
+    let (first, second) = (lamp(1), lamp(devnet.plan.things));
+    // Of a single lamp the gateway refuses first, and then the lamp itself.
+    let mut devices = vec![first.clone(), second.clone()];
+    devices.dedup();
     let (image, artifact) = image_of("lamp firmware 1.2.0");
     release(devnet, observer, &image).await?;
     let manners = Arc::new(Manners::default());
@@ -92,11 +92,12 @@ pub(super) async fn field(
     };
     devnet.mesh_of(&second)?.order(&order).await?;
     let rollout = id("flipped-bits");
-    let plan = plan_for_list("flipped-bits", &id(NEXT), &[first.clone(), second.clone()]);
+    let plan = plan_for_list("flipped-bits", &id(NEXT), &devices);
     begin(devnet, plan).await?;
     let verdict = gateway_refused(devnet, observer, &manners, &rollout, &first).await;
     journal.attack("one flipped bit at the gateway", verdict);
     manners.be_honest();
+    register_again(devnet, &devices).await?;
     let seen = ends(observer, &rollout).await?;
     let told = (rollout.clone(), second.clone(), INTEGRITY);
     let kept = devnet.mesh_of(&second)?.image(&second).await? == devnet.firmware.1;
@@ -115,9 +116,9 @@ pub(super) async fn field(
     )
     .await?;
     ends(observer, &again).await?;
-    for device in [first, second] {
-        let held = devnet.mesh_of(&device)?.image(&device).await?;
-        if held != image {
+    for device in devices {
+        let runs = devnet.mesh_of(&device)?.image(&device).await?;
+        if runs != image {
             return Err(DevnetError::Found(format!(
                 "{device} does not run {artifact}"
             )));
@@ -125,6 +126,20 @@ pub(super) async fn field(
     }
     restore(devnet).await?;
     drop(liars);
+    Ok(())
+}
+
+/// Lets the Things of the first gateway boot: it tries a download again when a Thing registers,
+/// which each does from time to time, and these at once.
+async fn register_again(devnet: &mut Devnet, devices: &[Id]) -> Result<(), DevnetError> {
+    for device in things(devnet, 0) {
+        if devices.contains(&device) {
+            let order = Order::PowerCycle {
+                device: device.clone(),
+            };
+            devnet.mesh_of(&device)?.order(&order).await?;
+        }
+    }
     Ok(())
 }
 
@@ -156,7 +171,7 @@ async fn release(devnet: &Devnet, observer: &Observer, image: &[u8]) -> Result<(
         SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret),
     )
     .await?;
-    held(devnet, observer, manifest.artifact).await?;
+    stored(devnet, observer, manifest.artifact).await?;
     for approver in ["approver-1", "approver-2"] {
         try_approve(&devnet.client(approver)?, &manifest).await?;
     }
@@ -233,9 +248,9 @@ async fn gateway_refused(
         .get(&(rollout.clone(), device.clone()))
         .copied();
     match state {
-        Some(state) if state > DeploymentState::Downloading => {
-            Err(DevnetError::NotRefused(format!("{device} is {state:?}")))
-        }
+        Some(state) if state > DeploymentState::Downloading => Err(DevnetError::NotRefused(
+            format!("{device} is {}", name_of(&state)),
+        )),
         _ => {
             let words = refusal
                 .find("the bytes that")

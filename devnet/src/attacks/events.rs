@@ -10,7 +10,7 @@ use crate::DevnetError;
 use crate::city::{district, id};
 use crate::journal::Journal;
 use crate::network::{Devnet, act, now_ms};
-use crate::scenario::things;
+use crate::scenario::lamp;
 
 /// A gateway that is registered and has one device of its own, but no lamps.
 pub(super) const ROGUE: &str = "gateway-rogue";
@@ -87,12 +87,11 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     let verdict = must_fail(&rogue, forged, &["events.wrong_signature"]).await;
     journal.attack("an event signed by another key", verdict);
 
-    if let Some(lamp) = things(devnet, 0).first() {
-        let lamp_key = &devnet.city.member(lamp.as_str()).secret;
-        let foreign = event(devnet, lamp, 1_000, lamp_key);
-        let verdict = must_fail(&rogue, foreign, &["devices.not_your_device"]).await;
-        journal.attack("an event for a device of another gateway", verdict);
-    }
+    let lamp = lamp(1);
+    let lamp_key = &devnet.city.member(lamp.as_str()).secret;
+    let foreign = event(devnet, &lamp, 1_000, lamp_key);
+    let verdict = must_fail(&rogue, foreign, &["devices.not_your_device"]).await;
+    journal.attack("an event for a device of another gateway", verdict);
     let nobody = stray()?;
     let stranger = client_with(devnet, &id("gateway-nobody"), &nobody)?;
     let verdict = must_fail(

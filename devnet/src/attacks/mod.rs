@@ -18,7 +18,7 @@ use lamplighter_types::{Action, Hash, Id, Outcome, SecretKey, UsersAction};
 use crate::DevnetError;
 use crate::city::id;
 use crate::feed::Observer;
-use crate::journal::Journal;
+use crate::journal::{Journal, Verdict};
 use crate::network::{Devnet, act};
 use crate::scenario;
 
@@ -32,26 +32,20 @@ pub async fn run(
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let begun = Instant::now();
-    journal.begin("attacks");
     let tries = attempts(devnet, observer, journal).await;
-    let tried = journal.attacks.len();
-    let refused = journal
-        .attacks
-        .iter()
-        .filter(|attack| attack.refused)
-        .count();
-    let verdict = match (tries, refused == tried) {
-        (Ok(()), true) => Ok(serde_json::json!({ "tried": tried, "refused": refused })),
-        (Ok(()), false) => Err(DevnetError::NotRefused(format!(
-            "{} of {tried}",
-            tried - refused
-        ))),
+    let tried = journal.attacks.len() - journal.count(Verdict::NotApplicable);
+    let refused = journal.count(Verdict::Refused);
+    let verdict = match (tries, journal.count(Verdict::NotRefused)) {
+        (Ok(()), 0) => Ok(serde_json::json!({ "tried": tried, "refused": refused })),
+        (Ok(()), through) => Err(DevnetError::NotRefused(format!("{through} of {tried}"))),
         (Err(error), _) => Err(error),
     };
-    journal.note("attacks", begun, &verdict);
+    let passed = format!("{refused} attacks were tried, each was refused");
+    journal.note("attacks", &passed, begun, &verdict);
     verdict?;
+    let passed = "all validators still have the same certified block";
     journal
-        .step("still in agreement", scenario::agree(devnet))
+        .step("still in agreement", passed, scenario::agree(devnet))
         .await
         .map(drop)
 }
@@ -87,12 +81,18 @@ fn refusal(result: &Result<Submitted, ClientError>) -> Option<(String, String)> 
     }
 }
 
+/// Code and words of a problem that a node answered.
+fn words_of(problem: &serde_json::Value) -> String {
+    let member = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    format!("{}: {}", member("code"), member("detail"))
+}
+
 /// Demands that a submission was refused with one of these codes, and that it changed nothing.
 fn must_refuse(
     result: Result<Submitted, ClientError>,
     codes: &[&str],
 ) -> Result<String, DevnetError> {
-    let told = match &result {
+    let changed = match &result {
         Ok(submitted) => submitted
             .receipt
             .as_ref()
@@ -100,15 +100,16 @@ fn must_refuse(
         Err(_) => false,
     };
     match refusal(&result) {
-        Some((code, words)) if codes.contains(&code.as_str()) && !told => {
+        Some((code, words)) if codes.contains(&code.as_str()) && !changed => {
             Ok(format!("{code}: {words}"))
         }
         Some((code, words)) => Err(DevnetError::Found(format!(
             "{code}: {words}, where {codes:?} was expected"
         ))),
-        None => Err(DevnetError::Found(format!(
-            "it was not refused: {result:?}"
-        ))),
+        None => Err(DevnetError::NotRefused(match result {
+            Ok(submitted) => format!("the transaction {}", submitted.transaction),
+            Err(error) => crate::causes(&error),
+        })),
     }
 }
 

@@ -1,11 +1,12 @@
-//! A full pool: half of the validators are gone, nothing can be ordered, and one more transaction
-//! is too many.
+//! A full pool: the majority of the validators is gone, nothing can be ordered, and one more
+//! transaction is too many.
 
 use std::time::{Duration, Instant};
 
 use lamplighter_types::{Action, DevicesAction, Hash, codec};
 use serde_json::Value;
 
+use super::words_of;
 use crate::DevnetError;
 use crate::journal::Journal;
 use crate::network::Devnet;
@@ -18,12 +19,16 @@ const TRANSACTIONS_MAX: usize = 600;
 const ORDERED_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
+    let name = "one transaction more than the pool holds";
     let count = devnet.nodes.len();
-    if count < 3 {
+    if count == 1 {
+        // Without it there is no pool, and with it every transaction is ordered.
+        journal.not_applicable(name, "1 validator");
         return Ok(());
     }
-    // The first stays: transactions that were only promised a place live in its memory.
-    let gone = count - count / 2..count;
+    // Half of them are no majority. The first stays: transactions that were only promised a place
+    // live in its memory.
+    let gone = count / 2..count;
     for at in gone.clone() {
         devnet.nodes[at].process.kill().await?;
     }
@@ -41,7 +46,7 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
             accepted.len()
         )
     });
-    journal.attack("one transaction more than the pool holds", verdict);
+    journal.attack(name, verdict);
     Ok(())
 }
 
@@ -81,10 +86,7 @@ async fn fill(devnet: &Devnet) -> Result<(Vec<Hash>, String), DevnetError> {
             .and_then(|v| v.to_str().ok())
             .unwrap_or("none");
         let problem: Value = answer.json().await.map_err(failed)?;
-        let words = format!(
-            "{status} {}: {}, Retry-After {retry}",
-            problem["code"], problem["detail"]
-        );
+        let words = format!("{status} {}, Retry-After {retry}", words_of(&problem));
         return match status == 503 && retry != "none" {
             true => Ok((accepted, words)),
             false => Err(DevnetError::Found(words)),
@@ -103,7 +105,7 @@ async fn all_there(devnet: &Devnet, accepted: &[Hash]) -> Result<(), DevnetError
     for hash in accepted {
         loop {
             match client.transaction(hash).await {
-                Ok(submitted) if submitted.receipt.is_some() => break,
+                Ok(_) => break,
                 Err(error) if !error.is_not_found() => {
                     return Err(DevnetError::client("asking for a receipt")(error));
                 }

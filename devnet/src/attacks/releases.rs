@@ -10,10 +10,10 @@ use lamplighter_types::{
 use super::{admit_user, image_of, must_fail, stray};
 use crate::DevnetError;
 use crate::city::id;
-use crate::feed::Observer;
+use crate::feed::{Observer, name_of};
 use crate::journal::Journal;
 use crate::network::{Devnet, act};
-use crate::scenario::{begin, held, manifest_of, plan_for, publish, things, try_approve};
+use crate::scenario::{begin, lamp, manifest_of, plan_for, publish, stored, try_approve};
 
 /// For a rollout to look at a device.
 const LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
@@ -129,9 +129,7 @@ async fn devices(
     observer: &Observer,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    let Some(device) = things(devnet, 0).first().cloned() else {
-        return Ok(());
-    };
+    let device = lamp(1);
     let (image, artifact) = image_of("an image with a hole");
     let path = devnet.files.write("lamp-firmware-0.9.0.bin", &image)?;
     let uploaded = devnet.client("vendor")?.upload(&path, &mut |_, _| {}).await;
@@ -143,7 +141,7 @@ async fn devices(
     for manifest in [&old, &other] {
         let signed = SignedRelease::sign(manifest, &devnet.city.member("vendor").secret);
         publish(&devnet.client("vendor")?, signed).await?;
-        held(devnet, observer, artifact).await?;
+        stored(devnet, observer, artifact).await?;
         for approver in ["approver-1", "approver-2"] {
             try_approve(&devnet.client(approver)?, manifest).await?;
         }
@@ -187,7 +185,10 @@ async fn skipped(
         .await?;
     let wanted = (rollout.clone(), device.clone(), reason);
     match seen.skipped.contains(&wanted) && seen.by_state(&rollout).is_empty() {
-        true => Ok(format!("{device} is left out by the contract: {reason:?}")),
+        true => Ok(format!(
+            "{device} is left out by the contract: {}",
+            name_of(&reason)
+        )),
         false => Err(DevnetError::Found(format!("{:?}", seen.skipped))),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lamplighter_types::login::Audience;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{PubAckReason, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
@@ -47,7 +48,7 @@ async fn answer<T>(
 }
 
 pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
-    let token = devnet.client(ROGUE)?.token(0).await;
+    let token = devnet.client(ROGUE)?.token(0, Audience::Mqtt).await;
     let token = token.map_err(DevnetError::client("getting a token"))?.token;
     journal.attack(
         "a gateway that connects without a token",

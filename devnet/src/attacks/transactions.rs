@@ -13,21 +13,20 @@ use crate::DevnetError;
 use crate::city::id;
 use crate::journal::Journal;
 use crate::network::{Devnet, now_ms};
-use crate::scenario::things;
+use crate::scenario::lamp;
 
 const MALFORMED: &[&str] = &["transaction.malformed", "transaction.invalid"];
 
 /// A harmless action: the tags of the first lamp.
-fn tagging(devnet: &Devnet, value: &str) -> Action {
-    let device = things(devnet, 0)
-        .first()
-        .cloned()
-        .unwrap_or_else(|| id("lamp-001"));
+fn tagging(value: &str) -> Action {
     let tags = vec![Tag {
         name: "note".to_owned(),
         value: value.to_owned(),
     }];
-    Action::Devices(DevicesAction::Tag { device, tags })
+    Action::Devices(DevicesAction::Tag {
+        device: lamp(1),
+        tags,
+    })
 }
 
 /// Signs as the operator, with everything chosen freely.
@@ -58,7 +57,7 @@ impl<'a> Forge<'a> {
             sender: id("operator"),
             sequence: self.sequence,
             expires_ms: self.expires_ms,
-            action: tagging(self.devnet, value),
+            action: tagging(value),
         }
     }
 
@@ -136,14 +135,11 @@ async fn replays(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetErr
         .await?
         .map_err(DevnetError::client("the same bytes"))?;
     let once = (again.height, again.index) == (placed.height, placed.index);
-    let told = format!(
-        "the receipt of block {:?} again, nothing done twice",
-        again.height
-    );
-    let verdict = if once {
-        Ok(told)
-    } else {
-        Err(DevnetError::NotRefused("a replay".to_owned()))
+    let verdict = match again.height {
+        Some(height) if once => Ok(format!(
+            "the receipt of block {height} again, nothing done twice"
+        )),
+        _ => Err(DevnetError::NotRefused("a replay".to_owned())),
     };
     journal.attack("the same transaction sent again", verdict);
     let other = send(devnet, &forge.sign("second")).await?;

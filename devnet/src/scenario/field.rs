@@ -1,14 +1,14 @@
 //! Gateways and Things: their start, their images, configuration, alarms.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lamplighter_types::{
-    Action, AlarmChange, AlarmId, ConfigAction, ConfigTarget, EventsAction, Hash, Severity,
+    Action, AlarmChange, AlarmId, ConfigAction, ConfigTarget, EventsAction, Hash, Id, Severity,
 };
 use serde_json::{Value, json};
 
-use super::{VERSION, gateway_name, things};
+use super::{VERSION, gateway_name, lamp, things};
 use crate::DevnetError;
 use crate::feed::Observer;
 use crate::field::Order;
@@ -77,9 +77,7 @@ pub(super) async fn configure(devnet: &Devnet, observer: &Observer) -> Result<Va
     )
     .await?;
     let auditor = devnet.client("auditor")?;
-    let Some(device) = things(devnet, 0).first().cloned() else {
-        return Ok(Value::Null);
-    };
+    let device = lamp(1);
     let read = auditor.device_config(&device).await;
     let wanted = read
         .map_err(DevnetError::client("reading a configuration"))?
@@ -110,63 +108,66 @@ pub(super) async fn configure(devnet: &Devnet, observer: &Observer) -> Result<Va
 }
 
 /// A lamp fails, its alarm reaches a subscriber, the operator acknowledges it, the lamp clears it.
+/// The alarm of another lamp is left for a person to acknowledge.
 pub(super) async fn alarm(devnet: &mut Devnet, observer: &Observer) -> Result<Value, DevnetError> {
-    let Some(device) = things(devnet, 0).first().cloned() else {
-        return Ok(Value::Null);
+    let begun = Instant::now();
+    let device = lamp(1);
+    let alarm = raise(devnet, observer, &device, r#"{"lamp":"dark"}"#).await?;
+    let ms = begun.elapsed().as_millis() as u64;
+    let comment = "a lamp was sent for".to_owned();
+    let acknowledged = alarm.clone();
+    let action = EventsAction::Acknowledge {
+        alarm: acknowledged,
+        comment,
     };
-    let order = |alarm, data: &str| Order::Raise {
+    let operator = devnet.client("operator")?;
+    act(&operator, "acknowledging an alarm", Action::Events(action)).await?;
+    let known = |seen: &crate::Seen| seen.alarms.get(&alarm) == Some(&true);
+    let what = "the acknowledgement reaches a subscriber";
+    observer.until(what, EVENT_WITHIN, known).await?;
+    let clear = lamp_failure(&device, AlarmChange::Clear, r#"{"lamp":"lit"}"#);
+    devnet.mesh_of(&device)?.order(&clear).await?;
+    let cleared = |seen: &crate::Seen| seen.counts.contains_key("alarm_cleared");
+    let what = "the end of the alarm reaches a subscriber";
+    observer.until(what, EVENT_WITHIN, cleared).await?;
+    let other = lamp(devnet.plan.things.min(2));
+    let open = raise(devnet, observer, &other, r#"{"lamp":"flickers"}"#).await?;
+    Ok(
+        json!({ "device": device, "sequence": alarm.sequence, "ms_from_lamp_to_subscriber": ms,
+        "open": open }),
+    )
+}
+
+fn lamp_failure(device: &Id, alarm: AlarmChange, data: &str) -> Order {
+    Order::Raise {
         device: device.clone(),
         kind: "lampFailure".to_owned(),
         severity: Severity::Major,
         alarm,
         data: data.to_owned(),
-    };
-    let begun = std::time::Instant::now();
-    let mesh = devnet.mesh_of(&device)?;
-    let raised = mesh
-        .order(&order(AlarmChange::Raise, r#"{"lamp":"dark"}"#))
-        .await?;
-    let sequence = raised.as_u64().unwrap_or(0);
+    }
+}
+
+/// Lets a lamp raise an alarm and waits until a subscriber knows it.
+async fn raise(
+    devnet: &mut Devnet,
+    observer: &Observer,
+    device: &Id,
+    data: &str,
+) -> Result<AlarmId, DevnetError> {
+    let order = lamp_failure(device, AlarmChange::Raise, data);
+    let raised = devnet.mesh_of(device)?.order(&order).await?;
+    let sequence = raised.as_u64().ok_or_else(|| {
+        DevnetError::Found(format!("{device} gave {raised} as the number of its event"))
+    })?;
     let alarm = AlarmId {
         device: device.clone(),
         sequence,
     };
     let seen = |seen: &crate::Seen| seen.alarms.contains_key(&alarm);
-    observer
-        .until("the alarm reaches a subscriber", EVENT_WITHIN, seen)
-        .await?;
-    let ms = begun.elapsed().as_millis() as u64;
-    let comment = "a lamp was sent for".to_owned();
-    let action = EventsAction::Acknowledge {
-        alarm: alarm.clone(),
-        comment,
-    };
-    act(
-        &devnet.client("operator")?,
-        "acknowledging an alarm",
-        Action::Events(action),
-    )
-    .await?;
-    let known = |seen: &crate::Seen| seen.alarms.get(&alarm) == Some(&true);
-    observer
-        .until(
-            "the acknowledgement reaches a subscriber",
-            EVENT_WITHIN,
-            known,
-        )
-        .await?;
-    let mesh = devnet.mesh_of(&device)?;
-    mesh.order(&order(AlarmChange::Clear, r#"{"lamp":"lit"}"#))
-        .await?;
-    let cleared = |seen: &crate::Seen| seen.counts.contains_key("alarm_cleared");
-    observer
-        .until(
-            "the end of the alarm reaches a subscriber",
-            EVENT_WITHIN,
-            cleared,
-        )
-        .await?;
-    Ok(json!({ "device": device, "sequence": sequence, "ms_from_lamp_to_subscriber": ms }))
+    let what = "the alarm reaches a subscriber";
+    observer.until(what, EVENT_WITHIN, seen).await?;
+    Ok(alarm)
 }
 
 /// What the subscriber has counted.

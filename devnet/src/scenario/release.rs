@@ -1,5 +1,6 @@
 //! Upload, publication, approval and rollout of the release.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lamplighter_client::Client;
@@ -13,12 +14,12 @@ use serde_json::{Value, json};
 use super::{HARDWARE_CLASS, MODEL, RELEASE, VERSION};
 use crate::DevnetError;
 use crate::city::{district, id};
-use crate::feed::Observer;
-use crate::journal::Voice;
+use crate::feed::{Observer, name_of};
+use crate::journal::Progress;
 use crate::network::{Devnet, act, now_ms};
 
 /// For the validators to fetch an image from each other.
-const HELD_WITHIN: Duration = Duration::from_secs(60);
+const STORED_WITHIN: Duration = Duration::from_secs(60);
 /// For a rollout on this machine.
 const ROLLOUT_WITHIN: Duration = Duration::from_secs(600);
 const MINUTE_MS: u64 = 60_000;
@@ -33,15 +34,19 @@ pub(super) async fn upload(devnet: &Devnet) -> Result<Value, DevnetError> {
 
 /// Waits until a quorum of validators has signed that it holds an image: before, nobody can approve
 /// it.
-pub(crate) async fn held(
+pub(crate) async fn stored(
     devnet: &Devnet,
     observer: &Observer,
     artifact: Hash,
 ) -> Result<Value, DevnetError> {
     let quorum = devnet.city.genesis.validators.quorum() as u32;
-    let held = |seen: &crate::Seen| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
+    let stored = |seen: &crate::Seen| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
     let seen = observer
-        .until("a quorum of validators holds the image", HELD_WITHIN, held)
+        .until(
+            "a quorum of validators stores the image",
+            STORED_WITHIN,
+            stored,
+        )
         .await?;
     Ok(json!({ "holders": seen.holders.get(&artifact), "quorum": quorum }))
 }
@@ -103,7 +108,8 @@ pub(super) async fn approve(devnet: &Devnet) -> Result<Value, DevnetError> {
     match release.status {
         ReleaseStatus::Released => Ok(json!({ "by": release.approvals })),
         status => Err(DevnetError::Found(format!(
-            "the approved release is {status:?}"
+            "the approved release is {}",
+            name_of(&status)
         ))),
     }
 }
@@ -175,21 +181,24 @@ pub(crate) async fn begin(devnet: &Devnet, plan: RolloutPlan) -> Result<Begun, D
     })
 }
 
-/// Tells how far the rollout is until it ends, and what became of it.
+/// Things by the state of their deployment, e.g. `confirmed 17, downloading 3`.
+fn counted(states: &BTreeMap<String, u64>) -> String {
+    let parts = states
+        .iter()
+        .map(|(state, count)| format!("{state} {count}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// Prints how far the rollout is until it ends; gives what became of it.
 pub(super) async fn finish(
     devnet: &Devnet,
     observer: &Observer,
     begun: &Begun,
-    told: &Voice,
+    mut progress: Progress,
 ) -> Result<Value, DevnetError> {
     let rollout = &begun.rollout;
-    let mut last = String::new();
     let ended = observer.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
-        let now = format!("{:?}", seen.by_state(rollout));
-        if now != last {
-            told.say(&now);
-            last = now;
-        }
+        progress.say(counted(&seen.by_state(rollout)));
         seen.rollouts
             .get(rollout)
             .is_some_and(|status| *status != RolloutStatus::Running)
@@ -202,7 +211,7 @@ pub(super) async fn finish(
     let seconds = last_ms.saturating_sub(begun.approved_ms) as f64 / 1000.0;
     let confirmed = states.get("confirmed").copied().unwrap_or(0) as usize;
     if status != Some(RolloutStatus::Finished) || confirmed != devnet.plan.things {
-        let found = format!("the rollout is {status:?}, deployments {states:?}");
+        let found = format!("the rollout is {}: {}", name_of(&status), counted(&states));
         return Err(DevnetError::Found(found));
     }
     Ok(json!({

@@ -41,6 +41,7 @@ impl Uplink {
                     tokio::select! {
                         () = tokio::time::sleep(self.lifetime / 2) => {}
                         () = self.signals.configured.notified() => {}
+                        () = self.signals.unregistered.notified() => location = None,
                     }
                 }
                 Ok(false) => {
@@ -125,6 +126,9 @@ impl Uplink {
             }
             Ok(response) => {
                 tracing::debug!(thing = self.endpoint, code = %response.code, "letter deferred");
+                if response.code == Code::UNAUTHORIZED {
+                    self.signals.unregistered.notify_one();
+                }
                 false
             }
             Err(error) => {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use lamplighter_gateway::coap::{Code, Request, Response, Service, format};
+use lamplighter_gateway::coap::{BodyPolicy, Code, Request, Response, Service, format};
 use lamplighter_gateway::lwm2m::{agent, path};
 use lamplighter_types::Hash;
 use tokio::sync::Notify;
@@ -45,6 +45,8 @@ pub(super) struct Signals {
     pub(super) configured: Notify,
     /// The same, for the one who counts the time.
     pub(super) on_trial: Notify,
+    /// The gateway does not know the Thing: it must register again.
+    pub(super) unregistered: Notify,
 }
 
 pub(super) struct ThingService {
@@ -98,8 +100,12 @@ impl ThingService {
 
 #[async_trait]
 impl Service for ThingService {
-    fn takes_blocks(&self, request: &Request) -> bool {
-        request.path_text() == path::PACKAGE
+    fn body_policy(&self, peer: SocketAddr, request: &Request) -> BodyPolicy {
+        match request.path_text() == path::PACKAGE {
+            true => BodyPolicy::EachBlock,
+            false if peer == self.gateway => BodyPolicy::Known,
+            false => BodyPolicy::Stranger,
+        }
     }
 
     async fn handle(&self, peer: SocketAddr, request: Request) -> Response {

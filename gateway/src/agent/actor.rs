@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lamplighter_client::{Client, ClientError};
 use lamplighter_types::proof::SetChange;
+use lamplighter_types::work::DevicesHeld;
 use lamplighter_types::{Genesis, Hash, Id, Receipt, SecretKey};
 use tokio::runtime::RuntimeFlavor;
 use tokio::sync::mpsc;
@@ -14,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
 use super::devices::Devices;
-use super::intake;
+use super::effects::JUDGING_MAX;
+use super::intake::{self, Remedy, Unfit};
 use super::jobs::{Effect, Jobs};
 use super::refused::Refused;
 use crate::artifact::Cache;
@@ -26,6 +28,8 @@ use crate::verify::{Distrust, ProvenState};
 
 /// Events of Things that are stored with one sync.
 const GROUP_MAX: usize = 256;
+/// The table of devices is written at most this often, whatever comes in.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How long reports are gathered for one transaction.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -67,7 +71,12 @@ pub(super) struct Actor {
     pub(super) commands: VecDeque<SouthCommand>,
     /// Transactions that wait for a place in the link's queue.
     pub(super) outgoing: VecDeque<Hash>,
-    pub(super) sync_due: bool,
+    /// What the node is still to be told of the devices that we hold.
+    pub(super) syncs: VecDeque<DevicesHeld>,
+    /// When it is told again: what was missed, or not believed, comes then.
+    pub(super) sync_at: Instant,
+    /// The table of devices was last written then.
+    saved_at: Instant,
     pub(super) connected: bool,
     /// When each transaction was last sent.
     pub(super) sent: BTreeMap<Hash, Instant>,
@@ -101,7 +110,9 @@ impl Actor {
             tasks: JoinSet::new(),
             commands: VecDeque::new(),
             outgoing: VecDeque::new(),
-            sync_due: false,
+            syncs: VecDeque::new(),
+            sync_at: Instant::now(),
+            saved_at: Instant::now(),
             connected: false,
             sent: BTreeMap::new(),
             proving: BTreeSet::new(),
@@ -135,7 +146,8 @@ impl Actor {
                     }
                     self.on_things(std::mem::take(&mut group)).await?;
                 }
-                event = node_events.recv() => match event {
+                // Otherwise the node keeps the rest.
+                event = node_events.recv(), if self.judging < JUDGING_MAX => match event {
                     Some(event) => self.on_node(event).await?,
                     None if stop.is_cancelled() => break,
                     None => return Err(GatewayError::Ended("the link to the nodes")),
@@ -160,6 +172,7 @@ impl Actor {
             }
         }
         self.tasks.shutdown().await;
+        self.save_devices();
         self.parts.south.close().await;
         Ok(())
     }
@@ -177,7 +190,7 @@ impl Actor {
                 } => {
                     let read =
                         intake::report(&self.parts.devices, &self.chain_id, &endpoint, &bytes);
-                    taken.push((read, endpoint, stored));
+                    taken.push((read, endpoint, bytes, stored));
                 }
                 SouthEvent::Event {
                     endpoint,
@@ -186,24 +199,44 @@ impl Actor {
                 } => {
                     let read =
                         intake::event(&self.parts.devices, &self.chain_id, &endpoint, &bytes);
-                    taken.push((read.map(Some), endpoint, stored));
+                    taken.push((read.map(Some), endpoint, bytes, stored));
                 }
                 other => effects.extend(self.on_south(other)),
             }
         }
         let mut kept = Vec::new();
-        for (read, endpoint, stored) in taken {
+        for (read, endpoint, bytes, stored) in taken {
             match read {
                 Ok(Some(outgoing)) => kept.push((outgoing, stored)),
                 Ok(None) => answer(stored, Stored::Kept),
                 Err(unfit) => {
-                    tracing::warn!(endpoint, %unfit, "a Thing's report was refused");
-                    answer(stored, Stored::Refused(unfit.to_string()));
+                    tracing::warn!(endpoint, %unfit, "a Thing's report was not taken");
+                    answer(stored, self.refuse(&endpoint, &bytes, unfit));
                 }
             }
         }
         self.keep(kept).await?;
         self.carry_out(effects).await
+    }
+
+    /// The answer to a report that is not taken. What the Thing shall forget is written down first.
+    fn refuse(&mut self, endpoint: &str, bytes: &[u8], unfit: Unfit) -> Stored {
+        let reason = unfit.to_string();
+        match unfit.remedy() {
+            Remedy::Register => Stored::Unregistered(reason),
+            Remedy::Wait => Stored::Later(reason),
+            Remedy::Forget => {
+                let refused = &mut self.parts.refused;
+                match on_disk(|| refused.add_unread(endpoint, bytes, unfit, now_ms())) {
+                    Ok(()) => Stored::Refused(reason),
+                    Err(error) => {
+                        let error = crate::chain(&error);
+                        tracing::error!(error, "a refused report could not be written down");
+                        Stored::Later(reason)
+                    }
+                }
+            }
+        }
     }
 
     /// What the south tells that needs no answer.
@@ -214,18 +247,21 @@ impl Actor {
                 endpoint,
                 peer,
                 agent,
+                fresh,
                 ..
             } => {
                 tracing::info!(endpoint, %peer, agent, "a Thing registered");
-                Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.registered(&d, agent, now))
+                let Ok(device) = Id::new(endpoint) else {
+                    return Vec::new();
+                };
+                if fresh {
+                    self.jobs.begun_anew(&device);
+                }
+                self.jobs.registered(&device, agent, now)
             }
             SouthEvent::Lost { endpoint } => {
                 tracing::info!(endpoint, "a Thing is gone");
                 Vec::new()
-            }
-            SouthEvent::Version { endpoint, version } => {
-                let notice = crate::south::Notice::Version(version);
-                Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.noticed(&d, &notice, now))
             }
             SouthEvent::Notice { endpoint, notice } => {
                 Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.noticed(&d, &notice, now))
@@ -313,7 +349,7 @@ impl Actor {
             }
             Done::Judged(judged) => {
                 self.judging -= 1;
-                self.on_judged(*judged)?
+                self.on_judged(*judged)
             }
             Done::Highest(result) => {
                 self.on_highest(result).await?;
@@ -323,9 +359,26 @@ impl Actor {
         self.carry_out(effects).await
     }
 
+    /// Writes the table of devices if it has changed. What is lost with the power is told again.
+    fn save_devices(&mut self) {
+        self.saved_at = Instant::now();
+        if !self.parts.devices.is_changed() {
+            return;
+        }
+        if let Err(error) = on_disk(|| self.parts.devices.save()) {
+            tracing::error!(error = crate::chain(&error), "the devices can't be kept");
+        }
+    }
+
     async fn on_tick(&mut self) -> Result<(), GatewayError> {
         let effects = self.jobs.tick(now_ms());
         self.carry_out(effects).await?;
+        if self.saved_at.elapsed() >= SAVE_EVERY {
+            self.save_devices();
+        }
+        if self.connected && Instant::now() >= self.sync_at {
+            self.sync();
+        }
         self.resend_old();
         self.ask_sequence_again();
         self.sign_waiting().await

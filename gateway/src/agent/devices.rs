@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lamplighter_types::codec::{self, CodecError};
+use lamplighter_types::work::{DEVICES_HELD_MAX, DeviceMark, DevicesHeld};
 use lamplighter_types::{Device, Id};
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +31,6 @@ pub enum DevicesError {
         #[source]
         source: CodecError,
     },
-    #[error("a gateway has at most {DEVICES_MAX} devices")]
-    TooMany,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,11 +41,27 @@ struct Entry {
     height: u64,
 }
 
+#[derive(Debug)]
+struct Table {
+    entries: BTreeMap<Id, Entry>,
+    /// It is not on the disk as it is here.
+    changed: bool,
+}
+
+/// What came of proofs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Learnt {
+    /// Devices that are ours no more.
+    pub gone: Vec<Id>,
+    /// New ones that there is no place for: there are [`DEVICES_MAX`].
+    pub left_out: usize,
+}
+
 /// The table. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Devices {
     path: PathBuf,
-    entries: Arc<RwLock<BTreeMap<Id, Entry>>>,
+    table: Arc<RwLock<Table>>,
 }
 
 impl Devices {
@@ -66,71 +81,140 @@ impl Devices {
                 });
             }
         };
+        let table = Table {
+            entries,
+            changed: false,
+        };
         Ok(Self {
             path,
-            entries: Arc::new(RwLock::new(entries)),
+            table: Arc::new(RwLock::new(table)),
         })
     }
 
     /// A device of ours.
     pub fn get(&self, device: &Id) -> Option<Device> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(device)?.device.clone()
+        self.read().entries.get(device)?.device.clone()
+    }
+
+    /// Whether there is such a device of ours.
+    pub fn has(&self, device: &Id) -> bool {
+        let table = self.read();
+        let entry = table.entries.get(device);
+        entry.is_some_and(|entry| entry.device.is_some())
     }
 
     /// Whether a Thing of this name may register.
     pub fn admits(&self, endpoint: &str) -> bool {
-        Id::new(endpoint).is_ok_and(|device| self.get(&device).is_some())
+        Id::new(endpoint).is_ok_and(|device| self.has(&device))
     }
 
-    /// Takes what was proven at `height`. True if it changed anything. Waits for the disk.
+    /// Takes what was proven of some devices, each with the height of the state. This is memory
+    /// only: [`save`](Self::save) makes it last.
+    pub fn learn(&self, proven: impl IntoIterator<Item = (Id, Option<Device>, u64)>) -> Learnt {
+        let mut table = self.write();
+        let mut learnt = Learnt::default();
+        for (name, device, height) in proven {
+            let left = device.is_none();
+            match table.take(name.clone(), device, height) {
+                Ok(true) if left => learnt.gone.push(name),
+                Ok(_) => {}
+                Err(TooMany) => learnt.left_out += 1,
+            }
+        }
+        learnt
+    }
+
+    /// Whether something is not on the disk yet.
+    pub fn is_changed(&self) -> bool {
+        self.read().changed
+    }
+
+    /// Writes what was learnt since the last time. Waits for the disk.
     ///
     /// # Errors
-    /// Too many devices, or the disk failed; then nothing has changed.
-    pub fn learn(
-        &self,
-        name: &Id,
-        device: Option<Device>,
-        height: u64,
-    ) -> Result<bool, DevicesError> {
-        let mut next = self
-            .entries
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match next.get(name) {
-            Some(known) if height < known.height => return Ok(false),
-            Some(known) if known.device == device => {
-                // Not worth a write: after a restart an older proof is believed once more, as long
-                // as proofs of that age are believed at all.
-                self.raise(name, height);
-                return Ok(false);
+    /// The disk failed; it can be tried again.
+    pub fn save(&self) -> Result<(), DevicesError> {
+        let bytes = {
+            let mut table = self.write();
+            if !std::mem::take(&mut table.changed) {
+                return Ok(());
             }
-            None if device.is_none() => return Ok(false),
-            None if next.len() >= DEVICES_MAX => {
-                next.retain(|_, entry| entry.device.is_some());
-                if next.len() >= DEVICES_MAX {
-                    return Err(DevicesError::TooMany);
-                }
+            serde_json::to_vec(&table.entries).expect("ids are text keys")
+        };
+        replace(&self.path, &bytes).map_err(|source| {
+            self.write().changed = true;
+            DevicesError::File {
+                doing: "writing",
+                path: self.path.clone(),
+                source,
             }
-            _ => {}
-        }
-        next.insert(name.clone(), Entry { device, height });
-        let bytes = serde_json::to_vec(&next).expect("ids are text keys");
-        replace(&self.path, &bytes).map_err(|source| DevicesError::File {
-            doing: "writing",
-            path: self.path.clone(),
-            source,
-        })?;
-        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(true)
+        })
     }
 
-    fn raise(&self, name: &Id, height: u64) {
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = entries.get_mut(name) {
-            known.height = height;
+    /// What is held, in as many ranges as a node takes at once.
+    pub fn held(&self) -> Vec<DevicesHeld> {
+        let table = self.read();
+        let own = table.entries.iter().filter_map(|(name, entry)| {
+            let device = entry.device.as_ref()?;
+            Some((name.clone(), DeviceMark::of(device)))
+        });
+        let own: Vec<_> = own.collect();
+        let mut ranges: Vec<DevicesHeld> = own
+            .chunks(DEVICES_HELD_MAX)
+            .map(|part| DevicesHeld {
+                after: None,
+                until: part.last().map(|(name, _)| name.clone()),
+                devices: part.iter().cloned().collect(),
+            })
+            .collect();
+        if ranges.is_empty() {
+            ranges.push(DevicesHeld::default());
         }
+        for at in 1..ranges.len() {
+            ranges[at].after = ranges[at - 1].until.clone();
+        }
+        if let Some(last) = ranges.last_mut() {
+            last.until = None;
+        }
+        ranges
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The table is full.
+struct TooMany;
+
+impl Table {
+    /// True if it changed whose the device is, or its record.
+    fn take(&mut self, name: Id, device: Option<Device>, height: u64) -> Result<bool, TooMany> {
+        if let Some(known) = self.entries.get_mut(&name) {
+            if height < known.height {
+                return Ok(false);
+            }
+            if known.device == device {
+                // Not worth a write: after a restart an older proof is believed once more, as long
+                // as proofs of that age are believed at all.
+                known.height = height;
+                return Ok(false);
+            }
+        } else if device.is_none() {
+            return Ok(false);
+        } else if self.entries.len() >= DEVICES_MAX {
+            self.entries.retain(|_, entry| entry.device.is_some());
+            if self.entries.len() >= DEVICES_MAX {
+                return Err(TooMany);
+            }
+        }
+        self.entries.insert(name, Entry { device, height });
+        self.changed = true;
+        Ok(true)
     }
 }
 

@@ -1,11 +1,14 @@
 //! Carries out what the jobs want done, and judges the work that comes from the node.
 
+use std::time::Duration;
+
 use lamplighter_types::work::{WorkItem, WorkMessage};
 use lamplighter_types::{DeploymentState, Id};
+use tokio::time::Instant;
 
 use super::GatewayError;
-use super::actor::{Actor, Done, now_ms, on_disk};
-use super::devices::DevicesError;
+use super::actor::{Actor, Done, now_ms};
+use super::devices::{DEVICES_MAX, Learnt};
 use super::jobs::Effect;
 use crate::south::SouthCommand;
 use crate::spool::{BATCH_ITEMS_MAX, Outgoing, Record};
@@ -13,8 +16,11 @@ use crate::verify::{self, Distrust, Judged, ProvenState};
 
 /// Commands that wait for the south: a few for each device that a mesh can carry.
 const COMMANDS_MAX: usize = 20_000;
-/// Messages of work that are checked at once; the node sends the others again.
-const JUDGING_MAX: usize = 8;
+/// Messages of work that are checked at once. While there are so many nothing is read from the
+/// node, which keeps the others.
+pub(super) const JUDGING_MAX: usize = 8;
+/// After devices were not believed the node is asked for them again.
+const SYNC_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 impl Actor {
     /// Does what the jobs want; what follows from it too.
@@ -84,10 +90,6 @@ impl Actor {
 
     /// Begins to prove a message of work.
     pub(super) fn on_work(&mut self, payload: &[u8]) {
-        if self.judging >= JUDGING_MAX {
-            tracing::debug!("work is left for the next time: too much at once");
-            return;
-        }
         let message = match WorkMessage::from_json(payload, &self.parts.config.account) {
             Ok(message) => message,
             Err(error) => {
@@ -108,49 +110,70 @@ impl Actor {
     pub(super) fn on_judged(
         &mut self,
         judged: Result<(WorkMessage, ProvenState), Distrust>,
-    ) -> Result<Vec<Effect>, GatewayError> {
+    ) -> Vec<Effect> {
         let (message, state) = match judged {
             Ok(proven) => proven,
             Err(distrust) => {
                 let error = crate::chain(&distrust);
                 tracing::warn!(error, "work from a node was not believed");
-                return Ok(Vec::new());
+                self.sync_again();
+                return Vec::new();
             }
         };
         self.jobs.saw(state.head_height);
         self.set_changes.clone_from(&state.set_changes);
-        let mut effects = Vec::new();
+        let mut effects = self.on_devices(&state, &message.items);
         for item in &message.items {
             match self.on_item(&state, item) {
                 Ok(wanted) => effects.extend(wanted),
-                Err(Unacted::Distrust(distrust)) => {
-                    let error = crate::chain(&distrust);
-                    tracing::warn!(?item, error, "work is not carried out");
-                }
-                Err(Unacted::Devices(error)) => {
-                    let error = crate::chain(&error);
-                    tracing::error!(?item, error, "a device can't be kept");
+                Err(distrust) => leave(item, &distrust),
+            }
+        }
+        effects
+    }
+
+    /// The node is asked soon for the devices that we miss, by then with newer proofs.
+    fn sync_again(&mut self) {
+        self.sync_at = self.sync_at.min(Instant::now() + SYNC_AGAIN_AFTER);
+    }
+
+    /// Takes all devices of a message together.
+    fn on_devices(&mut self, state: &ProvenState, items: &[WorkItem]) -> Vec<Effect> {
+        let account = self.parts.config.account.clone();
+        let mut proven = Vec::new();
+        for item in items {
+            let WorkItem::Device { device } = item else {
+                continue;
+            };
+            match verify::device(state, device, &account) {
+                Ok((found, height)) => proven.push((device.clone(), found, height)),
+                Err(distrust) => {
+                    leave(item, &distrust);
+                    self.sync_again();
                 }
             }
         }
-        Ok(effects)
+        let Learnt { gone, left_out } = self.parts.devices.learn(proven);
+        if left_out > 0 {
+            tracing::error!(
+                left_out,
+                "the ledger has more than {DEVICES_MAX} devices for us"
+            );
+        }
+        gone.iter()
+            .flat_map(|device| self.jobs.removed(device))
+            .collect()
     }
 
-    fn on_item(&mut self, state: &ProvenState, item: &WorkItem) -> Result<Vec<Effect>, Unacted> {
+    fn on_item(&mut self, state: &ProvenState, item: &WorkItem) -> Result<Vec<Effect>, Distrust> {
         let account = self.parts.config.account.clone();
         let now = now_ms();
         match item {
-            WorkItem::Device { device } => {
-                let (found, height) = verify::device(state, device, &account)?;
-                let gone = found.is_none();
-                let changed = on_disk(|| self.parts.devices.learn(device, found, height))?;
-                match gone && changed {
-                    true => Ok(self.jobs.removed(device)),
-                    false => Ok(Vec::new()),
-                }
-            }
+            WorkItem::Device { .. } => Ok(Vec::new()),
             WorkItem::Deployment { rollout, device } => {
                 match verify::deployment(state, rollout, device, &account, now)? {
+                    // A node can prove the end of anybody's deployment.
+                    Judged::Ended { .. } if !self.parts.devices.has(device) => Ok(Vec::new()),
                     Judged::Ended { height, .. } => Ok(self.jobs.ended(rollout, device, height)),
                     Judged::Open(assignment) => {
                         let queued = self.last_queued(rollout, device);
@@ -176,20 +199,7 @@ impl Actor {
     }
 }
 
-/// Why an item leads to nothing.
-enum Unacted {
-    Distrust(Distrust),
-    Devices(DevicesError),
-}
-
-impl From<Distrust> for Unacted {
-    fn from(distrust: Distrust) -> Self {
-        Self::Distrust(distrust)
-    }
-}
-
-impl From<DevicesError> for Unacted {
-    fn from(error: DevicesError) -> Self {
-        Self::Devices(error)
-    }
+fn leave(item: &WorkItem, distrust: &Distrust) {
+    let error = crate::chain(distrust);
+    tracing::warn!(?item, error, "work is not carried out");
 }

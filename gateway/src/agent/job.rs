@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub preparing: bool,
     /// The state in which the Thing got its last command.
     pub ordered: Option<DeploymentState>,
+    /// The Thing may have begun with an earlier command.
+    pub begun: bool,
     pub refusals: u32,
     pub not_before_ms: u64,
 }
@@ -40,6 +42,7 @@ impl Job {
             ready: false,
             preparing: false,
             ordered: None,
+            begun: false,
             refusals: 0,
             not_before_ms: 0,
         }
@@ -66,6 +69,11 @@ impl Job {
         }]
     }
 
+    /// Whether it is of the deployment that the south calls so.
+    pub fn is_of(&self, deployment: &str) -> bool {
+        self.assignment.deployment.rollout.as_str() == deployment
+    }
+
     /// The command for the Thing that the state asks for, once.
     pub fn order(&mut self, seen_height: u64) -> Vec<Effect> {
         if self.ordered == Some(self.state) {
@@ -78,6 +86,12 @@ impl Job {
             Downloaded => SouthCommand::Install {
                 endpoint,
                 deployment,
+                version: self.assignment.manifest.version,
+            },
+            Installing | Staged | Trial => SouthCommand::Watch {
+                endpoint,
+                deployment,
+                version: self.assignment.manifest.version,
             },
             Postponed if self.ordered == Some(Downloading) => SouthCommand::Cancel {
                 endpoint,
@@ -86,6 +100,7 @@ impl Job {
             _ => return Vec::new(),
         };
         self.ordered = Some(self.state);
+        self.begun = true;
         vec![Effect::Command(command)]
     }
 
@@ -118,8 +133,8 @@ impl Job {
         let at = self.queued.unwrap_or(self.state);
         let endpoint = self.assignment.device.device.to_string();
         let deployment = self.assignment.deployment.rollout.to_string();
-        let begun = self.ordered.is_some() && !at.is_past_return();
-        begun.then_some(Effect::Command(SouthCommand::Cancel {
+        let can_end = self.begun && !at.is_past_return();
+        can_end.then_some(Effect::Command(SouthCommand::Cancel {
             endpoint,
             deployment,
         }))

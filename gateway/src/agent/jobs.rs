@@ -11,14 +11,17 @@
 //! | offered | the artifact is fetched and checked; then the gateway reports `downloading` |
 //! | downloading | the package goes to the Thing; the Thing reports `downloaded`, signed |
 //! | downloaded | the Thing is told to install; from here on it reports itself |
+//! | installing to trial | a Thing without our agent is asked how it goes, also after a restart |
 //! | postponed | a transfer under way is given up; a package that is held stays where it is |
 //! | an end | what is not yet installing is given up |
 
 use std::collections::BTreeMap;
 
-use lamplighter_types::{ConfigReport, DeploymentReport, DeploymentState, Hash, Id};
+use lamplighter_types::limits::TEXT_BYTES_MAX;
+use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
 
 use super::job::Job;
+use super::text::clean;
 use crate::lwm2m::{Stage, UpdateResult};
 use crate::south::{Notice, SouthCommand};
 use crate::spool::Outgoing;
@@ -144,12 +147,14 @@ impl Jobs {
         }
     }
 
-    /// A device is no longer ours.
+    /// A device is no longer ours: it shall look elsewhere, and its work goes on there.
     pub fn removed(&mut self, device: &Id) -> Vec<Effect> {
         self.documents.remove(device);
         self.given.remove(device);
-        let job = self.jobs.remove(device);
-        job.and_then(|job| job.give_up()).into_iter().collect()
+        self.agents.remove(device);
+        self.jobs.remove(device);
+        let endpoint = device.to_string();
+        vec![Effect::Command(SouthCommand::Release { endpoint })]
     }
 
     fn raise_floor(&mut self, device: &Id, height: u64) -> bool {
@@ -173,6 +178,13 @@ impl Jobs {
             return Vec::new();
         }
         self.drive(device, now_ms)
+    }
+
+    /// The south has nothing of what it was told to do at a Thing; it is told again.
+    pub fn begun_anew(&mut self, device: &Id) {
+        if let Some(job) = self.jobs.get_mut(device) {
+            job.ordered = None;
+        }
     }
 
     /// A Thing registered.
@@ -205,7 +217,8 @@ impl Jobs {
             Outgoing::Deployment(report) => self.step_settled(report, refused, height, now_ms),
             Outgoing::Config(report) if !refused => {
                 let done = self.documents.get(&report.device);
-                if done.is_some_and(|document| document.hash == report.document) {
+                let attested = report.signature.is_some();
+                if done.is_some_and(|wanted| wanted.is_told(&report.document, attested)) {
                     self.documents.remove(&report.device);
                 }
                 Vec::new()
@@ -247,6 +260,7 @@ impl Jobs {
 
     /// The next step of a device's deployment, if the gateway has one to do.
     pub fn drive(&mut self, device: &Id, now_ms: u64) -> Vec<Effect> {
+        let vouched = self.vouches_for(device);
         let Some(job) = self.jobs.get_mut(device) else {
             return Vec::new();
         };
@@ -258,8 +272,17 @@ impl Jobs {
             Offered if job.ready => self.report_own(device, Downloading, 0, "", now_ms),
             Offered | Downloading if !job.ready => job.prepare(),
             Downloading | Downloaded | Postponed => job.order(self.seen_height),
+            Installing | Staged | Trial if vouched => job.order(self.seen_height),
             _ => Vec::new(),
         }
+    }
+
+    /// Whether the gateway speaks for the Thing: it has no key, and registered without our agent.
+    /// For a Thing with a key a registration proves nothing, since it is not signed.
+    fn vouches_for(&self, device: &Id) -> bool {
+        let keyed = |job: &Job| job.assignment.device.key.is_some();
+        let foreign = self.agents.get(device) == Some(&false);
+        foreign && !self.jobs.get(device).is_some_and(keyed)
     }
 
     /// Goes on with everything that waits for its time.
@@ -305,7 +328,7 @@ impl Jobs {
             digest: held.then_some(manifest.artifact),
             seen_height,
             counter,
-            detail: detail.to_owned(),
+            detail: clean(detail, TEXT_BYTES_MAX),
             signature: None,
         };
         job.queued = Some(to);
@@ -322,65 +345,62 @@ impl Jobs {
 
     /// What the south tells of the work on a Thing.
     pub fn noticed(&mut self, device: &Id, notice: &Notice, now_ms: u64) -> Vec<Effect> {
-        let has_agent = self.agents.get(device).copied().unwrap_or(false);
-        let of_job = |job: &Job, name: &str| job.assignment.deployment.rollout.as_str() == name;
         match notice {
-            Notice::Progress { .. } => Vec::new(),
-            Notice::Version(version) => self.runs(device, version, now_ms),
+            Notice::Progress { .. } => {}
+            // What became of the document, the Thing's agent reports itself.
             Notice::Configured { accepted, detail } => {
-                if *accepted || has_agent {
-                    return Vec::new();
-                }
-                self.not_configured(device, detail, now_ms)
+                tracing::debug!(%device, accepted, detail, "a configuration was handed over");
             }
             Notice::Refused { deployment, reason } => {
                 tracing::warn!(%device, deployment, reason, "the south refused");
-                if let Some(job) = self
-                    .jobs
-                    .get_mut(device)
-                    .filter(|job| of_job(job, deployment))
-                {
-                    job.ordered = None;
-                    job.ready = false;
-                    job.back_off(now_ms);
+                if deployment.is_empty() {
+                    // A document, which is given again with the node's next reminder.
+                    self.given.remove(device);
                 }
-                Vec::new()
+                self.not_now(device, deployment, now_ms);
             }
+            Notice::Later { deployment } => self.not_now(device, deployment, now_ms),
             Notice::Stage {
                 deployment,
                 stage,
                 detail,
             } => {
-                match self
-                    .jobs
-                    .get(device)
-                    .is_some_and(|job| of_job(job, deployment))
-                {
-                    true => self.staged(device, *stage, detail, has_agent, now_ms),
-                    false => Vec::new(),
+                let job = self.jobs.get(device);
+                if job.is_some_and(|job| job.is_of(deployment)) {
+                    return self.staged(device, *stage, detail, now_ms);
                 }
             }
         }
+        Vec::new()
     }
 
-    /// A stage that object 5 shows. A Thing with our agent reports itself, except that it can't go
-    /// on.
-    fn staged(
-        &mut self,
-        device: &Id,
-        stage: Stage,
-        detail: &str,
-        has_agent: bool,
-        now_ms: u64,
-    ) -> Vec<Effect> {
+    /// The order is given again later.
+    fn not_now(&mut self, device: &Id, deployment: &str, now_ms: u64) {
+        let job = self.jobs.get_mut(device);
+        if let Some(job) = job.filter(|job| job.is_of(deployment)) {
+            job.ordered = None;
+            job.ready = false;
+            job.back_off(now_ms);
+        }
+    }
+
+    /// A stage that object 5 shows. A Thing with our agent or a key reports itself, except that it
+    /// can't go on.
+    fn staged(&mut self, device: &Id, stage: Stage, detail: &str, now_ms: u64) -> Vec<Effect> {
         match stage {
             Stage::Failed(result) => self.failed(device, Failed, result, detail, now_ms),
-            _ if has_agent => Vec::new(),
+            _ if !self.vouches_for(device) => Vec::new(),
             Stage::Rejected(result) => self.failed(device, Rejected, result, detail, now_ms),
             Stage::Downloaded => self.advance(device, Downloaded, now_ms),
             Stage::Installing => self.advance(device, Installing, now_ms),
             Stage::Trial => self.advance(device, Trial, now_ms),
-            Stage::Confirmed => self.runs(device, detail, now_ms),
+            Stage::Confirmed => self.advance(device, Confirmed, now_ms),
+            Stage::Reverted => {
+                let mut effects = self.advance(device, Installing, now_ms);
+                let result = UpdateResult::UpdateFailed;
+                effects.extend(self.failed(device, Reverted, result, detail, now_ms));
+                effects
+            }
             Stage::Idle | Stage::Downloading | Stage::Cancelled | Stage::Postponed => Vec::new(),
         }
     }
@@ -419,37 +439,11 @@ impl Jobs {
             .collect()
     }
 
-    /// A Thing without our agent names the version that it runs.
-    fn runs(&mut self, device: &Id, version: &str, now_ms: u64) -> Vec<Effect> {
-        let has_agent = self.agents.get(device).copied().unwrap_or(false);
-        let Some(job) = self.jobs.get(device).filter(|_| !has_agent) else {
-            return Vec::new();
-        };
-        let at = job.queued.unwrap_or(job.state);
-        if !matches!(at, Installing | Staged | Trial) {
-            return Vec::new();
-        }
-        if job.assignment.manifest.version.to_string() == version {
-            return self.advance(device, Confirmed, now_ms);
-        }
-        let detail = format!("it runs version {version}");
-        self.failed(
-            device,
-            Reverted,
-            UpdateResult::UpdateFailed,
-            &detail,
-            now_ms,
-        )
-    }
-
     /// A proven document.
     pub fn desired(&mut self, document: DesiredDocument) -> Vec<Effect> {
         let device = document.device.clone();
-        if document
-            .reported
-            .as_ref()
-            .is_some_and(|known| known.document == document.hash)
-        {
+        let reported = document.reported.as_ref();
+        if reported.is_some_and(|known| document.is_told(&known.document, known.attested)) {
             self.documents.remove(&device);
             return Vec::new();
         }
@@ -457,12 +451,14 @@ impl Jobs {
         self.configure(&device)
     }
 
-    /// Gives the Thing its document, once for each registration.
+    /// Gives a Thing that has our agent its document, once for each registration. Another one has
+    /// no place for it.
     fn configure(&mut self, device: &Id) -> Vec<Effect> {
         let Some(document) = self.documents.get(device) else {
             return Vec::new();
         };
-        if self.given.get(device) == Some(&document.hash) {
+        let has_agent = self.agents.get(device) == Some(&true);
+        if !has_agent || self.given.get(device) == Some(&document.hash) {
             return Vec::new();
         }
         self.given.insert(device.clone(), document.hash);
@@ -471,22 +467,5 @@ impl Jobs {
             endpoint,
             document: bytes,
         })]
-    }
-
-    /// A Thing that can't be configured says nothing itself.
-    fn not_configured(&mut self, device: &Id, detail: &str, now_ms: u64) -> Vec<Effect> {
-        let counter = self.next_counter(device, now_ms);
-        let Some(document) = self.documents.get(device) else {
-            return Vec::new();
-        };
-        let report = ConfigReport {
-            device: device.clone(),
-            document: document.hash,
-            applied: false,
-            detail: detail.to_owned(),
-            counter,
-            signature: None,
-        };
-        vec![Effect::Report(Box::new(Outgoing::Config(report)))]
     }
 }

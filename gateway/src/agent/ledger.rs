@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lamplighter_client::ClientError;
 use lamplighter_types::proof::{CertifiedHeader, verify_head};
+use lamplighter_types::work::SyncRequest;
 use lamplighter_types::{
     DeploymentState, Encoding, Hash, Receipt, SignedTransaction, Transaction, codec,
 };
@@ -21,6 +22,8 @@ use crate::spool::{Outgoing, Record};
 const EXPIRES_AFTER_MS: u64 = 12 * 3600 * 1000;
 /// A transaction without receipt is sent again after so long.
 const RESEND_AFTER: Duration = Duration::from_secs(15);
+/// While nothing seems to be missing the node is told so often what we hold.
+const SYNC_EVERY: Duration = Duration::from_secs(300);
 /// After a node refused a transaction nothing is signed for so long.
 const HOLD: Duration = Duration::from_secs(1);
 /// The node that is asked for a proof may be some blocks behind the one that told of the receipt:
@@ -48,13 +51,14 @@ impl Actor {
                 // behind.
                 self.parts.client.prefer(node);
                 self.connected = true;
-                self.sync_due = true;
+                self.sync();
                 let flights = self.parts.spool.state().flights().values();
                 self.outgoing = flights.map(|flight| flight.transaction).collect();
                 self.ask_sequence();
             }
             FromNode::Lost => {
                 self.connected = false;
+                self.syncs.clear();
                 self.outgoing.clear();
             }
             FromNode::Receipt(payload) => self.on_receipt(&payload).await?,
@@ -65,13 +69,24 @@ impl Actor {
     }
 
     pub(super) fn has_message(&self) -> bool {
-        self.connected && (self.sync_due || !self.outgoing.is_empty())
+        self.connected && !(self.syncs.is_empty() && self.outgoing.is_empty())
+    }
+
+    /// Says which devices we hold; the node tells where the ledger differs.
+    pub(super) fn sync(&mut self) {
+        self.syncs = self.parts.devices.held().into();
+        self.sync_at = Instant::now() + SYNC_EVERY;
     }
 
     /// What is to be sent next.
     pub(super) fn next_message(&mut self) -> Option<ToNode> {
-        if std::mem::take(&mut self.sync_due) {
-            return Some(ToNode::Sync);
+        if let Some(held) = self.syncs.pop_front() {
+            let asked = SyncRequest {
+                since: None,
+                devices: Some(held),
+            };
+            let json = serde_json::to_vec(&asked).expect("our types have JSON forms");
+            return Some(ToNode::Sync(json.into()));
         }
         let transaction = self.outgoing.pop_front()?;
         let flight = self.parts.spool.state().flight(&transaction)?;

@@ -1,5 +1,7 @@
 //! Block-wise transfer on the serving side (RFC 7959), without IO: bodies of requests are put
-//! together from Block1, large responses are cut for Block2. Both tables are bounded and forget.
+//! together from Block1, large responses are cut for Block2. Both tables are bounded, have one
+//! entry for each peer, forget, and drop the oldest entry where there is no room: nobody can hold
+//! up the others by leaving bodies unfinished.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,12 +14,28 @@ use super::config::Config;
 use super::message::Code;
 use super::request::{Request, Response};
 
-/// Bodies that are being put together at a time; with 64 KiB each this is 4 MiB at most.
-const ASSEMBLIES_MAX: usize = 64;
+/// Bodies of known peers that are put together at a time: a quarter of the largest mesh. With 64
+/// KiB each this is 16 MiB at most.
+const KNOWN_BODIES_MAX: usize = 256;
+/// The same of strangers, who can't drop the bodies of known peers: 4 MiB at most.
+const STRANGERS_BODIES_MAX: usize = 64;
 /// Large responses that are kept for their next blocks.
 const RESPONSES_MAX: usize = 64;
 /// How long an unfinished body or response is kept after its last block.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// Whether the blocks of a request are put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyPolicy {
+    /// They are not: the service takes each block by itself.
+    EachBlock,
+    /// They are, for a peer that the service knows.
+    Known,
+    /// They are, for a peer that may be anybody.
+    Stranger,
+    /// They are not, and this is the answer.
+    Refused(Response),
+}
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +48,6 @@ pub(super) enum Assembled {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    peer: SocketAddr,
     method: Code,
     path: Vec<String>,
     query: Vec<String>,
@@ -38,12 +55,15 @@ struct Key {
 
 #[derive(Debug)]
 struct Body {
+    key: Key,
+    known: bool,
     bytes: Vec<u8>,
     used_at: Instant,
 }
 
 #[derive(Debug)]
 struct Kept {
+    key: Key,
     response: Response,
     used_at: Instant,
 }
@@ -53,8 +73,8 @@ struct Kept {
 pub(super) struct Blockwise {
     szx: u8,
     body_bytes_max: usize,
-    bodies: HashMap<Key, Body>,
-    responses: HashMap<Key, Kept>,
+    bodies: HashMap<SocketAddr, Body>,
+    responses: HashMap<SocketAddr, Kept>,
 }
 
 impl Blockwise {
@@ -74,15 +94,20 @@ impl Blockwise {
         now: Instant,
         peer: SocketAddr,
         request: Request,
-        takes_blocks: bool,
+        policy: BodyPolicy,
     ) -> Assembled {
         self.forget(now);
         if let Some(block) = request.block2.filter(|b| b.number > 0) {
             return self.next_block(now, peer, &request, block);
         }
-        match request.block1 {
-            Some(block) if !takes_blocks => self.add_block(now, peer, request, block),
-            _ => Assembled::Whole(request),
+        let Some(block) = request.block1 else {
+            return Assembled::Whole(request);
+        };
+        match policy {
+            BodyPolicy::EachBlock => Assembled::Whole(request),
+            BodyPolicy::Known => self.add_block(now, peer, request, block, true),
+            BodyPolicy::Stranger => self.add_block(now, peer, request, block, false),
+            BodyPolicy::Refused(response) => Assembled::Answer(response),
         }
     }
 
@@ -107,8 +132,12 @@ impl Blockwise {
         if response.payload.len() > self.body_bytes_max {
             return Response::error(Code::INTERNAL_ERROR, "response too large");
         }
-        if self.responses.len() >= RESPONSES_MAX {
-            return Response::error(Code::UNAVAILABLE, "too many large responses under way");
+        if !self.responses.contains_key(&peer) && self.responses.len() >= RESPONSES_MAX {
+            let all = self.responses.iter();
+            let oldest = all.min_by_key(|(_, kept)| kept.used_at);
+            if let Some(oldest) = oldest.map(|(peer, _)| *peer) {
+                self.responses.remove(&oldest);
+            }
         }
         let digest = blake3::hash(&response.payload);
         response.etag = Some(digest.as_bytes()[..8].to_vec());
@@ -121,13 +150,12 @@ impl Blockwise {
             },
         );
         response.block1 = None;
-        self.responses.insert(
-            key(peer, request),
-            Kept {
-                response,
-                used_at: now,
-            },
-        );
+        let kept = Kept {
+            key: key(request),
+            response,
+            used_at: now,
+        };
+        self.responses.insert(peer, kept);
         first.unwrap_or_else(|| Response::error(Code::INTERNAL_ERROR, "empty block"))
     }
 
@@ -141,8 +169,9 @@ impl Blockwise {
         let szx = block.szx.min(self.szx);
         // A client that asked for larger blocks than we give counts in ours from then on.
         let number = (block.offset_bytes() / size_bytes(szx) as u64) as u32;
-        let kept = self.responses.get_mut(&key(peer, request));
-        let Some(kept) = kept else {
+        let wanted = key(request);
+        let kept = self.responses.get_mut(&peer);
+        let Some(kept) = kept.filter(|kept| kept.key == wanted) else {
             let gone = Response::error(Code::INCOMPLETE, "start again at block 0");
             return Assembled::Answer(gone);
         };
@@ -164,8 +193,9 @@ impl Blockwise {
         peer: SocketAddr,
         mut request: Request,
         block: Block,
+        known: bool,
     ) -> Assembled {
-        let key = key(peer, &request);
+        let key = key(&request);
         let answer = |code, reason: &str| {
             let error = Response::error(code, reason);
             Assembled::Answer(Response {
@@ -173,55 +203,69 @@ impl Blockwise {
                 ..error
             })
         };
-        if block.number == 0 {
-            self.bodies.remove(&key);
-        }
         let full = request.payload.len() == block.size_bytes();
         if request.payload.len() > block.size_bytes() || (block.more && !full) {
             return answer(Code::BAD_REQUEST, "payload does not fill its block");
         }
-        if block.number == 0 && self.bodies.len() >= ASSEMBLIES_MAX {
-            return answer(Code::UNAVAILABLE, "too many bodies under way");
+        if block.number == 0 {
+            if !block.more {
+                return Assembled::Whole(request);
+            }
+            self.begin_body(now, peer, key.clone(), known);
         }
-        let fresh = || Body {
-            bytes: Vec::new(),
-            used_at: now,
-        };
-        let body = match block.number {
-            0 => self.bodies.entry(key.clone()).or_insert_with(fresh),
-            _ => match self.bodies.get_mut(&key) {
-                Some(body) => body,
-                None => return answer(Code::INCOMPLETE, "start again at block 0"),
-            },
+        let body = self.bodies.get_mut(&peer);
+        let Some(body) = body.filter(|body| body.key == key) else {
+            return answer(Code::INCOMPLETE, "start again at block 0");
         };
         if body.bytes.len() as u64 != block.offset_bytes() {
             return answer(Code::INCOMPLETE, "a block is missing");
         }
         if body.bytes.len() + request.payload.len() > self.body_bytes_max {
-            self.bodies.remove(&key);
+            self.bodies.remove(&peer);
             return answer(Code::TOO_LARGE, "body too large");
         }
         body.bytes.append(&mut request.payload);
         body.used_at = now;
-        if block.more {
-            // Asking for smaller blocks is only possible at the first one (section 2.3).
-            let szx = if block.number == 0 {
-                block.szx.min(self.szx)
-            } else {
-                block.szx
-            };
-            let block1 = Some(Block { szx, ..block });
-            return Assembled::Answer(Response {
-                block1,
-                ..Response::new(Code::CONTINUE)
-            });
+        if !block.more {
+            let body = self.bodies.remove(&peer);
+            request.payload = body.map(|body| body.bytes).unwrap_or_default();
+            return Assembled::Whole(request);
         }
-        request.payload = self
-            .bodies
-            .remove(&key)
-            .map(|b| b.bytes)
-            .unwrap_or_default();
-        Assembled::Whole(request)
+        // Asking for smaller blocks is only possible at the first one (section 2.3).
+        let szx = match block.number {
+            0 => block.szx.min(self.szx),
+            _ => block.szx,
+        };
+        let block1 = Some(Block { szx, ..block });
+        Assembled::Answer(Response {
+            block1,
+            ..Response::new(Code::CONTINUE)
+        })
+    }
+
+    /// An empty body in place of another one of the peer, and of the oldest of its kind where there
+    /// is no room.
+    fn begin_body(&mut self, now: Instant, peer: SocketAddr, key: Key, known: bool) {
+        self.bodies.remove(&peer);
+        let max = if known {
+            KNOWN_BODIES_MAX
+        } else {
+            STRANGERS_BODIES_MAX
+        };
+        let same = self.bodies.iter().filter(|(_, body)| body.known == known);
+        if same.clone().count() >= max {
+            let oldest = same.min_by_key(|(_, body)| body.used_at);
+            if let Some(oldest) = oldest.map(|(peer, _)| *peer) {
+                self.bodies.remove(&oldest);
+            }
+        }
+        let body = Body {
+            key,
+            known,
+            bytes: Vec::new(),
+            used_at: now,
+        };
+        self.bodies.insert(peer, body);
     }
 
     fn forget(&mut self, now: Instant) {
@@ -232,7 +276,7 @@ impl Blockwise {
     }
 }
 
-fn key(peer: SocketAddr, request: &Request) -> Key {
+fn key(request: &Request) -> Key {
     let Request {
         method,
         path,
@@ -240,7 +284,6 @@ fn key(peer: SocketAddr, request: &Request) -> Key {
         ..
     } = request;
     Key {
-        peer,
         method: *method,
         path: path.clone(),
         query: query.clone(),

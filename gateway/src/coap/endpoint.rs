@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::blockwise::{Assembled, Blockwise};
+use super::blockwise::{Assembled, Blockwise, BodyPolicy};
 use super::config::{Config, HANDLERS_MAX};
 use super::link::Link;
 use super::message::{Code, DATAGRAM_BYTES_MAX};
@@ -28,10 +28,10 @@ const COMMANDS_MAX: usize = 64;
 /// Answers requests.
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
-    /// Whether this resource takes the blocks of a request one by one, as a firmware package does;
-    /// otherwise they are put together first, up to [`Config::body_bytes_max`].
-    fn takes_blocks(&self, _request: &Request) -> bool {
-        false
+    /// Whether the blocks of a request are put together first, up to [`Config::body_bytes_max`]. A
+    /// firmware package is not; and whoever serves strangers should keep them apart.
+    fn body_policy(&self, _peer: SocketAddr, _request: &Request) -> BodyPolicy {
+        BodyPolicy::Known
     }
 
     /// Handles one request. A slow handler costs the client nothing: the endpoint acknowledges the
@@ -287,11 +287,8 @@ impl Driver {
 
     fn handle(&mut self, exchange: Exchange, request: Request) {
         let now = Instant::now();
-        let takes_blocks = self.service.takes_blocks(&request);
-        let mut whole = match self
-            .blockwise
-            .accept(now, exchange.peer, request, takes_blocks)
-        {
+        let policy = self.service.body_policy(exchange.peer, &request);
+        let mut whole = match self.blockwise.accept(now, exchange.peer, request, policy) {
             Assembled::Whole(request) => request,
             Assembled::Answer(response) => {
                 return self.protocol.respond(now, exchange, &response);

@@ -20,6 +20,7 @@ pub mod simulated;
 mod tests;
 
 pub use block::Block;
+pub use blockwise::BodyPolicy;
 pub use client::TransferError;
 pub use config::Config;
 pub use endpoint::{Endpoint, Handle, Service};

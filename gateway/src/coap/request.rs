@@ -18,8 +18,18 @@ pub mod format {
     pub const LINK_FORMAT: u16 = 40;
     /// `application/octet-stream`
     pub const OCTETS: u16 = 42;
+    /// `application/cbor`
+    pub const CBOR: u16 = 60;
+    /// `application/senml+json`
+    pub const SENML_JSON: u16 = 110;
+    /// `application/senml+cbor`
+    pub const SENML_CBOR: u16 = 112;
+    /// The number of `application/vnd.oma.lwm2m+tlv` before it was registered; some still use it.
+    pub const LWM2M_TLV_OLD: u16 = 1542;
     /// `application/vnd.oma.lwm2m+tlv`
     pub const LWM2M_TLV: u16 = 11542;
+    /// `application/vnd.oma.lwm2m+json`
+    pub const LWM2M_JSON: u16 = 11543;
 }
 
 /// What is asked of a resource.
@@ -71,6 +81,12 @@ impl Request {
     pub fn with_payload(mut self, content_format: u16, payload: Vec<u8>) -> Request {
         self.content_format = Some(content_format);
         self.payload = payload;
+        self
+    }
+
+    /// The same resource below other segments.
+    pub fn below(mut self, root: &[String]) -> Request {
+        self.path.splice(0..0, root.iter().cloned());
         self
     }
 

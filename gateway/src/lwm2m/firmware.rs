@@ -99,6 +99,8 @@ pub enum Stage {
     Trial,
     /// The new image registered and named its version.
     Confirmed,
+    /// It runs another version, with no update under way.
+    Reverted,
     /// The update went wrong.
     Failed(UpdateResult),
     /// The package was refused.

@@ -13,16 +13,22 @@
 //! | `/5/0/5` | R | result: see [`UpdateResult`] |
 //! | `/5/0/6`, `/5/0/7` | R | name and version of the package, optional |
 //!
+//! A Thing may have its objects below another root, which it marks with `rt="oma.lwm2m"`.
+//!
 //! Object 33000 and the resources `/ev` and `/rp` of the gateway are described in [`agent`].
 
 pub mod agent;
+pub mod cbor;
+pub mod endpoint;
 pub mod firmware;
 pub mod link_format;
 pub mod registration;
 #[cfg(test)]
 mod tests;
 pub mod value;
+pub mod version;
 
+pub use endpoint::Endpoints;
 pub use firmware::{FirmwareState, Stage, UpdateResult};
 pub use registration::{Registration, RegistrationError, Registry};
 

@@ -9,13 +9,18 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::agent;
-use super::link_format::{self, LinkError};
+use super::link_format::{self, Link, LinkError};
 use crate::coap::{Code, Request};
 
 /// Things that one gateway serves: a mesh has a few hundred.
 pub const REGISTRATIONS_MAX: usize = 1024;
-/// Longest endpoint name; `urn:imei:...` and device ids fit.
-pub const ENDPOINT_BYTES_MAX: usize = 64;
+/// Longest endpoint name: an id, or a URN around one.
+pub const ENDPOINT_BYTES_MAX: usize = 128;
+/// Most segments of the path below which a Thing has its objects, and their bytes together: with
+/// object, instance and resource it must fit into a request.
+pub const ROOT_SEGMENTS_MAX: usize = 4;
+/// See [`ROOT_SEGMENTS_MAX`].
+pub const ROOT_BYTES_MAX: usize = 128;
 /// Lifetime when the Thing names none (LwM2M 1.1, table 6.2.1-1), in seconds.
 pub const LIFETIME_DEFAULT_S: u64 = 86_400;
 /// Longest lifetime: a Thing that is silent for longer is reported lost.
@@ -26,7 +31,7 @@ pub const LIFETIME_MIN_S: u64 = 5;
 /// Why a registration was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistrationError {
-    /// `ep` is missing, too long, or has other characters than letters, digits and `._:-`.
+    /// `ep` is missing, too long, or has other characters than those of a URN.
     #[error("no valid endpoint name")]
     Endpoint,
     /// `lt` is no number of seconds.
@@ -35,12 +40,15 @@ pub enum RegistrationError {
     /// `lwm2m` is not 1.0, 1.1 or 1.2.
     #[error("LwM2M version is not supported")]
     Version,
-    /// `b` is not UDP.
-    #[error("binding is not supported, only U and UQ are")]
+    /// UDP (`U`) is not among the transports in `b`.
+    #[error("binding is not supported, U must be among its letters")]
     Binding,
     /// The list of objects is malformed.
     #[error("reading the list of objects")]
     Links(#[source] LinkError),
+    /// The path of the objects (`rt="oma.lwm2m"`) is too long.
+    #[error("the root of the objects has too many or too long segments")]
+    Root,
     /// The table is full.
     #[error("this gateway serves {REGISTRATIONS_MAX} Things already")]
     Full,
@@ -65,19 +73,28 @@ impl RegistrationError {
     }
 }
 
-/// A Thing that is registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
-    /// The name that it gave.
-    pub endpoint: String,
-    /// Where it can be reached.
-    pub peer: SocketAddr,
-    /// How long it stays without an update.
-    pub lifetime: Duration,
+/// What a Thing says that it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Objects {
     /// Whether it has object 33000.
     pub agent: bool,
     /// Whether it has object 5.
     pub updatable: bool,
+    /// Segments of the path below which its objects are; none as a rule.
+    pub root: Vec<String>,
+}
+
+/// A Thing that is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// By which this gateway knows the Thing: the device's id, however the Thing spelled its name.
+    pub endpoint: String,
+    /// Where it can be reached; `None` once another Thing registered from that address.
+    pub peer: Option<SocketAddr>,
+    /// How long it stays without an update.
+    pub lifetime: Duration,
+    /// What it has.
+    pub objects: Objects,
     /// When it ends.
     pub expires: Instant,
 }
@@ -91,38 +108,37 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Registers a Thing under a location that nobody can guess, and that no earlier run gave away;
-    /// a second registration of the same name replaces the first.
+    /// Registers the Thing `endpoint` under a location that nobody can guess, and that no earlier
+    /// run gave away; a second registration of the same Thing replaces the first.
     pub fn register(
         &mut self,
         now: Instant,
         peer: SocketAddr,
+        endpoint: String,
         request: &Request,
         location: String,
     ) -> Result<Registration, RegistrationError> {
-        let endpoint = endpoint_name(request)?;
         let lifetime = lifetime(request)?.unwrap_or(Duration::from_secs(LIFETIME_DEFAULT_S));
         if !matches!(request.argument("lwm2m"), Some("1.0" | "1.1" | "1.2")) {
             return Err(RegistrationError::Version);
         }
-        if !matches!(request.argument("b"), None | Some("U" | "UQ")) {
+        if !request.argument("b").is_none_or(has_udp) {
             return Err(RegistrationError::Binding);
         }
-        let (agent, updatable) = objects(&request.payload)?;
-        self.remove_endpoint(&endpoint);
-        if self.by_location.len() >= REGISTRATIONS_MAX {
+        let objects = objects(&request.payload)?;
+        let known = self.by_endpoint.contains_key(&endpoint);
+        if !known && self.by_location.len() >= REGISTRATIONS_MAX {
             return Err(RegistrationError::Full);
         }
-        let expires = now + lifetime;
+        self.remove(&endpoint);
         let registration = Registration {
             endpoint,
-            peer,
+            peer: Some(peer),
             lifetime,
-            agent,
-            updatable,
-            expires,
+            objects,
+            expires: now + lifetime,
         };
-        self.insert(location, registration.clone());
+        self.insert(location, peer, registration.clone());
         Ok(registration)
     }
 
@@ -135,21 +151,15 @@ impl Registry {
         request: &Request,
     ) -> Result<Registration, RegistrationError> {
         let lifetime = lifetime(request)?;
-        let links = (!request.payload.is_empty())
+        let objects = (!request.payload.is_empty())
             .then(|| objects(&request.payload))
             .transpose()?;
-        let mut registration = self
-            .by_location
-            .remove(location)
-            .ok_or(RegistrationError::Unknown)?;
-        self.by_peer.remove(&registration.peer);
-        registration.peer = peer;
+        let mut registration = self.take(location).ok_or(RegistrationError::Unknown)?;
+        registration.peer = Some(peer);
         registration.lifetime = lifetime.unwrap_or(registration.lifetime);
         registration.expires = now + registration.lifetime;
-        if let Some((agent, updatable)) = links {
-            (registration.agent, registration.updatable) = (agent, updatable);
-        }
-        self.insert(location.to_owned(), registration.clone());
+        registration.objects = objects.unwrap_or(registration.objects);
+        self.insert(location.to_owned(), peer, registration.clone());
         Ok(registration)
     }
 
@@ -160,8 +170,13 @@ impl Registry {
             .get(location)
             .ok_or(RegistrationError::Unknown)?;
         let endpoint = registration.endpoint.clone();
-        self.remove_endpoint(&endpoint)
-            .ok_or(RegistrationError::Unknown)
+        self.remove(&endpoint).ok_or(RegistrationError::Unknown)
+    }
+
+    /// Ends the registration of a Thing, if it has one.
+    pub fn remove(&mut self, endpoint: &str) -> Option<Registration> {
+        let location = self.by_endpoint.get(endpoint)?.clone();
+        self.take(&location)
     }
 
     /// Takes out what has expired.
@@ -170,7 +185,7 @@ impl Registry {
         let endpoints: Vec<String> = expired.map(|r| r.endpoint.clone()).collect();
         endpoints
             .iter()
-            .filter_map(|endpoint| self.remove_endpoint(endpoint))
+            .filter_map(|endpoint| self.remove(endpoint))
             .collect()
     }
 
@@ -194,34 +209,50 @@ impl Registry {
         self.by_location.get(self.by_endpoint.get(endpoint)?)
     }
 
-    fn insert(&mut self, location: String, registration: Registration) {
-        // An address that another Thing had before is the newer one's now.
-        self.by_peer.insert(registration.peer, location.clone());
+    /// The addresses of all that can be reached.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.by_peer.keys().copied()
+    }
+
+    /// An address that another Thing had before is the newer one's now: what is meant for the other
+    /// one must not go there any more.
+    fn insert(&mut self, location: String, peer: SocketAddr, registration: Registration) {
+        if let Some(before) = self.by_peer.insert(peer, location.clone())
+            && let Some(other) = self.by_location.get_mut(&before)
+        {
+            other.peer = None;
+        }
         self.by_endpoint
             .insert(registration.endpoint.clone(), location.clone());
         self.by_location.insert(location, registration);
     }
 
-    fn remove_endpoint(&mut self, endpoint: &str) -> Option<Registration> {
-        let location = self.by_endpoint.remove(endpoint)?;
-        let registration = self.by_location.remove(&location)?;
-        if self.by_peer.get(&registration.peer) == Some(&location) {
-            self.by_peer.remove(&registration.peer);
+    /// Takes a registration out, and with it only what is its own.
+    fn take(&mut self, location: &str) -> Option<Registration> {
+        let registration = self.by_location.remove(location)?;
+        self.by_endpoint.remove(&registration.endpoint);
+        if let Some(peer) = registration.peer {
+            self.by_peer.remove(&peer);
         }
         Some(registration)
     }
 }
 
-fn endpoint_name(request: &Request) -> Result<String, RegistrationError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
-    let fits = |name: &&str| {
-        !name.is_empty() && name.len() <= ENDPOINT_BYTES_MAX && name.chars().all(allowed)
-    };
-    let name = request
+/// The endpoint name of a registration, as the Thing spells it.
+pub fn endpoint_name(request: &Request) -> Result<&str, RegistrationError> {
+    // What RFC 8141 allows in a URN.
+    let marks = "._:-+,;=@~!$&'()*%/";
+    let allowed = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+    request
         .argument("ep")
-        .filter(fits)
-        .ok_or(RegistrationError::Endpoint)?;
-    Ok(name.to_owned())
+        .filter(|name| !name.is_empty() && name.len() <= ENDPOINT_BYTES_MAX)
+        .filter(|name| name.chars().all(allowed))
+        .ok_or(RegistrationError::Endpoint)
+}
+
+/// Whether UDP is among the transports of a binding. `Q` (queue mode, LwM2M 1.0) is none.
+fn has_udp(binding: &str) -> bool {
+    binding.contains('U') && binding.chars().all(|c| "UTSNMHQ".contains(c))
 }
 
 fn lifetime(request: &Request) -> Result<Option<Duration>, RegistrationError> {
@@ -234,14 +265,37 @@ fn lifetime(request: &Request) -> Result<Option<Duration>, RegistrationError> {
     )))
 }
 
-/// Whether the list has our object and object 5.
-fn objects(payload: &[u8]) -> Result<(bool, bool), RegistrationError> {
+/// What the list of links says. Objects are below the root, which is the link with the resource
+/// type `oma.lwm2m` (LwM2M 1.1 core, section 6.2.1.2).
+fn objects(payload: &[u8]) -> Result<Objects, RegistrationError> {
     let links = link_format::parse(payload).map_err(RegistrationError::Links)?;
-    let has = |object: u16| {
-        let wanted = object.to_string();
-        links
-            .iter()
-            .any(|l| l.target.trim_start_matches('/').split('/').next() == Some(&wanted))
+    let is_root = |link: &&Link| {
+        let types = link.attributes.iter().filter(|(name, _)| name == "rt");
+        let mut words = types.filter_map(|(_, value)| value.as_deref());
+        words.any(|value| value.split(' ').any(|word| word == "oma.lwm2m"))
     };
-    Ok((has(agent::OBJECT), has(5)))
+    let root = links.iter().find(is_root).map(|link| &link.target);
+    let root = segments(root.map_or("", String::as_str));
+    let bytes: usize = root.iter().map(|segment| segment.len()).sum();
+    if root.len() > ROOT_SEGMENTS_MAX || bytes > ROOT_BYTES_MAX {
+        return Err(RegistrationError::Root);
+    }
+    let has = |object: u16| {
+        let object = object.to_string();
+        let wanted = |link: &Link| {
+            let path = segments(&link.target);
+            let below = path.strip_prefix(root.as_slice());
+            below.and_then(<[&str]>::first) == Some(&object.as_str())
+        };
+        links.iter().any(wanted)
+    };
+    Ok(Objects {
+        agent: has(agent::OBJECT),
+        updatable: has(5),
+        root: root.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').filter(|part| !part.is_empty()).collect()
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::link_format::{LINKS_MAX, LinkError, parse};
-use super::registration::REGISTRATIONS_MAX;
+use super::link_format::{DOCUMENT_BYTES_MAX, LinkError, parse};
+use super::registration::{REGISTRATIONS_MAX, endpoint_name};
 use super::value::{integer, parse_tlv, text};
+use super::version::{Comparison, compare};
 use super::*;
 use crate::coap::{Code, Request, Response, format};
 
@@ -20,6 +21,18 @@ fn registration(queries: &[&str], links: &str) -> Request {
     queries
         .iter()
         .fold(request, |r, q| r.with_query((*q).to_owned()))
+}
+
+/// Under the name that the Thing gives itself.
+fn register(
+    registry: &mut Registry,
+    now: Instant,
+    peer: SocketAddr,
+    request: &Request,
+    location: &str,
+) -> Result<Registration, RegistrationError> {
+    let endpoint = endpoint_name(request)?.to_owned();
+    registry.register(now, peer, endpoint, request, location.to_owned())
 }
 
 #[test]
@@ -53,9 +66,16 @@ fn malformed_links_are_refused() {
         );
     }
     assert_eq!(parse(&[0xFF]), Err(LinkError::NotText));
-    let many = vec!["</1>"; LINKS_MAX + 1].join(",");
+    let many = format!("</1>{}", ";a".repeat(17));
     assert_eq!(parse(many.as_bytes()), Err(LinkError::TooMany));
-    assert_eq!(parse(&[b'a'; 5000]), Err(LinkError::TooLong(5000)));
+    let long = DOCUMENT_BYTES_MAX + 1;
+    assert_eq!(parse(&vec![b'a'; long]), Err(LinkError::TooLong(long)));
+}
+
+#[test]
+fn a_device_may_list_hundreds_of_objects() {
+    let many: Vec<String> = (0..1_000).map(|n| format!("</3300/{n}>")).collect();
+    assert_eq!(parse(many.join(",").as_bytes()).unwrap().len(), 1_000);
 }
 
 proptest! {
@@ -67,6 +87,96 @@ proptest! {
     #[test]
     fn any_tlv_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         let _ = parse_tlv(&bytes);
+    }
+
+    #[test]
+    fn any_value_in_any_format_is_read_or_not(
+        content_format in prop::sample::select(vec![0, 42, 60, 110, 112, 1542, 11542, 11543]),
+        bytes in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let response = Response::content(content_format, bytes);
+        let _ = (integer(&response, 3), text(&response, 3));
+    }
+
+    #[test]
+    fn an_id_stands_for_itself_however_its_letters_are(name in "[a-z0-9][a-z0-9._]{0,30}") {
+        let endpoints = Endpoints::default();
+        let device = endpoints.device(&name).unwrap();
+        prop_assert_eq!(device.as_str(), &name);
+        prop_assert_eq!(endpoints.device(&name.to_ascii_uppercase()), Some(device));
+    }
+}
+
+#[test]
+fn all_spellings_of_a_name_are_one_device() {
+    let endpoints = Endpoints::default();
+    let device = |name: &str| endpoints.device(name).map(|id| id.to_string());
+    for name in [
+        "00124b0018aabbcc",
+        "00124B0018AABBCC",
+        "00:12:4b:00:18:aa:bb:cc",
+        "00-12-4B-00-18-AA-BB-CC",
+        "urn:dev:mac:00124b0018aabbcc",
+        "URN:DEV:OS:00124B0018AABBCC",
+        "urn:dev:os:00:12:4b:00:18:aa:bb:cc",
+    ] {
+        assert_eq!(device(name).as_deref(), Some("00124b0018aabbcc"), "{name}");
+    }
+    for (name, id) in [
+        ("00:12:4B:AA:BB:CC", "00124baabbcc"),
+        ("Lamp-001", "lamp-001"),
+        ("urn:imei:354658090100980", "urn-imei-354658090100980"),
+        ("urn:dev:os:32473-123456", "urn-dev-os-32473-123456"),
+        ("urn:uuid:F81D4FAE-7DEC", "urn-uuid-f81d4fae-7dec"),
+        ("node+7", "node-7"),
+        ("00:12:4b", "00-12-4b"),
+    ] {
+        assert_eq!(device(name).as_deref(), Some(id), "{name}");
+    }
+    assert_eq!(device(":lamp"), None);
+    assert_eq!(device(&"x".repeat(65)), None);
+}
+
+#[test]
+fn a_table_leads_from_any_name_to_a_device() {
+    let table = [
+        ("URN:IMEI:354658090100980", "lamp-101"),
+        ("lamp-1", "lamp-2"),
+    ];
+    let entry = |(name, id): (&str, &str)| (name.to_owned(), id.parse().unwrap());
+    let endpoints = Endpoints::new(&table.into_iter().map(entry).collect());
+    let device = |name: &str| endpoints.device(name).unwrap().to_string();
+    assert_eq!(device("urn:imei:354658090100980"), "lamp-101");
+    assert_eq!(device("LAMP-1"), "lamp-2");
+    assert_eq!(device("lamp-3"), "lamp-3");
+}
+
+#[test]
+fn versions_are_compared_by_their_numbers() {
+    let wanted = "1.1.10".parse().unwrap();
+    for same in [
+        "1.1.10",
+        "v1.1.10",
+        "V1.1.10",
+        " 1.1.10\n",
+        "1.1.10+build7",
+        "1.1.10\0",
+    ] {
+        assert_eq!(compare(wanted, same), Comparison::Same, "{same:?}");
+    }
+    for other in ["1.1.1", "1.1.100", "v2.1.10", "11.1.0"] {
+        assert_eq!(compare(wanted, other), Comparison::Other, "{other:?}");
+    }
+    for unknown in [
+        "",
+        "1.1",
+        "1.1.10-rc1",
+        "release 7",
+        "1.1.10.0",
+        "vv1.1.10",
+        "01.1.10",
+    ] {
+        assert_eq!(compare(wanted, unknown), Comparison::Unknown, "{unknown:?}");
     }
 }
 
@@ -84,6 +194,48 @@ fn values_come_as_text_or_tlv() {
     assert_eq!(text(&response, 3).as_deref(), Some("1.0.0-rc1"));
     assert_eq!(integer(&Response::new(Code::NOT_FOUND), 3), None);
     assert_eq!(parse_tlv(&[0xC8, 3, 9, 1]), None);
+}
+
+#[test]
+fn values_come_in_the_format_that_the_answer_names() {
+    let number = |content_format, bytes: &[u8]| {
+        integer(&Response::content(content_format, bytes.to_vec()), 3)
+    };
+    let words =
+        |content_format, bytes: &[u8]| text(&Response::content(content_format, bytes.to_vec()), 3);
+    assert_eq!(number(format::CBOR, &[0x02]), Some(2));
+    assert_eq!(number(format::LWM2M_TLV_OLD, &[0xC1, 3, 2]), Some(2));
+    // The object instance around the resource.
+    assert_eq!(number(format::LWM2M_TLV, &[0x03, 0, 0xC1, 3, 2]), Some(2));
+    let json = br#"[{"bn":"/5/0/","n":"5","v":1},{"n":"3","v":2}]"#;
+    assert_eq!(number(format::SENML_JSON, json), Some(2));
+    assert_eq!(
+        number(format::SENML_JSON, br#"[{"bn":"/5/0/3","v":2.0}]"#),
+        Some(2)
+    );
+    assert_eq!(
+        number(format::SENML_JSON, br#"[{"bn":"/5/0/3","v":2.5}]"#),
+        None
+    );
+    let old = br#"{"bn":"/5/0/","e":[{"n":"3","v":2}]}"#;
+    assert_eq!(number(format::LWM2M_JSON, old), Some(2));
+    let json = br#"[{"bn":"/3/0/3","vs":"2.0.0"}]"#;
+    assert_eq!(words(format::SENML_JSON, json).as_deref(), Some("2.0.0"));
+    // [{-2: "/5/0/3", 2: 2}] and [{-2: "/3/0/", 0: "3", 3: "2.0.0"}]
+    let cbor = [&[0x81, 0xA2, 0x21, 0x66][..], b"/5/0/3", &[0x02, 0x02]].concat();
+    assert_eq!(number(format::SENML_CBOR, &cbor), Some(2));
+    let head = [&[0x81, 0xA3, 0x21, 0x65][..], b"/3/0/", &[0x00, 0x61, b'3']].concat();
+    let cbor = [&head[..], &[0x03, 0x65], b"2.0.0"].concat();
+    assert_eq!(words(format::SENML_CBOR, &cbor).as_deref(), Some("2.0.0"));
+    assert_eq!(number(format::SENML_CBOR, &cbor[..9]), None);
+    // As a floating-point number, which small encoders make of everything.
+    let float = [
+        &[0x81, 0xA2, 0x21, 0x66][..],
+        b"/5/0/3",
+        &[0x02, 0xFA, 0x40, 0, 0, 0],
+    ]
+    .concat();
+    assert_eq!(number(format::SENML_CBOR, &float), Some(2));
 }
 
 #[test]
@@ -129,15 +281,13 @@ fn state_and_result_give_the_stage() {
 fn a_registration_lives_as_long_as_it_is_prolonged() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let request = registration(&["ep=lamp-1", "lt=60", "lwm2m=1.1", "b=U"], "</3/0>,</5/0>");
-    let thing = registry
-        .register(now, addr(1), &request, "a".to_owned())
-        .unwrap();
-    assert!(thing.updatable && !thing.agent);
+    let thing = register(&mut registry, now, addr(1), &request, "a").unwrap();
+    assert!(thing.objects.updatable && !thing.objects.agent);
     assert_eq!(registry.next_expiry(), Some(now + Duration::from_secs(60)));
     let later = now + Duration::from_secs(59);
     let update = Request::new(Code::POST, "/rd/a");
     let thing = registry.update(later, addr(2), "a", &update).unwrap();
-    assert_eq!(thing.peer, addr(2));
+    assert_eq!(thing.peer, Some(addr(2)));
     assert_eq!(registry.at(addr(1)), None);
     assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-1");
     assert_eq!(registry.expire(later + Duration::from_secs(59)), []);
@@ -153,15 +303,11 @@ fn a_registration_lives_as_long_as_it_is_prolonged() {
 fn a_second_registration_replaces_the_first() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let request = registration(&["ep=lamp-1", "lwm2m=1.2"], "</33000/0>,</5>");
-    registry
-        .register(now, addr(1), &request, "a".to_owned())
-        .unwrap();
-    let thing = registry
-        .register(now, addr(2), &request, "b".to_owned())
-        .unwrap();
-    assert!(thing.agent && thing.updatable);
+    register(&mut registry, now, addr(1), &request, "a").unwrap();
+    let thing = register(&mut registry, now, addr(2), &request, "b").unwrap();
+    assert!(thing.objects.agent && thing.objects.updatable);
     assert_eq!(registry.deregister("a"), Err(RegistrationError::Unknown));
-    assert_eq!(registry.named("lamp-1").unwrap().peer, addr(2));
+    assert_eq!(registry.named("lamp-1").unwrap().peer, Some(addr(2)));
     assert_eq!(registry.deregister("b").unwrap().endpoint, "lamp-1");
     assert_eq!(registry.named("lamp-1"), None);
     assert_eq!(registry.at(addr(2)), None);
@@ -172,8 +318,7 @@ fn bad_registrations_are_refused() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let mut refused = |queries: &[&str], links: &str| {
         let request = registration(queries, links);
-        registry
-            .register(now, addr(1), &request, "a".to_owned())
+        register(&mut registry, now, addr(1), &request, "a")
             .unwrap_err()
             .code()
     };
@@ -192,7 +337,61 @@ fn bad_registrations_are_refused() {
         refused(&["ep=a", "lwm2m=1.1", "b=S"], ""),
         Code::BAD_REQUEST
     );
+    assert_eq!(
+        refused(&["ep=a", "lwm2m=1.1", "b=T"], ""),
+        Code::BAD_REQUEST
+    );
     assert_eq!(refused(&["ep=a", "lwm2m=1.1"], "</5"), Code::BAD_REQUEST);
+    let deep = r#"</a/b/c/d/e>;rt="oma.lwm2m""#;
+    assert_eq!(refused(&["ep=a", "lwm2m=1.1"], deep), Code::BAD_REQUEST);
+}
+
+#[test]
+fn udp_is_among_the_transports_of_a_fielded_device() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    for binding in ["b=U", "b=UQ", "b=UQS", "b=US", "b=UT", "b=UN", "b=SU"] {
+        let queries = ["ep=lamp", "lwm2m=1.0", "lt=30", "sms=+11296929753", binding];
+        let request = registration(&queries, r#"</>;rt="oma.lwm2m";ct=11,</1/0>,</3/0>,</5/0>"#);
+        let thing = register(&mut registry, now, addr(1), &request, binding).unwrap();
+        assert!(thing.objects.updatable && thing.objects.root.is_empty());
+    }
+}
+
+#[test]
+fn objects_may_be_below_another_root() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    let links = r#"</lwm2m>;rt="other oma.lwm2m",</lwm2m/3/0>,</lwm2m/5/0>,</33000/0>"#;
+    let request = registration(&["ep=lamp", "lwm2m=1.1"], links);
+    let objects = register(&mut registry, now, addr(1), &request, "a")
+        .unwrap()
+        .objects;
+    assert_eq!(objects.root, ["lwm2m"]);
+    assert!(objects.updatable && !objects.agent);
+}
+
+/// Its address was given to another Thing, by DHCP or by a datagram with a false source.
+#[test]
+fn an_address_is_only_the_newest_things() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    let thing = |name: &str| registration(&[&format!("ep={name}"), "lwm2m=1.1"], "</5/0>");
+    let (first, second) = (thing("lamp-101"), thing("lamp-102"));
+    register(&mut registry, now, addr(1), &first, "a").unwrap();
+    register(&mut registry, now, addr(1), &second, "b").unwrap();
+    let displaced = registry.named("lamp-101").unwrap();
+    assert_eq!(
+        displaced.peer, None,
+        "what is meant for it must not go there"
+    );
+    let update = Request::new(Code::POST, "/rd/a");
+    let moved = registry.update(now, addr(2), "a", &update).unwrap();
+    assert_eq!(moved.peer, Some(addr(2)));
+    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-102");
+    assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-101");
+    // Back at the first address: now the other one is displaced.
+    registry.update(now, addr(1), "a", &update).unwrap();
+    assert_eq!(registry.named("lamp-102").unwrap().peer, None);
+    registry.deregister("b").unwrap();
+    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-101");
 }
 
 #[test]
@@ -200,17 +399,11 @@ fn the_table_is_bounded() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     for n in 0..REGISTRATIONS_MAX {
         let request = registration(&[&format!("ep=lamp-{n}"), "lwm2m=1.1"], "</5/0>");
-        registry
-            .register(now, addr(n as u16), &request, n.to_string())
-            .unwrap();
+        register(&mut registry, now, addr(n as u16), &request, &n.to_string()).unwrap();
     }
     let request = registration(&["ep=one-more", "lwm2m=1.1"], "</5/0>");
-    let error = registry
-        .register(now, addr(9999), &request, "x".to_owned())
-        .unwrap_err();
+    let error = register(&mut registry, now, addr(9999), &request, "x").unwrap_err();
     assert_eq!(error, RegistrationError::Full);
     let again = registration(&["ep=lamp-7", "lwm2m=1.1"], "</5/0>");
-    registry
-        .register(now, addr(9999), &again, "x".to_owned())
-        .unwrap();
+    register(&mut registry, now, addr(9999), &again, "x").unwrap();
 }

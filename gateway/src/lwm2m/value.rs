@@ -1,9 +1,20 @@
-//! Values of single resources, as text or as TLV (LwM2M 1.1 core, section 7.4): Things choose.
+//! Values of single resources, in whichever format a Thing gives them: the answer's Content-Format
+//! says which it is (LwM2M 1.1 core, section 7.4).
 
+use super::cbor::{self, Cbor};
 use crate::coap::{Code, Response, format};
 
 /// Resources in one TLV document: an object instance has fewer.
 const ENTRIES_MAX: usize = 64;
+/// What a read asks for, one after the other, while the Thing answers that it can't: the plain
+/// text first, then whatever the Thing likes, then what it may insist on being asked for.
+pub const ACCEPTS: [Option<u16>; 5] = [
+    Some(format::TEXT),
+    None,
+    Some(format::LWM2M_TLV),
+    Some(format::SENML_CBOR),
+    Some(format::SENML_JSON),
+];
 
 /// One entry of a TLV document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,54 +50,136 @@ pub fn parse_tlv(mut bytes: &[u8]) -> Option<Vec<Entry<'_>>> {
     Some(entries)
 }
 
-/// The value of resource `id` in a response: the payload itself, or its entry in a TLV document.
-fn resource(response: &Response, id: u16) -> Option<(&[u8], bool)> {
+/// A resource as a document gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
+    /// Decimal digits or words.
+    Text(Vec<u8>),
+    /// Two's complement or words, which the reader must know.
+    Binary(Vec<u8>),
+    Integer(i64),
+}
+
+/// The value of resource `id` in a response.
+fn resource(response: &Response, id: u16) -> Option<Value> {
     if response.code != Code::CONTENT {
         return None;
     }
-    if response.content_format != Some(format::LWM2M_TLV) {
-        return Some((&response.payload, false));
+    let payload = &response.payload;
+    match response.content_format {
+        Some(format::LWM2M_TLV | format::LWM2M_TLV_OLD) => in_tlv(payload, id),
+        Some(format::SENML_CBOR) => in_senml_cbor(&cbor::parse(payload)?, id),
+        Some(format::CBOR) => of_cbor(&cbor::parse(payload)?),
+        Some(format::SENML_JSON | format::LWM2M_JSON) => in_json(payload, id),
+        _ => Some(Value::Text(payload.clone())),
     }
-    let entries = parse_tlv(&response.payload)?;
-    let found = entries.iter().find(|e| e.kind == 3 && e.id == id)?;
-    Some((found.value, true))
 }
 
-/// An integer resource: decimal text, or 1 to 8 bytes of two's complement in TLV.
-pub fn integer(response: &Response, id: u16) -> Option<i64> {
-    let (value, tlv) = resource(response, id)?;
-    if !tlv {
-        return std::str::from_utf8(value).ok()?.trim().parse().ok();
+/// The resource at the top, or in the object instance around it, which some devices add.
+fn in_tlv(bytes: &[u8], id: u16) -> Option<Value> {
+    let wanted = |entry: &Entry<'_>| entry.kind == 3 && entry.id == id;
+    let entries = parse_tlv(bytes)?;
+    if let Some(entry) = entries.iter().find(|entry| wanted(entry)) {
+        return Some(Value::Binary(entry.value.to_vec()));
     }
-    if !matches!(value.len(), 1 | 2 | 4 | 8) {
+    let instances = entries.iter().filter(|entry| entry.kind == 0);
+    instances
+        .filter_map(|instance| parse_tlv(instance.value))
+        .flatten()
+        .find(|entry| wanted(entry))
+        .map(|entry| Value::Binary(entry.value.to_vec()))
+}
+
+/// Whether a name such as `/5/0/3` is that of the resource.
+fn names(name: &str, id: u16) -> bool {
+    name.rsplit('/').next() == Some(id.to_string().as_str())
+}
+
+fn of_cbor(value: &Cbor<'_>) -> Option<Value> {
+    match value {
+        Cbor::Integer(number) => Some(Value::Integer(*number)),
+        Cbor::Text(text) => Some(Value::Text(text.as_bytes().to_vec())),
+        Cbor::Bytes(bytes) => Some(Value::Text(bytes.to_vec())),
+        Cbor::Array(_) | Cbor::Map(_) | Cbor::Simple(_) => None,
+    }
+}
+
+/// SenML in CBOR (RFC 8428): labels -2 base name, 0 name, 2 number, 3 text, 8 bytes.
+fn in_senml_cbor(document: &Cbor<'_>, id: u16) -> Option<Value> {
+    let Cbor::Array(records) = document else {
         return None;
+    };
+    let mut base = "";
+    for record in records {
+        let Cbor::Map(fields) = record else {
+            return None;
+        };
+        let field = |label: i64| {
+            let found = fields.iter().find(|(key, _)| *key == Cbor::Integer(label));
+            found.map(|(_, value)| value)
+        };
+        let text = |label: i64| match field(label) {
+            Some(Cbor::Text(text)) => Some(*text),
+            _ => None,
+        };
+        base = text(-2).unwrap_or(base);
+        if names(&format!("{base}{}", text(0).unwrap_or_default()), id) {
+            return [2, 3, 8].into_iter().find_map(field).and_then(of_cbor);
+        }
     }
-    let negative = value[0] & 0x80 != 0;
-    let start = if negative { -1 } else { 0 };
-    Some(
-        value
-            .iter()
-            .fold(start, |sum: i64, byte| sum << 8 | i64::from(*byte)),
-    )
+    None
+}
+
+/// SenML in JSON (RFC 8428), and the JSON of LwM2M 1.0 with its records in `e`.
+fn in_json(payload: &[u8], id: u16) -> Option<Value> {
+    let document: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    let text = |value: &serde_json::Value, name: &str| {
+        let found = value.get(name).and_then(serde_json::Value::as_str);
+        found.map(str::to_owned)
+    };
+    let mut base = text(&document, "bn").unwrap_or_default();
+    let records = document.get("e").unwrap_or(&document).as_array()?;
+    for record in records {
+        base = text(record, "bn").unwrap_or(base);
+        let name = format!("{base}{}", text(record, "n").unwrap_or_default());
+        if !names(&name, id) {
+            continue;
+        }
+        if let Some(number) = record.get("v").and_then(serde_json::Value::as_f64) {
+            return cbor::whole(number).map(Value::Integer);
+        }
+        let words = text(record, "vs").or_else(|| text(record, "sv"));
+        return words.map(|words| Value::Text(words.into_bytes()));
+    }
+    None
+}
+
+/// An integer resource: decimal text, or 1 to 8 bytes of two's complement.
+pub fn integer(response: &Response, id: u16) -> Option<i64> {
+    match resource(response, id)? {
+        Value::Integer(number) => Some(number),
+        Value::Text(text) => std::str::from_utf8(&text).ok()?.trim().parse().ok(),
+        Value::Binary(bytes) => {
+            if !matches!(bytes.len(), 1 | 2 | 4 | 8) {
+                return None;
+            }
+            let start = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
+            let fold = |sum: i64, byte: &u8| sum << 8 | i64::from(*byte);
+            Some(bytes.iter().fold(start, fold))
+        }
+    }
 }
 
 /// A text resource.
 pub fn text(response: &Response, id: u16) -> Option<String> {
-    let (value, _) = resource(response, id)?;
-    std::str::from_utf8(value).ok().map(str::to_owned)
-}
-
-/// An opaque resource.
-pub fn opaque(response: &Response, id: u16) -> Option<Vec<u8>> {
-    resource(response, id).map(|(value, _)| value.to_vec())
+    match resource(response, id)? {
+        Value::Text(bytes) | Value::Binary(bytes) => String::from_utf8(bytes).ok(),
+        Value::Integer(number) => Some(number.to_string()),
+    }
 }
 
 fn take_number(bytes: &[u8], count: usize) -> Option<(usize, &[u8])> {
     let (number, rest) = bytes.split_at_checked(count)?;
-    Some((
-        number
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
-        rest,
-    ))
+    let fold = |sum, byte: &u8| sum << 8 | usize::from(*byte);
+    Some((number.iter().fold(0, fold), rest))
 }

@@ -4,6 +4,9 @@ use lamplighter_types::{
     SecretKey, Severity, SignedTransaction, Transaction,
 };
 
+use std::time::Duration;
+
+use super::link::renew_after;
 use super::outbox::{FLIGHTS_MAX, land, next_batch};
 use crate::spool::{BATCH_ITEMS_MAX, Outgoing, Record, State};
 
@@ -220,4 +223,17 @@ fn kinds_become_their_actions() {
     assert!(matches!(action(config("a", 1)), Action::Config(_)));
     assert!(matches!(action(event("a", 1)), Action::Events(_)));
     assert_eq!(next_batch(&State::default()), None);
+}
+
+#[test]
+fn a_connection_is_made_anew_before_its_token_ends() {
+    let minutes = |count: u64| count * 60_000;
+    assert_eq!(
+        renew_after(minutes(100 + 15), minutes(100)),
+        Some(Duration::from_secs(14 * 60))
+    );
+    // A gateway whose clock is ahead, or a node that lies, must not make it connect without end.
+    assert_eq!(renew_after(minutes(100) + 5, minutes(100)), None);
+    assert_eq!(renew_after(minutes(100), minutes(102)), None);
+    assert_eq!(renew_after(0, u64::MAX), None);
 }

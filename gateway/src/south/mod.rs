@@ -7,6 +7,7 @@
 //! commands again (doing so twice is harmless), and a Thing with our agent says how much of a
 //! package it holds, so that the transfer goes on there.
 
+mod addresses;
 mod budget;
 mod install;
 mod manager;
@@ -24,11 +25,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_types::Version;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::coap::{self, Endpoint, Link};
 use crate::lwm2m::Stage;
+use addresses::Addresses;
 
 pub use budget::Budget;
 pub use session::{Answer, Input, Notice, Session, SessionConfig, Step, WORK_MAX};
@@ -38,8 +41,26 @@ const COMMANDS_MAX: usize = 256;
 /// Requests of Things that wait for the manager.
 const FRONT_MAX: usize = 256;
 
-/// Which Things this gateway serves: asked with the endpoint name at each registration.
-pub type Admits = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// Which Things this gateway serves.
+pub trait Admits: Send + Sync + 'static {
+    /// The Thing that an endpoint name stands for, by the name that commands and events have for
+    /// it; `None` if it is not served here.
+    fn named(&self, endpoint_name: &str) -> Option<String>;
+
+    /// Whether the Thing that commands and events name so is still served here.
+    fn serves(&self, endpoint: &str) -> bool;
+}
+
+/// Each Thing by the name that it gives itself.
+impl<F: Fn(&str) -> bool + Send + Sync + 'static> Admits for F {
+    fn named(&self, endpoint_name: &str) -> Option<String> {
+        self(endpoint_name).then(|| endpoint_name.to_owned())
+    }
+
+    fn serves(&self, endpoint: &str) -> bool {
+        self(endpoint)
+    }
+}
 
 /// Timers and rates of the south side.
 #[derive(Debug, Clone)]
@@ -92,6 +113,18 @@ pub enum SouthCommand {
         endpoint: String,
         /// The deployment.
         deployment: String,
+        /// The version that it runs then.
+        version: Version,
+    },
+    /// Ask how an installation goes that was begun before this gateway started (Things without our
+    /// agent only).
+    Watch {
+        /// The Thing.
+        endpoint: String,
+        /// The deployment.
+        deployment: String,
+        /// The version that it runs then.
+        version: Version,
     },
     /// Give a deployment up, unless it is being installed.
     Cancel {
@@ -107,6 +140,11 @@ pub enum SouthCommand {
         /// The document.
         document: Vec<u8>,
     },
+    /// End the registration of a Thing that is no longer this gateway's, and all work on it.
+    Release {
+        /// The Thing.
+        endpoint: String,
+    },
 }
 
 impl SouthCommand {
@@ -115,8 +153,21 @@ impl SouthCommand {
         match self {
             SouthCommand::Transfer(transfer) => &transfer.endpoint,
             SouthCommand::Install { endpoint, .. }
+            | SouthCommand::Watch { endpoint, .. }
             | SouthCommand::Cancel { endpoint, .. }
-            | SouthCommand::Configure { endpoint, .. } => endpoint,
+            | SouthCommand::Configure { endpoint, .. }
+            | SouthCommand::Release { endpoint } => endpoint,
+        }
+    }
+
+    /// The deployment that it is about.
+    pub fn deployment(&self) -> Option<&str> {
+        match self {
+            SouthCommand::Transfer(transfer) => Some(&transfer.deployment),
+            SouthCommand::Install { deployment, .. }
+            | SouthCommand::Watch { deployment, .. }
+            | SouthCommand::Cancel { deployment, .. } => Some(deployment),
+            SouthCommand::Configure { .. } | SouthCommand::Release { .. } => None,
         }
     }
 }
@@ -124,10 +175,16 @@ impl SouthCommand {
 /// What became of a report or event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored {
-    /// It is on disk; the Thing may forget it.
+    /// It is on disk; the Thing may forget it. Answered 2.04.
     Kept,
-    /// It is malformed, forged or stale and never will be; the Thing may forget it.
+    /// It does not decode, or could never be recorded as it is, and it is on disk with the reason;
+    /// the Thing may forget it. Answered 4.00.
     Refused(String),
+    /// It is of a device that is not, or not any more, served here; the Thing keeps it and
+    /// registers again, here or elsewhere. Answered 4.01.
+    Unregistered(String),
+    /// It can't be taken now; the Thing keeps it and tries again. Answered 5.03.
+    Later(String),
 }
 
 /// What happened in the south.
@@ -143,13 +200,8 @@ pub enum SouthEvent {
         agent: bool,
         /// Whether it has object 5.
         updatable: bool,
-    },
-    /// A Thing without our agent named its firmware version (`/3/0/3`).
-    Version {
-        /// The Thing.
-        endpoint: String,
-        /// As it gave it.
-        version: String,
+        /// The first time since work for it is done here: earlier commands may be lost.
+        fresh: bool,
     },
     /// A Thing ended its registration or let it expire; its work waits.
     Lost {
@@ -217,12 +269,18 @@ impl South {
     pub fn start(
         link: Arc<dyn Link>,
         config: SouthConfig,
-        admits: Admits,
+        admits: Arc<dyn Admits>,
         events: mpsc::Sender<SouthEvent>,
     ) -> io::Result<South> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
         let (front, front_receiver) = mpsc::channel(FRONT_MAX);
-        let service = service::SouthService::new(front, events.clone(), config.stored_timeout);
+        let addresses = Addresses::default();
+        let service = service::SouthService::new(
+            front,
+            events.clone(),
+            config.stored_timeout,
+            addresses.clone(),
+        );
         let endpoint = Endpoint::start(link, config.coap.clone(), Arc::new(service))?;
         let stop = CancellationToken::new();
         let budget = Arc::new(Budget::new(config.rate_bytes_per_s));
@@ -231,7 +289,7 @@ impl South {
             budget,
             events,
         };
-        let manager = manager::Manager::new(config, admits, tools, stop.clone());
+        let manager = manager::Manager::new(config, admits, tools, addresses, stop.clone());
         let manager = tokio::spawn(manager.run(command_receiver, front_receiver));
         Ok(South {
             commands,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
+use super::addresses::Addresses;
 use super::{SouthEvent, Stored};
-use crate::coap::{Code, Request, Response, Service, format};
+use crate::coap::{BodyPolicy, Code, Request, Response, Service, format};
 use crate::lwm2m::agent;
 
 /// What the gateway offers, in link format (RFC 6690).
@@ -26,6 +27,8 @@ pub(super) struct SouthService {
     front: mpsc::Sender<Front>,
     events: mpsc::Sender<SouthEvent>,
     stored_timeout: Duration,
+    /// Of registered Things.
+    addresses: Addresses,
 }
 
 impl SouthService {
@@ -33,11 +36,13 @@ impl SouthService {
         front: mpsc::Sender<Front>,
         events: mpsc::Sender<SouthEvent>,
         stored_timeout: Duration,
+        addresses: Addresses,
     ) -> SouthService {
         SouthService {
             front,
             events,
             stored_timeout,
+            addresses,
         }
     }
 
@@ -67,7 +72,7 @@ impl SouthService {
             return Response::error(Code::BAD_REQUEST, "empty or too long");
         }
         let Some(endpoint) = self.who(peer).await else {
-            return Response::error(Code::UNAUTHORIZED, "register first");
+            return unregistered();
         };
         let (stored, answer) = oneshot::channel();
         let event = match report {
@@ -88,17 +93,41 @@ impl SouthService {
         match tokio::time::timeout(self.stored_timeout, answer).await {
             Ok(Ok(Stored::Kept)) => Response::new(Code::CHANGED),
             Ok(Ok(Stored::Refused(reason))) => Response::error(Code::BAD_REQUEST, &reason),
+            Ok(Ok(Stored::Unregistered(reason))) => Response::error(Code::UNAUTHORIZED, &reason),
+            Ok(Ok(Stored::Later(reason))) => Response::error(Code::UNAVAILABLE, &reason),
             Ok(Err(_)) | Err(_) => Response::error(Code::UNAVAILABLE, "not stored"),
         }
     }
 }
 
+fn unregistered() -> Response {
+    Response::error(Code::UNAUTHORIZED, "register first")
+}
+
 #[async_trait]
 impl Service for SouthService {
+    /// A body is kept only where somebody will read it: strangers may register, and nothing else.
+    fn body_policy(&self, peer: SocketAddr, request: &Request) -> BodyPolicy {
+        let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+        match path[..] {
+            ["rd"] | ["rd", _] if self.addresses.contains(peer) => BodyPolicy::Known,
+            ["rd"] | ["rd", _] => BodyPolicy::Stranger,
+            ["rp"] | ["ev"] if self.addresses.contains(peer) => BodyPolicy::Known,
+            ["rp"] | ["ev"] => BodyPolicy::Refused(unregistered()),
+            _ => BodyPolicy::Refused(Response::new(Code::NOT_FOUND)),
+        }
+    }
+
     async fn handle(&self, peer: SocketAddr, request: Request) -> Response {
         let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
         match path[..] {
             [".well-known", "core"] if request.method == Code::GET => {
+                if request
+                    .accept
+                    .is_some_and(|accept| accept != format::LINK_FORMAT)
+                {
+                    return Response::new(Code::NOT_ACCEPTABLE);
+                }
                 Response::content(format::LINK_FORMAT, RESOURCES.as_bytes().to_vec())
             }
             ["rd"] | ["rd", _] => self.registration(peer, request).await,

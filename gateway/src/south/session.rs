@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::install::Install;
-use super::small::{Cancel, Configure, Inspect};
+use super::small::{Cancel, Configure};
 use super::transfer::TransferJob;
 use super::{SouthCommand, Transfer};
-use crate::coap::{Block, Request, Response};
+use crate::coap::{Block, Code, Request, Response};
 use crate::lwm2m::Stage;
+use crate::lwm2m::value::ACCEPTS;
 
 /// Commands that wait for one Thing: a few deployments and configurations.
 pub const WORK_MAX: usize = 16;
@@ -113,14 +114,17 @@ pub enum Notice {
         /// For a person.
         detail: String,
     },
-    /// The Thing's firmware version.
-    Version(String),
     /// A command cannot be carried out.
     Refused {
         /// The deployment; empty for a configuration.
         deployment: String,
         /// Why.
         reason: String,
+    },
+    /// The Thing is at something else now; try again later.
+    Later {
+        /// The deployment; empty for a configuration.
+        deployment: String,
     },
 }
 
@@ -161,7 +165,6 @@ impl Outcome {
 
 #[derive(Debug)]
 pub(super) enum Job {
-    Inspect(Inspect),
     Transfer(TransferJob),
     Install(Install),
     Cancel(Cancel),
@@ -178,6 +181,11 @@ pub struct Session {
     queue: VecDeque<SouthCommand>,
     retry_at: Option<Instant>,
     failures: u32,
+    /// Which of [`ACCEPTS`] the Thing is asked with, and how many it has refused for this read.
+    accept: usize,
+    accepts_refused: usize,
+    /// The step under way is a read.
+    reading: bool,
 }
 
 impl Session {
@@ -191,6 +199,9 @@ impl Session {
             queue,
             retry_at: None,
             failures: 0,
+            accept: 0,
+            accepts_refused: 0,
+            reading: false,
         }
     }
 
@@ -200,7 +211,7 @@ impl Session {
             Input::Registered { agent } => {
                 self.agent = Some(agent);
                 (self.retry_at, self.failures) = (None, 0);
-                self.restarted(agent);
+                self.restarted();
                 (true, vec![])
             }
             Input::Lost => {
@@ -224,23 +235,29 @@ impl Session {
             let Some(command) = self.queue.pop_front() else {
                 return Step::Idle;
             };
-            self.job = Some(self.job_for(now, command));
+            self.job = self.job_for(now, command);
         }
         let next = match self.job.as_mut() {
-            Some(Job::Inspect(job)) => job.next(),
             Some(Job::Transfer(job)) => job.next(now, agent),
             Some(Job::Install(job)) => job.next(now),
             Some(Job::Cancel(job)) => job.next(agent),
-            Some(Job::Configure(job)) => job.next(),
+            Some(Job::Configure(job)) => job.next(now),
             None => return Step::Idle,
         };
         match (next, &self.job) {
-            (Next::Ask(request), _) => Step::Ask(Box::new(request)),
+            (Next::Ask(mut request), _) => {
+                self.reading = request.method == Code::GET;
+                if self.reading {
+                    request.accept = ACCEPTS[self.accept];
+                }
+                Step::Ask(Box::new(request))
+            }
             (Next::Wait(at), _) => Step::Wait(at),
-            (Next::Block(block), Some(Job::Transfer(job))) => Step::Block {
-                transfer: job.transfer().clone(),
-                block,
-            },
+            (Next::Block(block), Some(Job::Transfer(job))) => {
+                self.reading = false;
+                let transfer = job.transfer().clone();
+                Step::Block { transfer, block }
+            }
             (Next::Block(_), _) => Step::Idle,
         }
     }
@@ -251,6 +268,9 @@ impl Session {
             Answer::Response(response) => *response,
             Answer::Unreadable(reason) => return self.give_up(reason),
             Answer::Unreachable(_) => {
+                if let Some(Job::Install(job)) = self.job.as_mut() {
+                    job.unanswered();
+                }
                 self.failures = self.failures.saturating_add(1);
                 let doubled = RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16) - 1);
                 self.retry_at = Some(now + doubled.min(self.config.retry_max));
@@ -258,13 +278,15 @@ impl Session {
             }
         };
         (self.retry_at, self.failures) = (None, 0);
+        if self.asks_for_another_format(response.code) {
+            return vec![];
+        }
         let agent = self.agent.unwrap_or(false);
         let outcome = match self.job.as_mut() {
-            Some(Job::Inspect(job)) => job.answer(&response),
             Some(Job::Transfer(job)) => job.answer(now, agent, &response, &self.config),
             Some(Job::Install(job)) => job.answer(now, agent, &response, &self.config),
             Some(Job::Cancel(job)) => job.answer(&response),
-            Some(Job::Configure(job)) => job.answer(&response),
+            Some(Job::Configure(job)) => job.answer(now, &response, &self.config),
             None => Outcome::go_on(),
         };
         if outcome.done {
@@ -282,29 +304,48 @@ impl Session {
         outcome.notices
     }
 
-    fn job_for(&self, now: Instant, command: SouthCommand) -> Job {
-        match command {
+    fn job_for(&self, now: Instant, command: SouthCommand) -> Option<Job> {
+        Some(match command {
             SouthCommand::Transfer(transfer) => {
                 Job::Transfer(TransferJob::new(now, transfer, &self.config))
             }
-            SouthCommand::Install { deployment, .. } => {
-                Job::Install(Install::new(now, deployment, &self.config))
-            }
+            SouthCommand::Install {
+                deployment,
+                version,
+                ..
+            } => Job::Install(Install::new(now, deployment, version, &self.config)),
+            SouthCommand::Watch {
+                deployment,
+                version,
+                ..
+            } => Job::Install(Install::resume(now, deployment, version, &self.config)),
             SouthCommand::Cancel { deployment, .. } => Job::Cancel(Cancel { deployment }),
-            SouthCommand::Configure { document, .. } => Job::Configure(Configure {
-                document,
-                agent: self.agent.unwrap_or(false),
-            }),
-        }
+            SouthCommand::Configure { document, .. } => Job::Configure(Configure::new(document)),
+            // The manager has ended this session by then.
+            SouthCommand::Release { .. } => return None,
+        })
     }
 
     /// The Thing may have booted: what is under way is begun again, from where the Thing stands.
-    fn restarted(&mut self, agent: bool) {
+    fn restarted(&mut self) {
         match self.job.as_mut() {
             Some(Job::Transfer(job)) => job.restart(),
-            None if !agent => self.job = Some(Job::Inspect(Inspect)),
+            Some(Job::Install(job)) => job.restart(),
             _ => {}
         }
+    }
+
+    /// A Thing that can't give a resource in the format that was asked for (4.06), or does not know
+    /// that one can ask (4.02), is asked with the next one; true if it is.
+    fn asks_for_another_format(&mut self, code: Code) -> bool {
+        let refused = matches!(code, Code::NOT_ACCEPTABLE | Code::BAD_OPTION);
+        if !self.reading || !refused || self.accepts_refused + 1 >= ACCEPTS.len() {
+            self.accepts_refused = 0;
+            return false;
+        }
+        self.accepts_refused += 1;
+        self.accept = (self.accept + 1) % ACCEPTS.len();
+        true
     }
 
     /// A command that is under way or waiting already is not taken twice.
@@ -313,9 +354,10 @@ impl Session {
             (Some(Job::Transfer(job)), SouthCommand::Transfer(transfer)) => {
                 job.transfer().deployment == transfer.deployment
             }
-            (Some(Job::Install(job)), SouthCommand::Install { deployment, .. }) => {
-                job.deployment() == deployment
-            }
+            (
+                Some(Job::Install(job)),
+                SouthCommand::Install { deployment, .. } | SouthCommand::Watch { deployment, .. },
+            ) => job.deployment() == deployment,
             _ => false,
         };
         if under_way || self.queue.contains(&command) {
@@ -324,7 +366,7 @@ impl Session {
         if self.queue.len() >= WORK_MAX {
             let reason = format!("{WORK_MAX} commands wait for this Thing already");
             return vec![Notice::Refused {
-                deployment: deployment_of(&command),
+                deployment: command.deployment().unwrap_or_default().to_owned(),
                 reason,
             }];
         }
@@ -334,7 +376,7 @@ impl Session {
 
     fn cancel(&mut self, deployment: String) -> (bool, Vec<Notice>) {
         self.queue
-            .retain(|command| deployment_of(command) != deployment);
+            .retain(|command| command.deployment() != Some(&deployment));
         match &self.job {
             Some(Job::Install(job)) if job.deployment() == deployment => {
                 let reason = "too late: it is being installed".to_owned();
@@ -378,15 +420,9 @@ impl Session {
 
 /// There is nothing to install when the transfer has failed.
 fn installs(command: &SouthCommand, of: &str) -> bool {
-    matches!(command, SouthCommand::Install { deployment, .. } if deployment == of)
-}
-
-fn deployment_of(command: &SouthCommand) -> String {
-    match command {
-        SouthCommand::Transfer(transfer) => transfer.deployment.clone(),
-        SouthCommand::Install { deployment, .. } | SouthCommand::Cancel { deployment, .. } => {
-            deployment.clone()
-        }
-        SouthCommand::Configure { .. } => String::new(),
-    }
+    let installs = matches!(
+        command,
+        SouthCommand::Install { .. } | SouthCommand::Watch { .. }
+    );
+    installs && command.deployment() == Some(of)
 }

@@ -1,30 +1,10 @@
 //! Jobs of one request.
 
-use super::session::{Next, Notice, Outcome};
+use tokio::time::Instant;
+
+use super::session::{Next, Notice, Outcome, SessionConfig};
 use crate::coap::{Code, Request, Response, format};
-use crate::lwm2m::{Stage, agent, path, value};
-
-/// Reads the firmware version of a Thing that does not report it.
-#[derive(Debug)]
-pub(super) struct Inspect;
-
-impl Inspect {
-    pub(super) fn next(&self) -> Next {
-        Next::Ask(Request::get(path::FIRMWARE_VERSION).with_accept(format::TEXT))
-    }
-
-    /// The resource is optional: without it there is nothing to tell.
-    pub(super) fn answer(&self, response: &Response) -> Outcome {
-        let notices = value::text(response, 3)
-            .map(Notice::Version)
-            .into_iter()
-            .collect();
-        Outcome {
-            done: true,
-            notices,
-        }
-    }
-}
+use crate::lwm2m::{Stage, agent, path};
 
 /// Gives a deployment up that is not being installed.
 #[derive(Debug)]
@@ -59,25 +39,50 @@ impl Cancel {
     }
 }
 
-/// Hands over a configuration document.
+/// How often a Thing that is not ready is asked to take a document before other work goes on; it is
+/// given again at the next registration.
+const TRIES_MAX: u32 = 12;
+
+/// Hands over a configuration document to a Thing with our agent, which reports what it did with
+/// it. One that is not ready is asked again.
 #[derive(Debug)]
 pub(super) struct Configure {
-    pub(super) document: Vec<u8>,
-    pub(super) agent: bool,
+    document: Vec<u8>,
+    retry_at: Option<Instant>,
+    tries: u32,
 }
 
 impl Configure {
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn new(document: Vec<u8>) -> Configure {
+        Configure {
+            document,
+            retry_at: None,
+            tries: 0,
+        }
+    }
+
+    pub(super) fn next(&self, now: Instant) -> Next {
+        if let Some(at) = self.retry_at.filter(|at| *at > now) {
+            return Next::Wait(at);
+        }
         let put = Request::new(Code::PUT, agent::CONFIGURATION);
         Next::Ask(put.with_payload(format::OCTETS, self.document.clone()))
     }
 
-    pub(super) fn answer(&self, response: &Response) -> Outcome {
-        let accepted = response.code.is_success();
-        let mut detail = response.text();
-        if !accepted && !self.agent {
-            detail = "the Thing has no place for configuration documents".to_owned();
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        response: &Response,
+        config: &SessionConfig,
+    ) -> Outcome {
+        let busy = [Code::UNAVAILABLE, Code::TOO_MANY_REQUESTS, Code::INCOMPLETE];
+        self.tries += 1;
+        if busy.contains(&response.code) && self.tries < TRIES_MAX {
+            self.retry_at = Some(now + config.poll);
+            return Outcome::go_on();
         }
+        let accepted = response.code.is_success();
+        let detail = response.text();
         Outcome::end(Notice::Configured { accepted, detail })
     }
 }

@@ -2,4 +2,6 @@
 //! with the agent are tested in the devnet, where they live.
 
 mod foreign;
+mod installing;
+mod libcoap;
 mod rules;

@@ -22,8 +22,10 @@ enum Phase {
     Held,
     /// Ask a foreign Thing whether object 5 is idle.
     Probe,
-    /// Make object 5 idle.
+    /// Make object 5 idle by an empty write.
     Reset,
+    /// The same with one NUL byte, for a Thing that takes no empty write.
+    ResetByNul,
     /// Send the block at the offset.
     Block,
     /// Ask for the state, when the package is complete.
@@ -39,6 +41,8 @@ pub(super) struct TransferJob {
     offset: u64,
     szx: u8,
     restarts: u32,
+    /// It registered again in the middle, and may have forgotten the blocks before.
+    resumed: bool,
     poll_at: Option<Instant>,
     deadline: Option<Instant>,
     told_bytes: u64,
@@ -52,6 +56,7 @@ impl TransferJob {
             offset: 0,
             szx: config.szx,
             restarts: 0,
+            resumed: false,
             poll_at: None,
             deadline: None,
             told_bytes: 0,
@@ -63,9 +68,10 @@ impl TransferJob {
     }
 
     /// The Thing registered anew: its agent is asked where to go on; a foreign Thing is tried at
-    /// the next block, and says 4.08 if it has forgotten the others.
+    /// the next block, and says 4.08, or another error, if it has forgotten the others.
     pub(super) fn restart(&mut self) {
         self.poll_at = None;
+        self.resumed = true;
         self.phase = match self.phase {
             Some(Phase::Block) if self.offset > 0 => Some(Phase::Block),
             _ => None,
@@ -77,17 +83,16 @@ impl TransferJob {
             return Next::Wait(at);
         }
         let first = if agent { Phase::Offer } else { Phase::Probe };
-        let get = |path| Next::Ask(Request::get(path).with_accept(format::TEXT));
+        let get = |path| Next::Ask(Request::get(path));
+        let put = |path, body| {
+            let put = Request::new(Code::PUT, path);
+            Next::Ask(put.with_payload(format::OCTETS, body))
+        };
         match *self.phase.get_or_insert(first) {
-            Phase::Offer => {
-                let put = Request::new(Code::PUT, agent::OFFER);
-                Next::Ask(put.with_payload(format::OCTETS, self.transfer.offer.clone()))
-            }
+            Phase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
             Phase::Held => get(agent::HELD),
-            Phase::Reset => {
-                let put = Request::new(Code::PUT, path::PACKAGE);
-                Next::Ask(put.with_payload(format::OCTETS, Vec::new()))
-            }
+            Phase::Reset => put(path::PACKAGE, Vec::new()),
+            Phase::ResetByNul => put(path::PACKAGE, vec![0]),
             Phase::Block => Next::Block(self.block()),
             Phase::Probe | Phase::State => get(path::STATE),
             Phase::Result(_) => get(path::RESULT),
@@ -116,10 +121,12 @@ impl TransferJob {
                 Some(0) => self.enter(Phase::Block),
                 _ => self.enter(Phase::Reset),
             },
-            Some(Phase::Reset) => self.enter(Phase::Block),
+            Some(Phase::Reset) if !response.code.is_success() => self.enter(Phase::ResetByNul),
+            // Whether it is idle now, it says to the first block.
+            Some(Phase::Reset | Phase::ResetByNul) => self.enter(Phase::Block),
             Some(Phase::Block) => self.block_answered(now, agent, response, config),
             Some(Phase::State) => self.state_answered(response),
-            Some(Phase::Result(state)) => self.result_answered(now, state, response, config),
+            Some(Phase::Result(state)) => self.result_answered(now, agent, state, response, config),
             None => Outcome::go_on(),
         }
     }
@@ -162,7 +169,11 @@ impl TransferJob {
                 Outcome::go_on()
             }
             Code::INCOMPLETE => self.begin_again(agent, response),
+            code if !code.is_success() && self.resumed && !agent && sent.number > 0 => {
+                self.begin_again(agent, response)
+            }
             code if code.is_success() => {
+                self.resumed = false;
                 let end = sent.offset_bytes() + sent.size_bytes() as u64;
                 self.offset = end.min(self.transfer.size_bytes);
                 self.szx = wanted;
@@ -184,7 +195,8 @@ impl TransferJob {
             return self.refused(UpdateResult::ConnectionLost, response);
         }
         (self.offset, self.told_bytes) = (0, 0);
-        self.enter(if agent { Phase::Held } else { Phase::Block })
+        // A foreign Thing may take block 0 for one that it has, unless it was reset.
+        self.enter(if agent { Phase::Held } else { Phase::Reset })
     }
 
     fn progress(&mut self) -> Outcome {
@@ -215,6 +227,7 @@ impl TransferJob {
     fn result_answered(
         &mut self,
         now: Instant,
+        agent: bool,
         state: FirmwareState,
         response: &Response,
         config: &SessionConfig,
@@ -230,11 +243,25 @@ impl TransferJob {
             self.poll_at = Some(now + config.poll);
             return Outcome::go_on();
         }
-        let detail = String::new();
+        // A Thing with our agent reports the end itself, for a foreign one it must be told here.
+        let (stage, detail) = match stage {
+            _ if agent => (stage, ""),
+            Stage::Idle => (
+                Stage::Failed(UpdateResult::UpdateFailed),
+                "the Thing keeps nothing of the complete package (state 0, result 0)",
+            ),
+            Stage::Downloading => (
+                Stage::Failed(UpdateResult::ConnectionLost),
+                "the Thing still waits for more of the complete package",
+            ),
+            Stage::Cancelled => (Stage::Failed(result), "the Thing cancelled the update"),
+            Stage::Postponed => (Stage::Failed(result), "the Thing put the update off"),
+            other => (other, ""),
+        };
         Outcome::end(Notice::Stage {
             deployment: self.transfer.deployment.clone(),
             stage,
-            detail,
+            detail: detail.to_owned(),
         })
     }
 

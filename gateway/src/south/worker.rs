@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::session::{Answer, Input, Notice, Session, Step};
 use super::{Budget, SouthCommand, SouthEvent, Transfer};
 use crate::coap::{Block, Code, Handle, Request, TransferError, format};
-use crate::lwm2m::{Registration, path};
+use crate::lwm2m::path;
+use crate::lwm2m::registration::{Objects, Registration};
 
 /// What the manager tells a worker.
 #[derive(Debug)]
@@ -48,6 +49,10 @@ struct Worker {
     session: Session,
     tools: Tools,
     peer: Option<SocketAddr>,
+    /// It has registered since this worker began.
+    registered: bool,
+    /// Segments of the path below which the Thing's objects are.
+    root: Vec<String>,
     open: Option<(PathBuf, Arc<File>)>,
 }
 
@@ -63,6 +68,8 @@ pub(super) async fn run(
         session,
         tools,
         peer: None,
+        registered: false,
+        root: Vec::new(),
         open: None,
     };
     let mut doing: Option<Doing> = None;
@@ -97,29 +104,39 @@ impl Worker {
         let endpoint = self.endpoint.clone();
         let input = match order {
             Order::Registered(registration) => {
-                let Registration {
-                    peer,
+                let Registration { peer, objects, .. } = registration;
+                let Some(peer) = peer else {
+                    return self.lost().await;
+                };
+                let Objects {
                     agent,
                     updatable,
-                    ..
-                } = registration;
-                self.peer = Some(peer);
+                    root,
+                } = objects;
+                (self.peer, self.root) = (Some(peer), root);
                 let event = SouthEvent::Registered {
                     endpoint,
                     peer,
                     agent,
                     updatable,
+                    fresh: !std::mem::replace(&mut self.registered, true),
                 };
                 self.tools.tell(event).await;
                 Input::Registered { agent }
             }
-            Order::Lost => {
-                self.tools.tell(SouthEvent::Lost { endpoint }).await;
-                Input::Lost
-            }
+            Order::Lost => return self.lost().await,
             Order::Command(command) => Input::Command(command),
         };
         let (interrupt, notices) = self.session.input(input);
+        self.tell(notices).await;
+        interrupt
+    }
+
+    async fn lost(&mut self) -> bool {
+        let endpoint = self.endpoint.clone();
+        self.peer = None;
+        self.tools.tell(SouthEvent::Lost { endpoint }).await;
+        let (interrupt, notices) = self.session.input(Input::Lost);
         self.tell(notices).await;
         interrupt
     }
@@ -128,16 +145,14 @@ impl Worker {
         for notice in notices {
             let endpoint = self.endpoint.clone();
             self.tools
-                .tell(match notice {
-                    Notice::Version(version) => SouthEvent::Version { endpoint, version },
-                    notice => SouthEvent::Notice { endpoint, notice },
-                })
+                .tell(SouthEvent::Notice { endpoint, notice })
                 .await;
         }
     }
 
     fn ask(&self, request: Request) -> Option<Doing> {
         let (handle, peer) = (self.tools.handle.clone(), self.peer?);
+        let request = request.below(&self.root);
         Some(Box::pin(async move {
             answer_of(handle.request(peer, request).await)
         }))
@@ -145,6 +160,7 @@ impl Worker {
 
     fn send_block(&mut self, transfer: Transfer, block: Block) -> Option<Doing> {
         let (tools, peer) = (self.tools.clone(), self.peer?);
+        let template = Request::new(Code::PUT, path::PACKAGE).below(&self.root);
         let file = match self.file(&transfer.artifact) {
             Ok(file) => file,
             Err(error) => {
@@ -158,7 +174,6 @@ impl Worker {
                 Err(error) => return Answer::Unreadable(format!("reading the artifact: {error}")),
             };
             tools.budget.take(payload.len()).await;
-            let template = Request::new(Code::PUT, path::PACKAGE);
             let template = template.with_payload(format::OCTETS, Vec::new());
             let total = transfer.size_bytes;
             answer_of(

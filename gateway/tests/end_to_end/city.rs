@@ -122,6 +122,7 @@ impl City {
             admin_listen: any,
             mqtt_listen: any,
             mqtts_listen: Some(any),
+            mqtt_connect_s: 30,
             read_needs_token: true,
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,
@@ -159,21 +160,33 @@ impl City {
     }
 
     async fn register(&self, devices: &[&str]) {
+        self.register_gateway("gw").await;
+        if !devices.is_empty() {
+            self.register_devices(devices.iter().copied()).await;
+        }
+    }
+
+    pub async fn register_gateway(&self, name: &str) {
         let gateway = UsersAction::RegisterGateway {
-            account: id("gw"),
+            account: id(name),
             organization: id("city"),
             district: Scope::new("north").unwrap(),
-            key: secret("gw").public(),
+            key: secret(name).public(),
         };
         self.act("admin", Action::Users(gateway)).await;
-        let devices = devices.iter().map(|name| NewDevice {
+    }
+
+    /// One transaction's worth of devices of the gateway `gw`.
+    pub async fn register_devices(&self, devices: impl Iterator<Item = &str>) {
+        let devices = devices.map(|name| NewDevice {
             device: id(name),
             owner: id("city"),
             model: "lamp".to_owned(),
             hardware_class: "lamp-v1".to_owned(),
             district: Scope::new("north/harbour").unwrap(),
             gateway: Some(id("gw")),
-            key: Some(secret(name).public()),
+            // What others made signs nothing.
+            key: (!name.starts_with("foreign")).then(|| secret(name).public()),
             tags: Vec::new(),
         });
         let devices = devices.collect();
@@ -182,6 +195,12 @@ impl City {
             Action::Devices(DevicesAction::Register { devices }),
         )
         .await;
+    }
+
+    pub async fn assign(&self, device: &str, gateway: &str) {
+        let (device, gateway) = (id(device), Some(id(gateway)));
+        let assign = DevicesAction::AssignGateway { device, gateway };
+        self.act("operator", Action::Devices(assign)).await;
     }
 
     pub fn gateway_config(&self, tls: bool) -> GatewayConfig {
@@ -208,13 +227,16 @@ impl City {
             key: dir.join("gw.key"),
             data_dir: dir.join("gw"),
             south_listen: self.gateway_port,
+            mqtt_connect_s: 30,
             spool_bytes_max: 1 << 24,
             cache_bytes_max: 1 << 24,
             record_age_max_s: 60,
             rate_bytes_per_s: 10_000_000,
             install_timeout_s: 60,
             poll_s: 1,
+            szx: 6,
             nodes,
+            endpoints: Default::default(),
         }
     }
 

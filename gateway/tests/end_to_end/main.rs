@@ -3,16 +3,23 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod city;
+mod foreign;
 mod liar;
+mod many;
 
-use city::{City, id, is_empty, until};
+use city::{City, Running, id, is_empty, secret, until};
+use foreign::Foreign;
 use liar::Liar;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lamplighter_devnet::thing::{NewEvent, Thing};
+use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
 use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
-    Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, Hash, Severity,
+    Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DeviceEvent, DeviceSigned,
+    DevicesAction, Hash, Severity, codec,
 };
 
 fn event(alarm: AlarmChange) -> NewEvent {
@@ -174,6 +181,144 @@ async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
     gateway.stop().await;
     let gateway = city.gateway(false).await;
     recorded(2).await;
+    gateway.stop().await;
+}
+
+/// The gateway of `lamp-1`, as the ledger and then the gateway itself know it.
+async fn assign(city: &City, gateway: Option<&str>) {
+    let action = DevicesAction::AssignGateway {
+        device: id("lamp-1"),
+        gateway: gateway.map(id),
+    };
+    city.act("operator", Action::Devices(action)).await;
+    until("the gateway to know", async || {
+        let known = std::fs::read_to_string(city.dir.path().join("gw/devices.json")).ok()?;
+        let known: serde_json::Value = serde_json::from_str(&known).ok()?;
+        (known["lamp-1"]["device"].is_object() == gateway.is_some()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
+    let city = City::build(&["lamp-1", "lamp-2"]).await;
+    let gateway = city.gateway(false).await;
+    let lamp = city.thing("lamp-1").await;
+    let other = city.thing("lamp-2").await;
+    let client = city.client("operator");
+    let recorded = async |device: &str, count: usize| {
+        until("events", async || {
+            let page = client.device_events(&id(device), None).await.ok()?.value;
+            (page.items.len() == count).then_some(())
+        })
+        .await;
+    };
+    lamp.raise(event(AlarmChange::Raise)).await.unwrap();
+    recorded("lamp-1", 1).await;
+    assign(&city, None).await;
+    for _ in 0..3 {
+        lamp.raise(event(AlarmChange::Raise)).await.unwrap();
+    }
+    // What another Thing says meanwhile arrives: these were answered as well.
+    other.raise(event(AlarmChange::None)).await.unwrap();
+    recorded("lamp-2", 1).await;
+    assert_eq!(lamp.status().await.unwrap().outbox, 3, "it keeps them");
+    assign(&city, Some("gw")).await;
+    recorded("lamp-1", 4).await;
+    assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_device_that_succeeds_over_a_restart_of_its_gateway_is_confirmed() {
+    let city = City::build(&["foreign-1"]).await;
+    let gateway = city.gateway(false).await;
+    let device = Foreign::default();
+    device.with(|device| device.version = "v1.0.0".to_owned());
+    let endpoint = device.start().await;
+    let registered = async |gateway: &Running| {
+        let address = gateway.gateway.south_address();
+        until("a registration", async || {
+            let answer = foreign::register(&endpoint, address, "FOREIGN:1").await;
+            (answer == Some(Code::CREATED)).then_some(())
+        })
+        .await;
+    };
+    let reached = async |state: DeploymentState| {
+        until(&format!("{state:?}"), async || {
+            (city.deployment("foreign-1").await?.state == state).then_some(())
+        })
+        .await;
+    };
+    registered(&gateway).await;
+    city.release().await;
+    city.roll_out().await;
+    reached(DeploymentState::Installing).await;
+    assert!(device.with(|device| device.package == city.image));
+    gateway.stop().await;
+    // Its boot loader is at work: it still names the old version.
+    let looks = device.with(|device| device.looks);
+    let gateway = city.gateway(false).await;
+    registered(&gateway).await;
+    until("a look at its state", async || {
+        (device.with(|device| device.looks) > looks).then_some(())
+    })
+    .await;
+    let version = "v2.0.0+build7".to_owned();
+    device.with(|device| (device.state, device.result, device.version) = (0, 1, version));
+    reached(DeploymentState::Confirmed).await;
+    assert_eq!(device.with(|device| device.orders), 1);
+    assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
+    gateway.stop().await;
+}
+
+/// A Thing that has nothing to say but nonsense.
+struct Silent;
+
+#[async_trait::async_trait]
+impl Service for Silent {
+    async fn handle(&self, _peer: SocketAddr, _request: Request) -> Response {
+        Response::new(Code::NOT_FOUND)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_thing_is_told_to_forget_was_written_down_before() {
+    let city = City::build(&["lamp-1"]).await;
+    let gateway = city.gateway(false).await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let thing = Endpoint::bind(any, coap::Config::default(), Arc::new(Silent));
+    let thing = thing.await.unwrap();
+    let ask = async |request: Request| {
+        let address = gateway.gateway.south_address();
+        thing.handle().request(address, request).await.unwrap().code
+    };
+    let register = Request::new(Code::POST, "/rd")
+        .with_query("ep=LAMP-1".to_owned())
+        .with_query("lwm2m=1.1".to_owned());
+    until("the gateway to know its device", async || {
+        (ask(register.clone()).await == Code::CREATED).then_some(())
+    })
+    .await;
+    let post = |bytes: Vec<u8>| Request::new(Code::POST, "/ev").with_payload(format::OCTETS, bytes);
+    assert_eq!(ask(post(vec![1, 2, 255])).await, Code::BAD_REQUEST);
+    let text = std::fs::read_to_string(city.dir.path().join("gw/refused.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!(line["code"], "gateway.malformed");
+    assert_eq!(line["bytes"], "0102ff");
+    // Signed with a key that the ledger does not have (yet): it is to be kept.
+    let mut event = DeviceEvent {
+        device: id("lamp-1"),
+        sequence: 1,
+        time_ms: 1,
+        kind: "x-door".to_owned(),
+        severity: Severity::Major,
+        alarm: AlarmChange::Raise,
+        data: String::new(),
+        signature: None,
+    };
+    event.sign(&city.genesis.chain_id(), &secret("another key"));
+    assert_eq!(ask(post(codec::encode(&event))).await, Code::UNAVAILABLE);
     gateway.stop().await;
 }
 

@@ -29,10 +29,13 @@ pub enum ArtifactError {
     WrongDigest { digest: Hash, got: Hash },
     #[error("the upload stands at byte {expected}, not {got}")]
     Offset { expected: u64, got: u64 },
-    #[error("an upload of {digest} with {stored} bytes was begun, not {got}")]
-    Size { digest: Hash, stored: u64, got: u64 },
-    #[error("{0} uploads are under way, no more are taken now")]
+    #[error("{0} uploads are under way at this node, no more are taken now")]
     TooManyUploads(usize),
+    #[error(
+        "this account has {0} unfinished uploads at this node, which is the most allowed: finish \
+         or drop one, or wait; they expire after a day without a byte"
+    )]
+    TooManyOwnUploads(usize),
     #[error("the artifacts would take more than the {bytes_max} bytes allowed")]
     Quota { bytes_max: u64 },
     #[error("there is no artifact {0} here")]

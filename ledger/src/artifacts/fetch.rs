@@ -3,7 +3,7 @@ use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups};
 
-use super::{ArtifactError, ArtifactRequest, Artifacts, RANGE_BYTES_MAX};
+use super::{ArtifactError, ArtifactRequest, Artifacts, RANGE_BYTES_MAX, Uploader};
 
 /// A peer did not give what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,8 @@ impl Artifacts {
         size_bytes: u64,
         peers: &impl ArtifactPeers,
     ) -> Result<(), ArtifactError> {
-        if self.begin(digest, size_bytes).await? == size_bytes && self.size(&digest).is_some() {
+        let begun = self.begin(&Uploader::Node, digest, size_bytes).await?;
+        if begun == size_bytes && self.size(&digest).is_some() {
             return Ok(());
         }
         for peer in peers.peers() {
@@ -62,7 +63,7 @@ impl Artifacts {
         let groups = Groups::from_bytes(digest, size_bytes, &values);
         let groups = groups.map_err(|_| PeerFailure::Wrong)?;
         loop {
-            let offset = self.offset(digest).await?;
+            let offset = self.offset(&Uploader::Node, digest).await?;
             if offset == size_bytes {
                 return Ok(());
             }
@@ -74,13 +75,15 @@ impl Artifacts {
             };
             let bytes = peers.fetch(peer, request).await?;
             check(&groups, offset, length, &bytes)?;
-            self.append(digest, offset, bytes).await?;
+            let node = &Uploader::Node;
+            self.append(node, digest, offset, bytes).await?;
         }
     }
 }
 
-/// Checks the groups that lie whole in a piece. An upload that a client left in the middle of a
-/// group makes the first piece begin there; that group is checked with the whole at the end.
+/// Checks the groups that lie whole in a piece. A power failure may have left the part in the
+/// middle of a group, where the first piece begins; that group is checked with the whole at the
+/// end.
 fn check(groups: &Groups, offset: u64, length: u64, bytes: &[u8]) -> Result<(), PeerFailure> {
     if bytes.len() as u64 != length {
         return Err(PeerFailure::Wrong);

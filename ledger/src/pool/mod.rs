@@ -4,13 +4,13 @@
 //! only where it is meanwhile. So a change of the leader loses nothing: what was on its way waits
 //! again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_types::limits::{BATCH_BYTES_MAX, BATCH_TRANSACTIONS_MAX};
-use lamplighter_types::{Hash, PublicKey, Transaction, Verified};
+use lamplighter_types::{Hash, Id, PublicKey, Transaction, Verified};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -56,7 +56,8 @@ struct Inner {
     entries: HashMap<Hash, Entry>,
     /// Those waiting, oldest first; hashes of entries that are gone are skipped.
     queue: VecDeque<Hash>,
-    per_key: HashMap<PublicKey, usize>,
+    /// By key, in the order of their numbers.
+    per_key: BTreeMap<PublicKey, BTreeSet<(u64, Hash)>>,
     bytes: usize,
 }
 
@@ -96,19 +97,20 @@ impl Pool {
     /// Takes a transaction in and promises its verdict; one that is here already is joined.
     pub fn insert(&self, transaction: Pending) -> Result<Ticket, Busy> {
         let hash = transaction.hash();
-        self.add(transaction)?;
+        // Under one lock: it may be applied as soon as it can be seen.
         let mut inner = self.lock();
-        match inner.entries.get_mut(&hash) {
-            Some(entry) => wait_for(entry, hash, self.limits.waiters_max),
-            // Applied between the two locks: the caller asks again and finds it in the chain.
-            None => Ok(Ticket::known(hash, Verdict::Unknown)),
-        }
+        self.put(&mut inner, transaction)?;
+        let entry = inner.entries.get_mut(&hash).expect("it was just put there");
+        wait_for(entry, hash, self.limits.waiters_max)
     }
 
     /// Takes a transaction in for which nobody waits here.
     pub fn add(&self, transaction: Pending) -> Result<(), Busy> {
+        self.put(&mut self.lock(), transaction)
+    }
+
+    fn put(&self, inner: &mut Inner, transaction: Pending) -> Result<(), Busy> {
         let (hash, key) = (transaction.hash(), transaction.envelope().key);
-        let mut inner = self.lock();
         if inner.entries.contains_key(&hash) {
             return Ok(());
         }
@@ -118,11 +120,12 @@ impl Pool {
         if full {
             return Err(Busy::Pool);
         }
-        let of_key = inner.per_key.entry(key).or_default();
-        if *of_key >= self.limits.per_key_max {
+        let of_key = inner.per_key.get(&key).map_or(0, BTreeSet::len);
+        if of_key >= self.limits.per_key_max {
             return Err(Busy::Key);
         }
-        *of_key += 1;
+        let name = (transaction.get().sequence, hash);
+        inner.per_key.entry(key).or_default().insert(name);
         inner.bytes += bytes;
         inner.queue.push_back(hash);
         let entry = Entry {
@@ -131,7 +134,6 @@ impl Pool {
             waiters: Vec::new(),
         };
         inner.entries.insert(hash, entry);
-        drop(inner);
         self.filled.notify_one();
         Ok(())
     }
@@ -142,6 +144,31 @@ impl Pool {
             .entries
             .get(hash)
             .map(|entry| entry.transaction.clone())
+    }
+
+    /// The keys that have transactions here, each with the account in whose name they are.
+    pub fn keys(&self) -> Vec<(PublicKey, Id)> {
+        let inner = self.lock();
+        let sender = |names: &BTreeSet<(u64, Hash)>| {
+            let (_, hash) = names.first()?;
+            Some(inner.entries.get(hash)?.transaction.get().sender.clone())
+        };
+        let keys = inner.per_key.iter();
+        keys.filter_map(|(key, names)| Some((*key, sender(names)?)))
+            .collect()
+    }
+
+    pub fn has_key(&self, key: &PublicKey) -> bool {
+        self.lock().per_key.contains_key(key)
+    }
+
+    /// Those of a key whose sequence numbers are asked for, in the order of the numbers.
+    pub fn of_key(&self, key: &PublicKey, wants: impl Fn(u64) -> bool) -> Vec<Pending> {
+        let inner = self.lock();
+        let names = inner.per_key.get(key).into_iter().flatten();
+        let wanted = names.filter(|(sequence, _)| wants(*sequence));
+        let entries = wanted.filter_map(|(_, hash)| inner.entries.get(hash));
+        entries.map(|entry| entry.transaction.clone()).collect()
     }
 
     /// The oldest waiting transactions that fit one batch; they count as proposed.
@@ -229,9 +256,24 @@ impl Pool {
 
     /// A transaction's fate is known: it leaves, and those who wait are told.
     pub fn resolve(&self, hash: &Hash, verdict: &Verdict) {
-        let Some(entry) = self.lock().remove(hash) else {
+        self.resolve_if(hash, verdict, |_| true);
+    }
+
+    /// As [`resolve`](Self::resolve), unless the transaction is on its way: then a block to come
+    /// may still have it.
+    pub fn resolve_waiting(&self, hash: &Hash, verdict: &Verdict) {
+        self.resolve_if(hash, verdict, |place| place == Place::Waiting);
+    }
+
+    fn resolve_if(&self, hash: &Hash, verdict: &Verdict, may: impl Fn(Place) -> bool) {
+        let mut inner = self.lock();
+        if !inner.entries.get(hash).is_some_and(|e| may(e.place)) {
+            return;
+        }
+        let Some(entry) = inner.remove(hash) else {
             return;
         };
+        drop(inner);
         for waiter in entry.waiters {
             // A caller that has gone away needs no answer.
             let _ = waiter.send(verdict.clone());
@@ -273,9 +315,9 @@ impl Inner {
         let entry = self.entries.remove(hash)?;
         self.bytes -= size(&entry.transaction);
         let key = entry.transaction.envelope().key;
-        if let Some(count) = self.per_key.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(of_key) = self.per_key.get_mut(&key) {
+            of_key.remove(&(entry.transaction.get().sequence, *hash));
+            if of_key.is_empty() {
                 self.per_key.remove(&key);
             }
         }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::{
     Action, Encoding, EventsAction, Hash, Id, SecretKey, SignedTransaction, Transaction,
@@ -46,6 +47,32 @@ fn a_full_pool_is_busy_and_keeps_what_it_has() {
         "the same one again is no new one"
     );
     assert_eq!(sequences(&pool.take_batch()), [1, 2]);
+}
+
+/// A block may have a transaction before the one who brought it has come back.
+#[tokio::test]
+async fn who_brings_a_transaction_hears_its_verdict_however_soon_it_is_known() {
+    const COUNT: u64 = 300;
+    let pool = Arc::new(pool(PoolLimits::default()));
+    let transactions: Vec<_> = (1..=COUNT).map(|n| transaction(1, n)).collect();
+    let applying = pool.clone();
+    let ledger = std::thread::spawn(move || {
+        let mut applied = 0;
+        while applied < COUNT {
+            for taken in applying.take_batch() {
+                let refusal = AdmissionError::UnknownKey {
+                    key: taken.envelope().key,
+                };
+                applying.resolve(&taken.hash(), &Verdict::Refused(refusal));
+                applied += 1;
+            }
+        }
+    });
+    for transaction in transactions {
+        let verdict = pool.insert(transaction).unwrap().verdict().await;
+        assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+    }
+    ledger.join().unwrap();
 }
 
 #[test]
@@ -129,4 +156,29 @@ async fn what_the_leader_lost_waits_again() {
     tokio::time::advance(Duration::from_secs(4)).await;
     pool.give_stale_back(Duration::from_secs(3));
     assert_eq!(pool.take_batch().len(), 1);
+}
+
+#[test]
+fn what_waits_of_a_key_is_found_by_its_numbers() {
+    let pool = pool(PoolLimits::default());
+    for (key, sequence) in [(1, 3), (2, 1), (1, 1), (1, 2)] {
+        pool.add(transaction(key, sequence)).unwrap();
+    }
+    let key = |key: u8| SecretKey::from_seed([key; 32]).public();
+    assert_eq!(sequences(&pool.of_key(&key(1), |n| n != 2)), [1, 3]);
+    pool.resolve(&transaction(2, 1).hash(), &Verdict::Unknown);
+    assert!(!pool.has_key(&key(2)));
+    assert_eq!(pool.keys(), [(key(1), Id::new("alice").unwrap())]);
+}
+
+#[test]
+fn what_is_on_its_way_is_not_resolved_as_waiting() {
+    let pool = pool(PoolLimits::default());
+    pool.add(transaction(1, 1)).unwrap();
+    let taken = pool.take_batch();
+    pool.resolve_waiting(&taken[0].hash(), &Verdict::Unknown);
+    assert_eq!(pool.len(), 1);
+    pool.give_all_back();
+    pool.resolve_waiting(&taken[0].hash(), &Verdict::Unknown);
+    assert_eq!(pool.len(), 0);
 }

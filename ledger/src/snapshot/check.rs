@@ -4,8 +4,8 @@
 //! root; each header is the parent of the next; the bodies of every block have the roots in its
 //! header; the tree over the headers, the places of the transactions, the validators and the newest
 //! certificate are those of these blocks; certificates above it are not installed. What is left is
-//! the index of events and receipts by device: it points to records that were checked, and answers
-//! nothing by itself.
+//! the index of events by device and of receipts by subject: it points to records that were
+//! checked, and answers nothing by itself.
 
 use std::path::Path;
 use std::sync::Arc;

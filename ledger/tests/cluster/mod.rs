@@ -77,6 +77,14 @@ pub fn genesis(nodes: u64) -> Genesis {
     }
 }
 
+/// The registration of an organization.
+pub fn register(name: &str) -> Action {
+    Action::Users(UsersAction::RegisterOrganization {
+        organization: id(name),
+        name: name.to_owned(),
+    })
+}
+
 /// Everybody who can be reached; a node that is cut off is not in it.
 #[derive(Default)]
 pub struct Wires {
@@ -331,8 +339,28 @@ impl Cluster {
         ]
     }
 
-    fn sign_as(&self, account: &str, secret: &SecretKey, action: Action) -> SignedTransaction {
-        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+    pub fn sign_as(&self, account: &str, secret: &SecretKey, action: Action) -> SignedTransaction {
+        let sequence = self.next_number();
+        self.sign_numbered(account, secret, sequence, action)
+    }
+
+    /// A sequence number above all that were given.
+    pub fn next_number(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The numbers given from now on are so much higher.
+    pub fn skip_numbers(&self, count: u64) {
+        self.sequence.fetch_add(count, Ordering::SeqCst);
+    }
+
+    pub fn sign_numbered(
+        &self,
+        account: &str,
+        secret: &SecretKey,
+        sequence: u64,
+        action: Action,
+    ) -> SignedTransaction {
         let transaction = Transaction {
             sender: id(account),
             sequence,
@@ -344,12 +372,7 @@ impl Cluster {
     }
 
     pub fn organization(&self, name: &str) -> SignedTransaction {
-        let organization = id(name);
-        let name = name.to_owned();
-        self.sign(Action::Users(UsersAction::RegisterOrganization {
-            organization,
-            name,
-        }))
+        self.sign(register(name))
     }
 
     pub async fn leader(&self) -> u64 {
@@ -376,11 +399,7 @@ impl Cluster {
 
 impl Cluster {
     /// A node's ledger on this store, without anything that runs.
-    pub async fn open_only(
-        &self,
-        node: u64,
-        kv: &MemoryKv,
-    ) -> Result<Arc<dyn StateMachine>, OpenError> {
+    pub async fn open_only(&self, node: u64, kv: &MemoryKv) -> Result<Ledger, OpenError> {
         let wire = Arc::new(Wire {
             from: node,
             wires: Arc::default(),
@@ -390,7 +409,7 @@ impl Cluster {
             secret: node_secret(node),
         };
         let artifacts = self.dir.path().join("opened").join("artifacts");
-        let ledger = Ledger::open(
+        Ledger::open(
             Arc::new(kv.clone()),
             self.genesis.clone(),
             Config::new(node),
@@ -398,7 +417,7 @@ impl Cluster {
             &artifacts,
             wire,
             Arc::new(SystemClock),
-        );
-        Ok(ledger.await?.state_machine())
+        )
+        .await
     }
 }

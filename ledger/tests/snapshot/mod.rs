@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cluster::{self, Cluster};
 use lamplighter_consensus::Limits;
+use lamplighter_contracts::ContractError;
 use lamplighter_ledger::{OpenError, Verdict};
 use lamplighter_state::tables;
 use lamplighter_store::{Batch, Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv};
@@ -262,6 +263,33 @@ async fn a_transaction_that_came_with_an_image_is_answered() {
     cluster.stop().await;
 }
 
+/// Its number was used by another one, in a block that is never applied here.
+#[tokio::test]
+async fn a_transaction_whose_number_an_image_used_is_refused() {
+    let cluster = Cluster::start(1).await;
+    let number = cluster.next_number();
+    let sign = |name| {
+        let action = cluster::register(name);
+        cluster.sign_numbered("admin", &cluster::admin_secret(), number, action)
+    };
+    let ticket = cluster.handle(1).submit(sign("wins")).await.unwrap();
+    let Verdict::Committed(won) = ticket.verdict().await else {
+        panic!("it is the first");
+    };
+    let certified = cluster.handle(1).wait_certified(won.height, WITHIN).await;
+    certified.unwrap();
+    let (image, _) = image(&cluster, 1, "image").await;
+    let behind = cluster.open_only(1, &MemoryKv::new()).await.unwrap();
+    let loses = behind.handle().submit(sign("loses")).await.unwrap();
+    behind.state_machine().install_snapshot(&image).unwrap();
+    let answered = tokio::time::timeout(WITHIN, loses.verdict()).await;
+    let Verdict::Refused(refusal) = answered.expect("the image answers it") else {
+        panic!("its number is used");
+    };
+    assert_eq!(refusal.code(), "admission.sequence_used");
+    cluster.stop().await;
+}
+
 /// The power fails after each single write of the installation.
 #[tokio::test]
 async fn an_interrupted_installation_goes_on() {
@@ -349,7 +377,7 @@ async fn install(
     image: &Path,
     writes: u64,
 ) -> Result<(), String> {
-    let machine = cluster.open_only(node, kv).await.unwrap();
+    let machine = cluster.open_only(node, kv).await.unwrap().state_machine();
     machine.check_snapshot(image).unwrap();
     kv.plan(Fault {
         after_writes: writes,

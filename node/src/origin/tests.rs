@@ -46,6 +46,7 @@ impl Site {
 fn known(certified: Option<u64>) -> Known {
     Known {
         key: SecretKey::from_seed([7; 32]).public(),
+        node: Some(NODE),
         certified,
     }
 }
@@ -101,6 +102,7 @@ fn a_peer_is_known_by_the_directory_that_it_came_with_first() {
     let refused = fresh(2).unwrap_err();
     assert!(refused.starts_with(REFUSAL), "{refused}");
     assert!(refused.contains("node join"), "{refused}");
+    assert!(refused.contains("(node 3)"), "{refused}");
     drop(kv);
     let kv = site.store();
     assert!(judge(&kv, &known(None), &introduction(2, None)).is_err());

@@ -6,7 +6,7 @@ use lamplighter_types::{
 };
 
 use super::keys::{EVENTS, HEAD, HEADERS, PLACES, RECEIPTS, TRANSACTIONS};
-use super::{devices, lists, row};
+use super::{devices, history, lists, row};
 use crate::{Changes, StateError};
 
 /// Adds a block with all that is looked up by it, and makes it the head.
@@ -30,7 +30,8 @@ pub fn put_block(
     lists::put(batch, RECEIPTS, height, encoded.collect());
     let encoded = events.iter().map(codec::encode);
     lists::put(batch, EVENTS, height, encoded.collect());
-    devices::put(batch, height, receipts, events);
+    devices::put(batch, height, events);
+    history::put(batch, height, receipts);
 }
 
 /// Adds the changes of the state.

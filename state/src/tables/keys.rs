@@ -2,7 +2,9 @@
 //! names end with a zero byte; a key begins with a prefix that is its own in its column family.
 
 use lamplighter_store::Cf;
-use lamplighter_types::{Hash, Id};
+use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
+
+use super::history::Subject;
 
 /// A table: where its keys are and what they begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +35,8 @@ pub(crate) const CERTIFICATES: Table = table(Cf::Certificates, b"c", "certificat
 pub(crate) const HISTORY: Table = table(Cf::History, b"n", "history nodes");
 /// device, sequence → height, index
 pub(crate) const DEVICE_EVENTS: Table = table(Cf::Index, b"e", "events of devices");
-/// device, height, receipt → nothing
-pub(crate) const DEVICE_RECEIPTS: Table = table(Cf::Index, b"d", "receipts of devices");
+/// subject, height, receipt → nothing
+pub(crate) const SUBJECT_RECEIPTS: Table = table(Cf::Index, b"s", "receipts by subject");
 /// → height of the newest block
 pub(crate) const HEAD: Table = table(Cf::Chain, b"head", "head");
 /// → what consensus applied last, in its own words
@@ -58,7 +60,7 @@ pub(crate) const ALL: [Table; 15] = [
     CERTIFICATES,
     HISTORY,
     DEVICE_EVENTS,
-    DEVICE_RECEIPTS,
+    SUBJECT_RECEIPTS,
     HEAD,
     MARKER,
     LAST_BATCH,
@@ -104,9 +106,35 @@ impl Table {
         [self.device(device), sequence.to_be_bytes().to_vec()].concat()
     }
 
-    pub fn device_item(&self, device: &Id, height: u64, index: u32) -> Vec<u8> {
+    /// The beginning of all keys of a subject. None of them begins another one: the kind is one
+    /// byte, a name ends with a zero byte, a number has a fixed width.
+    pub fn subject(&self, subject: &Subject) -> Vec<u8> {
+        let mut number = None;
+        let (kind, name) = match subject {
+            Subject::Organization(organization) => (b'o', organization.as_str()),
+            Subject::Account(account) => (b'a', account.as_str()),
+            Subject::Device(device) => (b'd', device.as_str()),
+            Subject::DeviceRecord(device) => (b'e', device.as_str()),
+            Subject::Release(release) => (b'f', release.as_str()),
+            Subject::Rollout(rollout) => (b'r', rollout.as_str()),
+            Subject::Proposal(proposal) => (b'p', proposal.as_str()),
+            Subject::Governance => (b'g', ""),
+            Subject::Config(ConfigTarget::Fleet) => (b'F', ""),
+            Subject::Config(ConfigTarget::Model { model }) => (b'M', model.as_str()),
+            Subject::Config(ConfigTarget::District { district }) => (b'S', district.as_str()),
+            Subject::Config(ConfigTarget::Device { device }) => (b'D', device.as_str()),
+            Subject::Alarm(AlarmId { device, sequence }) => {
+                number = Some(sequence.to_be_bytes());
+                (b'l', device.as_str())
+            }
+        };
+        let number = number.as_ref().map_or(&[][..], |number| &number[..]);
+        self.parts(&[&[kind], name.as_bytes(), &[0], number])
+    }
+
+    pub fn subject_item(&self, subject: &Subject, height: u64, index: u32) -> Vec<u8> {
         let place = [&height.to_be_bytes()[..], &index.to_be_bytes()].concat();
-        [self.device(device), place].concat()
+        [self.subject(subject), place].concat()
     }
 }
 

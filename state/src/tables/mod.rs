@@ -7,6 +7,7 @@
 mod blocks;
 mod chain;
 mod devices;
+mod history;
 pub(crate) mod keys;
 mod lists;
 mod row;
@@ -24,6 +25,5 @@ pub use chain::{
     put_certificate, put_history, put_installing, put_last_batch, put_marker, put_validators,
     set_changes, validators_at,
 };
-pub use devices::{
-    DeviceEventEntry, DeviceReceipt, device_event, device_events, device_history, event,
-};
+pub use devices::{DeviceEventEntry, device_event, device_events, event};
+pub use history::{Authorship, HistoryEntry, Subject, authorship, history};

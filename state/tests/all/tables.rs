@@ -1,3 +1,4 @@
+use lamplighter_state::tables::Subject;
 use lamplighter_state::{StateError, tables};
 use lamplighter_store::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv};
 use lamplighter_types::*;
@@ -6,7 +7,7 @@ use crate::fixture::{Content, TestChain, about, event, receipt, transaction, val
 
 /// A block with `count` transactions and events; every receipt is about the lamp of its number
 /// modulo 3.
-fn block(chain: &TestChain, count: u64) -> Content {
+pub fn block(chain: &TestChain, count: u64) -> Content {
     let chain_id = chain.genesis.chain_id();
     let transactions: Vec<_> = (0..count).map(|n| transaction(n + 1, &chain_id)).collect();
     let receipts = transactions.iter().zip(0u64..).map(|(t, n)| {
@@ -34,7 +35,7 @@ fn block(chain: &TestChain, count: u64) -> Content {
     }
 }
 
-fn chain() -> TestChain {
+pub fn chain() -> TestChain {
     let mut chain = TestChain::new();
     for count in [1, 0, 64, 65, 200] {
         let content = block(&chain, count);
@@ -188,38 +189,6 @@ fn events_of_a_device_are_paged_both_ways() {
             .unwrap()
             .is_empty()
     );
-}
-
-#[test]
-fn the_history_of_a_device_is_paged_both_ways() {
-    let chain = chain();
-    let kv = &*chain.kv;
-    let lamp: Id = "lamp-2".parse().unwrap();
-    let (mut all, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = tables::device_history(kv, &lamp, cursor, Direction::Forward, 10).unwrap();
-        let Some(last) = page.last() else { break };
-        cursor = Some((last.height, last.index));
-        all.extend(page);
-    }
-    assert_eq!(all.len(), 21 + 21 + 66);
-    for entry in &all {
-        assert_eq!(entry.index % 3, 2);
-        assert_eq!(entry.receipt.notifications.len(), 2);
-        let whole = tables::receipt(kv, entry.height, entry.index)
-            .unwrap()
-            .unwrap();
-        assert_eq!(whole.transaction, entry.receipt.transaction);
-    }
-    let places: Vec<_> = all.iter().map(|e| (e.height, e.index)).collect();
-    assert!(places.is_sorted());
-    let back =
-        tables::device_history(kv, &lamp, Some(places[30]), Direction::Backward, 30).unwrap();
-    assert!(back.iter().rev().eq(&all[..30]));
-    // Appended events have their own index and would bury the rest.
-    let events_only: Id = "lamp-9".parse().unwrap();
-    let none = tables::device_history(kv, &events_only, None, Direction::Forward, 9).unwrap();
-    assert!(none.is_empty());
 }
 
 #[test]
@@ -426,7 +395,8 @@ fn read_all(kv: &dyn KvView, lamp: &Id) -> Result<(), StateError> {
     tables::history_node(kv, 0, 0)?;
     tables::history_node(kv, 0, 1)?;
     tables::device_events(kv, lamp, None, Direction::Forward, 10)?;
-    tables::device_history(kv, lamp, None, Direction::Backward, 10)?;
+    let subject = Subject::Device(lamp.clone());
+    tables::history(kv, &subject, None, Direction::Backward, 10)?;
     for height in 0..2 {
         tables::validators_at(kv, height)?;
         let block = tables::block(kv, height)?;

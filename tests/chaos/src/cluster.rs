@@ -46,8 +46,15 @@ pub struct Status {
     pub height: u64,
     pub head_time_ms: u64,
     pub leader: Option<u64>,
-    pub alarms: Vec<String>,
+    pub alarms: Vec<NodeAlarm>,
     pub halted: Option<String>,
+}
+
+/// What a node noticed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeAlarm {
+    pub kind: String,
+    pub message: String,
 }
 
 /// What a node is told; for the rest its defaults hold.

@@ -206,7 +206,7 @@ impl Nemesis {
         tokio::time::sleep(CLOCK_SETTLES).await;
         let after = cluster::status(&self.http, node).await.filter(near)?;
         let certificate = self.readers[node].certificate(None).await.ok()?;
-        let alarm = after.alarms.iter().any(|a| a.contains("ClockOffset"));
+        let alarm = after.alarms.iter().any(|a| a.kind == "clock_offset");
         let newer = certificate.height > before.height;
         let key = self.field.lock().await.cluster.nodes[node].key;
         let signed = certificate.signatures.iter().any(|s| s.key == key);

@@ -416,8 +416,8 @@ impl Run {
             let Some(status) = cluster::status(&self.nemesis.http, node).await else {
                 continue;
             };
-            let bad = status.alarms.iter().filter(|a| !a.contains("ClockOffset"));
-            for what in bad.chain(&status.halted) {
+            let bad = status.alarms.iter().filter(|a| a.kind != "clock_offset");
+            for what in bad.map(|a| &a.message).chain(&status.halted) {
                 world.counts.ended_by_themselves += 1;
                 world.counts.note(format!("node {}: {what}", status.node));
             }

@@ -68,6 +68,7 @@ fn many(options: &Options) -> ExitCode {
 fn one(seed: u64, options: &Options) -> ExitCode {
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt()
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_writer(std::io::stderr)
             .without_time()

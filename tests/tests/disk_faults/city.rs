@@ -8,6 +8,7 @@ use lamplighter_client::{Client, Wait};
 use lamplighter_devnet::{Devnet, NodeProcess, Plan, Process};
 use lamplighter_node::DiskConfig;
 use lamplighter_tests::lamplighter;
+use lamplighter_types::login::Audience;
 use lamplighter_types::{
     Action, ConfigAction, ConfigTarget, Hash, Id, Scope, SecretKey, UsersAction,
 };
@@ -274,7 +275,7 @@ impl City {
         let account = Id::new(gateway).unwrap();
         let client = self.client_as(at, account, gateway_secret(gateway), PATIENCE);
         let signed = client.sign(action).await.unwrap();
-        let token = client.token(0).await.unwrap().token;
+        let token = client.token(0, Audience::Mqtt).await.unwrap().token;
         let address = self.devnet.nodes[at].config.mqtt_listen;
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let topic = format!("lamplighter/1/gw/{gateway}/tx");

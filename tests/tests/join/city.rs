@@ -123,6 +123,7 @@ impl City {
             admin_listen: at(2),
             mqtt_listen: at(3),
             mqtts_listen: None,
+            mqtt_connect_s: 30,
             read_needs_token: true,
             heartbeat_ms: 1_000,
             clock_offset_max_ms: 30_000,

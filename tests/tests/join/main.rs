@@ -4,10 +4,11 @@
 mod city;
 
 use std::fs;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use city::{City, Load, SNAPSHOT_EVERY_BATCHES, say, wait_for, wipe};
-use lamplighter_node::mark_path;
+use lamplighter_node::{key, mark_path};
 use serde_json::Value;
 
 const WRITERS: usize = 16;
@@ -107,6 +108,54 @@ async fn a_wiped_node_comes_back_as_a_new_one_only() {
     load.finish().await;
     city.are_equal(&[city.url(1), city.url(3), city.joined_url(5)])
         .await;
+}
+
+/// A validator that is not there would have to sign for every certificate: a second one of two. It
+/// is refused when it is proposed, and when it is approved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_that_is_not_there_is_not_let_in() {
+    let mut city = started(1, 1).await;
+    let propose = |city: &City, name: &str| {
+        let key = key::read(&city.home(2).join("node.key")).unwrap();
+        let key = key.public().to_string();
+        let address = format!("{}:7400", city.ip(2));
+        let new = ["--node", "2", "--public-key", &key, "--address", &address];
+        let words = [&["governance", "propose", name, "add-validator"], &new[..]].concat();
+        city.command("anna", &words)
+    };
+    let refused = |output: &Output| {
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains("node 2 is not connected"), "{words}");
+    };
+    city.join(2, &[]);
+    city.approve_as_printed(2, "join-2");
+    wait_for(|| city.file(2, "out").contains("node 2 follows").then_some(()));
+    let proposed = propose(&city, "second");
+    assert!(proposed.status.success());
+    let told = String::from_utf8(proposed.stdout).unwrap();
+    let digest = told.trim().rsplit(' ').next().unwrap();
+
+    city.kill(2);
+    let alone = |status: &Value| status["connected"].as_array().is_some_and(Vec::is_empty);
+    city.until(&city.url(1), alone).await;
+    refused(&propose(&city, "third"));
+    let approve = ["governance", "approve", "second", "--digest", digest];
+    refused(&city.command("bert", &approve));
+    city.register_devices(1).await;
+    let height = city.height(1).await;
+    let certified = |status: &Value| status["certified_height"].as_u64() >= Some(height);
+    city.until(&city.url(1), certified).await;
+
+    // With the node the same is done, and both sign.
+    city.start(2);
+    let both = |status: &Value| status["connected"] == serde_json::json!([2]);
+    city.until(&city.url(1), both).await;
+    city.done("bert", &approve);
+    city.done("anna", &["device", "tag", "lamp-0-0", "ring=2"]);
+    let height = city.height(1).await;
+    let certified = |status: &Value| status["certified_height"].as_u64() >= Some(height);
+    city.until(&city.url(1), certified).await;
 }
 
 /// The leader is a node that joined, was made a validator and led while another one was away: the

@@ -44,8 +44,8 @@ pub struct ConfigReport {
     pub applied: bool,
     /// Why it was not applied.
     pub detail: String,
-    /// Above all earlier ones of this device.
+    /// From 1, above all earlier ones of this device.
     pub counter: u64,
-    /// By the Thing's key over [`ConfigReport::message`].
+    /// By the Thing's key over [`ConfigReport::message`], which docs/formats.md describes.
     pub signature: Option<Signature>,
 }

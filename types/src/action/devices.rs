@@ -90,8 +90,8 @@ pub struct InventoryReport {
     /// blake3 of the active slot.
     pub digest: Hash,
     pub security_counter: u64,
-    /// Above all earlier ones of this device: a report can't be replayed.
+    /// From 1, above all earlier ones of this device: a report can't be replayed.
     pub counter: u64,
-    /// By the Thing's key over [`InventoryReport::message`].
+    /// By the Thing's key over [`InventoryReport::message`], which docs/formats.md describes.
     pub signature: Option<Signature>,
 }

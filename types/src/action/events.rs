@@ -28,7 +28,7 @@ pub enum EventsAction {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceEvent {
     pub device: Id,
-    /// Counts up by one per device; a missing number is recorded as a gap.
+    /// From 1, up by one per device; a missing number is recorded as a gap.
     pub sequence: u64,
     /// Unix time in ms by the clock of the Thing, or of the gateway where it has none.
     pub time_ms: u64,
@@ -38,7 +38,7 @@ pub struct DeviceEvent {
     pub alarm: AlarmChange,
     /// Free text or JSON.
     pub data: String,
-    /// By the Thing's key over [`DeviceEvent::message`].
+    /// By the Thing's key over [`DeviceEvent::message`], which docs/formats.md describes.
     pub signature: Option<Signature>,
 }
 

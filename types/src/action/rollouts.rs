@@ -119,16 +119,17 @@ pub struct DeploymentReport {
     pub to: DeploymentState,
     /// Result code, e.g. LwM2M's `/5/0/5`; 0 when there is none.
     pub code: u32,
-    /// What the Thing holds (downloaded) or runs (trial, confirmed, reverted).
+    /// What the Thing holds (downloaded) or runs (trial, confirmed, reverted). That of the artifact
+    /// for downloaded, trial, confirmed and not_needed; for installing and staged that or none.
     pub digest: Option<Hash>,
     /// The newest header that the reporter has seen.
     pub seen_height: u64,
-    /// Above all earlier ones of this device. Not looked at when a device has a key and did not
-    /// sign: a gateway can't use up a Thing's numbers.
+    /// From 1, above all earlier ones of this device. Not looked at when a device has a key and did
+    /// not sign: a gateway can't use up a Thing's numbers.
     pub counter: u64,
     /// For a person.
     pub detail: String,
-    /// By the Thing's key over [`DeploymentReport::message`]; without it the step is marked
-    /// unattested.
+    /// By the Thing's key over [`DeploymentReport::message`], which docs/formats.md describes;
+    /// without it the step is marked unattested.
     pub signature: Option<Signature>,
 }

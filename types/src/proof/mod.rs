@@ -17,7 +17,12 @@
 //! Records are carried as the exact bytes that were hashed, so that a verifier in another language
 //! needs the encoding of headers, certificates and validator sets only. [`crate::merkle`] has the
 //! hashes.
+//!
+//! A [`ProofFile`] is what people hand on: the bundle, perhaps with its record beside it. What it
+//! proves is told as a [`Statement`], decoded from the proven bytes alone.
 
+mod file;
+mod statement;
 mod verify;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +35,8 @@ use crate::{
     Transaction, ValidatorSet, Verified,
 };
 
+pub use file::{PROOF_FILE_BYTES_MAX, ProofFile, ProofFileError};
+pub use statement::{BlockPart, ProvenSubject, SignedChange, Signer, Statement, StatementError};
 pub use verify::{ProofError, verify_head, verify_record};
 
 /// The key in the state under which the [`ValidatorSet`] of the next block stands, encoded.

@@ -76,3 +76,12 @@ pub struct Alarm {
     pub cleared_by: Option<Id>,
     pub acknowledged: Option<Acknowledgement>,
 }
+
+/// Where the alarm of one kind stands on one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmSlot {
+    /// The highest event that raised or cleared: earlier ones that come late change nothing.
+    pub changed: u64,
+    /// The event that raised the active alarm.
+    pub active: Option<u64>,
+}

@@ -29,6 +29,24 @@ pub struct Policies {
     pub governance_approvals: u8,
 }
 
+impl Policies {
+    /// Each number with its name.
+    pub fn named(&self) -> [(&'static str, u8); 4] {
+        let Self {
+            release_approvals,
+            rollout_approvals,
+            recovery_approvals,
+            governance_approvals,
+        } = *self;
+        [
+            ("release_approvals", release_approvals),
+            ("rollout_approvals", rollout_approvals),
+            ("recovery_approvals", recovery_approvals),
+            ("governance_approvals", governance_approvals),
+        ]
+    }
+}
+
 impl Default for Policies {
     fn default() -> Self {
         Self {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::limits::REPLAY_WINDOW;
+use crate::limits::{NUMBER_MAX, REPLAY_WINDOW};
 use crate::{Id, PublicKey, Scope};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ pub enum SequenceError {
     Used { sequence: u64 },
     #[error("the sequence number {sequence} is below the window, which begins at {lowest}")]
     TooOld { sequence: u64, lowest: u64 },
-    #[error("sequence numbers begin at 1 and end below 2^64 - 1,024")]
+    #[error("sequence numbers begin at 1 and end at {NUMBER_MAX} (2^53 - 1)")]
     OutOfRange,
     #[error(
         "the sequence number {sequence} is more than 2^32 above the highest one used, {highest}"
@@ -161,7 +161,7 @@ impl ReplayWindow {
 
     /// Whether `sequence` can be used.
     pub fn check(&self, sequence: u64) -> Result<(), SequenceError> {
-        if sequence == 0 || sequence >= u64::MAX - REPLAY_WINDOW {
+        if sequence == 0 || sequence > NUMBER_MAX {
             return Err(SequenceError::OutOfRange);
         }
         if sequence > self.highest {

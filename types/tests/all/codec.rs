@@ -106,3 +106,9 @@ proptest! {
         samples::decode_as_each(&bytes);
     }
 }
+
+#[test]
+fn a_list_that_is_not_read_is_named_by_its_items() {
+    let error = lamplighter_types::codec::decode_json::<Vec<Transaction>>(b"[3]").unwrap_err();
+    assert_eq!(error.to_string(), "reading Transaction from JSON");
+}

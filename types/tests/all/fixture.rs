@@ -148,6 +148,31 @@ pub fn event(sequence: u64) -> EventRecord {
     }
 }
 
+/// Where the contracts keep a device.
+pub fn device_key(device: &str) -> Vec<u8> {
+    [&[0x10], device.as_bytes(), &[0]].concat()
+}
+
+pub fn device() -> Device {
+    let id = |text: &str| text.parse::<Id>().unwrap();
+    Device {
+        device: id("lamp-1"),
+        owner: id("city"),
+        offered_to: None,
+        model: "LX-200 \"Süd\"".to_owned(),
+        hardware_class: "lx".to_owned(),
+        district: Scope::new("north/harbour").unwrap(),
+        gateway: Some(id("gw-1")),
+        key: Some(secret(42).public()),
+        tags: vec![Tag {
+            name: "pole".to_owned(),
+            value: "17".to_owned(),
+        }],
+        status: DeviceStatus::Active,
+        registered_height: 0,
+    }
+}
+
 impl TestChain {
     /// Of `length` blocks; the one at `change_at` puts the validators 3 to 7 in the place of 1 to
     /// 4.
@@ -184,6 +209,7 @@ impl TestChain {
             .map(|n| (vec![1, n as u8], vec![n as u8; 3]))
             .collect();
         state.push((VALIDATOR_SET_KEY.to_vec(), codec::encode(&validators(next))));
+        state.push((device_key("lamp-1"), codec::encode(&device())));
         let below = self.blocks.last().map(|b| &b.certified.header);
         let header = Header {
             version: HEADER_VERSION,
@@ -250,6 +276,17 @@ impl TestChain {
         }
     }
 
+    /// Proof of what the state at `height` has under `key`.
+    pub fn state_record(&self, height: u64, key: &[u8]) -> RecordProof {
+        let state = &self.blocks[height as usize].state;
+        let found = state.iter().find(|(k, _)| k == key);
+        RecordProof::State {
+            key: HexBytes(key.to_vec()),
+            value: found.map(|(_, value)| HexBytes(value.clone())),
+            path: sparse_path(state, key),
+        }
+    }
+
     /// One proof of each kind that the block at `height` has.
     pub fn records(&self, height: u64) -> Vec<RecordProof> {
         let block = &self.blocks[height as usize];
@@ -258,18 +295,7 @@ impl TestChain {
             let index = items.len().checked_sub(1)?;
             Some((index, ListTree::new(items).prove(index as u64)?))
         };
-        let state = |key: &[u8]| {
-            let value = block
-                .state
-                .iter()
-                .find(|(k, _)| k == key)
-                .map(|(_, v)| v.clone());
-            RecordProof::State {
-                key: HexBytes(key.to_vec()),
-                value: value.map(HexBytes),
-                path: sparse_path(&block.state, key),
-            }
-        };
+        let state = |key: &[u8]| self.state_record(height, key);
         let mut records = vec![
             state(&[1, 0]),
             state(VALIDATOR_SET_KEY),

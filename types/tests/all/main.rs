@@ -5,11 +5,15 @@
 mod codec;
 mod crypto;
 mod fixture;
+mod genesis;
 mod golden;
 mod json;
 mod merkle;
 mod names;
+mod page;
+mod printable;
 mod proof;
+mod proof_file;
 mod replay;
 mod samples;
 mod transaction;

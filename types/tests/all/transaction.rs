@@ -61,7 +61,13 @@ fn the_payload_is_read_strictly() {
         text.replace("\"disable\":{", "\"disable\":{\"force\":true,"),
         text.replace("\"alice\"", "\"Alice\""),
         text.replace(":2,", ":2.0,"),
+        text.replace(":2,", ":2e0,"),
         text.replace(":2,", ":-2,"),
+        text.replace(":2,", ":-0,"),
+        text.replace("\"bob\"", "\"\\ud800\""),
+        text.replace("\"bob\"", "\"bo\\u0000b\""),
+        text.replace("\"bob\"", &"[".repeat(200)),
+        format!("\u{feff}{text}"),
         text.replace(":2,", ":18446744073709551616,"),
         format!("{text} {{}}"),
         String::new(),
@@ -148,20 +154,25 @@ fn what_a_thing_signs_is_bound_to_chain_kind_and_content() {
 }
 
 #[test]
-fn a_login_is_for_one_node_account_and_challenge() {
-    use lamplighter_types::login::{Challenge, TokenRequest};
+fn a_login_is_for_one_node_account_audience_and_challenge() {
+    use lamplighter_types::login::{Audience, Challenge, TokenRequest};
     let (alice, user) = ("alice".parse().unwrap(), secret(100));
     let given = Challenge {
         challenge: Hash([4; 32]),
         node: 2,
         expires_ms: 0,
     };
-    let request = TokenRequest::sign(&chain_id(), &alice, &given, &user);
+    let request = TokenRequest::sign(&chain_id(), &alice, Audience::HttpRead, &given, &user);
     assert_eq!(request.verify(&chain_id(), 2), Ok(()));
     assert!(request.verify(&chain_id(), 3).is_err());
     assert!(request.verify(&Hash::ZERO, 2).is_err());
     let other = TokenRequest {
         account: "bob".parse().unwrap(),
+        ..request.clone()
+    };
+    assert!(other.verify(&chain_id(), 2).is_err());
+    let other = TokenRequest {
+        audience: Audience::Mqtt,
         ..request.clone()
     };
     assert!(other.verify(&chain_id(), 2).is_err());

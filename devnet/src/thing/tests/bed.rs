@@ -208,6 +208,7 @@ impl Bed {
         self.command(SouthCommand::Install {
             endpoint,
             deployment,
+            version: version(1),
         })
         .await;
     }
@@ -236,7 +237,6 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
                 note(&|log| log.registered.push(endpoint.clone()));
             }
             SouthEvent::Lost { endpoint } => note(&|log| log.lost.push(endpoint.clone())),
-            SouthEvent::Version { .. } => {}
             SouthEvent::Notice { endpoint, notice } => {
                 note(&|log| log.notices.push((endpoint.clone(), notice.clone())));
             }

@@ -147,6 +147,26 @@ async fn events_keep_their_numbers_and_wait_for_the_gateway() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_thing_that_its_gateway_forgot_registers_again_with_its_next_event() {
+    let mut bed = Bed::new(1, Faults::NONE);
+    let mut config = bed.config("lamp-1", 2);
+    config.lifetime = Duration::from_secs(86_400);
+    let lamp = Thing::spawn(config).await.unwrap();
+    bed.until("registered", |log| log.registered.len() == 1)
+        .await;
+    bed.stop_gateway().await;
+    bed.start_gateway();
+    lamp.raise(failure()).await.unwrap();
+    let raised = tokio::time::Instant::now();
+    let log = bed.until("the event", |log| !log.events.is_empty()).await;
+    assert_eq!(log.registered.len(), 2);
+    assert!(
+        raised.elapsed() < Duration::from_secs(60),
+        "not before its next update"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outbox_without_a_gateway_is_bounded() {
     let mut bed = Bed::new(1, Faults::NONE);
     bed.stop_gateway().await;

@@ -1,4 +1,6 @@
-use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
+use lamplighter_types::{
+    ConfigReport, DeploymentReport, DeploymentState, Hash, Id, ReportedConfig,
+};
 
 use crate::agent::jobs::{Effect, Jobs};
 use crate::lwm2m::{Stage, UpdateResult};
@@ -29,6 +31,21 @@ fn assignment(state: DeploymentState, height: u64) -> Assignment {
     match deployment(&proven, &id("r1"), &lamp(), &id("gw"), NOW_MS).unwrap() {
         Judged::Open(assignment) => *assignment,
         Judged::Ended { .. } => panic!("it has ended"),
+    }
+}
+
+/// The same of a device that has no key.
+fn without_key(state: DeploymentState, height: u64) -> Assignment {
+    let mut assignment = assignment(state, height);
+    assignment.device.key = None;
+    assignment
+}
+
+fn stage(stage: Stage, detail: &str) -> Notice {
+    Notice::Stage {
+        deployment: "r1".to_owned(),
+        stage,
+        detail: detail.to_owned(),
     }
 }
 
@@ -81,7 +98,11 @@ fn of_thing(jobs: &mut Jobs, from: DeploymentState, to: DeploymentState) -> Depl
 fn transferring(agent: bool) -> Jobs {
     let mut jobs = Jobs::default();
     jobs.registered(&lamp(), agent, NOW_MS);
-    let offered = report(&jobs.assigned(assignment(Assigned, 100), None, NOW_MS));
+    let assignment = match agent {
+        true => assignment(Assigned, 100),
+        false => without_key(Assigned, 100),
+    };
+    let offered = report(&jobs.assigned(assignment, None, NOW_MS));
     let effects = settle(&mut jobs, offered, 101);
     let [Effect::Prepare { digest, .. }] = effects[..] else {
         panic!("{effects:?}")
@@ -273,7 +294,7 @@ fn the_gateway_vouches_for_a_thing_without_agent() {
     let installing = jobs.noticed(&lamp(), &notice(Stage::Installing, ""), NOW_MS);
     assert_eq!(steps(&installing), [(Downloaded, Installing)]);
     // The trial was not seen.
-    let rest = jobs.noticed(&lamp(), &notice(Stage::Confirmed, "2.0.0"), NOW_MS);
+    let rest = jobs.noticed(&lamp(), &notice(Stage::Confirmed, ""), NOW_MS);
     assert_eq!(steps(&rest), [(Installing, Trial), (Trial, Confirmed)]);
 }
 
@@ -281,10 +302,89 @@ fn the_gateway_vouches_for_a_thing_without_agent() {
 fn another_version_after_the_boot_is_no_success() {
     let mut jobs = Jobs::default();
     jobs.registered(&lamp(), false, NOW_MS);
-    jobs.assigned(assignment(Installing, 100), None, NOW_MS);
-    let version = Notice::Version("1.0.0".to_owned());
-    let reverted = report(&jobs.noticed(&lamp(), &version, NOW_MS));
-    assert_eq!((reverted.to, reverted.code), (Reverted, 8));
+    jobs.assigned(without_key(Downloaded, 100), None, NOW_MS);
+    let reverted = jobs.noticed(&lamp(), &stage(Stage::Reverted, "it runs 1.0.0"), NOW_MS);
+    let wanted = [(Downloaded, Installing), (Installing, Reverted)];
+    assert_eq!(steps(&reverted), wanted);
+}
+
+#[test]
+fn an_installation_goes_on_being_watched_after_a_restart() {
+    let watch = |effects: &[Effect]| {
+        let [Effect::Command(SouthCommand::Watch { version, .. })] = effects else {
+            return false;
+        };
+        version.to_string() == "2.0.0"
+    };
+    for state in [Installing, Trial] {
+        let mut jobs = Jobs::default();
+        assert_eq!(jobs.assigned(without_key(state, 100), None, NOW_MS), []);
+        assert!(watch(&jobs.registered(&lamp(), false, NOW_MS)));
+        assert_eq!(jobs.drive(&lamp(), NOW_MS), [], "once");
+        // In the other order.
+        let mut jobs = Jobs::default();
+        jobs.registered(&lamp(), false, NOW_MS);
+        assert!(watch(&jobs.assigned(without_key(state, 100), None, NOW_MS)));
+        // A Thing with the agent reports itself.
+        let mut jobs = Jobs::default();
+        jobs.registered(&lamp(), true, NOW_MS);
+        assert_eq!(jobs.assigned(without_key(state, 100), None, NOW_MS), []);
+    }
+}
+
+#[test]
+fn what_the_south_lost_it_is_told_again() {
+    let mut jobs = transferring(true);
+    assert_eq!(jobs.registered(&lamp(), true, NOW_MS), []);
+    jobs.begun_anew(&lamp());
+    let effects = jobs.registered(&lamp(), true, NOW_MS);
+    assert!(matches!(
+        &effects[..],
+        [Effect::Command(SouthCommand::Transfer(_))]
+    ));
+    // Too much at once: later, without a word.
+    let deployment = "r1".to_owned();
+    assert_eq!(
+        jobs.noticed(&lamp(), &Notice::Later { deployment }, NOW_MS),
+        []
+    );
+    assert!(!jobs.tick(NOW_MS + 5_000).is_empty());
+}
+
+/// Anybody can register in the name of a Thing, with or without our object.
+#[test]
+fn a_registration_without_the_agent_says_nothing_for_a_thing_with_a_key() {
+    for state in [Downloading, Installing, Trial] {
+        let mut jobs = Jobs::default();
+        jobs.registered(&lamp(), false, NOW_MS);
+        let mut keyed = assignment(state, 100);
+        keyed.device.key = Some(lamplighter_types::SecretKey::from_seed([5; 32]).public());
+        let effects = jobs.assigned(keyed, None, NOW_MS);
+        assert!(
+            effects.iter().all(|e| matches!(e, Effect::Prepare { .. })),
+            "{effects:?}"
+        );
+        for said in [
+            Stage::Downloaded,
+            Stage::Installing,
+            Stage::Trial,
+            Stage::Confirmed,
+            Stage::Reverted,
+            Stage::Rejected(UpdateResult::IntegrityCheckFailed),
+        ] {
+            assert_eq!(jobs.noticed(&lamp(), &stage(said, "6.6.6"), NOW_MS), []);
+        }
+    }
+}
+
+#[test]
+fn any_words_of_a_thing_fit_into_a_report() {
+    let mut jobs = transferring(false);
+    let failed = Stage::Failed(UpdateResult::UpdateFailed);
+    let words = format!("4.00 {}", "\u{1b}[2J\u{0}é".repeat(300));
+    let report = report(&jobs.noticed(&lamp(), &stage(failed, &words), NOW_MS));
+    lamplighter_contracts::shape::text("detail", &report.detail, 1_000).unwrap();
+    assert!(report.detail.starts_with("4.00 \u{fffd}[2J"));
 }
 
 #[test]
@@ -316,48 +416,106 @@ fn for_a_thing_with_agent_the_gateway_only_says_that_it_failed() {
     assert_eq!(transferring(true).noticed(&lamp(), &other, NOW_MS), []);
 }
 
-#[test]
-fn a_document_is_given_once_for_each_registration() {
-    let document = DesiredDocument {
+fn document() -> DesiredDocument {
+    DesiredDocument {
         device: lamp(),
         document: "{}".to_owned(),
         hash: Hash::of(b"{}"),
         reported: None,
-    };
+        keyed: true,
+    }
+}
+
+fn given(effects: &[Effect]) -> bool {
+    matches!(effects, [Effect::Command(SouthCommand::Configure { .. })])
+}
+
+fn applied(signed: bool) -> ConfigReport {
+    ConfigReport {
+        device: lamp(),
+        document: document().hash,
+        applied: signed,
+        detail: String::new(),
+        counter: 50,
+        signature: signed.then_some(lamplighter_types::Signature([1; 64])),
+    }
+}
+
+#[test]
+fn a_document_is_given_once_for_each_registration() {
     let mut jobs = Jobs::default();
-    let given =
-        |effects: &[Effect]| matches!(effects, [Effect::Command(SouthCommand::Configure { .. })]);
-    assert!(given(&jobs.desired(document.clone())));
-    assert_eq!(jobs.desired(document.clone()), []);
+    assert_eq!(jobs.desired(document()), [], "nobody is there");
+    assert!(given(&jobs.registered(&lamp(), true, NOW_MS)));
+    assert_eq!(jobs.desired(document()), []);
     assert!(given(&jobs.registered(&lamp(), true, NOW_MS)));
     let refused = Notice::Configured {
         accepted: false,
         detail: "no place".to_owned(),
     };
-    assert_eq!(
-        jobs.noticed(&lamp(), &refused, NOW_MS),
-        [],
-        "its agent reports itself"
-    );
-    jobs.registered(&lamp(), false, NOW_MS);
-    let effects = jobs.noticed(&lamp(), &refused, NOW_MS);
-    let [Effect::Report(outgoing)] = &effects[..] else {
-        panic!("{effects:?}")
+    let noticed = jobs.noticed(&lamp(), &refused, NOW_MS);
+    assert_eq!(noticed, [], "its agent reports itself");
+    // The south had no room for it.
+    let refused = Notice::Refused {
+        deployment: String::new(),
+        reason: "16 commands wait".to_owned(),
     };
-    let Outgoing::Config(report) = &**outgoing else {
-        panic!("{outgoing:?}")
-    };
-    assert_eq!((report.document, report.applied), (document.hash, false));
-    jobs.settled(outgoing, false, 5, NOW_MS);
-    assert_eq!(jobs.registered(&lamp(), false, NOW_MS), []);
+    assert_eq!(jobs.noticed(&lamp(), &refused, NOW_MS), []);
+    assert!(given(&jobs.desired(document())));
+    jobs.settled(&Outgoing::Config(applied(true)), false, 5, NOW_MS);
+    assert_eq!(jobs.registered(&lamp(), true, NOW_MS), []);
 }
 
 #[test]
-fn a_device_that_goes_elsewhere_is_left_alone() {
+fn a_thing_without_the_agent_gets_no_document_and_nothing_is_said_of_it() {
+    let mut jobs = Jobs::default();
+    assert_eq!(jobs.registered(&lamp(), false, NOW_MS), []);
+    assert_eq!(jobs.desired(document()), []);
+    let refused = Notice::Configured {
+        accepted: false,
+        detail: "4.04".to_owned(),
+    };
+    assert_eq!(jobs.noticed(&lamp(), &refused, NOW_MS), []);
+}
+
+#[test]
+fn only_a_signature_says_that_a_thing_with_a_key_was_told_its_document() {
+    let mut jobs = Jobs::default();
+    jobs.registered(&lamp(), true, NOW_MS);
+    jobs.desired(document());
+    jobs.settled(&Outgoing::Config(applied(false)), false, 5, NOW_MS);
+    assert!(given(&jobs.registered(&lamp(), true, NOW_MS)));
+    // As a ledger may have it from before.
+    let reported = |attested| ReportedConfig {
+        device: lamp(),
+        document: document().hash,
+        applied: false,
+        detail: String::new(),
+        attested,
+        height: 4,
+    };
+    for (keyed, attested, told) in [
+        (true, false, false),
+        (true, true, true),
+        (false, false, true),
+    ] {
+        let mut jobs = Jobs::default();
+        jobs.registered(&lamp(), true, NOW_MS);
+        let reported = Some(reported(attested));
+        let effects = jobs.desired(DesiredDocument {
+            reported,
+            keyed,
+            ..document()
+        });
+        assert_eq!(given(&effects), !told);
+    }
+}
+
+#[test]
+fn a_device_that_goes_elsewhere_is_sent_there() {
     let mut jobs = transferring(true);
     assert!(matches!(
         &jobs.removed(&lamp())[..],
-        [Effect::Command(SouthCommand::Cancel { .. })]
+        [Effect::Command(SouthCommand::Release { .. })]
     ));
     assert!(jobs.is_empty());
 }

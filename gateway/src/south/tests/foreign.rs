@@ -3,13 +3,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lamplighter_types::Version;
 use tokio::sync::mpsc;
 
-use super::super::{
-    Admits, Notice, South, SouthCommand, SouthConfig, SouthEvent, Stored, Transfer,
-};
+use super::super::{Admits, South, SouthCommand, SouthConfig, SouthEvent, Stored, Transfer};
 use crate::coap::simulated::{Faults, SimulatedNetwork};
-use crate::coap::{Code, Config, Endpoint, Handle, Request, Response, Service, format};
+use crate::coap::{Block, Code, Config, Endpoint, Handle, Request, Response, Service, format};
 use crate::lwm2m::{Stage, UpdateResult, agent, path};
 
 /// A LwM2M device that knows nothing of us: it takes any package, answers in TLV, and runs as its
@@ -24,6 +23,8 @@ struct Inside {
     package: Vec<u8>,
     version: String,
     breaks: bool,
+    root: String,
+    requests: usize,
 }
 
 impl Foreign {
@@ -52,7 +53,10 @@ fn tlv(id: u8, value: &[u8]) -> Response {
 impl Service for Foreign {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         let mut inside = self.0.lock().unwrap();
-        match (request.method, request.path_text().as_str()) {
+        inside.requests += 1;
+        let target = request.path_text();
+        let target = target.strip_prefix(&inside.root).unwrap_or_default();
+        match (request.method, target) {
             (Code::GET, path::STATE) => tlv(3, &[inside.state]),
             (Code::GET, path::RESULT) => tlv(5, &[inside.result]),
             (Code::GET, path::FIRMWARE_VERSION) => tlv(3, inside.version.as_bytes()),
@@ -84,20 +88,21 @@ struct Bed {
     events: mpsc::Receiver<SouthEvent>,
     device: Arc<Foreign>,
     endpoint: Endpoint,
+    served: Arc<Served>,
 }
 
 fn bed(faults: Faults) -> Bed {
     let network = SimulatedNetwork::new(5, faults);
     let (sender, events) = mpsc::channel(64);
-    let admits: Admits = Arc::new(|name: &str| name.starts_with("urn:lamp:"));
+    let served = Arc::new(Served(Mutex::new(true)));
     let south = South::start(
         network.attach(at(1)),
         SouthConfig::default(),
-        admits,
+        served.clone(),
         sender,
     );
     let device = Arc::new(Foreign::default());
-    device.0.lock().unwrap().version = "1.0".to_owned();
+    device.0.lock().unwrap().version = "1.0.0".to_owned();
     let config = Config {
         body_bytes_max: 1 << 20,
         szx: 4,
@@ -110,12 +115,31 @@ fn bed(faults: Faults) -> Bed {
         events,
         device,
         endpoint,
+        served,
+    }
+}
+
+/// All whose names begin with `urn:lamp:`, until they are taken away.
+struct Served(Mutex<bool>);
+
+impl Admits for Served {
+    fn named(&self, endpoint_name: &str) -> Option<String> {
+        let name = endpoint_name.to_ascii_lowercase();
+        (name.starts_with("urn:lamp:") && self.serves(&name)).then_some(name)
+    }
+
+    fn serves(&self, _endpoint: &str) -> bool {
+        *self.0.lock().unwrap()
     }
 }
 
 async fn register(handle: &Handle, queries: &[&str]) -> Response {
+    register_objects(handle, queries, "</1/0>,</3/0>,</5/0>").await
+}
+
+async fn register_objects(handle: &Handle, queries: &[&str], links: &str) -> Response {
     let request = Request::new(Code::POST, path::REGISTRATION);
-    let links = b"</1/0>,</3/0>,</5/0>".to_vec();
+    let links = links.as_bytes().to_vec();
     let request = queries
         .iter()
         .fold(request, |r, q| r.with_query((*q).to_owned()));
@@ -167,6 +191,7 @@ impl Bed {
             .command(SouthCommand::Install {
                 endpoint,
                 deployment,
+                version: "2.0.0".parse::<Version>().unwrap(),
             })
             .await
             .unwrap();
@@ -182,7 +207,7 @@ async fn a_device_that_knows_nothing_of_us_is_updated() {
     };
     let mut bed = bed(faults);
     let folder = tempfile::tempdir().unwrap();
-    let image = [b"2.0 ".to_vec(), vec![0xA5; 30_000]].concat();
+    let image = [b"2.0.0 ".to_vec(), vec![0xA5; 30_000]].concat();
     bed.update(&image, &folder).await;
     assert_eq!(
         register(&bed.endpoint.handle(), &NAME).await.code,
@@ -197,8 +222,6 @@ async fn a_device_that_knows_nothing_of_us_is_updated() {
             ..
         }
     ));
-    let version = bed.next().await;
-    assert!(matches!(version, SouthEvent::Version { version, .. } if version == "1.0"));
     let stages = bed.stages(|stage| stage == Stage::Installing).await;
     assert_eq!(stages, [Stage::Downloaded, Stage::Installing]);
     assert_eq!(bed.device.0.lock().unwrap().package, image);
@@ -206,7 +229,7 @@ async fn a_device_that_knows_nothing_of_us_is_updated() {
     register(&bed.endpoint.handle(), &NAME).await;
     let stages = bed.stages(|stage| stage == Stage::Confirmed).await;
     assert_eq!(stages, [Stage::Trial, Stage::Confirmed]);
-    assert_eq!(bed.device.0.lock().unwrap().version, "2.0");
+    assert_eq!(bed.device.0.lock().unwrap().version, "2.0.0");
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,7 +238,7 @@ async fn a_device_that_fails_says_so_and_one_that_vanishes_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     bed.device.0.lock().unwrap().breaks = true;
     register(&bed.endpoint.handle(), &NAME).await;
-    bed.update(b"2.0 image", &folder).await;
+    bed.update(b"2.0.0 image", &folder).await;
     bed.stages(|stage| stage == Stage::Installing).await;
     bed.device.installs();
     let failed = |stage| matches!(stage, Stage::Failed(_));
@@ -259,14 +282,17 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
     assert_eq!(gone.code, Code::NOT_FOUND);
 
     let answers = tokio::spawn(async move {
-        let kept = handle.request(at(1), post(9)).await.unwrap().code;
-        let refused = handle.request(at(1), post(9)).await.unwrap().code;
-        let dropped = handle.request(at(1), post(9)).await.unwrap().code;
-        (kept, refused, dropped)
+        let mut codes = vec![];
+        for _ in 0..5 {
+            codes.push(handle.request(at(1), post(9)).await.unwrap().code);
+        }
+        codes
     });
     let mut said = vec![
         Some(Stored::Kept),
-        Some(Stored::Refused("forged".to_owned())),
+        Some(Stored::Refused("junk".to_owned())),
+        Some(Stored::Unregistered("of another device".to_owned())),
+        Some(Stored::Later("not with this key".to_owned())),
         None,
     ];
     while !said.is_empty() {
@@ -277,7 +303,13 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
             }
         }
     }
-    let expected = (Code::CHANGED, Code::BAD_REQUEST, Code::UNAVAILABLE);
+    let expected = [
+        Code::CHANGED,
+        Code::BAD_REQUEST,
+        Code::UNAUTHORIZED,
+        Code::UNAVAILABLE,
+        Code::UNAVAILABLE,
+    ];
     assert_eq!(answers.await.unwrap(), expected);
 }
 
@@ -296,23 +328,209 @@ async fn a_north_side_that_does_not_read_makes_things_wait() {
     assert!(busy > 0);
 }
 
+fn event(bytes: usize) -> Request {
+    Request::new(Code::POST, agent::EVENTS).with_payload(format::OCTETS, vec![1; bytes])
+}
+
+/// Takes what Things hand in, and says so.
+async fn keep_all(mut events: mpsc::Receiver<SouthEvent>) {
+    while let Some(event) = events.recv().await {
+        if let SouthEvent::Event { stored, .. } = event {
+            stored.send(Stored::Kept).unwrap();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_configuration_needs_the_agent() {
+async fn a_thing_that_is_taken_away_is_sent_elsewhere_with_all_that_it_has() {
+    let bed = bed(Faults::NONE);
+    let handle = bed.endpoint.handle();
+    tokio::spawn(keep_all(bed.events));
+    let ask = async |request| handle.request(at(1), request).await.unwrap().code;
+    let location = register(&handle, &NAME).await.location.join("/");
+    let update = Request::new(Code::POST, &location);
+    assert_eq!(ask(update.clone()).await, Code::CHANGED);
+    assert_eq!(ask(event(9)).await, Code::CHANGED);
+    *bed.served.0.lock().unwrap() = false;
+    assert_eq!(
+        ask(event(9)).await,
+        Code::UNAUTHORIZED,
+        "it keeps its event"
+    );
+    assert_eq!(ask(update.clone()).await, Code::NOT_FOUND);
+    assert_eq!(register(&handle, &NAME).await.code, Code::FORBIDDEN);
+    // Given back, it does not need to know.
+    *bed.served.0.lock().unwrap() = true;
+    assert_eq!(ask(event(9)).await, Code::UNAUTHORIZED);
+    assert_eq!(register(&handle, &NAME).await.code, Code::CREATED);
+    assert_eq!(ask(event(9)).await, Code::CHANGED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thing_that_is_released_is_not_asked_anything_more() {
     let mut bed = bed(Faults::NONE);
-    register(&bed.endpoint.handle(), &NAME).await;
-    let (endpoint, document) = ("urn:lamp:7".to_owned(), b"{}".to_vec());
+    let folder = tempfile::tempdir().unwrap();
+    let handle = bed.endpoint.handle();
+    let location = register(&handle, &NAME).await.location.join("/");
+    bed.update(&vec![7; 200_000], &folder).await;
+    while !matches!(bed.next().await, SouthEvent::Notice { .. }) {}
+    let endpoint = "urn:lamp:7".to_owned();
     bed.south
-        .command(SouthCommand::Configure { endpoint, document })
+        .command(SouthCommand::Release { endpoint })
         .await
         .unwrap();
-    loop {
-        if let SouthEvent::Notice {
-            notice: Notice::Configured { accepted, detail },
-            ..
-        } = bed.next().await
-        {
-            assert!(!accepted && detail.contains("no place"), "{detail}");
-            return;
+    let update = Request::new(Code::POST, &location);
+    while handle.request(at(1), update.clone()).await.unwrap().code != Code::NOT_FOUND {}
+    let before = bed.device.0.lock().unwrap().requests;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(bed.device.0.lock().unwrap().requests <= before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_else_gets_the_package_of_a_thing_whose_address_it_took() {
+    let mut bed = bed(Faults::NONE);
+    let folder = tempfile::tempdir().unwrap();
+    let handle = bed.endpoint.handle();
+    register(&handle, &NAME).await;
+    let other = ["ep=urn:lamp:8", "lt=86400", "lwm2m=1.1"];
+    register(&handle, &other).await;
+    while !matches!(bed.next().await, SouthEvent::Lost { endpoint } if endpoint == "urn:lamp:7") {}
+    bed.update(&[7; 5_000], &folder).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(bed.device.0.lock().unwrap().requests, 0);
+    // It is back at an address of its own.
+    let device = bed.device.clone();
+    let again = Endpoint::start(bed.network.attach(at(3)), Config::default(), device).unwrap();
+    register(&again.handle(), &NAME).await;
+    bed.stages(|stage| stage == Stage::Downloaded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_left_unfinished_hold_up_nobody() {
+    let bed = bed(Faults::NONE);
+    let handle = bed.endpoint.handle();
+    tokio::spawn(keep_all(bed.events));
+    register(&handle, &NAME).await;
+    let first_block = |path: &str| {
+        let block = Block {
+            number: 0,
+            more: true,
+            szx: 0,
+        };
+        Request {
+            block1: Some(block),
+            ..Request::new(Code::POST, path).with_payload(format::OCTETS, vec![1; 16])
         }
+    };
+    // From 200 addresses, to anything and everything.
+    let mut strangers = vec![];
+    for n in 0..200u16 {
+        let peer = SocketAddr::from(([10, 0, 1, 1], 10_000 + n));
+        let service = Arc::new(Foreign::default());
+        let endpoint = Endpoint::start(bed.network.attach(peer), Config::default(), service);
+        strangers.push(endpoint.unwrap());
+        let stranger = strangers[usize::from(n)].handle();
+        for (path, code) in [
+            ("/x", Code::NOT_FOUND),
+            (agent::EVENTS, Code::UNAUTHORIZED),
+            (path::REGISTRATION, Code::CONTINUE),
+        ] {
+            let answer = stranger.request(at(1), first_block(path)).await.unwrap();
+            assert_eq!(answer.code, code, "{path}");
+        }
+    }
+    let event = handle.request(at(1), event(3_000)).await.unwrap();
+    assert_eq!(event.code, Code::CHANGED);
+    // A long registration as well, of a Thing that is not known yet.
+    let peer = SocketAddr::from(([10, 0, 0, 9], 5683));
+    let service = Arc::new(Foreign::default());
+    let late = Endpoint::start(bed.network.attach(peer), Config::default(), service).unwrap();
+    let links: Vec<String> = (0..300).map(|n| format!("</3300/{n}>")).collect();
+    let queries = ["ep=urn:lamp:9", "lwm2m=1.1"];
+    let answer = register_objects(&late.handle(), &queries, &links.join(",")).await;
+    assert_eq!(answer.code, Code::CREATED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_things_with_work_than_there_is_room_for_stop_nobody() {
+    let mut bed = bed(Faults::NONE);
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..3_000 {
+        let cancel = SouthCommand::Cancel {
+            endpoint: format!("urn:lamp:away-{n}"),
+            deployment: "d".to_owned(),
+        };
+        bed.south.command(cancel).await.unwrap();
+    }
+    let registered = register(&bed.endpoint.handle(), &NAME).await;
+    assert_eq!(registered.code, Code::CREATED);
+    assert!(matches!(
+        bed.next().await,
+        SouthEvent::Registered { fresh: true, .. }
+    ));
+    bed.update(b"2.0.0 image", &folder).await;
+    bed.stages(|stage| stage == Stage::Downloaded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_below_another_root_are_found_there() {
+    let mut bed = bed(Faults::NONE);
+    let folder = tempfile::tempdir().unwrap();
+    bed.device.0.lock().unwrap().root = "/lwm2m".to_owned();
+    let links = r#"</lwm2m>;rt="oma.lwm2m",</lwm2m/3/0>,</lwm2m/5/0>"#;
+    register_objects(&bed.endpoint.handle(), &NAME, links).await;
+    bed.update(b"2.0.0 image", &folder).await;
+    bed.stages(|stage| stage == Stage::Installing).await;
+    bed.device.installs();
+    let stages = bed.stages(|stage| stage == Stage::Confirmed).await;
+    assert_eq!(stages.last(), Some(&Stage::Confirmed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_registration_or_discovery_lacks_is_said() {
+    let bed = bed(Faults::NONE);
+    let handle = bed.endpoint.handle();
+    assert_eq!(
+        register(&handle, &["lwm2m=1.1"]).await.code,
+        Code::BAD_REQUEST
+    );
+    let discovery = Request::get("/.well-known/core");
+    for (accept, code) in [
+        (None, Code::CONTENT),
+        (Some(format::LINK_FORMAT), Code::CONTENT),
+        (Some(41), Code::NOT_ACCEPTABLE),
+    ] {
+        let accept = accept.map_or(discovery.clone(), |a| discovery.clone().with_accept(a));
+        assert_eq!(handle.request(at(1), accept).await.unwrap().code, code);
+    }
+    // Two spellings of one name are one Thing.
+    let first = register(&handle, &NAME).await.location.join("/");
+    register(&handle, &["ep=URN:LAMP:7", "lwm2m=1.1"]).await;
+    let update = Request::new(Code::POST, &first);
+    assert_eq!(
+        handle.request(at(1), update).await.unwrap().code,
+        Code::NOT_FOUND
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocks_that_break_the_rules_are_refused() {
+    let bed = bed(Faults::NONE);
+    let handle = bed.endpoint.handle();
+    register(&handle, &NAME).await;
+    let block = |number, more, szx, bytes| Request {
+        block1: Some(Block { number, more, szx }),
+        ..event(bytes)
+    };
+    for (request, code) in [
+        (block(0, true, 7, 16), Code::BAD_REQUEST),
+        (block(0, true, 1, 16), Code::BAD_REQUEST),
+        (block(0, false, 0, 17), Code::BAD_REQUEST),
+        (block(3, true, 0, 16), Code::INCOMPLETE),
+        (block(0, true, 0, 16), Code::CONTINUE),
+        (block(2, true, 0, 16), Code::INCOMPLETE),
+    ] {
+        let answer = handle.exchange(at(1), request).await.unwrap();
+        assert_eq!(answer.code, code);
     }
 }

@@ -131,12 +131,10 @@ fn an_unreachable_thing_is_asked_again_after_longer_and_longer_waits() {
 fn a_thing_that_forgets_for_ever_is_given_up() {
     let (mut session, now) = (session(false), Instant::now());
     session.input(Input::Command(transfer("d")));
-    assert_eq!(asked(session.step(now)).path_text(), path::FIRMWARE_VERSION);
-    respond(&mut session, now, Response::new(Code::NOT_FOUND));
     assert_eq!(asked(session.step(now)).path_text(), path::STATE);
     respond(&mut session, now, number(0));
     let mut notices = vec![];
-    for _ in 0..20 {
+    for _ in 0..100 {
         if matches!(session.step(now), Step::Idle) {
             break;
         }
@@ -197,45 +195,6 @@ fn an_artifact_that_cannot_be_read_ends_the_transfer() {
 }
 
 #[test]
-fn an_installation_without_end_is_given_up() {
-    let (mut session, mut now) = (session(false), Instant::now());
-    let (endpoint, deployment) = ("lamp".to_owned(), "d".to_owned());
-    respond_inspection(&mut session, now);
-    session.input(Input::Command(SouthCommand::Install {
-        endpoint,
-        deployment,
-    }));
-    assert_eq!(asked(session.step(now)).path_text(), path::UPDATE);
-    respond(&mut session, now, Response::new(Code::CHANGED));
-    let limit = now + SessionConfig::default().install_timeout + Duration::from_secs(600);
-    let mut notices = vec![];
-    while now < limit && notices.is_empty() {
-        match session.step(now) {
-            Step::Wait(at) => now = at,
-            Step::Ask(_) => {
-                notices = session.answer(now, Answer::Unreachable("silence".to_owned()));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    let stage = Stage::Failed(UpdateResult::ConnectionLost);
-    assert!(
-        matches!(&notices[..], [Notice::Stage { stage: s, .. }] if *s == stage),
-        "{notices:?}"
-    );
-    assert_eq!(session.step(now + Duration::from_secs(600)), Step::Idle);
-}
-
-fn respond_inspection(session: &mut Session, now: Instant) {
-    assert_eq!(asked(session.step(now)).path_text(), path::FIRMWARE_VERSION);
-    respond(
-        session,
-        now,
-        Response::content(format::TEXT, b"1.0".to_vec()),
-    );
-}
-
-#[test]
 fn the_budget_spreads_what_is_sent() {
     let (budget, now) = (Budget::new(1000), Instant::now());
     assert_eq!(budget.reserve(now, 500), now);
@@ -243,4 +202,42 @@ fn the_budget_spreads_what_is_sent() {
     assert_eq!(budget.reserve(now, 500), now + Duration::from_millis(750));
     let later = now + Duration::from_secs(10);
     assert_eq!(budget.reserve(later, 500), later);
+}
+
+#[test]
+fn a_document_is_given_again_to_a_thing_that_is_not_ready() {
+    let (mut session, mut now) = (session(true), Instant::now());
+    let configure = || SouthCommand::Configure {
+        endpoint: "lamp".to_owned(),
+        document: b"{}".to_vec(),
+    };
+    session.input(Input::Command(configure()));
+    assert_eq!(asked(session.step(now)).path_text(), agent::CONFIGURATION);
+    assert_eq!(
+        respond(&mut session, now, Response::new(Code::UNAVAILABLE)),
+        []
+    );
+    let Step::Wait(at) = session.step(now) else {
+        panic!("no pause")
+    };
+    assert_eq!(asked(session.step(at)).path_text(), agent::CONFIGURATION);
+    let notices = respond(&mut session, at, Response::new(Code::CHANGED));
+    assert!(matches!(
+        &notices[..],
+        [Notice::Configured { accepted: true, .. }]
+    ));
+    // Not for ever: other work waits behind it.
+    session.input(Input::Command(configure()));
+    let mut tries = 0;
+    loop {
+        match session.step(now) {
+            Step::Wait(at) => now = at,
+            Step::Ask(_) => {
+                tries += 1;
+                respond(&mut session, now, Response::new(Code::UNAVAILABLE));
+            }
+            _ => break,
+        }
+    }
+    assert_eq!(tries, 12);
 }

@@ -1,0 +1,148 @@
+//! MQTT 5 properties (section 2.2.2.2): which a client may send in which packet, of what form, and
+//! that each comes once. The codec of rumqttd takes them as they come.
+
+use super::wire::{Header, WireError, number, variable_integer};
+
+/// What of a client carries properties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    Connect,
+    Will,
+    Publish,
+    /// PUBACK and PUBREL.
+    Acknowledgement,
+    Subscribe,
+    Unsubscribe,
+    Disconnect,
+}
+
+/// The form of a property's value.
+#[derive(Clone, Copy)]
+enum Form {
+    Byte,
+    Number,
+    LongNumber,
+    VariableInteger,
+    /// Text or bytes behind their length.
+    Bytes,
+    TwoTexts,
+}
+
+const SUBSCRIPTION_IDENTIFIER: u8 = 11;
+const AUTHENTICATION_METHOD: u8 = 21;
+const AUTHENTICATION_DATA: u8 = 22;
+const RECEIVE_MAXIMUM: u8 = 33;
+const USER_PROPERTY: u8 = 38;
+const MAXIMUM_PACKET_SIZE: u8 = 39;
+/// Payload format, request problem information, request response information: 0 or 1.
+const FLAGS: [u8; 3] = [1, 23, 25];
+
+/// Form and carriers of the properties that a client may send.
+fn rule(id: u8) -> Option<(Form, &'static [Carrier])> {
+    use Carrier::*;
+    Some(match id {
+        1 => (Form::Byte, &[Publish, Will]),
+        2 => (Form::LongNumber, &[Publish, Will]),
+        3 | 8 | 9 => (Form::Bytes, &[Publish, Will]),
+        SUBSCRIPTION_IDENTIFIER => (Form::VariableInteger, &[Subscribe]),
+        17 => (Form::LongNumber, &[Connect, Disconnect]),
+        AUTHENTICATION_METHOD | AUTHENTICATION_DATA => (Form::Bytes, &[Connect]),
+        23 | 25 => (Form::Byte, &[Connect]),
+        24 => (Form::LongNumber, &[Will]),
+        31 => (Form::Bytes, &[Acknowledgement, Disconnect]),
+        RECEIVE_MAXIMUM | 34 => (Form::Number, &[Connect]),
+        35 => (Form::Number, &[Publish]),
+        USER_PROPERTY => (
+            Form::TwoTexts,
+            &[
+                Connect,
+                Will,
+                Publish,
+                Acknowledgement,
+                Subscribe,
+                Unsubscribe,
+                Disconnect,
+            ],
+        ),
+        MAXIMUM_PACKET_SIZE => (Form::LongNumber, &[Connect]),
+        _ => return None,
+    })
+}
+
+/// Checks the properties of a packet, without their length field.
+pub fn check(carrier: Carrier, mut bytes: &[u8]) -> Result<(), WireError> {
+    let mut seen = 0u64;
+    while let Some((&id, rest)) = bytes.split_first() {
+        let (form, carriers) = rule(id).ok_or(WireError::Malformed)?;
+        if !carriers.contains(&carrier) {
+            // MQTT-3.3.4-6 forbids it to clients only, so it is well-formed.
+            let known = carrier == Carrier::Publish && id == SUBSCRIPTION_IDENTIFIER;
+            return Err(match known {
+                true => WireError::NotAllowed,
+                false => WireError::Malformed,
+            });
+        }
+        let bit = 1 << id;
+        if id != USER_PROPERTY && seen & bit != 0 {
+            return Err(WireError::NotAllowed);
+        }
+        seen |= bit;
+        let length = length(form, rest)?;
+        let value = rest.get(..length).ok_or(WireError::Malformed)?;
+        if !is_allowed(id, value) {
+            return Err(WireError::NotAllowed);
+        }
+        bytes = &rest[length..];
+    }
+    let has = |id: u8| seen & (1 << id) != 0;
+    match (has(AUTHENTICATION_METHOD), has(AUTHENTICATION_DATA)) {
+        (true, _) => Err(WireError::Authentication),
+        (false, true) => Err(WireError::NotAllowed),
+        (false, false) => Ok(()),
+    }
+}
+
+/// Values that the standard makes a protocol error.
+fn is_allowed(id: u8, value: &[u8]) -> bool {
+    match id {
+        RECEIVE_MAXIMUM | MAXIMUM_PACKET_SIZE | SUBSCRIPTION_IDENTIFIER => {
+            value.iter().any(|byte| *byte != 0)
+        }
+        id if FLAGS.contains(&id) => value[0] <= 1,
+        _ => true,
+    }
+}
+
+fn length(form: Form, bytes: &[u8]) -> Result<usize, WireError> {
+    let text = |at: usize| Ok(at + 2 + usize::from(number(bytes, at)?));
+    Ok(match form {
+        Form::Byte => 1,
+        Form::Number => 2,
+        Form::LongNumber => 4,
+        Form::VariableInteger => variable_integer(bytes)?.ok_or(WireError::Malformed)?.1,
+        Form::Bytes => text(0)?,
+        Form::TwoTexts => text(text(0)?)?,
+    })
+}
+
+/// Checks the properties of a whole CONNECT and of its will.
+pub fn check_connect(header: Header, frame: &[u8]) -> Result<(), WireError> {
+    const WILL_FLAG: u8 = 4;
+    // Name, level, flags, keepalive.
+    let flags = *frame.get(header.start + 7).ok_or(WireError::Malformed)?;
+    let at = section(Carrier::Connect, frame, header.start + 10)?;
+    let client_id = 2 + usize::from(number(frame, at)?);
+    if flags & WILL_FLAG != 0 {
+        section(Carrier::Will, frame, at + client_id)?;
+    }
+    Ok(())
+}
+
+/// Checks the properties whose length field is at `at`, and gives the place behind them.
+pub fn section(carrier: Carrier, frame: &[u8], at: usize) -> Result<usize, WireError> {
+    let rest = frame.get(at..).ok_or(WireError::Malformed)?;
+    let (bytes, length) = variable_integer(rest)?.ok_or(WireError::Malformed)?;
+    let properties = rest.get(length..length + bytes);
+    check(carrier, properties.ok_or(WireError::Malformed)?)?;
+    Ok(at + length + bytes)
+}

@@ -1,0 +1,87 @@
+//! Behind a proxy of another maker, with nothing set but where the node is.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::feed::Reader;
+use crate::node::{Node, PATIENCE};
+
+/// An event is there in this time, or somebody will say that the alarms come late.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// nginx as Debian has it.
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Nginx {
+    async fn start(node: SocketAddr) -> Self {
+        let dir = TempDir::new().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let at = dir.path().display();
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary = temporary.map(|kind| format!("{kind}_temp_path {at}/{kind};"));
+        let text = format!(
+            "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{}}\n\
+             http {{ access_log off; {}\n\
+             server {{ listen {address}; location / {{ proxy_pass http://{node}; }} }} }}\n",
+            temporary.join(" ")
+        );
+        let configuration = dir.path().join("nginx.conf");
+        std::fs::write(&configuration, text).unwrap();
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.nginx");
+        let mut command = Command::new(program);
+        command
+            .arg("-c")
+            .arg(configuration)
+            .arg("-p")
+            .arg(dir.path());
+        let child = command.spawn();
+        let started = Self {
+            child: child.expect("nginx: scripts/setup --test brings it"),
+            address,
+            _dir: dir,
+        };
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, listens).await.unwrap();
+        started
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_come_at_once_through_nginx() {
+    let node = Node::start().await;
+    let nginx = Nginx::start(node.edges.http).await;
+    let base = format!("http://{}", nginx.address);
+    let query = "?kind=device_registered";
+    let open = Reader::open_at(&base, &node, query, None);
+    let opened = tokio::time::timeout(AT_ONCE, open).await;
+    let mut reader = opened.expect("the stream begins at once");
+    reader.place().await;
+    node.act(node.devices(&["a1"], "north")).await;
+    let devices = tokio::time::timeout(AT_ONCE, reader.devices(1)).await;
+    assert_eq!(devices.expect("the event comes at once").0, ["a1"]);
+    drop(nginx);
+    node.stop().await;
+}

@@ -1,0 +1,143 @@
+//! A token opens one thing, and what it opened ends with it.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lamplighter_types::login::Audience;
+use lamplighter_types::{Action, Id, PublicKey, Scope, SecretKey, UsersAction};
+use reqwest::{Method, Response};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
+use serde_json::json;
+
+use crate::node::{Answer, Node, PATIENCE, admin, id, node_key, now_ms};
+
+fn secret() -> SecretKey {
+    SecretKey::from_seed([9; 32])
+}
+
+async fn register(node: &Node) {
+    let gateway = UsersAction::RegisterGateway {
+        account: id("gw"),
+        organization: id("city"),
+        district: Scope::city(),
+        key: secret().public(),
+    };
+    node.act(Action::Users(gateway)).await;
+}
+
+/// A token of the node that ends after `lasting`: those that it gives last for minutes.
+fn short(node: &Node, audience: &str, account: &str, key: PublicKey, lasting: Duration) -> String {
+    let seed = node_key().seed();
+    let secret = blake3::derive_key("lamplighter 2026 tokens of one node", &seed);
+    let expires_ms = now_ms() + lasting.as_millis() as u64;
+    let bearer = json!({
+        "account": account, "key": key, "audience": audience, "node": 1, "expires_ms": expires_ms,
+    });
+    let payload = bearer.to_string();
+    let mut tag = blake3::Hasher::new_keyed(&secret);
+    tag.update(&node.genesis.chain_id().0)
+        .update(&1u64.to_le_bytes());
+    tag.update(b"token").update(payload.as_bytes());
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    format!(
+        "{}.{}",
+        encode(payload.as_bytes()),
+        encode(tag.finalize().as_bytes())
+    )
+}
+
+/// Connects as the gateway; an error is the CONNACK's.
+async fn connect(node: &Node, token: &str) -> Result<(AsyncClient, EventLoop), String> {
+    let address = node.edges.mqtt[0];
+    let mut options = MqttOptions::new("gw", address.ip().to_string(), address.port());
+    options.set_credentials("gw", token);
+    let (client, mut events) = AsyncClient::new(options, 10);
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => return Ok((client, events)),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+async fn closed(events: &mut EventLoop) {
+    let until = async { while events.poll().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, until).await.unwrap();
+}
+
+/// Whoever listens on the way to the HTTP listener gets the token that a gateway reads with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_was_stolen_from_http_does_not_open_mqtt() {
+    let node = Node::start().await;
+    register(&node).await;
+    let stolen = node.login(&id("gw"), &secret()).await;
+    let refused = connect(&node, &stolen).await.map(drop).unwrap_err();
+    assert!(refused.contains("BadUserNamePassword"), "{refused}");
+    // What is signed names the use, so that the answer can't be bent on the way.
+    let mqtt = node.token_for(Audience::Mqtt, &id("gw"), &secret()).await;
+    connect(&node, &mqtt).await.unwrap();
+    let read = node.open(Method::GET, "/v1/devices").bearer_auth(&mqtt);
+    Answer::of(read.send().await.unwrap())
+        .await
+        .assert_problem(401, "auth.refused");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_mqtt_connection_ends_with_its_token() {
+    let node = Node::start().await;
+    register(&node).await;
+    let key = secret().public();
+    let lasting = Duration::from_secs(5);
+    let begun = std::time::Instant::now();
+    let token = short(&node, "mqtt", "gw", key, lasting);
+    let (client, mut events) = connect(&node, &token).await.unwrap();
+    client
+        .subscribe("lamplighter/1/head", QoS::AtLeastOnce)
+        .await
+        .unwrap();
+    closed(&mut events).await;
+    assert!(begun.elapsed() >= lasting - Duration::from_millis(100));
+    assert!(connect(&node, &token).await.is_err(), "it is over");
+    node.stop().await;
+}
+
+async fn follow(node: &Node, token: &str) -> Response {
+    let request = node.http.get(format!("{}/v1/feed?after=0.0", node.base()));
+    let response = request.bearer_auth(token).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    response
+}
+
+async fn ends(mut stream: Response) {
+    let rest = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    tokio::time::timeout(PATIENCE, rest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_its_token_and_with_its_key() {
+    let node = Node::start().await;
+    let admin_key = admin().public();
+    let token = short(
+        &node,
+        "http-read",
+        "admin",
+        admin_key,
+        Duration::from_secs(2),
+    );
+    ends(follow(&node, &token).await).await;
+
+    register(&node).await;
+    let token = node.login(&id("gw"), &secret()).await;
+    let stream = follow(&node, &token).await;
+    let mqtt = node.token_for(Audience::Mqtt, &id("gw"), &secret()).await;
+    let (_client, mut events) = connect(&node, &mqtt).await.unwrap();
+    let (account, key): (Id, _) = (id("gw"), secret().public());
+    node.act(Action::Users(UsersAction::RevokeKey { account, key }))
+        .await;
+    ends(stream).await;
+    closed(&mut events).await;
+    node.stop().await;
+}

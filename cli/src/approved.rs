@@ -1,0 +1,35 @@
+//! What an approver has approved, field by field.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::output::{Output, text};
+
+/// Says every field of a signed record on a line of its own; nothing where JSON is wanted.
+pub fn say(output: Output, record: &impl Serialize) {
+    let mut fields = Vec::new();
+    flatten(String::new(), &json!(record), &mut fields);
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    output.say("approved:");
+    for (name, value) in fields {
+        output.say(&format!("  {name:width$}  {value}"));
+    }
+}
+
+/// Members of members get names of both.
+fn flatten(name: String, value: &Value, fields: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            for (member, value) in members {
+                let member = member.replace('_', " ");
+                let name = [name.as_str(), member.as_str()].join(" ");
+                flatten(name.trim().to_owned(), value, fields);
+            }
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(text).collect();
+            fields.push((name, items.join(", ")));
+        }
+        value => fields.push((name, text(value))),
+    }
+}

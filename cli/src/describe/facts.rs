@@ -1,0 +1,311 @@
+use lamplighter_types::{AlarmId, DeploymentState, Fact, Id, Notification, SkipReason};
+
+use super::{because, hash, key, role, target, words};
+
+/// A notification in a line.
+pub fn notification(notification: &Notification) -> String {
+    let Notification { place, fact } = notification;
+    let device = place.as_ref().map_or("a device", |p| p.device.as_str());
+    self::fact(device, fact)
+}
+
+/// A fact in a line; `device` is the one that it is about, if it is about one. Each contract's
+/// facts have a function of their own.
+fn fact(device: &str, fact: &Fact) -> String {
+    use Fact::*;
+    let line = match fact {
+        OrganizationRegistered { .. }
+        | AccountRegistered { .. }
+        | RoleGranted { .. }
+        | RoleRevoked { .. }
+        | KeyAdded { .. }
+        | KeyRevoked { .. }
+        | AccountDisabled { .. }
+        | AccountEnabled { .. }
+        | RecoveryVoted { .. }
+        | RegistrantCreated { .. }
+        | RegistrantLinked { .. } => of_people(fact),
+        DeviceRegistered
+        | DeviceAssigned { .. }
+        | DeviceTagged
+        | TransferOffered { .. }
+        | TransferWithdrawn
+        | TransferAccepted { .. }
+        | DeviceSuspended { .. }
+        | DeviceResumed
+        | DeviceDecommissioned { .. }
+        | InventoryReported { .. }
+        | DeviceDrifted { .. }
+        | ThingRegistered { .. }
+        | SpecRegistered { .. } => of_devices(device, fact),
+        ReleasePublished { .. }
+        | ReleaseApproved { .. }
+        | ReleaseReleased { .. }
+        | ReleaseDeprecated { .. }
+        | ReleaseRevoked { .. }
+        | ArtifactHeld { .. } => of_firmware(fact),
+        RolloutPlanned { .. }
+        | RolloutApproved { .. }
+        | RolloutStarted { .. }
+        | RolloutPaused { .. }
+        | RolloutResumed { .. }
+        | RolloutStopping { .. }
+        | RolloutStopped { .. }
+        | RolloutFinished { .. }
+        | DeploymentMoved { .. }
+        | DeploymentSkipped { .. }
+        | ReportRefused { .. } => of_rollouts(device, fact),
+        DesiredSet { .. } | ConfigReported { .. } => of_config(device, fact),
+        EventAppended { .. }
+        | EventGapSeen { .. }
+        | AlarmRaised { .. }
+        | AlarmCleared { .. }
+        | AlarmAcknowledged { .. } => of_events(device, fact),
+        ChangeProposed { .. }
+        | ChangeApproved { .. }
+        | ValidatorAdded { .. }
+        | ValidatorRemoved { .. }
+        | ObserverAdded { .. }
+        | ObserverRemoved { .. }
+        | PoliciesSet
+        | ProtocolSet { .. } => of_governance(fact),
+    };
+    line.unwrap_or_else(|| words(&fact.kind()))
+}
+
+fn of_people(fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::OrganizationRegistered { organization } => {
+            format!("organization {organization} registered")
+        }
+        Fact::AccountRegistered { account } => format!("account {account} registered"),
+        Fact::RoleGranted {
+            account,
+            role: granted,
+            scope,
+        } => format!("{account} is now {}", role(*granted, scope)),
+        Fact::RoleRevoked {
+            account,
+            role: revoked,
+            scope,
+        } => format!("{account} is no longer {}", role(*revoked, scope)),
+        Fact::KeyAdded { account, key: new } => format!("{account} has the new key {}", key(new)),
+        Fact::KeyRevoked { account, key: old } => {
+            format!("the key {} of {account} revoked", key(old))
+        }
+        Fact::AccountDisabled { account } => format!("account {account} disabled"),
+        Fact::AccountEnabled { account } => format!("account {account} enabled"),
+        Fact::RecoveryVoted { account, votes } => {
+            format!("votes for the recovery of {account}: {votes}")
+        }
+        Fact::RegistrantCreated { registrant } => format!("registrant {registrant} created"),
+        Fact::RegistrantLinked {
+            registrant,
+            organization,
+        } => format!("registrant {registrant} acts for {organization}"),
+        _ => return None,
+    })
+}
+
+fn of_devices(device: &str, fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::DeviceRegistered => format!("{device} registered"),
+        Fact::DeviceAssigned {
+            gateway: Some(gateway),
+        } => format!("{device} given to {gateway}"),
+        Fact::DeviceAssigned { gateway: None } => format!("{device} taken from its gateway"),
+        Fact::DeviceTagged => format!("{device} has new tags"),
+        Fact::TransferOffered { to } => format!("{device} offered to {to}"),
+        Fact::TransferWithdrawn => format!("{device} offered no longer"),
+        Fact::TransferAccepted { owner } => format!("{device} belongs to {owner}"),
+        Fact::DeviceSuspended { reason } => format!("{device} suspended{}", because(reason)),
+        Fact::DeviceResumed => format!("{device} resumed"),
+        Fact::DeviceDecommissioned { reason } => {
+            format!("{device} decommissioned{}", because(reason))
+        }
+        Fact::InventoryReported { digest } => {
+            format!("{device} runs the image {}", hash(digest))
+        }
+        Fact::DeviceDrifted { expected, running } => format!(
+            "{device} runs the image {}, not {} as was confirmed",
+            hash(running),
+            hash(expected)
+        ),
+        Fact::ThingRegistered { nonce } => format!("Thing with the nonce {nonce} registered"),
+        Fact::SpecRegistered { spec } => format!("specification {spec} registered"),
+        _ => return None,
+    })
+}
+
+fn of_firmware(fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::ReleasePublished { release, artifact } => {
+            format!("release {release} published, image {}", hash(artifact))
+        }
+        Fact::ReleaseApproved { release, by } => format!("release {release} approved by {by}"),
+        Fact::ReleaseReleased { release } => {
+            format!("release {release} released: it has the approvals it needs")
+        }
+        Fact::ReleaseDeprecated { release } => {
+            format!("release {release} deprecated: no new rollout")
+        }
+        Fact::ReleaseRevoked { release, reason } => {
+            format!("release {release} revoked{}", because(reason))
+        }
+        Fact::ArtifactHeld {
+            artifact,
+            node,
+            holders,
+        } => format!(
+            "node {node} holds the image {}, {holders} in all",
+            hash(artifact)
+        ),
+        _ => return None,
+    })
+}
+
+fn of_rollouts(device: &str, fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::RolloutPlanned { rollout } => format!("rollout {rollout} planned"),
+        Fact::RolloutApproved { rollout, by } => format!("rollout {rollout} approved by {by}"),
+        Fact::RolloutStarted { rollout } => format!("rollout {rollout} started"),
+        Fact::RolloutPaused { rollout, reason } => {
+            format!("rollout {rollout} paused{}", because(reason))
+        }
+        Fact::RolloutResumed { rollout } => format!("rollout {rollout} resumed"),
+        Fact::RolloutStopping { rollout, reason } => {
+            format!("rollout {rollout} is being stopped{}", because(reason))
+        }
+        Fact::RolloutStopped { rollout } => format!("rollout {rollout} stopped"),
+        Fact::RolloutFinished { rollout } => format!("rollout {rollout} finished"),
+        Fact::DeploymentMoved {
+            rollout,
+            from,
+            to,
+            attested,
+            code,
+        } => moved(device, rollout, *from, *to, *attested, *code),
+        Fact::DeploymentSkipped { rollout, reason } => {
+            format!("{device} left out of {rollout}: {}", skipped(*reason))
+        }
+        Fact::ReportRefused {
+            rollout,
+            to,
+            counter,
+            code,
+        } => format!(
+            "{device}: report {counter} of {} for {rollout} refused ({code})",
+            words(to)
+        ),
+        _ => return None,
+    })
+}
+
+fn moved(
+    device: &str,
+    rollout: &Id,
+    from: Option<DeploymentState>,
+    to: DeploymentState,
+    attested: bool,
+    code: u32,
+) -> String {
+    let from = from.map_or(String::new(), |from| format!("{} -> ", words(&from)));
+    let code = match code {
+        0 => String::new(),
+        code => format!(", result {code}"),
+    };
+    let signed = if attested {
+        ", signed by the Thing"
+    } else {
+        ""
+    };
+    format!("{device} in {rollout}: {from}{}{code}{signed}", words(&to))
+}
+
+fn skipped(reason: SkipReason) -> &'static str {
+    match reason {
+        SkipReason::NotActive => "it is suspended or decommissioned",
+        SkipReason::NoGateway => "it has no gateway",
+        SkipReason::HardwareClass => "the release is not for its hardware",
+        SkipReason::Busy => "another rollout is at work on it",
+        SkipReason::SecurityCounter => "the security counter of the release is below its own",
+        SkipReason::RunningVersion => "the release does not replace what it runs",
+        SkipReason::Dependency => "it lacks a release that this one depends on",
+        SkipReason::ReleaseExpired => "the release has expired",
+    }
+}
+
+fn of_config(device: &str, fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::DesiredSet {
+            target: set,
+            version,
+        } => format!("configuration {version} of {} set", target(set)),
+        Fact::ConfigReported { document, applied } => {
+            let did = if *applied { "applied" } else { "did not apply" };
+            format!("{device} {did} the configuration {}", hash(document))
+        }
+        _ => return None,
+    })
+}
+
+fn of_events(device: &str, fact: &Fact) -> Option<String> {
+    let alarm = |alarm: &AlarmId| format!("alarm {} of {}", alarm.sequence, alarm.device);
+    Some(match fact {
+        Fact::EventAppended {
+            kind,
+            severity,
+            sequence,
+            attested,
+        } => {
+            let signed = if *attested {
+                ", signed by the Thing"
+            } else {
+                ""
+            };
+            format!(
+                "event {sequence} of {device}: {kind}, {}{signed}",
+                words(severity)
+            )
+        }
+        Fact::EventGapSeen { first, last } if first == last => {
+            format!("event {first} of {device} never came")
+        }
+        Fact::EventGapSeen { first, last } => {
+            format!("events {first} to {last} of {device} never came")
+        }
+        Fact::AlarmRaised {
+            alarm: raised,
+            kind,
+            severity,
+        } => format!("{} raised: {kind}, {}", alarm(raised), words(severity)),
+        Fact::AlarmCleared { alarm: cleared } => format!("{} cleared", alarm(cleared)),
+        Fact::AlarmAcknowledged {
+            alarm: acknowledged,
+            by,
+        } => format!("{} acknowledged by {by}", alarm(acknowledged)),
+        _ => return None,
+    })
+}
+
+fn of_governance(fact: &Fact) -> Option<String> {
+    Some(match fact {
+        Fact::ChangeProposed { proposal } => format!("{proposal} proposed"),
+        Fact::ChangeApproved { proposal, by } => format!("{proposal} approved by {by}"),
+        Fact::ValidatorAdded { validator } => {
+            format!(
+                "node {} validates, at {}",
+                validator.node, validator.address
+            )
+        }
+        Fact::ValidatorRemoved { node } => format!("node {node} validates no longer"),
+        Fact::ObserverAdded { node } => format!("node {node} observes"),
+        Fact::ObserverRemoved { node } => format!("node {node} observes no longer"),
+        Fact::PoliciesSet => "policies set".to_owned(),
+        Fact::ProtocolSet {
+            version,
+            from_height,
+        } => format!("version {version} of the rules from block {from_height} on"),
+        _ => return None,
+    })
+}

@@ -1,0 +1,157 @@
+//! What happened and what is asked for, in words: a line for each fact and each action. Every match
+//! is total, so that something new does not compile until it has its words.
+
+mod actions;
+mod facts;
+#[cfg(test)]
+mod tests;
+
+use lamplighter_types::{
+    ConfigTarget, GovernanceChange, Hash, Observer, Outcome, Policies, PublicKey, Receipt, Role,
+    Scope, Selection, Validator,
+};
+
+pub use actions::action;
+pub use facts::notification;
+
+use crate::output::name;
+
+/// How many of several names are told.
+const NAMED_MAX: usize = 3;
+/// Characters of a hash or key that are told where the whole one is not needed.
+const SHORT: usize = 12;
+
+/// A value's name with blanks, e.g. `timed out`.
+pub fn words(value: &impl serde::Serialize) -> String {
+    name(value).replace('_', " ")
+}
+
+/// The beginning of a hash or key.
+pub fn short(bytes: &impl ToString) -> String {
+    let text = bytes.to_string();
+    format!("{}…", text.get(..SHORT).unwrap_or(&text))
+}
+
+/// Where a role or a document holds.
+pub fn place(scope: &Scope) -> String {
+    match scope.as_str() {
+        "" => "the whole city".to_owned(),
+        district => district.to_owned(),
+    }
+}
+
+/// What a receipt says: each fact, or why nothing was done.
+pub fn receipt(receipt: &Receipt) -> Vec<String> {
+    match &receipt.outcome {
+        Outcome::Failed { code, message } => vec![format!("refused: {message} ({code})")],
+        Outcome::Succeeded => receipt.notifications.iter().map(notification).collect(),
+    }
+}
+
+/// The devices of a rollout.
+pub fn selection(selection: &Selection) -> String {
+    match selection {
+        Selection::List { devices } => names(devices),
+        Selection::Filter {
+            district,
+            model,
+            hardware_class,
+            tag,
+        } => {
+            let parts = [
+                ("model", model),
+                ("hardware class", hardware_class),
+                ("tag", tag),
+            ];
+            let parts = parts
+                .iter()
+                .filter_map(|(part, value)| Some(format!(", {part} {}", value.as_ref()?)));
+            let parts: String = parts.collect();
+            format!("every active device of {}{parts}", place(district))
+        }
+    }
+}
+
+/// Whom a document is for.
+pub fn target(target: &ConfigTarget) -> String {
+    match target {
+        ConfigTarget::Fleet => "the fleet".to_owned(),
+        ConfigTarget::Model { model } => format!("the model {model}"),
+        ConfigTarget::District { district } => format!("the district {district}"),
+        ConfigTarget::Device { device } => device.to_string(),
+    }
+}
+
+/// What a proposal changes.
+pub fn change(change: &GovernanceChange) -> String {
+    match change {
+        GovernanceChange::AddValidator { validator } => add_validator(validator),
+        GovernanceChange::RemoveValidator { node } => format!("remove the validator {node}"),
+        GovernanceChange::AddObserver { observer } => {
+            let Observer {
+                node,
+                account,
+                key,
+                address,
+            } = observer;
+            format!("add the observer {node} ({account}, {address}, key {key})")
+        }
+        GovernanceChange::RemoveObserver { node } => format!("remove the observer {node}"),
+        GovernanceChange::SetPolicies { policies } => {
+            let Policies {
+                release_approvals,
+                rollout_approvals,
+                recovery_approvals,
+                governance_approvals,
+            } = policies;
+            format!(
+                "demand approvals: {release_approvals} of a release, {rollout_approvals} of a \
+                 rollout, {recovery_approvals} of a recovery, {governance_approvals} of a proposal"
+            )
+        }
+        GovernanceChange::SetProtocol {
+            version,
+            from_height,
+        } => format!("follow version {version} of the rules from block {from_height} on"),
+    }
+}
+
+fn add_validator(validator: &Validator) -> String {
+    let Validator {
+        node,
+        account,
+        key,
+        address,
+    } = validator;
+    format!("add the validator {node} ({account}, {address}, key {key})")
+}
+
+/// The first few of several names, and how many there are beside.
+fn names<T: ToString>(all: &[T]) -> String {
+    let first = all.iter().take(NAMED_MAX).map(ToString::to_string);
+    let first = first.collect::<Vec<_>>().join(" ");
+    match all.len().saturating_sub(NAMED_MAX) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+fn role(role: Role, scope: &Scope) -> String {
+    format!("{} of {}", words(&role), place(scope))
+}
+
+fn key(key: &PublicKey) -> String {
+    short(key)
+}
+
+fn hash(hash: &Hash) -> String {
+    short(hash)
+}
+
+/// A reason or comment after what it is of, if one was given.
+fn because(reason: &str) -> String {
+    match reason {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    }
+}

@@ -1,0 +1,155 @@
+//! `history`: who changed a record, when, and by which transaction.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use lamplighter_client::{Cursor, Delivery, HistoryEntry, HistoryOf, Page};
+use lamplighter_types::{AlarmId, Hash, Id};
+use serde_json::json;
+
+use crate::config::Target;
+use crate::describe;
+use crate::failure::Failure;
+use crate::output::{Output, emit, emit_table, emit_while_read, print, print_line};
+use crate::session::{Session, asking};
+use crate::time;
+
+/// Whose changes are asked for, the newest first.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Changes before this place in the chain, which the end of a table names.
+    #[arg(long, global = true)]
+    after: Option<Cursor>,
+    #[command(subcommand)]
+    of: HistoryCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// What happened to a device, its deployments among it.
+    Device {
+        device: Id,
+    },
+    /// Who published, approved or revoked a release.
+    Release {
+        release: Id,
+    },
+    /// Who planned, approved, started, paused, resumed or cancelled a rollout.
+    Rollout {
+        rollout: Id,
+    },
+    /// Who changed an account, its keys and roles.
+    User {
+        user: Id,
+    },
+    Organization {
+        organization: Id,
+    },
+    /// Who set a desired document.
+    Config(Target),
+    /// Who raised, acknowledged and cleared an alarm.
+    Alarm {
+        device: Id,
+        sequence: u64,
+    },
+    Proposal {
+        proposal: Id,
+    },
+    /// What changed of the ledger itself: nodes, policies and protocol.
+    Governance,
+}
+
+impl From<HistoryCommand> for HistoryOf {
+    fn from(command: HistoryCommand) -> Self {
+        match command {
+            HistoryCommand::Device { device } => Self::Device(device),
+            HistoryCommand::Release { release } => Self::Release(release),
+            HistoryCommand::Rollout { rollout } => Self::Rollout(rollout),
+            HistoryCommand::User { user } => Self::User(user),
+            HistoryCommand::Organization { organization } => Self::Organization(organization),
+            HistoryCommand::Config(target) => Self::Config(target.into()),
+            HistoryCommand::Alarm { device, sequence } => Self::Alarm(AlarmId { device, sequence }),
+            HistoryCommand::Proposal { proposal } => Self::Proposal(proposal),
+            HistoryCommand::Governance => Self::Governance,
+        }
+    }
+}
+
+pub async fn carry_out(session: &Session, history: History) -> Result<ExitCode, Failure> {
+    let History { after, of } = history;
+    let after = after.map(|after| after.to_string());
+    show(session, &of.into(), after.as_deref()).await
+}
+
+/// Prints one page of the changes of a record.
+pub async fn show(
+    session: &Session,
+    of: &HistoryOf,
+    after: Option<&str>,
+) -> Result<ExitCode, Failure> {
+    let page = session.client.history(of, after).await;
+    let page = page.map_err(asking)?.value;
+    match session.output.json {
+        true => print(&json!(page.items)),
+        false => emit_changes(&page),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The newest changes of a record, the newest first: one page.
+pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Page<HistoryEntry>, Failure> {
+    let page = session.client.history(of, None).await;
+    Ok(page.map_err(asking)?.value)
+}
+
+/// Changes as a table for people. `transaction show` takes what stands in its column `transaction`.
+pub fn emit_changes(page: &Page<HistoryEntry>) {
+    if page.items.is_empty() {
+        return emit("no changes since the ledger began");
+    }
+    let rows = page.items.iter().map(|change| {
+        let transaction = match change.transaction {
+            Hash::ZERO => "-".to_owned(),
+            _ => change.cursor.clone(),
+        };
+        vec![
+            time::local(change.time_ms),
+            author(change.author.as_ref()),
+            transaction,
+            describe::receipt(&change.receipt).join("; "),
+        ]
+    });
+    let heads = ["time", "author", "transaction", "what happened"];
+    emit_table(&heads, rows.collect());
+    if let Some(next) = &page.next {
+        emit(&format!("there are older ones: history .. --after {next}"));
+    }
+}
+
+/// A notification of the feed on a line, for people or as JSON; false when nobody reads any more.
+pub fn emit_delivery(output: Output, delivery: &Delivery) -> bool {
+    let Delivery {
+        cursor,
+        time_ms,
+        transaction,
+        author: by,
+        notification,
+    } = delivery;
+    if output.json {
+        let place = notification.place.as_ref().map(|place| &place.device);
+        return print_line(&json!({ "cursor": cursor.to_string(), "time_ms": time_ms,
+            "transaction": transaction, "author": by, "device": place,
+            "fact": notification.fact }));
+    }
+    emit_while_read(&format!(
+        "{}  {:14}  {}",
+        time::local(*time_ms),
+        author(by.as_ref()),
+        describe::notification(notification)
+    ))
+}
+
+/// Who did something; the ledger does by itself what time brings.
+pub fn author(author: Option<&Id>) -> String {
+    author.map_or("the ledger".to_owned(), Id::to_string)
+}

@@ -1,0 +1,215 @@
+//! `device register`: devices from a file, so that the same command can be given again after a
+//! part of them went in.
+//!
+//! First everything that can be known is checked, all rows against the file itself and the ledger;
+//! when a row is wrong, nothing is sent. Then the devices that are new go in, some hundred in a
+//! transaction, each of which happens as a whole or not at all.
+
+pub(crate) mod file;
+mod ledger;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
+use lamplighter_types::{Action, DevicesAction, Hash, NewDevice, codec};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::print;
+use crate::session::Session;
+
+/// Devices of one transaction.
+const DEVICES_PER_TRANSACTION: usize = 500;
+/// Their bytes, below the limit of a transaction by what else is in one.
+const DEVICE_BYTES_PER_TRANSACTION: usize = TRANSACTION_BYTES_MAX - 4_096;
+/// Wrong rows that are told; with more of them the file is of another kind.
+const PROBLEMS_TOLD: usize = 20;
+
+#[derive(Debug, Args)]
+pub struct Register {
+    /// A JSON list of devices: device, owner, model, hardware_class, district, tags, and, if
+    /// wanted, gateway and key.
+    file: PathBuf,
+    /// Checks the file against the ledger and says what would be registered; sends nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Leaves devices alone that are registered with another content; else they are errors. Those
+    /// with the same content are always left out.
+    #[arg(long)]
+    skip_existing: bool,
+}
+
+/// A device with its row in the file, counted from 1.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub number: usize,
+    pub device: NewDevice,
+}
+
+/// What is wrong with a row.
+#[derive(Debug)]
+pub struct Problem {
+    pub row: usize,
+    /// Begins with the row and the device.
+    pub text: String,
+}
+
+impl Row {
+    fn name(&self) -> String {
+        format!("row {} ({})", self.number, self.device.device)
+    }
+
+    pub fn problem(&self, what: impl std::fmt::Display) -> Problem {
+        Problem {
+            row: self.number,
+            text: format!("{}: {what}", self.name()),
+        }
+    }
+}
+
+/// What became of the rows.
+#[derive(Debug, Default)]
+struct Counts {
+    registered: usize,
+    same: usize,
+    different: usize,
+    transactions: Vec<Hash>,
+}
+
+pub async fn register(session: &Session, given: Register) -> Result<ExitCode, Failure> {
+    let Register {
+        file,
+        dry_run,
+        skip_existing,
+    } = given;
+    let rows = file::read(&file)?;
+    let all = rows.len();
+    let judged = ledger::judge(session, rows, skip_existing).await?;
+    if !judged.problems.is_empty() {
+        let some = problems("nothing was registered", judged.problems, all);
+        return Err(Failure::refused(some));
+    }
+    let mut counts = Counts {
+        same: judged.same,
+        different: judged.different,
+        ..Counts::default()
+    };
+    if dry_run {
+        counts.registered = judged.new.len();
+    } else {
+        send(session, &judged.new, &mut counts).await?;
+    }
+    tell(session, &counts, dry_run);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends the new devices, and says after a failure which have gone in.
+async fn send(session: &Session, new: &[Row], counts: &mut Counts) -> Result<(), Failure> {
+    for some in batches(new) {
+        let devices = some.iter().map(|row| row.device.clone()).collect();
+        let action = Action::Devices(DevicesAction::Register { devices });
+        let submitted = match session.perform(action).await {
+            Ok(submitted) => submitted,
+            Err(failure) => return Err(stopped(failure, some, new.len(), counts)),
+        };
+        counts.registered += some.len();
+        counts.transactions.push(submitted.transaction);
+        let (done, block) = (counts.registered, submitted.height.unwrap_or_default());
+        let of = new.len();
+        session
+            .output
+            .say(&format!("registered {done} of {of}, block {block}"));
+    }
+    Ok(())
+}
+
+/// As many devices as one transaction takes.
+fn batches(rows: &[Row]) -> Vec<&[Row]> {
+    let (mut batches, mut first, mut bytes) = (Vec::new(), 0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        let size = codec::encode(&row.device).len();
+        let full = at - first >= DEVICES_PER_TRANSACTION
+            || (at > first && bytes + size > DEVICE_BYTES_PER_TRANSACTION);
+        if full {
+            batches.push(&rows[first..at]);
+            (first, bytes) = (at, 0);
+        }
+        bytes += size;
+    }
+    if first < rows.len() {
+        batches.push(&rows[first..]);
+    }
+    batches
+}
+
+fn stopped(failure: Failure, batch: &[Row], of: usize, counts: &Counts) -> Failure {
+    let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
+        return failure;
+    };
+    let words = failure.to_string();
+    let note = format!(
+        "This was the transaction with rows {} to {}. {} of {of} new devices are registered; of \
+         the others none is known to be. Give the same command again to go on: what is registered \
+         is left out.",
+        first.number, last.number, counts.registered
+    );
+    match batch.iter().find(|row| names(&words, &row.device)) {
+        Some(row) => failure.with_note(format!("It speaks of {}.\n{note}", row.name())),
+        None => failure.with_note(note),
+    }
+}
+
+/// Whether a refusal speaks of this device or of its key.
+fn names(words: &str, device: &NewDevice) -> bool {
+    let key = device.key.map(|key| key.to_string());
+    let own = [Some(device.device.to_string()), key];
+    let end = |c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c);
+    let mut all = words.split(end).map(|word| word.trim_end_matches('.'));
+    all.any(|word| own.iter().flatten().any(|name| name == word))
+}
+
+/// Several problems, in the order of the rows.
+fn problems(begin: &str, mut all: Vec<Problem>, rows: usize) -> String {
+    all.sort_by_key(|problem| problem.row);
+    let mut wrong: Vec<_> = all.iter().map(|problem| problem.row).collect();
+    wrong.dedup();
+    let told = all.iter().take(PROBLEMS_TOLD);
+    let told: Vec<_> = told
+        .map(|problem| format!("\n  {}", problem.text))
+        .collect();
+    let more = match all.len().saturating_sub(PROBLEMS_TOLD) {
+        0 => String::new(),
+        more => format!("\n  and {more} more"),
+    };
+    let wrong = wrong.len();
+    format!(
+        "{begin}: {wrong} of {rows} rows can't be{}{more}",
+        told.concat()
+    )
+}
+
+fn tell(session: &Session, counts: &Counts, dry_run: bool) {
+    let Counts {
+        registered,
+        same,
+        different,
+        transactions,
+    } = counts;
+    if session.output.json {
+        return print(
+            &json!({ "dry_run": dry_run, "registered": registered, "skipped_same": same,
+            "skipped_different": different, "transactions": transactions }),
+        );
+    }
+    let did = match dry_run {
+        true => "nothing was sent; would be registered:",
+        false => "registered:",
+    };
+    let mut words = format!("{did} {registered}; there already with the same content: {same}");
+    if *different > 0 {
+        words += &format!("; there already with another content, left alone: {different}");
+    }
+    session.output.say(&words);
+}

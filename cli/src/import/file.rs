@@ -1,0 +1,181 @@
+//! Reading the file: whatever is wrong is told with its row and field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use lamplighter_types::limits::{ID_BYTES_MAX, SMALL_LIST_MAX};
+use lamplighter_types::{NewDevice, Tag, codec};
+use serde_json::{Value, json};
+
+use super::{Problem, Row, problems};
+use crate::failure::Failure;
+
+/// Half a million devices; a larger file is a mistake, and would fill the memory.
+const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Of the value of a tag, as the ledger has it.
+const TAG_VALUE_BYTES_MAX: usize = 256;
+/// What editors write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The devices of a file, each sound in itself and none twice.
+pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
+    let shown = path.display();
+    let doing = || format!("reading {shown}");
+    let file = File::open(path).map_err(Failure::doing(doing()))?;
+    let mut bytes = Vec::new();
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(Failure::doing(doing()))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(Failure::plain(format!(
+            "{shown} has more than {FILE_BYTES_MAX} bytes; divide it"
+        )));
+    }
+    parse(&bytes).map_err(|what| Failure::plain(format!("{shown}: {what}")))
+}
+
+/// As [`read`], of the bytes.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, String> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err("the text is in UTF-16; save it as UTF-8".to_owned());
+    }
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let devices: Vec<NewDevice> =
+        serde_json::from_slice(bytes).map_err(|error| locate(bytes, &error))?;
+    let number = |(at, device)| Row {
+        number: at + 1,
+        device,
+    };
+    let rows: Vec<_> = devices.into_iter().enumerate().map(number).collect();
+    if rows.is_empty() {
+        return Err("the list has no device".to_owned());
+    }
+    let mut wrong = repeated(&rows);
+    for row in &rows {
+        wrong.extend(unsound(&row.device).map(|what| row.problem(what)));
+    }
+    match wrong.is_empty() {
+        true => Ok(rows),
+        false => Err(problems("nothing was registered", wrong, rows.len())),
+    }
+}
+
+/// Devices and keys that are there more than once.
+fn repeated(rows: &[Row]) -> Vec<Problem> {
+    let mut names = BTreeMap::new();
+    let mut keys = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for row in rows {
+        if let Some(first) = names.insert(&row.device.device, row.number) {
+            wrong.push(row.problem(format!("row {first} has the same device")));
+        } else if let Some(key) = row.device.key
+            && let Some(first) = keys.insert(key, row.number)
+        {
+            wrong.push(row.problem(format!("row {first} has the same key")));
+        }
+    }
+    wrong
+}
+
+/// What of a device no ledger takes. The ledger judges; here the row is known.
+fn unsound(device: &NewDevice) -> Option<String> {
+    let NewDevice {
+        device: _,
+        owner: _,
+        model,
+        hardware_class,
+        district: _,
+        gateway: _,
+        key,
+        tags,
+    } = device;
+    let mut names = vec![("model", model), ("hardware_class", hardware_class)];
+    names.extend(tags.iter().map(|Tag { name, value: _ }| ("tag", name)));
+    let wrong = names.into_iter().find_map(|(field, text)| {
+        let what = match text {
+            text if text.is_empty() => "is empty".to_owned(),
+            text if text.len() > ID_BYTES_MAX => format!("has more than {ID_BYTES_MAX} bytes"),
+            text if text.chars().any(char::is_control) => "has a control character".to_owned(),
+            _ => return None,
+        };
+        Some(format!("{field} {what}"))
+    });
+    let long = tags
+        .iter()
+        .find(|tag| tag.value.len() > TAG_VALUE_BYTES_MAX);
+    let names: BTreeSet<_> = tags.iter().map(|tag| &tag.name).collect();
+    wrong
+        .or_else(|| long.map(|tag| format!("the tag {} has a too long value", tag.name)))
+        .or_else(|| (names.len() < tags.len()).then(|| "a tag is there twice".to_owned()))
+        .or_else(|| (tags.len() > SMALL_LIST_MAX).then(|| "there are too many tags".to_owned()))
+        .or_else(|| {
+            key.filter(|key| !key.is_acceptable())
+                .map(|key| format!("{key} is no sound key"))
+        })
+}
+
+/// Says where a text that is no list of devices is wrong.
+fn locate(bytes: &[u8], error: &serde_json::Error) -> String {
+    let Ok(whole) = serde_json::from_slice::<Value>(bytes) else {
+        return format!("this is no JSON: {error}");
+    };
+    let Some(items) = whole.as_array() else {
+        return "this is no list of devices, which begins with [ and ends with ]".to_owned();
+    };
+    let wrong: Vec<_> = items
+        .iter()
+        .enumerate()
+        .flat_map(|(at, item)| {
+            let row = at + 1;
+            let device = item["device"].as_str().unwrap_or("without a name");
+            wrong_with(item).into_iter().map(move |what| Problem {
+                row,
+                text: format!("row {row} ({}): {what}", device.escape_debug()),
+            })
+        })
+        .collect();
+    match wrong.is_empty() {
+        // A field that is there twice, which only the strict reader notices.
+        true => format!("this is no list of devices: {error}"),
+        false => problems("nothing was registered", wrong, items.len()),
+    }
+}
+
+/// What is wrong with one item, if something is.
+fn wrong_with(item: &Value) -> Vec<String> {
+    let read = |item: &Value| codec::decode_json::<NewDevice>(item.to_string().as_bytes());
+    let reason = |error: codec::CodecError| match error {
+        codec::CodecError::Json { source, .. } => without_place(&source),
+        error => error.to_string(),
+    };
+    let Err(error) = read(item) else {
+        return Vec::new();
+    };
+    let Some(fields) = item.as_object() else {
+        return vec!["this is no device, which begins with { and ends with }".to_owned()];
+    };
+    let sound = json!({ "device": "d", "owner": "o", "model": "m", "hardware_class": "h",
+        "district": "", "gateway": null, "key": null, "tags": [] });
+    let mut wrong = Vec::new();
+    for (name, value) in fields {
+        let mut probe = sound.clone();
+        if probe.get(name).is_some() {
+            probe[name] = value.clone();
+            if let Err(error) = read(&probe) {
+                wrong.push(format!("the field `{name}`: {}", reason(error)));
+            }
+        }
+    }
+    match wrong.is_empty() {
+        true => vec![reason(error)],
+        false => wrong,
+    }
+}
+
+/// Line and column would be of one item, not of the file.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
+}

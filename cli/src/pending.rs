@@ -1,0 +1,99 @@
+//! What is told of a transaction that was sent and is in no block yet.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lamplighter_client::Pending;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::{Output, print};
+use crate::time;
+
+/// Digits of its hash in the name of the file with the transaction.
+const NAME_DIGITS: usize = 16;
+
+/// Writes the transaction to a file, so that the same bytes can be sent again, and says how.
+pub fn failure(pending: &Pending, output: Output) -> Failure {
+    let Pending {
+        transaction,
+        signed,
+        expires_ms,
+        taken_by,
+        sent_to,
+        ..
+    } = pending;
+    let hash = transaction.to_string();
+    let file = format!("transaction-{}.json", &hash[..NAME_DIGITS]);
+    let envelope = json!(signed).to_string();
+    let written = fs::write(&file, format!("{envelope}\n"));
+    if output.json {
+        print(
+            &json!({ "transaction": transaction, "expires_ms": expires_ms, "taken_by": taken_by,
+            "sent_to": sent_to, "file": written.is_ok().then_some(&file), "signed": signed }),
+        );
+    }
+    let again = match written {
+        Ok(()) => format!(
+            "Send the same bytes again, as often as you like; it happens once:\n  \
+             lamplighter transaction send {file}"
+        ),
+        Err(error) => format!(
+            "The file {file} could not be written: {error}. To send the same bytes again put this \
+             line into a file for `lamplighter transaction send FILE`; it happens once:\n{envelope}"
+        ),
+    };
+    Failure::pending(words(pending)).with_note(format!(
+        "It may still happen, until {}. Ask what became of it:\n  \
+         lamplighter transaction show {hash}\n{again}\n\
+         The same command given again before then would be a second transaction.",
+        until(*expires_ms, now_ms()),
+    ))
+}
+
+/// Who has it, and what the last node met.
+fn words(pending: &Pending) -> String {
+    let Pending {
+        transaction,
+        taken_by,
+        sent_to,
+        waited,
+        last,
+        ..
+    } = pending;
+    let waited = waited.as_secs_f64();
+    let mut parts = Vec::new();
+    if !taken_by.is_empty() {
+        parts.push(format!("taken by {}", taken_by.join(", ")));
+    }
+    if !sent_to.is_empty() {
+        parts.push(format!(
+            "sent to {} without an answer to rely on",
+            sent_to.join(", ")
+        ));
+    }
+    let mut words = format!(
+        "the transaction {transaction} was {}, but is not known to be in a block after \
+         {waited:.0} s",
+        parts.join(", and ")
+    );
+    if let Some(last) = last {
+        let causes = std::iter::successors(Some(last as &dyn std::error::Error), |e| e.source());
+        let causes: Vec<_> = causes.map(ToString::to_string).collect();
+        words += &format!(" (last: {})", causes.join(": "));
+    }
+    words
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// A time, and how far it is from now.
+fn until(time_ms: u64, now_ms: u64) -> String {
+    let left = time_ms.saturating_sub(now_ms) / 1_000;
+    let (hours, minutes) = (left / 3_600, left / 60 % 60);
+    let left = format!("{hours:02}:{minutes:02}:{:02}", left % 60);
+    format!("{} (in {left})", time::local(time_ms))
+}

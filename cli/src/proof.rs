@@ -1,0 +1,195 @@
+//! `proof get`, and how a proven record is told.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use lamplighter_client::Subject;
+use lamplighter_types::proof::{ProofFile, ProvenSubject, SignedChange, Signer, Statement};
+use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id, Scope};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::keys::write_new;
+use crate::output::{Output, emit, print};
+use crate::session::{Session, asking};
+use crate::time::utc;
+
+#[derive(Debug, Subcommand)]
+pub enum ProofCommand {
+    /// Fetches a proof, checks it against the genesis file, tells what it proves, and writes it to
+    /// a file.
+    Get {
+        /// The file to write (JSON).
+        #[arg(long, global = true, default_value = "proof.json")]
+        out: PathBuf,
+        #[command(subcommand)]
+        subject: SubjectCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SubjectCommand {
+    /// That a transaction is in its block, with what it asked for.
+    Transaction {
+        transaction: Hash,
+    },
+    /// The receipt of a transaction.
+    Receipt {
+        transaction: Hash,
+    },
+    Device {
+        device: Id,
+    },
+    /// What a device runs.
+    DeviceState {
+        device: Id,
+    },
+    Release {
+        release: Id,
+    },
+    Rollout {
+        rollout: Id,
+    },
+    Deployment {
+        rollout: Id,
+        device: Id,
+    },
+    User {
+        user: Id,
+    },
+    Organization {
+        organization: Id,
+    },
+    /// An alarm, by its device and the event that raised it.
+    Alarm {
+        device: Id,
+        sequence: u64,
+    },
+    /// The desired document of a target; of the whole fleet without one.
+    Config {
+        #[arg(long, conflicts_with_all = ["district", "device"])]
+        model: Option<String>,
+        #[arg(long, conflicts_with = "device")]
+        district: Option<Scope>,
+        #[arg(long)]
+        device: Option<Id>,
+    },
+    /// An event, by its block and its place there.
+    Event {
+        height: u64,
+        index: u32,
+    },
+}
+
+impl From<SubjectCommand> for Subject {
+    fn from(command: SubjectCommand) -> Self {
+        match command {
+            SubjectCommand::Transaction { transaction } => Self::Transaction(transaction),
+            SubjectCommand::Receipt { transaction } => Self::Receipt(transaction),
+            SubjectCommand::Device { device } => Self::Device(device),
+            SubjectCommand::DeviceState { device } => Self::DeviceState(device),
+            SubjectCommand::Release { release } => Self::Release(release),
+            SubjectCommand::Rollout { rollout } => Self::Rollout(rollout),
+            SubjectCommand::Deployment { rollout, device } => Self::Deployment { rollout, device },
+            SubjectCommand::User { user } => Self::User(user),
+            SubjectCommand::Organization { organization } => Self::Organization(organization),
+            SubjectCommand::Alarm { device, sequence } => Self::Alarm(AlarmId { device, sequence }),
+            SubjectCommand::Config {
+                model,
+                district,
+                device,
+            } => Self::Config(match (model, district, device) {
+                (Some(model), ..) => ConfigTarget::Model { model },
+                (_, Some(district), _) => ConfigTarget::District { district },
+                (.., Some(device)) => ConfigTarget::Device { device },
+                (None, None, None) => ConfigTarget::Fleet,
+            }),
+            SubjectCommand::Event { height, index } => Self::Event { height, index },
+        }
+    }
+}
+
+pub async fn carry_out(session: &Session, command: ProofCommand) -> Result<ExitCode, Failure> {
+    let ProofCommand::Get { out, subject } = command;
+    let Some(genesis) = &session.genesis else {
+        return Err(Failure::plain(
+            "a proof is checked against the genesis file: give --genesis",
+        ));
+    };
+    if out.exists() {
+        let words = format!("{} exists already: give another --out", out.display());
+        return Err(Failure::plain(words));
+    }
+    let (bundle, proven) = session
+        .client
+        .proof(&subject.into())
+        .await
+        .map_err(asking)?;
+    let statement = Statement::of(&bundle, &proven, genesis)
+        .map_err(Failure::doing("the proof holds and can't be read"))?;
+    let file = ProofFile::new(bundle, &statement).to_json();
+    write_new(&out, file.as_ref())?;
+    tell(&statement, json!({ "file": out }), session.output);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was proven; as JSON with the members of `more`.
+pub fn tell(statement: &Statement, more: Value, output: Output) {
+    if output.json {
+        let mut told = json!(statement);
+        told["holds"] = true.into();
+        if let (Some(told), Value::Object(more)) = (told.as_object_mut(), more) {
+            told.extend(more);
+        }
+        return print(&told);
+    }
+    let Statement {
+        subject,
+        record,
+        height,
+        time_ms,
+        head: _,
+        head_height,
+        head_time_ms,
+        signers,
+        set_changes,
+    } = statement;
+    emit(&format!("holds: {}", describe(subject, record)));
+    emit(&format!("in block {height} of {}", utc(*time_ms)));
+    emit(&format!(
+        "under the head {head_height} of {}, signed by {}",
+        utc(*head_time_ms),
+        names(signers)
+    ));
+    for SignedChange {
+        height,
+        time_ms,
+        signers,
+    } in set_changes
+    {
+        emit(&format!(
+            "validators changed after block {height} of {}, signed by {}",
+            utc(*time_ms),
+            names(signers)
+        ));
+    }
+    if !record.is_null() {
+        print(record);
+    }
+}
+
+fn names(signers: &[Signer]) -> String {
+    let name = |signer: &Signer| format!("{} (node {})", signer.account, signer.node);
+    let names: Vec<_> = signers.iter().map(name).collect();
+    names.join(", ")
+}
+
+/// What it is and of whom.
+fn describe(subject: &ProvenSubject, record: &Value) -> String {
+    match subject {
+        ProvenSubject::State(key) if record.is_null() => format!("there is no {key}"),
+        ProvenSubject::State(key) => key.to_string(),
+        ProvenSubject::Block(part) => part.to_string(),
+    }
+}

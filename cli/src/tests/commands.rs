@@ -1,0 +1,563 @@
+//! Every command of the program: what clap knows of it, and in whose name it writes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::{Command, CommandFactory};
+use lamplighter_client::HistoryOf;
+use lamplighter_types::{
+    Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
+    GovernanceAction, GovernanceChange, Hash, Policies, RolloutsAction, Severity, UsersAction,
+    codec,
+};
+
+use super::city::{City, id, now_ms};
+use crate::Arguments;
+
+/// All options that are meant for every command, with what they are called.
+const GLOBAL: [&str; 7] = [
+    "profile", "node-url", "genesis", "as", "key", "timeout", "json",
+];
+
+/// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
+const WITHOUT_LEDGER: [&str; 12] = [
+    "node init",
+    "node run",
+    "node join",
+    "gateway run",
+    "things run",
+    "devnet up",
+    "key new",
+    "key show",
+    "genesis new",
+    "genesis check",
+    "audit verify",
+    // Signs, and sends nothing.
+    "transaction sign",
+];
+
+/// The commands that have no commands below them, with their names from the program's on.
+fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
+    let below: Vec<_> = command
+        .get_subcommands()
+        .filter(|below| below.get_name() != "help")
+        .collect();
+    if below.is_empty() {
+        found.push((path.to_owned(), command.clone()));
+    }
+    for next in below {
+        let path = format!("{path} {}", next.get_name());
+        leaves(next, path.trim(), found);
+    }
+}
+
+fn all_leaves() -> Vec<(String, Command)> {
+    let mut program = Arguments::command();
+    program.build();
+    let mut found = Vec::new();
+    leaves(&program, "", &mut found);
+    found
+}
+
+/// Ids of global options, with their long names, where they are declared; and below that whatever
+/// takes their place.
+fn hidden(command: &Command, above: &[(String, String)], path: &str, wrong: &mut Vec<String>) {
+    for argument in command.get_arguments() {
+        let own = (
+            argument.get_id().to_string(),
+            argument.get_long().unwrap_or_default().to_owned(),
+        );
+        let taken =
+            |(id, long): &(String, String)| *id == own.0 || (!long.is_empty() && *long == own.1);
+        if above.iter().any(taken) {
+            wrong.push(format!("{path}: {}", own.0));
+        }
+    }
+    let mut known = above.to_vec();
+    let global = command.get_arguments().filter(|a| a.is_global_set());
+    known.extend(global.map(|argument| {
+        let long = argument.get_long().unwrap_or_default();
+        (argument.get_id().to_string(), long.to_owned())
+    }));
+    for below in command.get_subcommands() {
+        hidden(
+            below,
+            &known,
+            &format!("{path} {}", below.get_name()),
+            wrong,
+        );
+    }
+}
+
+#[test]
+fn every_command_has_every_global_option() {
+    Arguments::command().debug_assert();
+    // As declared, before clap hands global options down.
+    let mut wrong = Vec::new();
+    hidden(&Arguments::command(), &[], "lamplighter", &mut wrong);
+    assert!(
+        wrong.is_empty(),
+        "take the place of a global option: {wrong:?}"
+    );
+    let all = all_leaves();
+    assert!(all.len() > 60, "only {} commands", all.len());
+    for (path, command) in all {
+        let longs: Vec<_> = command
+            .get_arguments()
+            .filter_map(|a| a.get_long())
+            .collect();
+        for option in GLOBAL {
+            assert!(longs.contains(&option), "{path} has no --{option}");
+        }
+        let ids: BTreeSet<_> = command.get_arguments().map(|a| a.get_id()).collect();
+        assert_eq!(ids.len(), command.get_arguments().count(), "{path}");
+    }
+    let declared = Arguments::command();
+    let declared = declared.get_arguments().filter(|a| a.is_global_set());
+    let declared: BTreeSet<_> = declared
+        .filter_map(|a| a.get_long().map(str::to_owned))
+        .collect();
+    assert_eq!(declared, GLOBAL.map(str::to_owned).into());
+}
+
+/// The command of an action; none for those that people do not send by a command: what gateways
+/// report, what validators state of themselves, and what registrants sign with keys of their own
+/// and the HTTP interface relays. Without a wildcard: whoever adds an action decides here.
+fn command_of(action: &Action) -> Option<&'static str> {
+    use GovernanceChange as Change;
+    Some(match action {
+        Action::Users(action) => match action {
+            UsersAction::RegisterOrganization { .. } => "user organization",
+            UsersAction::RegisterUser { .. } => "user register",
+            UsersAction::RegisterGateway { .. } => "user gateway",
+            UsersAction::Grant { .. } => "user grant",
+            UsersAction::Revoke { .. } => "user revoke",
+            UsersAction::RotateKey { .. } => "user rotate-key",
+            UsersAction::RevokeKey { .. } => "user revoke-key",
+            UsersAction::Disable { .. } => "user disable",
+            UsersAction::Enable { .. } => "user enable",
+            UsersAction::Recover { .. } => "user recover",
+        },
+        Action::Devices(action) => match action {
+            DevicesAction::Register { .. } => "device register",
+            DevicesAction::AssignGateway { .. } => "device assign",
+            DevicesAction::Tag { .. } => "device tag",
+            DevicesAction::OfferTransfer { .. } => "device offer-transfer",
+            DevicesAction::WithdrawTransfer { .. } => "device withdraw-transfer",
+            DevicesAction::AcceptTransfer { .. } => "device accept-transfer",
+            DevicesAction::Suspend { .. } => "device suspend",
+            DevicesAction::Resume { .. } => "device resume",
+            DevicesAction::Decommission { .. } => "device decommission",
+            DevicesAction::LinkRegistrant { .. } => "device link-registrant",
+            DevicesAction::ReportInventory { .. } | DevicesAction::IotRegistry { .. } => {
+                return None;
+            }
+        },
+        Action::Firmware(action) => match action {
+            FirmwareAction::Publish { .. } => "firmware publish",
+            FirmwareAction::Approve { .. } => "firmware approve",
+            FirmwareAction::Deprecate { .. } => "firmware deprecate",
+            FirmwareAction::Revoke { .. } => "firmware revoke",
+            FirmwareAction::HoldArtifact { .. } => return None,
+        },
+        Action::Rollouts(action) => match action {
+            RolloutsAction::Plan { .. } => "rollout plan",
+            RolloutsAction::Approve { .. } => "rollout approve",
+            RolloutsAction::Start { .. } => "rollout start",
+            RolloutsAction::Pause { .. } => "rollout pause",
+            RolloutsAction::Resume { .. } => "rollout resume",
+            RolloutsAction::Cancel { .. } => "rollout cancel",
+            RolloutsAction::Postpone { .. } => "rollout postpone",
+            RolloutsAction::Report { .. } => return None,
+        },
+        Action::Config(action) => match action {
+            ConfigAction::SetDesired { .. } => "config set",
+            ConfigAction::Report { .. } => return None,
+        },
+        Action::Events(action) => match action {
+            EventsAction::Acknowledge { .. } => "alarm ack",
+            EventsAction::Clear { .. } => "alarm clear",
+            EventsAction::Append { .. } => return None,
+        },
+        Action::Governance(action) => match action {
+            GovernanceAction::Propose { change, .. } => match change {
+                Change::AddValidator { .. } => "governance propose add-validator",
+                Change::RemoveValidator { .. } => "governance propose remove-validator",
+                Change::AddObserver { .. } => "governance propose add-observer",
+                Change::RemoveObserver { .. } => "governance propose remove-observer",
+                Change::SetPolicies { .. } => "governance propose set-policies",
+                Change::SetProtocol { .. } => "governance propose set-protocol",
+            },
+            GovernanceAction::Approve { .. } => "governance approve",
+        },
+    })
+}
+
+/// A day that a person of the city has: who gives which command.
+struct Day {
+    city: City,
+    given: BTreeSet<String>,
+    written: BTreeSet<&'static str>,
+}
+
+impl Day {
+    /// The command, as clap knows it, that begins with these words.
+    fn path(&self, command: &str) -> String {
+        let all = all_leaves();
+        let paths = all.iter().map(|(path, _)| path);
+        // In `governance propose NAME add-observer` an argument stands between.
+        let words: Vec<_> = command.split_whitespace().collect();
+        let is = |path: &&String| {
+            let mut rest = words.iter();
+            path.split(' ').all(|part| rest.any(|word| *word == part))
+                && words[0] == path.split(' ').next().unwrap_or_default()
+                && words[1..].first() == path.split(' ').nth(1).as_ref()
+        };
+        let longest = paths.filter(is).max_by_key(|path| path.len());
+        longest
+            .unwrap_or_else(|| panic!("{command} is no command"))
+            .clone()
+    }
+
+    /// What is in new blocks must be this command's action by this account, and one thing only.
+    fn look(&mut self, command: &str, author: &str) {
+        let path = self.path(command);
+        let new = self.city.new_transactions();
+        assert_eq!(new.len(), 1, "{command}: {new:?}");
+        assert_eq!(new[0].sender, id(author), "{command}");
+        if path != "transaction send" {
+            assert_eq!(command_of(&new[0].action), Some(path.as_str()), "{command}");
+        }
+        self.written.extend(command_of(&new[0].action));
+        self.given.insert(path);
+    }
+
+    /// A command that writes and succeeds.
+    async fn writes(&mut self, account: &str, command: &str) {
+        self.city.done(account, command).await;
+        self.look(command, account);
+    }
+
+    /// A command whose transaction the ledger refuses: it is in a block all the same.
+    async fn is_refused(&mut self, account: &str, command: &str) {
+        let failure = self.city.give(account, command).await.unwrap_err();
+        assert_eq!(
+            failure.exit_code(),
+            std::process::ExitCode::from(3),
+            "{failure}"
+        );
+        self.look(command, account);
+    }
+
+    /// A command that only reads.
+    async fn reads(&mut self, account: &str, command: &str) {
+        self.city.done(account, command).await;
+        assert!(self.city.new_transactions().is_empty(), "{command} wrote");
+        self.given.insert(self.path(command));
+    }
+
+    /// Reads until somebody ends it.
+    async fn follows(&mut self, account: &str, command: &str) {
+        let some = Duration::from_millis(300);
+        let ended = tokio::time::timeout(some, self.city.give(account, command)).await;
+        assert!(ended.is_err(), "{command} ended");
+        assert!(self.city.new_transactions().is_empty(), "{command} wrote");
+        self.given.insert(self.path(command));
+    }
+
+    async fn people(&mut self) {
+        let (bob, gateway) = (self.city.key("bob"), self.city.key("gateway-1"));
+        let all = [
+            "user organization lighting Lighting".to_owned(),
+            format!("user register bob --organization lighting --name Bob --public-key {bob}"),
+            format!(
+                "user gateway gateway-1 --organization lighting --district north --public-key \
+                 {gateway}"
+            ),
+            "user grant bob operator@north".to_owned(),
+            // Both have a key in the folder of keys, and might act themselves.
+            "user grant admin-2 operator".to_owned(),
+            "user revoke admin-2 operator".to_owned(),
+            "user disable bob".to_owned(),
+            "user enable bob".to_owned(),
+        ];
+        for command in all {
+            self.writes("admin-1", &command).await;
+        }
+        for command in ["user list", "user show admin-2"] {
+            self.reads("auditor", command).await;
+        }
+    }
+
+    async fn devices(&mut self) {
+        let device = |name: &str| {
+            format!(
+                r#"{{"device": "{name}", "owner": "city", "model": "lamp",
+                "hardware_class": "lamp-v1", "district": "north", "gateway": "gateway-1",
+                "tags": []}}"#
+            )
+        };
+        let all = ["lamp-1", "lamp-2", "lamp-3"].map(device);
+        self.city
+            .write("devices.json", format!("[{}]", all.join(",")));
+        for command in [
+            "device register {devices.json}",
+            "device assign lamp-1 gateway-1",
+            "device tag lamp-1 pole=17",
+            "device suspend lamp-2 broken",
+            "device resume lamp-2",
+            "device decommission lamp-3 gone",
+            "device offer-transfer lamp-1 lighting",
+            "device withdraw-transfer lamp-1",
+            "device offer-transfer lamp-1 lighting",
+        ] {
+            self.writes("operator", command).await;
+        }
+        self.writes("bob", "device accept-transfer lamp-1").await;
+        let link = format!("device link-registrant {} lighting", "02".repeat(33));
+        self.is_refused("admin-1", &link).await;
+        for command in ["device list", "device show lamp-1", "device history lamp-1"] {
+            self.reads("auditor", command).await;
+        }
+    }
+
+    async fn firmware(&mut self) {
+        self.city.write("image.bin", [7; 100_000]);
+        let publish = "firmware publish {image.bin} --release lamp-2 --version 2.0.0 \
+                       --hardware-class lamp-v1 --security-counter 1";
+        self.writes("vendor", publish).await;
+        // Before the node has signed that it holds the image nobody can approve it.
+        self.city.holds(&Hash::of(&[7; 100_000])).await;
+        self.writes("approver", "firmware approve lamp-2").await;
+        let plan = "rollout plan first --release lamp-2 --device lamp-1 --device lamp-2";
+        self.writes("operator", plan).await;
+        self.writes("approver", "rollout approve first").await;
+        for command in [
+            "rollout start first",
+            "rollout pause first wait",
+            "rollout resume first",
+        ] {
+            self.writes("operator", command).await;
+        }
+        // It is assigned and was not offered yet.
+        for until in ["+1h", "tomorrow", "2100-01-01T06:00"] {
+            let postpone = format!("rollout postpone first lamp-2 {until}");
+            self.is_refused("operator", &postpone).await;
+        }
+        self.writes("operator", "rollout cancel first enough").await;
+        self.tells_of_a_rollout().await;
+        for command in [
+            "firmware list",
+            "firmware show lamp-2",
+            "rollout list",
+            "rollout show first",
+            "rollout watch first",
+        ] {
+            self.reads("auditor", command).await;
+        }
+        self.writes("operator", "firmware deprecate lamp-2 old")
+            .await;
+        self.writes("security", "firmware revoke lamp-2 flaw").await;
+    }
+
+    /// Who did what to the rollout, by which transaction: in one call.
+    async fn tells_of_a_rollout(&self) {
+        let client = self.city.client("auditor");
+        let history = client.history(&HistoryOf::Rollout(id("first")), None).await;
+        let changes = history.unwrap().value.items;
+        let mut told = Vec::new();
+        for change in changes.iter().rev() {
+            let author = change
+                .author
+                .clone()
+                .map_or(String::new(), |id| id.to_string());
+            for notification in &change.receipt.notifications {
+                told.push(format!("{author} {}", notification.fact.kind()));
+            }
+            if change.author.is_some() {
+                let found = client.transaction(&change.transaction).await.unwrap();
+                assert_eq!(Some(&found.sender), change.author.as_ref());
+                assert_eq!(found.time_ms, change.time_ms);
+            }
+        }
+        told.truncate(6);
+        assert_eq!(
+            told,
+            [
+                "operator rollout_planned",
+                "approver rollout_approved",
+                "operator rollout_started",
+                "operator rollout_paused",
+                "operator rollout_resumed",
+                "operator rollout_stopping",
+            ]
+        );
+    }
+
+    async fn field(&mut self) {
+        self.city.write("dim.json", r#"{"dimming":{"percent":30}}"#);
+        self.writes("operator", "config set {dim.json} --district north")
+            .await;
+        let event = DeviceEvent {
+            device: id("lamp-2"),
+            sequence: 1,
+            time_ms: now_ms(),
+            kind: "x-test".into(),
+            severity: Severity::Major,
+            alarm: AlarmChange::Raise,
+            data: String::new(),
+            signature: None,
+        };
+        let action = Action::Events(EventsAction::Append {
+            events: vec![event],
+        });
+        self.city.write_action("event.json", &action);
+        self.reads("gateway-1", "transaction sign {event.json}")
+            .await;
+        let signed = self.city.client("gateway-1").sign(action).await.unwrap();
+        self.city
+            .write("signed.json", serde_json::to_vec(&signed).unwrap());
+        // Who signed is the author, whoever sends it.
+        self.city
+            .done("auditor", "transaction send {signed.json}")
+            .await;
+        self.look("transaction send", "gateway-1");
+        self.writes("operator", "alarm ack lamp-2 1").await;
+        self.writes("operator", "alarm clear lamp-2 1").await;
+        let hash = signed.hash(&self.city.genesis.chain_id());
+        for command in [
+            "status",
+            "config show lamp-1",
+            "event list lamp-2",
+            "alarm list",
+            &format!("transaction show {hash}"),
+            "history device lamp-1",
+            "history release lamp-2",
+            "history rollout first",
+            "history user bob",
+            "history organization lighting",
+            "history config --district north",
+            "history config --fleet",
+            "history alarm lamp-2 1",
+            &format!("proof get --out {{receipt.json}} receipt {hash}"),
+            "proof get --out {device.json} device lamp-1",
+            "proof get --out {release.json} release lamp-2",
+            "proof get --out {rollout.json} rollout first",
+            "proof get --out {deployment.json} deployment first lamp-2",
+            "proof get --out {user.json} user bob",
+            &format!("proof get --out {{transaction.json}} transaction {hash}"),
+            "proof get --out {device-state.json} device-state lamp-1",
+            "proof get --out {organization.json} organization lighting",
+            "proof get --out {alarm.json} alarm lamp-2 1",
+            "proof get --out {config.json} config --district north",
+        ] {
+            self.reads("auditor", command).await;
+        }
+        let place = self
+            .city
+            .client("auditor")
+            .transaction(&hash)
+            .await
+            .unwrap();
+        let event = place.height;
+        let command = format!("proof get --out {{event-proof.json}} event {event} 0");
+        self.reads("auditor", &command).await;
+        let before = std::fs::read(self.city.path("user.json")).unwrap();
+        let again = "proof get --out {user.json} device lamp-1";
+        let failure = self.city.give("auditor", again).await.unwrap_err();
+        assert!(failure.to_string().contains("exists already"), "{failure}");
+        assert_eq!(std::fs::read(self.city.path("user.json")).unwrap(), before);
+        self.follows("auditor", "event watch").await;
+    }
+
+    async fn governance(&mut self) {
+        let key = self.city.key("node-5");
+        let new = format!("--public-key {key} --address 10.0.0.5:7400");
+        for change in [
+            format!("add-observer --node 5 {new}"),
+            // Nobody approves it.
+            format!("add-validator --node 1 {new}"),
+            "remove-observer 5".to_owned(),
+            "remove-validator 5".to_owned(),
+            "set-policies --recovery-approvals 1".to_owned(),
+            "set-protocol --version 1 --from-height 1000000".to_owned(),
+        ] {
+            let name = change.split(' ').next().unwrap();
+            self.writes("admin-1", &format!("governance propose my-{name} {change}"))
+                .await;
+        }
+        let policies = Policies {
+            release_approvals: 1,
+            recovery_approvals: 1,
+            ..Policies::default()
+        };
+        let digest = codec::digest(&GovernanceChange::SetPolicies { policies });
+        self.writes(
+            "admin-2",
+            &format!("governance approve my-set-policies --digest {digest}"),
+        )
+        .await;
+        for command in [
+            "governance nodes",
+            "governance list",
+            "governance show my-set-policies",
+            "governance policies",
+            "history proposal my-set-policies",
+            "history governance",
+        ] {
+            self.reads("auditor", command).await;
+        }
+    }
+
+    async fn keys(&mut self) {
+        let new = self.city.key("bob-new");
+        self.writes("admin-1", &format!("user recover bob --public-key {new}"))
+            .await;
+        let keys = self.city.path("keys");
+        std::fs::rename(keys.join("bob-new.key"), keys.join("bob.key")).unwrap();
+        self.city.key("bob-third");
+        self.writes("bob", "user rotate-key {keys/bob-third.key}")
+            .await;
+        self.writes(
+            "bob",
+            "device tag lamp-1 pole=18 --key {keys/bob-third.key}",
+        )
+        .await;
+        let refused = self.city.give("bob", "device tag lamp-1 pole=19").await;
+        assert!(
+            refused
+                .unwrap_err()
+                .to_string()
+                .contains("admission.key_revoked")
+        );
+        let gateway = self.city.key("gateway-1");
+        self.writes("security", &format!("user revoke-key gateway-1 {gateway}"))
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_writes_in_the_name_of_who_is_named_with_as() {
+    let mut day = Day {
+        city: City::found().await,
+        given: BTreeSet::new(),
+        written: BTreeSet::new(),
+    };
+    day.city.new_transactions();
+    day.people().await;
+    day.devices().await;
+    day.firmware().await;
+    day.field().await;
+    day.governance().await;
+    day.keys().await;
+    let known: BTreeSet<_> = all_leaves().into_iter().map(|(path, _)| path).collect();
+    let without = WITHOUT_LEDGER.map(str::to_owned);
+    let expected: BTreeSet<_> = day.given.iter().cloned().chain(without).collect();
+    assert_eq!(
+        known, expected,
+        "each command is given once, or needs no ledger"
+    );
+    let Day { city, written, .. } = day;
+    assert!(written.len() > 40, "{written:?}");
+    city.stop().await;
+}

@@ -1,0 +1,223 @@
+use std::process::ExitCode;
+
+use lamplighter_types::{Action, DevicesAction};
+
+use super::city::{City, id};
+use crate::import::file;
+
+fn device(name: &str, owner: &str) -> String {
+    format!(
+        r#"{{"device": "{name}", "owner": "{owner}", "model": "lamp",
+        "hardware_class": "lamp-v1", "district": "north", "tags": []}}"#
+    )
+}
+
+fn list(devices: &[String]) -> String {
+    format!("[{}]", devices.join(",\n"))
+}
+
+fn wrong(text: &str) -> String {
+    file::parse(text.as_bytes()).unwrap_err()
+}
+
+#[test]
+fn what_is_wrong_is_told_with_row_and_field() {
+    let good = device("lamp-1", "city");
+    let without_owner = device("lamp-2", "city").replace(r#""owner": "city","#, "");
+    let told = wrong(&list(&[good.clone(), without_owner]));
+    assert!(told.contains("1 of 2 rows"), "{told}");
+    assert!(
+        told.contains("row 2 (lamp-2): missing field `owner`"),
+        "{told}"
+    );
+    let upper = device("lamp-2", "City Hall");
+    let told = wrong(&list(&[good.clone(), upper]));
+    assert!(
+        told.contains("row 2 (lamp-2): the field `owner`: "),
+        "{told}"
+    );
+    let unknown = good.replace("model", "modell");
+    let told = wrong(&list(&[unknown]));
+    assert!(
+        told.contains("row 1 (lamp-1): unknown field `modell`"),
+        "{told}"
+    );
+    let empty = good.replace(r#""model": "lamp""#, r#""model": """#);
+    let told = wrong(&list(&[good.clone(), empty]));
+    assert!(told.contains("row 2 (lamp-1): model is empty"), "{told}");
+    assert!(
+        told.contains("row 2 (lamp-1): row 1 has the same device"),
+        "{told}"
+    );
+    let tag = r#"{"name": "pole", "value": "1"}"#;
+    let twice = good.replace("[]", &format!("[{tag}, {tag}]"));
+    assert!(wrong(&list(&[twice])).contains("row 1 (lamp-1): a tag is there twice"));
+    let weak = format!(r#"[], "key": "{}"}}"#, "0".repeat(64));
+    let told = wrong(&list(&[good.replace("[]}", &weak)]));
+    assert!(
+        told.contains("row 1 (lamp-1): ") && told.contains("key"),
+        "{told}"
+    );
+    for told in [
+        wrong(&list(&[good.replace("}", r#", "owner": "other"}"#)])),
+        wrong(&good),
+        wrong("[]"),
+        wrong("device,owner\nlamp-1,city"),
+        wrong("[3]"),
+    ] {
+        assert!(
+            !told.contains("NewDevice"),
+            "no name of the program's: {told}"
+        );
+    }
+    assert!(wrong("device,owner\n").contains("no JSON"));
+}
+
+#[test]
+fn the_example_of_the_page_is_taken() {
+    let page = include_str!("../../../docs/operations.md");
+    let example = page.split("```json\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let rows = file::parse(example.as_bytes()).unwrap();
+    assert_eq!(rows[0].device.device, id("lamp-1"));
+}
+
+#[test]
+fn many_wrong_rows_are_counted() {
+    let bad = |n: usize| device(&format!("lamp-{n}"), "No");
+    let told = wrong(&list(&(0..1_000).map(bad).collect::<Vec<_>>()));
+    assert!(told.contains("1000 of 1000 rows"), "{told}");
+    assert!(
+        told.ends_with("and 980 more") && told.lines().count() == 22,
+        "{told}"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_understood() {
+    let text = list(&[device("lamp-1", "city")]);
+    let marked = [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    assert_eq!(file::parse(&marked).unwrap().len(), 1);
+    let utf16: Vec<u8> = std::iter::once(0xfeff)
+        .chain(text.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert!(file::parse(&utf16).unwrap_err().contains("UTF-16"));
+}
+
+/// Devices that new transactions registered.
+fn registered(city: &mut City) -> Vec<usize> {
+    let all = city.new_transactions();
+    let counts = all.iter().map(|transaction| match &transaction.action {
+        Action::Devices(DevicesAction::Register { devices }) => devices.len(),
+        other => panic!("{other:?}"),
+    });
+    counts.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_goes_on_by_the_same_command() {
+    let mut city = City::found().await;
+    let command = "device register {devices.json}";
+    let name = |n: usize| format!("lamp-{n}");
+    let mut rows: Vec<_> = (1..=1_200).map(|n| device(&name(n), "city")).collect();
+    rows[699] = device("lamp-700", "nowhere");
+    city.write("devices.json", list(&rows));
+    city.new_transactions();
+
+    // One wrong row: it is named, and nothing goes in, also not by a dry run.
+    for command in [command, "device register {devices.json} --dry-run"] {
+        let failure = city.give("operator", command).await.unwrap_err();
+        assert_eq!(failure.exit_code(), ExitCode::from(3));
+        let told = failure.to_string();
+        let row = "row 700 (lamp-700): there is no organization nowhere";
+        assert!(
+            told.contains("nothing was registered: 1 of 1200 rows"),
+            "{told}"
+        );
+        assert!(told.contains(row), "{told}");
+    }
+    assert!(registered(&mut city).is_empty());
+
+    // Some are there already, as after an import that broke off.
+    city.write("some.json", list(&rows[..500]));
+    city.done("operator", "device register {some.json}").await;
+    assert_eq!(registered(&mut city), [500]);
+    rows[699] = device("lamp-700", "city");
+    city.write("devices.json", list(&rows));
+    city.done("operator", "device register {devices.json} --dry-run")
+        .await;
+    assert!(registered(&mut city).is_empty());
+    city.done("operator", command).await;
+    assert_eq!(registered(&mut city), [500, 200]);
+    city.done("operator", command).await;
+    assert!(registered(&mut city).is_empty(), "all are there");
+
+    // One that differs is an error, unless it is to be left alone.
+    rows[2] = device("lamp-3", "city").replace("lamp-v1", "lamp-v2");
+    rows.push(device("lamp-1201", "city"));
+    city.write("devices.json", list(&rows));
+    let told = city
+        .give("operator", command)
+        .await
+        .unwrap_err()
+        .to_string();
+    let row = "row 3 (lamp-3): it is registered with another content: hardware_class lamp-v1 (here \
+               lamp-v2)";
+    assert!(told.contains(row), "{told}");
+    assert!(registered(&mut city).is_empty());
+    city.done("operator", &format!("{command} --skip-existing"))
+        .await;
+    assert_eq!(registered(&mut city), [1]);
+    city.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ledger_would_refuse_is_found_before() {
+    let mut city = City::found().await;
+    let key = city.key("lamp");
+    let with =
+        |name: &str, more: &str| device(name, "city").replace("[]}", &format!("[], {more}}}"));
+    let key = format!(r#""key": "{key}""#);
+    city.write("one.json", list(&[with("lamp-1", &key)]));
+    city.new_transactions();
+    let told = city
+        .give("auditor", "device register {one.json}")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.contains("row 1 (lamp-1): auditor is not Operator of north"),
+        "{told}"
+    );
+    city.done("operator", "device register {one.json}").await;
+    assert_eq!(registered(&mut city), [1]);
+
+    let gateway = r#""gateway": "admin-1""#;
+    city.write("two.json", list(&[with("lamp-2", gateway)]));
+    let told = city
+        .give("operator", "device register {two.json}")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.contains("row 1 (lamp-2): admin-1 is no gateway"),
+        "{told}"
+    );
+    assert!(registered(&mut city).is_empty());
+
+    // What only the ledger knows: the key of a device that is not asked for.
+    let rows = [device("lamp-3", "city"), with("lamp-4", &key)];
+    city.write("three.json", list(&rows));
+    let told = city
+        .give("operator", "device register {three.json}")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("row 2 (lamp-4)"), "{told}");
+    assert!(told.contains("0 of 2 new devices are registered"), "{told}");
+    city.new_transactions();
+    let there = city.client("auditor").device(&id("lamp-3")).await;
+    assert!(there.unwrap_err().is_not_found());
+    city.stop().await;
+}

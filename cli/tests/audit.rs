@@ -1,0 +1,184 @@
+//! `audit verify` tells what is proven, and nothing that a file says beside it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use lamplighter_types::merkle::{StateProof, list, sparse};
+use lamplighter_types::proof::*;
+use lamplighter_types::*;
+use serde_json::{Value, json};
+
+fn id(name: &str) -> Id {
+    Id::new(name).unwrap()
+}
+
+fn secret(n: u8) -> SecretKey {
+    SecretKey::from_seed([n; 32])
+}
+
+fn genesis() -> Genesis {
+    Genesis {
+        name: "Harbour City".to_owned(),
+        created_ms: 1_790_000_000_000,
+        validators: ValidatorSet {
+            validators: vec![Validator {
+                node: 1,
+                account: id("node-1"),
+                key: secret(1).public(),
+                address: "127.0.0.1:7400".to_owned(),
+            }],
+        },
+        organization: id("city"),
+        accounts: vec![GenesisAccount {
+            account: id("admin"),
+            name: "Administrator".to_owned(),
+            key: secret(2).public(),
+            grants: vec![Grant {
+                role: Role::Administrator,
+                scope: Scope::city(),
+            }],
+        }],
+        policies: Policies::default(),
+    }
+}
+
+fn deployment() -> Deployment {
+    Deployment {
+        rollout: id("spring-update"),
+        device: id("lamp-001"),
+        release: id("lamp-2.0.0"),
+        state: DeploymentState::Confirmed,
+        assigned_height: 2,
+        steps: Vec::new(),
+        retries: 0,
+        postponed_count: 0,
+        postponed_until_ms: None,
+        postponed_from: None,
+        first_offered_ms: None,
+        deadline_ms: None,
+    }
+}
+
+/// Proof of what is under `key` in a block whose state has the deployment alone.
+fn bundle(key: &[u8]) -> ProofBundle {
+    let stored = b"\x31spring-update\0lamp-001\0";
+    let value = codec::encode(&deployment());
+    let empty = list::block_root(std::iter::empty::<&[u8]>());
+    let digests = (Hash::of(stored), Hash::of(&value));
+    let header = Header {
+        version: HEADER_VERSION,
+        chain_id: genesis().chain_id(),
+        height: 3,
+        parent: Hash::ZERO,
+        timestamp_ms: 1_790_000_003_000,
+        tx_root: empty,
+        receipt_root: empty,
+        event_root: empty,
+        state_root: sparse::leaf(&digests.0, &digests.1),
+        history_root: Hash::ZERO,
+        validators_hash: genesis().validators.hash(),
+    };
+    let attestation = Attestation::sign(3, header.hash(), &secret(1));
+    let certificate = Certificate::from_attestations(3, header.hash(), &[attestation]);
+    let is_there = key == stored;
+    ProofBundle {
+        version: PROOF_VERSION,
+        record: RecordProof::State {
+            key: key.to_vec().into(),
+            value: is_there.then(|| value.into()),
+            path: StateProof {
+                siblings: Vec::new(),
+                other: (!is_there).then_some(merkle::OtherLeaf {
+                    key: digests.0,
+                    value: digests.1,
+                }),
+            },
+        },
+        ancestor: None,
+        head: CertifiedHeader {
+            header,
+            certificate,
+        },
+        set_changes: Vec::new(),
+    }
+}
+
+fn verify(folder: &Path, file: &Value, more: &[&str]) -> Output {
+    std::fs::write(folder.join("proof.json"), file.to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
+    command
+        .args(["audit", "verify", "--genesis", "genesis.json", "proof.json"])
+        .args(more)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn held(output: Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_verdict_tells_what_is_proven_and_refuses_what_is_forged_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("genesis.json"), json!(genesis()).to_string()).unwrap();
+    let proof = bundle(b"\x31spring-update\0lamp-001\0");
+    let answer = json!({ "record": deployment(), "proof": proof });
+
+    let told = held(verify(folder, &answer, &[]));
+    for part in [
+        "holds: deployment of device lamp-001, rollout spring-update\n",
+        "in block 3 of 2026-09-21T14:13:23.000Z\n",
+        "signed by node-1 (node 1)\n",
+        "\"state\": \"confirmed\"",
+    ] {
+        assert!(told.contains(part), "{part:?} in {told}");
+    }
+    let told = held(verify(folder, &json!(proof), &["--json"]));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["kind"], "deployment");
+    let of = json!({ "rollout": "spring-update", "device": "lamp-001" });
+    assert_eq!((&told["of"], &told["record"]), (&of, &json!(deployment())));
+    let signers = json!([{ "node": 1, "account": "node-1", "key": secret(1).public() }]);
+    assert_eq!(
+        (&told["time_ms"], &told["signers"]),
+        (&json!(1_790_000_003_000u64), &signers)
+    );
+
+    let mut forged = answer.clone();
+    forged["record"]["state"] = json!("failed");
+    let told = refused(verify(folder, &forged, &[]));
+    let wanted = "record.state is \"failed\" in the file, \"confirmed\" is proven";
+    assert!(told.contains(wanted), "{told}");
+    let mut forged = answer.clone();
+    forged["record"]["device"] = json!("lamp-099");
+    refused(verify(folder, &forged, &["--json"]));
+    let mut more = answer.clone();
+    more["height"] = json!(9);
+    assert!(refused(verify(folder, &more, &[])).contains("\"height\""));
+}
+
+#[test]
+fn an_absence_is_told_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("genesis.json"), json!(genesis()).to_string()).unwrap();
+    let absent = bundle(b"\x31spring-update\0lamp-002\0");
+    let told = held(verify(folder, &json!(absent), &[]));
+    let wanted = "holds: there is no deployment of device lamp-002, rollout spring-update\n";
+    assert!(told.starts_with(wanted), "{told}");
+    let claimed = json!({ "record": deployment(), "proof": absent });
+    refused(verify(folder, &claimed, &[]));
+    // A key that no contract has: true, and not to be understood.
+    let told = refused(verify(folder, &json!(bundle(b"\xee")), &[]));
+    assert!(told.contains("the proven key ee is of no kind"), "{told}");
+}

@@ -1,0 +1,229 @@
+//! Commands of people at a ledger of two nodes, with the program itself: what is told while there
+//! is no quorum, and what approvers see.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lamplighter_node::{Config, Node, key};
+use lamplighter_types::{
+    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SignedTransaction, Validator,
+    ValidatorSet,
+};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap().as_millis() as u64
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// The configurations of two nodes, neither of which has a quorum alone.
+fn set_up(dir: &Path) -> [Config; 2] {
+    let people = [
+        ("admin", Role::Administrator),
+        ("vendor", Role::Vendor),
+        ("approver", Role::Approver),
+    ];
+    let accounts = people.map(|(account, role)| {
+        let secret = key::generate().unwrap();
+        key::write(&dir.join(format!("{account}.key")), &secret).unwrap();
+        GenesisAccount {
+            account: id(account),
+            name: account.into(),
+            key: secret.public(),
+            grants: vec![Grant {
+                role,
+                scope: Scope::city(),
+            }],
+        }
+    });
+    let mut validators = Vec::new();
+    let configs = [1, 2].map(|node| {
+        let (secret, peer_listen) = (key::generate().unwrap(), free_address());
+        let file = dir.join(format!("node-{node}.key"));
+        key::write(&file, &secret).unwrap();
+        validators.push(Validator {
+            node,
+            account: id(&format!("node-{node}")),
+            key: secret.public(),
+            address: peer_listen.to_string(),
+        });
+        let any = "127.0.0.1:0".parse().unwrap();
+        Config {
+            node,
+            genesis: dir.join("genesis.json"),
+            key: file,
+            data_dir: dir.join(format!("data-{node}")),
+            peer_listen,
+            http_listen: free_address(),
+            admin_listen: any,
+            mqtt_listen: any,
+            mqtts_listen: None,
+            mqtt_connect_s: 30,
+            read_needs_token: true,
+            heartbeat_ms: 1_000,
+            clock_offset_max_ms: 30_000,
+            disk: Default::default(),
+        }
+    });
+    let genesis = Genesis {
+        name: "Test City".into(),
+        created_ms: now_ms(),
+        validators: ValidatorSet { validators },
+        organization: id("city"),
+        accounts: accounts.to_vec(),
+        policies: Policies::default(),
+    };
+    let text = serde_json::to_vec_pretty(&genesis).unwrap();
+    std::fs::write(dir.join("genesis.json"), text).unwrap();
+    configs
+}
+
+/// The nodes, as people know them.
+struct Ledger<'a> {
+    dir: &'a Path,
+    nodes: [Config; 2],
+}
+
+impl Ledger<'_> {
+    /// Gives a command in the folder, with the addresses of both nodes.
+    async fn give(&self, account: &str, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
+        command.current_dir(self.dir).args(["--as", account]);
+        command.args([
+            "--key",
+            &format!("{account}.key"),
+            "--genesis",
+            "genesis.json",
+        ]);
+        for node in &self.nodes {
+            command
+                .arg("--node-url")
+                .arg(format!("http://{}", node.http_listen));
+        }
+        command.args(words);
+        let output = tokio::task::spawn_blocking(move || command.output());
+        output.await.unwrap().unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_without_a_quorum_is_told_and_can_be_sent_again() {
+    let dir = TempDir::new().unwrap();
+    let ledger = Ledger {
+        dir: dir.path(),
+        nodes: set_up(dir.path()),
+    };
+    let register = [
+        "--timeout",
+        "3",
+        "user",
+        "organization",
+        "lighting",
+        "Lighting",
+    ];
+    // Nobody has it: the same command may be given again.
+    let output = ledger.give("admin", &register).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("no node did what"),
+        "{output:?}"
+    );
+
+    let first = Node::start(ledger.nodes[0].clone()).await.unwrap();
+    let output = ledger.give("admin", &register).await;
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    let url = format!("http://{}", ledger.nodes[0].http_listen);
+    for part in [&format!("taken by {url}"), "It may still happen, until "] {
+        assert!(told.contains(part), "{told}");
+    }
+    let after = |begin: &str| {
+        let rest = told
+            .split_once(begin)
+            .unwrap_or_else(|| panic!("{begin}: {told}"))
+            .1;
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    let hash = after("lamplighter transaction show ");
+    let file = after("lamplighter transaction send ");
+    let bytes = std::fs::read(ledger.dir.join(&file)).unwrap();
+    let signed: SignedTransaction = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(signed.hash(&first.handle.chain_id()).to_string(), hash);
+    let again = ["--timeout", "3", "--json", "transaction", "send", &file];
+    let output = ledger.give("admin", &again).await;
+    assert_eq!(output.status.code(), Some(4));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["taken_by"][0], url);
+
+    let second = Node::start(ledger.nodes[1].clone()).await.unwrap();
+    first.handle.wait_certified(1, PATIENCE).await.unwrap();
+    for _ in 0..2 {
+        let output = ledger.give("admin", &["transaction", "send", &file]).await;
+        assert!(output.status.success(), "{output:?}");
+        assert!(text(&output.stdout).contains(&hash), "{output:?}");
+    }
+    let output = ledger.give("admin", &["transaction", "show", &hash]).await;
+    assert!(output.status.success(), "{output:?}");
+    approvers_read_fields(&ledger).await;
+    first.shutdown().await.unwrap();
+    second.shutdown().await.unwrap();
+}
+
+/// Who approves is told what, field by field; who may not approve is told that alone.
+async fn approvers_read_fields(ledger: &Ledger<'_>) {
+    std::fs::write(ledger.dir.join("image.bin"), [7; 1000]).unwrap();
+    let publish = "firmware publish image.bin --release lamp-2 --version 2.0.0 \
+                   --hardware-class lamp-v1 --hardware-class lamp-v2 --security-counter 1";
+    let publish: Vec<_> = publish.split_whitespace().collect();
+    let output = ledger.give("vendor", &publish).await;
+    assert!(output.status.success(), "{output:?}");
+    let approve = ["firmware", "approve", "lamp-2"];
+    let output = ledger.give("admin", &approve).await;
+    assert_eq!(
+        (output.status.code(), text(&output.stdout)),
+        (Some(3), String::new())
+    );
+    // Refused until both validators have signed that they hold the image.
+    let give_up = tokio::time::Instant::now() + PATIENCE;
+    let told = loop {
+        let output = ledger.give("approver", &approve).await;
+        if output.status.success() {
+            break text(&output.stdout);
+        }
+        assert!(tokio::time::Instant::now() < give_up, "{output:?}");
+    };
+    let field = |name: &str, value: &str| {
+        let mut lines = told.lines().map(str::trim);
+        lines.any(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.trim() == value)
+        })
+    };
+    assert!(
+        field("version", "2.0.0") && field("size bytes", "1000"),
+        "{told}"
+    );
+    assert!(field("hardware classes", "lamp-v1, lamp-v2"), "{told}");
+    assert!(
+        !told.contains("ReleaseManifest") && !told.contains("Hash("),
+        "{told}"
+    );
+}

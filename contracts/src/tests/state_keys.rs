@@ -1,0 +1,226 @@
+//! Every key that the contracts make is read back as what it was made from: auditors decode proven
+//! keys with [`StateKey`] alone.
+
+use lamplighter_state::Key;
+use lamplighter_types::tables::Table;
+use lamplighter_types::*;
+
+use super::city::{id, scope, secret};
+use crate::{config, devices, events, firmware, governance, rollouts, users};
+
+/// Keys with what they name.
+#[derive(Default)]
+struct Keys(Vec<(Vec<u8>, StateKey)>);
+
+impl Keys {
+    fn is<T>(&mut self, key: Key<T>, named: StateKey) {
+        self.0.push((key.as_bytes().to_vec(), named));
+    }
+}
+
+fn of_people(keys: &mut Keys) {
+    use users::keys as k;
+    let (account, key) = (id("ada"), secret("ada").public());
+    let organization = id("city");
+    keys.is(
+        k::organization(&organization),
+        StateKey::Organization { organization },
+    );
+    let named = account.clone();
+    keys.is(k::account(&account), StateKey::Account { account: named });
+    keys.is(k::key(&key), StateKey::Key { key });
+    keys.is(k::replay_window(&key), StateKey::ReplayWindow { key });
+    let named = StateKey::Recovery {
+        account: account.clone(),
+        new_key: key,
+    };
+    keys.is(k::recovery(&account, &key), named);
+    keys.is(
+        k::administrator(&account),
+        StateKey::Administrator { account },
+    );
+}
+
+fn of_devices(keys: &mut Keys) {
+    use devices::keys as k;
+    let (device, gateway, owner) = (id("lamp-1"), id("gw-1"), id("city"));
+    let named = || id("lamp-1");
+    keys.is(k::device(&device), StateKey::Device { device: named() });
+    keys.is(k::state(&device), StateKey::DeviceState { device: named() });
+    let by = StateKey::DeviceByGateway {
+        gateway: gateway.clone(),
+        device: named(),
+    };
+    keys.is(k::by_gateway(&gateway, &device), by);
+    for district in ["", "north", "north/harbour"] {
+        let by = StateKey::DeviceByDistrict {
+            district: scope(district),
+            device: named(),
+        };
+        keys.is(k::by_district(&scope(district), &device), by);
+    }
+    let by = StateKey::DeviceByOwner {
+        owner: owner.clone(),
+        device: named(),
+    };
+    keys.is(k::by_owner(&owner, &device), by);
+    let key = secret("lamp-1").public();
+    keys.is(k::by_key(&key), StateKey::DeviceByKey { key });
+    let original = b"thing/7\x00\x01".to_vec();
+    let named = StateKey::IotRegistry {
+        key: original.clone().into(),
+    };
+    keys.is(k::iotregistry(&original), named);
+    for registrant in ["", "Registrant \u{0}\u{1}\u{2} ü"] {
+        let named = StateKey::RegistrantLink {
+            registrant: registrant.to_owned(),
+        };
+        keys.is(k::registrant_link(registrant), named);
+    }
+}
+
+fn of_rollouts(keys: &mut Keys) {
+    use rollouts::keys as k;
+    let (rollout, device) = (id("spring"), id("lamp-1"));
+    let named = || (id("spring"), id("lamp-1"));
+    let (release, digest) = (id("lamp-2.0.0"), Hash([1; 32]));
+    keys.is(
+        firmware::keys::release(&release),
+        StateKey::Release { release },
+    );
+    keys.is(
+        firmware::keys::artifact(&digest),
+        StateKey::Artifact { digest },
+    );
+    let (of, to) = named();
+    keys.is(k::rollout(&rollout), StateKey::Rollout { rollout: of });
+    let (of, _) = named();
+    let named_one = StateKey::Deployment {
+        rollout: of,
+        device: to,
+    };
+    keys.is(k::deployment(&rollout, &device), named_one);
+    let (of, to) = named();
+    let by = StateKey::DeploymentByDevice {
+        device: to,
+        height: 1 << 40,
+        rollout: of,
+    };
+    keys.is(k::device_rollout(&device, 1 << 40, &rollout), by);
+    let (of, to) = named();
+    let timer = StateKey::DeploymentTimer {
+        deadline_ms: u64::MAX,
+        rollout: of,
+        device: to,
+    };
+    keys.is(k::timer(u64::MAX, &rollout, &device), timer);
+    keys.is(k::work(&rollout), StateKey::RunningRollout { rollout });
+}
+
+fn of_events_and_config(keys: &mut Keys) {
+    let device = || id("lamp-1");
+    let targets = [
+        ConfigTarget::Fleet,
+        ConfigTarget::Model {
+            model: "LX \u{1}200".to_owned(),
+        },
+        ConfigTarget::District {
+            district: scope("north/harbour"),
+        },
+        ConfigTarget::District {
+            district: scope(""),
+        },
+        ConfigTarget::Device { device: device() },
+    ];
+    for target in targets {
+        let key = config::keys::desired(&target);
+        keys.is(key, StateKey::DesiredConfig { target });
+    }
+    let key = config::keys::reported(&device());
+    keys.is(key, StateKey::ReportedConfig { device: device() });
+    let key = events::keys::cursor(&device());
+    keys.is(key, StateKey::EventCursor { device: device() });
+    let sequence = 258;
+    let alarm = AlarmId {
+        device: device(),
+        sequence,
+    };
+    let device = device();
+    let named = device.clone();
+    keys.is(
+        events::keys::slot(&device, "lamp_failure"),
+        StateKey::AlarmSlot {
+            device: named,
+            alarm: "lamp_failure".to_owned(),
+        },
+    );
+    let named = StateKey::Alarm {
+        device: device.clone(),
+        sequence,
+    };
+    keys.is(events::keys::alarm(&alarm), named);
+    keys.is(
+        events::keys::open_alarm(&alarm),
+        StateKey::OpenAlarm { device, sequence },
+    );
+}
+
+fn of_governance(keys: &mut Keys) {
+    use governance::keys as k;
+    keys.is(k::validator_set(), StateKey::ValidatorSet);
+    keys.is(k::observer(7), StateKey::Observer { node: 7 });
+    keys.is(k::policies(), StateKey::Policies);
+    let proposal = id("add-node-5");
+    keys.is(k::proposal(&proposal), StateKey::Proposal { proposal });
+    keys.is(k::protocol(), StateKey::Protocol);
+    keys.is(k::used_node(7), StateKey::UsedNode { node: 7 });
+}
+
+#[test]
+fn every_key_is_read_back_as_what_it_was_made_from() {
+    let mut keys = Keys::default();
+    of_people(&mut keys);
+    of_devices(&mut keys);
+    of_rollouts(&mut keys);
+    of_events_and_config(&mut keys);
+    of_governance(&mut keys);
+    let mut tables: Vec<u8> = keys.0.iter().map(|(key, _)| key[0]).collect();
+    tables.dedup();
+    tables.sort_unstable();
+    tables.dedup();
+    assert_eq!(tables.len(), 33, "a key of each table");
+    assert!(tables.contains(&(Table::UsedNode as u8)));
+    for (key, named) in keys.0 {
+        let text = key.escape_ascii();
+        assert_eq!(StateKey::parse(&key), Some(named.clone()), "{text}");
+        // A key of IOTRegistry has no end of its own.
+        if matches!(named, StateKey::IotRegistry { .. }) {
+            continue;
+        }
+        assert_eq!(StateKey::parse(&[&key[..], &[0]].concat()), None, "{text}");
+        let cut = StateKey::parse(&key[..key.len() - 1]);
+        assert_eq!(cut, None, "{text}");
+    }
+}
+
+#[test]
+fn a_key_is_told_in_words() {
+    let told = |key: StateKey| key.to_string();
+    let deployment = StateKey::Deployment {
+        rollout: id("spring"),
+        device: id("lamp-1"),
+    };
+    assert_eq!(
+        told(deployment),
+        "deployment of device lamp-1, rollout spring"
+    );
+    let device = || id("lamp-1");
+    assert_eq!(told(StateKey::Device { device: device() }), "device lamp-1");
+    let state = StateKey::DeviceState { device: device() };
+    assert_eq!(told(state), "device state of device lamp-1");
+    assert_eq!(told(StateKey::Policies), "policies");
+    let fleet = StateKey::DesiredConfig {
+        target: ConfigTarget::Fleet,
+    };
+    assert_eq!(told(fleet), "desired config of target fleet");
+}

@@ -1,0 +1,490 @@
+//! What a foreign Thing's state, result and version mean while it installs.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use lamplighter_types::Version;
+use tokio::time::Instant;
+
+use super::super::{Answer, Input, Notice, Session, SessionConfig, SouthCommand, Step, Transfer};
+use crate::coap::{Code, Request, Response, format};
+use crate::lwm2m::{Stage, UpdateResult, path};
+
+const WANTED: Version = Version {
+    major: 2,
+    minor: 0,
+    patch: 0,
+};
+
+/// A Thing that answers what it is asked, and counts the orders.
+struct Foreign {
+    state: u8,
+    result: u8,
+    version: Option<&'static str>,
+    package_version: Option<&'static str>,
+    orders: usize,
+    /// What it answers the next orders, 2.04 afterwards.
+    answers: VecDeque<Option<Code>>,
+    /// Its state says at once that it installs.
+    begins: bool,
+}
+
+impl Foreign {
+    fn holding_the_package() -> Foreign {
+        Foreign {
+            state: 2,
+            result: 0,
+            version: Some("1.0.0"),
+            package_version: None,
+            orders: 0,
+            answers: VecDeque::new(),
+            begins: false,
+        }
+    }
+
+    fn stands(&mut self, state: u8, result: u8, version: Option<&'static str>) {
+        (self.state, self.result, self.version) = (state, result, version);
+    }
+
+    /// `None`: it does not answer.
+    fn answer(&mut self, request: &Request) -> Option<Response> {
+        let text = |text: Option<&str>| match text {
+            Some(text) => Response::content(format::TEXT, text.as_bytes().to_vec()),
+            None => Response::new(Code::NOT_FOUND),
+        };
+        let number = |number: u8| text(Some(&number.to_string()));
+        Some(match request.path_text().as_str() {
+            path::STATE => number(self.state),
+            path::RESULT => number(self.result),
+            path::FIRMWARE_VERSION => text(self.version),
+            path::PACKAGE_VERSION => text(self.package_version),
+            path::UPDATE => {
+                self.orders += 1;
+                self.state = if self.begins { 3 } else { self.state };
+                Response::new(self.answers.pop_front().unwrap_or(Some(Code::CHANGED))?)
+            }
+            other => panic!("{other}"),
+        })
+    }
+}
+
+struct Bed {
+    session: Session,
+    now: Instant,
+    thing: Foreign,
+    notices: Vec<Notice>,
+}
+
+fn bed(thing: Foreign) -> Bed {
+    let mut session = Session::new(SessionConfig::default());
+    session.input(Input::Registered { agent: false });
+    Bed {
+        session,
+        now: Instant::now(),
+        thing,
+        notices: Vec::new(),
+    }
+}
+
+impl Bed {
+    fn command(&mut self, command: SouthCommand) {
+        let notices = self.session.input(Input::Command(command)).1;
+        self.notices.extend(notices);
+    }
+
+    fn install(&mut self) {
+        self.command(SouthCommand::Install {
+            endpoint: "lamp".to_owned(),
+            deployment: "d".to_owned(),
+            version: WANTED,
+        });
+    }
+
+    fn watch(&mut self) {
+        self.command(SouthCommand::Watch {
+            endpoint: "lamp".to_owned(),
+            deployment: "d".to_owned(),
+            version: WANTED,
+        });
+    }
+
+    fn register(&mut self) {
+        self.session.input(Input::Registered { agent: false });
+    }
+
+    /// Goes on for so long.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let answer = match self.session.step(self.now) {
+                Step::Idle => return self.now = end,
+                Step::Wait(at) if at > end => return self.now = end,
+                Step::Wait(at) => {
+                    self.now = at;
+                    continue;
+                }
+                Step::Ask(request) => match self.thing.answer(&request) {
+                    Some(response) => Answer::Response(Box::new(response)),
+                    None => Answer::Unreachable("silence".to_owned()),
+                },
+                Step::Block { .. } => panic!("a block"),
+            };
+            self.notices.extend(self.session.answer(self.now, answer));
+        }
+    }
+
+    fn seconds(&mut self, seconds: u64) {
+        self.run(Duration::from_secs(seconds));
+    }
+
+    /// The stages told so far, each once.
+    fn stages(&self) -> Vec<Stage> {
+        let mut stages: Vec<Stage> = self
+            .notices
+            .iter()
+            .filter_map(|notice| match notice {
+                Notice::Stage { stage, .. } => Some(*stage),
+                _ => None,
+            })
+            .collect();
+        stages.dedup();
+        stages
+    }
+}
+
+const DONE: [Stage; 3] = [Stage::Installing, Stage::Trial, Stage::Confirmed];
+
+#[test]
+fn an_order_whose_answer_is_lost_is_not_given_again_to_a_thing_that_took_it() {
+    let mut bed = bed(Foreign::holding_the_package());
+    bed.thing.answers = [None].into();
+    bed.install();
+    // It boots at once, and registers with the new version before any answer came.
+    bed.run(Duration::ZERO);
+    assert_eq!(bed.thing.orders, 1);
+    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.register();
+    bed.seconds(60);
+    assert_eq!(bed.thing.orders, 1, "the order was given again");
+    assert_eq!(bed.stages(), [Stage::Trial, Stage::Confirmed]);
+}
+
+#[test]
+fn a_registration_between_order_and_answer_does_not_repeat_the_order() {
+    let mut bed = bed(Foreign::holding_the_package());
+    bed.install();
+    while bed.thing.orders == 0 {
+        match bed.session.step(bed.now) {
+            Step::Ask(request) => {
+                let response = bed.thing.answer(&request).unwrap();
+                if bed.thing.orders == 0 {
+                    let answer = Answer::Response(Box::new(response));
+                    bed.session.answer(bed.now, answer);
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    bed.thing.stands(3, 0, Some("1.0.0"));
+    bed.register();
+    bed.seconds(40);
+    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.seconds(40);
+    assert_eq!((bed.thing.orders, bed.stages()), (1, DONE.to_vec()));
+}
+
+#[test]
+fn a_thing_that_lost_the_order_gets_it_again() {
+    let mut bed = bed(Foreign::holding_the_package());
+    bed.thing.answers = [None].into();
+    bed.install();
+    bed.seconds(30);
+    assert_eq!(bed.thing.orders, 2);
+    // It took the second one, lost its power before it began, and still holds the package.
+    bed.register();
+    bed.seconds(30);
+    assert_eq!(bed.thing.orders, 3);
+}
+
+#[test]
+fn an_order_that_is_refused_is_told_once_it_is_seen_that_nothing_was_begun() {
+    let mut first = bed(Foreign::holding_the_package());
+    first.thing.answers = [Some(Code::METHOD_NOT_ALLOWED)].into();
+    first.install();
+    first.seconds(10);
+    let refused = |notice: &Notice| matches!(notice, Notice::Refused { .. });
+    assert!(matches!(&first.notices[..], [notice] if refused(notice)));
+    // This one says 4.05 because an earlier order did reach it.
+    let mut second = bed(Foreign::holding_the_package());
+    second.thing.answers = [Some(Code::METHOD_NOT_ALLOWED)].into();
+    second.thing.begins = true;
+    second.install();
+    second.seconds(10);
+    assert_eq!(second.stages(), [Stage::Installing]);
+}
+
+#[test]
+fn a_slow_installation_over_a_restart_of_the_gateway_is_confirmed() {
+    // It says the old version while its state says that the update is under way.
+    let mut bed = bed(Foreign {
+        state: 3,
+        ..Foreign::holding_the_package()
+    });
+    bed.watch();
+    bed.seconds(35);
+    assert_eq!(bed.stages(), [Stage::Installing]);
+    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.register();
+    bed.seconds(10);
+    assert_eq!((bed.thing.orders, bed.stages()), (0, DONE.to_vec()));
+}
+
+#[test]
+fn a_version_that_says_nothing_is_no_failure() {
+    for version in [None, Some(""), Some("release 7"), Some("2.0")] {
+        let mut bed = bed(Foreign::holding_the_package());
+        bed.install();
+        bed.run(Duration::ZERO);
+        bed.thing.stands(0, 1, version);
+        bed.register();
+        bed.seconds(3_000);
+        assert_eq!(
+            bed.stages(),
+            [Stage::Installing, Stage::Trial],
+            "{version:?}"
+        );
+        // Its own word is believed as soon as it can be understood.
+        bed.thing.version = Some("v2.0.0+build7 ");
+        bed.seconds(10);
+        assert_eq!(bed.stages(), DONE);
+    }
+}
+
+#[test]
+fn the_version_of_the_package_counts_for_a_thing_that_names_no_other() {
+    let mut bed = bed(Foreign {
+        package_version: Some("2.0.0"),
+        ..Foreign::holding_the_package()
+    });
+    bed.install();
+    bed.run(Duration::ZERO);
+    bed.thing.stands(0, 1, None);
+    bed.register();
+    bed.seconds(10);
+    assert_eq!(bed.stages(), DONE);
+}
+
+#[test]
+fn an_old_version_with_nothing_under_way_after_a_boot_is_a_way_back() {
+    let mut bed = bed(Foreign::holding_the_package());
+    bed.install();
+    bed.run(Duration::ZERO);
+    bed.thing.stands(0, 0, Some("1.0.0"));
+    bed.seconds(20);
+    assert_eq!(
+        bed.stages(),
+        [Stage::Installing],
+        "it may not have begun yet"
+    );
+    bed.register();
+    bed.seconds(20);
+    assert_eq!(bed.stages(), [Stage::Installing, Stage::Reverted]);
+}
+
+#[test]
+fn a_result_that_says_failure_ends_it() {
+    let put_off = Stage::Failed(UpdateResult::Deferred);
+    let cancelled = Stage::Failed(UpdateResult::Cancelled);
+    let failed = Stage::Failed(UpdateResult::UpdateFailed);
+    for (state, result, stage) in [
+        (0, 8, failed),
+        (2, 8, failed),
+        (0, 10, cancelled),
+        (2, 11, put_off),
+    ] {
+        let mut bed = bed(Foreign::holding_the_package());
+        bed.install();
+        bed.run(Duration::ZERO);
+        bed.thing.stands(state, result, Some("1.0.0"));
+        bed.seconds(20);
+        assert_eq!(bed.stages(), [Stage::Installing, stage]);
+    }
+}
+
+#[test]
+fn a_package_that_is_gone_before_the_order_is_told() {
+    let mut bed = bed(Foreign {
+        state: 0,
+        ..Foreign::holding_the_package()
+    });
+    bed.install();
+    bed.seconds(1);
+    assert_eq!(bed.stages(), [Stage::Failed(UpdateResult::UpdateFailed)]);
+    assert_eq!(bed.thing.orders, 0);
+}
+
+#[test]
+fn an_installation_without_end_is_given_up() {
+    let mut bed = bed(Foreign::holding_the_package());
+    bed.install();
+    bed.run(Duration::ZERO);
+    bed.thing.stands(3, 0, None);
+    bed.run(SessionConfig::default().install_timeout + Duration::from_secs(600));
+    let lost = Stage::Failed(UpdateResult::ConnectionLost);
+    assert_eq!(bed.stages(), [Stage::Installing, lost]);
+    assert_eq!(bed.session.step(bed.now), Step::Idle);
+}
+
+/// A transfer to a foreign Thing up to its last block.
+fn transferred() -> (Session, Instant) {
+    let mut session = Session::new(SessionConfig::default());
+    session.input(Input::Registered { agent: false });
+    session.input(Input::Command(SouthCommand::Transfer(Transfer {
+        endpoint: "lamp".to_owned(),
+        deployment: "d".to_owned(),
+        artifact: "/artifact".into(),
+        size_bytes: 1_500,
+        offer: vec![],
+    })));
+    let now = Instant::now();
+    session.step(now);
+    answer(&mut session, now, number(0));
+    for _ in 0..2 {
+        assert!(matches!(session.step(now), Step::Block { .. }));
+        answer(&mut session, now, Response::new(Code::CHANGED));
+    }
+    (session, now)
+}
+
+fn number(number: u8) -> Response {
+    Response::content(format::TEXT, number.to_string().into_bytes())
+}
+
+fn answer(session: &mut Session, now: Instant, response: Response) -> Vec<Notice> {
+    session.answer(now, Answer::Response(Box::new(response)))
+}
+
+#[test]
+fn a_complete_package_that_the_thing_does_not_keep_is_a_failure() {
+    for (state, result, wanted) in [
+        (0, 0, UpdateResult::UpdateFailed),
+        (0, 10, UpdateResult::Cancelled),
+        (2, 11, UpdateResult::Deferred),
+    ] {
+        let (mut session, now) = transferred();
+        session.step(now);
+        answer(&mut session, now, number(state));
+        session.step(now);
+        let notices = answer(&mut session, now, number(result));
+        let [Notice::Stage { stage, detail, .. }] = &notices[..] else {
+            panic!("{notices:?}")
+        };
+        assert_eq!(*stage, Stage::Failed(wanted));
+        assert!(detail.starts_with("the Thing "), "{detail}");
+    }
+}
+
+#[test]
+fn a_thing_without_plain_text_is_asked_for_what_it_has() {
+    let (mut session, now) = transferred();
+    let accept = |step: Step| match step {
+        Step::Ask(request) => request.accept,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(accept(session.step(now)), Some(format::TEXT));
+    answer(&mut session, now, Response::new(Code::NOT_ACCEPTABLE));
+    assert_eq!(accept(session.step(now)), None);
+    answer(&mut session, now, Response::new(Code::NOT_ACCEPTABLE));
+    assert_eq!(accept(session.step(now)), Some(format::LWM2M_TLV));
+    let state = Response::content(format::LWM2M_TLV, vec![0xC1, 3, 2]);
+    answer(&mut session, now, state);
+    // From now on it is asked so at once.
+    assert_eq!(accept(session.step(now)), Some(format::LWM2M_TLV));
+    let result = Response::content(format::LWM2M_TLV, vec![0xC1, 5, 0]);
+    let notices = answer(&mut session, now, result);
+    let [Notice::Stage { stage, .. }] = &notices[..] else {
+        panic!("{notices:?}")
+    };
+    assert_eq!(*stage, Stage::Downloaded);
+}
+
+#[test]
+fn a_thing_that_gives_nothing_in_any_format_has_failed() {
+    let (mut session, now) = transferred();
+    let mut asked = 0;
+    let notices = loop {
+        assert!(matches!(session.step(now), Step::Ask(_)));
+        asked += 1;
+        let notices = answer(&mut session, now, Response::new(Code::NOT_ACCEPTABLE));
+        if !notices.is_empty() {
+            break notices;
+        }
+    };
+    assert_eq!(asked, 5);
+    let [Notice::Stage { stage, .. }] = &notices[..] else {
+        panic!("{notices:?}")
+    };
+    assert_eq!(*stage, Stage::Failed(UpdateResult::UnsupportedProtocol));
+}
+
+/// A transfer of three blocks to a foreign Thing that has taken one.
+fn transferring() -> (Session, Instant) {
+    let mut session = Session::new(SessionConfig::default());
+    session.input(Input::Registered { agent: false });
+    session.input(Input::Command(SouthCommand::Transfer(Transfer {
+        endpoint: "lamp".to_owned(),
+        deployment: "d".to_owned(),
+        artifact: "/artifact".into(),
+        size_bytes: 3_000,
+        offer: vec![],
+    })));
+    let now = Instant::now();
+    session.step(now);
+    answer(&mut session, now, number(0));
+    session.step(now);
+    answer(&mut session, now, Response::new(Code::CONTINUE));
+    (session, now)
+}
+
+#[test]
+fn a_thing_that_booted_in_the_middle_may_refuse_the_next_block_in_any_way() {
+    for code in [Code::BAD_REQUEST, Code::NOT_FOUND, Code::INCOMPLETE] {
+        let (mut session, now) = transferring();
+        session.input(Input::Registered { agent: false });
+        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 1));
+        assert_eq!(answer(&mut session, now, Response::new(code)), []);
+        session.step(now);
+        answer(&mut session, now, Response::new(Code::CHANGED));
+        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 0));
+    }
+    // One that did not has a reason.
+    let (mut session, now) = transferring();
+    session.step(now);
+    let notices = answer(&mut session, now, Response::new(Code::BAD_REQUEST));
+    let failed = Stage::Failed(UpdateResult::UpdateFailed);
+    assert!(matches!(&notices[..], [Notice::Stage { stage, .. }] if *stage == failed));
+}
+
+#[test]
+fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
+    let (mut session, now) = transferring();
+    session.step(now);
+    answer(&mut session, now, Response::new(Code::INCOMPLETE));
+    // An empty write, then one NUL byte for a Thing that takes no empty one.
+    for (body, code) in [(vec![], Code::BAD_REQUEST), (vec![0], Code::CHANGED)] {
+        match session.step(now) {
+            Step::Ask(request) => {
+                assert_eq!(
+                    (request.path_text().as_str(), request.payload),
+                    (path::PACKAGE, body)
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        answer(&mut session, now, Response::new(code));
+    }
+    match session.step(now) {
+        Step::Block { block, .. } => assert_eq!(block.number, 0),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,93 @@
+//! A LwM2M device that knows nothing of us, gives its values in TLV only, and spells its name and
+//! its version in its own way.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
+use lamplighter_gateway::lwm2m::path;
+
+/// What is behind its resources.
+#[derive(Default)]
+pub struct Device {
+    pub state: u8,
+    pub result: u8,
+    pub version: String,
+    pub package: Vec<u8>,
+    pub orders: usize,
+    /// How often its state was read.
+    pub looks: usize,
+}
+
+/// Served to whoever asks.
+#[derive(Clone, Default)]
+pub struct Foreign(Arc<Mutex<Device>>);
+
+impl Foreign {
+    /// Looks at it or changes it.
+    pub fn with<T>(&self, call: impl FnOnce(&mut Device) -> T) -> T {
+        call(&mut self.0.lock().unwrap())
+    }
+
+    /// Opens its socket.
+    pub async fn start(&self) -> Endpoint {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = coap::Config {
+            body_bytes_max: 1 << 20,
+            ..coap::Config::default()
+        };
+        let endpoint = Endpoint::bind(any, config, Arc::new(self.clone())).await;
+        endpoint.unwrap()
+    }
+}
+
+/// Registers under a name; the code that it was answered.
+pub async fn register(endpoint: &Endpoint, gateway: SocketAddr, name: &str) -> Option<Code> {
+    let request = Request::new(Code::POST, path::REGISTRATION)
+        .with_query(format!("ep={name}"))
+        .with_query("lwm2m=1.1".to_owned())
+        .with_query("b=UQS".to_owned())
+        .with_payload(format::LINK_FORMAT, b"</3/0>,</5/0>".to_vec());
+    let answer = endpoint.handle().request(gateway, request).await;
+    answer.ok().map(|response| response.code)
+}
+
+#[async_trait]
+impl Service for Foreign {
+    async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
+        if request
+            .accept
+            .is_some_and(|accept| accept != format::LWM2M_TLV)
+        {
+            return Response::new(Code::NOT_ACCEPTABLE);
+        }
+        let tlv = |id: u8, value: &[u8]| {
+            let head = [0xC8, id, value.len() as u8];
+            Response::content(format::LWM2M_TLV, [&head, value].concat())
+        };
+        self.with(
+            |device| match (request.method, request.path_text().as_str()) {
+                (Code::GET, path::STATE) => {
+                    device.looks += 1;
+                    tlv(3, &[device.state])
+                }
+                (Code::GET, path::RESULT) => tlv(5, &[device.result]),
+                (Code::GET, path::FIRMWARE_VERSION) => tlv(3, device.version.as_bytes()),
+                (Code::PUT, path::PACKAGE) => {
+                    device.state = if request.payload.is_empty() { 0 } else { 2 };
+                    device.result = 0;
+                    device.package = request.payload;
+                    Response::new(Code::CHANGED)
+                }
+                (Code::POST, path::UPDATE) if device.state == 2 => {
+                    device.state = 3;
+                    device.orders += 1;
+                    Response::new(Code::CHANGED)
+                }
+                (Code::POST, path::UPDATE) => Response::new(Code::METHOD_NOT_ALLOWED),
+                _ => Response::new(Code::NOT_FOUND),
+            },
+        )
+    }
+}

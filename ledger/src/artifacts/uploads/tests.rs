@@ -1,0 +1,211 @@
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use lamplighter_types::{Hash, Id};
+use tempfile::TempDir;
+
+use super::Uploader;
+use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn account(name: &str) -> Uploader {
+    Uploader::Account(Id::new(name).unwrap())
+}
+
+fn image(len: usize) -> Bytes {
+    (0..len).map(|n| (n * 7 % 253) as u8).collect()
+}
+
+async fn open(dir: &TempDir) -> Artifacts {
+    open_with(dir, ArtifactLimits::default()).await
+}
+
+async fn open_with(dir: &TempDir, limits: ArtifactLimits) -> Artifacts {
+    Artifacts::open(dir.path().to_owned(), limits)
+        .await
+        .unwrap()
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn uploads_and_bytes_are_bounded() {
+    let dir = TempDir::new().unwrap();
+    let limits = ArtifactLimits {
+        uploads_max: 3,
+        uploads_per_account_max: 2,
+        bytes_max: 1_000,
+        ..ArtifactLimits::default()
+    };
+    let artifacts = open_with(&dir, limits).await;
+    let (ada, ben) = (account("ada"), account("ben"));
+    let digest = |n: u8| Hash([n; 32]);
+    let begin = |by: &Uploader, n: u8, size: u64| {
+        let (artifacts, by) = (artifacts.clone(), by.clone());
+        async move { artifacts.begin(&by, digest(n), size).await }
+    };
+    let quota = begin(&ada, 1, 1_001).await;
+    assert!(matches!(
+        quota,
+        Err(ArtifactError::Quota { bytes_max: 1_000 })
+    ));
+    begin(&ada, 1, 600).await.unwrap();
+    begin(&ada, 2, 10).await.unwrap();
+    let own = begin(&ada, 3, 10).await;
+    assert!(matches!(own, Err(ArtifactError::TooManyOwnUploads(2))));
+    begin(&ben, 1, 10).await.unwrap();
+    let all = begin(&ben, 2, 10).await;
+    assert!(matches!(all, Err(ArtifactError::TooManyUploads(3))));
+    // What the ledger wants here waits for nobody's upload.
+    begin(&Uploader::Node, 1, 10).await.unwrap();
+    begin(&ada, 1, 600).await.unwrap();
+    let long = Bytes::from(vec![0; 601]);
+    let long = artifacts.append(&ada, digest(1), 0, long).await;
+    assert!(matches!(long, Err(ArtifactError::Range { .. })));
+    assert!(begin(&ben, 2, u64::MAX).await.is_err());
+    assert!(artifacts.read(digest(1), u64::MAX, u64::MAX).await.is_err());
+
+    artifacts.drop_upload(&ada, digest(2)).await.unwrap();
+    begin(&ben, 2, 10).await.unwrap();
+}
+
+/// Neither a wrong size nor wrong bytes of somebody else are in an uploader's way.
+#[tokio::test]
+async fn nobody_spoils_the_upload_of_another() {
+    let dir = TempDir::new().unwrap();
+    let artifacts = open(&dir).await;
+    let (ada, eve) = (account("ada"), account("eve"));
+    let bytes = image(50_000);
+    let digest = Hash::of(&bytes);
+    artifacts.begin(&eve, digest, 7).await.unwrap();
+    artifacts.begin(&ada, digest, 50_000).await.unwrap();
+    let half = bytes.slice(..20_000);
+    artifacts.append(&ada, digest, 0, half).await.unwrap();
+    let wrong = Bytes::from_static(b"garbage");
+    let refused = artifacts.append(&eve, digest, 0, wrong).await;
+    assert!(matches!(refused, Err(ArtifactError::WrongDigest { .. })));
+    let gone = artifacts.drop_upload(&eve, digest).await;
+    assert!(matches!(gone, Err(ArtifactError::Missing(_))));
+    assert_eq!(artifacts.offset(&ada, digest).await.unwrap(), 20_000);
+
+    // A wrong announcement is corrected by its author, before and after some bytes.
+    for (size, sent) in [(9, 0), (60_000, 500), (50_000, 50_000)] {
+        assert_eq!(artifacts.begin(&eve, digest, size).await.unwrap(), 0);
+        let piece = bytes.slice(..sent);
+        let end = artifacts.append(&eve, digest, 0, piece).await.unwrap();
+        assert_eq!(end, sent as u64);
+    }
+    assert_eq!(artifacts.size(&digest), Some(50_000));
+    // It came whole from somebody else: nothing more is wanted, and nothing stays.
+    assert!(artifacts.uploads(&ada).await.unwrap().is_empty());
+    let end = artifacts.append(&ada, digest, 20_000, bytes.slice(20_000..));
+    assert_eq!(end.await.unwrap(), 50_000);
+    artifacts.expire(SystemTime::now()).await.unwrap();
+    assert_eq!(
+        files(dir.path()),
+        [digest.to_string(), format!("{digest}.groups")]
+    );
+}
+
+#[tokio::test]
+async fn an_upload_that_was_given_up_expires_also_over_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let (ada, digest) = (account("ada.b-c_1"), Hash::of(&image(100)));
+    let first = open(&dir).await;
+    for uploader in [&ada, &Uploader::Anyone, &Uploader::Node] {
+        first.begin(uploader, digest, 100).await.unwrap();
+        let piece = image(100).slice(..40);
+        first.append(uploader, digest, 0, piece).await.unwrap();
+    }
+    let before = SystemTime::now();
+    let again = open(&dir).await;
+    for uploader in [&ada, &Uploader::Anyone, &Uploader::Node] {
+        let listed = again.uploads(uploader).await.unwrap();
+        assert_eq!(listed.len(), 1, "each sees its own");
+        let upload = &listed[0];
+        assert_eq!(
+            (upload.digest, upload.size_bytes, upload.offset),
+            (digest, 100, 40)
+        );
+        assert!(upload.expires <= before + DAY);
+        assert!(upload.expires > before + DAY - Duration::from_secs(60));
+    }
+    again.expire(before + DAY / 2).await.unwrap();
+    assert_eq!(files(dir.path()).len(), 3);
+    // A clock that was set back makes nothing old.
+    again.expire(before - DAY).await.unwrap();
+    assert_eq!(files(dir.path()).len(), 3);
+    again
+        .expire(before + DAY + Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert_eq!(files(dir.path()), [""; 0]);
+    assert!(again.uploads(&ada).await.unwrap().is_empty());
+    assert_eq!(again.begin(&ada, digest, 100).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn places_that_were_taken_and_left_are_given_to_others() {
+    let dir = TempDir::new().unwrap();
+    let limits = ArtifactLimits {
+        uploads_max: 1,
+        idle_max: Duration::ZERO,
+        ..ArtifactLimits::default()
+    };
+    let artifacts = open_with(&dir, limits).await;
+    artifacts
+        .begin(&account("ada"), Hash([1; 32]), 10)
+        .await
+        .unwrap();
+    artifacts
+        .begin(&account("ben"), Hash([2; 32]), 10)
+        .await
+        .unwrap();
+}
+
+/// The node stopped after the last byte and before the whole was checked.
+#[tokio::test]
+async fn an_upload_that_has_all_its_bytes_is_completed_when_it_is_taken_up() {
+    let dir = TempDir::new().unwrap();
+    let bytes = image(20_000);
+    let digest = Hash::of(&bytes);
+    let part = dir.path().join(format!("{digest}.20000.ada.part"));
+    std::fs::write(part, &bytes).unwrap();
+    let artifacts = open(&dir).await;
+    let begun = artifacts.begin(&account("ada"), digest, 20_000).await;
+    assert_eq!(begun.unwrap(), 20_000);
+    assert_eq!(artifacts.size(&digest), Some(20_000));
+}
+
+#[tokio::test]
+async fn two_uploads_of_one_artifact_may_end_at_once() {
+    let dir = TempDir::new().unwrap();
+    let artifacts = open(&dir).await;
+    let bytes = image(400_000);
+    let digest = Hash::of(&bytes);
+    let uploads = (0..6).map(|n| {
+        let (artifacts, bytes) = (artifacts.clone(), bytes.clone());
+        tokio::spawn(async move {
+            let by = account(&format!("vendor-{n}"));
+            artifacts.begin(&by, digest, 400_000).await.unwrap();
+            artifacts.append(&by, digest, 0, bytes).await.unwrap()
+        })
+    });
+    for upload in uploads.collect::<Vec<_>>() {
+        assert_eq!(upload.await.unwrap(), 400_000);
+    }
+    assert_eq!(
+        artifacts.read(digest, 0, 1_000).await.unwrap(),
+        bytes[..1_000]
+    );
+    artifacts.expire(SystemTime::now()).await.unwrap();
+    assert_eq!(files(dir.path()).len(), 2);
+}

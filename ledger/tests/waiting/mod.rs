@@ -1,0 +1,143 @@
+//! What waits in a pool and can't be in any block any more is answered at once, not when it
+//! expires.
+
+use std::time::Duration;
+
+use lamplighter_contracts::ContractError;
+use lamplighter_ledger::{Handle, Ticket, Verdict};
+use lamplighter_types::{Action, SecretKey, SignedTransaction, UsersAction};
+
+use crate::cluster::{Cluster, admin_secret, id, register};
+use crate::committed;
+
+/// Far below the ten minutes after which the transactions of these tests expire.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// Four nodes, of which one that follows has a transaction that its leader has lost.
+struct Waiting {
+    cluster: Cluster,
+    leader: Handle,
+    follower: Handle,
+}
+
+impl Waiting {
+    async fn start() -> Self {
+        let cluster = Cluster::start(4).await;
+        let leads = cluster.leader().await;
+        let leader = cluster.handle(leads).clone();
+        let follower = cluster.handle(1 + leads % 4).clone();
+        Self {
+            cluster,
+            leader,
+            follower,
+        }
+    }
+
+    /// The transaction waits at the follower, and nowhere else.
+    async fn lose(&self, signed: SignedTransaction) -> Ticket {
+        let before = self.follower.status().pending;
+        self.cluster.lose_next();
+        let ticket = self.follower.submit(signed).await.unwrap();
+        let lost = async {
+            while !self.cluster.has_lost() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WITHIN, lost).await.unwrap();
+        assert_eq!(self.follower.status().pending, before + 1);
+        ticket
+    }
+
+    async fn act(&self, signed: SignedTransaction) {
+        let done = committed(self.leader.submit(signed).await.unwrap()).await;
+        assert!(done.receipt.succeeded(), "{:?}", done.receipt);
+    }
+
+    /// The code of the refusal, which comes at once and leaves nothing behind.
+    async fn refusal(&self, ticket: Ticket) -> &'static str {
+        let verdict = tokio::time::timeout(WITHIN, ticket.verdict()).await;
+        let Verdict::Refused(refusal) = verdict.expect("it is answered") else {
+            panic!("it is refused");
+        };
+        assert_eq!(self.follower.status().pending, 0);
+        refusal.code()
+    }
+
+    /// A user with a key of its own.
+    async fn register(&self, name: &str) -> SecretKey {
+        let secret = SecretKey::from_seed([77; 32]);
+        let action = UsersAction::RegisterUser {
+            account: id(name),
+            organization: id("city"),
+            name: name.to_owned(),
+            key: secret.public(),
+        };
+        self.act(self.cluster.sign(Action::Users(action))).await;
+        let head = self.leader.head().height;
+        self.follower.wait_height(head, WITHIN).await.unwrap();
+        secret
+    }
+}
+
+#[tokio::test]
+async fn who_loses_its_number_in_a_race_is_told_at_once() {
+    let test = Waiting::start().await;
+    let number = test.cluster.next_number();
+    let sign = |name| {
+        let action = register(name);
+        test.cluster
+            .sign_numbered("admin", &admin_secret(), number, action)
+    };
+    let loses = test.lose(sign("loses")).await;
+    test.act(sign("wins")).await;
+    assert_eq!(test.refusal(loses).await, "admission.sequence_used");
+    test.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn who_falls_out_of_the_window_is_told_at_once() {
+    let test = Waiting::start().await;
+    let old = test.lose(test.cluster.organization("old")).await;
+    test.cluster.skip_numbers(2_000);
+    test.act(test.cluster.organization("new")).await;
+    assert_eq!(test.refusal(old).await, "admission.sequence_too_old");
+    test.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn whose_key_is_revoked_is_told_at_once() {
+    let test = Waiting::start().await;
+    let secret = test.register("eve").await;
+    let signed = test.cluster.sign_as("eve", &secret, register("hers"));
+    let waits = test.lose(signed).await;
+    let (account, key) = (id("eve"), secret.public());
+    let revoke = Action::Users(UsersAction::RevokeKey { account, key });
+    test.act(test.cluster.sign(revoke)).await;
+    assert_eq!(test.refusal(waits).await, "admission.key_revoked");
+    test.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn whose_account_is_disabled_is_told_at_once() {
+    let test = Waiting::start().await;
+    let secret = test.register("eve").await;
+    let signed = test.cluster.sign_as("eve", &secret, register("hers"));
+    let waits = test.lose(signed).await;
+    let disable = UsersAction::Disable { account: id("eve") };
+    test.act(test.cluster.sign(Action::Users(disable))).await;
+    assert_eq!(test.refusal(waits).await, "admission.account_disabled");
+    test.cluster.stop().await;
+}
+
+/// What others do meanwhile changes nothing for those who can still be admitted.
+#[tokio::test]
+async fn who_can_still_be_admitted_is_not_refused() {
+    let test = Waiting::start().await;
+    test.register("eve").await;
+    let waits = test.lose(test.cluster.organization("waits")).await;
+    test.act(test.cluster.organization("other-number")).await;
+    let disable = UsersAction::Disable { account: id("eve") };
+    test.act(test.cluster.sign(Action::Users(disable))).await;
+    assert!(committed(waits).await.receipt.succeeded());
+    test.cluster.stop().await;
+}

@@ -1,0 +1,48 @@
+//! The threads of the edges. They are not those of consensus: whatever clients ask for, a leader
+//! goes on to send its heartbeats, and what they wait for comes.
+
+use std::io;
+
+use lamplighter_api as api;
+use lamplighter_ledger::Handle;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// As many as there are processors; the system shares these out between them and the others.
+pub(crate) struct EdgeThreads(Option<Runtime>);
+
+impl EdgeThreads {
+    pub fn start() -> io::Result<Self> {
+        let threads = Builder::new_multi_thread()
+            .thread_name("edge")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(threads)))
+    }
+
+    /// Starts the edges; what they spawn runs here as well.
+    pub async fn serve(
+        &self,
+        config: api::Config,
+        handle: Handle,
+        figures: Vec<Box<dyn api::Collector>>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<api::Edges, api::ServeError> {
+        let (tasks, stop) = (tasks.clone(), stop.clone());
+        let threads = self.0.as_ref().expect("taken when dropped");
+        let served =
+            threads.spawn(async move { api::serve(config, handle, figures, &tasks, &stop).await });
+        served.await.expect("starting to listen does not panic")
+    }
+}
+
+impl Drop for EdgeThreads {
+    /// Their tasks have ended with the node's. Nothing is waited for: an async thread may not.
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}

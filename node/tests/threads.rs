@@ -1,0 +1,76 @@
+//! Edges and consensus do not wait for each other's threads.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lamplighter_node::{Config, Node, key};
+use lamplighter_types::{
+    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet,
+};
+
+/// Only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn alone(dir: &Path) -> Config {
+    let secret = key::generate().unwrap();
+    key::write(&dir.join("key"), &secret).unwrap();
+    let id = |text| Id::new(text).unwrap();
+    let peer_listen = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer_listen = peer_listen.local_addr().unwrap();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let genesis = Genesis {
+        name: "Test City".into(),
+        created_ms: since.as_millis() as u64,
+        validators: ValidatorSet {
+            validators: vec![Validator {
+                node: 1,
+                account: id("node-1"),
+                key: secret.public(),
+                address: peer_listen.to_string(),
+            }],
+        },
+        organization: id("city"),
+        accounts: vec![GenesisAccount {
+            account: id("admin"),
+            name: "Administrator".into(),
+            key: key::generate().unwrap().public(),
+            grants: vec![Grant {
+                role: Role::Administrator,
+                scope: Scope::city(),
+            }],
+        }],
+        policies: Policies::default(),
+    };
+    let text = serde_json::to_vec(&genesis).unwrap();
+    std::fs::write(dir.join("genesis.json"), text).unwrap();
+    let text = format!(
+        "node = 1\ngenesis = \"genesis.json\"\nkey = \"key\"\ndata_dir = \"data\"\n\
+         peer_listen = \"{peer_listen}\"\nhttp_listen = \"127.0.0.1:0\"\n\
+         admin_listen = \"127.0.0.1:0\"\nmqtt_listen = \"127.0.0.1:0\"\n"
+    );
+    std::fs::write(dir.join("node.toml"), text).unwrap();
+    Config::read(&dir.join("node.toml")).unwrap()
+}
+
+/// Asks without letting any task of this thread go on.
+fn ask(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = "GET /v1/genesis HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The ledger and consensus have this one thread. What keeps it busy does not hold up the edges; so
+/// what keeps the edges busy, as many readers of a long chain, does not hold up consensus.
+#[tokio::test]
+async fn the_edges_have_threads_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(alone(dir.path())).await.unwrap();
+    assert!(ask(node.edges.http).starts_with("HTTP/1.1 200"));
+    node.shutdown().await.unwrap();
+}

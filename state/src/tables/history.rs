@@ -1,0 +1,255 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lamplighter_store::{Batch, Direction, KvView};
+use lamplighter_types::{
+    AlarmId, ConfigTarget, Fact, Id, Notification, PublicKey, Receipt, Transaction,
+    TransactionError,
+};
+
+use super::blocks::{header, receipt, transaction};
+use super::keys::{SUBJECT_RECEIPTS, TRANSACTIONS, last_item};
+use super::row;
+use crate::StateError;
+
+/// A record whose changes can be looked up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Organization(Id),
+    Account(Id),
+    /// Everything that happened to a device.
+    Device(Id),
+    /// Changes of the record of a device alone.
+    DeviceRecord(Id),
+    Release(Id),
+    Rollout(Id),
+    /// The desired document of a target.
+    Config(ConfigTarget),
+    Alarm(AlarmId),
+    Proposal(Id),
+    /// The ledger itself: its nodes, policies and protocol.
+    Governance,
+}
+
+/// Who brought a receipt about, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorship {
+    /// Time of the block, Unix ms.
+    pub time_ms: u64,
+    /// The account that signed; `None` when the time of the block alone was the cause.
+    pub author: Option<Id>,
+    /// The key that signed, of the author.
+    pub key: Option<PublicKey>,
+}
+
+/// What a receipt says of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    pub height: u64,
+    /// Of the receipt in its block. With `height`, the cursor.
+    pub index: u32,
+    pub authorship: Authorship,
+    /// The receipt, with the notifications about this subject only.
+    pub receipt: Receipt,
+}
+
+/// Adds the receipts of a block to the index by subject.
+pub(super) fn put(batch: &mut Batch, height: u64, receipts: &[Arc<Receipt>]) {
+    for (receipt, index) in receipts.iter().zip(0u32..) {
+        let subjects = receipt.notifications.iter().flat_map(subjects);
+        for subject in subjects.collect::<BTreeSet<_>>() {
+            let key = SUBJECT_RECEIPTS.subject_item(&subject, height, index);
+            row::put(batch, SUBJECT_RECEIPTS, key, &());
+        }
+    }
+}
+
+/// What a notification is about: a device, another record, or both. Appended events have an index
+/// of their own and do not count as history.
+fn subjects(notification: &Notification) -> impl Iterator<Item = Subject> + use<> {
+    let Notification { place, fact } = notification;
+    let is_event = matches!(fact, Fact::EventAppended { .. });
+    let device = place.as_ref().filter(|_| !is_event);
+    let record = device.filter(|_| changes_device(fact));
+    let record = record.map(|place| Subject::DeviceRecord(place.device.clone()));
+    let device = device.map(|place| Subject::Device(place.device.clone()));
+    device.into_iter().chain(record).chain(record_of(fact))
+}
+
+/// Whether a fact changes the record of the device that it names, beside what the device does.
+fn changes_device(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::DeviceRegistered
+            | Fact::DeviceAssigned { .. }
+            | Fact::DeviceTagged
+            | Fact::TransferOffered { .. }
+            | Fact::TransferWithdrawn
+            | Fact::TransferAccepted { .. }
+            | Fact::DeviceSuspended { .. }
+            | Fact::DeviceResumed
+            | Fact::DeviceDecommissioned { .. }
+    )
+}
+
+/// The record that a fact changes, unless it is the device that the notification names. The moves
+/// of deployments are in the history of their devices: they would bury what people did to a
+/// rollout.
+fn record_of(fact: &Fact) -> Option<Subject> {
+    use Fact::*;
+    Some(match fact {
+        OrganizationRegistered { organization } | RegistrantLinked { organization, .. } => {
+            Subject::Organization(organization.clone())
+        }
+        AccountRegistered { account }
+        | RoleGranted { account, .. }
+        | RoleRevoked { account, .. }
+        | KeyAdded { account, .. }
+        | KeyRevoked { account, .. }
+        | AccountDisabled { account }
+        | AccountEnabled { account }
+        | RecoveryVoted { account, .. } => Subject::Account(account.clone()),
+        ReleasePublished { release, .. }
+        | ReleaseApproved { release, .. }
+        | ReleaseReleased { release }
+        | ReleaseDeprecated { release }
+        | ReleaseRevoked { release, .. } => Subject::Release(release.clone()),
+        RolloutPlanned { rollout }
+        | RolloutApproved { rollout, .. }
+        | RolloutStarted { rollout }
+        | RolloutPaused { rollout, .. }
+        | RolloutResumed { rollout }
+        | RolloutStopping { rollout, .. }
+        | RolloutStopped { rollout }
+        | RolloutFinished { rollout } => Subject::Rollout(rollout.clone()),
+        DesiredSet { target, .. } => Subject::Config(target.clone()),
+        AlarmRaised { alarm, .. } | AlarmCleared { alarm } | AlarmAcknowledged { alarm, .. } => {
+            Subject::Alarm(alarm.clone())
+        }
+        ChangeProposed { proposal } | ChangeApproved { proposal, .. } => {
+            Subject::Proposal(proposal.clone())
+        }
+        ValidatorAdded { .. }
+        | ValidatorRemoved { .. }
+        | ObserverAdded { .. }
+        | ObserverRemoved { .. }
+        | PoliciesSet
+        | ProtocolSet { .. } => Subject::Governance,
+        DeviceRegistered
+        | DeviceAssigned { .. }
+        | DeviceTagged
+        | TransferOffered { .. }
+        | TransferWithdrawn
+        | TransferAccepted { .. }
+        | DeviceSuspended { .. }
+        | DeviceResumed
+        | DeviceDecommissioned { .. }
+        | InventoryReported { .. }
+        | DeviceDrifted { .. }
+        | RegistrantCreated { .. }
+        | ThingRegistered { .. }
+        | SpecRegistered { .. }
+        | ArtifactHeld { .. }
+        | DeploymentMoved { .. }
+        | DeploymentSkipped { .. }
+        | ReportRefused { .. }
+        | ConfigReported { .. }
+        | EventAppended { .. }
+        | EventGapSeen { .. } => return None,
+    })
+}
+
+/// Up to `limit` receipts about a subject, beyond the cursor (height, index) if one is given: above
+/// it forwards, below it backwards. The events that a device emitted are under
+/// [`device_events`](super::device_events).
+pub fn history(
+    store: &dyn KvView,
+    subject: &Subject,
+    cursor: Option<(u64, u32)>,
+    direction: Direction,
+    limit: usize,
+) -> Result<Vec<HistoryEntry>, StateError> {
+    let places = places(store, subject, cursor, direction, limit)?;
+    let entry = |(height, index)| entry(store, subject, height, index);
+    places.into_iter().map(entry).collect()
+}
+
+fn places(
+    store: &dyn KvView,
+    subject: &Subject,
+    cursor: Option<(u64, u32)>,
+    direction: Direction,
+    limit: usize,
+) -> Result<Vec<(u64, u32)>, StateError> {
+    let prefix = SUBJECT_RECEIPTS.subject(subject);
+    let cursor =
+        cursor.map(|(height, index)| SUBJECT_RECEIPTS.subject_item(subject, height, index));
+    let range = match direction {
+        Direction::Forward => row::after(prefix, cursor),
+        Direction::Backward => row::before(prefix, cursor),
+    };
+    let found = row::scan::<()>(store, SUBJECT_RECEIPTS, range, direction)?;
+    found
+        .take(limit)
+        .map(|found| {
+            let (key, ()) = found?;
+            row::read_key(SUBJECT_RECEIPTS, &key, last_item(&key))
+        })
+        .collect()
+}
+
+fn entry(
+    store: &dyn KvView,
+    subject: &Subject,
+    height: u64,
+    index: u32,
+) -> Result<HistoryEntry, StateError> {
+    let missing = || StateError::Missing {
+        what: format!("the receipt {height}.{index}, which an index names,"),
+    };
+    let mut receipt = receipt(store, height, index)?.ok_or_else(missing)?;
+    receipt
+        .notifications
+        .retain(|notification| subjects(notification).any(|about| about == *subject));
+    Ok(HistoryEntry {
+        height,
+        index,
+        authorship: authorship(store, height, index)?,
+        receipt,
+    })
+}
+
+/// Who brought about receipt `index` of the block at `height`. A receipt beyond the transactions is
+/// the block's own and has no author.
+pub fn authorship(store: &dyn KvView, height: u64, index: u32) -> Result<Authorship, StateError> {
+    let missing = || StateError::Missing {
+        what: format!("the header {height}, which an index names,"),
+    };
+    let time_ms = header(store, height)?.ok_or_else(missing)?.timestamp_ms;
+    let Some(signed) = transaction(store, height, index)? else {
+        return Ok(Authorship {
+            time_ms,
+            author: None,
+            key: None,
+        });
+    };
+    let decoded = signed.decode_payload();
+    let Transaction { sender, .. } = decoded.map_err(|error| undecodable(height, index, error))?;
+    Ok(Authorship {
+        time_ms,
+        author: Some(sender),
+        key: Some(signed.key),
+    })
+}
+
+/// A payload in a block was decoded before it came there: what does not decode now is damaged.
+fn undecodable(height: u64, index: u32, error: TransactionError) -> StateError {
+    match error {
+        TransactionError::Payload(source) => {
+            row::corrupt(TRANSACTIONS, &TRANSACTIONS.item(height, index), source)
+        }
+        error => StateError::Missing {
+            what: format!("the payload of transaction {height}.{index} ({error})"),
+        },
+    }
+}

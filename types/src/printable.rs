@@ -1,0 +1,52 @@
+//! Text from outside on a terminal or in a log: what a person would not see, or what would command
+//! the terminal, is written as an escape.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Whether a character commands a terminal, hides, or changes the order in which others are shown:
+/// controls (C0, DEL, C1), bidirectional marks, characters without width, separators of lines.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Text in one line for a person, with such characters as `\u{1b}`.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, is_unseen, |into, c| {
+        write!(into, "{}", c.escape_unicode())
+    })
+}
+
+/// JSON text with such characters as `\u001b`, so that it stays the same JSON. Line ends between
+/// its parts stay.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    let unseen = |c| c != '\n' && is_unseen(c);
+    escape(json, unseen, |into, c| {
+        let mut units = [0; 2];
+        let mut units = c.encode_utf16(&mut units).iter();
+        units.try_for_each(|unit| write!(into, "\\u{unit:04x}"))
+    })
+}
+
+fn escape(
+    text: &str,
+    escaped: impl Fn(char) -> bool,
+    write: impl Fn(&mut String, char) -> std::fmt::Result,
+) -> Cow<'_, str> {
+    if !text.chars().any(&escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut printed = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match escaped(c) {
+            true => write(&mut printed, c).expect("a String takes everything"),
+            false => printed.push(c),
+        }
+    }
+    Cow::Owned(printed)
+}

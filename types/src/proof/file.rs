@@ -1,0 +1,216 @@
+//! The file that is handed to an auditor: a bundle alone, or with the record that it proves beside
+//! it, as nodes answer `?proof=true`.
+//!
+//! Whatever stands in the file is either proven or makes it refused: no member that is unknown or
+//! repeated, no second spelling of a value, no record but the proven one. So two readers can't see
+//! two different things in a file that holds.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    PROOF_JSON_BYTES_MAX, ProofBundle, ProofError, Proven, Statement, StatementError, check_length,
+};
+use crate::Genesis;
+use crate::codec::{self, CodecError};
+
+/// A file: the JSON form of a bundle, and of a record, which is shorter than its proof's largest.
+pub const PROOF_FILE_BYTES_MAX: usize = PROOF_JSON_BYTES_MAX + 1024 * 1024;
+
+/// Characters of a value in an error: enough to know it again.
+const SHOWN_MAX: usize = 120;
+
+/// A proof, and what is said to be proven by it. Nothing in it is believed before
+/// [`ProofFile::verify`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProofFile {
+    /// The record as JSON; none in a file that is a bundle alone.
+    record: Option<Value>,
+    proof: ProofBundle,
+}
+
+/// Why a file proves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofFileError {
+    #[error("the file is no proof")]
+    Malformed(#[source] CodecError),
+    #[error(
+        "the file has the member {0:?}: beside \"proof\" only \"record\" is expected, which is \
+         compared with what is proven"
+    )]
+    Unexpected(String),
+    #[error("the file has a \"proof\" without the \"record\" that it proves")]
+    NoRecord,
+    #[error("the proof is not written in its one form: a member is missing or spelt otherwise")]
+    NotCanonical,
+    #[error("the proof does not hold")]
+    Proof(#[from] ProofError),
+    #[error("what the proof says can't be read")]
+    Statement(#[from] StatementError),
+    #[error("the record in the file is not the one that is proven: {0}")]
+    OtherRecord(String),
+}
+
+impl ProofFile {
+    /// A proof that was verified, with what it says.
+    pub fn new(proof: ProofBundle, statement: &Statement) -> Self {
+        Self {
+            record: Some(statement.record.clone()),
+            proof,
+        }
+    }
+
+    /// Reads a file, or a node's answer.
+    ///
+    /// # Errors
+    /// It is too long, no proof, or has something in it that no proof covers.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ProofFileError> {
+        check_length(bytes, PROOF_FILE_BYTES_MAX).map_err(ProofFileError::Malformed)?;
+        let Tree(tree) = codec::decode_json(bytes).map_err(ProofFileError::Malformed)?;
+        let (record, proof) = take_apart(tree)?;
+        let bundle: ProofBundle = codec::decode_value(&proof).map_err(ProofFileError::Malformed)?;
+        // What is left out for "none" would be read as it is here, and perhaps not elsewhere.
+        match serde_json::to_value(&bundle).is_ok_and(|again| again == proof) {
+            true => Ok(Self {
+                record,
+                proof: bundle,
+            }),
+            false => Err(ProofFileError::NotCanonical),
+        }
+    }
+
+    /// For people: indented.
+    pub fn to_json(&self) -> Vec<u8> {
+        let bytes = match &self.record {
+            Some(_) => serde_json::to_vec_pretty(self),
+            None => serde_json::to_vec_pretty(&self.proof),
+        };
+        bytes.expect("our types have JSON forms")
+    }
+
+    /// The bundle alone.
+    pub fn into_proof(self) -> ProofBundle {
+        self.proof
+    }
+
+    /// Checks the proof against the genesis file, decodes what is proven, and compares with it what
+    /// the file says.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub fn verify(&self, genesis: &Genesis) -> Result<(Proven, Statement), ProofFileError> {
+        let proven = self.proof.verify(genesis)?;
+        let statement = Statement::of(&self.proof, &proven, genesis)?;
+        match &self.record {
+            Some(said) if *said != statement.record => {
+                let where_they_differ = difference("record", said, &statement.record);
+                Err(ProofFileError::OtherRecord(where_they_differ))
+            }
+            _ => Ok((proven, statement)),
+        }
+    }
+}
+
+/// The record, if there is one beside it, and the bundle.
+fn take_apart(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> {
+    let mut members = match tree {
+        Value::Object(members) if members.contains_key("proof") => members,
+        alone => return Ok((None, alone)),
+    };
+    let proof = members.remove("proof").unwrap_or_default();
+    let record = members.remove("record").ok_or(ProofFileError::NoRecord)?;
+    match members.into_iter().next() {
+        Some((name, _)) => Err(ProofFileError::Unexpected(name.chars().take(64).collect())),
+        None => Ok((Some(record), proof)),
+    }
+}
+
+/// The first place at which two values differ, with what stands there.
+fn difference(at: &str, said: &Value, proven: &Value) -> String {
+    if let (Value::Object(said), Value::Object(proven)) = (said, proven) {
+        let names = said.keys().chain(proven.keys());
+        let differing = names.into_iter().find(|n| said.get(*n) != proven.get(*n));
+        if let Some(name) = differing {
+            let of = |members: &Map<String, Value>| members.get(name).cloned().unwrap_or_default();
+            return difference(&format!("{at}.{name}"), &of(said), &of(proven));
+        }
+    }
+    let (said, proven) = (shown(said), shown(proven));
+    format!("{at} is {said} in the file, {proven} is proven")
+}
+
+/// The beginning of a value, without characters that would change how a terminal shows the rest.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    let plain = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
+    let beginning = text.chars().take(SHOWN_MAX);
+    beginning.map(|c| if plain(c) { c } else { '?' }).collect()
+}
+
+/// Any JSON, in which no object has a member twice.
+struct Tree(Value);
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor).map(Self)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Err(E::custom(format!("{value}: no record has a fraction")))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Tree(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let Tree(value) = members.next_value()?;
+            if map.contains_key(&name) {
+                return Err(de::Error::custom(format!(
+                    "the member {name:?} is there twice"
+                )));
+            }
+            map.insert(name, value);
+        }
+        Ok(map.into())
+    }
+}

@@ -1,0 +1,219 @@
+//! What a bundle proves, decoded, so that nobody has to believe the text beside a proof.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
+use crate::codec::CodecError;
+use crate::{Genesis, Hash, Id, PublicKey, StateKey, ValidatorSet};
+
+/// What was proven: what it is, of whom, since which block, and who signed for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Statement {
+    #[serde(flatten)]
+    pub subject: ProvenSubject,
+    /// The decoded record; null if it is proven that there is none.
+    pub record: Value,
+    /// Height and time (Unix ms) of the record's block.
+    pub height: u64,
+    pub time_ms: u64,
+    /// The certified header to which the proof leads.
+    pub head: Hash,
+    pub head_height: u64,
+    pub head_time_ms: u64,
+    /// The validators whose signatures certify the head.
+    pub signers: Vec<Signer>,
+    /// How those came into force: changes from the validators of the genesis file, lowest first.
+    pub set_changes: Vec<SignedChange>,
+}
+
+/// A block after which other validators were in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SignedChange {
+    pub height: u64,
+    pub time_ms: u64,
+    /// Those of the validators before whose signatures certify it.
+    pub signers: Vec<Signer>,
+}
+
+/// What a record is. In JSON `kind`, and `of` with what names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ProvenSubject {
+    /// A part of a block.
+    Block(BlockPart),
+    /// What the state has, or has not, under a key.
+    State(StateKey),
+}
+
+/// A part of a block, by its place there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "of")]
+pub enum BlockPart {
+    Transaction {
+        transaction: Hash,
+        /// The sender's key that signed it.
+        key: PublicKey,
+        index: u64,
+    },
+    /// The transaction is zero for what a block did by itself.
+    Receipt { transaction: Hash, index: u64 },
+    Event {
+        device: Id,
+        sequence: u64,
+        index: u64,
+    },
+}
+
+/// For people: `receipt of transaction 2c1f.., number 3 of its block`.
+impl fmt::Display for BlockPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transaction {
+                transaction,
+                key,
+                index,
+            } => write!(
+                f,
+                "transaction {transaction}, signed with the key {key}, number {index} of its block"
+            ),
+            Self::Receipt { transaction, index } => write!(
+                f,
+                "receipt of transaction {transaction}, number {index} of its block"
+            ),
+            Self::Event {
+                device,
+                sequence,
+                index,
+            } => write!(
+                f,
+                "event of device {device}, sequence {sequence}, number {index} of its block"
+            ),
+        }
+    }
+}
+
+/// A validator that signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Signer {
+    pub node: u64,
+    pub account: Id,
+    pub key: PublicKey,
+}
+
+/// A proof holds, and what it proves can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    #[error(
+        "the proven key {0} is of no kind that this version of the program knows, so that what \
+         the proof says can't be told"
+    )]
+    UnknownKey(String),
+    #[error("the proven {key} does not decode")]
+    Record {
+        key: Box<StateKey>,
+        #[source]
+        source: CodecError,
+    },
+}
+
+impl Statement {
+    /// Decodes what `bundle` has proven: `proven` is what [`ProofBundle::verify`] returned with
+    /// this `genesis`.
+    ///
+    /// # Errors
+    /// The key or the record is of a form that this version does not know.
+    pub fn of(
+        bundle: &ProofBundle,
+        proven: &Proven,
+        genesis: &Genesis,
+    ) -> Result<Self, StatementError> {
+        let (subject, record) = decode(&proven.record)?;
+        let mut in_force = &genesis.validators;
+        let mut set_changes = Vec::with_capacity(bundle.set_changes.len());
+        for change in &bundle.set_changes {
+            set_changes.push(SignedChange {
+                height: change.certified.header.height,
+                time_ms: change.certified.header.timestamp_ms,
+                signers: signers(&change.certified, in_force),
+            });
+            in_force = &change.next;
+        }
+        Ok(Self {
+            subject,
+            record,
+            height: proven.height,
+            time_ms: proven.time_ms,
+            head: proven.head,
+            head_height: proven.head_height,
+            head_time_ms: proven.head_time_ms,
+            signers: signers(&bundle.head, in_force),
+            set_changes,
+        })
+    }
+}
+
+fn decode(record: &ProvenRecord) -> Result<(ProvenSubject, Value), StatementError> {
+    let (part, record) = match record {
+        ProvenRecord::State { key, value } => return state(key, value.as_deref()),
+        ProvenRecord::Transaction { transaction, index } => {
+            let part = BlockPart::Transaction {
+                transaction: transaction.hash(),
+                key: transaction.envelope().key,
+                index: *index,
+            };
+            (part, json(transaction.get()))
+        }
+        ProvenRecord::Receipt { receipt, index } => {
+            let part = BlockPart::Receipt {
+                transaction: receipt.transaction,
+                index: *index,
+            };
+            (part, json(receipt))
+        }
+        ProvenRecord::Event { event, index } => {
+            let part = BlockPart::Event {
+                device: event.event.device.clone(),
+                sequence: event.event.sequence,
+                index: *index,
+            };
+            (part, json(event))
+        }
+    };
+    Ok((ProvenSubject::Block(part), record))
+}
+
+fn state(key: &[u8], value: Option<&[u8]>) -> Result<(ProvenSubject, Value), StatementError> {
+    let Some(named) = StateKey::parse(key) else {
+        let digits = hex::encode(key);
+        return Err(StatementError::UnknownKey(digits));
+    };
+    let record = value.map_or(Ok(Value::Null), |value| named.record(value));
+    match record {
+        Ok(record) => Ok((ProvenSubject::State(named), record)),
+        Err(source) => Err(StatementError::Record {
+            key: Box::new(named),
+            source,
+        }),
+    }
+}
+
+fn json(record: &impl Serialize) -> Value {
+    serde_json::to_value(record).expect("our types have JSON forms")
+}
+
+/// The verified signatures are all of validators in force.
+fn signers(certified: &CertifiedHeader, in_force: &ValidatorSet) -> Vec<Signer> {
+    let keys = certified.certificate.signatures.iter().map(|s| s.key);
+    let validators = keys.filter_map(|key| in_force.by_key(&key));
+    let signers = validators.map(|validator| Signer {
+        node: validator.node,
+        account: validator.account.clone(),
+        key: validator.key,
+    });
+    let mut signers: Vec<_> = signers.collect();
+    signers.sort_by_key(|signer| signer.node);
+    signers
+}

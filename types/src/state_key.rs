@@ -1,0 +1,231 @@
+//! What the keys of the state name, and which record is under each: the form in which people and
+//! programs read a proven key and value.
+//!
+//! The contracts make the keys (`keys.rs` of each contract); a test there shows that every key of
+//! theirs is read back here as what it was made from.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::codec::{self, CodecError};
+use crate::record::*;
+use crate::tables::Table;
+use crate::{AlarmId, ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
+
+/// A deadline (Unix ms), the rollout and the device.
+type Timer = (u64, Id, Id);
+
+/// One line for each table: its parts in the order of the key, and the type of its records.
+macro_rules! state_keys {
+    ($($kind:ident $({ $($part:ident: $type:ty),+ })? => $record:ty,)+) => {
+        /// What a key of the state names. In JSON `kind`, and `of` with the parts of the key.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "snake_case", tag = "kind", content = "of")]
+        pub enum StateKey {
+            $($kind $({ $($part: $type),+ })?,)+
+        }
+
+        impl StateKey {
+            fn read(table: Table, parts: &mut Parts) -> Option<Self> {
+                Some(match table {
+                    $(Table::$kind => Self::$kind $({ $($part: Part::read(parts)?),+ })?,)+
+                })
+            }
+
+            /// Decodes the record that stands under this key.
+            ///
+            /// # Errors
+            /// The bytes are not the encoding of such a record.
+            pub fn record(&self, bytes: &[u8]) -> Result<Value, CodecError> {
+                match self {
+                    $(Self::$kind $({ $($part: _),+ })? => readable::<$record>(bytes),)+
+                }
+            }
+        }
+
+        const TABLES: &[Table] = &[$(Table::$kind),+];
+    };
+}
+
+state_keys! {
+    Organization { organization: Id } => Organization,
+    Account { account: Id } => Account,
+    Key { key: PublicKey } => KeyRecord,
+    ReplayWindow { key: PublicKey } => ReplayWindow,
+    Recovery { account: Id, new_key: PublicKey } => Recovery,
+    Administrator { account: Id } => Id,
+
+    Device { device: Id } => Device,
+    DeviceState { device: Id } => DeviceState,
+    DeviceByGateway { gateway: Id, device: Id } => Id,
+    DeviceByDistrict { district: Scope, device: Id } => Id,
+    DeviceByOwner { owner: Id, device: Id } => Id,
+    DeviceByKey { key: PublicKey } => Id,
+    IotRegistry { key: HexBytes } => HexBytes,
+    RegistrantLink { registrant: String } => RegistrantLink,
+
+    Release { release: Id } => Release,
+    Artifact { digest: Hash } => Artifact,
+
+    Rollout { rollout: Id } => Rollout,
+    Deployment { rollout: Id, device: Id } => Deployment,
+    DeploymentByDevice { device: Id, height: u64, rollout: Id } => Id,
+    DeploymentTimer { deadline_ms: u64, rollout: Id, device: Id } => Timer,
+    RunningRollout { rollout: Id } => (Id, RolloutWork),
+
+    DesiredConfig { target: ConfigTarget } => DesiredConfig,
+    ReportedConfig { device: Id } => ReportedConfig,
+
+    EventCursor { device: Id } => EventCursor,
+    Alarm { device: Id, sequence: u64 } => Alarm,
+    OpenAlarm { device: Id, sequence: u64 } => AlarmId,
+    AlarmSlot { device: Id, alarm: String } => AlarmSlot,
+
+    ValidatorSet => ValidatorSet,
+    Observer { node: u64 } => Observer,
+    Policies => Policies,
+    Proposal { proposal: Id } => Proposal,
+    Protocol => Protocol,
+    UsedNode { node: u64 } => Id,
+}
+
+fn readable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Value, CodecError> {
+    let record: T = codec::decode(bytes)?;
+    Ok(serde_json::to_value(record).expect("our types have JSON forms"))
+}
+
+impl StateKey {
+    /// Reads a key; `None` if this version of the program knows no such key.
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        let (table, rest) = key.split_first()?;
+        let table = TABLES.iter().find(|known| **known as u8 == *table)?;
+        let mut parts = Parts(rest);
+        let read = Self::read(*table, &mut parts)?;
+        parts.0.is_empty().then_some(read)
+    }
+}
+
+/// For people: `device lamp-1`, `deployment of device lamp-1, rollout spring`.
+impl fmt::Display for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = serde_json::to_value(self).expect("our types have JSON forms");
+        let words = |name: &str| name.replace('_', " ");
+        let kind = words(shown["kind"].as_str().unwrap_or_default());
+        let parts = shown["of"].as_object().into_iter().flatten();
+        let parts = parts.map(|(name, value)| match value {
+            Value::String(text) => format!("{} {text}", words(name)),
+            other => format!("{} {other}", words(name)),
+        });
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        // The one part that has the name of the kind says it all.
+        match parts.strip_prefix(&kind) {
+            Some(rest) if rest.starts_with(' ') => f.write_str(&parts),
+            _ if parts.is_empty() => f.write_str(&kind),
+            _ => write!(f, "{kind} of {parts}"),
+        }
+    }
+}
+
+/// What is left of a key.
+struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|taken| taken[0])
+    }
+
+    /// Text up to its zero byte; in it 0x01 0x01 stands for zero and 0x01 0x02 for 0x01.
+    fn text(&mut self) -> Option<String> {
+        let mut bytes = Vec::new();
+        loop {
+            match self.byte()? {
+                0 => return String::from_utf8(bytes).ok(),
+                1 => bytes.push(self.byte()?.checked_sub(1).filter(|byte| *byte < 2)?),
+                other => bytes.push(other),
+            }
+        }
+    }
+}
+
+/// Something that keys are made of.
+trait Part: Sized {
+    fn read(parts: &mut Parts) -> Option<Self>;
+}
+
+impl Part for Id {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        Self::new(parts.text()?).ok()
+    }
+}
+
+impl Part for String {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        parts.text()
+    }
+}
+
+impl Part for u64 {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        Some(Self::from_be_bytes(parts.take(8)?.try_into().ok()?))
+    }
+}
+
+impl Part for Hash {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        Some(Self(parts.take(Self::LEN)?.try_into().ok()?))
+    }
+}
+
+impl Part for PublicKey {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        Some(Self(parts.take(Self::LEN)?.try_into().ok()?))
+    }
+}
+
+/// All that is left.
+impl Part for HexBytes {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        let rest = parts.take(parts.0.len())?;
+        Some(Self(rest.to_vec()))
+    }
+}
+
+/// A text for each level, and an empty one after them.
+impl Part for Scope {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        let mut levels = Vec::new();
+        loop {
+            match parts.text()? {
+                level if level.is_empty() => return Self::new(levels.join("/")).ok(),
+                level => levels.push(level),
+            }
+        }
+    }
+}
+
+impl Part for ConfigTarget {
+    fn read(parts: &mut Parts) -> Option<Self> {
+        Some(match parts.byte()? {
+            0 => Self::Fleet,
+            1 => Self::Model {
+                model: parts.text()?,
+            },
+            2 => Self::District {
+                district: Scope::new(parts.text()?).ok()?,
+            },
+            3 => Self::Device {
+                device: Id::read(parts)?,
+            },
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,127 @@
+//! What is wrong with a genesis file is told by name, before a node starts with it.
+
+use lamplighter_types::*;
+
+use crate::fixture::{genesis, secret};
+
+fn refused(change: impl FnOnce(&mut Genesis)) -> String {
+    let mut genesis = genesis();
+    assert_eq!(genesis.check(), Ok(()));
+    change(&mut genesis);
+    genesis.check().unwrap_err().to_string()
+}
+
+fn user(name: &str, key: u8, role: Role) -> GenesisAccount {
+    GenesisAccount {
+        account: name.parse().unwrap(),
+        name: name.to_owned(),
+        key: secret(key).public(),
+        grants: vec![Grant {
+            role,
+            scope: Scope::city(),
+        }],
+    }
+}
+
+#[test]
+fn each_fault_names_those_that_it_is_about() {
+    let set = |genesis: &mut Genesis| genesis.validators.validators.clone();
+    let key = secret(2).public();
+    let cases: [(&str, String); 11] = [
+        (
+            "node 2 and node 4 have the same address 10.0.0.2:7000",
+            refused(|g| g.validators.validators[3].address = set(g)[1].address.clone()),
+        ),
+        (
+            "the account validator-1 is there twice: of node 1 and of node 3",
+            refused(|g| g.validators.validators[2].account = set(g)[0].account.clone()),
+        ),
+        (
+            "the account validator-1 is there twice: of node 1 and of the user validator-1",
+            refused(|g| g.accounts[0].account = set(g)[0].account.clone()),
+        ),
+        (
+            &format!("the key {key} is there twice: of node 2 and of the user alice"),
+            refused(|g| g.accounts[0].key = key),
+        ),
+        (
+            &format!("the key {key} is there twice: of node 2 and of node 4"),
+            refused(|g| g.validators.validators[3].key = key),
+        ),
+        (
+            "each once: 2 follows 2",
+            refused(|g| g.validators.validators[0].node = 2),
+        ),
+        (
+            "0000 of node 3 is no usable",
+            refused(|g| g.validators.validators[2].key = PublicKey([0; 32])),
+        ),
+        (
+            "the name of the user alice must be one line",
+            refused(|g| g.accounts[0].name = "Alice\n".to_owned()),
+        ),
+        (
+            "governance_approvals is 0, it must be 1 to 16",
+            refused(|g| g.policies.governance_approvals = 0),
+        ),
+        (
+            "alice has 65 roles",
+            refused(|g| g.accounts[0].grants = vec![g.accounts[0].grants[0].clone(); 65]),
+        ),
+        (
+            "no account is an administrator",
+            refused(|g| g.accounts[0].grants[0].scope = Scope::new("north").unwrap()),
+        ),
+    ];
+    for (wanted, told) in cases {
+        assert!(told.contains(wanted), "{told}, not {wanted}");
+    }
+}
+
+#[test]
+fn an_address_has_a_host_and_a_port() {
+    for wrong in [
+        "10.0.0.1",
+        "10.0.0.1:",
+        ":7000",
+        "",
+        "a b:1",
+        "h:0",
+        "h:65536",
+        "h:7000 ",
+    ] {
+        let told = refused(|g| g.validators.validators[2].address = wrong.to_owned());
+        let wanted = format!("the address {wrong:?} of node 3 is not of the form host:port");
+        assert_eq!(told, wanted);
+    }
+    for right in ["node-3.city.example:7000", "[2001:db8::3]:1"] {
+        let mut genesis = genesis();
+        genesis.validators.validators[2].address = right.to_owned();
+        assert_eq!(genesis.check(), Ok(()));
+    }
+}
+
+#[test]
+fn founders_are_told_what_they_may_not_have_meant() {
+    let mut genesis = genesis();
+    genesis.accounts[0].grants.clear();
+    genesis.accounts.push(user("ada", 101, Role::Administrator));
+    genesis.accounts.push(user("ben", 102, Role::Approver));
+    genesis.accounts.push(user("cyd", 103, Role::Approver));
+    assert_eq!(genesis.check(), Ok(()));
+    let told: Vec<_> = genesis.warnings().iter().map(ToString::to_string).collect();
+    let people = |policy: &str| {
+        format!(
+            "{policy} is 2, and the file has 1 with the role administrator of the whole city: more \
+             must be registered before anything is approved by that policy"
+        )
+    };
+    let wanted = [
+        "alice has no role: it can do nothing until an administrator grants it one".to_owned(),
+        people("recovery_approvals"),
+        people("governance_approvals"),
+    ];
+    assert_eq!(told, wanted);
+    genesis.accounts[0] = user("alice", 100, Role::Administrator);
+    assert_eq!(genesis.warnings(), []);
+}
