@@ -268,13 +268,22 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
     );
     assert_eq!(register(&handle, &NAME).await.code, Code::CREATED);
     assert_eq!(
-        handle.request(at(1), post(0)).await.unwrap().code,
-        Code::BAD_REQUEST
-    );
-    assert_eq!(
         handle.request(at(1), post(20_000)).await.unwrap().code,
-        Code::BAD_REQUEST
+        Code::TOO_LARGE,
+        "nobody wrote it down, so it is not to be forgotten"
     );
+    let empty = tokio::spawn({
+        let (handle, empty) = (handle.clone(), post(0));
+        async move { handle.request(at(1), empty).await.unwrap().code }
+    });
+    loop {
+        if let SouthEvent::Event { bytes, stored, .. } = bed.next().await {
+            assert!(bytes.is_empty(), "the north side says what becomes of it");
+            stored.send(Stored::Refused("empty".to_owned())).unwrap();
+            break;
+        }
+    }
+    assert_eq!(empty.await.unwrap(), Code::BAD_REQUEST);
     let gone = handle
         .request(at(1), Request::new(Code::POST, "/rd/nothing"))
         .await
