@@ -232,8 +232,8 @@ impl Actor {
             return Ok(Vec::new());
         };
         let Landing { record, settled } = outbox::land(flight, &receipt);
-        self.bury(&settled);
-        if !self.commit(vec![record]).await? {
+        // Otherwise it stays under way: it is sent again, and proven again, until it can be buried.
+        if !self.bury(&settled) || !self.commit(vec![record]).await? {
             return Ok(Vec::new());
         }
         self.sent.remove(&transaction);
@@ -263,8 +263,9 @@ impl Actor {
             .for_each(|transaction| self.prove(transaction));
     }
 
-    /// Writes down for a person what the ledger refused for ever.
-    fn bury(&self, settled: &[Settled]) {
+    /// Writes down for a person what the ledger refused for ever. False if the disk did not take
+    /// all of it: then nothing may be forgotten. What it took is there twice after the next time.
+    fn bury(&mut self, settled: &[Settled]) -> bool {
         for Settled { outgoing, refused } in settled {
             let Some(reason) = refused else { continue };
             let (device, (code, message)) = (outgoing.device(), reason);
@@ -273,11 +274,13 @@ impl Actor {
             if is_own_offer(outgoing) {
                 continue;
             }
-            let added = on_disk(|| self.parts.refused.add(outgoing, reason, now_ms()));
-            if let Err(error) = added {
+            let letters = &mut self.parts.refused;
+            if let Err(error) = on_disk(|| letters.add(outgoing, reason, now_ms())) {
                 tracing::error!(%error, %device, "a refused report could not be written down");
+                return false;
             }
         }
+        true
     }
 
     /// After a failure, once some time has passed.

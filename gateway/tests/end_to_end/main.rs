@@ -282,30 +282,102 @@ impl Service for Silent {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_thing_is_told_to_forget_was_written_down_before() {
-    let city = City::build(&["lamp-1"]).await;
-    let gateway = city.gateway(false).await;
+/// Such a Thing, registered as `lamp-1`.
+async fn silent(gateway: &Running) -> Endpoint {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let thing = Endpoint::bind(any, coap::Config::default(), Arc::new(Silent));
     let thing = thing.await.unwrap();
-    let ask = async |request: Request| {
-        let address = gateway.gateway.south_address();
-        thing.handle().request(address, request).await.unwrap().code
-    };
     let register = Request::new(Code::POST, "/rd")
         .with_query("ep=LAMP-1".to_owned())
         .with_query("lwm2m=1.1".to_owned());
     until("the gateway to know its device", async || {
-        (ask(register.clone()).await == Code::CREATED).then_some(())
+        let address = gateway.gateway.south_address();
+        let answer = thing.handle().request(address, register.clone()).await;
+        (answer.unwrap().code == Code::CREATED).then_some(())
     })
     .await;
-    let post = |bytes: Vec<u8>| Request::new(Code::POST, "/ev").with_payload(format::OCTETS, bytes);
+    thing
+}
+
+fn post(bytes: Vec<u8>) -> Request {
+    Request::new(Code::POST, "/ev").with_payload(format::OCTETS, bytes)
+}
+
+/// A signed event of this kind.
+fn of_kind(kind: &str, device: &str, city: &City) -> Vec<u8> {
+    let mut event = DeviceEvent {
+        device: id(device),
+        sequence: 1,
+        time_ms: 1,
+        kind: kind.to_owned(),
+        severity: Severity::Major,
+        alarm: AlarmChange::None,
+        data: String::new(),
+        signature: None,
+    };
+    event.sign(&city.genesis.chain_id(), &secret(device));
+    codec::encode(&event)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ledger_refuses_is_kept_until_it_is_written_down() {
+    let city = City::build(&["lamp-1", "lamp-2"]).await;
+    let letters = city.dir.path().join("gw/refused.jsonl");
+    // Nothing can be written to it.
+    std::fs::create_dir_all(&letters).unwrap();
+    let gateway = city.gateway(false).await;
+    let thing = silent(&gateway).await;
+    let address = gateway.gateway.south_address();
+    let ask = async |event: Vec<u8>| {
+        let answer = thing.handle().request(address, post(event)).await;
+        assert_eq!(answer.unwrap().code, Code::CHANGED);
+    };
+    ask(of_kind("no-such-kind", "lamp-1", &city)).await;
+    let client = city.client("operator");
+    until("the ledger to have refused it", async || {
+        let known = client.key(&secret("gw").public()).await.ok()?.value;
+        (known.highest_sequence > 0).then_some(())
+    })
+    .await;
+    ask(of_kind("x-door", "lamp-2", &city)).await;
+    until("what came later", async || {
+        let page = client.device_events(&id("lamp-2"), None).await.ok()?.value;
+        (page.items.len() == 1).then_some(())
+    })
+    .await;
+    gateway.stop().await;
+    let spool = Spool::open(&city.dir.path().join("gw/spool"), 1 << 24).unwrap();
+    let device = id("lamp-1");
+    assert_eq!(spool.state().of_device(&device).count(), 1, "it is kept");
+    drop(spool);
+    std::fs::remove_dir(&letters).unwrap();
+    let gateway = city.gateway(false).await;
+    until("the letter", async || {
+        let text = std::fs::read_to_string(&letters).ok()?;
+        text.contains("events.unknown_kind").then_some(())
+    })
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_thing_is_told_to_forget_was_written_down_before() {
+    let city = City::build(&["lamp-1"]).await;
+    let gateway = city.gateway(false).await;
+    let thing = silent(&gateway).await;
+    let ask = async |request: Request| {
+        let address = gateway.gateway.south_address();
+        thing.handle().request(address, request).await.unwrap().code
+    };
     assert_eq!(ask(post(vec![1, 2, 255])).await, Code::BAD_REQUEST);
     let text = std::fs::read_to_string(city.dir.path().join("gw/refused.jsonl")).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["code"], "gateway.malformed");
     assert_eq!(line["bytes"], "0102ff");
+    assert_eq!(ask(post(Vec::new())).await, Code::BAD_REQUEST);
+    let text = std::fs::read_to_string(city.dir.path().join("gw/refused.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 2, "the empty one too: {text}");
+    assert_eq!(ask(post(vec![1; 20_000])).await, Code::TOO_LARGE);
     // Signed with a key that the ledger does not have (yet): it is to be kept.
     let mut event = DeviceEvent {
         device: id("lamp-1"),
