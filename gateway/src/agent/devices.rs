@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 /// More than a mesh can carry; a node can't make us keep more.
 pub const DEVICES_MAX: usize = 10_000;
 
+/// Names that the node is told at once, though it takes [`DEVICES_HELD_MAX`]: with the longest
+/// ones these are less than 64 KiB, which a slow link carries in seconds, and other messages wait
+/// no longer behind them. A node gives up on a message that takes too long.
+pub const HELD_AT_ONCE_MAX: usize = 500;
+const _: () = assert!(HELD_AT_ONCE_MAX <= DEVICES_HELD_MAX);
+
 /// Why the devices could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum DevicesError {
@@ -151,7 +157,7 @@ impl Devices {
         })
     }
 
-    /// What is held, in as many ranges as a node takes at once.
+    /// What is held, in ranges of at most [`HELD_AT_ONCE_MAX`] names.
     pub fn held(&self) -> Vec<DevicesHeld> {
         let table = self.read();
         let own = table.entries.iter().filter_map(|(name, entry)| {
@@ -160,7 +166,7 @@ impl Devices {
         });
         let own: Vec<_> = own.collect();
         let mut ranges: Vec<DevicesHeld> = own
-            .chunks(DEVICES_HELD_MAX)
+            .chunks(HELD_AT_ONCE_MAX)
             .map(|part| DevicesHeld {
                 after: None,
                 until: part.last().map(|(name, _)| name.clone()),

@@ -1,10 +1,11 @@
-use lamplighter_types::work::{DEVICES_HELD_MAX, DeviceMark, DevicesHeld};
+use lamplighter_types::limits::ID_BYTES_MAX;
+use lamplighter_types::work::{DeviceMark, DevicesHeld, SyncRequest};
 use lamplighter_types::{
     AlarmChange, ConfigReport, DeploymentReport, DeploymentState, Device, DeviceEvent,
     DeviceSigned, DeviceStatus, Hash, Scope, SecretKey, Severity, codec,
 };
 
-use crate::agent::devices::{DEVICES_MAX, Devices, Learnt};
+use crate::agent::devices::{DEVICES_MAX, Devices, HELD_AT_ONCE_MAX, Learnt};
 use crate::agent::intake::{self, Remedy, Unfit};
 use crate::agent::refused::{Refused, RefusedError};
 use crate::lwm2m::agent::ThingReport;
@@ -241,8 +242,8 @@ fn what_is_held_is_said_in_ranges_without_a_gap() {
     let dir = tempfile::tempdir().unwrap();
     let known = Devices::open(dir.path().join("devices.json")).unwrap();
     assert_eq!(known.held(), [DevicesHeld::default()]);
-    let count = 2 * DEVICES_HELD_MAX + 5;
-    let name = |n: usize| format!("lamp-{n:05}");
+    let count = 2 * HELD_AT_ONCE_MAX + 5;
+    let name = |n: usize| format!("{n:05}-{}", "n".repeat(ID_BYTES_MAX - 6));
     known.learn((0..count).map(|n| (id(&name(n)), Some(device(&name(n), true)), 5)));
     known.learn([(id(&name(7)), None, 6)]);
     let held = known.held();
@@ -253,7 +254,14 @@ fn what_is_held_is_said_in_ranges_without_a_gap() {
         assert_eq!(pair[0].until, pair[1].after);
     }
     for range in &held {
-        assert!(range.devices.len() <= DEVICES_HELD_MAX);
+        let devices = Some(range.clone());
+        let since = None;
+        let json = serde_json::to_vec(&SyncRequest { since, devices }).unwrap();
+        assert!(
+            json.len() < 64 * 1024,
+            "{} bytes hold a slow link up",
+            json.len()
+        );
         let first = range.devices.keys().next();
         let last = range.devices.keys().next_back();
         assert!(range.after.is_none() || range.after.as_ref() < first);
