@@ -21,6 +21,7 @@ use super::jobs::{Effect, Jobs};
 use super::refused::Refused;
 use crate::artifact::Cache;
 use crate::config::GatewayConfig;
+use crate::north::held::Held;
 use crate::north::link::{FromNode, ToNode};
 use crate::south::{South, SouthCommand, SouthEvent, Stored};
 use crate::spool::{BATCH_ITEMS_MAX, Outgoing, Record, Spool};
@@ -83,6 +84,8 @@ pub(super) struct Actor {
     pub(super) proving: BTreeSet<Hash>,
     /// Transactions of which a node says that they have a receipt.
     pub(super) hinted: BTreeSet<Hash>,
+    /// Reports that the ledger does not take now.
+    pub(super) held: Held,
     pub(super) judging: usize,
     /// Sequence numbers of the key are known; nothing is signed before.
     pub(super) sequence_known: bool,
@@ -117,6 +120,7 @@ impl Actor {
             sent: BTreeMap::new(),
             proving: BTreeSet::new(),
             hinted: BTreeSet::new(),
+            held: Held::default(),
             judging: 0,
             sequence_known: false,
             asking_sequence: false,
@@ -284,6 +288,11 @@ impl Actor {
             if known {
                 // The answer to its first copy was lost.
                 waiting.push((None, stored));
+                continue;
+            }
+            if self.held.holds(&outgoing) {
+                let reason = "the ledger takes nothing of this device now";
+                answer(stored, Stored::Later(reason.to_owned()));
                 continue;
             }
             bytes += lamplighter_types::codec::encode(&outgoing).len();

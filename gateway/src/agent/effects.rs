@@ -153,6 +153,9 @@ impl Actor {
                 }
             }
         }
+        for (device, _, _) in proven.iter().filter(|(_, found, _)| found.is_some()) {
+            self.held.hurry(device, Instant::now());
+        }
         let Learnt { gone, left_out } = self.parts.devices.learn(proven);
         if left_out > 0 {
             tracing::error!(

@@ -121,7 +121,7 @@ impl Actor {
     pub(super) async fn sign_waiting(&mut self) -> Result<(), GatewayError> {
         let may = self.connected && self.sequence_known && Instant::now() >= self.hold_until;
         while let Some(Batch { items, action }) = may
-            .then(|| outbox::next_batch(self.parts.spool.state()))
+            .then(|| outbox::next_batch(self.parts.spool.state(), &self.held, Instant::now()))
             .flatten()
         {
             let sequence = self.parts.spool.state().sequence() + 1;
@@ -228,14 +228,17 @@ impl Actor {
                 return Ok(Vec::new());
             }
         };
-        let Some(flight) = self.parts.spool.state().flight(&transaction) else {
+        let state = self.parts.spool.state();
+        let Some(flight) = state.flight(&transaction) else {
             return Ok(Vec::new());
         };
-        let Landing { record, settled } = outbox::land(flight, &receipt);
+        let Landing { record, settled } =
+            outbox::land(flight, &receipt, state, &mut self.held, Instant::now());
         // Otherwise it stays under way: it is sent again, and proven again, until it can be buried.
         if !self.bury(&settled) || !self.commit(vec![record]).await? {
             return Ok(Vec::new());
         }
+        self.held.settled(&settled, self.parts.spool.state());
         self.sent.remove(&transaction);
         self.prove_others();
         let now = now_ms();

@@ -10,6 +10,9 @@ use lamplighter_types::{
     Action, ConfigAction, DevicesAction, EventsAction, Fact, Hash, Outcome, Receipt, RolloutsAction,
 };
 
+use tokio::time::Instant;
+
+use super::held::Held;
 use crate::spool::{BATCH_ITEMS_MAX, Flight, Lane, Outgoing, Record, State, Waiting};
 
 /// Transactions under way at once: below what the edge takes unacknowledged, far below the window
@@ -30,7 +33,7 @@ pub struct Batch {
 }
 
 /// Chooses reports for the next transaction; `None` if nothing can go now.
-pub fn next_batch(state: &State) -> Option<Batch> {
+pub fn next_batch(state: &State, held: &Held, now: Instant) -> Option<Batch> {
     if state.flights().len() >= FLIGHTS_MAX {
         return None;
     }
@@ -41,7 +44,9 @@ pub fn next_batch(state: &State) -> Option<Batch> {
     let mut blocked: BTreeSet<Lane> = flying.map(|waiting| waiting.outgoing.lane()).collect();
     let mut chosen: Vec<(u64, &Waiting)> = Vec::new();
     let (mut limit, mut bytes) = (BATCH_ITEMS_MAX as usize, 0);
-    for (number, waiting) in state.waiting().iter().take(LOOK_MAX) {
+    let free = state.waiting().iter();
+    let free = free.filter(|(_, waiting)| !held.blocks(&waiting.outgoing, now));
+    for (number, waiting) in free.take(LOOK_MAX) {
         let lane = waiting.outgoing.lane();
         if blocked.contains(&lane) {
             continue;
@@ -136,21 +141,28 @@ pub struct Landing {
 }
 
 /// Reads the receipt of a flight. A transaction that failed as a whole because of one of its
-/// reports is parted in two, until the bad one stands alone.
-pub fn land(flight: &Flight, receipt: &Receipt) -> Landing {
+/// reports is parted in two, until the bad one stands alone. If that was refused for what may pass,
+/// it waits again.
+pub fn land(
+    flight: &Flight,
+    receipt: &Receipt,
+    state: &State,
+    held: &mut Held,
+    now: Instant,
+) -> Landing {
     let transaction = flight.transaction;
     match &receipt.outcome {
         Outcome::Failed { .. } if flight.items.len() > 1 => {
-            let batch_max = (flight.items.len() / 2) as u32;
-            Landing {
-                record: Record::Requeue {
-                    transaction,
-                    batch_max,
-                },
-                settled: Vec::new(),
-            }
+            Landing::again(transaction, flight.items.len() as u32 / 2)
         }
         Outcome::Failed { code, message } => {
+            let alone = flight.items.first_key_value();
+            let kept = alone.is_some_and(|(number, waiting)| {
+                held.keeps((*number, &waiting.outgoing), code, state, now)
+            });
+            if kept {
+                return Landing::again(transaction, 1);
+            }
             let refused = Some((code.clone(), message.clone()));
             Landing::settle(transaction, flight, |_| refused.clone())
         }
@@ -161,6 +173,15 @@ pub fn land(flight: &Flight, receipt: &Receipt) -> Landing {
 }
 
 impl Landing {
+    fn again(transaction: Hash, batch_max: u32) -> Self {
+        let record = Record::Requeue {
+            transaction,
+            batch_max,
+        };
+        let settled = Vec::new();
+        Self { record, settled }
+    }
+
     fn settle(
         transaction: Hash,
         flight: &Flight,

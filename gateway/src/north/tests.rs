@@ -1,14 +1,35 @@
+use lamplighter_contracts::ContractError;
+use lamplighter_contracts::devices::DevicesError;
 use lamplighter_types::{
-    Action, AlarmChange, ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Encoding,
-    EventsAction, Fact, Hash, Id, Notification, Outcome, Place, Receipt, RolloutsAction, Scope,
-    SecretKey, Severity, SignedTransaction, Transaction,
+    Action, AlarmChange, ConfigReport, DeploymentReport, DeploymentState, DeviceEvent,
+    DeviceStatus, Encoding, EventsAction, Fact, Hash, Id, Notification, Outcome, Place, Receipt,
+    RolloutsAction, Scope, SecretKey, Severity, SignedTransaction, Transaction,
 };
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::held::{HELD_MAX, Held};
 use super::link::renew_after;
-use super::outbox::{FLIGHTS_MAX, land, next_batch};
-use crate::spool::{BATCH_ITEMS_MAX, Outgoing, Record, State};
+use super::outbox::{self, Batch, FLIGHTS_MAX, Landing, Settled};
+use crate::spool::{BATCH_ITEMS_MAX, Flight, Outgoing, Record, State};
+
+fn next_batch(state: &State) -> Option<Batch> {
+    outbox::next_batch(state, &Held::default(), Instant::now())
+}
+
+fn land(flight: &Flight, receipt: &Receipt) -> Landing {
+    let state = State::default();
+    outbox::land(
+        flight,
+        receipt,
+        &state,
+        &mut Held::default(),
+        Instant::now(),
+    )
+}
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -71,6 +92,10 @@ fn with(all: impl IntoIterator<Item = Outgoing>) -> State {
 /// Signs the next batch; gives the numbers in it and the transaction.
 fn take_off(state: &mut State) -> Option<(Vec<u64>, Hash)> {
     let batch = next_batch(state)?;
+    Some(sign(state, batch))
+}
+
+fn sign(state: &mut State, batch: Batch) -> (Vec<u64>, Hash) {
     let (chain, secret) = (Hash::of(b"chain"), SecretKey::from_seed([1; 32]));
     let sequence = state.sequence() + 1;
     let content = Transaction {
@@ -90,7 +115,7 @@ fn take_off(state: &mut State) -> Option<(Vec<u64>, Hash)> {
             envelope,
         })
         .unwrap();
-    Some((batch.items, transaction))
+    (batch.items, transaction)
 }
 
 fn receipt(transaction: Hash, outcome: Outcome) -> Receipt {
@@ -156,6 +181,116 @@ fn a_bad_event_is_found_by_halving() {
     );
     assert_eq!(taken, 99);
     assert!(rounds < 20, "{rounds} transactions");
+}
+
+/// A ledger that refuses what certain devices say, and the spool before it.
+struct Bench {
+    state: State,
+    held: Held,
+    now: Instant,
+    out: BTreeMap<Id, DevicesError>,
+    taken: Vec<Outgoing>,
+    buried: Vec<Outgoing>,
+    tries: usize,
+}
+
+impl Bench {
+    fn new(all: impl IntoIterator<Item = Outgoing>) -> Self {
+        Self {
+            state: with(all),
+            held: Held::default(),
+            now: Instant::now(),
+            out: BTreeMap::new(),
+            taken: Vec::new(),
+            buried: Vec::new(),
+            tries: 0,
+        }
+    }
+
+    /// Sends all that can be sent after this time.
+    fn after(&mut self, pause: Duration) {
+        self.now += pause;
+        while let Some(batch) = outbox::next_batch(&self.state, &self.held, self.now) {
+            let (_, transaction) = sign(&mut self.state, batch);
+            let flight = self.state.flight(&transaction).unwrap();
+            let mut devices = flight.items.values().map(|item| item.outgoing.device());
+            let outcome = match devices.find_map(|device| self.out.get(device)) {
+                Some(error) => Outcome::Failed {
+                    code: error.code().to_owned(),
+                    message: error.to_string(),
+                },
+                None => Outcome::Succeeded,
+            };
+            self.tries += 1;
+            let answer = receipt(transaction, outcome);
+            let Landing { record, settled } =
+                outbox::land(flight, &answer, &self.state, &mut self.held, self.now);
+            self.state.apply(record).unwrap();
+            self.held.settled(&settled, &self.state);
+            for Settled { outgoing, refused } in settled {
+                match refused {
+                    Some(_) => self.buried.push(outgoing),
+                    None => self.taken.push(outgoing),
+                }
+            }
+        }
+    }
+}
+
+fn suspended(device: &str) -> DevicesError {
+    let (device, status) = (id(device), DeviceStatus::Suspended);
+    DevicesError::WrongStatus { device, status }
+}
+
+fn elsewhere(device: &str) -> DevicesError {
+    let (device, account) = (id(device), id("gw"));
+    DevicesError::NotYourDevice { device, account }
+}
+
+#[test]
+fn what_is_refused_for_what_passes_is_kept_and_holds_no_other_up() {
+    for error in [suspended("a"), elsewhere("a")] {
+        let mut bench = Bench::new([event("a", 1), event("b", 1), event("a", 2), config("a", 1)]);
+        bench.out.insert(id("a"), error);
+        bench.after(Duration::ZERO);
+        assert_eq!(bench.taken, [event("b", 1)]);
+        assert!(bench.held.holds(&event("a", 3)) && bench.held.holds(&config("a", 2)));
+        assert!(!bench.held.holds(&event("b", 2)));
+        let tries = bench.tries;
+        bench.after(Duration::from_secs(4));
+        assert_eq!(bench.tries, tries, "not at once");
+        for _ in 0..60 {
+            bench.after(Duration::from_secs(60));
+        }
+        let tries = bench.tries - tries;
+        assert!((4..40).contains(&tries), "{tries} in an hour");
+        bench.out.clear();
+        bench.held.hurry(&id("a"), bench.now);
+        bench.after(Duration::ZERO);
+        let events: Vec<_> = bench.taken.iter().filter(|o| o.is_event()).collect();
+        assert_eq!(events, [&event("b", 1), &event("a", 1), &event("a", 2)]);
+        assert_eq!((bench.taken.len(), bench.buried.len()), (4, 0));
+        assert!(!bench.held.holds(&event("a", 3)) && !bench.held.holds(&config("a", 2)));
+    }
+}
+
+#[test]
+fn what_does_not_pass_is_given_up_after_a_day() {
+    let mut bench = Bench::new([event("a", 1), event("a", 2)]);
+    bench.out.insert(id("a"), suspended("a"));
+    bench.after(Duration::ZERO);
+    bench.after(HELD_MAX - Duration::from_secs(1));
+    assert_eq!(bench.buried, []);
+    bench.after(Duration::from_secs(601));
+    assert_eq!(bench.buried, [event("a", 1), event("a", 2)]);
+    assert!(!bench.held.holds(&event("a", 3)));
+    // What can't pass is not kept at all.
+    let mut bench = Bench::new([event("a", 1)]);
+    bench
+        .out
+        .insert(id("a"), DevicesError::UnknownDevice(id("a")));
+    bench.after(Duration::ZERO);
+    assert_eq!(bench.buried, [event("a", 1)]);
 }
 
 #[test]

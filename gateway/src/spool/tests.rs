@@ -6,8 +6,10 @@ use lamplighter_types::{
     Transaction,
 };
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::{BATCH_ITEMS_MAX, Disk, Outgoing, Record, Spool, SpoolError, State};
+use crate::north::held::Held;
 use crate::north::outbox;
 
 const ROOM: u64 = 64 * 1024 * 1024;
@@ -166,7 +168,7 @@ fn add(number: u64) -> Record {
 }
 
 fn sign(state: &State) -> Record {
-    let batch = outbox::next_batch(state).unwrap();
+    let batch = outbox::next_batch(state, &Held::default(), Instant::now()).unwrap();
     let (chain, secret) = (Hash::of(b"chain"), SecretKey::from_seed([1; 32]));
     let sequence = state.sequence() + 1;
     let sender = Id::new("gw").unwrap();

@@ -230,6 +230,46 @@ async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_of_a_device_that_is_suspended_is_recorded_afterwards() {
+    let city = City::build(&["lamp-1", "lamp-2"]).await;
+    let gateway = city.gateway(false).await;
+    let things = [city.thing("lamp-1").await, city.thing("lamp-2").await];
+    known(&city).await;
+    let client = city.client("operator");
+    let recorded = async |device: &str, count: usize| {
+        until("events", async || {
+            let page = client.device_events(&id(device), None).await.ok()?.value;
+            (page.items.len() == count).then_some(())
+        })
+        .await;
+    };
+    let device = id("lamp-1");
+    let suspend = DevicesAction::Suspend {
+        device: device.clone(),
+        reason: "stolen".to_owned(),
+    };
+    city.act("operator", Action::Devices(suspend)).await;
+    things[0].raise(event(AlarmChange::Raise)).await.unwrap();
+    until("the gateway to have it", async || {
+        (things[0].status().await.ok()?.outbox == 0).then_some(())
+    })
+    .await;
+    for count in 1..4 {
+        things[1].raise(event(AlarmChange::None)).await.unwrap();
+        recorded("lamp-2", count).await;
+    }
+    things[0].raise(event(AlarmChange::Raise)).await.unwrap();
+    things[1].raise(event(AlarmChange::None)).await.unwrap();
+    recorded("lamp-2", 4).await;
+    assert_eq!(things[0].status().await.unwrap().outbox, 1, "it keeps more");
+    let resume = DevicesAction::Resume { device };
+    city.act("operator", Action::Devices(resume)).await;
+    recorded("lamp-1", 2).await;
+    assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_device_that_succeeds_over_a_restart_of_its_gateway_is_confirmed() {
     let city = City::build(&["foreign-1"]).await;
     let gateway = city.gateway(false).await;
