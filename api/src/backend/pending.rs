@@ -15,7 +15,8 @@ use super::work::DEVICES_MAX;
 /// there is never a pause.
 pub(super) const GATHER: Duration = Duration::from_millis(50);
 /// A gateway that begins to listen has so long to say which devices it knows; then it is told all.
-pub(super) const SYNC_WITHIN: Duration = Duration::from_secs(1);
+/// On a slow field link its first 500 names take more than a second.
+pub(super) const SYNC_WITHIN: Duration = Duration::from_secs(3);
 /// Most items for one gateway: each of its devices, with a deployment and a configuration, and as
 /// many devices that it holds and that are not its own any more. What does not fit is found again
 /// when the gateway next says what it holds.
