@@ -326,7 +326,7 @@ impl Artifacts {
                 }
             }
         }
-        Ok(end)
+        Ok(self.size(&digest).unwrap_or(end))
     }
 
     /// Makes an upload that has all its bytes an artifact, or drops it because it is another one.
@@ -347,7 +347,8 @@ impl Artifacts {
         let done = self.note(done);
         let mut index = self.index();
         if done.is_ok() {
-            index.complete.insert(digest, size_bytes);
+            // Of one that was here already this uploader may have announced another size.
+            index.complete.entry(digest).or_insert(size_bytes);
         }
         let stays = matches!(
             done,

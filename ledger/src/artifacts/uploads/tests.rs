@@ -209,3 +209,21 @@ async fn two_uploads_of_one_artifact_may_end_at_once() {
     artifacts.expire(SystemTime::now()).await.unwrap();
     assert_eq!(files(dir.path()).len(), 2);
 }
+
+/// The other one came whole when the last byte of this upload had been written.
+#[tokio::test]
+async fn who_announced_another_size_does_not_change_that_of_the_artifact() {
+    let dir = TempDir::new().unwrap();
+    let artifacts = open(&dir).await;
+    let (ada, eve) = (account("ada"), account("eve"));
+    let bytes = image(50_000);
+    let digest = Hash::of(&bytes);
+    artifacts.begin(&eve, digest, 1).await.unwrap();
+    artifacts.begin(&ada, digest, 50_000).await.unwrap();
+    artifacts.append(&ada, digest, 0, bytes).await.unwrap();
+    let part = dir.path().join(format!("{digest}.1.eve.part"));
+    std::fs::write(&part, b"x").unwrap();
+    artifacts.complete(&(digest, eve), 1, part).await.unwrap();
+    assert_eq!(artifacts.size(&digest), Some(50_000));
+    assert_eq!(files(dir.path()).len(), 2);
+}
