@@ -139,7 +139,7 @@ impl Artifacts {
             return Err(ArtifactError::Mismatch { digest, source });
         }
         let now = SystemTime::now();
-        self.expire(now).await?;
+        self.expire(now).await;
         let upload = (digest, uploader.clone());
         if self.announced(&upload).is_ok_and(|size| size != size_bytes) {
             self.remove(&upload, |part| part.size_bytes != size_bytes)
@@ -231,8 +231,8 @@ impl Artifacts {
     }
 
     /// Drops the uploads to which nothing was added for too long, and those of artifacts that came
-    /// whole from somebody else.
-    pub async fn expire(&self, now: SystemTime) -> Result<(), ArtifactError> {
+    /// whole from somebody else. One that can't be removed stays and is in nobody's way.
+    pub async fn expire(&self, now: SystemTime) {
         let idle_max = self.0.limits.idle_max;
         // A clock that was set back makes nothing old.
         let idle = |part: &Part| now.duration_since(part.touched).is_ok_and(|t| t > idle_max);
@@ -244,11 +244,15 @@ impl Artifacts {
             over.map(|(upload, _)| upload.clone()).collect()
         };
         for upload in expired {
-            tracing::info!(digest = %upload.0, by = ?upload.1, "an unfinished upload is dropped");
-            let complete = self.size(&upload.0).is_some();
-            self.remove(&upload, |part| complete || idle(part)).await?;
+            let (digest, by) = (upload.0, &upload.1);
+            tracing::info!(%digest, ?by, "an unfinished upload is dropped");
+            let complete = self.size(&digest).is_some();
+            let removed = self.remove(&upload, |part| complete || idle(part));
+            if let Err(error) = removed.await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(%digest, ?by, error, "an unfinished upload can't be dropped");
+            }
         }
-        Ok(())
     }
 
     /// Removes an upload when nobody writes to it, if it is still one that `is_meant`.
