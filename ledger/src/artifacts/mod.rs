@@ -161,8 +161,14 @@ impl Artifacts {
         read
     }
 
-    /// Takes a damaged artifact out of use. Whoever replicates is told.
+    /// Takes a damaged artifact out of use. Whoever replicates is told, also when the reader has
+    /// given up.
     async fn set_aside(&self, digest: Hash, group: u64) -> Result<(), ArtifactError> {
+        let artifacts = self.clone();
+        to_the_end(async move { artifacts.quarantine(digest, group).await }).await
+    }
+
+    async fn quarantine(&self, digest: Hash, group: u64) -> Result<(), ArtifactError> {
         tracing::error!(%digest, group, "an artifact is damaged on this disk; it is fetched again");
         self.index().complete.remove(&digest);
         let files = self.0.files.clone();
@@ -222,6 +228,12 @@ impl Artifacts {
             } => self.read(digest, offset, length).await,
         }
     }
+}
+
+/// Goes on when the caller is dropped, as a request is whose client has gone: otherwise the files
+/// would still change, with nobody to keep others from them and to note what became of them.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    tokio::spawn(work).await.expect("file work does not panic")
 }
 
 async fn blocking<T: Send + 'static>(

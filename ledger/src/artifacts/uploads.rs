@@ -12,7 +12,9 @@ use lamplighter_types::{Hash, Id};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::files::FoundPart;
-use super::{APPEND_BYTES_MAX, ArtifactError, ArtifactLimits, Artifacts, Index, blocking};
+use super::{
+    APPEND_BYTES_MAX, ArtifactError, ArtifactLimits, Artifacts, Index, blocking, to_the_end,
+};
 
 /// Who uploads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +144,7 @@ impl Artifacts {
         self.expire(now).await;
         let upload = (digest, uploader.clone());
         if self.announced(&upload).is_ok_and(|size| size != size_bytes) {
-            self.remove(&upload, |part| part.size_bytes != size_bytes)
+            self.remove(&upload, move |part| part.size_bytes != size_bytes)
                 .await?;
         }
         {
@@ -235,7 +237,7 @@ impl Artifacts {
     pub async fn expire(&self, now: SystemTime) {
         let idle_max = self.0.limits.idle_max;
         // A clock that was set back makes nothing old.
-        let idle = |part: &Part| now.duration_since(part.touched).is_ok_and(|t| t > idle_max);
+        let idle = move |part: &Part| now.duration_since(part.touched).is_ok_and(|t| t > idle_max);
         let expired: Vec<_> = {
             let index = self.index();
             let parts = index.parts.0.iter();
@@ -247,7 +249,7 @@ impl Artifacts {
             let (digest, by) = (upload.0, &upload.1);
             tracing::info!(%digest, ?by, "an unfinished upload is dropped");
             let complete = self.size(&digest).is_some();
-            let removed = self.remove(&upload, |part| complete || idle(part));
+            let removed = self.remove(&upload, move |part| complete || idle(part));
             if let Err(error) = removed.await {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(%digest, ?by, error, "an unfinished upload can't be dropped");
@@ -259,12 +261,25 @@ impl Artifacts {
     async fn remove(
         &self,
         upload: &Upload,
-        is_meant: impl Fn(&Part) -> bool,
+        is_meant: impl Fn(&Part) -> bool + Send + 'static,
     ) -> Result<(), ArtifactError> {
         let Some(writer) = self.writer(upload) else {
             return Ok(());
         };
-        let _alone = writer.lock().await;
+        let alone = writer.lock_owned().await;
+        let (artifacts, upload) = (self.clone(), upload.clone());
+        to_the_end(async move {
+            let _alone = alone;
+            artifacts.remove_alone(&upload, is_meant).await
+        })
+        .await
+    }
+
+    async fn remove_alone(
+        &self,
+        upload: &Upload,
+        is_meant: impl Fn(&Part) -> bool,
+    ) -> Result<(), ArtifactError> {
         let size_bytes = {
             let index = self.index();
             match index.parts.0.get(upload).filter(|part| is_meant(part)) {
@@ -280,7 +295,8 @@ impl Artifacts {
 
     /// Appends bytes that begin at `offset`; returns the new offset. With the last byte the
     /// artifact is verified and complete, or dropped because it is another one. One that came whole
-    /// meanwhile has all its bytes.
+    /// meanwhile has all its bytes. Once it has begun it is done to the end, also when the caller
+    /// gives up.
     pub async fn append(
         &self,
         uploader: &Uploader,
@@ -295,13 +311,29 @@ impl Artifacts {
         let Some(writer) = self.writer(&upload) else {
             return self.size(&digest).ok_or(ArtifactError::Missing(digest));
         };
-        let _alone = writer.lock().await;
-        if let Some(size) = self.size(&digest) {
+        // The caller waits for it: who gives up leaves nothing behind that waits.
+        let alone = writer.lock_owned().await;
+        let artifacts = self.clone();
+        to_the_end(async move {
+            let _alone = alone;
+            artifacts.append_alone(upload, offset, bytes).await
+        })
+        .await
+    }
+
+    async fn append_alone(
+        &self,
+        upload: Upload,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<u64, ArtifactError> {
+        let (digest, uploader) = &upload;
+        if let Some(size) = self.size(digest) {
             return Ok(size);
         }
         // It may have been dropped, or begun anew, since the writer was looked for.
         let size_bytes = self.announced(&upload)?;
-        let stands = self.offset(uploader, digest).await?;
+        let stands = self.offset(uploader, *digest).await?;
         if stands != offset {
             return Err(ArtifactError::Offset {
                 expected: stands,
@@ -318,7 +350,7 @@ impl Artifacts {
             });
         }
         let files = self.0.files.clone();
-        let path = files.part(&digest, size_bytes, uploader);
+        let path = files.part(digest, size_bytes, uploader);
         let part = path.clone();
         let done = blocking(move || files.append(&part, offset, &bytes)).await;
         self.note(done)?;
@@ -330,7 +362,7 @@ impl Artifacts {
                 }
             }
         }
-        Ok(self.size(&digest).unwrap_or(end))
+        Ok(self.size(digest).unwrap_or(end))
     }
 
     /// Makes an upload that has all its bytes an artifact, or drops it because it is another one.

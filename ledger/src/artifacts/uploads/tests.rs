@@ -143,9 +143,7 @@ async fn an_upload_that_was_given_up_expires_also_over_a_restart() {
     // A clock that was set back makes nothing old.
     again.expire(before - DAY).await;
     assert_eq!(files(dir.path()).len(), 3);
-    again
-        .expire(before + DAY + Duration::from_secs(60))
-        .await;
+    again.expire(before + DAY + Duration::from_secs(60)).await;
     assert_eq!(files(dir.path()), [""; 0]);
     assert!(again.uploads(&ada).await.unwrap().is_empty());
     assert_eq!(again.begin(&ada, digest, 100).await.unwrap(), 0);
@@ -230,7 +228,10 @@ async fn who_announced_another_size_does_not_change_that_of_the_artifact() {
 #[tokio::test]
 async fn a_part_that_can_t_be_removed_is_in_nobody_s_way() {
     let dir = TempDir::new().unwrap();
-    let part = |n: u8, size| dir.path().join(format!("{}.{size}.ada.part", Hash([n; 32])));
+    let part = |n: u8, size| {
+        dir.path()
+            .join(format!("{}.{size}.ada.part", Hash([n; 32])))
+    };
     // Not a file, so it can't be removed as one.
     std::fs::create_dir(part(1, 10)).unwrap();
     std::fs::write(part(2, 10), b"x").unwrap();
@@ -245,4 +246,38 @@ async fn a_part_that_can_t_be_removed_is_in_nobody_s_way() {
     }
     assert!(part(1, 10).exists());
     assert!(!part(2, 10).exists(), "the others are dropped");
+}
+
+/// A server drops a request whose client is gone.
+#[tokio::test]
+async fn an_append_that_was_given_up_is_done_to_the_end_and_by_nobody_else() {
+    let dir = TempDir::new().unwrap();
+    let artifacts = open(&dir).await;
+    let ada = account("ada");
+    let bytes = image(50_000);
+    let digest = Hash::of(&bytes);
+    artifacts.begin(&ada, digest, 50_000).await.unwrap();
+    let completing = artifacts.0.completing.lock().await;
+    let request = tokio::spawn({
+        let (artifacts, ada) = (artifacts.clone(), ada.clone());
+        async move { artifacts.append(&ada, digest, 0, bytes).await }
+    });
+    until(async || artifacts.offset(&ada, digest).await.unwrap() == 50_000).await;
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    let writer = artifacts.writer(&(digest, ada)).unwrap();
+    assert!(writer.try_lock().is_err(), "it is still being written");
+    drop(completing);
+    until(async || artifacts.size(&digest).is_some()).await;
+    artifacts.read(digest, 0, 1_000).await.unwrap();
+}
+
+async fn until(is_so: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let within = Duration::from_secs(20);
+    tokio::time::timeout(within, wait).await.expect("it comes");
 }
