@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -93,11 +93,23 @@ pub struct Wires {
     told_certified: Mutex<BTreeMap<u64, u32>>,
     /// The leader says that it took the next transactions, and has lost them.
     loses_next: AtomicBool,
+    /// The same of all that are passed on.
+    loses_all: AtomicBool,
+    /// How often it lost some.
+    lost: AtomicU32,
 }
 
 impl Wires {
     fn node(&self, node: u64) -> Option<(Consensus, Handle)> {
         self.nodes.lock().unwrap().get(&node).cloned()
+    }
+
+    /// Whether what is passed on now gets lost.
+    fn loses(&self) -> bool {
+        let next = self.loses_next.swap(false, Ordering::SeqCst);
+        let loses = next || self.loses_all.load(Ordering::SeqCst);
+        self.lost.fetch_add(loses.into(), Ordering::SeqCst);
+        loses
     }
 }
 
@@ -140,7 +152,7 @@ impl Peers for Wire {
     async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
         let (_, handle) = self.reach(node).ok_or(PeerError::Unreachable(node))?;
         if let PeerRequest::Submit(transactions) = &request
-            && self.wires.loses_next.swap(false, Ordering::SeqCst)
+            && self.wires.loses()
         {
             let accepted = vec![Acceptance::Accepted; transactions.len()];
             return Ok(PeerAnswer::Submitted(accepted));
@@ -188,12 +200,23 @@ pub struct Cluster {
     stores: BTreeMap<u64, Arc<MemoryKv>>,
     dir: TempDir,
     pub limits: Limits,
+    /// After how long at least and at most a node without a leader wants to lead.
+    election: [Duration; 2],
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
 }
 
 impl Cluster {
     pub async fn start(nodes: u64) -> Self {
+        Self::start_with(nodes, [150, 300].map(Duration::from_millis)).await
+    }
+
+    /// As [`start`](Self::start), and who leads keeps leading also when the machine is slow.
+    pub async fn start_calm(nodes: u64) -> Self {
+        Self::start_with(nodes, [2, 4].map(Duration::from_secs)).await
+    }
+
+    async fn start_with(nodes: u64, election: [Duration; 2]) -> Self {
         let mut cluster = Self {
             genesis: genesis(nodes),
             wires: Arc::default(),
@@ -202,6 +225,7 @@ impl Cluster {
                 .collect(),
             dir: TempDir::new().unwrap(),
             limits: Limits::default(),
+            election,
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
         };
@@ -255,8 +279,7 @@ impl Cluster {
         let mut settings = lamplighter_consensus::Config::new(node, dir.join("snapshots"));
         settings.limits = self.limits.clone();
         settings.timers.heartbeat = Duration::from_millis(50);
-        settings.timers.election_min = Duration::from_millis(150);
-        settings.timers.election_max = Duration::from_millis(300);
+        [settings.timers.election_min, settings.timers.election_max] = self.election;
         let machine = ledger.state_machine();
         let consensus = Consensus::start(settings, kv, wire, machine.clone());
         let consensus = consensus.await.unwrap();
@@ -302,8 +325,13 @@ impl Cluster {
         self.wires.loses_next.store(true, Ordering::SeqCst);
     }
 
+    /// Has the leader lose all transactions that are passed on to it, or no more.
+    pub fn lose_all(&self, loses: bool) {
+        self.wires.loses_all.store(loses, Ordering::SeqCst);
+    }
+
     pub fn has_lost(&self) -> bool {
-        !self.wires.loses_next.load(Ordering::SeqCst)
+        self.wires.lost.load(Ordering::SeqCst) > 0
     }
 
     /// How often a node told the others what is certified.
