@@ -97,10 +97,12 @@ async fn pass_on(inner: &Arc<Inner>, leader: u64, taken: &[Pending]) -> bool {
 
 /// What the leader refuses this node may see to be settled already, by a block that it got with an
 /// image, or applied just when the transaction came in. No block to come says so: it is looked up.
+/// What this node does not see refused for good stays: an earlier answer of a leader that took it
+/// may have been lost.
 fn settle(inner: &Arc<Inner>, taken: &[Pending], accepted: &[Acceptance]) {
     let refused = taken.iter().zip(accepted);
     for (transaction, _) in refused.filter(|(_, a)| **a == Acceptance::Refused) {
-        if let Err(error) = settle::refused_by_leader(&inner.chain, &inner.pool, transaction) {
+        if let Err(error) = settle::one(&inner.chain, &inner.pool, transaction) {
             tracing::error!(%error, "what the leader refused can't be looked up");
         }
     }

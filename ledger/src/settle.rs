@@ -1,7 +1,8 @@
 //! What becomes of transactions that wait in the pool when the state changes under them: each that
 //! can't be in a block any more is answered at once, on whatever node it waits. A block answers
-//! those that it has; another transaction with the same number, a key that was revoked, or an
-//! account that was disabled decides over those that it has not.
+//! those that it has; another transaction with the same number or a key that was revoked decides
+//! over those that it has not. An account that was disabled may be enabled again: it decides only
+//! over those that never left this node.
 
 use std::collections::BTreeMap;
 
@@ -45,20 +46,6 @@ pub(crate) fn one(chain: &Chain, pool: &Pool, transaction: &Pending) -> Result<(
     Ok(())
 }
 
-/// As [`one`], of a transaction that the leader has refused, so that it is not on its way.
-pub(crate) fn refused_by_leader(
-    chain: &Chain,
-    pool: &Pool,
-    transaction: &Pending,
-) -> Result<(), StateError> {
-    // Otherwise this node is behind: a block to come tells.
-    if let Some(refusal) = refusal(chain, transaction)? {
-        let hash = transaction.hash();
-        pool.resolve(&hash, &verdict(chain, transaction, refusal)?);
-    }
-    Ok(())
-}
-
 fn refusal(chain: &Chain, transaction: &Pending) -> Result<Option<AdmissionError>, StateError> {
     let time_ms = chain.head().timestamp_ms;
     let overlay = Overlay::new(chain.newest_view());
@@ -98,8 +85,8 @@ fn of_key(chain: &Chain, pool: &Pool, key: &PublicKey, sender: &Id) -> Result<()
     Ok(())
 }
 
-/// What is not for good is not said of a transaction that is on its way: the block that brings it
-/// may come after one that lets it in again.
+/// What is not for good is not said of a transaction that ever left this node: a block with it may
+/// come after one that lets it in again, whoever has taken or refused it since.
 fn refuse(
     chain: &Chain,
     pool: &Pool,
@@ -108,7 +95,7 @@ fn refuse(
 ) -> Result<(), StateError> {
     let (hash, for_good) = (transaction.hash(), is_for_good(&refusal));
     match verdict(chain, transaction, refusal)? {
-        refused @ Verdict::Refused(_) if !for_good => pool.resolve_waiting(&hash, &refused),
+        refused @ Verdict::Refused(_) if !for_good => pool.resolve_unsent(&hash, &refused),
         verdict => pool.resolve(&hash, &verdict),
     }
     Ok(())

@@ -48,6 +48,8 @@ enum Place {
 struct Entry {
     transaction: Pending,
     place: Place,
+    /// It was in a batch or with a leader, be it that it waits again: a block to come may have it.
+    has_left: bool,
     waiters: Vec<oneshot::Sender<Verdict>>,
 }
 
@@ -131,6 +133,7 @@ impl Pool {
         let entry = Entry {
             transaction,
             place: Place::Waiting,
+            has_left: false,
             waiters: Vec::new(),
         };
         inner.entries.insert(hash, entry);
@@ -204,6 +207,7 @@ impl Pool {
                 break;
             }
             entry.place = place;
+            entry.has_left = true;
             taken.push(entry.transaction.clone());
         }
         taken
@@ -259,15 +263,15 @@ impl Pool {
         self.resolve_if(hash, verdict, |_| true);
     }
 
-    /// As [`resolve`](Self::resolve), unless the transaction is on its way: then a block to come
-    /// may still have it.
-    pub fn resolve_waiting(&self, hash: &Hash, verdict: &Verdict) {
-        self.resolve_if(hash, verdict, |place| place == Place::Waiting);
+    /// As [`resolve`](Self::resolve), unless the transaction was ever on its way: then a block to
+    /// come may have it.
+    pub fn resolve_unsent(&self, hash: &Hash, verdict: &Verdict) {
+        self.resolve_if(hash, verdict, |entry| !entry.has_left);
     }
 
-    fn resolve_if(&self, hash: &Hash, verdict: &Verdict, may: impl Fn(Place) -> bool) {
+    fn resolve_if(&self, hash: &Hash, verdict: &Verdict, may: impl Fn(&Entry) -> bool) {
         let mut inner = self.lock();
-        if !inner.entries.get(hash).is_some_and(|e| may(e.place)) {
+        if !inner.entries.get(hash).is_some_and(may) {
             return;
         }
         let Some(entry) = inner.remove(hash) else {

@@ -171,14 +171,24 @@ fn what_waits_of_a_key_is_found_by_its_numbers() {
     assert_eq!(pool.keys(), [(key(1), Id::new("alice").unwrap())]);
 }
 
+/// Also when the leader changed, or did not answer: what it had may still come into a block.
 #[test]
-fn what_is_on_its_way_is_not_resolved_as_waiting() {
+fn what_has_left_is_not_resolved_as_unsent() {
     let pool = pool(PoolLimits::default());
     pool.add(transaction(1, 1)).unwrap();
     let taken = pool.take_batch();
-    pool.resolve_waiting(&taken[0].hash(), &Verdict::Unknown);
-    assert_eq!(pool.len(), 1);
+    pool.add(transaction(1, 2)).unwrap();
+    let resolve_both = || {
+        for number in [1, 2] {
+            pool.resolve_unsent(&transaction(1, number).hash(), &Verdict::Unknown);
+        }
+    };
+    resolve_both();
+    assert_eq!(pool.len(), 1, "the second never left");
     pool.give_all_back();
-    pool.resolve_waiting(&taken[0].hash(), &Verdict::Unknown);
-    assert_eq!(pool.len(), 0);
+    resolve_both();
+    assert_eq!(sequences(&pool.take_to_forward(1 << 20, 10)), [1]);
+    pool.give_back(taken.iter().map(|t| t.hash()));
+    resolve_both();
+    assert_eq!(sequences(&pool.take_batch()), [1]);
 }

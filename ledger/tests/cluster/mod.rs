@@ -97,6 +97,8 @@ pub struct Wires {
     loses_all: AtomicBool,
     /// How often it lost some.
     lost: AtomicU32,
+    /// Transactions that a leader refused when they were passed on to it.
+    refused: AtomicU32,
 }
 
 impl Wires {
@@ -158,6 +160,11 @@ impl Peers for Wire {
             return Ok(PeerAnswer::Submitted(accepted));
         }
         let answer = handle.serve(self.from, request).await;
+        if let Ok(PeerAnswer::Submitted(accepted)) = &answer {
+            let refused = accepted.iter().filter(|a| **a == Acceptance::Refused);
+            let refused = refused.count() as u32;
+            self.wires.refused.fetch_add(refused, Ordering::SeqCst);
+        }
         answer.map_err(|e| PeerError::Refused {
             node,
             reason: e.to_string(),
@@ -332,6 +339,11 @@ impl Cluster {
 
     pub fn has_lost(&self) -> bool {
         self.wires.lost.load(Ordering::SeqCst) > 0
+    }
+
+    /// How many transactions a leader refused when they were passed on to it.
+    pub fn refused(&self) -> u32 {
+        self.wires.refused.load(Ordering::SeqCst)
     }
 
     /// How often a node told the others what is certified.
