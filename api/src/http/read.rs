@@ -263,7 +263,8 @@ impl From<tables::HistoryEntry> for HistoryEntry {
     }
 }
 
-/// The changes of a record, newest first, read where a slow disk holds up nobody else.
+/// The changes of a record, newest first, read where a slow disk holds up nobody else, and in turn:
+/// however many ask, consensus gets its time.
 pub async fn history(
     app: &App,
     query: &PageQuery,
@@ -277,8 +278,7 @@ pub async fn history(
         let store = &**state.store();
         tables::history(store, &subject, after, Direction::Backward, limit)
     };
-    let found = tokio::task::spawn_blocking(read).await;
-    let found = found.map_err(|_| Problem::busy("the node is stopping; ask again"))??;
+    let found = app.handle.read_in_turn(read).await?;
     let items = found.into_iter().map(HistoryEntry::from).collect();
     Ok(At {
         height: head.height,

@@ -91,6 +91,45 @@ async fn a_block_has_its_transactions_decoded() {
     node.stop().await;
 }
 
+/// However many histories are asked for, no more are read at once than feeds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_is_read_in_turn() {
+    let node = Node::start().await;
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let (ends, readers): (Vec<_>, Vec<_>) = (0..2)
+        .map(|_| {
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let (handle, begun) = (node.handle.clone(), begun.clone());
+            let read = async move {
+                let wait = move || (begun.send(()), ended.recv());
+                let _ = handle.read_in_turn(wait).await;
+            };
+            (end, tokio::spawn(read))
+        })
+        .unzip();
+    for _ in 0..2 {
+        begins.recv().await.unwrap();
+    }
+    let mut history = Box::pin(node.get("/v1/users/admin/history"));
+    // Other reads are done meanwhile, one after the other, and this one is not.
+    let others = async {
+        for _ in 0..20 {
+            node.get("/v1/users/admin").await.ok();
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = &mut history => panic!("it has not waited for its turn"),
+        () = others => {}
+    }
+    drop(ends);
+    history.await.ok();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_says_who_changed_it() {
     let node = Node::start().await;

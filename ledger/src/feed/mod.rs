@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use lamplighter_state::{StateError, tables};
 use lamplighter_types::{Block, Hash, Id, Notification};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::Blocking;
 use crate::chain::{Chain, HeadInfo};
@@ -162,6 +162,25 @@ impl Feeds {
             ..self.own(after)
         })
     }
+
+    /// Does a read for somebody outside in one of the same turns, off the async threads.
+    pub async fn read_in_turn<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let turn = turn(&self.turns).await;
+        let read = move || {
+            // Held until it is over, also when nobody waits for it any more.
+            let _turn = turn;
+            read()
+        };
+        self.blocking.run(read).await
+    }
+}
+
+async fn turn(turns: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let turn = turns.clone().acquire_owned().await;
+    turn.expect("nobody closes the semaphore")
 }
 
 /// A subscriber's place in the stream.
@@ -195,10 +214,7 @@ impl Subscription {
         // Others have their turn also where all work is done on this thread.
         tokio::task::yield_now().await;
         let turn = match &self.turns {
-            Some(turns) => {
-                let turn = turns.clone().acquire_owned().await;
-                Some(turn.expect("nobody closes the semaphore"))
-            }
+            Some(turns) => Some(turn(turns).await),
             None => None,
         };
         let (chain, filter) = (self.chain.clone(), self.filter.clone());

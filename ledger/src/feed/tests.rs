@@ -251,6 +251,20 @@ async fn readers_from_outside_take_turns_and_the_node_itself_does_not_wait() {
 }
 
 #[tokio::test]
+async fn other_long_reads_for_those_outside_take_the_same_turns() {
+    let city = City::new(Blocking::Inline, 0);
+    let all = city.feeds.turns.clone().acquire_many_owned(2).await;
+    let mut waiting = Box::pin(city.feeds.read_in_turn(|| 7));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(all);
+    assert_eq!(waiting.await, 7);
+    let free = || city.feeds.turns.available_permits();
+    let read = city.feeds.turns.clone();
+    let during = city.feeds.read_in_turn(move || read.available_permits());
+    assert_eq!((during.await, free()), (1, 2));
+}
+
+#[tokio::test]
 async fn a_step_is_bounded_in_blocks_and_in_notifications() {
     let city = City::new(Blocking::Inline, 100);
     let mut feed = city.outside(Cursor::end_of(0), nothing());
