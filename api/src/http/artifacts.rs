@@ -133,7 +133,7 @@ fn demand_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), Problem> {
 /// piece.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts", request_body = NewArtifact,
     responses((status = 200, body = Upload), (status = 403, body = Problem),
-        (status = 409, description = "It was begun with another size: `artifact.size`.",
+        (status = 409, description = "Too many own uploads are unfinished: `artifact.uploads`.",
             body = Problem),
         (status = 507, body = Problem)))]
 async fn begin(
