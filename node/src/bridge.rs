@@ -1,5 +1,6 @@
 //! Carries consensus and the ledger's messages over the network, and brings in what others send.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -287,6 +288,18 @@ impl Service for Bridge {
             }
             Err(error) => tracing::warn!(%error, from, "a malformed notice"),
         }
+    }
+}
+
+impl Bridge {
+    /// Whoever is connected has taken this node: its hello came after it had judged ours.
+    pub fn taken_by(&self, connected: &BTreeSet<NodeKey>) {
+        let Some(membership) = self.get(|parts| &parts.membership) else {
+            return;
+        };
+        let validators = membership.borrow().named.validators.clone();
+        let keys: Vec<_> = connected.iter().map(|key| PublicKey(key.0)).collect();
+        self.refusals.take_back(&validators, &keys);
     }
 }
 

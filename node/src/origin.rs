@@ -16,7 +16,7 @@
 //!
 //! Somebody who has the key and wants to do harm can claim any id: this is not against that.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -275,7 +275,8 @@ pub(crate) fn judge(kv: &dyn Kv, known: &Known, greeting: &[u8]) -> Result<(), S
 /// Who refuses this node because of its data directory.
 #[derive(Debug)]
 pub(crate) struct Refusals {
-    by: Mutex<BTreeSet<PublicKey>>,
+    /// Each with its reason.
+    by: Mutex<BTreeMap<PublicKey, String>>,
     /// The reason, once so many refuse it that one of them is honest.
     for_good: watch::Sender<Option<String>>,
     /// What an operator should know of it, before that.
@@ -300,16 +301,43 @@ impl Refusals {
             return;
         }
         let mut all = self.by.lock().expect("nobody panics with the lock");
-        all.insert(by);
-        all.retain(|key| validators.by_key(key).is_some());
+        all.insert(by, reason.to_owned());
+        all.retain(|key, _| validators.by_key(key).is_some());
         let may_lie = validators.validators.len().saturating_sub(1) / 3;
         tracing::error!(%by, refused_by = all.len(), reason, "a validator refuses this node");
-        let (by, of) = (all.len(), validators.validators.len());
-        let told = format!("{by} of {of} validators refuse this node: {reason}");
-        self.told.send_replace(Some(told));
+        self.tell(validators, all.len(), reason);
         if all.len() > may_lie {
             self.for_good.send_replace(Some(reason.to_owned()));
         }
+    }
+
+    /// Takes back the refusals of those that have taken this node since.
+    pub fn take_back<'a>(
+        &self,
+        validators: &ValidatorSet,
+        by: impl IntoIterator<Item = &'a PublicKey>,
+    ) {
+        let mut all = self.by.lock().expect("nobody panics with the lock");
+        let before = all.len();
+        for key in by {
+            if all.remove(key).is_some() {
+                tracing::info!(by = %key, "a validator that refused this node takes it now");
+            }
+        }
+        all.retain(|key, _| validators.by_key(key).is_some());
+        if all.len() == before {
+            return;
+        }
+        match all.values().next() {
+            Some(reason) => self.tell(validators, all.len(), reason),
+            None => _ = self.told.send_replace(None),
+        }
+    }
+
+    fn tell(&self, validators: &ValidatorSet, by: usize, reason: &str) {
+        let of = validators.validators.len();
+        let told = format!("{by} of {of} validators refuse this node: {reason}");
+        self.told.send_replace(Some(told));
     }
 
     /// Who refuses this node and why, for people.

@@ -279,6 +279,8 @@ fn account_of(genesis: &Genesis, node: u64) -> Id {
 /// Tells the operator why the others may not take this node for who it says it is.
 async fn watch_identity(network: Network, bridge: Arc<Bridge>, handle: Handle) {
     let mut refused = bridge.refusals.told();
+    let mut connected = network.connected();
+    connected.mark_changed();
     let mut in_use: Option<String> = None;
     loop {
         let refusal = refused.borrow_and_update().clone();
@@ -286,6 +288,7 @@ async fn watch_identity(network: Network, bridge: Arc<Bridge>, handle: Handle) {
         tokio::select! {
             changed = network.key_in_use(in_use.as_deref()) => in_use = changed,
             Ok(()) = refused.changed() => {}
+            Ok(()) = connected.changed() => bridge.taken_by(&connected.borrow_and_update()),
         }
     }
 }

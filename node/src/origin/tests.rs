@@ -122,18 +122,25 @@ fn who_signed_and_does_not_know_it_is_refused() {
     assert!(judge(&kv, &known(None), b"hello").is_err());
 }
 
-#[tokio::test]
-async fn one_validator_alone_does_not_send_a_node_away() {
-    let key = |n: u8| SecretKey::from_seed([n; 32]).public();
+fn key(n: u8) -> PublicKey {
+    SecretKey::from_seed([n; 32]).public()
+}
+
+fn four() -> ValidatorSet {
     let validator = |n: u8| Validator {
         node: n.into(),
         account: Id::new(format!("node-{n}")).unwrap(),
         key: key(n),
         address: String::new(),
     };
-    let set = ValidatorSet {
+    ValidatorSet {
         validators: (1..=4).map(validator).collect(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn one_validator_alone_does_not_send_a_node_away() {
+    let set = four();
     let refusals = Refusals::default();
     let reason = format!("{REFUSAL}{REMEDY}");
     // Twice the same one, a stranger, and another reason.
@@ -144,4 +151,28 @@ async fn one_validator_alone_does_not_send_a_node_away() {
     assert!(refusals.for_good.borrow().is_none());
     refusals.note(&set, key(3), &reason);
     assert_eq!(refusals.for_good().await, reason);
+}
+
+#[test]
+fn a_refusal_is_told_until_its_validator_takes_the_node() {
+    let set = four();
+    let refusals = Refusals::default();
+    let told = refusals.told();
+    let count = || {
+        let text = told.borrow().clone();
+        text.map(|text| text.split(' ').next().unwrap().to_owned())
+    };
+    let reason = format!("{REFUSAL}{REMEDY}");
+    refusals.note(&set, key(1), &reason);
+    refusals.take_back(&set, &[key(2), key(9)]);
+    assert_eq!(count().as_deref(), Some("1"));
+    refusals.take_back(&set, &[key(1), key(2)]);
+    assert_eq!(count(), None);
+    // One that was taken back does not count with one that comes later.
+    refusals.note(&set, key(2), &reason);
+    assert!(refusals.for_good.borrow().is_none());
+    assert_eq!(count().as_deref(), Some("1"));
+    refusals.note(&set, key(3), &reason);
+    refusals.take_back(&set, &[key(2)]);
+    assert_eq!(count().as_deref(), Some("1"));
 }
