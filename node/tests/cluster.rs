@@ -3,18 +3,21 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lamplighter_node::{Config, Node, key, mark_path};
+use lamplighter_rocks::{Options, RocksKv};
+use lamplighter_store::{Batch, Cf, Durability, Kv};
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{
     Action, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
-    SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
+    SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet, codec,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
 const NODES: u64 = 4;
+const WITHIN: Duration = Duration::from_secs(60);
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -333,6 +336,56 @@ async fn a_second_node_with_a_key_in_use_is_told_on_both_sides() {
     post(&client, &nodes[at], &organization(&chain_id, 2)).await;
     second.shutdown().await.unwrap();
     for node in nodes {
+        node.shutdown().await.unwrap();
+    }
+}
+
+/// What the node of this configuration, which does not run, remembers of a peer's data directory.
+fn remember(config: &Config, peer: &Config, store: Option<[u8; 16]>) {
+    let peer = key::read(&peer.key).unwrap().public();
+    let name = [b"node/peer/", &peer.0[..]].concat();
+    let kv = RocksKv::open(&config.data_dir.join("db"), Options::default()).unwrap();
+    let mut batch = Batch::new();
+    match store {
+        Some(store) => batch.put(Cf::Meta, name, codec::encode(&store)),
+        None => batch.delete(Cf::Meta, name),
+    }
+    kv.write(batch, Durability::Synced).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_told_until_its_validator_takes_the_node() {
+    let dir = TempDir::new().unwrap();
+    let (_, configs) = set_up(dir.path());
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    // Each time in a copy of its folder.
+    let mut other = configs[0].clone();
+    let mut go_on = |name, store| {
+        let before = std::mem::replace(&mut other.data_dir, dir.path().join(name));
+        copy(&before, &other.data_dir);
+        remember(&other, &configs[1], store);
+        Node::start(other.clone())
+    };
+    let first = Node::start(configs[0].clone()).await.unwrap();
+    first.shutdown().await.unwrap();
+    let refuses = go_on("second", Some([5; 16])).await.unwrap();
+    let node = Node::start(configs[1].clone()).await.unwrap();
+    says(&client, &node, "1 of 4 validators refuse this node").await;
+    refuses.shutdown().await.unwrap();
+    let takes = go_on("third", None).await.unwrap();
+    let until = Instant::now() + WITHIN;
+    loop {
+        let (_, body) = ready(&client, &node).await;
+        if body["identity"].is_null() {
+            break;
+        }
+        assert!(Instant::now() < until, "{body}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for node in [takes, node] {
         node.shutdown().await.unwrap();
     }
 }
