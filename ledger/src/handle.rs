@@ -262,8 +262,8 @@ impl Handle {
         self.0.feeds.outside(after, filter, told)
     }
 
-    /// Does a long read of the store for somebody outside, off the async threads. All such reads and
-    /// those that [`follow`](Self::follow) together take a bounded share of the machine.
+    /// Does a long read of the store for somebody outside, off the async threads. All such reads
+    /// and those that [`follow`](Self::follow) together take a bounded share of the machine.
     pub async fn read_in_turn<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,

@@ -127,8 +127,8 @@ async fn whose_key_is_revoked_is_told_at_once() {
     test.cluster.stop().await;
 }
 
-/// The account may be enabled again, and the leader may have the transaction in a block already that
-/// this node does not know: whatever it would say now could turn out wrong.
+/// The account may be enabled again, and the leader may have the transaction in a block already
+/// that this node does not know: whatever it would say now could turn out wrong.
 #[tokio::test]
 async fn whose_account_is_disabled_may_come_in_when_it_is_enabled_again() {
     let test = Waiting::start().await;
