@@ -3,13 +3,21 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rand::Rng;
 
 use crate::error::ClientError;
 
 /// Numbers that one write to the file allows, so that not every transaction waits for the disk.
 /// After a crash the rest of them is skipped, which the ledger's window allows.
 const RESERVED: u64 = 64;
+
+/// How far above the ledger's highest number a client without a file begins, at most. Commands of
+/// one account that run at once, or while nothing is committed, all learn of the same highest
+/// number and must not all take the next one. A quarter of the ledger's window of 1,024: what was
+/// signed a few commands ago still fits into it.
+pub const SPREAD: u64 = 256;
 
 /// Gives out sequence numbers, above all earlier ones.
 #[derive(Debug)]
@@ -27,7 +35,7 @@ struct State {
 }
 
 impl Sequences {
-    /// Begins after the highest number that the ledger knows of the key.
+    /// Begins somewhere after the highest number that the ledger knows of the key.
     pub fn asked() -> Self {
         Self {
             state: Mutex::new(State {
@@ -70,24 +78,35 @@ impl Sequences {
         })
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the ledger has to be asked first.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last
-            .is_none()
+        self.lock().last.is_none()
+    }
+
+    /// Goes on after the highest number that the ledger knows. Others may be about to use the next
+    /// ones, unless a file says that this client alone has the key.
+    pub(crate) fn begin_after(&self, highest: u64) {
+        let is_alone = self.lock().file.is_some();
+        let skipped = match is_alone {
+            true => 0,
+            false => rand::rng().random_range(0..SPREAD),
+        };
+        self.at_least(highest.saturating_add(skipped));
     }
 
     /// The ledger has seen this number.
     pub fn at_least(&self, highest: u64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.last = Some(state.last.map_or(highest, |last| last.max(highest)));
     }
 
     /// A number that was not given out before.
     pub fn take(&self) -> Result<u64, ClientError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let next = state.last.unwrap_or(0) + 1;
         if let Some(path) = state.file.clone().filter(|_| next > state.reserved) {
             let reserved = next + RESERVED;

@@ -66,7 +66,7 @@ impl Client {
         } = self.signer()?;
         let chain_id = self.chain_id().await?;
         if sequences.is_unknown() {
-            sequences.at_least(self.highest_sequence().await?);
+            sequences.begin_after(self.highest_sequence().await?);
         }
         let transaction = Transaction {
             sender: account.clone(),
@@ -119,7 +119,7 @@ impl Client {
                     renumberings += 1;
                     self.signer()?
                         .sequences
-                        .at_least(self.highest_sequence().await?);
+                        .begin_after(self.highest_sequence().await?);
                 }
                 result => return result,
             }
