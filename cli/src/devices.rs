@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{DeviceFilter, HistoryOf, ListedEvent};
+use lamplighter_client::{DeviceEvents, DeviceFilter, HistoryOf, ListedEvent, Page, Read};
 use lamplighter_types::{
     Acknowledgement, Action, Alarm, AlarmId, Device, DeviceState, DevicesAction, EventsAction, Id,
     Scope, Tag,
@@ -16,7 +16,7 @@ use crate::history::{self, author, changes, emit_delivery};
 use crate::import;
 use crate::output::{Output, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
-use crate::{describe, time};
+use crate::{describe, paging, time};
 
 /// Devices asked for at a time.
 const PAGE: u32 = 500;
@@ -149,20 +149,9 @@ async fn list(session: &Session, filter: List) -> Result<ExitCode, Failure> {
         district,
         owner,
     };
-    let mut devices = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = session
-            .client
-            .devices(&filter, after.as_deref(), PAGE)
-            .await;
-        let page = page.map_err(asking)?.value;
-        devices.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let client = &session.client;
+    let read = async |after: Option<&str>| client.devices(&filter, after, PAGE).await;
+    let devices = paging::all(read).await?;
     let heads = [
         "device",
         "status",
@@ -252,7 +241,12 @@ fn state_members(state: &DeviceState) -> Vec<(&'static str, String)> {
 #[derive(Debug, Subcommand)]
 pub enum EventCommand {
     /// The events of a device, newest first.
-    List { device: Id },
+    List {
+        device: Id,
+        /// The newest ones, so many; without it all.
+        #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+        limit: usize,
+    },
     /// Everything that the contracts tell, from now on, until Ctrl-C.
     Watch {
         /// Only facts of this name, e.g. `alarm_raised`.
@@ -267,9 +261,14 @@ pub enum EventCommand {
 
 pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode, Failure> {
     match command {
-        EventCommand::List { device } => {
-            let page = session.client.device_events(&device, None).await;
-            list_events(session.output, &page.map_err(asking)?.value.items);
+        EventCommand::List { device, limit } => {
+            let read = async |after: Option<&str>| {
+                let Read { value, height } = session.client.device_events(&device, after).await?;
+                let DeviceEvents { items, next, .. } = value;
+                let value = Page { items, next };
+                Ok(Read { value, height })
+            };
+            list_events(session.output, &paging::first(limit, read).await?);
             Ok(ExitCode::SUCCESS)
         }
         EventCommand::Watch {
@@ -349,7 +348,8 @@ pub enum AlarmCommand {
 pub async fn alarm(session: &Session, command: AlarmCommand) -> Result<ExitCode, Failure> {
     let action = match command {
         AlarmCommand::List => {
-            let page = session.client.alarms(None).await.map_err(asking)?.value;
+            let alarms = async |after: Option<&str>| session.client.alarms(after).await;
+            let alarms = paging::all(alarms).await?;
             let heads = [
                 "device",
                 "number",
@@ -359,7 +359,7 @@ pub async fn alarm(session: &Session, command: AlarmCommand) -> Result<ExitCode,
                 "cleared",
                 "acknowledged",
             ];
-            session.output.list(&page.items, &heads, alarm_row);
+            session.output.list(&alarms, &heads, alarm_row);
             return Ok(ExitCode::SUCCESS);
         }
         AlarmCommand::Ack {

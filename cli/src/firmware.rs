@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::history::{changes, emit_changes};
 use crate::image;
 use crate::output::{emit, emit_members, joined, or_dash, print, yes};
+use crate::paging;
 use crate::session::{Session, asking};
 use crate::time;
 
@@ -266,7 +267,8 @@ async fn until_stored(feed: &mut Feed, image: Hash, quorum: usize) -> Result<(),
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {
-    let page = session.client.releases(None).await.map_err(asking)?.value;
+    let client = &session.client;
+    let releases = paging::all(async |after: Option<&str>| client.releases(after).await).await?;
     let heads = [
         "release",
         "version",
@@ -276,7 +278,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         "bytes",
         "approved by",
     ];
-    session.output.list(&page.items, &heads, |release| {
+    session.output.list(&releases, &heads, |release| {
         let manifest = &release.manifest;
         vec![
             manifest.release.to_string(),

@@ -15,6 +15,7 @@ use crate::describe;
 use crate::failure::Failure;
 use crate::history::{changes, emit_changes};
 use crate::output::{emit, emit_members, joined, print, text, yes};
+use crate::paging;
 use crate::session::{Session, asking};
 
 /// Proposals of one page.
@@ -170,13 +171,6 @@ struct Peers {
     connected: Vec<u64>,
 }
 
-/// A page of proposals.
-#[derive(Deserialize)]
-struct Page {
-    items: Vec<Proposal>,
-    next: Option<String>,
-}
-
 pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<ExitCode, Failure> {
     match command {
         GovernanceCommand::Nodes => nodes(session).await?,
@@ -263,17 +257,12 @@ async fn policies(session: &Session) -> Result<Policies, Failure> {
 }
 
 async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
-    let mut all = Vec::new();
-    let mut after = String::new();
-    loop {
+    let read = async |after: Option<&str>| {
+        let after = after.map_or(String::new(), |after| format!("&after={after}"));
         let path = format!("/v1/proposals?limit={PAGE}{after}");
-        let page: Page = session.client.get(&path).await.map_err(asking)?.value;
-        all.extend(page.items);
-        match page.next {
-            Some(next) => after = format!("&after={next}"),
-            None => return Ok(all),
-        }
-    }
+        session.client.get(&path).await
+    };
+    paging::all(read).await
 }
 
 async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::config::Target;
 use crate::describe;
 use crate::failure::Failure;
-use crate::output::{Output, emit, emit_table, emit_while_read, print, print_line};
+use crate::output::{Output, emit, emit_table, emit_while_read, print, print_line, warn};
 use crate::session::{Session, asking};
 use crate::time;
 
@@ -90,7 +90,12 @@ pub async fn show(
     let page = session.client.history(of, after).await;
     let page = page.map_err(asking)?.value;
     match session.output.json {
-        true => print(&json!(page.items)),
+        true => {
+            print(&json!(page.items));
+            if let Some(next) = &page.next {
+                warn(&older(next));
+            }
+        }
         false => emit_changes(&page),
     }
     Ok(ExitCode::SUCCESS)
@@ -122,8 +127,13 @@ pub fn emit_changes(page: &Page<HistoryEntry>) {
     let heads = ["time", "author", "transaction", "what happened"];
     emit_table(&heads, rows.collect());
     if let Some(next) = &page.next {
-        emit(&format!("there are older ones: history .. --after {next}"));
+        emit(&older(next));
     }
+}
+
+/// What a page that is not the last one says.
+fn older(next: &str) -> String {
+    format!("there are older ones: history .. --after {next}")
 }
 
 /// A notification of the feed on a line, for people or as JSON; false when nobody reads any more.

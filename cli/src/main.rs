@@ -20,6 +20,7 @@ mod import;
 mod join;
 mod keys;
 mod output;
+mod paging;
 mod pending;
 mod people;
 mod proof;

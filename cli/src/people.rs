@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::history::{changes, emit_changes};
 use crate::keys::grant;
 use crate::output::{emit, emit_members, joined, name, print, yes};
+use crate::paging;
 use crate::session::{Session, asking};
 
 #[derive(Debug, Subcommand)]
@@ -196,21 +197,8 @@ fn role(grant: &Grant) -> String {
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {
-    let mut accounts = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = session
-            .client
-            .users(after.as_deref())
-            .await
-            .map_err(asking)?
-            .value;
-        accounts.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let client = &session.client;
+    let accounts = paging::all(async |after: Option<&str>| client.users(after).await).await?;
     let heads = ["account", "kind", "organization", "roles", "name"];
     session.output.list(&accounts, &heads, |account| {
         let roles: Vec<_> = account.grants.iter().map(role).collect();

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::history::{author, changes, emit_changes, emit_delivery};
 use crate::output::{emit, emit_members, emit_table, joined, or_dash, print, yes};
 use crate::session::{Session, asking};
-use crate::{describe, time};
+use crate::{describe, paging, time};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -27,6 +27,9 @@ pub enum RolloutCommand {
     /// One rollout and its deployments.
     Show {
         rollout: Id,
+        /// So many deployments, in the order of their devices; without it all.
+        #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+        limit: usize,
     },
     /// Plans a rollout, to be approved by somebody else.
     Plan(Box<Plan>),
@@ -105,7 +108,7 @@ pub struct Plan {
 pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitCode, Failure> {
     let action = match command {
         RolloutCommand::List => return list(session).await,
-        RolloutCommand::Show { rollout } => return show(session, &rollout).await,
+        RolloutCommand::Show { rollout, limit } => return show(session, &rollout, limit).await,
         RolloutCommand::Watch { rollout } => return watch(session, &rollout).await,
         RolloutCommand::Plan(plan) => RolloutsAction::Plan {
             plan: plan_of(*plan),
@@ -186,7 +189,8 @@ fn plan_of(plan: Plan) -> RolloutPlan {
 }
 
 async fn list(session: &Session) -> Result<ExitCode, Failure> {
-    let page = session.client.rollouts(None).await.map_err(asking)?.value;
+    let client = &session.client;
+    let rollouts = paging::all(async |after: Option<&str>| client.rollouts(after).await).await?;
     let heads = [
         "rollout",
         "release",
@@ -197,7 +201,7 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
         "failed",
         "skipped",
     ];
-    session.output.list(&page.items, &heads, |rollout| {
+    session.output.list(&rollouts, &heads, |rollout| {
         let counts = &rollout.counts;
         vec![
             rollout.plan.rollout.to_string(),
@@ -213,10 +217,11 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
+async fn show(session: &Session, rollout: &Id, limit: usize) -> Result<ExitCode, Failure> {
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    let deployments = session.client.deployments(rollout, None).await;
-    let deployments = deployments.map_err(asking)?.value.items;
+    let client = &session.client;
+    let read = async |after: Option<&str>| client.deployments(rollout, after).await;
+    let deployments = paging::first(limit, read).await?;
     let changes = changes(session, &HistoryOf::Rollout(rollout.clone())).await?;
     if session.output.json {
         print(&json!({ "rollout": record, "history": changes.items, "deployments": deployments }));

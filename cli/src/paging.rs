@@ -1,0 +1,33 @@
+//! Lists in full: nodes give them in pages.
+
+use lamplighter_client::{ClientError, Page, Read};
+
+use crate::failure::Failure;
+use crate::session::asking;
+
+/// The items of all pages; `read` reads the page after a place.
+pub async fn all<T>(
+    read: impl AsyncFnMut(Option<&str>) -> Result<Read<Page<T>>, ClientError>,
+) -> Result<Vec<T>, Failure> {
+    first(usize::MAX, read).await
+}
+
+/// As [`all`], at most `limit` items.
+pub async fn first<T>(
+    limit: usize,
+    mut read: impl AsyncFnMut(Option<&str>) -> Result<Read<Page<T>>, ClientError>,
+) -> Result<Vec<T>, Failure> {
+    let mut items = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = read(after.as_deref()).await.map_err(asking)?.value;
+        // A full page names what follows, also when nothing does: an empty one ends the list.
+        let is_end = page.items.is_empty() || page.next.is_none();
+        items.extend(page.items);
+        if is_end || items.len() >= limit {
+            items.truncate(limit);
+            return Ok(items);
+        }
+        after = page.next;
+    }
+}
