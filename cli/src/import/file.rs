@@ -78,7 +78,8 @@ fn repeated(rows: &[Row]) -> Vec<Problem> {
     wrong
 }
 
-/// What of a device no ledger takes. The ledger judges; here the row is known.
+/// What of a device no ledger takes, as the contract of devices checks it. The ledger judges; here
+/// the row is known.
 fn unsound(device: &NewDevice) -> Option<String> {
     let NewDevice {
         device: _,
@@ -90,29 +91,41 @@ fn unsound(device: &NewDevice) -> Option<String> {
         key,
         tags,
     } = device;
-    let mut names = vec![("model", model), ("hardware_class", hardware_class)];
-    names.extend(tags.iter().map(|Tag { name, value: _ }| ("tag", name)));
-    let wrong = names.into_iter().find_map(|(field, text)| {
-        let what = match text {
-            text if text.is_empty() => "is empty".to_owned(),
-            text if text.len() > ID_BYTES_MAX => format!("has more than {ID_BYTES_MAX} bytes"),
-            text if text.chars().any(char::is_control) => "has a control character".to_owned(),
-            _ => return None,
-        };
-        Some(format!("{field} {what}"))
-    });
-    let long = tags
-        .iter()
-        .find(|tag| tag.value.len() > TAG_VALUE_BYTES_MAX);
     let names: BTreeSet<_> = tags.iter().map(|tag| &tag.name).collect();
-    wrong
-        .or_else(|| long.map(|tag| format!("the tag {} has a too long value", tag.name)))
-        .or_else(|| (names.len() < tags.len()).then(|| "a tag is there twice".to_owned()))
+    wrong_name("model", model)
+        .or_else(|| wrong_name("hardware_class", hardware_class))
         .or_else(|| (tags.len() > SMALL_LIST_MAX).then(|| "there are too many tags".to_owned()))
+        .or_else(|| tags.iter().find_map(wrong_tag))
+        .or_else(|| (names.len() < tags.len()).then(|| "a tag is there twice".to_owned()))
         .or_else(|| {
             key.filter(|key| !key.is_acceptable())
                 .map(|key| format!("{key} is no sound key"))
         })
+}
+
+/// A name is one line and not empty.
+fn wrong_name(field: &str, text: &str) -> Option<String> {
+    let what = match text {
+        "" => "is empty".to_owned(),
+        text if text.len() > ID_BYTES_MAX => format!("has more than {ID_BYTES_MAX} bytes"),
+        text if text.chars().any(char::is_control) => "has a control character".to_owned(),
+        _ => return None,
+    };
+    Some(format!("{field} {what}"))
+}
+
+/// The value of a tag may be empty, and have line breaks and tabs.
+fn wrong_tag(tag: &Tag) -> Option<String> {
+    let Tag { name, value } = tag;
+    let is_bad = |c: char| c.is_control() && c != '\n' && c != '\t';
+    wrong_name("tag", name).or_else(|| {
+        let what = match value {
+            value if value.len() > TAG_VALUE_BYTES_MAX => "a too long value",
+            value if value.chars().any(is_bad) => "a control character in its value",
+            _ => return None,
+        };
+        Some(format!("the tag {name} has {what}"))
+    })
 }
 
 /// Says where a text that is no list of devices is wrong.

@@ -12,7 +12,8 @@ use crate::failure::Failure;
 use crate::output::name;
 use crate::session::{Session, asking};
 
-/// Rows whose devices are asked for one by one; for more of them all devices are listed.
+/// Rows whose devices are asked for one by one; for more of them all devices are listed, as for keys,
+/// by which no node is asked.
 const ASKED_ONE_BY_ONE: usize = 64;
 /// Devices of one page.
 const PAGE: u32 = 1_000;
@@ -79,7 +80,13 @@ async fn known(session: &Session, rows: &[Row]) -> Result<Known, Failure> {
                 known.devices.insert(device.clone(), read);
             }
         }
-        return Ok(known);
+        let is_new = |row: &Row| !known.devices.contains_key(&row.device.device);
+        if !rows
+            .iter()
+            .any(|row| row.device.key.is_some() && is_new(row))
+        {
+            return Ok(known);
+        }
     }
     let names: BTreeSet<_> = rows.iter().map(|row| &row.device.device).collect();
     let keys: BTreeSet<_> = rows.iter().filter_map(|row| row.device.key).collect();
