@@ -13,7 +13,7 @@ pub struct Failure {
     doing: String,
     source: Option<Box<dyn Error + Send + Sync>>,
     /// More for people, on lines of its own.
-    note: Option<String>,
+    note: Vec<String>,
     exit_code: u8,
 }
 
@@ -30,7 +30,7 @@ impl Failure {
         Self {
             doing: text.into(),
             source: None,
-            note: None,
+            note: Vec::new(),
             exit_code: 1,
         }
     }
@@ -52,9 +52,14 @@ impl Failure {
     }
 
     /// With lines of text after those that it has.
-    pub fn with_note(mut self, text: impl AsRef<str>) -> Self {
-        let before = self.note.map(|note| note + "\n").unwrap_or_default();
-        self.note = Some(before + text.as_ref());
+    pub fn with_note(self, text: impl AsRef<str>) -> Self {
+        let lines = text.as_ref().lines().map(str::to_owned);
+        self.with_lines(lines)
+    }
+
+    /// As [`with_note`](Self::with_note), of lines that hold texts of others: each stays one line.
+    pub fn with_lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.note.extend(lines);
         self
     }
 
@@ -73,7 +78,7 @@ impl Failure {
 
 impl Failure {
     /// What it says, line by line: what was being tried with the causes, then the note. Nodes and
-    /// the ledger have a part in the first line only, which may hold anything.
+    /// the ledger have a part in them, so that a line may hold anything, also line breaks.
     pub fn lines(&self) -> Vec<String> {
         let mut first = self.doing.clone();
         let mut cause: Option<&(dyn Error + 'static)> = match &self.source {
@@ -84,8 +89,7 @@ impl Failure {
             first += &format!(": {error}");
             cause = error.source();
         }
-        let note = self.note.iter().flat_map(|note| note.lines());
-        [first].into_iter().chain(note.map(str::to_owned)).collect()
+        [first].into_iter().chain(self.note.clone()).collect()
     }
 }
 

@@ -88,8 +88,9 @@ pub async fn register(session: &Session, given: Register) -> Result<ExitCode, Fa
     let all = rows.len();
     let judged = ledger::judge(session, rows, skip_existing).await?;
     if !judged.problems.is_empty() {
-        let some = problems("nothing was registered", judged.problems, all);
-        return Err(Failure::refused(some));
+        let mut lines = problems(judged.problems, all).into_iter();
+        let first = lines.next().unwrap_or_default();
+        return Err(Failure::refused(first).with_lines(lines));
     }
     let mut counts = Counts {
         same: judged.same,
@@ -170,24 +171,18 @@ fn names(words: &str, device: &NewDevice) -> bool {
     all.any(|word| own.iter().flatten().any(|name| name == word))
 }
 
-/// Several problems, in the order of the rows.
-fn problems(begin: &str, mut all: Vec<Problem>, rows: usize) -> String {
+/// Several problems, in the order of the rows: a line that counts them, and one for each.
+fn problems(mut all: Vec<Problem>, rows: usize) -> Vec<String> {
     all.sort_by_key(|problem| problem.row);
     let mut wrong: Vec<_> = all.iter().map(|problem| problem.row).collect();
     wrong.dedup();
     let told = all.iter().take(PROBLEMS_TOLD);
-    let told: Vec<_> = told
-        .map(|problem| format!("\n  {}", problem.text))
-        .collect();
-    let more = match all.len().saturating_sub(PROBLEMS_TOLD) {
-        0 => String::new(),
-        more => format!("\n  and {more} more"),
-    };
+    let told = told.map(|problem| format!("  {}", problem.text));
+    let more = all.len().saturating_sub(PROBLEMS_TOLD);
+    let more = (more > 0).then(|| format!("  and {more} more"));
     let wrong = wrong.len();
-    format!(
-        "{begin}: {wrong} of {rows} rows can't be{}{more}",
-        told.concat()
-    )
+    let first = format!("nothing was registered: {wrong} of {rows} rows can't be");
+    [first].into_iter().chain(told).chain(more).collect()
 }
 
 fn tell(session: &Session, counts: &Counts, dry_run: bool) {

@@ -32,13 +32,17 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
             "{shown} has more than {FILE_BYTES_MAX} bytes; divide it"
         )));
     }
-    parse(&bytes).map_err(|what| Failure::plain(format!("{shown}: {what}")))
+    parse(&bytes).map_err(|lines| {
+        let mut lines = lines.into_iter();
+        let first = lines.next().unwrap_or_default();
+        Failure::plain(format!("{shown}: {first}")).with_lines(lines)
+    })
 }
 
-/// As [`read`], of the bytes.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, String> {
+/// As [`read`], of the bytes; what is wrong is told in lines.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err("the text is in UTF-16; save it as UTF-8".to_owned());
+        return Err(vec!["the text is in UTF-16; save it as UTF-8".to_owned()]);
     }
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let devices: Vec<NewDevice> =
@@ -49,7 +53,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, String> {
     };
     let rows: Vec<_> = devices.into_iter().enumerate().map(number).collect();
     if rows.is_empty() {
-        return Err("the list has no device".to_owned());
+        return Err(vec!["the list has no device".to_owned()]);
     }
     let mut wrong = repeated(&rows);
     for row in &rows {
@@ -57,7 +61,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, String> {
     }
     match wrong.is_empty() {
         true => Ok(rows),
-        false => Err(problems("nothing was registered", wrong, rows.len())),
+        false => Err(problems(wrong, rows.len())),
     }
 }
 
@@ -129,12 +133,13 @@ fn wrong_tag(tag: &Tag) -> Option<String> {
 }
 
 /// Says where a text that is no list of devices is wrong.
-fn locate(bytes: &[u8], error: &serde_json::Error) -> String {
+fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
     let Ok(whole) = serde_json::from_slice::<Value>(bytes) else {
-        return format!("this is no JSON: {error}");
+        return vec![format!("this is no JSON: {error}")];
     };
     let Some(items) = whole.as_array() else {
-        return "this is no list of devices, which begins with [ and ends with ]".to_owned();
+        let what = "this is no list of devices, which begins with [ and ends with ]";
+        return vec![what.to_owned()];
     };
     let wrong: Vec<_> = items
         .iter()
@@ -150,8 +155,8 @@ fn locate(bytes: &[u8], error: &serde_json::Error) -> String {
         .collect();
     match wrong.is_empty() {
         // A field that is there twice, which only the strict reader notices.
-        true => format!("this is no list of devices: {error}"),
-        false => problems("nothing was registered", wrong, items.len()),
+        true => vec![format!("this is no list of devices: {error}")],
+        false => problems(wrong, items.len()),
     }
 }
 

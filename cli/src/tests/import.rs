@@ -17,7 +17,7 @@ fn list(devices: &[String]) -> String {
 }
 
 fn wrong(text: &str) -> String {
-    file::parse(text.as_bytes()).unwrap_err()
+    file::parse(text.as_bytes()).unwrap_err().join("\n")
 }
 
 #[test]
@@ -105,6 +105,20 @@ fn many_wrong_rows_are_counted() {
 }
 
 #[test]
+fn each_wrong_row_has_a_line_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("devices.json");
+    let bad = device("lamp\\nforged", "city");
+    std::fs::write(&path, list(&[device("lamp-1", "No"), bad])).unwrap();
+    let lines = file::read(&path).unwrap_err().lines();
+    // They are escaped one by one: what is a line for us is one on the terminal.
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[1].starts_with("  row 1 (lamp-1): "), "{lines:?}");
+    assert!(lines[2].starts_with("  row 2 (lamp"), "{lines:?}");
+    assert!(!lines.concat().contains('\n'), "{lines:?}");
+}
+
+#[test]
 fn a_byte_order_mark_is_understood() {
     let text = list(&[device("lamp-1", "city")]);
     let marked = [b"\xef\xbb\xbf", text.as_bytes()].concat();
@@ -113,7 +127,7 @@ fn a_byte_order_mark_is_understood() {
         .chain(text.encode_utf16())
         .flat_map(u16::to_le_bytes)
         .collect();
-    assert!(file::parse(&utf16).unwrap_err().contains("UTF-16"));
+    assert!(file::parse(&utf16).unwrap_err()[0].contains("UTF-16"));
 }
 
 /// Devices that new transactions registered.
