@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{Feed, FeedFilter, HistoryOf};
+use lamplighter_client::{Cursor, Feed, FeedFilter, HistoryOf};
 use lamplighter_types::{
     Action, Fact, FirmwareAction, Hash, Id, ReleaseManifest, SignedRelease, Validator,
     ValidatorSet, Version, codec,
@@ -225,21 +225,38 @@ async fn publish(session: &Session, given: Publish) -> Result<ExitCode, Failure>
     let action = FirmwareAction::Publish {
         release: SignedRelease::sign(&manifest, secret),
     };
-    let stored = FeedFilter {
-        kind: Some("artifact_held".to_owned()),
-        ..FeedFilter::default()
-    };
-    let mut feed = session.client.feed(&stored, None);
-    // The stream is open before the validators learn of the image: nothing is missed.
-    feed.connect().await.map_err(asking)?;
+    let mut feed = holders(session, &artifact).await?;
     session.act(Action::Firmware(action)).await?;
     let quorum = quorum(session).await?;
     let words = match timeout(STORED_WITHIN, until_stored(&mut feed, artifact, quorum)).await {
         Ok(stored) => stored.map(|()| "a quorum of validators stores the image: approve it")?,
-        Err(_) => "not yet stored by a quorum of validators: it can't be approved before",
+        Err(_) => {
+            "not yet known to be stored by a quorum of validators: it can't be approved before it \
+             is"
+        }
     };
     session.output.say(words);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The feed of who stores images, from the first release of this one on: validators say once that
+/// they store an image, not again for another release of it.
+async fn holders(session: &Session, image: &Hash) -> Result<Feed, Failure> {
+    let client = &session.client;
+    let releases = paging::all(async |after: Option<&str>| client.releases(after).await).await?;
+    let same = releases
+        .iter()
+        .filter(|release| release.manifest.artifact == *image);
+    let since = same.map(|release| release.published_height).min();
+    let since = since.map(|height| Cursor { height, index: 0 });
+    let stored = FeedFilter {
+        kind: Some("artifact_held".to_owned()),
+        ..FeedFilter::default()
+    };
+    let mut feed = client.feed(&stored, since);
+    // The stream is open before the validators learn of a new image: nothing is missed.
+    feed.connect().await.map_err(asking)?;
+    Ok(feed)
 }
 
 /// How many validators must store an image before a release of it can be approved.

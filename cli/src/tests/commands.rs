@@ -328,6 +328,13 @@ impl Day {
         self.writes("vendor", publish).await;
         // Before the node has signed that it holds the image nobody can approve it.
         self.city.holds(&Hash::of(&[7; 100_000])).await;
+        // The node says so once, not again for another release of the same image.
+        let again = publish
+            .replace("lamp-2", "lamp-3")
+            .replace("2.0.0", "3.0.0");
+        let begun = std::time::Instant::now();
+        self.writes("vendor", &again).await;
+        assert!(begun.elapsed() < Duration::from_secs(20), "it waited");
         self.writes("approver", "firmware approve lamp-2").await;
         let plan = "rollout plan first --release lamp-2 --device lamp-1 --device lamp-2";
         self.writes("operator", plan).await;
