@@ -265,11 +265,16 @@ async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
     paging::all(read).await
 }
 
-async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
+/// One proposal, which no node is asked for by its name.
+pub async fn proposal(session: &Session, proposal: &Id) -> Result<Proposal, Failure> {
     let all = proposals(session).await?;
-    let found = all.iter().find(|found| found.proposal == *proposal);
-    let missing = || Failure::plain(format!("there is no proposal {proposal}"));
-    let found = found.ok_or_else(missing)?;
+    let missing = format!("refused: there is no proposal {proposal} (not_found)");
+    let found = all.into_iter().find(|found| found.proposal == *proposal);
+    found.ok_or_else(|| Failure::refused(missing))
+}
+
+async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
+    let found = self::proposal(session, proposal).await?;
     let changes = changes(session, &HistoryOf::Proposal(proposal.clone())).await?;
     if session.output.json {
         let mut told = json!(found);
@@ -285,7 +290,7 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
         approvals,
         carried_out,
         proposed_height,
-    } = found;
+    } = &found;
     emit_members(&[
         ("proposal", proposal.to_string()),
         ("to", describe::change(change)),

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use lamplighter_client::{Cursor, Delivery, HistoryEntry, HistoryOf, Page};
-use lamplighter_types::{AlarmId, Hash, Id};
-use serde_json::json;
+use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
+use serde_json::{Value, json};
 
 use crate::config::Target;
 use crate::describe;
 use crate::failure::Failure;
+use crate::governance;
 use crate::output::{Output, emit, emit_table, emit_while_read, print, print_line, warn};
 use crate::session::{Session, asking};
 use crate::time;
@@ -89,6 +90,9 @@ pub async fn show(
 ) -> Result<ExitCode, Failure> {
     let page = session.client.history(of, after).await;
     let page = page.map_err(asking)?.value;
+    if page.items.is_empty() && after.is_none() {
+        demand_record(session, of).await?;
+    }
     match session.output.json {
         true => {
             print(&json!(page.items));
@@ -99,6 +103,30 @@ pub async fn show(
         false => emit_changes(&page),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A record that is not there has no changes either, but that is another answer.
+async fn demand_record(session: &Session, of: &HistoryOf) -> Result<(), Failure> {
+    let client = &session.client;
+    let found = match of {
+        HistoryOf::Device(device) | HistoryOf::Config(ConfigTarget::Device { device }) => {
+            client.device(device).await.map(drop)
+        }
+        HistoryOf::Release(release) => client.release(release).await.map(drop),
+        HistoryOf::Rollout(rollout) => client.rollout(rollout).await.map(drop),
+        HistoryOf::User(account) => client.user(account).await.map(drop),
+        HistoryOf::Organization(name) => client.organization(name).await.map(drop),
+        HistoryOf::Alarm(AlarmId { device, sequence }) => {
+            let path = format!("/v1/alarms/{device}/{sequence}");
+            client.get::<Value>(&path).await.map(drop)
+        }
+        HistoryOf::Proposal(proposal) => {
+            return governance::proposal(session, proposal).await.map(drop);
+        }
+        // A document that nobody set yet, and the ledger itself.
+        HistoryOf::Config(_) | HistoryOf::Governance => Ok(()),
+    };
+    found.map_err(asking)
 }
 
 /// The newest changes of a record, the newest first: one page.

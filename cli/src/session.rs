@@ -206,7 +206,8 @@ impl Session {
         Ok(())
     }
 
-    /// Submits an action; one that failed is a failure of the command.
+    /// Submits an action; one that failed is a failure of the command, which says where it is on
+    /// record.
     pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
         self.outcome(self.client.submit(action, Wait::Committed).await)
@@ -228,7 +229,16 @@ impl Session {
         if let Some(Outcome::Failed { code, message }) =
             submitted.receipt.as_ref().map(|receipt| &receipt.outcome)
         {
-            return Err(Failure::refused(format!("refused: {message} ({code})")));
+            let mut words = format!("refused: {message} ({code})");
+            if let (Some(height), Some(index)) = (submitted.height, submitted.index) {
+                let hash = submitted.transaction;
+                words +=
+                    &format!(", on the record in block {height} (transaction {index}): {hash}");
+            }
+            if self.output.json {
+                self.output.submitted(&submitted);
+            }
+            return Err(Failure::refused(words));
         }
         Ok(submitted)
     }

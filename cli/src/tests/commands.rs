@@ -246,6 +246,15 @@ impl Day {
             std::process::ExitCode::from(3),
             "{failure}"
         );
+        let told = failure.to_string();
+        let (_, hash) = told.rsplit_once(": ").unwrap();
+        let client = self.city.client("auditor");
+        let found = client.transaction(&hash.parse().unwrap()).await.unwrap();
+        let place = format!(
+            "), on the record in block {} (transaction {}): {hash}",
+            found.height, found.index
+        );
+        assert!(told.ends_with(&place), "{told}");
         self.look(command, account);
     }
 
@@ -477,6 +486,29 @@ impl Day {
         self.follows("auditor", "event watch").await;
     }
 
+    /// No changes, and no such record, are two answers.
+    async fn no_such_record(&mut self) {
+        for of in [
+            "device nope",
+            "release nope",
+            "rollout nope",
+            "user nope",
+            "organization nope",
+            "config --device nope",
+            "alarm lamp-2 77",
+            "proposal nope",
+        ] {
+            let command = format!("history {of}");
+            let failure = self.city.give("auditor", &command).await.unwrap_err();
+            let told = failure.to_string();
+            assert!(told.ends_with("(not_found)"), "{command}: {told}");
+            assert_eq!(failure.exit_code(), std::process::ExitCode::from(3));
+        }
+        let shown = self.city.give("auditor", "device history nope").await;
+        assert!(shown.unwrap_err().to_string().ends_with("(not_found)"));
+        self.reads("auditor", "history config --fleet").await;
+    }
+
     async fn governance(&mut self) {
         let key = self.city.key("node-5");
         let new = format!("--public-key {key} --address 10.0.0.5:7400");
@@ -555,6 +587,7 @@ async fn every_command_writes_in_the_name_of_who_is_named_with_as() {
     day.devices().await;
     day.firmware().await;
     day.field().await;
+    day.no_such_record().await;
     day.governance().await;
     day.keys().await;
     let known: BTreeSet<_> = all_leaves().into_iter().map(|(path, _)| path).collect();
