@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{DeviceEvents, DeviceFilter, HistoryOf, ListedEvent, Page, Read};
+use lamplighter_client::{Cursor, DeviceEvents, DeviceFilter, HistoryOf, ListedEvent, Page, Read};
 use lamplighter_types::{
     Acknowledgement, Action, Alarm, AlarmId, Device, DeviceState, DevicesAction, EventsAction, Id,
     Scope, Tag,
@@ -32,6 +32,9 @@ pub enum DeviceCommand {
     /// Everything that happened to a device, newest first.
     History {
         device: Id,
+        /// Changes before this place in the chain, which the end of a table names.
+        #[arg(long)]
+        after: Option<Cursor>,
     },
     /// Registers the devices of a file. The same command given again goes on where it stopped.
     Register(import::Register),
@@ -93,8 +96,9 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
     let action = match command {
         DeviceCommand::List(filter) => return list(session, filter).await,
         DeviceCommand::Show { device } => return show(session, &device).await,
-        DeviceCommand::History { device } => {
-            return history::show(session, &HistoryOf::Device(device), None).await;
+        DeviceCommand::History { device, after } => {
+            let after = after.map(|after| after.to_string());
+            return history::show(session, &HistoryOf::Device(device), after.as_deref()).await;
         }
         DeviceCommand::Register(given) => return import::register(session, given).await,
         DeviceCommand::Assign { device, gateway } => {
@@ -281,7 +285,7 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
                 district,
                 device,
             };
-            let mut feed = session.client.feed(&filter, None);
+            let mut feed = session.feed(&filter, None);
             loop {
                 let delivery = feed.next().await.map_err(asking)?;
                 if !emit_delivery(session.output, &delivery) {

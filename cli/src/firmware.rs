@@ -253,7 +253,7 @@ async fn holders(session: &Session, image: &Hash) -> Result<Feed, Failure> {
         kind: Some("artifact_held".to_owned()),
         ..FeedFilter::default()
     };
-    let mut feed = client.feed(&stored, since);
+    let mut feed = session.feed(&stored, since);
     // The stream is open before the validators learn of a new image: nothing is missed.
     feed.connect().await.map_err(asking)?;
     Ok(feed)

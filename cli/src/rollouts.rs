@@ -329,7 +329,7 @@ fn plan_members(plan: &RolloutPlan) -> Vec<(&'static str, String)> {
 
 /// Follows the feed until the rollout has ended.
 async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
-    let mut feed = session.client.feed(&FeedFilter::default(), None);
+    let mut feed = session.feed(&FeedFilter::default(), None);
     feed.connect().await.map_err(asking)?;
     // The stream is open: what the record does not yet say will come.
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;

@@ -1,17 +1,20 @@
 //! Who asks whom: nodes, genesis file, account and key, from the command line or a profile.
 
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use lamplighter_client::{Client, ClientConfig, ClientError, Submitted, Wait};
+use lamplighter_client::{
+    Client, ClientConfig, ClientError, Cursor, Feed, FeedFilter, Submitted, Wait,
+};
 use lamplighter_node::key;
 use lamplighter_types::{Action, Genesis, Id, Outcome, SecretKey, codec};
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, warn};
 use crate::pending;
 
 /// Options of every command that talks to nodes.
@@ -198,6 +201,19 @@ impl Session {
     pub fn account(&self) -> Result<&(Id, SecretKey), Failure> {
         let missing = "this needs an account: give --as, and --key or a profile";
         self.signer.as_ref().ok_or_else(|| Failure::plain(missing))
+    }
+
+    /// The feed from now on, or after a place; whoever waits for it is told when no node answers.
+    pub fn feed(&self, filter: &FeedFilter, after: Option<Cursor>) -> Feed {
+        let feed = self.client.feed(filter, after);
+        feed.on_outage(|error| {
+            let causes = std::iter::successors(Some(error as &dyn Error), |e| (*e).source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            warn(&format!(
+                "no node answers, trying again: {}",
+                causes.join(": ")
+            ));
+        })
     }
 
     /// Submits an action and tells what it did.

@@ -12,6 +12,7 @@ use lamplighter_types::{
     ValidatorSet,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -147,6 +148,8 @@ async fn what_was_sent_without_a_quorum_is_told_and_can_be_sent_again() {
         "{output:?}"
     );
 
+    watching_says_that_no_node_answers(&ledger).await;
+
     let first = Node::start(ledger.nodes[0].clone()).await.unwrap();
     let output = ledger.give("admin", &register).await;
     let told = text(&output.stderr);
@@ -187,6 +190,25 @@ async fn what_was_sent_without_a_quorum_is_told_and_can_be_sent_again() {
     second.shutdown().await.unwrap();
 }
 
+/// Whoever watches while no node is there is told so once, and goes on waiting.
+async fn watching_says_that_no_node_answers(ledger: &Ledger<'_>) {
+    let url = format!("http://{}", ledger.nodes[0].http_listen);
+    let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_lamplighter"))
+        .args(["--node-url", &url, "event", "watch"])
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let first = tokio::time::timeout(PATIENCE, told.next_line()).await;
+    let first = first.expect("it says nothing").unwrap().unwrap();
+    let words = "lamplighter: warning: no node answers, trying again: ";
+    assert!(first.starts_with(words) && first.contains(&url), "{first}");
+    // Several attempts later, which are 100 ms, 200 ms and so on apart.
+    let more = tokio::time::timeout(Duration::from_secs(1), told.next_line()).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
 /// Who approves is told what, field by field; who may not approve is told that alone.
 async fn approvers_read_fields(ledger: &Ledger<'_>) {
     std::fs::write(ledger.dir.join("image.bin"), [7; 1000]).unwrap();
@@ -201,6 +223,17 @@ async fn approvers_read_fields(ledger: &Ledger<'_>) {
         (output.status.code(), text(&output.stdout)),
         (Some(3), String::new())
     );
+    let output = ledger
+        .give("admin", &[approve.as_slice(), &["--json"]].concat())
+        .await;
+    assert_eq!(output.status.code(), Some(3));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let hash = json["transaction"].as_str().unwrap();
+    assert!(
+        json["height"].is_u64() && json["receipt"]["outcome"].is_object(),
+        "{json}"
+    );
+    assert!(text(&output.stderr).contains(hash), "{output:?}");
     // Refused until both validators have signed that they hold the image.
     let give_up = tokio::time::Instant::now() + PATIENCE;
     let told = loop {

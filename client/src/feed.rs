@@ -93,6 +93,23 @@ pub struct Feed {
     last: Option<Cursor>,
     stream: Option<Stream>,
     pause: Duration,
+    outage: Outage,
+}
+
+/// Who is told that no node gives a stream, once until one does.
+#[derive(Default)]
+struct Outage {
+    tell: Option<Box<dyn FnMut(&ClientError) + Send + Sync>>,
+    told: bool,
+}
+
+impl Outage {
+    fn is_here(&mut self, error: &ClientError) {
+        if let Some(tell) = self.tell.as_mut().filter(|_| !self.told) {
+            tell(error);
+            self.told = true;
+        }
+    }
 }
 
 /// What a stream brings: an id, and mostly a notification. Up to an id alone nothing is wanted.
@@ -127,6 +144,7 @@ impl Client {
             last: after,
             stream: None,
             pause: PAUSE_FIRST,
+            outage: Outage::default(),
         }
     }
 }
@@ -135,6 +153,13 @@ impl Feed {
     /// The place up to which notifications were delivered, or were not wanted.
     pub fn cursor(&self) -> Option<Cursor> {
         self.last
+    }
+
+    /// Calls `tell` when no node gives a stream, with what the last one met: once for each outage.
+    /// The feed goes on trying.
+    pub fn on_outage(mut self, tell: impl FnMut(&ClientError) + Send + Sync + 'static) -> Self {
+        self.outage.tell = Some(Box::new(tell));
+        self
     }
 
     /// The next notification; waits for it, through lost connections and stopped nodes.
@@ -173,9 +198,13 @@ impl Feed {
         while self.stream.is_none() {
             let nodes: Vec<usize> = self.client.inner.nodes.in_turn().collect();
             let mut not_ahead = nodes.len();
+            let mut last = ClientError::NoAddress;
             for node in nodes {
                 let error = match self.begin(node).await {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        self.outage.told = false;
+                        return Ok(());
+                    }
                     Err(error) => error,
                 };
                 let is_ahead = error.problem().is_some_and(|p| p.code == AHEAD);
@@ -186,7 +215,9 @@ impl Feed {
                     return Err(error);
                 }
                 tracing::debug!(%error, "no event stream");
+                last = error;
             }
+            self.outage.is_here(&last);
             tokio::time::sleep(self.pause).await;
             self.pause = (self.pause * 2).min(PAUSE_MAX);
         }
