@@ -4,6 +4,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::output::{Output, text};
+use crate::time;
+
+#[cfg(test)]
+mod tests;
 
 /// Says every field of a signed record on a line of its own; nothing where JSON is wanted.
 pub fn say(output: Output, record: &impl Serialize) {
@@ -16,14 +20,31 @@ pub fn say(output: Output, record: &impl Serialize) {
     }
 }
 
+/// A member with its name in words. Milliseconds are a time or a duration, which is read in words
+/// too.
+fn in_words(member: &str, value: &Value) -> (String, Value) {
+    let words: Vec<_> = member.split('_').collect();
+    match value.as_u64().filter(|_| words.contains(&"ms")) {
+        Some(ms) => {
+            let told = match member {
+                "expires_ms" => time::local(ms),
+                _ => time::duration(ms),
+            };
+            let words: Vec<_> = words.into_iter().filter(|word| *word != "ms").collect();
+            (words.join(" "), json!(told))
+        }
+        None => (words.join(" "), value.clone()),
+    }
+}
+
 /// Members of members get names of both.
 fn flatten(name: String, value: &Value, fields: &mut Vec<(String, String)>) {
     match value {
         Value::Object(members) => {
             for (member, value) in members {
-                let member = member.replace('_', " ");
+                let (member, value) = in_words(member, value);
                 let name = [name.as_str(), member.as_str()].join(" ");
-                flatten(name.trim().to_owned(), value, fields);
+                flatten(name.trim().to_owned(), &value, fields);
             }
         }
         Value::Array(items) => {
