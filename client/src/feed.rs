@@ -96,10 +96,12 @@ pub struct Feed {
     outage: Outage,
 }
 
+type Tell = Box<dyn FnMut(&ClientError) + Send + Sync>;
+
 /// Who is told that no node gives a stream, once until one does.
 #[derive(Default)]
 struct Outage {
-    tell: Option<Box<dyn FnMut(&ClientError) + Send + Sync>>,
+    tell: Option<Tell>,
     told: bool,
 }
 

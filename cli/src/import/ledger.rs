@@ -12,8 +12,8 @@ use crate::failure::Failure;
 use crate::output::name;
 use crate::session::{Session, asking};
 
-/// Rows whose devices are asked for one by one; for more of them all devices are listed, as for keys,
-/// by which no node is asked.
+/// Rows whose devices are asked for one by one; for more of them all devices are listed, as for
+/// keys of new devices, since no node is asked for a key.
 const ASKED_ONE_BY_ONE: usize = 64;
 /// Devices of one page.
 const PAGE: u32 = 1_000;
