@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub preparing: bool,
     /// The state in which the Thing got its last command.
     pub ordered: Option<DeploymentState>,
+    /// The Thing registered since then: whoever got that command may have been another one.
+    pub anew: bool,
     /// The Thing may have begun with an earlier command.
     pub begun: bool,
     pub refusals: u32,
@@ -42,6 +44,7 @@ impl Job {
             ready: false,
             preparing: false,
             ordered: None,
+            anew: false,
             begun: false,
             refusals: 0,
             not_before_ms: 0,
@@ -74,9 +77,10 @@ impl Job {
         self.assignment.deployment.rollout.as_str() == deployment
     }
 
-    /// The command for the Thing that the state asks for, once.
+    /// The command for the Thing that the state asks for, once for each registration: the south
+    /// does not take one twice that is under way.
     pub fn order(&mut self, seen_height: u64) -> Vec<Effect> {
-        if self.ordered == Some(self.state) {
+        if self.ordered == Some(self.state) && !self.anew {
             return Vec::new();
         }
         let deployment = self.assignment.deployment.rollout.to_string();
@@ -99,7 +103,7 @@ impl Job {
             },
             _ => return Vec::new(),
         };
-        self.ordered = Some(self.state);
+        (self.ordered, self.anew) = (Some(self.state), false);
         self.begun = true;
         vec![Effect::Command(command)]
     }

@@ -187,8 +187,12 @@ impl Jobs {
         }
     }
 
-    /// A Thing registered.
+    /// A Thing registered. Anybody can in its name, and take an order without a word: it is given
+    /// again as long as the ledger's state asks for it.
     pub fn registered(&mut self, device: &Id, agent: bool, now_ms: u64) -> Vec<Effect> {
+        if let Some(job) = self.jobs.get_mut(device) {
+            job.anew = true;
+        }
         self.agents.insert(device.clone(), agent);
         self.given.remove(device);
         let mut effects = self.configure(device);

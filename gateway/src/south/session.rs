@@ -360,7 +360,13 @@ impl Session {
             ) => job.deployment() == deployment,
             _ => false,
         };
-        if under_way || self.queue.contains(&command) {
+        let waits = self.queue.iter_mut().find(|other| is_same(other, &command));
+        if let Some(waits) = waits.filter(|_| !under_way) {
+            // Its offer names a newer state of the ledger.
+            *waits = command;
+            return vec![];
+        }
+        if under_way {
             return vec![];
         }
         if self.queue.len() >= WORK_MAX {
@@ -415,6 +421,16 @@ impl Session {
             self.job = None;
         }
         outcome.into_iter().collect()
+    }
+}
+
+/// Whether both want the same, though perhaps by an offer of another time.
+fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
+    match (one, other) {
+        (SouthCommand::Transfer(one), SouthCommand::Transfer(other)) => {
+            one.deployment == other.deployment
+        }
+        _ => one == other,
     }
 }
 

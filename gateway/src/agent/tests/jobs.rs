@@ -335,7 +335,6 @@ fn an_installation_goes_on_being_watched_after_a_restart() {
 #[test]
 fn what_the_south_lost_it_is_told_again() {
     let mut jobs = transferring(true);
-    assert_eq!(jobs.registered(&lamp(), true, NOW_MS), []);
     jobs.begun_anew(&lamp());
     let effects = jobs.registered(&lamp(), true, NOW_MS);
     assert!(matches!(
@@ -349,6 +348,50 @@ fn what_the_south_lost_it_is_told_again() {
         []
     );
     assert!(!jobs.tick(NOW_MS + 5_000).is_empty());
+}
+
+/// Whoever registered in its name took the order, and what he said of it counts for nothing.
+#[test]
+fn a_thing_that_comes_back_after_another_in_its_name_gets_its_order_again() {
+    for (state, spoofed_agent) in [
+        (Downloading, true),
+        (Downloading, false),
+        (Downloaded, true),
+        (Downloaded, false),
+    ] {
+        let mut jobs = Jobs::default();
+        let mut keyed = assignment(state, 100);
+        keyed.device.key = Some(lamplighter_types::SecretKey::from_seed([5; 32]).public());
+        let effects = jobs.assigned(keyed, None, NOW_MS);
+        if let [Effect::Prepare { digest, .. }] = effects[..] {
+            jobs.prepared(&lamp(), &digest, true, NOW_MS);
+        }
+        jobs.registered(&lamp(), spoofed_agent, NOW_MS);
+        for said in [Stage::Downloaded, Stage::Installing, Stage::Cancelled] {
+            assert_eq!(jobs.noticed(&lamp(), &stage(said, ""), NOW_MS), []);
+        }
+        let effects = jobs.registered(&lamp(), true, NOW_MS);
+        let given = match state {
+            Downloading => matches!(&effects[..], [Effect::Command(SouthCommand::Transfer(_))]),
+            _ => matches!(
+                &effects[..],
+                [Effect::Command(SouthCommand::Install { .. })]
+            ),
+        };
+        assert!(given, "{state:?}: {effects:?}");
+        assert_eq!(jobs.drive(&lamp(), NOW_MS), [], "once for a registration");
+        // While its own report is on its way there is nothing to do.
+        of_thing(&mut jobs, state, Installing);
+        assert_eq!(jobs.registered(&lamp(), true, NOW_MS), []);
+    }
+    // A transfer that may be under way is still given up when it is put off.
+    let mut jobs = transferring(true);
+    let postponed = of_thing(&mut jobs, Downloading, Postponed);
+    jobs.registered(&lamp(), true, NOW_MS);
+    let effects = settle(&mut jobs, postponed, 103);
+    let cancel = |effect: &Effect| matches!(effect, Effect::Command(SouthCommand::Cancel { .. }));
+    assert!(effects.iter().all(cancel) && effects.len() == 1);
+    assert_eq!(jobs.registered(&lamp(), true, NOW_MS), []);
 }
 
 /// Anybody can register in the name of a Thing, with or without our object.

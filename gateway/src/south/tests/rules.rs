@@ -241,3 +241,35 @@ fn a_document_is_given_again_to_a_thing_that_is_not_ready() {
     }
     assert_eq!(tries, 12);
 }
+
+#[test]
+fn an_order_given_again_at_a_registration_is_not_done_twice() {
+    let (mut session, now) = (session(true), Instant::now());
+    let offering = |offer: u8| match transfer("d") {
+        SouthCommand::Transfer(transfer) => SouthCommand::Transfer(Transfer {
+            offer: vec![offer],
+            ..transfer
+        }),
+        other => panic!("{other:?}"),
+    };
+    // Behind other work it waits once, with the offer of the newest state.
+    let document = b"{}".to_vec();
+    session.input(Input::Command(SouthCommand::Configure {
+        endpoint: "lamp".to_owned(),
+        document,
+    }));
+    session.step(now);
+    for offer in [1, 2] {
+        session.input(Input::Registered { agent: true });
+        session.input(Input::Command(offering(offer)));
+    }
+    asked(session.step(now));
+    respond(&mut session, now, Response::new(Code::CHANGED));
+    assert_eq!(asked(session.step(now)).payload, [2]);
+    // Under way it is begun again by the registration, not by the order.
+    session.input(Input::Registered { agent: true });
+    session.input(Input::Command(offering(3)));
+    assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+    respond(&mut session, now, Response::new(Code::FORBIDDEN));
+    assert_eq!(session.step(now), Step::Idle);
+}
