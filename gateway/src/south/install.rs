@@ -4,6 +4,8 @@
 //! State, result and version are read before the order is given, and again before it is repeated:
 //! a Thing that boots at once may have done what it was told although its answer never came.
 
+use std::time::Duration;
+
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
@@ -11,6 +13,10 @@ use super::session::{Next, Notice, Outcome, SessionConfig};
 use crate::coap::{Code, Request, Response};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
+
+/// So long a Thing that registered after the order and says nothing of its success may name
+/// another version: its boot loader may not have finished.
+pub(super) const RETURN_GRACE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -35,6 +41,8 @@ pub(super) struct Install {
     /// It registered since the order was first given, here or before this gateway started.
     returned: bool,
     ordered: bool,
+    /// Since when it names another version with nothing under way and no result.
+    old_since: Option<Instant>,
     poll_at: Option<Instant>,
     deadline: Instant,
 }
@@ -55,6 +63,7 @@ impl Install {
             refusal: None,
             returned: false,
             ordered: false,
+            old_since: None,
             poll_at: None,
             deadline: now + config.install_timeout,
         }
@@ -82,7 +91,7 @@ impl Install {
     /// The Thing registered anew: it may have booted.
     pub(super) fn restart(&mut self) {
         self.phase = Phase::State;
-        self.poll_at = None;
+        (self.poll_at, self.old_since) = (None, None);
         self.taken = false;
         self.returned |= self.ordered;
     }
@@ -168,7 +177,11 @@ impl Install {
         result: UpdateResult,
         config: &SessionConfig,
     ) -> Outcome {
-        match Stage::of(state, result) {
+        let stage = Stage::of(state, result);
+        if stage != Stage::Idle {
+            self.old_since = None;
+        }
+        match stage {
             Stage::Downloaded if self.taken => self.poll(now, config),
             Stage::Downloaded => self.execute(),
             Stage::Installing => {
@@ -208,8 +221,15 @@ impl Install {
                     self.stage(Stage::Confirmed, named),
                 ],
             },
-            Comparison::Other if self.returned => Outcome::end(self.stage(Stage::Reverted, named)),
+            Comparison::Other if success && self.ordered => self.on_trial(now, named, config),
             Comparison::Unknown if success => self.on_trial(now, named, config),
+            Comparison::Other if self.returned => {
+                let since = *self.old_since.get_or_insert(now);
+                match now.duration_since(since) >= RETURN_GRACE {
+                    true => Outcome::end(self.stage(Stage::Reverted, named)),
+                    false => self.poll(now, config),
+                }
+            }
             // Between the order and the boot a Thing may say nothing yet.
             _ if self.taken || self.returned => self.poll(now, config),
             _ => {
@@ -220,11 +240,11 @@ impl Install {
         }
     }
 
-    /// It says that the update went well, and not (or not yet) what it runs. When the time is up
-    /// the ledger's timer of the trial decides.
+    /// It says that the update went well, and does not (or not yet) name the new version. The
+    /// ledger's timer of the trial decides: when the time here is up, it is watched anew.
     fn on_trial(&mut self, now: Instant, named: String, config: &SessionConfig) -> Outcome {
         if now >= self.deadline {
-            return self.refused(format!("the version can't be told; {named}"));
+            return self.refused(format!("it does not name the new version; {named}"));
         }
         self.poll(now, config);
         Outcome::tell(self.stage(Stage::Trial, String::new()))

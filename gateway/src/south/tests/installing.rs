@@ -6,6 +6,7 @@ use std::time::Duration;
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
+use super::super::install::RETURN_GRACE;
 use super::super::{Answer, Input, Notice, Session, SessionConfig, SouthCommand, Step, Transfer};
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, UpdateResult, path};
@@ -287,8 +288,53 @@ fn an_old_version_with_nothing_under_way_after_a_boot_is_a_way_back() {
         "it may not have begun yet"
     );
     bed.register();
-    bed.seconds(20);
+    bed.run(RETURN_GRACE - Duration::from_secs(1));
+    assert_eq!(bed.stages(), [Stage::Installing], "nor its boot loader end");
+    bed.seconds(10);
     assert_eq!(bed.stages(), [Stage::Installing, Stage::Reverted]);
+}
+
+#[test]
+fn a_boot_loader_that_takes_its_time_is_waited_for() {
+    let mut bed = bed(Foreign::holding_the_package());
+    bed.install();
+    bed.run(Duration::ZERO);
+    bed.thing.stands(0, 0, Some("1.0.0"));
+    bed.register();
+    bed.seconds(60);
+    // It installs after all; the time counts from when it is idle again.
+    bed.thing.stands(3, 0, Some("1.0.0"));
+    bed.seconds(100);
+    bed.thing.stands(0, 0, Some("1.0.0"));
+    bed.seconds(60);
+    assert_eq!(bed.stages(), [Stage::Installing]);
+    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.register();
+    bed.seconds(10);
+    assert_eq!(bed.stages(), DONE);
+}
+
+#[test]
+fn a_success_that_still_names_the_old_version_stays_on_trial() {
+    for registers in [true, false] {
+        let mut bed = bed(Foreign::holding_the_package());
+        bed.install();
+        bed.run(Duration::ZERO);
+        bed.thing.stands(0, 1, Some("1.0.0"));
+        if registers {
+            bed.register();
+        }
+        bed.seconds(3_000);
+        assert_eq!(bed.stages(), [Stage::Installing, Stage::Trial]);
+        // Over the time that an installation may take too; the ledger's timer ends it.
+        bed.seconds(1_000);
+        assert_eq!(bed.stages(), [Stage::Installing, Stage::Trial]);
+        assert!(matches!(bed.notices.last(), Some(Notice::Refused { .. })));
+        bed.watch();
+        bed.thing.version = Some("2.0.0");
+        bed.seconds(10);
+        assert_eq!(bed.stages(), DONE);
+    }
 }
 
 #[test]
