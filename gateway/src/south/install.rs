@@ -18,6 +18,11 @@ use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
 /// another version: its boot loader may not have finished.
 pub(super) const RETURN_GRACE: Duration = Duration::from_secs(120);
 
+/// A foreign Thing that refuses the order so often, and did not begin, has failed.
+const REFUSALS_MAX: u32 = 3;
+/// Pause after its first refusal, doubled with each: it may just be at something else.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     State,
@@ -38,6 +43,8 @@ pub(super) struct Install {
     taken: bool,
     /// Why it did not take the last order.
     refusal: Option<String>,
+    /// How often it refused since it last took one.
+    refusals: u32,
     /// It registered since the order was first given, here or before this gateway started.
     returned: bool,
     ordered: bool,
@@ -61,6 +68,7 @@ impl Install {
             phase: Phase::State,
             taken: false,
             refusal: None,
+            refusals: 0,
             returned: false,
             ordered: false,
             old_since: None,
@@ -160,7 +168,10 @@ impl Install {
     /// A Thing with our agent says all but this itself.
     fn agent_stands(&mut self, state: FirmwareState) -> Outcome {
         match state {
-            FirmwareState::Downloaded => self.execute(),
+            FirmwareState::Downloaded => match self.refusal.take() {
+                Some(reason) => self.refused(reason),
+                None => self.enter(Phase::Execute),
+            },
             FirmwareState::Updating => Outcome::end(self.stage(Stage::Installing, String::new())),
             // It does not hold the package, or runs the new image already.
             FirmwareState::Idle | FirmwareState::Downloading => {
@@ -183,7 +194,7 @@ impl Install {
         }
         match stage {
             Stage::Downloaded if self.taken => self.poll(now, config),
-            Stage::Downloaded => self.execute(),
+            Stage::Downloaded => self.execute(now),
             Stage::Installing => {
                 let mut outcome = self.poll(now, config);
                 if !outcome.done {
@@ -266,7 +277,7 @@ impl Install {
             self.refusal = Some(format!("{} {}", response.code, response.text()));
             return Outcome::go_on();
         }
-        self.taken = true;
+        (self.taken, self.refusals) = (true, 0);
         self.poll_at = Some(now + config.poll);
         let notice = self.stage(Stage::Installing, String::new());
         match agent {
@@ -275,11 +286,20 @@ impl Install {
         }
     }
 
-    fn execute(&mut self) -> Outcome {
-        match self.refusal.take() {
-            Some(reason) => self.refused(reason),
-            None => self.enter(Phase::Execute),
+    /// Gives the order to a foreign Thing that holds the package and has not begun: at once, or
+    /// after a pause if it has just refused it.
+    fn execute(&mut self, now: Instant) -> Outcome {
+        let Some(reason) = self.refusal.take() else {
+            return self.enter(Phase::Execute);
+        };
+        self.refusals += 1;
+        if self.refusals >= REFUSALS_MAX {
+            let failed = Stage::Failed(UpdateResult::UpdateFailed);
+            let detail = format!("the order to install was refused {REFUSALS_MAX} times: {reason}");
+            return Outcome::end(self.stage(failed, detail));
         }
+        self.poll_at = Some(now + REFUSAL_PAUSE * 2u32.pow(self.refusals - 1));
+        self.enter(Phase::State)
     }
 
     fn refused(&self, reason: String) -> Outcome {

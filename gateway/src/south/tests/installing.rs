@@ -62,7 +62,10 @@ impl Foreign {
             path::UPDATE => {
                 self.orders += 1;
                 self.state = if self.begins { 3 } else { self.state };
-                Response::new(self.answers.pop_front().unwrap_or(Some(Code::CHANGED))?)
+                match self.answers.pop_front().unwrap_or(Some(Code::CHANGED))? {
+                    code if code.is_success() => Response::new(code),
+                    code => Response::error(code, "no way"),
+                }
             }
             other => panic!("{other}"),
         })
@@ -208,13 +211,32 @@ fn a_thing_that_lost_the_order_gets_it_again() {
 }
 
 #[test]
-fn an_order_that_is_refused_is_told_once_it_is_seen_that_nothing_was_begun() {
+fn an_order_that_is_refused_and_not_begun_is_given_a_few_times() {
+    let refusal = Some(Code::METHOD_NOT_ALLOWED);
     let mut first = bed(Foreign::holding_the_package());
-    first.thing.answers = [Some(Code::METHOD_NOT_ALLOWED)].into();
+    first.thing.answers = [refusal; 9].into();
     first.install();
-    first.seconds(10);
-    let refused = |notice: &Notice| matches!(notice, Notice::Refused { .. });
-    assert!(matches!(&first.notices[..], [notice] if refused(notice)));
+    first.seconds(59);
+    assert_eq!((first.thing.orders, first.stages()), (1, vec![]));
+    // A registration hurries it, and is no new beginning.
+    first.register();
+    first.seconds(300);
+    let [Notice::Stage { stage, detail, .. }] = &first.notices[..] else {
+        panic!("{:?}", first.notices)
+    };
+    assert_eq!(*stage, Stage::Failed(UpdateResult::UpdateFailed));
+    assert!(detail.ends_with("refused 3 times: 4.05 no way"), "{detail}");
+    assert_eq!(first.thing.orders, 3);
+    assert_eq!(first.session.step(first.now), Step::Idle);
+    // One that takes it in the end goes on.
+    let mut late = bed(Foreign::holding_the_package());
+    late.thing.answers = [refusal; 2].into();
+    late.install();
+    late.seconds(200);
+    assert_eq!(
+        (late.thing.orders, late.stages()),
+        (3, vec![Stage::Installing])
+    );
     // This one says 4.05 because an earlier order did reach it.
     let mut second = bed(Foreign::holding_the_package());
     second.thing.answers = [Some(Code::METHOD_NOT_ALLOWED)].into();
