@@ -184,6 +184,12 @@ fn versions_are_compared_by_their_numbers() {
 fn values_come_as_text_or_tlv() {
     let response = Response::content(format::TEXT, b"2".to_vec());
     assert_eq!(integer(&response, 3), Some(2));
+    for padded in ["2\0", " 2\r\n\0\0"] {
+        let response = Response::content(format::TEXT, padded.as_bytes().to_vec());
+        assert_eq!(integer(&response, 3), Some(2), "{padded:?}");
+    }
+    let response = Response::content(format::TEXT, b"2\x001".to_vec());
+    assert_eq!(integer(&response, 3), None);
     let response = Response::content(format::LWM2M_TLV, vec![0xC1, 3, 2]);
     assert_eq!(integer(&response, 3), Some(2));
     assert_eq!(integer(&response, 5), None);

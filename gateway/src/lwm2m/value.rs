@@ -158,7 +158,7 @@ fn in_json(payload: &[u8], id: u16) -> Option<Value> {
 pub fn integer(response: &Response, id: u16) -> Option<i64> {
     match resource(response, id)? {
         Value::Integer(number) => Some(number),
-        Value::Text(text) => std::str::from_utf8(&text).ok()?.trim().parse().ok(),
+        Value::Text(text) => trimmed(std::str::from_utf8(&text).ok()?).parse().ok(),
         Value::Binary(bytes) => {
             if !matches!(bytes.len(), 1 | 2 | 4 | 8) {
                 return None;
@@ -168,6 +168,11 @@ pub fn integer(response: &Response, id: u16) -> Option<i64> {
             Some(bytes.iter().fold(start, fold))
         }
     }
+}
+
+/// Without blanks around it, and the NUL bytes that some devices send with their text.
+pub fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
 }
 
 /// A text resource.
