@@ -2,7 +2,9 @@ use std::cell::Cell;
 use std::io;
 use std::path::Path;
 
-use lamplighter_types::{ConfigReport, Hash};
+use lamplighter_types::{
+    Action, AlarmChange, ConfigReport, DeviceEvent, EventsAction, Hash, Severity, Signature,
+};
 
 use crate::agent::intake::Unfit;
 use crate::agent::refused::{Refused, RefusedError};
@@ -59,6 +61,37 @@ fn a_letter_lasts_only_once_the_directory_has_its_file() {
     assert_eq!(SYNCS.get(), 3, "two names have changed");
     assert!(path.with_extension("before.jsonl").exists());
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+}
+
+/// As `docs/gateway.md` has it.
+#[test]
+fn an_event_can_be_taken_out_of_its_letter_and_sent_by_hand() {
+    let event = DeviceEvent {
+        device: id("lamp"),
+        sequence: 7,
+        time_ms: 1,
+        kind: "lampFailure".to_owned(),
+        severity: Severity::Major,
+        alarm: AlarmChange::Raise,
+        data: "{}".to_owned(),
+        signature: Some(Signature([7; 64])),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("refused.jsonl");
+    let reason = ("devices.wrong_status".to_owned(), "suspended".to_owned());
+    let outgoing = Outgoing::Event(event.clone());
+    Refused::new(path.clone())
+        .add(&outgoing, &reason, 1)
+        .unwrap();
+    let line: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(line["code"], "devices.wrong_status");
+    let action = serde_json::json!({"events": {"append": {"events": [line["report"]["Event"]]}}});
+    let events = vec![event];
+    assert_eq!(
+        serde_json::from_value::<Action>(action).unwrap(),
+        Action::Events(EventsAction::Append { events })
+    );
 }
 
 #[test]
