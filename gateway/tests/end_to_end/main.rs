@@ -12,7 +12,7 @@ use foreign::Foreign;
 use liar::Liar;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lamplighter_devnet::thing::{NewEvent, Thing};
 use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
@@ -337,6 +337,59 @@ async fn silent(gateway: &Running) -> Endpoint {
     })
     .await;
     thing
+}
+
+/// Pretends to be a Thing with our agent that holds any package.
+#[derive(Default)]
+struct Spoofer {
+    /// It was asked for the result, and so for all.
+    asked: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Service for Spoofer {
+    async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
+        let number = |text: &str| Response::content(format::TEXT, text.as_bytes().to_vec());
+        match request.path_text().trim_start_matches('/') {
+            "33000/0/6" => number("1000000000"),
+            "5/0/3" => number("2"),
+            "5/0/5" => {
+                self.asked.store(true, Ordering::SeqCst);
+                number("0")
+            }
+            _ => Response::new(Code::CHANGED),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thing_gets_its_update_after_another_one_in_its_name() {
+    let city = City::build(&["lamp-1"]).await;
+    let gateway = city.gateway(false).await;
+    let spoofer = Arc::new(Spoofer::default());
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let endpoint = Endpoint::bind(any, coap::Config::default(), spoofer.clone());
+    let endpoint = endpoint.await.unwrap();
+    let links = b"</33000/0>,</5/0>".to_vec();
+    let register = Request::new(Code::POST, "/rd")
+        .with_query("ep=lamp-1".to_owned())
+        .with_query("lwm2m=1.1".to_owned())
+        .with_payload(format::LINK_FORMAT, links);
+    until("the gateway to know its device", async || {
+        let address = gateway.gateway.south_address();
+        let answer = endpoint.handle().request(address, register.clone()).await;
+        (answer.unwrap().code == Code::CREATED).then_some(())
+    })
+    .await;
+    city.release().await;
+    city.roll_out().await;
+    until("the spoofer to have taken the package", async || {
+        spoofer.asked.load(Ordering::SeqCst).then_some(())
+    })
+    .await;
+    let thing = city.thing("lamp-1").await;
+    confirmed(&city, &thing, "lamp-1").await;
+    gateway.stop().await;
 }
 
 fn post(bytes: Vec<u8>) -> Request {
