@@ -122,7 +122,7 @@ async fn a_chain_that_never_rests_tells_what_is_certified() {
 /// The leader lost a transaction, and more come in all the time.
 #[tokio::test]
 async fn what_the_leader_lost_is_passed_on_again_under_load() {
-    let cluster = Cluster::start(4).await;
+    let cluster = Cluster::start_calm(4).await;
     let follower = cluster.handle(1 + cluster.leader().await % 4);
     cluster.lose_next();
     let lost = follower.submit(cluster.organization("lost")).await.unwrap();
