@@ -95,13 +95,13 @@ async fn a_block_has_its_transactions_decoded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_history_is_read_in_turn() {
     let node = Node::start().await;
-    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let (begun, mut begins) = tokio::sync::mpsc::channel(16);
     let (ends, readers): (Vec<_>, Vec<_>) = (0..2)
         .map(|_| {
-            let (end, ended) = std::sync::mpsc::channel::<()>();
+            let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
             let (handle, begun) = (node.handle.clone(), begun.clone());
             let read = async move {
-                let wait = move || (begun.send(()), ended.recv());
+                let wait = move || (begun.blocking_send(()), ended.recv());
                 let _ = handle.read_in_turn(wait).await;
             };
             (end, tokio::spawn(read))
