@@ -7,8 +7,9 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// From the highest to the lowest: a crate uses only crates before it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "types",
+    "system",
     "tls",
     "store",
     "rocks",
@@ -33,7 +34,7 @@ const ORDER: [&str; 19] = [
 const ALSO_ALLOWED: [(&str, &str); 1] = [("gateway", "client")];
 
 /// Uses that the order would allow: crate, used crate, why not.
-const FORBIDDEN: [(&str, &str, &str); 4] = [
+const FORBIDDEN: [(&str, &str, &str); 6] = [
     (
         "consensus",
         "state",
@@ -45,6 +46,8 @@ const FORBIDDEN: [(&str, &str, &str); 4] = [
         "consensus sees batches as opaque bytes",
     ),
     ("cli", "contracts", "the command line is a client"),
+    ("contracts", "system", "contracts see no clock and no file"),
+    ("state", "system", "state sees no clock and no file"),
     (
         "gateway",
         "ledger",

@@ -1,0 +1,17 @@
+//! What every program of the project needs of the machine it runs on: the clock, durable files,
+//! pauses between retries, rate limits, and errors as text. Contracts do not use this crate: they
+//! see no clock and no file.
+
+mod backoff;
+mod clock;
+mod error_chain;
+pub mod files;
+mod rate_limit;
+
+pub use backoff::Backoff;
+pub use clock::unix_ms;
+pub use error_chain::error_chain;
+pub use rate_limit::RateLimit;
+
+#[cfg(test)]
+mod tests;
