@@ -20,8 +20,8 @@ pub fn begin_block(
     overlay: &mut Overlay,
     block: &BlockContext,
 ) -> Result<Vec<Notification>, StateError> {
-    let mut notifications = governance::begin_block(overlay, block)?;
-    notifications.extend(rollouts::tick(overlay, block)?);
+    governance::begin_block(overlay, block)?;
+    let notifications = rollouts::tick(overlay, block)?;
     overlay.commit();
     Ok(notifications)
 }
@@ -47,16 +47,9 @@ pub fn execute(
     }
     overlay.put(&keys::replay_window(&key), &window);
     overlay.commit();
-    let BlockContext {
-        chain_id,
-        height,
-        time_ms,
-    } = *block;
     let hash = transaction.hash();
     let context = Context {
-        chain_id,
-        height,
-        time_ms,
+        block: *block,
         transaction: hash,
         key,
         sender,

@@ -19,17 +19,15 @@ pub mod execute;
 pub mod firmware;
 pub mod genesis;
 pub mod governance;
-mod notify;
 mod reader;
 pub mod rollouts;
-pub mod shape;
 #[cfg(test)]
 mod tests;
 pub mod users;
+pub mod validate;
 
 pub use admission::AdmissionError;
 pub use context::{BlockContext, Context, Forbidden};
 pub use error::{ContractError, ExecutionError, Refusal};
 pub use lamplighter_types::tables;
-pub use notify::{about_device, in_city};
 pub use reader::Reader;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, DeploymentState, Hash, Id, PublicKey, Role, Scope, Severity, SkipReason,
-    Validator,
+    AlarmId, ConfigTarget, DeploymentState, Device, Hash, Id, PublicKey, Role, Scope, Severity,
+    SkipReason, Validator,
 };
 
 /// A fact of a block, for subscribers.
@@ -228,6 +228,26 @@ pub enum Fact {
         counter: u64,
         code: String,
     },
+}
+
+impl Notification {
+    /// A notification about no device in particular.
+    pub fn city(fact: Fact) -> Self {
+        Self { place: None, fact }
+    }
+
+    /// A notification about a device, for those who follow it, its gateway or its district.
+    pub fn about_device(device: &Device, fact: Fact) -> Self {
+        let place = Place {
+            device: device.device.clone(),
+            district: device.district.clone(),
+            gateway: device.gateway.clone(),
+        };
+        Self {
+            place: Some(place),
+            fact,
+        }
+    }
 }
 
 impl Fact {

@@ -14,7 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lamplighter_contracts::ContractError;
 use lamplighter_contracts::devices::iotregistry::{
-    CreateRegistrant, Failure, Refusal, RegisterSpec, RegisterThing, argument,
+    CreateRegistrant, RegisterSpec, RegisterThing, RegistryError, RegistryFailure, argument,
 };
 use lamplighter_contracts::devices::{iotregistry_check, iotregistry_query};
 use lamplighter_ledger::Verdict;
@@ -81,18 +81,18 @@ impl Relays {
     }
 }
 
-fn refused(failure: Failure<StateError>) -> Problem {
+fn refused(failure: RegistryFailure<StateError>) -> Problem {
     let refusal = match failure {
-        Failure::Refused(refusal) => refusal,
-        Failure::Records(error) => return error.into(),
+        RegistryFailure::Refused(refusal) => refusal,
+        RegistryFailure::Records(error) => return error.into(),
     };
     let status = match &refusal {
-        Refusal::NotFound => StatusCode::NOT_FOUND,
-        Refusal::RegistrantExists
-        | Refusal::NonceExists
-        | Refusal::AliasExists { .. }
-        | Refusal::SpecExists => StatusCode::CONFLICT,
-        Refusal::DamagedRecord(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        RegistryError::NotFound => StatusCode::NOT_FOUND,
+        RegistryError::RegistrantExists
+        | RegistryError::NonceExists
+        | RegistryError::AliasExists { .. }
+        | RegistryError::SpecExists => StatusCode::CONFLICT,
+        RegistryError::DamagedRecord(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
     Problem::new(status, refusal.code(), chain(&refusal))

@@ -95,7 +95,7 @@ impl Parser<'_> {
         taken
     }
 
-    fn demand(&mut self, byte: u8) -> Result<(), JsonError> {
+    fn require(&mut self, byte: u8) -> Result<(), JsonError> {
         if self.take(byte) {
             Ok(())
         } else {
@@ -131,7 +131,7 @@ impl Parser<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
-        self.demand(b'{')?;
+        self.require(b'{')?;
         let mut members = BTreeMap::new();
         self.space();
         if self.take(b'}') {
@@ -145,7 +145,7 @@ impl Parser<'_> {
             }
             let name = self.string()?;
             self.space();
-            self.demand(b':')?;
+            self.require(b':')?;
             let value = self.value(depth)?;
             if members.insert(name, value).is_some() {
                 return Err(JsonError {
@@ -155,14 +155,14 @@ impl Parser<'_> {
             }
             self.space();
             if !self.take(b',') {
-                self.demand(b'}')?;
+                self.require(b'}')?;
                 return Ok(Value::Object(members));
             }
         }
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, JsonError> {
-        self.demand(b'[')?;
+        self.require(b'[')?;
         let mut items = Vec::new();
         self.space();
         if self.take(b']') {
@@ -172,7 +172,7 @@ impl Parser<'_> {
             items.push(self.value(depth)?);
             self.space();
             if !self.take(b',') {
-                self.demand(b']')?;
+                self.require(b']')?;
                 return Ok(Value::List(items));
             }
         }
@@ -202,7 +202,7 @@ impl Parser<'_> {
     }
 
     fn string(&mut self) -> Result<String, JsonError> {
-        self.demand(b'"')?;
+        self.require(b'"')?;
         let mut text = String::new();
         loop {
             let Some(c) = self.text[self.at..].chars().next() else {
@@ -224,7 +224,7 @@ impl Parser<'_> {
     }
 
     fn escape(&mut self) -> Result<char, JsonError> {
-        self.demand(b'\\')?;
+        self.require(b'\\')?;
         let c = match self.peek() {
             Some(b'"') => '"',
             Some(b'\\') => '\\',

@@ -2,13 +2,13 @@ use lamplighter_types::crypto::BadSignature;
 use lamplighter_types::{DeviceStatus, Id, PublicKey, Scope};
 
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
 /// Why the devices contract refuses.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DevicesError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("there is no device {0}")]
     UnknownDevice(Id),
     #[error("the id {0} is or was that of a device")]
@@ -52,7 +52,7 @@ pub enum DevicesError {
 impl ContractError for DevicesError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::UnknownDevice(_) => "devices.unknown_device",
             Self::DeviceExists(_) => "devices.device_exists",
             Self::WeakKey(_) => "devices.weak_key",

@@ -23,25 +23,29 @@
 //! the rollout under way is marked as drifted, until it reports the right one again. The floor of
 //! the security counter never sinks.
 
+mod access;
 mod error;
 mod execute;
 pub mod iotregistry;
 pub mod keys;
+mod lifecycle;
+mod ownership_transfer;
 mod read;
-mod registry;
-mod report;
+mod registration;
+mod reports;
 #[cfg(test)]
 mod tests;
-mod title;
 
+pub(crate) use access::device_of_gateway;
+use access::device_of_operator;
+pub use access::require_active;
 pub use error::DevicesError;
 pub use execute::{check, execute};
+pub use iotregistry::state::{iotregistry_check, iotregistry_query};
 pub use read::{
     by_gateway, by_key, by_owner, device, devices, in_district, registrant_link, state,
 };
-pub use registry::{iotregistry_check, iotregistry_query};
-pub(crate) use report::of_sender;
-pub use report::{Reported, accept_report, demand_active};
+pub use reports::{AcceptedReport, accept_report};
 
 /// Longest value of a tag: a label, not a document.
 pub const TAG_VALUE_BYTES_MAX: usize = 256;

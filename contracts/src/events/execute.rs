@@ -10,20 +10,20 @@ use lamplighter_types::{
 
 use super::cursor::Arrival;
 use super::{EventsError, alarms, cursor, is_kind, keys};
-use crate::devices::{demand_active, of_sender};
-use crate::shape::{self, ShapeError};
-use crate::{Context, ExecutionError, about_device};
+use crate::devices::{device_of_gateway, require_active};
+use crate::validate::{self, FieldError};
+use crate::{Context, ExecutionError};
 
 /// Checks shape and size.
 pub fn check(action: &EventsAction) -> Result<(), EventsError> {
     match action {
         EventsAction::Append { events } => {
-            shape::list("events", events, LIST_ITEMS_MAX)?;
+            validate::list("events", events, LIST_ITEMS_MAX)?;
             events.iter().try_for_each(check_event)
         }
         EventsAction::Acknowledge { alarm: _, comment }
         | EventsAction::Clear { alarm: _, comment } => {
-            Ok(shape::text("comment", comment, TEXT_BYTES_MAX)?)
+            Ok(validate::text("comment", comment, TEXT_BYTES_MAX)?)
         }
     }
 }
@@ -43,13 +43,13 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     if *sequence == 0 {
         return Err(EventsError::SequenceZero);
     }
-    shape::number("sequence", *sequence)?;
+    validate::number("sequence", *sequence)?;
     if !is_kind(kind) {
         return Err(EventsError::UnknownKind(kind.clone()));
     }
     if data.len() > EVENT_DATA_BYTES_MAX {
         let (field, got, max) = ("data", data.len(), EVENT_DATA_BYTES_MAX);
-        return Err(ShapeError::TooLong { field, got, max }.into());
+        return Err(FieldError::TooLong { field, got, max }.into());
     }
     Ok(())
 }
@@ -95,7 +95,7 @@ fn append(
                 first: gap.first,
                 last: gap.last,
             };
-            notifications.push(about_device(device, fact));
+            notifications.push(Notification::about_device(device, fact));
         }
         notifications.push(appended(device, event, attested));
         notifications.extend(alarms::change(overlay, context, device, event)?);
@@ -103,7 +103,7 @@ fn append(
             event: event.clone(),
             gateway: context.sender.account.clone(),
             attested,
-            received_ms: context.time_ms,
+            received_ms: context.block.time_ms,
         });
     }
     for (name, emitter) in &emitters {
@@ -114,7 +114,7 @@ fn append(
 
 fn appended(device: &Device, event: &DeviceEvent, attested: bool) -> Notification {
     let (kind, severity, sequence) = (event.kind.clone(), event.severity, event.sequence);
-    about_device(
+    Notification::about_device(
         device,
         Fact::EventAppended {
             kind,
@@ -134,8 +134,8 @@ fn emitters(
     let mut emitters = BTreeMap::new();
     for event in events {
         if !emitters.contains_key(&event.device) {
-            let device = of_sender(overlay, context, &event.device)?;
-            demand_active(&device)?;
+            let device = device_of_gateway(overlay, context, &event.device)?;
+            require_active(&device)?;
             let cursor = super::read::cursor(overlay, &event.device)?;
             emitters.insert(event.device.clone(), Emitter { device, cursor });
         }
@@ -158,7 +158,7 @@ fn verify(
             .and_then(|emitter| emitter.device.key);
         match (key, event.signature) {
             (Some(key), Some(signature)) => {
-                messages.push((key, event.message(&context.chain_id), signature));
+                messages.push((key, event.message(&context.block.chain_id), signature));
             }
             (None, Some(_)) => return Err(wrong_signature(event)),
             (Some(_), None) => {

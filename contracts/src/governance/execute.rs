@@ -7,7 +7,7 @@ use lamplighter_types::{
 
 use super::{GovernanceError, keys, membership, policies, protocol};
 use crate::users::{self, UsersError};
-use crate::{Context, ExecutionError, in_city, shape};
+use crate::{Context, ExecutionError, validate};
 
 /// Checks shape and size.
 pub fn check(action: &GovernanceAction) -> Result<(), GovernanceError> {
@@ -32,7 +32,7 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
                 key: _,
                 address,
             } = validator;
-            shape::number("node", *node)?;
+            validate::number("node", *node)?;
             check_address(address)
         }
         GovernanceChange::AddObserver { observer } => {
@@ -42,7 +42,7 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
                 key: _,
                 address,
             } = observer;
-            shape::number("node", *node)?;
+            validate::number("node", *node)?;
             check_address(address)
         }
         GovernanceChange::SetPolicies { policies } => check_policies(policies),
@@ -51,13 +51,13 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
         GovernanceChange::SetProtocol {
             version: _,
             from_height,
-        } => Ok(shape::number("from_height", *from_height)?),
+        } => Ok(validate::number("from_height", *from_height)?),
     }
 }
 
 /// Checks a `host:port`.
 pub(crate) fn check_address(address: &str) -> Result<(), GovernanceError> {
-    shape::name("address", address, ADDRESS_BYTES_MAX)?;
+    validate::name("address", address, ADDRESS_BYTES_MAX)?;
     match Validator::is_address(address) {
         true => Ok(()),
         false => Err(GovernanceError::Address(address.to_owned())),
@@ -79,7 +79,7 @@ pub fn execute(
     context: &Context,
     action: &GovernanceAction,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    context.demand(Role::Administrator, &Scope::city())?;
+    context.require(Role::Administrator, &Scope::city())?;
     match action {
         GovernanceAction::Propose { proposal, change } => {
             propose(overlay, context, proposal, change)
@@ -106,12 +106,12 @@ fn propose(
         author: context.sender.account.clone(),
         approvals: vec![context.sender.account.clone()],
         carried_out: false,
-        proposed_height: context.height,
+        proposed_height: context.block.height,
     };
-    let proposed = in_city(Fact::ChangeProposed {
+    let proposed = Notification::city(Fact::ChangeProposed {
         proposal: name.clone(),
     });
-    settle(overlay, context, proposal, proposed)
+    store_proposal(overlay, context, proposal, proposed)
 }
 
 fn approve(
@@ -146,21 +146,21 @@ fn approve(
         return Err(GovernanceError::TooManyApprovals.into());
     }
     proposal.approvals.push(account.clone());
-    let approved = in_city(Fact::ChangeApproved {
+    let approved = Notification::city(Fact::ChangeApproved {
         proposal: name.clone(),
         by: account,
     });
-    settle(overlay, context, proposal, approved)
+    store_proposal(overlay, context, proposal, approved)
 }
 
 /// Stores a proposal, after carrying it out if enough have approved.
-fn settle(
+fn store_proposal(
     overlay: &mut Overlay,
     context: &Context,
     mut proposal: Proposal,
-    news: Notification,
+    notification: Notification,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let mut notifications = vec![news];
+    let mut notifications = vec![notification];
     let needed = usize::from(policies(overlay)?.governance_approvals);
     if live_approvals(overlay, &proposal)? >= needed {
         notifications.extend(carry_out(overlay, context, &proposal)?);
@@ -190,16 +190,16 @@ fn carry_out(
     let organization = author.organization;
     match &proposal.change {
         GovernanceChange::AddValidator { validator } => {
-            membership::add_validator(overlay, validator, &organization, context.height)
+            membership::add_validator(overlay, validator, &organization, context.block.height)
         }
         GovernanceChange::RemoveValidator { node } => membership::remove_validator(overlay, *node),
         GovernanceChange::AddObserver { observer } => {
-            membership::add_observer(overlay, observer, &organization, context.height)
+            membership::add_observer(overlay, observer, &organization, context.block.height)
         }
         GovernanceChange::RemoveObserver { node } => membership::remove_observer(overlay, *node),
         GovernanceChange::SetPolicies { policies } => {
             overlay.put(&keys::policies(), policies);
-            Ok(vec![in_city(Fact::PoliciesSet)])
+            Ok(vec![Notification::city(Fact::PoliciesSet)])
         }
         GovernanceChange::SetProtocol {
             version,
@@ -221,12 +221,12 @@ fn set_protocol(
     if version <= now {
         return Err(GovernanceError::OldProtocol(now).into());
     }
-    if from_height <= context.height {
-        return Err(GovernanceError::PastHeight(context.height).into());
+    if from_height <= context.block.height {
+        return Err(GovernanceError::PastHeight(context.block.height).into());
     }
     let next = Some((version, from_height));
     overlay.put(&keys::protocol(), &Protocol { version: now, next });
-    Ok(vec![in_city(Fact::ProtocolSet {
+    Ok(vec![Notification::city(Fact::ProtocolSet {
         version,
         from_height,
     })])

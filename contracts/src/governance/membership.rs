@@ -8,8 +8,8 @@ use lamplighter_types::{
 };
 
 use super::{GovernanceError, OBSERVERS_MAX, keys, observers, validator_set};
+use crate::ExecutionError;
 use crate::users::{accounts, keys as users};
-use crate::{ExecutionError, in_city};
 
 /// The account of a node: it relays IOTRegistry operations and says which artifacts it holds.
 pub fn node_account(account: &Id, organization: &Id, key: &PublicKey, height: u64) -> Account {
@@ -58,7 +58,7 @@ pub(super) fn add_validator(
     match overlay.get(&keys::observer(*node))? {
         Some(observer) if observer.account == *account && observer.key == *key => {
             overlay.delete(&keys::observer(*node));
-            notifications.push(in_city(Fact::ObserverRemoved { node: *node }));
+            notifications.push(Notification::city(Fact::ObserverRemoved { node: *node }));
         }
         _ => admit_node(
             overlay,
@@ -74,7 +74,7 @@ pub(super) fn add_validator(
     set.validators.push(validator.clone());
     set.validators.sort_by_key(|v| v.node);
     overlay.put(&keys::validator_set(), &set);
-    notifications.push(in_city(Fact::ValidatorAdded {
+    notifications.push(Notification::city(Fact::ValidatorAdded {
         validator: validator.clone(),
     }));
     Ok(notifications)
@@ -99,7 +99,7 @@ pub(super) fn remove_validator(
     } = set.validators.remove(at);
     overlay.put(&keys::validator_set(), &set);
     retire_node(overlay, &account)?;
-    Ok(vec![in_city(Fact::ValidatorRemoved { node })])
+    Ok(vec![Notification::city(Fact::ValidatorRemoved { node })])
 }
 
 pub(super) fn add_observer(
@@ -128,7 +128,9 @@ pub(super) fn add_observer(
         },
     )?;
     overlay.put(&keys::observer(*node), observer);
-    Ok(vec![in_city(Fact::ObserverAdded { node: *node })])
+    Ok(vec![Notification::city(Fact::ObserverAdded {
+        node: *node,
+    })])
 }
 
 pub(super) fn remove_observer(
@@ -140,7 +142,7 @@ pub(super) fn remove_observer(
     };
     overlay.delete(&keys::observer(node));
     retire_node(overlay, &observer.account)?;
-    Ok(vec![in_city(Fact::ObserverRemoved { node })])
+    Ok(vec![Notification::city(Fact::ObserverRemoved { node })])
 }
 
 fn admit_node(overlay: &mut Overlay, new: &NewNode<'_>) -> Result<(), ExecutionError> {

@@ -57,30 +57,28 @@
 //! or the recall came too late), the end stays as it is, and so do the counts; the device's record
 //! tells what runs, and the deployment gets a step that says so.
 
-mod control;
-mod desk;
+mod device_state;
 mod error;
+mod error_gate;
 mod execute;
 mod expand;
-mod fleet;
-mod gate;
 pub mod keys;
+mod operator_actions;
 mod plan;
 mod read;
-mod report;
+mod reports;
 #[cfg(test)]
 mod tests;
 mod tick;
 mod timers;
 pub mod transitions;
+mod unit;
 
-pub use control::{device_left, recall};
 pub use error::RolloutsError;
 pub use execute::{check, execute};
+pub use operator_actions::{device_left, recall};
 pub use read::{deployment, deployments, deployments_of_device, rollout, rollouts};
 pub use tick::{due_ms, tick};
-
-use crate::{BlockContext, Context};
 
 /// Rollouts begun and not ended. Bounds what a block has to look at, and a release's recall.
 pub const ROLLOUTS_AT_WORK_MAX: usize = 64;
@@ -90,17 +88,3 @@ pub const DEPLOYMENT_STEPS_MAX: usize = 32;
 pub const STEP_DETAIL_BYTES_MAX: usize = 256;
 /// No step takes longer, and nothing is put off longer than this: a year.
 pub const STEP_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
-
-pub(crate) fn block_of(context: &Context) -> BlockContext {
-    let Context {
-        chain_id,
-        height,
-        time_ms,
-        ..
-    } = *context;
-    BlockContext {
-        chain_id,
-        height,
-        time_ms,
-    }
-}

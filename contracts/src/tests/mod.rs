@@ -10,7 +10,7 @@ use lamplighter_types::{
 
 use self::city::{TIME_MS, act, block, empty, genesis, id, installed, secret};
 use crate::genesis::{InstallError, install};
-use crate::{AdmissionError, Context, admission, execute, governance, shape, users};
+use crate::{AdmissionError, Context, admission, execute, governance, users, validate};
 
 fn sign(sender: &str, sequence: u64, action: Action) -> SignedTransaction {
     let transaction = Transaction {
@@ -193,35 +193,33 @@ fn a_right_is_asked_for_with_its_district() {
     let mut sender = users::account(&overlay, &id("olga")).unwrap().unwrap();
     sender.grants[0].scope = Scope::new("north").unwrap();
     let context = Context {
-        chain_id: Hash::ZERO,
-        height: 1,
-        time_ms: 1,
+        block: block(1),
         transaction: Hash::ZERO,
         key: secret("olga").public(),
         sender,
     };
     assert!(
         context
-            .demand(Role::Operator, &Scope::new("north/harbour").unwrap())
+            .require(Role::Operator, &Scope::new("north/harbour").unwrap())
             .is_ok()
     );
     assert!(
         context
-            .demand(Role::Operator, &Scope::new("northern").unwrap())
+            .require(Role::Operator, &Scope::new("northern").unwrap())
             .is_err()
     );
-    assert!(context.demand(Role::Operator, &Scope::city()).is_err());
+    assert!(context.require(Role::Operator, &Scope::city()).is_err());
 }
 
 #[test]
 fn texts_and_lists_have_bounds() {
-    assert!(shape::name("name", "Harbour City", 12).is_ok());
-    assert!(shape::name("name", "Harbour City!", 12).is_err());
-    assert!(shape::name("name", "two\nlines", 12).is_err());
-    assert!(shape::text("reason", "two\nlines\t", 12).is_ok());
-    assert!(shape::text("reason", "bell\u{7}", 12).is_err());
-    assert!(shape::list::<u8>("list", &[], 2).is_err());
-    assert!(shape::list("list", &[1, 2], 2).is_ok());
-    assert!(shape::list("list", &[1, 2, 3], 2).is_err());
-    assert!(shape::distinct("list", [1, 2, 1]).is_err());
+    assert!(validate::name("name", "Harbour City", 12).is_ok());
+    assert!(validate::name("name", "Harbour City!", 12).is_err());
+    assert!(validate::name("name", "two\nlines", 12).is_err());
+    assert!(validate::text("reason", "two\nlines\t", 12).is_ok());
+    assert!(validate::text("reason", "bell\u{7}", 12).is_err());
+    assert!(validate::list::<u8>("list", &[], 2).is_err());
+    assert!(validate::list("list", &[1, 2], 2).is_ok());
+    assert!(validate::list("list", &[1, 2, 3], 2).is_err());
+    assert!(validate::distinct("list", [1, 2, 1]).is_err());
 }

@@ -27,15 +27,19 @@
 pub(crate) mod accounts;
 mod error;
 mod execute;
-mod keyring;
+mod key_changes;
 pub mod keys;
+mod lifecycle;
 mod read;
+mod recovery;
+mod registration;
+mod roles;
 #[cfg(test)]
 mod tests;
 
 pub use error::UsersError;
 pub use execute::{check, execute};
 pub use read::{
-    account, account_of_key, accounts, has_live_role, organization, organizations, recovery,
+    account, account_of_key, accounts, has_live_role, organization, organizations, recoveries,
     replay_window,
 };

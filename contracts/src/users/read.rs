@@ -64,7 +64,7 @@ pub fn replay_window(reader: &impl Reader, key: &PublicKey) -> Result<ReplayWind
 }
 
 /// The votes to recover an account, one record for each key voted for.
-pub fn recovery(
+pub fn recoveries(
     reader: &impl Reader,
     account: &Id,
     limit: usize,

@@ -1,7 +1,7 @@
 use lamplighter_contracts::rollouts;
 use lamplighter_types::*;
 
-use crate::city::{City, HOUR_MS, Told, id, list, manifest, plan};
+use crate::city::{ActResult, City, HOUR_MS, id, list, manifest, plan};
 
 use DeploymentState::*;
 
@@ -12,7 +12,7 @@ fn offered() -> City {
     city
 }
 
-fn postpone(city: &mut City, who: &str, until_ms: u64) -> Told {
+fn postpone(city: &mut City, who: &str, until_ms: u64) -> ActResult {
     let reason = "football".to_owned();
     let (rollout, device) = (id("x"), id("lamp-0"));
     city.rollouts(

@@ -111,7 +111,7 @@ fn next_state(state: DeploymentState) -> DeploymentState {
 fn perform(city: &mut City, deed: &Deed) -> Vec<Fact> {
     let reason = String::new();
     let rollout = |at: usize| id(ROLLOUTS[at]);
-    let told = match *deed {
+    let facts = match *deed {
         Deed::Report {
             rollout,
             lamp,
@@ -204,11 +204,11 @@ fn perform(city: &mut City, deed: &Deed) -> Vec<Fact> {
             city.act("olga", Action::Devices(action))
         }
     };
-    told.unwrap_or_default()
+    facts.unwrap_or_default()
 }
 
-fn legal(told: &[Fact]) {
-    for (from, to) in crate::city::moves(told) {
+fn legal(facts: &[Fact]) {
+    for (from, to) in crate::city::moves(facts) {
         let reported = from.is_some_and(|from| transitions::is_reportable(from, to));
         assert!(
             reported || transitions::is_by_contract(from, to),
@@ -341,8 +341,8 @@ proptest! {
     fn no_order_of_deeds_breaks_the_books(deeds in prop::collection::vec(deed(), 1..120)) {
         let mut city = two_planned();
         for deed in &deeds {
-            let told = perform(&mut city, deed);
-            legal(&told);
+            let facts = perform(&mut city, deed);
+            legal(&facts);
             books_agree(&city);
         }
         // Left alone, everything comes to an end: nothing stays "proceeding" for ever.

@@ -177,8 +177,8 @@ fn a_batch_is_taken_report_by_report() {
     let mut unknown = stale.clone();
     unknown.device = id("lamp-9");
     reports.insert(0, unknown);
-    let told = city.send("gw-1", reports).unwrap();
-    let refused: Vec<&str> = told
+    let facts = city.send("gw-1", reports).unwrap();
+    let refused: Vec<&str> = facts
         .iter()
         .filter_map(|fact| match fact {
             Fact::ReportRefused {
@@ -191,7 +191,7 @@ fn a_batch_is_taken_report_by_report() {
         })
         .collect();
     assert_eq!(refused, ["devices.unknown_device", "rollouts.stale"]);
-    assert_eq!(moves(&told).len(), way.len());
+    assert_eq!(moves(&facts).len(), way.len());
     assert_eq!(city.state_of("x", "lamp-0"), Confirmed);
     // Nothing of a refused report stays: its number is still free.
     assert_eq!(city.device_state("lamp-1").report_counter, 0);
@@ -253,6 +253,6 @@ fn a_device_out_of_service_is_offered_nothing() {
         device: id("lamp-1"),
         reason,
     };
-    let told = city.act("olga", Action::Devices(decommission)).unwrap();
-    assert_eq!(moves(&told).len(), 0, "its timer had ended it");
+    let facts = city.act("olga", Action::Devices(decommission)).unwrap();
+    assert_eq!(moves(&facts).len(), 0, "its timer had ended it");
 }

@@ -1,6 +1,6 @@
 //! What a Thing hands in: read, and held against what the ledger says of the device.
 
-use lamplighter_contracts::shape::{self, ShapeError};
+use lamplighter_contracts::validate::{self, FieldError};
 use lamplighter_types::limits::{EVENT_DATA_BYTES_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, codec};
 
@@ -162,9 +162,9 @@ fn fit(said: Said, detail: &mut String) -> Result<(), Unfit> {
     if said == Said::Address {
         *detail = clean(detail, TEXT_BYTES_MAX);
     }
-    match shape::text("detail", detail, TEXT_BYTES_MAX) {
+    match validate::text("detail", detail, TEXT_BYTES_MAX) {
         Ok(()) => Ok(()),
-        Err(ShapeError::TooLong { .. }) => Err(Unfit::TooLong),
+        Err(FieldError::TooLong { .. }) => Err(Unfit::TooLong),
         Err(_) => Err(Unfit::ControlCharacter),
     }
 }

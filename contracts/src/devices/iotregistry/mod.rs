@@ -20,19 +20,20 @@
 //! without escaping. That is the format, and the reason why our own device record is signed as a
 //! whole.
 
+mod error;
 mod invoke;
 mod json;
 mod message;
 mod query;
-mod refusal;
 mod signature;
+pub(super) mod state;
 #[cfg(test)]
 mod tests;
 
+pub use error::{RegistryError, RegistryFailure};
 pub use invoke::{Registered, invoke};
 pub use message::{CreateRegistrant, RegisterSpec, RegisterThing, argument};
 pub use query::query;
-pub use refusal::{Failure, Refusal};
 
 /// Longest argument of an operation or a query, in bytes of text. An operation takes two per byte
 /// of its message, so messages have at most 32 KiB; the largest one seen has 320 bytes.
@@ -44,6 +45,9 @@ pub const ALIASES_MAX: usize = 256;
 
 /// Longest registrant name, alias and spec name, in bytes. They are parts of keys of the state.
 pub const NAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of a registrant's name at the ledger: a compressed key of secp256k1 in hexadecimal.
+pub(super) const REGISTRANT_BYTES: usize = 66;
 
 /// Longest nonce, in bytes. It is stored once more with every alias.
 pub const NONCE_BYTES_MAX: usize = 256;

@@ -166,7 +166,7 @@ fn a_text_of_a_thing_without_a_key_is_made_fit_and_a_signed_one_must_be() {
         panic!("not taken")
     };
     assert!(taken.detail.starts_with("é\u{fffd}[2J"));
-    lamplighter_contracts::shape::text("detail", &taken.detail, 1_000).unwrap();
+    lamplighter_contracts::validate::text("detail", &taken.detail, 1_000).unwrap();
     assert!(taken.detail.len() > 990);
     let signed = |detail: &str| {
         let mut report = config("lamp", detail);

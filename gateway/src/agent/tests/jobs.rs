@@ -426,7 +426,7 @@ fn any_words_of_a_thing_fit_into_a_report() {
     let failed = Stage::Failed(UpdateResult::UpdateFailed);
     let words = format!("4.00 {}", "\u{1b}[2J\u{0}é".repeat(300));
     let report = report(&jobs.noticed(&lamp(), &stage(failed, &words), NOW_MS));
-    lamplighter_contracts::shape::text("detail", &report.detail, 1_000).unwrap();
+    lamplighter_contracts::validate::text("detail", &report.detail, 1_000).unwrap();
     assert!(report.detail.starts_with("4.00 \u{fffd}[2J"));
 }
 

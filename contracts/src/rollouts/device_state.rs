@@ -28,7 +28,7 @@ pub fn put_state(overlay: &mut Overlay, device: &Id, state: &DeviceState) {
 }
 
 /// The device runs the release for good: it is its new floor.
-pub fn runs(state: &mut DeviceState, manifest: &ReleaseManifest) {
+pub fn record_confirmed(state: &mut DeviceState, manifest: &ReleaseManifest) {
     state.version = Some(manifest.version);
     state.release = Some(manifest.release.clone());
     state.digest = Some(manifest.artifact);
@@ -45,7 +45,7 @@ pub fn runs(state: &mut DeviceState, manifest: &ReleaseManifest) {
 
 /// The device says that it did not keep `abandoned`. Returns the image that it should run, if it
 /// says that it runs yet another one.
-pub fn went_back(
+pub fn record_revert(
     reader: &impl Reader,
     state: &mut DeviceState,
     running: Option<Hash>,

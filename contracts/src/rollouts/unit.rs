@@ -8,8 +8,8 @@ use lamplighter_types::{
     RolloutStatus, StepTimers,
 };
 
-use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, fleet, gate, keys};
-use crate::{BlockContext, about_device, firmware, in_city};
+use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, keys};
+use crate::{BlockContext, firmware};
 
 /// What is known of a step besides where it leads.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub struct StepInfo {
 
 impl StepInfo {
     /// By the contract itself.
-    pub fn because(detail: &str) -> Self {
+    pub fn system(detail: &str) -> Self {
         Self {
             detail: detail.to_owned(),
             ..Self::default()
@@ -32,8 +32,8 @@ impl StepInfo {
 }
 
 /// Work on deployments within one transaction or one block. Rollouts are read once and written by
-/// [`close`](Self::close); dropped without it, what was written must be rolled back.
-pub struct Desk<'a> {
+/// [`commit`](Self::commit); dropped without it, what was written must be rolled back.
+pub struct RolloutUnit<'a> {
     pub overlay: &'a mut Overlay,
     pub block: BlockContext,
     rollouts: BTreeMap<Id, Rollout>,
@@ -42,7 +42,7 @@ pub struct Desk<'a> {
     notifications: Vec<Notification>,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> RolloutUnit<'a> {
     pub fn new(overlay: &'a mut Overlay, block: BlockContext) -> Self {
         Self {
             overlay,
@@ -124,11 +124,11 @@ impl<'a> Desk<'a> {
         let index = keys::device_rollout(&device.device, height, rollout);
         self.overlay.put(&index, rollout);
         if !to.is_end() {
-            let mut state = fleet::state(self.overlay, &device.device)?;
+            let mut state = device_state::state(self.overlay, &device.device)?;
             state.active_rollout = Some(rollout.clone());
-            fleet::put_state(self.overlay, &device.device, &state);
+            device_state::put_state(self.overlay, &device.device, &state);
         }
-        *gate::count_of(&mut self.edit(rollout)?.counts, to) += 1;
+        *error_gate::count_of(&mut self.edit(rollout)?.counts, to) += 1;
         self.enter(&mut deployment, device, None, StepInfo::default())
     }
 
@@ -151,10 +151,10 @@ impl<'a> Desk<'a> {
         info: StepInfo,
     ) -> Result<(), StateError> {
         let failed = DeploymentState::Failed;
-        self.tell(deployment, device, Some(deployment.state), failed, &info);
+        self.notify_moved(deployment, device, Some(deployment.state), failed, &info);
         self.add_step(deployment, failed, info);
         deployment.retries = deployment.retries.saturating_add(1);
-        let again = StepInfo::because("retry");
+        let again = StepInfo::system("retry");
         self.shift(deployment, device, failed, DeploymentState::Assigned, again)
     }
 
@@ -168,15 +168,15 @@ impl<'a> Desk<'a> {
         info: StepInfo,
     ) -> Result<(), StateError> {
         let counts = &mut self.edit(&deployment.rollout)?.counts;
-        let before = gate::count_of(counts, deployment.state);
+        let before = error_gate::count_of(counts, deployment.state);
         *before = before.saturating_sub(1);
-        *gate::count_of(counts, to) += 1;
+        *error_gate::count_of(counts, to) += 1;
         deployment.state = to;
         self.enter(deployment, device, Some(from), info)?;
         if to.is_end() {
-            self.free(deployment)?;
+            self.clear_active(deployment)?;
         }
-        self.settle(&deployment.rollout)
+        self.evaluate_gate(&deployment.rollout)
     }
 
     /// Adds a step that does not change the state.
@@ -242,8 +242,8 @@ impl<'a> Desk<'a> {
     }
 
     /// Draws the conclusion from the counts: pause, finish or stop.
-    pub fn settle(&mut self, name: &Id) -> Result<(), StateError> {
-        let Some(status) = gate::verdict(self.rollout(name)?) else {
+    pub fn evaluate_gate(&mut self, name: &Id) -> Result<(), StateError> {
+        let Some(status) = error_gate::status_after(self.rollout(name)?) else {
             return Ok(());
         };
         self.set_status(name, status)?;
@@ -259,18 +259,18 @@ impl<'a> Desk<'a> {
             RolloutStatus::Stopped => Fact::RolloutStopped { rollout },
             _ => Fact::RolloutFinished { rollout },
         };
-        self.notify(in_city(fact));
+        self.notify(Notification::city(fact));
         Ok(())
     }
 
     /// Writes the rollouts and the index of those at work.
-    pub fn close(self) -> Result<Vec<Notification>, StateError> {
+    pub fn commit(self) -> Result<Vec<Notification>, StateError> {
         for name in &self.changed {
             let rollout = &self.rollouts[name];
             self.overlay.put(&keys::rollout(name), rollout);
             let key = keys::work(name);
             let old = self.overlay.get(&key)?;
-            match gate::work(rollout).map(|work| (name.clone(), work)) {
+            match error_gate::work(rollout).map(|work| (name.clone(), work)) {
                 Some(new) if old.as_ref() != Some(&new) => self.overlay.put(&key, &new),
                 None if old.is_some() => self.overlay.delete(&key),
                 Some(_) | None => {}
@@ -290,13 +290,13 @@ impl<'a> Desk<'a> {
         let timers = self.rollout(&deployment.rollout)?.plan.timers.clone();
         let deadline = deadline(deployment, from, &timers, self.block.time_ms);
         self.set_timer(deployment, deadline);
-        self.tell(deployment, device, from, deployment.state, &info);
+        self.notify_moved(deployment, device, from, deployment.state, &info);
         self.add_step(deployment, deployment.state, info);
         self.put(deployment);
         Ok(())
     }
 
-    fn tell(
+    fn notify_moved(
         &mut self,
         deployment: &Deployment,
         device: &Device,
@@ -318,15 +318,15 @@ impl<'a> Desk<'a> {
             attested,
             code,
         };
-        self.notify(about_device(device, fact));
+        self.notify(Notification::about_device(device, fact));
     }
 
     /// Nothing is at work on the device any more.
-    fn free(&mut self, deployment: &Deployment) -> Result<(), StateError> {
-        let mut state = fleet::state(self.overlay, &deployment.device)?;
+    fn clear_active(&mut self, deployment: &Deployment) -> Result<(), StateError> {
+        let mut state = device_state::state(self.overlay, &deployment.device)?;
         if state.active_rollout.as_ref() == Some(&deployment.rollout) {
             state.active_rollout = None;
-            fleet::put_state(self.overlay, &deployment.device, &state);
+            device_state::put_state(self.overlay, &deployment.device, &state);
         }
         Ok(())
     }

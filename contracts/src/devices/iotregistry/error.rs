@@ -7,7 +7,7 @@ use crate::ContractError;
 /// A verdict about an operation or a query. It depends on the argument and the records only, so it
 /// is the same on every node.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub enum Refusal {
+pub enum RegistryError {
     /// Neither an operation nor a query has this name.
     #[error("IOTRegistry has no function of this name")]
     UnknownFunction,
@@ -74,24 +74,26 @@ pub enum Refusal {
     DamagedRecord(#[source] prost::DecodeError),
 }
 
-impl ContractError for Refusal {
+impl ContractError for RegistryError {
     fn code(&self) -> &'static str {
         match self {
-            Refusal::UnknownFunction => "iotregistry.unknown_function",
-            Refusal::ArgumentTooLong { .. } | Refusal::TooLarge { .. } => "iotregistry.too_large",
-            Refusal::NotHex(_) => "iotregistry.not_hex",
-            Refusal::NotProtobuf(_) => "iotregistry.not_protobuf",
-            Refusal::Empty { .. } => "iotregistry.empty_field",
-            Refusal::BadKey => "iotregistry.bad_key",
-            Refusal::BadSignatureForm => "iotregistry.bad_signature_form",
-            Refusal::WrongSignature => "iotregistry.wrong_signature",
-            Refusal::RegistrantExists => "iotregistry.registrant_exists",
-            Refusal::NonceExists => "iotregistry.nonce_exists",
-            Refusal::AliasExists { .. } => "iotregistry.alias_exists",
-            Refusal::SpecExists => "iotregistry.spec_exists",
-            Refusal::UnknownRegistrant => "iotregistry.unknown_registrant",
-            Refusal::NotFound => "iotregistry.not_found",
-            Refusal::DamagedRecord(_) => "iotregistry.damaged_record",
+            RegistryError::UnknownFunction => "iotregistry.unknown_function",
+            RegistryError::ArgumentTooLong { .. } | RegistryError::TooLarge { .. } => {
+                "iotregistry.too_large"
+            }
+            RegistryError::NotHex(_) => "iotregistry.not_hex",
+            RegistryError::NotProtobuf(_) => "iotregistry.not_protobuf",
+            RegistryError::Empty { .. } => "iotregistry.empty_field",
+            RegistryError::BadKey => "iotregistry.bad_key",
+            RegistryError::BadSignatureForm => "iotregistry.bad_signature_form",
+            RegistryError::WrongSignature => "iotregistry.wrong_signature",
+            RegistryError::RegistrantExists => "iotregistry.registrant_exists",
+            RegistryError::NonceExists => "iotregistry.nonce_exists",
+            RegistryError::AliasExists { .. } => "iotregistry.alias_exists",
+            RegistryError::SpecExists => "iotregistry.spec_exists",
+            RegistryError::UnknownRegistrant => "iotregistry.unknown_registrant",
+            RegistryError::NotFound => "iotregistry.not_found",
+            RegistryError::DamagedRecord(_) => "iotregistry.damaged_record",
         }
     }
 }
@@ -99,10 +101,10 @@ impl ContractError for Refusal {
 /// What keeps an operation or a query from its result. The two are kept apart because the first is
 /// part of the ledger and the second stops the node.
 #[derive(Debug, Error)]
-pub enum Failure<E> {
+pub enum RegistryFailure<E> {
     /// A verdict, equal on every node.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] RegistryError),
     /// The store below failed.
     #[error("reading or writing the registry's records")]
     Records(#[source] E),

@@ -3,11 +3,10 @@
 use lamplighter_state::Overlay;
 use lamplighter_types::{Fact, Id, Notification};
 
-use super::execute::operated;
-use super::{DevicesError, keys};
-use crate::{Context, ExecutionError, about_device, users};
+use super::{DevicesError, device_of_operator, keys};
+use crate::{Context, ExecutionError, users};
 
-fn demand_member(context: &Context, organization: &Id) -> Result<(), DevicesError> {
+fn require_member(context: &Context, organization: &Id) -> Result<(), DevicesError> {
     if context.sender.organization == *organization {
         return Ok(());
     }
@@ -24,8 +23,8 @@ pub(super) fn offer(
     name: &Id,
     to: &Id,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let mut device = operated(overlay, context, name)?;
-    demand_member(context, &device.owner)?;
+    let mut device = device_of_operator(overlay, context, name)?;
+    require_member(context, &device.owner)?;
     if let Some(to) = device.offered_to {
         return Err(DevicesError::Offered {
             device: device.device,
@@ -41,7 +40,7 @@ pub(super) fn offer(
     }
     device.offered_to = Some(to.clone());
     overlay.put(&keys::device(name), &device);
-    Ok(vec![about_device(
+    Ok(vec![Notification::about_device(
         &device,
         Fact::TransferOffered { to: to.clone() },
     )])
@@ -52,13 +51,16 @@ pub(super) fn withdraw(
     context: &Context,
     name: &Id,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let mut device = operated(overlay, context, name)?;
-    demand_member(context, &device.owner)?;
+    let mut device = device_of_operator(overlay, context, name)?;
+    require_member(context, &device.owner)?;
     if device.offered_to.take().is_none() {
         return Err(DevicesError::NotOffered(device.device).into());
     }
     overlay.put(&keys::device(name), &device);
-    Ok(vec![about_device(&device, Fact::TransferWithdrawn)])
+    Ok(vec![Notification::about_device(
+        &device,
+        Fact::TransferWithdrawn,
+    )])
 }
 
 pub(super) fn accept(
@@ -66,16 +68,16 @@ pub(super) fn accept(
     context: &Context,
     name: &Id,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let mut device = operated(overlay, context, name)?;
+    let mut device = device_of_operator(overlay, context, name)?;
     let Some(owner) = device.offered_to.take() else {
         return Err(DevicesError::NotOffered(device.device).into());
     };
-    demand_member(context, &owner)?;
+    require_member(context, &owner)?;
     overlay.delete(&keys::by_owner(&device.owner, name));
     overlay.put(&keys::by_owner(&owner, name), name);
     device.owner = owner.clone();
     overlay.put(&keys::device(name), &device);
-    Ok(vec![about_device(
+    Ok(vec![Notification::about_device(
         &device,
         Fact::TransferAccepted { owner },
     )])

@@ -1,80 +1,16 @@
-//! Keys of accounts: rotation, revocation, recovery.
+//! Recovery of an account that lost its keys: administrators vote for a new key.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::APPROVALS_MAX;
-use lamplighter_types::report::key_rotation_message;
-use lamplighter_types::{Account, Fact, Id, Notification, PublicKey, Recovery, Role, Signature};
+use lamplighter_types::{Account, Fact, Id, Notification, PublicKey, Recovery, Role};
 
-use super::execute::governable;
-use super::{UsersError, accounts, has_live_role, keys};
-use crate::{Context, ExecutionError, Reader, governance, in_city};
+use super::accounts::{self, changeable_account};
+use super::{UsersError, has_live_role, keys};
+use crate::{Context, ExecutionError, Reader, governance};
 
 /// Records of votes deleted when a recovery is carried out: more than so many different keys for
 /// one account are left behind, where they do no harm.
 const VOTES_CLEARED_MAX: usize = 64;
-
-pub(super) fn rotate(
-    overlay: &mut Overlay,
-    context: &Context,
-    new_key: &PublicKey,
-    proof: &Signature,
-) -> Result<Vec<Notification>, ExecutionError> {
-    let mut account = governable(overlay, &context.sender.account)?;
-    accounts::demand_new_key(overlay, new_key)?;
-    let message = key_rotation_message(&context.chain_id, &account.account, &context.key);
-    new_key
-        .verify(&message, proof)
-        .map_err(UsersError::WrongProof)?;
-    for key in &mut account.keys {
-        if *key == context.key {
-            *key = *new_key;
-        }
-    }
-    accounts::retire_key(overlay, &account.account, &context.key);
-    accounts::introduce_key(overlay, &account.account, new_key);
-    accounts::update(overlay, &account)?;
-    let name = account.account;
-    Ok(vec![
-        in_city(Fact::KeyAdded {
-            account: name.clone(),
-            key: *new_key,
-        }),
-        in_city(Fact::KeyRevoked {
-            account: name,
-            key: context.key,
-        }),
-    ])
-}
-
-pub(super) fn revoke(
-    overlay: &mut Overlay,
-    context: &Context,
-    name: &Id,
-    key: &PublicKey,
-) -> Result<Vec<Notification>, ExecutionError> {
-    let mut account = governable(overlay, name)?;
-    if context.sender.account != account.account
-        && !context
-            .sender
-            .has_role(Role::Administrator, &account.district)
-    {
-        context.demand(Role::Security, &account.district)?;
-    }
-    let Some(at) = account.keys.iter().position(|k| k == key) else {
-        return Err(UsersError::NoSuchKey {
-            account: account.account,
-            key: *key,
-        }
-        .into());
-    };
-    account.keys.remove(at);
-    accounts::retire_key(overlay, &account.account, key);
-    accounts::update(overlay, &account)?;
-    Ok(vec![in_city(Fact::KeyRevoked {
-        account: account.account,
-        key: *key,
-    })])
-}
 
 pub(super) fn recover(
     overlay: &mut Overlay,
@@ -82,19 +18,19 @@ pub(super) fn recover(
     name: &Id,
     new_key: &PublicKey,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let account = governable(overlay, name)?;
-    context.demand(Role::Administrator, &account.district)?;
+    let account = changeable_account(overlay, name)?;
+    context.require(Role::Administrator, &account.district)?;
     if account.account == context.sender.account {
-        return Err(UsersError::OwnRecovery(account.account).into());
+        return Err(UsersError::SelfRecovery(account.account).into());
     }
-    accounts::demand_new_key(overlay, new_key)?;
+    accounts::require_new_key(overlay, new_key)?;
     let recovery = vote(overlay, context, &account, new_key)?;
     let votes = live_votes(overlay, &account, &recovery)?;
     let counted = Fact::RecoveryVoted {
         account: account.account.clone(),
         votes,
     };
-    let mut notifications = vec![in_city(counted)];
+    let mut notifications = vec![Notification::city(counted)];
     let policies = governance::policies(overlay)?;
     if votes >= u32::from(policies.recovery_approvals) {
         notifications.extend(replace_keys(overlay, account, new_key)?);
@@ -151,7 +87,7 @@ fn replace_keys(
     let mut notifications = Vec::new();
     for key in old {
         accounts::retire_key(overlay, &name, &key);
-        notifications.push(in_city(Fact::KeyRevoked {
+        notifications.push(Notification::city(Fact::KeyRevoked {
             account: name.clone(),
             key,
         }));
@@ -162,7 +98,7 @@ fn replace_keys(
     for (key, _) in votes {
         overlay.delete(&key);
     }
-    notifications.push(in_city(Fact::KeyAdded {
+    notifications.push(Notification::city(Fact::KeyAdded {
         account: name,
         key: *new_key,
     }));

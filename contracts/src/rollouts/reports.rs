@@ -6,12 +6,12 @@ use lamplighter_types::{
     Notification, ReleaseManifest, RolloutStatus,
 };
 
-use super::desk::{Desk, StepInfo};
 use super::transitions::{DigestRule, digest_rule, is_reportable, needs_signature};
-use super::{RolloutsError, block_of, fleet, keys};
-use crate::devices::{self, Reported};
+use super::unit::{RolloutUnit, StepInfo};
+use super::{RolloutsError, device_state, keys};
+use crate::devices::{self, AcceptedReport};
 use crate::firmware::{self, FirmwareError};
-use crate::{Context, ExecutionError, about_device, in_city};
+use crate::{Context, ExecutionError};
 
 /// Takes each report or refuses it by itself.
 ///
@@ -25,15 +25,15 @@ pub fn report(
     if context.sender.kind != AccountKind::Gateway {
         return Err(RolloutsError::NotGateway(context.sender.account.clone()).into());
     }
-    let mut desk = Desk::new(overlay, block_of(context));
+    let mut unit = RolloutUnit::new(overlay, context.block);
     let mut taken = false;
     let mut refused = None;
     for report in reports {
-        match take(&mut desk, context, report) {
+        match take(&mut unit, context, report) {
             Ok(()) => taken = true,
             Err(ExecutionError::Refused(refusal)) => {
-                let notification = refusal_of(&desk, report, refusal.code)?;
-                desk.notify(notification);
+                let notification = refusal_of(&unit, report, refusal.code)?;
+                unit.notify(notification);
                 refused.get_or_insert(refusal);
             }
             Err(fatal @ ExecutionError::Fatal(_)) => return Err(fatal),
@@ -41,12 +41,12 @@ pub fn report(
     }
     match refused {
         Some(refusal) if !taken => Err(ExecutionError::Refused(refusal)),
-        Some(_) | None => Ok(desk.close()?),
+        Some(_) | None => Ok(unit.commit()?),
     }
 }
 
 fn refusal_of(
-    desk: &Desk<'_>,
+    unit: &RolloutUnit<'_>,
     report: &DeploymentReport,
     code: &str,
 ) -> Result<Notification, StateError> {
@@ -56,16 +56,16 @@ fn refusal_of(
         counter: report.counter,
         code: code.to_owned(),
     };
-    let device = devices::device(desk.overlay, &report.device)?;
+    let device = devices::device(unit.overlay, &report.device)?;
     Ok(device.map_or_else(
-        || in_city(fact.clone()),
-        |device| about_device(&device, fact.clone()),
+        || Notification::city(fact.clone()),
+        |device| Notification::about_device(&device, fact.clone()),
     ))
 }
 
 /// Everything is judged before anything is written: a refused report changes nothing.
 fn take(
-    desk: &mut Desk<'_>,
+    unit: &mut RolloutUnit<'_>,
     context: &Context,
     report: &DeploymentReport,
 ) -> Result<(), ExecutionError> {
@@ -81,19 +81,19 @@ fn take(
         detail,
         signature: _,
     } = report;
-    let Reported {
+    let AcceptedReport {
         device,
         state,
         attested,
-    } = devices::accept_report(desk.overlay, context, name, report, *counter)?;
-    if *seen_height > context.height {
+    } = devices::accept_report(unit.overlay, context, name, report, *counter)?;
+    if *seen_height > context.block.height {
         return Err(RolloutsError::FutureHeight(*seen_height).into());
     }
     let unknown = || RolloutsError::UnknownDeployment {
         rollout: rollout.clone(),
         device: name.clone(),
     };
-    let deployment = desk
+    let deployment = unit
         .overlay
         .get(&keys::deployment(rollout, name))?
         .ok_or_else(unknown)?;
@@ -101,7 +101,7 @@ fn take(
         let (claimed, current) = (*from, deployment.state);
         return Err(RolloutsError::Stale { claimed, current }.into());
     }
-    let manifest = desk.release(&deployment.release)?.manifest.clone();
+    let manifest = unit.release(&deployment.release)?.manifest.clone();
     let late = is_late(*from, *to);
     if !late && !is_reportable(*from, *to) {
         return Err(RolloutsError::Transition {
@@ -113,8 +113,8 @@ fn take(
     if device.key.is_some() && !attested && needs_signature(*to) {
         return Err(RolloutsError::Unsigned(*to).into());
     }
-    demand_digest(report, &manifest)?;
-    demand_permission(desk, &device, report, &manifest)?;
+    require_digest(report, &manifest)?;
+    require_permission(unit, &device, report, &manifest)?;
     let by = Some(context.sender.account.clone());
     let info = StepInfo {
         by,
@@ -122,16 +122,16 @@ fn take(
         code: *code,
         detail: detail.clone(),
     };
-    let known = Known {
+    let known = ReportSubject {
         deployment,
         device,
         state,
         manifest,
     };
     if late {
-        known.confirm_late(desk, info)
+        known.confirm_late(unit, info)
     } else {
-        known.apply(desk, report, info)
+        known.apply(unit, report, info)
     }
 }
 
@@ -141,7 +141,7 @@ fn is_late(from: DeploymentState, to: DeploymentState) -> bool {
     to == Confirmed && from.is_end() && from != Confirmed && from != NotNeeded
 }
 
-fn demand_digest(
+fn require_digest(
     report: &DeploymentReport,
     manifest: &ReleaseManifest,
 ) -> Result<(), RolloutsError> {
@@ -161,8 +161,8 @@ fn demand_digest(
 
 /// What a gateway begins needs a running rollout, an active device and a release that has not
 /// expired. A gateway that could not have seen the end of that is believed.
-fn demand_permission(
-    desk: &mut Desk<'_>,
+fn require_permission(
+    unit: &mut RolloutUnit<'_>,
     device: &Device,
     report: &DeploymentReport,
     manifest: &ReleaseManifest,
@@ -171,11 +171,11 @@ fn demand_permission(
     if !matches!(report.to, Offered | Downloading) {
         return Ok(());
     }
-    devices::demand_active(device)?;
-    if firmware::is_expired(manifest, desk.block.time_ms) {
+    devices::require_active(device)?;
+    if firmware::is_expired(manifest, unit.block.time_ms) {
         return Err(FirmwareError::Expired(manifest.release.clone()).into());
     }
-    let rollout = desk.rollout(&report.rollout)?;
+    let rollout = unit.rollout(&report.rollout)?;
     if rollout.status != RolloutStatus::Running && report.seen_height >= rollout.status_height {
         return Err(RolloutsError::Status(rollout.status).into());
     }
@@ -183,17 +183,17 @@ fn demand_permission(
 }
 
 /// What a report is about.
-struct Known {
+struct ReportSubject {
     deployment: Deployment,
     device: Device,
     state: DeviceState,
     manifest: ReleaseManifest,
 }
 
-impl Known {
+impl ReportSubject {
     fn apply(
         mut self,
-        desk: &mut Desk<'_>,
+        unit: &mut RolloutUnit<'_>,
         report: &DeploymentReport,
         info: StepInfo,
     ) -> Result<(), ExecutionError> {
@@ -203,36 +203,37 @@ impl Known {
             DeploymentState::Offered => {
                 self.deployment
                     .first_offered_ms
-                    .get_or_insert(desk.block.time_ms);
+                    .get_or_insert(unit.block.time_ms);
             }
             DeploymentState::Confirmed | DeploymentState::NotNeeded => {
-                fleet::runs(&mut self.state, &self.manifest);
+                device_state::record_confirmed(&mut self.state, &self.manifest);
             }
             DeploymentState::Reverted => {
                 let (running, abandoned) = (report.digest, &self.manifest.artifact);
-                drift = fleet::went_back(desk.overlay, &mut self.state, running, abandoned)?;
+                drift =
+                    device_state::record_revert(unit.overlay, &mut self.state, running, abandoned)?;
             }
             _ => {}
         }
-        fleet::put_state(desk.overlay, name, &self.state);
+        device_state::put_state(unit.overlay, name, &self.state);
         if let (Some(expected), Some(running)) = (drift, report.digest) {
             let fact = Fact::DeviceDrifted { expected, running };
-            desk.notify(about_device(&self.device, fact));
+            unit.notify(Notification::about_device(&self.device, fact));
         }
-        if report.to == DeploymentState::Failed && self.may_retry(desk, info.attested)? {
-            desk.retry(&mut self.deployment, &self.device, info)?;
+        if report.to == DeploymentState::Failed && self.may_retry(unit, info.attested)? {
+            unit.retry(&mut self.deployment, &self.device, info)?;
         } else {
-            desk.advance(&mut self.deployment, &self.device, report.to, info)?;
+            unit.advance(&mut self.deployment, &self.device, report.to, info)?;
         }
         Ok(())
     }
 
     /// A gateway's word that a Thing failed while installing does not start another attempt: the
     /// Thing may be at work. In its trial the image itself failed.
-    fn may_retry(&self, desk: &mut Desk<'_>, attested: bool) -> Result<bool, StateError> {
+    fn may_retry(&self, unit: &mut RolloutUnit<'_>, attested: bool) -> Result<bool, StateError> {
         let from = self.deployment.state;
         let vouched = attested || self.device.key.is_none() || !from.is_past_return();
-        let rollout = desk.rollout(&self.deployment.rollout)?;
+        let rollout = unit.rollout(&self.deployment.rollout)?;
         let goes_on = !matches!(
             rollout.status,
             RolloutStatus::Stopping | RolloutStatus::Stopped
@@ -243,17 +244,17 @@ impl Known {
 
     fn confirm_late(
         mut self,
-        desk: &mut Desk<'_>,
+        unit: &mut RolloutUnit<'_>,
         mut info: StepInfo,
     ) -> Result<(), ExecutionError> {
-        fleet::runs(&mut self.state, &self.manifest);
-        fleet::put_state(desk.overlay, &self.device.device, &self.state);
+        device_state::record_confirmed(&mut self.state, &self.manifest);
+        device_state::put_state(unit.overlay, &self.device.device, &self.state);
         info.detail.insert_str(0, "confirmed late: ");
         let end = self.deployment.state;
-        desk.add_step(&mut self.deployment, end, info);
-        desk.put(&self.deployment);
+        unit.add_step(&mut self.deployment, end, info);
+        unit.put(&self.deployment);
         let digest = self.manifest.artifact;
-        desk.notify(about_device(
+        unit.notify(Notification::about_device(
             &self.device,
             Fact::InventoryReported { digest },
         ));

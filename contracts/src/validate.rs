@@ -8,7 +8,7 @@ use crate::ContractError;
 
 /// A field of an action has not the shape that it must have.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ShapeError {
+pub enum FieldError {
     #[error("{field} is empty")]
     Empty { field: &'static str },
     #[error("{field} has {got} bytes or items, more than the {max} allowed")]
@@ -28,7 +28,7 @@ pub enum ShapeError {
     TooLarge { field: &'static str, got: u64 },
 }
 
-impl ContractError for ShapeError {
+impl ContractError for FieldError {
     fn code(&self) -> &'static str {
         match self {
             Self::Empty { .. } => "shape.empty",
@@ -41,9 +41,9 @@ impl ContractError for ShapeError {
 }
 
 /// Text that may be empty, without control characters but for line breaks and tabs.
-pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), ShapeError> {
+pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), FieldError> {
     if text.len() > max {
-        return Err(ShapeError::TooLong {
+        return Err(FieldError::TooLong {
             field,
             got: text.len(),
             max,
@@ -51,41 +51,41 @@ pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), ShapeErro
     }
     let control = |c: char| c.is_control() && c != '\n' && c != '\t';
     if text.chars().any(control) {
-        return Err(ShapeError::ControlCharacter { field });
+        return Err(FieldError::ControlCharacter { field });
     }
     Ok(())
 }
 
 /// A name for people or machines: one line, not empty.
-pub fn name(field: &'static str, text: &str, max: usize) -> Result<(), ShapeError> {
+pub fn name(field: &'static str, text: &str, max: usize) -> Result<(), FieldError> {
     if text.is_empty() {
-        return Err(ShapeError::Empty { field });
+        return Err(FieldError::Empty { field });
     }
     if text.len() > max {
-        return Err(ShapeError::TooLong {
+        return Err(FieldError::TooLong {
             field,
             got: text.len(),
             max,
         });
     }
     if text.chars().any(char::is_control) {
-        return Err(ShapeError::ControlCharacter { field });
+        return Err(FieldError::ControlCharacter { field });
     }
     Ok(())
 }
 
 /// A list that has at least one and at most `max` items.
-pub fn list<T>(field: &'static str, items: &[T], max: usize) -> Result<(), ShapeError> {
+pub fn list<T>(field: &'static str, items: &[T], max: usize) -> Result<(), FieldError> {
     if items.is_empty() {
-        return Err(ShapeError::Empty { field });
+        return Err(FieldError::Empty { field });
     }
     at_most(field, items, max)
 }
 
 /// A list of at most `max` items.
-pub fn at_most<T>(field: &'static str, items: &[T], max: usize) -> Result<(), ShapeError> {
+pub fn at_most<T>(field: &'static str, items: &[T], max: usize) -> Result<(), FieldError> {
     if items.len() > max {
-        return Err(ShapeError::TooLong {
+        return Err(FieldError::TooLong {
             field,
             got: items.len(),
             max,
@@ -95,23 +95,23 @@ pub fn at_most<T>(field: &'static str, items: &[T], max: usize) -> Result<(), Sh
 }
 
 /// A number that somebody chose.
-pub fn number(field: &'static str, got: u64) -> Result<(), ShapeError> {
+pub fn number(field: &'static str, got: u64) -> Result<(), FieldError> {
     match got > NUMBER_MAX {
-        true => Err(ShapeError::TooLarge { field, got }),
+        true => Err(FieldError::TooLarge { field, got }),
         false => Ok(()),
     }
 }
 
-/// Demands that no item occurs twice.
+/// Requires that no item occurs twice.
 pub fn distinct<T: Ord + ToString>(
     field: &'static str,
     items: impl IntoIterator<Item = T>,
-) -> Result<(), ShapeError> {
+) -> Result<(), FieldError> {
     let mut seen = BTreeSet::new();
     for item in items {
         let shown = item.to_string();
         if !seen.insert(item) {
-            return Err(ShapeError::Repeated { field, item: shown });
+            return Err(FieldError::Repeated { field, item: shown });
         }
     }
     Ok(())

@@ -5,11 +5,11 @@ use lamplighter_types::{
     Deployment, DeploymentState, Device, Fact, Id, Notification, Role, RolloutPlan, RolloutStatus,
 };
 
-use super::desk::{Desk, StepInfo};
-use super::plan::{demand, find, wanted_approvals};
+use super::plan::{find, require, wanted_approvals};
 use super::transitions::is_postponable;
-use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, block_of, fleet, keys, timers};
-use crate::{BlockContext, Context, ExecutionError, Reader, devices, in_city};
+use super::unit::{RolloutUnit, StepInfo};
+use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, device_state, keys, timers};
+use crate::{BlockContext, Context, ExecutionError, Reader, devices};
 
 pub fn pause(
     overlay: &mut Overlay,
@@ -18,16 +18,16 @@ pub fn pause(
     reason: &str,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let rollout = find(overlay, name)?;
-    demand(context, Role::Operator, &rollout.districts)?;
+    require(context, Role::Operator, &rollout.districts)?;
     if rollout.status != RolloutStatus::Running {
         return Err(RolloutsError::Status(rollout.status).into());
     }
-    let mut desk = Desk::new(overlay, block_of(context));
-    desk.set_status(name, RolloutStatus::Paused)?;
-    desk.edit(name)?.reason = reason.to_owned();
+    let mut unit = RolloutUnit::new(overlay, context.block);
+    unit.set_status(name, RolloutStatus::Paused)?;
+    unit.edit(name)?.reason = reason.to_owned();
     let (rollout, reason) = (name.clone(), reason.to_owned());
-    desk.notify(in_city(Fact::RolloutPaused { rollout, reason }));
-    Ok(desk.close()?)
+    unit.notify(Notification::city(Fact::RolloutPaused { rollout, reason }));
+    Ok(unit.commit()?)
 }
 
 pub fn resume(
@@ -36,7 +36,7 @@ pub fn resume(
     name: &Id,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let rollout = find(overlay, name)?;
-    demand(context, Role::Operator, &rollout.districts)?;
+    require(context, Role::Operator, &rollout.districts)?;
     let after_errors = match rollout.status {
         RolloutStatus::Paused => false,
         RolloutStatus::PausedByErrors => true,
@@ -48,18 +48,18 @@ pub fn resume(
             return Err(RolloutsError::NotApprovedAgain { got, wanted }.into());
         }
     }
-    let mut desk = Desk::new(overlay, block_of(context));
-    desk.set_status(name, RolloutStatus::Running)?;
-    let record = desk.edit(name)?;
+    let mut unit = RolloutUnit::new(overlay, context.block);
+    unit.set_status(name, RolloutStatus::Running)?;
+    let record = unit.edit(name)?;
     record.reason.clear();
     if after_errors {
         record.counts_at_resume = record.counts;
     }
-    desk.notify(in_city(Fact::RolloutResumed {
+    unit.notify(Notification::city(Fact::RolloutResumed {
         rollout: name.clone(),
     }));
-    desk.settle(name)?;
-    Ok(desk.close()?)
+    unit.evaluate_gate(name)?;
+    Ok(unit.commit()?)
 }
 
 pub fn cancel(
@@ -69,32 +69,35 @@ pub fn cancel(
     reason: &str,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let rollout = find(overlay, name)?;
-    demand(context, Role::Operator, &rollout.districts)?;
-    let mut desk = Desk::new(overlay, block_of(context));
+    require(context, Role::Operator, &rollout.districts)?;
+    let mut unit = RolloutUnit::new(overlay, context.block);
     match rollout.status {
         RolloutStatus::PendingApproval | RolloutStatus::Approved => {
-            desk.edit(name)?.reason = reason.to_owned();
-            desk.set_status(name, RolloutStatus::Stopped)?;
-            desk.notify(in_city(Fact::RolloutStopped {
+            unit.edit(name)?.reason = reason.to_owned();
+            unit.set_status(name, RolloutStatus::Stopped)?;
+            unit.notify(Notification::city(Fact::RolloutStopped {
                 rollout: name.clone(),
             }));
         }
         RolloutStatus::Running | RolloutStatus::Paused | RolloutStatus::PausedByErrors => {
-            stop(&mut desk, name, reason)?;
+            stop(&mut unit, name, reason)?;
         }
         status @ (RolloutStatus::Stopping | RolloutStatus::Stopped | RolloutStatus::Finished) => {
             return Err(RolloutsError::Status(status).into());
         }
     }
-    Ok(desk.close()?)
+    Ok(unit.commit()?)
 }
 
 /// From the next block on, what is not yet installing is cancelled.
-fn stop(desk: &mut Desk<'_>, name: &Id, reason: &str) -> Result<(), StateError> {
-    desk.set_status(name, RolloutStatus::Stopping)?;
-    desk.edit(name)?.reason = reason.to_owned();
+fn stop(unit: &mut RolloutUnit<'_>, name: &Id, reason: &str) -> Result<(), StateError> {
+    unit.set_status(name, RolloutStatus::Stopping)?;
+    unit.edit(name)?.reason = reason.to_owned();
     let (rollout, reason) = (name.clone(), reason.to_owned());
-    desk.notify(in_city(Fact::RolloutStopping { rollout, reason }));
+    unit.notify(Notification::city(Fact::RolloutStopping {
+        rollout,
+        reason,
+    }));
     Ok(())
 }
 
@@ -108,17 +111,17 @@ pub fn recall(
     block: &BlockContext,
     release: &Id,
 ) -> Result<Vec<Notification>, StateError> {
-    let mut desk = Desk::new(overlay, *block);
-    for (name, _) in desk
+    let mut unit = RolloutUnit::new(overlay, *block);
+    for (name, _) in unit
         .overlay
         .page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)?
     {
-        let rollout = desk.rollout(&name)?;
+        let rollout = unit.rollout(&name)?;
         if rollout.plan.release == *release && rollout.status != RolloutStatus::Stopping {
-            stop(&mut desk, &name, "the release was revoked")?;
+            stop(&mut unit, &name, "the release was revoked")?;
         }
     }
-    desk.close()
+    unit.commit()
 }
 
 /// Ends the deployment that is at work on a device which is decommissioned. Without this call the
@@ -131,7 +134,7 @@ pub fn device_left(
     block: &BlockContext,
     device: &Device,
 ) -> Result<Vec<Notification>, StateError> {
-    let Some(rollout) = fleet::state(overlay, &device.device)?.active_rollout else {
+    let Some(rollout) = device_state::state(overlay, &device.device)?.active_rollout else {
         return Ok(Vec::new());
     };
     let missing = || StateError::Missing {
@@ -139,10 +142,10 @@ pub fn device_left(
     };
     let key = keys::deployment(&rollout, &device.device);
     let mut deployment = overlay.get(&key)?.ok_or_else(missing)?;
-    let mut desk = Desk::new(overlay, *block);
-    let info = StepInfo::because("the device was taken out of service");
-    desk.advance(&mut deployment, device, DeploymentState::Removed, info)?;
-    desk.close()
+    let mut unit = RolloutUnit::new(overlay, *block);
+    let info = StepInfo::system("the device was taken out of service");
+    unit.advance(&mut deployment, device, DeploymentState::Removed, info)?;
+    unit.commit()
 }
 
 pub fn postpone(
@@ -163,32 +166,32 @@ pub fn postpone(
         .ok_or_else(unknown)?;
     let device = devices::device(overlay, device)?
         .ok_or_else(|| RolloutsError::UnknownDevice(device.clone()))?;
-    context.demand(Role::Operator, &device.district)?;
+    context.require(Role::Operator, &device.district)?;
     let info = StepInfo {
         by: Some(context.sender.account.clone()),
         detail: reason.to_owned(),
         ..StepInfo::default()
     };
-    let mut desk = Desk::new(overlay, block_of(context));
+    let mut unit = RolloutUnit::new(overlay, context.block);
     if until_ms == 0 {
         if deployment.state != DeploymentState::Postponed {
             return Err(RolloutsError::NotPostponed(deployment.state).into());
         }
-        timers::go_on(&mut desk, &mut deployment, &device, info)?;
-        return Ok(desk.close()?);
+        timers::resume_postponed(&mut unit, &mut deployment, &device, info)?;
+        return Ok(unit.commit()?);
     }
-    demand_postponable(&mut desk, &plan, &deployment, until_ms)?;
+    require_postponable(&mut unit, &plan, &deployment, until_ms)?;
     if deployment.state != DeploymentState::Postponed {
         deployment.postponed_from = Some(deployment.state);
     }
     deployment.postponed_count = deployment.postponed_count.saturating_add(1);
     deployment.postponed_until_ms = Some(until_ms);
-    desk.advance(&mut deployment, &device, DeploymentState::Postponed, info)?;
-    Ok(desk.close()?)
+    unit.advance(&mut deployment, &device, DeploymentState::Postponed, info)?;
+    Ok(unit.commit()?)
 }
 
-fn demand_postponable(
-    desk: &mut Desk<'_>,
+fn require_postponable(
+    unit: &mut RolloutUnit<'_>,
     plan: &RolloutPlan,
     deployment: &Deployment,
     until_ms: u64,
@@ -202,14 +205,14 @@ fn demand_postponable(
     let Some(offered_ms) = offered_ms else {
         return Err(RolloutsError::NotOffered(deployment.state).into());
     };
-    if desk.release(&plan.release)?.manifest.critical {
+    if unit.release(&plan.release)?.manifest.critical {
         return Err(RolloutsError::Critical.into());
     }
     if deployment.postponed_count >= plan.deferral.count_max {
         return Err(RolloutsError::PostponedTooOften(deployment.postponed_count).into());
     }
     let latest_ms = offered_ms.saturating_add(plan.deferral.total_ms_max);
-    if until_ms <= desk.block.time_ms || until_ms > latest_ms {
+    if until_ms <= unit.block.time_ms || until_ms > latest_ms {
         return Err(RolloutsError::PostponedTooLong {
             until_ms,
             latest_ms,

@@ -1,14 +1,11 @@
-//! IOTRegistry on the state.
+//! The registry on the state of the ledger: its action, its queries, and the link of a registrant.
 
 use lamplighter_state::{Overlay, StateError, View};
 use lamplighter_types::{Fact, HexBytes, Id, Notification, RegistrantLink, Role, Scope};
 
-use super::iotregistry::{Failure, Records, Refusal, Registered, invoke as invoke_on, query};
-use super::{DevicesError, keys};
-use crate::{Context, ExecutionError, Reader, in_city, users};
-
-/// A compressed key of secp256k1 in hexadecimal.
-pub(super) const REGISTRANT_BYTES: usize = 66;
+use super::{Records, Registered, RegistryError, RegistryFailure, invoke as invoke_on, query};
+use crate::devices::{DevicesError, keys};
+use crate::{Context, ExecutionError, Reader, users};
 
 /// The registry's records in the state.
 struct InOverlay<'a>(&'a mut Overlay);
@@ -46,45 +43,45 @@ impl<R: Reader> Records for ReadOnly<'_, R> {
 /// Answers an IOTRegistry query: `owner`, `thing` or `spec`, with the original's JSON.
 ///
 /// # Errors
-/// [`Failure::Refused`] when there is no such query or record, [`Failure::Records`] when the state
+/// [`RegistryFailure::Refused`] when there is no such query or record, [`RegistryFailure::Records`] when the state
 /// can't be read.
 pub fn iotregistry_query(
     reader: &impl Reader,
     function: &str,
     argument: &str,
-) -> Result<String, Failure<StateError>> {
+) -> Result<String, RegistryFailure<StateError>> {
     query(function, argument, &ReadOnly(reader))
 }
 
 /// Whether an IOTRegistry operation would succeed on a state, which stays as it is.
 ///
 /// # Errors
-/// [`Failure::Refused`] when the operation breaks a rule, [`Failure::Records`] when the state can't
+/// [`RegistryFailure::Refused`] when the operation breaks a rule, [`RegistryFailure::Records`] when the state can't
 /// be read.
 pub fn iotregistry_check(
     state: View,
     function: &str,
     argument: &str,
-) -> Result<(), Failure<StateError>> {
+) -> Result<(), RegistryFailure<StateError>> {
     let mut overlay = Overlay::new(state);
     invoke_on(function, argument, &mut InOverlay(&mut overlay)).map(|_| ())
 }
 
-fn ended(failure: Failure<StateError>) -> ExecutionError {
+fn ended(failure: RegistryFailure<StateError>) -> ExecutionError {
     match failure {
-        Failure::Refused(refusal) => refusal.into(),
-        Failure::Records(error) => error.into(),
+        RegistryFailure::Refused(refusal) => refusal.into(),
+        RegistryFailure::Records(error) => error.into(),
     }
 }
 
-pub(super) fn invoke(
+pub(in crate::devices) fn invoke(
     overlay: &mut Overlay,
     context: &Context,
     function: &str,
     argument: &str,
 ) -> Result<Vec<Notification>, ExecutionError> {
     if !context.sender.has_role(Role::Administrator, &Scope::city()) {
-        context.demand(Role::Relay, &Scope::city())?;
+        context.require(Role::Relay, &Scope::city())?;
     }
     let registered = invoke_on(function, argument, &mut InOverlay(overlay)).map_err(ended)?;
     let fact = match registered {
@@ -101,22 +98,22 @@ pub(super) fn invoke(
             registrant: _,
         } => Fact::SpecRegistered { spec: name },
     };
-    Ok(vec![in_city(fact)])
+    Ok(vec![Notification::city(fact)])
 }
 
-pub(super) fn link(
+pub(in crate::devices) fn link(
     overlay: &mut Overlay,
     context: &Context,
     registrant: &str,
     organization: &Id,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    context.demand(Role::Administrator, &Scope::city())?;
+    context.require(Role::Administrator, &Scope::city())?;
     if !overlay.exists(&users::keys::organization(organization))? {
         return Err(DevicesError::UnknownOrganization(organization.clone()).into());
     }
     match iotregistry_query(overlay, "owner", registrant) {
         Ok(_) => {}
-        Err(Failure::Refused(Refusal::NotFound)) => {
+        Err(RegistryFailure::Refused(RegistryError::NotFound)) => {
             return Err(DevicesError::UnknownRegistrant(registrant.to_owned()).into());
         }
         Err(failure) => return Err(ended(failure)),
@@ -126,7 +123,7 @@ pub(super) fn link(
     };
     overlay.put(&keys::registrant_link(registrant), &link);
     let (registrant, organization) = (registrant.to_owned(), organization.clone());
-    Ok(vec![in_city(Fact::RegistrantLinked {
+    Ok(vec![Notification::city(Fact::RegistrantLinked {
         registrant,
         organization,
     })])

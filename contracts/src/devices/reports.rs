@@ -2,15 +2,15 @@
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
-    Device, DeviceSigned, DeviceState, DeviceStatus, Fact, Hash, Id, InventoryReport, Notification,
+    Device, DeviceSigned, DeviceState, Fact, Hash, Id, InventoryReport, Notification,
 };
 
-use super::{DevicesError, keys};
-use crate::{Context, ExecutionError, about_device, firmware, rollouts};
+use super::{DevicesError, device_of_gateway, keys, require_active};
+use crate::{Context, ExecutionError, firmware, rollouts};
 
 /// A report that may be believed as far as `attested` says.
 #[derive(Clone, Debug)]
-pub struct Reported {
+pub struct AcceptedReport {
     pub device: Device,
     /// With the report's counter in it; to be stored by the caller.
     pub state: DeviceState,
@@ -32,15 +32,15 @@ pub fn accept_report<R: DeviceSigned>(
     name: &Id,
     report: &R,
     counter: u64,
-) -> Result<Reported, ExecutionError> {
-    let device = of_sender(overlay, context, name)?;
+) -> Result<AcceptedReport, ExecutionError> {
+    let device = device_of_gateway(overlay, context, name)?;
     let mut state = overlay
         .get(&keys::state(name))?
         .ok_or_else(|| StateError::Missing {
             what: format!("the state of device {name}"),
         })?;
     let attested = report
-        .verify_device(&context.chain_id, device.key.as_ref())
+        .verify_device(&context.block.chain_id, device.key.as_ref())
         .map_err(|source| DevicesError::WrongSignature(name.clone(), source))?;
     if attested || device.key.is_none() {
         let highest = state.report_counter;
@@ -55,43 +55,27 @@ pub fn accept_report<R: DeviceSigned>(
         }
         state.report_counter = counter;
     }
-    Ok(Reported {
+    Ok(AcceptedReport {
         device,
         state,
         attested,
     })
 }
 
-/// The device, if the sender is its gateway.
-pub(crate) fn of_sender(
-    overlay: &Overlay,
+/// Records what Things run, report by report.
+pub(super) fn report_inventory(
+    overlay: &mut Overlay,
     context: &Context,
-    name: &Id,
-) -> Result<Device, ExecutionError> {
-    let device = overlay
-        .get(&keys::device(name))?
-        .ok_or_else(|| DevicesError::UnknownDevice(name.clone()))?;
-    if device.gateway.as_ref() != Some(&context.sender.account) {
-        let (device, account) = (device.device, context.sender.account.clone());
-        return Err(DevicesError::NotYourDevice { device, account }.into());
+    reports: &[InventoryReport],
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut notifications = Vec::new();
+    for report in reports {
+        notifications.extend(record_inventory(overlay, context, report)?);
     }
-    Ok(device)
+    Ok(notifications)
 }
 
-/// Demands that a device is neither suspended nor decommissioned.
-pub fn demand_active(device: &Device) -> Result<(), DevicesError> {
-    match device.status {
-        DeviceStatus::Active => Ok(()),
-        status @ (DeviceStatus::Suspended | DeviceStatus::Decommissioned) => {
-            Err(DevicesError::WrongStatus {
-                device: device.device.clone(),
-                status,
-            })
-        }
-    }
-}
-
-pub(super) fn inventory(
+fn record_inventory(
     overlay: &mut Overlay,
     context: &Context,
     report: &InventoryReport,
@@ -104,12 +88,12 @@ pub(super) fn inventory(
         counter,
         signature: _,
     } = report;
-    let Reported {
+    let AcceptedReport {
         device,
         mut state,
         attested,
     } = accept_report(overlay, context, name, report, *counter)?;
-    demand_active(&device)?;
+    require_active(&device)?;
     if device.key.is_some() && !attested {
         return Err(DevicesError::Unsigned(device.device).into());
     }
@@ -120,7 +104,7 @@ pub(super) fn inventory(
     state.security_counter = state.security_counter.max(*security_counter);
     state.drifted = expected.is_some();
     overlay.put(&keys::state(name), &state);
-    let mut notifications = vec![about_device(
+    let mut notifications = vec![Notification::about_device(
         &device,
         Fact::InventoryReported { digest: *digest },
     )];
@@ -131,7 +115,7 @@ pub(super) fn inventory(
             expected,
             running: *digest,
         };
-        notifications.push(about_device(&device, fact));
+        notifications.push(Notification::about_device(&device, fact));
     }
     Ok(notifications)
 }

@@ -16,7 +16,7 @@ pub fn count_of(counts: &mut RolloutCounts, state: DeploymentState) -> &mut u64 
 }
 
 /// The status that the counts lead to, if it is another one.
-pub fn verdict(rollout: &Rollout) -> Option<RolloutStatus> {
+pub fn status_after(rollout: &Rollout) -> Option<RolloutStatus> {
     let RolloutCounts {
         assigned, active, ..
     } = rollout.counts;
