@@ -8,6 +8,7 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::json::{self, JsonDecodeError};
 use crate::limits::ENCODED_BYTES_MAX;
 
 type Config = Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>>;
@@ -35,7 +36,7 @@ pub enum CodecError {
     #[error("reading {wanted} from JSON")]
     Json {
         wanted: &'static str,
-        source: serde_json::Error,
+        source: JsonDecodeError,
     },
 }
 
@@ -76,16 +77,16 @@ pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
     Ok(value)
 }
 
-/// The value that the JSON text `bytes` holds; unknown and repeated fields are refused.
+/// The value whose JSON form the text `bytes` is, by the rules of [`json`](crate::json): unknown
+/// and repeated fields are refused.
+///
+/// # Errors
+/// Not JSON as the ledger accepts it, or not the form of such a value.
 pub fn decode_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let wanted = short_name::<T>();
-    serde_json::from_slice(bytes).map_err(|source| CodecError::Json { wanted, source })
-}
-
-/// As [`decode_json`], of a text that was parsed.
-pub fn decode_value<T: DeserializeOwned>(value: &serde_json::Value) -> Result<T, CodecError> {
-    let wanted = short_name::<T>();
-    T::deserialize(value).map_err(|source| CodecError::Json { wanted, source })
+    let text = std::str::from_utf8(bytes).map_err(|_| JsonDecodeError::NotUtf8);
+    text.and_then(|text| json::from_value(json::parse(text, &json::DOCUMENT)?))
+        .map_err(|source| CodecError::Json { wanted, source })
 }
 
 /// The digest by which a value is named: blake3 of its binary encoding.

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod crypto;
 pub mod genesis;
 mod id;
+pub mod json;
 pub mod limits;
 pub mod login;
 pub mod merkle;

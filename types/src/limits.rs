@@ -34,6 +34,8 @@ pub const EVENT_GAPS_MAX: usize = 16;
 pub const CONFIG_BYTES_MAX: usize = 16 * 1024;
 /// Nesting of a configuration document.
 pub const CONFIG_DEPTH_MAX: usize = 8;
+/// Nesting of any other JSON text: an order above that of the types, and little stack.
+pub const JSON_DEPTH_MAX: usize = 127;
 /// Largest artifact: an order above today's firmware of street-light controllers.
 pub const ARTIFACT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Hardware classes, dependencies, tags, aliases of one record.

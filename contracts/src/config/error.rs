@@ -1,6 +1,6 @@
 use lamplighter_types::Id;
+use lamplighter_types::json::JsonError;
 
-use super::json::JsonError;
 use crate::ContractError;
 use crate::validate::FieldError;
 

@@ -1,11 +1,11 @@
 use lamplighter_state::Overlay;
+use lamplighter_types::json::{self, JsonValue};
 use lamplighter_types::limits::{CONFIG_BYTES_MAX, ID_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{
     ConfigAction, ConfigReport, ConfigTarget, DesiredConfig, Device, DeviceStatus, Fact,
     Notification, ReportedConfig, Role, Scope,
 };
 
-use super::json::{self, Value};
 use super::{ConfigError, keys};
 use crate::devices::{self, AcceptedReport, DevicesError, accept_report, require_active};
 use crate::validate::{self, FieldError};
@@ -45,13 +45,13 @@ fn check_target(target: &ConfigTarget) -> Result<(), ConfigError> {
     }
 }
 
-fn document_of(text: &str) -> Result<Value, ConfigError> {
+fn document_of(text: &str) -> Result<JsonValue, ConfigError> {
     if text.len() > CONFIG_BYTES_MAX {
         let (field, got, max) = ("document", text.len(), CONFIG_BYTES_MAX);
         return Err(FieldError::TooLong { field, got, max }.into());
     }
-    match json::parse(text).map_err(ConfigError::Document)? {
-        object @ Value::Object(_) => Ok(object),
+    match json::parse(text, &json::CONFIGURATION).map_err(ConfigError::Document)? {
+        object @ JsonValue::Object(_) => Ok(object),
         _ => Err(ConfigError::NotAnObject),
     }
 }

@@ -20,8 +20,8 @@
 
 mod error;
 mod execute;
-pub mod json;
 pub mod keys;
+mod merge;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use lamplighter_state::StateError;
+use lamplighter_types::json::{self, JsonValue};
 use lamplighter_types::{ConfigTarget, DesiredConfig, Device, Hash, Id, ReportedConfig};
 
-use super::json::{self, Value};
 use super::keys;
+use super::merge::merge;
 use crate::Reader;
 
 /// The desired document of one target.
@@ -27,10 +28,10 @@ pub fn reported(reader: &impl Reader, device: &Id) -> Result<Option<ReportedConf
 /// # Errors
 /// The state can't be read.
 pub fn effective(reader: &impl Reader, device: &Device) -> Result<(String, Hash), StateError> {
-    let mut document = Value::Object(BTreeMap::new());
+    let mut document = JsonValue::Object(BTreeMap::new());
     for target in targets(device) {
         if let Some(layer) = desired(reader, &target)? {
-            document.merge(stored(&layer)?);
+            merge(&mut document, stored(&layer)?);
         }
     }
     let text = document.canonical();
@@ -54,8 +55,8 @@ fn targets(device: &Device) -> Vec<ConfigTarget> {
     targets
 }
 
-fn stored(desired: &DesiredConfig) -> Result<Value, StateError> {
-    json::parse(&desired.document).map_err(|error| StateError::Mismatch {
+fn stored(desired: &DesiredConfig) -> Result<JsonValue, StateError> {
+    json::parse(&desired.document, &json::CONFIGURATION).map_err(|error| StateError::Mismatch {
         what: "a stored configuration document",
         expected: "JSON that was checked before".to_owned(),
         got: error.to_string(),

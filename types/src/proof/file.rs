@@ -5,10 +5,7 @@
 //! repeated, no second spelling of a value, no record but the proven one. So two readers can't see
 //! two different things in a file that holds.
 
-use std::fmt;
-
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
@@ -69,9 +66,11 @@ impl ProofFile {
     /// It is too long, no proof, or has something in it that no proof covers.
     pub fn from_json(bytes: &[u8]) -> Result<Self, ProofFileError> {
         check_length(bytes, PROOF_FILE_BYTES_MAX).map_err(ProofFileError::Malformed)?;
-        let Tree(tree) = codec::decode_json(bytes).map_err(ProofFileError::Malformed)?;
-        let (record, proof) = take_apart(tree)?;
-        let bundle: ProofBundle = codec::decode_value(&proof).map_err(ProofFileError::Malformed)?;
+        let tree = codec::decode_json(bytes).map_err(ProofFileError::Malformed)?;
+        let (record, proof) = split_members(tree)?;
+        let text = proof.to_string();
+        let bundle: ProofBundle =
+            codec::decode_json(text.as_bytes()).map_err(ProofFileError::Malformed)?;
         // What is left out for "none" would be read as it is here, and perhaps not elsewhere.
         match serde_json::to_value(&bundle).is_ok_and(|again| again == proof) {
             true => Ok(Self {
@@ -115,7 +114,7 @@ impl ProofFile {
 }
 
 /// The record, if there is one beside it, and the bundle.
-fn take_apart(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> {
+fn split_members(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> {
     let mut members = match tree {
         Value::Object(members) if members.contains_key("proof") => members,
         alone => return Ok((None, alone)),
@@ -148,69 +147,4 @@ fn shown(value: &Value) -> String {
     let plain = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
     let beginning = text.chars().take(SHOWN_MAX);
     beginning.map(|c| if plain(c) { c } else { '?' }).collect()
-}
-
-/// Any JSON, in which no object has a member twice.
-struct Tree(Value);
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor).map(Self)
-    }
-}
-
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Err(E::custom(format!("{value}: no record has a fraction")))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Tree(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            let Tree(value) = members.next_value()?;
-            if map.contains_key(&name) {
-                return Err(de::Error::custom(format!(
-                    "the member {name:?} is there twice"
-                )));
-            }
-            map.insert(name, value);
-        }
-        Ok(map.into())
-    }
 }
