@@ -1,6 +1,7 @@
 use std::error::Error;
 
 use lamplighter_state::StateError;
+use lamplighter_types::validate::FieldError;
 
 /// Why an action was refused: part of the receipt, equal on all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,5 +42,17 @@ pub trait ContractError: Error {
 impl<E: ContractError> From<E> for ExecutionError {
     fn from(error: E) -> Self {
         Self::Refused(Refusal::of(error))
+    }
+}
+
+impl ContractError for FieldError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Empty { .. } => "shape.empty",
+            Self::TooLong { .. } => "shape.too_long",
+            Self::ControlCharacter { .. } => "shape.control_character",
+            Self::Repeated { .. } => "shape.repeated",
+            Self::TooLarge { .. } => "shape.too_large",
+        }
     }
 }

@@ -24,10 +24,9 @@ pub mod rollouts;
 #[cfg(test)]
 mod tests;
 pub mod users;
-pub mod validate;
 
 pub use admission::AdmissionError;
 pub use context::{BlockContext, Context, Forbidden};
 pub use error::{ContractError, ExecutionError, Refusal};
-pub use lamplighter_types::tables;
+pub use lamplighter_types::{tables, validate};
 pub use reader::Reader;

@@ -24,6 +24,7 @@ mod schema;
 mod state_key;
 pub mod tables;
 pub mod transaction;
+pub mod validate;
 pub mod work;
 
 pub use action::*;

@@ -30,6 +30,8 @@ pub const STEPS_PER_BLOCK_MAX: usize = 256;
 pub const EVENT_DATA_BYTES_MAX: usize = 1_024;
 /// Gaps in the sequence numbers of one device that are kept; older ones are merged into one.
 pub const EVENT_GAPS_MAX: usize = 16;
+/// Longest value of a tag: a label, not a document.
+pub const TAG_VALUE_BYTES_MAX: usize = 256;
 /// A desired configuration document: what a Thing takes in a few block-wise exchanges.
 pub const CONFIG_BYTES_MAX: usize = 16 * 1024;
 /// Nesting of a configuration document.

@@ -1,4 +1,3 @@
-
 use lamplighter_types::Hash;
 use lamplighter_types::json::{self, JsonValue};
 use proptest::prelude::*;

@@ -1,5 +1,5 @@
 use lamplighter_types::crypto::BadSignature;
-use lamplighter_types::{DeviceStatus, Id, PublicKey, Scope};
+use lamplighter_types::{DeviceStatus, Id, NewDeviceError, PublicKey, Scope};
 
 use crate::ContractError;
 use crate::validate::FieldError;
@@ -47,6 +47,15 @@ pub enum DevicesError {
     },
     #[error("there is no registrant {0}")]
     UnknownRegistrant(String),
+}
+
+impl From<NewDeviceError> for DevicesError {
+    fn from(error: NewDeviceError) -> Self {
+        match error {
+            NewDeviceError::Field(error) => Self::Field(error),
+            NewDeviceError::WeakKey(key) => Self::WeakKey(key),
+        }
+    }
 }
 
 impl ContractError for DevicesError {

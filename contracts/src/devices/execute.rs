@@ -1,22 +1,18 @@
 use lamplighter_state::Overlay;
-use lamplighter_types::limits::{ID_BYTES_MAX, LIST_ITEMS_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DevicesAction, NewDevice, Notification, Tag};
 
-use super::{
-    DevicesError, TAG_VALUE_BYTES_MAX, iotregistry, lifecycle, ownership_transfer, registration,
-    reports,
-};
-use crate::validate::{self, FieldError};
-use crate::{Context, ExecutionError};
+use super::{DevicesError, iotregistry, lifecycle, ownership_transfer, registration, reports};
+use crate::{Context, ExecutionError, validate};
 
 /// Checks shape and size.
 pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
     match action {
         DevicesAction::Register { devices } => {
             validate::list("devices", devices, LIST_ITEMS_MAX)?;
-            devices.iter().try_for_each(check_new)?;
+            devices.iter().try_for_each(NewDevice::check)?;
         }
-        DevicesAction::Tag { device: _, tags } => check_tags(tags)?,
+        DevicesAction::Tag { device: _, tags } => Tag::check_all(tags)?,
         DevicesAction::Suspend { device: _, reason }
         | DevicesAction::Decommission { device: _, reason } => {
             validate::text("reason", reason, TEXT_BYTES_MAX)?;
@@ -40,36 +36,6 @@ pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
         | DevicesAction::IotRegistry { function: _, argument: _ } => {}
     }
     Ok(())
-}
-
-fn check_new(device: &NewDevice) -> Result<(), DevicesError> {
-    let NewDevice {
-        device: _,
-        owner: _,
-        model,
-        hardware_class,
-        district: _,
-        gateway: _,
-        key,
-        tags,
-    } = device;
-    validate::name("model", model, ID_BYTES_MAX)?;
-    validate::name("hardware_class", hardware_class, ID_BYTES_MAX)?;
-    if let Some(key) = key
-        && !key.is_acceptable()
-    {
-        return Err(DevicesError::WeakKey(*key));
-    }
-    Ok(check_tags(tags)?)
-}
-
-fn check_tags(tags: &[Tag]) -> Result<(), FieldError> {
-    validate::at_most("tags", tags, SMALL_LIST_MAX)?;
-    for Tag { name, value } in tags {
-        validate::name("tag", name, ID_BYTES_MAX)?;
-        validate::text("tag", value, TAG_VALUE_BYTES_MAX)?;
-    }
-    validate::distinct("tags", tags.iter().map(|tag| &tag.name))
 }
 
 /// Carries out a checked action.

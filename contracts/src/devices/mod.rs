@@ -46,6 +46,3 @@ pub use read::{
     by_gateway, by_key, by_owner, device, devices, in_district, registrant_link, state,
 };
 pub use reports::{AcceptedReport, accept_report};
-
-/// Longest value of a tag: a label, not a document.
-pub const TAG_VALUE_BYTES_MAX: usize = 256;

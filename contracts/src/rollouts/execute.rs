@@ -1,5 +1,7 @@
 use lamplighter_state::Overlay;
-use lamplighter_types::limits::{ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{
+    ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TAG_VALUE_BYTES_MAX, TEXT_BYTES_MAX,
+};
 use lamplighter_types::{
     DeferralPolicy, DeploymentReport, Notification, RolloutPlan, RolloutsAction, Selection,
     StepTimers,
@@ -127,7 +129,7 @@ fn check_selection(selection: &Selection) -> Result<(), FieldError> {
 }
 
 /// `name=value` of a tag is the longest text of a filter.
-const FILTER_BYTES_MAX: usize = ID_BYTES_MAX + 1 + crate::devices::TAG_VALUE_BYTES_MAX;
+const FILTER_BYTES_MAX: usize = ID_BYTES_MAX + 1 + TAG_VALUE_BYTES_MAX;
 
 /// Carries out a checked action.
 pub fn execute(

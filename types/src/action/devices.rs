@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 
+use crate::limits::ID_BYTES_MAX;
 use crate::record::Tag;
+use crate::validate::{self, FieldError};
 use crate::{Hash, Id, PublicKey, Scope, Signature, Version};
 
 /// The registry of devices, natively and in the IOTRegistry form.
@@ -79,7 +81,43 @@ pub struct NewDevice {
     pub tags: Vec<Tag>,
 }
 
-/// The running firmware as the Thing tells it.
+/// Why no ledger registers a device, whatever its state.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NewDeviceError {
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    #[error("the key {0} is no point of the curve or of small order")]
+    WeakKey(PublicKey),
+}
+
+impl NewDevice {
+    /// Checks shape and size.
+    ///
+    /// # Errors
+    /// The first field that no ledger takes.
+    pub fn check(&self) -> Result<(), NewDeviceError> {
+        let Self {
+            device: _,
+            owner: _,
+            model,
+            hardware_class,
+            district: _,
+            gateway: _,
+            key,
+            tags,
+        } = self;
+        validate::name("model", model, ID_BYTES_MAX)?;
+        validate::name("hardware_class", hardware_class, ID_BYTES_MAX)?;
+        if let Some(key) = key
+            && !key.is_acceptable()
+        {
+            return Err(NewDeviceError::WeakKey(*key));
+        }
+        Ok(Tag::check_all(tags)?)
+    }
+}
+
+/// The running firmware as the Thing reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{ID_BYTES_MAX, SMALL_LIST_MAX, TAG_VALUE_BYTES_MAX};
+use crate::validate::{self, FieldError};
 use crate::{Hash, Id, PublicKey, Scope, Version};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
@@ -8,6 +10,21 @@ use crate::{Hash, Id, PublicKey, Scope, Version};
 pub struct Tag {
     pub name: String,
     pub value: String,
+}
+
+impl Tag {
+    /// Checks the tags of one device: their number, their texts, and that no name occurs twice.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn check_all(tags: &[Self]) -> Result<(), FieldError> {
+        validate::at_most("tags", tags, SMALL_LIST_MAX)?;
+        for Self { name, value } in tags {
+            validate::name("tag", name, ID_BYTES_MAX)?;
+            validate::text("tag", value, TAG_VALUE_BYTES_MAX)?;
+        }
+        validate::distinct("tags", tags.iter().map(|tag| &tag.name))
+    }
 }
 
 #[derive(

@@ -1,12 +1,11 @@
-//! Checks of texts and lists that all contracts share.
+//! Checks of single fields: texts, lists and numbers. The contracts use them on actions, and
+//! programs may use them before they send one.
 
 use std::collections::BTreeSet;
 
-use lamplighter_types::limits::NUMBER_MAX;
+use crate::limits::NUMBER_MAX;
 
-use crate::ContractError;
-
-/// A field of an action has not the shape that it must have.
+/// Why a field of an action is refused whatever the state. The texts are part of receipts.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FieldError {
     #[error("{field} is empty")]
@@ -26,18 +25,6 @@ pub enum FieldError {
          right"
     )]
     TooLarge { field: &'static str, got: u64 },
-}
-
-impl ContractError for FieldError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Empty { .. } => "shape.empty",
-            Self::TooLong { .. } => "shape.too_long",
-            Self::ControlCharacter { .. } => "shape.control_character",
-            Self::Repeated { .. } => "shape.repeated",
-            Self::TooLarge { .. } => "shape.too_large",
-        }
-    }
 }
 
 /// Text that may be empty, without control characters but for line breaks and tabs.
@@ -96,10 +83,10 @@ pub fn at_most<T>(field: &'static str, items: &[T], max: usize) -> Result<(), Fi
 
 /// A number that somebody chose.
 pub fn number(field: &'static str, got: u64) -> Result<(), FieldError> {
-    match got > NUMBER_MAX {
-        true => Err(FieldError::TooLarge { field, got }),
-        false => Ok(()),
+    if got > NUMBER_MAX {
+        return Err(FieldError::TooLarge { field, got });
     }
+    Ok(())
 }
 
 /// Requires that no item occurs twice.
@@ -107,10 +94,10 @@ pub fn distinct<T: Ord + ToString>(
     field: &'static str,
     items: impl IntoIterator<Item = T>,
 ) -> Result<(), FieldError> {
-    let mut seen = BTreeSet::new();
+    let mut before = BTreeSet::new();
     for item in items {
         let shown = item.to_string();
-        if !seen.insert(item) {
+        if !before.insert(item) {
             return Err(FieldError::Repeated { field, item: shown });
         }
     }
