@@ -25,7 +25,7 @@ mod state_key;
 pub mod tables;
 pub mod transaction;
 pub mod validate;
-pub mod work;
+pub mod wire;
 
 pub use action::*;
 pub use block::{
@@ -43,3 +43,4 @@ pub use record::*;
 pub use report::DeviceSigned;
 pub use state_key::StateKey;
 pub use transaction::{Encoding, SignedTransaction, Transaction, TransactionError, Verified};
+pub use wire::work;
