@@ -70,7 +70,7 @@ pub async fn carry_out(session: &Session, command: ConfigCommand) -> Result<Exit
     };
     let target = ConfigTarget::from(target);
     let document = std::fs::read_to_string(&file)
-        .map_err(Failure::doing(format!("reading {}", file.display())))?;
+        .map_err(Failure::during(format!("reading {}", file.display())))?;
     let replaces_version = match session.client.desired(&target).await {
         Ok(read) => read.value.version,
         Err(error) if error.is_not_found() => 0,
@@ -121,11 +121,11 @@ async fn changes_for(session: &Session, device: &Id) -> Result<Page<HistoryEntry
     let model = ConfigTarget::Model {
         model: record.model.clone(),
     };
-    let own = ConfigTarget::Device {
+    let device_target = ConfigTarget::Device {
         device: device.clone(),
     };
     let mut all = Vec::new();
-    for target in [ConfigTarget::Fleet, model, own]
+    for target in [ConfigTarget::Fleet, model, device_target]
         .into_iter()
         .chain(districts)
     {

@@ -50,22 +50,22 @@ fn count(range: RangeInclusive<usize>) -> RangedU64ValueParser<usize> {
 }
 
 pub async fn carry_out(command: DevnetCommand) -> Result<ExitCode, Failure> {
-    let DevnetCommand::Up(given) = command;
-    let program = std::env::current_exe().map_err(Failure::doing("finding this program"))?;
+    let DevnetCommand::Up(options) = command;
+    let program = std::env::current_exe().map_err(Failure::during("finding this program"))?;
     let plan = Plan {
-        validators: given.validators,
-        gateways: given.gateways,
-        things: given.things,
-        firmware: given.firmware,
-        dir: given.dir,
+        validators: options.validators,
+        gateways: options.gateways,
+        things: options.things,
+        firmware: options.firmware,
+        dir: options.dir,
         program,
         rate_bytes_per_s: None,
     };
     let options = Options {
         plan,
-        attacks: given.attacks,
-        once: given.once,
-        report: given.report,
+        attacks: options.attacks,
+        once: options.once,
+        report: options.report,
     };
     match up(options, until_signal()?).await {
         Ok(true) => Ok(ExitCode::SUCCESS),

@@ -93,14 +93,13 @@ pub async fn show(
     if page.items.is_empty() && after.is_none() {
         demand_record(session, of).await?;
     }
-    match session.output.json {
-        true => {
-            print(&json!(page.items));
-            if let Some(next) = &page.next {
-                warn(&older(next));
-            }
+    if session.output.json {
+        print(&json!(page.items));
+        if let Some(next) = &page.next {
+            warn(&older(next));
         }
-        false => emit_changes(&page),
+    } else {
+        emit_changes(&page)
     }
     Ok(ExitCode::SUCCESS)
 }

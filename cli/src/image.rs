@@ -49,11 +49,11 @@ impl Format {
 }
 
 /// Checks the size of an image, and that it is a plain binary or what the caller says it is.
-pub fn check(path: &Path, said: Option<Format>) -> Result<(), Failure> {
+pub fn check(path: &Path, declared: Option<Format>) -> Result<(), Failure> {
     let shown = path.display();
-    let doing = || format!("reading {shown}");
-    let file = File::open(path).map_err(Failure::doing(doing()))?;
-    let size = file.metadata().map_err(Failure::doing(doing()))?.len();
+    let operation = || format!("reading {shown}");
+    let file = File::open(path).map_err(Failure::during(operation()))?;
+    let size = file.metadata().map_err(Failure::during(operation()))?.len();
     if size == 0 {
         return Err(Failure::plain(format!("the image {shown} is empty")));
     }
@@ -65,19 +65,19 @@ pub fn check(path: &Path, said: Option<Format>) -> Result<(), Failure> {
     }
     let mut head = Vec::new();
     let read = file.take(HEAD_BYTES).read_to_end(&mut head);
-    read.map_err(Failure::doing(doing()))?;
-    let found = recognize(&head);
-    match said {
-        Some(said) if said != found => Err(Failure::plain(format!(
+    read.map_err(Failure::during(operation()))?;
+    let recognized = recognize(&head);
+    match declared {
+        Some(declared) if declared != recognized => Err(Failure::plain(format!(
             "--format says that {shown} is {}, but it looks like {}",
-            said.name(),
-            found.name()
+            declared.name(),
+            recognized.name()
         ))),
-        None if found != Format::Binary => Err(Failure::plain(format!(
+        None if recognized != Format::Binary => Err(Failure::plain(format!(
             "{shown} is {}, and devices write the bytes of an image to their flash as they are: \
              convert it, e.g. with `objcopy -O binary`, or say --format {} if your devices take it",
-            found.name(),
-            found.option()
+            recognized.name(),
+            recognized.option()
         ))),
         _ => Ok(()),
     }

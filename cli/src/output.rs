@@ -24,9 +24,10 @@ pub struct Output {
 impl Output {
     /// A list: each item on a line of a table, or all of them as JSON.
     pub fn list<T: Serialize>(self, items: &[T], heads: &[&str], row: impl Fn(&T) -> Vec<String>) {
-        match self.json {
-            true => print(&json!(items)),
-            false => emit_table(heads, items.iter().map(row).collect()),
+        if self.json {
+            print(&json!(items))
+        } else {
+            emit_table(heads, items.iter().map(row).collect())
         }
     }
 
@@ -45,7 +46,7 @@ impl Output {
     }
 
     /// Words for people; nothing as JSON.
-    pub fn say(self, words: &str) {
+    pub fn print_text(self, words: &str) {
         if !self.json {
             emit(words);
         }

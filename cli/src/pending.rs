@@ -1,9 +1,9 @@
 //! What is told of a transaction that was sent and is in no block yet.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use lamplighter_client::Pending;
+use lamplighter_system::{error_chain, unix_ms};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -47,7 +47,7 @@ pub fn failure(pending: &Pending, output: Output) -> Failure {
         "It may still happen, until {}. Ask what became of it:\n  \
          lamplighter transaction show {hash}\n{again}\n\
          The same command given again before then would be a second transaction.",
-        until(*expires_ms, now_ms()),
+        until(*expires_ms, unix_ms()),
     ))
 }
 
@@ -78,16 +78,9 @@ fn words(pending: &Pending) -> String {
         parts.join(", and ")
     );
     if let Some(last) = last {
-        let causes = std::iter::successors(Some(last as &dyn std::error::Error), |e| e.source());
-        let causes: Vec<_> = causes.map(ToString::to_string).collect();
-        words += &format!(" (last: {})", causes.join(": "));
+        words += &format!(" (last: {})", error_chain(last));
     }
     words
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A time, and how far it is from now.

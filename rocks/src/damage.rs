@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lamplighter_store::{Cf, StoreError};
 
-use crate::seal::prints::Mismatch;
+use crate::seal::digests::Mismatch;
 
 /// Where a store is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use lamplighter_store::StoreError;
+use lamplighter_system::error_chain;
 
 use crate::repair::damage_in;
 use crate::seal::tables;
 
 /// Bytes kept of what RocksDB says.
-const SAID_BYTES_MAX: usize = 1_000;
+const LOGGED_BYTES_MAX: usize = 1_000;
 
 /// Why a store takes no more writes. It stays so until it is opened again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Health {
         if self.failure.get().is_none()
             && let Err(error) = mark(dir, &error)
         {
-            tracing::error!(error = causes(&error), "the damage is not remembered");
+            tracing::error!(error = error_chain(&error), "the damage is not remembered");
         }
         self.damaged(error)
     }
@@ -81,7 +82,7 @@ impl Health {
 
     fn fail(&self, error: &StoreError, damaged: bool) {
         self.set(Failure {
-            what: causes(error),
+            what: error_chain(error),
             damaged,
         });
     }
@@ -109,36 +110,22 @@ impl Health {
 
 /// Remembers for the next opening what a read came across.
 fn mark(dir: &Path, error: &StoreError) -> Result<(), StoreError> {
-    match damage_in(dir, causes(error)) {
+    match damage_in(dir, error_chain(error)) {
         Some(damage) => tables::mark(dir, Some(&damage)),
         None => tables::mark(dir, None),
     }
 }
 
-/// An error with its causes in one line, without saying anything twice.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
-}
-
 /// The last error that RocksDB logged: of work in the background it says nothing else.
 #[derive(Default)]
-pub(crate) struct Said(Mutex<String>);
+pub(crate) struct LastLoggedError(Mutex<String>);
 
-impl Said {
-    pub fn hear(&self, message: &str) {
+impl LastLoggedError {
+    pub fn record(&self, message: &str) {
         if !message.contains("rror") {
             return;
         }
-        let kept: String = message.chars().take(SAID_BYTES_MAX).collect();
+        let kept: String = message.chars().take(LOGGED_BYTES_MAX).collect();
         *self.0.lock().expect("nobody panics with the lock") = kept;
     }
 

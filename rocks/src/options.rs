@@ -6,7 +6,7 @@ use rocksdb::{
     LogLevel,
 };
 
-use crate::health::Said;
+use crate::health::LastLoggedError;
 
 const MIB: usize = 1 << 20;
 
@@ -62,7 +62,7 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn database(&self, said: &Arc<Said>) -> rocksdb::Options {
+    pub(crate) fn database(&self, logged_error: &Arc<LastLoggedError>) -> rocksdb::Options {
         let mut options = rocksdb::Options::default()
             .get_options_from_string(NO_RESUME)
             .expect("the options of this version of RocksDB");
@@ -81,7 +81,7 @@ impl Options {
         options.set_stats_persist_period_sec(0);
         // A log that the manifest knows of and that is missing or short is damage, not the end.
         options.set_track_and_verify_wals_in_manifest(true);
-        options.set_info_logger(logger(said.clone()));
+        options.set_info_logger(logger(logged_error.clone()));
         options
     }
 
@@ -117,9 +117,9 @@ fn family(cf: Cf, cache: &Cache) -> rocksdb::Options {
 }
 
 /// RocksDB's own log goes to ours; it writes no files of its own.
-fn logger(said: Arc<Said>) -> InfoLogger {
+fn logger(logged_error: Arc<LastLoggedError>) -> InfoLogger {
     InfoLogger::new_callback_logger(LogLevel::Warn, move |level, message| {
-        said.hear(message);
+        logged_error.record(message);
         match level {
             LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
             LogLevel::Warn => tracing::warn!(target: "rocksdb", "{message}"),

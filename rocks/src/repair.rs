@@ -83,9 +83,9 @@ pub(crate) fn named_table(message: &str) -> Option<(String, u64)> {
 /// The damage that a message of RocksDB tells of, if it is to a table that something is known of.
 pub(crate) fn damage_in(dir: &Path, message: String) -> Option<Damage> {
     let (table, offset) = named_table(&message)?;
-    let known = tables::known(dir, &table).ok().flatten()?;
+    let recorded = tables::recorded(dir, &table).ok().flatten()?;
     Some(Damage {
-        family: Some(known.family),
+        family: Some(recorded.family),
         ..Damage::new(&dir.join(table), offset, &message)
     })
 }

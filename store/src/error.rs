@@ -8,18 +8,18 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file system refused.
-    #[error("{doing} {}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
         /// What was being tried, in words that fit before the path.
-        doing: &'static str,
+        operation: &'static str,
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     /// The storage engine refused, for instance because the disk is full.
-    #[error("{doing}")]
+    #[error("{operation}")]
     Backend {
-        doing: String,
+        operation: String,
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -52,12 +52,12 @@ pub enum StoreError {
 impl StoreError {
     /// An error of the file system, ready for `map_err`.
     pub fn io(
-        doing: &'static str,
+        operation: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> StoreError {
         let path = path.into();
         move |source| StoreError::Io {
-            doing,
+            operation,
             path,
             source,
         }

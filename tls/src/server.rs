@@ -68,9 +68,10 @@ impl<F: Fn(&PublicKey) -> bool + Send + Sync> ClientCertVerifier for Registered<
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match (self.is_registered)(&demand_key(certificate)?) {
-            true => Ok(ClientCertVerified::assertion()),
-            false => Err(CertificateError::UnknownIssuer.into()),
+        if (self.is_registered)(&demand_key(certificate)?) {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(CertificateError::UnknownIssuer.into())
         }
     }
 

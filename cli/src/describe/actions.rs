@@ -28,20 +28,20 @@ fn of_users(action: &UsersAction) -> String {
             account,
             organization,
             name,
-            key: theirs,
+            key: public_key,
         } => format!(
             "register the user {account} ({name}) of {organization} with the key {}",
-            key(theirs)
+            key(public_key)
         ),
         UsersAction::RegisterGateway {
             account,
             organization,
             district,
-            key: theirs,
+            key: public_key,
         } => format!(
             "register the gateway {account} of {organization} for {} with the key {}",
             place(district),
-            key(theirs)
+            key(public_key)
         ),
         UsersAction::Grant {
             account,

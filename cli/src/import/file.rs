@@ -22,11 +22,11 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The devices of a file, each sound in itself and none twice.
 pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     let shown = path.display();
-    let doing = || format!("reading {shown}");
-    let file = File::open(path).map_err(Failure::doing(doing()))?;
+    let operation = || format!("reading {shown}");
+    let file = File::open(path).map_err(Failure::during(operation()))?;
     let mut bytes = Vec::new();
     let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(Failure::doing(doing()))?;
+    read.map_err(Failure::during(operation()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Failure::plain(format!(
             "{shown} has more than {FILE_BYTES_MAX} bytes; divide it"
@@ -59,9 +59,10 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
     for row in &rows {
         wrong.extend(unsound(&row.device).map(|what| row.problem(what)));
     }
-    match wrong.is_empty() {
-        true => Ok(rows),
-        false => Err(problems(wrong, rows.len())),
+    if wrong.is_empty() {
+        Ok(rows)
+    } else {
+        Err(problems(wrong, rows.len()))
     }
 }
 
@@ -153,10 +154,11 @@ fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
             })
         })
         .collect();
-    match wrong.is_empty() {
-        // A field that is there twice, which only the strict reader notices.
-        true => vec![format!("this is no list of devices: {error}")],
-        false => problems(wrong, items.len()),
+    if wrong.is_empty() {
+        // Only the strict reader notices a field that is there twice.
+        vec![format!("this is no list of devices: {error}")]
+    } else {
+        problems(wrong, items.len())
     }
 }
 
@@ -185,9 +187,10 @@ fn wrong_with(item: &Value) -> Vec<String> {
             }
         }
     }
-    match wrong.is_empty() {
-        true => vec![reason(error)],
-        false => wrong,
+    if wrong.is_empty() {
+        vec![reason(error)]
+    } else {
+        wrong
     }
 }
 

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use lamplighter_store::StoreError;
 
+use super::digests::FileDigests;
 use super::files::{self, Stored, folder, log_number, manifest_number};
-use super::prints::Prints;
 use super::writer::{DURABLE, NOW};
 use crate::damage::Damage;
 
 /// What was sealed: by both files, since each of them is true and neither need be the newer one.
-type Sealed = Vec<(String, Prints)>;
+type Sealed = Vec<(String, FileDigests)>;
 
 /// Why a store must not be opened as it is.
 pub(crate) enum Problem {
@@ -61,8 +61,8 @@ fn read(dir: &Path) -> Result<Option<Sealed>, StoreError> {
             }
             Stored::Lines(lines) => {
                 let parsed = lines.iter().filter_map(|line| {
-                    let (name, prints) = line.split_once(' ')?;
-                    Some((name.to_owned(), Prints::from_line(prints)?))
+                    let (name, digests) = line.split_once(' ')?;
+                    Some((name.to_owned(), FileDigests::from_line(digests)?))
                 });
                 sealed.get_or_insert_default().extend(parsed);
             }
@@ -105,7 +105,7 @@ fn compare(dir: &Path, names: &[String], sealed: &Sealed, current: u64) -> Resul
         let numbers = names.iter().filter_map(|name| of(name));
         numbers.max()
     };
-    for (name, prints) in sealed {
+    for (name, digests) in sealed {
         let path = dir.join(name);
         if let Some(number) = manifest_number(name) {
             if current > number {
@@ -122,7 +122,7 @@ fn compare(dir: &Path, names: &[String], sealed: &Sealed, current: u64) -> Resul
             }
             continue;
         }
-        let found = prints.compare_all(&path);
+        let found = digests.compare_all(&path);
         if let Some(mismatch) = found.map_err(StoreError::io("read", &path))? {
             return Err(Damage::bytes(&path, mismatch, None).into());
         }

@@ -19,8 +19,8 @@
 //! is known whose bytes they are.
 
 pub(crate) mod check;
+pub(crate) mod digests;
 pub(crate) mod files;
 pub(crate) mod image;
-pub(crate) mod prints;
 pub(crate) mod tables;
 pub(crate) mod writer;

@@ -100,7 +100,7 @@ pub fn fits(shown: &str, printed: &str) -> bool {
 }
 
 #[test]
-fn blocks_are_told_apart() {
+fn blocks_are_distinguished() {
     let page = "# Page\n```sh\none \\\n    two\n\ncat > f <<END\na\nEND\n\
                 three   # more\nfour |\n    cat\n```\n\
                 <!-- test: until Ctrl-C -->\n```sh\nwatch\n```\n```toml\na = 1\n```\n\

@@ -93,15 +93,15 @@ fn package(value: &Value) -> Package {
     let dependencies = value["dependencies"].as_array().unwrap().iter();
     let uses = dependencies
         .filter(|dependency| dependency["kind"] != "dev")
-        .filter_map(|dependency| ours(&dependency["name"]))
+        .filter_map(|dependency| crate_name(&dependency["name"]))
         .collect();
     Package {
-        name: ours(&value["name"]).expect("our packages have the prefix"),
+        name: crate_name(&value["name"]).expect("our packages have the prefix"),
         uses,
     }
 }
 
-fn ours(name: &Value) -> Option<String> {
+fn crate_name(name: &Value) -> Option<String> {
     name.as_str()?
         .strip_prefix("lamplighter-")
         .map(str::to_owned)

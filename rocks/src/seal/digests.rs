@@ -11,7 +11,7 @@ pub(crate) const PIECE_BYTES: u64 = 256 << 10;
 
 /// What the first `bytes` bytes of a file are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Prints {
+pub(crate) struct FileDigests {
     pub bytes: u64,
     pub pieces: Vec<blake3::Hash>,
 }
@@ -23,12 +23,12 @@ pub(crate) struct Mismatch {
     pub length: u64,
 }
 
-impl Prints {
+impl FileDigests {
     pub fn of(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let mut prints = Self::default();
-        prints.grow(&file, file.metadata()?.len())?;
-        Ok(prints)
+        let mut digests = Self::default();
+        digests.grow(&file, file.metadata()?.len())?;
+        Ok(digests)
     }
 
     /// Takes in what a file that only grows has got since.
@@ -93,10 +93,10 @@ impl Prints {
         let mut words = line.split(' ');
         let bytes = words.next()?.parse().ok()?;
         let pieces = words.map(|word| blake3::Hash::from_hex(word).ok());
-        let prints = Self {
+        let digests = Self {
             bytes,
             pieces: pieces.collect::<Option<Vec<_>>>()?,
         };
-        (prints.pieces.len() as u64 == prints.count()).then_some(prints)
+        (digests.pieces.len() as u64 == digests.count()).then_some(digests)
     }
 }
