@@ -1,4 +1,4 @@
-//! What an approver has approved, field by field.
+//! The printed form of an approved record, field by field.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::time;
 #[cfg(test)]
 mod tests;
 
-/// Says every field of a signed record on a line of its own; nothing where JSON is wanted.
+/// Prints every field of a signed record on a line; nothing with `--json`.
 pub fn print_fields(output: Output, record: &impl Serialize) {
     let mut fields = Vec::new();
     flatten(String::new(), &json!(record), &mut fields);

@@ -14,9 +14,9 @@ use crate::session::SessionArguments;
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Checks a proof (JSON) with nothing but the genesis file given by `--genesis`, and tells what
-    /// it proves: the record as it is decoded from the proof, its block, and who signed. Whatever
-    /// else the file says must be the same.
+    /// Checks a proof (JSON) with nothing but the genesis file of `--genesis`, and prints what it
+    /// proves: the record as it is decoded from the proof, its block, and who signed. All other
+    /// fields of the file must agree with it.
     Verify(Verify),
 }
 

@@ -15,7 +15,7 @@ use crate::output::{emit, emit_members, joined, or_dash, print, print_line};
 use crate::session::{Session, asking};
 use crate::{describe, time};
 
-/// What a node says of itself, as far as people need it.
+/// The status of a node, as far as people need it.
 #[derive(Deserialize)]
 struct Status {
     chain_id: Hash,
@@ -116,7 +116,7 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
 
 #[derive(Debug, Subcommand)]
 pub enum TransactionCommand {
-    /// Who asked for what, when, and what became of it.
+    /// A transaction with its sender, its time and its receipt.
     Show {
         /// Its hash, or its place as tables have it: block.number.
         transaction: TransactionName,
@@ -147,7 +147,7 @@ pub async fn transaction(
     Ok(ExitCode::SUCCESS)
 }
 
-/// How a transaction is named.
+/// The name of a transaction: its hash.
 #[derive(Clone, Debug)]
 pub enum TransactionName {
     Hash(Hash),

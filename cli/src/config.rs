@@ -17,7 +17,7 @@ use crate::session::{Session, asking};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// What a device should be set to, and what it says it is.
+    /// The desired configuration of a device, and the one it reported.
     Show { device: Id },
     /// Sets the desired document (a JSON file) of a device, district, model, or of the fleet.
     Set(Set),
@@ -30,7 +30,7 @@ pub struct Set {
     target: Target,
 }
 
-/// Whom a document is for.
+/// The devices that the document is for.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Target {
@@ -109,7 +109,7 @@ async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who set the documents that a device's is merged of, the newest change first.
+/// The changes of the documents that a device's configuration is merged from, the newest first.
 async fn changes_for(session: &Session, device: &Id) -> Result<Page<HistoryEntry>, Failure> {
     let record = session.client.device(device).await.map_err(asking)?.value;
     let district = record.district.as_str();

@@ -19,12 +19,12 @@ pub enum DevnetCommand {
 
 #[derive(Debug, Args)]
 pub struct Up {
-    /// They order and sign.
+    /// Nodes that order transactions and sign blocks.
     #[arg(long, default_value_t = 4, value_parser = count(VALIDATORS))]
     validators: usize,
     #[arg(long, default_value_t = 2, value_parser = count(GATEWAYS))]
     gateways: usize,
-    /// Of all gateways together.
+    /// The number of Things of all gateways together.
     #[arg(long, default_value_t = 20, value_parser = count(THINGS))]
     things: usize,
     /// Tries what must be refused, too: forged, replayed and changed requests, bytes and nodes.

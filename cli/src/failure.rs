@@ -14,7 +14,7 @@ const PENDING: u8 = 4;
 pub struct Failure {
     operation: String,
     source: Option<Box<dyn Error + Send + Sync>>,
-    /// More for people, on lines of its own.
+    /// More explanation for people, on separate lines.
     note: Vec<String>,
     exit_code: u8,
 }
@@ -45,7 +45,7 @@ impl Failure {
         }
     }
 
-    /// It was sent, and may still happen.
+    /// The transaction was sent and may still be executed.
     pub fn pending(text: impl Into<String>) -> Self {
         Self {
             exit_code: PENDING,
@@ -53,13 +53,14 @@ impl Failure {
         }
     }
 
-    /// With lines of text after those that it has.
+    /// Adds lines of text after those that it has.
     pub fn with_note(self, text: impl AsRef<str>) -> Self {
         let lines = text.as_ref().lines().map(str::to_owned);
         self.with_lines(lines)
     }
 
-    /// As [`with_note`](Self::with_note), of lines that hold texts of others: each stays one line.
+    /// Adds lines that hold texts of others, like [`with_note`](Self::with_note): each stays one
+    /// line.
     pub fn with_lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.note.extend(lines);
         self
@@ -79,8 +80,8 @@ impl Failure {
 }
 
 impl Failure {
-    /// What it says, line by line: what was being tried with the causes, then the note. Nodes and
-    /// the ledger have a part in them, so that a line may hold anything, also line breaks.
+    /// The message, line by line: the operation with its causes, then the note. Texts of nodes and
+    /// of the ledger are part of it, so a line may hold anything, also line breaks.
     pub fn lines(&self) -> Vec<String> {
         let mut first = self.operation.clone();
         if let Some(source) = &self.source {

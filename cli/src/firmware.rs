@@ -26,7 +26,7 @@ use crate::time;
 /// For a quorum of validators to fetch an image from each other: a large one may take longer.
 const STORED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a node tells of the nodes.
+/// The answer of a node to a question for the nodes.
 #[derive(Deserialize)]
 struct Nodes {
     validators: Vec<Validator>,
@@ -259,7 +259,7 @@ async fn holders(session: &Session, image: &Hash) -> Result<Feed, Failure> {
     Ok(feed)
 }
 
-/// How many validators must store an image before a release of it can be approved.
+/// The number of validators that must store an image before a release of it can be approved.
 async fn quorum(session: &Session) -> Result<usize, Failure> {
     let nodes = session.client.get::<Nodes>("/v1/nodes").await;
     let validators = nodes.map_err(asking)?.value.validators;

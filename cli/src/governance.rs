@@ -25,7 +25,7 @@ const PAGE: usize = 1_000;
 pub enum GovernanceCommand {
     /// Validators and observers.
     Nodes,
-    /// How many people must agree on what.
+    /// The number of approvals for each kind of decision.
     Policies,
     /// All proposals.
     List,
@@ -58,7 +58,7 @@ pub enum ChangeCommand {
     RemoveValidator {
         node: u64,
     },
-    /// How many people must agree; what is not given stays as it is when the proposal is made.
+    /// The number of approvals; an omitted one stays as it is when the proposal is made.
     SetPolicies(NewPolicies),
     /// Other rules of execution from a block on, which every node must know by then.
     SetProtocol {
@@ -103,7 +103,7 @@ impl NewPolicies {
     }
 }
 
-/// What `node join` prints.
+/// The new node, as `node join` prints it.
 #[derive(Clone, Debug, Args)]
 pub struct NewNode {
     /// An id that no node ever had.
@@ -164,7 +164,7 @@ impl ChangeCommand {
     }
 }
 
-/// Who a node is, and with whom it is connected.
+/// A node's identity and its connections.
 #[derive(Deserialize)]
 struct Peers {
     node: u64,

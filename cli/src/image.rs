@@ -1,5 +1,5 @@
-//! What a firmware image is before it is uploaded: what comes out of a build is not always what a
-//! device can write to its flash.
+//! Checks of a firmware image before its upload: the output of a build is not always the format
+//! that a device can write to its flash.
 
 use std::fs::File;
 use std::io::Read;
@@ -83,7 +83,7 @@ pub fn check(path: &Path, declared: Option<Format>) -> Result<(), Failure> {
     }
 }
 
-/// By its first bytes.
+/// Recognizes the format by the first bytes.
 fn recognize(head: &[u8]) -> Format {
     if head.starts_with(b"\x7fELF") {
         return Format::Elf;

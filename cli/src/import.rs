@@ -1,9 +1,9 @@
 //! `device register`: devices from a file, so that the same command can be given again after a
 //! part of them went in.
 //!
-//! First everything that can be known is checked, all rows against the file itself and the ledger;
-//! when a row is wrong, nothing is sent. Then the devices that are new go in, some hundred in a
-//! transaction, each of which happens as a whole or not at all.
+//! First everything that can be known is checked: all rows against the file itself and against the
+//! ledger. When a row is wrong, nothing is sent. Then the new devices are sent, some hundred in a
+//! transaction, and each transaction is executed as a whole or not at all.
 
 pub(crate) mod file;
 mod ledger;
@@ -24,7 +24,7 @@ use crate::session::Session;
 const DEVICES_PER_TRANSACTION: usize = 500;
 /// Their bytes, below the limit of a transaction by what else is in one.
 const DEVICE_BYTES_PER_TRANSACTION: usize = TRANSACTION_BYTES_MAX - 4_096;
-/// Wrong rows that are told; with more of them the file is of another kind.
+/// Wrong rows that are printed; with more of them the file is of another kind.
 const PROBLEMS_SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ pub struct Row {
     pub device: NewDevice,
 }
 
-/// What is wrong with a row.
+/// An error in a row.
 #[derive(Debug)]
 pub struct Problem {
     pub row: usize,
@@ -69,7 +69,7 @@ impl Row {
     }
 }
 
-/// What became of the rows.
+/// The number of rows by outcome.
 #[derive(Debug, Default)]
 struct Counts {
     registered: usize,
@@ -106,7 +106,7 @@ pub async fn register(session: &Session, arguments: Register) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends the new devices, and says after a failure which have gone in.
+/// Sends the new devices; after a failure the message says which of them are registered.
 async fn send(session: &Session, new: &[Row], counts: &mut Counts) -> Result<(), Failure> {
     for some in batches(new) {
         let devices = some.iter().map(|row| row.device.clone()).collect();
@@ -126,7 +126,7 @@ async fn send(session: &Session, new: &[Row], counts: &mut Counts) -> Result<(),
     Ok(())
 }
 
-/// As many devices as one transaction takes.
+/// Splits the rows into batches that fit into one transaction each.
 fn batches(rows: &[Row]) -> Vec<&[Row]> {
     let (mut batches, mut first, mut bytes) = (Vec::new(), 0, 0);
     for (at, row) in rows.iter().enumerate() {
@@ -162,7 +162,7 @@ fn stopped(failure: Failure, batch: &[Row], of: usize, counts: &Counts) -> Failu
     }
 }
 
-/// Whether a refusal speaks of this device or of its key.
+/// Whether a refusal names this device or its key.
 fn names(words: &str, device: &NewDevice) -> bool {
     let key = device.key.map(|key| key.to_string());
     let identifiers = [Some(device.device.to_string()), key];

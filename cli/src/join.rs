@@ -17,9 +17,9 @@ use crate::output::emit;
 use crate::run::{self, Run};
 use crate::session::{SessionArguments, asking};
 
-/// Between two looks at what the chain says of this node.
+/// The pause between two reads of the node's place in the chain.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What `join` notes in the folder of the node.
+/// The file in the node's folder that keeps the request.
 const REQUEST: &str = "join.json";
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub struct Join {
     /// Where the other nodes reach this one, host:port.
     #[arg(long)]
     address: Option<String>,
-    /// It is to become a validator; until it has caught up it is an observer.
+    /// The node becomes a validator; until it has caught up it is an observer.
     #[arg(long)]
     validator: bool,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub struct Join {
     json_logs: bool,
 }
 
-/// What a node tells of the nodes.
+/// The answer of a node to a question for the nodes.
 #[derive(Deserialize)]
 struct NodeList {
     validators: Vec<Validator>,
@@ -61,7 +61,7 @@ struct Status {
     height: u64,
 }
 
-/// Who wants to join; kept, so that `join` can be given again.
+/// The node that wants to join; kept, so that `join` can be run again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
@@ -79,7 +79,7 @@ impl Request {
         }
     }
 
-    /// Says which commands administrators give.
+    /// Prints the commands for the administrators.
     fn print_proposal(&self, proposal: &str, kind: &str, change: &GovernanceChange) {
         let Self {
             node,
@@ -182,7 +182,7 @@ async fn prepare(join: &Join, session: &SessionArguments) -> Result<Request, Fai
     Ok(request)
 }
 
-/// Tells how far it is, until the node has the place that it is to have.
+/// Prints the progress until the node has its role.
 fn joined(
     join: &Join,
     request: &Request,

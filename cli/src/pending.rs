@@ -1,4 +1,4 @@
-//! What is told of a transaction that was sent and is in no block yet.
+//! The failure of a command whose transaction was sent and is in no block yet.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use crate::failure::Failure;
 use crate::output::{Output, print};
 use crate::time;
 
-/// Digits of its hash in the name of the file with the transaction.
+/// Digits of the transaction's hash in the name of its file.
 const NAME_DIGITS: usize = 16;
 
-/// Writes the transaction to a file, so that the same bytes can be sent again, and says how.
+/// Writes the transaction to a file, so that the same bytes can be sent again, and explains how.
 pub fn failure(pending: &Pending, output: Output) -> Failure {
     let Pending {
         transaction,
@@ -51,7 +51,7 @@ pub fn failure(pending: &Pending, output: Output) -> Failure {
     ))
 }
 
-/// Who has it, and what the last node met.
+/// The nodes that have the transaction, and the last error.
 fn words(pending: &Pending) -> String {
     let Pending {
         transaction,

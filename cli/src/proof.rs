@@ -30,7 +30,7 @@ pub enum ProofCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum SubjectCommand {
-    /// That a transaction is in its block, with what it asked for.
+    /// A proof that a transaction is in its block, with its action.
     Transaction {
         transaction: Hash,
     },
@@ -41,7 +41,7 @@ pub enum SubjectCommand {
     Device {
         device: Id,
     },
-    /// What a device runs.
+    /// The image that a device runs.
     DeviceState {
         device: Id,
     },
@@ -185,7 +185,7 @@ fn names(signers: &[Signer]) -> String {
     names.join(", ")
 }
 
-/// What it is and of whom.
+/// The kind of the record and its key.
 fn describe(subject: &ProvenSubject, record: &Value) -> String {
     match subject {
         ProvenSubject::State(key) if record.is_null() => format!("there is no {key}"),

@@ -27,7 +27,7 @@ pub enum RolloutCommand {
     /// One rollout and its deployments.
     Show {
         rollout: Id,
-        /// So many deployments, in the order of their devices; without it all.
+        /// The most deployments to list, in the order of their devices; all by default.
         #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
     },

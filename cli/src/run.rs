@@ -1,4 +1,4 @@
-//! `node run`, `gateway run`, `things run`: processes that run until they are told to end.
+//! `node run`, `gateway run`, `things run`: processes that run until they are stopped.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use crate::session::SessionArguments;
 pub enum NodeCommand {
     /// Makes a node's key and configuration, for the genesis file given by `--genesis`.
     Init(NodeInit),
-    /// Runs a node until SIGTERM or Ctrl-C.
+    /// Runs a node until it is stopped, stops by itself, or `until` ends.
     Run(Run),
     /// Joins a ledger that is there: makes key and configuration, says what administrators propose,
     /// and runs the node, which catches up as soon as they have approved it.

@@ -1,4 +1,4 @@
-//! Who asks whom: nodes, genesis file, account and key, from the command line or a profile.
+//! The nodes, genesis file, account and key of a command, from the command line or a profile.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_KEY"
     )]
     key: Option<PathBuf>,
-    /// How long the nodes may take for an answer, all of them together, in seconds.
+    /// The deadline for all nodes together, in seconds.
     #[arg(
         id = "session_timeout",
         long = "timeout",
@@ -198,13 +198,13 @@ impl SessionArguments {
 }
 
 impl Session {
-    /// Who acts.
+    /// The account that acts, with its key.
     pub fn account(&self) -> Result<&(Id, SecretKey), Failure> {
         let missing = "this needs an account: give --as, and --key or a profile";
         self.signer.as_ref().ok_or_else(|| Failure::plain(missing))
     }
 
-    /// The feed from now on, or after a place; whoever waits for it is told when no node answers.
+    /// The feed from now on, or after a cursor; an outage of all nodes is printed as a warning.
     pub fn feed(&self, filter: &FeedFilter, after: Option<Cursor>) -> Feed {
         let feed = self.client.feed(filter, after);
         feed.on_outage(|error| {
@@ -213,20 +213,20 @@ impl Session {
         })
     }
 
-    /// Submits an action and tells what it did.
+    /// Submits an action and prints its outcome.
     pub async fn act(&self, action: Action) -> Result<(), Failure> {
         self.output.submitted(&self.perform(action).await?);
         Ok(())
     }
 
-    /// Submits an action; one that failed is a failure of the command, which says where it is on
+    /// Submits an action; a refusal is a failure of the command, which names the block of the
     /// record.
     pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
         self.outcome(self.client.submit(action, Wait::Committed).await)
     }
 
-    /// Tells what became of a transaction; one that failed is a failure of the command.
+    /// Prints the outcome of a transaction; a refusal is a failure of the command.
     pub fn report(&self, submitted: Result<Submitted, ClientError>) -> Result<(), Failure> {
         self.output.submitted(&self.outcome(submitted)?);
         Ok(())
@@ -257,7 +257,7 @@ impl Session {
     }
 }
 
-/// A node's refusal, or that no node was reached.
+/// The failure for an error of the client: a node's refusal, or no node was reached.
 pub fn asking(error: ClientError) -> Failure {
     match error.problem() {
         Some(problem) if (400..500).contains(&problem.status) => {

@@ -209,7 +209,7 @@ async fn watching_warns_when_no_node_answers(ledger: &Ledger<'_>) {
     assert!(more.is_err(), "{more:?}");
 }
 
-/// Who approves is told what, field by field; who may not approve is told that alone.
+/// An approver sees each approved field; an account without the role sees the refusal alone.
 async fn approvers_read_fields(ledger: &Ledger<'_>) {
     std::fs::write(ledger.dir.join("image.bin"), [7; 1000]).unwrap();
     let publish = "firmware publish image.bin --release lamp-2 --version 2.0.0 \

@@ -286,7 +286,7 @@ fn status() -> Value {
         "progress": { "phase": HOSTILE, "per_second": 0 } })
 }
 
-/// What the node says at a path.
+/// The answer of the node at a path.
 fn answer(path: &str) -> Option<Value> {
     let page = |item: Value| json!({ "items": [item] });
     Some(match path {

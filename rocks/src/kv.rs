@@ -30,7 +30,7 @@ struct Database {
     health: Arc<Health>,
     logged_error: Arc<LastLoggedError>,
     syncs: Arc<Syncs>,
-    /// Ends after the database, and seals what that left.
+    /// Dropped after the database, and seals what that left.
     sealer: Option<Sealer>,
 }
 
@@ -110,13 +110,14 @@ impl RocksKv {
         self.0.health.failure().cloned()
     }
 
-    /// Has the first failure told, on the thread that meets it; one listener at most.
+    /// Calls the listener with the first failure, on the thread that meets it; one listener at
+    /// most.
     pub fn when_failed(&self, listener: impl Fn(&Failure) + Send + Sync + 'static) {
         self.0.health.listen(Box::new(listener));
     }
 
-    /// Looks whether a flush or a compaction failed in the background: a failure like any other,
-    /// but nobody waits for its answer. To be called every now and then.
+    /// Checks whether a flush or a compaction failed in the background. It is a failure like any
+    /// other, but no caller waits for it, so this has to be called regularly.
     pub fn check_background(&self) -> Result<(), StoreError> {
         if self.background_errors()? == 0 {
             return self.0.health.check();

@@ -34,13 +34,13 @@ const BACKGROUND_JOBS: i32 = 2;
 const BYTES_PER_SYNC: u64 = 1 << 20;
 /// Larger blocks compress better, smaller ones make point reads cheaper.
 const BLOCK_BYTES: usize = 8 << 10;
-/// Of the pieces that indexes and filters are cut into. A whole table has a filter of 2 MiB: with
-/// a million devices every lookup would push some out of the cache and read them again.
+/// Size of the blocks that indexes and filters are cut into. A whole table has a filter of 2 MiB:
+/// with a million devices every lookup would push some out of the cache and read them again.
 const METADATA_BLOCK_BYTES: usize = 4 << 10;
 /// About one per cent of the lookups of a missing key touch the disk.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
-/// What can be tuned; the default suits a validator that has to stay below 150 MiB when idle.
+/// The tunable options; the default suits a validator that has to stay below 150 MiB when idle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of table blocks kept in memory.

@@ -18,7 +18,7 @@ pub struct Scrub {
     /// The table that it is in.
     table: String,
     piece: u64,
-    /// How often it came to the end.
+    /// The number of complete passes.
     pub rounds: u64,
 }
 

@@ -8,7 +8,7 @@ use lamplighter_tests::{FIRMWARE_IMAGES, lamplighter};
 use lamplighter_types::Hash;
 use serde_json::Value;
 
-/// What must be refused, as the report names it.
+/// The attacks that must be refused, as the report names them.
 const ATTACKS: [&str; 45] = [
     "the same transaction sent again",
     "a sequence number used again",

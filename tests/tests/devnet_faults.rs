@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 /// 16,312 bytes, from the package sigrok-firmware-fx2lafw.
 const IMAGE: &str = "/usr/share/sigrok-firmware/fx2lafw-sainsmart-dds120.fw";
-/// So slow that a transfer can be caught in its middle.
+/// A rate slow enough to catch a transfer in its middle.
 const SLOW_BYTES_PER_S: u32 = 3_000;
 const TIMEOUT: Duration = Duration::from_secs(120);
 

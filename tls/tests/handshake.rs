@@ -1,4 +1,4 @@
-//! Who gets through a handshake, in memory; and that hostile certificates are only refused.
+//! Handshakes in memory: accepted keys, and hostile certificates that are only refused.
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 use std::sync::Arc;

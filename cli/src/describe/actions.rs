@@ -6,7 +6,7 @@ use lamplighter_types::{
 use super::{because, change, hash, key, names, place, role, selection, target};
 use crate::time;
 
-/// What a transaction asks for, in a line.
+/// An action in a line.
 pub fn action(action: &Action) -> String {
     match action {
         Action::Users(action) => of_users(action),

@@ -1,4 +1,4 @@
-//! Reading the file: whatever is wrong is told with its row and field.
+//! Reader of the file; each error names its row and field.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,9 +14,9 @@ use crate::failure::Failure;
 
 /// Half a million devices; a larger file is a mistake, and would fill the memory.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Of the value of a tag, as the ledger has it.
+/// The longest value of a tag, as the ledger limits it.
 const TAG_VALUE_BYTES_MAX: usize = 256;
-/// What editors write before UTF-8.
+/// The mark that editors write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The devices of a file, each sound in itself and none twice.
@@ -39,7 +39,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     })
 }
 
-/// As [`read`], of the bytes; what is wrong is told in lines.
+/// Parses the bytes of a file; errors come as lines.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(vec!["the text is in UTF-16; save it as UTF-8".to_owned()]);
@@ -83,8 +83,8 @@ fn repeated(rows: &[Row]) -> Vec<Problem> {
     wrong
 }
 
-/// What of a device no ledger takes, as the contract of devices checks it. The ledger judges; here
-/// the row is known.
+/// The first error in a device that the contract of devices would refuse too. The ledger decides;
+/// here the row is known.
 fn unsound(device: &NewDevice) -> Option<String> {
     let NewDevice {
         device: _,
@@ -162,7 +162,7 @@ fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
     }
 }
 
-/// What is wrong with one item, if something is.
+/// The errors in one item.
 fn wrong_with(item: &Value) -> Vec<String> {
     let read = |item: &Value| codec::decode_json::<NewDevice>(item.to_string().as_bytes());
     let reason = |error: codec::CodecError| match error {

@@ -22,14 +22,14 @@ const PAGE: u32 = 1_000;
 /// The rows, sorted by what is to be done with them.
 pub struct Comparison {
     pub new: Vec<Row>,
-    /// How many are registered with the same content.
+    /// The number of devices registered with the same content.
     pub same: usize,
-    /// How many are registered with another one and were to be left alone.
+    /// The number of devices registered with another content, which were to be left alone.
     pub different: usize,
     pub problems: Vec<Problem>,
 }
 
-/// What the ledger knows of the rows' devices and keys.
+/// The ledger's records of the rows' devices and keys.
 #[derive(Default)]
 struct LedgerRecords {
     devices: BTreeMap<Id, Device>,
@@ -180,7 +180,7 @@ fn tag_words(tags: &[Tag]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What the ledger would refuse: owners and gateways that are not there, districts that are not the
+/// Rows that the ledger would refuse: there is no such owner or gateway, or the district is not the
 /// sender's.
 async fn rules(session: &Session, new: &[Row]) -> Result<Vec<Problem>, Failure> {
     let (account, _) = session.account()?;

@@ -129,7 +129,7 @@ impl City {
             .unwrap_or_else(|_| panic!("{command} did not end"))
     }
 
-    /// As [`give`](Self::give), for what must succeed.
+    /// Runs a command that must succeed, like [`run`](Self::run).
     pub async fn done(&self, account: &str, command: &str) {
         let done = self.run(account, command).await;
         if let Err(failure) = done {

@@ -221,7 +221,7 @@ impl Day {
             .clone()
     }
 
-    /// What is in new blocks must be this command's action by this account, and one thing only.
+    /// Checks that new blocks hold this command's action by this account, and nothing else.
     fn check_blocks(&mut self, command: &str, author: &str) {
         let path = self.path(command);
         let new = self.city.new_transactions();
@@ -378,7 +378,7 @@ impl Day {
         self.writes("security", "firmware revoke lamp-2 flaw").await;
     }
 
-    /// Who did what to the rollout, by which transaction: in one call.
+    /// Checks the history of the rollout: authors and transactions, in one call.
     async fn check_rollout_history(&self) {
         let client = self.city.client("auditor");
         let history = client.history(&HistoryOf::Rollout(id("first")), None).await;

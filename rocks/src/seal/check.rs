@@ -1,4 +1,4 @@
-//! The comparison at the opening.
+//! The comparison of a store with its seal, at the opening.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,8 @@ use super::files::{self, Stored, folder, log_number, manifest_number};
 use super::writer::{DURABLE, NOW};
 use crate::damage::Damage;
 
-/// What was sealed: by both files, since each of them is true and neither need be the newer one.
+/// The sealed files with their digests, from both seal files: each of them is true, and neither
+/// need be the newer one.
 type Sealed = Vec<(String, FileDigests)>;
 
 /// Why a store must not be opened as it is.
@@ -32,7 +33,7 @@ impl From<Damage> for Problem {
     }
 }
 
-/// Compares a store that nobody has open with what was sealed of it.
+/// Compares a closed store with its seal.
 pub(crate) fn check(dir: &Path) -> Result<(), Problem> {
     let names = match files::names(dir) {
         Ok(names) => names,
@@ -46,7 +47,7 @@ pub(crate) fn check(dir: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What was sealed, if anything was.
+/// Reads the seal, if there is one.
 fn read(dir: &Path) -> Result<Option<Sealed>, StoreError> {
     let folder = folder(dir);
     let mut sealed: Option<Sealed> = None;

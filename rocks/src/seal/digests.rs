@@ -9,7 +9,7 @@ use std::path::Path;
 /// that the digests of a file are a hundredth of a per cent of it.
 pub(crate) const PIECE_BYTES: u64 = 256 << 10;
 
-/// What the first `bytes` bytes of a file are.
+/// The length of a file's beginning and the digests of its pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileDigests {
     pub bytes: u64,
@@ -31,7 +31,7 @@ impl FileDigests {
         Ok(digests)
     }
 
-    /// Takes in what a file that only grows has got since.
+    /// Extends the digests to the new length of a file that only grows.
     pub fn grow(&mut self, file: &File, bytes: u64) -> io::Result<()> {
         let whole = self.bytes / PIECE_BYTES;
         self.pieces.truncate(whole as usize);
@@ -46,7 +46,7 @@ impl FileDigests {
         Ok(())
     }
 
-    /// How many pieces there are.
+    /// The number of pieces.
     pub fn count(&self) -> u64 {
         self.bytes.div_ceil(PIECE_BYTES)
     }
@@ -77,7 +77,7 @@ impl FileDigests {
         Ok(None)
     }
 
-    /// As [`compare`](Self::compare), for the whole file.
+    /// Compares the whole file.
     pub fn compare_all(&self, path: &Path) -> io::Result<Option<Mismatch>> {
         self.compare(&File::open(path)?, 0, u64::MAX)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lamplighter_store::StoreError;
 
-/// First line of each file of ours.
+/// First line of each file of the seal.
 const VERSION: &str = "lamplighter-seal 1";
 
 /// The folder of digests that belongs to a store.
@@ -16,10 +16,10 @@ pub(crate) fn folder(dir: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What stands in a file of ours.
+/// The content of a file of the seal.
 pub(crate) enum Stored {
     Missing,
-    /// Not whole, or not what was written.
+    /// Incomplete, or not what was written.
     Malformed,
     Lines(Vec<String>),
 }

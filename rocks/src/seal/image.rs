@@ -23,8 +23,8 @@ fn note_path(dir: &Path, image: &Path) -> PathBuf {
     folder(dir).join(format!("{NOTE}{}", parent.to_string_lossy()))
 }
 
-/// What was noted of an image when it was seen first. Its tables are those of the store, so that
-/// what is known of them is taken over; only the rest is read for the note.
+/// The digests of an image, recorded when it was seen first. Its tables are those of the store, so
+/// their recorded digests are reused; only the other files are read.
 pub(crate) fn recorded(dir: &Path, image: &Path) -> Result<ImageDigests, StoreError> {
     let path = note_path(dir, image);
     if let Stored::Lines(lines) = files::read(&path)?
@@ -74,7 +74,7 @@ pub(crate) fn compare(path: &Path, digests: &FileDigests) -> Result<Option<Damag
     }
 }
 
-/// Forgets the notes of images that are gone.
+/// Removes the digests of images that are not in use any more.
 pub(crate) fn forget(dir: &Path, images: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
     let folder = folder(dir);
     let kept: BTreeSet<_> = images.iter().map(|image| note_path(dir, image)).collect();

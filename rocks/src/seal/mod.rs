@@ -1,4 +1,4 @@
-//! What RocksDB's own checks leave open.
+//! Checks of stored bytes that RocksDB's own checks leave out.
 //!
 //! A write-ahead log and a manifest are files that grow, and a reader cannot tell a byte that
 //! changed near their end from a record that a crash tore: RocksDB drops what follows without a

@@ -1,4 +1,4 @@
-//! Digests of table files, each in a file of ours with the column family that the table is of.
+//! Digests of table files, each in a file of the seal with the column family of the table.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -11,12 +11,12 @@ use super::digests::{FileDigests, PIECE_BYTES};
 use super::files::{self, Stored, folder};
 use crate::damage::Damage;
 
-/// Says which damage was found, for the next opening.
+/// The file that names the damage, for the next opening.
 const MARK: &str = "damaged";
-/// In a mark: something is damaged, nobody knows what.
+/// In a mark: something is damaged, and it is not known what.
 const UNKNOWN: &str = "?";
 
-/// What is known of a table file.
+/// A table file with its recorded digests.
 pub(crate) struct RecordedTable {
     pub family: Cf,
     pub digests: FileDigests,
@@ -25,7 +25,7 @@ pub(crate) struct RecordedTable {
 /// A table file that the store uses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Table {
-    /// As `000012.sst`.
+    /// The file name, for example `000012.sst`.
     pub name: String,
     pub family: &'static str,
 }
@@ -34,7 +34,8 @@ fn family(name: &str) -> Option<Cf> {
     Cf::ALL.into_iter().find(|cf| cf.name() == name)
 }
 
-/// What was noted of a table; none if nothing was, or the note is damaged: then it is taken again.
+/// The recorded digests of a table. None if nothing was recorded or the record is damaged; then it
+/// is made again.
 pub(crate) fn recorded(dir: &Path, table: &str) -> Result<Option<RecordedTable>, StoreError> {
     let path = folder(dir).join(table);
     let lines = match files::read(&path)? {
@@ -56,7 +57,7 @@ pub(crate) fn recorded(dir: &Path, table: &str) -> Result<Option<RecordedTable>,
     Ok(parsed)
 }
 
-/// Takes the digests of tables that are new, and forgets those that are gone.
+/// Records the digests of new tables, and removes those of deleted tables.
 pub(crate) fn record(dir: &Path, live: &BTreeSet<Table>) -> Result<(), StoreError> {
     let folder = folder(dir);
     let recorded = files::names(&folder).map_err(StoreError::io("list", &folder))?;
@@ -89,7 +90,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Compares a part of a table with what was noted of it.
+/// Compares a part of a table with its recorded digests.
 pub(crate) fn compare(
     dir: &Path,
     table: &str,
@@ -114,7 +115,7 @@ pub(crate) fn compare(
 /// `EIO` of Linux.
 const EIO: i32 = 5;
 
-/// The tables that something was noted of and that are there, if `of` says so.
+/// Compares the tables with recorded digests whose family passes the filter `of`.
 fn compare_noted(dir: &Path, of: impl Fn(Cf) -> bool) -> Result<Option<Damage>, StoreError> {
     let folder = folder(dir);
     let mut names = match files::names(&folder) {
@@ -135,8 +136,8 @@ fn compare_noted(dir: &Path, of: impl Fn(Cf) -> bool) -> Result<Option<Damage>, 
     Ok(None)
 }
 
-/// Before a store is opened: what a read or the scrubber found, and the tables with this node's own
-/// promises, which are small.
+/// The check before a store is opened: damage that a read or the scrubber found, and the tables
+/// with this node's own promises, which are small.
 pub(crate) fn check(dir: &Path) -> Result<Option<Damage>, StoreError> {
     match marked(dir)? {
         Some(Marked::Damage(damage)) => return Ok(Some(damage)),
@@ -179,7 +180,7 @@ fn marked(dir: &Path) -> Result<Option<Marked>, StoreError> {
     Ok(Some(parsed.map_or(Marked::Unknown, Marked::Damage)))
 }
 
-/// Remembers damage until it is repaired.
+/// Records damage until it is repaired.
 pub(crate) fn mark(dir: &Path, damage: Option<&Damage>) -> Result<(), StoreError> {
     let lines = match damage {
         None => vec![UNKNOWN.to_owned()],

@@ -1,4 +1,4 @@
-//! The thread that seals.
+//! The thread that writes the seal.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,17 +14,17 @@ use super::digests::FileDigests;
 use super::files::{self, folder, log_number, manifest_number};
 use crate::health::Health;
 
-/// Outlives the power.
+/// The seal that survives a power loss.
 pub(crate) const DURABLE: &str = "sealed";
-/// Outlives the process.
+/// The seal that survives the end of the process.
 pub(crate) const NOW: &str = "sealed-now";
-/// Between two looks while there is work.
+/// The pause between two rounds while there is work.
 const PAUSE: Duration = Duration::from_millis(30);
-/// So long a look waits for a sync that somebody else makes.
+/// The longest wait for a sync already in progress.
 const SYNC_WITHIN: Duration = Duration::from_millis(30);
-/// Between two seals that outlive the power.
+/// The pause between two seals that survive a power loss.
 const DURABLE_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks without a sync: a flush in the background lets the manifest grow.
+/// The pause between two rounds without a sync: a flush in the background lets the manifest grow.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -33,12 +33,12 @@ struct SyncCounts {
     begun: u64,
     /// The last of those that are done, by its number.
     done: u64,
-    /// Of syncs, when the last look began.
+    /// The number of finished syncs when the last round began.
     sealed_syncs: u64,
     ends: bool,
 }
 
-/// Knows of the syncs of a store.
+/// Counts the syncs of a store.
 #[derive(Default)]
 pub(crate) struct Syncs {
     counts: Mutex<SyncCounts>,
@@ -50,21 +50,21 @@ impl Syncs {
         self.counts.lock().expect("nobody panics with the lock")
     }
 
-    /// To be called before a sync; gives its number.
+    /// Counts a sync that begins, and returns its number.
     pub fn begin(&self) -> u64 {
         let mut counts = self.lock();
         counts.begun += 1;
         counts.begun
     }
 
-    /// To be called after one that went well.
+    /// Counts a sync that succeeded.
     pub fn done(&self, number: u64) {
         let mut counts = self.lock();
         counts.done = counts.done.max(number);
         self.changed.notify_all();
     }
 
-    /// Waits for a sync that was not looked at, at most until a moment; `false` at the end.
+    /// Waits for a sync that no round has seen, until an instant at most; `false` at the end.
     fn wait(&self, until: Instant) -> bool {
         let mut counts = self.lock();
         loop {
@@ -84,7 +84,7 @@ impl Syncs {
         }
     }
 
-    /// Whether a sync that begins after this call is done within a time.
+    /// Waits until a sync that begins after this call is done; `false` after the timeout.
     fn another(&self, within: Duration) -> bool {
         let mut counts = self.lock();
         let after = counts.begun;
@@ -113,7 +113,7 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Begins with a store that was just opened.
+    /// Starts the thread for a store that was just opened.
     pub fn start(dir: &Path, syncs: Arc<Syncs>, health: Arc<Health>) -> Result<Self, StoreError> {
         let folder = folder(dir);
         fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
@@ -185,8 +185,8 @@ impl Work {
         }
     }
 
-    /// Takes the lengths, waits until they are synced, and writes them down. Tells whether there
-    /// was anything new.
+    /// Takes the lengths, waits until they are synced, and writes the seal. Returns whether
+    /// anything was new.
     fn seal(&mut self, syncs: &Syncs, durable: bool) -> io::Result<bool> {
         let mut longer = Vec::new();
         let mut present = BTreeMap::new();
@@ -219,8 +219,9 @@ impl Work {
         Ok(true)
     }
 
-    /// The manifest is synced by RocksDB whenever it grows, but not before we can see it grow; the
-    /// logs by whoever uses the store, or, when nobody does, here.
+    /// Makes the lengths durable. RocksDB syncs the manifest whenever it grows, but we can see it
+    /// grow before that sync, so it is synced here. The logs are synced by the user of the store,
+    /// or here when there is no such sync.
     fn make_durable(&self, longer: &[(String, File, u64)], syncs: &Syncs) -> io::Result<()> {
         let logs = longer.iter().any(|(name, ..)| log_number(name).is_some());
         let logs_synced = !logs || syncs.another(SYNC_WITHIN);

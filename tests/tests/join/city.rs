@@ -53,7 +53,7 @@ impl Drop for Process {
 pub struct City {
     pub folder: TempDir,
     pub genesis: Genesis,
-    /// By node id.
+    /// The nodes by id.
     pub nodes: std::collections::BTreeMap<u64, Process>,
     subnet: (u8, u8),
 }
@@ -310,7 +310,7 @@ impl City {
         }
     }
 
-    /// What a node says of itself; none while it does not answer.
+    /// The status of a node; none while it does not answer.
     pub async fn status_at(&self, url: &str) -> Option<Value> {
         let answer = reqwest::get(format!("{url}/v1/status")).await.ok()?;
         answer.json().await.ok()
@@ -385,7 +385,7 @@ impl Load {
         Self::start_from(city, writers, nodes, 0)
     }
 
-    /// As `start`; the names of what is registered are counted from `first`.
+    /// Starts the load like `start`; names are counted from `first`.
     pub fn start_from(city: &City, writers: usize, nodes: &[u64], first: u64) -> Self {
         let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let urls: Vec<_> = nodes.iter().map(|node| city.url(*node)).collect();

@@ -12,7 +12,7 @@ use lamplighter_node::{key, mark_path};
 use serde_json::Value;
 
 const WRITERS: usize = 16;
-/// What a node logs when an image begins to come in, or goes on.
+/// The log line of a node whose image begins to come in or resumes.
 const BEGINS: &str = "an image begins";
 /// Elections until a certain one of three has won, in all but one of a million cases.
 const ELECTIONS_MAX: u32 = 35;
@@ -285,17 +285,17 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// What is left may be through before anybody looks.
+    /// The rest of a transfer may be complete before the check.
     fn is_nearly_here(&self) -> bool {
         3 * (self.total - self.bytes) < self.total
     }
 }
 
-/// What was seen of the images that came in.
+/// The observed transfers of images.
 #[derive(Debug, Default)]
 struct Transfers {
     kills: u32,
-    /// What was here when the last transfer began or went on.
+    /// The bytes received when the last transfer began or resumed.
     before: u64,
     /// Times that a transfer went on where it was, and bytes that were not sent again.
     resumed: u32,
@@ -316,7 +316,7 @@ impl Transfers {
         figures(&city.until(&url, got_on).await).expect("it had figures")
     }
 
-    /// What was here of an image when the node was killed is not sent again.
+    /// The bytes of an image received before a kill are not sent again.
     fn compare(&mut self, had: Incoming, line: &str) {
         self.before = figure(line, "bytes_before");
         if figure(line, "bytes_total") == had.total {

@@ -95,7 +95,7 @@ fn run(page: &str, folder: &Path) {
     shell.interrupt();
 }
 
-/// What the pages say of exit codes: 3 for a refusal, 1 for what failed.
+/// The documented exit codes: 3 for a refusal, 1 for a failure.
 fn exit_code(shown: &str) -> i32 {
     match shown {
         _ if shown.starts_with("lamplighter: refused: ") => 3,

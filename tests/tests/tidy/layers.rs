@@ -55,7 +55,7 @@ const FORBIDDEN: [(&str, &str, &str); 6] = [
     ),
 ];
 
-/// Who may compile RocksDB. Nobody else may wait for it.
+/// The crates that may compile RocksDB. No other crate may wait for it.
 const USERS_OF_ROCKS: [&str; 3] = ["node", "benches", "tests"];
 
 /// A crate of this repository and what it is built from.

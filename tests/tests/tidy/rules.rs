@@ -168,7 +168,7 @@ pub fn absolute_paths(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// Whether `text` has a path that begins with `start`; in the middle of another path it does not.
+/// Whether `text` names a path that begins with `start`; in the middle of another path it does not.
 fn names_path(text: &str, start: &str) -> bool {
     text.match_indices(start).any(|(at, _)| {
         let before = text[..at].chars().next_back();

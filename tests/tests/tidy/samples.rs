@@ -221,7 +221,7 @@ fn paths_of_one_machine_are_found() {
     );
 }
 
-/// What a rule finds in one file, beside a glossary that refuses a few words.
+/// Findings of a rule in one file, beside a glossary that refuses a few words.
 fn found_by_glossary(rule: fn(&Tree) -> Vec<String>, path: &str, text: &str) -> Vec<String> {
     let glossary = "## Words\n| word | what | not |\n|---|---|---|\n\
         | **receipt** | outcome | result, `grant` |\n| release | free | `let_go`, `hand()` |\n\
