@@ -1,4 +1,4 @@
-//! What an approver has approved, field by field.
+//! The printed form of an approved record, field by field.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use crate::time;
 #[cfg(test)]
 mod tests;
 
-/// Says every field of a signed record on a line of its own; nothing where JSON is wanted.
-pub fn say(output: Output, record: &impl Serialize) {
+/// Prints every field of a signed record on a line; nothing with `--json`.
+pub fn print_fields(output: Output, record: &impl Serialize) {
     let mut fields = Vec::new();
     flatten(String::new(), &json!(record), &mut fields);
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    output.say("approved:");
+    output.print_text("approved:");
     for (name, value) in fields {
-        output.say(&format!("  {name:width$}  {value}"));
+        output.print_text(&format!("  {name:width$}  {value}"));
     }
 }
 
@@ -26,12 +26,12 @@ fn in_words(member: &str, value: &Value) -> (String, Value) {
     let words: Vec<_> = member.split('_').collect();
     match value.as_u64().filter(|_| words.contains(&"ms")) {
         Some(ms) => {
-            let told = match member {
+            let formatted = match member {
                 "expires_ms" => time::local(ms),
                 _ => time::duration(ms),
             };
             let words: Vec<_> = words.into_iter().filter(|word| *word != "ms").collect();
-            (words.join(" "), json!(told))
+            (words.join(" "), json!(formatted))
         }
         None => (words.join(" "), value.clone()),
     }

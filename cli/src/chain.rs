@@ -15,7 +15,7 @@ use crate::output::{emit, emit_members, joined, or_dash, print, print_line};
 use crate::session::{Session, asking};
 use crate::{describe, time};
 
-/// What a node says of itself, as far as people need it.
+/// The status of a node, as far as people need it.
 #[derive(Deserialize)]
 struct Status {
     chain_id: Hash,
@@ -75,12 +75,13 @@ impl Progress {
 /// Where the nodes stand.
 pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
     let read = session.client.get::<Value>("/v1/status").await;
-    let told = read.map_err(asking)?.value;
+    let value = read.map_err(asking)?.value;
     if session.output.json {
-        print(&told);
+        print(&value);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut status: Status = serde_json::from_value(told).map_err(Failure::doing("the status"))?;
+    let mut status: Status =
+        serde_json::from_value(value).map_err(Failure::during("the status"))?;
     status.connected.sort_unstable();
     let made = time::local(status.head_time_ms);
     let (name, version) = (&status.name, &status.version);
@@ -115,7 +116,7 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
 
 #[derive(Debug, Subcommand)]
 pub enum TransactionCommand {
-    /// Who asked for what, when, and what became of it.
+    /// A transaction with its sender, its time and its receipt.
     Show {
         /// Its hash, or its place as tables have it: block.number.
         transaction: TransactionName,
@@ -134,7 +135,7 @@ pub async fn transaction(
         TransactionCommand::Show { transaction } => show(session, &transaction).await?,
         TransactionCommand::Send { file } => {
             let signed: SignedTransaction = read_json(&file)?;
-            session.tell(session.client.submit_signed(&signed, Wait::Committed).await)?;
+            session.report(session.client.submit_signed(&signed, Wait::Committed).await)?;
         }
         TransactionCommand::Sign { file } => {
             session.account()?;
@@ -146,7 +147,7 @@ pub async fn transaction(
     Ok(ExitCode::SUCCESS)
 }
 
-/// How a transaction is named.
+/// The name of a transaction: its hash.
 #[derive(Clone, Debug)]
 pub enum TransactionName {
     Hash(Hash),
@@ -215,7 +216,7 @@ async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> 
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Result<T, Failure> {
-    let doing = || format!("reading {}", path.display());
-    let bytes = std::fs::read(path).map_err(Failure::doing(doing()))?;
-    codec::decode_json(&bytes).map_err(Failure::doing(doing()))
+    let operation = || format!("reading {}", path.display());
+    let bytes = std::fs::read(path).map_err(Failure::during(operation()))?;
+    codec::decode_json(&bytes).map_err(Failure::during(operation()))
 }

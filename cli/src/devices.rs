@@ -100,7 +100,7 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
             let after = after.map(|after| after.to_string());
             return history::show(session, &HistoryOf::Device(device), after.as_deref()).await;
         }
-        DeviceCommand::Register(given) => return import::register(session, given).await,
+        DeviceCommand::Register(register) => return import::register(session, register).await,
         DeviceCommand::Assign { device, gateway } => {
             DevicesAction::AssignGateway { device, gateway }
         }

@@ -26,7 +26,7 @@ use crate::time;
 /// For a quorum of validators to fetch an image from each other: a large one may take longer.
 const STORED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a node tells of the nodes.
+/// The answer of a node to a question for the nodes.
 #[derive(Deserialize)]
 struct Nodes {
     validators: Vec<Validator>,
@@ -90,7 +90,7 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
     let action = match command {
         FirmwareCommand::List => return list(session).await,
         FirmwareCommand::Show { release } => return show(session, &release).await,
-        FirmwareCommand::Publish(given) => return publish(session, *given).await,
+        FirmwareCommand::Publish(arguments) => return publish(session, *arguments).await,
         FirmwareCommand::Approve { release, manifest } => {
             return approve(session, release, manifest).await;
         }
@@ -110,13 +110,13 @@ async fn show(session: &Session, release: &Id) -> Result<ExitCode, Failure> {
     let read = read.map_err(asking)?.value;
     let changes = changes(session, &HistoryOf::Release(release.clone())).await?;
     if session.output.json {
-        let mut told = json!(read.manifest);
-        told["status"] = json!(read.status);
-        told["author"] = json!(read.author);
-        told["approvals"] = json!(read.approvals);
-        told["manifest_digest"] = json!(read.manifest_digest);
-        told["history"] = json!(changes.items);
-        print(&told);
+        let mut shown = json!(read.manifest);
+        shown["status"] = json!(read.status);
+        shown["author"] = json!(read.author);
+        shown["approvals"] = json!(read.approvals);
+        shown["manifest_digest"] = json!(read.manifest_digest);
+        shown["history"] = json!(changes.items);
+        print(&shown);
         return Ok(ExitCode::SUCCESS);
     }
     let mut members = manifest_members(&read.manifest);
@@ -180,7 +180,7 @@ async fn approve(
             let read = session.client.release(&release).await;
             // What the vendor signed counts, not what the node says of it.
             let signed = read.map_err(asking)?.value.signed.verify();
-            let signed = signed.map_err(Failure::doing("the release is not signed"))?;
+            let signed = signed.map_err(Failure::during("the release is not signed"))?;
             let digest = codec::digest(&signed);
             (Some(signed), digest)
         }
@@ -188,38 +188,38 @@ async fn approve(
     let action = FirmwareAction::Approve { release, manifest };
     session.act(Action::Firmware(action)).await?;
     if let Some(signed) = looked_at {
-        approved::say(session.output, &signed);
+        approved::print_fields(session.output, &signed);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Uploads, signs and publishes, and waits until the release can be approved.
-async fn publish(session: &Session, given: Publish) -> Result<ExitCode, Failure> {
+async fn publish(session: &Session, arguments: Publish) -> Result<ExitCode, Failure> {
     let (vendor, secret) = session.account()?;
-    image::check(&given.image, given.format)?;
+    image::check(&arguments.image, arguments.format)?;
     let output = session.output;
-    let mut told = 0;
+    let mut reported_percent = 0;
     let mut progress = |done: u64, all: u64| {
         let percent = done * 100 / all.max(1);
-        if percent >= told + 10 {
-            told = percent;
-            output.say(&format!("uploaded {percent} %"));
+        if percent >= reported_percent + 10 {
+            reported_percent = percent;
+            output.print_text(&format!("uploaded {percent} %"));
         }
     };
-    let uploaded = session.client.upload(&given.image, &mut progress).await;
+    let uploaded = session.client.upload(&arguments.image, &mut progress).await;
     let (artifact, size_bytes) = uploaded.map_err(asking)?;
     let manifest = ReleaseManifest {
-        release: given.release,
+        release: arguments.release,
         vendor: vendor.clone(),
-        version: given.version,
+        version: arguments.version,
         artifact,
         size_bytes,
-        hardware_classes: given.hardware_classes,
-        security_counter: given.security_counter,
-        replaces_from: given.replaces_from,
-        depends_on: given.depends_on,
-        expires_ms: given.expires,
-        critical: given.critical,
+        hardware_classes: arguments.hardware_classes,
+        security_counter: arguments.security_counter,
+        replaces_from: arguments.replaces_from,
+        depends_on: arguments.depends_on,
+        expires_ms: arguments.expires,
+        critical: arguments.critical,
         provenance: None,
     };
     let action = FirmwareAction::Publish {
@@ -235,7 +235,7 @@ async fn publish(session: &Session, given: Publish) -> Result<ExitCode, Failure>
              is"
         }
     };
-    session.output.say(words);
+    session.output.print_text(words);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -259,7 +259,7 @@ async fn holders(session: &Session, image: &Hash) -> Result<Feed, Failure> {
     Ok(feed)
 }
 
-/// How many validators must store an image before a release of it can be approved.
+/// The number of validators that must store an image before a release of it can be approved.
 async fn quorum(session: &Session) -> Result<usize, Failure> {
     let nodes = session.client.get::<Nodes>("/v1/nodes").await;
     let validators = nodes.map_err(asking)?.value.validators;

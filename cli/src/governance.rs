@@ -25,7 +25,7 @@ const PAGE: usize = 1_000;
 pub enum GovernanceCommand {
     /// Validators and observers.
     Nodes,
-    /// How many people must agree on what.
+    /// The number of approvals for each kind of decision.
     Policies,
     /// All proposals.
     List,
@@ -58,7 +58,7 @@ pub enum ChangeCommand {
     RemoveValidator {
         node: u64,
     },
-    /// How many people must agree; what is not given stays as it is when the proposal is made.
+    /// The number of approvals; an omitted one stays as it is when the proposal is made.
     SetPolicies(NewPolicies),
     /// Other rules of execution from a block on, which every node must know by then.
     SetProtocol {
@@ -103,7 +103,7 @@ impl NewPolicies {
     }
 }
 
-/// What `node join` prints.
+/// The new node, as `node join` prints it.
 #[derive(Clone, Debug, Args)]
 pub struct NewNode {
     /// An id that no node ever had.
@@ -119,7 +119,7 @@ pub struct NewNode {
 impl NewNode {
     /// The account that every node gets which is added after genesis.
     fn account(&self) -> Result<Id, Failure> {
-        Id::new(format!("node-{}", self.node)).map_err(Failure::doing("the account of the node"))
+        Id::new(format!("node-{}", self.node)).map_err(Failure::during("the account of the node"))
     }
 
     pub fn observer(&self) -> Result<GovernanceChange, Failure> {
@@ -164,7 +164,7 @@ impl ChangeCommand {
     }
 }
 
-/// Who a node is, and with whom it is connected.
+/// A node's identity and its connections.
 #[derive(Deserialize)]
 struct Peers {
     node: u64,
@@ -186,7 +186,7 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
                 change,
             };
             session.act(Action::Governance(action)).await?;
-            session.output.say(&format!(
+            session.output.print_text(&format!(
                 "others approve it with: \
                  lamplighter governance approve {proposal} --digest {digest}"
             ));
@@ -217,13 +217,14 @@ async fn demand_connected(session: &Session, change: &GovernanceChange) -> Resul
         .map_err(asking)?
         .value;
     let node = validator.node;
-    match status.node == node || status.connected.contains(&node) {
-        true => Ok(()),
-        false => Err(Failure::plain(format!(
+    if status.node == node || status.connected.contains(&node) {
+        Ok(())
+    } else {
+        Err(Failure::plain(format!(
             "node {node} is not connected with node {}, and blocks could not be certified without \
              it: start it first, with `lamplighter node join`",
             status.node
-        ))),
+        )))
     }
 }
 
@@ -277,9 +278,9 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
     let found = self::proposal(session, proposal).await?;
     let changes = changes(session, &HistoryOf::Proposal(proposal.clone())).await?;
     if session.output.json {
-        let mut told = json!(found);
-        told["history"] = json!(changes.items);
-        print(&told);
+        let mut printed = json!(found);
+        printed["history"] = json!(changes.items);
+        print(&printed);
         return Ok(());
     }
     let Proposal {

@@ -1,9 +1,9 @@
 //! `device register`: devices from a file, so that the same command can be given again after a
 //! part of them went in.
 //!
-//! First everything that can be known is checked, all rows against the file itself and the ledger;
-//! when a row is wrong, nothing is sent. Then the devices that are new go in, some hundred in a
-//! transaction, each of which happens as a whole or not at all.
+//! First everything that can be known is checked: all rows against the file itself and against the
+//! ledger. When a row is wrong, nothing is sent. Then the new devices are sent, some hundred in a
+//! transaction, and each transaction is executed as a whole or not at all.
 
 pub(crate) mod file;
 mod ledger;
@@ -24,8 +24,8 @@ use crate::session::Session;
 const DEVICES_PER_TRANSACTION: usize = 500;
 /// Their bytes, below the limit of a transaction by what else is in one.
 const DEVICE_BYTES_PER_TRANSACTION: usize = TRANSACTION_BYTES_MAX - 4_096;
-/// Wrong rows that are told; with more of them the file is of another kind.
-const PROBLEMS_TOLD: usize = 20;
+/// Wrong rows that are printed; with more of them the file is of another kind.
+const PROBLEMS_SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
 pub struct Register {
@@ -48,7 +48,7 @@ pub struct Row {
     pub device: NewDevice,
 }
 
-/// What is wrong with a row.
+/// An error in a row.
 #[derive(Debug)]
 pub struct Problem {
     pub row: usize,
@@ -69,7 +69,7 @@ impl Row {
     }
 }
 
-/// What became of the rows.
+/// The number of rows by outcome.
 #[derive(Debug, Default)]
 struct Counts {
     registered: usize,
@@ -78,35 +78,35 @@ struct Counts {
     transactions: Vec<Hash>,
 }
 
-pub async fn register(session: &Session, given: Register) -> Result<ExitCode, Failure> {
+pub async fn register(session: &Session, arguments: Register) -> Result<ExitCode, Failure> {
     let Register {
         file,
         dry_run,
         skip_existing,
-    } = given;
+    } = arguments;
     let rows = file::read(&file)?;
     let all = rows.len();
-    let judged = ledger::judge(session, rows, skip_existing).await?;
-    if !judged.problems.is_empty() {
-        let mut lines = problems(judged.problems, all).into_iter();
+    let comparison = ledger::compare(session, rows, skip_existing).await?;
+    if !comparison.problems.is_empty() {
+        let mut lines = problems(comparison.problems, all).into_iter();
         let first = lines.next().unwrap_or_default();
         return Err(Failure::refused(first).with_lines(lines));
     }
     let mut counts = Counts {
-        same: judged.same,
-        different: judged.different,
+        same: comparison.same,
+        different: comparison.different,
         ..Counts::default()
     };
     if dry_run {
-        counts.registered = judged.new.len();
+        counts.registered = comparison.new.len();
     } else {
-        send(session, &judged.new, &mut counts).await?;
+        send(session, &comparison.new, &mut counts).await?;
     }
-    tell(session, &counts, dry_run);
+    print_counts(session, &counts, dry_run);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Sends the new devices, and says after a failure which have gone in.
+/// Sends the new devices; after a failure the message says which of them are registered.
 async fn send(session: &Session, new: &[Row], counts: &mut Counts) -> Result<(), Failure> {
     for some in batches(new) {
         let devices = some.iter().map(|row| row.device.clone()).collect();
@@ -121,12 +121,12 @@ async fn send(session: &Session, new: &[Row], counts: &mut Counts) -> Result<(),
         let of = new.len();
         session
             .output
-            .say(&format!("registered {done} of {of}, block {block}"));
+            .print_text(&format!("registered {done} of {of}, block {block}"));
     }
     Ok(())
 }
 
-/// As many devices as one transaction takes.
+/// Splits the rows into batches that fit into one transaction each.
 fn batches(rows: &[Row]) -> Vec<&[Row]> {
     let (mut batches, mut first, mut bytes) = (Vec::new(), 0, 0);
     for (at, row) in rows.iter().enumerate() {
@@ -162,13 +162,13 @@ fn stopped(failure: Failure, batch: &[Row], of: usize, counts: &Counts) -> Failu
     }
 }
 
-/// Whether a refusal speaks of this device or of its key.
+/// Whether a refusal names this device or its key.
 fn names(words: &str, device: &NewDevice) -> bool {
     let key = device.key.map(|key| key.to_string());
-    let own = [Some(device.device.to_string()), key];
+    let identifiers = [Some(device.device.to_string()), key];
     let end = |c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c);
     let mut all = words.split(end).map(|word| word.trim_end_matches('.'));
-    all.any(|word| own.iter().flatten().any(|name| name == word))
+    all.any(|word| identifiers.iter().flatten().any(|name| name == word))
 }
 
 /// Several problems, in the order of the rows: a line that counts them, and one for each.
@@ -176,16 +176,16 @@ fn problems(mut all: Vec<Problem>, rows: usize) -> Vec<String> {
     all.sort_by_key(|problem| problem.row);
     let mut wrong: Vec<_> = all.iter().map(|problem| problem.row).collect();
     wrong.dedup();
-    let told = all.iter().take(PROBLEMS_TOLD);
-    let told = told.map(|problem| format!("  {}", problem.text));
-    let more = all.len().saturating_sub(PROBLEMS_TOLD);
+    let shown = all.iter().take(PROBLEMS_SHOWN);
+    let shown = shown.map(|problem| format!("  {}", problem.text));
+    let more = all.len().saturating_sub(PROBLEMS_SHOWN);
     let more = (more > 0).then(|| format!("  and {more} more"));
     let wrong = wrong.len();
     let first = format!("nothing was registered: {wrong} of {rows} rows can't be");
-    [first].into_iter().chain(told).chain(more).collect()
+    [first].into_iter().chain(shown).chain(more).collect()
 }
 
-fn tell(session: &Session, counts: &Counts, dry_run: bool) {
+fn print_counts(session: &Session, counts: &Counts, dry_run: bool) {
     let Counts {
         registered,
         same,
@@ -198,13 +198,14 @@ fn tell(session: &Session, counts: &Counts, dry_run: bool) {
             "skipped_different": different, "transactions": transactions }),
         );
     }
-    let did = match dry_run {
-        true => "nothing was sent; would be registered:",
-        false => "registered:",
+    let did = if dry_run {
+        "nothing was sent; would be registered:"
+    } else {
+        "registered:"
     };
     let mut words = format!("{did} {registered}; there already with the same content: {same}");
     if *different > 0 {
         words += &format!("; there already with another content, left alone: {different}");
     }
-    session.output.say(&words);
+    session.output.print_text(&words);
 }

@@ -88,10 +88,10 @@ enum Command {
     /// Desired and reported configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// What devices emit, and what contracts tell.
+    /// Events of devices, and notifications of contracts.
     #[command(subcommand)]
     Event(devices::EventCommand),
-    /// Who changed a record, when, and by which transaction.
+    /// Changes of a record: author, time and transaction.
     History(history::History),
     /// Validators and observers, and the proposals that change them.
     #[command(subcommand)]

@@ -1,5 +1,5 @@
-//! What commands print: tables for people, or JSON. All that goes to a terminal goes through here,
-//! since the ledger holds texts of people and Things: what would command a terminal is escaped.
+//! Output of the commands: tables for people, or JSON. All output to a terminal goes through this
+//! module. The ledger holds texts of people and Things, so control characters are escaped here.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 #[cfg(test)]
 mod tests;
 
-/// How to print.
+/// The form of the output.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     pub json: bool,
@@ -24,9 +24,10 @@ pub struct Output {
 impl Output {
     /// A list: each item on a line of a table, or all of them as JSON.
     pub fn list<T: Serialize>(self, items: &[T], heads: &[&str], row: impl Fn(&T) -> Vec<String>) {
-        match self.json {
-            true => print(&json!(items)),
-            false => emit_table(heads, items.iter().map(row).collect()),
+        if self.json {
+            print(&json!(items))
+        } else {
+            emit_table(heads, items.iter().map(row).collect())
         }
     }
 
@@ -45,13 +46,13 @@ impl Output {
     }
 
     /// Words for people; nothing as JSON.
-    pub fn say(self, words: &str) {
+    pub fn print_text(self, words: &str) {
         if !self.json {
             emit(words);
         }
     }
 
-    /// What became of a transaction.
+    /// The outcome of a transaction.
     pub fn submitted(self, submitted: &Submitted) {
         let Submitted {
             transaction,
@@ -164,17 +165,18 @@ pub fn print(value: &Value) {
     write_line(&printable_json(&format!("{value:#}")));
 }
 
-/// JSON on one line of standard output; false when nobody reads any more.
+/// JSON on one line of standard output; false when the reader is gone.
 pub fn print_line(value: &Value) -> bool {
     write_line(&printable_json(&value.to_string()))
 }
 
-/// A line on standard output. What nobody reads any more, as behind `head`, is dropped.
+/// A line on standard output; dropped when the reader is gone, as behind `head`.
 pub fn emit(line: &str) {
     emit_while_read(line);
 }
 
-/// As [`emit`]; false when nobody reads any more: then commands that go on for ever end.
+/// Prints a line like [`emit`]; false when the reader is gone, which ends commands that run for
+/// ever.
 pub fn emit_while_read(line: &str) -> bool {
     write_line(&printable(line))
 }
@@ -183,7 +185,7 @@ fn write_line(escaped: &str) -> bool {
     writeln!(std::io::stdout(), "{escaped}").is_ok()
 }
 
-/// What the user should look at although the command was carried out, on standard error.
+/// A warning on standard error, although the command was carried out.
 pub fn warn(words: &str) {
     // With nobody who reads it there is nobody to warn.
     let _unread = writeln!(
@@ -193,7 +195,8 @@ pub fn warn(words: &str) {
     );
 }
 
-/// Why the command failed, on standard error: nodes and the ledger have a part in the words.
+/// The failure of the command, on standard error. Its text comes in part from nodes and from the
+/// ledger.
 pub fn complain(failure: &Failure) {
     let lines = failure.lines();
     let lines: Vec<_> = lines.iter().map(|line| printable(line)).collect();

@@ -137,10 +137,10 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
 
 async fn rotate_key(session: &Session, file: &Path) -> Result<ExitCode, Failure> {
     let (account, _) = session.account()?;
-    let new = key::read(file).map_err(Failure::doing("the new key"))?;
+    let new = key::read(file).map_err(Failure::during("the new key"))?;
     let action = session.client.rotation(&new).await.map_err(asking)?;
     session.act(action).await?;
-    session.output.say(&format!(
+    session.output.print_text(&format!(
         "{account} signs with the key in {} from now on: give it as --key, or put the file in the \
          place of the old one",
         file.display()
@@ -153,9 +153,9 @@ async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
     let record = read.map_err(asking)?.value;
     let changes = changes(session, &HistoryOf::User(account.clone())).await?;
     if session.output.json {
-        let mut told = json!(record);
-        told["history"] = json!(changes.items);
-        print(&told);
+        let mut printed = json!(record);
+        printed["history"] = json!(changes.items);
+        print(&printed);
         return Ok(ExitCode::SUCCESS);
     }
     let Account {
@@ -202,9 +202,10 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     let heads = ["account", "kind", "organization", "roles", "name"];
     session.output.list(&accounts, &heads, |account| {
         let roles: Vec<_> = account.grants.iter().map(role).collect();
-        let kind = match account.disabled {
-            true => format!("{} (disabled)", name(&account.kind)),
-            false => name(&account.kind),
+        let kind = if account.disabled {
+            format!("{} (disabled)", name(&account.kind))
+        } else {
+            name(&account.kind)
         };
         let organization = account.organization.to_string();
         let who = account.account.to_string();

@@ -27,7 +27,7 @@ pub enum RolloutCommand {
     /// One rollout and its deployments.
     Show {
         rollout: Id,
-        /// So many deployments, in the order of their devices; without it all.
+        /// The most deployments to list, in the order of their devices; all by default.
         #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
     },
@@ -150,22 +150,23 @@ async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<E
     let action = RolloutsAction::Approve { rollout, plan };
     session.act(Action::Rollouts(action)).await?;
     if let Some(plan) = looked_at {
-        approved::say(session.output, &plan);
+        approved::print_fields(session.output, &plan);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn plan_of(plan: Plan) -> RolloutPlan {
-    let selection = match plan.devices.is_empty() {
-        true => Selection::Filter {
+    let selection = if plan.devices.is_empty() {
+        Selection::Filter {
             district: plan.district,
             model: plan.model,
             hardware_class: plan.hardware_class,
             tag: plan.tag,
-        },
-        false => Selection::List {
+        }
+    } else {
+        Selection::List {
             devices: plan.devices,
-        },
+        }
     };
     let step_ms = plan.step_minutes_max * MINUTE_MS;
     RolloutPlan {
@@ -333,7 +334,7 @@ async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     feed.connect().await.map_err(asking)?;
     // The stream is open: what the record does not yet say will come.
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    session.output.say(&format!(
+    session.output.print_text(&format!(
         "{}: {}",
         words(&record.status),
         counts(&record.counts)

@@ -75,8 +75,8 @@ fn parse_at(text: &str, now: &Zoned) -> Result<u64, NotATime> {
         let next = now.tomorrow().and_then(|next| next.start_of_day());
         next.map_err(|_| NotATime)?.timestamp()
     } else if let Some(ahead) = text.strip_prefix('+') {
-        let later = now.checked_add(span(ahead)?);
-        later.map_err(|_| NotATime)?.timestamp()
+        let instant = now.checked_add(span(ahead)?);
+        instant.map_err(|_| NotATime)?.timestamp()
     } else if let Ok(time) = text.parse::<Timestamp>() {
         time
     } else {

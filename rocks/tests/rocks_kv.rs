@@ -60,7 +60,7 @@ fn passes_the_suite() {
 }
 
 #[test]
-fn a_second_opening_is_refused_and_says_so() {
+fn a_second_opening_is_refused_as_locked() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("kv");
     let first = open(&dir).unwrap();

@@ -8,7 +8,7 @@ use lamplighter_tests::{FIRMWARE_IMAGES, lamplighter};
 use lamplighter_types::Hash;
 use serde_json::Value;
 
-/// What must be refused, as the report names it.
+/// The attacks that must be refused, as the report names them.
 const ATTACKS: [&str; 45] = [
     "the same transaction sent again",
     "a sequence number used again",
@@ -172,7 +172,7 @@ fn sizes_that_no_devnet_has_are_refused_with_the_range() {
 }
 
 #[test]
-fn a_folder_of_somebody_else_is_left_alone() {
+fn a_foreign_folder_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let letter = folder.path().join("letter.txt");
     std::fs::write(&letter, "mine").unwrap();

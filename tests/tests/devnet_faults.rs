@@ -10,9 +10,9 @@ use tempfile::TempDir;
 
 /// 16,312 bytes, from the package sigrok-firmware-fx2lafw.
 const IMAGE: &str = "/usr/share/sigrok-firmware/fx2lafw-sainsmart-dds120.fw";
-/// So slow that a transfer can be caught in its middle.
+/// A rate slow enough to catch a transfer in its middle.
 const SLOW_BYTES_PER_S: u32 = 3_000;
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn plan(folder: &TempDir, things: usize, rate_bytes_per_s: Option<u32>) -> Plan {
     Plan {
@@ -63,7 +63,7 @@ async fn held_in_part(devnet: &mut Devnet, device: &Id) -> u64 {
             return held;
         }
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < TIMEOUT,
             "no transfer was caught in its middle"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -72,7 +72,7 @@ async fn held_in_part(devnet: &mut Devnet, device: &Id) -> u64 {
 
 /// Until the package is whole, a Thing never holds less than before: nothing is sent from the
 /// beginning.
-async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, held: u64) {
+async fn resumes_from(devnet: &mut Devnet, observer: &Observer, device: &Id, held: u64) {
     let mut least = held;
     let begun = Instant::now();
     loop {
@@ -94,7 +94,7 @@ async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, hel
         );
         least = status.held_bytes;
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < TIMEOUT,
             "the transfer does not go on: {state:?}, {least} bytes"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -115,7 +115,7 @@ async fn the_leader_and_a_gateway_are_killed_in_the_middle_of_a_transfer() {
     devnet.nodes[dead].process.kill().await.unwrap();
     devnet.gateways[0].process.kill().await.unwrap();
     devnet.gateways[0].process.start().unwrap();
-    goes_on_from(&mut devnet, &observer, &device, held).await;
+    resumes_from(&mut devnet, &observer, &device, held).await;
     scenario::finish(&mut devnet, &observer, &mut journal, &begun)
         .await
         .unwrap();
@@ -128,7 +128,7 @@ async fn the_leader_and_a_gateway_are_killed_in_the_middle_of_a_transfer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_processes_are_killed_and_go_on_where_they_were() {
+async fn killed_processes_resume_where_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let (mut devnet, mut journal, observer) = city(&folder, 6, None).await;
     scenario::release(&devnet, &observer, &mut journal)
@@ -137,7 +137,7 @@ async fn all_processes_are_killed_and_go_on_where_they_were() {
     let begun = scenario::start(&devnet, &mut journal).await.unwrap();
     let moved = |seen: &lamplighter_devnet::Seen| seen.counts.contains_key("deployment_moved");
     observer
-        .until("the first deployment moves", PATIENCE, moved)
+        .until("the first deployment moves", TIMEOUT, moved)
         .await
         .unwrap();
     for process in devnet.processes() {

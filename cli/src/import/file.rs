@@ -1,4 +1,4 @@
-//! Reading the file: whatever is wrong is told with its row and field.
+//! Reader of the file; each error names its row and field.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,17 +13,17 @@ use crate::failure::Failure;
 
 /// Half a million devices; a larger file is a mistake, and would fill the memory.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// What editors write before UTF-8.
+/// The mark that editors write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The devices of a file, each sound in itself and none twice.
 pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     let shown = path.display();
-    let doing = || format!("reading {shown}");
-    let file = File::open(path).map_err(Failure::doing(doing()))?;
+    let operation = || format!("reading {shown}");
+    let file = File::open(path).map_err(Failure::during(operation()))?;
     let mut bytes = Vec::new();
     let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(Failure::doing(doing()))?;
+    read.map_err(Failure::during(operation()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Failure::plain(format!(
             "{shown} has more than {FILE_BYTES_MAX} bytes; divide it"
@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     })
 }
 
-/// As [`read`], of the bytes; what is wrong is told in lines.
+/// Parses the bytes of a file; errors come as lines.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(vec!["the text is in UTF-16; save it as UTF-8".to_owned()]);
@@ -57,9 +57,10 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
         let fault = row.device.check().err();
         wrong.extend(fault.map(|fault| row.problem(fault.to_string())));
     }
-    match wrong.is_empty() {
-        true => Ok(rows),
-        false => Err(problems(wrong, rows.len())),
+    if wrong.is_empty() {
+        Ok(rows)
+    } else {
+        Err(problems(wrong, rows.len()))
     }
 }
 
@@ -101,14 +102,15 @@ fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
             })
         })
         .collect();
-    match wrong.is_empty() {
-        // A field that is there twice, which only the strict reader notices.
-        true => vec![format!("this is no list of devices: {error}")],
-        false => problems(wrong, items.len()),
+    if wrong.is_empty() {
+        // Only the strict reader notices a field that is there twice.
+        vec![format!("this is no list of devices: {error}")]
+    } else {
+        problems(wrong, items.len())
     }
 }
 
-/// What is wrong with one item, if something is.
+/// The errors in one item.
 fn wrong_with(item: &Value) -> Vec<String> {
     let read = |item: &Value| codec::decode_json::<NewDevice>(item.to_string().as_bytes());
     let reason = |error: codec::CodecError| match error {
@@ -133,8 +135,9 @@ fn wrong_with(item: &Value) -> Vec<String> {
             }
         }
     }
-    match wrong.is_empty() {
-        true => vec![reason(error)],
-        false => wrong,
+    if wrong.is_empty() {
+        vec![reason(error)]
+    } else {
+        wrong
     }
 }

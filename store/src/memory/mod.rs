@@ -116,14 +116,14 @@ fn successor(key: &[u8]) -> Bytes {
     Bytes::from(next)
 }
 
-/// A failure to come: which write fails and what becomes of it.
+/// A planned failure: the write that fails, and its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Writes (and syncs) that still succeed before the one that fails.
     pub after_writes: u64,
-    /// Whether the write that fails is there nevertheless, as after a timeout of the disk.
+    /// Whether the failed write is stored nevertheless, as after a timeout of the disk.
     pub persisted: bool,
-    /// Whether all later writes fail too (and are not there), as on a disk that broke.
+    /// Whether all later writes fail too (and are not stored), as on a broken disk.
     pub lasting: bool,
 }
 
@@ -153,7 +153,7 @@ impl Inner {
         }
     }
 
-    /// Whether the write that comes now fails, and if so whether it is kept.
+    /// Whether the next write fails, and if so whether it is kept.
     fn next_fault(&mut self) -> Option<Fault> {
         if self.broken {
             return Some(Fault {
@@ -246,27 +246,27 @@ impl MemoryKv {
         Self::with(last.unwrap_or(&inner.durable).clone())
     }
 
-    /// The process is killed, the machine goes on: nothing is lost.
+    /// Kills the process while the machine keeps running: nothing is lost.
     pub fn kill(&self) -> MemoryKv {
         self.crash_keeping(usize::MAX)
     }
 
-    /// What a crash at this moment would leave at least.
+    /// The content that a crash at this moment would leave at least.
     pub fn durable(&self) -> Arc<dyn KvView> {
         Arc::new(self.inner().durable.clone())
     }
 
-    /// Adds a failure to come. Several may be planned.
+    /// Plans a failure. Several may be planned.
     pub fn plan(&self, fault: Fault) {
         self.inner().faults.push(fault);
     }
 
-    /// Writes since this store was opened that took effect.
+    /// The number of writes that took effect since this store was opened.
     pub fn writes(&self) -> u64 {
         self.inner().writes
     }
 
-    /// How many of them were synced.
+    /// The number of synced writes.
     pub fn syncs(&self) -> u64 {
         self.inner().syncs
     }

@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::entries;
 use crate::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op};
 
-/// Opening a store on disk takes some milliseconds, so not too many.
+/// The number of random runs; opening a store on disk takes some milliseconds.
 const CASES: u32 = 24;
 
 type Model = BTreeMap<(Cf, Bytes), Bytes>;

@@ -19,7 +19,7 @@ fn gateway_secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Networks of processes run one at a time: the machine has two cores.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -273,7 +273,7 @@ impl City {
     pub async fn publish(&mut self, at: usize, gateway: &str) -> Output {
         let action = self.action();
         let account = Id::new(gateway).unwrap();
-        let client = self.client_as(at, account, gateway_secret(gateway), PATIENCE);
+        let client = self.client_as(at, account, gateway_secret(gateway), TIMEOUT);
         let signed = client.sign(action).await.unwrap();
         let token = client.token(0, Audience::Mqtt).await.unwrap().token;
         let address = self.devnet.nodes[at].config.mqtt_listen;
@@ -291,7 +291,7 @@ impl City {
     /// it logged since.
     pub async fn ended(&mut self, at: usize, logged: usize) -> String {
         let process = &mut self.devnet.nodes[at].process;
-        let well = process.wait(PATIENCE).await.unwrap();
+        let well = process.wait(TIMEOUT).await.unwrap();
         let log = process.read_log().unwrap()[logged..].to_owned();
         assert!(!well, "it ended as if all were well: {log}");
         assert!(!log.contains("panicked"), "{log}");
@@ -329,10 +329,7 @@ pub async fn ask(url: &str) -> Option<(u16, Value)> {
 pub async fn until(what: &str, mut reached: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !reached().await {
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "{what}: not within {PATIENCE:?}"
-        );
+        assert!(begun.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

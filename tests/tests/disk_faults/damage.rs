@@ -88,7 +88,7 @@ async fn a_table_that_changes_is_found_and_fetched_from_the_others() {
     a_table_changes(320, "an image is fetched from another node").await;
 }
 
-async fn a_table_changes(work: usize, said: &str) {
+async fn a_table_changes(work: usize, message: &str) {
     let mut city = City::found().await;
     for at in 0..4 {
         city.configure(at, |disk| {
@@ -114,7 +114,7 @@ async fn a_table_changes(work: usize, said: &str) {
     city.work(5).await;
     city.nothing_is_lost().await;
     let log = city.node(HIT).process.read_log().unwrap()[logged..].to_owned();
-    assert!(log.contains(said), "{log}");
+    assert!(log.contains(message), "{log}");
     city.stop().await;
 }
 

@@ -10,10 +10,10 @@ use crate::city::City;
 /// The node that is hit.
 const HIT: usize = 3;
 
-/// What is on the disk after the sync that failed.
+/// The content of the disk after the failed sync.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
-    /// Nothing of what it should have brought there: the power is cut and the pages are gone.
+    /// Nothing of the sync: the power is cut and the pages are lost.
     Lost,
     /// All of it.
     Persisted,

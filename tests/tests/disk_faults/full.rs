@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lamplighter_client::Wait;
 
-use crate::city::{City, PATIENCE, Tmpfs, ask, until};
+use crate::city::{City, TIMEOUT, Tmpfs, ask, until};
 
 const MIB: u64 = 1 << 20;
 const GATEWAY: &str = "gateway-1";
@@ -13,15 +13,15 @@ const GATEWAY: &str = "gateway-1";
 /// it.
 async fn published(city: &mut City, at: usize) -> Option<u8> {
     let output = city.publish(at, GATEWAY).await;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let puback = said.lines().find(|line| line.contains("received PUBACK"));
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let puback = output.lines().find(|line| line.contains("received PUBACK"));
     let code = puback.and_then(|line| line.split("RC:").nth(1)?.strip_suffix(')'));
     assert!(code.is_some(), "{output:?}");
     code?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_whose_disk_gets_full_is_read_only_until_there_is_space() {
+async fn a_leader_with_a_full_disk_is_read_only_until_there_is_space() {
     let mut city = City::found().await;
     // Whoever leads first: each has a disk of its own, and one of them is filled.
     let disks: Vec<Tmpfs> = (0..4)
@@ -109,7 +109,7 @@ async fn refuses(city: &mut City, full: usize) {
     assert_eq!(problem["code"], "read_only", "{problem}");
     assert_eq!(problem["title"], "Read-only", "{problem}");
     // The same bytes elsewhere are taken.
-    let elsewhere = city.client_of((full + 1) % 4, PATIENCE);
+    let elsewhere = city.client_of((full + 1) % 4, TIMEOUT);
     let taken = elsewhere.submit_signed(&signed, Wait::Committed).await;
     assert!(taken.unwrap().receipt.unwrap().succeeded());
 

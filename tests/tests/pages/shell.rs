@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Longer than any command of a page takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 /// Lines that nobody has read yet: more than a devnet prints.
 const LINES_MAX: usize = 1_000;
 /// Exit code of a process that SIGINT ended.
@@ -73,7 +73,7 @@ impl Shell {
     /// Gives the line that the shell answers.
     fn ask(&mut self, command: &str) -> String {
         writeln!(self.stdin, "{command}").unwrap();
-        let answer = self.answers.recv_timeout(PATIENCE);
+        let answer = self.answers.recv_timeout(TIMEOUT);
         answer.unwrap_or_else(|_| panic!("the shell does not answer: {command}"))
     }
 

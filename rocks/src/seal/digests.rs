@@ -9,9 +9,9 @@ use std::path::Path;
 /// that the digests of a file are a hundredth of a per cent of it.
 pub(crate) const PIECE_BYTES: u64 = 256 << 10;
 
-/// What the first `bytes` bytes of a file are.
+/// The length of a file's beginning and the digests of its pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Prints {
+pub(crate) struct FileDigests {
     pub bytes: u64,
     pub pieces: Vec<blake3::Hash>,
 }
@@ -23,15 +23,15 @@ pub(crate) struct Mismatch {
     pub length: u64,
 }
 
-impl Prints {
+impl FileDigests {
     pub fn of(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let mut prints = Self::default();
-        prints.grow(&file, file.metadata()?.len())?;
-        Ok(prints)
+        let mut digests = Self::default();
+        digests.grow(&file, file.metadata()?.len())?;
+        Ok(digests)
     }
 
-    /// Takes in what a file that only grows has got since.
+    /// Extends the digests to the new length of a file that only grows.
     pub fn grow(&mut self, file: &File, bytes: u64) -> io::Result<()> {
         let whole = self.bytes / PIECE_BYTES;
         self.pieces.truncate(whole as usize);
@@ -46,7 +46,7 @@ impl Prints {
         Ok(())
     }
 
-    /// How many pieces there are.
+    /// The number of pieces.
     pub fn count(&self) -> u64 {
         self.bytes.div_ceil(PIECE_BYTES)
     }
@@ -77,7 +77,7 @@ impl Prints {
         Ok(None)
     }
 
-    /// As [`compare`](Self::compare), for the whole file.
+    /// Compares the whole file.
     pub fn compare_all(&self, path: &Path) -> io::Result<Option<Mismatch>> {
         self.compare(&File::open(path)?, 0, u64::MAX)
     }
@@ -93,10 +93,10 @@ impl Prints {
         let mut words = line.split(' ');
         let bytes = words.next()?.parse().ok()?;
         let pieces = words.map(|word| blake3::Hash::from_hex(word).ok());
-        let prints = Self {
+        let digests = Self {
             bytes,
             pieces: pieces.collect::<Option<Vec<_>>>()?,
         };
-        (prints.pieces.len() as u64 == prints.count()).then_some(prints)
+        (digests.pieces.len() as u64 == digests.count()).then_some(digests)
     }
 }
