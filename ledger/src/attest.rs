@@ -95,10 +95,6 @@ async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
     for (height, hash) in &due {
         tables::put_attested(&mut batch, *height, hash);
     }
-    #[cfg(feature = "planted")]
-    if inner.config.planted == Some(crate::config::Planted::AttestationBeforeDisk) {
-        tell_early(inner, &due);
-    }
     let store = inner.chain.kv().clone();
     inner
         .blocking
@@ -124,17 +120,6 @@ async fn sign_new(inner: &Arc<Inner>) -> Result<(), StateError> {
         collect(inner, attestation)?;
     }
     Ok(())
-}
-
-/// The bug that the simulation has to find.
-#[cfg(feature = "planted")]
-fn tell_early(inner: &Arc<Inner>, due: &[(u64, Hash)]) {
-    let secret = &inner.attester.secret;
-    let sign = |(height, hash): &(u64, Hash)| Attestation::sign(*height, *hash, secret);
-    inner.peers.tell_all(PeerNotice {
-        attestations: due.iter().map(sign).collect(),
-        certified: None,
-    });
 }
 
 /// The headers to sign: new, of a height at which none was signed, with a believable time, and in

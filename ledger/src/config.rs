@@ -18,19 +18,6 @@ pub struct Config {
     pub forward_again_after: Duration,
     /// Does all work on the async thread, so that a simulation is deterministic.
     pub inline: bool,
-    /// A bug for the simulation to find.
-    #[cfg(feature = "planted")]
-    pub planted: Option<Planted>,
-}
-
-/// Bugs that a simulation has to find.
-#[cfg(feature = "planted")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
-    /// An attestation is sent before (height, hash) is on disk.
-    AttestationBeforeDisk,
-    /// The replay windows of the keys are left out of a snapshot's image.
-    WindowsNotInSnapshot,
 }
 
 impl Config {
@@ -45,8 +32,6 @@ impl Config {
             uncertified_max: 256,
             forward_again_after: Duration::from_secs(3),
             inline: false,
-            #[cfg(feature = "planted")]
-            planted: None,
         }
     }
 }

@@ -38,8 +38,6 @@ mod verifier;
 pub use alarms::{NodeAlarm, Noticed};
 pub use chain::{Halt, HeadInfo};
 pub use clock::{Clock, SystemClock};
-#[cfg(feature = "planted")]
-pub use config::Planted;
 pub use config::{Config, PoolLimits};
 pub use feed::{
     AHEAD_MAX, BLOCKS_PER_STEP, Cursor, CursorAhead, CursorError, Delivery, Filter, Part,

@@ -39,8 +39,6 @@ pub(crate) struct Machine {
     pub pool: Arc<Pool>,
     pub blocking: Blocking,
     pub installation: watch::Sender<Option<Installation>>,
-    #[cfg(feature = "planted")]
-    pub planted: Option<crate::Planted>,
 }
 
 /// Why the machine stopped.
@@ -320,12 +318,6 @@ impl StateMachine for Machine {
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        #[cfg(feature = "planted")]
-        if self.planted == Some(crate::Planted::WindowsNotInSnapshot) {
-            return snapshot::build_without_windows(&self.chain, dir)
-                .map(Some)
-                .map_err(Fatal::new);
-        }
         snapshot::build(&self.chain, dir)
             .map(Some)
             .map_err(Fatal::new)

@@ -111,11 +111,7 @@ impl Ledger {
             identity_trouble: watch::Sender::new(None),
             later: watch::Sender::new(None),
         });
-        #[cfg(feature = "planted")]
-        let planted = inner.config.planted;
         let machine = Machine {
-            #[cfg(feature = "planted")]
-            planted,
             chain,
             pool,
             blocking,

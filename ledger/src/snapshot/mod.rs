@@ -49,21 +49,6 @@ pub(crate) fn build(chain: &Chain, dir: &Path) -> Result<Vec<u8>, StateError> {
     })
 }
 
-/// The bug that the simulation has to find: the image lacks the replay windows. It knows only the
-/// store in memory, which simulations have.
-#[cfg(feature = "planted")]
-pub(crate) fn build_without_windows(chain: &Chain, dir: &Path) -> Result<Vec<u8>, StateError> {
-    let marker = build(chain, dir)?;
-    let image = lamplighter_store::MemoryKv::open_checkpoint(dir)?;
-    let windows = [lamplighter_contracts::tables::Table::ReplayWindow as u8];
-    let mut batch = Batch::new();
-    batch.delete_range(Cf::State, KeyRange::prefix(windows.to_vec()));
-    image.write(batch, Durability::Synced)?;
-    fs::remove_dir_all(dir).map_err(StoreError::io("remove the first image", dir))?;
-    image.checkpoint(dir)?;
-    Ok(marker)
-}
-
 /// Waits until the header of an image of this node is certified, and adds the proof. As long as it
 /// is not certified nobody would take the image.
 pub(crate) async fn seal(

@@ -20,8 +20,8 @@ use crate::disk::Disk;
 use crate::machine::Watched;
 use crate::net::Wire;
 use crate::truth::{Check, broken};
-use crate::wire;
 use crate::world::{Up, World};
+use crate::{planted, wire};
 
 /// A node's tasks end within this time after it was told.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
@@ -61,19 +61,6 @@ fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::Config {
     config.heartbeat_every = Duration::from_millis(world.plan.heartbeat_block_ms);
     config.clock_offset_max_ms = CLOCK_OFFSET_MAX_MS;
     config.inline = true;
-    #[cfg(feature = "planted")]
-    {
-        use crate::plan::Planted;
-        config.planted = match world.plan.planted {
-            Some(Planted::AttestationBeforeDisk) => {
-                Some(lamplighter_ledger::Planted::AttestationBeforeDisk)
-            }
-            Some(Planted::WindowsNotInSnapshot) => {
-                Some(lamplighter_ledger::Planted::WindowsNotInSnapshot)
-            }
-            Some(Planted::VoteNotPersisted) | None => None,
-        };
-    }
     config
 }
 
@@ -96,10 +83,6 @@ fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Con
         config.limits.hold_bytes_max = 0;
     }
     config.limits.snapshot_chunk_bytes = plan.chunk_bytes;
-    #[cfg(feature = "planted")]
-    {
-        config.vote_not_persisted = plan.planted == Some(crate::plan::Planted::VoteNotPersisted);
-    }
     config
 }
 
@@ -131,6 +114,8 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         node,
         life,
     });
+    let planted = world.plan.planted;
+    let disk = planted::disk(planted, disk);
     let wire = Arc::new(Wire {
         world: world.clone(),
         from: node,
@@ -162,7 +147,7 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         world.check(world.truth().header(node, &header));
     }
     let machine = Arc::new(Watched {
-        inner: ledger.state_machine(),
+        inner: planted::state_machine(planted, ledger.state_machine()),
         handle: ledger.handle(),
         store: disk.clone(),
         world: world.clone(),
