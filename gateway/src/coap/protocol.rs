@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::config::{Config, REQUESTS_MAX, SEPARATE_MAX};
-use super::message::{Code, Kind, Message, Token, confirmable_id};
+use super::message::{Code, Message, MessageType, Token, confirmable_id};
 use super::peers::{Peers, Seen};
 use super::request::{Request, Response};
 
@@ -176,19 +176,21 @@ impl Protocol {
             Err(error) => {
                 tracing::debug!(%peer, %error, "datagram refused");
                 if let Some(id) = confirmable_id(bytes) {
-                    self.send(peer, &Message::empty(Kind::Reset, id));
+                    self.send(peer, &Message::empty(MessageType::Reset, id));
                 }
                 return;
             }
         };
-        match message.kind {
-            Kind::Acknowledgement => self.acknowledged(now, peer, &message),
-            Kind::Reset => self.was_reset(now, peer, message.id),
+        match message.message_type {
+            MessageType::Acknowledgement => self.acknowledged(now, peer, &message),
+            MessageType::Reset => self.was_reset(now, peer, message.id),
             _ if message.code.is_request() => self.requested(now, peer, message),
             _ if message.code.is_response() => self.responded(now, peer, &message),
             // A confirmable empty message asks whether we are there; the answer is a reset.
-            Kind::Confirmable => self.send(peer, &Message::empty(Kind::Reset, message.id)),
-            Kind::NonConfirmable => {}
+            MessageType::Confirmable => {
+                self.send(peer, &Message::empty(MessageType::Reset, message.id))
+            }
+            MessageType::NonConfirmable => {}
         }
     }
 
@@ -200,7 +202,7 @@ impl Protocol {
         self.drop_timer(incoming.deadline, Timer::Acknowledge(exchange));
         let Exchange { peer, id } = exchange;
         if incoming.confirmable && !incoming.acknowledged {
-            let reply = response.to_message(Kind::Acknowledgement, id, incoming.token);
+            let reply = response.to_message(MessageType::Acknowledgement, id, incoming.token);
             let bytes = encode_or_error(&reply);
             self.peers.set_reply(peer, id, bytes.clone());
             self.outputs.push(Output::Send(peer, bytes));
@@ -209,12 +211,12 @@ impl Protocol {
         let id = self.peers.next_id(now, peer, &mut self.random);
         let separate =
             incoming.confirmable && self.confirmables.len() < SEPARATE_MAX + REQUESTS_MAX;
-        let kind = if separate {
-            Kind::Confirmable
+        let message_type = if separate {
+            MessageType::Confirmable
         } else {
-            Kind::NonConfirmable
+            MessageType::NonConfirmable
         };
-        let bytes = encode_or_error(&response.to_message(kind, id, incoming.token));
+        let bytes = encode_or_error(&response.to_message(message_type, id, incoming.token));
         if separate {
             self.send_confirmable(now, peer, id, bytes, None);
         } else {
@@ -251,7 +253,10 @@ impl Protocol {
             self.waiting_count -= 1;
             let id = self.peers.next_id(now, peer, &mut self.random);
             let token = self.new_token(peer);
-            match request.to_message(Kind::Confirmable, id, token).encode() {
+            match request
+                .to_message(MessageType::Confirmable, id, token)
+                .encode()
+            {
                 Ok(bytes) => {
                     self.peers.add_outstanding(peer, 1);
                     self.pending.insert(
@@ -367,7 +372,7 @@ impl Protocol {
             Seen::Before(Some(reply)) => return self.outputs.push(Output::Send(peer, reply)),
             Seen::Before(None) | Seen::TooManyPeers => return,
         }
-        let confirmable = message.kind == Kind::Confirmable;
+        let confirmable = message.message_type == MessageType::Confirmable;
         let exchange = Exchange {
             peer,
             id: message.id,
@@ -396,11 +401,11 @@ impl Protocol {
 
     fn responded(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
         let known = self.pending.contains_key(&(peer, message.token));
-        if message.kind == Kind::Confirmable {
+        if message.message_type == MessageType::Confirmable {
             let reply = if known {
-                Kind::Acknowledgement
+                MessageType::Acknowledgement
             } else {
-                Kind::Reset
+                MessageType::Reset
             };
             let reply = encode_or_error(&Message::empty(reply, message.id));
             // A response that came twice is acknowledged twice, though its request has ended.
@@ -426,7 +431,7 @@ impl Protocol {
         };
         incoming.acknowledged = true;
         incoming.deadline = None;
-        let reply = encode_or_error(&Message::empty(Kind::Acknowledgement, exchange.id));
+        let reply = encode_or_error(&Message::empty(MessageType::Acknowledgement, exchange.id));
         self.peers
             .set_reply(exchange.peer, exchange.id, reply.clone());
         self.outputs.push(Output::Send(exchange.peer, reply));

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::agent;
-use super::link_format::{self, Link, LinkError};
+use super::link_format::{self, LinkFormatError, WebLink};
 use crate::coap::{Code, Request};
 
 /// Things that one gateway serves: a mesh has a few hundred.
@@ -45,7 +45,7 @@ pub enum RegistrationError {
     Binding,
     /// The list of objects is malformed.
     #[error("reading the list of objects")]
-    Links(#[source] LinkError),
+    Links(#[source] LinkFormatError),
     /// The path of the objects (`rt="oma.lwm2m"`) is too long.
     #[error("the root of the objects has too many or too long segments")]
     Root,
@@ -269,10 +269,9 @@ fn lifetime(request: &Request) -> Result<Option<Duration>, RegistrationError> {
 /// type `oma.lwm2m` (LwM2M 1.1 core, section 6.2.1.2).
 fn objects(payload: &[u8]) -> Result<Objects, RegistrationError> {
     let links = link_format::parse(payload).map_err(RegistrationError::Links)?;
-    let is_root = |link: &&Link| {
-        let types = link.attributes.iter().filter(|(name, _)| name == "rt");
-        let mut words = types.filter_map(|(_, value)| value.as_deref());
-        words.any(|value| value.split(' ').any(|word| word == "oma.lwm2m"))
+    let is_root = |link: &&WebLink| {
+        let mut types = link.attributes.iter().filter(|(name, _)| name == "rt");
+        types.any(|(_, value)| value.split(' ').any(|word| word == "oma.lwm2m"))
     };
     let root = links.iter().find(is_root).map(|link| &link.target);
     let root = segments(root.map_or("", String::as_str));
@@ -282,7 +281,7 @@ fn objects(payload: &[u8]) -> Result<Objects, RegistrationError> {
     }
     let has = |object: u16| {
         let object = object.to_string();
-        let wanted = |link: &Link| {
+        let wanted = |link: &WebLink| {
             let path = segments(&link.target);
             let below = path.strip_prefix(root.as_slice());
             below.and_then(<[&str]>::first) == Some(&object.as_str())
