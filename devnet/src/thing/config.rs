@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_gateway::coap::simulated::SimulatedNetwork;
-use lamplighter_gateway::coap::{self, Link};
+use lamplighter_gateway::coap::{self, DatagramSocket};
 use lamplighter_types::{Hash, Id, SecretKey, Version};
 use tokio::net::UdpSocket;
 
@@ -36,7 +36,7 @@ pub enum Socket {
 
 impl Socket {
     /// Opens the socket; a port that the system chose is kept for the next boots.
-    pub(super) async fn open(&mut self) -> io::Result<Arc<dyn Link>> {
+    pub(super) async fn open(&mut self) -> io::Result<Arc<dyn DatagramSocket>> {
         match self {
             Socket::Udp(addr) => {
                 let socket = UdpSocket::bind(*addr).await?;
@@ -90,7 +90,7 @@ pub struct ThingConfig {
     /// for a new configuration.
     pub trial_timeout: Duration,
     /// Timers and limits of its endpoint.
-    pub coap: coap::Config,
+    pub coap: coap::CoapConfig,
 }
 
 impl ThingConfig {
@@ -119,7 +119,7 @@ impl ThingConfig {
             self_test: SelfTest::Passes,
             boot_time: Duration::from_millis(200),
             trial_timeout: Duration::from_secs(120),
-            coap: coap::Config::default(),
+            coap: coap::CoapConfig::default(),
         }
     }
 }

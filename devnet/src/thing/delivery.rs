@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_gateway::coap::{Code, Handle, Request, TransferError, format};
+use lamplighter_gateway::coap::{Code, CoapHandle, Request, TransferError, format};
 use lamplighter_gateway::lwm2m::{agent, path};
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 /// One Thing's way to its gateway, during one boot.
 #[derive(Clone)]
 pub(super) struct Uplink {
-    pub(super) handle: Handle,
+    pub(super) handle: CoapHandle,
     pub(super) gateway: SocketAddr,
     pub(super) endpoint: String,
     pub(super) lifetime: Duration,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use lamplighter_gateway::coap::{self, Endpoint, Link};
+use lamplighter_gateway::coap::{self, CoapEndpoint, DatagramSocket};
 use lamplighter_types::{AlarmChange, Severity};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -190,11 +190,11 @@ struct Body {
     signals: Arc<Signals>,
     controls: Arc<Controls>,
     socket: Socket,
-    link: Option<Arc<dyn Link>>,
+    link: Option<Arc<dyn DatagramSocket>>,
     gateway: SocketAddr,
     endpoint: String,
     lifetime: Duration,
-    coap: coap::Config,
+    coap: coap::CoapConfig,
     boot_time: Duration,
     trial_timeout: Duration,
 }
@@ -244,20 +244,20 @@ impl Body {
         result
     }
 
-    fn serve(&self, link: Arc<dyn Link>) -> Result<Endpoint, ThingError> {
+    fn serve(&self, link: Arc<dyn DatagramSocket>) -> Result<CoapEndpoint, ThingError> {
         let service = ThingService {
             machine: self.machine.clone(),
             gateway: self.gateway,
             signals: self.signals.clone(),
         };
-        Endpoint::start(link, self.coap.clone(), Arc::new(service)).map_err(ThingError::Socket)
+        CoapEndpoint::start(link, self.coap.clone(), Arc::new(service)).map_err(ThingError::Socket)
     }
 
     async fn run(
         &self,
         boot: Boot,
         outcome: SelfTest,
-        endpoint: &Endpoint,
+        endpoint: &CoapEndpoint,
     ) -> Result<(), ThingError> {
         on_disk(&self.machine, move |machine| {
             // What an image on trial runs is told once it is confirmed.

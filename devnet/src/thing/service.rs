@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use lamplighter_gateway::coap::{BodyPolicy, Code, Request, Response, Service, format};
+use lamplighter_gateway::coap::{BodyPolicy, Code, Request, Response, CoapService, format};
 use lamplighter_gateway::lwm2m::{agent, path};
 use lamplighter_types::Hash;
 use tokio::sync::Notify;
@@ -99,11 +99,11 @@ impl ThingService {
 }
 
 #[async_trait]
-impl Service for ThingService {
+impl CoapService for ThingService {
     fn body_policy(&self, peer: SocketAddr, request: &Request) -> BodyPolicy {
         match request.path_text() == path::PACKAGE {
-            true => BodyPolicy::EachBlock,
-            false if peer == self.gateway => BodyPolicy::Known,
+            true => BodyPolicy::SingleBlocks,
+            false if peer == self.gateway => BodyPolicy::Registered,
             false => BodyPolicy::Stranger,
         }
     }
@@ -141,7 +141,7 @@ fn value_of(machine: &Machine, target: &str) -> Result<Option<String>, ThingErro
         agent::CONFIGURATION_DIGEST => hex(state.applied.as_ref().map(|a| a.digest)),
         agent::BOOT_COUNTER => state.boots.to_string(),
         agent::SLOT => state.active.name().to_owned(),
-        agent::HELD => machine.held().to_string(),
+        agent::RECEIVED_BYTES => machine.held().to_string(),
         agent::SECURITY_COUNTER => state.floor.to_string(),
         agent::PUBLIC_KEY => machine.config.key.public().to_string(),
         agent::HARDWARE_CLASS => machine.config.hardware_class.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Timers and limits; the default is what the RFC recommends.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct CoapConfig {
     /// ACK_TIMEOUT: first wait for an acknowledgement.
     pub ack_timeout: Duration,
     /// ACK_RANDOM_FACTOR: the first wait is stretched by a random factor between 1 and this.
@@ -25,9 +25,9 @@ pub struct Config {
     pub body_bytes_max: usize,
 }
 
-impl Default for Config {
-    fn default() -> Config {
-        Config {
+impl Default for CoapConfig {
+    fn default() -> CoapConfig {
+        CoapConfig {
             ack_timeout: Duration::from_secs(2),
             ack_random_factor: 1.5,
             retransmit_max: 4,

@@ -9,19 +9,19 @@ use tokio::time::Instant;
 
 use super::config::{DUPLICATES_PER_PEER_MAX, PEERS_MAX};
 
-/// Whether a message id was seen from this peer.
+/// Whether a message id was received from this peer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum MessageIdStatus {
     /// Not within the lifetime of an exchange.
     New,
-    /// Seen; with what was answered, if anything yet.
-    Before(Option<Vec<u8>>),
+    /// MessageIdStatus; with what was answered, if anything yet.
+    Duplicate(Option<Vec<u8>>),
     /// The table is full of peers that are busy.
     TooManyPeers,
 }
 
 #[derive(Debug)]
-struct Message {
+struct ReceivedMessage {
     id: u16,
     at: Instant,
     reply: Option<Vec<u8>>,
@@ -31,7 +31,7 @@ struct Message {
 struct Peer {
     next_id: u16,
     outstanding: usize,
-    seen: VecDeque<Message>,
+    received: VecDeque<ReceivedMessage>,
     used_at: Instant,
 }
 
@@ -51,37 +51,37 @@ impl Peers {
     }
 
     /// Notes a message id and says whether it is new.
-    pub(super) fn seen(
+    pub(super) fn record(
         &mut self,
         now: Instant,
         peer: SocketAddr,
         id: u16,
         random: &mut impl RngCore,
-    ) -> Seen {
+    ) -> MessageIdStatus {
         if !self.peers.contains_key(&peer) && !self.make_room() {
-            return Seen::TooManyPeers;
+            return MessageIdStatus::TooManyPeers;
         }
         let lifetime = self.lifetime;
         let peer = self.entry(now, peer, random);
         while peer
-            .seen
+            .received
             .front()
             .is_some_and(|m| now.duration_since(m.at) >= lifetime)
         {
-            peer.seen.pop_front();
+            peer.received.pop_front();
         }
-        if let Some(message) = peer.seen.iter().find(|m| m.id == id) {
-            return Seen::Before(message.reply.clone());
+        if let Some(message) = peer.received.iter().find(|m| m.id == id) {
+            return MessageIdStatus::Duplicate(message.reply.clone());
         }
-        if peer.seen.len() >= DUPLICATES_PER_PEER_MAX {
-            peer.seen.pop_front();
+        if peer.received.len() >= DUPLICATES_PER_PEER_MAX {
+            peer.received.pop_front();
         }
-        peer.seen.push_back(Message {
+        peer.received.push_back(ReceivedMessage {
             id,
             at: now,
             reply: None,
         });
-        Seen::New
+        MessageIdStatus::New
     }
 
     /// Keeps what was answered, for duplicates still to come.
@@ -89,7 +89,7 @@ impl Peers {
         let message = self
             .peers
             .get_mut(&peer)
-            .and_then(|p| p.seen.iter_mut().find(|m| m.id == id));
+            .and_then(|p| p.received.iter_mut().find(|m| m.id == id));
         if let Some(message) = message {
             message.reply = Some(reply);
         }
@@ -125,7 +125,7 @@ impl Peers {
         let peer = self.peers.entry(peer).or_insert_with(|| Peer {
             next_id: random.next_u32() as u16,
             outstanding: 0,
-            seen: VecDeque::new(),
+            received: VecDeque::new(),
             used_at: now,
         });
         peer.used_at = now;

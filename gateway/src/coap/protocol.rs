@@ -9,13 +9,13 @@ use rand::{Rng, RngCore};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::config::{Config, REQUESTS_MAX, SEPARATE_MAX};
+use super::config::{CoapConfig, REQUESTS_MAX, SEPARATE_MAX};
 use super::message::{Code, Message, MessageType, Token, confirmable_id};
-use super::peers::{Peers, Seen};
+use super::peers::{MessageIdStatus, Peers};
 use super::request::{Request, Response};
 
 /// Names one of our requests towards its caller.
-pub type Ticket = u64;
+pub type RequestId = u64;
 
 /// A request of another endpoint that waits for its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,10 +60,10 @@ pub enum RequestError {
 pub enum Output {
     /// Send a datagram.
     Send(SocketAddr, Vec<u8>),
-    /// Handle a request, then call [`Protocol::respond`].
-    Handle(Exchange, Box<Request>),
+    /// CoapHandle a request, then call [`Protocol::respond`].
+    Request(Exchange, Box<Request>),
     /// One of our requests has ended.
-    Done(Ticket, Result<Box<Response>, RequestError>),
+    Done(RequestId, Result<Box<Response>, RequestError>),
 }
 
 #[derive(Debug)]
@@ -77,14 +77,14 @@ struct Confirmable {
 }
 
 #[derive(Debug)]
-struct Pending {
-    ticket: Ticket,
+struct PendingRequest {
+    request_id: RequestId,
     id: u16,
     deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Incoming {
+struct IncomingRequest {
     token: Token,
     confirmable: bool,
     acknowledged: bool,
@@ -101,21 +101,21 @@ enum Timer {
 /// State of one endpoint.
 #[derive(Debug)]
 pub struct Protocol {
-    config: Config,
+    config: CoapConfig,
     random: StdRng,
     peers: Peers,
     confirmables: HashMap<(SocketAddr, u16), Confirmable>,
-    pending: HashMap<(SocketAddr, Token), Pending>,
-    waiting: HashMap<SocketAddr, VecDeque<(Ticket, Request)>>,
+    pending: HashMap<(SocketAddr, Token), PendingRequest>,
+    waiting: HashMap<SocketAddr, VecDeque<(RequestId, Request)>>,
     waiting_count: usize,
-    incoming: HashMap<Exchange, Incoming>,
+    incoming: HashMap<Exchange, IncomingRequest>,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: Vec<Output>,
 }
 
 impl Protocol {
     /// A protocol with nothing under way; `random` gives tokens, message ids and jitter.
-    pub fn new(config: Config, random: StdRng) -> Protocol {
+    pub fn new(config: CoapConfig, random: StdRng) -> Protocol {
         Protocol {
             peers: Peers::new(config.exchange_lifetime),
             config,
@@ -141,29 +141,36 @@ impl Protocol {
     }
 
     /// Sends a request as a confirmable message, at once or when the peer's turn comes.
-    pub fn request(&mut self, now: Instant, peer: SocketAddr, ticket: Ticket, request: Request) {
+    pub fn request(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        request_id: RequestId,
+        request: Request,
+    ) {
         if self.waiting_count + self.pending.len() >= REQUESTS_MAX {
             self.outputs
-                .push(Output::Done(ticket, Err(RequestError::Busy)));
+                .push(Output::Done(request_id, Err(RequestError::Busy)));
             return;
         }
         self.waiting
             .entry(peer)
             .or_default()
-            .push_back((ticket, request));
+            .push_back((request_id, request));
         self.waiting_count += 1;
         self.start_waiting(now, peer);
     }
 
     /// Forgets a request whose caller has gone.
-    pub fn cancel(&mut self, now: Instant, peer: SocketAddr, ticket: Ticket) {
+    pub fn cancel(&mut self, now: Instant, peer: SocketAddr, request_id: RequestId) {
         if let Some(queue) = self.waiting.get_mut(&peer) {
             let before = queue.len();
-            queue.retain(|(t, _)| *t != ticket);
+            queue.retain(|(t, _)| *t != request_id);
             self.waiting_count -= before - queue.len();
         }
-        let find =
-            |(key, p): (&(SocketAddr, Token), &Pending)| (p.ticket == ticket).then_some(*key);
+        let find = |(key, p): (&(SocketAddr, Token), &PendingRequest)| {
+            (p.request_id == request_id).then_some(*key)
+        };
         if let Some((peer, token)) = self.pending.iter().find_map(find) {
             self.end_request(now, peer, token);
         }
@@ -182,10 +189,10 @@ impl Protocol {
             }
         };
         match message.message_type {
-            MessageType::Acknowledgement => self.acknowledged(now, peer, &message),
-            MessageType::Reset => self.was_reset(now, peer, message.id),
-            _ if message.code.is_request() => self.requested(now, peer, message),
-            _ if message.code.is_response() => self.responded(now, peer, &message),
+            MessageType::Acknowledgement => self.on_acknowledgement(now, peer, &message),
+            MessageType::Reset => self.on_reset(now, peer, message.id),
+            _ if message.code.is_request() => self.on_request(now, peer, message),
+            _ if message.code.is_response() => self.on_response(now, peer, &message),
             // A confirmable empty message asks whether we are there; the answer is a reset.
             MessageType::Confirmable => {
                 self.send(peer, &Message::empty(MessageType::Reset, message.id))
@@ -194,7 +201,7 @@ impl Protocol {
         }
     }
 
-    /// Gives the response to a request that came as [`Output::Handle`].
+    /// Gives the response to a request that came as [`Output::Request`].
     pub fn respond(&mut self, now: Instant, exchange: Exchange, response: &Response) {
         let Some(incoming) = self.incoming.remove(&exchange) else {
             return;
@@ -236,7 +243,7 @@ impl Protocol {
                 Timer::Response(peer, token) => {
                     self.finish(now, peer, token, Err(RequestError::NoResponse));
                 }
-                Timer::Acknowledge(exchange) => self.acknowledge_late(exchange),
+                Timer::Acknowledge(exchange) => self.send_empty_acknowledgement(exchange),
             }
         }
     }
@@ -246,7 +253,7 @@ impl Protocol {
             let Some(queue) = self.waiting.get_mut(&peer) else {
                 return;
             };
-            let Some((ticket, request)) = queue.pop_front() else {
+            let Some((request_id, request)) = queue.pop_front() else {
                 self.waiting.remove(&peer);
                 return;
             };
@@ -261,8 +268,8 @@ impl Protocol {
                     self.peers.add_outstanding(peer, 1);
                     self.pending.insert(
                         (peer, token),
-                        Pending {
-                            ticket,
+                        PendingRequest {
+                            request_id,
                             id,
                             deadline: None,
                         },
@@ -271,7 +278,7 @@ impl Protocol {
                 }
                 Err(_) => self
                     .outputs
-                    .push(Output::Done(ticket, Err(RequestError::TooLong))),
+                    .push(Output::Done(request_id, Err(RequestError::TooLong))),
             }
         }
     }
@@ -338,7 +345,7 @@ impl Protocol {
             .push(Output::Send(peer, confirmable.bytes.clone()));
     }
 
-    fn acknowledged(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
+    fn on_acknowledgement(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
         let Some(confirmable) = self.confirmables.get(&(peer, message.id)) else {
             return;
         };
@@ -353,12 +360,12 @@ impl Protocol {
                 }
             }
         } else if message.code.is_response() && request == Some(message.token) {
-            let result = understand(message);
+            let result = parse_response(message);
             self.finish(now, peer, message.token, result);
         }
     }
 
-    fn was_reset(&mut self, now: Instant, peer: SocketAddr, id: u16) {
+    fn on_reset(&mut self, now: Instant, peer: SocketAddr, id: u16) {
         let request = self.confirmables.get(&(peer, id)).and_then(|c| c.request);
         self.stop_retransmitting(peer, id);
         if let Some(token) = request {
@@ -366,11 +373,13 @@ impl Protocol {
         }
     }
 
-    fn requested(&mut self, now: Instant, peer: SocketAddr, message: Message) {
-        match self.peers.seen(now, peer, message.id, &mut self.random) {
-            Seen::New => {}
-            Seen::Before(Some(reply)) => return self.outputs.push(Output::Send(peer, reply)),
-            Seen::Before(None) | Seen::TooManyPeers => return,
+    fn on_request(&mut self, now: Instant, peer: SocketAddr, message: Message) {
+        match self.peers.record(now, peer, message.id, &mut self.random) {
+            MessageIdStatus::New => {}
+            MessageIdStatus::Duplicate(Some(reply)) => {
+                return self.outputs.push(Output::Send(peer, reply));
+            }
+            MessageIdStatus::Duplicate(None) | MessageIdStatus::TooManyPeers => return,
         }
         let confirmable = message.message_type == MessageType::Confirmable;
         let exchange = Exchange {
@@ -384,7 +393,7 @@ impl Protocol {
         self.timers
             .extend(deadline.map(|at| (at, Timer::Acknowledge(exchange))));
         let token = message.token;
-        let incoming = Incoming {
+        let incoming = IncomingRequest {
             token,
             confirmable,
             acknowledged: false,
@@ -394,12 +403,12 @@ impl Protocol {
         match Request::from_message(&message) {
             Ok(request) => self
                 .outputs
-                .push(Output::Handle(exchange, Box::new(request))),
+                .push(Output::Request(exchange, Box::new(request))),
             Err(response) => self.respond(now, exchange, &response),
         }
     }
 
-    fn responded(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
+    fn on_response(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
         let known = self.pending.contains_key(&(peer, message.token));
         if message.message_type == MessageType::Confirmable {
             let reply = if known {
@@ -409,23 +418,25 @@ impl Protocol {
             };
             let reply = encode_or_error(&Message::empty(reply, message.id));
             // A response that came twice is acknowledged twice, though its request has ended.
-            match self.peers.seen(now, peer, message.id, &mut self.random) {
-                Seen::Before(Some(before)) => self.outputs.push(Output::Send(peer, before)),
-                Seen::Before(None) => {}
-                Seen::New => {
+            match self.peers.record(now, peer, message.id, &mut self.random) {
+                MessageIdStatus::Duplicate(Some(before)) => {
+                    self.outputs.push(Output::Send(peer, before))
+                }
+                MessageIdStatus::Duplicate(None) => {}
+                MessageIdStatus::New => {
                     self.peers.set_reply(peer, message.id, reply.clone());
                     self.outputs.push(Output::Send(peer, reply));
                 }
-                Seen::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
+                MessageIdStatus::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
             }
         }
         if known {
-            let result = understand(message);
+            let result = parse_response(message);
             self.finish(now, peer, message.token, result);
         }
     }
 
-    fn acknowledge_late(&mut self, exchange: Exchange) {
+    fn send_empty_acknowledgement(&mut self, exchange: Exchange) {
         let Some(incoming) = self.incoming.get_mut(&exchange) else {
             return;
         };
@@ -444,18 +455,18 @@ impl Protocol {
         token: Token,
         result: Result<Box<Response>, RequestError>,
     ) {
-        if let Some(ticket) = self.end_request(now, peer, token) {
-            self.outputs.push(Output::Done(ticket, result));
+        if let Some(request_id) = self.end_request(now, peer, token) {
+            self.outputs.push(Output::Done(request_id, result));
         }
     }
 
-    fn end_request(&mut self, now: Instant, peer: SocketAddr, token: Token) -> Option<Ticket> {
+    fn end_request(&mut self, now: Instant, peer: SocketAddr, token: Token) -> Option<RequestId> {
         let pending = self.pending.remove(&(peer, token))?;
         self.drop_timer(pending.deadline, Timer::Response(peer, token));
         self.stop_retransmitting(peer, pending.id);
         self.peers.add_outstanding(peer, -1);
         self.start_waiting(now, peer);
-        Some(pending.ticket)
+        Some(pending.request_id)
     }
 
     fn stop_retransmitting(&mut self, peer: SocketAddr, id: u16) {
@@ -476,7 +487,7 @@ impl Protocol {
     }
 }
 
-fn understand(message: &Message) -> Result<Box<Response>, RequestError> {
+fn parse_response(message: &Message) -> Result<Box<Response>, RequestError> {
     Response::from_message(message)
         .map(Box::new)
         .ok_or(RequestError::BadResponse)

@@ -41,7 +41,7 @@ pub const SLOT: &str = "/33000/0/4";
 /// Digest of the active slot.
 pub const RUNNING_DIGEST: &str = "/33000/0/5";
 /// Bytes of the offered package that have arrived.
-pub const HELD: &str = "/33000/0/6";
+pub const RECEIVED_BYTES: &str = "/33000/0/6";
 /// Security counter floor.
 pub const SECURITY_COUNTER: &str = "/33000/0/7";
 /// The Thing's public key.

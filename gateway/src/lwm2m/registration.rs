@@ -209,11 +209,6 @@ impl Registry {
         self.by_location.get(self.by_endpoint.get(endpoint)?)
     }
 
-    /// The addresses of all that can be reached.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.by_peer.keys().copied()
-    }
-
     /// An address that another Thing had before is the newer one's now: what is meant for the other
     /// one must not go there any more.
     fn insert(&mut self, location: String, peer: SocketAddr, registration: Registration) {

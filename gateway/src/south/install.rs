@@ -9,7 +9,7 @@ use std::time::Duration;
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
-use super::session::{Next, Notice, Outcome, SessionConfig};
+use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
 use crate::coap::{Code, Request, Response};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
@@ -35,43 +35,43 @@ enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct Install {
+pub(super) struct InstallTask {
     deployment: String,
     wanted: Version,
     phase: Phase,
-    /// The order was taken: until the Thing registers again it may not have begun yet.
-    taken: bool,
+    /// The order was accepted: until the Thing registers again it may not have begun yet.
+    accepted: bool,
     /// Why it did not take the last order.
     refusal: Option<String>,
     /// How often it refused since it last took one.
     refusals: u32,
     /// It registered since the order was first given, here or before this gateway started.
-    returned: bool,
-    ordered: bool,
+    reregistered: bool,
+    order_sent: bool,
     /// Since when it names another version with nothing under way and no result.
-    old_since: Option<Instant>,
+    old_version_since: Option<Instant>,
     poll_at: Option<Instant>,
     deadline: Instant,
 }
 
-impl Install {
+impl InstallTask {
     /// Gives the order.
     pub(super) fn new(
         now: Instant,
         deployment: String,
         wanted: Version,
         config: &SessionConfig,
-    ) -> Install {
-        Install {
+    ) -> InstallTask {
+        InstallTask {
             deployment,
             wanted,
             phase: Phase::State,
-            taken: false,
+            accepted: false,
             refusal: None,
             refusals: 0,
-            returned: false,
-            ordered: false,
-            old_since: None,
+            reregistered: false,
+            order_sent: false,
+            old_version_since: None,
             poll_at: None,
             deadline: now + config.install_timeout,
         }
@@ -83,12 +83,12 @@ impl Install {
         deployment: String,
         wanted: Version,
         config: &SessionConfig,
-    ) -> Install {
-        Install {
-            taken: true,
-            ordered: true,
-            returned: true,
-            ..Install::new(now, deployment, wanted, config)
+    ) -> InstallTask {
+        InstallTask {
+            accepted: true,
+            order_sent: true,
+            reregistered: true,
+            ..InstallTask::new(now, deployment, wanted, config)
         }
     }
 
@@ -99,23 +99,23 @@ impl Install {
     /// The Thing registered anew: it may have booted.
     pub(super) fn restart(&mut self) {
         self.phase = Phase::State;
-        (self.poll_at, self.old_since) = (None, None);
-        self.taken = false;
-        self.returned |= self.ordered;
+        (self.poll_at, self.old_version_since) = (None, None);
+        self.accepted = false;
+        self.reregistered |= self.order_sent;
     }
 
     /// No answer came to the last question.
-    pub(super) fn unanswered(&mut self) {
+    pub(super) fn restart_reading(&mut self) {
         self.phase = Phase::State;
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> TaskStep {
         if let Some(at) = self.poll_at.filter(|at| *at > now) {
-            return Next::Wait(at);
+            return TaskStep::Wait(at);
         }
         // From here on the order may have reached the Thing.
-        self.ordered |= self.phase == Phase::Execute;
-        Next::Ask(match self.phase {
+        self.order_sent |= self.phase == Phase::Execute;
+        TaskStep::Ask(match self.phase {
             Phase::State => Request::get(path::STATE),
             Phase::Result(_) => Request::get(path::RESULT),
             Phase::Version(_) => Request::get(path::FIRMWARE_VERSION),
@@ -130,12 +130,12 @@ impl Install {
         agent: bool,
         response: &Response,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         match self.phase {
             Phase::State => {
                 let state = value::integer(response, 3).and_then(FirmwareState::from_value);
                 match state {
-                    Some(state) if agent => self.agent_stands(state),
+                    Some(state) if agent => self.on_agent_state(state),
                     Some(state) => self.enter(Phase::Result(state)),
                     None => self.poll(now, config),
                 }
@@ -143,57 +143,59 @@ impl Install {
             Phase::Result(state) => {
                 let result = value::integer(response, 5).and_then(UpdateResult::from_value);
                 match result {
-                    Some(result) => self.stands(now, state, result, config),
+                    Some(result) => self.on_result(now, state, result, config),
                     None => self.poll(now, config),
                 }
             }
             Phase::Version(result) => match value::text(response, 3).filter(|t| !t.is_empty()) {
-                Some(version) => self.runs(now, result, &version, config),
+                Some(version) => self.on_version(now, result, &version, config),
                 None => self.enter(Phase::PackageVersion(result)),
             },
             Phase::PackageVersion(result) => {
                 let version = value::text(response, 7).unwrap_or_default();
-                self.runs(now, result, &version, config)
+                self.on_version(now, result, &version, config)
             }
-            Phase::Execute => self.executed(now, agent, response, config),
+            Phase::Execute => self.on_execute_response(now, agent, response, config),
         }
     }
 
     /// The notice with which it ends when its time is up.
-    pub(super) fn overdue(&self, now: Instant) -> Option<Notice> {
+    pub(super) fn overdue(&self, now: Instant) -> Option<WorkNotice> {
         let failed = Stage::Failed(UpdateResult::ConnectionLost);
         (now >= self.deadline).then(|| self.stage(failed, "no result in time".to_owned()))
     }
 
     /// A Thing with our agent says all but this itself.
-    fn agent_stands(&mut self, state: FirmwareState) -> Outcome {
+    fn on_agent_state(&mut self, state: FirmwareState) -> TaskOutcome {
         match state {
             FirmwareState::Downloaded => match self.refusal.take() {
                 Some(reason) => self.refused(reason),
                 None => self.enter(Phase::Execute),
             },
-            FirmwareState::Updating => Outcome::end(self.stage(Stage::Installing, String::new())),
+            FirmwareState::Updating => {
+                TaskOutcome::end(self.stage(Stage::Installing, String::new()))
+            }
             // It does not hold the package, or runs the new image already.
             FirmwareState::Idle | FirmwareState::Downloading => {
                 let deployment = self.deployment.clone();
-                Outcome::end(Notice::Later { deployment })
+                TaskOutcome::end(WorkNotice::Busy { deployment })
             }
         }
     }
 
-    fn stands(
+    fn on_result(
         &mut self,
         now: Instant,
         state: FirmwareState,
         result: UpdateResult,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         let stage = Stage::of(state, result);
         if stage != Stage::Idle {
-            self.old_since = None;
+            self.old_version_since = None;
         }
         match stage {
-            Stage::Downloaded if self.taken => self.poll(now, config),
+            Stage::Downloaded if self.accepted => self.poll(now, config),
             Stage::Downloaded => self.execute(now),
             Stage::Installing => {
                 let mut outcome = self.poll(now, config);
@@ -205,69 +207,76 @@ impl Install {
             Stage::Idle | Stage::Trial => self.enter(Phase::Version(result)),
             Stage::Cancelled | Stage::Postponed => {
                 let detail = "the Thing put the installation off".to_owned();
-                Outcome::end(self.stage(Stage::Failed(result), detail))
+                TaskOutcome::end(self.stage(Stage::Failed(result), detail))
             }
             failed @ (Stage::Failed(_) | Stage::Rejected(_)) => {
-                Outcome::end(self.stage(failed, String::new()))
+                TaskOutcome::end(self.stage(failed, String::new()))
             }
             Stage::Downloading | Stage::Confirmed | Stage::Reverted => self.poll(now, config),
         }
     }
 
     /// Nothing is under way, and it names a version.
-    fn runs(
+    fn on_version(
         &mut self,
         now: Instant,
         result: UpdateResult,
         version: &str,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         let success = result == UpdateResult::Success;
         let named = format!("it names version {version:?}");
         match compare(self.wanted, version) {
-            Comparison::Same => Outcome {
+            Comparison::Same => TaskOutcome {
                 done: true,
                 notices: vec![
                     self.stage(Stage::Trial, String::new()),
                     self.stage(Stage::Confirmed, named),
                 ],
             },
-            Comparison::Other if success && self.ordered => self.on_trial(now, named, config),
-            Comparison::Unknown if success => self.on_trial(now, named, config),
-            Comparison::Other if self.returned => {
-                let since = *self.old_since.get_or_insert(now);
+            Comparison::Other if success && self.order_sent => {
+                self.on_unnamed_success(now, named, config)
+            }
+            Comparison::Unknown if success => self.on_unnamed_success(now, named, config),
+            Comparison::Other if self.reregistered => {
+                let since = *self.old_version_since.get_or_insert(now);
                 match now.duration_since(since) >= RETURN_GRACE {
-                    true => Outcome::end(self.stage(Stage::Reverted, named)),
+                    true => TaskOutcome::end(self.stage(Stage::Reverted, named)),
                     false => self.poll(now, config),
                 }
             }
             // Between the order and the boot a Thing may say nothing yet.
-            _ if self.taken || self.returned => self.poll(now, config),
+            _ if self.accepted || self.reregistered => self.poll(now, config),
             _ => {
                 let failed = Stage::Failed(UpdateResult::UpdateFailed);
                 let detail = format!("the package is gone; {named}");
-                Outcome::end(self.stage(failed, detail))
+                TaskOutcome::end(self.stage(failed, detail))
             }
         }
     }
 
     /// It says that the update went well, and does not (or not yet) name the new version. The
     /// ledger's timer of the trial decides: when the time here is up, it is watched anew.
-    fn on_trial(&mut self, now: Instant, named: String, config: &SessionConfig) -> Outcome {
+    fn on_unnamed_success(
+        &mut self,
+        now: Instant,
+        named: String,
+        config: &SessionConfig,
+    ) -> TaskOutcome {
         if now >= self.deadline {
             return self.refused(format!("it does not name the new version; {named}"));
         }
         self.poll(now, config);
-        Outcome::tell(self.stage(Stage::Trial, String::new()))
+        TaskOutcome::notify(self.stage(Stage::Trial, String::new()))
     }
 
-    fn executed(
+    fn on_execute_response(
         &mut self,
         now: Instant,
         agent: bool,
         response: &Response,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         self.phase = Phase::State;
         if response.code == Code::UNAVAILABLE {
             return self.poll(now, config);
@@ -275,20 +284,20 @@ impl Install {
         if !response.code.is_success() {
             // It may have begun all the same, by an order whose answer was lost.
             self.refusal = Some(format!("{} {}", response.code, response.text()));
-            return Outcome::go_on();
+            return TaskOutcome::pending();
         }
-        (self.taken, self.refusals) = (true, 0);
+        (self.accepted, self.refusals) = (true, 0);
         self.poll_at = Some(now + config.poll);
         let notice = self.stage(Stage::Installing, String::new());
         match agent {
-            true => Outcome::end(notice),
-            false => Outcome::tell(notice),
+            true => TaskOutcome::end(notice),
+            false => TaskOutcome::notify(notice),
         }
     }
 
     /// Gives the order to a foreign Thing that holds the package and has not begun: at once, or
     /// after a pause if it has just refused it.
-    fn execute(&mut self, now: Instant) -> Outcome {
+    fn execute(&mut self, now: Instant) -> TaskOutcome {
         let Some(reason) = self.refusal.take() else {
             return self.enter(Phase::Execute);
         };
@@ -296,31 +305,32 @@ impl Install {
         if self.refusals >= REFUSALS_MAX {
             let failed = Stage::Failed(UpdateResult::UpdateFailed);
             let detail = format!("the order to install was refused {REFUSALS_MAX} times: {reason}");
-            return Outcome::end(self.stage(failed, detail));
+            return TaskOutcome::end(self.stage(failed, detail));
         }
         self.poll_at = Some(now + REFUSAL_PAUSE * 2u32.pow(self.refusals - 1));
         self.enter(Phase::State)
     }
 
-    fn refused(&self, reason: String) -> Outcome {
+    fn refused(&self, reason: String) -> TaskOutcome {
         let deployment = self.deployment.clone();
-        Outcome::end(Notice::Refused { deployment, reason })
+        TaskOutcome::end(WorkNotice::Refused { deployment, reason })
     }
 
-    fn enter(&mut self, phase: Phase) -> Outcome {
+    fn enter(&mut self, phase: Phase) -> TaskOutcome {
         self.phase = phase;
-        Outcome::go_on()
+        TaskOutcome::pending()
     }
 
     /// Asks again after a while, unless the time is up.
-    fn poll(&mut self, now: Instant, config: &SessionConfig) -> Outcome {
+    fn poll(&mut self, now: Instant, config: &SessionConfig) -> TaskOutcome {
         self.phase = Phase::State;
         self.poll_at = Some(now + config.poll);
-        self.overdue(now).map_or_else(Outcome::go_on, Outcome::end)
+        self.overdue(now)
+            .map_or_else(TaskOutcome::pending, TaskOutcome::end)
     }
 
-    fn stage(&self, stage: Stage, detail: String) -> Notice {
-        Notice::Stage {
+    fn stage(&self, stage: Stage, detail: String) -> WorkNotice {
+        WorkNotice::Stage {
             deployment: self.deployment.clone(),
             stage,
             detail,

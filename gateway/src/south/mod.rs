@@ -2,18 +2,18 @@
 //! per Thing that moves packages, starts installations and asks how they went.
 //!
 //! In: [`SouthCommand`]s. Out: [`SouthEvent`]s on a bounded channel. A report or event of a Thing
-//! is acknowledged to it only once the reader of the channel says that it is [`Stored::Kept`].
+//! is acknowledged to it only once the reader of the channel says that it is [`StorageReply::Stored`].
 //! Nothing is kept on disk here: after a restart Things register anew, the north side gives its
-//! commands again (doing so twice is harmless), and a Thing with our agent says how much of a
+//! commands again (pending so twice is harmless), and a Thing with our agent says how much of a
 //! package it holds, so that the transfer goes on there.
 
-mod addresses;
-mod budget;
 mod install;
 mod manager;
+mod rate;
+mod registry;
 mod service;
 mod session;
-mod small;
+mod single_request;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -27,33 +27,36 @@ use std::time::Duration;
 
 use lamplighter_types::Version;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::coap::{self, Endpoint, Link};
+use crate::coap::{self, CoapEndpoint, DatagramSocket};
 use crate::lwm2m::Stage;
-use addresses::Addresses;
+use registry::SharedRegistry;
 
-pub use budget::Budget;
-pub use session::{Answer, Input, Notice, Session, SessionConfig, Step, WORK_MAX};
+pub use rate::TransferRate;
+pub use session::{
+    SessionConfig, SessionInput, SessionStep, StepResult, ThingSession, WORK_MAX, WorkNotice,
+};
 
 /// Commands that wait for the manager.
 const COMMANDS_MAX: usize = 256;
-/// Requests of Things that wait for the manager.
-const FRONT_MAX: usize = 256;
+/// Registrations of Things that wait for the manager.
+const REGISTRATION_REQUESTS_MAX: usize = 256;
 
 /// Which Things this gateway serves.
-pub trait Admits: Send + Sync + 'static {
+pub trait ServedDevices: Send + Sync + 'static {
     /// The Thing that an endpoint name stands for, by the name that commands and events have for
     /// it; `None` if it is not served here.
-    fn named(&self, endpoint_name: &str) -> Option<String>;
+    fn resolve(&self, endpoint_name: &str) -> Option<String>;
 
     /// Whether the Thing that commands and events name so is still served here.
     fn serves(&self, endpoint: &str) -> bool;
 }
 
 /// Each Thing by the name that it gives itself.
-impl<F: Fn(&str) -> bool + Send + Sync + 'static> Admits for F {
-    fn named(&self, endpoint_name: &str) -> Option<String> {
+impl<F: Fn(&str) -> bool + Send + Sync + 'static> ServedDevices for F {
+    fn resolve(&self, endpoint_name: &str) -> Option<String> {
         self(endpoint_name).then(|| endpoint_name.to_owned())
     }
 
@@ -66,7 +69,7 @@ impl<F: Fn(&str) -> bool + Send + Sync + 'static> Admits for F {
 #[derive(Debug, Clone)]
 pub struct SouthConfig {
     /// Timers and limits of the endpoint.
-    pub coap: coap::Config,
+    pub coap: coap::CoapConfig,
     /// What all transfers of the mesh together may send, in bytes per second.
     pub rate_bytes_per_s: u32,
     /// Timers of the work on one Thing.
@@ -78,7 +81,7 @@ pub struct SouthConfig {
 impl Default for SouthConfig {
     fn default() -> SouthConfig {
         SouthConfig {
-            coap: coap::Config::default(),
+            coap: coap::CoapConfig::default(),
             // Half of what IEEE 802.15.4 at 250 kbit/s carries on one hop.
             rate_bytes_per_s: 12_000,
             session: SessionConfig::default(),
@@ -174,9 +177,9 @@ impl SouthCommand {
 
 /// What became of a report or event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
+pub enum StorageReply {
     /// It is on disk; the Thing may forget it. Answered 2.04.
-    Kept,
+    Stored,
     /// It does not decode, or could never be recorded as it is, and it is on disk with the reason;
     /// the Thing may forget it. Answered 4.00.
     Refused(String),
@@ -184,7 +187,7 @@ pub enum Stored {
     /// registers again, here or elsewhere. Answered 4.01.
     Unregistered(String),
     /// It can't be taken now; the Thing keeps it and tries again. Answered 5.03.
-    Later(String),
+    Unavailable(String),
 }
 
 /// What happened in the south.
@@ -209,11 +212,11 @@ pub enum SouthEvent {
         endpoint: String,
     },
     /// What happened to the work on one Thing.
-    Notice {
+    Work {
         /// The Thing.
         endpoint: String,
         /// What happened.
-        notice: Notice,
+        notice: WorkNotice,
     },
     /// A report that the Thing signed: an encoded `lwm2m::agent::ThingReport`.
     Report {
@@ -222,7 +225,7 @@ pub enum SouthEvent {
         /// The encoded report.
         bytes: Vec<u8>,
         /// Answer here; dropping it makes the Thing try again.
-        stored: oneshot::Sender<Stored>,
+        stored: oneshot::Sender<StorageReply>,
     },
     /// An event that the Thing signed: an encoded `lwm2m::agent::ThingEvent`.
     Event {
@@ -231,7 +234,7 @@ pub enum SouthEvent {
         /// The encoded event.
         bytes: Vec<u8>,
         /// Answer here; dropping it makes the Thing try again.
-        stored: oneshot::Sender<Stored>,
+        stored: oneshot::Sender<StorageReply>,
     },
 }
 
@@ -239,10 +242,11 @@ impl SouthEvent {
     /// The stage that a notice tells of, with its deployment.
     pub fn stage(&self) -> Option<(&str, Stage)> {
         match self {
-            SouthEvent::Notice {
-                notice: Notice::Stage {
-                    deployment, stage, ..
-                },
+            SouthEvent::Work {
+                notice:
+                    WorkNotice::Stage {
+                        deployment, stage, ..
+                    },
                 ..
             } => Some((deployment, *stage)),
             _ => None,
@@ -259,7 +263,7 @@ pub struct SouthClosed;
 #[derive(Debug)]
 pub struct South {
     commands: mpsc::Sender<SouthCommand>,
-    endpoint: Endpoint,
+    endpoint: CoapEndpoint,
     stop: CancellationToken,
     manager: tokio::task::JoinHandle<()>,
 }
@@ -267,30 +271,32 @@ pub struct South {
 impl South {
     /// Serves a socket. Events go to `events`, whose capacity bounds what is under way.
     pub fn start(
-        link: Arc<dyn Link>,
+        link: Arc<dyn DatagramSocket>,
         config: SouthConfig,
-        admits: Arc<dyn Admits>,
+        served: Arc<dyn ServedDevices>,
         events: mpsc::Sender<SouthEvent>,
     ) -> io::Result<South> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
-        let (front, front_receiver) = mpsc::channel(FRONT_MAX);
-        let addresses = Addresses::default();
-        let service = service::SouthService::new(
-            front,
-            events.clone(),
-            config.stored_timeout,
-            addresses.clone(),
-        );
-        let endpoint = Endpoint::start(link, config.coap.clone(), Arc::new(service))?;
+        let (registrations, registration_receiver) = mpsc::channel(REGISTRATION_REQUESTS_MAX);
+        let registry = SharedRegistry::default();
+        let service = service::SouthService {
+            registrations,
+            commands: commands.clone(),
+            events: events.clone(),
+            stored_timeout: config.stored_timeout,
+            served: served.clone(),
+            registry: registry.clone(),
+        };
+        let endpoint = CoapEndpoint::start(link, config.coap.clone(), Arc::new(service))?;
         let stop = CancellationToken::new();
-        let budget = Arc::new(Budget::new(config.rate_bytes_per_s));
-        let tools = worker::Tools {
+        let rate = TransferRate::new(config.rate_bytes_per_s, Instant::now());
+        let context = worker::WorkerContext {
             handle: endpoint.handle(),
-            budget,
+            rate: Arc::new(rate),
             events,
         };
-        let manager = manager::Manager::new(config, admits, tools, addresses, stop.clone());
-        let manager = tokio::spawn(manager.run(command_receiver, front_receiver));
+        let manager = manager::Manager::new(config, served, context, registry, stop.clone());
+        let manager = tokio::spawn(manager.run(command_receiver, registration_receiver));
         Ok(South {
             commands,
             endpoint,
@@ -315,7 +321,7 @@ impl South {
     }
 
     /// The endpoint, to ask a Thing directly.
-    pub fn handle(&self) -> coap::Handle {
+    pub fn handle(&self) -> coap::CoapHandle {
         self.endpoint.handle()
     }
 

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Transfer;
-use super::session::{Next, Notice, Outcome, SessionConfig};
+use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
 use crate::coap::block::size_bytes;
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
@@ -19,7 +19,7 @@ enum Phase {
     /// Tell the agent which release comes.
     Offer,
     /// Ask the agent how much it holds.
-    Held,
+    Received,
     /// Ask a foreign Thing whether object 5 is idle.
     Probe,
     /// Make object 5 idle by an empty write.
@@ -35,7 +35,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct TransferJob {
+pub(super) struct TransferTask {
     transfer: Transfer,
     phase: Option<Phase>,
     offset: u64,
@@ -45,12 +45,12 @@ pub(super) struct TransferJob {
     resumed: bool,
     poll_at: Option<Instant>,
     deadline: Option<Instant>,
-    told_bytes: u64,
+    reported_bytes: u64,
 }
 
-impl TransferJob {
-    pub(super) fn new(_now: Instant, transfer: Transfer, config: &SessionConfig) -> TransferJob {
-        TransferJob {
+impl TransferTask {
+    pub(super) fn new(_now: Instant, transfer: Transfer, config: &SessionConfig) -> TransferTask {
+        TransferTask {
             transfer,
             phase: None,
             offset: 0,
@@ -59,7 +59,7 @@ impl TransferJob {
             resumed: false,
             poll_at: None,
             deadline: None,
-            told_bytes: 0,
+            reported_bytes: 0,
         }
     }
 
@@ -78,22 +78,22 @@ impl TransferJob {
         };
     }
 
-    pub(super) fn next(&mut self, now: Instant, agent: bool) -> Next {
+    pub(super) fn next(&mut self, now: Instant, agent: bool) -> TaskStep {
         if let Some(at) = self.poll_at.filter(|at| *at > now) {
-            return Next::Wait(at);
+            return TaskStep::Wait(at);
         }
         let first = if agent { Phase::Offer } else { Phase::Probe };
-        let get = |path| Next::Ask(Request::get(path));
+        let get = |path| TaskStep::Ask(Request::get(path));
         let put = |path, body| {
             let put = Request::new(Code::PUT, path);
-            Next::Ask(put.with_payload(format::OCTETS, body))
+            TaskStep::Ask(put.with_payload(format::OCTETS, body))
         };
         match *self.phase.get_or_insert(first) {
             Phase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
-            Phase::Held => get(agent::HELD),
+            Phase::Received => get(agent::RECEIVED_BYTES),
             Phase::Reset => put(path::PACKAGE, Vec::new()),
             Phase::ResetByNul => put(path::PACKAGE, vec![0]),
-            Phase::Block => Next::Block(self.block()),
+            Phase::Block => TaskStep::Block(self.block()),
             Phase::Probe | Phase::State => get(path::STATE),
             Phase::Result(_) => get(path::RESULT),
         }
@@ -105,17 +105,17 @@ impl TransferJob {
         agent: bool,
         response: &Response,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         if matches!(response.code, Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
             self.poll_at = Some(now + config.poll);
-            return Outcome::go_on();
+            return TaskOutcome::pending();
         }
         match self.phase {
-            Some(Phase::Offer) if response.code.is_success() => self.enter(Phase::Held),
+            Some(Phase::Offer) if response.code.is_success() => self.enter(Phase::Received),
             Some(Phase::Offer) => self.refused(UpdateResult::UnsupportedPackage, response),
-            Some(Phase::Held) => {
-                let held = value::integer(response, 6).and_then(|n| u64::try_from(n).ok());
-                self.go_on_at(held.unwrap_or(0))
+            Some(Phase::Received) => {
+                let received = value::integer(response, 6).and_then(|n| u64::try_from(n).ok());
+                self.resume_at(received.unwrap_or(0))
             }
             Some(Phase::Probe) => match value::integer(response, 3) {
                 Some(0) => self.enter(Phase::Block),
@@ -127,20 +127,20 @@ impl TransferJob {
             Some(Phase::Block) => self.block_answered(now, agent, response, config),
             Some(Phase::State) => self.state_answered(response),
             Some(Phase::Result(state)) => self.result_answered(now, agent, state, response, config),
-            None => Outcome::go_on(),
+            None => TaskOutcome::pending(),
         }
     }
 
-    fn enter(&mut self, phase: Phase) -> Outcome {
+    fn enter(&mut self, phase: Phase) -> TaskOutcome {
         self.phase = Some(phase);
-        Outcome::go_on()
+        TaskOutcome::pending()
     }
 
-    fn go_on_at(&mut self, held: u64) -> Outcome {
-        if held >= self.transfer.size_bytes {
+    fn resume_at(&mut self, received: u64) -> TaskOutcome {
+        if received >= self.transfer.size_bytes {
             return self.enter(Phase::State);
         }
-        self.offset = held - held % size_bytes(self.szx) as u64;
+        self.offset = received - received % size_bytes(self.szx) as u64;
         self.enter(Phase::Block)
     }
 
@@ -160,17 +160,17 @@ impl TransferJob {
         agent: bool,
         response: &Response,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         let sent = self.block();
         let wanted = response.block1.map_or(self.szx, |b| b.szx.min(self.szx));
         match response.code {
             Code::TOO_LARGE if wanted < self.szx => {
                 self.szx = wanted;
-                Outcome::go_on()
+                TaskOutcome::pending()
             }
-            Code::INCOMPLETE => self.begin_again(agent, response),
+            Code::INCOMPLETE => self.start_over(agent, response),
             code if !code.is_success() && self.resumed && !agent && sent.number > 0 => {
-                self.begin_again(agent, response)
+                self.start_over(agent, response)
             }
             code if code.is_success() => {
                 self.resumed = false;
@@ -189,35 +189,35 @@ impl TransferJob {
         }
     }
 
-    fn begin_again(&mut self, agent: bool, response: &Response) -> Outcome {
+    fn start_over(&mut self, agent: bool, response: &Response) -> TaskOutcome {
         self.restarts += 1;
         if self.restarts > RESTARTS_MAX {
             return self.refused(UpdateResult::ConnectionLost, response);
         }
-        (self.offset, self.told_bytes) = (0, 0);
+        (self.offset, self.reported_bytes) = (0, 0);
         // A foreign Thing may take block 0 for one that it has, unless it was reset.
-        self.enter(if agent { Phase::Held } else { Phase::Reset })
+        self.enter(if agent { Phase::Received } else { Phase::Reset })
     }
 
-    fn progress(&mut self) -> Outcome {
+    fn progress(&mut self) -> TaskOutcome {
         let Transfer {
             deployment,
             size_bytes,
             ..
         } = &self.transfer;
-        let due = self.told_bytes + size_bytes / PROGRESS_STEPS;
+        let due = self.reported_bytes + size_bytes / PROGRESS_STEPS;
         if self.offset < due && self.offset < *size_bytes {
-            return Outcome::go_on();
+            return TaskOutcome::pending();
         }
-        self.told_bytes = self.offset;
-        Outcome::tell(Notice::Progress {
+        self.reported_bytes = self.offset;
+        TaskOutcome::notify(WorkNotice::Progress {
             deployment: deployment.clone(),
             sent_bytes: self.offset,
             total_bytes: *size_bytes,
         })
     }
 
-    fn state_answered(&mut self, response: &Response) -> Outcome {
+    fn state_answered(&mut self, response: &Response) -> TaskOutcome {
         match value::integer(response, 3).and_then(FirmwareState::from_value) {
             Some(state) => self.enter(Phase::Result(state)),
             None => self.refused(UpdateResult::UnsupportedProtocol, response),
@@ -231,7 +231,7 @@ impl TransferJob {
         state: FirmwareState,
         response: &Response,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         let result = value::integer(response, 5).and_then(UpdateResult::from_value);
         let Some(result) = result else {
             return self.refused(UpdateResult::UnsupportedProtocol, response);
@@ -241,7 +241,7 @@ impl TransferJob {
         if stage == Stage::Downloading && now < deadline {
             self.phase = Some(Phase::State);
             self.poll_at = Some(now + config.poll);
-            return Outcome::go_on();
+            return TaskOutcome::pending();
         }
         // A Thing with our agent reports the end itself, for a foreign one it must be told here.
         let (stage, detail) = match stage {
@@ -258,20 +258,20 @@ impl TransferJob {
             Stage::Postponed => (Stage::Failed(result), "the Thing put the update off"),
             other => (other, ""),
         };
-        Outcome::end(Notice::Stage {
+        TaskOutcome::end(WorkNotice::Stage {
             deployment: self.transfer.deployment.clone(),
             stage,
             detail: detail.to_owned(),
         })
     }
 
-    fn refused(&self, result: UpdateResult, response: &Response) -> Outcome {
+    fn refused(&self, result: UpdateResult, response: &Response) -> TaskOutcome {
         let stage = match result {
             UpdateResult::UnsupportedPackage => Stage::Rejected(result),
             _ => Stage::Failed(result),
         };
         let detail = format!("{} {}", response.code, response.text());
-        Outcome::end(Notice::Stage {
+        TaskOutcome::end(WorkNotice::Stage {
             deployment: self.transfer.deployment.clone(),
             stage,
             detail,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_gateway::coap::simulated::{Faults, SimulatedNetwork};
 use lamplighter_gateway::lwm2m::agent::{Offer, ThingReport};
 use lamplighter_gateway::south::{
-    Notice, South, SouthCommand, SouthConfig, SouthEvent, Stored, Transfer,
+    WorkNotice, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer,
 };
 use lamplighter_types::{
     DeploymentReport, DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, ReleaseManifest,
@@ -26,7 +26,7 @@ pub const CHAIN: Hash = Hash([7; 32]);
 pub struct Log {
     pub reports: Vec<ThingReport>,
     pub events: Vec<DeviceEvent>,
-    pub notices: Vec<(String, Notice)>,
+    pub notices: Vec<(String, WorkNotice)>,
     pub registered: Vec<String>,
     pub lost: Vec<String>,
 }
@@ -54,8 +54,8 @@ impl Log {
     }
 
     pub fn progress(&self) -> u64 {
-        let sent = |(_, notice): &(String, Notice)| match notice {
-            Notice::Progress { sent_bytes, .. } => *sent_bytes,
+        let sent = |(_, notice): &(String, WorkNotice)| match notice {
+            WorkNotice::Progress { sent_bytes, .. } => *sent_bytes,
             _ => 0,
         };
         self.notices.iter().map(sent).max().unwrap_or(0)
@@ -237,7 +237,7 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
                 note(&|log| log.registered.push(endpoint.clone()));
             }
             SouthEvent::Lost { endpoint } => note(&|log| log.lost.push(endpoint.clone())),
-            SouthEvent::Notice { endpoint, notice } => {
+            SouthEvent::Work { endpoint, notice } => {
                 note(&|log| log.notices.push((endpoint.clone(), notice.clone())));
             }
             SouthEvent::Report {
@@ -247,7 +247,7 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
             } => {
                 let report: ThingReport = codec::decode(&bytes).unwrap();
                 assert!(is_signed(&report, &endpoint));
-                stored.send(Stored::Kept).unwrap();
+                stored.send(StorageReply::Stored).unwrap();
                 note(&|log| {
                     // A report may come twice when its acknowledgement was lost.
                     if !log.reports.contains(&report) {
@@ -266,7 +266,7 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
                         .verify_device(&CHAIN, Some(&key(&endpoint).public()))
                         .unwrap()
                 );
-                stored.send(Stored::Kept).unwrap();
+                stored.send(StorageReply::Stored).unwrap();
                 note(&|log| {
                     if !log.events.contains(&event) {
                         log.events.push(event.clone());

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use lamplighter_gateway::coap::simulated::Faults;
 use lamplighter_gateway::lwm2m::agent::ThingReport;
-use lamplighter_gateway::south::{Notice, SouthCommand};
+use lamplighter_gateway::south::{WorkNotice, SouthCommand};
 use lamplighter_types::{AlarmChange, ConfigReport, DeploymentState::*, Hash, Severity};
 
 use super::super::{NewEvent, Slot, Thing};
@@ -210,10 +210,10 @@ async fn a_configuration_is_applied_once_the_gateway_was_reached_with_it() {
         .until("a second report", |log| config_reports(log).len() == 2)
         .await;
     assert!(!config_reports(&log)[1].applied);
-    let refused = |(_, notice): &(String, Notice)| {
+    let refused = |(_, notice): &(String, WorkNotice)| {
         matches!(
             notice,
-            Notice::Configured {
+            WorkNotice::Configured {
                 accepted: false,
                 ..
             }

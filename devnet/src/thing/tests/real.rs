@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_gateway::coap::simulated::Faults;
-use lamplighter_gateway::south::{South, SouthConfig, SouthEvent, Stored};
+use lamplighter_gateway::south::{South, SouthConfig, SouthEvent, StorageReply};
 use tokio::sync::mpsc;
 
 use super::super::{Socket, Thing};
@@ -42,7 +42,7 @@ async fn libcoap_reads_a_thing_that_registered_over_udp() {
                 assert_eq!((endpoint.as_str(), peer), ("lamp-1", lamp.addr()));
             }
             SouthEvent::Report { stored, .. } => {
-                stored.send(Stored::Kept).unwrap();
+                stored.send(StorageReply::Stored).unwrap();
                 break;
             }
             _ => {}

@@ -1,7 +1,7 @@
 use lamplighter_gateway::coap::simulated::Faults;
-use lamplighter_gateway::coap::{Code, Config, Endpoint, Request, Response, Service, format};
+use lamplighter_gateway::coap::{Code, CoapConfig, CoapEndpoint, Request, Response, CoapService, format};
 use lamplighter_gateway::lwm2m::{Stage, UpdateResult, agent, path};
-use lamplighter_gateway::south::Notice;
+use lamplighter_gateway::south::WorkNotice;
 use lamplighter_types::{DeploymentState::*, ReleaseManifest, SecretKey};
 
 use super::super::{Slot, Thing};
@@ -44,10 +44,10 @@ async fn one_flipped_bit_on_the_way_is_refused() {
     assert_eq!((status.slot, status.held_bytes), (Slot::A, 0));
     // The same release without the flaw is taken afterwards.
     bed.until("the gateway knows", |log| {
-        let rejected = |(_, notice): &(String, Notice)| {
+        let rejected = |(_, notice): &(String, WorkNotice)| {
             matches!(
                 notice,
-                Notice::Stage {
+                WorkNotice::Stage {
                     stage: Stage::Rejected(_),
                     ..
                 }
@@ -117,7 +117,7 @@ async fn releases_that_are_not_for_this_thing_are_refused() {
 struct Nothing;
 
 #[async_trait::async_trait]
-impl Service for Nothing {
+impl CoapService for Nothing {
     async fn handle(&self, _peer: std::net::SocketAddr, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
@@ -131,7 +131,7 @@ async fn only_the_gateway_may_write_and_nothing_without_an_offer() {
         .await;
     let package = || Request::new(Code::PUT, path::PACKAGE).with_payload(format::OCTETS, vec![1]);
     let link = bed.network.attach(([10, 0, 0, 99], 5683).into());
-    let other = Endpoint::start(link, Config::default(), std::sync::Arc::new(Nothing)).unwrap();
+    let other = CoapEndpoint::start(link, CoapConfig::default(), std::sync::Arc::new(Nothing)).unwrap();
     let response = other
         .handle()
         .request(lamp.addr(), package())

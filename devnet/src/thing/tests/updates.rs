@@ -3,7 +3,7 @@ use std::time::Duration;
 use lamplighter_gateway::coap::simulated::Faults;
 use lamplighter_gateway::lwm2m::agent::ThingReport;
 use lamplighter_gateway::lwm2m::{FirmwareState, Stage, UpdateResult};
-use lamplighter_gateway::south::{Notice, SouthCommand};
+use lamplighter_gateway::south::{WorkNotice, SouthCommand};
 use lamplighter_types::{DeploymentState::*, Hash};
 
 use super::super::{SelfTest, Slot, ThingMesh};
@@ -149,14 +149,14 @@ async fn a_transfer_can_be_cancelled_but_not_an_installation() {
     bed.transfer("lamp-1", &new, &manifest(&new)).await;
     bed.until("some progress", |log| log.progress() > 0).await;
     bed.command(cancel()).await;
-    let told = |log: &super::bed::Log, wanted: fn(&Notice) -> bool| {
+    let told = |log: &super::bed::Log, wanted: fn(&WorkNotice) -> bool| {
         log.notices.iter().any(|(_, notice)| wanted(notice))
     };
     bed.until("the notice", |log| {
         told(log, |n| {
             matches!(
                 n,
-                Notice::Stage {
+                WorkNotice::Stage {
                     stage: Stage::Cancelled,
                     ..
                 }
@@ -174,7 +174,7 @@ async fn a_transfer_can_be_cancelled_but_not_an_installation() {
     .await;
     bed.command(cancel()).await;
     bed.until("refused", |log| {
-        told(log, |n| matches!(n, Notice::Refused { .. }))
+        told(log, |n| matches!(n, WorkNotice::Refused { .. }))
     })
     .await;
     bed.until("confirmed", |log| log.states("lamp-1").contains(&Confirmed))
@@ -218,10 +218,10 @@ async fn a_package_that_is_held_is_told_again_when_the_ledger_has_gone_back() {
     let new = image("new", 20_000);
     bed.transfer("lamp-1", &new, &manifest(&new)).await;
     let idle = |log: &super::bed::Log, times: usize| {
-        let downloaded = |(_, notice): &&(String, Notice)| {
+        let downloaded = |(_, notice): &&(String, WorkNotice)| {
             matches!(
                 notice,
-                Notice::Stage {
+                WorkNotice::Stage {
                     stage: Stage::Downloaded,
                     ..
                 }

@@ -21,21 +21,21 @@ fn program() -> Option<&'static str> {
     found
 }
 
-async fn server() -> (Endpoint, Arc<Shelf>) {
+async fn server() -> (CoapEndpoint, Arc<Shelf>) {
     let shelf = shelf();
-    let config = Config {
+    let config = CoapConfig {
         body_bytes_max: 1 << 20,
-        ..Config::default()
+        ..CoapConfig::default()
     };
     (
-        Endpoint::bind(addr(0), config, shelf.clone())
+        CoapEndpoint::bind(addr(0), config, shelf.clone())
             .await
             .unwrap(),
         shelf,
     )
 }
 
-async fn run(program: &'static str, endpoint: &Endpoint, args: &[&str], path: &str) -> Output {
+async fn run(program: &'static str, endpoint: &CoapEndpoint, args: &[&str], path: &str) -> Output {
     let url = format!(
         "coap://127.0.0.1:{}{path}",
         endpoint.handle().local_addr().port()

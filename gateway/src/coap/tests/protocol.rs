@@ -10,7 +10,7 @@ use super::super::*;
 use super::addr;
 
 fn protocol() -> Protocol {
-    Protocol::new(Config::default(), StdRng::seed_from_u64(1))
+    Protocol::new(CoapConfig::default(), StdRng::seed_from_u64(1))
 }
 
 fn sent(outputs: Vec<Output>) -> Vec<Message> {
@@ -64,8 +64,8 @@ fn a_confirmable_message_is_sent_five_times_with_doubled_waits() {
 #[test]
 fn requests_to_one_peer_take_turns() {
     let (mut protocol, now) = (protocol(), Instant::now());
-    for ticket in 0..3 {
-        protocol.request(now, addr(1), ticket, Request::get("/a"));
+    for request_id in 0..3 {
+        protocol.request(now, addr(1), request_id, Request::get("/a"));
     }
     protocol.request(now, addr(2), 9, Request::get("/a"));
     let messages = sent(protocol.outputs());
@@ -116,7 +116,7 @@ fn an_answer_from_elsewhere_or_with_another_token_is_ignored() {
 fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
     let (mut protocol, now) = (protocol(), Instant::now());
     protocol.receive(now, addr(1), &request(5));
-    let Some(Output::Handle(exchange, _)) = protocol.outputs().pop() else {
+    let Some(Output::Request(exchange, _)) = protocol.outputs().pop() else {
         panic!("no request")
     };
     protocol.receive(now, addr(1), &request(5));
@@ -129,10 +129,10 @@ fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
     let answer = protocol.outputs();
     protocol.receive(now, addr(1), &request(5));
     assert_eq!(protocol.outputs(), answer);
-    let later = now + Config::default().exchange_lifetime;
+    let later = now + CoapConfig::default().exchange_lifetime;
     protocol.receive(later, addr(1), &request(5));
     assert!(
-        matches!(protocol.outputs()[..], [Output::Handle(..)]),
+        matches!(protocol.outputs()[..], [Output::Request(..)]),
         "forgotten by now"
     );
 }
@@ -141,11 +141,11 @@ fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
 fn a_slow_response_comes_separately_and_is_repeated_until_acknowledged() {
     let (mut protocol, now) = (protocol(), Instant::now());
     protocol.receive(now, addr(1), &request(5));
-    let Some(Output::Handle(exchange, _)) = protocol.outputs().pop() else {
+    let Some(Output::Request(exchange, _)) = protocol.outputs().pop() else {
         panic!("no request")
     };
     let at = protocol.next_deadline().unwrap();
-    assert_eq!(at, now + Config::default().separate_after);
+    assert_eq!(at, now + CoapConfig::default().separate_after);
     protocol.tick(at);
     let ack = sent(protocol.outputs());
     assert_eq!(
@@ -195,7 +195,7 @@ fn a_flood_of_peers_is_forgotten_but_not_the_one_in_use() {
         let peer = ([10, 0, (n >> 8) as u8, n as u8], 5683).into();
         protocol.receive(now, peer, &request(1));
         for output in protocol.outputs() {
-            if let Output::Handle(exchange, _) = output {
+            if let Output::Request(exchange, _) = output {
                 protocol.respond(now, exchange, &Response::new(Code::CONTENT));
             }
         }

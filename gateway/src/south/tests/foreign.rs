@@ -6,9 +6,13 @@ use async_trait::async_trait;
 use lamplighter_types::Version;
 use tokio::sync::mpsc;
 
-use super::super::{Admits, South, SouthCommand, SouthConfig, SouthEvent, Stored, Transfer};
+use super::super::{
+    ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer,
+};
 use crate::coap::simulated::{Faults, SimulatedNetwork};
-use crate::coap::{Block, Code, Config, Endpoint, Handle, Request, Response, Service, format};
+use crate::coap::{
+    Block, CoapConfig, CoapEndpoint, CoapHandle, CoapService, Code, Request, Response, format,
+};
 use crate::lwm2m::{Stage, UpdateResult, agent, path};
 
 /// A LwM2M device that knows nothing of us: it takes any package, answers in TLV, and runs as its
@@ -50,7 +54,7 @@ fn tlv(id: u8, value: &[u8]) -> Response {
 }
 
 #[async_trait]
-impl Service for Foreign {
+impl CoapService for Foreign {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         let mut inside = self.0.lock().unwrap();
         inside.requests += 1;
@@ -87,7 +91,7 @@ struct Bed {
     south: South,
     events: mpsc::Receiver<SouthEvent>,
     device: Arc<Foreign>,
-    endpoint: Endpoint,
+    endpoint: CoapEndpoint,
     served: Arc<Served>,
 }
 
@@ -103,12 +107,12 @@ fn bed(faults: Faults) -> Bed {
     );
     let device = Arc::new(Foreign::default());
     device.0.lock().unwrap().version = "1.0.0".to_owned();
-    let config = Config {
+    let config = CoapConfig {
         body_bytes_max: 1 << 20,
         szx: 4,
-        ..Config::default()
+        ..CoapConfig::default()
     };
-    let endpoint = Endpoint::start(network.attach(at(2)), config, device.clone()).unwrap();
+    let endpoint = CoapEndpoint::start(network.attach(at(2)), config, device.clone()).unwrap();
     Bed {
         network,
         south: south.unwrap(),
@@ -122,8 +126,8 @@ fn bed(faults: Faults) -> Bed {
 /// All whose names begin with `urn:lamp:`, until they are taken away.
 struct Served(Mutex<bool>);
 
-impl Admits for Served {
-    fn named(&self, endpoint_name: &str) -> Option<String> {
+impl ServedDevices for Served {
+    fn resolve(&self, endpoint_name: &str) -> Option<String> {
         let name = endpoint_name.to_ascii_lowercase();
         (name.starts_with("urn:lamp:") && self.serves(&name)).then_some(name)
     }
@@ -133,11 +137,11 @@ impl Admits for Served {
     }
 }
 
-async fn register(handle: &Handle, queries: &[&str]) -> Response {
+async fn register(handle: &CoapHandle, queries: &[&str]) -> Response {
     register_objects(handle, queries, "</1/0>,</3/0>,</5/0>").await
 }
 
-async fn register_objects(handle: &Handle, queries: &[&str], links: &str) -> Response {
+async fn register_objects(handle: &CoapHandle, queries: &[&str], links: &str) -> Response {
     let request = Request::new(Code::POST, path::REGISTRATION);
     let links = links.as_bytes().to_vec();
     let request = queries
@@ -279,7 +283,9 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
     loop {
         if let SouthEvent::Event { bytes, stored, .. } = bed.next().await {
             assert!(bytes.is_empty(), "the north side says what becomes of it");
-            stored.send(Stored::Refused("empty".to_owned())).unwrap();
+            stored
+                .send(StorageReply::Refused("empty".to_owned()))
+                .unwrap();
             break;
         }
     }
@@ -298,10 +304,10 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
         codes
     });
     let mut said = vec![
-        Some(Stored::Kept),
-        Some(Stored::Refused("junk".to_owned())),
-        Some(Stored::Unregistered("of another device".to_owned())),
-        Some(Stored::Later("not with this key".to_owned())),
+        Some(StorageReply::Stored),
+        Some(StorageReply::Refused("junk".to_owned())),
+        Some(StorageReply::Unregistered("of another device".to_owned())),
+        Some(StorageReply::Unavailable("not with this key".to_owned())),
         None,
     ];
     while !said.is_empty() {
@@ -345,7 +351,7 @@ fn event(bytes: usize) -> Request {
 async fn keep_all(mut events: mpsc::Receiver<SouthEvent>) {
     while let Some(event) = events.recv().await {
         if let SouthEvent::Event { stored, .. } = event {
-            stored.send(Stored::Kept).unwrap();
+            stored.send(StorageReply::Stored).unwrap();
         }
     }
 }
@@ -382,7 +388,7 @@ async fn a_thing_that_is_released_is_not_asked_anything_more() {
     let handle = bed.endpoint.handle();
     let location = register(&handle, &NAME).await.location.join("/");
     bed.update(&vec![7; 200_000], &folder).await;
-    while !matches!(bed.next().await, SouthEvent::Notice { .. }) {}
+    while !matches!(bed.next().await, SouthEvent::Work { .. }) {}
     let endpoint = "urn:lamp:7".to_owned();
     bed.south
         .command(SouthCommand::Release { endpoint })
@@ -409,7 +415,8 @@ async fn nobody_else_gets_the_package_of_a_thing_whose_address_it_took() {
     assert_eq!(bed.device.0.lock().unwrap().requests, 0);
     // It is back at an address of its own.
     let device = bed.device.clone();
-    let again = Endpoint::start(bed.network.attach(at(3)), Config::default(), device).unwrap();
+    let again =
+        CoapEndpoint::start(bed.network.attach(at(3)), CoapConfig::default(), device).unwrap();
     register(&again.handle(), &NAME).await;
     bed.stages(|stage| stage == Stage::Downloaded).await;
 }
@@ -436,7 +443,8 @@ async fn bodies_left_unfinished_hold_up_nobody() {
     for n in 0..200u16 {
         let peer = SocketAddr::from(([10, 0, 1, 1], 10_000 + n));
         let service = Arc::new(Foreign::default());
-        let endpoint = Endpoint::start(bed.network.attach(peer), Config::default(), service);
+        let endpoint =
+            CoapEndpoint::start(bed.network.attach(peer), CoapConfig::default(), service);
         strangers.push(endpoint.unwrap());
         let stranger = strangers[usize::from(n)].handle();
         for (path, code) in [
@@ -453,7 +461,8 @@ async fn bodies_left_unfinished_hold_up_nobody() {
     // A long registration as well, of a Thing that is not known yet.
     let peer = SocketAddr::from(([10, 0, 0, 9], 5683));
     let service = Arc::new(Foreign::default());
-    let late = Endpoint::start(bed.network.attach(peer), Config::default(), service).unwrap();
+    let late =
+        CoapEndpoint::start(bed.network.attach(peer), CoapConfig::default(), service).unwrap();
     let links: Vec<String> = (0..300).map(|n| format!("</3300/{n}>")).collect();
     let queries = ["ep=urn:lamp:9", "lwm2m=1.1"];
     let answer = register_objects(&late.handle(), &queries, &links.join(",")).await;

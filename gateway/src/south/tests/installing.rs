@@ -7,7 +7,10 @@ use lamplighter_types::Version;
 use tokio::time::Instant;
 
 use super::super::install::RETURN_GRACE;
-use super::super::{Answer, Input, Notice, Session, SessionConfig, SouthCommand, Step, Transfer};
+use super::super::{
+    SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
+    WorkNotice,
+};
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, UpdateResult, path};
 
@@ -73,15 +76,15 @@ impl Foreign {
 }
 
 struct Bed {
-    session: Session,
+    session: ThingSession,
     now: Instant,
     thing: Foreign,
-    notices: Vec<Notice>,
+    notices: Vec<WorkNotice>,
 }
 
 fn bed(thing: Foreign) -> Bed {
-    let mut session = Session::new(SessionConfig::default());
-    session.input(Input::Registered { agent: false });
+    let mut session = ThingSession::new(SessionConfig::default());
+    session.input(SessionInput::Registered { agent: false });
     Bed {
         session,
         now: Instant::now(),
@@ -92,7 +95,7 @@ fn bed(thing: Foreign) -> Bed {
 
 impl Bed {
     fn command(&mut self, command: SouthCommand) {
-        let notices = self.session.input(Input::Command(command)).1;
+        let notices = self.session.input(SessionInput::Command(command)).1;
         self.notices.extend(notices);
     }
 
@@ -113,7 +116,8 @@ impl Bed {
     }
 
     fn register(&mut self) {
-        self.session.input(Input::Registered { agent: false });
+        self.session
+            .input(SessionInput::Registered { agent: false });
     }
 
     /// Goes on for so long.
@@ -121,17 +125,17 @@ impl Bed {
         let end = self.now + time;
         loop {
             let answer = match self.session.step(self.now) {
-                Step::Idle => return self.now = end,
-                Step::Wait(at) if at > end => return self.now = end,
-                Step::Wait(at) => {
+                SessionStep::Idle => return self.now = end,
+                SessionStep::Wait(at) if at > end => return self.now = end,
+                SessionStep::Wait(at) => {
                     self.now = at;
                     continue;
                 }
-                Step::Ask(request) => match self.thing.answer(&request) {
-                    Some(response) => Answer::Response(Box::new(response)),
-                    None => Answer::Unreachable("silence".to_owned()),
+                SessionStep::Ask(request) => match self.thing.answer(&request) {
+                    Some(response) => StepResult::Response(Box::new(response)),
+                    None => StepResult::Unreachable("silence".to_owned()),
                 },
-                Step::Block { .. } => panic!("a block"),
+                SessionStep::Block { .. } => panic!("a block"),
             };
             self.notices.extend(self.session.answer(self.now, answer));
         }
@@ -147,7 +151,7 @@ impl Bed {
             .notices
             .iter()
             .filter_map(|notice| match notice {
-                Notice::Stage { stage, .. } => Some(*stage),
+                WorkNotice::Stage { stage, .. } => Some(*stage),
                 _ => None,
             })
             .collect();
@@ -179,10 +183,10 @@ fn a_registration_between_order_and_answer_does_not_repeat_the_order() {
     bed.install();
     while bed.thing.orders == 0 {
         match bed.session.step(bed.now) {
-            Step::Ask(request) => {
+            SessionStep::Ask(request) => {
                 let response = bed.thing.answer(&request).unwrap();
                 if bed.thing.orders == 0 {
-                    let answer = Answer::Response(Box::new(response));
+                    let answer = StepResult::Response(Box::new(response));
                     bed.session.answer(bed.now, answer);
                 }
             }
@@ -221,13 +225,13 @@ fn an_order_that_is_refused_and_not_begun_is_given_a_few_times() {
     // A registration hurries it, and is no new beginning.
     first.register();
     first.seconds(300);
-    let [Notice::Stage { stage, detail, .. }] = &first.notices[..] else {
+    let [WorkNotice::Stage { stage, detail, .. }] = &first.notices[..] else {
         panic!("{:?}", first.notices)
     };
     assert_eq!(*stage, Stage::Failed(UpdateResult::UpdateFailed));
     assert!(detail.ends_with("refused 3 times: 4.05 no way"), "{detail}");
     assert_eq!(first.thing.orders, 3);
-    assert_eq!(first.session.step(first.now), Step::Idle);
+    assert_eq!(first.session.step(first.now), SessionStep::Idle);
     // One that takes it in the end goes on.
     let mut late = bed(Foreign::holding_the_package());
     late.thing.answers = [refusal; 2].into();
@@ -351,7 +355,10 @@ fn a_success_that_still_names_the_old_version_stays_on_trial() {
         // Over the time that an installation may take too; the ledger's timer ends it.
         bed.seconds(1_000);
         assert_eq!(bed.stages(), [Stage::Installing, Stage::Trial]);
-        assert!(matches!(bed.notices.last(), Some(Notice::Refused { .. })));
+        assert!(matches!(
+            bed.notices.last(),
+            Some(WorkNotice::Refused { .. })
+        ));
         bed.watch();
         bed.thing.version = Some("2.0.0");
         bed.seconds(10);
@@ -400,14 +407,14 @@ fn an_installation_without_end_is_given_up() {
     bed.run(SessionConfig::default().install_timeout + Duration::from_secs(600));
     let lost = Stage::Failed(UpdateResult::ConnectionLost);
     assert_eq!(bed.stages(), [Stage::Installing, lost]);
-    assert_eq!(bed.session.step(bed.now), Step::Idle);
+    assert_eq!(bed.session.step(bed.now), SessionStep::Idle);
 }
 
 /// A transfer to a foreign Thing up to its last block.
-fn transferred() -> (Session, Instant) {
-    let mut session = Session::new(SessionConfig::default());
-    session.input(Input::Registered { agent: false });
-    session.input(Input::Command(SouthCommand::Transfer(Transfer {
+fn transferred() -> (ThingSession, Instant) {
+    let mut session = ThingSession::new(SessionConfig::default());
+    session.input(SessionInput::Registered { agent: false });
+    session.input(SessionInput::Command(SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: "d".to_owned(),
         artifact: "/artifact".into(),
@@ -418,7 +425,7 @@ fn transferred() -> (Session, Instant) {
     session.step(now);
     answer(&mut session, now, number(0));
     for _ in 0..2 {
-        assert!(matches!(session.step(now), Step::Block { .. }));
+        assert!(matches!(session.step(now), SessionStep::Block { .. }));
         answer(&mut session, now, Response::new(Code::CHANGED));
     }
     (session, now)
@@ -428,8 +435,8 @@ fn number(number: u8) -> Response {
     Response::content(format::TEXT, number.to_string().into_bytes())
 }
 
-fn answer(session: &mut Session, now: Instant, response: Response) -> Vec<Notice> {
-    session.answer(now, Answer::Response(Box::new(response)))
+fn answer(session: &mut ThingSession, now: Instant, response: Response) -> Vec<WorkNotice> {
+    session.answer(now, StepResult::Response(Box::new(response)))
 }
 
 #[test]
@@ -444,7 +451,7 @@ fn a_complete_package_that_the_thing_does_not_keep_is_a_failure() {
         answer(&mut session, now, number(state));
         session.step(now);
         let notices = answer(&mut session, now, number(result));
-        let [Notice::Stage { stage, detail, .. }] = &notices[..] else {
+        let [WorkNotice::Stage { stage, detail, .. }] = &notices[..] else {
             panic!("{notices:?}")
         };
         assert_eq!(*stage, Stage::Failed(wanted));
@@ -455,8 +462,8 @@ fn a_complete_package_that_the_thing_does_not_keep_is_a_failure() {
 #[test]
 fn a_thing_without_plain_text_is_asked_for_what_it_has() {
     let (mut session, now) = transferred();
-    let accept = |step: Step| match step {
-        Step::Ask(request) => request.accept,
+    let accept = |step: SessionStep| match step {
+        SessionStep::Ask(request) => request.accept,
         other => panic!("{other:?}"),
     };
     assert_eq!(accept(session.step(now)), Some(format::TEXT));
@@ -470,7 +477,7 @@ fn a_thing_without_plain_text_is_asked_for_what_it_has() {
     assert_eq!(accept(session.step(now)), Some(format::LWM2M_TLV));
     let result = Response::content(format::LWM2M_TLV, vec![0xC1, 5, 0]);
     let notices = answer(&mut session, now, result);
-    let [Notice::Stage { stage, .. }] = &notices[..] else {
+    let [WorkNotice::Stage { stage, .. }] = &notices[..] else {
         panic!("{notices:?}")
     };
     assert_eq!(*stage, Stage::Downloaded);
@@ -481,7 +488,7 @@ fn a_thing_that_gives_nothing_in_any_format_has_failed() {
     let (mut session, now) = transferred();
     let mut asked = 0;
     let notices = loop {
-        assert!(matches!(session.step(now), Step::Ask(_)));
+        assert!(matches!(session.step(now), SessionStep::Ask(_)));
         asked += 1;
         let notices = answer(&mut session, now, Response::new(Code::NOT_ACCEPTABLE));
         if !notices.is_empty() {
@@ -489,17 +496,17 @@ fn a_thing_that_gives_nothing_in_any_format_has_failed() {
         }
     };
     assert_eq!(asked, 5);
-    let [Notice::Stage { stage, .. }] = &notices[..] else {
+    let [WorkNotice::Stage { stage, .. }] = &notices[..] else {
         panic!("{notices:?}")
     };
     assert_eq!(*stage, Stage::Failed(UpdateResult::UnsupportedProtocol));
 }
 
 /// A transfer of three blocks to a foreign Thing that has taken one.
-fn transferring() -> (Session, Instant) {
-    let mut session = Session::new(SessionConfig::default());
-    session.input(Input::Registered { agent: false });
-    session.input(Input::Command(SouthCommand::Transfer(Transfer {
+fn transferring() -> (ThingSession, Instant) {
+    let mut session = ThingSession::new(SessionConfig::default());
+    session.input(SessionInput::Registered { agent: false });
+    session.input(SessionInput::Command(SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: "d".to_owned(),
         artifact: "/artifact".into(),
@@ -518,19 +525,19 @@ fn transferring() -> (Session, Instant) {
 fn a_thing_that_booted_in_the_middle_may_refuse_the_next_block_in_any_way() {
     for code in [Code::BAD_REQUEST, Code::NOT_FOUND, Code::INCOMPLETE] {
         let (mut session, now) = transferring();
-        session.input(Input::Registered { agent: false });
-        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 1));
+        session.input(SessionInput::Registered { agent: false });
+        assert!(matches!(session.step(now), SessionStep::Block { block, .. } if block.number == 1));
         assert_eq!(answer(&mut session, now, Response::new(code)), []);
         session.step(now);
         answer(&mut session, now, Response::new(Code::CHANGED));
-        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 0));
+        assert!(matches!(session.step(now), SessionStep::Block { block, .. } if block.number == 0));
     }
     // One that did not has a reason.
     let (mut session, now) = transferring();
     session.step(now);
     let notices = answer(&mut session, now, Response::new(Code::BAD_REQUEST));
     let failed = Stage::Failed(UpdateResult::UpdateFailed);
-    assert!(matches!(&notices[..], [Notice::Stage { stage, .. }] if *stage == failed));
+    assert!(matches!(&notices[..], [WorkNotice::Stage { stage, .. }] if *stage == failed));
 }
 
 #[test]
@@ -541,7 +548,7 @@ fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
     // An empty write, then one NUL byte for a Thing that takes no empty one.
     for (body, code) in [(vec![], Code::BAD_REQUEST), (vec![0], Code::CHANGED)] {
         match session.step(now) {
-            Step::Ask(request) => {
+            SessionStep::Ask(request) => {
                 assert_eq!(
                     (request.path_text().as_str(), request.payload),
                     (path::PACKAGE, body)
@@ -552,7 +559,7 @@ fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
         answer(&mut session, now, Response::new(code));
     }
     match session.step(now) {
-        Step::Block { block, .. } => assert_eq!(block.number, 0),
+        SessionStep::Block { block, .. } => assert_eq!(block.number, 0),
         other => panic!("{other:?}"),
     }
 }

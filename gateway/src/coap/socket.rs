@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 
 /// A socket for datagrams.
 #[async_trait]
-pub trait Link: Send + Sync + 'static {
+pub trait DatagramSocket: Send + Sync + 'static {
     /// Waits for one datagram; gives its size and sender. A longer one is cut to the buffer.
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
     /// Sends one datagram.
@@ -18,7 +18,7 @@ pub trait Link: Send + Sync + 'static {
 }
 
 #[async_trait]
-impl Link for UdpSocket {
+impl DatagramSocket for UdpSocket {
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.recv_from(buffer).await
     }
