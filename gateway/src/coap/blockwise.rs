@@ -1,7 +1,7 @@
-//! Block-wise transfer on the serving side (RFC 7959), without IO: bodies of requests are put
-//! together from Block1, large responses are cut for Block2. Both tables are bounded, have one
-//! entry for each peer, forget, and drop the oldest entry where there is no room: nobody can hold
-//! up the others by leaving bodies unfinished.
+//! Block-wise transfer on the serving side (RFC 7959), without IO. It assembles bodies of requests
+//! from Block1 and cuts large responses for Block2. Both tables are bounded, have one entry for
+//! each peer, and drop entries that are idle, or the oldest one to make room: a peer that leaves
+//! bodies unfinished does not hold up the others.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,35 +14,36 @@ use super::config::CoapConfig;
 use super::message::Code;
 use super::request::{Request, Response};
 
-/// Bodies of known peers that are put together at a time: a quarter of the largest mesh. With 64
+/// Bodies of registered peers that are assembled at a time: a quarter of the largest mesh. With 64
 /// KiB each this is 16 MiB at most.
 const REGISTERED_BODIES_MAX: usize = 256;
-/// The same of strangers, who can't drop the bodies of known peers: 4 MiB at most.
+/// Bodies of strangers that are assembled at a time, 4 MiB at most. Strangers have their own limit
+/// so that they cannot displace the bodies of registered peers.
 const STRANGER_BODIES_MAX: usize = 64;
 /// Large responses that are cached for their next blocks.
 const RESPONSES_MAX: usize = 64;
-/// How long an unfinished body or response is cached after its last block.
+/// The time that an unfinished body or response is cached after its last block.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Whether the blocks of a request are put together.
+/// The handling of a request's blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyPolicy {
-    /// They are not: the service takes each block by itself.
+    /// The service takes each block by itself.
     SingleBlocks,
-    /// They are, for a peer that the service knows.
+    /// Blocks are assembled, in the share of registered peers.
     Registered,
-    /// They are, for a peer that may be anybody.
+    /// Blocks are assembled, in the share of strangers.
     Stranger,
-    /// They are not, and this is the answer.
+    /// Blocks are refused with this response.
     Refused(Response),
 }
 
-/// What became of a request.
+/// The result of accepting a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Assembled {
-    /// It is complete: handle it.
+    /// The request is complete: handle it.
     Complete(Request),
-    /// Answer this; nothing is to be handled.
+    /// Send this response; there is nothing to handle.
     Reply(Response),
 }
 
@@ -68,7 +69,7 @@ struct CachedResponse {
     used_at: Instant,
 }
 
-/// Bodies and responses under way.
+/// Unfinished bodies and responses of all peers.
 #[derive(Debug)]
 pub(super) struct Blockwise {
     szx: u8,
@@ -167,7 +168,7 @@ impl Blockwise {
         block: Block,
     ) -> Assembled {
         let szx = block.szx.min(self.szx);
-        // A client that asked for larger blocks than we give counts in ours from then on.
+        // A client that asked for larger blocks than ours counts in our size from then on.
         let number = (block.offset_bytes() / size_bytes(szx) as u64) as u32;
         let wanted = resource_key(request);
         let cached = self.responses.get_mut(&peer);
@@ -243,8 +244,8 @@ impl Blockwise {
         })
     }
 
-    /// An empty body in place of another one of the peer, and of the oldest of its kind where there
-    /// is no room.
+    /// Starts an empty body. It replaces the peer's earlier one, or the oldest of the same kind if
+    /// there is no room.
     fn begin_body(&mut self, now: Instant, peer: SocketAddr, key: ResourceKey, known: bool) {
         self.bodies.remove(&peer);
         let max = if known {

@@ -1,5 +1,5 @@
-//! Block-wise transfer on the asking side (RFC 7959): whole bodies in and out, and uploads that
-//! start at any block.
+//! Block-wise transfer on the requesting side (RFC 7959): whole bodies in and out, and uploads
+//! that start at any block.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use super::message::Code;
 use super::protocol::RequestError;
 use super::request::{Request, Response};
 
-/// Why a body could not be moved.
+/// A body could not be transferred.
 #[derive(Debug, Error)]
 pub enum TransferError {
     /// A message received no response.
@@ -19,7 +19,7 @@ pub enum TransferError {
     Request {
         /// The resource.
         path: String,
-        /// What went wrong.
+        /// The cause.
         #[source]
         source: RequestError,
     },
@@ -40,8 +40,8 @@ pub enum TransferError {
 }
 
 impl CoapHandle {
-    /// Sends a request with its whole body and gives the response with its whole body, in blocks
-    /// where it is larger than one. Bodies are bounded by `CoapConfig::body_bytes_max`.
+    /// Sends a request with its whole body and returns the response with its whole body. Bodies
+    /// larger than a block travel in blocks. Bodies are bounded by `CoapConfig::body_bytes_max`.
     pub async fn request(
         &self,
         peer: SocketAddr,
@@ -61,8 +61,8 @@ impl CoapHandle {
         self.read_rest(peer, &request, response).await
     }
 
-    /// Sends one block of a body that the caller holds; `total_bytes` is told with the first one.
-    /// The size that the peer asks for is in the response's `block1`.
+    /// Sends one block of a body that the caller holds. The first block announces `total_bytes`.
+    /// The block size that the peer asks for is in the response's `block1`.
     pub async fn send_block(
         &self,
         peer: SocketAddr,

@@ -22,20 +22,20 @@ use super::protocol::{Exchange, Output, Protocol, RequestError, RequestId};
 use super::request::{Request, Response};
 use super::socket::DatagramSocket;
 
-/// Requests that callers have handed over and the task has not seen yet.
+/// Requests of callers that wait for the endpoint's task.
 const COMMANDS_MAX: usize = 64;
 
-/// Answers requests.
+/// The resources of an endpoint.
 #[async_trait]
 pub trait CoapService: Send + Sync + 'static {
-    /// Whether the blocks of a request are put together first, up to [`CoapConfig::body_bytes_max`]. A
-    /// firmware package is not; and whoever serves strangers should keep them apart.
+    /// Tells how the blocks of a request are handled. Assembled bodies are bounded by
+    /// [`CoapConfig::body_bytes_max`]: a firmware package is too large. A service that accepts
+    /// strangers should keep them apart.
     fn body_policy(&self, _peer: SocketAddr, _request: &Request) -> BodyPolicy {
         BodyPolicy::Registered
     }
 
-    /// Handles one request. A slow handler costs the client nothing: the endpoint acknowledges the
-    /// request in between.
+    /// Handles one request. The endpoint acknowledges the request by itself if this takes long.
     async fn handle(&self, peer: SocketAddr, request: Request) -> Response;
 }
 
@@ -59,7 +59,7 @@ pub struct CoapHandle {
     local_addr: SocketAddr,
 }
 
-/// Withdraws a request whose caller stopped waiting, so that it does not hold up the next one.
+/// Cancels a request whose caller stopped waiting, so that it does not hold up the next one.
 struct CancelOnDrop<'a> {
     handle: &'a CoapHandle,
     peer: SocketAddr,
@@ -187,7 +187,7 @@ impl Drop for CoapEndpoint {
     }
 }
 
-/// A handled request: what to answer, and the request that it answers.
+/// A handled request with its response.
 type HandledRequest = (Exchange, Request, Response);
 
 struct EndpointTask {
@@ -202,7 +202,7 @@ struct EndpointTask {
 impl EndpointTask {
     async fn run(mut self, mut commands: mpsc::Receiver<EndpointCommand>, stop: CancellationToken) {
         let link = self.link.clone();
-        // One byte more than allowed, so that a datagram that is too long is seen to be so.
+        // One byte more than allowed, to recognise a datagram that is too long.
         let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
         loop {
             let deadline = self.protocol.next_deadline();
@@ -278,7 +278,7 @@ impl EndpointTask {
                     Output::Request(exchange, request) => self.handle(exchange, *request),
                     Output::Done(request_id, result) => {
                         if let Some(caller) = self.callers.remove(&request_id) {
-                            // The caller may have gone; then nobody wants the result.
+                            // The caller may have stopped waiting.
                             let _ = caller.send(result);
                         }
                     }
@@ -302,7 +302,7 @@ impl EndpointTask {
         }
         let service = self.service.clone();
         self.handlers.spawn(async move {
-            // What names the resource is kept, to find the response's next blocks by it.
+            // The head is kept: it names the resource whose response is cut into blocks.
             let payload = std::mem::take(&mut whole.payload);
             let head = whole.clone();
             whole.payload = payload;

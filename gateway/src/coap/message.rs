@@ -1,7 +1,9 @@
 //! One CoAP message (RFC 7252 section 3), decoded strictly.
 //!
-//! `coap-lite` parses; this module adds what it leaves out: the version, a payload marker without
-//! payload, bytes after an empty message, and limits on size and number of options.
+//! `coap-lite` parses. This module adds checks that it leaves out: the version, a payload marker
+//! without payload, bytes after an empty message, and limits on size and number of options. [`Code`]
+//! stays a byte, since `coap_lite::MessageClass` has neither `Eq` nor `Hash` nor the classes of codes
+//! that it does not know.
 
 use std::fmt;
 
@@ -17,7 +19,7 @@ pub const OPTIONS_MAX: usize = 32;
 /// Longest token (RFC 7252 section 5.3.1).
 pub const TOKEN_BYTES_MAX: usize = 8;
 
-/// Why bytes are no CoAP message, or a message cannot be sent.
+/// Bytes are no CoAP message, or a message cannot be sent.
 #[derive(Debug, Error)]
 pub enum DecodeError {
     /// More bytes than one datagram may have.
@@ -29,7 +31,7 @@ pub enum DecodeError {
     /// The bytes do not follow RFC 7252 section 3.
     #[error("parsing a CoAP message")]
     Malformed {
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: MessageError,
     },
@@ -155,7 +157,7 @@ impl Token {
 /// One message. Options are in ascending order of their numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Whether it is confirmable, an acknowledgement, ...
+    /// Confirmable, non-confirmable, acknowledgement or reset.
     pub message_type: MessageType,
     /// Method or response code.
     pub code: Code,
@@ -192,7 +194,7 @@ impl Message {
         if packet.header.get_version() != 1 {
             return Err(DecodeError::Version(packet.header.get_version()));
         }
-        // The encoding of a message is unique, so whatever the parser was lenient about shows here.
+        // The encoding of a message is unique, so everything the parser was lenient about shows here.
         if packet
             .to_bytes_with_limit(DATAGRAM_BYTES_MAX)
             .map_err(malformed)?
@@ -270,7 +272,7 @@ impl Message {
     }
 }
 
-/// Message id of bytes that start like a confirmable message of version 1: what a reset refers to.
+/// Message id of bytes that start like a confirmable message of version 1, for a reset.
 pub fn confirmable_id(bytes: &[u8]) -> Option<u16> {
     match bytes {
         [first, _, high, low, ..] if first >> 4 == 0b0100 => {

@@ -2,8 +2,8 @@
 //!
 //! [`Protocol`] holds the rules of messages and exchanges without IO; [`CoapEndpoint`] is the task
 //! around it. A [`CoapService`] answers requests, a [`CoapHandle`] sends them. Observation (RFC 7641) is
-//! left out: Things tell the gateway of changes by POST, and others are asked. Everything that a
-//! peer can make us keep has a limit in [`config`].
+//! left out: Things with our agent POST their changes, other Things are polled. Everything that a
+//! peer can make the endpoint keep has a limit in [`config`].
 
 pub mod block;
 mod blockwise;

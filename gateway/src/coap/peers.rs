@@ -1,4 +1,5 @@
-//! What is remembered per peer: its next message id, and the ids it used, to find duplicates.
+//! The bounded table of peers: the next message id towards each, and the ids that each used, to
+//! find duplicates.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -9,10 +10,10 @@ use tokio::time::Instant;
 
 use super::config::{DUPLICATES_PER_PEER_MAX, PEERS_MAX};
 
-/// Whether a message id was received from this peer.
+/// The result of recording a message id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MessageIdStatus {
-    /// Not within the lifetime of an exchange.
+    /// The id is new within the lifetime of an exchange.
     New,
     /// MessageIdStatus; with what was answered, if anything yet.
     Duplicate(Option<Vec<u8>>),
@@ -35,7 +36,7 @@ struct Peer {
     used_at: Instant,
 }
 
-/// A bounded table of peers.
+/// The table of peers.
 #[derive(Debug)]
 pub(super) struct Peers {
     lifetime: Duration,
@@ -50,7 +51,7 @@ impl Peers {
         }
     }
 
-    /// Notes a message id and says whether it is new.
+    /// Records a message id and returns whether it is new.
     pub(super) fn record(
         &mut self,
         now: Instant,
@@ -84,7 +85,7 @@ impl Peers {
         MessageIdStatus::New
     }
 
-    /// Keeps what was answered, for duplicates still to come.
+    /// Keeps the reply to a message, for duplicates of it.
     pub(super) fn set_reply(&mut self, peer: SocketAddr, id: u16, reply: Vec<u8>) {
         let message = self
             .peers
@@ -110,7 +111,7 @@ impl Peers {
         peer.next_id
     }
 
-    /// Our requests that the peer has not answered.
+    /// Outgoing requests that the peer has not answered.
     pub(super) fn outstanding(&self, peer: SocketAddr) -> usize {
         self.peers.get(&peer).map_or(0, |p| p.outstanding)
     }
@@ -132,7 +133,7 @@ impl Peers {
         peer
     }
 
-    /// Makes room for one more peer by forgetting the idle one that was quiet for longest.
+    /// Makes room for one more peer by dropping the one that was idle for longest.
     fn make_room(&mut self) -> bool {
         if self.peers.len() < PEERS_MAX {
             return true;

@@ -14,28 +14,28 @@ use super::message::{Code, Message, MessageType, Token, confirmable_id};
 use super::peers::{MessageIdStatus, Peers};
 use super::request::{Request, Response};
 
-/// Names one of our requests towards its caller.
+/// Identifies an outgoing request towards its caller.
 pub type RequestId = u64;
 
-/// A request of another endpoint that waits for its response.
+/// An incoming request that waits for its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Exchange {
-    /// Who asked.
+    /// The peer that sent it.
     pub peer: SocketAddr,
     /// The message id of the request.
     pub id: u16,
 }
 
-/// Why one of our requests got no response.
+/// An outgoing request got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RequestError {
-    /// Sent as often as allowed, never acknowledged.
+    /// The request was sent as often as allowed and never acknowledged.
     #[error("no acknowledgement after {attempts} transmissions")]
     NoAcknowledgement {
-        /// How often it was sent.
+        /// The number of transmissions.
         attempts: u32,
     },
-    /// Acknowledged, but the response did not come in time.
+    /// The request was acknowledged, but the response did not come in time.
     #[error("no response within the time limit")]
     NoResponse,
     /// The peer refused the message.
@@ -47,7 +47,7 @@ pub enum RequestError {
     /// The request does not fit into a datagram.
     #[error("the request does not fit into a datagram")]
     TooLong,
-    /// Too many requests wait already.
+    /// The limit of waiting requests is reached.
     #[error("too many requests are waiting")]
     Busy,
     /// The endpoint was closed.
@@ -55,14 +55,14 @@ pub enum RequestError {
     Closed,
 }
 
-/// What the endpoint must do.
+/// An instruction to the endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a datagram.
     Send(SocketAddr, Vec<u8>),
     /// CoapHandle a request, then call [`Protocol::respond`].
     Request(Exchange, Box<Request>),
-    /// One of our requests has ended.
+    /// An outgoing request has ended.
     Done(RequestId, Result<Box<Response>, RequestError>),
 }
 
@@ -72,7 +72,7 @@ struct Confirmable {
     attempts: u32,
     timeout: std::time::Duration,
     deadline: Instant,
-    /// The request that it carries; none for a separate response.
+    /// Token of the request that it carries; none for a separate response.
     request: Option<Token>,
 }
 
@@ -114,7 +114,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// A protocol with nothing under way; `random` gives tokens, message ids and jitter.
+    /// A protocol without exchanges; `random` gives tokens, message ids and jitter.
     pub fn new(config: CoapConfig, random: StdRng) -> Protocol {
         Protocol {
             peers: Peers::new(config.exchange_lifetime),
@@ -130,17 +130,17 @@ impl Protocol {
         }
     }
 
-    /// Takes what must be done since the last call, in order.
+    /// Returns the instructions since the last call, in order.
     pub fn outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// When [`Protocol::tick`] must be called next.
+    /// The instant at which [`Protocol::tick`] must be called next.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Sends a request as a confirmable message, at once or when the peer's turn comes.
+    /// Sends a request as a confirmable message, at once or after earlier ones to the same peer.
     pub fn request(
         &mut self,
         now: Instant,
@@ -161,7 +161,7 @@ impl Protocol {
         self.start_waiting(now, peer);
     }
 
-    /// Forgets a request whose caller has gone.
+    /// Drops a request whose caller stopped waiting.
     pub fn cancel(&mut self, now: Instant, peer: SocketAddr, request_id: RequestId) {
         if let Some(queue) = self.waiting.get_mut(&peer) {
             let before = queue.len();
@@ -176,7 +176,7 @@ impl Protocol {
         }
     }
 
-    /// Takes one datagram.
+    /// Processes one datagram.
     pub fn receive(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8]) {
         let message = match Message::decode(bytes) {
             Ok(message) => message,
@@ -193,7 +193,7 @@ impl Protocol {
             MessageType::Reset => self.on_reset(now, peer, message.id),
             _ if message.code.is_request() => self.on_request(now, peer, message),
             _ if message.code.is_response() => self.on_response(now, peer, &message),
-            // A confirmable empty message asks whether we are there; the answer is a reset.
+            // A confirmable empty message is a ping; the answer is a reset.
             MessageType::Confirmable => {
                 self.send(peer, &Message::empty(MessageType::Reset, message.id))
             }
@@ -201,7 +201,7 @@ impl Protocol {
         }
     }
 
-    /// Gives the response to a request that came as [`Output::Request`].
+    /// Sends the response to a request that came as [`Output::Request`].
     pub fn respond(&mut self, now: Instant, exchange: Exchange, response: &Response) {
         let Some(incoming) = self.incoming.remove(&exchange) else {
             return;
@@ -231,7 +231,7 @@ impl Protocol {
         }
     }
 
-    /// Does what is due at `now`.
+    /// Processes the timers that have expired at `now`.
     pub fn tick(&mut self, now: Instant) {
         while let Some(&(at, timer)) = self.timers.first() {
             if at > now {
@@ -283,7 +283,8 @@ impl Protocol {
         }
     }
 
-    /// Random, so that an attacker off the path cannot answer in the peer's name (section 5.3.1).
+    /// A random token, so that an attacker off the path cannot answer in the peer's name (section
+    /// 5.3.1).
     fn new_token(&mut self, peer: SocketAddr) -> Token {
         loop {
             let token = Token::new(&self.random.next_u64().to_be_bytes()).expect("8 bytes fit");
@@ -493,7 +494,7 @@ fn parse_response(message: &Message) -> Result<Box<Response>, RequestError> {
         .ok_or(RequestError::BadResponse)
 }
 
-/// A response that does not fit is a mistake of its handler: the client is told so.
+/// Encodes a message. A response that does not fit is a fault of its handler: the client gets 5.00.
 fn encode_or_error(message: &Message) -> Vec<u8> {
     message.encode().unwrap_or_else(|_| {
         let code = Code::INTERNAL_ERROR;

@@ -1,4 +1,4 @@
-//! Requests and responses, free of how they travel.
+//! Requests and responses, independent of the messages that carry them.
 
 use super::block::Block;
 use super::message::{CoapOption, Code, Message, MessageType, Token, decode_uint, encode_uint};
@@ -32,7 +32,7 @@ pub mod format {
     pub const LWM2M_JSON: u16 = 11543;
 }
 
-/// What is asked of a resource.
+/// A request for a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// GET, POST, PUT or DELETE.
@@ -45,9 +45,9 @@ pub struct Request {
     pub content_format: Option<u16>,
     /// Media type that the client wants.
     pub accept: Option<u16>,
-    /// Which block of the request the payload is.
+    /// The block of the request that the payload is.
     pub block1: Option<Block>,
-    /// Which block of the response is wanted.
+    /// The block of the response that is wanted.
     pub block2: Option<Block>,
     /// Size of the whole request in bytes, a hint.
     pub size1: Option<u32>,
@@ -96,7 +96,7 @@ impl Request {
         self
     }
 
-    /// Says which media type is wanted.
+    /// Adds the media type that is wanted.
     pub fn with_accept(mut self, content_format: u16) -> Request {
         self.accept = Some(content_format);
         self
@@ -118,7 +118,7 @@ impl Request {
             .find_map(|q| value(q).map(|start| &q[start..]))
     }
 
-    /// Reads a request; on failure the code and reason of the response to give.
+    /// Reads a request; the error is the response to send.
     pub fn from_message(message: &Message) -> Result<Request, Response> {
         let bad = |reason: &str| Response::error(Code::BAD_REQUEST, reason);
         let proxy = |(n, _): &(u16, Vec<u8>)| {
@@ -187,18 +187,18 @@ impl Request {
     }
 }
 
-/// What a resource answers.
+/// The response of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// 2.xx, 4.xx or 5.xx.
     pub code: Code,
     /// Media type of the payload.
     pub content_format: Option<u16>,
-    /// Segments of the place of a new resource.
+    /// Segments of the path of a new resource.
     pub location: Vec<String>,
-    /// Which block of the request is acknowledged, and the size wanted from now on.
+    /// The block of the request that is acknowledged, with the size wanted from now on.
     pub block1: Option<Block>,
-    /// Which block of the response the payload is.
+    /// The block of the response that the payload is.
     pub block2: Option<Block>,
     /// Size of the whole response in bytes, a hint.
     pub size2: Option<u32>,

@@ -1,5 +1,5 @@
-//! A network in memory that loses, doubles and reorders datagrams as its seed says. With tokio's
-//! paused clock a test over it is fast and gives the same result each time.
+//! A network in memory that loses, duplicates and reorders datagrams by a seed. With tokio's
+//! paused clock a test over it is fast and repeatable.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,14 +17,14 @@ use super::socket::DatagramSocket;
 /// Datagrams that one socket holds before it drops more, as a kernel's buffer does.
 const SOCKET_DATAGRAMS_MAX: usize = 1024;
 
-/// What goes wrong on the way.
+/// The faults of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
     /// Share of datagrams that are lost, 0 to 1.
     pub drop: f64,
     /// Share of datagrams that arrive twice.
     pub duplicate: f64,
-    /// Each datagram takes a random time up to this; so later ones may overtake.
+    /// The longest delay; each datagram gets a random one, so datagrams may overtake each other.
     pub delay_max: Duration,
 }
 

@@ -76,8 +76,12 @@ pub fn parse(document: &[u8]) -> Result<Vec<WebLink>, LinkFormatError> {
     let end = links.pop().filter(|end| end.target.is_empty());
     // What the parser skipped is missing from its result; blanks and `=` are not compared.
     let significant = |c: &char| !c.is_whitespace() && *c != '=';
-    let given = terminated.chars().filter(significant);
-    let complete = parsed.chars().skip(1).filter(significant).eq(given);
+    let significant_text = terminated.chars().filter(significant);
+    let complete = parsed
+        .chars()
+        .skip(1)
+        .filter(significant)
+        .eq(significant_text);
     if end.is_some() && complete {
         Ok(links)
     } else {

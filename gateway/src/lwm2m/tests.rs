@@ -106,7 +106,7 @@ proptest! {
         let _ = parse(text.as_bytes());
     }
 
-    /// Nothing is lost of a document that is accepted: its links, written again, are read the same.
+    /// An accepted document is parsed completely: its links, written again, parse to the same.
     #[test]
     fn accepted_links_are_complete(text in "(</?[a-z0-9]{0,3}>(;[a-z]{1,2}(=(\"[a-z<>;, ]{0,4}\"|[a-z0-9]{1,3}))?){0,3},? ?){0,4}") {
         if let Ok(links) = parse(text.as_bytes()) {
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn an_id_stands_for_itself_however_its_letters_are(name in "[a-z0-9][a-z0-9._]{0,30}") {
+    fn an_id_maps_to_itself_in_upper_and_lower_case(name in "[a-z0-9][a-z0-9._]{0,30}") {
         let endpoints = Endpoints::default();
         let device = endpoints.device(&name).unwrap();
         prop_assert_eq!(device.as_str(), &name);
@@ -173,7 +173,7 @@ fn all_spellings_of_a_name_are_one_device() {
 }
 
 #[test]
-fn a_table_leads_from_any_name_to_a_device() {
+fn a_table_maps_any_name_to_a_device() {
     let table = [
         ("URN:IMEI:354658090100980", "lamp-101"),
         ("lamp-1", "lamp-2"),
@@ -280,7 +280,7 @@ fn values_come_in_the_format_that_the_answer_names() {
 }
 
 #[test]
-fn state_and_result_give_the_stage() {
+fn state_and_result_determine_the_stage() {
     let stage = |state, result| {
         let state = FirmwareState::from_value(state).unwrap();
         Stage::of(state, UpdateResult::from_value(result).unwrap())
@@ -319,7 +319,7 @@ fn state_and_result_give_the_stage() {
 }
 
 #[test]
-fn a_registration_lives_as_long_as_it_is_prolonged() {
+fn a_registration_lasts_while_it_is_extended() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let request = registration(&["ep=lamp-1", "lt=60", "lwm2m=1.1", "b=U"], "</3/0>,</5/0>");
     let thing = register(&mut registry, now, addr(1), &request, "a").unwrap();
@@ -412,7 +412,7 @@ fn objects_may_be_below_another_root() {
 
 /// Its address was given to another Thing, by DHCP or by a datagram with a false source.
 #[test]
-fn an_address_is_only_the_newest_things() {
+fn an_address_belongs_to_the_newest_registration() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let thing = |name: &str| registration(&[&format!("ep={name}"), "lwm2m=1.1"], "</5/0>");
     let (first, second) = (thing("lamp-101"), thing("lamp-102"));

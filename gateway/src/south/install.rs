@@ -1,8 +1,8 @@
-//! Starts an installation. A Thing with our agent reports the rest itself; a foreign one is asked
-//! until it runs the new version or says why not.
+//! The installation of a package. A Thing with our agent reports the progress itself; a foreign
+//! Thing is polled until it runs the new version or gives a reason for its failure.
 //!
-//! State, result and version are read before the order is given, and again before it is repeated:
-//! a Thing that boots at once may have done what it was told although its answer never came.
+//! State, result and version are read before the order to install is sent, and again before it is
+//! repeated: a Thing that boots at once may have carried out the order although its answer was lost.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use crate::coap::{Code, Request, Response};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
 
-/// So long a Thing that registered after the order and says nothing of its success may name
+/// The time for which a Thing that registered after the order, and does not report success, may name
 /// another version: its boot loader may not have finished.
 pub(super) const RETURN_GRACE: Duration = Duration::from_secs(120);
 
-/// A foreign Thing that refuses the order so often, and did not begin, has failed.
+/// Refusals of the order after which a foreign Thing that did not begin has failed.
 const REFUSALS_MAX: u32 = 3;
-/// Pause after its first refusal, doubled with each: it may just be at something else.
+/// Pause after the first refusal, doubled with each: the Thing may be busy.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     State,
     Result(FirmwareState),
-    /// The version that it runs, with the result.
+    /// Read the version that it runs; the result is known.
     Version(UpdateResult),
-    /// The version of the package that it took last, for a Thing that does not name the other.
+    /// Read the version of the package that it accepted last, for a Thing without the other one.
     PackageVersion(UpdateResult),
     Execute,
 }
@@ -39,23 +39,23 @@ pub(super) struct InstallTask {
     deployment: String,
     wanted: Version,
     phase: Phase,
-    /// The order was accepted: until the Thing registers again it may not have begun yet.
+    /// The order was accepted; until the Thing registers again it may not have begun yet.
     accepted: bool,
-    /// Why it did not take the last order.
+    /// The Thing's reason for refusing the last order.
     refusal: Option<String>,
-    /// How often it refused since it last took one.
+    /// Refusals since the last accepted order.
     refusals: u32,
-    /// It registered since the order was first given, here or before this gateway started.
+    /// True if it registered since the first order, here or before this gateway started.
     reregistered: bool,
     order_sent: bool,
-    /// Since when it names another version with nothing under way and no result.
+    /// The instant from which on it names another version with no update under way and no result.
     old_version_since: Option<Instant>,
     poll_at: Option<Instant>,
     deadline: Instant,
 }
 
 impl InstallTask {
-    /// Gives the order.
+    /// Starts an installation.
     pub(super) fn new(
         now: Instant,
         deployment: String,
@@ -77,7 +77,7 @@ impl InstallTask {
         }
     }
 
-    /// Asks how an installation goes that was begun before this gateway started.
+    /// Follows an installation that was begun before this gateway started.
     pub(super) fn resume(
         now: Instant,
         deployment: String,
@@ -96,7 +96,7 @@ impl InstallTask {
         &self.deployment
     }
 
-    /// The Thing registered anew: it may have booted.
+    /// Starts over when the Thing registered again: it may have booted.
     pub(super) fn restart(&mut self) {
         self.phase = Phase::State;
         (self.poll_at, self.old_version_since) = (None, None);
@@ -104,7 +104,7 @@ impl InstallTask {
         self.reregistered |= self.order_sent;
     }
 
-    /// No answer came to the last question.
+    /// Starts reading over when the Thing did not answer.
     pub(super) fn restart_reading(&mut self) {
         self.phase = Phase::State;
     }
@@ -132,21 +132,15 @@ impl InstallTask {
         config: &SessionConfig,
     ) -> TaskOutcome {
         match self.phase {
-            Phase::State => {
-                let state = value::integer(response, 3).and_then(FirmwareState::from_value);
-                match state {
-                    Some(state) if agent => self.on_agent_state(state),
-                    Some(state) => self.enter(Phase::Result(state)),
-                    None => self.poll(now, config),
-                }
-            }
-            Phase::Result(state) => {
-                let result = value::integer(response, 5).and_then(UpdateResult::from_value);
-                match result {
-                    Some(result) => self.on_result(now, state, result, config),
-                    None => self.poll(now, config),
-                }
-            }
+            Phase::State => match FirmwareState::read(response) {
+                Some(state) if agent => self.on_agent_state(state),
+                Some(state) => self.enter(Phase::Result(state)),
+                None => self.poll(now, config),
+            },
+            Phase::Result(state) => match UpdateResult::read(response) {
+                Some(result) => self.on_result(now, state, result, config),
+                None => self.poll(now, config),
+            },
             Phase::Version(result) => match value::text(response, 3).filter(|t| !t.is_empty()) {
                 Some(version) => self.on_version(now, result, &version, config),
                 None => self.enter(Phase::PackageVersion(result)),
@@ -159,13 +153,13 @@ impl InstallTask {
         }
     }
 
-    /// The notice with which it ends when its time is up.
+    /// The notice with which it ends after its deadline.
     pub(super) fn overdue(&self, now: Instant) -> Option<WorkNotice> {
         let failed = Stage::Failed(UpdateResult::ConnectionLost);
         (now >= self.deadline).then(|| self.stage(failed, "no result in time".to_owned()))
     }
 
-    /// A Thing with our agent says all but this itself.
+    /// Handles the state of a Thing with our agent, which reports everything else itself.
     fn on_agent_state(&mut self, state: FirmwareState) -> TaskOutcome {
         match state {
             FirmwareState::Downloaded => match self.refusal.take() {
@@ -216,7 +210,7 @@ impl InstallTask {
         }
     }
 
-    /// Nothing is under way, and it names a version.
+    /// Handles the named version when no update is under way.
     fn on_version(
         &mut self,
         now: Instant,
@@ -240,12 +234,13 @@ impl InstallTask {
             Comparison::Unknown if success => self.on_unnamed_success(now, named, config),
             Comparison::Other if self.reregistered => {
                 let since = *self.old_version_since.get_or_insert(now);
-                match now.duration_since(since) >= RETURN_GRACE {
-                    true => TaskOutcome::end(self.stage(Stage::Reverted, named)),
-                    false => self.poll(now, config),
+                if now.duration_since(since) >= RETURN_GRACE {
+                    TaskOutcome::end(self.stage(Stage::Reverted, named))
+                } else {
+                    self.poll(now, config)
                 }
             }
-            // Between the order and the boot a Thing may say nothing yet.
+            // Between the order and the boot a Thing may show nothing yet.
             _ if self.accepted || self.reregistered => self.poll(now, config),
             _ => {
                 let failed = Stage::Failed(UpdateResult::UpdateFailed);
@@ -255,8 +250,9 @@ impl InstallTask {
         }
     }
 
-    /// It says that the update went well, and does not (or not yet) name the new version. The
-    /// ledger's timer of the trial decides: when the time here is up, it is watched anew.
+    /// Handles a Thing that reports success and does not (or not yet) name the new version. The
+    /// ledger's timer of the trial decides: after the deadline here, the gateway starts to watch
+    /// the installation again.
     fn on_unnamed_success(
         &mut self,
         now: Instant,
@@ -282,21 +278,22 @@ impl InstallTask {
             return self.poll(now, config);
         }
         if !response.code.is_success() {
-            // It may have begun all the same, by an order whose answer was lost.
+            // It may have begun all the same, by an earlier order whose answer was lost.
             self.refusal = Some(format!("{} {}", response.code, response.text()));
             return TaskOutcome::pending();
         }
         (self.accepted, self.refusals) = (true, 0);
         self.poll_at = Some(now + config.poll);
         let notice = self.stage(Stage::Installing, String::new());
-        match agent {
-            true => TaskOutcome::end(notice),
-            false => TaskOutcome::notify(notice),
+        if agent {
+            TaskOutcome::end(notice)
+        } else {
+            TaskOutcome::notify(notice)
         }
     }
 
-    /// Gives the order to a foreign Thing that holds the package and has not begun: at once, or
-    /// after a pause if it has just refused it.
+    /// Sends the order to a foreign Thing that holds the package and has not begun: at once, or
+    /// after a pause if it has just refused one.
     fn execute(&mut self, now: Instant) -> TaskOutcome {
         let Some(reason) = self.refusal.take() else {
             return self.enter(Phase::Execute);
@@ -321,7 +318,7 @@ impl InstallTask {
         TaskOutcome::pending()
     }
 
-    /// Asks again after a while, unless the time is up.
+    /// Reads again after a pause, unless the deadline has passed.
     fn poll(&mut self, now: Instant, config: &SessionConfig) -> TaskOutcome {
         self.phase = Phase::State;
         self.poll_at = Some(now + config.poll);

@@ -1,4 +1,4 @@
-//! Owns the table of registrations and the workers, one per Thing.
+//! The manager of the south side: it owns the table of registrations and the workers, one per Thing.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ const WORKERS_MAX: usize = 2 * REGISTRATIONS_MAX;
 /// Inputs that wait for one worker.
 const INPUTS_MAX: usize = 32;
 
-/// A worker that ends with this.
+/// A worker, which ends when this is dropped.
 struct Worker {
     inputs: mpsc::Sender<WorkerInput>,
     _stop: DropGuard,
@@ -86,7 +86,8 @@ impl Manager {
         self.tasks.shutdown().await;
     }
 
-    /// A worker that does not keep up stops the stream of commands, not the Things.
+    /// Passes a command to the worker. A worker that does not keep up stops the stream of commands,
+    /// not the Things.
     async fn command(&mut self, command: SouthCommand) {
         let endpoint = command.endpoint().to_owned();
         if matches!(command, SouthCommand::Release { .. }) {
@@ -98,7 +99,8 @@ impl Manager {
         }
     }
 
-    /// The Thing is not ours any more: it shall look elsewhere, and nothing more is said to it.
+    /// Ends registration and work of a Thing that this gateway no longer serves: the Thing registers
+    /// elsewhere, and no more requests are sent to it.
     fn release(&mut self, endpoint: &str) {
         if self.registry.write().remove(endpoint).is_some() {
             tracing::info!(endpoint, "the registration ends, the device was taken away");
@@ -189,14 +191,14 @@ impl Manager {
         Ok(self.announce(registration, changed))
     }
 
-    /// Another Thing that was at this address.
+    /// The other Thing that is registered at this address.
     fn displaced_by(&self, peer: SocketAddr, endpoint: &str) -> Option<String> {
         let registry = self.registry.read();
         let other = registry.at(peer)?;
         (other.endpoint != endpoint).then(|| other.endpoint.clone())
     }
 
-    /// What is meant for a Thing must not go where another one is now.
+    /// Messages for a Thing must not go to an address where another Thing is now.
     fn end_displaced(&mut self, other: Option<String>) {
         if let Some(endpoint) = other {
             tracing::info!(endpoint, "another Thing registered from its address");
@@ -204,7 +206,7 @@ impl Manager {
         }
     }
 
-    /// Tells the worker; a Thing whose worker is too busy to hear it is asked to come again.
+    /// Notifies the worker. If its queue is full, the Thing is asked to register again.
     fn announce(&mut self, registration: Registration, response: Response) -> Response {
         let endpoint = registration.endpoint.clone();
         let input = WorkerInput::Registered(registration);
@@ -222,8 +224,9 @@ impl Manager {
         }
     }
 
-    /// A worker that is too busy to hear it is ended: another Thing may be at that address now, and
-    /// the north side gives its commands again when this one registers.
+    /// Notifies the worker that its Thing is lost. A worker whose queue is full is ended: another
+    /// Thing may be at that address now, and the north side repeats its commands when this one
+    /// registers.
     fn lost(&mut self, endpoint: &str) {
         let overloaded = |worker: &Worker| worker.inputs.try_send(WorkerInput::Lost).is_err();
         if self.workers.get(endpoint).is_some_and(overloaded) {
@@ -255,8 +258,8 @@ impl Manager {
         inputs
     }
 
-    /// Ends the worker of a Thing that is away, and there is one, since only half as many can be
-    /// registered. The north side gives its commands again when it comes.
+    /// Ends the worker of a Thing that is not registered. There is one, since only half as many
+    /// can be registered. The north side repeats its commands when the Thing registers.
     fn make_room(&mut self) {
         let registry = self.registry.read();
         let away = |endpoint: &&String| registry.named(endpoint).is_none();
@@ -265,12 +268,12 @@ impl Manager {
         }
     }
 
-    /// Once, not for each of thousands of devices.
+    /// Logs the limit once, not for each of thousands of devices.
     fn log_limit_once(&mut self) {
         if !std::mem::replace(&mut self.limit_logged, true) {
             tracing::error!(
                 "the limit is reached: a gateway serves {REGISTRATIONS_MAX} Things at a time, \
-                 others wait; give some of its devices to another one"
+                 others wait; assign some of its devices to another one"
             );
         }
     }

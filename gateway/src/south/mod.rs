@@ -1,5 +1,5 @@
 //! The south side of the gateway: one CoAP endpoint, a table of registered Things, and one worker
-//! per Thing that moves packages, starts installations and asks how they went.
+//! per Thing that transfers packages, starts installations and polls their results.
 //!
 //! In: [`SouthCommand`]s. Out: [`SouthEvent`]s on a bounded channel. A report or event of a Thing
 //! is acknowledged to it only once the reader of the channel says that it is [`StorageReply::Stored`].
@@ -44,17 +44,17 @@ const COMMANDS_MAX: usize = 256;
 /// Registrations of Things that wait for the manager.
 const REGISTRATION_REQUESTS_MAX: usize = 256;
 
-/// Which Things this gateway serves.
+/// The devices that this gateway serves.
 pub trait ServedDevices: Send + Sync + 'static {
-    /// The Thing that an endpoint name stands for, by the name that commands and events have for
-    /// it; `None` if it is not served here.
+    /// The Thing that an endpoint name stands for, by its name in commands and events; `None` if it
+    /// is not served here.
     fn resolve(&self, endpoint_name: &str) -> Option<String>;
 
-    /// Whether the Thing that commands and events name so is still served here.
+    /// True if the Thing with this name in commands and events is still served here.
     fn serves(&self, endpoint: &str) -> bool;
 }
 
-/// Each Thing by the name that it gives itself.
+/// Resolves each accepted name to itself.
 impl<F: Fn(&str) -> bool + Send + Sync + 'static> ServedDevices for F {
     fn resolve(&self, endpoint_name: &str) -> Option<String> {
         self(endpoint_name).then(|| endpoint_name.to_owned())
@@ -70,11 +70,11 @@ impl<F: Fn(&str) -> bool + Send + Sync + 'static> ServedDevices for F {
 pub struct SouthConfig {
     /// Timers and limits of the endpoint.
     pub coap: coap::CoapConfig,
-    /// What all transfers of the mesh together may send, in bytes per second.
+    /// The bytes per second that all transfers of the mesh together may send.
     pub rate_bytes_per_s: u32,
     /// Timers of the work on one Thing.
     pub session: SessionConfig,
-    /// How long a Thing waits until its report is stored, before it is told to try again.
+    /// The time for which a Thing's report may wait to be stored; then the Thing gets 5.03.
     pub stored_timeout: Duration,
 }
 
@@ -90,12 +90,12 @@ impl Default for SouthConfig {
     }
 }
 
-/// A package to be brought to a Thing.
+/// A package to transfer to a Thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     /// The Thing.
     pub endpoint: String,
-    /// Name of the deployment, given back in events.
+    /// Name of the deployment, repeated in events.
     pub deployment: String,
     /// The verified artifact.
     pub artifact: PathBuf,
@@ -105,10 +105,10 @@ pub struct Transfer {
     pub offer: Vec<u8>,
 }
 
-/// What the north side wants.
+/// A command of the north side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SouthCommand {
-    /// Bring a package to a Thing, going on where an earlier attempt stopped.
+    /// Transfer a package to a Thing, from the point where an earlier attempt stopped.
     Transfer(Transfer),
     /// Install the package that the Thing holds.
     Install {
@@ -119,8 +119,8 @@ pub enum SouthCommand {
         /// The version that it runs then.
         version: Version,
     },
-    /// Ask how an installation goes that was begun before this gateway started (Things without our
-    /// agent only).
+    /// Follow an installation that was begun before this gateway started (Things without our agent
+    /// only).
     Watch {
         /// The Thing.
         endpoint: String,
@@ -129,21 +129,21 @@ pub enum SouthCommand {
         /// The version that it runs then.
         version: Version,
     },
-    /// Give a deployment up, unless it is being installed.
+    /// Cancel a deployment, unless it is being installed.
     Cancel {
         /// The Thing.
         endpoint: String,
         /// The deployment.
         deployment: String,
     },
-    /// Hand over a configuration document (Things with our agent only).
+    /// Send a configuration document (Things with our agent only).
     Configure {
         /// The Thing.
         endpoint: String,
         /// The document.
         document: Vec<u8>,
     },
-    /// End the registration of a Thing that is no longer this gateway's, and all work on it.
+    /// End the registration of a Thing that this gateway no longer serves, and all work on it.
     Release {
         /// The Thing.
         endpoint: String,
@@ -175,35 +175,35 @@ impl SouthCommand {
     }
 }
 
-/// What became of a report or event.
+/// The answer to a report or event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageReply {
-    /// It is on disk; the Thing may forget it. Answered 2.04.
+    /// The message is on disk; the Thing may delete it. Sent as 2.04.
     Stored,
-    /// It does not decode, or could never be recorded as it is, and it is on disk with the reason;
-    /// the Thing may forget it. Answered 4.00.
+    /// The message does not decode, or could never be recorded, and is on disk with the reason; the
+    /// Thing may delete it. Sent as 4.00.
     Refused(String),
-    /// It is of a device that is not, or not any more, served here; the Thing keeps it and
-    /// registers again, here or elsewhere. Answered 4.01.
+    /// The device is not, or no longer, served here; the Thing keeps the message and registers
+    /// again, here or elsewhere. Sent as 4.01.
     Unregistered(String),
-    /// It can't be taken now; the Thing keeps it and tries again. Answered 5.03.
+    /// The message cannot be stored now; the Thing keeps it and sends it again. Sent as 5.03.
     Unavailable(String),
 }
 
-/// What happened in the south.
+/// An event of the south side.
 #[derive(Debug)]
 pub enum SouthEvent {
     /// A Thing registered; its work goes on.
     Registered {
         /// The Thing.
         endpoint: String,
-        /// Where it is.
+        /// Its address.
         peer: SocketAddr,
-        /// Whether it has our agent, and so attests what it does.
+        /// True if it has our agent, and so attests its reports.
         agent: bool,
-        /// Whether it has object 5.
+        /// True if it has object 5.
         updatable: bool,
-        /// The first time since work for it is done here: earlier commands may be lost.
+        /// True for the first registration since its worker started: earlier commands may be lost.
         fresh: bool,
     },
     /// A Thing ended its registration or let it expire; its work waits.
@@ -211,11 +211,11 @@ pub enum SouthEvent {
         /// The Thing.
         endpoint: String,
     },
-    /// What happened to the work on one Thing.
+    /// Progress or result of the work on one Thing.
     Work {
         /// The Thing.
         endpoint: String,
-        /// What happened.
+        /// The progress or result.
         notice: WorkNotice,
     },
     /// A report that the Thing signed: an encoded `lwm2m::agent::ThingReport`.
@@ -224,7 +224,7 @@ pub enum SouthEvent {
         endpoint: String,
         /// The encoded report.
         bytes: Vec<u8>,
-        /// Answer here; dropping it makes the Thing try again.
+        /// Takes the answer; if it is dropped, the Thing sends the message again.
         stored: oneshot::Sender<StorageReply>,
     },
     /// An event that the Thing signed: an encoded `lwm2m::agent::ThingEvent`.
@@ -233,13 +233,13 @@ pub enum SouthEvent {
         endpoint: String,
         /// The encoded event.
         bytes: Vec<u8>,
-        /// Answer here; dropping it makes the Thing try again.
+        /// Takes the answer; if it is dropped, the Thing sends the message again.
         stored: oneshot::Sender<StorageReply>,
     },
 }
 
 impl SouthEvent {
-    /// The stage that a notice tells of, with its deployment.
+    /// The stage that a notice is about, with its deployment.
     pub fn stage(&self) -> Option<(&str, Stage)> {
         match self {
             SouthEvent::Work {
@@ -305,7 +305,7 @@ impl South {
         })
     }
 
-    /// Gives a command; waits while too many are under way.
+    /// Sends a command; waits while the queue is full.
     pub async fn command(&self, command: SouthCommand) -> Result<(), SouthClosed> {
         self.commands.send(command).await.map_err(|_| SouthClosed)
     }
@@ -320,7 +320,7 @@ impl South {
         self.endpoint.handle().local_addr()
     }
 
-    /// The endpoint, to ask a Thing directly.
+    /// The endpoint, for requests to a Thing.
     pub fn handle(&self) -> coap::CoapHandle {
         self.endpoint.handle()
     }

@@ -1,4 +1,4 @@
-//! What Things ask of the gateway: registration, and taking their reports and events.
+//! The gateway's CoAP resources for Things: registration, reports and events.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{ServedDevices, SouthCommand, SouthEvent, StorageReply};
 use crate::coap::{BodyPolicy, CoapService, Code, Request, Response, format};
 use crate::lwm2m::agent;
 
-/// What the gateway offers, in link format (RFC 6690).
+/// The list of resources, in link format (RFC 6690).
 const RESOURCES: &str = "</rd>;rt=\"core.rd\",</ev>;ct=42,</rp>;ct=42";
 
 /// POST or DELETE below `/rd`, for the manager, which owns the table of registrations.
@@ -72,7 +72,7 @@ impl SouthService {
             return unregistered();
         };
         let bytes = request.payload;
-        // Not 4.00: what is so long is written down nowhere, so the Thing must not forget it.
+        // Not 4.00: such a message is stored nowhere, so the Thing must not delete it.
         if bytes.len() > agent::MESSAGE_BYTES_MAX {
             return Response::error(Code::TOO_LARGE, "too long");
         }
@@ -113,7 +113,7 @@ fn unregistered() -> Response {
 
 #[async_trait]
 impl CoapService for SouthService {
-    /// A body is kept only where somebody will read it: strangers may register, and nothing else.
+    /// Assembles bodies only for resources that read them: strangers may register, and nothing else.
     fn body_policy(&self, peer: SocketAddr, request: &Request) -> BodyPolicy {
         let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
         match path[..] {

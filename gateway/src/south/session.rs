@@ -1,5 +1,5 @@
-//! The work on one Thing without IO: commands, answers and time go in; [`SessionStep`]s and [`WorkNotice`]s
-//! come out. One thing is asked at a time, as RFC 7252 wants it (NSTART 1).
+//! The work on one Thing without IO: commands, results and time go in; [`SessionStep`]s and
+//! [`WorkNotice`]s come out. There is one request at a time, as RFC 7252 wants it (NSTART 1).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,11 +22,11 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Timers of the work on one Thing.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// How often state and result are asked while the Thing works.
+    /// The interval between two reads of state and result while the Thing works.
     pub poll: Duration,
     /// Longest wait between attempts to reach a Thing that does not answer.
     pub retry_max: Duration,
-    /// How long the Thing may check a package, or install it and boot, before we give it up.
+    /// The time for the Thing to check a package, or to install it and boot.
     pub install_timeout: Duration,
     /// Size exponent of the first block; the Thing may ask for smaller ones.
     pub szx: u8,
@@ -43,25 +43,25 @@ impl Default for SessionConfig {
     }
 }
 
-/// What is to be done next.
+/// The next step of the work.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SessionStep {
-    /// Nothing until an input comes.
+    /// Wait for an input.
     Idle,
-    /// Nothing until then, or until an input comes.
+    /// Wait until this instant or for an input.
     Wait(Instant),
-    /// Send this and give the [`StepResult`].
+    /// Send this request and return its [`StepResult`].
     Ask(Box<Request>),
-    /// Send these bytes of the artifact and give the [`StepResult`].
+    /// Send this block of the artifact and return its [`StepResult`].
     Block {
-        /// The transfer that they belong to.
+        /// The transfer that the block belongs to.
         transfer: Transfer,
-        /// Their place, as the block option has it.
+        /// The position, as the block option has it.
         block: Block,
     },
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Debug)]
 pub enum StepResult {
     /// The Thing answered, perhaps with an error code.
@@ -72,24 +72,24 @@ pub enum StepResult {
     Unreadable(String),
 }
 
-/// What happens to a Thing from outside.
+/// An input of the work on one Thing.
 #[derive(Debug)]
 pub enum SessionInput {
-    /// It registered; whether it has our agent.
+    /// The Thing registered.
     Registered {
-        /// Whether it has our agent.
+        /// True if it has our agent.
         agent: bool,
     },
-    /// It is gone for now.
+    /// The Thing cannot be reached for now.
     Lost,
-    /// The north side wants something.
+    /// A command of the north side.
     Command(SouthCommand),
 }
 
-/// What the north side is told about the work on a Thing.
+/// A notice to the north side about the work on a Thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkNotice {
-    /// How much of a package has been taken.
+    /// The Thing accepted a part of the package.
     Progress {
         /// The deployment.
         deployment: String,
@@ -98,18 +98,18 @@ pub enum WorkNotice {
         /// Size of the package.
         total_bytes: u64,
     },
-    /// What the Thing's object 5 says; without our agent nothing attests it.
+    /// The stage by the Thing's object 5; without our agent nothing attests it.
     Stage {
         /// The deployment.
         deployment: String,
-        /// Where it stands.
+        /// The stage.
         stage: Stage,
-        /// For a person: the Thing's words, or its new version.
+        /// For a person: the Thing's text, or its new version.
         detail: String,
     },
-    /// A configuration document was taken or not; whether it was applied, the Thing reports itself.
+    /// A configuration document was accepted or not. The Thing itself reports whether it applied it.
     Configured {
-        /// Taken.
+        /// True if it was accepted.
         accepted: bool,
         /// For a person.
         detail: String,
@@ -118,17 +118,17 @@ pub enum WorkNotice {
     Refused {
         /// The deployment; empty for a configuration.
         deployment: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The Thing is at something else now; try again later.
+    /// The Thing is busy now; the command must be repeated.
     Busy {
         /// The deployment; empty for a configuration.
         deployment: String,
     },
 }
 
-/// How a task goes on.
+/// The next step of a task.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TaskStep {
     Ask(Request),
@@ -136,7 +136,7 @@ pub(super) enum TaskStep {
     Wait(Instant),
 }
 
-/// What an answer means for a task.
+/// The result of a response for a task.
 #[derive(Debug, Default)]
 pub(super) struct TaskOutcome {
     pub(super) done: bool,
@@ -175,21 +175,21 @@ pub(super) enum SessionTask {
 #[derive(Debug)]
 pub struct ThingSession {
     config: SessionConfig,
-    /// Whether the Thing has our agent; `None` while it is not registered.
+    /// True if the Thing has our agent; `None` while it is not registered.
     agent: Option<bool>,
     task: Option<SessionTask>,
     queue: VecDeque<SouthCommand>,
     retry_at: Option<Instant>,
     failures: u32,
-    /// Which of [`ACCEPTS`] the Thing is asked with, and how many it has refused for this read.
+    /// Index in [`ACCEPTS`] of the format that reads ask for, and the number refused for this read.
     accept: usize,
     accepts_refused: usize,
-    /// The step under way is a read.
+    /// True if the step under way is a read.
     reading: bool,
 }
 
 impl ThingSession {
-    /// No work, and a Thing that has not registered yet.
+    /// A session without work, for a Thing that has not registered yet.
     pub fn new(config: SessionConfig) -> ThingSession {
         let queue = VecDeque::new();
         ThingSession {
@@ -205,7 +205,7 @@ impl ThingSession {
         }
     }
 
-    /// Takes an input. The flag says whether the step under way must be given up.
+    /// Processes an input. The flag is true if the step under way must be aborted.
     pub fn input(&mut self, input: SessionInput) -> (bool, Vec<WorkNotice>) {
         match input {
             SessionInput::Registered { agent } => {
@@ -225,7 +225,7 @@ impl ThingSession {
         }
     }
 
-    /// What to do now.
+    /// The step to do now.
     pub fn step(&mut self, now: Instant) -> SessionStep {
         let Some(agent) = self.agent else {
             return SessionStep::Idle;
@@ -264,7 +264,7 @@ impl ThingSession {
         }
     }
 
-    /// Takes what became of the last step.
+    /// Processes the result of the last step.
     pub fn answer(&mut self, now: Instant, result: StepResult) -> Vec<WorkNotice> {
         let response = match result {
             StepResult::Response(response) => *response,
@@ -327,12 +327,12 @@ impl ThingSession {
             SouthCommand::Configure { document, .. } => {
                 SessionTask::Configure(ConfigureTask::new(document))
             }
-            // The manager has ended this session by then.
+            // The manager ends the session instead.
             SouthCommand::Release { .. } => return None,
         })
     }
 
-    /// The Thing may have booted: what is under way is begun again, from where the Thing stands.
+    /// Starts the task over after a registration, from the Thing's own state: it may have booted.
     fn restart_task(&mut self) {
         match self.task.as_mut() {
             Some(SessionTask::Transfer(task)) => task.restart(),
@@ -341,8 +341,8 @@ impl ThingSession {
         }
     }
 
-    /// A Thing that can't give a resource in the format that was asked for (4.06), or does not know
-    /// that one can ask (4.02), is asked with the next one; true if it is.
+    /// Chooses the next format if the Thing cannot give a resource in this one (4.06), or does not
+    /// know the option (4.02). True if the read is repeated.
     fn try_next_format(&mut self, code: Code) -> bool {
         let refused = matches!(code, Code::NOT_ACCEPTABLE | Code::BAD_OPTION);
         if !self.reading || !refused || self.accepts_refused + 1 >= ACCEPTS.len() {
@@ -354,7 +354,7 @@ impl ThingSession {
         true
     }
 
-    /// A command that is under way or waiting already is not taken twice.
+    /// Queues a command, unless the same one is under way or queued already.
     fn enqueue(&mut self, command: SouthCommand) -> Vec<WorkNotice> {
         let under_way = match (&self.task, &command) {
             (Some(SessionTask::Transfer(task)), SouthCommand::Transfer(transfer)) => {
@@ -417,7 +417,7 @@ impl ThingSession {
         vec![WorkNotice::Refused { deployment, reason }]
     }
 
-    /// An installation whose Thing never comes back must end, or nothing else could follow.
+    /// Ends an installation whose Thing never comes back, so that other work can follow.
     fn overdue(&mut self, now: Instant) -> Vec<WorkNotice> {
         let outcome = match &self.task {
             Some(SessionTask::Install(task)) => task.overdue(now),
@@ -430,7 +430,7 @@ impl ThingSession {
     }
 }
 
-/// Whether both want the same, though perhaps by an offer of another time.
+/// True if both commands want the same, though perhaps with offers of different times.
 fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
     match (one, other) {
         (SouthCommand::Transfer(one), SouthCommand::Transfer(other)) => {
@@ -440,7 +440,7 @@ fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
     }
 }
 
-/// There is nothing to install when the transfer has failed.
+/// True if the command installs the package of a deployment: pointless when its transfer failed.
 fn installs(command: &SouthCommand, of: &str) -> bool {
     let installs = matches!(
         command,

@@ -1,4 +1,4 @@
-//! Jobs of one request.
+//! Tasks of a single request: cancelling a deployment, and handing over a configuration.
 
 use tokio::time::Instant;
 
@@ -6,7 +6,7 @@ use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, agent, path};
 
-/// Gives a deployment up that is not being installed.
+/// Cancels a deployment that is not being installed.
 #[derive(Debug)]
 pub(super) struct CancelTask {
     pub(super) deployment: String,
@@ -39,12 +39,12 @@ impl CancelTask {
     }
 }
 
-/// How often a Thing that is not ready is asked to take a document before other work goes on; it is
-/// given again at the next registration.
+/// Attempts to hand over a document to a Thing that is not ready before other work goes on. The
+/// document is sent again at the next registration.
 const TRIES_MAX: u32 = 12;
 
-/// Hands over a configuration document to a Thing with our agent, which reports what it did with
-/// it. One that is not ready is asked again.
+/// Hands over a configuration document to a Thing with our agent, which reports the result itself.
+/// A Thing that is not ready gets it again.
 #[derive(Debug)]
 pub(super) struct ConfigureTask {
     document: Vec<u8>,

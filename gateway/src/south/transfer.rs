@@ -1,4 +1,4 @@
-//! Brings a package to a Thing, block by block, going on where it stopped.
+//! The transfer of a package to a Thing, block by block, resumed at the point where it stopped.
 
 use tokio::time::Instant;
 
@@ -8,17 +8,17 @@ use crate::coap::block::size_bytes;
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
 
-/// How often a Thing may ask to begin again before the transfer is given up: a Thing that loses
-/// what it took would otherwise keep the mesh busy for ever.
+/// Restarts that a Thing may ask for before the transfer fails: a Thing that loses the blocks it
+/// accepted would otherwise keep the mesh busy for ever.
 const RESTARTS_MAX: u32 = 8;
-/// Progress is told this often per package.
+/// Notices of progress per package.
 const PROGRESS_STEPS: u64 = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Tell the agent which release comes.
+    /// Announce the release to the agent.
     Offer,
-    /// Ask the agent how much it holds.
+    /// Ask the agent how many bytes it holds.
     Received,
     /// Ask a foreign Thing whether object 5 is idle.
     Probe,
@@ -41,7 +41,7 @@ pub(super) struct TransferTask {
     offset: u64,
     szx: u8,
     restarts: u32,
-    /// It registered again in the middle, and may have forgotten the blocks before.
+    /// True if it registered again in the middle, and may have lost the blocks before.
     resumed: bool,
     poll_at: Option<Instant>,
     deadline: Option<Instant>,
@@ -67,8 +67,8 @@ impl TransferTask {
         &self.transfer
     }
 
-    /// The Thing registered anew: its agent is asked where to go on; a foreign Thing is tried at
-    /// the next block, and says 4.08, or another error, if it has forgotten the others.
+    /// Resumes after a registration: the agent is asked for its position; a foreign Thing gets the
+    /// next block, and answers 4.08, or another error, if it has lost the others.
     pub(super) fn restart(&mut self) {
         self.poll_at = None;
         self.resumed = true;
@@ -122,7 +122,7 @@ impl TransferTask {
                 _ => self.enter(Phase::Reset),
             },
             Some(Phase::Reset) if !response.code.is_success() => self.enter(Phase::ResetByNul),
-            // Whether it is idle now, it says to the first block.
+            // Its answer to the first block shows whether it is idle now.
             Some(Phase::Reset | Phase::ResetByNul) => self.enter(Phase::Block),
             Some(Phase::Block) => self.block_answered(now, agent, response, config),
             Some(Phase::State) => self.state_answered(response),
@@ -183,7 +183,7 @@ impl TransferTask {
                 }
                 self.progress()
             }
-            // Why the package was refused is in the result; the code may be any error.
+            // The reason of the refusal is in the result; the code may be any error.
             _ if !sent.more => self.enter(Phase::State),
             _ => self.refused(UpdateResult::UpdateFailed, response),
         }
@@ -195,7 +195,7 @@ impl TransferTask {
             return self.refused(UpdateResult::ConnectionLost, response);
         }
         (self.offset, self.reported_bytes) = (0, 0);
-        // A foreign Thing may take block 0 for one that it has, unless it was reset.
+        // A foreign Thing may mistake block 0 for one that it has, unless it was reset.
         self.enter(if agent { Phase::Received } else { Phase::Reset })
     }
 
@@ -218,7 +218,7 @@ impl TransferTask {
     }
 
     fn state_answered(&mut self, response: &Response) -> TaskOutcome {
-        match value::integer(response, 3).and_then(FirmwareState::from_value) {
+        match FirmwareState::read(response) {
             Some(state) => self.enter(Phase::Result(state)),
             None => self.refused(UpdateResult::UnsupportedProtocol, response),
         }
@@ -232,8 +232,7 @@ impl TransferTask {
         response: &Response,
         config: &SessionConfig,
     ) -> TaskOutcome {
-        let result = value::integer(response, 5).and_then(UpdateResult::from_value);
-        let Some(result) = result else {
+        let Some(result) = UpdateResult::read(response) else {
             return self.refused(UpdateResult::UnsupportedProtocol, response);
         };
         let stage = Stage::of(state, result);
@@ -243,7 +242,7 @@ impl TransferTask {
             self.poll_at = Some(now + config.poll);
             return TaskOutcome::pending();
         }
-        // A Thing with our agent reports the end itself, for a foreign one it must be told here.
+        // A Thing with our agent reports the end itself; for a foreign one it is reported here.
         let (stage, detail) = match stage {
             _ if agent => (stage, ""),
             Stage::Idle => (

@@ -1,4 +1,4 @@
-//! The task around a [`ThingSession`]: does its steps and tells the north side what comes of them.
+//! The task around a [`ThingSession`]: it carries out the steps and reports to the north side.
 
 use std::fs::File;
 use std::future::Future;
@@ -17,7 +17,7 @@ use crate::coap::{Block, CoapHandle, Code, Request, TransferError, format, sleep
 use crate::lwm2m::path;
 use crate::lwm2m::registration::{Objects, Registration};
 
-/// What the manager tells a worker.
+/// An input of a worker.
 #[derive(Debug)]
 pub(super) enum WorkerInput {
     Registered(Registration),
@@ -25,7 +25,7 @@ pub(super) enum WorkerInput {
     Command(SouthCommand),
 }
 
-/// What all workers share.
+/// The handles that all workers share.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerContext {
     pub(super) handle: CoapHandle,
@@ -34,10 +34,10 @@ pub(super) struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// Waits while the north side has too much to read; when it has gone there is nobody to tell.
+    /// Sends an event; waits while the north side has too much to read.
     pub(super) async fn publish(&self, event: SouthEvent) {
         if self.events.send(event).await.is_err() {
-            tracing::debug!("nobody reads the events of the south side");
+            tracing::debug!("the north side has ended");
         }
     }
 }
@@ -49,14 +49,14 @@ struct Worker {
     session: ThingSession,
     context: WorkerContext,
     peer: Option<SocketAddr>,
-    /// It has registered since this worker began.
+    /// True if it has registered since this worker started.
     registered: bool,
     /// Segments of the path below which the Thing's objects are.
     root: Vec<String>,
     open: Option<(PathBuf, Arc<File>)>,
 }
 
-/// Works until the manager drops the other end of `inputs`.
+/// Runs until the manager drops the other end of `inputs`.
 pub(super) async fn run(
     endpoint: String,
     session: ThingSession,
@@ -101,7 +101,7 @@ pub(super) async fn run(
 }
 
 impl Worker {
-    /// Takes an input; true if what is under way must be given up.
+    /// Processes an input; true if the request under way must be aborted.
     async fn input(&mut self, input: WorkerInput) -> bool {
         let endpoint = self.endpoint.clone();
         let input = match input {

@@ -41,7 +41,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded(message in any_message()) {
+    fn encoded_messages_decode_to_themselves(message in any_message()) {
         let bytes = message.encode().unwrap();
         prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
     }
@@ -83,7 +83,7 @@ proptest! {
 }
 
 #[test]
-fn what_the_rfc_forbids_is_refused() {
+fn messages_that_the_rfc_forbids_are_refused() {
     let refused: &[&[u8]] = &[
         b"",
         &[0x40, 1, 0],                               // shorter than a header

@@ -57,14 +57,14 @@ async fn a_body_of_70_kb_passes_a_network_that_loses_a_tenth() {
 
 #[tokio::test(start_paused = true)]
 async fn the_smaller_block_size_of_either_side_is_used() {
-    for (ours, theirs) in [(6, 2), (2, 6), (0, 0)] {
+    for (server_szx, client_szx) in [(6, 2), (2, 6), (0, 0)] {
         let network = SimulatedNetwork::new(1, Faults::NONE);
         let there = shelf();
         let client = start(
             &network,
             1,
             CoapConfig {
-                szx: ours,
+                szx: server_szx,
                 ..CoapConfig::default()
             },
             shelf(),
@@ -73,7 +73,7 @@ async fn the_smaller_block_size_of_either_side_is_used() {
             &network,
             2,
             CoapConfig {
-                szx: theirs,
+                szx: client_szx,
                 ..CoapConfig::default()
             },
             there.clone(),
@@ -109,7 +109,7 @@ async fn a_slow_handler_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_given_up_after_93_seconds_at_most() {
+async fn a_silent_peer_times_out_after_93_seconds_at_most() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
     let client = start(&network, 1, CoapConfig::default(), shelf());
     let before = Instant::now();
@@ -144,7 +144,7 @@ async fn bodies_beyond_the_limit_are_refused_by_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_gives_up_does_not_hold_up_the_next() {
+async fn a_cancelled_request_does_not_hold_up_the_next() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
     let client = start(&network, 1, CoapConfig::default(), shelf());
     let handle = client.handle();

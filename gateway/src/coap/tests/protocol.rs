@@ -62,7 +62,7 @@ fn a_confirmable_message_is_sent_five_times_with_doubled_waits() {
 }
 
 #[test]
-fn requests_to_one_peer_take_turns() {
+fn requests_to_one_peer_are_sequential() {
     let (mut protocol, now) = (protocol(), Instant::now());
     for request_id in 0..3 {
         protocol.request(now, addr(1), request_id, Request::get("/a"));
@@ -129,8 +129,8 @@ fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
     let answer = protocol.outputs();
     protocol.receive(now, addr(1), &request(5));
     assert_eq!(protocol.outputs(), answer);
-    let later = now + CoapConfig::default().exchange_lifetime;
-    protocol.receive(later, addr(1), &request(5));
+    let retransmitted_at = now + CoapConfig::default().exchange_lifetime;
+    protocol.receive(retransmitted_at, addr(1), &request(5));
     assert!(
         matches!(protocol.outputs()[..], [Output::Request(..)]),
         "forgotten by now"

@@ -48,7 +48,7 @@ impl CoapService for Silent {
     }
 }
 
-/// Registers a device and gives its address, at which nobody listens any more.
+/// Registers a device and returns its address, whose socket is closed by then.
 async fn register(gateway: SocketAddr) -> SocketAddr {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let endpoint = CoapEndpoint::bind(any, CoapConfig::default(), Arc::new(Silent)).await;
@@ -64,15 +64,15 @@ async fn register(gateway: SocketAddr) -> SocketAddr {
     address
 }
 
-struct Bed {
+struct Testbed {
     south: South,
     events: mpsc::Receiver<SouthEvent>,
     device: SocketAddr,
     _server: Server,
 }
 
-impl Bed {
-    async fn start(program: &str) -> Bed {
+impl Testbed {
+    async fn start(program: &str) -> Testbed {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let (sender, events) = mpsc::channel(64);
         let mut config = SouthConfig::default();
@@ -87,7 +87,7 @@ impl Bed {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        Bed {
+        Testbed {
             south,
             events,
             device,
@@ -124,7 +124,7 @@ impl Bed {
 #[tokio::test]
 async fn a_device_made_of_libcoap_is_updated() {
     let Some(program) = program() else { return };
-    let mut bed = Bed::start(program).await;
+    let mut bed = Testbed::start(program).await;
     let folder = tempfile::tempdir().unwrap();
     let (artifact, image) = (folder.path().join("image"), vec![0xA5; 5_000]);
     std::fs::write(&artifact, &image).unwrap();

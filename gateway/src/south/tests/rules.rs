@@ -60,7 +60,7 @@ fn taken(block: Block, szx: u8) -> Response {
 }
 
 #[test]
-fn a_transfer_goes_on_where_the_agent_says_and_in_the_size_that_it_wants() {
+fn a_transfer_resumes_at_the_agents_position_in_its_block_size() {
     let (mut session, now) = (session(true), Instant::now());
     session.input(SessionInput::Command(transfer("d")));
     assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
@@ -107,7 +107,7 @@ fn a_transfer_goes_on_where_the_agent_says_and_in_the_size_that_it_wants() {
 }
 
 #[test]
-fn an_unreachable_thing_is_asked_again_after_longer_and_longer_waits() {
+fn requests_to_an_unreachable_thing_back_off() {
     let (mut session, mut now) = (session(true), Instant::now());
     session.input(SessionInput::Command(transfer("d")));
     for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
@@ -129,7 +129,7 @@ fn an_unreachable_thing_is_asked_again_after_longer_and_longer_waits() {
 }
 
 #[test]
-fn a_thing_that_forgets_for_ever_is_given_up() {
+fn a_transfer_that_always_restarts_fails() {
     let (mut session, now) = (session(false), Instant::now());
     session.input(SessionInput::Command(transfer("d")));
     assert_eq!(asked(session.step(now)).path_text(), path::STATE);
@@ -149,7 +149,7 @@ fn a_thing_that_forgets_for_ever_is_given_up() {
 }
 
 #[test]
-fn a_command_that_is_repeated_is_taken_once_and_too_many_are_refused() {
+fn a_repeated_command_is_queued_once_and_too_many_are_refused() {
     let mut session = session(true);
     session.step(Instant::now());
     for _ in 0..3 {
@@ -210,7 +210,7 @@ fn transfers_share_a_rate_after_a_burst() {
 }
 
 #[test]
-fn a_document_is_given_again_to_a_thing_that_is_not_ready() {
+fn a_document_is_sent_again_to_a_thing_that_is_not_ready() {
     let (mut session, mut now) = (session(true), Instant::now());
     let configure = || SouthCommand::Configure {
         endpoint: "lamp".to_owned(),
@@ -248,7 +248,7 @@ fn a_document_is_given_again_to_a_thing_that_is_not_ready() {
 }
 
 #[test]
-fn an_order_given_again_at_a_registration_is_not_done_twice() {
+fn a_command_repeated_at_a_registration_is_executed_once() {
     let (mut session, now) = (session(true), Instant::now());
     let offering = |offer: u8| match transfer("d") {
         SouthCommand::Transfer(transfer) => SouthCommand::Transfer(Transfer {
