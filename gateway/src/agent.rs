@@ -31,7 +31,7 @@ use crate::artifact::{Cache, CacheError};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::lwm2m::Endpoints;
 use crate::north::link::{self, Link};
-use crate::south::{Admits, South};
+use crate::south::{ServedDevices, South};
 use crate::spool::{Spool, SpoolError};
 
 use actor::{Actor, Parts};
@@ -185,11 +185,11 @@ fn client_of(
 
 async fn start_south(
     config: &GatewayConfig,
-    admits: Arc<dyn Admits>,
+    served: Arc<dyn ServedDevices>,
     events: mpsc::Sender<crate::south::SouthEvent>,
 ) -> Result<South, GatewayError> {
     let address = config.south_listen;
     let failed = |source| GatewayError::Listen { address, source };
     let socket = UdpSocket::bind(address).await.map_err(failed)?;
-    South::start(Arc::new(socket), config.south(), admits, events).map_err(failed)
+    South::start(Arc::new(socket), config.south(), served, events).map_err(failed)
 }

@@ -23,7 +23,7 @@ use crate::artifact::Cache;
 use crate::config::GatewayConfig;
 use crate::north::held::Held;
 use crate::north::link::{FromNode, ToNode};
-use crate::south::{South, SouthCommand, SouthEvent, Stored};
+use crate::south::{South, SouthCommand, SouthEvent, StorageReply};
 use crate::spool::{BATCH_ITEMS_MAX, Outgoing, Record, Spool};
 use crate::verify::{Distrust, ProvenState};
 
@@ -212,7 +212,7 @@ impl Actor {
         for (read, endpoint, bytes, stored) in taken {
             match read {
                 Ok(Some(outgoing)) => kept.push((outgoing, stored)),
-                Ok(None) => answer(stored, Stored::Kept),
+                Ok(None) => answer(stored, StorageReply::Stored),
                 Err(unfit) => {
                     tracing::warn!(endpoint, %unfit, "a Thing's report was not taken");
                     answer(stored, self.refuse(&endpoint, &bytes, unfit));
@@ -224,19 +224,19 @@ impl Actor {
     }
 
     /// The answer to a report that is not taken. What the Thing shall forget is written down first.
-    fn refuse(&mut self, endpoint: &str, bytes: &[u8], unfit: Unfit) -> Stored {
+    fn refuse(&mut self, endpoint: &str, bytes: &[u8], unfit: Unfit) -> StorageReply {
         let reason = unfit.to_string();
         match unfit.remedy() {
-            Remedy::Register => Stored::Unregistered(reason),
-            Remedy::Wait => Stored::Later(reason),
+            Remedy::Register => StorageReply::Unregistered(reason),
+            Remedy::Wait => StorageReply::Unavailable(reason),
             Remedy::Forget => {
                 let refused = &mut self.parts.refused;
                 match on_disk(|| refused.add_unread(endpoint, bytes, unfit, now_ms())) {
-                    Ok(()) => Stored::Refused(reason),
+                    Ok(()) => StorageReply::Refused(reason),
                     Err(error) => {
                         let error = crate::chain(&error);
                         tracing::error!(error, "a refused report could not be written down");
-                        Stored::Later(reason)
+                        StorageReply::Unavailable(reason)
                     }
                 }
             }
@@ -267,7 +267,7 @@ impl Actor {
                 tracing::info!(endpoint, "a Thing is gone");
                 Vec::new()
             }
-            SouthEvent::Notice { endpoint, notice } => {
+            SouthEvent::Work { endpoint, notice } => {
                 Id::new(endpoint).map_or_else(|_| vec![], |d| self.jobs.noticed(&d, &notice, now))
             }
             SouthEvent::Report { .. } | SouthEvent::Event { .. } => Vec::new(),
@@ -277,7 +277,7 @@ impl Actor {
     /// Puts reports of Things into the spool. They are told `Kept` only once they are on disk.
     async fn keep(
         &mut self,
-        all: Vec<(Outgoing, tokio::sync::oneshot::Sender<Stored>)>,
+        all: Vec<(Outgoing, tokio::sync::oneshot::Sender<StorageReply>)>,
     ) -> Result<(), GatewayError> {
         let (mut records, mut waiting) = (Vec::new(), Vec::new());
         let mut names = BTreeSet::new();
@@ -292,7 +292,7 @@ impl Actor {
             }
             if self.held.holds(&outgoing) {
                 let reason = "the ledger takes nothing of this device now";
-                answer(stored, Stored::Later(reason.to_owned()));
+                answer(stored, StorageReply::Unavailable(reason.to_owned()));
                 continue;
             }
             bytes += lamplighter_types::codec::encode(&outgoing).len();
@@ -318,7 +318,7 @@ impl Actor {
             if let Some(Outgoing::Deployment(report)) = &outgoing {
                 self.jobs.reported(report);
             }
-            answer(stored, Stored::Kept);
+            answer(stored, StorageReply::Stored);
         }
         Ok(())
     }
@@ -404,7 +404,7 @@ pub(super) fn on_disk<T>(call: impl FnOnce() -> T) -> T {
 }
 
 /// A Thing that has stopped waiting asks again.
-fn answer(stored: tokio::sync::oneshot::Sender<Stored>, what: Stored) {
+fn answer(stored: tokio::sync::oneshot::Sender<StorageReply>, what: StorageReply) {
     if stored.send(what).is_err() {
         tracing::debug!("a Thing did not wait for the answer to its report");
     }

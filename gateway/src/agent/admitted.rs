@@ -2,7 +2,7 @@
 
 use super::devices::Devices;
 use crate::lwm2m::Endpoints;
-use crate::south::Admits;
+use crate::south::ServedDevices;
 
 /// The rules for names, and the devices as last proven.
 pub(super) struct Admitted {
@@ -10,8 +10,8 @@ pub(super) struct Admitted {
     pub devices: Devices,
 }
 
-impl Admits for Admitted {
-    fn named(&self, endpoint_name: &str) -> Option<String> {
+impl ServedDevices for Admitted {
+    fn resolve(&self, endpoint_name: &str) -> Option<String> {
         let device = self.endpoints.device(endpoint_name)?.to_string();
         self.devices.admits(&device).then_some(device)
     }

@@ -23,7 +23,7 @@ use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
 use super::job::Job;
 use super::text::clean;
 use crate::lwm2m::{Stage, UpdateResult};
-use crate::south::{Notice, SouthCommand};
+use crate::south::{SouthCommand, WorkNotice};
 use crate::spool::Outgoing;
 use crate::verify::{Assignment, DesiredDocument};
 
@@ -348,14 +348,14 @@ impl Jobs {
     }
 
     /// What the south tells of the work on a Thing.
-    pub fn noticed(&mut self, device: &Id, notice: &Notice, now_ms: u64) -> Vec<Effect> {
+    pub fn noticed(&mut self, device: &Id, notice: &WorkNotice, now_ms: u64) -> Vec<Effect> {
         match notice {
-            Notice::Progress { .. } => {}
+            WorkNotice::Progress { .. } => {}
             // What became of the document, the Thing's agent reports itself.
-            Notice::Configured { accepted, detail } => {
+            WorkNotice::Configured { accepted, detail } => {
                 tracing::debug!(%device, accepted, detail, "a configuration was handed over");
             }
-            Notice::Refused { deployment, reason } => {
+            WorkNotice::Refused { deployment, reason } => {
                 tracing::warn!(%device, deployment, reason, "the south refused");
                 if deployment.is_empty() {
                     // A document, which is given again with the node's next reminder.
@@ -363,8 +363,8 @@ impl Jobs {
                 }
                 self.not_now(device, deployment, now_ms);
             }
-            Notice::Later { deployment } => self.not_now(device, deployment, now_ms),
-            Notice::Stage {
+            WorkNotice::Busy { deployment } => self.not_now(device, deployment, now_ms),
+            WorkNotice::Stage {
                 deployment,
                 stage,
                 detail,

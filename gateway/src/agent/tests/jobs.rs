@@ -4,7 +4,7 @@ use lamplighter_types::{
 
 use crate::agent::jobs::{Effect, Jobs};
 use crate::lwm2m::{Stage, UpdateResult};
-use crate::south::{Notice, SouthCommand};
+use crate::south::{SouthCommand, WorkNotice};
 use crate::spool::Outgoing;
 use crate::verify::tests::{NOW_MS, World, id};
 use crate::verify::{Assignment, DesiredDocument, Judged, ProvenState, deployment};
@@ -41,8 +41,8 @@ fn without_key(state: DeploymentState, height: u64) -> Assignment {
     assignment
 }
 
-fn stage(stage: Stage, detail: &str) -> Notice {
-    Notice::Stage {
+fn stage(stage: Stage, detail: &str) -> WorkNotice {
+    WorkNotice::Stage {
         deployment: "r1".to_owned(),
         stage,
         detail: detail.to_owned(),
@@ -279,7 +279,7 @@ fn a_postponed_package_that_is_held_is_installed_afterwards() {
 #[test]
 fn the_gateway_vouches_for_a_thing_without_agent() {
     let mut jobs = transferring(false);
-    let notice = |stage, detail: &str| Notice::Stage {
+    let notice = |stage, detail: &str| WorkNotice::Stage {
         deployment: "r1".to_owned(),
         stage,
         detail: detail.to_owned(),
@@ -344,7 +344,7 @@ fn what_the_south_lost_it_is_told_again() {
     // Too much at once: later, without a word.
     let deployment = "r1".to_owned();
     assert_eq!(
-        jobs.noticed(&lamp(), &Notice::Later { deployment }, NOW_MS),
+        jobs.noticed(&lamp(), &WorkNotice::Busy { deployment }, NOW_MS),
         []
     );
     assert!(!jobs.tick(NOW_MS + 5_000).is_empty());
@@ -433,7 +433,7 @@ fn any_words_of_a_thing_fit_into_a_report() {
 #[test]
 fn for_a_thing_with_agent_the_gateway_only_says_that_it_failed() {
     let mut jobs = transferring(true);
-    let notice = |stage| Notice::Stage {
+    let notice = |stage| WorkNotice::Stage {
         deployment: "r1".to_owned(),
         stage,
         detail: String::new(),
@@ -451,7 +451,7 @@ fn for_a_thing_with_agent_the_gateway_only_says_that_it_failed() {
         (failed.from, failed.to, failed.code),
         (Downloading, Failed, 4)
     );
-    let other = Notice::Stage {
+    let other = WorkNotice::Stage {
         deployment: "r0".to_owned(),
         stage: Stage::Failed(UpdateResult::ConnectionLost),
         detail: String::new(),
@@ -491,14 +491,14 @@ fn a_document_is_given_once_for_each_registration() {
     assert!(given(&jobs.registered(&lamp(), true, NOW_MS)));
     assert_eq!(jobs.desired(document()), []);
     assert!(given(&jobs.registered(&lamp(), true, NOW_MS)));
-    let refused = Notice::Configured {
+    let refused = WorkNotice::Configured {
         accepted: false,
         detail: "no place".to_owned(),
     };
     let noticed = jobs.noticed(&lamp(), &refused, NOW_MS);
     assert_eq!(noticed, [], "its agent reports itself");
     // The south had no room for it.
-    let refused = Notice::Refused {
+    let refused = WorkNotice::Refused {
         deployment: String::new(),
         reason: "16 commands wait".to_owned(),
     };
@@ -513,7 +513,7 @@ fn a_thing_without_the_agent_gets_no_document_and_nothing_is_said_of_it() {
     let mut jobs = Jobs::default();
     assert_eq!(jobs.registered(&lamp(), false, NOW_MS), []);
     assert_eq!(jobs.desired(document()), []);
-    let refused = Notice::Configured {
+    let refused = WorkNotice::Configured {
         accepted: false,
         detail: "4.04".to_owned(),
     };
