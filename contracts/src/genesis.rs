@@ -7,8 +7,12 @@ use lamplighter_types::{
 };
 
 use crate::ExecutionError;
-use crate::governance::{self, PROTOCOL_VERSION};
+use crate::governance;
 use crate::users::{accounts, keys as users};
+
+/// Every chain begins with version 1 and is raised by governance, so that a genesis file means the
+/// same to every release.
+const GENESIS_PROTOCOL: u32 = 1;
 
 /// Why a ledger can't begin with a genesis file.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +66,7 @@ pub fn install(overlay: &mut Overlay, genesis: &Genesis) -> Result<(), InstallEr
     overlay.put(&governance::keys::validator_set(), validators);
     overlay.put(&governance::keys::policies(), policies);
     let protocol = Protocol {
-        version: PROTOCOL_VERSION,
+        version: GENESIS_PROTOCOL,
         next: None,
     };
     overlay.put(&governance::keys::protocol(), &protocol);

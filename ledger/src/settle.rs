@@ -125,6 +125,7 @@ fn is_for_good(refusal: &AdmissionError) -> bool {
         AdmissionError::UnknownKey { .. }
         | AdmissionError::AccountDisabled { .. }
         | AdmissionError::ExpiresTooLate { .. }
+        | AdmissionError::ProtocolVersion { .. }
         | AdmissionError::Sequence(SequenceError::TooFar { .. }) => false,
     }
 }

@@ -14,6 +14,17 @@ pub enum StateError {
         #[source]
         source: CodecError,
     },
+    /// The rules of the chain are newer than this program. To go on by the old ones would make
+    /// another block than the other nodes do.
+    #[error(
+        "from height {height} on this chain runs protocol version {chain}; this program knows \
+         versions up to {program}: install a newer release of Lamplighter"
+    )]
+    NewerProtocol {
+        height: u64,
+        chain: u32,
+        program: u32,
+    },
     #[error("{what} is missing")]
     Missing { what: String },
     #[error("{what} does not fit: {expected} was expected, {got} found")]

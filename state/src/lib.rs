@@ -16,4 +16,4 @@ mod tests;
 pub use error::StateError;
 pub use key::Key;
 pub use overlay::{Changes, Overlay};
-pub use view::{Entry, View};
+pub use view::{EncodedRecord, View};

@@ -6,25 +6,25 @@
 
 use lamplighter_store::{Cf, Direction, KeyRange, KvView};
 use lamplighter_types::Hash;
-use lamplighter_types::merkle::sparse::{self, EMPTY, goes_right};
+use lamplighter_types::merkle::sparse::{self, EMPTY, branches_right};
 use lamplighter_types::merkle::{OtherLeaf, StateProof};
 
 use crate::{Changes, StateError};
 
 /// What a place in the tree holds: nothing, a leaf or an inner node with its place in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ref(u32);
+struct NodeRef(u32);
 
-const NOTHING: Ref = Ref(u32::MAX);
+const NO_NODE: NodeRef = NodeRef(u32::MAX);
 const LEAF_BIT: u32 = 1 << 31;
 
-enum Kind {
+enum NodeKind {
     Nothing,
     Leaf(usize),
     Inner(usize),
 }
 
-impl Ref {
+impl NodeRef {
     fn leaf(at: usize) -> Self {
         Self(number(at) | LEAF_BIT)
     }
@@ -33,13 +33,13 @@ impl Ref {
         Self(number(at))
     }
 
-    fn kind(self) -> Kind {
-        if self == NOTHING {
-            Kind::Nothing
+    fn kind(self) -> NodeKind {
+        if self == NO_NODE {
+            NodeKind::Nothing
         } else if self.0 & LEAF_BIT != 0 {
-            Kind::Leaf((self.0 & !LEAF_BIT) as usize)
+            NodeKind::Leaf((self.0 & !LEAF_BIT) as usize)
         } else {
-            Kind::Inner(self.0 as usize)
+            NodeKind::Inner(self.0 as usize)
         }
     }
 }
@@ -50,27 +50,27 @@ fn number(at: usize) -> u32 {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Leaf {
+struct LeafNode {
     key: Hash,
     value: Hash,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Inner {
+struct InnerNode {
     hash: Hash,
-    left: Ref,
-    right: Ref,
+    left: NodeRef,
+    right: NodeRef,
 }
 
 /// A key's digest with the digest of its value, `None` to delete it.
-pub type Change = (Hash, Option<Hash>);
+pub type LeafChange = (Hash, Option<Hash>);
 
 /// The tree. See the module.
 #[derive(Debug)]
 pub struct Tree {
-    root: Ref,
-    leaves: Vec<Leaf>,
-    inner: Vec<Inner>,
+    root: NodeRef,
+    leaves: Vec<LeafNode>,
+    inner: Vec<InnerNode>,
     free_leaves: Vec<u32>,
     free_inner: Vec<u32>,
 }
@@ -78,7 +78,7 @@ pub struct Tree {
 impl Default for Tree {
     fn default() -> Self {
         Self {
-            root: NOTHING,
+            root: NO_NODE,
             leaves: Vec::new(),
             inner: Vec::new(),
             free_leaves: Vec::new(),
@@ -130,8 +130,8 @@ impl Tree {
 
     /// As [`apply`](Self::apply), from digests. Of several changes of a key, the last counts;
     /// deleting an absent key changes nothing.
-    pub fn update(&mut self, changes: impl IntoIterator<Item = Change>) -> Hash {
-        let mut changes: Vec<Change> = changes.into_iter().collect();
+    pub fn update(&mut self, changes: impl IntoIterator<Item = LeafChange>) -> Hash {
+        let mut changes: Vec<LeafChange> = changes.into_iter().collect();
         changes.sort_by_key(|(key, _)| *key);
         keep_last(&mut changes);
         self.root = self.change(self.root, 0, &changes);
@@ -155,8 +155,8 @@ impl Tree {
     /// Bytes that the tree has reserved.
     pub fn memory_bytes(&self) -> usize {
         let free = self.free_leaves.capacity() + self.free_inner.capacity();
-        self.leaves.capacity() * size_of::<Leaf>()
-            + self.inner.capacity() * size_of::<Inner>()
+        self.leaves.capacity() * size_of::<LeafNode>()
+            + self.inner.capacity() * size_of::<InnerNode>()
             + free * size_of::<u32>()
     }
 
@@ -182,15 +182,15 @@ impl Tree {
     }
 
     /// Walks down the path of `key`, past the given siblings, to the leaf at its end, if any.
-    fn descend(&self, key: &Hash, mut pass: impl FnMut(Ref)) -> Option<Leaf> {
+    fn descend(&self, key: &Hash, mut pass: impl FnMut(NodeRef)) -> Option<LeafNode> {
         let (mut at, mut depth) = (self.root, 0);
         loop {
             match at.kind() {
-                Kind::Nothing => return None,
-                Kind::Leaf(leaf) => return Some(self.leaves[leaf]),
-                Kind::Inner(inner) => {
-                    let Inner { left, right, .. } = self.inner[inner];
-                    let (next, sibling) = if goes_right(key, depth) {
+                NodeKind::Nothing => return None,
+                NodeKind::Leaf(leaf) => return Some(self.leaves[leaf]),
+                NodeKind::Inner(inner) => {
+                    let InnerNode { left, right, .. } = self.inner[inner];
+                    let (next, sibling) = if branches_right(key, depth) {
                         (right, left)
                     } else {
                         (left, right)
@@ -203,24 +203,24 @@ impl Tree {
         }
     }
 
-    fn hash(&self, at: Ref) -> Hash {
+    fn hash(&self, at: NodeRef) -> Hash {
         match at.kind() {
-            Kind::Nothing => EMPTY,
-            Kind::Leaf(leaf) => sparse::leaf(&self.leaves[leaf].key, &self.leaves[leaf].value),
-            Kind::Inner(inner) => self.inner[inner].hash,
+            NodeKind::Nothing => EMPTY,
+            NodeKind::Leaf(leaf) => sparse::leaf(&self.leaves[leaf].key, &self.leaves[leaf].value),
+            NodeKind::Inner(inner) => self.inner[inner].hash,
         }
     }
 
     /// Applies sorted changes, each key once, to the subtree `at`; returns what takes its place.
-    fn change(&mut self, at: Ref, depth: usize, changes: &[Change]) -> Ref {
+    fn change(&mut self, at: NodeRef, depth: usize, changes: &[LeafChange]) -> NodeRef {
         if changes.is_empty() {
             return at;
         }
         match at.kind() {
-            Kind::Nothing => self.grow(depth, changes),
-            Kind::Leaf(leaf) => self.change_leaf(leaf, depth, changes),
-            Kind::Inner(inner) => {
-                let Inner { left, right, .. } = self.inner[inner];
+            NodeKind::Nothing => self.grow(depth, changes),
+            NodeKind::Leaf(leaf) => self.change_leaf(leaf, depth, changes),
+            NodeKind::Inner(inner) => {
+                let InnerNode { left, right, .. } = self.inner[inner];
                 let (to_left, to_right) = split(changes, depth);
                 let left = self.change(left, depth + 1, to_left);
                 let right = self.change(right, depth + 1, to_right);
@@ -230,18 +230,18 @@ impl Tree {
     }
 
     /// Most changes meet the leaf of their own key; then it is overwritten in place.
-    fn change_leaf(&mut self, leaf: usize, depth: usize, changes: &[Change]) -> Ref {
-        let Leaf { key, value } = self.leaves[leaf];
+    fn change_leaf(&mut self, leaf: usize, depth: usize, changes: &[LeafChange]) -> NodeRef {
+        let LeafNode { key, value } = self.leaves[leaf];
         match changes.binary_search_by_key(&key, |(key, _)| *key) {
             Ok(at) => {
                 if let ([_], Some(value)) = (changes, changes[at].1) {
                     self.leaves[leaf].value = value;
-                    return Ref::leaf(leaf);
+                    return NodeRef::leaf(leaf);
                 }
                 self.free_leaves.push(number(leaf));
                 self.grow(depth, changes)
             }
-            Err(_) if changes.iter().all(|(_, value)| value.is_none()) => Ref::leaf(leaf),
+            Err(_) if changes.iter().all(|(_, value)| value.is_none()) => NodeRef::leaf(leaf),
             Err(at) => {
                 let mut all = Vec::with_capacity(changes.len() + 1);
                 all.extend_from_slice(&changes[..at]);
@@ -254,12 +254,12 @@ impl Tree {
     }
 
     /// A subtree of the sorted `changes` that are not deletions.
-    fn grow(&mut self, depth: usize, changes: &[Change]) -> Ref {
+    fn grow(&mut self, depth: usize, changes: &[LeafChange]) -> NodeRef {
         match changes {
-            [] => NOTHING,
+            [] => NO_NODE,
             [(key, value)] => match *value {
-                Some(value) => self.new_leaf(Leaf { key: *key, value }),
-                None => NOTHING,
+                Some(value) => self.new_leaf(LeafNode { key: *key, value }),
+                None => NO_NODE,
             },
             _ => {
                 let (to_left, to_right) = split(changes, depth);
@@ -271,10 +271,10 @@ impl Tree {
     }
 
     /// The node over two subtrees, in the place of `inner` if there is one. A lone leaf needs none.
-    fn join(&mut self, inner: Option<usize>, left: Ref, right: Ref) -> Ref {
+    fn join(&mut self, inner: Option<usize>, left: NodeRef, right: NodeRef) -> NodeRef {
         let lone = match (left.kind(), right.kind()) {
-            (Kind::Nothing, Kind::Nothing | Kind::Leaf(_)) => Some(right),
-            (Kind::Leaf(_), Kind::Nothing) => Some(left),
+            (NodeKind::Nothing, NodeKind::Nothing | NodeKind::Leaf(_)) => Some(right),
+            (NodeKind::Leaf(_), NodeKind::Nothing) => Some(left),
             _ => None,
         };
         if let Some(lone) = lone {
@@ -282,46 +282,46 @@ impl Tree {
             return lone;
         }
         let hash = sparse::node(&self.hash(left), &self.hash(right));
-        let node = Inner { hash, left, right };
+        let node = InnerNode { hash, left, right };
         let reused = inner.or_else(|| self.free_inner.pop().map(|at| at as usize));
         match reused {
             Some(at) => {
                 self.inner[at] = node;
-                Ref::inner(at)
+                NodeRef::inner(at)
             }
             None => {
                 self.inner.push(node);
-                Ref::inner(self.inner.len() - 1)
+                NodeRef::inner(self.inner.len() - 1)
             }
         }
     }
 
-    fn new_leaf(&mut self, leaf: Leaf) -> Ref {
+    fn new_leaf(&mut self, leaf: LeafNode) -> NodeRef {
         match self.free_leaves.pop() {
             Some(at) => {
                 self.leaves[at as usize] = leaf;
-                Ref::leaf(at as usize)
+                NodeRef::leaf(at as usize)
             }
             None => {
                 self.leaves.push(leaf);
-                Ref::leaf(self.leaves.len() - 1)
+                NodeRef::leaf(self.leaves.len() - 1)
             }
         }
     }
 }
 
 /// Sorted changes whose keys share `depth` bits, by the next bit.
-fn split(changes: &[Change], depth: usize) -> (&[Change], &[Change]) {
-    changes.split_at(changes.partition_point(|(key, _)| !goes_right(key, depth)))
+fn split(changes: &[LeafChange], depth: usize) -> (&[LeafChange], &[LeafChange]) {
+    changes.split_at(changes.partition_point(|(key, _)| !branches_right(key, depth)))
 }
 
 /// Of neighbours with the same key, keeps the last.
-fn keep_last(changes: &mut Vec<Change>) {
+fn keep_last(changes: &mut Vec<LeafChange>) {
     // `dedup_by` keeps the first of a run, so the later value is moved into it.
-    changes.dedup_by(|later, kept| {
-        let same = later.0 == kept.0;
+    changes.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
         if same {
-            kept.1 = later.1;
+            kept.1 = next.1;
         }
         same
     });

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::{Key, StateError};
 
 /// An encoded record with its key.
-pub type Entry = (Vec<u8>, Vec<u8>);
+pub type EncodedRecord = (Vec<u8>, Vec<u8>);
 
 /// The state after some block, for reading. Cheap to clone.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl View {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<Entry>, StateError> {
+    ) -> Result<Vec<EncodedRecord>, StateError> {
         let range = range_after(prefix, after);
         let mut found = Vec::new();
         for entry in self

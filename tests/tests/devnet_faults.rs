@@ -84,7 +84,7 @@ async fn resumes_from(devnet: &mut Devnet, subscriber: &FeedSubscriber, device: 
             .unwrap();
         let key = (scenario::rollout(), device.clone());
         let state = subscriber.seen().deployments.get(&key).copied();
-        if state.is_some_and(|state| state >= DeploymentState::Downloaded) {
+        if state.is_some_and(|s| s == DeploymentState::Downloaded || s.is_past_return()) {
             return;
         }
         assert!(

@@ -17,6 +17,7 @@ pub mod merkle;
 mod notification;
 mod printable;
 pub mod proof;
+pub mod protocol;
 pub mod record;
 pub mod report;
 #[cfg(feature = "openapi")]

@@ -109,15 +109,21 @@ impl TokenRequest {
         chain_id: &Hash,
         account: &Id,
         audience: Audience,
-        given: &Challenge,
+        challenge: &Challenge,
         secret: &SecretKey,
     ) -> Self {
-        let message = login_message(chain_id, given.node, account, audience, &given.challenge);
+        let message = login_message(
+            chain_id,
+            challenge.node,
+            account,
+            audience,
+            &challenge.challenge,
+        );
         Self {
             account: account.clone(),
             key: secret.public(),
             audience,
-            challenge: given.challenge,
+            challenge: challenge.challenge,
             signature: secret.sign(&message),
         }
     }

@@ -29,9 +29,9 @@ macro_rules! state_keys {
         }
 
         impl StateKey {
-            fn read(table: Table, parts: &mut Parts) -> Option<Self> {
+            fn read(table: Table, reader: &mut KeyReader) -> Option<Self> {
                 Some(match table {
-                    $(Table::$kind => Self::$kind $({ $($part: Part::read(parts)?),+ })?,)+
+                    $(Table::$kind => Self::$kind $({ $($part: KeyPart::read(reader)?),+ })?,)+
                 })
             }
 
@@ -102,9 +102,9 @@ impl StateKey {
     pub fn parse(key: &[u8]) -> Option<Self> {
         let (table, rest) = key.split_first()?;
         let table = TABLES.iter().find(|known| **known as u8 == *table)?;
-        let mut parts = Parts(rest);
-        let read = Self::read(*table, &mut parts)?;
-        parts.0.is_empty().then_some(read)
+        let mut reader = KeyReader(rest);
+        let read = Self::read(*table, &mut reader)?;
+        reader.0.is_empty().then_some(read)
     }
 }
 
@@ -130,17 +130,17 @@ impl fmt::Display for StateKey {
 }
 
 /// What is left of a key.
-struct Parts<'a>(&'a [u8]);
+struct KeyReader<'a>(&'a [u8]);
 
-impl<'a> Parts<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+impl<'a> KeyReader<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
     fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|taken| taken[0])
+        self.bytes(1).map(|taken| taken[0])
     }
 
     /// Text up to its zero byte; in it 0x01 0x01 stands for zero and 0x01 0x02 for 0x01.
@@ -157,54 +157,54 @@ impl<'a> Parts<'a> {
 }
 
 /// Something that keys are made of.
-trait Part: Sized {
-    fn read(parts: &mut Parts) -> Option<Self>;
+trait KeyPart: Sized {
+    fn read(reader: &mut KeyReader) -> Option<Self>;
 }
 
-impl Part for Id {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Self::new(parts.text()?).ok()
+impl KeyPart for Id {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Self::new(reader.text()?).ok()
     }
 }
 
-impl Part for String {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        parts.text()
+impl KeyPart for String {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        reader.text()
     }
 }
 
-impl Part for u64 {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(Self::from_be_bytes(parts.take(8)?.try_into().ok()?))
+impl KeyPart for u64 {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(Self::from_be_bytes(reader.bytes(8)?.try_into().ok()?))
     }
 }
 
-impl Part for Hash {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(Self(parts.take(Self::LEN)?.try_into().ok()?))
+impl KeyPart for Hash {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(Self(reader.bytes(Self::LEN)?.try_into().ok()?))
     }
 }
 
-impl Part for PublicKey {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(Self(parts.take(Self::LEN)?.try_into().ok()?))
+impl KeyPart for PublicKey {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(Self(reader.bytes(Self::LEN)?.try_into().ok()?))
     }
 }
 
 /// All that is left.
-impl Part for HexBytes {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        let rest = parts.take(parts.0.len())?;
+impl KeyPart for HexBytes {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        let rest = reader.bytes(reader.0.len())?;
         Some(Self(rest.to_vec()))
     }
 }
 
 /// A text for each level, and an empty one after them.
-impl Part for Scope {
-    fn read(parts: &mut Parts) -> Option<Self> {
+impl KeyPart for Scope {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
         let mut levels = Vec::new();
         loop {
-            match parts.text()? {
+            match reader.text()? {
                 level if level.is_empty() => return Self::new(levels.join("/")).ok(),
                 level => levels.push(level),
             }
@@ -212,18 +212,18 @@ impl Part for Scope {
     }
 }
 
-impl Part for ConfigTarget {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(match parts.byte()? {
+impl KeyPart for ConfigTarget {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(match reader.byte()? {
             0 => Self::Fleet,
             1 => Self::Model {
-                model: parts.text()?,
+                model: reader.text()?,
             },
             2 => Self::District {
-                district: Scope::new(parts.text()?).ok()?,
+                district: Scope::new(reader.text()?).ok()?,
             },
             3 => Self::Device {
-                device: Id::read(parts)?,
+                device: Id::read(reader)?,
             },
             _ => return None,
         })

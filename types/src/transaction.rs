@@ -11,9 +11,7 @@ use crate::limits::TRANSACTION_BYTES_MAX;
 use crate::{Action, Hash, HexBytes, Id, PublicKey, Signature};
 
 /// How the payload of a transaction is encoded.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Encoding {
@@ -154,8 +152,8 @@ impl SignedTransaction {
             })
             .collect();
         let verdicts = crate::crypto::verify_all(&items);
-        let judged = transactions.into_iter().zip(&messages).zip(verdicts);
-        judged
+        let decoded = transactions.into_iter().zip(&messages).zip(verdicts);
+        decoded
             .map(|((signed, message), good)| {
                 let transaction = signed.decode_payload()?;
                 if !good {

@@ -7,7 +7,7 @@ use super::{EventsError, SEQUENCE_JUMP_MAX};
 
 /// How an event came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum SequenceOrder {
     Next,
     /// After numbers that have not come.
     After(EventGap),
@@ -15,7 +15,7 @@ pub(super) enum Arrival {
     Late,
 }
 
-pub(super) fn fresh() -> EventCursor {
+pub(super) fn empty() -> EventCursor {
     EventCursor {
         highest: 0,
         count: 0,
@@ -24,16 +24,16 @@ pub(super) fn fresh() -> EventCursor {
 }
 
 /// Uses a number; the error leaves the cursor as it was.
-pub(super) fn take(
+pub(super) fn accept(
     cursor: &mut EventCursor,
     device: &Id,
     sequence: u64,
-) -> Result<Arrival, EventsError> {
+) -> Result<SequenceOrder, EventsError> {
     let highest = cursor.highest;
     if sequence <= highest {
         fill(cursor, device, sequence)?;
         cursor.count += 1;
-        return Ok(Arrival::Late);
+        return Ok(SequenceOrder::Late);
     }
     if sequence - highest > SEQUENCE_JUMP_MAX {
         return Err(EventsError::SequenceTooFar {
@@ -45,7 +45,7 @@ pub(super) fn take(
     cursor.highest = sequence;
     cursor.count += 1;
     if sequence == highest + 1 {
-        return Ok(Arrival::Next);
+        return Ok(SequenceOrder::Next);
     }
     let gap = EventGap {
         first: highest + 1,
@@ -53,7 +53,7 @@ pub(super) fn take(
     };
     cursor.gaps.push(gap);
     merge_oldest(cursor);
-    Ok(Arrival::After(gap))
+    Ok(SequenceOrder::After(gap))
 }
 
 /// Takes a number out of its gap, which shrinks, parts or goes.

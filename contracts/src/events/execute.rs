@@ -8,7 +8,7 @@ use lamplighter_types::{
     Notification,
 };
 
-use super::cursor::Arrival;
+use super::cursor::SequenceOrder;
 use super::{EventsError, alarms, cursor, is_kind, keys};
 use crate::devices::{device_of_gateway, require_active};
 use crate::validate::{self, FieldError};
@@ -88,9 +88,9 @@ fn append(
         let emitter = emitters
             .get_mut(&event.device)
             .expect("collected from the same events");
-        let arrival = cursor::take(&mut emitter.cursor, &event.device, event.sequence)?;
+        let order = cursor::accept(&mut emitter.cursor, &event.device, event.sequence)?;
         let device = &emitter.device;
-        if let Arrival::After(gap) = arrival {
+        if let SequenceOrder::After(gap) = order {
             let fact = Fact::EventGapSeen {
                 first: gap.first,
                 last: gap.last,

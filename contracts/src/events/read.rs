@@ -10,7 +10,7 @@ use crate::Reader;
 pub fn cursor(reader: &impl Reader, device: &Id) -> Result<EventCursor, StateError> {
     Ok(reader
         .get(&keys::cursor(device))?
-        .unwrap_or_else(numbers::fresh))
+        .unwrap_or_else(numbers::empty))
 }
 
 pub fn alarm(reader: &impl Reader, alarm: &AlarmId) -> Result<Option<Alarm>, StateError> {

@@ -37,7 +37,7 @@ mod tests;
 pub use error::GovernanceError;
 pub use execute::{check, check_policies, execute};
 pub use membership::node_account;
-pub use protocol::{PROTOCOL_VERSION, begin_block};
+pub use protocol::begin_block;
 pub use read::{
     observer, observers, policies, proposal, proposals, protocol, used_node, validator_set,
 };

@@ -29,7 +29,7 @@ pub fn report(
     let mut taken = false;
     let mut refused = None;
     for report in reports {
-        match take(&mut unit, context, report) {
+        match apply_report(&mut unit, context, report) {
             Ok(()) => taken = true,
             Err(ExecutionError::Refused(refusal)) => {
                 let notification = refusal_of(&unit, report, refusal.code)?;
@@ -64,7 +64,7 @@ fn refusal_of(
 }
 
 /// Everything is judged before anything is written: a refused report changes nothing.
-fn take(
+fn apply_report(
     unit: &mut RolloutUnit<'_>,
     context: &Context,
     report: &DeploymentReport,
@@ -234,12 +234,12 @@ impl ReportSubject {
         let from = self.deployment.state;
         let vouched = attested || self.device.key.is_none() || !from.is_past_return();
         let rollout = unit.rollout(&self.deployment.rollout)?;
-        let goes_on = !matches!(
+        let is_live = !matches!(
             rollout.status,
             RolloutStatus::Stopping | RolloutStatus::Stopped
         );
         let left = self.deployment.retries < rollout.plan.retries_max;
-        Ok(vouched && goes_on && left && from != DeploymentState::Trial)
+        Ok(vouched && is_live && left && from != DeploymentState::Trial)
     }
 
     fn confirm_late(

@@ -79,7 +79,7 @@ fn the_gate_passes_a_share_up_to_the_limit() {
 }
 
 #[test]
-fn the_last_end_is_judged_whatever_the_sample() {
+fn the_last_end_counts_whatever_the_sample() {
     let mut last = rollout(50, 1000, 1, 2);
     last.counts.active = 0;
     assert_eq!(

@@ -29,12 +29,12 @@ pub fn run(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
 fn on_expired(unit: &mut RolloutUnit<'_>, deployment: &mut Deployment) -> Result<(), StateError> {
     let device = device_state::known_device(unit.overlay, &deployment.device)?;
     let before_installing = !deployment.state.is_past_return();
-    let gone = match device.status {
+    let out_of_service = match device.status {
         DeviceStatus::Active => false,
         DeviceStatus::Suspended => before_installing,
         DeviceStatus::Decommissioned => true,
     };
-    if gone {
+    if out_of_service {
         let info = StepInfo::system("the device is not active");
         return unit.advance(deployment, &device, DeploymentState::Removed, info);
     }

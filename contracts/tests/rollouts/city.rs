@@ -183,7 +183,7 @@ impl City {
     }
 
     /// Blocks of one millisecond until nothing is due.
-    pub fn settle(&mut self) -> Vec<Fact> {
+    pub fn run_until_idle(&mut self) -> Vec<Fact> {
         let mut facts = Vec::new();
         while rollouts::due_ms(&self.overlay)
             .unwrap()
@@ -272,7 +272,7 @@ impl City {
         self.approve("anna", plan).unwrap();
         self.rollouts("olga", RolloutsAction::Start { rollout })
             .unwrap();
-        self.settle();
+        self.run_until_idle();
     }
 
     pub fn rollout(&self, name: &str) -> Rollout {

@@ -54,7 +54,7 @@ fn a_sample_is_waited_for() {
 }
 
 #[test]
-fn an_error_pause_takes_new_approvals_and_begins_counting_anew() {
+fn an_error_pause_takes_new_approvals_and_restarts_the_counts() {
     let mut city = gated(10, 50, 2);
     end(&mut city, 0..2, false);
     assert_eq!(status(&city), RolloutStatus::PausedByErrors);
@@ -92,7 +92,7 @@ fn an_error_pause_takes_new_approvals_and_begins_counting_anew() {
         reason: String::new(),
     };
     city.rollouts("olga", cancel).unwrap();
-    city.settle();
+    city.run_until_idle();
     assert_eq!(status(&city), RolloutStatus::Stopped);
 }
 

@@ -318,7 +318,7 @@ fn revoking_recalls_what_is_not_yet_installing() {
     }));
     assert_eq!(city.firmware("acme", revoke()), Err("firmware.revoked"));
     assert_eq!(city.rollout("all").status, RolloutStatus::Stopping);
-    city.settle();
+    city.run_until_idle();
     let states = ["lamp-0", "lamp-1", "lamp-2"].map(|lamp| city.state_of("all", lamp));
     assert_eq!(states, [Cancelled, Cancelled, Installing]);
     city.walk("all", "lamp-2", &[Trial, Confirmed]);

@@ -101,7 +101,7 @@ fn cancelling_ends_what_is_not_yet_installing() {
     city.rollouts("olga", cancel("x")).unwrap();
     assert_eq!(city.rollouts("olga", cancel("x")), Err("rollouts.status"));
     assert_eq!(city.step("x", "lamp-0", Offered), Err("rollouts.status"));
-    let facts = city.settle();
+    let facts = city.run_until_idle();
     assert_eq!(
         moves(&facts),
         [(Some(Assigned), Cancelled), (Some(Downloaded), Cancelled)]
@@ -210,7 +210,7 @@ fn a_decommissioned_device_leaves_its_rollout() {
 }
 
 #[test]
-fn a_late_confirmation_tells_what_runs_and_changes_no_count() {
+fn a_late_confirmation_updates_the_device_and_no_count() {
     let mut city = City::with_lamps(1);
     city.started(&plan("x", "r1", list(&["lamp-0"])));
     city.walk("x", "lamp-0", &ALL_THE_WAY[..6]);
@@ -240,7 +240,7 @@ fn a_late_confirmation_tells_what_runs_and_changes_no_count() {
 }
 
 #[test]
-fn a_thing_that_went_back_to_an_unknown_image_has_drifted() {
+fn a_thing_that_reverts_to_an_unknown_image_has_drifted() {
     let mut city = City::with_lamps(1);
     city.released(&manifest("r2"));
     city.started(&plan("one", "r1", list(&["lamp-0"])));

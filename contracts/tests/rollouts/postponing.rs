@@ -27,7 +27,7 @@ fn postpone(city: &mut City, who: &str, until_ms: u64) -> ActResult {
 }
 
 #[test]
-fn it_goes_on_where_it_was_at_the_deadline() {
+fn it_resumes_its_state_at_the_deadline() {
     let mut city = offered();
     city.walk("x", "lamp-0", &[Downloading]);
     let until = city.time_ms + 3 * HOUR_MS;
@@ -148,7 +148,7 @@ fn a_postponed_deployment_is_recalled_like_any_other() {
         reason: String::new(),
     };
     city.rollouts("olga", cancel).unwrap();
-    city.settle();
+    city.run_until_idle();
     assert_eq!(city.state_of("x", "lamp-0"), Cancelled);
     assert_eq!(
         rollouts::due_ms(&city.overlay).unwrap(),

@@ -124,7 +124,7 @@ fn counters_only_rise_and_a_gateway_cannot_use_them_up() {
 }
 
 #[test]
-fn nobody_has_seen_a_height_to_come() {
+fn a_future_height_cannot_have_been_seen() {
     let mut city = begun();
     let mut report = city.next_report("x", "lamp-0", Offered);
     report.seen_height = city.height + 1;
@@ -222,7 +222,7 @@ fn a_device_outside_the_rollout_has_no_deployment() {
 }
 
 #[test]
-fn an_expired_release_is_not_offered_but_what_runs_is_told() {
+fn an_expired_release_is_not_offered_but_its_confirmation_is_recorded() {
     let mut city = City::with_lamps(2);
     let mut short = manifest("r2");
     short.expires_ms = Some(city.time_ms + HOUR_MS / 2);

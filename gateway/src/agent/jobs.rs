@@ -433,11 +433,14 @@ impl Jobs {
             .jobs
             .get(device)
             .map(|job| job.queued.unwrap_or(job.state));
-        let Some(at) = at.filter(|at| !at.is_end() && *at >= Downloading) else {
+        let at = at.filter(|at| !at.is_end() && at.progress() >= Downloading.progress());
+        let Some(at) = at.and_then(DeploymentState::progress) else {
             return Vec::new();
         };
         let steps = [Downloaded, Installing, Trial, Confirmed];
-        let steps = steps.into_iter().filter(|step| *step > at && *step <= to);
+        let steps = steps
+            .into_iter()
+            .filter(|step| step.progress() > Some(at) && step.progress() <= to.progress());
         steps
             .flat_map(|step| self.report_own(device, step, 0, "", now_ms))
             .collect()

@@ -149,7 +149,7 @@ pub fn encoded_events(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, S
 /// One item of a list, decoded.
 pub(super) fn item<T: serde::de::DeserializeOwned>(
     store: &dyn KvView,
-    table: super::keys::Table,
+    table: super::keys::StoreTable,
     height: u64,
     index: u32,
 ) -> Result<Option<T>, StateError> {
@@ -160,7 +160,7 @@ pub(super) fn item<T: serde::de::DeserializeOwned>(
 }
 
 fn decode_all<T: serde::de::DeserializeOwned>(
-    table: super::keys::Table,
+    table: super::keys::StoreTable,
     height: u64,
     items: Vec<Vec<u8>>,
 ) -> Result<Vec<T>, StateError> {

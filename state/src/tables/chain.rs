@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use lamplighter_store::{Batch, Direction, KeyRange, KvView};
 use lamplighter_types::limits::SET_CHANGES_MAX;
-use lamplighter_types::merkle::history::Node;
+use lamplighter_types::merkle::history::HistoryNode;
 use lamplighter_types::merkle::{History, StateProof};
 use lamplighter_types::{Certificate, Hash, ValidatorSet};
 
@@ -51,7 +51,7 @@ pub fn installing(store: &dyn KvView) -> Result<Option<String>, StateError> {
 }
 
 /// Adds the nodes that [`History::append`] completed.
-pub fn put_history(batch: &mut Batch, nodes: &[Node]) {
+pub fn put_history(batch: &mut Batch, nodes: &[HistoryNode]) {
     for node in nodes {
         let key = HISTORY.node(node.level, node.index);
         row::put(batch, HISTORY, key, &node.hash);
@@ -194,7 +194,7 @@ pub fn attested(store: &dyn KvView, height: u64) -> Result<Option<Hash>, StateEr
 }
 
 /// Drops the notes below `height`. The highest one has to stay: it forbids a second header there.
-pub fn forget_attested(batch: &mut Batch, height: u64) {
+pub fn prune_attested(batch: &mut Batch, height: u64) {
     let range = KeyRange::between(ATTESTED.height(0), ATTESTED.height(height));
     batch.delete_range(ATTESTED.cf, range);
 }

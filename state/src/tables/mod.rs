@@ -20,10 +20,10 @@ pub use blocks::{
     transaction, transaction_place,
 };
 pub use chain::{
-    attested, certificate, certificates_up_to, forget_attested, head_height, history_node,
-    installing, last_attested, last_batch, load_history, marker, newest_certified, put_attested,
-    put_certificate, put_history, put_installing, put_last_batch, put_marker, put_validators,
-    set_changes, validators_at,
+    attested, certificate, certificates_up_to, head_height, history_node, installing,
+    last_attested, last_batch, load_history, marker, newest_certified, prune_attested,
+    put_attested, put_certificate, put_history, put_installing, put_last_batch, put_marker,
+    put_validators, set_changes, validators_at,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};

@@ -113,18 +113,18 @@ fn all_of(kv: &dyn KvView, subject: &Subject) -> Vec<HistoryEntry> {
 }
 
 #[test]
-fn every_record_says_who_changed_it_when_and_by_which_transaction() {
+fn every_record_has_the_author_time_and_transaction_of_its_changes() {
     let mut chain = TestChain::new();
     let signed = transaction(5, &chain.genesis.chain_id());
-    let said: Vec<_> = facts()
+    let notifications: Vec<_> = facts()
         .into_iter()
         .map(|(_, notification)| notification)
         .collect();
     chain.push(Content {
         transactions: vec![signed.clone()],
         receipts: vec![
-            receipt(signed.hash(), said.clone()),
-            receipt(Hash::ZERO, said),
+            receipt(signed.hash(), notifications.clone()),
+            receipt(Hash::ZERO, notifications),
         ],
         ..Content::default()
     });
@@ -132,11 +132,11 @@ fn every_record_says_who_changed_it_when_and_by_which_transaction() {
     let time_ms = chain.headers[1].timestamp_ms;
     for (subject, notification) in facts() {
         let found = all_of(kv, &subject);
-        let [own, by_alice] = &found[..] else {
+        let [itself, by_alice] = &found[..] else {
             panic!("{subject:?}: {found:?}");
         };
         let about = std::slice::from_ref(&notification);
-        assert_eq!(own.receipt.notifications, about, "{subject:?}");
+        assert_eq!(itself.receipt.notifications, about, "{subject:?}");
         assert_eq!(by_alice.receipt.notifications, about);
         assert_eq!(by_alice.receipt.transaction, signed.hash());
         let alice = Authorship {
@@ -145,12 +145,16 @@ fn every_record_says_who_changed_it_when_and_by_which_transaction() {
             key: Some(secret(100).public()),
         };
         assert_eq!((by_alice.index, &by_alice.authorship), (0, &alice));
-        let nobody = Authorship {
+        let without_author = Authorship {
             time_ms,
             author: None,
             key: None,
         };
-        assert_eq!((own.index, &own.authorship), (1, &nobody), "{subject:?}");
+        assert_eq!(
+            (itself.index, &itself.authorship),
+            (1, &without_author),
+            "{subject:?}"
+        );
     }
     let others = [
         Subject::Rollout(id("spring-2")),
@@ -169,20 +173,20 @@ fn every_record_says_who_changed_it_when_and_by_which_transaction() {
 }
 
 #[test]
-fn a_receipt_that_says_nothing_of_records_is_in_no_history() {
+fn a_receipt_about_no_record_is_in_no_history() {
     let mut chain = TestChain::new();
     let held = Fact::ArtifactHeld {
         artifact: Hash::ZERO,
         node: 1,
         holders: 1,
     };
-    let said = Arc::new(Receipt {
+    let notifications = Arc::new(Receipt {
         transaction: Hash::ZERO,
         outcome: Outcome::Succeeded,
         notifications: vec![fact(held)],
     });
     chain.push(Content {
-        receipts: vec![said],
+        receipts: vec![entries],
         ..Content::default()
     });
     assert_eq!(all_of(&*chain.kv, &Subject::Governance), []);

@@ -22,7 +22,8 @@ pub enum ConfigAction {
     },
 }
 
-/// Whom a desired document is for, from the least to the most specific.
+/// The addressee of a desired document. The derived order is that of index keys and has no meaning;
+/// `config::read` has the order in which documents override each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -71,9 +71,9 @@ impl GroupsBuilder {
         self.size_bytes += bytes.len() as u64;
         while !bytes.is_empty() {
             let room = GROUP_BYTES - self.pending.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.pending.extend_from_slice(now);
-            bytes = later;
+            let (head, rest) = bytes.split_at(room.min(bytes.len()));
+            self.pending.extend_from_slice(head);
+            bytes = rest;
             if self.pending.len() == GROUP_BYTES {
                 self.end_group();
             }

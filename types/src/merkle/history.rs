@@ -10,7 +10,7 @@ use crate::Hash;
 
 /// A complete subtree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct HistoryNode {
     /// 0 for leaves, at most 63.
     pub level: u8,
     /// Among those of its level, from the left.
@@ -53,14 +53,14 @@ impl History {
     ///
     /// # Panics
     /// After 2^64 - 1 headers.
-    pub fn append(&mut self, header: &Hash) -> Vec<Node> {
+    pub fn append(&mut self, header: &Hash) -> Vec<HistoryNode> {
         let mut nodes = Vec::new();
         self.append_leaf(list::leaf(&header.0), |node| nodes.push(node));
         nodes
     }
 
-    pub(super) fn append_leaf(&mut self, leaf: Hash, mut completed: impl FnMut(Node)) {
-        let mut node = Node {
+    pub(super) fn append_leaf(&mut self, leaf: Hash, mut completed: impl FnMut(HistoryNode)) {
+        let mut node = HistoryNode {
             level: 0,
             index: self.size,
             hash: leaf,
@@ -68,7 +68,7 @@ impl History {
         completed(node);
         while node.index & 1 == 1 {
             let left = self.frontier.pop().expect("one for each bit of the size");
-            node = Node {
+            node = HistoryNode {
                 level: node.level + 1,
                 index: node.index >> 1,
                 hash: list::node(&left, &node.hash),

@@ -24,7 +24,7 @@ pub fn node(left: &Hash, right: &Hash) -> Hash {
 }
 
 /// Bit `depth` (0 to 255) of a key's digest: whether its path goes right there.
-pub fn goes_right(key: &Hash, depth: usize) -> bool {
+pub fn branches_right(key: &Hash, depth: usize) -> bool {
     key.0[depth / 8] >> (7 - depth % 8) & 1 == 1
 }
 
@@ -89,7 +89,7 @@ impl StateProof {
         }
         let upwards = self.siblings.iter().enumerate().rev();
         let found = upwards.fold(end, |hash, (depth, sibling)| {
-            if goes_right(key, depth) {
+            if branches_right(key, depth) {
                 node(sibling, &hash)
             } else {
                 node(&hash, sibling)

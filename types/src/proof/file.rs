@@ -104,8 +104,8 @@ impl ProofFile {
         let proven = self.proof.verify(genesis)?;
         let statement = Statement::of(&self.proof, &proven, genesis)?;
         match &self.record {
-            Some(said) if *said != statement.record => {
-                let where_they_differ = difference("record", said, &statement.record);
+            Some(stated) if *stated != statement.record => {
+                let where_they_differ = difference("record", stated, &statement.record);
                 Err(ProofFileError::OtherRecord(where_they_differ))
             }
             _ => Ok((proven, statement)),
@@ -128,17 +128,17 @@ fn split_members(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> 
 }
 
 /// The first place at which two values differ, with what stands there.
-fn difference(at: &str, said: &Value, proven: &Value) -> String {
-    if let (Value::Object(said), Value::Object(proven)) = (said, proven) {
-        let names = said.keys().chain(proven.keys());
-        let differing = names.into_iter().find(|n| said.get(*n) != proven.get(*n));
+fn difference(at: &str, stated: &Value, proven: &Value) -> String {
+    if let (Value::Object(stated), Value::Object(proven)) = (stated, proven) {
+        let names = stated.keys().chain(proven.keys());
+        let differing = names.into_iter().find(|n| stated.get(*n) != proven.get(*n));
         if let Some(name) = differing {
             let of = |members: &Map<String, Value>| members.get(name).cloned().unwrap_or_default();
-            return difference(&format!("{at}.{name}"), &of(said), &of(proven));
+            return difference(&format!("{at}.{name}"), &of(stated), &of(proven));
         }
     }
-    let (said, proven) = (shown(said), shown(proven));
-    format!("{at} is {said} in the file, {proven} is proven")
+    let (stated, proven) = (shown(stated), shown(proven));
+    format!("{at} is {stated} in the file, {proven} is proven")
 }
 
 /// The beginning of a value, without characters that would change how a terminal shows the rest.

@@ -107,8 +107,8 @@ pub struct Signer {
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
     #[error(
-        "the proven key {0} is of no kind that this version of the program knows, so that what \
-         the proof says can't be told"
+        "the proven key {0} is of no kind that this version of the program knows, so that the \
+         proof can't be decoded"
     )]
     UnknownKey(String),
     #[error("the proven {key} does not decode")]

@@ -2,10 +2,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AlarmId, DeviceEvent, Id};
 
-/// Severities in the order of ITU-T X.733.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The perceived severity of ITU-T X.733. Its order there (critical before major before minor before
+/// warning; indeterminate has none) is not that of the encoding, to which new variants are
+/// appended, so this type has no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Severity {
@@ -31,9 +31,7 @@ pub struct EventRecord {
 }
 
 /// Sequence numbers that never came, both ends included.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EventGap {

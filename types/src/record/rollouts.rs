@@ -2,9 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Id, RolloutPlan, Scope};
 
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RolloutStatus {
@@ -21,9 +19,7 @@ pub enum RolloutStatus {
 }
 
 /// How many deployments are in each state that matters to a gate.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Default)]
@@ -70,9 +66,7 @@ pub struct Rollout {
 }
 
 /// What blocks have still to do for a rollout that has begun and not ended.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RolloutWork {
@@ -85,9 +79,7 @@ pub enum RolloutWork {
 }
 
 /// Why a listed or matching device gets no deployment.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum SkipReason {
@@ -107,7 +99,9 @@ pub enum SkipReason {
     ReleaseExpired,
 }
 
-/// One device's part in a rollout (UPDATES.md has the transitions).
+/// The state of one device's part in a rollout; `contracts::rollouts::transitions` says which may
+/// follow which. The derived order is that of index keys and has no meaning: new states are
+/// appended. [`progress`](DeploymentState::progress) compares.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
 )]
@@ -136,14 +130,39 @@ pub enum DeploymentState {
 }
 
 impl DeploymentState {
-    /// Nothing follows.
+    /// Nothing follows this state.
     pub fn is_end(self) -> bool {
-        self >= DeploymentState::Confirmed
+        use DeploymentState::*;
+        match self {
+            Assigned | Offered | WaitingConsent | Postponed | WaitingWindow | Downloading
+            | Downloaded | Installing | Staged | Trial => false,
+            Confirmed | Reverted | Failed | Rejected | TimedOut | Cancelled | Superseded
+            | Removed | NotNeeded => true,
+        }
     }
 
-    /// From here on the Thing writes or boots the image: too late to cancel or postpone.
+    /// The Thing writes or boots the image, or the deployment has ended: it is too late to cancel
+    /// or postpone.
     pub fn is_past_return(self) -> bool {
-        self >= DeploymentState::Installing
+        use DeploymentState::*;
+        self.is_end() || matches!(self, Installing | Staged | Trial)
+    }
+
+    /// The states from the first offer to success, each after those before it. A deployment that
+    /// ended otherwise has no place there.
+    pub fn progress(self) -> Option<usize> {
+        use DeploymentState::*;
+        let path = [
+            Assigned,
+            Offered,
+            Downloading,
+            Downloaded,
+            Installing,
+            Staged,
+            Trial,
+            Confirmed,
+        ];
+        path.iter().position(|state| *state == self)
     }
 
     /// Ended without the release running where it should.

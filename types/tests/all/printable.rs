@@ -45,7 +45,7 @@ proptest! {
 }
 
 #[test]
-fn escapes_say_what_they_stand_for() {
+fn escapes_show_the_escaped_character() {
     let hostile = "\u{1b}[2J\u{202e}fine\n\u{e0041}";
     assert_eq!(
         printable(hostile),

@@ -91,7 +91,7 @@ fn every_recorded_operation_and_query_has_the_verdict_and_reply_of_the_original(
 }
 
 #[test]
-fn refusals_say_which_rule_was_broken() {
+fn refusals_name_the_broken_rule() {
     let expected = [
         (8, "iotregistry.registrant_exists"),
         (9, "iotregistry.wrong_signature"),
