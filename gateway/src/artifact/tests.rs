@@ -13,7 +13,7 @@ use lamplighter_client::{Client, ClientConfig};
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, GroupsBuilder};
 
-use super::{Cache, CacheError};
+use super::{ArtifactCache, CacheError};
 
 #[derive(Clone)]
 struct Node {
@@ -98,7 +98,7 @@ async fn an_artifact_is_fetched_once_for_the_mesh() {
     let node = node(bytes.clone(), 100_000, None);
     let client = client(vec![serve(&node).await]);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
     let all = (0..10).map(|_| cache.ensure(&client, digest, size, vec![]));
     for path in futures::future::join_all(all).await {
         assert_eq!(std::fs::read(path.unwrap()).unwrap(), bytes);
@@ -108,7 +108,7 @@ async fn an_artifact_is_fetched_once_for_the_mesh() {
         (4..8).contains(&asked),
         "{asked} ranges through cut connections"
     );
-    assert!(!cache.part(&digest).exists());
+    assert!(!cache.part_path(&digest).exists());
 }
 
 #[tokio::test]
@@ -116,9 +116,9 @@ async fn a_restart_goes_on_where_the_download_was() {
     let bytes = image(20);
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
-    std::fs::write(cache.part(&digest), &bytes[..15 * GROUP_BYTES + 7]).unwrap();
-    // More would be noticed: the connection breaks after what is missing.
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
+    std::fs::write(cache.part_path(&digest), &bytes[..15 * GROUP_BYTES + 7]).unwrap();
+    // More would be on_notice: the connection breaks after what is missing.
     let node = node(bytes.clone(), 6 * GROUP_BYTES, None);
     let client = client(vec![serve(&node).await]);
     let path = cache.ensure(&client, digest, size, vec![]).await.unwrap();
@@ -133,7 +133,7 @@ async fn what_was_damaged_on_disk_is_never_served() {
     let node = node(bytes.clone(), usize::MAX, None);
     let client = client(vec![serve(&node).await]);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
     let path = cache.ensure(&client, digest, size, vec![]).await.unwrap();
     let mut damaged = bytes.clone();
     damaged[40_000] ^= 4;
@@ -150,7 +150,7 @@ async fn a_liar_is_left_for_another_node_and_alone_gives_nothing() {
     let liar = node(bytes.clone(), usize::MAX, Some(5 * GROUP_BYTES));
     let honest = node(bytes.clone(), usize::MAX, None);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
     let alone = client(vec![serve(&liar).await]);
     let error = cache
         .ensure(&alone, digest, size, vec![])
@@ -166,7 +166,7 @@ async fn a_liar_is_left_for_another_node_and_alone_gives_nothing() {
 #[tokio::test]
 async fn the_oldest_that_is_not_in_use_makes_room() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 2 * 100_000).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 2 * 100_000).unwrap();
     let mut digests = Vec::new();
     for seed in 0..3u8 {
         let bytes = vec![seed; 80_000];

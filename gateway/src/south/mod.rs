@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_types::Version;
+use lamplighter_types::{Hash, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,8 @@ pub struct SouthConfig {
     pub coap: coap::Config,
     /// What all transfers of the mesh together may send, in bytes per second.
     pub rate_bytes_per_s: u32,
+    /// Directory of the verified artifacts, each in a file named by its digest.
+    pub artifacts: PathBuf,
     /// Timers of the work on one Thing.
     pub session: SessionConfig,
     /// How long a Thing waits until its report is stored, before it is told to try again.
@@ -81,6 +83,7 @@ impl Default for SouthConfig {
             coap: coap::Config::default(),
             // Half of what IEEE 802.15.4 at 250 kbit/s carries on one hop.
             rate_bytes_per_s: 12_000,
+            artifacts: PathBuf::from("artifacts"),
             session: SessionConfig::default(),
             stored_timeout: Duration::from_secs(20),
         }
@@ -94,8 +97,8 @@ pub struct Transfer {
     pub endpoint: String,
     /// Name of the deployment, given back in events.
     pub deployment: String,
-    /// The verified artifact.
-    pub artifact: PathBuf,
+    /// Digest of the verified artifact.
+    pub artifact: Hash,
     /// Its size in bytes.
     pub size_bytes: u64,
     /// Encoded `lwm2m::agent::Offer`, for Things with our agent.
@@ -287,6 +290,7 @@ impl South {
         let tools = worker::Tools {
             handle: endpoint.handle(),
             budget,
+            artifacts: config.artifacts.clone(),
             events,
         };
         let manager = manager::Manager::new(config, admits, tools, addresses, stop.clone());

@@ -508,7 +508,7 @@ async fn a_node_that_lies_can_not_make_the_gateway_forget() {
     gateway.stop().await;
     let spool = Spool::open(&city.dir.path().join("gw/spool"), 1 << 24).unwrap();
     assert!(
-        !spool.state().flights().is_empty(),
+        !spool.state().in_flight().is_empty(),
         "it is still on its way"
     );
     drop(spool);

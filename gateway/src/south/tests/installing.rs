@@ -410,7 +410,7 @@ fn transferred() -> (Session, Instant) {
     session.input(Input::Command(SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: "d".to_owned(),
-        artifact: "/artifact".into(),
+        artifact: lamplighter_types::Hash::ZERO,
         size_bytes: 1_500,
         offer: vec![],
     })));
@@ -502,7 +502,7 @@ fn transferring() -> (Session, Instant) {
     session.input(Input::Command(SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: "d".to_owned(),
-        artifact: "/artifact".into(),
+        artifact: lamplighter_types::Hash::ZERO,
         size_bytes: 3_000,
         offer: vec![],
     })));
