@@ -23,7 +23,7 @@ mod schema;
 mod state_key;
 pub mod tables;
 pub mod transaction;
-pub mod work;
+pub mod wire;
 
 pub use action::*;
 pub use block::{
@@ -41,3 +41,4 @@ pub use record::*;
 pub use report::DeviceSigned;
 pub use state_key::StateKey;
 pub use transaction::{Encoding, SignedTransaction, Transaction, TransactionError, Verified};
+pub use wire::work;

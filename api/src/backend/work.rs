@@ -9,6 +9,7 @@ use bytes::Bytes;
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_ledger::Handle;
 use lamplighter_state::{StateError, View};
+use lamplighter_types::wire::Cursor;
 use lamplighter_types::work::{
     DeviceMark, DevicesHeld, ProofSet, WORK_BYTES_MAX, WORK_ITEMS_MAX, WORK_RECORDS_MAX,
     WORK_VERSION, WorkItem, WorkMessage,
@@ -231,7 +232,7 @@ pub async fn message(
     let wanted: Vec<_> = wanted.into_iter().collect();
     let bundles = handle.prove_states(&wanted, CERTIFIED_WITHIN).await?;
     let proofs = ProofSet::from_bundles(bundles);
-    let cursor = format!("{}.{}", head.height, u32::MAX);
+    let cursor = Cursor::end_of(head.height);
     Ok(WorkMessage {
         version: WORK_VERSION,
         gateway: gateway.clone(),

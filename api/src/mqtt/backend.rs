@@ -1,12 +1,11 @@
 //! What the edge needs from the ledger. The edge knows MQTT, the backend knows the registry.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use lamplighter_types::wire::Cursor;
 use lamplighter_types::work::DevicesHeld;
 
 /// The ledger as the edge sees it. The plain methods run inside connection tasks and during TLS
@@ -160,32 +159,4 @@ pub enum SubmitError {
     /// The account may not do this.
     #[error("not authorized: {0}")]
     Unauthorized(String),
-}
-
-/// A place in the ledger's feed: block height and index inside the block, written `height.index`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    /// Height of the block.
-    pub height: u64,
-    /// Position in the block.
-    pub index: u32,
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.height, self.index)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = SubmitError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || SubmitError::Invalid(format!("`{text}` is not a cursor (height.index)"));
-        let (height, index) = text.split_once('.').ok_or_else(wrong)?;
-        Ok(Self {
-            height: height.parse().map_err(|_| wrong())?,
-            index: index.parse().map_err(|_| wrong())?,
-        })
-    }
 }

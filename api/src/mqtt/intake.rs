@@ -9,7 +9,7 @@ use rumqttd::protocol::PubAckReason;
 use tokio::time::{Instant, sleep};
 
 use super::Shared;
-use super::backend::{Admitted, Cursor, Submission, SubmitError, SyncReason};
+use super::backend::{Admitted, Submission, SubmitError, SyncReason};
 use super::limits::{BUSY_PAUSE, BUSY_PAUSE_MAX, BUSY_TIME};
 use super::seat::{Reply, Seat};
 use super::topics;
@@ -162,7 +162,7 @@ fn read(payload: &[u8]) -> Result<SyncReason, SubmitError> {
         return Err(invalid(text));
     }
     Ok(SyncReason::Asks {
-        since: since.map(|text| text.parse::<Cursor>()).transpose()?,
+        since,
         held: devices,
     })
 }

@@ -70,8 +70,8 @@ mod will;
 mod wire;
 
 pub use backend::{
-    Account, AccountKind, Admitted, Backend, Cursor, Encoding, Login, LoginError, Reach,
-    Submission, SubmitError, SyncReason,
+    Account, AccountKind, Admitted, Backend, Encoding, Login, LoginError, Reach, Submission,
+    SubmitError, SyncReason,
 };
 pub use broker::BrokerError;
 pub use counters::{Counter, Counters};

@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use lamplighter_api::mqtt::{
-    Account, AccountKind, Admitted, Backend, Config, Cursor, Edge, Listen, Login, LoginError,
-    Publisher, Reach, Submission, SubmitError, SyncReason,
+    Account, AccountKind, Admitted, Backend, Config, Edge, Listen, Login, LoginError, Publisher,
+    Reach, Submission, SubmitError, SyncReason,
 };
 use lamplighter_tls::Identity;
 use lamplighter_types::SecretKey;
+use lamplighter_types::wire::Cursor;
 use tokio::sync::Notify;
 
 /// Longest that any step of a test may take; only a failing test gets there.

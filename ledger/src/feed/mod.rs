@@ -5,12 +5,11 @@
 //! threads, and the steps of all readers from outside take turns: however many there are, consensus
 //! gets its time.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use lamplighter_state::{StateError, tables};
-use lamplighter_types::{Block, Hash, Id, Notification};
+pub use lamplighter_types::wire::{Cursor, CursorError, FeedEvent as Delivery};
+use lamplighter_types::{Block, Id, Notification};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::Blocking;
@@ -29,53 +28,6 @@ const STEPS_AT_ONCE: usize = 2;
 /// ahead gave it.
 pub const AHEAD_MAX: u64 = 64;
 
-/// A place in the stream: the height, and the number of the notification in its block, from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    pub height: u64,
-    pub index: u32,
-}
-
-impl Cursor {
-    /// After the last notification of a block.
-    pub fn end_of(height: u64) -> Self {
-        let index = u32::MAX;
-        Self { height, index }
-    }
-
-    /// The place after it.
-    fn next(self) -> Self {
-        match self.index.checked_add(1) {
-            Some(index) => Self { index, ..self },
-            None => Self {
-                height: self.height.saturating_add(1),
-                index: 0,
-            },
-        }
-    }
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.height, self.index)
-    }
-}
-
-/// Not of the form `height.index`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cursor has the form height.index")]
-pub struct CursorError;
-
-impl FromStr for Cursor {
-    type Err = CursorError;
-    fn from_str(text: &str) -> Result<Self, CursorError> {
-        let (height, index) = text.split_once('.').ok_or(CursorError)?;
-        let height = height.parse().map_err(|_| CursorError)?;
-        let index = index.parse().map_err(|_| CursorError)?;
-        Ok(Self { height, index })
-    }
-}
-
 /// A cursor that no node of this ledger can have given: it is of another ledger, or of one that was
 /// begun anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,19 +36,6 @@ pub struct CursorAhead {
     pub after: Cursor,
     /// The newest block of this node.
     pub height: u64,
-}
-
-/// One notification of the stream.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    pub cursor: Cursor,
-    /// Block time, Unix ms.
-    pub time_ms: u64,
-    /// The transaction it came from; zero when the block itself was the cause.
-    pub transaction: Hash,
-    /// The account that signed the transaction; none when the block itself was the cause.
-    pub author: Option<Id>,
-    pub notification: Notification,
 }
 
 /// What one step found.

@@ -11,7 +11,7 @@ use lamplighter_store::{
     Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Scan, StoreError,
 };
 use lamplighter_types::{
-    Action, Encoding, EventsAction, Fact, Genesis, GenesisAccount, Grant, Header, Outcome,
+    Action, Encoding, EventsAction, Fact, Genesis, GenesisAccount, Grant, Hash, Header, Outcome,
     Policies, Receipt, Role, Scope, SecretKey, SignedTransaction, Transaction, Validator,
     ValidatorSet,
 };

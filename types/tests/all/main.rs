@@ -18,3 +18,4 @@ mod replay;
 mod samples;
 mod transaction;
 mod wincode;
+mod wire;

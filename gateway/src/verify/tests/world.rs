@@ -6,6 +6,7 @@ use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_state::Key;
 use lamplighter_state::tree::Tree;
 use lamplighter_types::proof::{CertifiedHeader, PROOF_VERSION, ProofBundle, RecordProof};
+use lamplighter_types::wire::Cursor;
 use lamplighter_types::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
 use lamplighter_types::{
     Account, AccountKind, Attestation, Certificate, ConfigTarget, Deployment, DeploymentState,
@@ -324,7 +325,10 @@ impl World {
         WorkMessage {
             version: WORK_VERSION,
             gateway: id("gw"),
-            cursor: format!("{}.0", self.height),
+            cursor: Cursor {
+                height: self.height,
+                index: 0,
+            },
             items,
             proofs: ProofSet::from_bundles(bundles),
         }

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Cursor;
 use crate::limits::PROOF_BYTES_MAX;
 use crate::proof::{
     Ancestor, CertifiedHeader, PROOF_VERSION, ProofBundle, ProofError, Proven, RecordProof,
@@ -52,7 +53,8 @@ pub const WORK_VERSION: u32 = 1;
 pub struct SyncRequest {
     /// `height.index` in the feed that the gateway has seen; all that is open is told all the same.
     #[serde(default)]
-    pub since: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub since: Option<Cursor>,
     /// What it holds of its devices. Then it is told only of those where the ledger differs, also
     /// of those that are its own no more; without it, of all its devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +100,8 @@ pub struct WorkMessage {
     pub version: u32,
     pub gateway: Id,
     /// `height.index` in the feed up to which the message tells what there is: the next `since`.
-    pub cursor: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub cursor: Cursor,
     pub items: Vec<WorkItem>,
     pub proofs: ProofSet,
 }
