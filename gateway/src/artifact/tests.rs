@@ -31,8 +31,8 @@ fn image(groups: usize) -> Vec<u8> {
         .collect()
 }
 
-/// What breaks a connection, some time after the bytes before it.
-fn cut(broken: bool) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
+/// An error that breaks a connection, some time after the bytes before it.
+fn broken_end(broken: bool) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
     stream::iter(broken.then_some(())).then(|()| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         Err(std::io::Error::other("cut"))
@@ -47,8 +47,8 @@ async fn groups(State(node): State<Node>) -> Vec<u8> {
 
 async fn range(State(node): State<Node>, headers: HeaderMap) -> Response {
     node.ranges.fetch_add(1, Ordering::SeqCst);
-    let asked = headers.get("range").unwrap().to_str().unwrap().to_owned();
-    let (first, last) = asked
+    let requested = headers.get("range").unwrap().to_str().unwrap().to_owned();
+    let (first, last) = requested
         .strip_prefix("bytes=")
         .unwrap()
         .split_once('-')
@@ -60,7 +60,7 @@ async fn range(State(node): State<Node>, headers: HeaderMap) -> Response {
     }
     let broken = bytes.len() > node.cut;
     bytes.truncate(node.cut);
-    let end = cut(broken);
+    let end = broken_end(broken);
     let body = stream::iter([Ok(Bytes::from(bytes))]).chain(end);
     (StatusCode::PARTIAL_CONTENT, Body::from_stream(body)).into_response()
 }
@@ -103,16 +103,16 @@ async fn an_artifact_is_fetched_once_for_the_mesh() {
     for path in futures::future::join_all(all).await {
         assert_eq!(std::fs::read(path.unwrap()).unwrap(), bytes);
     }
-    let asked = node.ranges.load(Ordering::SeqCst);
+    let ranges = node.ranges.load(Ordering::SeqCst);
     assert!(
-        (4..8).contains(&asked),
-        "{asked} ranges through cut connections"
+        (4..8).contains(&ranges),
+        "{ranges} ranges through cut connections"
     );
     assert!(!cache.part_path(&digest).exists());
 }
 
 #[tokio::test]
-async fn a_restart_goes_on_where_the_download_was() {
+async fn a_download_is_resumed_after_a_restart() {
     let bytes = image(20);
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ async fn a_restart_goes_on_where_the_download_was() {
 }
 
 #[tokio::test]
-async fn what_was_damaged_on_disk_is_never_served() {
+async fn a_file_that_was_damaged_on_disk_is_never_served() {
     let bytes = image(5);
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     let node = node(bytes.clone(), usize::MAX, None);
@@ -144,7 +144,7 @@ async fn what_was_damaged_on_disk_is_never_served() {
 }
 
 #[tokio::test]
-async fn a_liar_is_left_for_another_node_and_alone_gives_nothing() {
+async fn a_node_that_lies_is_replaced_and_alone_yields_nothing() {
     let bytes = image(8);
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     let liar = node(bytes.clone(), usize::MAX, Some(5 * GROUP_BYTES));
@@ -164,7 +164,7 @@ async fn a_liar_is_left_for_another_node_and_alone_gives_nothing() {
 }
 
 #[tokio::test]
-async fn the_oldest_that_is_not_in_use_makes_room() {
+async fn the_oldest_artifact_that_is_not_in_use_is_evicted() {
     let dir = tempfile::tempdir().unwrap();
     let cache = ArtifactCache::open(dir.path(), 2 * 100_000).unwrap();
     let mut digests = Vec::new();
@@ -176,11 +176,11 @@ async fn the_oldest_that_is_not_in_use_makes_room() {
         cache.ensure(&client, digest, size, in_use).await.unwrap();
         digests.push(digest);
     }
-    let here: Vec<_> = digests
+    let cached: Vec<_> = digests
         .iter()
         .map(|digest| cache.path(digest).exists())
         .collect();
-    assert_eq!(here, [true, false, true]);
+    assert_eq!(cached, [true, false, true]);
     let bytes = vec![9; 80_000];
     let client = client(vec![serve(&node(bytes.clone(), usize::MAX, None)).await]);
     let full = cache

@@ -21,7 +21,7 @@ fn assignment(state: DeploymentState, height: u64) -> Assignment {
     world.height = height;
     let key = lamplighter_contracts::rollouts::keys::deployment(&id("r1"), &lamp());
     world.change(&key, |deployment| deployment.state = state);
-    let item = lamplighter_types::work::WorkItem::Deployment {
+    let item = lamplighter_types::wire::work::WorkItem::Deployment {
         rollout: id("r1"),
         device: lamp(),
     };

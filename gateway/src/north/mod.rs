@@ -20,7 +20,8 @@ use lamplighter_client::{Client, ClientError};
 use lamplighter_system::{Backoff, error_chain, unix_ms};
 use lamplighter_tls::{self as tls, Identity};
 use lamplighter_types::login::Audience;
-use lamplighter_types::work::{SyncRequest, WORK_BYTES_MAX};
+use lamplighter_types::wire::topics::{self, GatewayTopic};
+use lamplighter_types::wire::work::{SyncRequest, WORK_BYTES_MAX};
 use lamplighter_types::{Id, PublicKey, SecretKey, SignedTransaction};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, QoS, Transport,
@@ -174,10 +175,6 @@ impl NodeLink {
         }
     }
 
-    fn topic(&self, level: &str) -> String {
-        format!("lamplighter/1/gw/{}/{level}", self.account)
-    }
-
     /// The options to connect to a node, and the time after which the connection is renewed.
     async fn mqtt_options(
         &self,
@@ -232,9 +229,9 @@ impl NodeLink {
             .max(started.elapsed() * 2)
             .min(self.connect_timeout_max);
         for topic in [
-            self.topic("receipt"),
-            self.topic("work"),
-            "lamplighter/1/head".to_owned(),
+            GatewayTopic::Receipt.of(&self.account),
+            GatewayTopic::Work.of(&self.account),
+            topics::HEAD.to_owned(),
         ] {
             client
                 .try_subscribe(topic, QoS::AtLeastOnce)
@@ -265,15 +262,15 @@ impl NodeLink {
         mqtt: &mut EventLoop,
         events: &mpsc::Sender<NodeEvent>,
     ) -> Result<(), NodeLinkError> {
-        let (receipt, work) = (self.topic("receipt"), self.topic("work"));
         loop {
             let Event::Incoming(Incoming::Publish(publish)) = next_event(mqtt).await? else {
                 continue;
             };
-            let message = match publish.topic.as_str() {
-                topic if topic == receipt => NodeEvent::Receipt(publish.payload),
-                topic if topic == work => NodeEvent::Work(publish.payload),
-                "lamplighter/1/head" => NodeEvent::Head(publish.payload),
+            let payload = publish.payload;
+            let message = match GatewayTopic::parse(&publish.topic, &self.account) {
+                Some(GatewayTopic::Receipt) => NodeEvent::Receipt(payload),
+                Some(GatewayTopic::Work) => NodeEvent::Work(payload),
+                None if publish.topic == topics::HEAD => NodeEvent::Head(payload),
                 // Not subscribed to; a node that sends it anyway gains nothing.
                 _ => continue,
             };
@@ -289,12 +286,12 @@ impl NodeLink {
         requests: &mut mpsc::Receiver<NodeRequest>,
     ) -> Result<(), NodeLinkError> {
         while let Some(request) = requests.recv().await {
-            let (level, payload) = match request {
-                NodeRequest::Transaction(payload) => ("tx", payload),
-                NodeRequest::Sync(payload) => ("sync", payload),
+            let (topic, payload) = match request {
+                NodeRequest::Transaction(payload) => (GatewayTopic::Transaction, payload),
+                NodeRequest::Sync(payload) => (GatewayTopic::Sync, payload),
             };
             let published = client
-                .publish_bytes(self.topic(level), QoS::AtLeastOnce, false, payload)
+                .publish_bytes(topic.of(&self.account), QoS::AtLeastOnce, false, payload)
                 .await;
             published.map_err(|_| NodeLinkError::Ended)?;
         }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lamplighter_types::work::{DevicesHeld, SyncRequest};
+use lamplighter_types::wire::work::{DevicesHeld, SyncRequest};
 use tokio::time::Instant;
 
 /// Time between two announcements while nothing seems to be missing.

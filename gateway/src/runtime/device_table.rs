@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lamplighter_system::files;
 use lamplighter_types::codec::{self, CodecError};
-use lamplighter_types::work::{DEVICES_HELD_MAX, DeviceMark, DevicesHeld};
+use lamplighter_types::wire::work::{DEVICES_HELD_MAX, DeviceMark, DevicesHeld};
 use lamplighter_types::{Device, Id};
 use serde::{Deserialize, Serialize};
 

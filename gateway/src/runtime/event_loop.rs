@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_types::wire::ReceiptMessage;
 use lamplighter_types::{Hash, Id};
-use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -47,16 +47,6 @@ pub(super) struct EventLoop {
     device_sync: DeviceSync,
     /// Commands that wait for a place in the south's queue.
     commands: VecDeque<SouthCommand>,
-}
-
-/// A node's message about a transaction. It is only a hint: a receipt counts when it is proven.
-#[derive(Deserialize)]
-struct ReceiptMessage {
-    transaction: Option<Hash>,
-    /// The edge did not admit the transaction.
-    status: Option<String>,
-    /// The ledger left the transaction out.
-    refused: Option<serde::de::IgnoredAny>,
 }
 
 impl EventLoop {
@@ -214,6 +204,8 @@ impl EventLoop {
         }
     }
 
+    /// Handles a node's message about a transaction. It is only a hint: a receipt counts when it is
+    /// proven.
     fn on_receipt(&mut self, payload: &[u8]) -> Result<(), GatewayError> {
         let Ok(message) = serde_json::from_slice::<ReceiptMessage>(payload) else {
             tracing::warn!("a node sent something that is no receipt");
@@ -221,16 +213,16 @@ impl EventLoop {
         };
         let spool = self.resources.storage.spool();
         let in_flight = |transaction: &Hash| spool.transaction(transaction).is_some();
-        let Some(transaction) = message.transaction.filter(in_flight) else {
+        let Some(transaction) = message.transaction().filter(in_flight) else {
             return Ok(());
         };
         let submitter = &mut self.resources.submitter;
-        if message.status.is_none() && message.refused.is_none() {
+        if matches!(message, ReceiptMessage::Committed { .. }) {
             let command = submitter.receipt_announced(transaction, spool);
             return self.submit(command);
         }
-        let text = String::from_utf8_lossy(&payload[..payload.len().min(300)]).into_owned();
-        tracing::warn!(%transaction, text, "a node refused a transaction; it is signed anew");
+        let text = String::from_utf8_lossy(&payload[..payload.len().min(300)]);
+        tracing::warn!(%transaction, %text, "a node refused a transaction; it is signed again");
         let commands = submitter.transaction_refused(transaction, spool, Instant::now());
         self.submit(commands)
     }

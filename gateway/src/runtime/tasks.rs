@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lamplighter_client::{Client, ClientError};
 use lamplighter_system::{Backoff, error_chain, unix_ms};
-use lamplighter_types::work::WorkMessage;
+use lamplighter_types::wire::work::WorkMessage;
 use lamplighter_types::{Genesis, Hash, Id, PublicKey, Receipt};
 use tokio::task::{JoinError, JoinSet};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::proof::{CertifiedHeader, SetChange, verify_head};
-use lamplighter_types::work::{WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{WorkItem, WorkMessage};
 use lamplighter_types::{DeploymentState, Genesis, Id, codec};
 use tokio::time::Instant;
 

@@ -13,7 +13,7 @@ use lamplighter_state::{Key, StateError};
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
 use lamplighter_types::proof::{Proven, ProvenRecord, SetChange};
 use lamplighter_types::report::ReleaseError;
-use lamplighter_types::work::{WorkError, WorkMessage};
+use lamplighter_types::wire::work::{WorkError, WorkMessage};
 use lamplighter_types::{
     Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Genesis, Hash, Id,
     ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,

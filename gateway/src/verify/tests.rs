@@ -5,7 +5,7 @@ mod world;
 use std::time::Duration;
 
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
-use lamplighter_types::work::{WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{WorkItem, WorkMessage};
 use lamplighter_types::{
     ConfigTarget, DeploymentState, DeviceStatus, Hash, KeyRecord, ReleaseStatus, Role, SecretKey,
     Version, codec,

@@ -1,5 +1,5 @@
 use lamplighter_types::limits::ID_BYTES_MAX;
-use lamplighter_types::work::{DeviceMark, DevicesHeld, SyncRequest};
+use lamplighter_types::wire::work::{DeviceMark, DevicesHeld, SyncRequest};
 
 use super::report_check::{device, devices};
 use crate::runtime::device_table::{DEVICES_MAX, DeviceTable, DeviceTableChanges, HELD_RANGE_MAX};
