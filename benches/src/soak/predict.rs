@@ -84,9 +84,10 @@ pub fn predict(taken: Vec<Taken>, dir: &Path, cluster: &Cluster) -> Result<Predi
     let (transactions, blocks) = (rows.transactions as f64, rows.blocks as f64);
     let more_blocks = blocks - of_large.blocks as f64;
     // Of blocks that are as large already nothing can be told apart, and need not.
-    let block_bytes = match more_blocks > blocks / 10.0 {
-        true => (came_bytes as f64 - large_bytes as f64) / more_blocks,
-        false => 0.0,
+    let block_bytes = if more_blocks > blocks / 10.0 {
+        (came_bytes as f64 - large_bytes as f64) / more_blocks
+    } else {
+        0.0
     };
     Ok(Prediction {
         transaction_bytes: (came_bytes as f64 - blocks * block_bytes) / transactions.max(1.0),

@@ -8,7 +8,7 @@ use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
 use super::documents::PendingDocuments;
 use super::job::DeploymentJob;
 use crate::lwm2m::{Stage, UpdateResult};
-use crate::south::{Notice, SouthCommand};
+use crate::south::{SouthCommand, WorkNotice};
 use crate::spool::OutgoingReport;
 use crate::text::sanitize;
 use crate::verify::{Assignment, DesiredDocument};
@@ -304,14 +304,14 @@ impl DeploymentPlanner {
     }
 
     /// Continues after a notice of the south about the work on a Thing.
-    pub fn on_notice(&mut self, device: &Id, notice: &Notice, now_ms: u64) -> Vec<Effect> {
+    pub fn on_notice(&mut self, device: &Id, notice: &WorkNotice, now_ms: u64) -> Vec<Effect> {
         match notice {
-            Notice::Progress { .. } => {}
+            WorkNotice::Progress { .. } => {}
             // The Thing's agent itself reports whether it applied the document.
-            Notice::Configured { accepted, detail } => {
+            WorkNotice::Configured { accepted, detail } => {
                 tracing::debug!(%device, accepted, detail, "a configuration was handed over");
             }
-            Notice::Refused { deployment, reason } => {
+            WorkNotice::Refused { deployment, reason } => {
                 tracing::warn!(%device, deployment, reason, "the south refused");
                 if deployment.is_empty() {
                     // It was a document, which is sent again with the node's next reminder.
@@ -319,8 +319,8 @@ impl DeploymentPlanner {
                 }
                 self.command_refused(device, deployment, now_ms);
             }
-            Notice::Later { deployment } => self.command_refused(device, deployment, now_ms),
-            Notice::Stage {
+            WorkNotice::Busy { deployment } => self.command_refused(device, deployment, now_ms),
+            WorkNotice::Stage {
                 deployment,
                 stage,
                 detail,

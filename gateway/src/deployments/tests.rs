@@ -4,7 +4,7 @@ use lamplighter_types::{
 
 use super::{DeploymentPlanner, Effect};
 use crate::lwm2m::{Stage, UpdateResult};
-use crate::south::{Notice, SouthCommand};
+use crate::south::{SouthCommand, WorkNotice};
 use crate::spool::OutgoingReport;
 use crate::verify::tests::{NOW_MS, World, id};
 use crate::verify::{Assignment, DesiredDocument, ProvenState, VerifiedDeployment, deployment};
@@ -41,8 +41,8 @@ fn without_key(state: DeploymentState, height: u64) -> Assignment {
     assignment
 }
 
-fn stage(stage: Stage, detail: &str) -> Notice {
-    Notice::Stage {
+fn stage(stage: Stage, detail: &str) -> WorkNotice {
+    WorkNotice::Stage {
         deployment: "r1".to_owned(),
         stage,
         detail: detail.to_owned(),
@@ -293,7 +293,7 @@ fn a_complete_package_is_installed_after_a_postponement() {
 #[test]
 fn the_gateway_vouches_for_a_thing_without_agent() {
     let mut planner = transferring(false);
-    let notice = |stage, detail: &str| Notice::Stage {
+    let notice = |stage, detail: &str| WorkNotice::Stage {
         deployment: "r1".to_owned(),
         stage,
         detail: detail.to_owned(),
@@ -362,7 +362,7 @@ fn commands_that_the_south_lost_are_repeated() {
     // The south has too much to do.
     let deployment = "r1".to_owned();
     assert_eq!(
-        planner.on_notice(&lamp(), &Notice::Later { deployment }, NOW_MS),
+        planner.on_notice(&lamp(), &WorkNotice::Busy { deployment }, NOW_MS),
         []
     );
     assert!(!planner.tick(NOW_MS + 5_000).is_empty());
@@ -460,7 +460,7 @@ fn any_text_of_a_thing_is_sanitized_for_a_report() {
 #[test]
 fn for_a_thing_with_agent_the_gateway_reports_only_failures() {
     let mut planner = transferring(true);
-    let notice = |stage| Notice::Stage {
+    let notice = |stage| WorkNotice::Stage {
         deployment: "r1".to_owned(),
         stage,
         detail: String::new(),
@@ -478,7 +478,7 @@ fn for_a_thing_with_agent_the_gateway_reports_only_failures() {
         (failed.from, failed.to, failed.code),
         (Downloading, Failed, 4)
     );
-    let other = Notice::Stage {
+    let other = WorkNotice::Stage {
         deployment: "r0".to_owned(),
         stage: Stage::Failed(UpdateResult::ConnectionLost),
         detail: String::new(),
@@ -518,14 +518,14 @@ fn a_document_is_sent_once_for_each_registration() {
     assert!(is_sent(&planner.thing_registered(&lamp(), true, NOW_MS)));
     assert_eq!(planner.set_document(document()), []);
     assert!(is_sent(&planner.thing_registered(&lamp(), true, NOW_MS)));
-    let refused = Notice::Configured {
+    let refused = WorkNotice::Configured {
         accepted: false,
         detail: "no place".to_owned(),
     };
     let on_notice = planner.on_notice(&lamp(), &refused, NOW_MS);
     assert_eq!(on_notice, [], "its agent reports itself");
     // The south had no room for it.
-    let refused = Notice::Refused {
+    let refused = WorkNotice::Refused {
         deployment: String::new(),
         reason: "16 commands wait".to_owned(),
     };
@@ -540,7 +540,7 @@ fn a_thing_without_the_agent_gets_no_document() {
     let mut planner = DeploymentPlanner::default();
     assert_eq!(planner.thing_registered(&lamp(), false, NOW_MS), []);
     assert_eq!(planner.set_document(document()), []);
-    let refused = Notice::Configured {
+    let refused = WorkNotice::Configured {
         accepted: false,
         detail: "4.04".to_owned(),
     };

@@ -3,7 +3,7 @@
 
 use super::device_table::DeviceTable;
 use crate::lwm2m::Endpoints;
-use crate::south::Admits;
+use crate::south::ServedDevices;
 
 /// The rules for endpoint names, and the devices as last proven.
 pub(super) struct ThingAdmission {
@@ -11,8 +11,8 @@ pub(super) struct ThingAdmission {
     pub devices: DeviceTable,
 }
 
-impl Admits for ThingAdmission {
-    fn named(&self, endpoint_name: &str) -> Option<String> {
+impl ServedDevices for ThingAdmission {
+    fn resolve(&self, endpoint_name: &str) -> Option<String> {
         let device = self.endpoints.device(endpoint_name)?.to_string();
         self.devices.admits(&device).then_some(device)
     }

@@ -18,7 +18,7 @@ use super::tasks::{BackgroundTasks, TaskResult};
 use super::work::{WorkReceiver, WorkTargets};
 use crate::deployments::{DeploymentPlanner, Effect};
 use crate::north::{NodeEvent, NodeRequest};
-use crate::south::{South, SouthCommand, SouthEvent, Stored};
+use crate::south::{South, SouthCommand, SouthEvent, StorageReply};
 use crate::spool::OutgoingReport;
 use crate::submission::{SubmitCommand, Submitter};
 
@@ -156,7 +156,7 @@ impl EventLoop {
             };
             match checked {
                 Ok(Some(outgoing)) => pending.push((outgoing, stored)),
-                Ok(None) => answer(stored, Stored::Kept),
+                Ok(None) => answer(stored, StorageReply::Stored),
                 Err(reason) => {
                     tracing::warn!(endpoint, %reason, "a Thing's report was not taken");
                     answer(stored, storage.reject(&endpoint, &bytes, reason));
@@ -416,7 +416,7 @@ fn on_thing(planner: &mut DeploymentPlanner, event: SouthEvent) -> Vec<Effect> {
             tracing::info!(endpoint, "a Thing is gone");
             Vec::new()
         }
-        SouthEvent::Notice { endpoint, notice } => Id::new(endpoint)
+        SouthEvent::Work { endpoint, notice } => Id::new(endpoint)
             .map(|device| planner.on_notice(&device, &notice, unix_ms()))
             .unwrap_or_default(),
         SouthEvent::Report { .. } | SouthEvent::Event { .. } => Vec::new(),

@@ -14,7 +14,7 @@ use super::GatewayError;
 use super::dead_letter::DeadLetterFile;
 use super::device_table::DeviceTable;
 use super::report_check::{RejectReason, Remedy};
-use crate::south::Stored;
+use crate::south::StorageReply;
 use crate::spool::{BATCH_ITEMS_MAX, OutgoingReport, Spool, SpoolError, SpoolRecord, SpoolState};
 use crate::submission::ResolvedReport;
 
@@ -22,7 +22,7 @@ use crate::submission::ResolvedReport;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// A report of a Thing, and where the Thing waits for the answer.
-pub(super) type PendingReport = (OutgoingReport, oneshot::Sender<Stored>);
+pub(super) type PendingReport = (OutgoingReport, oneshot::Sender<StorageReply>);
 
 /// The files. Methods that write block on the disk.
 pub(super) struct Storage {
@@ -110,7 +110,7 @@ impl Storage {
             }
             if is_deferred(&outgoing) {
                 let reason = "the ledger takes nothing of this device now";
-                answer(stored, Stored::Later(reason.to_owned()));
+                answer(stored, StorageReply::Unavailable(reason.to_owned()));
                 continue;
             }
             bytes += codec::encode(&outgoing).len();
@@ -127,26 +127,26 @@ impl Storage {
             return Ok(Vec::new());
         }
         for stored in answers {
-            answer(stored, Stored::Kept);
+            answer(stored, StorageReply::Stored);
         }
         Ok(new)
     }
 
     /// The answer to a message that is not stored. What the Thing shall discard is first written to
     /// the dead letters.
-    pub fn reject(&mut self, endpoint: &str, bytes: &[u8], reason: RejectReason) -> Stored {
+    pub fn reject(&mut self, endpoint: &str, bytes: &[u8], reason: RejectReason) -> StorageReply {
         let text = reason.to_string();
         match reason.remedy() {
-            Remedy::Register => Stored::Unregistered(text),
-            Remedy::Retry => Stored::Later(text),
+            Remedy::Register => StorageReply::Unregistered(text),
+            Remedy::Retry => StorageReply::Unavailable(text),
             Remedy::Discard => {
                 let (file, now) = (&mut self.dead_letters, Instant::now().into_std());
                 match on_disk(|| file.add_message(endpoint, bytes, reason, unix_ms(), now)) {
-                    Ok(()) => Stored::Refused(text),
+                    Ok(()) => StorageReply::Refused(text),
                     Err(error) => {
                         let error = error_chain(&error);
                         tracing::error!(error, "a refused report could not be written down");
-                        Stored::Later(text)
+                        StorageReply::Unavailable(text)
                     }
                 }
             }
@@ -233,7 +233,7 @@ fn on_disk<T>(call: impl FnOnce() -> T) -> T {
 }
 
 /// Answers a Thing. One that has stopped waiting sends its report again.
-pub(super) fn answer(stored: oneshot::Sender<Stored>, result: Stored) {
+pub(super) fn answer(stored: oneshot::Sender<StorageReply>, result: StorageReply) {
     if stored.send(result).is_err() {
         tracing::debug!("a Thing did not wait for the answer to its report");
     }

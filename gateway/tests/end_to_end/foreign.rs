@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
+use lamplighter_gateway::coap::{self, CoapEndpoint, CoapService, Code, Request, Response, format};
 use lamplighter_gateway::lwm2m::path;
 
 /// The values of its resources.
@@ -32,19 +32,19 @@ impl Foreign {
     }
 
     /// Opens its socket.
-    pub async fn start(&self) -> Endpoint {
+    pub async fn start(&self) -> CoapEndpoint {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = coap::Config {
+        let config = coap::CoapConfig {
             body_bytes_max: 1 << 20,
-            ..coap::Config::default()
+            ..coap::CoapConfig::default()
         };
-        let endpoint = Endpoint::bind(any, config, Arc::new(self.clone())).await;
+        let endpoint = CoapEndpoint::bind(any, config, Arc::new(self.clone())).await;
         endpoint.unwrap()
     }
 }
 
 /// Registers under a name; returns the code of the response.
-pub async fn register(endpoint: &Endpoint, gateway: SocketAddr, name: &str) -> Option<Code> {
+pub async fn register(endpoint: &CoapEndpoint, gateway: SocketAddr, name: &str) -> Option<Code> {
     let request = Request::new(Code::POST, path::REGISTRATION)
         .with_query(format!("ep={name}"))
         .with_query("lwm2m=1.1".to_owned())
@@ -55,7 +55,7 @@ pub async fn register(endpoint: &Endpoint, gateway: SocketAddr, name: &str) -> O
 }
 
 #[async_trait]
-impl Service for Foreign {
+impl CoapService for Foreign {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         if request
             .accept

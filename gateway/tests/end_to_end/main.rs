@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lamplighter_devnet::thing::{NewEvent, Thing};
-use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
+use lamplighter_gateway::coap::{self, CoapEndpoint, CoapService, Code, Request, Response, format};
 use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DeviceEvent, DeviceSigned,
@@ -316,16 +316,16 @@ async fn a_foreign_device_that_succeeds_over_a_restart_of_its_gateway_is_confirm
 struct Silent;
 
 #[async_trait::async_trait]
-impl Service for Silent {
+impl CoapService for Silent {
     async fn handle(&self, _peer: SocketAddr, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
 }
 
 /// Registers such a Thing as `lamp-1`.
-async fn silent(gateway: &Running) -> Endpoint {
+async fn silent(gateway: &Running) -> CoapEndpoint {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let thing = Endpoint::bind(any, coap::Config::default(), Arc::new(Silent));
+    let thing = CoapEndpoint::bind(any, coap::CoapConfig::default(), Arc::new(Silent));
     let thing = thing.await.unwrap();
     let register = Request::new(Code::POST, "/rd")
         .with_query("ep=LAMP-1".to_owned())
@@ -347,7 +347,7 @@ struct Spoofer {
 }
 
 #[async_trait::async_trait]
-impl Service for Spoofer {
+impl CoapService for Spoofer {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         let number = |text: &str| Response::content(format::TEXT, text.as_bytes().to_vec());
         match request.path_text().trim_start_matches('/') {
@@ -368,7 +368,7 @@ async fn a_thing_gets_its_update_after_another_one_in_its_name() {
     let gateway = city.gateway(false).await;
     let spoofer = Arc::new(Spoofer::default());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = Endpoint::bind(any, coap::Config::default(), spoofer.clone());
+    let endpoint = CoapEndpoint::bind(any, coap::CoapConfig::default(), spoofer.clone());
     let endpoint = endpoint.await.unwrap();
     let links = b"</33000/0>,</5/0>".to_vec();
     let register = Request::new(Code::POST, "/rd")

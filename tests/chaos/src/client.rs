@@ -114,7 +114,7 @@ impl Shared {
         let mut surprises = self.surprises.lock().expect("nobody panics with the lock");
         surprises.0 += 1;
         if surprises.1.len() < SURPRISES_MAX {
-            surprises.1.push(lamplighter_devnet::causes(error));
+            surprises.1.push(lamplighter_system::error_chain(error));
         }
     }
 
@@ -454,11 +454,12 @@ pub async fn prepare(
     }
     let succeeded = first.shared.acknowledged.load(Ordering::Relaxed);
     let sent = first.shared.history().writes.len() as u64;
-    match succeeded == sent {
-        true => Ok(()),
-        false => Err(ChaosError::Setup(format!(
+    if succeeded == sent {
+        Ok(())
+    } else {
+        Err(ChaosError::Setup(format!(
             "only {succeeded} of {sent} registrations succeeded"
-        ))),
+        )))
     }
 }
 

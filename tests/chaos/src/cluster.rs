@@ -288,9 +288,10 @@ impl Node {
 
     /// SIGSTOP, or SIGCONT.
     pub fn hold(&mut self, stop: bool) -> Result<(), ChaosError> {
-        let (signal, name) = match stop {
-            true => (Signal::SIGSTOP, "SIGSTOP"),
-            false => (Signal::SIGCONT, "SIGCONT"),
+        let (signal, name) = if stop {
+            (Signal::SIGSTOP, "SIGSTOP")
+        } else {
+            (Signal::SIGCONT, "SIGCONT")
         };
         let Some(pid) = self.process.pid() else {
             return Ok(());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use lamplighter_chaos::{Kind, Options, run};
-use lamplighter_devnet::causes;
+use lamplighter_system::error_chain;
 
 /// Kills, stops and parts real nodes while clients write and read, and judges what they saw.
 #[derive(Debug, Parser)]
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     let report = match run(options(&arguments)) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("chaos: {}", causes(&error));
+            eprintln!("chaos: {}", error_chain(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -103,8 +103,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match report.is_good() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

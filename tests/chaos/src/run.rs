@@ -374,9 +374,10 @@ impl Run {
         let resumptions = timeline.resumptions(history);
         let outages = timeline.outages(history);
         let (surprises, surprise_samples) = self.shared.surprises();
-        let (corruptions_found, corruptions_tried) = match self.options.prove_checker {
-            true => prove_checker(&evidence),
-            false => (0, 0),
+        let (corruptions_found, corruptions_tried) = if self.options.prove_checker {
+            prove_checker(&evidence)
+        } else {
+            (0, 0)
         };
         let Options {
             seed,

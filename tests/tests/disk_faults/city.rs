@@ -98,7 +98,7 @@ impl City {
             rate_bytes_per_s: None,
         };
         let mut city = Self {
-            devnet: Devnet::found(plan).unwrap(),
+            devnet: Devnet::create(plan).unwrap(),
             acknowledged: Vec::new(),
             next: 0,
             client: None,

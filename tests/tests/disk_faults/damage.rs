@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lamplighter_devnet::{Journal, Observer, scenario};
+use lamplighter_devnet::{FeedSubscriber, Journal, scenario};
 use lamplighter_types::Hash;
 
 use crate::city::{City, ask, until};
@@ -268,9 +268,9 @@ async fn a_damaged_artifact_is_not_served_and_fetched_again() {
 
 /// Publishes an image, so that every validator fetches it.
 async fn release(city: &mut City) -> Hash {
-    let observer = Observer::start(&city.devnet.client("auditor").unwrap());
+    let subscriber = FeedSubscriber::start(&city.devnet.client("auditor").unwrap());
     let mut journal = Journal::new(false);
-    let released = scenario::release(&city.devnet, &observer, &mut journal).await;
+    let released = scenario::release(&city.devnet, &subscriber, &mut journal).await;
     released.unwrap();
     Hash::of(&city.devnet.firmware.1)
 }

@@ -1,4 +1,4 @@
-//! How datagrams travel: a UDP socket, or the simulated network of the tests.
+//! The datagram socket below an endpoint: UDP, or the simulated network of the tests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,8 +8,8 @@ use tokio::net::UdpSocket;
 
 /// A socket for datagrams.
 #[async_trait]
-pub trait Link: Send + Sync + 'static {
-    /// Waits for one datagram; gives its size and sender. A longer one is cut to the buffer.
+pub trait DatagramSocket: Send + Sync + 'static {
+    /// Waits for one datagram and returns its size and sender. A longer one is cut to the buffer.
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
     /// Sends one datagram.
     async fn send(&self, bytes: &[u8], peer: SocketAddr) -> io::Result<()>;
@@ -18,7 +18,7 @@ pub trait Link: Send + Sync + 'static {
 }
 
 #[async_trait]
-impl Link for UdpSocket {
+impl DatagramSocket for UdpSocket {
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.recv_from(buffer).await
     }

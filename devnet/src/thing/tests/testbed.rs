@@ -1,4 +1,4 @@
-//! The test bed: one gateway's south side, a reader of its events that checks every signature, and
+//! The testbed: a gateway's south side, a reader of its events that checks every signature, and
 //! Things.
 
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use lamplighter_gateway::coap::simulated::{Faults, SimulatedNetwork};
 use lamplighter_gateway::lwm2m::agent::{Offer, ThingReport};
 use lamplighter_gateway::south::{
-    Notice, South, SouthCommand, SouthConfig, SouthEvent, Stored, Transfer,
+    South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer, WorkNotice,
 };
 use lamplighter_types::{
     DeploymentReport, DeploymentState, DeviceEvent, DeviceSigned, Hash, Id, ReleaseManifest,
@@ -21,12 +21,12 @@ use super::super::{Factory, Socket, Thing, ThingConfig, VendorKeys};
 
 pub const CHAIN: Hash = Hash([7; 32]);
 
-/// What the north side would have seen.
+/// The events that the south side sent to the north side.
 #[derive(Debug, Default, Clone)]
 pub struct Log {
     pub reports: Vec<ThingReport>,
     pub events: Vec<DeviceEvent>,
-    pub notices: Vec<(String, Notice)>,
+    pub notices: Vec<(String, WorkNotice)>,
     pub registered: Vec<String>,
     pub lost: Vec<String>,
 }
@@ -54,15 +54,15 @@ impl Log {
     }
 
     pub fn progress(&self) -> u64 {
-        let sent = |(_, notice): &(String, Notice)| match notice {
-            Notice::Progress { sent_bytes, .. } => *sent_bytes,
+        let sent = |(_, notice): &(String, WorkNotice)| match notice {
+            WorkNotice::Progress { sent_bytes, .. } => *sent_bytes,
             _ => 0,
         };
         self.notices.iter().map(sent).max().unwrap_or(0)
     }
 }
 
-pub struct Bed {
+pub struct Testbed {
     pub network: SimulatedNetwork,
     pub folder: TempDir,
     pub log: watch::Receiver<Log>,
@@ -99,7 +99,7 @@ pub fn version(minor: u32) -> Version {
     }
 }
 
-/// A release of 70 KB that a lamp with the factory image may take.
+/// The manifest of an image that a lamp with the factory image may install.
 pub fn manifest(image: &[u8]) -> ReleaseManifest {
     ReleaseManifest {
         release: Id::new("lamp-fw-1.1.0").unwrap(),
@@ -127,20 +127,20 @@ pub fn offer(device: &str, manifest: &ReleaseManifest, signer: &SecretKey) -> Ve
     })
 }
 
-impl Bed {
-    pub fn new(seed: u64, faults: Faults) -> Bed {
+impl Testbed {
+    pub fn new(seed: u64, faults: Faults) -> Testbed {
         let network = SimulatedNetwork::new(seed, faults);
         let (writer, log) = watch::channel(Log::default());
         let folder = tempfile::tempdir().unwrap();
-        let mut bed = Bed {
+        let mut testbed = Testbed {
             network,
             folder,
             log,
             writer: Arc::new(writer),
             south: None,
         };
-        bed.start_gateway();
-        bed
+        testbed.start_gateway();
+        testbed
     }
 
     pub fn start_gateway(&mut self) {
@@ -216,7 +216,7 @@ impl Bed {
         .await;
     }
 
-    /// Waits, in virtual time, until the log is so.
+    /// Waits, in virtual time, until the log fulfils a condition.
     pub async fn until(&self, what: &str, done: impl FnMut(&Log) -> bool) -> Log {
         let limit = Duration::from_secs(24 * 3600);
         let mut log = self.log.clone();
@@ -228,7 +228,7 @@ impl Bed {
     }
 }
 
-/// Takes what the gateway's north side would take, and only if the Thing signed it.
+/// Stores events in place of the gateway's north side, and checks that the Thing signed them.
 async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log>>) {
     while let Some(event) = events.recv().await {
         let note = |change: &dyn Fn(&mut Log)| log.send_modify(|log| change(log));
@@ -240,7 +240,7 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
                 note(&|log| log.registered.push(endpoint.clone()));
             }
             SouthEvent::Lost { endpoint } => note(&|log| log.lost.push(endpoint.clone())),
-            SouthEvent::Notice { endpoint, notice } => {
+            SouthEvent::Work { endpoint, notice } => {
                 note(&|log| log.notices.push((endpoint.clone(), notice.clone())));
             }
             SouthEvent::Report {
@@ -250,7 +250,7 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
             } => {
                 let report: ThingReport = codec::decode(&bytes).unwrap();
                 assert!(is_signed(&report, &endpoint));
-                stored.send(Stored::Kept).unwrap();
+                stored.send(StorageReply::Stored).unwrap();
                 note(&|log| {
                     // A report may come twice when its acknowledgement was lost.
                     if !log.reports.contains(&report) {
@@ -269,7 +269,7 @@ async fn read(mut events: mpsc::Receiver<SouthEvent>, log: Arc<watch::Sender<Log
                         .verify_device(&CHAIN, Some(&key(&endpoint).public()))
                         .unwrap()
                 );
-                stored.send(Stored::Kept).unwrap();
+                stored.send(StorageReply::Stored).unwrap();
                 note(&|log| {
                     if !log.events.contains(&event) {
                         log.events.push(event.clone());

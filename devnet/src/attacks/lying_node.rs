@@ -1,5 +1,5 @@
-//! A node that lies, as gateways see it: passes every request on to a real node, and flips a bit of
-//! each piece of firmware that comes back.
+//! A node that lies to gateways: it forwards every request to a real node, and flips a bit of each
+//! piece of firmware in the responses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,46 +12,46 @@ use tokio::task::JoinHandle;
 
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Longest answer that is passed on: a range of an artifact and more.
+/// Longest response that is forwarded: a range of an artifact and more.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Whether to lie, and how often it was done; shared by all liars of one attack.
+/// The switch and the counter of lies, shared by all lying nodes of one attack.
 #[derive(Debug, Default)]
-pub(super) struct Manners {
+pub(super) struct LieControl {
     honest: AtomicBool,
     flipped: AtomicU64,
 }
 
-impl Manners {
+impl LieControl {
     pub fn flipped(&self) -> u64 {
         self.flipped.load(Ordering::Relaxed)
     }
 
-    /// From now on everything is passed on as it is.
-    pub fn be_honest(&self) {
+    /// Forwards everything unchanged from now on.
+    pub fn stop_lying(&self) {
         self.honest.store(true, Ordering::Relaxed);
     }
 }
 
-/// A running liar; it ends when dropped.
+/// A running node that lies; it ends when dropped.
 #[derive(Debug)]
-pub(super) struct Liar {
+pub(super) struct LyingNode {
     pub address: SocketAddr,
     task: JoinHandle<()>,
 }
 
-impl Liar {
+impl LyingNode {
     pub async fn start(
         address: SocketAddr,
         node: SocketAddr,
-        manners: Arc<Manners>,
+        control: Arc<LieControl>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let manners = manners.clone();
+                let control = control.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = pass_on(stream, node, &manners).await {
+                    if let Err(error) = forward(stream, node, &control).await {
                         tracing::debug!(%error, "a request was not passed on");
                     }
                 });
@@ -61,14 +61,14 @@ impl Liar {
     }
 }
 
-impl Drop for Liar {
+impl Drop for LyingNode {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// One request and its answer; the connection is closed after it.
-async fn pass_on(mut client: TcpStream, node: SocketAddr, manners: &Manners) -> io::Result<()> {
+/// Forwards one request and its response; the connection is closed after it.
+async fn forward(mut client: TcpStream, node: SocketAddr, control: &LieControl) -> io::Result<()> {
     let mut request = Vec::new();
     let head = loop {
         if client.read_buf(&mut request).await? == 0 || request.len() > HEAD_BYTES_MAX {
@@ -98,10 +98,10 @@ async fn pass_on(mut client: TcpStream, node: SocketAddr, manners: &Manners) -> 
         .await?;
     let good = answer.starts_with(b"HTTP/1.1 2");
     let firmware = text.starts_with("GET /v1/artifacts/") && !text[..first].contains("/groups");
-    let lies = firmware && !manners.honest.load(Ordering::Relaxed);
+    let lies = firmware && !control.honest.load(Ordering::Relaxed);
     if let Some(last) = answer.last_mut().filter(|_| lies && good) {
         *last ^= 1;
-        manners.flipped.fetch_add(1, Ordering::Relaxed);
+        control.flipped.fetch_add(1, Ordering::Relaxed);
     }
     client.write_all(&answer).await?;
     client.shutdown().await

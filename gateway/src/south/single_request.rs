@@ -1,37 +1,37 @@
-//! Jobs of one request.
+//! Tasks of a single request: cancelling a deployment, and handing over a configuration.
 
 use tokio::time::Instant;
 
-use super::session::{Next, Notice, Outcome, SessionConfig};
+use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, agent, path};
 
-/// Gives a deployment up that is not being installed.
+/// Cancels a deployment that is not being installed.
 #[derive(Debug)]
-pub(super) struct Cancel {
+pub(super) struct CancelTask {
     pub(super) deployment: String,
 }
 
-impl Cancel {
-    pub(super) fn next(&self, agent: bool) -> Next {
+impl CancelTask {
+    pub(super) fn next(&self, agent: bool) -> TaskStep {
         if agent {
-            return Next::Ask(Request::new(Code::POST, agent::CANCEL));
+            return TaskStep::Ask(Request::new(Code::POST, agent::CANCEL));
         }
         let reset = Request::new(Code::PUT, path::PACKAGE);
-        Next::Ask(reset.with_payload(format::OCTETS, Vec::new()))
+        TaskStep::Ask(reset.with_payload(format::OCTETS, Vec::new()))
     }
 
-    pub(super) fn answer(&self, response: &Response) -> Outcome {
+    pub(super) fn answer(&self, response: &Response) -> TaskOutcome {
         let deployment = self.deployment.clone();
         let detail = response.text();
-        Outcome::end(if response.code.is_success() {
-            Notice::Stage {
+        TaskOutcome::end(if response.code.is_success() {
+            WorkNotice::Stage {
                 deployment,
                 stage: Stage::Cancelled,
                 detail,
             }
         } else {
-            Notice::Refused {
+            WorkNotice::Refused {
                 deployment,
                 reason: format!("too late: {} {detail}", response.code),
             }
@@ -39,34 +39,34 @@ impl Cancel {
     }
 }
 
-/// How often a Thing that is not ready is asked to take a document before other work goes on; it is
-/// given again at the next registration.
+/// Attempts to hand over a document to a Thing that is not ready before other work goes on. The
+/// document is sent again at the next registration.
 const TRIES_MAX: u32 = 12;
 
-/// Hands over a configuration document to a Thing with our agent, which reports what it did with
-/// it. One that is not ready is asked again.
+/// Hands over a configuration document to a Thing with our agent, which reports the result itself.
+/// A Thing that is not ready gets it again.
 #[derive(Debug)]
-pub(super) struct Configure {
+pub(super) struct ConfigureTask {
     document: Vec<u8>,
     retry_at: Option<Instant>,
     tries: u32,
 }
 
-impl Configure {
-    pub(super) fn new(document: Vec<u8>) -> Configure {
-        Configure {
+impl ConfigureTask {
+    pub(super) fn new(document: Vec<u8>) -> ConfigureTask {
+        ConfigureTask {
             document,
             retry_at: None,
             tries: 0,
         }
     }
 
-    pub(super) fn next(&self, now: Instant) -> Next {
+    pub(super) fn next(&self, now: Instant) -> TaskStep {
         if let Some(at) = self.retry_at.filter(|at| *at > now) {
-            return Next::Wait(at);
+            return TaskStep::Wait(at);
         }
         let put = Request::new(Code::PUT, agent::CONFIGURATION);
-        Next::Ask(put.with_payload(format::OCTETS, self.document.clone()))
+        TaskStep::Ask(put.with_payload(format::OCTETS, self.document.clone()))
     }
 
     pub(super) fn answer(
@@ -74,15 +74,15 @@ impl Configure {
         now: Instant,
         response: &Response,
         config: &SessionConfig,
-    ) -> Outcome {
+    ) -> TaskOutcome {
         let busy = [Code::UNAVAILABLE, Code::TOO_MANY_REQUESTS, Code::INCOMPLETE];
         self.tries += 1;
         if busy.contains(&response.code) && self.tries < TRIES_MAX {
             self.retry_at = Some(now + config.poll);
-            return Outcome::go_on();
+            return TaskOutcome::pending();
         }
         let accepted = response.code.is_success();
         let detail = response.text();
-        Outcome::end(Notice::Configured { accepted, detail })
+        TaskOutcome::end(WorkNotice::Configured { accepted, detail })
     }
 }
