@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_types::Version;
+use lamplighter_types::{Hash, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,8 @@ pub struct SouthConfig {
     pub coap: coap::CoapConfig,
     /// The bytes per second that all transfers of the mesh together may send.
     pub rate_bytes_per_s: u32,
+    /// Directory of the verified artifacts, each in a file named by its digest.
+    pub artifacts: PathBuf,
     /// Timers of the work on one Thing.
     pub session: SessionConfig,
     /// The time for which a Thing's report may wait to be stored; then the Thing gets 5.03.
@@ -84,6 +86,7 @@ impl Default for SouthConfig {
             coap: coap::CoapConfig::default(),
             // Half of what IEEE 802.15.4 at 250 kbit/s carries on one hop.
             rate_bytes_per_s: 12_000,
+            artifacts: PathBuf::from("artifacts"),
             session: SessionConfig::default(),
             stored_timeout: Duration::from_secs(20),
         }
@@ -97,8 +100,8 @@ pub struct Transfer {
     pub endpoint: String,
     /// Name of the deployment, repeated in events.
     pub deployment: String,
-    /// The verified artifact.
-    pub artifact: PathBuf,
+    /// Digest of the verified artifact.
+    pub artifact: Hash,
     /// Its size in bytes.
     pub size_bytes: u64,
     /// Encoded `lwm2m::agent::Offer`, for Things with our agent.
@@ -293,6 +296,7 @@ impl South {
         let context = worker::WorkerContext {
             handle: endpoint.handle(),
             rate: Arc::new(rate),
+            artifacts: config.artifacts.clone(),
             events,
         };
         let manager = manager::Manager::new(config, served, context, registry, stop.clone());

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use lamplighter_types::Hash;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -30,6 +31,7 @@ pub(super) enum WorkerInput {
 pub(super) struct WorkerContext {
     pub(super) handle: CoapHandle,
     pub(super) rate: Arc<TransferRate>,
+    pub(super) artifacts: PathBuf,
     pub(super) events: mpsc::Sender<SouthEvent>,
 }
 
@@ -53,7 +55,7 @@ struct Worker {
     registered: bool,
     /// Segments of the path below which the Thing's objects are.
     root: Vec<String>,
-    open: Option<(PathBuf, Arc<File>)>,
+    open: Option<(Hash, Arc<File>)>,
 }
 
 /// Runs until the manager drops the other end of `inputs`.
@@ -163,10 +165,10 @@ impl Worker {
     fn send_block(&mut self, transfer: Transfer, block: Block) -> Option<PendingRequest> {
         let (context, peer) = (self.context.clone(), self.peer?);
         let template = Request::new(Code::PUT, path::PACKAGE).below(&self.root);
-        let file = match self.file(&transfer.artifact) {
+        let file = match self.file(transfer.artifact) {
             Ok(file) => file,
             Err(error) => {
-                let reason = format!("opening {}: {error}", transfer.artifact.display());
+                let reason = format!("opening {}: {error}", transfer.artifact);
                 return Some(Box::pin(async move { StepResult::Unreadable(reason) }));
             }
         };
@@ -189,12 +191,14 @@ impl Worker {
         }))
     }
 
-    fn file(&mut self, artifact: &PathBuf) -> std::io::Result<Arc<File>> {
-        if let Some((_, file)) = self.open.as_ref().filter(|(path, _)| path == artifact) {
+    fn file(&mut self, artifact: Hash) -> std::io::Result<Arc<File>> {
+        if let Some((_, file)) = self.open.as_ref().filter(|(open, _)| *open == artifact) {
             return Ok(file.clone());
         }
-        let file = Arc::new(File::open(artifact)?);
-        self.open = Some((artifact.clone(), file.clone()));
+        let file = Arc::new(File::open(
+            self.context.artifacts.join(artifact.to_string()),
+        )?);
+        self.open = Some((artifact, file.clone()));
         Ok(file)
     }
 }

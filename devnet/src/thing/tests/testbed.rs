@@ -146,7 +146,10 @@ impl Testbed {
     pub fn start_gateway(&mut self) {
         let (sender, receiver) = mpsc::channel(64);
         let link = self.network.attach(gateway());
-        let config = SouthConfig::default();
+        let config = SouthConfig {
+            artifacts: self.folder.path().to_owned(),
+            ..SouthConfig::default()
+        };
         let south = South::start(link, config, Arc::new(|_: &str| true), sender).unwrap();
         self.south = Some(south);
         tokio::spawn(read(receiver, self.writer.clone()));
@@ -191,8 +194,8 @@ impl Testbed {
     }
 
     pub async fn transfer_offer(&self, device: &str, image: &[u8], offer: Vec<u8>) {
-        let artifact = self.folder.path().join(Hash::of(image).to_string());
-        std::fs::write(&artifact, image).unwrap();
+        let artifact = Hash::of(image);
+        std::fs::write(self.folder.path().join(artifact.to_string()), image).unwrap();
         let transfer = Transfer {
             endpoint: device.to_owned(),
             deployment: "spring".to_owned(),

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lamplighter_types::Version;
+use lamplighter_types::{Hash, Version};
 use tokio::sync::mpsc;
 
 use super::super::{
@@ -93,18 +93,19 @@ struct Testbed {
     device: Arc<Foreign>,
     endpoint: CoapEndpoint,
     served: Arc<Served>,
+    artifacts: tempfile::TempDir,
 }
 
 fn testbed(faults: Faults) -> Testbed {
     let network = SimulatedNetwork::new(5, faults);
     let (sender, events) = mpsc::channel(64);
     let served = Arc::new(Served(Mutex::new(true)));
-    let south = South::start(
-        network.attach(at(1)),
-        SouthConfig::default(),
-        served.clone(),
-        sender,
-    );
+    let artifacts = tempfile::tempdir().unwrap();
+    let south_config = SouthConfig {
+        artifacts: artifacts.path().to_owned(),
+        ..SouthConfig::default()
+    };
+    let south = South::start(network.attach(at(1)), south_config, served.clone(), sender);
     let device = Arc::new(Foreign::default());
     device.0.lock().unwrap().version = "1.0.0".to_owned();
     let config = CoapConfig {
@@ -120,6 +121,7 @@ fn testbed(faults: Faults) -> Testbed {
         device,
         endpoint,
         served,
+        artifacts,
     }
 }
 
@@ -176,9 +178,9 @@ impl Testbed {
         }
     }
 
-    async fn update(&self, image: &[u8], folder: &tempfile::TempDir) {
-        let artifact = folder.path().join("image");
-        std::fs::write(&artifact, image).unwrap();
+    async fn update(&self, image: &[u8]) {
+        let artifact = Hash::of(image);
+        std::fs::write(self.artifacts.path().join(artifact.to_string()), image).unwrap();
         let (endpoint, deployment) = ("urn:lamp:7".to_owned(), "d".to_owned());
         let transfer = Transfer {
             endpoint: endpoint.clone(),
@@ -210,9 +212,8 @@ async fn a_device_without_our_agent_is_updated() {
         delay_max: Duration::from_millis(100),
     };
     let mut bed = testbed(faults);
-    let folder = tempfile::tempdir().unwrap();
     let image = [b"2.0.0 ".to_vec(), vec![0xA5; 30_000]].concat();
-    bed.update(&image, &folder).await;
+    bed.update(&image).await;
     assert_eq!(
         register(&bed.endpoint.handle(), &NAME).await.code,
         Code::CREATED
@@ -239,10 +240,9 @@ async fn a_device_without_our_agent_is_updated() {
 #[tokio::test(start_paused = true)]
 async fn a_device_that_fails_reports_it_and_one_that_vanishes_is_lost() {
     let mut bed = testbed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
     bed.device.0.lock().unwrap().breaks = true;
     register(&bed.endpoint.handle(), &NAME).await;
-    bed.update(b"2.0.0 image", &folder).await;
+    bed.update(b"2.0.0 image").await;
     bed.stages(|stage| stage == Stage::Installing).await;
     bed.device.installs();
     let failed = |stage| matches!(stage, Stage::Failed(_));
@@ -384,10 +384,9 @@ async fn a_reassigned_thing_keeps_its_messages_and_registers_elsewhere() {
 #[tokio::test(start_paused = true)]
 async fn a_released_thing_gets_no_more_requests() {
     let mut bed = testbed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
     let handle = bed.endpoint.handle();
     let location = register(&handle, &NAME).await.location.join("/");
-    bed.update(&vec![7; 200_000], &folder).await;
+    bed.update(&vec![7; 200_000]).await;
     while !matches!(bed.next().await, SouthEvent::Work { .. }) {}
     let endpoint = "urn:lamp:7".to_owned();
     bed.south
@@ -404,13 +403,12 @@ async fn a_released_thing_gets_no_more_requests() {
 #[tokio::test(start_paused = true)]
 async fn a_package_never_goes_to_another_thing_at_the_same_address() {
     let mut bed = testbed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
     let handle = bed.endpoint.handle();
     register(&handle, &NAME).await;
     let other = ["ep=urn:lamp:8", "lt=86400", "lwm2m=1.1"];
     register(&handle, &other).await;
     while !matches!(bed.next().await, SouthEvent::Lost { endpoint } if endpoint == "urn:lamp:7") {}
-    bed.update(&[7; 5_000], &folder).await;
+    bed.update(&[7; 5_000]).await;
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert_eq!(bed.device.0.lock().unwrap().requests, 0);
     // It comes back at another address.
@@ -472,7 +470,6 @@ async fn unfinished_bodies_do_not_block_other_peers() {
 #[tokio::test(start_paused = true)]
 async fn more_things_with_work_than_workers_are_all_served() {
     let mut bed = testbed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
     for n in 0..3_000 {
         let cancel = SouthCommand::Cancel {
             endpoint: format!("urn:lamp:away-{n}"),
@@ -486,18 +483,17 @@ async fn more_things_with_work_than_workers_are_all_served() {
         bed.next().await,
         SouthEvent::Registered { fresh: true, .. }
     ));
-    bed.update(b"2.0.0 image", &folder).await;
+    bed.update(b"2.0.0 image").await;
     bed.stages(|stage| stage == Stage::Downloaded).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn objects_below_another_root_are_found_there() {
     let mut bed = testbed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
     bed.device.0.lock().unwrap().root = "/lwm2m".to_owned();
     let links = r#"</lwm2m>;rt="oma.lwm2m",</lwm2m/3/0>,</lwm2m/5/0>"#;
     register_objects(&bed.endpoint.handle(), &NAME, links).await;
-    bed.update(b"2.0.0 image", &folder).await;
+    bed.update(b"2.0.0 image").await;
     bed.stages(|stage| stage == Stage::Installing).await;
     bed.device.installs();
     let stages = bed.stages(|stage| stage == Stage::Confirmed).await;

@@ -417,7 +417,7 @@ fn transferring(size_bytes: u64, blocks: usize, code: Code) -> (ThingSession, In
     session.input(SessionInput::Command(SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: "d".to_owned(),
-        artifact: "/artifact".into(),
+        artifact: lamplighter_types::Hash::ZERO,
         size_bytes,
         offer: vec![],
     })));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lamplighter_types::Hash;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -68,6 +69,7 @@ struct Testbed {
     south: South,
     events: mpsc::Receiver<SouthEvent>,
     device: SocketAddr,
+    artifacts: tempfile::TempDir,
     _server: Server,
 }
 
@@ -77,6 +79,8 @@ impl Testbed {
         let (sender, events) = mpsc::channel(64);
         let mut config = SouthConfig::default();
         config.session.poll = Duration::from_millis(200);
+        let artifacts = tempfile::tempdir().unwrap();
+        config.artifacts = artifacts.path().to_owned();
         let served = Arc::new(|_: &str| true);
         let south = South::start(Arc::new(socket), config, served, sender).unwrap();
         let device = register(south.local_addr()).await;
@@ -91,6 +95,7 @@ impl Testbed {
             south,
             events,
             device,
+            artifacts,
             _server: Server(server.unwrap()),
         }
     }
@@ -125,9 +130,9 @@ impl Testbed {
 async fn a_device_made_of_libcoap_is_updated() {
     let Some(program) = program() else { return };
     let mut bed = Testbed::start(program).await;
-    let folder = tempfile::tempdir().unwrap();
-    let (artifact, image) = (folder.path().join("image"), vec![0xA5; 5_000]);
-    std::fs::write(&artifact, &image).unwrap();
+    let image = vec![0xA5; 5_000];
+    let artifact = Hash::of(&image);
+    std::fs::write(bed.artifacts.path().join(artifact.to_string()), &image).unwrap();
     let (endpoint, deployment) = ("libcoap".to_owned(), "d".to_owned());
     for (path, value) in [
         (path::STATE, "1"),

@@ -13,7 +13,7 @@ fn transfer(deployment: &str) -> SouthCommand {
     SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: deployment.to_owned(),
-        artifact: "/artifact".into(),
+        artifact: lamplighter_types::Hash::ZERO,
         size_bytes: 5_000,
         offer: vec![1, 2, 3],
     })

@@ -1,5 +1,6 @@
-//! What a gateway believes: only records that are proven from the genesis file, recent, and of
-//! releases that hold by themselves. A node or broker that lies is refused here.
+//! The verification of everything that comes from a node. The gateway acts only on records that are
+//! proven from the genesis file and recent, and on releases that their vendors signed. A node or
+//! broker that lies is refused here.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,16 +13,16 @@ use lamplighter_state::{Key, StateError};
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
 use lamplighter_types::proof::{Proven, ProvenRecord, SetChange};
 use lamplighter_types::report::ReleaseError;
-use lamplighter_types::work::{WorkError, WorkMessage};
+use lamplighter_types::wire::work::{WorkError, WorkMessage};
 use lamplighter_types::{
     Deployment, DeploymentState, Device, DeviceState, DeviceStatus, Genesis, Hash, Id,
     ReleaseManifest, ReleaseStatus, ReportedConfig, Role, SignedRelease, codec,
 };
 use serde::de::DeserializeOwned;
 
-/// Why something that came from a node is not acted on.
+/// Why the gateway does not act on a message of a node.
 #[derive(Debug, thiserror::Error)]
-pub enum Distrust {
+pub enum VerifyError {
     #[error("the work is not proven")]
     Work(#[from] WorkError),
     #[error(
@@ -33,13 +34,13 @@ pub enum Distrust {
         age_max: Duration,
     },
     #[error("a proof in the work is not of a record of the state")]
-    NotState,
+    NotStateRecord,
     #[error("a record that is needed is not proven, or does not decode")]
     Record(#[from] StateError),
     #[error("the ledger has no {what}")]
     Absent { what: String },
     #[error("the device {device} is not this gateway's")]
-    NotOurs { device: Id },
+    OtherGateway { device: Id },
     #[error("the device {0} is not active")]
     NotActive(Id),
     #[error("the release {0} is not the one that was signed")]
@@ -65,15 +66,17 @@ pub enum Distrust {
 /// The records of one message, each proven present or absent.
 #[derive(Debug, Default)]
 pub struct ProvenState {
-    records: BTreeMap<Vec<u8>, Known>,
+    records: BTreeMap<Vec<u8>, ProvenValue>,
     /// Height of the newest certified header that was shown.
     pub head_height: u64,
-    /// How its validators came into force.
+    /// The changes that lead from the genesis file to its validators.
     pub set_changes: Vec<SetChange>,
 }
 
+/// A record with the height of the block whose state has it.
 #[derive(Debug)]
-struct Known {
+struct ProvenValue {
+    /// None: the record is proven absent.
     value: Option<Vec<u8>>,
     height: u64,
 }
@@ -84,8 +87,8 @@ impl Reader for ProvenState {
         let missing = || StateError::Missing {
             what: format!("a proof of the record {}", digits()),
         };
-        let known = self.records.get(key.as_bytes()).ok_or_else(missing)?;
-        let Some(value) = &known.value else {
+        let proven = self.records.get(key.as_bytes()).ok_or_else(missing)?;
+        let Some(value) = &proven.value else {
             return Ok(None);
         };
         let corrupt = |source| StateError::Corrupt {
@@ -96,7 +99,7 @@ impl Reader for ProvenState {
         codec::decode_stored(value).map(Some).map_err(corrupt)
     }
 
-    /// A set of proofs says nothing about what else there is.
+    /// Fails: a set of proofs proves no whole range.
     fn scan<T: DeserializeOwned>(
         &self,
         _: &Key<T>,
@@ -112,17 +115,17 @@ impl Reader for ProvenState {
 impl ProvenState {
     /// Proves every record of a message and checks that each is recent.
     ///
-    /// The age of a *record's* block counts, not that of the head: under a fresh head an old state
-    /// can be proven as well, and would bring back a deployment that was cancelled.
+    /// The age of a *record's* block counts, not that of the head: an old state can be proven under a
+    /// new head as well, and would bring back a deployment that was cancelled.
     ///
     /// # Errors
-    /// A proof that does not hold, a record that is too old or not of the state.
+    /// A proof is not valid, or a record is too old or not of the state.
     pub fn prove(
         message: &WorkMessage,
         genesis: &Genesis,
         now_ms: u64,
         age_max: Duration,
-    ) -> Result<Self, Distrust> {
+    ) -> Result<Self, VerifyError> {
         let mut state = Self::default();
         let all = message.proofs.verify(genesis)?;
         for (proven, shared) in all.into_iter().zip(&message.proofs.records) {
@@ -135,14 +138,14 @@ impl ProvenState {
             } = proven;
             let age = Duration::from_millis(now_ms.saturating_sub(time_ms));
             if age > age_max {
-                return Err(Distrust::Stale {
+                return Err(VerifyError::Stale {
                     height,
                     age,
                     age_max,
                 });
             }
             let ProvenRecord::State { key, value } = record else {
-                return Err(Distrust::NotState);
+                return Err(VerifyError::NotStateRecord);
             };
             if head_height > state.head_height {
                 state.head_height = head_height;
@@ -152,23 +155,23 @@ impl ProvenState {
             let newer = state
                 .records
                 .get(&key)
-                .is_none_or(|known| known.height < height);
+                .is_none_or(|older| older.height < height);
             if newer {
-                state.records.insert(key, Known { value, height });
+                state.records.insert(key, ProvenValue { value, height });
             }
         }
         Ok(state)
     }
 
-    /// Height of the block whose state had the record so.
+    /// Height of the block whose state has the record.
     fn height_of<T>(&self, key: &Key<T>) -> u64 {
         self.records
             .get(key.as_bytes())
-            .map_or(0, |known| known.height)
+            .map_or(0, |proven| proven.height)
     }
 }
 
-/// What is to be done at one device, proven.
+/// A proven assignment of a release to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub deployment: Deployment,
@@ -183,78 +186,78 @@ pub struct Assignment {
     pub head_height: u64,
 }
 
-/// What a deployment's proof says.
+/// A proven deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judged {
+pub enum VerifiedDeployment {
     Open(Box<Assignment>),
     Ended { state: DeploymentState, height: u64 },
 }
 
-/// A device with the height of the state that it is from; `None` if the ledger has none or gave it
-/// to another gateway.
+/// The record of a device, with the height of its state; `None` if the ledger has no such device or
+/// assigned it to another gateway.
 pub fn device(
     state: &ProvenState,
     name: &Id,
     gateway: &Id,
-) -> Result<(Option<Device>, u64), Distrust> {
+) -> Result<(Option<Device>, u64), VerifyError> {
     let key = devices::keys::device(name);
     let found = state.get(&key)?.filter(|device| {
-        let ours = device.device == *name && device.gateway.as_ref() == Some(gateway);
-        ours && device.status != DeviceStatus::Decommissioned
+        let is_assigned = device.device == *name && device.gateway.as_ref() == Some(gateway);
+        is_assigned && device.status != DeviceStatus::Decommissioned
     });
     Ok((found, state.height_of(&key)))
 }
 
-/// The device, which is ours and active.
-fn our_device(state: &ProvenState, name: &Id, gateway: &Id) -> Result<Device, Distrust> {
+/// The record of a device of this gateway that is active.
+fn active_device(state: &ProvenState, name: &Id, gateway: &Id) -> Result<Device, VerifyError> {
     let (found, _) = device(state, name, gateway)?;
-    let device = found.ok_or_else(|| Distrust::NotOurs {
+    let device = found.ok_or_else(|| VerifyError::OtherGateway {
         device: name.clone(),
     })?;
-    match device.status {
-        DeviceStatus::Active => Ok(device),
-        _ => Err(Distrust::NotActive(name.clone())),
+    if device.status != DeviceStatus::Active {
+        return Err(VerifyError::NotActive(name.clone()));
     }
+    Ok(device)
 }
 
-/// Judges a deployment: the device is ours, and the release is one that its vendor signed with a
-/// key in use, that was released, and that fits the device.
+/// Verifies a deployment: the device is this gateway's, and the release was signed by its vendor with
+/// a key in use, was released, and fits the device.
 ///
 /// # Errors
-/// What does not hold; then nothing is to be done.
+/// The first condition that is not met; the gateway must not act on the deployment then.
 pub fn deployment(
     state: &ProvenState,
     rollout: &Id,
     name: &Id,
     gateway: &Id,
     now_ms: u64,
-) -> Result<Judged, Distrust> {
+) -> Result<VerifiedDeployment, VerifyError> {
     let key = rollouts::keys::deployment(rollout, name);
     let height = state.height_of(&key);
-    let absent = || Distrust::Absent {
+    let absent = || VerifyError::Absent {
         what: format!("deployment of {rollout} to {name}"),
     };
     let deployment = state.get(&key)?.ok_or_else(absent)?;
     if deployment.state.is_end() {
-        return Ok(Judged::Ended {
+        return Ok(VerifiedDeployment::Ended {
             state: deployment.state,
             height,
         });
     }
-    let device = our_device(state, name, gateway)?;
+    let device = active_device(state, name, gateway)?;
     let counters: DeviceState =
         state
             .get(&devices::keys::state(name))?
-            .ok_or_else(|| Distrust::Absent {
+            .ok_or_else(|| VerifyError::Absent {
                 what: format!("state of the device {name}"),
             })?;
     let (release, manifest) = release(state, &deployment.release)?;
-    // Once it is being installed the Thing goes on, whatever becomes of the release.
+    // Once the Thing installs it, it continues, whatever happens to the release.
     if !deployment.state.is_past_return() {
         check_status(state, &deployment.release)?;
         check_fit(&manifest, &device, &counters, now_ms)?;
     }
-    Ok(Judged::Open(Box::new(Assignment {
+    Ok(VerifiedDeployment::Open(Box::new(Assignment {
         deployment,
         device,
         report_counter: counters.report_counter,
@@ -265,36 +268,39 @@ pub fn deployment(
     })))
 }
 
-/// The release as its vendor signed it.
-fn release(state: &ProvenState, name: &Id) -> Result<(SignedRelease, ReleaseManifest), Distrust> {
+/// The release and its manifest, as the vendor signed them.
+fn release(
+    state: &ProvenState,
+    name: &Id,
+) -> Result<(SignedRelease, ReleaseManifest), VerifyError> {
     let record = state
         .get(&firmware::keys::release(name))?
-        .ok_or_else(|| Distrust::Absent {
+        .ok_or_else(|| VerifyError::Absent {
             what: format!("release {name}"),
         })?;
-    let manifest = record.signed.verify().map_err(Distrust::Signature)?;
+    let manifest = record.signed.verify().map_err(VerifyError::Signature)?;
     if manifest != record.manifest || manifest.release != *name {
-        return Err(Distrust::Manifest(name.clone()));
+        return Err(VerifyError::Manifest(name.clone()));
     }
     if manifest.size_bytes == 0 || manifest.size_bytes > ARTIFACT_BYTES_MAX {
-        return Err(Distrust::Size(manifest.size_bytes));
+        return Err(VerifyError::Size(manifest.size_bytes));
     }
     Ok((record.signed, manifest))
 }
 
-/// Released, and signed by a key that its vendor uses. A deprecated release gets no new rollout,
-/// but those under way go on.
-fn check_status(state: &ProvenState, name: &Id) -> Result<(), Distrust> {
+/// Checks that a release is released, and signed with a key that its vendor uses. A deprecated
+/// release gets no new rollout, but running ones continue.
+fn check_status(state: &ProvenState, name: &Id) -> Result<(), VerifyError> {
     let record = state
         .get(&firmware::keys::release(name))?
-        .ok_or_else(|| Distrust::Absent {
+        .ok_or_else(|| VerifyError::Absent {
             what: format!("release {name}"),
         })?;
     if !matches!(
         record.status,
         ReleaseStatus::Released | ReleaseStatus::Deprecated
     ) {
-        return Err(Distrust::Status {
+        return Err(VerifyError::Status {
             release: name.clone(),
             status: record.status,
         });
@@ -302,42 +308,43 @@ fn check_status(state: &ProvenState, name: &Id) -> Result<(), Distrust> {
     let vendor = record.manifest.vendor;
     let owner = state.get(&users::keys::key(&record.signed.key))?;
     if !owner.is_some_and(|owner| owner.account == vendor && !owner.revoked) {
-        return Err(Distrust::VendorKey {
+        return Err(VerifyError::VendorKey {
             release: name.clone(),
             vendor,
         });
     }
     let account = state.get(&users::keys::account(&vendor))?;
-    match account.is_some_and(|a| !a.disabled && a.has_role_somewhere(Role::Vendor)) {
-        true => Ok(()),
-        false => Err(Distrust::Vendor(vendor)),
+    if !account.is_some_and(|a| !a.disabled && a.has_role_somewhere(Role::Vendor)) {
+        return Err(VerifyError::Vendor(vendor));
     }
+    Ok(())
 }
 
+/// Checks that a release fits a device.
 fn check_fit(
     manifest: &ReleaseManifest,
     device: &Device,
     state: &DeviceState,
     now_ms: u64,
-) -> Result<(), Distrust> {
+) -> Result<(), VerifyError> {
     let release = manifest.release.clone();
     if !manifest.hardware_classes.contains(&device.hardware_class) {
-        return Err(Distrust::HardwareClass {
+        return Err(VerifyError::HardwareClass {
             release,
             class: device.hardware_class.clone(),
         });
     }
     let (counter, floor) = (manifest.security_counter, state.security_counter);
     if counter < floor {
-        return Err(Distrust::SecurityCounter { counter, floor });
+        return Err(VerifyError::SecurityCounter { counter, floor });
     }
     match manifest.expires_ms {
-        Some(at) if at <= now_ms => Err(Distrust::Expired(release)),
+        Some(at) if at <= now_ms => Err(VerifyError::Expired(release)),
         _ => Ok(()),
     }
 }
 
-/// The configuration of a device: what it should have and what it reported.
+/// The configuration that a device should have, and the one that it reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredDocument {
     pub device: Id,
@@ -345,14 +352,14 @@ pub struct DesiredDocument {
     pub document: String,
     pub hash: Hash,
     pub reported: Option<ReportedConfig>,
-    /// The device has a key of its own, and signs what it says.
+    /// The device has a key and signs its reports.
     pub keyed: bool,
 }
 
 impl DesiredDocument {
-    /// Whether a report says that the device was told this document. Of a device with a key only
-    /// its own signature does: anybody can register in its name.
-    pub fn is_told(&self, reported: &Hash, attested: bool) -> bool {
+    /// True if a report of a document proves that the device got this one. For a device with a key,
+    /// only a signed report does: anybody can register in its name.
+    pub fn is_reported_by(&self, reported: &Hash, attested: bool) -> bool {
         *reported == self.hash && (attested || !self.keyed)
     }
 }
@@ -360,13 +367,13 @@ impl DesiredDocument {
 /// Merges the configuration of a device from its proven parts.
 ///
 /// # Errors
-/// A part is not proven, or the device is not ours.
+/// A part is not proven, or the device is not this gateway's.
 pub fn configuration(
     state: &ProvenState,
     name: &Id,
     gateway: &Id,
-) -> Result<DesiredDocument, Distrust> {
-    let device = our_device(state, name, gateway)?;
+) -> Result<DesiredDocument, VerifyError> {
+    let device = active_device(state, name, gateway)?;
     let (document, hash) = config::effective(state, &device)?;
     let reported = config::reported(state, name)?;
     Ok(DesiredDocument {

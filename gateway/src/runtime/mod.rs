@@ -1,24 +1,23 @@
-//! The gateway's process: one task owns the spool, the jobs and the devices, and everything else
-//! comes to it on bounded channels.
+//! The gateway's process: an event loop owns the spool, the submission, the deployments and the
+//! devices, and everything else reaches it over bounded channels.
 
-mod actor;
-mod admitted;
-mod devices;
-mod effects;
-mod intake;
-mod job;
-mod jobs;
-mod ledger;
-mod refused;
+mod admission;
+mod dead_letter;
+mod device_sync;
+mod device_table;
+mod event_loop;
+mod report_check;
+mod storage;
+mod tasks;
 #[cfg(test)]
 mod tests;
-mod text;
+mod work;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lamplighter_client::{Client, ClientConfig, ClientError};
 use lamplighter_types::{Genesis, SecretKey};
@@ -27,25 +26,30 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::{Cache, CacheError};
+use crate::artifact::{ArtifactCache, CacheError};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::lwm2m::Endpoints;
-use crate::north::link::{self, Link};
-use crate::south::{ServedDevices, South};
+use crate::north::NodeLink;
+use crate::south::{South, SouthEvent};
 use crate::spool::{Spool, SpoolError};
+use crate::submission::{Signer, Submitter};
 
-use actor::{Actor, Parts};
-use admitted::Admitted;
-pub use devices::{Devices, DevicesError, Learnt};
-pub use jobs::{Effect, Jobs};
-use refused::Refused;
+use admission::ThingAdmission;
+use dead_letter::DeadLetterFile;
+use device_table::DeviceTable;
+use event_loop::{EventLoop, Resources};
+use storage::Storage;
+use tasks::BackgroundTasks;
+use work::WorkReceiver;
 
-/// Events of the south that wait; Things are told to try again beyond.
+pub use device_table::DeviceTableError;
+
+/// Events of the south that wait; beyond, Things are told to try again.
 const SOUTH_EVENTS_MAX: usize = 1_024;
 /// Messages of the node that wait; each may have 256 KB.
 const NODE_EVENTS_MAX: usize = 64;
 /// Messages to the node that wait.
-const NODE_COMMANDS_MAX: usize = 64;
+const NODE_REQUESTS_MAX: usize = 64;
 
 /// Why a gateway does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +61,7 @@ pub enum GatewayError {
     #[error("the artifact cache can't be used")]
     Cache(#[from] CacheError),
     #[error("the known devices can't be used")]
-    Devices(#[from] DevicesError),
+    DeviceTable(#[from] DeviceTableError),
     #[error("setting up the client of the ledger")]
     Client(#[from] ClientError),
     #[error("listening on {address} for Things")]
@@ -77,7 +81,7 @@ pub enum GatewayError {
 #[derive(Debug)]
 pub struct Gateway {
     south: SocketAddr,
-    actor: JoinHandle<Result<(), GatewayError>>,
+    event_loop: JoinHandle<Result<(), GatewayError>>,
     link: JoinHandle<()>,
 }
 
@@ -97,69 +101,61 @@ impl Gateway {
             path: data.display().to_string(),
             source,
         })?;
-        let devices = Devices::open(data.join("devices.json"))?;
-        let spool = Spool::open(&data.join("spool"), config.spool_bytes_max)?;
-        let cache = Cache::open(&data.join("artifacts"), config.cache_bytes_max)?;
+        let storage = open_storage(data, config.spool_bytes_max)?;
+        let cache = ArtifactCache::open(&data.join("artifacts"), config.cache_bytes_max)?;
         let client = client_of(&config, genesis.clone(), secret.clone())?;
-        let (south_sender, south_events) = mpsc::channel(SOUTH_EVENTS_MAX);
-        let admitted = Admitted {
-            endpoints: Endpoints::new(&config.endpoints),
-            devices: devices.clone(),
-        };
-        let south = start_south(&config, Arc::new(admitted), south_sender).await?;
+        let devices = storage.devices().clone();
+        let (south, south_events) = start_south(&config, devices, &cache).await?;
         let south_address = south.local_addr();
-        let (to_node, commands) = mpsc::channel(NODE_COMMANDS_MAX);
+        let (node_requests, requests) = mpsc::channel(NODE_REQUESTS_MAX);
         let (node_sender, node_events) = mpsc::channel(NODE_EVENTS_MAX);
-        let known: BTreeSet<_> = genesis
-            .validators
-            .validators
-            .iter()
-            .map(|v| v.key)
-            .collect();
-        let account = config.account.clone();
-        let nodes = config.nodes.clone();
-        let link = Link {
-            account,
+        let validators = genesis.validators.validators.iter();
+        let link = NodeLink {
+            account: config.account.clone(),
             secret: secret.clone(),
-            nodes,
-            known,
+            nodes: config.nodes.clone(),
+            validator_keys: validators.map(|validator| validator.key).collect(),
             client: client.clone(),
-            connect_time: Duration::from_secs(config.mqtt_connect_s),
+            connect_timeout_max: Duration::from_secs(config.mqtt_connect_s),
         };
-        let link = tokio::spawn(link::run(link, commands, node_sender, stop.clone()));
-        let refused = Refused::new(data.join("refused.jsonl"));
-        let parts = Parts {
-            config,
-            genesis,
+        let link = tokio::spawn(link.run(requests, node_sender, stop.clone()));
+        let account = config.account;
+        let record_age_max = Duration::from_secs(config.record_age_max_s);
+        let chain_id = genesis.chain_id();
+        let tasks = BackgroundTasks::new(client, secret.public(), cache);
+        let signer = Signer {
+            account: account.clone(),
             secret,
-            client,
-            spool,
-            cache,
-            devices,
-            refused,
-            south,
-            stop,
+            chain_id,
         };
-        let actor = Actor::new(parts, to_node);
-        let actor = tokio::spawn(actor.run(south_events, node_events));
+        let event_loop = EventLoop::new(Resources {
+            chain_id,
+            storage,
+            tasks,
+            submitter: Submitter::new(signer, tokio::time::Instant::now()),
+            work: WorkReceiver::new(account, genesis, record_age_max),
+            south,
+            node_requests,
+            stop,
+        });
         Ok(Self {
             south: south_address,
-            actor,
+            event_loop: tokio::spawn(event_loop.run(south_events, node_events)),
             link,
         })
     }
 
-    /// Where Things register.
+    /// The address at which Things register.
     pub fn south_address(&self) -> SocketAddr {
         self.south
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the gateway has stopped.
     ///
     /// # Errors
-    /// Why it stopped without being told to.
+    /// Why it stopped though its token was not cancelled.
     pub async fn wait(self) -> Result<(), GatewayError> {
-        let ended = self.actor.await.map_err(GatewayError::Task)?;
+        let ended = self.event_loop.await.map_err(GatewayError::Task)?;
         self.link.abort();
         ended
     }
@@ -167,10 +163,17 @@ impl Gateway {
     /// Starts a gateway and waits until it has stopped.
     ///
     /// # Errors
-    /// It did not start, or stopped without being told to.
+    /// It did not start, or stopped though its token was not cancelled.
     pub async fn run(config: GatewayConfig, stop: CancellationToken) -> Result<(), GatewayError> {
         Self::start(config, stop).await?.wait().await
     }
+}
+
+fn open_storage(data: &Path, spool_bytes_max: u64) -> Result<Storage, GatewayError> {
+    let devices = DeviceTable::open(data.join("devices.json"))?;
+    let spool = Spool::open(&data.join("spool"), spool_bytes_max)?;
+    let dead_letters = DeadLetterFile::new(data.join("refused.jsonl"), Instant::now());
+    Ok(Storage::new(spool, dead_letters, devices))
 }
 
 fn client_of(
@@ -185,11 +188,19 @@ fn client_of(
 
 async fn start_south(
     config: &GatewayConfig,
-    served: Arc<dyn ServedDevices>,
-    events: mpsc::Sender<crate::south::SouthEvent>,
-) -> Result<South, GatewayError> {
+    devices: DeviceTable,
+    cache: &ArtifactCache,
+) -> Result<(South, mpsc::Receiver<SouthEvent>), GatewayError> {
+    let admission = ThingAdmission {
+        endpoints: Endpoints::new(&config.endpoints),
+        devices,
+    };
+    let (sender, events) = mpsc::channel(SOUTH_EVENTS_MAX);
     let address = config.south_listen;
     let failed = |source| GatewayError::Listen { address, source };
     let socket = UdpSocket::bind(address).await.map_err(failed)?;
-    South::start(Arc::new(socket), config.south(), served, events).map_err(failed)
+    let mut south = config.south();
+    south.artifacts = cache.dir().to_owned();
+    let south = South::start(Arc::new(socket), south, Arc::new(admission), sender);
+    Ok((south.map_err(failed)?, events))
 }

@@ -5,21 +5,21 @@
 //! | `account` | the gateway's account on the ledger | |
 //! | `genesis` | the genesis file, the trust root; relative paths are relative to this file | |
 //! | `key` | file with the account's secret key, 64 hexadecimal digits, mode 600 | |
-//! | `data_dir` | where the spool, the artifacts and the known devices are kept | |
+//! | `data_dir` | directory of the spool, the artifacts and the known devices | |
 //! | `south_listen` | UDP address for CoAP | |
 //! | `[[nodes]]` `http` | base address of a node, e.g. `http://10.0.0.1:8080` | |
 //! | `[[nodes]]` `mqtt` | `host:port` of its MQTT listener | |
 //! | `[[nodes]]` `tls` | TLS 1.3 with the account's key in place of a token | false |
 //! | `[[nodes]]` `key` | the node's public key, for a node that is not in the genesis file | |
-//! | `mqtt_connect_s` | how long a node may take for TCP, TLS and MQTT to connect | 30 |
+//! | `mqtt_connect_s` | time that a node may take for TCP, TLS and MQTT to connect | 30 |
 //! | `spool_bytes_max` | reports and events that wait for the ledger; Things wait when it is full | 64 MiB |
 //! | `cache_bytes_max` | artifacts | 1 GiB |
 //! | `record_age_max_s` | a proven record whose block is older is refused | 300 |
-//! | `rate_bytes_per_s` | what all transfers of the mesh together may send | 12,000 |
-//! | `install_timeout_s` | how long a Thing may check or install a package | 3,600 |
-//! | `poll_s` | how often a Thing without our agent is asked for its state | 5 |
+//! | `rate_bytes_per_s` | limit of all transfers of the mesh together | 12,000 |
+//! | `install_timeout_s` | time that a Thing may take to check or install a package | 3,600 |
+//! | `poll_s` | time between two reads of the state of a Thing without our agent | 5 |
 //! | `szx` | blocks begin with 2^(4 + `szx`) bytes, 0 to 6; a Thing may ask for smaller ones | 6 |
-//! | `[endpoints]` | endpoint names that stand for other devices than the rules say, `"name" = "device"` | |
+//! | `[endpoints]` | endpoint names of devices that the rules for names do not find, `"name" = "device"` | |
 
 #[cfg(test)]
 mod tests;
@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::coap::block::SZX_MAX;
 use crate::south::SouthConfig;
 
-/// How a gateway is set up; see the module for the keys.
+/// The configuration of a gateway; the module describes the keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayConfig {
@@ -147,7 +147,7 @@ impl GatewayConfig {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// Missing, malformed, with unknown keys or values out of range.
+    /// The file is missing or malformed, or has unknown keys or values out of range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let mut config: Self =
             toml::from_str(&read(path)?).map_err(|source| ConfigError::Malformed {
@@ -181,8 +181,8 @@ impl GatewayConfig {
             return Err(ConfigError::BlockSize);
         }
         let mut names = BTreeSet::new();
-        let twice = |name: &&String| !names.insert(name.to_ascii_lowercase());
-        match self.endpoints.keys().find(twice) {
+        let is_duplicate = |name: &&String| !names.insert(name.to_ascii_lowercase());
+        match self.endpoints.keys().find(is_duplicate) {
             Some(name) => Err(ConfigError::Endpoint(name.clone())),
             None => Ok(()),
         }

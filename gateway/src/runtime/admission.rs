@@ -1,16 +1,17 @@
-//! Which Things may register: those whose endpoint name stands for a device of this gateway.
+//! The rule which Things may register: those whose endpoint name stands for a device of this
+//! gateway.
 
-use super::devices::Devices;
+use super::device_table::DeviceTable;
 use crate::lwm2m::Endpoints;
 use crate::south::ServedDevices;
 
-/// The rules for names, and the devices as last proven.
-pub(super) struct Admitted {
+/// The rules for endpoint names, and the devices as last proven.
+pub(super) struct ThingAdmission {
     pub endpoints: Endpoints,
-    pub devices: Devices,
+    pub devices: DeviceTable,
 }
 
-impl ServedDevices for Admitted {
+impl ServedDevices for ThingAdmission {
     fn resolve(&self, endpoint_name: &str) -> Option<String> {
         let device = self.endpoints.device(endpoint_name)?.to_string();
         self.devices.admits(&device).then_some(device)

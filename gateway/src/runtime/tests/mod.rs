@@ -1,0 +1,3 @@
+mod dead_letter;
+mod device_table;
+mod report_check;
