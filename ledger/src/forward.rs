@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_consensus::Lead;
+use lamplighter_consensus::Leadership;
 use lamplighter_types::SignedTransaction;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let work = async {
-        let mut lead = inner.consensus().lead();
+        let mut lead = inner.consensus().watch_leadership();
         loop {
-            let Lead { term, leader, .. } = *lead.borrow_and_update();
+            let Leadership { term, leader, .. } = *lead.borrow_and_update();
             let Some(node) = leader.filter(|node| *node != inner.config.node) else {
                 if lead.changed().await.is_err() {
                     return;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lamplighter_consensus::Transfer;
+use lamplighter_consensus::SnapshotTransfer;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ pub enum Phase {
     /// It knows a leader, and not yet what the others have.
     Comparing,
     /// An image of the chain comes in. Counted in bytes.
-    Receiving(Transfer),
+    Receiving(SnapshotTransfer),
     /// An image replaces what was here. Counted in bytes of keys and values; how many there will be
     /// is not known before.
     Installing(Installation),
@@ -200,7 +200,7 @@ fn log(inner: &Inner, now: &Progress) {
         Phase::Comparing => {
             tracing::info!(phase, height, ?connected, "asking what the others have");
         }
-        Phase::Receiving(Transfer {
+        Phase::Receiving(SnapshotTransfer {
             bytes,
             bytes_total,
             bytes_before,

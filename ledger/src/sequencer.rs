@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_consensus::{Applied, Lead, ProposeError};
+use lamplighter_consensus::{Applied, Leadership, ProposeError};
 use lamplighter_contracts::rollouts;
 use lamplighter_types::Hash;
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ const TIMER_BLOCK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let work = async {
-        let mut lead = inner.consensus().lead();
+        let mut lead = inner.consensus().watch_leadership();
         loop {
             // Ready: this node has applied all of earlier terms, so its head is the newest.
             let Ok(term) = lead.wait_for(|lead| lead.ready).await.map(|lead| lead.term) else {
@@ -52,7 +52,7 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 }
 
 /// Until another term begins or another node leads.
-async fn lead_over(lead: &mut watch::Receiver<Lead>, node: u64, term: u64) {
+async fn lead_over(lead: &mut watch::Receiver<Leadership>, node: u64, term: u64) {
     let over = lead
         .wait_for(|lead| lead.term != term || lead.leader != Some(node))
         .await;

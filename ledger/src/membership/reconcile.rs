@@ -40,7 +40,7 @@ async fn release_departed(inner: &Arc<Inner>) {
 
 /// On the leader: changes Raft's members to what the ledger says.
 async fn reconcile_as_leader(inner: &Arc<Inner>) {
-    let mut lead = inner.consensus().lead();
+    let mut lead = inner.consensus().watch_leadership();
     let mut membership = inner.chain.watch_membership();
     loop {
         if lead.wait_for(|lead| lead.ready).await.is_err() {

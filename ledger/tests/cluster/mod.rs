@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, Lane, Limits, StateMachine, Transport, TransportError};
+use lamplighter_consensus::{Consensus, RaftLane, Limits, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
     Acceptance, Config, Handle, Identity, Ledger, OpenError, PeerAnswer, PeerError, PeerNotice,
     PeerRequest, Peers, SystemClock,
@@ -135,7 +135,7 @@ impl Transport for Wire {
     async fn call(
         &self,
         to: u64,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
@@ -283,7 +283,7 @@ impl Cluster {
             clock,
         )
         .await?;
-        let mut settings = lamplighter_consensus::Config::new(node, dir.join("snapshots"));
+        let mut settings = lamplighter_consensus::ConsensusConfig::new(node, dir.join("snapshots"));
         settings.limits = self.limits.clone();
         settings.timers.heartbeat = Duration::from_millis(50);
         [settings.timers.election_min, settings.timers.election_max] = self.election;
@@ -417,7 +417,7 @@ impl Cluster {
 
     pub async fn leader(&self) -> u64 {
         let (_, any) = self.running.first_key_value().unwrap();
-        let mut lead = any.consensus.lead();
+        let mut lead = any.consensus.watch_leadership();
         let alive: Vec<u64> = self.running.keys().copied().collect();
         let led = lead.wait_for(|l| l.leader.is_some_and(|leader| alive.contains(&leader)));
         tokio::time::timeout(Duration::from_secs(20), led)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Lane, Transport, TransportError};
+use lamplighter_consensus::{RaftLane, Transport, TransportError};
 use lamplighter_ledger::{PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -215,7 +215,7 @@ impl Transport for Wire {
     async fn call(
         &self,
         to: u64,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {

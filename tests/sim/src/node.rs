@@ -64,10 +64,10 @@ fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::Config {
     config
 }
 
-fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Config {
+fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::ConsensusConfig {
     let plan = &world.plan;
     let snapshots = dir(world, node).join("snapshots");
-    let mut config = lamplighter_consensus::Config::new(node, snapshots);
+    let mut config = lamplighter_consensus::ConsensusConfig::new(node, snapshots);
     config.inline_io = true;
     WORLD.set(Some(world.clone()));
     config.sync_time = Some(sync_time);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lamplighter_consensus::{Lane, ServeError};
+use lamplighter_consensus::{RaftLane, ServeError};
 use lamplighter_types::Hash;
 
 use crate::net::Wire;
@@ -12,11 +12,11 @@ use crate::wire::{self, Control};
 use crate::world::World;
 
 /// A request leaves a node.
-pub fn request(wire: &Wire, lane: Lane, request: &Bytes) -> String {
+pub fn request(wire: &Wire, lane: RaftLane, request: &Bytes) -> String {
     match lane {
-        Lane::Control => control(wire, request),
-        Lane::Append => append(wire, request),
-        Lane::Snapshot => {
+        RaftLane::Control => control(wire, request),
+        RaftLane::Append => append(wire, request),
+        RaftLane::Snapshot => {
             let tag = request.get(4).copied().unwrap_or(0);
             let step = ["offer", "chunk", "install"].get(tag as usize);
             format!("snapshot {}", step.unwrap_or(&"?"))
@@ -82,13 +82,13 @@ fn append(wire: &Wire, request: &Bytes) -> String {
 pub fn answer(
     world: &Arc<World>,
     node: u64,
-    lane: Lane,
+    lane: RaftLane,
     request: &Bytes,
     answer: &Result<Bytes, ServeError>,
 ) {
     match (lane, answer) {
-        (Lane::Control, Ok(answer)) => voted(world, node, request, answer),
-        (Lane::Append, Ok(answer)) => appended(world, node, request, answer),
+        (RaftLane::Control, Ok(answer)) => voted(world, node, request, answer),
+        (RaftLane::Append, Ok(answer)) => appended(world, node, request, answer),
         _ => {}
     }
 }

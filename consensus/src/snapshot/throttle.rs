@@ -1,4 +1,4 @@
-//! How fast images leave this node: the log uses the same link, and what clients wait for is the
+//! The rate at which this node sends snapshots. The log uses the same link, and clients wait for the
 //! log.
 
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// Parts of a second that one piece takes at most, so that those who wait for the next one do not
-/// take this node for dead.
+/// Pieces in a second, at least: a node that waits for the next piece must not take this one for
+/// dead.
 const PIECES_PER_S: u64 = 4;
 
-/// Shared by all images that this node sends or lends.
-pub(crate) struct Pace {
+/// A limit of bytes in a second, shared by all snapshots that this node sends.
+pub(crate) struct SnapshotThrottle {
     bytes_per_s: u64,
-    /// When what was granted so far has left.
+    /// The time at which the bytes granted so far have left.
     free_at: Mutex<Instant>,
 }
 
-impl Pace {
+impl SnapshotThrottle {
     /// `bytes_per_s` of at least [`PIECES_PER_S`].
     pub(crate) fn new(bytes_per_s: u64) -> Self {
         Self {
@@ -26,14 +26,14 @@ impl Pace {
         }
     }
 
-    /// Size of a piece that may have `most` bytes.
+    /// The size of a piece of at most `most` bytes.
     pub(crate) fn piece_bytes(&self, most: usize) -> usize {
         let at_once = (self.bytes_per_s / PIECES_PER_S).max(1);
         most.min(usize::try_from(at_once).unwrap_or(usize::MAX))
     }
 
-    /// Waits until so many bytes may leave, one after the other. Who gives up takes nothing from
-    /// the others.
+    /// Waits until so many bytes may leave; callers wait in turn. A caller that stops waiting uses up
+    /// nothing.
     pub(crate) async fn wait(&self, bytes: usize) {
         let mut free_at = self.free_at.lock().await;
         sleep_until(*free_at).await;

@@ -1,7 +1,6 @@
-//! Our [`Transport`] as openraft's network.
+//! The [`Transport`] trait as openraft's network.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,61 +11,43 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{AnyError, EmptyNode, Snapshot};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::codec::{self, AppendRequest, AppendResponse, ControlRequest, ControlResponse};
-use crate::config::Config;
+use crate::codec;
+use crate::config::ConsensusConfig;
 use crate::error::TransportError;
-use crate::io::Guarded;
+use crate::last_contact::LastContact;
 use crate::log::LogStore;
-use crate::machine::StateMachine;
-use crate::raft::{LogId, NodeId, TypeConfig, Vote};
-use crate::snapshot::{Pace, SendError, Sender};
-use crate::transport::{Lane, Transport};
+use crate::message::{
+    AppendRequest, AppendResponse, ControlRequest, ControlResponse, encode_append,
+};
+use crate::snapshot::{SendError, SnapshotSender, SnapshotThrottle};
+use crate::state_machine::StateMachine;
+use crate::transport::{RaftLane, Transport};
+use crate::type_config::TypeConfig;
+use crate::types::{LogId, NodeId, Vote};
 
-/// Between two attempts to reach a node that cannot be reached.
+/// The pause between two attempts to reach a node that cannot be reached.
 const RETRY: Duration = Duration::from_millis(200);
 
 type CallError = RPCError<NodeId, EmptyNode, RaftError<NodeId>>;
 
-/// Makes the clients of all other nodes.
+/// Creates the clients of the other nodes.
 #[derive(Clone)]
-pub(crate) struct Network {
+pub(crate) struct OpenraftNetwork {
     pub transport: Arc<dyn Transport>,
     pub log: LogStore,
-    pub config: Arc<Config>,
+    pub config: Arc<ConsensusConfig>,
     pub machine: Arc<dyn StateMachine>,
-    pub heard: Arc<Heard>,
-    pub pace: Arc<Pace>,
+    pub last_contact: Arc<LastContact>,
+    pub throttle: Arc<SnapshotThrottle>,
 }
 
-/// When each other node last answered this one as its leader.
-#[derive(Default)]
-pub(crate) struct Heard(Mutex<BTreeMap<NodeId, Instant>>);
+impl RaftNetworkFactory<TypeConfig> for OpenraftNetwork {
+    type Network = PeerClient;
 
-impl Heard {
-    fn note(&self, node: NodeId) {
-        self.lock().insert(node, Instant::now());
-    }
-
-    pub(crate) fn within(&self, node: NodeId, time: Duration) -> bool {
-        self.lock()
-            .get(&node)
-            .is_some_and(|at| at.elapsed() <= time)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Instant>> {
-        self.0
-            .lock()
-            .expect("no code panics while it holds this lock")
-    }
-}
-
-impl RaftNetworkFactory<TypeConfig> for Network {
-    type Network = Peer;
-
-    async fn new_client(&mut self, target: NodeId, _: &EmptyNode) -> Peer {
-        Peer {
+    async fn new_client(&mut self, target: NodeId, _: &EmptyNode) -> PeerClient {
+        PeerClient {
             target,
             network: self.clone(),
             pending: None,
@@ -75,34 +56,34 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 }
 
 /// The client of one other node.
-pub(crate) struct Peer {
+pub(crate) struct PeerClient {
     target: NodeId,
-    network: Network,
-    pending: Option<Pending>,
+    network: OpenraftNetwork,
+    pending: Option<PendingAppend>,
 }
 
-/// An append that is on its way. openraft gives up after a heartbeat's time and asks again, but a
-/// large append on a slow link needs longer: it goes on, and the next request for the same entries
-/// waits for it instead of sending them once more.
-struct Pending {
+/// An append that has no answer yet. openraft retries after a heartbeat's time, but a large append
+/// on a slow link needs longer: it continues, and the next request for the same entries waits for
+/// it instead of sending them once more.
+struct PendingAppend {
     prev: Option<LogId>,
     last: LogId,
     answer: oneshot::Receiver<Result<Bytes, TransportError>>,
-    _task: Guarded,
+    _task: AbortOnDropHandle<()>,
 }
 
-impl Pending {
-    /// Whether what is on its way is (the beginning of) what is asked for now.
-    fn serves(&self, request: &AppendRequest) -> bool {
+impl PendingAppend {
+    /// Whether the pending entries are a prefix of the requested ones.
+    fn covers(&self, request: &AppendRequest) -> bool {
         let last = request.entries.last().map(|entry| entry.log_id);
         self.prev == request.prev_log_id && last >= Some(self.last)
     }
 }
 
-impl Peer {
+impl PeerClient {
     async fn call(
         &self,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, CallError> {
@@ -112,7 +93,7 @@ impl Peer {
             .call(self.target, lane, request, timeout)
             .await;
         if answer.is_ok() {
-            self.network.heard.note(self.target);
+            self.network.last_contact.record(self.target);
         }
         answer.map_err(|error| unreachable(&error))
     }
@@ -127,51 +108,50 @@ impl Peer {
             prev_log_id: request.prev_log_id,
             leader_commit: request.leader_commit,
         });
-        let answer = self.call(Lane::Control, request.into(), timeout).await?;
+        let answer = self
+            .call(RaftLane::Control, request.into(), timeout)
+            .await?;
         match codec::decode("answer", &answer) {
             Ok(ControlResponse::Heartbeat(response)) => Ok(response),
             _ => Err(self.unexpected()),
         }
     }
 
-    fn begin(&self, request: &AppendRequest, last: LogId) -> Pending {
+    fn send_append(&self, request: &AppendRequest, last: LogId) -> PendingAppend {
         let (sender, answer) = oneshot::channel();
         let (target, transport) = (self.target, self.network.transport.clone());
-        let (bytes, time) = (
-            codec::encode_append(request),
-            self.network.config.timers.append,
-        );
-        let task = Guarded::spawn(async move {
-            let answered = transport.call(target, Lane::Append, bytes, time).await;
-            // If nobody waits any more, the session of this leader is over.
-            let _ = sender.send(answered);
+        let (bytes, time) = (encode_append(request), self.network.config.timers.append);
+        let task = tokio::spawn(async move {
+            let answer = transport.call(target, RaftLane::Append, bytes, time).await;
+            // If no request waits any more, this node leads no longer.
+            let _ = sender.send(answer);
         });
-        Pending {
+        PendingAppend {
             prev: request.prev_log_id,
             last,
             answer,
-            _task: task,
+            _task: AbortOnDropHandle::new(task),
         }
     }
 
-    /// Sends entries, or waits for those that are on their way. The last is what was sent last.
-    async fn entries(
+    /// Sends entries, or waits for pending ones; returns the last entry that was sent.
+    async fn append(
         &mut self,
         request: &AppendRequest,
         last: LogId,
         timeout: Duration,
     ) -> Result<(AppendResponse, LogId), CallError> {
         let pending = match self.pending.take() {
-            Some(pending) if pending.serves(request) => self.pending.insert(pending),
+            Some(pending) if pending.covers(request) => self.pending.insert(pending),
             _ => {
-                let begun = self.begin(request, last);
-                self.pending.insert(begun)
+                let started = self.send_append(request, last);
+                self.pending.insert(started)
             }
         };
         let sent = pending.last;
         let answer = tokio::time::timeout(timeout, &mut pending.answer).await;
         let Ok(answer) = answer else {
-            // Entries take long: the other node must not take this one for dead meanwhile.
+            // A slow append: the other node must not stand for election meanwhile.
             let beat = self.heartbeat(request, timeout).await?;
             let late = || unreachable(&TransportError::Timeout(self.target));
             return if beat.is_success() {
@@ -196,26 +176,26 @@ impl Peer {
     }
 }
 
-/// A node that is away is no news; openraft tries again several times a second.
-fn tell_unsent(node: NodeId, error: &SendError) {
+/// Logs an unsent snapshot, unless the node is unreachable: openraft tries several times a second.
+fn log_unsent(node: NodeId, error: &SendError) {
     if !matches!(error, SendError::Transport(TransportError::Unreachable(_))) {
         let error = error as &dyn std::error::Error;
         tracing::warn!(node, error, "an image was not sent");
     }
 }
 
-/// openraft waits before it tries again.
+/// An error after which openraft waits before it tries again.
 fn unreachable<E: std::error::Error + 'static>(error: &E) -> CallError {
     RPCError::Unreachable(Unreachable::new(error))
 }
 
-impl RaftNetwork<TypeConfig> for Peer {
+impl RaftNetwork<TypeConfig> for PeerClient {
     async fn append_entries(
         &mut self,
         request: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, CallError> {
-        // The others may act on a commit only when this node's copy counts.
+        // The others may act on a commit only when this node's copy is durable.
         if let Some(commit) = request.leader_commit {
             let durable = self.network.log.durable(commit.index).await;
             durable.map_err(|error| RPCError::Network(NetworkError::new(&*error)))?;
@@ -223,8 +203,8 @@ impl RaftNetwork<TypeConfig> for Peer {
         let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
             return self.heartbeat(&request, option.soft_ttl()).await;
         };
-        // Half of the time for the entries, the rest for a heartbeat if they are not through.
-        let (response, sent) = self.entries(&request, last, option.hard_ttl() / 2).await?;
+        // Half of the time is for the entries, the rest for a heartbeat if they take longer.
+        let (response, sent) = self.append(&request, last, option.hard_ttl() / 2).await?;
         if response.is_success() && sent != last {
             return Ok(AppendResponse::PartialSuccess(Some(sent)));
         }
@@ -238,7 +218,7 @@ impl RaftNetwork<TypeConfig> for Peer {
     ) -> Result<VoteResponse<NodeId>, CallError> {
         let request = codec::encode(&ControlRequest::Vote(request));
         let answer = self
-            .call(Lane::Control, request.into(), option.hard_ttl())
+            .call(RaftLane::Control, request.into(), option.hard_ttl())
             .await?;
         match codec::decode("answer", &answer) {
             Ok(ControlResponse::Vote(response)) => Ok(response),
@@ -253,33 +233,33 @@ impl RaftNetwork<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
-        let Network {
+        let OpenraftNetwork {
             transport,
             config,
             machine,
-            heard,
-            pace,
+            last_contact,
+            throttle,
             ..
         } = &self.network;
         let (meta, dir) = (snapshot.meta, *snapshot.snapshot);
         let sent = async {
-            // Only an image that was made when the node started is not sealed yet.
+            // A snapshot that was made before the node started is not sealed yet.
             machine.seal_snapshot(&dir.data()).await?;
-            let sender = Sender {
+            let sender = SnapshotSender {
                 transport: &**transport,
                 to: self.target,
                 config,
-                pace,
+                throttle,
             };
-            let pulse = || heard.note(self.target);
-            sender.send(vote, meta, dir, pulse).await
+            let on_progress = || last_contact.record(self.target);
+            sender.send(vote, meta, dir, on_progress).await
         };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => {
-                    tell_unsent(self.target, &error);
+                    log_unsent(self.target, &error);
                     Err(Unreachable::from(AnyError::new(&error)).into())
                 }
             },

@@ -31,8 +31,8 @@ impl Site {
         RocksKv::open(&self.data().join("db"), Options::default()).unwrap()
     }
 
-    fn claim(&self, chain: &[u8], node: u64) -> Result<StoreId, OriginError> {
-        demand_data(&self.key(), &self.data())?;
+    fn claim(&self, chain: &[u8], node: u64) -> Result<StoreId, StoreIdentityError> {
+        require_data(&self.key(), &self.data())?;
         claim(
             &self.key(),
             &self.data(),
@@ -43,17 +43,17 @@ impl Site {
     }
 }
 
-fn known(certified: Option<u64>) -> Known {
-    Known {
+fn peer(certified: Option<u64>) -> PeerRecord {
+    PeerRecord {
         key: SecretKey::from_seed([7; 32]).public(),
         node: Some(NODE),
         certified,
     }
 }
 
-fn introduction(store: u8, signed: Option<u64>) -> Bytes {
+fn greeting(store: u8, signed: Option<u64>) -> Bytes {
     let store = StoreId([store; 16]);
-    Introduction { store, signed }.encode()
+    NodeGreeting { store, signed }.encode()
 }
 
 #[test]
@@ -63,40 +63,40 @@ fn a_key_stays_with_its_data_directory() {
     assert_eq!(site.claim(b"chain", NODE).unwrap(), id);
     assert!(matches!(
         site.claim(b"other chain", NODE),
-        Err(OriginError::OtherNode { was: NODE, .. })
+        Err(StoreIdentityError::OtherNode { was: NODE, .. })
     ));
     fs::remove_dir_all(site.data()).unwrap();
     let refused = site.claim(b"chain", NODE).unwrap_err();
     assert!(refused.to_string().contains("node join"), "{refused}");
     assert!(
         !site.data().exists(),
-        "nothing is made for a key that is refused"
+        "no file is created for a key that is refused"
     );
-    // A new one in its place is not the old one.
+    // A new directory in its place is not the old one.
     fs::create_dir(site.data()).unwrap();
     drop(site.store());
     assert!(matches!(
         site.claim(b"chain", NODE),
-        Err(OriginError::Wiped { .. })
+        Err(StoreIdentityError::Wiped { .. })
     ));
 }
 
 #[test]
-fn a_mark_that_can_not_be_read_is_told() {
+fn a_mark_that_can_not_be_read_is_an_error() {
     let site = Site::new();
     fs::write(mark_path(&site.key()), "{").unwrap();
     assert!(matches!(
         site.claim(b"chain", NODE),
-        Err(OriginError::Malformed { .. })
+        Err(StoreIdentityError::Malformed { .. })
     ));
 }
 
 #[test]
-fn a_peer_is_known_by_the_directory_that_it_came_with_first() {
+fn a_peer_is_accepted_with_its_first_directory_only() {
     let site = Site::new();
     let kv = site.store();
-    let fresh = |store| judge(&kv, &known(None), &introduction(store, None));
-    // All are new when a cluster starts, also when they are started again before the first block.
+    let fresh = |store| verify_greeting(&kv, &peer(None), &greeting(store, None));
+    // All are new when a cluster starts, also when it restarts before the first block.
     assert_eq!(fresh(1), Ok(()));
     assert_eq!(fresh(1), Ok(()));
     let refused = fresh(2).unwrap_err();
@@ -105,21 +105,24 @@ fn a_peer_is_known_by_the_directory_that_it_came_with_first() {
     assert!(refused.contains("(node 3)"), "{refused}");
     drop(kv);
     let kv = site.store();
-    assert!(judge(&kv, &known(None), &introduction(2, None)).is_err());
-    assert_eq!(judge(&kv, &known(None), &introduction(1, Some(9))), Ok(()));
+    assert!(verify_greeting(&kv, &peer(None), &greeting(2, None)).is_err());
+    assert_eq!(
+        verify_greeting(&kv, &peer(None), &greeting(1, Some(9))),
+        Ok(())
+    );
 }
 
 #[test]
-fn who_signed_and_does_not_know_it_is_refused() {
+fn a_peer_that_lost_its_signatures_is_refused() {
     let site = Site::new();
     let kv = site.store();
-    let says = |signed, certified| judge(&kv, &known(certified), &introduction(1, signed));
-    assert!(says(None, Some(5)).is_err());
-    assert!(says(Some(1_000), Some(5_000)).is_err());
-    // It was refused, so nothing is remembered of it.
-    assert_eq!(says(Some(1_000), Some(1_001)), Ok(()));
-    assert_eq!(says(Some(1_000), None), Ok(()));
-    assert!(judge(&kv, &known(None), b"hello").is_err());
+    let verify = |signed, certified| verify_greeting(&kv, &peer(certified), &greeting(1, signed));
+    assert!(verify(None, Some(5)).is_err());
+    assert!(verify(Some(1_000), Some(5_000)).is_err());
+    // It was refused, so its store is not recorded.
+    assert_eq!(verify(Some(1_000), Some(1_001)), Ok(()));
+    assert_eq!(verify(Some(1_000), None), Ok(()));
+    assert!(verify_greeting(&kv, &peer(None), b"hello").is_err());
 }
 
 fn key(n: u8) -> PublicKey {
@@ -139,40 +142,40 @@ fn four() -> ValidatorSet {
 }
 
 #[tokio::test]
-async fn one_validator_alone_does_not_send_a_node_away() {
+async fn a_single_validator_does_not_refuse_a_node_permanently() {
     let set = four();
-    let refusals = Refusals::default();
+    let refusals = IdentityRefusals::default();
     let reason = format!("{REFUSAL}{REMEDY}");
     // Twice the same one, a stranger, and another reason.
-    refusals.note(&set, key(1), &reason);
-    refusals.note(&set, key(1), &reason);
-    refusals.note(&set, key(9), &reason);
-    refusals.note(&set, key(2), "it is of another chain");
-    assert!(refusals.for_good.borrow().is_none());
-    refusals.note(&set, key(3), &reason);
-    assert_eq!(refusals.for_good().await, reason);
+    refusals.record(&set, key(1), &reason);
+    refusals.record(&set, key(1), &reason);
+    refusals.record(&set, key(9), &reason);
+    refusals.record(&set, key(2), "it is of another chain");
+    assert!(refusals.permanent.borrow().is_none());
+    refusals.record(&set, key(3), &reason);
+    assert_eq!(refusals.permanent().await, reason);
 }
 
 #[test]
-fn a_refusal_is_told_until_its_validator_takes_the_node() {
+fn a_refusal_is_reported_until_its_validator_accepts_the_node() {
     let set = four();
-    let refusals = Refusals::default();
-    let told = refusals.told();
+    let refusals = IdentityRefusals::default();
+    let summary = refusals.watch_summary();
     let count = || {
-        let text = told.borrow().clone();
+        let text = summary.borrow().clone();
         text.map(|text| text.split(' ').next().unwrap().to_owned())
     };
     let reason = format!("{REFUSAL}{REMEDY}");
-    refusals.note(&set, key(1), &reason);
-    refusals.take_back(&set, &[key(2), key(9)]);
+    refusals.record(&set, key(1), &reason);
+    refusals.retract(&set, &[key(2), key(9)]);
     assert_eq!(count().as_deref(), Some("1"));
-    refusals.take_back(&set, &[key(1), key(2)]);
+    refusals.retract(&set, &[key(1), key(2)]);
     assert_eq!(count(), None);
-    // One that was taken back does not count with one that comes later.
-    refusals.note(&set, key(2), &reason);
-    assert!(refusals.for_good.borrow().is_none());
+    // A retracted refusal does not count with a new one.
+    refusals.record(&set, key(2), &reason);
+    assert!(refusals.permanent.borrow().is_none());
     assert_eq!(count().as_deref(), Some("1"));
-    refusals.note(&set, key(3), &reason);
-    refusals.take_back(&set, &[key(2)]);
+    refusals.record(&set, key(3), &reason);
+    refusals.retract(&set, &[key(2)]);
     assert_eq!(count().as_deref(), Some("1"));
 }

@@ -1,4 +1,4 @@
-//! Our [`StateMachine`] as openraft's.
+//! The [`StateMachine`] trait as openraft's `RaftStateMachine`.
 
 #[cfg(test)]
 mod tests;
@@ -8,35 +8,34 @@ use std::sync::{Arc, OnceLock};
 use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, RaftSnapshotBuilder, Snapshot, StorageIOError};
 
-use crate::codec::{self, Marker};
+use crate::blocking_io::BlockingIo;
+use crate::codec;
 use crate::compaction::Compaction;
-use crate::io::Io;
-use crate::log::{LogStore, failed};
-use crate::machine::{Committed, StateMachine};
-use crate::raft::{
-    Batch, Entry, LogId, Payload, Response, SnapshotMeta, StorageError, StoredMembership,
-    TypeConfig,
-};
+use crate::log::{LogStore, storage_error};
 use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
+use crate::state_machine::{Committed, StateMachine};
+use crate::type_config::{BatchResponse, EntryPayload, ProposedBatch, RaftLogEntry, TypeConfig};
+use crate::types::{LogId, Marker, SnapshotMeta, StorageError, StoredMembership};
 
+/// Applies entries and makes snapshots for openraft.
 #[derive(Clone)]
-pub(crate) struct Adapter {
+pub(crate) struct OpenraftStateMachine {
     machine: Arc<dyn StateMachine>,
     log: LogStore,
     snapshots: Arc<SnapshotStore>,
-    io: Io,
-    /// Set when the node has started: until then nobody could help to seal an image.
+    io: BlockingIo,
+    /// Set when the node has started; no other node can help to seal an image before that.
     compaction: Arc<OnceLock<Compaction>>,
-    /// The membership as of the last applied entry, which every marker repeats.
+    /// The membership after the last applied entry, which every marker repeats.
     membership: StoredMembership,
 }
 
-impl Adapter {
+impl OpenraftStateMachine {
     pub(crate) fn new(
         machine: Arc<dyn StateMachine>,
         log: LogStore,
         snapshots: Arc<SnapshotStore>,
-        io: Io,
+        io: BlockingIo,
     ) -> Self {
         Self {
             machine,
@@ -48,29 +47,29 @@ impl Adapter {
         }
     }
 
-    /// Where to say that the node has started.
+    /// The cell to set when the node has started.
     pub(crate) fn compaction(&self) -> Arc<OnceLock<Compaction>> {
         self.compaction.clone()
     }
 
     async fn marker(&self) -> Result<Option<Marker>, StorageError> {
         let machine = self.machine.clone();
-        let found = self
+        let bytes = self
             .io
             .run(move || machine.applied())
             .await
             .map_err(|error| read(&error))?;
         let decode = |bytes: Vec<u8>| codec::decode("marker", &bytes);
-        found.map(decode).transpose().map_err(|error| read(&error))
+        bytes.map(decode).transpose().map_err(|error| read(&error))
     }
 
-    /// An entry as the state machine sees it.
-    fn commit(&mut self, entry: Entry) -> Committed {
+    /// Converts an entry for the state machine.
+    fn commit(&mut self, entry: RaftLogEntry) -> Committed {
         let log_id = entry.log_id;
         let batch = match entry.payload {
-            Payload::Blank => None,
-            Payload::Normal(Batch(batch)) => Some(batch),
-            Payload::Membership(membership) => {
+            EntryPayload::Blank => None,
+            EntryPayload::Normal(ProposedBatch(batch)) => Some(batch),
+            EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(log_id), membership);
                 None
             }
@@ -87,21 +86,21 @@ impl Adapter {
         }
     }
 
-    /// What is applied and answered must be on this disk too.
+    /// Waits until the entries up to this one are on this disk; only then are they applied.
     async fn wait_durable(&self, last: LogId) -> Result<(), StorageError> {
         self.log
             .durable(last.index)
             .await
-            .map_err(|error| failed(ErrorSubject::Log(last), ErrorVerb::Write, &*error))
+            .map_err(|error| storage_error(ErrorSubject::Log(last), ErrorVerb::Write, &*error))
     }
 }
 
 fn read<E: std::error::Error + 'static>(error: &E) -> StorageError {
-    failed(ErrorSubject::StateMachine, ErrorVerb::Read, error)
+    storage_error(ErrorSubject::StateMachine, ErrorVerb::Read, error)
 }
 
 fn snapshot_failed(error: &SnapshotError) -> StorageError {
-    failed(ErrorSubject::Snapshot(None), ErrorVerb::Write, error)
+    storage_error(ErrorSubject::Snapshot(None), ErrorVerb::Write, error)
 }
 
 fn snapshot((meta, dir): (SnapshotMeta, Arc<SnapshotDir>)) -> Snapshot<TypeConfig> {
@@ -111,15 +110,15 @@ fn snapshot((meta, dir): (SnapshotMeta, Arc<SnapshotDir>)) -> Snapshot<TypeConfi
     }
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for Adapter {
-    /// openraft makes this in a task of its own and purges the log when it is done, so taking time
-    /// here holds up nothing but the purge.
+impl RaftSnapshotBuilder<TypeConfig> for OpenraftStateMachine {
+    /// openraft calls this in a task of its own and purges the log when it returns, so the time it
+    /// takes delays only the purge.
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let compaction = self.compaction.get().cloned();
         if let Some(compaction) = &compaction {
-            compaction.wait().await;
+            compaction.wait_unneeded().await;
         }
-        self.log.begin_image();
+        self.log.start_image();
         let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
         let built = self.io.run(move || snapshots.build(&*machine)).await;
         let built = built.map_err(|error| snapshot_failed(&error))?;
@@ -137,7 +136,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Adapter {
     }
 }
 
-impl RaftStateMachine<TypeConfig> for Adapter {
+impl RaftStateMachine<TypeConfig> for OpenraftStateMachine {
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
@@ -149,12 +148,12 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         Ok((marker.map(|marker| marker.log_id), self.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Response>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<BatchResponse>, StorageError>
     where
-        I: IntoIterator<Item = Entry> + Send,
+        I: IntoIterator<Item = RaftLogEntry> + Send,
         I::IntoIter: Send,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
+        let entries: Vec<RaftLogEntry> = entries.into_iter().collect();
         let Some(last) = entries.last().map(|entry| entry.log_id) else {
             return Ok(Vec::new());
         };
@@ -166,20 +165,20 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         let count = committed.len();
         let machine = self.machine.clone();
         let applied = self.io.run(move || machine.apply(committed)).await;
-        let responses =
-            applied.map_err(|error| failed(ErrorSubject::Apply(last), ErrorVerb::Write, &error))?;
+        let responses = applied
+            .map_err(|error| storage_error(ErrorSubject::Apply(last), ErrorVerb::Write, &error))?;
         if responses.len() != count {
             let what = format!("{} responses to {count} entries", responses.len());
             return Err(StorageIOError::apply(last, AnyError::error(what)).into());
         }
-        Ok(responses.into_iter().map(Response).collect())
+        Ok(responses.into_iter().map(BatchResponse).collect())
     }
 
     async fn get_snapshot_builder(&mut self) -> Self {
         self.clone()
     }
 
-    /// An empty directory. Our own snapshots come in by the snapshot lane, see [`crate::serve`].
+    /// An empty directory. Snapshots arrive by the snapshot lane instead (see `peer_server`).
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Arc<SnapshotDir>>, StorageError> {
         let blank = self.snapshots.blank();
         blank.map(Box::new).map_err(|error| snapshot_failed(&error))
@@ -191,19 +190,19 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         snapshot: Box<Arc<SnapshotDir>>,
     ) -> Result<(), StorageError> {
         let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
-        let kept = meta.clone();
+        let adopted = meta.clone();
         let install = move || -> Result<(), SnapshotError> {
             snapshot.keep();
             machine.install_snapshot(&snapshot.data())?;
-            snapshots.adopt(kept, &snapshot).map(|_| ())
+            snapshots.adopt(adopted, &snapshot).map(|_| ())
         };
         self.io
             .run(install)
             .await
             .map_err(|error| snapshot_failed(&error))?;
-        let found = self.marker().await?;
-        if found.as_ref().map(|marker| marker.log_id) != meta.last_log_id {
-            let what = format!("the installed state is at {found:?}, not at {meta}");
+        let marker = self.marker().await?;
+        if marker.as_ref().map(|marker| marker.log_id) != meta.last_log_id {
+            let what = format!("the installed state is at {marker:?}, not at {meta}");
             return Err(StorageIOError::write_snapshot(None, AnyError::error(what)).into());
         }
         self.membership = meta.last_membership.clone();
@@ -215,11 +214,11 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        // One that is older than the log begins is left by an installation that was interrupted
-        // and gone on with: it leads nobody to the log. openraft then makes a new one.
+        // A snapshot that ends before the log begins remains from an installation that was
+        // interrupted and continued. It leads no node to the log; openraft makes a new one.
         let purged = self.log.purged();
         let current = self.snapshots.current();
-        let useful = current.filter(|(meta, _)| meta.last_log_id >= purged);
-        Ok(useful.map(snapshot))
+        let reaching = current.filter(|(meta, _)| meta.last_log_id >= purged);
+        Ok(reaching.map(snapshot))
     }
 }

@@ -7,22 +7,22 @@ use super::*;
 use crate::config::Limits;
 use crate::suite::KvMachine;
 
-/// The disk fails in the middle of an installation, the node stops and its process ends in order.
-/// The next start goes on with the image, so it must be there.
+/// The disk fails during an installation, the node stops and its process ends in order. The next
+/// start continues with the image, so it must be there.
 #[tokio::test]
-async fn an_image_whose_installation_fails_stays() {
+async fn an_image_stays_when_its_installation_fails() {
     let dir = tempfile::tempdir().unwrap();
     let kv = MemoryKv::new();
-    let io = Io {
+    let io = BlockingIo {
         inline: true,
-        ..Io::default()
+        ..BlockingIo::default()
     };
     let snapshots = Arc::new(SnapshotStore::open(dir.path()).unwrap());
     let log = LogStore::open(Arc::new(kv.clone()), io, Limits::default())
         .await
         .unwrap();
     let machine = Arc::new(KvMachine::new(Arc::new(kv.clone())));
-    let mut adapter = Adapter::new(machine, log, snapshots.clone(), io);
+    let mut state_machine = OpenraftStateMachine::new(machine, log, snapshots.clone(), io);
     let image = snapshots.blank().unwrap();
     let data = image.data();
     fs::remove_dir(&data).unwrap();
@@ -34,9 +34,9 @@ async fn an_image_whose_installation_fails_stays() {
         lasting: true,
     });
     let meta = SnapshotMeta::default();
-    let installed = adapter.install_snapshot(&meta, Box::new(image)).await;
+    let installed = state_machine.install_snapshot(&meta, Box::new(image)).await;
     assert!(installed.is_err());
-    drop(adapter);
+    drop(state_machine);
     drop(snapshots);
     assert!(data.exists(), "the image is needed again");
 }

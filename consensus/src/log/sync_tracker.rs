@@ -4,37 +4,38 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lamplighter_store::{Kv, StoreError};
 use tokio::sync::{Notify, watch};
 
-use crate::io::Io;
+use crate::blocking_io::BlockingIo;
 
-/// Which writes are durable. Writes are numbered from 1 on; the syncer makes all of them durable
-/// that happened before it began to sync.
-pub(crate) struct Durability {
-    written: AtomicU64,
-    syncs: AtomicU64,
-    work: Notify,
-    state: watch::Sender<State>,
+/// Tracks which writes are durable. Writes are numbered from 1; a sync makes all of them durable
+/// that happened before it began.
+pub(super) struct SyncTracker {
+    writes: AtomicU64,
+    count: AtomicU64,
+    written: Notify,
+    state: watch::Sender<SyncState>,
 }
 
 #[derive(Clone, Default)]
-struct State {
+struct SyncState {
+    /// The last write that is durable.
     synced: u64,
     failure: Option<Arc<StoreError>>,
 }
 
-impl Durability {
+impl SyncTracker {
     pub(super) fn new() -> Self {
         Self {
-            written: AtomicU64::new(0),
-            syncs: AtomicU64::new(0),
-            work: Notify::new(),
-            state: watch::channel(State::default()).0,
+            writes: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            written: Notify::new(),
+            state: watch::channel(SyncState::default()).0,
         }
     }
 
-    /// To be called after a write; returns its number.
-    pub(super) fn written(&self) -> u64 {
-        let number = self.written.fetch_add(1, Ordering::SeqCst) + 1;
-        self.work.notify_one();
+    /// Records a write that has returned; returns its number.
+    pub(super) fn record_write(&self) -> u64 {
+        let number = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        self.written.notify_one();
         number
     }
 
@@ -43,8 +44,9 @@ impl Durability {
         self.state.borrow().synced
     }
 
-    pub(super) fn syncs(&self) -> u64 {
-        self.syncs.load(Ordering::Relaxed)
+    /// The number of syncs since the start.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Waits until the write is durable.
@@ -61,21 +63,21 @@ impl Durability {
     }
 
     pub(super) async fn wait_all(&self) -> Result<(), Arc<StoreError>> {
-        self.wait(self.written.load(Ordering::SeqCst)).await
+        self.wait(self.writes.load(Ordering::SeqCst)).await
     }
 
-    /// The syncer. It ends after a failure: what is on disk then is unknown, and every later write
-    /// waits in vain, which stops the node.
-    pub(super) async fn run(self: Arc<Self>, kv: Arc<dyn Kv>, io: Io) {
+    /// Syncs after writes. It ends after a failure: the content of the disk is unknown then, and no
+    /// later write becomes durable, which stops the node.
+    pub(super) async fn run(self: Arc<Self>, kv: Arc<dyn Kv>, io: BlockingIo) {
         loop {
-            let target = self.written.load(Ordering::SeqCst);
+            let target = self.writes.load(Ordering::SeqCst);
             if target == self.synced() {
-                self.work.notified().await;
+                self.written.notified().await;
                 continue;
             }
             let store = kv.clone();
             let synced = io.sync(move || store.sync()).await;
-            self.syncs.fetch_add(1, Ordering::Relaxed);
+            self.count.fetch_add(1, Ordering::Relaxed);
             match synced {
                 Ok(()) => self.state.send_modify(|state| state.synced = target),
                 Err(error) => {

@@ -7,17 +7,18 @@ use bytes::Bytes;
 /// A committed log entry on its way into the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Place in the log; consecutive from one entry to the next.
+    /// Its index in the log; consecutive from one entry to the next.
     pub log_index: u64,
-    /// Term of the leader that proposed it.
+    /// The term of the leader that proposed it.
     pub term: u64,
-    /// To be stored by the state machine, see [`StateMachine::apply`].
+    /// The position after this entry, which the state machine stores (see
+    /// [`StateMachine::apply`]).
     pub marker: Vec<u8>,
     /// The batch; none for an entry that only concerns consensus itself.
     pub batch: Option<Bytes>,
 }
 
-/// A failure that another node need not have: of the disk, for instance. It stops the node.
+/// A failure of this node alone, for instance of its disk. It stops the node.
 #[derive(Debug, thiserror::Error)]
 #[error("the state machine failed")]
 pub struct Fatal(#[source] pub Box<dyn Error + Send + Sync>);
@@ -28,7 +29,7 @@ impl Fatal {
     }
 }
 
-/// An image from another node that is not accepted. The node goes on without it.
+/// The rejection of an image from another node. The node continues without it.
 #[derive(Debug, thiserror::Error)]
 #[error("the image is not accepted")]
 pub struct Rejected(#[source] pub Box<dyn Error + Send + Sync>);
@@ -39,17 +40,17 @@ impl Rejected {
     }
 }
 
-/// What the committed batches are applied to. Every method but the async one may block.
+/// The state to which committed batches are applied. All methods but the async one may block.
 ///
 /// # Duties
 ///
 /// - **Deterministic.** The same batches in the same order lead to the same state and the same
 ///   responses on every node: no clock, no randomness, nothing of this machine. A batch that is
 ///   nonsense is deterministic too: it is applied as "nothing happened", with a response that says
-///   so. [`Fatal`] is only for what another node need not have.
+///   so. [`Fatal`] is only for failures that another node need not have.
 /// - **Atomic with the marker.** An entry's effect and its marker are written in one atomic write,
 ///   or the effects of several entries with the marker of the last. The write may be unsynced, in
-///   the store that consensus got ([`crate::Consensus::start`]), whose log holds the entry already.
+///   the store of consensus ([`crate::Consensus::start`]), whose log holds the entry already.
 /// - **Safe to re-apply.** After a crash the state may be an earlier one; the entries after its
 ///   marker then come again.
 /// - **Stops on failure.** After [`Fatal`] nothing more is applied and the node stops.
@@ -68,19 +69,19 @@ pub trait StateMachine: Send + Sync + 'static {
     /// it has none. Entries may be applied meanwhile. When it returns the image is on disk.
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal>;
 
-    /// Adds to an image of this node what makes other nodes accept it, and returns when that is on
+    /// Adds the proof by which other nodes accept an image of this node, and returns when that is on
     /// disk. It may take as long as the other nodes need for their part; until then the image is
-    /// not sent and the log that it stands for is kept. A second call for the same image finds the
-    /// work done. Dropping the future leaves the image as it was.
+    /// not sent and the log that it replaces is kept. A second call for the same image changes
+    /// nothing. Dropping the future leaves the image as it was.
     async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal>;
 
-    /// Checks an image from another node, which may be anything, before a byte of the state is
-    /// replaced, and returns the marker that is in it.
+    /// Checks an image from another node, which may have any content, before a byte of the state is
+    /// replaced; returns the marker that is in it.
     fn check_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Rejected>;
 
     /// Replaces the state by an image that [`check_snapshot`](Self::check_snapshot) has accepted.
     /// When it returns the new state and its marker are durable; after a crash in between the
-    /// state is the old or the new one, or the state machine goes on with the installation when it
-    /// is opened again, before consensus starts. The directory stays.
+    /// state is the old or the new one, or the state machine continues the installation when it is
+    /// opened again, before consensus starts. The directory stays.
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal>;
 }

@@ -1,27 +1,48 @@
-//! Answers to the other nodes' requests. What comes in is checked before openraft sees it.
+//! Answers the requests of other nodes. Every request is checked before openraft sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use lamplighter_system::error_chain;
 use openraft::Snapshot;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::codec::{
-    self, AppendRequest, AppendResponse, CodecError, ControlRequest, ControlResponse, Marker,
-    SnapshotRequest, SnapshotResponse,
-};
+use crate::blocking_io::BlockingIo;
+use crate::codec::{self, CodecError};
+use crate::config::ConsensusConfig;
 use crate::error::ServeError;
-use crate::node::Inner;
-use crate::raft::{NodeId, Payload, SnapshotMeta, Vote};
-use crate::snapshot::{Complete, ReceiveError, Step};
-use crate::transport::{FRAME_BYTES_MAX, Lane};
+use crate::log::LogStore;
+use crate::message::{
+    AppendRequest, AppendResponse, ControlRequest, ControlResponse, decode_append,
+};
+use crate::snapshot::message::{SnapshotRequest, SnapshotResponse};
+use crate::snapshot::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
+use crate::snapshot_source::SnapshotSource;
+use crate::state_machine::StateMachine;
+use crate::transport::{FRAME_BYTES_MAX, RaftLane};
+use crate::type_config::{EntryPayload, Raft};
+use crate::types::{MEMBERS_MAX, Marker, NodeId, SnapshotMeta, Vote};
 
-/// Members of a cluster, learners included.
-pub(crate) const MEMBERS_MAX: usize = 64;
 /// How far ahead of this node another one's term may be. Elections raise it one by one; a node that
 /// claims more would use the numbers up.
 const TERMS_AHEAD_MAX: u64 = 1 << 32;
+
+/// The serving side of one node.
+pub(crate) struct PeerServer {
+    raft: Raft,
+    config: Arc<ConsensusConfig>,
+    io: BlockingIo,
+    log: LogStore,
+    machine: Arc<dyn StateMachine>,
+    receiver: Arc<Mutex<SnapshotReceiver>>,
+    source: SnapshotSource,
+    /// The highest commit index that a leader announced.
+    announced_commit: AtomicU64,
+    /// A snapshot is being installed: the entries after it have to wait.
+    installing: AtomicBool,
+}
 
 fn invalid<T>(from: NodeId, reason: impl Into<String>) -> Result<T, ServeError> {
     Err(ServeError::Invalid {
@@ -37,20 +58,39 @@ fn malformed(from: NodeId) -> impl FnOnce(CodecError) -> ServeError {
     }
 }
 
-impl Inner {
+impl PeerServer {
+    pub(crate) fn new(
+        log: LogStore,
+        receiver: SnapshotReceiver,
+        source: SnapshotSource,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            raft: source.raft.clone(),
+            config: source.config.clone(),
+            io: BlockingIo::new(&source.config),
+            log,
+            machine: source.machine.clone(),
+            receiver: Arc::new(Mutex::new(receiver)),
+            source,
+            announced_commit: AtomicU64::new(0),
+            installing: AtomicBool::new(false),
+        })
+    }
+
+    /// Answers a request of a node whose identity is proven.
     pub(crate) async fn serve(
         self: &Arc<Self>,
         from: NodeId,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
     ) -> Result<Bytes, ServeError> {
         if request.len() > FRAME_BYTES_MAX {
             return invalid(from, format!("{} bytes", request.len()));
         }
         match lane {
-            Lane::Control => self.serve_control(from, request).await,
-            Lane::Append => self.serve_append(from, request).await,
-            Lane::Snapshot => self.serve_snapshot(from, request).await,
+            RaftLane::Control => self.serve_control(from, request).await,
+            RaftLane::Append => self.serve_append(from, request).await,
+            RaftLane::Snapshot => self.serve_snapshot(from, request).await,
         }
     }
 
@@ -58,14 +98,10 @@ impl Inner {
         let response = match codec::decode("request", &request).map_err(malformed(from))? {
             ControlRequest::Vote(request) => {
                 self.check_vote(from, &request.vote, false)?;
-                let response = self
-                    .raft
-                    .vote(request)
-                    .await
-                    .map_err(|_| ServeError::Stopped)?;
-                ControlResponse::Vote(response)
+                let response = self.raft.vote(request).await;
+                ControlResponse::Vote(response.map_err(|_| ServeError::Stopped)?)
             }
-            ControlRequest::ReadIndex => ControlResponse::ReadIndex(self.leader_read_index().await),
+            ControlRequest::ReadIndex => ControlResponse::ReadIndex(read_index(&self.raft).await),
             ControlRequest::Heartbeat {
                 vote,
                 prev_log_id,
@@ -85,7 +121,7 @@ impl Inner {
         Ok(codec::encode(&response).into())
     }
 
-    /// A vote that the sender may speak for: its own.
+    /// Checks that the vote is the sender's own, of a believable term.
     fn check_vote(&self, from: NodeId, vote: &Vote, committed: bool) -> Result<(), ServeError> {
         if vote.leader_id.node_id != from || vote.committed != committed {
             return invalid(from, format!("a vote that is not its own: {vote}"));
@@ -98,7 +134,7 @@ impl Inner {
     }
 
     async fn serve_append(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
-        let request = codec::decode_append(request).map_err(malformed(from))?;
+        let request = decode_append(request).map_err(malformed(from))?;
         check_entries(from, &request)?;
         let response = self.append(from, request).await?;
         Ok(codec::encode(&response).into())
@@ -111,7 +147,7 @@ impl Inner {
     ) -> Result<AppendResponse, ServeError> {
         self.check_vote(from, &request.vote, true)?;
         if !request.entries.is_empty() {
-            // What follows an image must not be in the log before the image is in the state.
+            // The entries after a snapshot must not be in the log before it is in the state.
             if self.installing.load(Ordering::SeqCst) {
                 return Err(ServeError::Busy);
             }
@@ -121,7 +157,8 @@ impl Inner {
         let response = self.raft.append_entries(request).await;
         let response = response.map_err(|_| ServeError::Stopped)?;
         if let Some(commit) = commit {
-            self.raise_commit(commit.index);
+            self.announced_commit
+                .fetch_max(commit.index, Ordering::Relaxed);
         }
         // An acknowledgement says that the entries are durable, those before them included.
         let durable = self.log.all_durable().await;
@@ -129,17 +166,17 @@ impl Inner {
         Ok(response)
     }
 
-    /// A node that applies more slowly than the others commit must not collect the difference in
-    /// memory: it takes its time to answer instead. What it has not received yet it can't apply:
-    /// only what is in its log counts.
+    /// Waits until this node has applied enough. A node that applies more slowly than the others
+    /// commit must not collect the difference in memory: it delays its answer instead. Only what is
+    /// in its log counts, as it can't apply what it has not received.
     async fn wait_for_backlog(&self) -> Result<(), ServeError> {
         let limit = self.config.limits.backlog_entries_max;
-        let commit = self.commit();
+        let commit = self.announced_commit.load(Ordering::Relaxed);
         let mut metrics = self.raft.metrics();
         let caught_up = metrics.wait_for(|metrics| {
             let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
-            let due = commit.min(metrics.last_log_index.unwrap_or(0));
-            metrics.running_state.is_err() || applied.saturating_add(limit) >= due
+            let target = commit.min(metrics.last_log_index.unwrap_or(0));
+            metrics.running_state.is_err() || applied.saturating_add(limit) >= target
         });
         match timeout(self.config.timers.append, caught_up).await {
             Ok(Ok(metrics)) if metrics.running_state.is_ok() => Ok(()),
@@ -159,35 +196,39 @@ impl Inner {
             | SnapshotRequest::Chunk { vote, .. }
             | SnapshotRequest::Install { vote, .. } => *vote,
             SnapshotRequest::Describe { .. } | SnapshotRequest::Read { .. } => {
-                return self.lend(from, request).await;
+                return self.serve_source(from, request).await;
             }
         };
         self.check_vote(from, &vote, true)?;
-        let mine = self.raft.metrics().borrow().vote;
-        let response = if vote < mine {
-            SnapshotResponse::Done { vote: mine }
+        let local_vote = self.raft.metrics().borrow().vote;
+        let response = if vote < local_vote {
+            SnapshotResponse::Done { vote: local_vote }
         } else {
-            self.snapshot_step(from, request, bytes).await?
+            self.receive_snapshot(from, request, bytes).await?
         };
         Ok(codec::encode(&response).into())
     }
 
-    /// Only reads: nothing of it depends on who leads.
-    async fn lend(&self, from: NodeId, request: SnapshotRequest) -> Result<Bytes, ServeError> {
+    /// Reads from this node's snapshot; nothing in it depends on the leader.
+    async fn serve_source(
+        &self,
+        from: NodeId,
+        request: SnapshotRequest,
+    ) -> Result<Bytes, ServeError> {
         let response = match request {
-            SnapshotRequest::Describe { at_least } => self.describe_image(at_least).await,
+            SnapshotRequest::Describe { at_least } => self.source.describe(at_least).await,
             SnapshotRequest::Read {
                 manifest,
                 file,
                 offset,
-            } => self.read_image(manifest, file, offset).await,
+            } => self.source.read(manifest, file, offset).await,
             _ => return invalid(from, "a request of a leader"),
         };
         let response = response.map_err(|error| ServeError::Failed(error.to_string()))?;
         Ok(codec::encode(&response).into())
     }
 
-    async fn snapshot_step(
+    async fn receive_snapshot(
         self: &Arc<Self>,
         from: NodeId,
         request: SnapshotRequest,
@@ -196,7 +237,7 @@ impl Inner {
         let mut receiver = self.receiver.clone().lock_owned().await;
         let step = match request {
             SnapshotRequest::Offer { vote, manifest } => {
-                // A snapshot that was installed while the leader gave up waiting for the answer.
+                // It may be installed already, after the leader stopped waiting for the answer.
                 let applied = self.raft.metrics().borrow().last_applied;
                 if manifest.meta.last_log_id <= applied {
                     return Ok(SnapshotResponse::Done { vote });
@@ -214,11 +255,12 @@ impl Inner {
                 self.io.run(chunk).await
             }
             SnapshotRequest::Install { vote, manifest } => {
-                let node = self.clone();
-                // Not ended when the asking node hangs up; nothing else begins before it is done.
+                let server = self.clone();
+                // A task of its own, which does not end when the requesting node disconnects;
+                // nothing else begins before it ends.
                 let install = tokio::spawn(async move {
-                    let complete = receiver.complete(manifest).map_err(refused(from))?;
-                    let answer = node.install(from, vote, complete).await;
+                    let received = receiver.complete(manifest).map_err(refused(from))?;
+                    let answer = server.install(from, vote, received).await;
                     drop(receiver);
                     answer
                 });
@@ -229,33 +271,25 @@ impl Inner {
             }
         };
         match step.map_err(refused(from))? {
-            Step::Next { file, offset } => Ok(SnapshotResponse::Next { file, offset }),
-            Step::Complete => Ok(SnapshotResponse::Complete),
+            TransferStep::Next { file, offset } => Ok(SnapshotResponse::Next { file, offset }),
+            TransferStep::Complete => Ok(SnapshotResponse::Complete),
         }
     }
-}
 
-impl Inner {
-    /// Installs an image that has arrived, if it is what it says it is.
+    /// Installs a received snapshot if its contents are what the leader announced.
     async fn install(
         &self,
         from: NodeId,
         vote: Vote,
-        complete: Complete,
+        received: ReceivedSnapshot,
     ) -> Result<SnapshotResponse, ServeError> {
-        let Complete { manifest, snapshot } = complete;
+        let ReceivedSnapshot { manifest, snapshot } = received;
         let (machine, data) = (self.machine.clone(), snapshot.data());
         let checked = self.io.run(move || machine.check_snapshot(&data)).await;
         let marker = checked.or_else(|error| {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(from, error, "an image is not accepted");
-            invalid(
-                from,
-                format!(
-                    "{error}: {}",
-                    error.source().map_or(String::new(), |e| e.to_string())
-                ),
-            )
+            let reason = error_chain(&error);
+            tracing::error!(from, error = reason, "an image is not accepted");
+            invalid(from, reason)
         })?;
         check_marker(from, marker, &manifest.meta)?;
         self.installing.store(true, Ordering::SeqCst);
@@ -272,7 +306,13 @@ impl Inner {
     }
 }
 
-/// What the leader says of an image, and what is in it.
+/// The read index, if this node leads and a majority confirms it.
+pub(crate) async fn read_index(raft: &Raft) -> Option<u64> {
+    let (read, _) = raft.get_read_log_id().await.ok()?;
+    Some(read.map_or(0, |log_id| log_id.index))
+}
+
+/// Compares the position in a snapshot with the one that the leader announced.
 fn check_marker(
     from: NodeId,
     marker: Option<Vec<u8>>,
@@ -308,8 +348,8 @@ fn refused(from: NodeId) -> impl FnOnce(ReceiveError) -> ServeError {
     }
 }
 
-/// Entries follow the previous one without a gap, none is newer than its leader, and a membership
-/// has members.
+/// Checks that entries follow the previous one without a gap, that none is newer than its leader,
+/// and that a membership has members.
 fn check_entries(from: NodeId, request: &AppendRequest) -> Result<(), ServeError> {
     let mut last = request.prev_log_id;
     for entry in &request.entries {
@@ -320,7 +360,7 @@ fn check_entries(from: NodeId, request: &AppendRequest) -> Result<(), ServeError
         if Some(log_id.index) != index || !ordered {
             return invalid(from, format!("entry {log_id} out of order"));
         }
-        if let Payload::Membership(membership) = &entry.payload {
+        if let EntryPayload::Membership(membership) = &entry.payload {
             let voters = membership.voter_ids().count();
             if voters == 0 || membership.nodes().count() > MEMBERS_MAX {
                 return invalid(from, "an impossible membership");

@@ -2,19 +2,20 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Why this node must not go on: its store, a sync or its data failed. The first reason stays.
+/// Reports errors after which this node must not continue: of its store, a sync or its data. The
+/// first one stays.
 ///
-/// There is no trying again. After an fsync that failed nobody knows what is on the disk, and a
-/// second one that succeeds says nothing about what the first one lost.
+/// Nothing is retried. After a failed fsync the content of the disk is unknown, and a second one
+/// that succeeds says nothing about the writes that the first one lost.
 #[derive(Clone, Debug)]
-pub(crate) struct Failures(watch::Sender<Option<Arc<str>>>);
+pub(crate) struct FatalErrors(watch::Sender<Option<Arc<str>>>);
 
-impl Failures {
+impl FatalErrors {
     pub fn new() -> Self {
         Self(watch::Sender::new(None))
     }
 
-    /// Tells of a failure, from any thread.
+    /// Reports an error, from any thread.
     pub fn report(&self, what: &str) {
         self.0.send_if_modified(|first| {
             let is_first = first.is_none();
@@ -30,11 +31,11 @@ impl Failures {
         self.0.borrow().clone()
     }
 
-    /// Waits for a failure.
+    /// Waits for an error.
     pub async fn wait(&self) -> Arc<str> {
         let mut first = self.0.subscribe();
-        let found = first.wait_for(Option::is_some).await;
-        let found = found.expect("the sender lives as long as self").clone();
-        found.expect("it was waited for")
+        let reported = first.wait_for(Option::is_some).await;
+        let reported = reported.expect("the sender lives as long as self").clone();
+        reported.expect("it was waited for")
     }
 }

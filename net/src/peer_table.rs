@@ -1,71 +1,72 @@
-//! Who is on the allow-list, who is connected, and what went wrong last with each.
+//! The peers on the allow-list, their links, and the last error of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use lamplighter_system::error_chain;
 use tokio::sync::watch;
 
 use crate::config::PEERS_MAX;
-use crate::error::{LinkError, chain};
-use crate::link::Link;
-use crate::{NodeKey, Peers};
+use crate::error::LinkError;
+use crate::link::PeerLink;
+use crate::{AllowList, NodeKey};
 
-/// The same trouble with the same peer is logged again after this time.
+/// The time after which the same error of the same peer is logged again.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 
-/// What a status page says about a peer on the allow-list.
+/// The status of a peer on the allow-list.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
-    /// Where it is dialed; `None` if it must dial us.
+    /// Its address; `None` if it must dial this node.
     pub address: Option<String>,
-    /// Since when it is connected; `None` if it is not.
+    /// The time since it connected; `None` if it is not connected.
     pub connected_for: Option<Duration>,
-    /// What its service said in the hello; empty if it is not connected.
+    /// The greeting of its service; empty if it is not connected.
     pub greeting: Bytes,
-    /// Last measured round trip of a ping.
+    /// The last measured round trip of a ping.
     pub round_trip: Option<Duration>,
-    /// Why the last connection or attempt ended.
+    /// The reason why the last connection or attempt ended.
     pub last_error: Option<String>,
 }
 
 #[derive(Default)]
-struct Entry {
+struct PeerEntry {
     address: Option<String>,
-    link: Option<Arc<Link>>,
+    link: Option<Arc<PeerLink>>,
     last_error: Option<String>,
     logged_at: Option<Instant>,
 }
 
-/// What a new allow-list changed.
+/// The difference between two allow-lists.
 #[derive(Debug, Default)]
-pub(crate) struct Change {
+pub(crate) struct AllowListChange {
     pub added: Vec<NodeKey>,
     pub removed: Vec<NodeKey>,
-    pub moved: Vec<NodeKey>,
+    pub address_changed: Vec<NodeKey>,
 }
 
-pub(crate) struct Table {
-    entries: RwLock<BTreeMap<NodeKey, Entry>>,
+pub(crate) struct PeerTable {
+    entries: RwLock<BTreeMap<NodeKey, PeerEntry>>,
     connected: watch::Sender<BTreeSet<NodeKey>>,
 }
 
-impl Table {
-    pub fn new() -> Table {
-        Table {
+impl PeerTable {
+    pub fn new() -> PeerTable {
+        PeerTable {
             entries: RwLock::default(),
             connected: watch::Sender::default(),
         }
     }
 
-    /// Takes over a new allow-list and closes the links of those who are no longer on it.
-    pub fn set(&self, own: NodeKey, peers: &Peers) -> Change {
-        let listed = usable(own, peers);
+    /// Replaces the allow-list, and closes the links of peers that are no longer on it.
+    pub fn set(&self, local_key: NodeKey, peers: &AllowList) -> AllowListChange {
+        let listed = valid_peers(local_key, peers);
         let mut entries = self.write();
-        let mut change = Change::default();
-        let gone = entries.keys().filter(|key| !listed.contains_key(key));
-        change.removed = gone.copied().collect();
+        let mut change = AllowListChange::default();
+        let removed = entries.keys().filter(|key| !listed.contains_key(key));
+        change.removed = removed.copied().collect();
         for key in &change.removed {
             if let Some(link) = entries.remove(key).and_then(|entry| entry.link) {
                 link.close(LinkError::Removed);
@@ -78,7 +79,7 @@ impl Table {
             let entry = entries.entry(key).or_default();
             if entry.address != address {
                 entry.address = address;
-                change.moved.push(key);
+                change.address_changed.push(key);
             }
         }
         self.publish(&entries);
@@ -90,12 +91,12 @@ impl Table {
         self.read().get(key).map(|entry| entry.address.clone())
     }
 
-    pub fn link(&self, key: &NodeKey) -> Option<Arc<Link>> {
+    pub fn link(&self, key: &NodeKey) -> Option<Arc<PeerLink>> {
         self.read().get(key).and_then(|entry| entry.link.clone())
     }
 
-    /// Makes a link the one that is used for its peer; an older one is closed.
-    pub fn attach(&self, link: &Arc<Link>) -> Result<(), LinkError> {
+    /// Uses a link for its peer from now on, and closes an older one.
+    pub fn attach(&self, link: &Arc<PeerLink>) -> Result<(), LinkError> {
         let mut entries = self.write();
         // The list may have changed during the handshake.
         let entry = entries
@@ -110,8 +111,8 @@ impl Table {
         Ok(())
     }
 
-    /// Takes a link that ended out, unless a newer one has its place.
-    pub fn detach(&self, link: &Arc<Link>) {
+    /// Removes a link that ended, unless a newer one has replaced it.
+    pub fn detach(&self, link: &Arc<PeerLink>) {
         let mut entries = self.write();
         if let Some(entry) = entries.get_mut(&link.key)
             && entry
@@ -124,19 +125,19 @@ impl Table {
         }
     }
 
-    /// Remembers why a connection to a listed peer ended or was not made, and logs it if it is
-    /// new or was not said for a while.
-    pub fn note(&self, key: NodeKey, error: &LinkError) {
-        let text = chain(error);
+    /// Records why a connection to a listed peer ended or was not made, and logs the error if it is
+    /// new or was not logged for a while.
+    pub fn record_error(&self, key: NodeKey, error: &LinkError) {
+        let text = error_chain(error);
         let mut entries = self.write();
         let Some(entry) = entries.get_mut(&key) else {
             return;
         };
-        let said = entry
+        let logged = entry
             .logged_at
             .is_some_and(|at| at.elapsed() < REPEAT_LOG_AFTER)
             && entry.last_error.as_ref() == Some(&text);
-        if !said {
+        if !logged {
             tracing::warn!(peer = ?key, "no connection: {text}");
             entry.logged_at = Some(Instant::now());
         }
@@ -163,7 +164,7 @@ impl Table {
             .collect()
     }
 
-    fn publish(&self, entries: &BTreeMap<NodeKey, Entry>) {
+    fn publish(&self, entries: &BTreeMap<NodeKey, PeerEntry>) {
         let linked = entries.iter().filter(|(_, entry)| entry.link.is_some());
         let now: BTreeSet<NodeKey> = linked.map(|(key, _)| *key).collect();
         self.connected.send_if_modified(|old| {
@@ -173,16 +174,16 @@ impl Table {
         });
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<NodeKey, Entry>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<NodeKey, PeerEntry>> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeKey, Entry>> {
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeKey, PeerEntry>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
+impl PeerEntry {
     fn status(&self) -> PeerStatus {
         let link = self.link.as_ref();
         PeerStatus {
@@ -195,11 +196,11 @@ impl Entry {
     }
 }
 
-/// The list without ourselves and without what cannot be a peer, each key once.
-fn usable(own: NodeKey, peers: &Peers) -> BTreeMap<NodeKey, Option<String>> {
+/// The list without this node and without invalid keys, each key once.
+fn valid_peers(local_key: NodeKey, peers: &AllowList) -> BTreeMap<NodeKey, Option<String>> {
     let mut listed = BTreeMap::new();
     for peer in &peers.0 {
-        if peer.key == own {
+        if peer.key == local_key {
             continue;
         }
         if peer.key.peer_id().is_none() {

@@ -3,25 +3,28 @@ use std::collections::BTreeSet;
 use openraft::CommittedLeaderId;
 
 use super::*;
+use crate::codec::frame;
+use crate::snapshot::message::{FileInfo, Manifest, SnapshotRequest, SnapshotResponse};
+use crate::types::{Marker, SnapshotMeta, StoredMembership};
 
 fn log_id(term: u64, node: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(term, node), index)
 }
 
-fn entries() -> Vec<Entry> {
+fn entries() -> Vec<RaftLogEntry> {
     let voters = BTreeSet::from([1, 2, 3]);
     vec![
-        Entry {
+        RaftLogEntry {
             log_id: log_id(1, 2, 4),
-            payload: Payload::Blank,
+            payload: EntryPayload::Blank,
         },
-        Entry {
+        RaftLogEntry {
             log_id: log_id(1, 2, 5),
-            payload: Payload::Normal(Batch(Bytes::from_static(b"batch"))),
+            payload: EntryPayload::Normal(ProposedBatch(Bytes::from_static(b"batch"))),
         },
-        Entry {
+        RaftLogEntry {
             log_id: log_id(3, 1, 6),
-            payload: Payload::Membership(Membership::new(vec![voters], ())),
+            payload: EntryPayload::Membership(Membership::new(vec![voters], ())),
         },
     ]
 }

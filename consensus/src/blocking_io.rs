@@ -1,27 +1,26 @@
 use std::future;
 use std::panic;
-
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::ConsensusConfig;
 
-/// Where work of the disk is done: beside the async threads, or right here (see
-/// [`crate::Config::inline_io`]).
+/// Runs work that blocks on the disk: on a thread of its own, or inline (see
+/// [`ConsensusConfig::inline_io`]).
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Io {
+pub(crate) struct BlockingIo {
     pub inline: bool,
     pub sync_time: Option<fn() -> Duration>,
 }
 
-impl Io {
-    pub(crate) fn of(config: &Config) -> Self {
+impl BlockingIo {
+    pub(crate) fn new(config: &ConsensusConfig) -> Self {
         Self {
             inline: config.inline_io,
             sync_time: config.sync_time,
         }
     }
 
-    /// As [`Io::run`], for work that syncs.
+    /// Runs work that syncs.
     pub(crate) async fn sync<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -32,6 +31,7 @@ impl Io {
         self.run(work).await
     }
 
+    /// Runs work that does not sync.
     pub(crate) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -40,26 +40,10 @@ impl Io {
             return work();
         }
         match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
+            Ok(result) => result,
             Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
-            // The runtime is going down, and this task with it.
+            // The runtime shuts down, and this task with it.
             Err(_) => future::pending().await,
         }
-    }
-}
-
-/// A task that ends with its owner.
-#[derive(Debug)]
-pub(crate) struct Guarded(tokio::task::JoinHandle<()>);
-
-impl Guarded {
-    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(task))
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
