@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Lane as RaftLane, ServeError, Transport, TransportError};
 use lamplighter_ledger::{
-    Handle, Later, Membership, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
+    AnnouncedValidators, Handle, Membership, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers,
 };
 use lamplighter_net::{Lane, NetError, Network, NodeKey, Service, ServiceError};
 use lamplighter_store::Kv;
-use lamplighter_types::{PublicKey, ValidatorSet};
+use lamplighter_types::{PublicKey, ValidatorSet, codec};
 use tokio::sync::watch;
 
 use crate::disk::Gate;
@@ -43,7 +43,7 @@ struct Parts {
     ledger: Option<Handle>,
     /// This node's data directory, and its store.
     origin: Option<(StoreId, Arc<dyn Kv>)>,
-    later: Option<watch::Receiver<Option<Later>>>,
+    later: Option<watch::Receiver<Option<AnnouncedValidators>>>,
 }
 
 impl Bridge {
@@ -67,7 +67,7 @@ impl Bridge {
     pub fn set_ledger(&self, ledger: Handle) {
         self.change(|parts| {
             parts.membership = Some(ledger.watch_membership());
-            parts.later = Some(ledger.watch_later());
+            parts.later = Some(ledger.watch_announced_validators());
             parts.ledger = Some(ledger);
         });
     }
@@ -183,20 +183,20 @@ impl Peers for Bridge {
             | PeerRequest::Artifact(_)
             | PeerRequest::Validators => Lane::Sync,
         };
-        let body = request.encode().into();
+        let body = codec::encode(&request).into();
         let answer = network.request(key, lane, body, REQUEST_WITHIN).await;
         let bytes = answer.map_err(|error| PeerError::Refused {
             node,
             reason: error.to_string(),
         })?;
-        PeerAnswer::decode(&bytes).map_err(|_| PeerError::Unexpected(node))
+        codec::decode(&bytes).map_err(|_| PeerError::Unexpected(node))
     }
 
-    fn tell_all(&self, notice: PeerNotice) {
+    fn broadcast(&self, notice: PeerGossip) {
         let Some(network) = self.network() else {
             return;
         };
-        let body = Bytes::from(notice.encode());
+        let body = Bytes::from(codec::encode(&notice));
         let connected = network.connected().borrow().clone();
         for key in connected {
             // What does not arrive is told again a second later.
@@ -233,9 +233,9 @@ impl Service for Bridge {
             Lane::Snapshot => self.raft(from, RaftLane::Snapshot, body).await,
             Lane::Transactions | Lane::Sync => {
                 let ledger = self.ledger().ok_or_else(|| refused("starting"))?;
-                let request = PeerRequest::decode(&body).map_err(refused)?;
+                let request: PeerRequest = codec::decode(&body).map_err(refused)?;
                 let answer = ledger.serve(from, request).await.map_err(refused)?;
-                Ok(answer.encode().into())
+                Ok(codec::encode(&answer).into())
             }
             Lane::Attestation => Err(refused("attestations are told, not asked for")),
         }
@@ -280,9 +280,9 @@ impl Service for Bridge {
         if lane != Lane::Attestation || self.gate.is_closed() {
             return;
         }
-        match PeerNotice::decode(&body) {
+        match codec::decode::<PeerGossip>(&body) {
             Ok(notice) => {
-                if let Err(error) = ledger.take_notice(notice) {
+                if let Err(error) = ledger.handle_gossip(notice) {
                     tracing::error!(%error, from, "attestations could not be taken");
                 }
             }

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lamplighter_ledger::{Handle, HeadInfo, Later, Membership};
+use lamplighter_ledger::{AnnouncedValidators, Handle, HeadInfo, Membership};
 use lamplighter_net::{NodeKey, Peer, Peers as AllowList};
 use lamplighter_types::{Validator, ValidatorSet};
 use serde::{Deserialize, Serialize};
@@ -61,10 +61,10 @@ impl FirstPeers {
     }
 
     /// As the ledger takes it.
-    pub(crate) fn into_later(self) -> Later {
+    pub(crate) fn into_later(self) -> AnnouncedValidators {
         let Self { height, validators } = self;
         let validators = ValidatorSet { validators };
-        Later { height, validators }
+        AnnouncedValidators { height, validators }
     }
 }
 
@@ -72,7 +72,7 @@ impl FirstPeers {
 /// later on.
 pub(crate) struct Contacts {
     membership: watch::Receiver<Membership>,
-    later: watch::Receiver<Option<Later>>,
+    later: watch::Receiver<Option<AnnouncedValidators>>,
     head: watch::Receiver<HeadInfo>,
     /// Height of the chain when the list was made last.
     listed_at: u64,
@@ -82,7 +82,7 @@ impl Contacts {
     pub(crate) fn of(handle: &Handle) -> Self {
         Self {
             membership: handle.watch_membership(),
-            later: handle.watch_later(),
+            later: handle.watch_announced_validators(),
             head: handle.watch_head(),
             listed_at: 0,
         }

@@ -101,7 +101,7 @@ impl Node {
         bridge.set_origin(store, kv.clone());
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
         let first = FirstPeers::read(&config.data_dir)?;
-        ledger.handle().introduce(first.into_later());
+        ledger.handle().add_bootstrap_validators(first.into_later());
         bridge.set_ledger(ledger.handle());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let network =
@@ -242,7 +242,7 @@ async fn open_ledger(
     secret: &SecretKey,
     bridge: &Arc<Bridge>,
 ) -> Result<Ledger, NodeError> {
-    let mut settings = lamplighter_ledger::Config::new(config.node);
+    let mut settings = lamplighter_ledger::LedgerConfig::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
     let identity = Identity {
@@ -340,7 +340,11 @@ async fn start_consensus(
         .named
         .validators
         .clone();
-    let told = ledger.handle().watch_later().borrow().clone();
+    let told = ledger
+        .handle()
+        .watch_announced_validators()
+        .borrow()
+        .clone();
     let told = told.iter().flat_map(|later| &later.validators.validators);
     let others = known.validators.iter().chain(told).map(|v| v.node);
     let others: BTreeSet<u64> = others.filter(|node| *node != config.node).collect();

@@ -35,7 +35,7 @@ pub enum ArtifactError {
         "this account has {0} unfinished uploads at this node, which is the most allowed: finish \
          or drop one, or wait; they expire after a day without a byte"
     )]
-    TooManyOwnUploads(usize),
+    TooManyAccountUploads(usize),
     #[error("the artifacts would take more than the {bytes_max} bytes allowed")]
     Quota { bytes_max: u64 },
     #[error("there is no artifact {0} here")]

@@ -4,6 +4,7 @@
 mod error;
 mod fetch;
 mod files;
+pub(crate) mod replicate;
 mod scrub;
 mod uploads;
 

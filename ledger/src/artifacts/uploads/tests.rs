@@ -60,7 +60,7 @@ async fn uploads_and_bytes_are_bounded() {
     begin(&ada, 1, 600).await.unwrap();
     begin(&ada, 2, 10).await.unwrap();
     let own = begin(&ada, 3, 10).await;
-    assert!(matches!(own, Err(ArtifactError::TooManyOwnUploads(2))));
+    assert!(matches!(own, Err(ArtifactError::TooManyAccountUploads(2))));
     begin(&ben, 1, 10).await.unwrap();
     let all = begin(&ben, 2, 10).await;
     assert!(matches!(all, Err(ArtifactError::TooManyUploads(3))));

@@ -1,0 +1,6 @@
+//! First stage: a client's signed transaction is verified, admitted to the mempool, and gets a
+//! ticket.
+
+pub(crate) mod mempool;
+pub(crate) mod node_account;
+pub(crate) mod submitter;
