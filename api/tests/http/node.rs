@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_api::{Edges, Config as EdgeConfig, serve};
+use lamplighter_api::{Config as EdgeConfig, Edges, serve};
 use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,

@@ -8,13 +8,13 @@ use lamplighter_types::artifact::ArtifactMismatch;
 /// Why an artifact can't be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    #[error("{doing} {}", path.display())]
+    #[error("{action} {}", path.display())]
     Io {
-        doing: &'static str,
+        action: &'static str,
         path: PathBuf,
         source: io::Error,
     },
-    /// What is on the disk is unknown now, and trying again would tell nothing: the node stops.
+    /// The content of the disk is unknown now, and another sync would prove nothing: the node stops.
     #[error("syncing {}", path.display())]
     Unsynced { path: PathBuf, source: io::Error },
     #[error("the artifacts take nothing more since a sync failed: {0}")]
@@ -54,12 +54,12 @@ pub enum ArtifactError {
 
 impl ArtifactError {
     pub(crate) fn io(
-        doing: &'static str,
+        action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io {
-            doing,
+            action,
             path,
             source,
         }

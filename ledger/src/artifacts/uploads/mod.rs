@@ -1,7 +1,8 @@
-//! Uploads under way. Each uploader has its own of an artifact, so that nobody can spoil, announce
-//! wrongly or drop another's. They are this node's matter alone, by its own clock.
+//! Unfinished uploads. Each uploader has a separate upload of an artifact, so that no client can
+//! spoil, misannounce or drop another's. They are local to this node and its clock.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,26 +12,26 @@ use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
 use lamplighter_types::{Hash, Id};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::files::FoundPart;
+use super::files::UploadFile;
 use super::{
-    APPEND_BYTES_MAX, ArtifactError, ArtifactLimits, Artifacts, Index, blocking, to_the_end,
+    APPEND_BYTES_MAX, ArtifactError, ArtifactLimits, Artifacts, Index, blocking, run_to_completion,
 };
 
-/// Who uploads.
+/// The origin of an upload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Uploader {
-    /// This node, which fetches from another one.
+    /// This node, which fetches from a peer.
     Node,
-    /// Somebody unknown, at a node that wants no login.
+    /// An unknown client of a node without login.
     Anyone,
     Account(Id),
 }
 
-/// In the place of an account; ids have no capital letters.
+/// File name part for [`Uploader::Anyone`]; ids have no capital letters.
 const ANYONE: &str = "ANYONE";
 
 impl Uploader {
-    /// How files name it; the node itself is not named.
+    /// The uploader in file names; the node itself is not named.
     pub(super) fn file_name(&self) -> Option<&str> {
         match self {
             Self::Node => None,
@@ -47,89 +48,89 @@ impl Uploader {
     }
 }
 
-/// An upload that is not whole yet.
+/// An upload without all its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfinishedUpload {
     pub digest: Hash,
-    /// As announced.
+    /// The announced size.
     pub size_bytes: u64,
     /// Bytes that are on disk.
     pub offset: u64,
-    /// When it is dropped, unless something is added before.
+    /// The time when it is dropped, unless bytes are added before.
     pub expires: SystemTime,
 }
 
-/// What is known of an upload.
+/// An unfinished upload as the index has it.
 #[derive(Debug)]
-struct Part {
+struct Upload {
+    /// The announced size.
     size_bytes: u64,
-    /// When it was begun, taken up or added to last.
-    touched: SystemTime,
-    /// Held by whoever writes or drops it.
+    /// Time of the last call that began, continued or extended it.
+    modified: SystemTime,
+    /// Held while the upload's file is written or removed.
     writer: Arc<AsyncMutex<()>>,
 }
 
-type Upload = (Hash, Uploader);
+type UploadKey = (Hash, Uploader);
 
-/// All uploads under way.
+/// All unfinished uploads.
 #[derive(Debug, Default)]
-pub(super) struct Parts(BTreeMap<Upload, Part>);
+pub(super) struct Uploads(BTreeMap<UploadKey, Upload>);
 
-impl Parts {
-    /// Takes up what a scan found.
-    pub fn insert(&mut self, found: FoundPart) {
-        let part = Part {
-            size_bytes: found.size_bytes,
-            touched: found.touched,
+impl Uploads {
+    /// Adds an upload from before the start.
+    pub fn insert(&mut self, file: UploadFile) {
+        let upload = Upload {
+            size_bytes: file.size_bytes,
+            modified: file.modified,
             writer: Arc::default(),
         };
-        self.0.insert((found.digest, found.uploader), part);
+        self.0.insert((file.digest, file.uploader), upload);
     }
 
     fn bytes(&self) -> u64 {
-        self.0.values().map(|part| part.size_bytes).sum()
+        self.0.values().map(|upload| upload.size_bytes).sum()
     }
 }
 
 impl Index {
-    /// Notes a new upload, if there is room for it.
+    /// Adds a new upload, if the limits allow it.
     fn reserve(
         &mut self,
-        upload: &Upload,
+        key: &UploadKey,
         size_bytes: u64,
         limits: &ArtifactLimits,
     ) -> Result<(), ArtifactError> {
-        let uploaders = self.parts.0.keys().map(|(_, uploader)| uploader);
+        let uploaders = self.uploads.0.keys().map(|(_, uploader)| uploader);
         let clients: Vec<_> = uploaders.filter(|by| **by != Uploader::Node).collect();
-        let own = clients.iter().filter(|by| ***by == upload.1).count();
-        // What the node fetches is bounded by the ledger, and waits for no client.
-        if upload.1 != Uploader::Node {
-            if own >= limits.uploads_per_account_max {
-                return Err(ArtifactError::TooManyAccountUploads(own));
+        let of_account = clients.iter().filter(|by| ***by == key.1).count();
+        // The node's fetches are bounded by the ledger, and wait for no client.
+        if key.1 != Uploader::Node {
+            if of_account >= limits.uploads_per_account_max {
+                return Err(ArtifactError::TooManyAccountUploads(of_account));
             }
             if clients.len() >= limits.uploads_max {
                 return Err(ArtifactError::TooManyUploads(clients.len()));
             }
         }
-        let taken = self.complete.values().sum::<u64>() + self.parts.bytes();
-        if taken + size_bytes > limits.bytes_max {
+        let used = self.complete.values().sum::<u64>() + self.uploads.bytes();
+        if used + size_bytes > limits.bytes_max {
             let bytes_max = limits.bytes_max;
             return Err(ArtifactError::Quota { bytes_max });
         }
-        let part = Part {
+        let upload = Upload {
             size_bytes,
-            touched: SystemTime::now(),
+            modified: SystemTime::now(),
             writer: Arc::default(),
         };
-        self.parts.0.insert(upload.clone(), part);
+        self.uploads.0.insert(key.clone(), upload);
         Ok(())
     }
 }
 
 impl Artifacts {
-    /// Begins an upload, or takes up one that was begun; returns the bytes that are here. A
-    /// complete artifact has all its bytes. One that this uploader began with another size begins
-    /// anew.
+    /// Begins or continues an upload, and returns the number of its bytes that are here; a complete
+    /// artifact has all. An upload that this uploader began with another size starts over.
     pub async fn begin(
         &self,
         uploader: &Uploader,
@@ -142,9 +143,9 @@ impl Artifacts {
         }
         let now = SystemTime::now();
         self.expire(now).await;
-        let upload = (digest, uploader.clone());
-        if self.announced(&upload).is_ok_and(|size| size != size_bytes) {
-            self.remove(&upload, move |part| part.size_bytes != size_bytes)
+        let key = (digest, uploader.clone());
+        if self.announced(&key).is_ok_and(|size| size != size_bytes) {
+            self.remove(&key, move |upload| upload.size_bytes != size_bytes)
                 .await?;
         }
         {
@@ -152,9 +153,9 @@ impl Artifacts {
             if let Some(size) = index.complete.get(&digest) {
                 return Ok(*size);
             }
-            match index.parts.0.get_mut(&upload) {
-                Some(part) => part.touched = now,
-                None => index.reserve(&upload, size_bytes, &self.0.limits)?,
+            match index.uploads.0.get_mut(&key) {
+                Some(upload) => upload.modified = now,
+                None => index.reserve(&key, size_bytes, &self.0.limits)?,
             }
         }
         let offset = self.offset(uploader, digest).await?;
@@ -165,27 +166,30 @@ impl Artifacts {
         Ok(offset)
     }
 
-    /// How many bytes of an upload are on disk.
+    /// The number of an upload's bytes that are on disk.
     pub async fn offset(&self, uploader: &Uploader, digest: Hash) -> Result<u64, ArtifactError> {
         if let Some(size) = self.size(&digest) {
             return Ok(size);
         }
-        let upload = (digest, uploader.clone());
-        let size_bytes = self.announced(&upload)?;
+        let key = (digest, uploader.clone());
+        let size_bytes = self.announced(&key)?;
         let files = self.0.files.clone();
-        blocking(move || files.length(&files.part(&digest, size_bytes, &upload.1))).await
+        blocking(move || files.length(&files.part(&digest, size_bytes, &key.1))).await
     }
 
-    fn announced(&self, upload: &Upload) -> Result<u64, ArtifactError> {
+    /// The announced size of an upload.
+    fn announced(&self, key: &UploadKey) -> Result<u64, ArtifactError> {
         let index = self.index();
-        let part = index.parts.0.get(upload);
-        part.map(|part| part.size_bytes)
-            .ok_or(ArtifactError::Missing(upload.0))
+        let upload = index.uploads.0.get(key);
+        upload
+            .map(|upload| upload.size_bytes)
+            .ok_or(ArtifactError::Missing(key.0))
     }
 
-    fn writer(&self, upload: &Upload) -> Option<Arc<AsyncMutex<()>>> {
+    fn writer(&self, key: &UploadKey) -> Option<Arc<AsyncMutex<()>>> {
         let index = self.index();
-        index.parts.0.get(upload).map(|part| part.writer.clone())
+        let upload = index.uploads.0.get(key);
+        upload.map(|upload| upload.writer.clone())
     }
 
     /// The unfinished uploads of one uploader.
@@ -193,63 +197,67 @@ impl Artifacts {
         &self,
         uploader: &Uploader,
     ) -> Result<Vec<UnfinishedUpload>, ArtifactError> {
-        let mut found: Vec<_> = {
+        let mut unfinished: Vec<_> = {
             let index = self.index();
-            let is_own = |((digest, by), _): &(&Upload, &Part)| {
+            let is_unfinished = |((digest, by), _): &(&UploadKey, &Upload)| {
                 by == uploader && !index.complete.contains_key(digest)
             };
-            let own = index.parts.0.iter().filter(is_own);
-            let unfinished = own.map(|((digest, _), part)| UnfinishedUpload {
+            let uploads = index.uploads.0.iter().filter(is_unfinished);
+            let uploads = uploads.map(|((digest, _), upload)| UnfinishedUpload {
                 digest: *digest,
-                size_bytes: part.size_bytes,
+                size_bytes: upload.size_bytes,
                 offset: 0,
-                expires: part.touched + self.0.limits.idle_max,
+                expires: upload.modified + self.0.limits.idle_max,
             });
-            unfinished.collect()
+            uploads.collect()
         };
         let (files, uploader) = (self.0.files.clone(), uploader.clone());
         blocking(move || {
-            for upload in &mut found {
+            for upload in &mut unfinished {
                 let part = files.part(&upload.digest, upload.size_bytes, &uploader);
                 upload.offset = files.length(&part)?;
             }
-            Ok(found)
+            Ok(unfinished)
         })
         .await
     }
 
-    /// Drops an unfinished upload with what came of it.
+    /// Drops an unfinished upload with its bytes.
     ///
     /// # Errors
-    /// This uploader has none of the artifact.
+    /// This uploader has no upload of the artifact.
     pub async fn drop_upload(
         &self,
         uploader: &Uploader,
         digest: Hash,
     ) -> Result<(), ArtifactError> {
-        let upload = (digest, uploader.clone());
-        self.announced(&upload)?;
-        self.remove(&upload, |_| true).await
+        let key = (digest, uploader.clone());
+        self.announced(&key)?;
+        self.remove(&key, |_| true).await
     }
 
-    /// Drops the uploads to which nothing was added for too long, and those of artifacts that came
-    /// whole from somebody else. One that can't be removed stays and is in nobody's way.
+    /// Drops the uploads that were idle for too long, and those of artifacts that another uploader
+    /// completed. One that can't be removed stays, and blocks nothing.
     pub async fn expire(&self, now: SystemTime) {
         let idle_max = self.0.limits.idle_max;
-        // A clock that was set back makes nothing old.
-        let idle = move |part: &Part| now.duration_since(part.touched).is_ok_and(|t| t > idle_max);
+        // A clock that was set back expires nothing.
+        let is_idle = move |upload: &Upload| {
+            now.duration_since(upload.modified)
+                .is_ok_and(|idle| idle > idle_max)
+        };
         let expired: Vec<_> = {
             let index = self.index();
-            let parts = index.parts.0.iter();
-            let over = parts
-                .filter(|((digest, _), part)| idle(part) || index.complete.contains_key(digest));
-            over.map(|(upload, _)| upload.clone()).collect()
+            let uploads = index.uploads.0.iter();
+            let expired = uploads.filter(|((digest, _), upload)| {
+                is_idle(upload) || index.complete.contains_key(digest)
+            });
+            expired.map(|(key, _)| key.clone()).collect()
         };
-        for upload in expired {
-            let (digest, by) = (upload.0, &upload.1);
+        for key in expired {
+            let (digest, by) = (key.0, &key.1);
             tracing::info!(%digest, ?by, "an unfinished upload is dropped");
             let complete = self.size(&digest).is_some();
-            let removed = self.remove(&upload, move |part| complete || idle(part));
+            let removed = self.remove(&key, move |upload| complete || is_idle(upload));
             if let Err(error) = removed.await {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(%digest, ?by, error, "an unfinished upload can't be dropped");
@@ -257,46 +265,47 @@ impl Artifacts {
         }
     }
 
-    /// Removes an upload when nobody writes to it, if it is still one that `is_meant`.
+    /// Removes an upload once no call writes to it, if the condition still holds.
     async fn remove(
         &self,
-        upload: &Upload,
-        is_meant: impl Fn(&Part) -> bool + Send + 'static,
+        key: &UploadKey,
+        condition: impl Fn(&Upload) -> bool + Send + 'static,
     ) -> Result<(), ArtifactError> {
-        let Some(writer) = self.writer(upload) else {
+        let Some(writer) = self.writer(key) else {
             return Ok(());
         };
-        let alone = writer.lock_owned().await;
-        let (artifacts, upload) = (self.clone(), upload.clone());
-        to_the_end(async move {
-            let _alone = alone;
-            artifacts.remove_alone(&upload, is_meant).await
+        let writer = writer.lock_owned().await;
+        let (artifacts, key) = (self.clone(), key.clone());
+        run_to_completion(async move {
+            let _writer = writer;
+            artifacts.remove_locked(&key, condition).await
         })
         .await
     }
 
-    async fn remove_alone(
+    async fn remove_locked(
         &self,
-        upload: &Upload,
-        is_meant: impl Fn(&Part) -> bool,
+        key: &UploadKey,
+        condition: impl Fn(&Upload) -> bool,
     ) -> Result<(), ArtifactError> {
         let size_bytes = {
             let index = self.index();
-            match index.parts.0.get(upload).filter(|part| is_meant(part)) {
-                Some(part) => part.size_bytes,
+            let upload = index.uploads.0.get(key);
+            match upload.filter(|upload| condition(upload)) {
+                Some(upload) => upload.size_bytes,
                 None => return Ok(()),
             }
         };
-        let (files, part) = (self.0.files.clone(), upload.clone());
-        blocking(move || files.remove(&files.part(&part.0, size_bytes, &part.1))).await?;
-        self.index().parts.0.remove(upload);
+        let (files, (digest, uploader)) = (self.0.files.clone(), key.clone());
+        blocking(move || files.remove(&files.part(&digest, size_bytes, &uploader))).await?;
+        self.index().uploads.0.remove(key);
         Ok(())
     }
 
-    /// Appends bytes that begin at `offset`; returns the new offset. With the last byte the
-    /// artifact is verified and complete, or dropped because it is another one. One that came whole
-    /// meanwhile has all its bytes. Once it has begun it is done to the end, also when the caller
-    /// gives up.
+    /// Appends bytes that begin at `offset`, and returns the new offset; if the artifact was
+    /// completed meanwhile, its size. With the last byte the artifact is verified and complete, or
+    /// dropped because it has another digest. An append that has begun is completed, even if the
+    /// caller stops waiting.
     pub async fn append(
         &self,
         uploader: &Uploader,
@@ -304,41 +313,39 @@ impl Artifacts {
         offset: u64,
         bytes: Bytes,
     ) -> Result<u64, ArtifactError> {
-        if let Some(what) = &*self.0.failed.borrow() {
-            return Err(ArtifactError::Failed(what.clone()));
+        if let Some(reason) = &*self.0.failed.borrow() {
+            return Err(ArtifactError::Failed(reason.clone()));
         }
-        let upload = (digest, uploader.clone());
-        let Some(writer) = self.writer(&upload) else {
+        let key = (digest, uploader.clone());
+        let Some(writer) = self.writer(&key) else {
             return self.size(&digest).ok_or(ArtifactError::Missing(digest));
         };
-        // The caller waits for it: who gives up leaves nothing behind that waits.
-        let alone = writer.lock_owned().await;
+        // The caller waits for the lock, so that a dropped call does not stay in the queue.
+        let writer = writer.lock_owned().await;
         let artifacts = self.clone();
-        to_the_end(async move {
-            let _alone = alone;
-            artifacts.append_alone(upload, offset, bytes).await
+        run_to_completion(async move {
+            let _writer = writer;
+            artifacts.append_locked(key, offset, bytes).await
         })
         .await
     }
 
-    async fn append_alone(
+    async fn append_locked(
         &self,
-        upload: Upload,
+        key: UploadKey,
         offset: u64,
         bytes: Bytes,
     ) -> Result<u64, ArtifactError> {
-        let (digest, uploader) = &upload;
+        let (digest, uploader) = &key;
         if let Some(size) = self.size(digest) {
             return Ok(size);
         }
-        // It may have been dropped, or begun anew, since the writer was looked for.
-        let size_bytes = self.announced(&upload)?;
-        let stands = self.offset(uploader, *digest).await?;
-        if stands != offset {
-            return Err(ArtifactError::Offset {
-                expected: stands,
-                got: offset,
-            });
+        // The upload may have been dropped, or started over, before the lock was taken.
+        let size_bytes = self.announced(&key)?;
+        let expected = self.offset(uploader, *digest).await?;
+        if expected != offset {
+            let got = offset;
+            return Err(ArtifactError::Offset { expected, got });
         }
         let end = offset + bytes.len() as u64;
         if end > size_bytes || bytes.len() > APPEND_BYTES_MAX {
@@ -352,48 +359,49 @@ impl Artifacts {
         let files = self.0.files.clone();
         let path = files.part(digest, size_bytes, uploader);
         let part = path.clone();
-        let done = blocking(move || files.append(&part, offset, &bytes)).await;
-        self.note(done)?;
-        match end == size_bytes {
-            true => self.complete(&upload, size_bytes, path).await?,
-            false => {
-                if let Some(part) = self.index().parts.0.get_mut(&upload) {
-                    part.touched = SystemTime::now();
-                }
-            }
+        let appended = blocking(move || files.append(&part, offset, &bytes)).await;
+        self.record_failed_sync(appended)?;
+        if end == size_bytes {
+            self.complete(&key, size_bytes, path).await?;
+        } else if let Some(upload) = self.index().uploads.0.get_mut(&key) {
+            upload.modified = SystemTime::now();
         }
         Ok(self.size(digest).unwrap_or(end))
     }
 
-    /// Makes an upload that has all its bytes an artifact, or drops it because it is another one.
+    /// Makes an upload that has all its bytes an artifact, or drops it because it has another
+    /// digest.
     async fn complete(
         &self,
-        upload: &Upload,
+        key: &UploadKey,
         size_bytes: u64,
-        part: std::path::PathBuf,
+        part: PathBuf,
     ) -> Result<(), ArtifactError> {
-        let _alone = self.0.completing.lock().await;
-        let (files, digest) = (self.0.files.clone(), upload.0);
-        let is_here = self.size(&digest).is_some();
-        let done = blocking(move || match is_here {
-            true => files.remove(&part),
-            false => files.complete_part(&digest, &part),
-        })
-        .await;
-        let done = self.note(done);
+        let _completing = self.0.completing.lock().await;
+        let (files, digest) = (self.0.files.clone(), key.0);
+        let is_complete = self.size(&digest).is_some();
+        let completed = blocking(move || {
+            if is_complete {
+                files.remove(&part)
+            } else {
+                files.complete_part(&digest, &part)
+            }
+        });
+        let completed = self.record_failed_sync(completed.await);
         let mut index = self.index();
-        if done.is_ok() {
-            // Of one that was here already this uploader may have announced another size.
+        if completed.is_ok() {
+            // An artifact that is complete already keeps its size: this uploader may have
+            // announced another one.
             index.complete.entry(digest).or_insert(size_bytes);
         }
-        let stays = matches!(
-            done,
+        let can_continue = matches!(
+            completed,
             Err(ArtifactError::Io { .. } | ArtifactError::Unsynced { .. })
         );
-        if !stays {
-            index.parts.0.remove(upload);
+        if !can_continue {
+            index.uploads.0.remove(key);
         }
-        done
+        completed
     }
 }
 
