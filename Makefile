@@ -48,8 +48,6 @@ test: ## install what tests need, then run every test
 	else \
 		cargo test --workspace --no-fail-fast; \
 	fi
-	@echo "That the simulation finds bugs: three are compiled in, for this one test."
-	cargo test --workspace --features lamplighter-sim/planted --test planted -- --nocapture
 
 # `unwrap` is watched by the tidy test, which knows the helpers of tests apart; clippy does not.
 # cargo-deny looks at the dependencies of all platforms, a build fetches those of its own.

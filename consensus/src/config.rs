@@ -23,9 +23,6 @@ pub struct Config {
     /// How long the next sync takes, of a simulated disk that itself takes no time. In a real node
     /// none.
     pub sync_time: Option<fn() -> Duration>,
-    /// A bug for the simulation to find: a vote is answered without being written.
-    #[cfg(feature = "planted")]
-    pub vote_not_persisted: bool,
 }
 
 impl Config {
@@ -39,8 +36,6 @@ impl Config {
             sources: Vec::new(),
             inline_io: false,
             sync_time: None,
-            #[cfg(feature = "planted")]
-            vote_not_persisted: false,
         }
     }
 

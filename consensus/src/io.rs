@@ -11,8 +11,6 @@ use crate::config::Config;
 pub(crate) struct Io {
     pub inline: bool,
     pub sync_time: Option<fn() -> Duration>,
-    #[cfg(feature = "planted")]
-    pub vote_not_persisted: bool,
 }
 
 impl Io {
@@ -20,8 +18,6 @@ impl Io {
         Self {
             inline: config.inline_io,
             sync_time: config.sync_time,
-            #[cfg(feature = "planted")]
-            vote_not_persisted: config.vote_not_persisted,
         }
     }
 

@@ -380,10 +380,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     /// A vote that is given must outlive everything, so it is synced.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        #[cfg(feature = "planted")]
-        if self.0.io.vote_not_persisted {
-            return Ok(());
-        }
         self.put(VOTE, vote, Write::Synced)
             .await
             .map_err(|error| failed(ErrorSubject::Vote, ErrorVerb::Write, &error))

@@ -73,7 +73,7 @@ async fn an_upload_continues_at_its_offset_after_a_restart() {
         .await
         .unwrap();
     assert_eq!(
-        again.read(digest, 39_990, 20).await.unwrap(),
+        second.read(digest, 39_990, 20).await.unwrap(),
         bytes[39_990..40_010]
     );
     assert_eq!(open(&dir).await.size(&digest), Some(100_000));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::plan::Planted;
+use crate::planted::Planted;
 use crate::run::Report;
 
 /// Failures that are shown whole; of more only the seed is named.

@@ -12,6 +12,7 @@ mod net;
 mod node;
 mod observe;
 pub mod plan;
+pub mod planted;
 pub mod run;
 mod trace;
 mod truth;

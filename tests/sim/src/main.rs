@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use lamplighter_sim::plan::{Plan, Planted};
+use lamplighter_sim::plan::Plan;
+use lamplighter_sim::planted::Planted;
 use lamplighter_sim::run::Report;
 use lamplighter_sim::{entropy, fleet, run};
 
@@ -31,7 +32,7 @@ struct Options {
     /// Processes at once; as many as there are cores if not given.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Runs with a bug, to see that it is found; needs the feature of the same name.
+    /// Runs with a planted bug, to see that it is found.
     #[arg(long)]
     planted: Option<Planted>,
     /// Runs one seed for the process that watches over all of them.

@@ -20,8 +20,8 @@ use crate::disk::Disk;
 use crate::machine::Watched;
 use crate::net::Wire;
 use crate::truth::{Check, broken};
-use crate::wire;
 use crate::world::{Up, World};
+use crate::{planted, wire};
 
 /// A node's tasks end within this time after it was told.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
@@ -83,10 +83,6 @@ fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Con
         config.limits.hold_bytes_max = 0;
     }
     config.limits.snapshot_chunk_bytes = plan.chunk_bytes;
-    #[cfg(feature = "planted")]
-    {
-        config.vote_not_persisted = plan.planted == Some(crate::plan::Planted::VoteNotPersisted);
-    }
     config
 }
 
@@ -118,6 +114,8 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         node,
         life,
     });
+    let planted = world.plan.planted;
+    let disk = planted::disk(planted, disk);
     let wire = Arc::new(Wire {
         world: world.clone(),
         from: node,
@@ -149,7 +147,7 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         world.check(world.truth().header(node, &header));
     }
     let machine = Arc::new(Watched {
-        inner: ledger.state_machine(),
+        inner: planted::state_machine(planted, ledger.state_machine()),
         handle: ledger.handle(),
         store: disk.clone(),
         world: world.clone(),

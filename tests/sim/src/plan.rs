@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::dice::Dice;
+use crate::planted::Planted;
 
 /// How far clocks are off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,17 +15,6 @@ pub enum Skew {
     Within,
     /// More than that, on some nodes.
     Beyond,
-}
-
-/// A planted bug that the run has to find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Planted {
-    /// The vote is answered without being written.
-    VoteNotPersisted,
-    /// The attestation is sent before (height, hash) is on disk.
-    AttestationBeforeDisk,
-    /// Sequence windows are left out of the snapshot image.
-    WindowsNotInSnapshot,
 }
 
 /// The faults of one seed. Chances are per mille.
