@@ -154,8 +154,8 @@ async fn a_removed_validator_certifies_its_removal() {
     let one = cluster.handle(1);
     let change = GovernanceChange::RemoveValidator { node: 2 };
     for signed in cluster.govern("remove-2", change) {
-        let done = committed(one.submit(signed).await.unwrap()).await;
-        assert_eq!(done.receipt.outcome, Outcome::Succeeded);
+        let commitment = committed(one.submit(signed).await.unwrap()).await;
+        assert_eq!(commitment.receipt.outcome, Outcome::Succeeded);
     }
     let alone = committed(one.submit(cluster.organization("alone")).await.unwrap()).await;
     one.wait_certified(alone.height, WITHIN).await.unwrap();

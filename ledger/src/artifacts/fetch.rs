@@ -98,19 +98,10 @@ fn check(groups: &Groups, offset: u64, length: u64, bytes: &[u8]) -> Result<(), 
     Ok(())
 }
 
+#[derive(Debug, thiserror::Error)]
 enum FetchError {
-    Peer(PeerFailure),
-    Local(ArtifactError),
-}
-
-impl From<PeerFailure> for FetchError {
-    fn from(failure: PeerFailure) -> Self {
-        Self::Peer(failure)
-    }
-}
-
-impl From<ArtifactError> for FetchError {
-    fn from(error: ArtifactError) -> Self {
-        Self::Local(error)
-    }
+    #[error(transparent)]
+    Peer(#[from] PeerFailure),
+    #[error(transparent)]
+    Local(#[from] ArtifactError),
 }

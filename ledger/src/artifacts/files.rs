@@ -13,14 +13,44 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use lamplighter_system::files::sync_parent;
-use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups, GroupsBuilder};
+use lamplighter_types::{Hash, Id};
 
 use super::error::ArtifactError;
-use super::uploads::Uploader;
 
 /// Bytes read at a time while hashing.
 const READ_BYTES: usize = 256 * 1024;
+
+/// The origin of an upload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Uploader {
+    /// This node, which fetches from a peer.
+    Node,
+    /// An unknown client of a node without login.
+    Anyone,
+    Account(Id),
+}
+
+/// File name part for [`Uploader::Anyone`]; ids have no capital letters.
+const ANYONE: &str = "ANYONE";
+
+impl Uploader {
+    /// The uploader in file names; the node itself is not named.
+    fn file_name(&self) -> Option<&str> {
+        match self {
+            Self::Node => None,
+            Self::Anyone => Some(ANYONE),
+            Self::Account(account) => Some(account.as_str()),
+        }
+    }
+
+    fn from_file_name(name: &str) -> Option<Self> {
+        match name {
+            ANYONE => Some(Self::Anyone),
+            account => Id::new(account).ok().map(Self::Account),
+        }
+    }
+}
 
 /// The paths of one store.
 #[derive(Clone, Debug)]
@@ -172,7 +202,8 @@ impl ArtifactFiles {
         }
     }
 
-    /// Not `files::replace`: a sync that fails is another error than a full disk.
+    /// Replaces the groups file durably. Unlike in `files::replace`, a failed sync is another error
+    /// than a full disk.
     fn write_groups(&self, groups: &Groups) -> Result<(), ArtifactError> {
         let path = self.groups(&groups.digest());
         let temporary = path.with_extension("groups-new");

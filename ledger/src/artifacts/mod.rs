@@ -4,14 +4,13 @@
 mod error;
 mod fetch;
 mod files;
+mod index;
 pub(crate) mod replicate;
 mod scrub;
 mod uploads;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
 use lamplighter_types::Hash;
@@ -22,40 +21,16 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 pub use error::ArtifactError;
 pub use fetch::{ArtifactPeers, PeerFailure};
 use files::ArtifactFiles;
+pub use files::Uploader;
+pub use index::ArtifactLimits;
+use index::Index;
 pub use scrub::ArtifactScrub;
-use uploads::Uploads;
-pub use uploads::{UnfinishedUpload, Uploader};
+pub use uploads::UnfinishedUpload;
 
 /// Bytes of one range in a request.
 pub const RANGE_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of one appended piece.
 pub const APPEND_BYTES_MAX: usize = 4 << 20;
-
-/// Bounds of the store.
-#[derive(Clone, Debug)]
-pub struct ArtifactLimits {
-    /// Unfinished uploads of all clients.
-    pub uploads_max: usize,
-    /// Unfinished uploads of one account: several people may use it, and it can't use up the limit
-    /// of all.
-    pub uploads_per_account_max: usize,
-    /// Bytes of all artifacts and uploads, as announced.
-    pub bytes_max: u64,
-    /// An upload that is idle for longer is dropped, or abandoned ones would use up the limits and
-    /// the disk for ever. A day: an upload that broke off can be continued the next morning.
-    pub idle_max: Duration,
-}
-
-impl Default for ArtifactLimits {
-    fn default() -> Self {
-        Self {
-            uploads_max: 64,
-            uploads_per_account_max: 8,
-            bytes_max: 64 << 30,
-            idle_max: Duration::from_secs(24 * 3600),
-        }
-    }
-}
 
 /// A request of one validator to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,13 +43,6 @@ pub enum ArtifactRequest {
         offset: u64,
         length: u64,
     },
-}
-
-#[derive(Debug, Default)]
-struct Index {
-    /// Sizes in bytes.
-    complete: BTreeMap<Hash, u64>,
-    uploads: Uploads,
 }
 
 struct ArtifactStore {
@@ -98,17 +66,10 @@ impl Artifacts {
         blocking(move || {
             let files = ArtifactFiles::open(dir)?;
             let scan = files.scan()?;
-            let mut index = Index {
-                complete: scan.complete,
-                ..Index::default()
-            };
-            for upload in scan.uploads {
-                index.uploads.insert(upload);
-            }
             Ok(Self(Arc::new(ArtifactStore {
                 files,
                 limits,
-                index: Mutex::new(index),
+                index: Mutex::new(Index::new(scan)),
                 completing: AsyncMutex::default(),
                 failed: watch::Sender::new(None),
                 damaged: watch::Sender::default(),

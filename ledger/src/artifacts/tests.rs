@@ -166,11 +166,11 @@ impl ArtifactPeers for FakePeers<'_> {
 
 #[tokio::test]
 async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
-    let (there, here) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let source = open(&there).await;
+    let (source_dir, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let source = open(&source_dir).await;
     let bytes = image(3_000_000);
     let digest = upload(&source, &bytes).await;
-    let artifacts = open(&here).await;
+    let artifacts = open(&dir).await;
     let short = FakePeers {
         source: &source,
         liars: vec![1],

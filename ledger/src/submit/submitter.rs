@@ -26,7 +26,7 @@ pub enum SubmitError {
     Invalid(#[source] TransactionError),
     #[error("the transaction can't be in a block")]
     Refused(#[source] AdmissionError),
-    /// Nothing was done; the same bytes may be sent again.
+    /// The node took nothing; the same bytes may be sent again.
     #[error("busy")]
     Busy(#[source] Busy),
     #[error("this node can't read its state")]

@@ -217,7 +217,7 @@ impl Cluster {
         Self::start_with(nodes, [150, 300].map(Duration::from_millis)).await
     }
 
-    /// As [`start`](Self::start), but the leader stays even if the machine is slow.
+    /// Starts with long election timeouts: the leader stays even if the machine is slow.
     pub async fn start_calm(nodes: u64) -> Self {
         Self::start_with(nodes, [2, 4].map(Duration::from_secs)).await
     }

@@ -208,13 +208,16 @@ async fn with_one_behind() -> (Cluster, u64, u64) {
 
 async fn assert_equal(cluster: &Cluster, leader: u64, away: u64) {
     let height = register(cluster, leader, "last").await;
-    let (one, other) = (cluster.handle(leader), cluster.handle(away));
-    other.wait_certified(height, WITHIN).await.unwrap();
+    let (first, second) = (cluster.handle(leader), cluster.handle(away));
+    second.wait_certified(height, WITHIN).await.unwrap();
     for height in 0..=height {
-        assert_eq!(one.header(height).unwrap(), other.header(height).unwrap());
         assert_eq!(
-            one.receipts(height).unwrap(),
-            other.receipts(height).unwrap()
+            first.header(height).unwrap(),
+            second.header(height).unwrap()
+        );
+        assert_eq!(
+            first.receipts(height).unwrap(),
+            second.receipts(height).unwrap()
         );
     }
     register(cluster, away, "through-the-one-that-was-away").await;
@@ -303,11 +306,11 @@ async fn an_interrupted_installation_is_repeated() {
         let victim = MemoryKv::open_checkpoint(&copy.join("before")).unwrap();
         let outcome = install(&cluster, &victim, away, &inside, writes).await;
         let reopened = victim.crash_keeping(writes as usize % 3);
-        let begun = tables::installing(&reopened).unwrap().is_some();
-        interrupted += u32::from(begun);
+        let is_interrupted = tables::installing(&reopened).unwrap().is_some();
+        interrupted += u32::from(is_interrupted);
         cluster.open_only(away, &reopened).await.unwrap();
         assert_eq!(tables::installing(&reopened).unwrap(), None);
-        if begun {
+        if is_interrupted {
             assert_eq!(head(&reopened), installed);
             assert!(
                 !copy.join("data").exists(),

@@ -53,8 +53,8 @@ impl Waiting {
     }
 
     async fn act(&self, signed: SignedTransaction) {
-        let done = committed(self.leader.submit(signed).await.unwrap()).await;
-        assert!(done.receipt.succeeded(), "{:?}", done.receipt);
+        let commitment = committed(self.leader.submit(signed).await.unwrap()).await;
+        assert!(commitment.receipt.succeeded(), "{:?}", commitment.receipt);
     }
 
     /// The code of the refusal, which comes at once and empties the mempool.

@@ -1,52 +1,20 @@
 //! Unfinished uploads. Each uploader has a separate upload of an artifact, so that no client can
 //! spoil, misannounce or drop another's. They are local to this node and its clock.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use lamplighter_types::Hash;
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
-use lamplighter_types::{Hash, Id};
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::files::UploadFile;
-use super::{
-    APPEND_BYTES_MAX, ArtifactError, ArtifactLimits, Artifacts, Index, blocking, run_to_completion,
-};
-
-/// The origin of an upload.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Uploader {
-    /// This node, which fetches from a peer.
-    Node,
-    /// An unknown client of a node without login.
-    Anyone,
-    Account(Id),
-}
-
-/// File name part for [`Uploader::Anyone`]; ids have no capital letters.
-const ANYONE: &str = "ANYONE";
-
-impl Uploader {
-    /// The uploader in file names; the node itself is not named.
-    pub(super) fn file_name(&self) -> Option<&str> {
-        match self {
-            Self::Node => None,
-            Self::Anyone => Some(ANYONE),
-            Self::Account(account) => Some(account.as_str()),
-        }
-    }
-
-    pub(super) fn from_file_name(name: &str) -> Option<Self> {
-        match name {
-            ANYONE => Some(Self::Anyone),
-            account => Id::new(account).ok().map(Self::Account),
-        }
-    }
-}
+use super::error::ArtifactError;
+use super::files::Uploader;
+use super::index::{Upload, UploadKey};
+use super::{APPEND_BYTES_MAX, Artifacts, blocking, run_to_completion};
 
 /// An upload without all its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,74 +26,6 @@ pub struct UnfinishedUpload {
     pub offset: u64,
     /// The time when it is dropped, unless bytes are added before.
     pub expires: SystemTime,
-}
-
-/// An unfinished upload as the index has it.
-#[derive(Debug)]
-struct Upload {
-    /// The announced size.
-    size_bytes: u64,
-    /// Time of the last call that began, continued or extended it.
-    modified: SystemTime,
-    /// Held while the upload's file is written or removed.
-    writer: Arc<AsyncMutex<()>>,
-}
-
-type UploadKey = (Hash, Uploader);
-
-/// All unfinished uploads.
-#[derive(Debug, Default)]
-pub(super) struct Uploads(BTreeMap<UploadKey, Upload>);
-
-impl Uploads {
-    /// Adds an upload from before the start.
-    pub fn insert(&mut self, file: UploadFile) {
-        let upload = Upload {
-            size_bytes: file.size_bytes,
-            modified: file.modified,
-            writer: Arc::default(),
-        };
-        self.0.insert((file.digest, file.uploader), upload);
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.values().map(|upload| upload.size_bytes).sum()
-    }
-}
-
-impl Index {
-    /// Adds a new upload, if the limits allow it.
-    fn reserve(
-        &mut self,
-        key: &UploadKey,
-        size_bytes: u64,
-        limits: &ArtifactLimits,
-    ) -> Result<(), ArtifactError> {
-        let uploaders = self.uploads.0.keys().map(|(_, uploader)| uploader);
-        let clients: Vec<_> = uploaders.filter(|by| **by != Uploader::Node).collect();
-        let of_account = clients.iter().filter(|by| ***by == key.1).count();
-        // The node's fetches are bounded by the ledger, and wait for no client.
-        if key.1 != Uploader::Node {
-            if of_account >= limits.uploads_per_account_max {
-                return Err(ArtifactError::TooManyAccountUploads(of_account));
-            }
-            if clients.len() >= limits.uploads_max {
-                return Err(ArtifactError::TooManyUploads(clients.len()));
-            }
-        }
-        let used = self.complete.values().sum::<u64>() + self.uploads.bytes();
-        if used + size_bytes > limits.bytes_max {
-            let bytes_max = limits.bytes_max;
-            return Err(ArtifactError::Quota { bytes_max });
-        }
-        let upload = Upload {
-            size_bytes,
-            modified: SystemTime::now(),
-            writer: Arc::default(),
-        };
-        self.uploads.0.insert(key.clone(), upload);
-        Ok(())
-    }
 }
 
 impl Artifacts {
@@ -153,7 +53,7 @@ impl Artifacts {
             if let Some(size) = index.complete.get(&digest) {
                 return Ok(*size);
             }
-            match index.uploads.0.get_mut(&key) {
+            match index.uploads.get_mut(&key) {
                 Some(upload) => upload.modified = now,
                 None => index.reserve(&key, size_bytes, &self.0.limits)?,
             }
@@ -180,7 +80,7 @@ impl Artifacts {
     /// The announced size of an upload.
     fn announced(&self, key: &UploadKey) -> Result<u64, ArtifactError> {
         let index = self.index();
-        let upload = index.uploads.0.get(key);
+        let upload = index.uploads.get(key);
         upload
             .map(|upload| upload.size_bytes)
             .ok_or(ArtifactError::Missing(key.0))
@@ -188,7 +88,7 @@ impl Artifacts {
 
     fn writer(&self, key: &UploadKey) -> Option<Arc<AsyncMutex<()>>> {
         let index = self.index();
-        let upload = index.uploads.0.get(key);
+        let upload = index.uploads.get(key);
         upload.map(|upload| upload.writer.clone())
     }
 
@@ -202,7 +102,7 @@ impl Artifacts {
             let is_unfinished = |((digest, by), _): &(&UploadKey, &Upload)| {
                 by == uploader && !index.complete.contains_key(digest)
             };
-            let uploads = index.uploads.0.iter().filter(is_unfinished);
+            let uploads = index.uploads.iter().filter(is_unfinished);
             let uploads = uploads.map(|((digest, _), upload)| UnfinishedUpload {
                 digest: *digest,
                 size_bytes: upload.size_bytes,
@@ -247,7 +147,7 @@ impl Artifacts {
         };
         let expired: Vec<_> = {
             let index = self.index();
-            let uploads = index.uploads.0.iter();
+            let uploads = index.uploads.iter();
             let expired = uploads.filter(|((digest, _), upload)| {
                 is_idle(upload) || index.complete.contains_key(digest)
             });
@@ -290,7 +190,7 @@ impl Artifacts {
     ) -> Result<(), ArtifactError> {
         let size_bytes = {
             let index = self.index();
-            let upload = index.uploads.0.get(key);
+            let upload = index.uploads.get(key);
             match upload.filter(|upload| condition(upload)) {
                 Some(upload) => upload.size_bytes,
                 None => return Ok(()),
@@ -298,7 +198,7 @@ impl Artifacts {
         };
         let (files, (digest, uploader)) = (self.0.files.clone(), key.clone());
         blocking(move || files.remove(&files.part(&digest, size_bytes, &uploader))).await?;
-        self.index().uploads.0.remove(key);
+        self.index().uploads.remove(key);
         Ok(())
     }
 
@@ -363,7 +263,7 @@ impl Artifacts {
         self.record_failed_sync(appended)?;
         if end == size_bytes {
             self.complete(&key, size_bytes, path).await?;
-        } else if let Some(upload) = self.index().uploads.0.get_mut(&key) {
+        } else if let Some(upload) = self.index().uploads.get_mut(&key) {
             upload.modified = SystemTime::now();
         }
         Ok(self.size(digest).unwrap_or(end))
@@ -399,7 +299,7 @@ impl Artifacts {
             Err(ArtifactError::Io { .. } | ArtifactError::Unsynced { .. })
         );
         if !can_continue {
-            index.uploads.0.remove(key);
+            index.uploads.remove(key);
         }
         completed
     }

@@ -5,8 +5,7 @@ use bytes::Bytes;
 use lamplighter_types::{Hash, Id};
 use tempfile::TempDir;
 
-use super::Uploader;
-use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts};
+use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts, Uploader};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

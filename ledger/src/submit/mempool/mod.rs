@@ -44,9 +44,9 @@ pub enum Busy {
 /// The fate of a submitted transaction.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// It is in a block, durable on a majority.
+    /// The transaction is in a block, durable on a majority.
     Committed(Commitment),
-    /// It was left out: it can't be in any block as things stand.
+    /// The transaction was left out: it can't be in any block as things stand.
     Refused(AdmissionError),
     /// The node stopped before the verdict.
     Unknown,
@@ -87,7 +87,7 @@ impl Ticket {
     }
 }
 
-/// How far a pending transaction is.
+/// The progress of a pending transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Queued,
@@ -100,7 +100,8 @@ enum Stage {
 struct MempoolEntry {
     transaction: PendingTransaction,
     stage: Stage,
-    /// It was ever proposed or forwarded, even if it is queued again: a block to come may have it.
+    /// Set once it was proposed or forwarded, even if it is queued again: a block to come may have
+    /// it.
     was_sent: bool,
     waiters: Vec<oneshot::Sender<Verdict>>,
 }
@@ -110,7 +111,7 @@ struct MempoolState {
     entries: HashMap<Hash, MempoolEntry>,
     /// The queued ones, oldest first; hashes of removed entries are skipped.
     queue: VecDeque<Hash>,
-    /// By key, in the order of their sequence numbers.
+    /// The sequence numbers and hashes of each key's transactions.
     per_key: BTreeMap<PublicKey, BTreeSet<(u64, Hash)>>,
     bytes: usize,
 }
@@ -323,8 +324,8 @@ impl Mempool {
         self.resolve_if(hash, verdict, |_| true);
     }
 
-    /// As [`resolve`](Self::resolve), unless the transaction was ever sent: then a block to come may
-    /// have it.
+    /// Does the same as [`resolve`](Self::resolve), unless the transaction was ever sent: then a
+    /// block to come may have it.
     pub fn resolve_unsent(&self, hash: &Hash, verdict: &Verdict) {
         self.resolve_if(hash, verdict, |entry| !entry.was_sent);
     }
