@@ -11,12 +11,12 @@ use lamplighter_types::{
 use tokio::sync::watch;
 
 use crate::alarms::{Alarms, DiskFull, RaisedAlarm};
-use crate::apply::chain::{Chain, Commitment, Halt, HeadInfo};
 use crate::apply::snapshot::Installation;
 use crate::artifacts::Artifacts;
 use crate::certify::certifier::Certifier;
-use crate::order::membership::Membership;
-use crate::peers::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
+use crate::chain::{Chain, Commitment, Halt, HeadInfo};
+use crate::membership::Membership;
+use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
 use crate::peers::progress::Progress;
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{AnnouncedValidators, ValidatorAnnouncements};

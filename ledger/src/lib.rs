@@ -4,16 +4,20 @@
 //! A transaction passes the stages in this order: `submit` verifies it and adds it to the mempool;
 //! `order` puts it in a batch on the leader; Raft commits the batch; `apply` executes it on every
 //! node and resolves the ticket; `certify` collects the validators' signatures on the block;
-//! `read` serves the feed and proofs. [`Handle`] is the way in, `start` builds the stages.
+//! `read` serves the feed and proofs. A stage uses `chain`, `membership`, `message` and the stages
+//! before it, never one after it. [`Handle`] is the way in, `start` builds the stages.
 
 mod alarms;
 mod apply;
 pub mod artifacts;
 mod blocking;
 mod certify;
+mod chain;
 mod clock;
 mod config;
 mod handle;
+mod membership;
+mod message;
 mod order;
 mod peers;
 mod read;
@@ -21,14 +25,14 @@ mod start;
 mod submit;
 
 pub use alarms::{DiskFull, NodeAlarm, RaisedAlarm};
-pub use apply::chain::{Commitment, Halt, HeadInfo};
 pub use apply::snapshot::Installation;
 pub use apply::snapshot_check::ImageError;
+pub use chain::{Commitment, Halt, HeadInfo};
 pub use clock::{Clock, SystemClock};
 pub use config::{LedgerConfig, MempoolLimits};
 pub use handle::{Handle, Status};
-pub use order::membership::{Membership, NamedNodes, RaftMembers};
-pub use peers::message::{Acceptance, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
+pub use membership::{Membership, NamedNodes, RaftMembers};
+pub use message::{Acceptance, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
 pub use peers::progress::{Phase, Progress};
 pub use peers::validator_discovery::AnnouncedValidators;
 pub use read::feed::{

@@ -14,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarms::Alarms;
-use crate::apply::chain::{Chain, ExecutedBlock, Head, put_block};
-use crate::apply::resolver::TicketResolver;
 use crate::apply::snapshot;
 use crate::apply::snapshot_check::{ImageError, load_head};
 use crate::apply::state_machine::LedgerStateMachine;
@@ -25,19 +23,21 @@ use crate::blocking::Blocking;
 use crate::certify::attester::Attester;
 use crate::certify::certifier::Certifier;
 use crate::certify::fetch::CertificateFetcher;
+use crate::chain::{Chain, ExecutedBlock, Head, put_block};
 use crate::clock::Clock;
 use crate::config::LedgerConfig;
 use crate::handle::{Handle, Stages};
+use crate::message::Peers;
 use crate::order::forwarder::Forwarder;
 use crate::order::reconciler::MembershipReconciler;
 use crate::order::sequencer::Sequencer;
-use crate::peers::message::Peers;
 use crate::peers::progress::{Progress, ProgressMonitor};
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
 use crate::read::feed::Feed;
 use crate::submit::mempool::Mempool;
 use crate::submit::node_account::NodeAccount;
+use crate::submit::resolver::TicketResolver;
 use crate::submit::submitter::Submitter;
 
 /// Why a node's ledger does not open.

@@ -17,9 +17,9 @@ use lamplighter_system::files;
 use lamplighter_types::Genesis;
 use tokio::sync::watch;
 
-use super::chain::Chain;
 use super::snapshot_check::{ImageError, PROOF_FILE, check, load_head};
 use crate::blocking::Blocking;
+use crate::chain::Chain;
 
 /// Bytes of one write while an image is installed.
 const INSTALL_BATCH_BYTES: usize = 4 << 20;

@@ -21,7 +21,7 @@ use lamplighter_types::merkle::{History, list};
 use lamplighter_types::proof::{HeaderProof, ProofError, VALIDATOR_SET_KEY, verify_head};
 use lamplighter_types::{Genesis, Hash, Header};
 
-use super::chain::{Head, named_nodes};
+use crate::chain::{Head, named_nodes};
 
 /// The file of an image that proves its header; no store has a file of that name.
 pub(crate) const PROOF_FILE: &str = "header-proof";

@@ -20,14 +20,14 @@ use lamplighter_types::merkle::list;
 use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};
 use tokio::sync::watch;
 
-use super::chain::{Chain, ExecutedBlock, Halt, HeadInfo, named_nodes, put_block};
-use super::resolver::TicketResolver;
 use super::snapshot::{self, Installation};
 use super::snapshot_check::{ImageError, check};
 use crate::blocking::Blocking;
-use crate::order::membership::NamedNodes;
+use crate::chain::{Chain, ExecutedBlock, Halt, HeadInfo, named_nodes, put_block};
+use crate::membership::NamedNodes;
 use crate::order::sequencer::Batch;
 use crate::submit::mempool::{Mempool, PendingTransaction};
+use crate::submit::resolver::TicketResolver;
 
 pub(crate) struct LedgerStateMachine {
     pub chain: Arc<Chain>,

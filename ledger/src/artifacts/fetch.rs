@@ -3,7 +3,8 @@ use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups};
 
-use super::{ArtifactError, ArtifactRequest, Artifacts, RANGE_BYTES_MAX, Uploader};
+use super::{ArtifactError, Artifacts, Uploader};
+use crate::message::{ArtifactRequest, RANGE_BYTES_MAX};
 
 /// Why a peer did not answer a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::Groups;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 pub use error::ArtifactError;
@@ -27,23 +26,11 @@ use index::Index;
 pub use scrub::ArtifactScrub;
 pub use uploads::UnfinishedUpload;
 
-/// Bytes of one range in a request.
-pub const RANGE_BYTES_MAX: u64 = 1 << 20;
+use crate::message::ArtifactRequest;
+pub use crate::message::RANGE_BYTES_MAX;
+
 /// Bytes of one appended piece.
 pub const APPEND_BYTES_MAX: usize = 4 << 20;
-
-/// A request of one validator to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ArtifactRequest {
-    /// The group values.
-    Groups { digest: Hash },
-    /// At most [`RANGE_BYTES_MAX`] bytes.
-    Range {
-        digest: Hash,
-        offset: u64,
-        length: u64,
-    },
-}
 
 struct ArtifactStore {
     files: ArtifactFiles,

@@ -10,10 +10,10 @@ use lamplighter_contracts::firmware;
 use lamplighter_types::{Action, Fact, FirmwareAction, Hash};
 use tokio_util::sync::CancellationToken;
 
-use super::{ArtifactPeers, ArtifactRequest, Artifacts, PeerFailure};
+use super::{ArtifactPeers, Artifacts, PeerFailure};
 use crate::alarms::{Alarms, NodeAlarm};
-use crate::apply::chain::Chain;
-use crate::peers::message::{PeerAnswer, PeerRequest, Peers};
+use crate::chain::Chain;
+use crate::message::{ArtifactRequest, PeerAnswer, PeerRequest, Peers};
 use crate::read::feed::Subscription;
 use crate::submit::mempool::Verdict;
 use crate::submit::node_account::NodeAccount;

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::certifier::Certifier;
 use crate::alarms::{Alarms, NodeAlarm};
-use crate::apply::chain::{Chain, Halt};
 use crate::blocking::Blocking;
+use crate::chain::{Chain, Halt};
 use crate::clock::Clock;
 use crate::config::LedgerConfig;
-use crate::peers::message::{ATTESTATIONS_MAX, PeerGossip, Peers};
+use crate::message::{ATTESTATIONS_MAX, PeerGossip, Peers};
 
 /// Time between two broadcasts of the uncertified attestations.
 const REBROADCAST_EVERY: Duration = Duration::from_secs(1);

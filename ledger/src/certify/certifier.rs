@@ -10,8 +10,8 @@ use lamplighter_types::{Attestation, Certificate};
 
 use super::collector::{Collected, Collector};
 use crate::alarms::{Alarms, NodeAlarm};
-use crate::apply::chain::{Chain, Halt};
-use crate::peers::message::{ATTESTATIONS_MAX, PeerGossip};
+use crate::chain::{Chain, Halt};
+use crate::message::{ATTESTATIONS_MAX, PeerGossip};
 
 pub(crate) struct Certifier {
     chain: Arc<Chain>,

@@ -11,8 +11,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::certifier::Certifier;
-use crate::apply::chain::{Chain, Halt};
-use crate::peers::message::{PeerAnswer, PeerRequest, Peers};
+use crate::chain::{Chain, Halt};
+use crate::message::{PeerAnswer, PeerRequest, Peers};
 
 /// Time between two checks whether a certificate is missing.
 const CHECK_EVERY: Duration = Duration::from_secs(1);

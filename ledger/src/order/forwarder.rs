@@ -9,12 +9,12 @@ use lamplighter_types::SignedTransaction;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::resolver::TicketResolver;
 use crate::config::LedgerConfig;
-use crate::peers::message::{
+use crate::message::{
     Acceptance, FORWARDED_BYTES_MAX, FORWARDED_MAX, PeerAnswer, PeerRequest, Peers,
 };
 use crate::submit::mempool::{Mempool, PendingTransaction};
+use crate::submit::resolver::TicketResolver;
 
 /// Pause after the leader was busy or could not be reached.
 const PAUSE: Duration = Duration::from_millis(50);

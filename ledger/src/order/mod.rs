@@ -2,6 +2,5 @@
 //! it, and Raft's members follow the membership of the ledger.
 
 pub(crate) mod forwarder;
-pub(crate) mod membership;
 pub(crate) mod reconciler;
 pub(crate) mod sequencer;

@@ -1,4 +1,4 @@
-//! Makes Raft's members equal to the [membership](super::membership::Membership) of the ledger: the
+//! Makes Raft's members equal to the [membership](crate::membership::Membership) of the ledger: the
 //! leader changes Raft, every node releases the departed.
 
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use lamplighter_consensus::{Consensus, MembershipError};
 use tokio_util::sync::CancellationToken;
 
-use super::membership::{RaftChanges, RaftMembers};
-use crate::apply::chain::Chain;
+use crate::chain::Chain;
+use crate::membership::{RaftChanges, RaftMembers};
 
 /// Deadline of one change of Raft's members; a new node that is far behind is tried again.
 const CHANGE_WITHIN: Duration = Duration::from_secs(30);

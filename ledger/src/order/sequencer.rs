@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::chain::Chain;
+use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::LedgerConfig;
 use crate::submit::mempool::Mempool;

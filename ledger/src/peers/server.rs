@@ -7,10 +7,10 @@ use lamplighter_contracts::admission;
 use lamplighter_state::{Overlay, StateError, prove, tables};
 use lamplighter_types::{SignedTransaction, Transaction, TransactionError, Verified};
 
-use super::message::{Acceptance, FORWARDED_MAX, PeerAnswer, PeerRequest};
-use crate::apply::chain::Chain;
 use crate::artifacts::Artifacts;
 use crate::blocking::Blocking;
+use crate::chain::Chain;
+use crate::message::{Acceptance, FORWARDED_MAX, PeerAnswer, PeerRequest};
 use crate::submit::mempool::Mempool;
 
 pub(crate) struct PeerServer {

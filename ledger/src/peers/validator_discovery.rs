@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::message::{PeerAnswer, PeerError, PeerRequest, Peers};
 use super::progress::{Phase, Progress};
-use crate::apply::chain::Chain;
 use crate::blocking::Blocking;
+use crate::chain::Chain;
+use crate::message::{PeerAnswer, PeerError, PeerRequest, Peers};
 
 /// Time between two requests while the node is behind.
 const ASK_EVERY: Duration = Duration::from_secs(2);

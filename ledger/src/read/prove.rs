@@ -7,7 +7,7 @@ use lamplighter_types::Hash;
 use lamplighter_types::proof::{ProofBundle, RecordProof};
 
 use super::wait::{WaitError, wait_certified};
-use crate::apply::chain::Chain;
+use crate::chain::Chain;
 
 /// The record to prove.
 #[derive(Clone, Debug, PartialEq, Eq)]

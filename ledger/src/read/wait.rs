@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::apply::chain::Chain;
+use crate::chain::Chain;
 
 /// Why a wait ended without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use lamplighter_types::{Action, Encoding, Id, SecretKey, SignedTransaction, Tran
 
 use super::mempool::Ticket;
 use super::submitter::{SubmitError, Submitter};
-use crate::apply::chain::Chain;
+use crate::chain::Chain;
 use crate::clock::Clock;
 
 /// The time within which a transaction of the node must be in a block.

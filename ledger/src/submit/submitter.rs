@@ -9,10 +9,10 @@ use lamplighter_types::{Hash, SignedTransaction, Transaction, TransactionError, 
 use tokio::sync::{mpsc, oneshot};
 
 use super::mempool::{Busy, Mempool, Ticket, Verdict};
+use super::resolver::TicketResolver;
 use crate::alarms::Alarms;
-use crate::apply::chain::{Chain, HeadInfo};
-use crate::apply::resolver::TicketResolver;
 use crate::blocking::Blocking;
+use crate::chain::{Chain, HeadInfo};
 
 /// Signatures that wait to be verified: a second of work for one core.
 const VERIFY_QUEUE_MAX: usize = 16_384;

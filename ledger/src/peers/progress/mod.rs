@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::message::Peers;
-use crate::apply::chain::Chain;
 use crate::apply::snapshot::Installation;
 use crate::certify::certifier::Certifier;
+use crate::chain::Chain;
+use crate::message::Peers;
 
 #[cfg(test)]
 mod tests;

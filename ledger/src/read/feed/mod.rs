@@ -13,8 +13,8 @@ use lamplighter_state::{StateError, tables};
 use lamplighter_types::{Block, Hash, Id, Notification};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::apply::chain::{Chain, HeadInfo};
 use crate::blocking::Blocking;
+use crate::chain::{Chain, HeadInfo};
 
 /// Blocks of one step: a millisecond when they are small.
 pub const BLOCKS_PER_STEP: u64 = 64;

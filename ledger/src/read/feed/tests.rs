@@ -128,7 +128,7 @@ impl TestChain {
 
     /// Adds a block.
     fn add(&self, senders: &[&str], receipts: &[Receipt]) {
-        let add = |head: &mut crate::apply::chain::Head| {
+        let add = |head: &mut crate::chain::Head| {
             head.header.height += 1;
             put(self.chain.kv(), &head.header, senders, receipts);
             Ok::<_, StateError>(())

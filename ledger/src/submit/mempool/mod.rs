@@ -15,7 +15,7 @@ use lamplighter_types::{Hash, Id, PublicKey, Transaction, Verified};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::apply::chain::Commitment;
+use crate::chain::Commitment;
 use crate::config::MempoolLimits;
 
 /// Bytes that a transaction adds to an encoded batch, beyond its payload: encoding, key, length,

@@ -14,8 +14,8 @@ use lamplighter_contracts::users;
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{Hash, Id, PublicKey, SequenceError};
 
-use super::chain::{Chain, Commitment, ExecutedBlock};
-use crate::submit::mempool::{Mempool, PendingTransaction, Verdict};
+use super::mempool::{Mempool, PendingTransaction, Verdict};
+use crate::chain::{Chain, Commitment, ExecutedBlock};
 
 #[derive(Clone)]
 pub(crate) struct TicketResolver {

@@ -17,7 +17,7 @@ use lamplighter_types::{
 };
 use tokio::sync::watch;
 
-use crate::order::membership::{Membership, NamedNodes, RaftMembers};
+use crate::membership::{Membership, NamedNodes, RaftMembers};
 
 /// Height, hash and time of the newest block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -154,7 +154,7 @@ fn run(membership: &mut Option<Membership>, command: &str) -> String {
 
 #[test]
 fn every_script_prints_its_golden_output() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/order/membership/scripts");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/membership/scripts");
     let mut scripts = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

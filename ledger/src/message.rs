@@ -3,10 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_types::proof::{CertifiedHeader, ProofBundle};
-use lamplighter_types::{Attestation, Certificate, SignedTransaction};
+use lamplighter_types::{Attestation, Certificate, Hash, SignedTransaction};
 use serde::{Deserialize, Serialize};
-
-use crate::artifacts::ArtifactRequest;
 
 /// Attestations of one message: more than a node makes while one is on its way.
 pub(crate) const ATTESTATIONS_MAX: usize = 512;
@@ -14,6 +12,9 @@ pub(crate) const ATTESTATIONS_MAX: usize = 512;
 pub(crate) const FORWARDED_MAX: usize = 2_048;
 /// Bytes of the transactions of one message.
 pub(crate) const FORWARDED_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one range in a request.
+pub const RANGE_BYTES_MAX: u64 = 1 << 20;
 
 /// A request to another node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,19 @@ pub enum PeerRequest {
     Artifact(ArtifactRequest),
     /// The validators in force, with the proof.
     Validators,
+}
+
+/// A request for a part of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArtifactRequest {
+    /// The group values.
+    Groups { digest: Hash },
+    /// At most [`RANGE_BYTES_MAX`] bytes.
+    Range {
+        digest: Hash,
+        offset: u64,
+        length: u64,
+    },
 }
 
 /// The leader's answer on one forwarded transaction.
