@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lamplighter_ledger::Later;
+use lamplighter_ledger::AnnouncedValidators;
 use lamplighter_system::files;
 use lamplighter_types::{Validator, ValidatorSet};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl BootstrapPeers {
     }
 }
 
-impl From<BootstrapPeers> for Later {
+impl From<BootstrapPeers> for AnnouncedValidators {
     fn from(BootstrapPeers { height, validators }: BootstrapPeers) -> Self {
         let validators = ValidatorSet { validators };
         Self { height, validators }

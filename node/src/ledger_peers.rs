@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_ledger::{PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
+use lamplighter_ledger::{PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
 use lamplighter_net::{Lane, Network, WeakNetwork};
+use lamplighter_types::codec;
 
 use crate::disk::ConsensusGate;
 use crate::peer_directory::PeerDirectory;
@@ -57,20 +58,20 @@ impl Peers for LedgerPeers {
             | PeerRequest::Artifact(_)
             | PeerRequest::Validators => Lane::Sync,
         };
-        let body = request.encode().into();
+        let body = codec::encode(&request).into();
         let answer = network.request(key, lane, body, REQUEST_TIMEOUT).await;
         let bytes = answer.map_err(|error| PeerError::Refused {
             node,
             reason: error.to_string(),
         })?;
-        PeerAnswer::decode(&bytes).map_err(|_| PeerError::Unexpected(node))
+        codec::decode(&bytes).map_err(|_| PeerError::Unexpected(node))
     }
 
-    fn tell_all(&self, notice: PeerNotice) {
+    fn broadcast(&self, notice: PeerGossip) {
         let Some((network, _)) = self.network() else {
             return;
         };
-        let body = Bytes::from(notice.encode());
+        let body = Bytes::from(codec::encode(&notice));
         let connected = network.connected().borrow().clone();
         for key in connected {
             // The ledger repeats a second later what does not arrive.

@@ -1,7 +1,7 @@
 //! The nodes that this one talks to: those that the ledger names, and while the chain is behind, the
 //! validators that are announced for a later height.
 
-use lamplighter_ledger::{Handle, HeadInfo, Later, Membership};
+use lamplighter_ledger::{Handle, HeadInfo, AnnouncedValidators, Membership};
 use lamplighter_net::{AllowList, AllowedPeer, NodeKey};
 use lamplighter_types::{PublicKey, ValidatorSet};
 use tokio::sync::watch;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 #[derive(Clone)]
 pub(crate) struct PeerDirectory {
     membership: watch::Receiver<Membership>,
-    announced: watch::Receiver<Option<Later>>,
+    announced: watch::Receiver<Option<AnnouncedValidators>>,
     head: watch::Receiver<HeadInfo>,
     /// The height of the chain when the allow-list was last built.
     listed_at: u64,
@@ -20,7 +20,7 @@ impl PeerDirectory {
     pub fn new(ledger: &Handle) -> Self {
         Self {
             membership: ledger.watch_membership(),
-            announced: ledger.watch_later(),
+            announced: ledger.watch_announced_validators(),
             head: ledger.watch_head(),
             listed_at: 0,
         }

@@ -3,10 +3,10 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, RaftLane, ServeError};
-use lamplighter_ledger::{Handle, PeerNotice, PeerRequest};
+use lamplighter_ledger::{Handle, PeerGossip, PeerRequest};
 use lamplighter_net::{Lane, NodeKey, Service, ServiceError};
 use lamplighter_store::Kv;
-use lamplighter_types::PublicKey;
+use lamplighter_types::{PublicKey, codec};
 
 use crate::disk::ConsensusGate;
 use crate::fatal_errors::FatalErrors;
@@ -43,9 +43,9 @@ impl Service for PeerService {
             Lane::Append => self.serve_raft(from, RaftLane::Append, body).await,
             Lane::Snapshot => self.serve_raft(from, RaftLane::Snapshot, body).await,
             Lane::Transactions | Lane::Sync => {
-                let request = PeerRequest::decode(&body).map_err(failed)?;
+                let request: PeerRequest = codec::decode(&body).map_err(failed)?;
                 let answer = self.ledger.serve(from, request).await.map_err(failed)?;
-                Ok(answer.encode().into())
+                Ok(codec::encode(&answer).into())
             }
             Lane::Attestation => Err(failed("attestations are told, not asked for")),
         }
@@ -58,9 +58,9 @@ impl Service for PeerService {
         if lane != Lane::Attestation || self.gate.is_closed() {
             return;
         }
-        match PeerNotice::decode(&body) {
+        match codec::decode::<PeerGossip>(&body) {
             Ok(notice) => {
-                if let Err(error) = self.ledger.take_notice(notice) {
+                if let Err(error) = self.ledger.handle_gossip(notice) {
                     tracing::error!(%error, from, "attestations could not be taken");
                 }
             }

@@ -105,7 +105,7 @@ impl Node {
         let peers = Arc::new(LedgerPeers::new(gate.clone()));
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, peers.clone()).await?;
         let bootstrap = BootstrapPeers::read(&config.data_dir)?;
-        ledger.handle().introduce(bootstrap.into());
+        ledger.handle().add_bootstrap_validators(bootstrap.into());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let service = Arc::new(PeerService {
             directory: PeerDirectory::new(&ledger.handle()),
@@ -275,7 +275,7 @@ async fn open_ledger(
     secret: &SecretKey,
     peers: Arc<LedgerPeers>,
 ) -> Result<Ledger, NodeError> {
-    let mut settings = lamplighter_ledger::Config::new(config.node);
+    let mut settings = lamplighter_ledger::LedgerConfig::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
     let identity = Identity {
@@ -373,7 +373,7 @@ async fn start_consensus(
     let mut settings = lamplighter_consensus::ConsensusConfig::new(config.node, snapshots);
     config.disk.limit(&mut settings.limits);
     let named = transport.directory.validators();
-    let announced = ledger.handle().watch_later().borrow().clone();
+    let announced = ledger.handle().watch_announced_validators().borrow().clone();
     let announced = announced
         .iter()
         .flat_map(|later| &later.validators.validators);

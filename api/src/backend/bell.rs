@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lamplighter_contracts::devices;
-use lamplighter_ledger::{Delivery, Handle};
+use lamplighter_ledger::{FeedEvent as Delivery, Handle};
 use lamplighter_state::{StateError, prove};
 use lamplighter_types::work::WorkItem;
 use lamplighter_types::{ConfigTarget, DeploymentState, Fact, Id};
@@ -77,7 +77,7 @@ pub async fn work(
         };
         match next {
             Ok(Some(part)) => {
-                for delivery in &part.deliveries {
+                for delivery in &part.events {
                     if let Err(error) = note(&handle, &publisher, delivery, &queue, &wide) {
                         let error = crate::http::chain(&error);
                         tracing::error!(error, "new work can't be read");

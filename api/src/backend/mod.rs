@@ -36,7 +36,7 @@ use queue::WorkQueue;
 
 /// Transactions whose receipt is still to be published: no more than the pool holds.
 const RECEIPTS_MAX: usize = 20_000;
-/// How long a receipt is waited for. Later ones are found by the transaction's hash.
+/// How long a receipt is waited for. AnnouncedValidators ones are found by the transaction's hash.
 const RECEIPT_WITHIN: Duration = Duration::from_secs(120);
 
 /// Starts the MQTT edge on the ledger.

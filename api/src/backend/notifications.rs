@@ -6,7 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lamplighter_ledger::{Cursor, Delivery, Handle};
+use lamplighter_ledger::{Cursor, FeedEvent as Delivery, Handle};
 use lamplighter_types::{Fact, Scope};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub async fn notifications(handle: Handle, publisher: Publisher, stop: Cancellat
         match next {
             Ok(Some(part)) => {
                 pause = PAUSE_FIRST;
-                for delivery in &part.deliveries {
+                for delivery in &part.events {
                     end_connections(&publisher, &delivery.notification.fact);
                     publish(&publisher, delivery, &mut previous);
                 }

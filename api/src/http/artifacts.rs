@@ -49,7 +49,7 @@ impl From<ArtifactError> for Problem {
         let (status, code) = match &error {
             ArtifactError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             ArtifactError::Offset { .. } => (StatusCode::CONFLICT, "artifact.offset"),
-            ArtifactError::TooManyOwnUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
+            ArtifactError::TooManyAccountUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
             ArtifactError::WrongDigest { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact.digest")
             }

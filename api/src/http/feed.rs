@@ -12,7 +12,7 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
-use lamplighter_ledger::{Cursor, CursorAhead, Delivery, Subscription};
+use lamplighter_ledger::{Cursor, CursorAhead, FeedEvent as Delivery, Subscription};
 use lamplighter_types::{Hash, Id, Notification, Scope};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
@@ -156,7 +156,7 @@ impl Reader {
         }
         while self.waiting.is_empty() {
             match self.subscription.next().await {
-                Ok(part) => self.waiting = part?.deliveries.into(),
+                Ok(part) => self.waiting = part?.events.into(),
                 Err(error) => {
                     tracing::error!(%error, "a subscription can't read the chain");
                     return None;

@@ -117,7 +117,7 @@ async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submi
         function: function.to_owned(),
         argument,
     };
-    let ticket = app.handle.submit_own(Action::Devices(action)).await?;
+    let ticket = app.handle.submit_as_node(Action::Devices(action)).await?;
     let hash = ticket.hash;
     let deadline = || {
         let detail = format!("the transaction {hash} is in no block yet; ask for it later");

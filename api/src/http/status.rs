@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use lamplighter_ledger::{DiskFull, NodeAlarm, Noticed, Phase, Progress};
+use lamplighter_ledger::{DiskFull, NodeAlarm, Phase, Progress, RaisedAlarm};
 use lamplighter_types::{Attestation, Genesis, Hash};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -67,8 +67,8 @@ pub enum NodeAlarmKind {
     DamagedArtifact { artifact: Hash },
 }
 
-impl From<Noticed> for NodeAlarmStatus {
-    fn from(Noticed { alarm, time_ms }: Noticed) -> Self {
+impl From<RaisedAlarm> for NodeAlarmStatus {
+    fn from(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> Self {
         let message = alarm.to_string();
         let alarm = match alarm {
             NodeAlarm::ClockOffset { height, offset_ms } => {
@@ -125,7 +125,7 @@ impl From<Progress> for Catching {
         let mut told = Self {
             phase: progress.phase.name(),
             per_second: progress.per_second as u64,
-            seconds_left: progress.left.map(|left| left.as_secs()),
+            seconds_left: progress.remaining.map(|left| left.as_secs()),
             ..Self::default()
         };
         match progress.phase {

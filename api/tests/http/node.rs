@@ -10,8 +10,8 @@ use bytes::Bytes;
 use lamplighter_api::{Config as EdgeConfig, Edges, serve};
 use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
-    Clock, Config, Handle, Identity, Ledger, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
-    SystemClock,
+    Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
+    Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
@@ -89,7 +89,7 @@ impl Peers for Alone {
         Err(PeerError::Unreachable(node))
     }
 
-    fn tell_all(&self, _: PeerNotice) {}
+    fn broadcast(&self, _: PeerGossip) {}
 
     fn connected(&self) -> Vec<u64> {
         Vec::new()
@@ -162,17 +162,17 @@ impl Answer {
 
 impl Node {
     pub async fn start() -> Self {
-        Self::start_with(Config::new(1)).await
+        Self::start_with(LedgerConfig::new(1)).await
     }
 
-    pub async fn start_with(config: Config) -> Self {
+    pub async fn start_with(config: LedgerConfig) -> Self {
         let reader = (id("admin"), admin());
         Self::start_in(config, genesis(), Arc::new(SystemClock), reader).await
     }
 
     /// A ledger that begins with `genesis`, whose clock is `clock`; reads are those of `reader`.
     pub async fn start_in(
-        config: Config,
+        config: LedgerConfig,
         genesis: Genesis,
         clock: Arc<dyn Clock>,
         reader: (Id, SecretKey),
@@ -192,13 +192,13 @@ impl Node {
             key: SecretKey::from_seed([2; 32]).public(),
             address: "127.0.0.1:9002".into(),
         });
-        let mut node = Self::begin(Config::new(1), genesis, Arc::new(SystemClock)).await;
+        let mut node = Self::begin(LedgerConfig::new(1), genesis, Arc::new(SystemClock)).await;
         node.handle.wait_height(1, PATIENCE).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
     }
 
-    async fn begin(mut config: Config, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+    async fn begin(mut config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
         let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
         config.heartbeat_every = Duration::from_millis(200);

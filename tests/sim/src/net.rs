@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{RaftLane, Transport, TransportError};
-use lamplighter_ledger::{PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
+use lamplighter_ledger::{PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -266,7 +266,7 @@ impl Peers for Wire {
         }
     }
 
-    fn tell_all(&self, notice: PeerNotice) {
+    fn broadcast(&self, notice: PeerGossip) {
         if !self.world.lives(self.from, self.life) {
             return;
         }
@@ -279,7 +279,7 @@ impl Peers for Wire {
             let notice = notice.clone();
             let world = self.world.clone();
             let serve = move |up: Up| {
-                let taken = up.handle.take_notice(notice.clone());
+                let taken = up.handle.handle_gossip(notice.clone());
                 if let Err(error) = taken {
                     world.note(format!("node {node} can't take a notice: {error}"));
                 }

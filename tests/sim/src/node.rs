@@ -56,8 +56,8 @@ fn dir(world: &World, node: u64) -> PathBuf {
     world.dir.join(node.to_string())
 }
 
-fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::Config {
-    let mut config = lamplighter_ledger::Config::new(node);
+fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::LedgerConfig {
+    let mut config = lamplighter_ledger::LedgerConfig::new(node);
     config.heartbeat_every = Duration::from_millis(world.plan.heartbeat_block_ms);
     config.clock_offset_max_ms = CLOCK_OFFSET_MAX_MS;
     config.inline = true;
@@ -141,7 +141,7 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         Arc::new(clock),
     ))?;
     if let Some(told) = world.with(node, |slot| slot.told.clone()) {
-        ledger.handle().introduce(told);
+        ledger.handle().add_bootstrap_validators(told);
     }
     if let Ok(Some(header)) = ledger.handle().header(0) {
         world.check(world.truth().header(node, &header));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lamplighter_consensus::Consensus;
-use lamplighter_ledger::{Handle, Later};
+use lamplighter_ledger::{AnnouncedValidators, Handle};
 use lamplighter_state::tables;
 use lamplighter_store::{Cf, Direction, KeyRange, KvView, MemoryKv};
 use lamplighter_types::{Certificate, Genesis};
@@ -58,7 +58,7 @@ pub struct Slot {
     /// The ledger named it no longer, and its operator ended it.
     pub removed: bool,
     /// Whom a node that joined was told of.
-    pub told: Option<Later>,
+    pub told: Option<AnnouncedValidators>,
 }
 
 impl Default for Slot {
@@ -137,7 +137,7 @@ impl World {
         let ups = self.nodes().into_iter().filter_map(|node| self.up(node));
         let told = ups
             .max_by_key(|up| up.handle.head().height)
-            .map(|up| Later {
+            .map(|up| AnnouncedValidators {
                 height: up.handle.head().height,
                 validators: (*up.handle.watch_membership().borrow().named.validators).clone(),
             });
@@ -154,7 +154,7 @@ impl World {
     pub fn are_acquainted(&self, one: u64, other: u64) -> bool {
         let lists = |up: Up, node: u64| {
             let height = up.handle.head().height;
-            let later = up.handle.watch_later();
+            let later = up.handle.watch_announced_validators();
             let later = later.borrow();
             let later = later.as_ref().filter(|later| height < later.height);
             up.handle.watch_membership().borrow().key_of(node).is_some()
