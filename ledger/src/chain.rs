@@ -33,6 +33,8 @@ pub enum Halt {
     Contradiction { height: u64, certified: Hash },
     #[error("the store failed: {0}")]
     Store(String),
+    #[error("a block can't be applied: {0}")]
+    Block(String),
 }
 
 /// What the next block is built on.

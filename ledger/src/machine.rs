@@ -17,6 +17,7 @@ use lamplighter_contracts::execute;
 use lamplighter_contracts::tables::Table;
 use lamplighter_state::{Changes, Overlay, StateError, tables};
 use lamplighter_store::{Batch as Writes, Durability};
+use lamplighter_system::error_chain;
 use lamplighter_types::merkle::list;
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
 use lamplighter_types::{
@@ -311,10 +312,14 @@ impl StateMachine for Machine {
     }
 
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
-        entries
-            .into_iter()
-            .map(|entry| self.apply_entry(entry).map_err(Fatal::new))
-            .collect()
+        let apply = |entry| {
+            self.apply_entry(entry).map_err(|error| {
+                // Status and `/readyz` report it; consensus stops the node.
+                self.chain.halt(Halt::Block(error_chain(&error)));
+                Fatal::new(error)
+            })
+        };
+        entries.into_iter().map(apply).collect()
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
