@@ -26,7 +26,7 @@ impl ControlClient {
         }
     }
 
-    /// Whether a node answers now.
+    /// True if a node answers now.
     pub(crate) async fn is_alive(&self, node: NodeId) -> bool {
         self.call(node, &ControlRequest::Ping).await == Some(ControlResponse::Pong)
     }

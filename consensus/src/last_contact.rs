@@ -15,7 +15,7 @@ impl LastContact {
         self.lock().insert(node, Instant::now());
     }
 
-    /// Whether the node answered within the last `time`.
+    /// True if the node answered within the last `time`.
     pub(crate) fn is_within(&self, node: NodeId, time: Duration) -> bool {
         self.lock()
             .get(&node)

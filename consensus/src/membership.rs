@@ -80,7 +80,7 @@ impl MembershipChanger {
         metrics.membership_config.membership().clone()
     }
 
-    /// Whether a node has nearly all of this leader's log.
+    /// True if a node has nearly all of this leader's log.
     fn has_caught_up(&self, metrics: &RaftMetrics, node: NodeId) -> bool {
         if node == metrics.id {
             return true;

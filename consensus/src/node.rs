@@ -222,7 +222,7 @@ impl Consensus {
         self.0.leadership.clone()
     }
 
-    /// Whether this node believes that it leads.
+    /// True if this node believes that it leads.
     pub fn is_leader(&self) -> bool {
         self.0.leadership.borrow().leader == Some(self.0.node_id)
     }

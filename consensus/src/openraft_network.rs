@@ -73,7 +73,7 @@ struct PendingAppend {
 }
 
 impl PendingAppend {
-    /// Whether the pending entries are a prefix of the requested ones.
+    /// True if the pending entries are a prefix of the requested ones.
     fn covers(&self, request: &AppendRequest) -> bool {
         let last = request.entries.last().map(|entry| entry.log_id);
         self.prev == request.prev_log_id && last >= Some(self.last)

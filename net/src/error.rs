@@ -174,7 +174,7 @@ pub(crate) enum LinkError {
 }
 
 impl LinkError {
-    /// Whether the peer violated the protocol; a broken connection or a refusal is no violation.
+    /// True if the peer violated the protocol; a broken connection or a refusal is no violation.
     pub(crate) fn is_violation(&self) -> bool {
         match self {
             LinkError::Stream { source, .. } => source.is_violation(),

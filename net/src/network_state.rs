@@ -101,7 +101,7 @@ impl NetworkState {
         })
     }
 
-    /// Whether this node, and not the peer, dials a peer that has an address.
+    /// True if this node, and not the peer, dials a peer that has an address.
     pub fn dials(&self, key: &NodeKey) -> bool {
         self.dials_all || self.key < *key
     }

@@ -181,7 +181,8 @@ async fn refused(config: &Config) -> String {
     error_chain(&error)
 }
 
-/// Copies the store of a node that was stopped. The store itself may be open until the process ends.
+/// Copies the store of a node that was stopped. The store itself may be open until the process
+/// ends.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

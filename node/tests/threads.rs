@@ -65,8 +65,8 @@ fn get(address: SocketAddr) -> String {
     answer
 }
 
-/// The ledger and consensus have this one thread. While it is busy, the edges still answer; so while
-/// the edges are busy, for instance with many readers of a long chain, consensus still works.
+/// The ledger and consensus have this one thread. While it is busy, the edges still answer; so
+/// while the edges are busy, for instance with many readers of a long chain, consensus still works.
 #[tokio::test]
 async fn the_edges_have_separate_threads() {
     let dir = tempfile::tempdir().unwrap();

@@ -151,7 +151,7 @@ fn sync_dir(path: &Path) -> Result<(), SnapshotError> {
         .map_err(SnapshotError::io("sync directory", path))
 }
 
-/// Whether a name has no meaning to any file system.
+/// True if a name has no meaning to any file system.
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, RaftLane, Limits, StateMachine, Transport, TransportError};
+use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
     Acceptance, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
     PeerGossip, PeerRequest, Peers, SystemClock,

@@ -156,7 +156,7 @@ impl LaneClient {
         Ok(())
     }
 
-    /// Whether a request has no answer long after its timeout.
+    /// True if a request has no answer long after its timeout.
     pub fn has_overdue(&self) -> bool {
         let now = Instant::now();
         self.pending()

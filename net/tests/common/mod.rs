@@ -217,7 +217,7 @@ pub fn until(condition: impl Fn() -> bool) -> impl Future<Output = ()> {
     }
 }
 
-/// Whether the condition holds within the timeout.
+/// True if the condition holds within the timeout.
 async fn poll(condition: impl Fn() -> bool) -> bool {
     let polling = async {
         while !condition() {

@@ -1,5 +1,5 @@
-//! Two administrators who change the nodes while everything else goes on: a new node joins, gets a
-//! vote, and one of the founders is removed and ended.
+//! Changes of the nodes during a run by two administrators: a new node joins, gets a vote, and one
+//! of the founders is removed and stopped.
 
 use std::sync::Arc;
 
@@ -10,41 +10,41 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
-use crate::dice::Dice;
 use crate::node;
-use crate::truth::broken;
+use crate::oracle::violation;
+use crate::rng::SimRng;
 use crate::world::World;
 
-struct Governor {
+struct MembershipDriver {
     world: Arc<World>,
-    dice: Dice,
+    rng: SimRng,
     author: Arc<Client>,
     approver: Arc<Client>,
     proposals: u32,
 }
 
-/// Goes as far as there is time; a change that was begun is brought to its end.
+/// Makes as many changes as there is time for; a change that was begun is completed.
 pub async fn run(world: Arc<World>, over: CancellationToken) {
     let clients = world.plan.clients;
-    let mut governor = Governor {
-        dice: Dice::new(world.seed, "governor"),
+    let mut driver = MembershipDriver {
+        rng: SimRng::new(world.seed, "governor"),
         author: Client::new(&world, clients + 1),
         approver: Client::new(&world, clients + 2),
         proposals: 0,
         world,
     };
-    over.run_until_cancelled(governor.pause(100, 1_500)).await;
-    let new = governor.world.plan.nodes + 1;
+    over.run_until_cancelled(driver.pause(100, 1_500)).await;
+    let new = driver.world.plan.nodes + 1;
     if !over.is_cancelled() {
-        governor.join(new).await;
-        over.run_until_cancelled(governor.pause(0, 2_000)).await;
+        driver.join(new).await;
+        over.run_until_cancelled(driver.pause(0, 2_000)).await;
     }
-    let joined = governor.world.nodes().contains(&new);
+    let joined = driver.world.nodes().contains(&new);
     if joined && !over.is_cancelled() {
-        governor.promote(new).await;
-        over.run_until_cancelled(governor.pause(0, 2_000)).await;
-        if !over.is_cancelled() && governor.dice.chance(800) {
-            governor.remove_founder().await;
+        driver.promote(new).await;
+        over.run_until_cancelled(driver.pause(0, 2_000)).await;
+        if !over.is_cancelled() && driver.rng.chance(800) {
+            driver.remove_founder().await;
         }
     }
 }
@@ -53,9 +53,9 @@ fn address(node: u64) -> String {
     format!("node-{node}:1")
 }
 
-impl Governor {
+impl MembershipDriver {
     async fn pause(&mut self, from_ms: u64, to_ms: u64) {
-        sleep(self.dice.millis(from_ms, to_ms)).await;
+        sleep(self.rng.millis(from_ms, to_ms)).await;
     }
 
     fn switch_on(&self, node: u64) {
@@ -70,8 +70,8 @@ impl Governor {
             key: node::secret(node).public(),
             address: address(node),
         };
-        // Some switch the machine on first, others propose first.
-        let early = self.dice.chance(500);
+        // Some start the machine first, others propose first.
+        let early = self.rng.chance(500);
         if early {
             self.switch_on(node);
         }
@@ -97,14 +97,14 @@ impl Governor {
     }
 
     async fn remove_founder(&mut self) {
-        let node = self.dice.between(1, self.world.plan.nodes);
+        let node = self.rng.between(1, self.world.plan.nodes);
         self.change(GovernanceChange::RemoveValidator { node })
             .await;
         self.pause(0, 2_000).await;
         self.world.remove(node);
     }
 
-    /// Proposes and approves, which carries the change out.
+    /// Proposes and approves a change, which executes it.
     async fn change(&mut self, change: GovernanceChange) {
         self.proposals += 1;
         let proposal = Id::new(format!("change-{}", self.proposals)).expect("a plain name");
@@ -118,10 +118,12 @@ impl Governor {
             proposal,
             change: digest,
         };
-        for (who, action) in [(&self.author, propose), (&self.approver, approve)] {
-            let outcome = who.insist(&mut self.dice, Action::Governance(action)).await;
+        for (client, action) in [(&self.author, propose), (&self.approver, approve)] {
+            let outcome = client
+                .complete(&mut self.rng, Action::Governance(action))
+                .await;
             if outcome != Some(Outcome::Succeeded) {
-                self.world.check(broken(
+                self.world.check(violation(
                     "administrators can change the nodes",
                     format!("{outcome:?}"),
                 ));

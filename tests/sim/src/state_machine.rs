@@ -1,4 +1,4 @@
-//! The ledger's state machine, watched.
+//! The ledger's state machine with checks of its invariants.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,15 +11,15 @@ use lamplighter_state::tree::Tree;
 use lamplighter_store::KvView;
 use lamplighter_types::Hash;
 
-use crate::truth::{Check, broken};
-use crate::wire;
+use crate::oracle::{Check, violation};
+use crate::raft_messages;
 use crate::world::World;
 
-/// Blocks after which the state's root is computed anew, per mille.
+/// Blocks after which the state's root is computed again, per mille.
 const RECOMPUTED: u64 = 30;
 
-/// The state machine of one life of a node.
-pub struct Watched {
+/// The state machine of one life of a node, checked.
+pub struct CheckedStateMachine {
     pub inner: Arc<dyn StateMachine>,
     pub handle: Handle,
     pub store: Arc<dyn KvView>,
@@ -30,15 +30,16 @@ pub struct Watched {
     pub applied: Mutex<Option<u64>>,
 }
 
-impl Watched {
+impl CheckedStateMachine {
     fn lives(&self) -> bool {
         self.world.lives(self.node, self.life)
     }
 
     fn before(&self, entry: &Committed) -> Check {
         let node = self.node;
-        let Some(place) = wire::log_id(&entry.marker).filter(|p| p.2 == entry.log_index) else {
-            return broken(
+        let Some(place) = raft_messages::log_id(&entry.marker).filter(|p| p.2 == entry.log_index)
+        else {
+            return violation(
                 "an entry carries its own marker",
                 format!("node {node}, entry {}", entry.log_index),
             );
@@ -49,19 +50,19 @@ impl Watched {
             .expect("a panic ends the run")
             .replace(place.2);
         if last.is_some_and(|last| last + 1 != place.2) {
-            return broken(
+            return violation(
                 "entries are applied one after the other",
                 format!("node {node} applies {} after {last:?}", place.2),
             );
         }
         if !self.world.holds(node, place) {
-            return broken(
+            return violation(
                 "a node applies what is on its disk",
                 format!("node {node} applies {place:?}"),
             );
         }
         let digest = entry.batch.as_ref().map_or(Hash::ZERO, |b| Hash::of(b));
-        let first = self.world.truth().commit(node, place, digest)?;
+        let first = self.world.oracle().commit(node, place, digest)?;
         if first {
             self.world.check_majority(place)?;
         }
@@ -73,7 +74,7 @@ impl Watched {
         for height in before + 1..=head {
             self.block(height)?;
         }
-        if head > before && self.world.dice().chance(RECOMPUTED) {
+        if head > before && self.world.rng().chance(RECOMPUTED) {
             check_root(self.node, &self.handle, &*self.store)?;
         }
         Ok(())
@@ -82,7 +83,7 @@ impl Watched {
     fn block(&self, height: u64) -> Check {
         let block = match self.handle.block(height) {
             Ok(Some(block)) => block,
-            other => return broken("an applied block is there", format!("{height}: {other:?}")),
+            other => return violation("an applied block is there", format!("{height}: {other:?}")),
         };
         let hash = block.header.hash();
         self.world.note(format!(
@@ -92,8 +93,8 @@ impl Watched {
             short(&hash),
             block.transactions.len()
         ));
-        let new = !self.world.truth().knows_header(height);
-        self.world.truth().header(self.node, &block.header)?;
+        let new = !self.world.oracle().knows_header(height);
+        self.world.oracle().header(self.node, &block.header)?;
         if !new {
             return Ok(());
         }
@@ -104,7 +105,7 @@ impl Watched {
             .iter()
             .map(|signed| signed.hash(&chain_id))
             .collect();
-        self.world.truth().block(height, &hashes)
+        self.world.oracle().block(height, &hashes)
     }
 
     fn installed(&self) -> Check {
@@ -115,14 +116,14 @@ impl Watched {
             self.node, self.life
         ));
         self.world.count("snapshots installed");
-        if !self.world.truth().knows_header(height) {
-            return broken(
+        if !self.world.oracle().knows_header(height) {
+            return violation(
                 "a snapshot is of committed blocks",
                 format!("height {height}"),
             );
         }
         if let Ok(Some(header)) = self.handle.header(height) {
-            self.world.truth().header(self.node, &header)?;
+            self.world.oracle().header(self.node, &header)?;
         }
         check_root(self.node, &self.handle, &*self.store)
     }
@@ -132,27 +133,28 @@ pub fn short(hash: &Hash) -> String {
     hash.to_string()[..8].to_owned()
 }
 
-/// Every image comes from an honest node; one that is older than what this node has is no fault.
+/// Checks a rejection: every image comes from an honest node, so only one that is older than this
+/// node's state may be rejected.
 fn rejected(node: u64, error: &Rejected) -> Check {
     match error.0.downcast_ref::<ImageError>() {
         Some(ImageError::Contradiction { .. }) => Ok(()),
-        _ => broken(
+        _ => violation(
             "the image of an honest node is accepted",
             format!("node {node}: {error:?}"),
         ),
     }
 }
 
-/// The root in the head's header is that of the state as it is stored.
+/// Checks that the root in the head's header is that of the stored state.
 pub fn check_root(node: u64, handle: &Handle, store: &dyn KvView) -> Check {
     let height = handle.head().height;
     let header = match handle.header(height) {
         Ok(Some(header)) => header,
-        other => return broken("the head has a header", format!("{other:?}")),
+        other => return violation("the head has a header", format!("{other:?}")),
     };
     match Tree::load(store) {
         Ok(tree) if tree.root() == header.state_root => Ok(()),
-        other => broken(
+        other => violation(
             "the state root is that of the stored state",
             format!("node {node} at {height}: {:?}", other.map(|t| t.root())),
         ),
@@ -160,7 +162,7 @@ pub fn check_root(node: u64, handle: &Handle, store: &dyn KvView) -> Check {
 }
 
 #[async_trait]
-impl StateMachine for Watched {
+impl StateMachine for CheckedStateMachine {
     fn applied(&self) -> Result<Option<Vec<u8>>, Fatal> {
         self.inner.applied()
     }
@@ -182,7 +184,7 @@ impl StateMachine for Watched {
         let built = self.inner.build_snapshot(dir);
         if self.lives() {
             let at = built.as_ref().ok().cloned().flatten();
-            let at = at.and_then(|marker| wire::log_id(&marker));
+            let at = at.and_then(|marker| raft_messages::log_id(&marker));
             self.world
                 .note(format!("node {} builds a snapshot of {at:?}", self.node));
             self.world.count("snapshots built");

@@ -1,29 +1,30 @@
-//! What every node has to agree on, and the checks against it. A plain struct: no IO, no clock.
+//! The oracle: the facts on which all nodes have to agree, and the checks against them. It is a
+//! plain struct without IO and clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_types::{Attestation, Certificate, Hash, Header, ValidatorSet};
 
-use crate::wire::{Leader, Place, Voters};
+use crate::raft_messages::{Leader, Place, Voters};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{invariant}: {detail}")]
-pub struct Broken {
+pub struct Violation {
     pub invariant: &'static str,
     pub detail: String,
 }
 
-pub type Check = Result<(), Broken>;
+pub type Check = Result<(), Violation>;
 
-pub fn broken<T>(invariant: &'static str, detail: impl Into<String>) -> Result<T, Broken> {
-    Err(Broken {
+pub fn violation<T>(invariant: &'static str, detail: impl Into<String>) -> Result<T, Violation> {
+    Err(Violation {
         invariant,
         detail: detail.into(),
     })
 }
 
-/// What a client was told about a transaction.
+/// The answer to a client's transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub height: u64,
@@ -32,23 +33,23 @@ pub struct Answer {
     pub receipt: Hash,
 }
 
-/// Everything that was seen of the whole cluster.
+/// The facts observed in the whole cluster.
 #[derive(Default)]
-pub struct Truth {
+pub struct Oracle {
     /// Hash of each header, and of the set that certifies it.
     headers: BTreeMap<u64, (Hash, Hash)>,
-    /// Which height and index each transaction of the chain has.
+    /// The height and index of each transaction in the chain.
     places: BTreeMap<Hash, (u64, u32)>,
-    /// Leader and digest of each committed entry.
+    /// The leader and digest of each committed entry.
     committed: BTreeMap<u64, (Leader, Hash)>,
-    /// Content of each entry that was sent.
+    /// The content of each entry that was sent.
     entries: BTreeMap<Place, Hash>,
     /// The highest vote that each node gave.
     votes: BTreeMap<u64, Leader>,
-    /// Which life of its node led under each leader id.
+    /// The life of the node that led under each leader id.
     leaders: BTreeMap<Leader, u32>,
-    /// The highest index that a leader called committed.
-    told: Option<u64>,
+    /// The highest index that a leader announced as committed.
+    announced_commit: Option<u64>,
     /// Voters by the place of the entry that names them, as far as they are or may come into force.
     voters: BTreeMap<u64, BTreeMap<Leader, Voters>>,
     /// Every attestation that left each node.
@@ -57,12 +58,12 @@ pub struct Truth {
     answers: BTreeMap<Hash, Answer>,
 }
 
-impl Truth {
-    /// A node has this header at its height.
+impl Oracle {
+    /// Records a node's header at its height.
     pub fn header(&mut self, node: u64, header: &Header) -> Check {
         let (height, hash) = (header.height, header.hash());
         match self.headers.get(&height) {
-            Some((known, _)) if *known != hash => broken(
+            Some((known, _)) if *known != hash => violation(
                 "one header per height",
                 format!("node {node} has {hash} at {height}, others have {known}"),
             ),
@@ -72,7 +73,7 @@ impl Truth {
                 let parent = below.and_then(|below| self.headers.get(&below)).copied();
                 self.headers.insert(height, (hash, header.validators_hash));
                 match parent {
-                    Some((parent, _)) if parent != header.parent => broken(
+                    Some((parent, _)) if parent != header.parent => violation(
                         "one header per height",
                         format!("the header {height} of node {node} follows another one"),
                     ),
@@ -86,11 +87,11 @@ impl Truth {
         self.headers.contains_key(&height)
     }
 
-    /// The transactions of a block that is seen for the first time.
+    /// Records the transactions of a new block.
     pub fn block(&mut self, height: u64, transactions: &[Hash]) -> Check {
         for (hash, index) in transactions.iter().zip(0u32..) {
             if let Some(before) = self.places.insert(*hash, (height, index)) {
-                return broken(
+                return violation(
                     "a transaction is applied at most once",
                     format!("{hash} is at {before:?} and at {:?}", (height, index)),
                 );
@@ -99,19 +100,19 @@ impl Truth {
         Ok(())
     }
 
-    /// A node applies an entry; whether it is the first one that does.
-    pub fn commit(&mut self, node: u64, place: Place, digest: Hash) -> Result<bool, Broken> {
+    /// Records an applied entry; returns whether this node is the first to apply it.
+    pub fn commit(&mut self, node: u64, place: Place, digest: Hash) -> Result<bool, Violation> {
         let (term, by, index) = place;
         let entry = ((term, by), digest);
         match self.committed.get(&index) {
-            Some(known) if *known != entry => broken(
+            Some(known) if *known != entry => violation(
                 "a committed entry is never replaced",
                 format!("node {node} applies {entry:?} at {index}, others applied {known:?}"),
             ),
             Some(_) => Ok(false),
             None => {
                 self.committed.insert(index, entry);
-                // Of entries that were replaced nobody goes by their voters any more.
+                // The voters of replaced entries are not in force.
                 if let Some(mut named) = self.voters.remove(&index) {
                     named.retain(|leader, _| *leader == (term, by));
                     if !named.is_empty() {
@@ -123,7 +124,7 @@ impl Truth {
         }
     }
 
-    /// An entry that names voters is written; they decide from the moment on that a leader has it.
+    /// Records an entry that names voters; they decide as soon as a leader has the entry.
     pub fn names(&mut self, (term, by, index): Place, voters: Voters) {
         let decided = self.committed.get(&index).map(|(leader, _)| *leader);
         if decided.is_none_or(|leader| leader == (term, by)) {
@@ -134,10 +135,10 @@ impl Truth {
         }
     }
 
-    /// Whether these nodes are enough to commit an entry: a majority of the voters whose entry was
-    /// committed last, or of some that a leader has named since.
+    /// True if these nodes are enough to commit an entry: a majority of the voters whose entry was
+    /// committed last, or of voters that a leader has named since.
     pub fn is_quorum(&self, holders: &BTreeSet<u64>) -> bool {
-        // What a leader calls committed is not known by its leader here before somebody applies it.
+        // The leader of a committed entry is known here only when a node applies the entry.
         let applied = self.committed.last_key_value().map(|(index, _)| *index);
         let applied = applied.unwrap_or(0);
         let in_force = self.voters.range(..=applied).next_back();
@@ -158,10 +159,10 @@ impl Truth {
         Some((*term, *by, *index))
     }
 
-    /// An entry is on the wire: at one place there is one content.
+    /// Records a sent entry: each place has one content.
     pub fn entry(&mut self, place: Place, digest: Hash) -> Check {
         match self.entries.insert(place, digest) {
-            Some(known) if known != digest => broken(
+            Some(known) if known != digest => violation(
                 "logs match at equal leader and index",
                 format!("two entries at {place:?}"),
             ),
@@ -169,14 +170,14 @@ impl Truth {
         }
     }
 
-    /// A node gives its vote to a candidate, itself included.
+    /// Records the vote of a node for a candidate, which may be itself.
     ///
     /// A leader id is a term and a node, and openraft orders them as pairs: a node may give a
     /// second vote in a term, but only to a candidate with a higher id, and then no longer follows
     /// the first. So what Raft says of terms holds of these pairs.
     pub fn vote(&mut self, node: u64, to: Leader) -> Check {
         match self.votes.insert(node, to) {
-            Some(known) if known > to => broken(
+            Some(known) if known > to => violation(
                 "a node votes once for each leader id, never for a lower one",
                 format!("node {node} gave its vote to {known:?} and now to {to:?}"),
             ),
@@ -184,22 +185,22 @@ impl Truth {
         }
     }
 
-    /// A node acts as leader.
+    /// Records that a node acts as leader.
     pub fn lead(&mut self, node: u64, life: u32, leader: Leader) -> Check {
         if leader.1 != node {
-            return broken(
+            return violation(
                 "one leader per leader id",
                 format!("node {node} acts as {leader:?}"),
             );
         }
         if self.votes.get(&node).is_some_and(|vote| *vote < leader) {
-            return broken(
+            return violation(
                 "a leader voted for itself",
                 format!("node {node} acts as {leader:?} without having stood for it"),
             );
         }
         match self.leaders.insert(leader, life) {
-            Some(before) if before != life => broken(
+            Some(before) if before != life => violation(
                 "a leader does not go on after a restart",
                 format!("node {node} acts as {leader:?} in its lives {before} and {life}"),
             ),
@@ -207,29 +208,29 @@ impl Truth {
         }
     }
 
-    /// A leader says that an entry is committed; whether that was not known yet.
-    pub fn told_commit(&mut self, node: u64, commit: Place) -> Result<bool, Broken> {
+    /// Records a commit that a leader announces; returns whether it is new.
+    pub fn announce_commit(&mut self, node: u64, commit: Place) -> Result<bool, Violation> {
         let (term, by, index) = commit;
         match self.committed.get(&index) {
             Some((leader, _)) if *leader != (term, by) => {
-                return broken(
+                return violation(
                     "a committed entry is never replaced",
                     format!("node {node} calls {commit:?} committed, others applied {leader:?}"),
                 );
             }
             _ => {}
         }
-        let new = self.told.is_none_or(|told| told < index);
-        self.told = self.told.max(Some(index));
+        let new = self.announced_commit.is_none_or(|last| last < index);
+        self.announced_commit = self.announced_commit.max(Some(index));
         Ok(new)
     }
 
-    /// An attestation leaves a node.
+    /// Records an attestation that a node sends.
     pub fn attest(&mut self, node: u64, attestation: &Attestation) -> Check {
         let Attestation { height, header, .. } = attestation;
         let signed = self.attested.entry(node).or_default();
         match signed.insert(*height, *header) {
-            Some(known) if known != *header => broken(
+            Some(known) if known != *header => violation(
                 "no node signs two headers of one height",
                 format!("node {node} signed {known} and {header} at {height}"),
             ),
@@ -237,17 +238,17 @@ impl Truth {
         }
     }
 
-    /// The highest height that a node signed, and what.
+    /// The highest height that a node signed, and the header.
     pub fn last_attested(&self, node: u64) -> Option<(u64, Hash)> {
         let (height, hash) = self.attested.get(&node)?.last_key_value()?;
         Some((*height, *hash))
     }
 
-    /// A node keeps a certificate. `set` is in force at its height.
+    /// Records a certificate that a node keeps. `set` is in force at its height.
     pub fn certificate(&mut self, node: u64, kept: &Certificate, set: &ValidatorSet) -> Check {
         let known = self.headers.get(&kept.height);
         if known.is_some_and(|(known, _)| *known != kept.header) {
-            return broken(
+            return violation(
                 "a certificate is of the one header",
                 format!(
                     "node {node} keeps one of {} at {}",
@@ -256,7 +257,7 @@ impl Truth {
             );
         }
         if known.is_some_and(|(_, named)| *named != set.hash()) {
-            return broken(
+            return violation(
                 "the set in force is the one that the header names",
                 format!("node {node} has {set:?} at {}", kept.height),
             );
@@ -268,7 +269,7 @@ impl Truth {
             return Ok(());
         }
         let signers: BTreeSet<_> = kept.signatures.iter().map(|s| s.key).collect();
-        // Said here once more, and otherwise than in the crate that is tested.
+        // Defined here independently of the crate that is tested.
         let quorum = match set.validators.len() {
             1 => 1,
             2 | 3 => 2,
@@ -280,7 +281,7 @@ impl Truth {
         let distinct = signers.len() == kept.signatures.len();
         let good = kept.verify(set);
         if signers.len() < quorum || foreign || !distinct || good.is_err() {
-            return broken(
+            return violation(
                 "a certificate has a quorum of distinct signers in force",
                 format!("node {node} keeps {kept:?}: {good:?}"),
             );
@@ -288,17 +289,17 @@ impl Truth {
         Ok(())
     }
 
-    /// A client is answered.
+    /// Records an answer to a client.
     pub fn answer(&mut self, hash: Hash, answer: Answer) -> Check {
         let place = (answer.height, answer.index);
         if self.places.get(&hash).is_some_and(|known| *known != place) {
-            return broken(
+            return violation(
                 "a receipt names the place in the chain",
                 format!("{hash} was answered with {place:?}"),
             );
         }
         match self.answers.insert(hash, answer.clone()) {
-            Some(known) if known != answer => broken(
+            Some(known) if known != answer => violation(
                 "no receipt changes",
                 format!("{hash} was answered with {known:?} and with {answer:?}"),
             ),
@@ -310,7 +311,7 @@ impl Truth {
         &self.answers
     }
 
-    /// Height below which a linearizable read must not fall.
+    /// The least height that a linearizable read must see.
     pub fn highest_answer(&self) -> u64 {
         self.answers.values().map(|a| a.height).max().unwrap_or(0)
     }
@@ -320,7 +321,7 @@ impl Truth {
         self.places.len()
     }
 
-    /// Leader ids under which somebody led.
+    /// The number of leader ids under which a node led.
     pub fn leaderships(&self) -> usize {
         self.leaders.len()
     }

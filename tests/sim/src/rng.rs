@@ -18,9 +18,9 @@ pub fn mix(state: u64) -> u64 {
 
 /// A stream of choices.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct SimRng(u64);
 
-impl Dice {
+impl SimRng {
     /// Each purpose has its own stream, so that a change of one does not change the others.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let start = purpose.bytes().fold(mix(step(seed)), |state, byte| {
@@ -49,12 +49,12 @@ impl Dice {
         self.below(1000) < per_mille
     }
 
-    /// One of these.
+    /// One of the choices.
     pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// A time between these, in ms.
+    /// A duration between these, in ms.
     pub fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(self.between(from, to))
     }

@@ -1,5 +1,5 @@
-//! What nodes say to each other in consensus, as far as the invariants look at it. The layout is
-//! that of the crate `consensus`, in its file `codec.rs`.
+//! The messages of consensus, as far as the invariants need them. The layout is that of the crate
+//! `consensus`, in its file `message.rs`.
 
 use std::collections::BTreeSet;
 
@@ -85,7 +85,7 @@ pub fn vote_response(answer: &[u8]) -> Option<VoteResponse<u64>> {
         .map(|(response, _)| response)
 }
 
-/// Whether an append was taken whole.
+/// True if an append was accepted completely.
 pub fn is_success(answer: &[u8]) -> bool {
     answer.get(..4) == Some(&[0; 4])
 }
@@ -128,12 +128,12 @@ pub fn voters(entry: &[u8]) -> Option<(Place, Voters)> {
     Some((place, membership.get_joint_config().clone()))
 }
 
-/// What the state in a store was applied up to.
+/// The last applied entry of the state in a store.
 pub fn applied(store: &dyn KvView) -> Option<Place> {
     log_id(&tables::marker(store).ok()??)
 }
 
-/// Up to where the log in a store was purged.
+/// RunningNode to where the log in a store was purged.
 pub fn purged(store: &dyn KvView) -> Option<Place> {
     log_id(&store.get(Cf::Meta, b"raft/purged").ok()??)
 }
