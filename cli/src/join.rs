@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use lamplighter_node::{Config, FirstPeers, Handle, Node, Phase, key};
+use lamplighter_node::{BootstrapPeers, Config, Handle, Node, Phase, key};
 use lamplighter_types::{GovernanceChange, Hash, PublicKey, Validator, codec};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, sleep};
@@ -160,7 +160,7 @@ async fn prepare(join: &Join, session: &SessionArguments) -> Result<Request, Fai
     let node = nodes.next_node;
     fs::create_dir_all(&join.dir)
         .map_err(Failure::doing(format!("making {}", join.dir.display())))?;
-    let first = FirstPeers {
+    let first = BootstrapPeers {
         height: status.height,
         validators: nodes.validators,
     };

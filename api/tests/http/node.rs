@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_api::{Config as EdgeConfig, Edges, serve};
-use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
     Peers, SystemClock,
@@ -78,7 +78,13 @@ struct Alone;
 
 #[async_trait]
 impl Transport for Alone {
-    async fn call(&self, to: u64, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, TransportError> {
+    async fn call(
+        &self,
+        to: u64,
+        _: RaftLane,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<Bytes, TransportError> {
         Err(TransportError::Unreachable(to))
     }
 }
@@ -217,7 +223,8 @@ impl Node {
             clock,
         );
         let ledger = opened.await.unwrap();
-        let mut settings = lamplighter_consensus::Config::new(1, dir.path().join("snapshots"));
+        let mut settings =
+            lamplighter_consensus::ConsensusConfig::new(1, dir.path().join("snapshots"));
         settings.timers.heartbeat = Duration::from_millis(50);
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_consensus::{Consensus, Lead};
+use lamplighter_consensus::{Consensus, Leadership};
 use lamplighter_types::SignedTransaction;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +33,9 @@ impl Forwarder {
     }
 
     async fn follow_leaders(&self) {
-        let mut lead = self.consensus.lead();
+        let mut lead = self.consensus.watch_leadership();
         loop {
-            let Lead { term, leader, .. } = *lead.borrow_and_update();
+            let Leadership { term, leader, .. } = *lead.borrow_and_update();
             let Some(node) = leader.filter(|node| *node != self.config.node) else {
                 if lead.changed().await.is_err() {
                     return;

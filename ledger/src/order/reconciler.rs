@@ -46,7 +46,7 @@ impl MembershipReconciler {
 
     /// On the leader: changes Raft's members to those of the ledger.
     async fn reconcile_as_leader(&self) {
-        let mut lead = self.consensus.lead();
+        let mut lead = self.consensus.watch_leadership();
         let mut membership = self.chain.watch_membership();
         loop {
             if lead.wait_for(|lead| lead.ready).await.is_err() {

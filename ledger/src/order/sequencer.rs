@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_consensus::{Applied, Consensus, Lead, ProposeError};
+use lamplighter_consensus::{Applied, Consensus, Leadership, ProposeError};
 use lamplighter_contracts::rollouts;
 use lamplighter_types::codec::{self, CodecError};
 use lamplighter_types::limits::{BATCH_BYTES_MAX, BATCH_TRANSACTIONS_MAX};
@@ -81,7 +81,7 @@ impl Sequencer {
     }
 
     async fn lead_terms(&self) {
-        let mut lead = self.consensus.lead();
+        let mut lead = self.consensus.watch_leadership();
         loop {
             // Ready: this node has applied all of earlier terms, so its head is the newest.
             let Ok(term) = lead.wait_for(|lead| lead.ready).await.map(|lead| lead.term) else {
@@ -190,7 +190,7 @@ impl Sequencer {
 }
 
 /// Waits until another term begins or another node leads.
-async fn wait_term_end(lead: &mut watch::Receiver<Lead>, node: u64, term: u64) {
+async fn wait_term_end(lead: &mut watch::Receiver<Leadership>, node: u64, term: u64) {
     let ended = lead
         .wait_for(|lead| lead.term != term || lead.leader != Some(node))
         .await;

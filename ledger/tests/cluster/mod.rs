@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, Lane, Limits, StateMachine, Transport, TransportError};
+use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
     Acceptance, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
     PeerGossip, PeerRequest, Peers, SystemClock,
@@ -135,7 +135,7 @@ impl Transport for Wire {
     async fn call(
         &self,
         to: u64,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
@@ -282,7 +282,7 @@ impl Cluster {
             clock,
         )
         .await?;
-        let mut settings = lamplighter_consensus::Config::new(node, dir.join("snapshots"));
+        let mut settings = lamplighter_consensus::ConsensusConfig::new(node, dir.join("snapshots"));
         settings.limits = self.limits.clone();
         settings.timers.heartbeat = Duration::from_millis(50);
         [settings.timers.election_min, settings.timers.election_max] = self.election;
@@ -416,7 +416,7 @@ impl Cluster {
 
     pub async fn leader(&self) -> u64 {
         let (_, any) = self.running.first_key_value().unwrap();
-        let mut lead = any.consensus.lead();
+        let mut lead = any.consensus.watch_leadership();
         let alive: Vec<u64> = self.running.keys().copied().collect();
         let led = lead.wait_for(|l| l.leader.is_some_and(|leader| alive.contains(&leader)));
         tokio::time::timeout(Duration::from_secs(20), led)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_consensus::{Consensus, Transfer};
+use lamplighter_consensus::{Consensus, SnapshotTransfer};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ pub enum Phase {
     /// The node knows a leader, and not yet what the others have.
     Comparing,
     /// An image of the chain is being received. Counted in bytes.
-    Receiving(Transfer),
+    Receiving(SnapshotTransfer),
     /// An image replaces this node's chain. Counted in bytes of keys and values; the total is not
     /// known in advance.
     Installing(Installation),
@@ -188,7 +188,7 @@ impl ProgressMonitor {
             Phase::Comparing => {
                 tracing::info!(phase, height, ?connected, "asking what the others have");
             }
-            Phase::Receiving(Transfer {
+            Phase::Receiving(SnapshotTransfer {
                 bytes,
                 bytes_total,
                 bytes_before,
