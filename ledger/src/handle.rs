@@ -59,20 +59,24 @@ pub(crate) struct Stages {
     pub node: u64,
     pub chain: Arc<Chain>,
     pub alarms: Arc<Alarms>,
+    // Submit.
     pub mempool: Arc<Mempool>,
     pub submitter: Arc<Submitter>,
     pub node_account: Arc<NodeAccount>,
-    /// Set when the ledger starts.
+    // Order. Set when the ledger starts.
     pub consensus: Arc<OnceLock<Consensus>>,
+    // Apply. Sent by the state machine.
     pub installation: watch::Receiver<Option<Installation>>,
+    // Certify and read.
     pub certifier: Arc<Certifier>,
     pub feed: Feed,
+    pub artifacts: Artifacts,
+    // Peers. The progress is sent by its monitor, the trouble by the node's network.
     pub peers: Arc<dyn Peers>,
     pub peer_server: PeerServer,
     pub announcements: Arc<ValidatorAnnouncements>,
     pub progress: watch::Sender<Progress>,
     pub identity_trouble: watch::Sender<Option<String>>,
-    pub artifacts: Artifacts,
 }
 
 /// The ledger as the edges and the node use it. Clones share it.
@@ -225,8 +229,8 @@ impl Handle {
         self.0.feed.subscribe(after)
     }
 
-    /// A subscription of an outside reader to the matching notifications after a cursor; to those to
-    /// come when it is `None`. All outside readers together take a bounded share of the machine.
+    /// A subscription of an outside reader to the matching notifications after a cursor; to those
+    /// to come when it is `None`. All outside readers together take a bounded share of the machine.
     ///
     /// # Errors
     /// The cursor is further ahead than any node can be.
@@ -288,8 +292,8 @@ impl Handle {
         }
     }
 
-    /// Sets the reason why other nodes may refuse this node's identity, for its operator. It changes
-    /// nothing in the node's work.
+    /// Sets the reason why other nodes may refuse this node's identity, for its operator. It
+    /// changes nothing in the node's work.
     pub fn set_identity_trouble(&self, reason: Option<String>) {
         self.0.identity_trouble.send_replace(reason);
     }

@@ -1,4 +1,4 @@
-//! Messages between nodes beside Raft.
+//! Messages between nodes beside Raft, encoded by `types::codec`.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,8 +12,7 @@ pub(crate) const ATTESTATIONS_MAX: usize = 512;
 pub(crate) const FORWARDED_MAX: usize = 2_048;
 /// Bytes of the transactions of one message.
 pub(crate) const FORWARDED_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes of one range in a request.
+/// Bytes of one range of an artifact in a request.
 pub const RANGE_BYTES_MAX: u64 = 1 << 20;
 
 /// A request to another node.

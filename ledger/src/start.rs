@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -191,7 +190,6 @@ impl Ledger {
             alarms: stages.alarms.clone(),
             clock: self.clock.clone(),
             blocking: self.state_machine.blocking,
-            uncertified: BTreeMap::new(),
         };
         let fetcher = CertificateFetcher {
             chain: stages.chain.clone(),

@@ -67,16 +67,16 @@ impl Peers for LedgerPeers {
         codec::decode(&bytes).map_err(|_| PeerError::Unexpected(node))
     }
 
-    fn broadcast(&self, notice: PeerGossip) {
+    fn broadcast(&self, gossip: PeerGossip) {
         let Some((network, _)) = self.network() else {
             return;
         };
-        let body = Bytes::from(codec::encode(&notice));
+        let body = Bytes::from(codec::encode(&gossip));
         let connected = network.connected().borrow().clone();
         for key in connected {
             // The ledger repeats a second later what does not arrive.
             if let Err(error) = network.notify(key, Lane::Attestation, body.clone()) {
-                tracing::debug!(%error, "a notice was not sent");
+                tracing::debug!(%error, "a broadcast was not sent");
             }
         }
     }

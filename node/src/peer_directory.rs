@@ -1,7 +1,7 @@
 //! The nodes that this one talks to: those that the ledger names, and while the chain is behind,
 //! the validators that are announced for a later height.
 
-use lamplighter_ledger::{Handle, HeadInfo, AnnouncedValidators, Membership};
+use lamplighter_ledger::{AnnouncedValidators, Handle, HeadInfo, Membership};
 use lamplighter_net::{AllowList, AllowedPeer, NodeKey};
 use lamplighter_types::{PublicKey, ValidatorSet};
 use tokio::sync::watch;

@@ -59,8 +59,8 @@ impl Service for PeerService {
             return;
         }
         match codec::decode::<PeerGossip>(&body) {
-            Ok(notice) => {
-                if let Err(error) = self.ledger.handle_gossip(notice) {
+            Ok(gossip) => {
+                if let Err(error) = self.ledger.handle_gossip(gossip) {
                     tracing::error!(%error, from, "attestations could not be taken");
                 }
             }

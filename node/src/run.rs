@@ -373,7 +373,11 @@ async fn start_consensus(
     let mut settings = lamplighter_consensus::ConsensusConfig::new(config.node, snapshots);
     config.disk.limit(&mut settings.limits);
     let named = transport.directory.validators();
-    let announced = ledger.handle().watch_announced_validators().borrow().clone();
+    let announced = ledger
+        .handle()
+        .watch_announced_validators()
+        .borrow()
+        .clone();
     let announced = announced
         .iter()
         .flat_map(|later| &later.validators.validators);

@@ -14,7 +14,8 @@ pub enum ArtifactError {
         path: PathBuf,
         source: io::Error,
     },
-    /// The content of the disk is unknown now, and another sync would prove nothing: the node stops.
+    /// The content of the disk is unknown now, and another sync would prove nothing: the node
+    /// stops.
     #[error("syncing {}", path.display())]
     Unsynced { path: PathBuf, source: io::Error },
     #[error("the artifacts take nothing more since a sync failed: {0}")]

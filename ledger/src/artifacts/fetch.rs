@@ -27,8 +27,8 @@ pub trait ArtifactPeers: Send + Sync {
 }
 
 impl Artifacts {
-    /// Fetches an artifact from the peers unless it is here. Each group is checked when it arrives; a
-    /// peer that sends wrong bytes is not asked further; the fetched bytes stay for the next try.
+    /// Fetches an artifact from the peers unless it is here. Each group is checked when it arrives;
+    /// a peer that sends wrong bytes is not asked further; fetched bytes stay for the next try.
     pub async fn fetch_missing(
         &self,
         digest: Hash,

@@ -116,7 +116,11 @@ impl Artifacts {
     async fn quarantine(&self, digest: Hash, group: u64) -> Result<(), ArtifactError> {
         let artifacts = self.clone();
         run_to_completion(async move {
-            tracing::error!(%digest, group, "an artifact is damaged on this disk; it is fetched again");
+            tracing::error!(
+                %digest,
+                group,
+                "an artifact is damaged on this disk; it is fetched again"
+            );
             artifacts.index().complete.remove(&digest);
             let files = artifacts.0.files.clone();
             let moved = blocking(move || files.quarantine(&digest)).await;

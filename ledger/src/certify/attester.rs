@@ -38,13 +38,15 @@ pub(crate) struct Attester {
     pub alarms: Arc<Alarms>,
     pub clock: Arc<dyn Clock>,
     pub blocking: Blocking,
-    /// This node's last attestations without a certificate; at most [`UNCERTIFIED_MAX`].
-    pub uncertified: BTreeMap<u64, Attestation>,
 }
+
+/// This node's last attestations without a certificate, by height; at most [`UNCERTIFIED_MAX`].
+type Uncertified = BTreeMap<u64, Attestation>;
 
 impl Attester {
     /// Signs new headers as they come, until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
+        let mut uncertified = Uncertified::new();
         let mut head = self.chain.watch_head();
         // A crash may have come between a block and its signature.
         head.mark_changed();
@@ -54,10 +56,10 @@ impl Attester {
         loop {
             let result = tokio::select! {
                 changed = head.changed() => match changed {
-                    Ok(()) => self.sign_new().await,
+                    Ok(()) => self.sign_new(&mut uncertified).await,
                     Err(_) => return,
                 },
-                _ = rebroadcast.tick() => self.rebroadcast(),
+                _ = rebroadcast.tick() => self.rebroadcast(&mut uncertified),
                 () = stop.cancelled() => return,
             };
             if let Err(error) = result {
@@ -72,7 +74,7 @@ impl Attester {
     ///
     /// A crash before the write leaves nothing signed. A crash after it leaves a record that
     /// forbids another header at that height; the same one is signed again, to the same bytes.
-    async fn sign_new(&mut self) -> Result<(), StateError> {
+    async fn sign_new(&self, uncertified: &mut Uncertified) -> Result<(), StateError> {
         let headers = self.headers_to_sign()?;
         if headers.is_empty() {
             return Ok(());
@@ -89,11 +91,10 @@ impl Attester {
             .iter()
             .map(|(height, hash)| Attestation::sign(*height, *hash, &self.secret))
             .collect();
-        self.drop_certified();
-        let by_height = attestations.iter().map(|a| (a.height, a.clone()));
-        self.uncertified.extend(by_height);
-        while self.uncertified.len() > UNCERTIFIED_MAX {
-            self.uncertified.pop_first();
+        self.drop_certified(uncertified);
+        uncertified.extend(attestations.iter().map(|a| (a.height, a.clone())));
+        while uncertified.len() > UNCERTIFIED_MAX {
+            uncertified.pop_first();
         }
         self.peers.broadcast(PeerGossip {
             attestations: attestations.clone(),
@@ -139,21 +140,19 @@ impl Attester {
         Ok(headers)
     }
 
-    fn drop_certified(&mut self) {
+    fn drop_certified(&self, uncertified: &mut Uncertified) {
         let certified = self.chain.certified_height();
-        self.uncertified = self.uncertified.split_off(&(certified + 1));
+        *uncertified = uncertified.split_off(&(certified + 1));
     }
 
     /// This node's attestations without a certificate: the newest, and those of set changes, which
     /// no other node may be able to certify. Those of before the last start are signed again, to
     /// the same bytes: the hash is on disk.
-    fn uncertified(&mut self) -> Result<Vec<Attestation>, StateError> {
-        self.drop_certified();
+    fn to_rebroadcast(&self, mut uncertified: Uncertified) -> Result<Vec<Attestation>, StateError> {
         let store = &*self.chain.store();
         let Some((last, _)) = tables::last_attested(store)? else {
             return Ok(Vec::new());
         };
-        let mut uncertified = self.uncertified.clone();
         let certified = self.chain.certified_height();
         let changes = self.chain.set_changes_in(certified + 1..last)?;
         let key = self.secret.public();
@@ -174,8 +173,9 @@ impl Attester {
     /// Broadcasts the uncertified attestations and the newest certificate: a lost message must not
     /// leave the head uncertified for ever. This node counts its own attestations a second time,
     /// too: when they were made, the height may not have been one that it collects.
-    fn rebroadcast(&mut self) -> Result<(), StateError> {
-        let attestations = self.uncertified()?;
+    fn rebroadcast(&self, uncertified: &mut Uncertified) -> Result<(), StateError> {
+        self.drop_certified(uncertified);
+        let attestations = self.to_rebroadcast(uncertified.clone())?;
         for attestation in &attestations {
             self.certifier.add_attestation(attestation.clone())?;
         }

@@ -128,8 +128,8 @@ async fn an_image_has_its_certificate_and_a_changed_one_is_refused() {
     cluster.stop().await;
 }
 
-/// Three of five nodes continue, but certificates need four: the image must wait for the certificate,
-/// and the purge of the log with it, or a node that comes back could get neither.
+/// Three of five nodes continue, but certificates need four: the image must wait for the
+/// certificate, and the purge of the log with it, or a node that comes back could get neither.
 #[tokio::test]
 async fn an_image_waits_for_the_quorum() {
     let mut cluster = Cluster::start(5).await;

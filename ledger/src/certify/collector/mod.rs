@@ -22,8 +22,8 @@ pub(crate) enum Collected {
     Certificate(Certificate),
 }
 
-/// The attestations that came in, by height and signer. Of a validator that signs several headers of
-/// one height only the last one counts, so it neither fills the collector nor stops the others.
+/// The attestations that came in, by height and signer. If a validator signs several headers of one
+/// height, only the last one counts, so it neither fills the collector nor stops the others.
 #[derive(Default)]
 pub(crate) struct Collector {
     heights: BTreeMap<u64, BTreeMap<PublicKey, Attestation>>,

@@ -2,7 +2,7 @@
 //! tickets of the callers who wait for them.
 //!
 //! A transaction stays until its block is applied, it is refused, or it expires; which node leads
-//! only decides its [`Stage`] meanwhile. So a change of the leader loses nothing: what was in
+//! only decides its [`EntryStatus`] meanwhile. So a change of the leader loses nothing: what was in
 //! flight is queued again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -89,7 +89,7 @@ impl Ticket {
 
 /// The progress of a pending transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum EntryStatus {
     Queued,
     /// In a batch that this node proposed.
     Proposed,
@@ -99,7 +99,7 @@ enum Stage {
 
 struct MempoolEntry {
     transaction: PendingTransaction,
-    stage: Stage,
+    status: EntryStatus,
     /// Set once it was proposed or forwarded, even if it is queued again: a block to come may have
     /// it.
     was_sent: bool,
@@ -186,7 +186,7 @@ impl Mempool {
         state.queue.push_back(hash);
         let entry = MempoolEntry {
             transaction,
-            stage: Stage::Queued,
+            status: EntryStatus::Queued,
             was_sent: false,
             waiters: Vec::new(),
         };
@@ -238,7 +238,7 @@ impl Mempool {
         self.dequeue(
             BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES,
             BATCH_TRANSACTIONS_MAX,
-            Stage::Proposed,
+            EntryStatus::Proposed,
         )
     }
 
@@ -248,10 +248,15 @@ impl Mempool {
         bytes_max: usize,
         count_max: usize,
     ) -> Vec<PendingTransaction> {
-        self.dequeue(bytes_max, count_max, Stage::Forwarded(Instant::now()))
+        self.dequeue(bytes_max, count_max, EntryStatus::Forwarded(Instant::now()))
     }
 
-    fn dequeue(&self, bytes_max: usize, count_max: usize, stage: Stage) -> Vec<PendingTransaction> {
+    fn dequeue(
+        &self,
+        bytes_max: usize,
+        count_max: usize,
+        status: EntryStatus,
+    ) -> Vec<PendingTransaction> {
         let mut state = self.lock();
         let (mut dequeued, mut bytes) = (Vec::new(), 0);
         while dequeued.len() < count_max {
@@ -261,7 +266,7 @@ impl Mempool {
             let Some(entry) = state.entries.get_mut(&hash) else {
                 continue;
             };
-            if entry.stage != Stage::Queued {
+            if entry.status != EntryStatus::Queued {
                 continue;
             }
             bytes += size(&entry.transaction);
@@ -269,7 +274,7 @@ impl Mempool {
                 state.queue.push_front(hash);
                 break;
             }
-            entry.stage = stage;
+            entry.status = status;
             entry.was_sent = true;
             dequeued.push(entry.transaction.clone());
         }
@@ -281,9 +286,9 @@ impl Mempool {
         let mut state = self.lock();
         for hash in hashes.rev() {
             if let Some(entry) = state.entries.get_mut(&hash)
-                && entry.stage != Stage::Queued
+                && entry.status != EntryStatus::Queued
             {
-                entry.stage = Stage::Queued;
+                entry.status = EntryStatus::Queued;
                 state.queue.push_front(hash);
             }
         }
@@ -299,16 +304,18 @@ impl Mempool {
     /// Queues transactions again that were forwarded to the leader longer than `timeout` ago.
     pub fn requeue_overdue(&self, timeout: Duration) {
         let now = Instant::now();
-        self.requeue_if(|stage| matches!(stage, Stage::Forwarded(at) if now - at > timeout));
+        self.requeue_if(
+            |status| matches!(status, EntryStatus::Forwarded(at) if now - at > timeout),
+        );
     }
 
-    fn requeue_if(&self, is_lost: impl Fn(Stage) -> bool) {
+    fn requeue_if(&self, is_lost: impl Fn(EntryStatus) -> bool) {
         let mut state = self.lock();
         let mut requeued = false;
         let MempoolState { entries, queue, .. } = &mut *state;
         for (hash, entry) in entries.iter_mut() {
-            if entry.stage != Stage::Queued && is_lost(entry.stage) {
-                entry.stage = Stage::Queued;
+            if entry.status != EntryStatus::Queued && is_lost(entry.status) {
+                entry.status = EntryStatus::Queued;
                 queue.push_back(*hash);
                 requeued = true;
             }
@@ -396,7 +403,11 @@ impl MempoolState {
         // them.
         if self.queue.len() > 2 * self.entries.len() + 1_024 {
             let Self { entries, queue, .. } = self;
-            queue.retain(|hash| entries.get(hash).is_some_and(|e| e.stage == Stage::Queued));
+            queue.retain(|hash| {
+                entries
+                    .get(hash)
+                    .is_some_and(|e| e.status == EntryStatus::Queued)
+            });
         }
         Some(entry)
     }
