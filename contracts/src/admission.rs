@@ -1,8 +1,8 @@
-//! Which transactions come into a block at all: those of a registered key that is in use, sent
-//! once and in time.
+//! Admission of transactions to a block: the key is registered and in use, the sequence number is
+//! new, and the transaction has not expired.
 //!
-//! Asked twice: by the mempool, against the newest state, and by execution, whose answer counts.
-//! What is not admitted leaves no trace.
+//! It is checked twice: by the mempool against the newest state, and by execution, whose answer
+//! counts. A transaction that is not admitted leaves no trace.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::EXPIRES_AFTER_MS_MAX;
@@ -66,7 +66,8 @@ pub fn admit(
     Ok(examined.map(|(account, _)| account))
 }
 
-/// As [`admit`], over any reader, with the replay window of the key.
+/// Checks admission as [`admit`] does, over any reader, and returns the replay window of the key
+/// too.
 pub fn examine(
     reader: &impl Reader,
     transaction: &Verified<Transaction>,
@@ -95,11 +96,11 @@ pub fn examine(
     }
 }
 
-/// The account and the replay window of a key, if the account may send with it now: what is the
-/// same for all transactions of the key.
+/// The account and the replay window of a key, if the account may send with it now. This part of
+/// admission is the same for all transactions of the key.
 ///
 /// # Errors
-/// As [`admit`].
+/// Those of [`admit`].
 pub fn standing(
     reader: &impl Reader,
     key: &PublicKey,
@@ -132,8 +133,8 @@ pub fn standing(
     Ok(Ok((account, window)))
 }
 
-/// Leaves out a transaction with variants of a later protocol version, as nodes do that can't decode
-/// it. Most transactions need no look at the state: every chain has version 1.
+/// Refuses a transaction with variants of a later protocol version: older nodes, which can't decode
+/// it, leave it out too. The state is read only if there are such variants.
 pub(crate) fn check_version(
     reader: &impl Reader,
     transaction: &Transaction,

@@ -1,8 +1,11 @@
+//! The context of an action: its block and its sender.
+
 use lamplighter_types::{Account, Hash, PublicKey, Role, Scope};
 
 use crate::error::ContractError;
 
-/// The place of a block in the chain and in time. Equal on all nodes: no clock, no randomness.
+/// The place of a block in the chain and in time, equal on all nodes: it has no clock and no
+/// randomness.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockContext {
     pub chain_id: Hash,
@@ -11,7 +14,7 @@ pub struct BlockContext {
     pub time_ms: u64,
 }
 
-/// What an action knows besides the state: its block and who sent it.
+/// The context of an action: all that it may depend on besides the state.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub block: BlockContext,

@@ -1,4 +1,4 @@
-//! The state before the first block, from the genesis file.
+//! The state of block 0, made of the genesis file.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
@@ -10,8 +10,8 @@ use crate::ExecutionError;
 use crate::governance;
 use crate::users::{accounts, keys as users};
 
-/// Every chain begins with version 1 and is raised by governance, so that a genesis file means the
-/// same to every release.
+/// Protocol version of a new chain. Governance raises it, so that a genesis file gives the same
+/// state in every release.
 const GENESIS_PROTOCOL: u32 = 1;
 
 /// Why a ledger can't begin with a genesis file.

@@ -1,5 +1,5 @@
 //! Golden scripts: `scripts/NAME.script` is run (see `script/mod.rs` for the format) and its
-//! output compared with `scripts/NAME.golden`. `UPDATE_GOLDEN=1` writes the golden files anew.
+//! output compared with `scripts/NAME.golden`. `UPDATE_GOLDEN=1` writes the golden files again.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(

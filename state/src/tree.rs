@@ -1,8 +1,9 @@
-//! The state's sparse Merkle tree in memory: the whole of it, rebuilt at start. Its shape and
+//! The sparse Merkle tree of the state. All of it is in memory, rebuilt at the start. Its shape and
 //! hashes are those of [`lamplighter_types::merkle::sparse`].
 //!
-//! Leaves and inner nodes lie in two arenas and name each other by 32-bit numbers; a freed place is
-//! used again. A key costs one leaf of 64 bytes and, on average, 1.44 inner nodes of 40 bytes.
+//! Leaves and inner nodes are in two arenas and refer to each other by 32-bit numbers; a freed
+//! place is used again. A key costs one leaf of 64 bytes and, on average, 1.44 inner nodes of 40
+//! bytes.
 
 use lamplighter_store::{Cf, Direction, KeyRange, KvView};
 use lamplighter_types::Hash;
@@ -11,7 +12,7 @@ use lamplighter_types::merkle::{OtherLeaf, StateProof};
 
 use crate::{Changes, StateError};
 
-/// What a place in the tree holds: nothing, a leaf or an inner node with its place in the arena.
+/// A reference to a subtree: to nothing, to a leaf or to an inner node by its place in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NodeRef(u32);
 
@@ -65,7 +66,7 @@ struct InnerNode {
 /// A key's digest with the digest of its value, `None` to delete it.
 pub type LeafChange = (Hash, Option<Hash>);
 
-/// The tree. See the module.
+/// The tree; the module describes it.
 #[derive(Debug)]
 pub struct Tree {
     root: NodeRef,
@@ -88,12 +89,12 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Without keys.
+    /// The tree without keys.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Over the state in `store`; one pass over all of it.
+    /// Builds the tree of the state in `store`, in one pass over all of it.
     ///
     /// # Errors
     /// The store failed.
@@ -106,8 +107,8 @@ impl Tree {
         Ok(Self::rebuild(entries))
     }
 
-    /// Over all entries `(blake3 of key, blake3 of value)`, in any order; of a key that occurs more
-    /// than once, the last entry counts.
+    /// Builds the tree of all entries `(blake3 of key, blake3 of value)`, in any order. If a key
+    /// occurs more than once, its last entry counts.
     pub fn rebuild(entries: impl IntoIterator<Item = (Hash, Hash)>) -> Self {
         let entries = entries.into_iter().map(|(key, value)| (key, Some(value)));
         let entries: Vec<_> = entries.collect();
@@ -120,7 +121,7 @@ impl Tree {
         tree
     }
 
-    /// Applies the state changes of a block and returns the new root. There is no way back.
+    /// Applies the state changes of a block and returns the new root. It can't be undone.
     pub fn apply(&mut self, changes: &Changes) -> Hash {
         let digests = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
             (Hash::of(key), value.as_ref().map(|value| Hash::of(value)))
@@ -128,8 +129,8 @@ impl Tree {
         self.update(changes.writes.iter().map(digests))
     }
 
-    /// As [`apply`](Self::apply), from digests. Of several changes of a key, the last counts;
-    /// deleting an absent key changes nothing.
+    /// Applies changes given as digests and returns the new root. If a key is changed more than
+    /// once, the last change counts; deleting an absent key changes nothing.
     pub fn update(&mut self, changes: impl IntoIterator<Item = LeafChange>) -> Hash {
         let mut changes: Vec<LeafChange> = changes.into_iter().collect();
         changes.sort_by_key(|(key, _)| *key);
@@ -138,7 +139,7 @@ impl Tree {
         self.root()
     }
 
-    /// Root over all keys; [`EMPTY`] without keys.
+    /// The root over all keys; [`EMPTY`] without keys.
     pub fn root(&self) -> Hash {
         self.hash(self.root)
     }
@@ -166,7 +167,7 @@ impl Tree {
         end.filter(|leaf| leaf.key == *key).map(|leaf| leaf.value)
     }
 
-    /// Proof of what is, or is not, under `key`.
+    /// Proof of the value under `key`, or of its absence.
     pub fn prove(&self, key: &[u8]) -> StateProof {
         let key = &Hash::of(key);
         let mut siblings = Vec::new();
@@ -229,7 +230,8 @@ impl Tree {
         }
     }
 
-    /// Most changes meet the leaf of their own key; then it is overwritten in place.
+    /// Applies changes to a leaf. Most changes are of the key of the leaf, which is then
+    /// overwritten in place.
     fn change_leaf(&mut self, leaf: usize, depth: usize, changes: &[LeafChange]) -> NodeRef {
         let LeafNode { key, value } = self.leaves[leaf];
         match changes.binary_search_by_key(&key, |(key, _)| *key) {
@@ -253,7 +255,7 @@ impl Tree {
         }
     }
 
-    /// A subtree of the sorted `changes` that are not deletions.
+    /// Makes a subtree of the sorted `changes` that are not deletions.
     fn grow(&mut self, depth: usize, changes: &[LeafChange]) -> NodeRef {
         match changes {
             [] => NO_NODE,
@@ -270,7 +272,8 @@ impl Tree {
         }
     }
 
-    /// The node over two subtrees, in the place of `inner` if there is one. A lone leaf needs none.
+    /// Makes the node over two subtrees, in the place of `inner` if there is one. A single leaf
+    /// needs no node.
     fn join(&mut self, inner: Option<usize>, left: NodeRef, right: NodeRef) -> NodeRef {
         let lone = match (left.kind(), right.kind()) {
             (NodeKind::Nothing, NodeKind::Nothing | NodeKind::Leaf(_)) => Some(right),
@@ -310,12 +313,12 @@ impl Tree {
     }
 }
 
-/// Sorted changes whose keys share `depth` bits, by the next bit.
+/// Splits sorted changes whose keys share `depth` bits by the next bit.
 fn split(changes: &[LeafChange], depth: usize) -> (&[LeafChange], &[LeafChange]) {
     changes.split_at(changes.partition_point(|(key, _)| !branches_right(key, depth)))
 }
 
-/// Of neighbours with the same key, keeps the last.
+/// Keeps the last of neighbours with the same key.
 fn keep_last(changes: &mut Vec<LeafChange>) {
     // `dedup_by` keeps the first of a run, so the later value is moved into it.
     changes.dedup_by(|next, kept| {

@@ -1,6 +1,6 @@
-//! What a city's ledger is made of: ids, keys, hashes, transactions, blocks, receipts, certificates
-//! and proofs, their one encoding, and their verification. No IO, no async, no clock: gateways,
-//! auditors and validators use the same code.
+//! The types of a city's ledger: ids, keys, hashes, transactions, blocks, receipts, certificates
+//! and proofs, with their one encoding and their verification. The crate has no IO, no async code
+//! and no clock, so that gateways, auditors and validators use the same code.
 
 pub mod action;
 pub mod artifact;

@@ -1,4 +1,4 @@
-//! What contracts tell subscribers: one fact each, with the place it is about.
+//! Notifications of contracts to subscribers: one fact each, with the place that it is about.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub struct Notification {
     pub fact: Fact,
 }
 
-/// Where a device is, as far as subscriptions go.
+/// The device, district and gateway by which a subscription selects a notification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -27,7 +27,7 @@ pub struct Place {
     pub gateway: Option<Id>,
 }
 
-/// What happened. Grows only at the end.
+/// The fact that a notification reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -221,7 +221,7 @@ pub enum Fact {
         rollout: Id,
         reason: SkipReason,
     },
-    /// One report of a batch was not taken, for the reason that `code` gives.
+    /// One report of a batch was refused, for the reason that `code` gives.
     ReportRefused {
         rollout: Id,
         to: DeploymentState,

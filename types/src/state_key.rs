@@ -1,8 +1,8 @@
-//! What the keys of the state name, and which record is under each: the form in which people and
-//! programs read a proven key and value.
+//! Keys of the state, decoded into names, with the record type of each: the form in which people
+//! and programs read a proven key and value.
 //!
-//! The contracts make the keys (`keys.rs` of each contract); a test there shows that every key of
-//! theirs is read back here as what it was made from.
+//! The contracts make the keys (`keys.rs` of each contract); a test there shows that each is
+//! decoded here into the parts of which it was made.
 
 use std::fmt;
 
@@ -21,7 +21,8 @@ type Timer = (u64, Id, Id);
 /// One line for each table: its parts in the order of the key, and the type of its records.
 macro_rules! state_keys {
     ($($kind:ident $({ $($part:ident: $type:ty),+ })? => $record:ty,)+) => {
-        /// What a key of the state names. In JSON `kind`, and `of` with the parts of the key.
+        /// The name that a key of the state stands for. In JSON it has `kind`, and `of` with the
+        /// parts of the key.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(rename_all = "snake_case", tag = "kind", content = "of")]
         pub enum StateKey {
@@ -98,7 +99,7 @@ fn readable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Value, Code
 }
 
 impl StateKey {
-    /// Reads a key; `None` if this version of the program knows no such key.
+    /// Decodes a key; `None` if this version of the program knows no such key.
     pub fn parse(key: &[u8]) -> Option<Self> {
         let (table, rest) = key.split_first()?;
         let table = TABLES.iter().find(|known| **known as u8 == *table)?;
@@ -108,7 +109,7 @@ impl StateKey {
     }
 }
 
-/// For people: `device lamp-1`, `deployment of device lamp-1, rollout spring`.
+/// The name for people, e.g. `deployment of device lamp-1, rollout spring`.
 impl fmt::Display for StateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = serde_json::to_value(self).expect("our types have JSON forms");
@@ -120,7 +121,7 @@ impl fmt::Display for StateKey {
             other => format!("{} {other}", words(name)),
         });
         let parts = parts.collect::<Vec<_>>().join(", ");
-        // The one part that has the name of the kind says it all.
+        // A single part that has the name of the kind is enough.
         match parts.strip_prefix(&kind) {
             Some(rest) if rest.starts_with(' ') => f.write_str(&parts),
             _ if parts.is_empty() => f.write_str(&kind),
@@ -129,7 +130,7 @@ impl fmt::Display for StateKey {
     }
 }
 
-/// What is left of a key.
+/// Reads the parts of a key; it holds the rest.
 struct KeyReader<'a>(&'a [u8]);
 
 impl<'a> KeyReader<'a> {
@@ -156,7 +157,7 @@ impl<'a> KeyReader<'a> {
     }
 }
 
-/// Something that keys are made of.
+/// A type of which keys are made.
 trait KeyPart: Sized {
     fn read(reader: &mut KeyReader) -> Option<Self>;
 }
@@ -191,7 +192,7 @@ impl KeyPart for PublicKey {
     }
 }
 
-/// All that is left.
+/// The whole rest of a key.
 impl KeyPart for HexBytes {
     fn read(reader: &mut KeyReader) -> Option<Self> {
         let rest = reader.bytes(reader.0.len())?;
@@ -199,7 +200,7 @@ impl KeyPart for HexBytes {
     }
 }
 
-/// A text for each level, and an empty one after them.
+/// A text for each level, then an empty one.
 impl KeyPart for Scope {
     fn read(reader: &mut KeyReader) -> Option<Self> {
         let mut levels = Vec::new();

@@ -4,7 +4,7 @@ use lamplighter_types::json::JsonError;
 use crate::ContractError;
 use crate::validate::FieldError;
 
-/// Why the config contract refuses.
+/// Why the config contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     #[error(transparent)]

@@ -1,3 +1,5 @@
+//! The actions on configuration.
+
 use lamplighter_state::Overlay;
 use lamplighter_types::json::{self, JsonValue};
 use lamplighter_types::limits::{CONFIG_BYTES_MAX, ID_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
@@ -112,7 +114,7 @@ fn set_desired(
     }])
 }
 
-/// The device of a target that is one.
+/// The device that a target names, if it names one.
 fn addressed(overlay: &Overlay, target: &ConfigTarget) -> Result<Option<Device>, ExecutionError> {
     let ConfigTarget::Device { device: name } = target else {
         return Ok(None);
@@ -143,7 +145,8 @@ fn record(
         attested,
     } = accept_report(overlay, context, name, report, *counter)?;
     require_active(&device)?;
-    // Whoever registers in a Thing's name could otherwise keep its configuration from it.
+    // Otherwise an impostor that registers under a Thing's name could keep its configuration from
+    // it.
     if device.key.is_some() && !attested {
         return Err(DevicesError::Unsigned(device.device).into());
     }

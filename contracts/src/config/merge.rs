@@ -1,3 +1,5 @@
+//! Merging of documents.
+
 use std::collections::BTreeMap;
 
 use lamplighter_types::json::JsonValue;

@@ -1,4 +1,4 @@
-//! Reading configuration, at the edge.
+//! Queries of configuration.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,12 @@ pub fn desired(
     reader.get(&keys::desired(target))
 }
 
-/// What a device last said of its configuration.
+/// The last report of a device about its configuration.
 pub fn reported(reader: &impl Reader, device: &Id) -> Result<Option<ReportedConfig>, StateError> {
     reader.get(&keys::reported(device))
 }
 
-/// The document that a device should have and its blake3 digest; `{}` where nothing was set.
+/// The effective document of a device and its blake3 digest; `{}` if nothing was set.
 ///
 /// # Errors
 /// The state can't be read.
@@ -39,7 +39,7 @@ pub fn effective(reader: &impl Reader, device: &Device) -> Result<(String, Hash)
     Ok((text, hash))
 }
 
-/// Whose documents a device gets, the least specific first.
+/// The targets whose documents a device gets, the least specific first.
 fn targets(device: &Device) -> Vec<ConfigTarget> {
     let mut targets = vec![
         ConfigTarget::Fleet,

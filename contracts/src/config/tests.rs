@@ -11,7 +11,7 @@ fn parse(text: &str) -> JsonValue {
     json::parse(text, &json::CONFIGURATION).unwrap()
 }
 
-/// RFC 7396, appendix A.
+/// The examples of RFC 7396, appendix A.
 #[test]
 fn merging_follows_the_examples_of_the_standard() {
     let examples = [

@@ -1,4 +1,4 @@
-//! The device of an action, if the sender may act on it.
+//! Access: the device of an action, if the sender may act on it.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::{Device, DeviceStatus, Id, Role};

@@ -4,7 +4,7 @@ use lamplighter_types::{DeviceStatus, Id, NewDeviceError, PublicKey, Scope};
 use crate::ContractError;
 use crate::validate::FieldError;
 
-/// Why the devices contract refuses.
+/// Why the devices contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DevicesError {
     #[error(transparent)]

@@ -1,3 +1,5 @@
+//! The actions on devices: checks and dispatch.
+
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::{LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DevicesAction, NewDevice, Notification, Tag};
@@ -32,7 +34,7 @@ pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
         | DevicesAction::WithdrawTransfer { device: _ }
         | DevicesAction::AcceptTransfer { device: _ }
         | DevicesAction::Resume { device: _ }
-        // The registry judges these itself, with the original's verdicts.
+        // The registry validates these itself, with the error codes of the original.
         | DevicesAction::IotRegistry { function: _, argument: _ } => {}
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The life of a registered device: suspended, resumed, decommissioned.
+//! The life of a registered device: suspension, resumption, decommissioning.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::{DeviceStatus, Fact, Id, Notification};
@@ -44,7 +44,7 @@ pub(super) fn resume(
     )])
 }
 
-/// The notification still names the gateway, so that it hears of it.
+/// Decommissions a device. The notification still names the gateway, so that the gateway gets it.
 pub(super) fn decommission(
     overlay: &mut Overlay,
     context: &Context,
@@ -53,8 +53,8 @@ pub(super) fn decommission(
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut device = device_of_operator(overlay, context, name)?;
     let reason = reason.to_owned();
-    let told = Notification::about_device(&device, Fact::DeviceDecommissioned { reason });
-    let mut notifications = vec![told];
+    let notification = Notification::about_device(&device, Fact::DeviceDecommissioned { reason });
+    let mut notifications = vec![notification];
     notifications.extend(rollouts::device_left(overlay, &context.block, &device)?);
     device.status = DeviceStatus::Decommissioned;
     device.offered_to = None;

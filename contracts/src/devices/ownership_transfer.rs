@@ -1,4 +1,4 @@
-//! The title to a device goes from one organization to another, if both want it.
+//! Transfer of the title to a device from one organization to another, with the consent of both.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::{Fact, Id, Notification};

@@ -1,4 +1,5 @@
-//! Registration of devices, and what an operator changes of a registered one: its gateway, its tags.
+//! Registration of devices, and the changes of an operator to a registered one: its gateway, its
+//! tags.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::{

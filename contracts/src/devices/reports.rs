@@ -1,4 +1,4 @@
-//! What a device's gateway reports for it.
+//! Reports of devices, which their gateways send: acceptance of all kinds, and the inventory.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
@@ -8,21 +8,21 @@ use lamplighter_types::{
 use super::{DevicesError, device_of_gateway, keys, require_active};
 use crate::{Context, ExecutionError, firmware, rollouts};
 
-/// A report that may be believed as far as `attested` says.
+/// A report that is valid; `attested` says by whom.
 #[derive(Clone, Debug)]
 pub struct AcceptedReport {
     pub device: Device,
-    /// With the report's counter in it; to be stored by the caller.
+    /// The state with the report's counter in it, which the caller stores.
     pub state: DeviceState,
     /// Signed by the Thing's own key; otherwise the gateway vouches for it.
     pub attested: bool,
 }
 
-/// Judges a report of a device: the sender is its gateway, a signature is the device's, the
-/// counter was not used.
+/// Validates a report of a device: the sender is its gateway, a signature is that of the device's
+/// key, and the counter was not used.
 ///
-/// The counter of a device with a key of its own moves only by what that key signed. Nothing is
-/// written, and the device's status is not looked at.
+/// Only reports that a device's key signed move the counter of a device with a key. Nothing is
+/// written, and the device's status is not checked.
 ///
 /// # Errors
 /// A refusal, or the state can't be read.

@@ -1,4 +1,4 @@
-//! The life of alarms.
+//! Alarms: raised and cleared by events, acknowledged and cleared by people.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
@@ -8,7 +8,7 @@ use lamplighter_types::{
 use super::{EventsError, keys};
 use crate::{Context, ExecutionError, devices};
 
-/// Does to the device's alarm what the event asks for.
+/// Applies an event to the device's alarm of its kind.
 pub(super) fn change(
     overlay: &mut Overlay,
     context: &Context,
@@ -90,7 +90,7 @@ fn raised(device: &Device, record: Alarm) -> Notification {
     )
 }
 
-/// The alarm is active already: only its severity may change.
+/// Changes the severity of an active alarm that is raised again.
 fn reassess(
     overlay: &mut Overlay,
     device: &Device,
@@ -113,7 +113,7 @@ fn stored(overlay: &Overlay, alarm: &AlarmId) -> Result<Alarm, StateError> {
     overlay.get(&keys::alarm(alarm))?.ok_or_else(missing)
 }
 
-/// Stores an alarm, and lists it as open as long as it is.
+/// Stores an alarm, and lists it while it is open.
 fn store(overlay: &mut Overlay, record: &Alarm) {
     let open = record.cleared_ms.is_none() || record.acknowledged.is_none();
     if open {

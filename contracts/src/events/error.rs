@@ -3,7 +3,7 @@ use lamplighter_types::{AlarmId, Id};
 use crate::ContractError;
 use crate::validate::FieldError;
 
-/// Why the events contract refuses.
+/// Why the events contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EventsError {
     #[error(transparent)]

@@ -1,3 +1,5 @@
+//! The actions on events.
+
 use std::collections::BTreeMap;
 
 use lamplighter_state::Overlay;
@@ -32,7 +34,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     let DeviceEvent {
         device: _,
         sequence,
-        // What the clock of the Thing said: a wrong one must not cost the event.
+        // The clock of the Thing: a wrong one must not cost the event.
         time_ms: _,
         kind,
         severity: _,
@@ -70,7 +72,7 @@ pub fn execute(
     }
 }
 
-/// A device of the action, and where its numbers stand.
+/// A device of the action with its sequence numbers.
 struct Emitter {
     device: Device,
     cursor: EventCursor,
@@ -125,7 +127,7 @@ fn appended(device: &Device, event: &DeviceEvent, attested: bool) -> Notificatio
     )
 }
 
-/// The devices of the events; all are the sender's and active.
+/// The devices of the events; all belong to the sending gateway and are active.
 fn emitters(
     overlay: &Overlay,
     context: &Context,
@@ -143,9 +145,9 @@ fn emitters(
     Ok(emitters)
 }
 
-/// Which events their devices signed. A signature that is wrong, or that nobody could have made,
-/// is refused, and so is an event without one of a device that has a key: its gateway must not use
-/// up the Thing's numbers, nor raise alarms in its name.
+/// Tells which events their devices signed. A wrong signature is refused, and so is one for a
+/// device without a key, and an event without one of a device that has a key: its gateway must not
+/// use up the Thing's numbers, nor raise alarms in its name.
 fn verify(
     context: &Context,
     events: &[DeviceEvent],

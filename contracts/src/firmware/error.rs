@@ -6,7 +6,7 @@ use lamplighter_types::{Hash, Id, PublicKey};
 use crate::ContractError;
 use crate::validate::FieldError;
 
-/// Why the firmware contract refuses.
+/// Why the firmware contract refuses an action.
 #[derive(Debug, thiserror::Error)]
 pub enum FirmwareError {
     #[error(transparent)]

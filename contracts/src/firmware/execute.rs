@@ -1,3 +1,5 @@
+//! The actions on releases and artifacts.
+
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::{
     ARTIFACT_BYTES_MAX, ID_BYTES_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX, TRANSACTION_BYTES_MAX,
@@ -11,7 +13,7 @@ use super::read::is_expired;
 use super::{FirmwareError, keys};
 use crate::{Context, ExecutionError, governance, rollouts, users, validate};
 
-/// MCUboot and its kin keep the counter in 32 bits.
+/// MCUboot and similar boot loaders keep the counter in 32 bits.
 const SECURITY_COUNTER_MAX: u64 = u32::MAX as u64;
 
 /// Checks shape and size, without the signature.
@@ -143,7 +145,7 @@ fn publish(
     })])
 }
 
-/// Requires that `key` is in use by `vendor`, and that `vendor` is one.
+/// Requires that `key` is in use by `vendor`, and that `vendor` has the role of one.
 fn require_vendor(overlay: &Overlay, vendor: &Id, key: &PublicKey) -> Result<(), ExecutionError> {
     let Some(account) = users::account(overlay, vendor)? else {
         return Err(FirmwareError::UnknownVendor(vendor.clone()).into());
@@ -173,7 +175,7 @@ fn require_vendor(overlay: &Overlay, vendor: &Id, key: &PublicKey) -> Result<(),
     Ok(())
 }
 
-/// Makes the artifact's record what the manifest says, unless a quorum knows better.
+/// Sets the artifact's record to the size in the manifest, unless a quorum holds another size.
 fn expect_artifact(
     overlay: &mut Overlay,
     manifest: &ReleaseManifest,
@@ -206,7 +208,7 @@ fn expect_artifact(
     Ok(())
 }
 
-/// How many validators in force hold the artifact, and how many make a quorum.
+/// The number of validators in force that hold the artifact, and the number of a quorum.
 fn holders_in_force(
     overlay: &Overlay,
     artifact: &Artifact,
@@ -372,7 +374,7 @@ fn hold(
         return Ok(Vec::new());
     };
     artifact.holders.insert(at, validator.node);
-    // Nodes that left the set no longer count and are not kept: the list stays as short as the set.
+    // Nodes that left the set do not count and are removed: the list stays as short as the set.
     artifact.holders.retain(|node| set.by_node(*node).is_some());
     overlay.put(&key, &artifact);
     let (artifact, node, holders) = (*digest, validator.node, artifact.holders.len() as u32);

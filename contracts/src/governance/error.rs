@@ -5,7 +5,7 @@ use super::OBSERVERS_MAX;
 use crate::ContractError;
 use crate::validate::FieldError;
 
-/// Why the governance contract refuses.
+/// Why the governance contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum GovernanceError {
     #[error(transparent)]

@@ -1,3 +1,5 @@
+//! Proposals: made, approved, carried out.
+
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::{ADDRESS_BYTES_MAX, APPROVALS_MAX};
 use lamplighter_types::{
@@ -58,18 +60,20 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
 /// Checks a `host:port`.
 pub(crate) fn check_address(address: &str) -> Result<(), GovernanceError> {
     validate::name("address", address, ADDRESS_BYTES_MAX)?;
-    match Validator::is_address(address) {
-        true => Ok(()),
-        false => Err(GovernanceError::Address(address.to_owned())),
+    if Validator::is_address(address) {
+        Ok(())
+    } else {
+        Err(GovernanceError::Address(address.to_owned()))
     }
 }
 
-/// Checks that every number can be reached and none is zero.
+/// Checks that no policy is zero and each can be met.
 pub fn check_policies(policies: &Policies) -> Result<(), GovernanceError> {
     let is_sound = |(_, n): &(_, u8)| (1..=APPROVALS_MAX).contains(&usize::from(*n));
-    match policies.named().iter().all(is_sound) {
-        true => Ok(()),
-        false => Err(GovernanceError::Policies),
+    if policies.named().iter().all(is_sound) {
+        Ok(())
+    } else {
+        Err(GovernanceError::Policies)
     }
 }
 
@@ -153,7 +157,7 @@ fn approve(
     store_proposal(overlay, context, proposal, approved)
 }
 
-/// Stores a proposal, after carrying it out if enough have approved.
+/// Stores a proposal, and carries it out first if enough accounts have approved it.
 fn store_proposal(
     overlay: &mut Overlay,
     context: &Context,

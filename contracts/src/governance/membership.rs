@@ -1,4 +1,4 @@
-//! Validators and observers come and go.
+//! Changes of the validator set and of the observers.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::VALIDATORS_MAX;
@@ -11,7 +11,8 @@ use super::{GovernanceError, OBSERVERS_MAX, keys, observers, validator_set};
 use crate::ExecutionError;
 use crate::users::{accounts, keys as users};
 
-/// The account of a node: it relays IOTRegistry operations and says which artifacts it holds.
+/// The account of a node, with which it relays IOTRegistry operations and reports the artifacts
+/// that it holds.
 pub fn node_account(account: &Id, organization: &Id, key: &PublicKey, height: u64) -> Account {
     Account {
         account: account.clone(),
@@ -29,7 +30,7 @@ pub fn node_account(account: &Id, organization: &Id, key: &PublicKey, height: u6
     }
 }
 
-/// What a new node brings.
+/// A node that is new to the ledger.
 struct NewNode<'a> {
     node: u64,
     account: &'a Id,

@@ -1,4 +1,4 @@
-//! What rollouts read and write of the devices contract.
+//! The device records that rollouts read and write.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{Device, DeviceState, Hash, Id, ReleaseManifest};
@@ -7,7 +7,7 @@ use crate::Reader;
 use crate::devices::{self, keys};
 use crate::firmware;
 
-/// Releases remembered as confirmed on one device, for dependencies.
+/// Number of confirmed releases that a device's record keeps, for dependencies.
 const CONFIRMED_MAX: usize = 32;
 
 /// A device that a deployment names.
@@ -27,7 +27,7 @@ pub fn put_state(overlay: &mut Overlay, device: &Id, state: &DeviceState) {
     overlay.put(&keys::state(device), state);
 }
 
-/// The device runs the release for good: it is its new floor.
+/// Records that the device has confirmed the release, which is its new floor.
 pub fn record_confirmed(state: &mut DeviceState, manifest: &ReleaseManifest) {
     state.version = Some(manifest.version);
     state.release = Some(manifest.release.clone());
@@ -43,8 +43,8 @@ pub fn record_confirmed(state: &mut DeviceState, manifest: &ReleaseManifest) {
     }
 }
 
-/// The device says that it did not keep `abandoned`. Returns the image that it should run, if it
-/// says that it runs yet another one.
+/// Records that the device reverted from the image `abandoned`. Returns the image that it should
+/// run, if it reports another one.
 pub fn record_revert(
     reader: &impl Reader,
     state: &mut DeviceState,

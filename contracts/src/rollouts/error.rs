@@ -5,7 +5,7 @@ use super::{ROLLOUTS_AT_WORK_MAX, STEP_MS_MAX};
 use crate::ContractError;
 use crate::validate::FieldError;
 
-/// Why the rollouts contract refuses.
+/// Why the rollouts contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RolloutsError {
     #[error(transparent)]

@@ -1,8 +1,9 @@
-//! When a rollout stops by itself, and when it is over.
+//! The error gate: it pauses a rollout in which too many deployments fail, and ends one that is
+//! over.
 
 use lamplighter_types::{DeploymentState, Rollout, RolloutCounts, RolloutStatus, RolloutWork};
 
-/// The count that a deployment in this state belongs to; `None` before it is assigned.
+/// The count to which a deployment in this state belongs.
 pub fn count_of(counts: &mut RolloutCounts, state: DeploymentState) -> &mut u64 {
     use DeploymentState::*;
     match state {
@@ -15,7 +16,7 @@ pub fn count_of(counts: &mut RolloutCounts, state: DeploymentState) -> &mut u64 
     }
 }
 
-/// The status that the counts lead to, if it is another one.
+/// The status that follows from the counts, if it is a new one.
 pub fn status_after(rollout: &Rollout) -> Option<RolloutStatus> {
     let RolloutCounts {
         assigned, active, ..
@@ -39,9 +40,9 @@ pub fn status_after(rollout: &Rollout) -> Option<RolloutStatus> {
     }
 }
 
-/// Whether too much has failed since the last resume after errors. Integers: a share of 5 % is
-/// passed by 1 of 19 and not by 1 of 20. `last`: there is nothing to wait for, so the sample is
-/// what it is.
+/// Tells whether too many deployments have failed since the last pause by errors was ended.
+/// Integers make the limit exact: 1 failure of 19 passes a share of 5 %, 1 of 20 does not. `last`
+/// says that no deployment is left, so that the share counts whatever the sample.
 fn fails(rollout: &Rollout, last: bool) -> bool {
     let (now, before) = (&rollout.counts, &rollout.counts_at_resume);
     let failed = now.failed.saturating_sub(before.failed);
@@ -52,7 +53,7 @@ fn fails(rollout: &Rollout, last: bool) -> bool {
     seen_enough && failed.saturating_mul(100) > ended.saturating_mul(percent)
 }
 
-/// What blocks have to do for it; `None` before it begins and when it has ended.
+/// The work that blocks have left for a rollout; `None` before it begins and after its end.
 pub fn work(rollout: &Rollout) -> Option<RolloutWork> {
     match rollout.status {
         RolloutStatus::Running if !rollout.expanded => Some(RolloutWork::Expand),

@@ -1,3 +1,5 @@
+//! The actions on rollouts: checks and dispatch.
+
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::{
     ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TAG_VALUE_BYTES_MAX, TEXT_BYTES_MAX,
@@ -128,7 +130,7 @@ fn check_selection(selection: &Selection) -> Result<(), FieldError> {
     }
 }
 
-/// `name=value` of a tag is the longest text of a filter.
+/// Longest text of a filter: `name=value` of a tag.
 const FILTER_BYTES_MAX: usize = ID_BYTES_MAX + 1 + TAG_VALUE_BYTES_MAX;
 
 /// Carries out a checked action.

@@ -1,4 +1,5 @@
-//! Giving the devices of a selection their part in a rollout, a bounded number in each block.
+//! Expansion: a running rollout assigns the devices of its selection, a bounded number in each
+//! block.
 
 use lamplighter_state::StateError;
 use lamplighter_types::{
@@ -10,7 +11,8 @@ use super::unit::{RolloutUnit, StepInfo};
 use super::{device_state, keys};
 use crate::{devices, firmware};
 
-/// Looks at no more than `budget` devices, which it lowers.
+/// Assigns the next devices of a rollout. It looks at no more than `budget` devices, and lowers the
+/// budget by their number.
 pub fn expand(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
     let rollout = unit.rollout(name)?;
     if rollout.status != RolloutStatus::Running || rollout.expanded || *budget == 0 {
@@ -82,7 +84,7 @@ fn fits(tag: &Tag, wanted: &str) -> bool {
     }
 }
 
-/// What becomes of a selected device.
+/// The decision about a selected device.
 enum Eligibility {
     Assign,
     NotNeeded,
@@ -159,8 +161,8 @@ fn eligibility(
     Eligibility::Assign
 }
 
-/// Whether nothing else is at work on the device, or gives way: a deployment of a lower version
-/// that is not yet installing.
+/// Supersedes an active deployment of a lower version that is not yet installing. Returns whether
+/// the device is free now.
 fn supersede_older(
     unit: &mut RolloutUnit<'_>,
     name: &Id,

@@ -1,4 +1,4 @@
-//! People's hands on a rollout that has begun, and what other contracts tell it.
+//! Actions of operators on a rollout that has begun, and the calls of other contracts.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
@@ -89,7 +89,7 @@ pub fn cancel(
     Ok(unit.commit()?)
 }
 
-/// From the next block on, what is not yet installing is cancelled.
+/// Stops a rollout: the blocks that follow cancel every deployment that is not yet installing.
 fn stop(unit: &mut RolloutUnit<'_>, name: &Id, reason: &str) -> Result<(), StateError> {
     unit.set_status(name, RolloutStatus::Stopping)?;
     unit.edit(name)?.reason = reason.to_owned();
@@ -124,8 +124,8 @@ pub fn recall(
     unit.commit()
 }
 
-/// Ends the deployment that is at work on a device which is decommissioned. Without this call the
-/// deployment ends when its timer is up.
+/// Ends the active deployment of a device that is decommissioned. Without this call the deployment
+/// would end when its timer expires.
 ///
 /// # Errors
 /// The state can't be read.

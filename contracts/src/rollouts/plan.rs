@@ -1,4 +1,4 @@
-//! From a plan to a running rollout.
+//! Plans: made, approved, started.
 
 use std::collections::BTreeSet;
 
@@ -139,7 +139,7 @@ pub fn approve(
     })])
 }
 
-/// How many people besides the author must approve a plan: one at least.
+/// Number of people besides the author who must approve a plan, at least one.
 pub(super) fn wanted_approvals(overlay: &Overlay) -> Result<usize, ExecutionError> {
     Ok(usize::from(
         governance::policies(overlay)?.rollout_approvals.max(1),

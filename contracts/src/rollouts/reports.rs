@@ -1,4 +1,4 @@
-//! What gateways and Things say of their deployments.
+//! Reports of gateways and Things about their deployments.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
@@ -13,10 +13,10 @@ use crate::devices::{self, AcceptedReport};
 use crate::firmware::{self, FirmwareError};
 use crate::{Context, ExecutionError};
 
-/// Takes each report or refuses it by itself.
+/// Accepts or refuses each report on its own.
 ///
 /// # Errors
-/// The reason of the first one, if none was taken; or the state can't be read.
+/// The reason of the first one, if none was accepted; or the state can't be read.
 pub fn report(
     overlay: &mut Overlay,
     context: &Context,
@@ -26,11 +26,11 @@ pub fn report(
         return Err(RolloutsError::NotGateway(context.sender.account.clone()).into());
     }
     let mut unit = RolloutUnit::new(overlay, context.block);
-    let mut taken = false;
+    let mut accepted = false;
     let mut refused = None;
     for report in reports {
         match apply_report(&mut unit, context, report) {
-            Ok(()) => taken = true,
+            Ok(()) => accepted = true,
             Err(ExecutionError::Refused(refusal)) => {
                 let notification = refusal_of(&unit, report, refusal.code)?;
                 unit.notify(notification);
@@ -40,7 +40,7 @@ pub fn report(
         }
     }
     match refused {
-        Some(refusal) if !taken => Err(ExecutionError::Refused(refusal)),
+        Some(refusal) if !accepted => Err(ExecutionError::Refused(refusal)),
         Some(_) | None => Ok(unit.commit()?),
     }
 }
@@ -63,7 +63,8 @@ fn refusal_of(
     ))
 }
 
-/// Everything is judged before anything is written: a refused report changes nothing.
+/// Validates a report, then applies it. Nothing is written before all is validated: a refused
+/// report changes nothing.
 fn apply_report(
     unit: &mut RolloutUnit<'_>,
     context: &Context,
@@ -135,7 +136,7 @@ fn apply_report(
     }
 }
 
-/// A Thing runs the release although its deployment ended otherwise.
+/// Tells whether a Thing confirms a release although its deployment ended otherwise.
 fn is_late(from: DeploymentState, to: DeploymentState) -> bool {
     use DeploymentState::{Confirmed, NotNeeded};
     to == Confirmed && from.is_end() && from != Confirmed && from != NotNeeded
@@ -159,8 +160,9 @@ fn require_digest(
     }
 }
 
-/// What a gateway begins needs a running rollout, an active device and a release that has not
-/// expired. A gateway that could not have seen the end of that is believed.
+/// Requires a running rollout, an active device and an unexpired release for the steps that a
+/// gateway begins. A gateway that could not yet have seen that the rollout no longer runs is
+/// believed.
 fn require_permission(
     unit: &mut RolloutUnit<'_>,
     device: &Device,
@@ -182,7 +184,7 @@ fn require_permission(
     Ok(())
 }
 
-/// What a report is about.
+/// The records that a report is about.
 struct ReportSubject {
     deployment: Deployment,
     device: Device,
@@ -228,8 +230,9 @@ impl ReportSubject {
         Ok(())
     }
 
-    /// A gateway's word that a Thing failed while installing does not start another attempt: the
-    /// Thing may be at work. In its trial the image itself failed.
+    /// Tells whether a failure leads to another attempt. A gateway's report that a Thing failed
+    /// while installing does not: the Thing may still be at work. In the trial the image itself
+    /// failed.
     fn may_retry(&self, unit: &mut RolloutUnit<'_>, attested: bool) -> Result<bool, StateError> {
         let from = self.deployment.state;
         let vouched = attested || self.device.key.is_none() || !from.is_past_return();

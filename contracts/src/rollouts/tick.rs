@@ -1,4 +1,4 @@
-//! What rollouts do by block time alone.
+//! The work of rollouts that block time alone brings.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::STEPS_PER_BLOCK_MAX;
@@ -8,8 +8,8 @@ use super::unit::{RolloutUnit, StepInfo};
 use super::{ROLLOUTS_AT_WORK_MAX, device_state, expand, keys, timers};
 use crate::{BlockContext, Reader};
 
-/// Once per block: timers that are up, then recalls, then new deployments; of each kind no more
-/// than [`STEPS_PER_BLOCK_MAX`], whatever the size of the fleet.
+/// Does the work of one block: expired timers, then recalls, then new deployments, of each kind no
+/// more than [`STEPS_PER_BLOCK_MAX`], whatever the size of the fleet.
 ///
 /// # Errors
 /// The state can't be read.
@@ -30,9 +30,9 @@ pub fn tick(overlay: &mut Overlay, block: &BlockContext) -> Result<Vec<Notificat
     unit.commit()
 }
 
-/// When [`tick`] has something to do next, in Unix ms: 0 when at once, `None` when nothing waits
-/// for time. A block that is made then, even an empty one, keeps timers and expansion going on an
-/// idle ledger.
+/// Unix time in ms at which [`tick`] has work next: 0 for at once, `None` if nothing waits for
+/// time. A block at that time, even an empty one, keeps timers and expansion running on an idle
+/// ledger.
 ///
 /// # Errors
 /// The state can't be read.
@@ -48,7 +48,7 @@ pub fn due_ms(reader: &impl Reader) -> Result<Option<u64>, StateError> {
     Ok(next.first().map(|(deadline_ms, _, _)| *deadline_ms))
 }
 
-/// Cancels what is not yet installing of a stopping rollout.
+/// Cancels the next deployments of a stopping rollout that are not yet installing.
 fn sweep(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
     let rollout = unit.rollout(name)?;
     if rollout.status != RolloutStatus::Stopping || rollout.swept || *budget == 0 {

@@ -1,4 +1,4 @@
-//! What happens when a deployment's timer is up.
+//! Expired timers of deployments.
 
 use lamplighter_state::StateError;
 use lamplighter_types::limits::STEPS_PER_BLOCK_MAX;
@@ -7,7 +7,7 @@ use lamplighter_types::{Deployment, DeploymentState, Device, DeviceStatus, Rollo
 use super::unit::{RolloutUnit, StepInfo, step_ms};
 use super::{device_state, keys};
 
-/// Does what is due, no more than [`STEPS_PER_BLOCK_MAX`] timers.
+/// Handles the timers that have expired, no more than [`STEPS_PER_BLOCK_MAX`].
 pub fn run(unit: &mut RolloutUnit<'_>) -> Result<(), StateError> {
     let timers = unit
         .overlay
@@ -58,7 +58,7 @@ fn on_expired(unit: &mut RolloutUnit<'_>, deployment: &mut Deployment) -> Result
     unit.advance(deployment, &device, DeploymentState::TimedOut, info)
 }
 
-/// Ends a postponement: the deployment is where it was, with a new timer.
+/// Ends a postponement: the deployment returns to its state before it, with a new timer.
 pub fn resume_postponed(
     unit: &mut RolloutUnit<'_>,
     deployment: &mut Deployment,

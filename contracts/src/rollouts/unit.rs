@@ -1,4 +1,5 @@
-//! The one place that moves deployments: state, steps, counts, timers and indexes change together.
+//! The unit of work on rollouts: the only code that moves deployments, so that state, steps,
+//! counts, timers and indexes change together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +12,10 @@ use lamplighter_types::{
 use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, keys};
 use crate::{BlockContext, firmware};
 
-/// What is known of a step besides where it leads.
+/// The data of a step besides the state that it leads to.
 #[derive(Clone, Debug, Default)]
 pub struct StepInfo {
-    /// `None`: the contract itself.
+    /// The account that caused the step; `None` if it was the contract itself.
     pub by: Option<Id>,
     pub attested: bool,
     pub code: u32,
@@ -22,7 +23,7 @@ pub struct StepInfo {
 }
 
 impl StepInfo {
-    /// By the contract itself.
+    /// A step of the contract itself.
     pub fn system(detail: &str) -> Self {
         Self {
             detail: detail.to_owned(),
@@ -31,8 +32,8 @@ impl StepInfo {
     }
 }
 
-/// Work on deployments within one transaction or one block. Rollouts are read once and written by
-/// [`commit`](Self::commit); dropped without it, what was written must be rolled back.
+/// The work on deployments within one transaction or one block. Rollouts are read once and written
+/// by [`commit`](Self::commit). If it is dropped without that, the overlay must be rolled back.
 pub struct RolloutUnit<'a> {
     pub overlay: &'a mut Overlay,
     pub block: BlockContext,
@@ -59,7 +60,7 @@ impl<'a> RolloutUnit<'a> {
         self.load(name).map(|rollout| &*rollout)
     }
 
-    /// As [`rollout`](Self::rollout), to be changed.
+    /// A rollout that a record names, to be changed.
     pub fn edit(&mut self, name: &Id) -> Result<&mut Rollout, StateError> {
         self.changed.insert(name.clone());
         self.load(name)
@@ -79,7 +80,7 @@ impl<'a> RolloutUnit<'a> {
         Ok(self
             .rollouts
             .get_mut(name)
-            .expect("it was put there, if it was not there"))
+            .expect("it was inserted above if it was missing"))
     }
 
     /// A release that a record names.
@@ -98,7 +99,7 @@ impl<'a> RolloutUnit<'a> {
         self.notifications.push(notification);
     }
 
-    /// Gives a device its part in a rollout: `Assigned`, or `NotNeeded` at once.
+    /// Makes the deployment of a device in a rollout: `Assigned`, or `NotNeeded` at once.
     pub fn assign(
         &mut self,
         rollout: &Id,
@@ -132,7 +133,7 @@ impl<'a> RolloutUnit<'a> {
         self.enter(&mut deployment, device, None, StepInfo::default())
     }
 
-    /// Moves a deployment.
+    /// Moves a deployment to another state.
     pub fn advance(
         &mut self,
         deployment: &mut Deployment,
@@ -143,7 +144,7 @@ impl<'a> RolloutUnit<'a> {
         self.shift(deployment, device, deployment.state, to, info)
     }
 
-    /// Records a failure that leads back to `assigned`, so that it is not counted as an end.
+    /// Records a failure that leads back to `assigned` and so does not count as an end.
     pub fn retry(
         &mut self,
         deployment: &mut Deployment,
@@ -158,7 +159,8 @@ impl<'a> RolloutUnit<'a> {
         self.shift(deployment, device, failed, DeploymentState::Assigned, again)
     }
 
-    /// `from` is what is told; the counts know where the deployment was.
+    /// Moves a deployment. `from` is the state in the notification; after a retry it is not the one
+    /// that the counts have.
     fn shift(
         &mut self,
         deployment: &mut Deployment,
@@ -241,7 +243,7 @@ impl<'a> RolloutUnit<'a> {
         Ok(())
     }
 
-    /// Draws the conclusion from the counts: pause, finish or stop.
+    /// Pauses, finishes or stops the rollout if its counts say so.
     pub fn evaluate_gate(&mut self, name: &Id) -> Result<(), StateError> {
         let Some(status) = error_gate::status_after(self.rollout(name)?) else {
             return Ok(());
@@ -263,7 +265,7 @@ impl<'a> RolloutUnit<'a> {
         Ok(())
     }
 
-    /// Writes the rollouts and the index of those at work.
+    /// Writes the changed rollouts and the index of running ones; returns the notifications.
     pub fn commit(self) -> Result<Vec<Notification>, StateError> {
         for name in &self.changed {
             let rollout = &self.rollouts[name];
@@ -279,7 +281,7 @@ impl<'a> RolloutUnit<'a> {
         Ok(self.notifications)
     }
 
-    /// What every new state brings with it: step, timer, record, notification.
+    /// Does what every new state needs: step, timer, record, notification.
     fn enter(
         &mut self,
         deployment: &mut Deployment,
@@ -321,7 +323,7 @@ impl<'a> RolloutUnit<'a> {
         self.notify(Notification::about_device(device, fact));
     }
 
-    /// Nothing is at work on the device any more.
+    /// Clears the active rollout of the device, if it is that of the deployment.
     fn clear_active(&mut self, deployment: &Deployment) -> Result<(), StateError> {
         let mut state = device_state::state(self.overlay, &deployment.device)?;
         if state.active_rollout.as_ref() == Some(&deployment.rollout) {
@@ -332,7 +334,7 @@ impl<'a> RolloutUnit<'a> {
     }
 }
 
-/// How long a state's timer runs; `None` for ends.
+/// The time in ms that the timer of a state runs; `None` for ends.
 pub fn step_ms(state: DeploymentState, timers: &StepTimers) -> Option<u64> {
     use DeploymentState::*;
     match state {
@@ -347,8 +349,8 @@ pub fn step_ms(state: DeploymentState, timers: &StepTimers) -> Option<u64> {
     }
 }
 
-/// A timer covers several states: it runs on from offered to downloading, and from downloaded to
-/// staged.
+/// The deadline of a state that was just entered. One timer covers several states: it continues
+/// from offered to downloading, and from downloaded to staged.
 fn deadline(
     deployment: &Deployment,
     from: Option<DeploymentState>,

@@ -1,4 +1,4 @@
-//! Writing accounts and keys, with the records that must agree with them.
+//! Storage of accounts and keys, with the records that must agree with them.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{Account, AccountKind, Id, KeyRecord, PublicKey, Role, Scope};
@@ -34,7 +34,7 @@ pub(crate) fn insert(overlay: &mut Overlay, account: &Account) -> Result<(), Exe
 /// Stores a changed account.
 ///
 /// # Errors
-/// [`UsersError::LastAdministrator`] when nobody could administer the city any more.
+/// [`UsersError::LastAdministrator`] if no account could administer the city any more.
 pub(crate) fn update(overlay: &mut Overlay, account: &Account) -> Result<(), ExecutionError> {
     let listed = keys::administrator(&account.account);
     if overlay.exists(&listed)? && !administers(account) {
@@ -63,7 +63,7 @@ fn administers(account: &Account) -> bool {
     able && account.has_role(Role::Administrator, &Scope::city())
 }
 
-/// Requires a sound key that nobody has or had.
+/// Requires an acceptable key that no account has or had.
 pub(crate) fn require_new_key(overlay: &Overlay, key: &PublicKey) -> Result<(), ExecutionError> {
     if !key.is_acceptable() {
         return Err(UsersError::WeakKey(*key).into());
@@ -82,8 +82,8 @@ pub(crate) fn introduce_key(overlay: &mut Overlay, account: &Id, key: &PublicKey
     overlay.put(&keys::key(key), &record);
 }
 
-/// Takes a key out of use for ever. Its replay window goes: the key is refused before it is asked
-/// for.
+/// Revokes a key for ever. Its replay window is deleted: the key is refused before the window would
+/// be read.
 pub(crate) fn retire_key(overlay: &mut Overlay, account: &Id, key: &PublicKey) {
     let record = KeyRecord {
         account: account.clone(),

@@ -5,7 +5,7 @@ use lamplighter_types::{Id, PublicKey, Role, Scope};
 use crate::ContractError;
 use crate::validate::FieldError;
 
-/// Why the users contract refuses.
+/// Why the users contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UsersError {
     #[error(transparent)]

@@ -1,3 +1,5 @@
+//! The actions on accounts: checks and dispatch.
+
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::TEXT_BYTES_MAX;
 use lamplighter_types::{Notification, PublicKey, UsersAction};

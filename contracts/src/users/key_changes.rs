@@ -1,4 +1,4 @@
-//! Keys of an account, changed by those who still have one: rotation and revocation.
+//! Rotation and revocation of keys.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::report::key_rotation_message;

@@ -1,4 +1,4 @@
-//! Accounts taken out of use for a time, and back into it.
+//! Accounts disabled and enabled again.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::{Fact, Id, Notification, Role};

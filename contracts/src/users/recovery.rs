@@ -8,8 +8,8 @@ use super::accounts::{self, changeable_account};
 use super::{UsersError, has_live_role, keys};
 use crate::{Context, ExecutionError, Reader, governance};
 
-/// Records of votes deleted when a recovery is carried out: more than so many different keys for
-/// one account are left behind, where they do no harm.
+/// Number of vote records deleted when a recovery is carried out. Votes for more different keys of
+/// one account stay, where they do no harm.
 const VOTES_CLEARED_MAX: usize = 64;
 
 pub(super) fn recover(

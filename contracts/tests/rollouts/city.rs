@@ -22,7 +22,7 @@ pub fn scope(text: &str) -> Scope {
     Scope::new(text).unwrap()
 }
 
-/// The secret key of whoever has this name.
+/// The secret key that has this name.
 pub fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
@@ -132,7 +132,7 @@ impl City {
         }
     }
 
-    /// What one transaction of `who` does. Refused, it changes nothing.
+    /// Executes one transaction of `who`. A refused one changes nothing.
     pub fn act(&mut self, who: &str, action: Action) -> ActResult {
         let sender = users::account(&self.overlay, &id(who)).unwrap().unwrap();
         let context = Context {
@@ -443,7 +443,7 @@ pub fn plan(rollout: &str, release: &str, selection: Selection) -> RolloutPlan {
     }
 }
 
-/// The moves among what was told, as (from, to).
+/// The moves of deployments among facts, as (from, to).
 pub fn moves(facts: &[Fact]) -> Vec<(Option<DeploymentState>, DeploymentState)> {
     let moves = facts.iter().filter_map(|fact| match fact {
         Fact::DeploymentMoved {

@@ -78,7 +78,9 @@ fn operation() -> impl Strategy<Value = Operation> {
     let both = (rollout.clone(), lamp.clone());
     prop_oneof![
         6 => (both.clone(), 0..REPORTED.len(), any::<bool>())
-            .prop_map(|((rollout, lamp), to, signed)| Operation::Report { rollout, lamp, to, signed }),
+            .prop_map(|((rollout, lamp), to, signed)| {
+                Operation::Report { rollout, lamp, to, signed }
+            }),
         24 => both.clone().prop_map(|(rollout, lamp)| Operation::Advance { rollout, lamp }),
         2 => (both, 0..200u64)
             .prop_map(|((rollout, lamp), minutes)| Operation::Postpone { rollout, lamp, minutes }),
@@ -338,7 +340,9 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn no_order_of_deeds_breaks_the_records(operations in prop::collection::vec(operation(), 1..120)) {
+    fn no_order_of_operations_breaks_the_records(
+        operations in prop::collection::vec(operation(), 1..120)
+    ) {
         let mut city = two_planned();
         for operation in &operations {
             let facts = apply(&mut city, operation);

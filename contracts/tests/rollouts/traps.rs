@@ -1,4 +1,4 @@
-//! What other systems got wrong, one test each.
+//! Mistakes of other systems, one test each.
 
 use lamplighter_contracts::rollouts::DEPLOYMENT_STEPS_MAX;
 use lamplighter_types::*;

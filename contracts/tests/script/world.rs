@@ -119,7 +119,7 @@ impl World {
         self.changes
     }
 
-    /// Does what a line says; returns what comes of it, one indented line each.
+    /// Executes a line; returns its output, in indented lines.
     pub fn step(&mut self, line: Line) -> String {
         let lines = match line {
             Line::Comment => Vec::new(),

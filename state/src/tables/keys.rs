@@ -1,12 +1,12 @@
-//! Every key beside the contracts' state, in one place. Numbers are big-endian and of fixed width,
-//! names end with a zero byte; a key begins with a prefix that is its own in its column family.
+//! All keys of the tables beside the contracts' state. Numbers are big-endian and of fixed width,
+//! names end with a zero byte, and each table has a prefix of its own in its column family.
 
 use lamplighter_store::Cf;
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
 
 use super::history::Subject;
 
-/// A table: where its keys are and what they begin with.
+/// A table: the column family and the prefix of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoreTable {
     pub cf: Cf,
@@ -39,7 +39,7 @@ pub(crate) const DEVICE_EVENTS: StoreTable = table(Cf::Index, b"e", "events of d
 pub(crate) const SUBJECT_RECEIPTS: StoreTable = table(Cf::Index, b"s", "receipts by subject");
 /// → height of the newest block
 pub(crate) const HEAD: StoreTable = table(Cf::Chain, b"head", "head");
-/// → what consensus applied last, in its own words
+/// → the last entry that consensus applied, in its encoding
 pub(crate) const MARKER: StoreTable = table(Cf::Chain, b"marker", "marker");
 /// → digest of the last batch
 pub(crate) const LAST_BATCH: StoreTable = table(Cf::Chain, b"batch", "last batch");
@@ -97,7 +97,7 @@ impl StoreTable {
         self.parts(&[&[level], &index.to_be_bytes()])
     }
 
-    /// The beginning of all keys of a device.
+    /// The prefix of all keys of a device.
     pub fn device(&self, device: &Id) -> Vec<u8> {
         self.parts(&[device.as_str().as_bytes(), &[0]])
     }
@@ -106,7 +106,7 @@ impl StoreTable {
         [self.device(device), sequence.to_be_bytes().to_vec()].concat()
     }
 
-    /// The beginning of all keys of a subject. None of them begins another one: the kind is one
+    /// The prefix of all keys of a subject. No such prefix begins another one: the kind is one
     /// byte, a name ends with a zero byte, a number has a fixed width.
     pub fn subject(&self, subject: &Subject) -> Vec<u8> {
         let mut number = None;

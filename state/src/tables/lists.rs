@@ -1,8 +1,8 @@
 //! The lists of a block (transactions, receipts, events), several items to a row.
 //!
-//! A row of its own for each of up to a hundred thousand items in a block would cost more than the
-//! items; one row for all would be read whole for each item. A row holds up to [`ROW_ITEMS_MAX`]
-//! items under the index of its first one.
+//! A row for each of up to a hundred thousand items in a block would cost more than the items; a
+//! single row for all would have to be read whole for each item. So a row holds up to
+//! [`ROW_ITEMS_MAX`] items under the index of the first.
 
 use lamplighter_store::{Batch, Direction, KeyRange, KvView};
 use lamplighter_types::HexBytes;
@@ -11,9 +11,9 @@ use super::keys::{StoreTable, last_item};
 use super::row;
 use crate::StateError;
 
-/// Items in one row.
+/// Number of items in one row.
 pub(super) const ROW_ITEMS_MAX: usize = 64;
-/// A row ends with the item that reaches this, so that none comes near the limit of the codec.
+/// Bytes of items at which a row ends, so that no row comes near the limit of the codec.
 pub(super) const ROW_BYTES_MAX: usize = 1024 * 1024;
 
 /// Adds the encoded items of the block at `height`.

@@ -1,6 +1,6 @@
-//! What a node keeps beside the state: blocks, receipts, events, certificates, the history of
-//! headers, indexes, and where the chain stands. `put_*` adds to the one batch of a block; the
-//! others read.
+//! The tables of a node beside the state: blocks, receipts, events, certificates, the history of
+//! headers, indexes, and the head of the chain. The functions `put_*` add to the one batch of a
+//! block; the others read.
 //!
 //! Damaged rows are [`StateError::Corrupt`], never a panic.
 

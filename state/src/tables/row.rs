@@ -68,7 +68,7 @@ pub(super) fn decode<T: DeserializeOwned>(
     codec::decode_stored(bytes).map_err(|source| corrupt(table, key, source))
 }
 
-/// What a key says, or that it is damaged.
+/// The decoded part of a key, or the error that the key is damaged.
 pub(super) fn read_key<T>(table: StoreTable, key: &[u8], read: Option<T>) -> Result<T, StateError> {
     let wanted = "key";
     read.ok_or_else(|| corrupt(table, key, CodecError::NotCanonical { wanted }))

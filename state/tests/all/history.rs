@@ -55,7 +55,7 @@ fn alarm(sequence: u64) -> AlarmId {
     }
 }
 
-/// What one transaction, and then the block itself, say of many subjects.
+/// Facts about many subjects, each of which one transaction and then the block itself cause.
 fn facts() -> Vec<(Subject, Notification)> {
     let rollout = || id("spring");
     let reason = || "too windy".to_owned();
@@ -132,11 +132,11 @@ fn every_record_has_the_author_time_and_transaction_of_its_changes() {
     let time_ms = chain.headers[1].timestamp_ms;
     for (subject, notification) in facts() {
         let found = all_of(kv, &subject);
-        let [itself, by_alice] = &found[..] else {
+        let [by_block, by_alice] = &found[..] else {
             panic!("{subject:?}: {found:?}");
         };
         let about = std::slice::from_ref(&notification);
-        assert_eq!(itself.receipt.notifications, about, "{subject:?}");
+        assert_eq!(by_block.receipt.notifications, about, "{subject:?}");
         assert_eq!(by_alice.receipt.notifications, about);
         assert_eq!(by_alice.receipt.transaction, signed.hash());
         let alice = Authorship {
@@ -151,7 +151,7 @@ fn every_record_has_the_author_time_and_transaction_of_its_changes() {
             key: None,
         };
         assert_eq!(
-            (itself.index, &itself.authorship),
+            (by_block.index, &by_block.authorship),
             (1, &without_author),
             "{subject:?}"
         );
@@ -180,13 +180,13 @@ fn a_receipt_about_no_record_is_in_no_history() {
         node: 1,
         holders: 1,
     };
-    let notifications = Arc::new(Receipt {
+    let silent = Arc::new(Receipt {
         transaction: Hash::ZERO,
         outcome: Outcome::Succeeded,
         notifications: vec![fact(held)],
     });
     chain.push(Content {
-        receipts: vec![entries],
+        receipts: vec![silent],
         ..Content::default()
     });
     assert_eq!(all_of(&*chain.kv, &Subject::Governance), []);

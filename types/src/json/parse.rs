@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 
 use super::JsonValue;
 
-/// What a document may have. Fractions and exponents are refused everywhere: nothing on the ledger
-/// has one.
+/// The limits of a document. Fractions and exponents are refused in all documents: nothing on the
+/// ledger has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonRules {
-    /// Objects and lists within each other.
+    /// Largest number of objects and lists within each other.
     pub depth_max: usize,
     pub numbers: RangeInclusive<i128>,
 }
@@ -48,7 +48,7 @@ pub enum JsonProblem {
     Repeated,
 }
 
-/// Reads a JSON text.
+/// Parses a JSON text.
 ///
 /// # Errors
 /// The first place where it is not JSON of the allowed kind.

@@ -1,9 +1,9 @@
 //! The file that is handed to an auditor: a bundle alone, or with the record that it proves beside
 //! it, as nodes answer `?proof=true`.
 //!
-//! Whatever stands in the file is either proven or makes it refused: no member that is unknown or
-//! repeated, no second spelling of a value, no record but the proven one. So two readers can't see
-//! two different things in a file that holds.
+//! Everything in the file is either proven or makes the file invalid: there is no unknown or
+//! repeated member, no second spelling of a value, no record but the proven one. So two readers
+//! can't see two different things in a valid file.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -14,17 +14,18 @@ use super::{
 use crate::Genesis;
 use crate::codec::{self, CodecError};
 
-/// A file: the JSON form of a bundle, and of a record, which is shorter than its proof's largest.
+/// Bytes of a file: the JSON form of a bundle, and of a record, which is shorter than the largest
+/// proof.
 pub const PROOF_FILE_BYTES_MAX: usize = PROOF_JSON_BYTES_MAX + 1024 * 1024;
 
-/// Characters of a value in an error: enough to know it again.
+/// Characters of a value that an error shows: enough to recognise it.
 const SHOWN_MAX: usize = 120;
 
-/// A proof, and what is said to be proven by it. Nothing in it is believed before
+/// A proof, with the record that it is claimed to prove. Nothing in it may be believed before
 /// [`ProofFile::verify`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProofFile {
-    /// The record as JSON; none in a file that is a bundle alone.
+    /// The record as JSON; a file that is a bundle alone has none.
     record: Option<Value>,
     proof: ProofBundle,
 }
@@ -52,7 +53,7 @@ pub enum ProofFileError {
 }
 
 impl ProofFile {
-    /// A proof that was verified, with what it says.
+    /// The file of a verified proof with its statement.
     pub fn new(proof: ProofBundle, statement: &Statement) -> Self {
         Self {
             record: Some(statement.record.clone()),
@@ -60,10 +61,10 @@ impl ProofFile {
         }
     }
 
-    /// Reads a file, or a node's answer.
+    /// Decodes a file, or the answer of a node.
     ///
     /// # Errors
-    /// It is too long, no proof, or has something in it that no proof covers.
+    /// It is too long, no proof, or has a part that no proof covers.
     pub fn from_json(bytes: &[u8]) -> Result<Self, ProofFileError> {
         check_length(bytes, PROOF_FILE_BYTES_MAX).map_err(ProofFileError::Malformed)?;
         let tree = codec::decode_json(bytes).map_err(ProofFileError::Malformed)?;
@@ -71,17 +72,18 @@ impl ProofFile {
         let text = proof.to_string();
         let bundle: ProofBundle =
             codec::decode_json(text.as_bytes()).map_err(ProofFileError::Malformed)?;
-        // What is left out for "none" would be read as it is here, and perhaps not elsewhere.
-        match serde_json::to_value(&bundle).is_ok_and(|again| again == proof) {
-            true => Ok(Self {
+        // A member that is left out for "none" would be read so here, and perhaps not elsewhere.
+        if serde_json::to_value(&bundle).is_ok_and(|again| again == proof) {
+            Ok(Self {
                 record,
                 proof: bundle,
-            }),
-            false => Err(ProofFileError::NotCanonical),
+            })
+        } else {
+            Err(ProofFileError::NotCanonical)
         }
     }
 
-    /// For people: indented.
+    /// The indented JSON form, for people.
     pub fn to_json(&self) -> Vec<u8> {
         let bytes = match &self.record {
             Some(_) => serde_json::to_vec_pretty(self),
@@ -95,8 +97,8 @@ impl ProofFile {
         self.proof
     }
 
-    /// Checks the proof against the genesis file, decodes what is proven, and compares with it what
-    /// the file says.
+    /// Checks the proof against the genesis file, decodes the proven record, and compares the
+    /// record in the file with it.
     ///
     /// # Errors
     /// The first thing that does not hold.
@@ -113,7 +115,7 @@ impl ProofFile {
     }
 }
 
-/// The record, if there is one beside it, and the bundle.
+/// Splits a file into the record, if it has one, and the bundle.
 fn split_members(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> {
     let mut members = match tree {
         Value::Object(members) if members.contains_key("proof") => members,
@@ -127,7 +129,7 @@ fn split_members(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> 
     }
 }
 
-/// The first place at which two values differ, with what stands there.
+/// The first place at which two values differ, with both values.
 fn difference(at: &str, stated: &Value, proven: &Value) -> String {
     if let (Value::Object(stated), Value::Object(proven)) = (stated, proven) {
         let names = stated.keys().chain(proven.keys());

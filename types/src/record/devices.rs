@@ -1,9 +1,12 @@
+//! Records of devices.
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{ID_BYTES_MAX, SMALL_LIST_MAX, TAG_VALUE_BYTES_MAX};
 use crate::validate::{self, FieldError};
 use crate::{Hash, Id, PublicKey, Scope, Version};
 
+/// A tag of a device: a name with a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -55,14 +58,14 @@ pub struct Device {
     pub registered_height: u64,
 }
 
-/// What a device runs and which counters it has used. Apart from [`Device`], because it changes
-/// often.
+/// The running firmware of a device and the counters that it has used. It is a record of its own,
+/// apart from [`Device`], because it changes often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceState {
     pub version: Option<Version>,
-    /// The confirmed release, if it is one of ours.
+    /// The confirmed release, if it is on this ledger.
     pub release: Option<Id>,
     /// blake3 of the active slot as last reported.
     pub digest: Option<Hash>,

@@ -174,8 +174,8 @@ pub fn device() -> Device {
 }
 
 impl TestChain {
-    /// Of `length` blocks; the one at `change_at` puts the validators 3 to 7 in the place of 1 to
-    /// 4.
+    /// A chain of `length` blocks; the one at `change_at` replaces the validators 1 to
+    /// 4 by 3 to 7.
     pub fn new(length: u64, change_at: Option<u64>) -> Self {
         let genesis = genesis();
         let mut chain = Self {

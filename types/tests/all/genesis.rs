@@ -1,4 +1,4 @@
-//! What is wrong with a genesis file is told by name, before a node starts with it.
+//! Errors in a genesis file name the faulty part, before a node starts with the file.
 
 use lamplighter_types::*;
 

@@ -306,20 +306,33 @@ proptest! {
     }
 }
 
-/// Every form of a value that serde_json takes: fields as a list, a variant without content as an
-/// object with `null`, white space, escapes.
+/// A transaction of ada with the text of an action.
+fn with_action(action: &str) -> String {
+    format!(r#"{{"sender":"ada","sequence":1,"expires_ms":0,"action":{action}}}"#)
+}
+
+/// Every form of a value that serde_json accepts: fields as a list, a variant without content as an
+/// object with `null`, white space, escapes, a repeated variant.
 #[test]
 fn unusual_forms_are_those_of_serde_json() {
+    let disable = r#"{"users":{"disable":{"account":"olga"}}}"#;
+    let twice = r#"{"users":{"disable":{"account":"a"}},"users":{"disable":{"account":"a"}}}"#;
+    let target = |target: &str| {
+        let rest = r#""document":"{}","replaces_version":0"#;
+        format!(r#"{{"config":{{"set_desired":{{"target":{target},{rest}}}}}}}"#)
+    };
     for text in [
-        r#"["ada",7,9,{"users":{"disable":["olga"]}}]"#,
-        r#"["ada",7,9,{"users":{"disable":["olga"]}},1]"#,
-        r#"{"sender":"\u0061da","sequence":7,"expires_ms":9,"action":{"users":{"disable":{"account":"olga"}}}}"#,
-        r#"{"sender":"ada","sequence":18446744073709551615,"expires_ms":0,"action":{"users":{"disable":{"account":"olga"}}}}"#,
-        r#"{"sender":"ada","sequence":1,"expires_ms":0,"action":{"users":{"disable":null}}}"#,
-        r#"{"sender":"ada","sequence":1,"expires_ms":0,"action":{"users":"disable"}}"#,
-        r#"{"sender":"ada","sequence":1,"expires_ms":0,"action":{"config":{"set_desired":{"target":{"fleet":null},"document":"{}","replaces_version":0}}}}"#,
-        r#"{"sender":"ada","sequence":1,"expires_ms":0,"action":{"config":{"set_desired":{"target":{"fleet":[]},"document":"{}","replaces_version":0}}}}"#,
-        r#"{"sender":"ada","sequence":1,"expires_ms":0,"action":{"users":{"disable":{"account":"olga"}},"users":{"disable":{"account":"olga"}}}}"#,
+        r#"["ada",7,9,{"users":{"disable":["olga"]}}]"#.to_owned(),
+        r#"["ada",7,9,{"users":{"disable":["olga"]}},1]"#.to_owned(),
+        with_action(disable).replace("ada", r"\u0061da"),
+        with_action(disable).replace(":1", ":18446744073709551615"),
+        with_action(disable).replace(":1", ":\t1\n"),
+        with_action(r#"{"users":{"disable":null}}"#),
+        with_action(r#"{"users":"disable"}"#),
+        with_action(&target(r#""fleet""#)),
+        with_action(&target(r#"{"fleet":null}"#)),
+        with_action(&target(r#"{"fleet":[]}"#)),
+        with_action(twice),
     ] {
         agree::<Transaction>(text.as_bytes());
     }
@@ -344,7 +357,9 @@ fn documents_nest_as_deep_as_serde_json_allows_and_no_deeper() {
 
 #[test]
 fn an_error_names_the_place_in_the_document() {
-    let text = r#"{"sender":"ada","sequence":1,"expires_ms":0,"action":{"devices":{"tag":{"device":"lamp-1","tags":[{"name":"a","value":"b"},{"name":"c","value":7}]}}}}"#;
+    let tags = r#"[{"name":"a","value":"b"},{"name":"c","value":7}]"#;
+    let tag = format!(r#"{{"devices":{{"tag":{{"device":"lamp-1","tags":{tags}}}}}}}"#);
+    let text = with_action(&tag);
     let codec::CodecError::Json { wanted: _, source } =
         decode_json::<Transaction>(text.as_bytes()).unwrap_err()
     else {

@@ -1,4 +1,5 @@
-//! A file that holds says nothing but what is proven: every change of it is refused, or told.
+//! A valid file has nothing but what is proven: every change of it is refused, or changes the
+//! statement.
 
 use std::sync::LazyLock;
 
@@ -32,7 +33,7 @@ impl Samples {
 static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
     let chain = TestChain::new(9, Some(3));
     let mut records = chain.records(7);
-    // Keys and records that are no contract's are proven, and can't be told.
+    // Keys and records of no contract are proven, and have no statement.
     records.retain(|record| {
         let RecordProof::State { key, .. } = record else {
             return true;
@@ -102,7 +103,7 @@ fn a_statement_is_the_proven_record_in_plain_json() {
     assert_eq!(kinds, all);
 }
 
-/// Whether a changed file is refused, or something else is told of it.
+/// Tells whether a changed file is refused, or gives another statement.
 fn is_noticed(text: &[u8], statement: &Statement) -> bool {
     SAMPLES.read(text).map_or(true, |read| read != *statement)
 }

@@ -1,14 +1,14 @@
-//! Why an operation or a query was refused.
+//! Refusals of operations and queries.
 
 use thiserror::Error;
 
 use crate::ContractError;
 
-/// A verdict about an operation or a query. It depends on the argument and the records only, so it
+/// Why an operation or a query is refused. It depends on the argument and the records only, so it
 /// is the same on every node.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum RegistryError {
-    /// Neither an operation nor a query has this name.
+    /// No operation and no query has this name.
     #[error("IOTRegistry has no function of this name")]
     UnknownFunction,
     /// See [`super::ARGUMENT_BYTES_MAX`].
@@ -36,7 +36,7 @@ pub enum RegistryError {
         field: &'static str,
         /// The limit.
         max: usize,
-        /// What the limit counts.
+        /// The unit of the limit.
         unit: &'static str,
     },
     /// The registrant's key is no point of secp256k1 in a known form.
@@ -98,11 +98,11 @@ impl ContractError for RegistryError {
     }
 }
 
-/// What keeps an operation or a query from its result. The two are kept apart because the first is
+/// Why an operation or a query has no result. The two cases are kept apart because the first is
 /// part of the ledger and the second stops the node.
 #[derive(Debug, Error)]
 pub enum RegistryFailure<E> {
-    /// A verdict, equal on every node.
+    /// A refusal, equal on every node.
     #[error(transparent)]
     Refused(#[from] RegistryError),
     /// The store below failed.

@@ -1,4 +1,4 @@
-//! The three operations.
+//! The three operations: they register registrants, things and specs.
 
 use prost::Message;
 
@@ -10,28 +10,28 @@ use super::message::{
 use super::signature::{compress, parse_key, verify};
 use super::{ALIASES_MAX, ARGUMENT_BYTES_MAX, NAME_BYTES_MAX, NONCE_BYTES_MAX, Records};
 
-/// What an accepted operation added.
+/// The record that an accepted operation added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registered {
-    /// By `createRegistrant`.
+    /// Added by `createRegistrant`.
     Registrant {
         /// Lower-case hexadecimal of the compressed key.
         pubkey: String,
-        /// As given.
+        /// The text of the operation.
         name: String,
     },
-    /// By `registerThing`.
+    /// Added by `registerThing`.
     Thing {
         /// Lower-case hexadecimal.
         nonce: String,
-        /// As given.
+        /// The text of the operation.
         aliases: Vec<String>,
         /// Lower-case hexadecimal of the registrant's compressed key.
         registrant: String,
     },
-    /// By `registerSpec`.
+    /// Added by `registerSpec`.
     Spec {
-        /// As given.
+        /// The text of the operation.
         name: String,
         /// Lower-case hexadecimal of the registrant's compressed key.
         registrant: String,
@@ -44,8 +44,8 @@ pub enum Registered {
 /// record is written, so a refusal leaves the records as they were.
 ///
 /// # Errors
-/// [`RegistryFailure::Refused`] when the operation breaks a rule, [`RegistryFailure::Records`] when the store
-/// fails.
+/// [`RegistryFailure::Refused`] when the operation breaks a rule, [`RegistryFailure::Records`] when
+/// the store fails.
 pub fn invoke<R: Records>(
     function: &str,
     argument: &str,
@@ -209,7 +209,8 @@ fn register_spec<R: Records>(
     })
 }
 
-/// The look-up is by the text as written, so a key in upper case is unknown.
+/// Verifies the signature of a registrant. It is looked up by the text as written, so a key in
+/// upper case is unknown.
 fn verify_by_registrant<R: Records>(
     records: &R,
     pubkey: &str,

@@ -2,18 +2,18 @@
 //! (2017).
 //!
 //! Rules:
-//! - An operation is the hexadecimal text of one proto3 message. It is signed by a *registrant*
-//!   with ECDSA over secp256k1; who sends it is of no importance for the record.
+//! - An operation is the hexadecimal text of one proto3 message. A *registrant* signs it with ECDSA
+//!   over secp256k1; the record does not depend on the sender.
 //! - A registrant is known by its compressed public key. Things and specs belong to a registrant
-//!   that is there already; a thing is found by its aliases.
-//! - Every key, nonce, alias and spec name is taken once and never changed. A refused operation
-//!   stores nothing.
+//!   that is registered already; a thing is found by its aliases.
+//! - Every key, nonce, alias and spec name is registered once and never changed. A refused
+//!   operation stores nothing.
 //! - The records have the keys and the proto3 values of the original, the replies to queries its
 //!   JSON, byte for byte as Go's `encoding/json` wrote it then.
 //!
-//! Where the original is loose on purpose or by accident, so is this: high-S signatures, bytes
-//! after the end of a DER signature, uncompressed and hybrid keys, one alias written twice in one
-//! message, an empty alias. It is stricter in two things: text fields must be UTF-8, as proto3
+//! This code accepts all that the original accepts, on purpose or by accident: high-S signatures,
+//! bytes after the end of a DER signature, uncompressed and hybrid keys, one alias written twice in
+//! one message, an empty alias. It is stricter in two things: text fields must be UTF-8, as proto3
 //! demands, and sizes are limited.
 //!
 //! The signed message of a thing does not cover its nonce, and its parts are joined with `:`
@@ -39,8 +39,8 @@ pub use query::query;
 /// of its message, so messages have at most 32 KiB; the largest one seen has 320 bytes.
 pub const ARGUMENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Most aliases of one thing. Each is a record of its own, so this bounds the writes of an
-/// operation.
+/// Largest number of aliases of one thing. Each is a record of its own, so this bounds the writes
+/// of an operation.
 pub const ALIASES_MAX: usize = 256;
 
 /// Longest registrant name, alias and spec name, in bytes. They are parts of keys of the state.
@@ -52,9 +52,9 @@ pub(super) const REGISTRANT_BYTES: usize = 66;
 /// Longest nonce, in bytes. It is stored once more with every alias.
 pub const NONCE_BYTES_MAX: usize = 256;
 
-/// The part of the state that the registry keeps: records by key, both as the original wrote them.
+/// The records of the registry by key, both as the original wrote them.
 pub trait Records {
-    /// A failure of the store below, which is no verdict about the operation.
+    /// A failure of the store below, which says nothing about the operation.
     type Error;
 
     /// The record under `key`, `None` where there is none.

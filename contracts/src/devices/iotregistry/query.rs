@@ -1,4 +1,4 @@
-//! The three queries.
+//! The three queries: owner, thing and spec.
 
 use prost::Message;
 
@@ -13,8 +13,8 @@ use super::{ARGUMENT_BYTES_MAX, Records};
 /// reply is JSON; of a thing and a spec, empty fields are left out.
 ///
 /// # Errors
-/// [`RegistryFailure::Refused`] when there is no such query or record, [`RegistryFailure::Records`] when the store
-/// fails.
+/// [`RegistryFailure::Refused`] when there is no such query or record, [`RegistryFailure::Records`]
+/// when the store fails.
 pub fn query<R: Records>(
     function: &str,
     argument: &str,

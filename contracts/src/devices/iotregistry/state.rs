@@ -43,8 +43,8 @@ impl<R: Reader> Records for ReadOnly<'_, R> {
 /// Answers an IOTRegistry query: `owner`, `thing` or `spec`, with the original's JSON.
 ///
 /// # Errors
-/// [`RegistryFailure::Refused`] when there is no such query or record, [`RegistryFailure::Records`] when the state
-/// can't be read.
+/// [`RegistryFailure::Refused`] when there is no such query or record, [`RegistryFailure::Records`]
+/// when the state can't be read.
 pub fn iotregistry_query(
     reader: &impl Reader,
     function: &str,
@@ -53,11 +53,11 @@ pub fn iotregistry_query(
     query(function, argument, &ReadOnly(reader))
 }
 
-/// Whether an IOTRegistry operation would succeed on a state, which stays as it is.
+/// Tells whether an IOTRegistry operation would succeed on a state, which it leaves as it is.
 ///
 /// # Errors
-/// [`RegistryFailure::Refused`] when the operation breaks a rule, [`RegistryFailure::Records`] when the state can't
-/// be read.
+/// [`RegistryFailure::Refused`] when the operation breaks a rule, [`RegistryFailure::Records`] when
+/// the state can't be read.
 pub fn iotregistry_check(
     state: View,
     function: &str,
