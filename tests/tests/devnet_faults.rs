@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lamplighter_devnet::{Devnet, Journal, FeedSubscriber, Plan, scenario};
+use lamplighter_devnet::{Devnet, FeedSubscriber, Journal, Plan, scenario};
 use lamplighter_tests::lamplighter;
 use lamplighter_types::{DeploymentState, Id};
 use tempfile::TempDir;
@@ -26,7 +26,11 @@ fn plan(folder: &TempDir, things: usize, rate_bytes_per_s: Option<u32>) -> Plan 
     }
 }
 
-async fn city(folder: &TempDir, things: usize, rate: Option<u32>) -> (Devnet, Journal, FeedSubscriber) {
+async fn city(
+    folder: &TempDir,
+    things: usize,
+    rate: Option<u32>,
+) -> (Devnet, Journal, FeedSubscriber) {
     let mut journal = Journal::new(false);
     let mut devnet = Devnet::create(plan(folder, things, rate)).unwrap();
     let subscriber = scenario::bring_up(&mut devnet, &mut journal).await.unwrap();

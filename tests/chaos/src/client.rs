@@ -1,5 +1,5 @@
-//! The clients. Each has several transactions in flight, at random nodes. It sends the same bytes to
-//! another node when no answer comes, and reads records that it and others wrote.
+//! The clients. Each has several transactions in flight, at random nodes. It sends the same bytes
+//! to another node when no answer comes, and reads records that it and others wrote.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

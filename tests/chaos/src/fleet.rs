@@ -13,8 +13,8 @@ use lamplighter_types::{
 };
 use tokio::sync::Notify;
 
-/// Sequence numbers in flight, counted from the oldest one: the replay window, less the lag of another
-/// node's view of it.
+/// Sequence numbers in flight, counted from the oldest one: the replay window, less the lag of
+/// another node's view of it.
 const IN_FLIGHT_MAX: u64 = REPLAY_WINDOW - 24;
 /// Documents that all clients replace in turn.
 pub const SHARED_REGISTERS: usize = 8;

@@ -70,7 +70,7 @@ pub enum ReadResult {
         highest: u64,
     },
     Organization(Id),
-    /// There was no organization of this name; such an answer has no height.
+    /// The organization does not exist; such an answer has no height.
     NoOrganization(Id),
 }
 
@@ -79,7 +79,8 @@ pub enum ReadResult {
 pub struct Read {
     pub invoked_us: u64,
     pub at_us: u64,
-    /// Height of the state that was read, by the node's answer; 0 for [`ReadResult::NoOrganization`].
+    /// Height of the state that was read, by the node's answer; 0 for
+    /// [`ReadResult::NoOrganization`].
     pub height: u64,
     /// The least height that the client asked for.
     pub min_height: u64,

@@ -21,7 +21,7 @@ pub enum LinkState {
 /// All links of a network of nodes, counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Links {
-    /// By receiver and sender.
+    /// Link states by receiver and sender.
     between: Vec<Vec<LinkState>>,
     from_clients: Vec<LinkState>,
 }

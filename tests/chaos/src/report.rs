@@ -52,7 +52,8 @@ pub struct Report {
     pub leader_killed: Resumptions,
     pub leader_stopped: Resumptions,
     pub leader_cut_off: Resumptions,
-    /// Time from the last fault until every node had the same blocks, and a certificate covered them.
+    /// Time from the last fault until every node had the same blocks, and a certificate covered
+    /// them.
     pub level_after_ms: u64,
     pub certified_after_ms: u64,
     /// Unexpected answers to clients.

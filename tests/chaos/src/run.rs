@@ -27,8 +27,8 @@ use crate::world::{self, SharedWorld, World};
 
 /// Time until nodes must have the same blocks after the last fault.
 const LEVEL_WITHIN: Duration = Duration::from_secs(120);
-/// Time until a certificate covers them: a leader whose clock was ahead leaves a chain whose time is
-/// ahead too, and no node signs until the other clocks are near.
+/// Time until a certificate covers them: a leader whose clock was ahead leaves a chain whose time
+/// is ahead too, and no node signs until the other clocks are near.
 const CERTIFIED_WITHIN: Duration = Duration::from_secs(120);
 /// Time for clients to end their last transactions.
 const CLIENTS_WITHIN: Duration = Duration::from_secs(60);
@@ -69,8 +69,8 @@ pub struct ChaosOptions {
     pub seed: u64,
     /// The parts in order, repeated until the goals are reached.
     pub parts: Vec<(FaultKind, Duration)>,
-    /// Goals: the run repeats its parts until there were so many kills and acknowledged transactions,
-    /// but starts no new round after `longest`.
+    /// Goals: the run repeats its parts until there were so many kills and acknowledged
+    /// transactions, but starts no new round after `longest`.
     pub kills: u64,
     pub acknowledged: u64,
     pub longest: Duration,
@@ -326,8 +326,8 @@ impl ChaosRun {
         Ok(())
     }
 
-    /// Waits until block time has passed the expiry of unanswered transactions: they can no longer be
-    /// executed then.
+    /// Waits until block time has passed the expiry of unanswered transactions: they can no longer
+    /// be executed then.
     async fn expire(&self, last_ms: u64) -> Result<(), ChaosError> {
         let within = Duration::from_secs(120);
         let begun = Instant::now();

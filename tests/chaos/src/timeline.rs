@@ -1,5 +1,5 @@
-//! The timeline of a run: the times in which the ledger had to serve, outages, and resumptions after
-//! the loss of a leader; without IO.
+//! The timeline of a run: the times in which the ledger had to serve, outages, and resumptions
+//! after the loss of a leader; without IO.
 
 use serde::Serialize;
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lamplighter_devnet::{Journal, FeedSubscriber, scenario};
+use lamplighter_devnet::{FeedSubscriber, Journal, scenario};
 use lamplighter_types::Hash;
 
 use crate::city::{City, ask, until};

@@ -1,4 +1,5 @@
-//! The chain of a node, reduced to the compared fields, and a model of the state that follows from it.
+//! The chain of a node, reduced to the compared fields, and a model of the state that follows from
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +79,8 @@ pub struct EventCount {
     pub highest: u64,
 }
 
-/// A model of the state at every height, computed from the blocks alone and without the node's code.
+/// A model of the state at every height, computed from the blocks alone and without the node's
+/// code.
 #[derive(Debug, Default)]
 pub struct Model {
     registers: BTreeMap<String, Vec<DocumentVersion>>,

@@ -87,8 +87,8 @@ fn read(from: u64, to: u64, height: u64, version: u64, name: &str) -> Read {
     }
 }
 
-/// A good history: two writers replace a document in turn, one loses a race; events; an organization;
-/// reads of all.
+/// A good history: two writers replace a document in turn, one loses a race; events; an
+/// organization; reads of all.
 fn good() -> Evidence {
     let lamp = || id("lamp");
     let chain = chain(vec![
