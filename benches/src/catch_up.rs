@@ -1,5 +1,5 @@
-//! The measurement `catch-up`: the time until a node follows the chain, one that starts empty and one
-//! that was away, while clients work.
+//! The measurement `catch-up`: the time until a node follows the chain, one that starts empty and
+//! one that was away, while clients work.
 //!
 //! The chain is made by real transactions: devices by the thousand and then one block after the
 //! other. Only the time after that is measured.

@@ -148,8 +148,8 @@ impl Fleet {
         self.sign(&administrator(), &administrator_key(), number, action)
     }
 
-    /// One event of the client's lamp. Clients share gateways, but not lamps, so that the events of a
-    /// lamp are in order.
+    /// One event of the client's lamp. Clients share gateways, but not lamps, so that the events of
+    /// a lamp are in order.
     pub fn event(&self, client: usize) -> SignedTransaction {
         let gateway = self.gateway_of(client);
         let lamp = &gateway.lamps[client / GATEWAYS % EVENTS_PER_BATCH];

@@ -1,5 +1,5 @@
-//! The benchmark program of `make bench`: it measures how fast a ledger commits on this machine, and
-//! the ceilings of the machine itself.
+//! The benchmark program of `make bench`: it measures how fast a ledger commits on this machine,
+//! and the ceilings of the machine itself.
 //!
 //! Each node is a separate process, with its store and sockets; clients speak HTTP to all of them.
 //! Nothing is simulated. `docs/benchmarks.md` explains each figure.

@@ -95,7 +95,8 @@ pub struct Row {
     pub memory_after_bytes: u64,
     /// `per_second` divided by the batch verifications of one core.
     pub of_verification_ceiling: f64,
-    /// `p50_ms` divided by the median fdatasync of a growing file, measured while this ledger was idle.
+    /// `p50_ms` divided by the median fdatasync of a growing file, measured while this ledger was
+    /// idle.
     pub p50_in_fdatasyncs: f64,
 }
 

@@ -1,5 +1,5 @@
-//! The rate of the disk: blocks of 4 KiB made durable one by one, in a file that grows and in one of
-//! full size.
+//! The rate of the disk: blocks of 4 KiB made durable one by one, in a file that grows and in one
+//! of full size.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

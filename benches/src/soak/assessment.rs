@@ -10,14 +10,14 @@ use crate::cluster::BoundedMemory;
 use crate::error::BenchError;
 
 const MIB: f64 = 1_048_576.0;
-/// Fitted growth of memory over the assessed time that still counts as flat: as a part of the fitted
-/// value at the begin, and in bytes. Table readers and the allocator's waste stay below it.
+/// Fitted growth of memory over the assessed time that still counts as flat: as a part of the
+/// fitted value at the begin, and in bytes. Table readers and the allocator's waste stay below it.
 const MEMORY_GROWTH_PART: f64 = 0.10;
 const MEMORY_GROWTH_BYTES: f64 = 16.0 * MIB;
 /// Fitted growth of threads, and of open files that are no tables, that still counts as flat.
 const COUNT_GROWTH: f64 = 8.0;
-/// Most table files that a store keeps open (`rocks/src/options.rs`), with those of one view and one
-/// compaction.
+/// Most table files that a store keeps open (`rocks/src/options.rs`), with those of one view and
+/// one compaction.
 const TABLES_OPEN_MAX: u64 = 256 + 32;
 /// Bounds of the memtables, those being flushed included, and of the block cache
 /// (`rocks/src/options.rs`), each with the little by which RocksDB exceeds them.
@@ -25,8 +25,8 @@ const MEMTABLES_BYTES_MAX: u64 = 48 << 20;
 const CACHE_BYTES_MAX: u64 = 26 << 20;
 /// Deviation of the disk from the prediction that is accepted.
 const DISK_OFF_PART: f64 = 0.05;
-/// Least growth of the tables that can be assessed: memtables are flushed in portions of 8 MiB, and a
-/// compaction holds its inputs until it ends.
+/// Least growth of the tables that can be assessed: memtables are flushed in portions of 8 MiB, and
+/// a compaction holds its inputs until it ends.
 const DISK_GROWTH_BYTES_MIN: f64 = 128.0 * MIB;
 /// Shortest time in which memory can be assessed: caches and memtables fill at first.
 const MEMORY_DURATION_S_MIN: f64 = 480.0;
@@ -73,8 +73,8 @@ impl TrendLine {
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeAssessment {
     pub memory: TrendLine,
-    /// Memory that is neither memtable nor cache: these fill up to their bounds, and the memtables of
-    /// quiet column families take hours for that.
+    /// Memory that is neither memtable nor cache: these fill up to their bounds, and the memtables
+    /// of quiet column families take hours for that.
     pub other_memory: TrendLine,
     /// True if `other_memory` is flat; `None` if the run was too short.
     pub memory_flat: Option<bool>,

@@ -78,8 +78,8 @@ impl Pace {
         std::mem::take(&mut *self.sent.lock().expect("nobody panics with the lock"))
     }
 
-    /// The instant of the next transaction; `None` after the end. Transactions that could not be sent
-    /// in time are skipped.
+    /// The instant of the next transaction; `None` after the end. Transactions that could not be
+    /// sent in time are skipped.
     fn next_slot(&self) -> Option<Instant> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let at = self.begun + self.gap.mul_f64(number as f64);

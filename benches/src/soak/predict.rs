@@ -1,10 +1,11 @@
-//! The prediction of the disk space that a transaction takes for ever, from the rows that it leaves.
+//! The prediction of the disk space that a transaction takes for ever, from the rows that it
+//! leaves.
 //!
 //! The code of the nodes makes the rows of the transactions that the clients signed, with their
 //! receipts, and writes them into a separate store with the settings of the nodes. This is done
 //! twice, with the blocks as they were and with large ones, since some rows exist once for each
-//! block: the two sizes of the table files give bytes per transaction and bytes per block. The disks
-//! of the nodes are not used.
+//! block: the two sizes of the table files give bytes per transaction and bytes per block. The
+//! disks of the nodes are not used.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,20 +2,21 @@
 //! Thing is polled until it runs the new version or gives a reason for its failure.
 //!
 //! State, result and version are read before the order to install is sent, and again before it is
-//! repeated: a Thing that boots at once may have carried out the order although its answer was lost.
+//! repeated: a Thing that boots at once may have carried out the order although its answer was
+//! lost.
 
 use std::time::Duration;
 
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
-use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
-use crate::coap::{Code, Request, Response};
+use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
+use crate::coap::{Code, Request};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
 
-/// The time for which a Thing that registered after the order, and does not report success, may name
-/// another version: its boot loader may not have finished.
+/// The time for which a Thing that registered after the order, and does not report success, may
+/// name another version: its boot loader may not have finished.
 pub(super) const RETURN_GRACE: Duration = Duration::from_secs(120);
 
 /// Refusals of the order after which a foreign Thing that did not begin has failed.
@@ -124,32 +125,28 @@ impl InstallTask {
         })
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         match self.phase {
-            Phase::State => match FirmwareState::read(response) {
-                Some(state) if agent => self.on_agent_state(state),
+            Phase::State => match FirmwareState::read(reply.response) {
+                Some(state) if reply.agent => self.on_agent_state(state),
                 Some(state) => self.enter(Phase::Result(state)),
-                None => self.poll(now, config),
+                None => self.poll(reply),
             },
-            Phase::Result(state) => match UpdateResult::read(response) {
-                Some(result) => self.on_result(now, state, result, config),
-                None => self.poll(now, config),
+            Phase::Result(state) => match UpdateResult::read(reply.response) {
+                Some(result) => self.on_result(state, result, reply),
+                None => self.poll(reply),
             },
-            Phase::Version(result) => match value::text(response, 3).filter(|t| !t.is_empty()) {
-                Some(version) => self.on_version(now, result, &version, config),
-                None => self.enter(Phase::PackageVersion(result)),
-            },
-            Phase::PackageVersion(result) => {
-                let version = value::text(response, 7).unwrap_or_default();
-                self.on_version(now, result, &version, config)
+            Phase::Version(result) => {
+                match value::text(reply.response, 3).filter(|t| !t.is_empty()) {
+                    Some(version) => self.on_version(result, &version, reply),
+                    None => self.enter(Phase::PackageVersion(result)),
+                }
             }
-            Phase::Execute => self.on_execute_response(now, agent, response, config),
+            Phase::PackageVersion(result) => {
+                let version = value::text(reply.response, 7).unwrap_or_default();
+                self.on_version(result, &version, reply)
+            }
+            Phase::Execute => self.on_execute_response(reply),
         }
     }
 
@@ -179,20 +176,19 @@ impl InstallTask {
 
     fn on_result(
         &mut self,
-        now: Instant,
         state: FirmwareState,
         result: UpdateResult,
-        config: &SessionConfig,
+        reply: &TaskResponse<'_>,
     ) -> TaskOutcome {
         let stage = Stage::of(state, result);
         if stage != Stage::Idle {
             self.old_version_since = None;
         }
         match stage {
-            Stage::Downloaded if self.accepted => self.poll(now, config),
-            Stage::Downloaded => self.execute(now),
+            Stage::Downloaded if self.accepted => self.poll(reply),
+            Stage::Downloaded => self.execute(reply.now),
             Stage::Installing => {
-                let mut outcome = self.poll(now, config);
+                let mut outcome = self.poll(reply);
                 if !outcome.done {
                     outcome.notices = vec![self.stage(Stage::Installing, String::new())];
                 }
@@ -206,17 +202,16 @@ impl InstallTask {
             failed @ (Stage::Failed(_) | Stage::Rejected(_)) => {
                 TaskOutcome::end(self.stage(failed, String::new()))
             }
-            Stage::Downloading | Stage::Confirmed | Stage::Reverted => self.poll(now, config),
+            Stage::Downloading | Stage::Confirmed | Stage::Reverted => self.poll(reply),
         }
     }
 
     /// Handles the named version when no update is under way.
     fn on_version(
         &mut self,
-        now: Instant,
         result: UpdateResult,
         version: &str,
-        config: &SessionConfig,
+        reply: &TaskResponse<'_>,
     ) -> TaskOutcome {
         let success = result == UpdateResult::Success;
         let named = format!("it names version {version:?}");
@@ -229,19 +224,19 @@ impl InstallTask {
                 ],
             },
             Comparison::Other if success && self.order_sent => {
-                self.on_unnamed_success(now, named, config)
+                self.on_unnamed_success(named, reply)
             }
-            Comparison::Unknown if success => self.on_unnamed_success(now, named, config),
+            Comparison::Unknown if success => self.on_unnamed_success(named, reply),
             Comparison::Other if self.reregistered => {
-                let since = *self.old_version_since.get_or_insert(now);
-                if now.duration_since(since) >= RETURN_GRACE {
+                let since = *self.old_version_since.get_or_insert(reply.now);
+                if reply.now.duration_since(since) >= RETURN_GRACE {
                     TaskOutcome::end(self.stage(Stage::Reverted, named))
                 } else {
-                    self.poll(now, config)
+                    self.poll(reply)
                 }
             }
             // Between the order and the boot a Thing may show nothing yet.
-            _ if self.accepted || self.reregistered => self.poll(now, config),
+            _ if self.accepted || self.reregistered => self.poll(reply),
             _ => {
                 let failed = Stage::Failed(UpdateResult::UpdateFailed);
                 let detail = format!("the package is gone; {named}");
@@ -253,39 +248,28 @@ impl InstallTask {
     /// Handles a Thing that reports success and does not (or not yet) name the new version. The
     /// ledger's timer of the trial decides: after the deadline here, the gateway starts to watch
     /// the installation again.
-    fn on_unnamed_success(
-        &mut self,
-        now: Instant,
-        named: String,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
-        if now >= self.deadline {
+    fn on_unnamed_success(&mut self, named: String, reply: &TaskResponse<'_>) -> TaskOutcome {
+        if reply.now >= self.deadline {
             return self.refused(format!("it does not name the new version; {named}"));
         }
-        self.poll(now, config);
+        self.poll(reply);
         TaskOutcome::notify(self.stage(Stage::Trial, String::new()))
     }
 
-    fn on_execute_response(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
+    fn on_execute_response(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         self.phase = Phase::State;
-        if response.code == Code::UNAVAILABLE {
-            return self.poll(now, config);
+        if reply.response.code == Code::UNAVAILABLE {
+            return self.poll(reply);
         }
-        if !response.code.is_success() {
+        if !reply.response.code.is_success() {
             // It may have begun all the same, by an earlier order whose answer was lost.
-            self.refusal = Some(format!("{} {}", response.code, response.text()));
+            self.refusal = Some(format!("{} {}", reply.response.code, reply.response.text()));
             return TaskOutcome::pending();
         }
         (self.accepted, self.refusals) = (true, 0);
-        self.poll_at = Some(now + config.poll);
+        self.poll_at = Some(reply.next_poll());
         let notice = self.stage(Stage::Installing, String::new());
-        if agent {
+        if reply.agent {
             TaskOutcome::end(notice)
         } else {
             TaskOutcome::notify(notice)
@@ -319,10 +303,10 @@ impl InstallTask {
     }
 
     /// Reads again after a pause, unless the deadline has passed.
-    fn poll(&mut self, now: Instant, config: &SessionConfig) -> TaskOutcome {
+    fn poll(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         self.phase = Phase::State;
-        self.poll_at = Some(now + config.poll);
-        self.overdue(now)
+        self.poll_at = Some(reply.next_poll());
+        self.overdue(reply.now)
             .map_or_else(TaskOutcome::pending, TaskOutcome::end)
     }
 

@@ -107,7 +107,8 @@ pub enum WorkNotice {
         /// For a person: the Thing's text, or its new version.
         detail: String,
     },
-    /// A configuration document was accepted or not. The Thing itself reports whether it applied it.
+    /// A configuration document was accepted or not. The Thing itself reports whether it applied
+    /// it.
     Configured {
         /// True if it was accepted.
         accepted: bool,
@@ -134,6 +135,21 @@ pub(super) enum TaskStep {
     Ask(Request),
     Block(Block),
     Wait(Instant),
+}
+
+/// A response of the Thing to the last request of a task.
+pub(super) struct TaskResponse<'a> {
+    pub(super) now: Instant,
+    pub(super) agent: bool,
+    pub(super) response: &'a Response,
+    pub(super) config: &'a SessionConfig,
+}
+
+impl TaskResponse<'_> {
+    /// The instant of the next read while the Thing works.
+    pub(super) fn next_poll(&self) -> Instant {
+        self.now + self.config.poll
+    }
 }
 
 /// The result of a response for a task.
@@ -283,12 +299,17 @@ impl ThingSession {
         if self.try_next_format(response.code) {
             return vec![];
         }
-        let agent = self.agent.unwrap_or(false);
+        let reply = TaskResponse {
+            now,
+            agent: self.agent.unwrap_or(false),
+            response: &response,
+            config: &self.config,
+        };
         let outcome = match self.task.as_mut() {
-            Some(SessionTask::Transfer(task)) => task.answer(now, agent, &response, &self.config),
-            Some(SessionTask::Install(task)) => task.answer(now, agent, &response, &self.config),
+            Some(SessionTask::Transfer(task)) => task.answer(&reply),
+            Some(SessionTask::Install(task)) => task.answer(&reply),
             Some(SessionTask::Cancel(task)) => task.answer(&response),
-            Some(SessionTask::Configure(task)) => task.answer(now, &response, &self.config),
+            Some(SessionTask::Configure(task)) => task.answer(&reply),
             None => TaskOutcome::pending(),
         };
         if outcome.done {

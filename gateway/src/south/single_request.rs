@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
+use super::session::{TaskOutcome, TaskResponse, TaskStep, WorkNotice};
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, agent, path};
 
@@ -69,20 +69,15 @@ impl ConfigureTask {
         TaskStep::Ask(put.with_payload(format::OCTETS, self.document.clone()))
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         let busy = [Code::UNAVAILABLE, Code::TOO_MANY_REQUESTS, Code::INCOMPLETE];
         self.tries += 1;
-        if busy.contains(&response.code) && self.tries < TRIES_MAX {
-            self.retry_at = Some(now + config.poll);
+        if busy.contains(&reply.response.code) && self.tries < TRIES_MAX {
+            self.retry_at = Some(reply.next_poll());
             return TaskOutcome::pending();
         }
-        let accepted = response.code.is_success();
-        let detail = response.text();
+        let accepted = reply.response.code.is_success();
+        let detail = reply.response.text();
         TaskOutcome::end(WorkNotice::Configured { accepted, detail })
     }
 }

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Transfer;
-use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
+use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
 use crate::coap::block::size_bytes;
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
@@ -99,34 +99,34 @@ impl TransferTask {
         }
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
-        if matches!(response.code, Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
-            self.poll_at = Some(now + config.poll);
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        if matches!(
+            reply.response.code,
+            Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS
+        ) {
+            self.poll_at = Some(reply.next_poll());
             return TaskOutcome::pending();
         }
         match self.phase {
-            Some(Phase::Offer) if response.code.is_success() => self.enter(Phase::Received),
-            Some(Phase::Offer) => self.refused(UpdateResult::UnsupportedPackage, response),
+            Some(Phase::Offer) if reply.response.code.is_success() => self.enter(Phase::Received),
+            Some(Phase::Offer) => self.refused(UpdateResult::UnsupportedPackage, reply.response),
             Some(Phase::Received) => {
-                let received = value::integer(response, 6).and_then(|n| u64::try_from(n).ok());
+                let received =
+                    value::integer(reply.response, 6).and_then(|n| u64::try_from(n).ok());
                 self.resume_at(received.unwrap_or(0))
             }
-            Some(Phase::Probe) => match value::integer(response, 3) {
+            Some(Phase::Probe) => match value::integer(reply.response, 3) {
                 Some(0) => self.enter(Phase::Block),
                 _ => self.enter(Phase::Reset),
             },
-            Some(Phase::Reset) if !response.code.is_success() => self.enter(Phase::ResetByNul),
+            Some(Phase::Reset) if !reply.response.code.is_success() => {
+                self.enter(Phase::ResetByNul)
+            }
             // Its answer to the first block shows whether it is idle now.
             Some(Phase::Reset | Phase::ResetByNul) => self.enter(Phase::Block),
-            Some(Phase::Block) => self.block_answered(now, agent, response, config),
-            Some(Phase::State) => self.state_answered(response),
-            Some(Phase::Result(state)) => self.result_answered(now, agent, state, response, config),
+            Some(Phase::Block) => self.block_answered(reply),
+            Some(Phase::State) => self.state_answered(reply.response),
+            Some(Phase::Result(state)) => self.result_answered(state, reply),
             None => TaskOutcome::pending(),
         }
     }
@@ -154,23 +154,20 @@ impl TransferTask {
         }
     }
 
-    fn block_answered(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
+    fn block_answered(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         let sent = self.block();
-        let wanted = response.block1.map_or(self.szx, |b| b.szx.min(self.szx));
-        match response.code {
+        let wanted = reply
+            .response
+            .block1
+            .map_or(self.szx, |b| b.szx.min(self.szx));
+        match reply.response.code {
             Code::TOO_LARGE if wanted < self.szx => {
                 self.szx = wanted;
                 TaskOutcome::pending()
             }
-            Code::INCOMPLETE => self.start_over(agent, response),
-            code if !code.is_success() && self.resumed && !agent && sent.number > 0 => {
-                self.start_over(agent, response)
+            Code::INCOMPLETE => self.start_over(reply.agent, reply.response),
+            code if !code.is_success() && self.resumed && !reply.agent && sent.number > 0 => {
+                self.start_over(reply.agent, reply.response)
             }
             code if code.is_success() => {
                 self.resumed = false;
@@ -178,14 +175,14 @@ impl TransferTask {
                 self.offset = end.min(self.transfer.size_bytes);
                 self.szx = wanted;
                 if !sent.more {
-                    self.deadline = Some(now + config.install_timeout);
+                    self.deadline = Some(reply.now + reply.config.install_timeout);
                     self.phase = Some(Phase::State);
                 }
                 self.progress()
             }
             // The reason of the refusal is in the result; the code may be any error.
             _ if !sent.more => self.enter(Phase::State),
-            _ => self.refused(UpdateResult::UpdateFailed, response),
+            _ => self.refused(UpdateResult::UpdateFailed, reply.response),
         }
     }
 
@@ -224,27 +221,22 @@ impl TransferTask {
         }
     }
 
-    fn result_answered(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        state: FirmwareState,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
-        let Some(result) = UpdateResult::read(response) else {
-            return self.refused(UpdateResult::UnsupportedProtocol, response);
+    fn result_answered(&mut self, state: FirmwareState, reply: &TaskResponse<'_>) -> TaskOutcome {
+        let Some(result) = UpdateResult::read(reply.response) else {
+            return self.refused(UpdateResult::UnsupportedProtocol, reply.response);
         };
         let stage = Stage::of(state, result);
-        let deadline = *self.deadline.get_or_insert(now + config.install_timeout);
-        if stage == Stage::Downloading && now < deadline {
+        let deadline = *self
+            .deadline
+            .get_or_insert(reply.now + reply.config.install_timeout);
+        if stage == Stage::Downloading && reply.now < deadline {
             self.phase = Some(Phase::State);
-            self.poll_at = Some(now + config.poll);
+            self.poll_at = Some(reply.next_poll());
             return TaskOutcome::pending();
         }
         // A Thing with our agent reports the end itself; for a foreign one it is reported here.
         let (stage, detail) = match stage {
-            _ if agent => (stage, ""),
+            _ if reply.agent => (stage, ""),
             Stage::Idle => (
                 Stage::Failed(UpdateResult::UpdateFailed),
                 "the Thing keeps nothing of the complete package (state 0, result 0)",
