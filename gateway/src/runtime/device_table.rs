@@ -58,7 +58,7 @@ struct Entries {
 /// The consequences of proofs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DeviceTableChanges {
-    /// DeviceTable that are ours no more.
+    /// Devices that are not this gateway's any more.
     pub removed: Vec<Id>,
     /// New devices that the table has no place for: it has [`DEVICES_MAX`].
     pub omitted: usize,

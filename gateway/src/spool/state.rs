@@ -138,7 +138,7 @@ pub enum RecordConflict {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpoolState {
     waiting: BTreeMap<u64, WaitingReport>,
-    /// By sequence number.
+    /// Sequence numbers are the keys.
     in_flight: BTreeMap<u64, InFlightTransaction>,
     identities: BTreeSet<ReportIdentity>,
     sequence: u64,

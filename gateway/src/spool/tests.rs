@@ -16,11 +16,11 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The way in which a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Nothing of it is on the disk.
+    /// The disk has nothing of it.
     Failed,
-    /// All of it is on the disk.
+    /// The disk has all of it.
     Persisted,
-    /// Half of it is on the disk.
+    /// The disk has half of it.
     Torn,
 }
 

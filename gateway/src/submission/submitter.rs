@@ -11,7 +11,7 @@ use super::deferral::DeferredReports;
 use super::receipt::{ReceiptOutcome, apply_receipt};
 use crate::spool::{BATCH_ITEMS_MAX, OutgoingReport, SpoolRecord, SpoolState};
 
-/// How long a transaction is valid: a gateway may lose its connection right after it signed.
+/// Validity of a transaction: a gateway may lose its connection right after it signed.
 const VALIDITY_MS: u64 = 12 * 3600 * 1000;
 /// A transaction without receipt is sent again after this time.
 pub(super) const RESEND_AFTER: Duration = Duration::from_secs(15);
@@ -41,7 +41,7 @@ pub enum SubmitCommand {
     },
 }
 
-/// What the gateway knows of the sequence numbers of its key.
+/// The knowledge of the sequence numbers of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SequenceStatus {
     Unknown,
@@ -64,9 +64,9 @@ pub struct Signer {
 pub struct Submitter {
     signer: Signer,
     connected: bool,
-    /// Nothing is signed before the numbers are known.
+    /// The gateway signs nothing before the numbers are known.
     sequence: SequenceStatus,
-    /// Nothing is signed before this time.
+    /// The gateway signs nothing before this time.
     paused_until: Instant,
     /// Transactions that wait for a place in the link's queue.
     send_queue: VecDeque<Hash>,

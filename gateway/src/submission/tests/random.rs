@@ -121,10 +121,10 @@ impl Run {
                 let signed = bench.sign();
                 assert!(self.connected || signed == 0);
             }
-            Input::Send(arrives) => {
+            Input::Send(mask) => {
                 if bench.submitter.has_transaction() {
                     for (bit, transaction) in bench.send().into_iter().enumerate() {
-                        if arrives >> (bit % 8) & 1 == 1 {
+                        if mask >> (bit % 8) & 1 == 1 {
                             self.ledger.execute(&self.bench, transaction);
                         }
                     }

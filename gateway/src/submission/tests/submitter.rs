@@ -159,7 +159,7 @@ fn succeeded(transaction: Hash) -> Receipt {
 }
 
 #[test]
-fn a_report_goes_from_the_spool_to_a_proven_receipt() {
+fn a_report_is_submitted_and_its_receipt_is_proven() {
     let mut bench = Bench::new();
     bench.add_event("a", 1);
     assert_eq!(bench.sign(), 0, "not connected");
