@@ -58,38 +58,41 @@ impl EventLoop {
         let mut tick = tokio::time::interval(GATHER);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut group = Vec::with_capacity(GROUP_MAX);
-        loop {
+        let ended = loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => break None,
                 count = south_events.recv_many(&mut group, GROUP_MAX) => {
                     if count == 0 {
-                        return Err(GatewayError::Ended("the south side"));
+                        break Some("the south side");
                     }
                     self.on_south_events(std::mem::take(&mut group))?;
                 }
                 // Otherwise the node keeps the rest.
-                event = node_events.recv(), if self.work.has_capacity() => match event {
-                    Some(event) => self.on_node_event(event)?,
-                    None if stop.is_cancelled() => break,
-                    None => return Err(GatewayError::Ended("the link to the nodes")),
-                },
+                event = node_events.recv(), if self.work.has_capacity() => {
+                    let Some(event) = event else { break Some("the link to the nodes") };
+                    self.on_node_event(event)?;
+                }
                 Some(result) = self.tasks.next() => {
                     self.on_task_result(result.map_err(GatewayError::Task)?)?;
                 }
                 permit = south.reserve(), if !self.commands.is_empty() => {
-                    let permit = permit.map_err(|_| GatewayError::Ended("the south side"))?;
+                    let Ok(permit) = permit else { break Some("the south side") };
                     if let Some(command) = self.commands.pop_front() {
                         permit.send(command);
                     }
                 }
                 permit = node_requests.reserve(), if self.has_request() => {
-                    let permit = permit.map_err(|_| GatewayError::Ended("the link"))?;
+                    let Ok(permit) = permit else { break Some("the link to the nodes") };
                     if let Some(request) = self.next_request() {
                         permit.send(request);
                     }
                 }
                 _ = tick.tick() => self.on_tick()?,
             }
+        };
+        // The link may see before this loop that the gateway stops.
+        if let Some(ended) = ended.filter(|_| !stop.is_cancelled()) {
+            return Err(GatewayError::Ended(ended));
         }
         self.tasks.shutdown().await;
         self.storage.save_devices();
