@@ -115,9 +115,9 @@ impl ReportCheck<'_> {
     }
 
     /// Checks that a report about a device comes from it; true if the device signed it. A device
-    /// with a key signs everything: no other node of the mesh can speak in its name, and its address
-    /// does not matter. A device without a key is known by its address only, and the gateway
-    /// vouches for its reports.
+    /// with a key signs everything: no other node of the mesh can speak in its name, and its
+    /// address does not matter. A device without a key is known by its address only, and the
+    /// gateway vouches for its reports.
     fn check_author<R: DeviceSigned>(&self, name: &Id, report: &R) -> Result<bool, RejectReason> {
         let device = self.devices.get(name).ok_or(RejectReason::Unknown)?;
         match report.verify_device(self.chain_id, device.key.as_ref()) {

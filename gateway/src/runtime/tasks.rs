@@ -67,8 +67,8 @@ impl BackgroundTasks {
         self.tasks.shutdown().await;
     }
 
-    /// Fetches an artifact into the cache, or checks the one that is there. The cache does not evict
-    /// those `in_use`.
+    /// Fetches an artifact into the cache, or checks the one that is there. The cache does not
+    /// evict those `in_use`.
     pub fn fetch_artifact(&mut self, device: Id, digest: Hash, size_bytes: u64, in_use: Vec<Hash>) {
         let (cache, client) = (self.cache.clone(), self.client.clone());
         self.tasks.spawn(async move {

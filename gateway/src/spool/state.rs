@@ -20,8 +20,8 @@ pub enum OutgoingReport {
     Event(DeviceEvent),
 }
 
-/// Reports with equal keys reach the ledger in the order in which they came. The reports of a device
-/// have one key, because their counters go up; its events have another one.
+/// Reports with equal keys reach the ledger in the order in which they came. The reports of a
+/// device have one key, because their counters go up; its events have another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderingKey {
     pub device: Id,

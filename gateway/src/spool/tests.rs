@@ -250,7 +250,8 @@ fn every_step_may_fail() {
                 let what = format!("{name}, step {step}, {fault:?}");
                 assert!(matches!(result, Err(SpoolError::Disk { .. })), "{what}");
                 assert_eq!(spool.state(), &before, "{what}");
-                // The process dies right here: no Thing has an answer yet, so either state is right.
+                // The process dies right here: no Thing has an answer yet, so either state is
+                // right.
                 let after_crash = open(&memory.crash());
                 let mut done = before.clone();
                 done.apply(record.clone()).unwrap();

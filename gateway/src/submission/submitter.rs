@@ -113,7 +113,8 @@ impl Submitter {
         self.deferred.is_deferred(outgoing)
     }
 
-    /// Lets the deferred reports of a device be tried at once: its record on the ledger has changed.
+    /// Lets the deferred reports of a device be tried at once: its record on the ledger has
+    /// changed.
     pub fn retry_deferred(&mut self, device: &Id, now: Instant) {
         self.deferred.retry_now(device, now);
     }
@@ -138,7 +139,7 @@ impl Submitter {
         None
     }
 
-    /// Does what its time has come for: sends transactions again, and asks for the sequence number.
+    /// Sends transactions again whose receipts are overdue, and asks for the sequence number.
     pub fn tick(&mut self, spool: &SpoolState, now: Instant) -> Vec<SubmitCommand> {
         if !self.connected {
             return Vec::new();
