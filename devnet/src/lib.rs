@@ -1,5 +1,5 @@
-//! A whole city on one machine: validators, gateways and meshes of simulated Things, each a separate
-//! process, with every key, file and port that they need. `lamplighter devnet up` and the
+//! A whole city on one machine: validators, gateways and meshes of simulated Things, each a
+//! separate process, with every key, file and port that they need. `lamplighter devnet up` and the
 //! end-to-end tests use it.
 //!
 //! [`Devnet::start`] brings the city up; [`scenario::run`] takes a release through it, from the

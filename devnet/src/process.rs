@@ -1,5 +1,6 @@
 //! A child process. It ends when its standard input is closed, so that nothing is left behind
-//! however its parent ends. It has a separate process group, so that Ctrl-C reaches only the parent.
+//! however its parent ends. It has a separate process group, so that Ctrl-C reaches only the
+//! parent.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};

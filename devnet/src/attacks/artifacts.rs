@@ -72,9 +72,9 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
     Ok(())
 }
 
-/// Rolls a new release out to two lamps. The gateway of the first reaches only nodes that lie, and a
-/// bit flips on the way to the second. The first gets the right image once the nodes are honest; the
-/// second refuses the release, and installs it in the next rollout.
+/// Rolls a new release out to two lamps. The gateway of the first reaches only nodes that lie, and
+/// a bit flips on the way to the second. The first gets the right image once the nodes are honest;
+/// the second refuses the release, and installs it in the next rollout.
 pub(super) async fn field(
     devnet: &mut Devnet,
     subscriber: &FeedSubscriber,

@@ -34,7 +34,8 @@ async fn stranger(devnet: &mut Devnet) -> Result<String, DevnetError> {
         .iter()
         .map(|v| v.key)
         .min();
-    // The node with the lower key dials: a lower key makes sure that there is a connection to refuse.
+    // The node with the lower key dials: a lower key makes sure that there is a connection to
+    // refuse.
     let secret = loop {
         let secret = unregistered_key()?;
         if lowest.is_none_or(|lowest| secret.public() < lowest) {

@@ -26,7 +26,8 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
         journal.not_applicable(name, "1 validator");
         return Ok(());
     }
-    // Half of them are no majority. The first keeps running: accepted transactions are in its memory.
+    // Half of them are no majority. The first keeps running: accepted transactions are in its
+    // memory.
     let stopped = count / 2..count;
     for at in stopped.clone() {
         devnet.nodes[at].process.kill().await?;

@@ -30,7 +30,8 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    /// Registers, and keeps the registration alive; registers again if the gateway does not know it.
+    /// Registers, and keeps the registration alive; registers again if the gateway does not know
+    /// it.
     pub(super) async fn keep_registered(&self) {
         let mut retry = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut location = None;

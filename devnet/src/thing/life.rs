@@ -119,7 +119,8 @@ impl Thing {
         self.addr
     }
 
-    /// Makes it emit an event. The event is on its disk when this returns; the result is its number.
+    /// Makes it emit an event. The event is on its disk when this returns; the result is its
+    /// number.
     pub async fn raise(&self, event: NewEvent) -> Result<u64, ThingError> {
         let sequence = with_machine(&self.machine, move |machine| machine.raise(&event)).await?;
         self.signals.outbox.notify_one();

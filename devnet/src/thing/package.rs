@@ -24,7 +24,8 @@ impl Machine {
         }
     }
 
-    /// Handles a write to `/5/0/0`: one block, a whole small package, or no bytes to reset the object.
+    /// Handles a write to `/5/0/0`: one block, a whole small package, or no bytes to reset the
+    /// object.
     pub(super) fn accept_package(&mut self, request: &Request) -> Result<Response, ThingError> {
         let answer = |code, reason: &str| Response::error(code, reason);
         if request.payload.is_empty() {

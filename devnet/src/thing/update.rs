@@ -22,8 +22,8 @@ const BEFORE_FILE: &str = "configuration.before.json";
 pub(super) type Reply = (Code, String);
 
 impl Machine {
-    /// Accepts an encoded offer, after checking everything that the vendor signed. A refusal is also
-    /// reported, signed. The same offer again changes nothing: a transfer continues.
+    /// Accepts an encoded offer, after checking everything that the vendor signed. A refusal is
+    /// also reported, signed. The same offer again changes nothing: a transfer continues.
     pub(super) fn accept_offer(&mut self, bytes: &[u8]) -> Result<Reply, ThingError> {
         let Ok(offer) = codec::decode::<Offer>(bytes) else {
             return Ok((Code::BAD_REQUEST, "not an offer".to_owned()));

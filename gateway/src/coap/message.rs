@@ -1,9 +1,9 @@
 //! One CoAP message (RFC 7252 section 3), decoded strictly.
 //!
 //! `coap-lite` parses. This module adds checks that it leaves out: the version, a payload marker
-//! without payload, bytes after an empty message, and limits on size and number of options. [`Code`]
-//! stays a byte, since `coap_lite::MessageClass` has neither `Eq` nor `Hash` nor the classes of codes
-//! that it does not know.
+//! without payload, bytes after an empty message, and limits on size and number of options.
+//! [`Code`] stays a byte, since `coap_lite::MessageClass` has neither `Eq` nor `Hash` nor the
+//! classes of codes that it does not know.
 
 use std::fmt;
 
@@ -194,7 +194,8 @@ impl Message {
         if packet.header.get_version() != 1 {
             return Err(DecodeError::Version(packet.header.get_version()));
         }
-        // The encoding of a message is unique, so everything the parser was lenient about shows here.
+        // The encoding of a message is unique, so everything the parser was lenient about shows
+        // here.
         if packet
             .to_bytes_with_limit(DATAGRAM_BYTES_MAX)
             .map_err(malformed)?

@@ -1,9 +1,9 @@
 //! CoAP over UDP (RFC 7252) with block-wise transfer (RFC 7959): client and server on one socket.
 //!
 //! [`Protocol`] holds the rules of messages and exchanges without IO; [`CoapEndpoint`] is the task
-//! around it. A [`CoapService`] answers requests, a [`CoapHandle`] sends them. Observation (RFC 7641) is
-//! left out: Things with our agent POST their changes, other Things are polled. Everything that a
-//! peer can make the endpoint keep has a limit in [`config`].
+//! around it. A [`CoapService`] answers requests, a [`CoapHandle`] sends them. Observation (RFC
+//! 7641) is left out: Things with our agent POST their changes, other Things are polled. Everything
+//! that a peer can make the endpoint keep has a limit in [`config`].
 
 pub mod block;
 mod blockwise;

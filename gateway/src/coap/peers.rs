@@ -12,10 +12,10 @@ use super::config::{DUPLICATES_PER_PEER_MAX, PEERS_MAX};
 
 /// The result of recording a message id.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum MessageIdStatus {
+pub(super) enum Reception {
     /// The id is new within the lifetime of an exchange.
     New,
-    /// MessageIdStatus; with what was answered, if anything yet.
+    /// The id was received before; with its reply, if there is one yet.
     Duplicate(Option<Vec<u8>>),
     /// The table is full of peers that are busy.
     TooManyPeers,
@@ -58,9 +58,9 @@ impl Peers {
         peer: SocketAddr,
         id: u16,
         random: &mut impl RngCore,
-    ) -> MessageIdStatus {
+    ) -> Reception {
         if !self.peers.contains_key(&peer) && !self.make_room() {
-            return MessageIdStatus::TooManyPeers;
+            return Reception::TooManyPeers;
         }
         let lifetime = self.lifetime;
         let peer = self.entry(now, peer, random);
@@ -72,7 +72,7 @@ impl Peers {
             peer.received.pop_front();
         }
         if let Some(message) = peer.received.iter().find(|m| m.id == id) {
-            return MessageIdStatus::Duplicate(message.reply.clone());
+            return Reception::Duplicate(message.reply.clone());
         }
         if peer.received.len() >= DUPLICATES_PER_PEER_MAX {
             peer.received.pop_front();
@@ -82,7 +82,7 @@ impl Peers {
             at: now,
             reply: None,
         });
-        MessageIdStatus::New
+        Reception::New
     }
 
     /// Keeps the reply to a message, for duplicates of it.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::config::{CoapConfig, REQUESTS_MAX, SEPARATE_MAX};
 use super::message::{Code, Message, MessageType, Token, confirmable_id};
-use super::peers::{MessageIdStatus, Peers};
+use super::peers::{Peers, Reception};
 use super::request::{Request, Response};
 
 /// Identifies an outgoing request towards its caller.
@@ -60,7 +60,7 @@ pub enum RequestError {
 pub enum Output {
     /// Send a datagram.
     Send(SocketAddr, Vec<u8>),
-    /// CoapHandle a request, then call [`Protocol::respond`].
+    /// Handle a request, then call [`Protocol::respond`].
     Request(Exchange, Box<Request>),
     /// An outgoing request has ended.
     Done(RequestId, Result<Box<Response>, RequestError>),
@@ -149,9 +149,7 @@ impl Protocol {
         request: Request,
     ) {
         if self.waiting_count + self.pending.len() >= REQUESTS_MAX {
-            self.outputs
-                .push(Output::Done(request_id, Err(RequestError::Busy)));
-            return;
+            return self.fail(request_id, RequestError::Busy);
         }
         self.waiting
             .entry(peer)
@@ -168,10 +166,9 @@ impl Protocol {
             queue.retain(|(t, _)| *t != request_id);
             self.waiting_count -= before - queue.len();
         }
-        let find = |(key, p): (&(SocketAddr, Token), &PendingRequest)| {
-            (p.request_id == request_id).then_some(*key)
-        };
-        if let Some((peer, token)) = self.pending.iter().find_map(find) {
+        let mut pending = self.pending.iter();
+        let found = pending.find(|(_, pending)| pending.request_id == request_id);
+        if let Some((peer, token)) = found.map(|(key, _)| *key) {
             self.end_request(now, peer, token);
         }
     }
@@ -183,7 +180,7 @@ impl Protocol {
             Err(error) => {
                 tracing::debug!(%peer, %error, "datagram refused");
                 if let Some(id) = confirmable_id(bytes) {
-                    self.send(peer, &Message::empty(MessageType::Reset, id));
+                    self.send_reset(peer, id);
                 }
                 return;
             }
@@ -194,9 +191,7 @@ impl Protocol {
             _ if message.code.is_request() => self.on_request(now, peer, message),
             _ if message.code.is_response() => self.on_response(now, peer, &message),
             // A confirmable empty message is a ping; the answer is a reset.
-            MessageType::Confirmable => {
-                self.send(peer, &Message::empty(MessageType::Reset, message.id))
-            }
+            MessageType::Confirmable => self.send_reset(peer, message.id),
             MessageType::NonConfirmable => {}
         }
     }
@@ -260,25 +255,19 @@ impl Protocol {
             self.waiting_count -= 1;
             let id = self.peers.next_id(now, peer, &mut self.random);
             let token = self.new_token(peer);
-            match request
-                .to_message(MessageType::Confirmable, id, token)
-                .encode()
-            {
+            let message = request.to_message(MessageType::Confirmable, id, token);
+            match message.encode() {
                 Ok(bytes) => {
                     self.peers.add_outstanding(peer, 1);
-                    self.pending.insert(
-                        (peer, token),
-                        PendingRequest {
-                            request_id,
-                            id,
-                            deadline: None,
-                        },
-                    );
+                    let pending = PendingRequest {
+                        request_id,
+                        id,
+                        deadline: None,
+                    };
+                    self.pending.insert((peer, token), pending);
                     self.send_confirmable(now, peer, id, bytes, Some(token));
                 }
-                Err(_) => self
-                    .outputs
-                    .push(Output::Done(request_id, Err(RequestError::TooLong))),
+                Err(_) => self.fail(request_id, RequestError::TooLong),
             }
         }
     }
@@ -328,12 +317,8 @@ impl Protocol {
             let request = confirmable.request;
             self.confirmables.remove(&(peer, id));
             if let Some(token) = request {
-                self.finish(
-                    now,
-                    peer,
-                    token,
-                    Err(RequestError::NoAcknowledgement { attempts }),
-                );
+                let error = RequestError::NoAcknowledgement { attempts };
+                self.finish(now, peer, token, Err(error));
             }
             return;
         }
@@ -376,11 +361,11 @@ impl Protocol {
 
     fn on_request(&mut self, now: Instant, peer: SocketAddr, message: Message) {
         match self.peers.record(now, peer, message.id, &mut self.random) {
-            MessageIdStatus::New => {}
-            MessageIdStatus::Duplicate(Some(reply)) => {
+            Reception::New => {}
+            Reception::Duplicate(Some(reply)) => {
                 return self.outputs.push(Output::Send(peer, reply));
             }
-            MessageIdStatus::Duplicate(None) | MessageIdStatus::TooManyPeers => return,
+            Reception::Duplicate(None) | Reception::TooManyPeers => return,
         }
         let confirmable = message.message_type == MessageType::Confirmable;
         let exchange = Exchange {
@@ -420,15 +405,13 @@ impl Protocol {
             let reply = encode_or_error(&Message::empty(reply, message.id));
             // A response that came twice is acknowledged twice, though its request has ended.
             match self.peers.record(now, peer, message.id, &mut self.random) {
-                MessageIdStatus::Duplicate(Some(before)) => {
-                    self.outputs.push(Output::Send(peer, before))
-                }
-                MessageIdStatus::Duplicate(None) => {}
-                MessageIdStatus::New => {
+                Reception::Duplicate(Some(before)) => self.outputs.push(Output::Send(peer, before)),
+                Reception::Duplicate(None) => {}
+                Reception::New => {
                     self.peers.set_reply(peer, message.id, reply.clone());
                     self.outputs.push(Output::Send(peer, reply));
                 }
-                MessageIdStatus::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
+                Reception::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
             }
         }
         if known {
@@ -447,6 +430,11 @@ impl Protocol {
         self.peers
             .set_reply(exchange.peer, exchange.id, reply.clone());
         self.outputs.push(Output::Send(exchange.peer, reply));
+    }
+
+    /// Ends an outgoing request that was never sent.
+    fn fail(&mut self, request_id: RequestId, error: RequestError) {
+        self.outputs.push(Output::Done(request_id, Err(error)));
     }
 
     fn finish(
@@ -482,9 +470,9 @@ impl Protocol {
         }
     }
 
-    fn send(&mut self, peer: SocketAddr, message: &Message) {
-        self.outputs
-            .push(Output::Send(peer, encode_or_error(message)));
+    fn send_reset(&mut self, peer: SocketAddr, id: u16) {
+        let bytes = encode_or_error(&Message::empty(MessageType::Reset, id));
+        self.outputs.push(Output::Send(peer, bytes));
     }
 }
 

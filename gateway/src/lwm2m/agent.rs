@@ -10,7 +10,7 @@
 //! | `/33000/0/3` | R | integer | boot counter |
 //! | `/33000/0/4` | R | text | active slot, `A` or `B` |
 //! | `/33000/0/5` | R | text | blake3 of the active slot |
-//! | `/33000/0/6` | R | integer | bytes of the offered package that have arrived: the transfer resumes there |
+//! | `/33000/0/6` | R | integer | bytes of the offered package that have arrived |
 //! | `/33000/0/7` | R | integer | security counter floor |
 //! | `/33000/0/8` | R | text | the Thing's ed25519 public key, hexadecimal |
 //! | `/33000/0/9` | R | text | hardware class |

@@ -100,6 +100,13 @@ fn a_device_may_list_hundreds_of_objects() {
     assert_eq!(parse(many.join(",").as_bytes()).unwrap().len(), 1_000);
 }
 
+/// Documents near to the link format, most of them valid.
+const LINKS: &str = concat!(
+    "(</?[a-z0-9]{0,3}>",
+    "(;[a-z]{1,2}(=(\"[a-z<>;, ]{0,4}\"|[a-z0-9]{1,3}))?){0,3}",
+    ",? ?){0,4}"
+);
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[<>/0-9;,=\"\\\\ a-zé]{0,60}") {
@@ -108,7 +115,7 @@ proptest! {
 
     /// An accepted document is parsed completely: its links, written again, parse to the same.
     #[test]
-    fn accepted_links_are_complete(text in "(</?[a-z0-9]{0,3}>(;[a-z]{1,2}(=(\"[a-z<>;, ]{0,4}\"|[a-z0-9]{1,3}))?){0,3},? ?){0,4}") {
+    fn accepted_links_are_complete(text in LINKS) {
         if let Ok(links) = parse(text.as_bytes()) {
             let written: Vec<String> = links.iter().map(|link| {
                 let attributes = link.attributes.iter();
@@ -325,16 +332,19 @@ fn a_registration_lasts_while_it_is_extended() {
     let thing = register(&mut registry, now, addr(1), &request, "a").unwrap();
     assert!(thing.objects.updatable && !thing.objects.agent);
     assert_eq!(registry.next_expiry(), Some(now + Duration::from_secs(60)));
-    let later = now + Duration::from_secs(59);
+    let updated_at = now + Duration::from_secs(59);
     let update = Request::new(Code::POST, "/rd/a");
-    let thing = registry.update(later, addr(2), "a", &update).unwrap();
+    let thing = registry.update(updated_at, addr(2), "a", &update).unwrap();
     assert_eq!(thing.peer, Some(addr(2)));
     assert_eq!(registry.at(addr(1)), None);
     assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-1");
-    assert_eq!(registry.expire(later + Duration::from_secs(59)), []);
-    assert_eq!(registry.expire(later + Duration::from_secs(60)).len(), 1);
+    assert_eq!(registry.expire(updated_at + Duration::from_secs(59)), []);
     assert_eq!(
-        registry.update(later, addr(2), "a", &update),
+        registry.expire(updated_at + Duration::from_secs(60)).len(),
+        1
+    );
+    assert_eq!(
+        registry.update(updated_at, addr(2), "a", &update),
         Err(RegistrationError::Unknown)
     );
     assert_eq!(registry.next_expiry(), None);

@@ -2,7 +2,8 @@
 //! Thing is polled until it runs the new version or gives a reason for its failure.
 //!
 //! State, result and version are read before the order to install is sent, and again before it is
-//! repeated: a Thing that boots at once may have carried out the order although its answer was lost.
+//! repeated: a Thing that boots at once may have carried out the order although its answer was
+//! lost.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::coap::{Code, Request, Response};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
 
-/// The time for which a Thing that registered after the order, and does not report success, may name
-/// another version: its boot loader may not have finished.
+/// The time for which a Thing that registered after the order, and does not report success, may
+/// name another version: its boot loader may not have finished.
 pub(super) const RETURN_GRACE: Duration = Duration::from_secs(120);
 
 /// Refusals of the order after which a foreign Thing that did not begin has failed.

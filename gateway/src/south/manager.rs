@@ -1,4 +1,5 @@
-//! The manager of the south side: it owns the table of registrations and the workers, one per Thing.
+//! The manager of the south side: it owns the table of registrations and the workers, one per
+//! Thing.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -99,8 +100,8 @@ impl Manager {
         }
     }
 
-    /// Ends registration and work of a Thing that this gateway no longer serves: the Thing registers
-    /// elsewhere, and no more requests are sent to it.
+    /// Ends registration and work of a Thing that this gateway no longer serves: the Thing
+    /// registers elsewhere, and no more requests are sent to it.
     fn release(&mut self, endpoint: &str) {
         if self.registry.write().remove(endpoint).is_some() {
             tracing::info!(endpoint, "the registration ends, the device was taken away");

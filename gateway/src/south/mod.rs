@@ -2,10 +2,10 @@
 //! per Thing that transfers packages, starts installations and polls their results.
 //!
 //! In: [`SouthCommand`]s. Out: [`SouthEvent`]s on a bounded channel. A report or event of a Thing
-//! is acknowledged to it only once the reader of the channel says that it is [`StorageReply::Stored`].
-//! Nothing is kept on disk here: after a restart Things register anew, the north side gives its
-//! commands again (pending so twice is harmless), and a Thing with our agent says how much of a
-//! package it holds, so that the transfer goes on there.
+//! is acknowledged to it only once the reader of the channel answers [`StorageReply::Stored`].
+//! Nothing is kept on disk here: after a restart Things register again, the north side repeats its
+//! commands (which is harmless), and a Thing with our agent reports how many bytes of a package it
+//! holds, so that the transfer resumes there.
 
 mod install;
 mod manager;
@@ -284,7 +284,6 @@ impl South {
         let registry = SharedRegistry::default();
         let service = service::SouthService {
             registrations,
-            commands: commands.clone(),
             events: events.clone(),
             stored_timeout: config.stored_timeout,
             served: served.clone(),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use super::registry::SharedRegistry;
-use super::{ServedDevices, SouthCommand, SouthEvent, StorageReply};
+use super::{ServedDevices, SouthEvent, StorageReply};
 use crate::coap::{BodyPolicy, CoapService, Code, Request, Response, format};
 use crate::lwm2m::agent;
 
@@ -26,7 +26,6 @@ pub(super) struct RegistrationRequest {
 /// Answers the requests of Things.
 pub(super) struct SouthService {
     pub(super) registrations: mpsc::Sender<RegistrationRequest>,
-    pub(super) commands: mpsc::Sender<SouthCommand>,
     pub(super) events: mpsc::Sender<SouthEvent>,
     pub(super) stored_timeout: Duration,
     pub(super) served: Arc<dyn ServedDevices>,
@@ -49,15 +48,11 @@ impl SouthService {
             .unwrap_or_else(|_| Response::new(Code::UNAVAILABLE))
     }
 
-    /// The Thing at an address, if this gateway still serves it.
+    /// The Thing at an address, if this gateway still serves it. A registration of another one ends
+    /// with its next update, or by the north side's command.
     fn sender(&self, peer: SocketAddr) -> Option<String> {
         let endpoint = self.registry.read().at(peer)?.endpoint.clone();
-        if self.served.serves(&endpoint) {
-            return Some(endpoint);
-        }
-        // If the queue is full, the Thing's next message releases it.
-        let _ = self.commands.try_send(SouthCommand::Release { endpoint });
-        None
+        self.served.serves(&endpoint).then_some(endpoint)
     }
 
     fn is_registered(&self, peer: SocketAddr) -> bool {
@@ -113,7 +108,8 @@ fn unregistered() -> Response {
 
 #[async_trait]
 impl CoapService for SouthService {
-    /// Assembles bodies only for resources that read them: strangers may register, and nothing else.
+    /// Assembles bodies only for resources that read them: strangers may register, and nothing
+    /// else.
     fn body_policy(&self, peer: SocketAddr, request: &Request) -> BodyPolicy {
         let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
         match path[..] {

@@ -107,7 +107,8 @@ pub enum WorkNotice {
         /// For a person: the Thing's text, or its new version.
         detail: String,
     },
-    /// A configuration document was accepted or not. The Thing itself reports whether it applied it.
+    /// A configuration document was accepted or not. The Thing itself reports whether it applied
+    /// it.
     Configured {
         /// True if it was accepted.
         accepted: bool,

@@ -303,17 +303,17 @@ async fn strangers_are_not_registered_and_their_messages_not_stored() {
         }
         codes
     });
-    let mut said = vec![
+    let mut replies = vec![
         Some(StorageReply::Stored),
         Some(StorageReply::Refused("junk".to_owned())),
         Some(StorageReply::Unregistered("of another device".to_owned())),
         Some(StorageReply::Unavailable("not with this key".to_owned())),
         None,
     ];
-    while !said.is_empty() {
+    while !replies.is_empty() {
         if let SouthEvent::Event { bytes, stored, .. } = bed.next().await {
             assert_eq!(bytes, [1; 9]);
-            if let Some(answer) = said.remove(0) {
+            if let Some(answer) = replies.remove(0) {
                 stored.send(answer).unwrap();
             }
         }
@@ -401,7 +401,7 @@ async fn a_released_thing_gets_no_more_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_package_never_goes_to_another_thing_at_the_same_address() {
+async fn packages_never_go_to_another_thing_at_the_same_address() {
     let mut bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
     register(&handle, &NAME).await;

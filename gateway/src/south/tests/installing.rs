@@ -163,7 +163,7 @@ impl Testbed {
 const DONE: [Stage; 3] = [Stage::Installing, Stage::Trial, Stage::Confirmed];
 
 #[test]
-fn an_accepted_order_whose_answer_is_lost_is_not_repeated() {
+fn an_accepted_order_is_not_repeated_when_its_answer_is_lost() {
     let mut bed = testbed(Foreign::holding_the_package());
     bed.thing.answers = [None].into();
     bed.install();

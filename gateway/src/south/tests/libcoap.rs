@@ -121,7 +121,10 @@ impl Testbed {
     }
 
     async fn stage(&mut self, wanted: Stage) {
-        let is = |notice: &WorkNotice| matches!(notice, WorkNotice::Stage { stage, .. } if *stage == wanted);
+        let is = |notice: &WorkNotice| match notice {
+            WorkNotice::Stage { stage, .. } => *stage == wanted,
+            _ => false,
+        };
         self.notice(is).await;
     }
 }

@@ -1,4 +1,5 @@
-//! Whether what should be flat is flat, and the disk grows as predicted.
+//! The assessment of a soak: memory, threads and files must be flat, and the disk must grow as
+//! predicted.
 
 use serde::Serialize;
 
@@ -9,30 +10,30 @@ use crate::cluster::BoundedMemory;
 use crate::error::BenchError;
 
 const MIB: f64 = 1_048_576.0;
-/// Fitted growth of memory over the judged time that counts as flat: of the fitted beginning, and
-/// in any case. Table readers and the allocator's own waste stay below it.
+/// Fitted growth of memory over the assessed time that still counts as flat: as a part of the
+/// fitted value at the begin, and in bytes. Table readers and the allocator's waste stay below it.
 const MEMORY_GROWTH_PART: f64 = 0.10;
 const MEMORY_GROWTH_BYTES: f64 = 16.0 * MIB;
-/// Of open files that are no tables, and of threads.
+/// Fitted growth of threads, and of open files that are no tables, that still counts as flat.
 const COUNT_GROWTH: f64 = 8.0;
-/// Table files that a store keeps open at most (`rocks/src/options.rs`), with those of one view
-/// and one compaction.
+/// Most table files that a store keeps open (`rocks/src/options.rs`), with those of one view and
+/// one compaction.
 const TABLES_OPEN_MAX: u64 = 256 + 32;
-/// Memtables that are written to and those that are being flushed, and blocks in the cache
-/// (`rocks/src/options.rs`), each with the little by which RocksDB overdraws.
+/// Bounds of the memtables, those being flushed included, and of the block cache
+/// (`rocks/src/options.rs`), each with the little by which RocksDB exceeds them.
 const MEMTABLES_BYTES_MAX: u64 = 48 << 20;
 const CACHE_BYTES_MAX: u64 = 26 << 20;
-/// How far the disk may be off the prediction.
+/// Deviation of the disk from the prediction that is accepted.
 const DISK_OFF_PART: f64 = 0.05;
-/// Growth of the tables from which it can be judged: memtables are flushed in portions of 8 MiB,
-/// and a compaction holds its inputs until it ends.
-const DISK_JUDGED_BYTES: f64 = 128.0 * MIB;
-/// Time from which memory can be judged: in a shorter one caches and memtables are still filling.
-const MEMORY_JUDGED_S: f64 = 480.0;
+/// Least growth of the tables that can be assessed: memtables are flushed in portions of 8 MiB, and
+/// a compaction holds its inputs until it ends.
+const DISK_GROWTH_BYTES_MIN: f64 = 128.0 * MIB;
+/// Shortest time in which memory can be assessed: caches and memtables fill at first.
+const MEMORY_DURATION_S_MIN: f64 = 480.0;
 
-/// A line through the samples of one figure.
+/// A line fitted to the samples of one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Line {
+pub struct TrendLine {
     pub begin: f64,
     pub end: f64,
     pub least: f64,
@@ -40,8 +41,8 @@ pub struct Line {
     pub per_unit: f64,
 }
 
-impl Line {
-    /// Least squares; none of fewer than two places.
+impl TrendLine {
+    /// Fits by least squares; `None` for fewer than two different x values.
     pub fn fit(points: &[(f64, f64)]) -> Option<Self> {
         let n = points.len() as f64;
         let mean_x = points.iter().map(|p| p.0).sum::<f64>() / n;
@@ -68,57 +69,61 @@ impl Line {
     }
 }
 
-/// One node. `per_unit` is for a second, of the disk for a transaction.
+/// The assessment of one node. `per_unit` is per second; for the disk, per transaction.
 #[derive(Clone, Debug, Serialize)]
-pub struct NodeVerdict {
-    pub memory: Line,
-    /// Of it what is neither memtable nor cache: these fill up to their bounds, and the memtables
+pub struct NodeAssessment {
+    pub memory: TrendLine,
+    /// Memory that is neither memtable nor cache: these fill up to their bounds, and the memtables
     /// of quiet column families take hours for that.
-    pub other_memory: Line,
-    /// Whether `other_memory` is flat. `None`: too short to judge.
+    pub other_memory: TrendLine,
+    /// True if `other_memory` is flat; `None` if the run was too short.
     pub memory_flat: Option<bool>,
-    /// Whether memtables and cache kept to their bounds.
+    /// True if memtables and cache stayed within their bounds.
     pub bounds_kept: bool,
-    pub threads: Line,
+    pub threads: TrendLine,
     pub threads_flat: bool,
     /// Open files that are no tables.
-    pub files: Line,
+    pub files: TrendLine,
     pub files_flat: bool,
     pub tables_open_max: u64,
     /// Table files in use.
-    pub tables: Line,
-    /// `None`: too little was written to judge.
+    pub tables: TrendLine,
+    /// True if the tables grew as predicted; `None` if too little was written.
     pub tables_as_predicted: Option<bool>,
     pub off_prediction_percent: f64,
     /// Write-ahead and other logs; bounded.
-    pub logs: Line,
+    pub logs: TrendLine,
     /// Table files that only the last snapshot still holds; bounded by the tables' size.
-    pub kept: Line,
-    /// All of the data directory, for a transaction.
+    pub kept: TrendLine,
+    /// Growth of the data directory per transaction.
     pub disk_bytes_each: f64,
 }
 
-/// All nodes.
+/// The assessment of all nodes.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
-    pub nodes: Vec<NodeVerdict>,
+pub struct SoakAssessment {
+    pub nodes: Vec<NodeAssessment>,
     pub good: bool,
 }
 
-pub fn judge(samples: &[Sample], from_s: f64, prediction: &Prediction) -> Verdict {
-    let judged: Vec<&Sample> = samples.iter().filter(|s| s.seconds >= from_s).collect();
-    let count = judged.first().map_or(0, |sample| sample.nodes.len());
+pub fn assess(samples: &[Sample], from_s: f64, prediction: &Prediction) -> SoakAssessment {
+    let assessed: Vec<&Sample> = samples.iter().filter(|s| s.seconds >= from_s).collect();
+    let count = assessed.first().map_or(0, |sample| sample.nodes.len());
     let nodes: Vec<_> = (0..count)
-        .filter_map(|node| judge_node(&judged, node, prediction))
+        .filter_map(|node| assess_node(&assessed, node, prediction))
         .collect();
-    let good = !nodes.is_empty() && nodes.iter().all(NodeVerdict::good);
-    Verdict { nodes, good }
+    let good = !nodes.is_empty() && nodes.iter().all(NodeAssessment::good);
+    SoakAssessment { nodes, good }
 }
 
-fn judge_node(samples: &[&Sample], node: usize, prediction: &Prediction) -> Option<NodeVerdict> {
+fn assess_node(
+    samples: &[&Sample],
+    node: usize,
+    prediction: &Prediction,
+) -> Option<NodeAssessment> {
     let over = |x: fn(&Sample) -> f64, figure: fn(&NodeSample) -> f64| {
         let points = samples.iter().map(|s| (x(s), figure(&s.nodes[node])));
-        Line::fit(&points.collect::<Vec<_>>())
+        TrendLine::fit(&points.collect::<Vec<_>>())
     };
     let time = |figure| over(|s| s.seconds, figure);
     let written = |figure| over(|s| s.committed as f64, figure);
@@ -127,18 +132,18 @@ fn judge_node(samples: &[&Sample], node: usize, prediction: &Prediction) -> Opti
         (predicted, s.nodes[node].disk.tables_bytes as f64)
     });
     let memory = time(|n| n.memory_bytes as f64)?;
-    let other_memory = time(|n| n.other_memory_bytes() as f64)?;
+    let other_memory = time(|n| n.unbounded_memory_bytes() as f64)?;
     let threads = time(|n| n.threads as f64)?;
     let files = time(|n| n.files.others as f64)?;
     let tables = written(|n| n.disk.tables_bytes as f64)?;
-    let off = Line::fit(&predicted.collect::<Vec<_>>())?.per_unit - 1.0;
-    let enough = tables.growth() >= DISK_JUDGED_BYTES;
-    let judged_s = samples.last()?.seconds - samples.first()?.seconds;
+    let off = TrendLine::fit(&predicted.collect::<Vec<_>>())?.per_unit - 1.0;
+    let enough = tables.growth() >= DISK_GROWTH_BYTES_MIN;
+    let duration_s = samples.last()?.seconds - samples.first()?.seconds;
     let allowed = (other_memory.begin * MEMORY_GROWTH_PART).max(MEMORY_GROWTH_BYTES);
     let flat = other_memory.growth() <= allowed;
     let bounded = samples.iter().map(|sample| sample.nodes[node].bounded);
-    Some(NodeVerdict {
-        memory_flat: (judged_s >= MEMORY_JUDGED_S).then_some(flat),
+    Some(NodeAssessment {
+        memory_flat: (duration_s >= MEMORY_DURATION_S_MIN).then_some(flat),
         bounds_kept: bounded.into_iter().all(within_bounds),
         memory,
         other_memory,
@@ -164,7 +169,7 @@ fn within_bounds(bounded: BoundedMemory) -> bool {
     bounded.memtable_bytes <= MEMTABLES_BYTES_MAX && bounded.cache_bytes <= CACHE_BYTES_MAX
 }
 
-impl NodeVerdict {
+impl NodeAssessment {
     fn good(&self) -> bool {
         self.memory_flat != Some(false)
             && self.bounds_kept
@@ -175,8 +180,8 @@ impl NodeVerdict {
     }
 }
 
-impl Verdict {
-    /// An error if anything is not as it should be.
+impl SoakAssessment {
+    /// Checks that every figure is good.
     pub fn demand(&self) -> Result<(), BenchError> {
         if self.good {
             Ok(())
@@ -241,18 +246,18 @@ pub fn print(report: &SoakReport) {
     );
 }
 
-fn print_node(number: usize, node: &NodeVerdict) {
+fn print_node(number: usize, node: &NodeAssessment) {
     let mib = |bytes: f64| bytes / MIB;
-    let ends = |line: &Line| format!("{:.0}..{:.0}", line.begin, line.end);
+    let ends = |line: &TrendLine| format!("{:.0}..{:.0}", line.begin, line.end);
     let memory = &node.memory;
-    let judged = match node.tables_as_predicted {
+    let off = match node.tables_as_predicted {
         Some(true) => "",
         Some(false) => " OFF",
         None => " too short",
     };
     println!(
         "  {:<5} {:>6.1} {:>7.1} {:>7.1} {:>6.1} {:>7.1} {:>13} {:>13} {:>7} {:>10.0} {:>+7.1} \
-         %{judged} {:>8.1} {:>9.1} {:>9.0}{}{}{}{}",
+         %{off} {:>8.1} {:>9.1} {:>9.0}{}{}{}{}",
         number,
         mib(memory.begin),
         mib(memory.end),

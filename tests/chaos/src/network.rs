@@ -1,5 +1,5 @@
-//! A network of this run's own: a namespace for each node and one with the bridge that joins them,
-//! in which the clients are too. Nothing of it is seen by the rest of the machine.
+//! The network of a run: a namespace for each node and one with the bridge between them, in which
+//! the clients are too. It is invisible to the rest of the machine.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,43 +11,44 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::ChaosError;
-use crate::links::{Link, Links};
+use crate::links::{LinkState, Links};
 
-/// What the names of all namespaces of this tool begin with; the process id follows.
+/// Prefix of the names of all namespaces of this tool; the process id follows.
 const PREFIX: &str = "lamplighter-chaos-";
-/// Where `ip netns` keeps the names.
+/// The folder of the names of `ip netns`.
 const NAMES: &str = "/run/netns";
 
-/// The namespaces of a run; they go when it is dropped.
+/// The namespaces of a run; they are removed when it is dropped.
 #[derive(Debug)]
-pub struct Lab {
+pub struct TestNetwork {
     nodes: usize,
     owner: u32,
 }
 
-/// The address of a node, counted from 0. The network is the run's own, so it can't collide.
+/// The address of a node, counted from 0. It cannot collide in the separate network.
 pub fn address(node: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, node as u8 + 1)
 }
 
-/// Where the clients are.
+/// The address of the clients.
 const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 
-impl Lab {
-    /// Removes what earlier runs that crashed have left, makes the namespaces and joins them.
+impl TestNetwork {
+    /// Removes the namespaces of crashed runs, creates those of this run and connects them.
     ///
     /// # Errors
-    /// [`ChaosError::Namespaces`] when the system does not let us.
+    /// [`ChaosError::Namespaces`] if the system does not permit it.
     pub fn build(nodes: usize) -> Result<Self, ChaosError> {
-        remove_left_overs()?;
+        remove_abandoned()?;
         let owner = std::process::id();
-        let lab = Self { nodes, owner };
-        lab.join()
+        let network = Self { nodes, owner };
+        network
+            .connect()
             .map_err(|error| ChaosError::Namespaces(Box::new(error)))?;
-        Ok(lab)
+        Ok(network)
     }
 
-    fn join(&self) -> Result<(), ChaosError> {
+    fn connect(&self) -> Result<(), ChaosError> {
         let bridge = self.bridge();
         run("ip", &["netns", "add", &bridge])?;
         let in_bridge = |arguments: &str| ip_in(&bridge, arguments);
@@ -78,7 +79,8 @@ impl Lab {
         format!("{PREFIX}{}-bridge", self.owner)
     }
 
-    /// Moves the calling thread, and all that it starts from now on, to where the clients are.
+    /// Moves the calling thread, and all that it starts from now on, into the namespace of the
+    /// clients.
     pub fn enter(&self) -> Result<(), ChaosError> {
         let name = self.bridge();
         let failed = |source| ChaosError::Enter(name.clone(), source);
@@ -86,18 +88,18 @@ impl Lab {
         setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| failed(error.into()))
     }
 
-    /// Makes the links between the nodes what they are said to be, in one step for each node.
+    /// Applies the states of all links, in one step for each node.
     pub fn apply(&self, links: &Links) -> Result<(), ChaosError> {
         for node in 0..self.nodes {
             let rules = rules(node, links);
             let name = self.namespace(node);
-            feed("ip", &["netns", "exec", &name, "nft", "-f", "-"], &rules)?;
+            run_with_input("ip", &["netns", "exec", &name, "nft", "-f", "-"], &rules)?;
         }
         Ok(())
     }
 }
 
-impl Drop for Lab {
+impl Drop for TestNetwork {
     fn drop(&mut self) {
         let nodes = (0..self.nodes).map(|node| self.namespace(node));
         for name in nodes.chain([self.bridge()]) {
@@ -108,16 +110,16 @@ impl Drop for Lab {
     }
 }
 
-/// What a node's own filter drops of what comes in.
+/// The packet filter of a node, which drops incoming packets by the states of its links.
 fn rules(node: usize, links: &Links) -> String {
     let mut rules = String::from(
         "table ip chaos\ndelete table ip chaos\ntable ip chaos {\n chain in {\n\
          type filter hook input priority 0; policy accept;\n",
     );
-    let mut from = |address: Ipv4Addr, link: Link| match link {
-        Link::Whole => {}
-        Link::Cut => rules += &format!("ip saddr {address} drop\n"),
-        Link::Lossy { percent } => {
+    let mut from = |address: Ipv4Addr, link: LinkState| match link {
+        LinkState::Whole => {}
+        LinkState::Cut => rules += &format!("ip saddr {address} drop\n"),
+        LinkState::Lossy { percent } => {
             rules += &format!("ip saddr {address} numgen random mod 100 < {percent} drop\n");
         }
     };
@@ -137,14 +139,14 @@ fn ip_in(namespace: &str, arguments: &str) -> Result<(), ChaosError> {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), ChaosError> {
-    feed(program, arguments, "")
+    run_with_input(program, arguments, "")
 }
 
 /// Runs a program with a text as its input.
-fn feed(program: &str, arguments: &[&str], input: &str) -> Result<(), ChaosError> {
-    let failed = |said: String| ChaosError::Command {
+fn run_with_input(program: &str, arguments: &[&str], input: &str) -> Result<(), ChaosError> {
+    let failed = |stderr: String| ChaosError::Command {
         command: format!("{program} {}", arguments.join(" ")),
-        said,
+        stderr,
     };
     let mut child = Command::new(program)
         .args(arguments)
@@ -170,7 +172,7 @@ fn feed(program: &str, arguments: &[&str], input: &str) -> Result<(), ChaosError
     }
 }
 
-/// Ends what still runs in a namespace of this tool, which this tool started there, and removes it.
+/// Kills the processes of this tool in one of its namespaces, and removes the namespace.
 fn remove(name: &str) -> Result<(), ChaosError> {
     if !std::path::Path::new(NAMES).join(name).exists() {
         return Ok(());
@@ -180,18 +182,18 @@ fn remove(name: &str) -> Result<(), ChaosError> {
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     for pid in text.split_whitespace().filter_map(|pid| pid.parse().ok()) {
         if pid != std::process::id() as i32 {
-            // It may have ended meanwhile.
+            // The process may have ended meanwhile.
             kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
     }
     run("ip", &["netns", "del", name])
 }
 
-/// Removes the namespaces of runs whose process is gone.
-fn remove_left_overs() -> Result<(), ChaosError> {
+/// Removes the namespaces of runs whose process has ended.
+fn remove_abandoned() -> Result<(), ChaosError> {
     let entries = match fs::read_dir(NAMES) {
         Ok(entries) => entries,
-        // Nobody has made a namespace here yet.
+        // There has been no namespace on this machine yet.
         Err(_) => return Ok(()),
     };
     for entry in entries.flatten() {
@@ -199,8 +201,8 @@ fn remove_left_overs() -> Result<(), ChaosError> {
         let owner = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        let gone = |pid: u32| !std::path::Path::new(&format!("/proc/{pid}")).exists();
-        if owner.is_some_and(gone) {
+        let has_ended = |pid: u32| !std::path::Path::new(&format!("/proc/{pid}")).exists();
+        if owner.is_some_and(has_ended) {
             remove(&name)?;
         }
     }
