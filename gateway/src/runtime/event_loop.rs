@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_system::unix_ms;
 use lamplighter_types::wire::ReceiptMessage;
 use lamplighter_types::{Hash, Id};
 use tokio::sync::mpsc;
@@ -245,30 +245,16 @@ impl EventLoop {
             }
             TaskResult::ReceiptFetched {
                 transaction,
-                result: Ok((receipt, height)),
+                proven,
             } => {
                 let (spool, now) = (storage.spool(), Instant::now());
-                let command = submitter.receipt_proven(transaction, &receipt, height, spool, now);
+                let command = submitter.receipt_fetched(transaction, proven, spool, now);
                 self.submit(command)
             }
-            TaskResult::ReceiptFetched {
-                transaction,
-                result: Err(error),
-            } => {
-                let error = error_chain(&error);
-                tracing::info!(%transaction, error, "a receipt is not proven yet");
-                submitter.receipt_unproven(transaction);
-                Ok(())
-            }
-            TaskResult::SequenceFetched(Ok(highest)) => {
-                let command = submitter.sequence_found(highest, storage.spool());
-                self.submit([command])
-            }
-            TaskResult::SequenceFetched(Err(error)) => {
-                let error = error_chain(&error);
-                tracing::warn!(error, "the key's sequence number is not known");
-                submitter.sequence_failed(Instant::now());
-                Ok(())
+            TaskResult::SequenceFetched(highest) => {
+                let (spool, now) = (storage.spool(), Instant::now());
+                let command = submitter.sequence_fetched(highest, spool, now);
+                self.submit(command)
             }
             TaskResult::WorkVerified(result) => {
                 let effects = work.verified(*result, planner, submitter, storage, device_sync);

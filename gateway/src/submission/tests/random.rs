@@ -94,8 +94,7 @@ impl Run {
         if let Some(receipt) = self.ledger.receipts.get(&transaction).cloned() {
             self.bench.prove(&receipt);
         } else {
-            self.bench.fetches.remove(0);
-            self.bench.submitter.receipt_unproven(transaction);
+            self.bench.fail_fetch(transaction);
         }
     }
 
