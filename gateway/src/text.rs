@@ -1,7 +1,7 @@
 //! Texts of Things without our agent, in a form that the ledger accepts.
 
-/// Replaces the characters that the ledger refuses (control characters except line breaks and tabs),
-/// and cuts the text to at most `bytes_max` bytes.
+/// Replaces the characters that the ledger refuses (control characters except line breaks and
+/// tabs), and cuts the text to at most `bytes_max` bytes.
 pub(crate) fn sanitize(text: &str, bytes_max: usize) -> String {
     let mut sanitized = String::with_capacity(text.len().min(bytes_max));
     for c in text.chars() {

@@ -1,8 +1,8 @@
 //! The cache of artifacts of a mesh. Each artifact is fetched once, from any node, checked while it
 //! arrives and again before it is served, and kept in a file named by its digest.
 //!
-//! A download goes to `{digest}.part` and continues there after an interruption. Once it is complete
-//! it is synced, renamed to `{digest}`, and the directory is synced.
+//! A download goes to `{digest}.part` and continues there after an interruption. Once it is
+//! complete it is synced, renamed to `{digest}`, and the directory is synced.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -118,7 +118,7 @@ async fn a_download_is_resumed_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
     std::fs::write(cache.part_path(&digest), &bytes[..15 * GROUP_BYTES + 7]).unwrap();
-    // More would be on_notice: the connection breaks after what is missing.
+    // The connection breaks after the missing bytes: fetching more would fail.
     let node = node(bytes.clone(), 6 * GROUP_BYTES, None);
     let client = client(vec![serve(&node).await]);
     let path = cache.ensure(&client, digest, size, vec![]).await.unwrap();

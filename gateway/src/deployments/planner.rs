@@ -402,7 +402,8 @@ impl DeploymentPlanner {
         self.configure(&device)
     }
 
-    /// Sends the pending document to a Thing that has our agent. Another one has no resource for it.
+    /// Sends the pending document to a Thing that has our agent. Another one has no resource for
+    /// it.
     fn configure(&mut self, device: &Id) -> Vec<Effect> {
         if self.agents.get(device) != Some(&true) {
             return Vec::new();

@@ -522,8 +522,8 @@ fn a_document_is_sent_once_for_each_registration() {
         accepted: false,
         detail: "no place".to_owned(),
     };
-    let on_notice = planner.on_notice(&lamp(), &refused, NOW_MS);
-    assert_eq!(on_notice, [], "its agent reports itself");
+    let effects = planner.on_notice(&lamp(), &refused, NOW_MS);
+    assert_eq!(effects, [], "its agent reports itself");
     // The south had no room for it.
     let refused = WorkNotice::Refused {
         deployment: String::new(),

@@ -47,8 +47,9 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// A TLS certificate needs a name. Nobody checks it.
 const CERTIFICATE_NAME: &str = "gateway.invalid";
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Time that a node has at first for TCP, TLS and MQTT, so that a node that is down does not hold up
-/// the others. As long as no node is reached it doubles with each round, up to the configured time.
+/// Time that a node has at first for TCP, TLS and MQTT, so that a node that is down does not hold
+/// up the others. As long as no node is reached it doubles with each round, up to the configured
+/// time.
 const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 /// The gateway connects again this long before its token ends.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);

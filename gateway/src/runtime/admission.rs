@@ -1,4 +1,4 @@
-//! The rule which Things may register: those whose endpoint name stands for a device of this
+//! The admission of Things: a Thing may register if its endpoint name stands for a device of this
 //! gateway.
 
 use super::device_table::DeviceTable;

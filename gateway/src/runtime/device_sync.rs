@@ -1,5 +1,5 @@
-//! The announcements which devices this gateway knows; the node answers with the differences.
-//! No IO.
+//! Announcements of the devices that this gateway knows; the node answers with the differences. No
+//! IO.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 pub const DEVICES_MAX: usize = 10_000;
 
 /// Names in one range that the gateway sends to a node, though the node takes [`DEVICES_HELD_MAX`]:
-/// with the longest names these are less than 64 KiB, which a slow link carries in seconds, and other
-/// messages wait no longer behind them. A node drops a connection whose message takes too long.
+/// with the longest names these are less than 64 KiB, which a slow link carries in seconds, and
+/// other messages wait no longer behind them. A node drops a connection whose message takes too
+/// long.
 pub const HELD_RANGE_MAX: usize = 500;
 const _: () = assert!(HELD_RANGE_MAX <= DEVICES_HELD_MAX);
 
@@ -58,7 +59,7 @@ struct Entries {
 /// The consequences of proofs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DeviceTableChanges {
-    /// DeviceTable that are ours no more.
+    /// Devices that are not this gateway's any more.
     pub removed: Vec<Id>,
     /// New devices that the table has no place for: it has [`DEVICES_MAX`].
     pub omitted: usize,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_system::unix_ms;
 use lamplighter_types::wire::ReceiptMessage;
 use lamplighter_types::{Hash, Id};
 use tokio::sync::mpsc;
@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::GatewayError;
 use super::device_sync::DeviceSync;
-use super::report_check::{check_event, check_report};
+use super::report_check::ReportCheck;
 use super::storage::{Storage, answer};
 use super::tasks::{BackgroundTasks, TaskResult};
-use super::work::{WorkReceiver, WorkTargets};
+use super::work::WorkReceiver;
 use crate::deployments::{DeploymentPlanner, Effect};
 use crate::north::{NodeEvent, NodeRequest};
 use crate::south::{South, SouthCommand, SouthEvent, StorageReply};
@@ -29,130 +29,122 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Commands that wait for the south: a few for each device that a mesh can carry.
 const COMMANDS_MAX: usize = 20_000;
 
-/// The parts of the gateway that the event loop owns.
-pub(super) struct Resources {
+/// The state of the gateway, which only the event loop uses.
+pub(super) struct EventLoop {
     pub chain_id: Hash,
     pub storage: Storage,
     pub tasks: BackgroundTasks,
+    pub planner: DeploymentPlanner,
     pub submitter: Submitter,
     pub work: WorkReceiver,
+    pub device_sync: DeviceSync,
     pub south: South,
+    /// Commands that wait for a place in the south's queue.
+    pub commands: VecDeque<SouthCommand>,
     pub node_requests: mpsc::Sender<NodeRequest>,
     pub stop: CancellationToken,
 }
 
-pub(super) struct EventLoop {
-    resources: Resources,
-    planner: DeploymentPlanner,
-    device_sync: DeviceSync,
-    /// Commands that wait for a place in the south's queue.
-    commands: VecDeque<SouthCommand>,
-}
-
 impl EventLoop {
-    pub fn new(resources: Resources) -> Self {
-        Self {
-            resources,
-            planner: DeploymentPlanner::default(),
-            device_sync: DeviceSync::default(),
-            commands: VecDeque::new(),
-        }
-    }
-
     /// Runs until the token is cancelled, or something fails that can't be worked around.
     pub async fn run(
         mut self,
         mut south_events: mpsc::Receiver<SouthEvent>,
         mut node_events: mpsc::Receiver<NodeEvent>,
     ) -> Result<(), GatewayError> {
-        let stop = self.resources.stop.clone();
-        let south = self.resources.south.commands();
-        let node_requests = self.resources.node_requests.clone();
+        let stop = self.stop.clone();
+        let south = self.south.commands();
+        let node_requests = self.node_requests.clone();
         let mut tick = tokio::time::interval(GATHER);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut group = Vec::with_capacity(GROUP_MAX);
-        loop {
+        let ended = loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => break None,
                 count = south_events.recv_many(&mut group, GROUP_MAX) => {
                     if count == 0 {
-                        return Err(GatewayError::Ended("the south side"));
+                        break Some("the south side");
                     }
                     self.on_south_events(std::mem::take(&mut group))?;
                 }
                 // Otherwise the node keeps the rest.
-                event = node_events.recv(), if self.resources.work.has_capacity() => match event {
-                    Some(event) => self.on_node_event(event)?,
-                    None if stop.is_cancelled() => break,
-                    None => return Err(GatewayError::Ended("the link to the nodes")),
-                },
-                Some(result) = self.resources.tasks.next() => {
+                event = node_events.recv(), if self.work.has_capacity() => {
+                    let Some(event) = event else { break Some("the link to the nodes") };
+                    self.on_node_event(event)?;
+                }
+                Some(result) = self.tasks.next() => {
                     self.on_task_result(result.map_err(GatewayError::Task)?)?;
                 }
                 permit = south.reserve(), if !self.commands.is_empty() => {
-                    let permit = permit.map_err(|_| GatewayError::Ended("the south side"))?;
+                    let Ok(permit) = permit else { break Some("the south side") };
                     if let Some(command) = self.commands.pop_front() {
                         permit.send(command);
                     }
                 }
                 permit = node_requests.reserve(), if self.has_request() => {
-                    let permit = permit.map_err(|_| GatewayError::Ended("the link"))?;
+                    let Ok(permit) = permit else { break Some("the link to the nodes") };
                     if let Some(request) = self.next_request() {
                         permit.send(request);
                     }
                 }
                 _ = tick.tick() => self.on_tick()?,
             }
+        };
+        // The link may see before this loop that the gateway stops.
+        if let Some(ended) = ended.filter(|_| !stop.is_cancelled()) {
+            return Err(GatewayError::Ended(ended));
         }
-        self.resources.tasks.shutdown().await;
-        self.resources.storage.save_devices();
-        self.resources.south.close().await;
+        self.tasks.shutdown().await;
+        self.storage.save_devices();
+        self.south.close().await;
         Ok(())
     }
 
     fn has_request(&self) -> bool {
-        self.device_sync.has_request() || self.resources.submitter.has_transaction()
+        self.device_sync.has_request() || self.submitter.has_transaction()
     }
 
     fn next_request(&mut self) -> Option<NodeRequest> {
         if let Some(request) = self.device_sync.next_request() {
             return Some(NodeRequest::sync(&request));
         }
-        let spool = self.resources.storage.spool();
-        let submitter = &mut self.resources.submitter;
+        let spool = self.storage.spool();
+        let submitter = &mut self.submitter;
         let transaction = submitter.next_transaction(spool, Instant::now())?;
         Some(NodeRequest::transaction(transaction))
     }
 
     /// Stores the reports of Things, all with one sync, and answers them; then handles the rest.
     fn on_south_events(&mut self, events: Vec<SouthEvent>) -> Result<(), GatewayError> {
-        let mut effects = Vec::new();
-        let mut pending = Vec::new();
-        let storage = &mut self.resources.storage;
+        let (mut effects, mut pending) = (Vec::new(), Vec::new());
+        let storage = &mut self.storage;
         for event in events {
-            let (checked, endpoint, bytes, stored) = match event {
+            let is_event = matches!(event, SouthEvent::Event { .. });
+            let (endpoint, bytes, stored) = match event {
                 SouthEvent::Report {
                     endpoint,
                     bytes,
                     stored,
-                } => {
-                    let (devices, chain_id) = (storage.devices(), &self.resources.chain_id);
-                    let checked = check_report(devices, chain_id, &endpoint, &bytes);
-                    (checked, endpoint, bytes, stored)
                 }
-                SouthEvent::Event {
+                | SouthEvent::Event {
                     endpoint,
                     bytes,
                     stored,
-                } => {
-                    let (devices, chain_id) = (storage.devices(), &self.resources.chain_id);
-                    let checked = check_event(devices, chain_id, &endpoint, &bytes);
-                    (checked.map(Some), endpoint, bytes, stored)
-                }
+                } => (endpoint, bytes, stored),
                 other => {
                     effects.extend(on_thing(&mut self.planner, other));
                     continue;
                 }
+            };
+            let check = ReportCheck {
+                devices: storage.devices(),
+                chain_id: &self.chain_id,
+                endpoint: &endpoint,
+            };
+            let checked = if is_event {
+                check.event(&bytes).map(Some)
+            } else {
+                check.report(&bytes)
             };
             match checked {
                 Ok(Some(outgoing)) => pending.push((outgoing, stored)),
@@ -163,7 +155,7 @@ impl EventLoop {
                 }
             }
         }
-        let submitter = &self.resources.submitter;
+        let submitter = &self.submitter;
         let is_deferred = |outgoing: &OutgoingReport| submitter.is_deferred(outgoing);
         for outgoing in storage.store_reports(pending, is_deferred)? {
             if let OutgoingReport::Deployment(report) = &outgoing {
@@ -176,27 +168,27 @@ impl EventLoop {
     fn on_node_event(&mut self, event: NodeEvent) -> Result<(), GatewayError> {
         match event {
             NodeEvent::Connected(node) => {
-                // This node can prove over HTTP what it says over MQTT, while others may be a block
-                // behind.
-                self.resources.tasks.prefer_node(node);
+                // This node can prove over HTTP the receipts that it announces over MQTT, while
+                // others may be a block behind.
+                self.tasks.prefer_node(node);
                 self.start_sync();
-                let spool = self.resources.storage.spool();
-                let commands = self.resources.submitter.connected(spool);
+                let spool = self.storage.spool();
+                let commands = self.submitter.connected(spool);
                 self.submit(commands)
             }
             NodeEvent::Disconnected => {
                 self.device_sync.stop();
-                self.resources.submitter.disconnected();
+                self.submitter.disconnected();
                 Ok(())
             }
             NodeEvent::Receipt(payload) => self.on_receipt(&payload),
             NodeEvent::Work(payload) => {
-                let tasks = &mut self.resources.tasks;
-                self.resources.work.receive(&payload, tasks);
+                let tasks = &mut self.tasks;
+                self.work.receive(&payload, tasks);
                 Ok(())
             }
             NodeEvent::Head(payload) => {
-                if let Some(height) = self.resources.work.certified_height(&payload) {
+                if let Some(height) = self.work.certified_height(&payload) {
                     self.planner.observe_height(height);
                 }
                 Ok(())
@@ -211,12 +203,12 @@ impl EventLoop {
             tracing::warn!("a node sent something that is no receipt");
             return Ok(());
         };
-        let spool = self.resources.storage.spool();
+        let spool = self.storage.spool();
         let in_flight = |transaction: &Hash| spool.transaction(transaction).is_some();
         let Some(transaction) = message.transaction().filter(in_flight) else {
             return Ok(());
         };
-        let submitter = &mut self.resources.submitter;
+        let submitter = &mut self.submitter;
         if matches!(message, ReceiptMessage::Committed { .. }) {
             let command = submitter.receipt_announced(transaction, spool);
             return self.submit(command);
@@ -229,67 +221,44 @@ impl EventLoop {
 
     /// Announces the devices of this gateway; the node sends what is different on the ledger.
     fn start_sync(&mut self) {
-        let ranges = self.resources.storage.devices().held_ranges();
+        let ranges = self.storage.devices().held_ranges();
         self.device_sync.start(ranges, Instant::now());
     }
 
     fn on_task_result(&mut self, result: TaskResult) -> Result<(), GatewayError> {
-        let Resources {
+        let Self {
             storage,
             submitter,
             work,
+            planner,
+            device_sync,
             ..
-        } = &mut self.resources;
+        } = self;
         match result {
             TaskResult::ArtifactFetched {
                 device,
                 digest,
                 available,
             } => {
-                let effects = self
-                    .planner
-                    .artifact_fetched(&device, &digest, available, unix_ms());
+                let effects = planner.artifact_fetched(&device, &digest, available, unix_ms());
                 self.carry_out(effects)
             }
             TaskResult::ReceiptFetched {
                 transaction,
-                result: Ok((receipt, height)),
+                proven,
             } => {
                 let (spool, now) = (storage.spool(), Instant::now());
-                let command = submitter.receipt_proven(transaction, &receipt, height, spool, now);
+                let command = submitter.receipt_fetched(transaction, proven, spool, now);
                 self.submit(command)
             }
-            TaskResult::ReceiptFetched {
-                transaction,
-                result: Err(error),
-            } => {
-                let error = error_chain(&error);
-                tracing::info!(%transaction, error, "a receipt is not proven yet");
-                submitter.receipt_unproven(transaction);
-                Ok(())
-            }
-            TaskResult::SequenceFetched(Ok(highest)) => {
-                let command = submitter.sequence_found(highest, storage.spool());
-                self.submit([command])
-            }
-            TaskResult::SequenceFetched(Err(error)) => {
-                let error = error_chain(&error);
-                tracing::warn!(error, "the key's sequence number is not known");
-                submitter.sequence_failed(Instant::now());
-                Ok(())
+            TaskResult::SequenceFetched(highest) => {
+                let (spool, now) = (storage.spool(), Instant::now());
+                let command = submitter.sequence_fetched(highest, spool, now);
+                self.submit(command)
             }
             TaskResult::WorkVerified(result) => {
-                let targets = WorkTargets {
-                    planner: &mut self.planner,
-                    submitter,
-                    devices: storage.devices(),
-                    spool: storage.spool(),
-                };
-                let outcome = work.verified(*result, targets);
-                if outcome.devices_missing {
-                    self.device_sync.start_soon(Instant::now());
-                }
-                self.carry_out(outcome.effects)
+                let effects = work.verified(*result, planner, submitter, storage, device_sync);
+                self.carry_out(effects)
             }
         }
     }
@@ -297,12 +266,12 @@ impl EventLoop {
     fn on_tick(&mut self) -> Result<(), GatewayError> {
         let effects = self.planner.tick(unix_ms());
         self.carry_out(effects)?;
-        self.resources.storage.save_devices_if_due();
+        self.storage.save_devices_if_due();
         if self.device_sync.is_due(Instant::now()) {
             self.start_sync();
         }
-        let spool = self.resources.storage.spool();
-        let commands = self.resources.submitter.tick(spool, Instant::now());
+        let spool = self.storage.spool();
+        let commands = self.submitter.tick(spool, Instant::now());
         self.submit(commands)?;
         self.sign_waiting()
     }
@@ -310,8 +279,8 @@ impl EventLoop {
     /// Signs the reports that wait, batch by batch.
     fn sign_waiting(&mut self) -> Result<(), GatewayError> {
         loop {
-            let spool = self.resources.storage.spool();
-            let submitter = &self.resources.submitter;
+            let spool = self.storage.spool();
+            let submitter = &self.submitter;
             let Some(record) = submitter.sign_next(spool, Instant::now(), unix_ms()) else {
                 return Ok(());
             };
@@ -326,12 +295,13 @@ impl EventLoop {
     ) -> Result<(), GatewayError> {
         let mut commands: VecDeque<_> = commands.into_iter().collect();
         let mut effects = Vec::new();
-        let Resources {
+        let Self {
             storage,
             tasks,
             submitter,
+            planner,
             ..
-        } = &mut self.resources;
+        } = self;
         while let Some(command) = commands.pop_front() {
             match command {
                 SubmitCommand::QuerySequence => tasks.fetch_sequence(),
@@ -346,14 +316,9 @@ impl EventLoop {
                     let (spool, now) = (storage.spool(), Instant::now());
                     commands.extend(submitter.outcome_stored(&outcome, stored, spool, now));
                     for report in outcome.resolved.iter().filter(|_| stored) {
-                        let rejected = report.rejection.is_some();
-                        let (planner, outgoing) = (&mut self.planner, &report.outgoing);
-                        effects.extend(planner.report_resolved(
-                            outgoing,
-                            rejected,
-                            height,
-                            unix_ms(),
-                        ));
+                        let (outgoing, rejected) = (&report.outgoing, report.rejection.is_some());
+                        let step = planner.report_resolved(outgoing, rejected, height, unix_ms());
+                        effects.extend(step);
                     }
                 }
             }
@@ -373,7 +338,7 @@ impl EventLoop {
                     size_bytes,
                 } => {
                     let in_use = self.planner.artifacts();
-                    let tasks = &mut self.resources.tasks;
+                    let tasks = &mut self.tasks;
                     tasks.fetch_artifact(device, digest, size_bytes, in_use);
                 }
                 Effect::Command(command) if self.commands.len() >= COMMANDS_MAX => {
@@ -383,7 +348,7 @@ impl EventLoop {
                 Effect::Command(command) => self.commands.push_back(command),
             }
         }
-        if !self.resources.storage.add_reports(&reports)? {
+        if !self.storage.add_reports(&reports)? {
             for report in &reports {
                 // As after a rejection, the planner tries again after a pause.
                 self.planner.report_resolved(report, true, 0, unix_ms());

@@ -13,6 +13,7 @@ mod tasks;
 mod tests;
 mod work;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{ArtifactCache, CacheError};
 use crate::config::{ConfigError, GatewayConfig};
+use crate::deployments::DeploymentPlanner;
 use crate::lwm2m::Endpoints;
 use crate::north::NodeLink;
 use crate::south::{South, SouthEvent};
@@ -36,8 +38,9 @@ use crate::submission::{Signer, Submitter};
 
 use admission::ThingAdmission;
 use dead_letter::DeadLetterFile;
+use device_sync::DeviceSync;
 use device_table::DeviceTable;
-use event_loop::{EventLoop, Resources};
+use event_loop::EventLoop;
 use storage::Storage;
 use tasks::BackgroundTasks;
 use work::WorkReceiver;
@@ -128,16 +131,19 @@ impl Gateway {
             secret,
             chain_id,
         };
-        let event_loop = EventLoop::new(Resources {
+        let event_loop = EventLoop {
             chain_id,
             storage,
             tasks,
+            planner: DeploymentPlanner::default(),
             submitter: Submitter::new(signer, tokio::time::Instant::now()),
             work: WorkReceiver::new(account, genesis, record_age_max),
+            device_sync: DeviceSync::default(),
             south,
+            commands: VecDeque::new(),
             node_requests,
             stop,
-        });
+        };
         Ok(Self {
             south: south_address,
             event_loop: tokio::spawn(event_loop.run(south_events, node_events)),

@@ -33,7 +33,7 @@ pub enum RejectReason {
     Unsigned,
 }
 
-/// What a Thing shall do with a report that is not stored.
+/// The action that a Thing shall take with a report that is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// Delete it: it is malformed, and no ledger will ever accept it.
@@ -71,97 +71,68 @@ impl RejectReason {
     }
 }
 
-/// Checks an encoded [`ThingReport`] from the Thing that registered as `endpoint`. `None`: it is
-/// valid and the ledger needs no copy of it.
-pub fn check_report(
-    devices: &DeviceTable,
-    chain_id: &Hash,
-    endpoint: &str,
-    bytes: &[u8],
-) -> Result<Option<OutgoingReport>, RejectReason> {
-    let report: ThingReport = codec::decode(bytes).map_err(|_| RejectReason::Malformed)?;
-    let check = SenderCheck {
-        devices,
-        chain_id,
-        endpoint,
-    };
-    match report {
-        ThingReport::Inventory(report) => {
-            check.author(&report.device, &report)?;
-            Ok(Some(OutgoingReport::Inventory(report)))
-        }
-        ThingReport::Deployment(mut report) => {
-            let author = check.author(&report.device, &report)?;
-            check_detail(author, &mut report.detail)?;
-            // The ledger cancels by itself: this report is only the Thing's answer to the gateway.
-            let is_answer = report.to == DeploymentState::Cancelled;
-            Ok((!is_answer).then_some(OutgoingReport::Deployment(report)))
-        }
-        ThingReport::Config(mut report) => {
-            let author = check.author(&report.device, &report)?;
-            check_detail(author, &mut report.detail)?;
-            Ok(Some(OutgoingReport::Config(report)))
+/// The check of a message from the Thing that registered as `endpoint`.
+pub struct ReportCheck<'a> {
+    pub devices: &'a DeviceTable,
+    pub chain_id: &'a Hash,
+    pub endpoint: &'a str,
+}
+
+impl ReportCheck<'_> {
+    /// Checks an encoded [`ThingReport`]. `None`: it is valid and the ledger needs no copy of it.
+    pub fn report(&self, bytes: &[u8]) -> Result<Option<OutgoingReport>, RejectReason> {
+        match codec::decode(bytes).map_err(|_| RejectReason::Malformed)? {
+            ThingReport::Inventory(report) => {
+                self.check_author(&report.device, &report)?;
+                Ok(Some(OutgoingReport::Inventory(report)))
+            }
+            ThingReport::Deployment(mut report) => {
+                let signed = self.check_author(&report.device, &report)?;
+                check_detail(signed, &mut report.detail)?;
+                // The ledger cancels by itself: this is only the Thing's answer to the gateway.
+                let is_answer = report.to == DeploymentState::Cancelled;
+                Ok((!is_answer).then_some(OutgoingReport::Deployment(report)))
+            }
+            ThingReport::Config(mut report) => {
+                let signed = self.check_author(&report.device, &report)?;
+                check_detail(signed, &mut report.detail)?;
+                Ok(Some(OutgoingReport::Config(report)))
+            }
         }
     }
-}
 
-/// Checks an encoded [`DeviceEvent`] from the Thing that registered as `endpoint`.
-pub fn check_event(
-    devices: &DeviceTable,
-    chain_id: &Hash,
-    endpoint: &str,
-    bytes: &[u8],
-) -> Result<OutgoingReport, RejectReason> {
-    let event: DeviceEvent = codec::decode(bytes).map_err(|_| RejectReason::Malformed)?;
-    let check = SenderCheck {
-        devices,
-        chain_id,
-        endpoint,
-    };
-    check.author(&event.device, &event)?;
-    if event.data.len() > EVENT_DATA_BYTES_MAX || event.kind.len() > KIND_BYTES_MAX {
-        return Err(RejectReason::TooLong);
+    /// Checks an encoded [`DeviceEvent`].
+    pub fn event(&self, bytes: &[u8]) -> Result<OutgoingReport, RejectReason> {
+        let event: DeviceEvent = codec::decode(bytes).map_err(|_| RejectReason::Malformed)?;
+        self.check_author(&event.device, &event)?;
+        if event.data.len() > EVENT_DATA_BYTES_MAX || event.kind.len() > KIND_BYTES_MAX {
+            return Err(RejectReason::TooLong);
+        }
+        if event.sequence == 0 {
+            return Err(RejectReason::SequenceZero);
+        }
+        Ok(OutgoingReport::Event(event))
     }
-    if event.sequence == 0 {
-        return Err(RejectReason::SequenceZero);
-    }
-    Ok(OutgoingReport::Event(event))
-}
 
-/// The author of a report.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Author {
-    /// The device, by its signature.
-    Device,
-    /// A sender at the device's address; the gateway vouches for the report.
-    Address,
-}
-
-struct SenderCheck<'a> {
-    devices: &'a DeviceTable,
-    chain_id: &'a Hash,
-    endpoint: &'a str,
-}
-
-impl SenderCheck<'_> {
-    /// Finds the author of a report about a device. A device with a key signs everything: no other
-    /// node of the mesh can speak in its name, and its address does not matter. A device without a
-    /// key is known by its address only.
-    fn author<R: DeviceSigned>(&self, name: &Id, report: &R) -> Result<Author, RejectReason> {
+    /// Checks that a report about a device comes from it; true if the device signed it. A device
+    /// with a key signs everything: no other node of the mesh can speak in its name, and its
+    /// address does not matter. A device without a key is known by its address only, and the
+    /// gateway vouches for its reports.
+    fn check_author<R: DeviceSigned>(&self, name: &Id, report: &R) -> Result<bool, RejectReason> {
         let device = self.devices.get(name).ok_or(RejectReason::Unknown)?;
         match report.verify_device(self.chain_id, device.key.as_ref()) {
-            Ok(true) => Ok(Author::Device),
+            Ok(true) => Ok(true),
             Ok(false) if device.key.is_some() => Err(RejectReason::Unsigned),
             Ok(false) if name.as_str() != self.endpoint => Err(RejectReason::OtherDevice),
-            Ok(false) => Ok(Author::Address),
+            Ok(false) => Ok(false),
             Err(_) => Err(RejectReason::Signature),
         }
     }
 }
 
 /// Checks a text for the ledger. A signed text can't be changed; any other is sanitized.
-fn check_detail(author: Author, detail: &mut String) -> Result<(), RejectReason> {
-    if author == Author::Address {
+fn check_detail(signed: bool, detail: &mut String) -> Result<(), RejectReason> {
+    if !signed {
         *detail = sanitize(detail, TEXT_BYTES_MAX);
     }
     match validate::text("detail", detail, TEXT_BYTES_MAX) {

@@ -24,13 +24,13 @@ pub(super) enum TaskResult {
         digest: Hash,
         available: bool,
     },
-    /// A proven receipt with the height of its block.
+    /// A receipt that is proven by the block at a height; `None`: no node has proven it.
     ReceiptFetched {
         transaction: Hash,
-        result: Result<(Receipt, u64), ClientError>,
+        proven: Option<(Receipt, u64)>,
     },
-    /// The highest sequence number of the key on the ledger.
-    SequenceFetched(Result<u64, ClientError>),
+    /// The highest sequence number of the key on the ledger; `None`: no node answered.
+    SequenceFetched(Option<u64>),
     WorkVerified(Box<Result<(WorkMessage, ProvenState), VerifyError>>),
 }
 
@@ -67,8 +67,8 @@ impl BackgroundTasks {
         self.tasks.shutdown().await;
     }
 
-    /// Fetches an artifact into the cache, or checks the one that is there. The cache does not evict
-    /// those `in_use`.
+    /// Fetches an artifact into the cache, or checks the one that is there. The cache does not
+    /// evict those `in_use`.
     pub fn fetch_artifact(&mut self, device: Id, digest: Hash, size_bytes: u64, in_use: Vec<Hash>) {
         let (cache, client) = (self.cache.clone(), self.client.clone());
         self.tasks.spawn(async move {
@@ -98,10 +98,14 @@ impl BackgroundTasks {
                 tokio::time::sleep(backoff.next_pause()).await;
                 result = client.proven_receipt(&transaction).await;
             }
-            let result = result.map(|(receipt, proven)| (receipt, proven.height));
+            if let Err(error) = &result {
+                let error = error_chain(error);
+                tracing::info!(%transaction, error, "a receipt is not proven yet");
+            }
+            let proven = result.ok();
             TaskResult::ReceiptFetched {
                 transaction,
-                result,
+                proven: proven.map(|(receipt, proof)| (receipt, proof.height)),
             }
         });
     }
@@ -111,7 +115,11 @@ impl BackgroundTasks {
         let (client, key) = (self.client.clone(), self.key);
         self.tasks.spawn(async move {
             let result = client.key(&key).await;
-            TaskResult::SequenceFetched(result.map(|read| read.value.highest_sequence))
+            if let Err(error) = &result {
+                let error = error_chain(error);
+                tracing::warn!(error, "the key's sequence number is not known");
+            }
+            TaskResult::SequenceFetched(result.ok().map(|read| read.value.highest_sequence))
         });
     }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::proof::{CertifiedHeader, SetChange, verify_head};
 use lamplighter_types::wire::work::{WorkItem, WorkMessage};
-use lamplighter_types::{DeploymentState, Genesis, Id, codec};
+use lamplighter_types::{DeploymentState, Device, Genesis, Id, codec};
 use tokio::time::Instant;
 
-use super::device_table::{DEVICES_MAX, DeviceTable};
+use super::device_sync::DeviceSync;
+use super::device_table::{DEVICES_MAX, DeviceTable, DeviceTableChanges};
+use super::storage::Storage;
 use super::tasks::BackgroundTasks;
 use crate::deployments::{DeploymentPlanner, Effect};
 use crate::spool::{OutgoingReport, SpoolState};
@@ -28,22 +30,6 @@ pub(super) struct WorkReceiver {
     verifications: usize,
     /// The changes that lead to the validators of the newest proven head.
     set_changes: Vec<SetChange>,
-}
-
-/// The state that work changes or depends on.
-pub(super) struct WorkTargets<'a> {
-    pub planner: &'a mut DeploymentPlanner,
-    pub submitter: &'a mut Submitter,
-    pub devices: &'a DeviceTable,
-    pub spool: &'a SpoolState,
-}
-
-/// The consequences of a message of work.
-#[derive(Default)]
-pub(super) struct WorkOutcome {
-    pub effects: Vec<Effect>,
-    /// A proof of devices was not accepted: the gateway does not know all its devices.
-    pub devices_missing: bool,
 }
 
 impl WorkReceiver {
@@ -93,76 +79,53 @@ impl WorkReceiver {
     pub fn verified(
         &mut self,
         result: Result<(WorkMessage, ProvenState), VerifyError>,
-        mut targets: WorkTargets<'_>,
-    ) -> WorkOutcome {
+        planner: &mut DeploymentPlanner,
+        submitter: &mut Submitter,
+        storage: &Storage,
+        device_sync: &mut DeviceSync,
+    ) -> Vec<Effect> {
         self.verifications -= 1;
         let (message, state) = match result {
             Ok(verified) => verified,
             Err(error) => {
                 let error = error_chain(&error);
                 tracing::warn!(error, "work from a node was not believed");
-                return WorkOutcome {
-                    effects: Vec::new(),
-                    devices_missing: true,
-                };
+                device_sync.start_soon(Instant::now());
+                return Vec::new();
             }
         };
-        targets.planner.observe_height(state.head_height);
+        planner.observe_height(state.head_height);
         self.set_changes.clone_from(&state.set_changes);
-        let mut outcome = self.update_devices(&state, &message.items, &mut targets);
-        for item in &message.items {
-            match self.apply_item(&state, item, &mut targets) {
-                Ok(effects) => outcome.effects.extend(effects),
-                Err(error) => log_rejected(item, &error),
-            }
-        }
-        outcome
-    }
-
-    /// Updates all devices of a message together.
-    fn update_devices(
-        &self,
-        state: &ProvenState,
-        items: &[WorkItem],
-        targets: &mut WorkTargets<'_>,
-    ) -> WorkOutcome {
-        let mut outcome = WorkOutcome::default();
         let mut proven = Vec::new();
-        for item in items {
-            let WorkItem::Device { device } = item else {
-                continue;
-            };
-            match verify::device(state, device, &self.account) {
-                Ok((found, height)) => proven.push((device.clone(), found, height)),
+        for (item, device) in message.items.iter().filter_map(device_of) {
+            match verify::device(&state, device, &self.account) {
+                Ok((record, height)) => proven.push((device.clone(), record, height)),
                 Err(error) => {
                     log_rejected(item, &error);
-                    outcome.devices_missing = true;
+                    device_sync.start_soon(Instant::now());
                 }
             }
         }
-        for (device, _, _) in proven.iter().filter(|(_, found, _)| found.is_some()) {
-            targets.submitter.retry_deferred(device, Instant::now());
-        }
-        let changes = targets.devices.update(proven);
-        if changes.omitted > 0 {
-            let omitted = changes.omitted;
-            tracing::error!(
-                omitted,
-                "the ledger has more than {DEVICES_MAX} devices for us"
-            );
-        }
-        let removed = changes.removed.iter();
-        outcome.effects = removed
-            .flat_map(|device| targets.planner.device_removed(device))
+        let removed = update_devices(proven, submitter, storage.devices());
+        let mut effects: Vec<_> = removed
+            .iter()
+            .flat_map(|device| planner.device_removed(device))
             .collect();
-        outcome
+        for item in &message.items {
+            match self.apply_item(&state, item, planner, storage) {
+                Ok(step) => effects.extend(step),
+                Err(error) => log_rejected(item, &error),
+            }
+        }
+        effects
     }
 
     fn apply_item(
         &self,
         state: &ProvenState,
         item: &WorkItem,
-        targets: &mut WorkTargets<'_>,
+        planner: &mut DeploymentPlanner,
+        storage: &Storage,
     ) -> Result<Vec<Effect>, VerifyError> {
         let now_ms = unix_ms();
         match item {
@@ -170,24 +133,50 @@ impl WorkReceiver {
             WorkItem::Deployment { rollout, device } => {
                 match verify::deployment(state, rollout, device, &self.account, now_ms)? {
                     // A node can prove the end of any gateway's deployment.
-                    VerifiedDeployment::Ended { .. } if !targets.devices.contains(device) => {
+                    VerifiedDeployment::Ended { .. } if !storage.devices().contains(device) => {
                         Ok(Vec::new())
                     }
                     VerifiedDeployment::Ended { height, .. } => {
-                        Ok(targets.planner.ended(rollout, device, height))
+                        Ok(planner.ended(rollout, device, height))
                     }
                     VerifiedDeployment::Open(assignment) => {
-                        let queued = last_queued(targets.spool, rollout, device);
-                        Ok(targets.planner.assigned(*assignment, queued, now_ms))
+                        let queued = last_queued(storage.spool(), rollout, device);
+                        Ok(planner.assigned(*assignment, queued, now_ms))
                     }
                 }
             }
             WorkItem::Config { device } => {
                 let document = verify::configuration(state, device, &self.account)?;
-                Ok(targets.planner.set_document(document))
+                Ok(planner.set_document(document))
             }
         }
     }
+}
+
+fn device_of(item: &WorkItem) -> Option<(&WorkItem, &Id)> {
+    match item {
+        WorkItem::Device { device } => Some((item, device)),
+        WorkItem::Deployment { .. } | WorkItem::Config { .. } => None,
+    }
+}
+
+/// Updates the table with all devices of a message together; returns those that this gateway lost.
+fn update_devices(
+    proven: Vec<(Id, Option<Device>, u64)>,
+    submitter: &mut Submitter,
+    table: &DeviceTable,
+) -> Vec<Id> {
+    for (device, _, _) in proven.iter().filter(|(_, record, _)| record.is_some()) {
+        submitter.retry_deferred(device, Instant::now());
+    }
+    let DeviceTableChanges { removed, omitted } = table.update(proven);
+    if omitted > 0 {
+        tracing::error!(
+            omitted,
+            "the ledger has more than {DEVICES_MAX} devices for us"
+        );
+    }
+    removed
 }
 
 /// The last state of a deployment that is reported and still in the spool.

@@ -43,8 +43,9 @@ const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 const COMPACT_RECORDS: usize = 64;
 /// The file is not compacted below this: small files are not worth the writing.
 const COMPACT_FROM_BYTES: u64 = 1024 * 1024;
-/// Only this part of the spool is filled with reports. A transaction is about as long as its reports,
-/// and resolving it adds a little: the rest is for them, so that a full spool can still be emptied.
+/// Only this part of the spool is filled with reports. A transaction is about as long as its
+/// reports, and resolving it adds a little: the rest is for them, so that a full spool can still be
+/// emptied.
 const RESERVE_FACTOR: u64 = 3;
 
 /// Why the spool does not open, or did not store records.
@@ -253,7 +254,8 @@ fn write_frame(into: &mut Vec<u8>, records: &[SpoolRecord]) -> Result<(), SpoolE
 fn read_frame(bytes: &[u8], at: usize) -> Result<Option<(Vec<SpoolRecord>, usize)>, SpoolError> {
     let rest = &bytes[at..];
     let Some(body) = frame_body(rest) else {
-        // Only the last frame can be torn: a whole one behind the damage means that it is no torn end.
+        // Only the last frame can be torn: a whole one behind the damage means that it is no torn
+        // end.
         let whole_behind = (1..rest.len()).any(|skip| frame_body(&rest[skip..]).is_some());
         if whole_behind {
             return Err(SpoolError::Damaged { at: at as u64 });

@@ -20,8 +20,8 @@ pub enum OutgoingReport {
     Event(DeviceEvent),
 }
 
-/// Reports with equal keys reach the ledger in the order in which they came. The reports of a device
-/// have one key, because their counters go up; its events have another one.
+/// Reports with equal keys reach the ledger in the order in which they came. The reports of a
+/// device have one key, because their counters go up; its events have another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderingKey {
     pub device: Id,
@@ -138,7 +138,7 @@ pub enum RecordConflict {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpoolState {
     waiting: BTreeMap<u64, WaitingReport>,
-    /// By sequence number.
+    /// Sequence numbers are the keys.
     in_flight: BTreeMap<u64, InFlightTransaction>,
     identities: BTreeSet<ReportIdentity>,
     sequence: u64,

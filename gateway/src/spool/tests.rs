@@ -16,11 +16,11 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The way in which a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Nothing of it is on the disk.
+    /// The disk has nothing of it.
     Failed,
-    /// All of it is on the disk.
+    /// The disk has all of it.
     Persisted,
-    /// Half of it is on the disk.
+    /// The disk has half of it.
     Torn,
 }
 
@@ -250,7 +250,8 @@ fn every_step_may_fail() {
                 let what = format!("{name}, step {step}, {fault:?}");
                 assert!(matches!(result, Err(SpoolError::Disk { .. })), "{what}");
                 assert_eq!(spool.state(), &before, "{what}");
-                // The process dies right here: no Thing has an answer yet, so either state is right.
+                // The process dies right here: no Thing has an answer yet, so either state is
+                // right.
                 let after_crash = open(&memory.crash());
                 let mut done = before.clone();
                 done.apply(record.clone()).unwrap();

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::deferral::DeferredReports;
 use crate::spool::{BATCH_ITEMS_MAX, OrderingKey, OutgoingReport, SpoolState, WaitingReport};
 
-/// Transactions in flight at once: below what the edge takes unacknowledged, far below the window of
-/// a key.
+/// Transactions in flight at once: below what the edge takes unacknowledged, far below the window
+/// of a key.
 pub const IN_FLIGHT_MAX: usize = 64;
 /// Bytes of the reports of one transaction. In JSON an envelope is twice as long, and must fit a
 /// packet.

@@ -85,7 +85,8 @@ impl DeferredReports {
             *deferral = started();
         }
         if now.duration_since(deferral.since) >= DEFERRED_MAX {
-            // The others of the same time are tried once more, one after the other, without a pause.
+            // The others of the same time are tried once more, one after the other, without a
+            // pause.
             deferral.retry_at = now;
             return false;
         }
@@ -109,7 +110,8 @@ impl DeferredReports {
         }
     }
 
-    /// Lets the deferred reports of a device be tried at once: its record on the ledger has changed.
+    /// Lets the deferred reports of a device be tried at once: its record on the ledger has
+    /// changed.
     pub fn retry_now(&mut self, device: &Id, now: Instant) {
         for is_event in [false, true] {
             let device = device.clone();

@@ -11,7 +11,7 @@ use super::deferral::DeferredReports;
 use super::receipt::{ReceiptOutcome, apply_receipt};
 use crate::spool::{BATCH_ITEMS_MAX, OutgoingReport, SpoolRecord, SpoolState};
 
-/// How long a transaction is valid: a gateway may lose its connection right after it signed.
+/// Validity of a transaction: a gateway may lose its connection right after it signed.
 const VALIDITY_MS: u64 = 12 * 3600 * 1000;
 /// A transaction without receipt is sent again after this time.
 pub(super) const RESEND_AFTER: Duration = Duration::from_secs(15);
@@ -26,10 +26,10 @@ const SEQUENCE_STEP_MAX: u64 = 1 << 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubmitCommand {
     /// Ask a node for the highest sequence number of the key that the ledger has seen. Answered by
-    /// [`Submitter::sequence_found`] or [`Submitter::sequence_failed`].
+    /// [`Submitter::sequence_fetched`].
     QuerySequence,
-    /// Fetch the proven receipt of a transaction. Answered by [`Submitter::receipt_proven`] or
-    /// [`Submitter::receipt_unproven`].
+    /// Fetch the proven receipt of a transaction. Answered by
+    /// [`Submitter::receipt_fetched`].
     FetchReceipt(Hash),
     /// Make a record durable. Answered by [`Submitter::stored`].
     Store(SpoolRecord),
@@ -41,7 +41,7 @@ pub enum SubmitCommand {
     },
 }
 
-/// What the gateway knows of the sequence numbers of its key.
+/// The knowledge of the sequence numbers of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SequenceStatus {
     Unknown,
@@ -64,9 +64,9 @@ pub struct Signer {
 pub struct Submitter {
     signer: Signer,
     connected: bool,
-    /// Nothing is signed before the numbers are known.
+    /// The gateway signs nothing before the numbers are known.
     sequence: SequenceStatus,
-    /// Nothing is signed before this time.
+    /// The gateway signs nothing before this time.
     paused_until: Instant,
     /// Transactions that wait for a place in the link's queue.
     send_queue: VecDeque<Hash>,
@@ -113,7 +113,8 @@ impl Submitter {
         self.deferred.is_deferred(outgoing)
     }
 
-    /// Lets the deferred reports of a device be tried at once: its record on the ledger has changed.
+    /// Lets the deferred reports of a device be tried at once: its record on the ledger has
+    /// changed.
     pub fn retry_deferred(&mut self, device: &Id, now: Instant) {
         self.deferred.retry_now(device, now);
     }
@@ -138,7 +139,7 @@ impl Submitter {
         None
     }
 
-    /// Does what its time has come for: sends transactions again, and asks for the sequence number.
+    /// Sends transactions again whose receipts are overdue, and asks for the sequence number.
     pub fn tick(&mut self, spool: &SpoolState, now: Instant) -> Vec<SubmitCommand> {
         if !self.connected {
             return Vec::new();
@@ -231,42 +232,42 @@ impl Submitter {
         commands
     }
 
-    /// Reads a proven receipt, of the block at `height`.
-    pub fn receipt_proven(
+    /// Reads a proven receipt with the height of its block. If no node proved it, the transaction
+    /// stays in flight: it is sent and its receipt looked for again.
+    pub fn receipt_fetched(
         &mut self,
         transaction: Hash,
-        receipt: &Receipt,
-        height: u64,
+        proven: Option<(Receipt, u64)>,
         spool: &SpoolState,
         now: Instant,
     ) -> Option<SubmitCommand> {
         self.fetching.remove(&transaction);
+        let (receipt, height) = proven?;
         let in_flight = spool.transaction(&transaction)?;
-        let outcome = apply_receipt(in_flight, receipt, spool, &mut self.deferred, now);
+        let outcome = apply_receipt(in_flight, &receipt, spool, &mut self.deferred, now);
         Some(SubmitCommand::Resolve { outcome, height })
     }
 
-    /// Ends the search for a receipt that no node proved. The transaction stays in flight: it is
-    /// sent and looked for again.
-    pub fn receipt_unproven(&mut self, transaction: Hash) {
-        self.fetching.remove(&transaction);
-    }
-
-    /// Continues after the sequence number of the key was read from a node.
-    pub fn sequence_found(&mut self, highest: u64, spool: &SpoolState) -> SubmitCommand {
+    /// Continues with the highest sequence number that the ledger has seen; `None`: no node answered,
+    /// and the number is asked for again after a pause.
+    pub fn sequence_fetched(
+        &mut self,
+        highest: Option<u64>,
+        spool: &SpoolState,
+        now: Instant,
+    ) -> Option<SubmitCommand> {
+        let Some(highest) = highest else {
+            self.sequence = SequenceStatus::Unknown;
+            self.paused_until = now + PAUSE;
+            return None;
+        };
         let stored = spool.sequence();
         // A node that lies must not use the numbers up: they only have to be above ours.
         let sequence = stored.max(highest.min(stored.saturating_add(SEQUENCE_STEP_MAX)));
-        SubmitCommand::Store(SpoolRecord::Counters {
+        Some(SubmitCommand::Store(SpoolRecord::Counters {
             sequence,
             number: spool.number(),
-        })
-    }
-
-    /// Waits before the sequence number is asked for again.
-    pub fn sequence_failed(&mut self, now: Instant) {
-        self.sequence = SequenceStatus::Unknown;
-        self.paused_until = now + PAUSE;
+        }))
     }
 
     /// Continues after a record was made durable, or was not because the disk failed.

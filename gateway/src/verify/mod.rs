@@ -115,8 +115,8 @@ impl Reader for ProvenState {
 impl ProvenState {
     /// Proves every record of a message and checks that each is recent.
     ///
-    /// The age of a *record's* block counts, not that of the head: an old state can be proven under a
-    /// new head as well, and would bring back a deployment that was cancelled.
+    /// The age of a *record's* block counts, not that of the head: an old state can be proven under
+    /// a new head as well, and would bring back a deployment that was cancelled.
     ///
     /// # Errors
     /// A proof is not valid, or a record is too old or not of the state.
@@ -220,8 +220,8 @@ fn active_device(state: &ProvenState, name: &Id, gateway: &Id) -> Result<Device,
     Ok(device)
 }
 
-/// Verifies a deployment: the device is this gateway's, and the release was signed by its vendor with
-/// a key in use, was released, and fits the device.
+/// Verifies a deployment: the device is this gateway's, and the release was signed by its vendor
+/// with a key in use, was released, and fits the device.
 ///
 /// # Errors
 /// The first condition that is not met; the gateway must not act on the deployment then.

@@ -15,9 +15,9 @@ pub struct Device {
     pub result: u8,
     pub version: String,
     pub package: Vec<u8>,
-    /// How often it was ordered to install.
+    /// Orders to install.
     pub updates: usize,
-    /// How often its state was read.
+    /// Reads of its state.
     pub state_reads: usize,
 }
 

@@ -74,7 +74,7 @@ async fn http(proofs: Arc<AtomicU32>) -> SocketAddr {
     address
 }
 
-/// As much of MQTT 3.1.1 as a gateway needs. Ends with the connection.
+/// A broker with the parts of MQTT 3.1.1 that a gateway needs. It ends with the connection.
 async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>) -> Option<()> {
     loop {
         let first = stream.read_u8().await.ok()?;

@@ -5,7 +5,7 @@ use lamplighter_types::{
 
 use crate::lwm2m::agent::ThingReport;
 use crate::runtime::device_table::DeviceTable;
-use crate::runtime::report_check::{RejectReason, Remedy, check_event, check_report};
+use crate::runtime::report_check::{RejectReason, Remedy, ReportCheck};
 use crate::spool::OutgoingReport;
 use crate::verify::tests::id;
 
@@ -58,6 +58,33 @@ fn event(name: &str) -> DeviceEvent {
 fn signed(mut event: DeviceEvent) -> DeviceEvent {
     event.sign(&chain(), &key());
     event
+}
+
+fn check_event(
+    devices: &DeviceTable,
+    chain_id: &Hash,
+    endpoint: &str,
+    bytes: &[u8],
+) -> Result<OutgoingReport, RejectReason> {
+    let check = ReportCheck {
+        devices,
+        chain_id,
+        endpoint,
+    };
+    check.event(bytes)
+}
+
+fn check_report(
+    devices: &DeviceTable,
+    endpoint: &str,
+    report: &ThingReport,
+) -> Result<Option<OutgoingReport>, RejectReason> {
+    let check = ReportCheck {
+        devices,
+        chain_id: &chain(),
+        endpoint,
+    };
+    check.report(&codec::encode(report))
 }
 
 #[test]
@@ -151,8 +178,7 @@ fn an_unsigned_text_is_sanitized_and_a_signed_one_must_be_valid() {
     };
     let check = |report: ConfigReport| {
         let endpoint = report.device.to_string();
-        let bytes = codec::encode(&ThingReport::Config(report));
-        check_report(&devices, &chain(), &endpoint, &bytes)
+        check_report(&devices, &endpoint, &ThingReport::Config(report))
     };
     let long = "é\u{1b}[2J".repeat(400);
     let Ok(Some(OutgoingReport::Config(checked))) = check(config("mute", &long)) else {
@@ -175,8 +201,7 @@ fn an_unsigned_text_is_sanitized_and_a_signed_one_must_be_valid() {
 fn reports_keep_their_signatures() {
     let dir = tempfile::tempdir().unwrap();
     let devices = devices(&dir);
-    let check =
-        |report: &ThingReport| check_report(&devices, &chain(), "lamp", &codec::encode(report));
+    let check = |report: &ThingReport| check_report(&devices, "lamp", report);
     let mut report = ConfigReport {
         device: id("lamp"),
         document: Hash::ZERO,

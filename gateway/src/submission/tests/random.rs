@@ -94,8 +94,7 @@ impl Run {
         if let Some(receipt) = self.ledger.receipts.get(&transaction).cloned() {
             self.bench.prove(&receipt);
         } else {
-            self.bench.fetches.remove(0);
-            self.bench.submitter.receipt_unproven(transaction);
+            self.bench.fail_fetch(transaction);
         }
     }
 
@@ -121,10 +120,10 @@ impl Run {
                 let signed = bench.sign();
                 assert!(self.connected || signed == 0);
             }
-            Input::Send(arrives) => {
+            Input::Send(mask) => {
                 if bench.submitter.has_transaction() {
                     for (bit, transaction) in bench.send().into_iter().enumerate() {
-                        if arrives >> (bit % 8) & 1 == 1 {
+                        if mask >> (bit % 8) & 1 == 1 {
                             self.ledger.execute(&self.bench, transaction);
                         }
                     }

@@ -101,8 +101,10 @@ impl Bench {
 
     pub fn answer_query(&mut self, highest: u64) {
         self.queries -= 1;
-        let command = self.submitter.sequence_found(highest, &self.spool);
-        self.run([command]);
+        let command = self
+            .submitter
+            .sequence_fetched(Some(highest), &self.spool, self.now);
+        self.run(command);
     }
 
     /// Signs all that can be signed; returns how many transactions that were.
@@ -145,11 +147,19 @@ impl Bench {
 
     /// Answers the fetch of a receipt with its proof.
     pub fn prove(&mut self, receipt: &Receipt) {
-        let transaction = receipt.transaction;
+        self.answer_fetch(receipt.transaction, Some((receipt.clone(), 9)));
+    }
+
+    /// Ends the fetch of a receipt that no node proves.
+    pub fn fail_fetch(&mut self, transaction: Hash) {
+        self.answer_fetch(transaction, None);
+    }
+
+    fn answer_fetch(&mut self, transaction: Hash, proven: Option<(Receipt, u64)>) {
         self.fetches.retain(|fetched| *fetched != transaction);
         let command = self
             .submitter
-            .receipt_proven(transaction, receipt, 9, &self.spool, self.now);
+            .receipt_fetched(transaction, proven, &self.spool, self.now);
         self.run(command);
     }
 }
@@ -159,7 +169,7 @@ fn succeeded(transaction: Hash) -> Receipt {
 }
 
 #[test]
-fn a_report_goes_from_the_spool_to_a_proven_receipt() {
+fn a_report_is_submitted_and_its_receipt_is_proven() {
     let mut bench = Bench::new();
     bench.add_event("a", 1);
     assert_eq!(bench.sign(), 0, "not connected");
@@ -211,8 +221,7 @@ fn a_transaction_without_receipt_is_sent_and_looked_for_again() {
     bench.tick(Duration::from_millis(1));
     assert_eq!((bench.send(), &bench.fetches), (sent.clone(), &sent));
     // No node can prove it yet.
-    bench.submitter.receipt_unproven(sent[0]);
-    bench.fetches.clear();
+    bench.fail_fetch(sent[0]);
     bench.submitter.disconnected();
     bench.tick(2 * RESEND_AFTER);
     assert!(!bench.submitter.has_transaction(), "there is no connection");
@@ -262,7 +271,10 @@ fn a_failed_query_is_repeated_after_a_pause() {
     let mut bench = Bench::new();
     bench.connect();
     bench.queries = 0;
-    bench.submitter.sequence_failed(bench.now);
+    let failed = bench
+        .submitter
+        .sequence_fetched(None, &bench.spool, bench.now);
+    assert_eq!(failed, None);
     bench.tick(PAUSE / 2);
     assert_eq!(bench.queries, 0);
     bench.tick(PAUSE);
