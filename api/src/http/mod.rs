@@ -39,9 +39,6 @@ use extract::Bodies;
 use iotregistry::Relays;
 use problem::Problem;
 
-pub use feed::FeedEvent;
-pub use problem::chain;
-
 /// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
 /// Subscribers of the feed at once.

@@ -1,18 +1,16 @@
-//! How connections end, and what the client is told.
+//! Why connections end, and what the client learns of it.
 
 use std::io;
 
+use lamplighter_state::StateError;
 use rumqttd::protocol::DisconnectReasonCode;
 
-use super::broker::BrokerError;
-use super::link::Lost;
-
-/// How a connection ended.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Ending {
+pub enum CloseReason {
     /// The client sent DISCONNECT.
-    #[error("the client left")]
-    Left {
+    #[error("the client disconnected")]
+    Disconnected {
         /// It wants its will published all the same.
         with_will: bool,
     },
@@ -25,52 +23,49 @@ pub enum Ending {
     /// The key that proved it is no longer the account's.
     #[error("the key was revoked")]
     Revoked,
-    /// The token ran out.
-    #[error("the token ran out")]
-    TokenEnded,
+    /// The token expired.
+    #[error("the token expired")]
+    TokenExpired,
     /// No packet for one and a half keepalives.
     #[error("silent for too long")]
-    Silent,
+    KeepaliveTimeout,
     /// It did not read what it was sent.
     #[error("did not read for too long")]
-    Stuck,
+    WriteTimeout,
     /// It sent something that is not allowed.
     #[error("{1}")]
     Violation(DisconnectReasonCode, &'static str),
-    /// MQTT 3.1.1 cannot be told that the ledger is busy.
+    /// The ledger was busy for too long; the PUBACK of MQTT 3.1.1 has no reason for that.
     #[error("the ledger was busy for too long")]
     Busy,
-    /// The router died.
-    #[error("the message router is gone")]
-    Router(#[source] Lost),
-    /// The router took no link.
-    #[error("the message router took no link")]
-    Unlinked(#[source] BrokerError),
+    /// The notifications can't be read from the feed.
+    #[error("the feed can't be read")]
+    Feed(#[source] StateError),
     /// The node stops.
     #[error("the node stops")]
     Stopping,
 }
 
-impl Ending {
-    /// What an MQTT 5 client is told; none to one that left or does not read.
-    pub fn reason(&self) -> Option<DisconnectReasonCode> {
+impl CloseReason {
+    /// The reason in the DISCONNECT to an MQTT 5 client; none if the client cannot get one.
+    pub fn code(&self) -> Option<DisconnectReasonCode> {
         use DisconnectReasonCode as Code;
         match self {
-            Self::Left { .. } | Self::Lost(_) | Self::Stuck => None,
+            Self::Disconnected { .. } | Self::Lost(_) | Self::WriteTimeout => None,
             Self::TakenOver => Some(Code::SessionTakenOver),
             Self::Revoked => Some(Code::NotAuthorized),
-            Self::TokenEnded => Some(Code::MaximumConnectTime),
-            Self::Silent => Some(Code::KeepAliveTimeout),
+            Self::TokenExpired => Some(Code::MaximumConnectTime),
+            Self::KeepaliveTimeout => Some(Code::KeepAliveTimeout),
             Self::Violation(code, _) => Some(*code),
-            Self::Busy | Self::Router(_) | Self::Unlinked(_) => Some(Code::ServerBusy),
+            Self::Busy | Self::Feed(_) => Some(Code::ServerBusy),
             Self::Stopping => Some(Code::ServerShuttingDown),
         }
     }
 
-    /// Whether its will is handed in.
-    pub fn leaves_will(&self) -> bool {
+    /// Whether the will of the client is submitted.
+    pub fn publishes_will(&self) -> bool {
         match self {
-            Self::Left { with_will } => *with_will,
+            Self::Disconnected { with_will } => *with_will,
             Self::Stopping | Self::Revoked => false,
             _ => true,
         }

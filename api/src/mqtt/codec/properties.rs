@@ -1,9 +1,9 @@
-//! MQTT 5 properties (section 2.2.2.2): which a client may send in which packet, of what form, and
-//! that each comes once. The codec of rumqttd takes them as they come.
+//! Checks of MQTT 5 properties (section 2.2.2.2): which a client may send in which packet, their
+//! form, and that each comes once. The codec of rumqttd does not check them.
 
-use super::wire::{Header, WireError, number, variable_integer};
+use super::{CodecError, Header, number, variable_integer};
 
-/// What of a client carries properties.
+/// A part of a client's packets that carries properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     Connect,
@@ -70,34 +70,33 @@ fn rule(id: u8) -> Option<(Form, &'static [Carrier])> {
 }
 
 /// Checks the properties of a packet, without their length field.
-pub fn check(carrier: Carrier, mut bytes: &[u8]) -> Result<(), WireError> {
+pub fn check(carrier: Carrier, mut bytes: &[u8]) -> Result<(), CodecError> {
     let mut seen = 0u64;
     while let Some((&id, rest)) = bytes.split_first() {
-        let (form, carriers) = rule(id).ok_or(WireError::Malformed)?;
+        let (form, carriers) = rule(id).ok_or(CodecError::Malformed)?;
         if !carriers.contains(&carrier) {
             // MQTT-3.3.4-6 forbids it to clients only, so it is well-formed.
-            let known = carrier == Carrier::Publish && id == SUBSCRIPTION_IDENTIFIER;
-            return Err(match known {
-                true => WireError::NotAllowed,
-                false => WireError::Malformed,
-            });
+            if carrier == Carrier::Publish && id == SUBSCRIPTION_IDENTIFIER {
+                return Err(CodecError::NotAllowed);
+            }
+            return Err(CodecError::Malformed);
         }
         let bit = 1 << id;
         if id != USER_PROPERTY && seen & bit != 0 {
-            return Err(WireError::NotAllowed);
+            return Err(CodecError::NotAllowed);
         }
         seen |= bit;
         let length = length(form, rest)?;
-        let value = rest.get(..length).ok_or(WireError::Malformed)?;
+        let value = rest.get(..length).ok_or(CodecError::Malformed)?;
         if !is_allowed(id, value) {
-            return Err(WireError::NotAllowed);
+            return Err(CodecError::NotAllowed);
         }
         bytes = &rest[length..];
     }
     let has = |id: u8| seen & (1 << id) != 0;
     match (has(AUTHENTICATION_METHOD), has(AUTHENTICATION_DATA)) {
-        (true, _) => Err(WireError::Authentication),
-        (false, true) => Err(WireError::NotAllowed),
+        (true, _) => Err(CodecError::Authentication),
+        (false, true) => Err(CodecError::NotAllowed),
         (false, false) => Ok(()),
     }
 }
@@ -113,23 +112,23 @@ fn is_allowed(id: u8, value: &[u8]) -> bool {
     }
 }
 
-fn length(form: Form, bytes: &[u8]) -> Result<usize, WireError> {
+fn length(form: Form, bytes: &[u8]) -> Result<usize, CodecError> {
     let text = |at: usize| Ok(at + 2 + usize::from(number(bytes, at)?));
     Ok(match form {
         Form::Byte => 1,
         Form::Number => 2,
         Form::LongNumber => 4,
-        Form::VariableInteger => variable_integer(bytes)?.ok_or(WireError::Malformed)?.1,
+        Form::VariableInteger => variable_integer(bytes)?.ok_or(CodecError::Malformed)?.1,
         Form::Bytes => text(0)?,
         Form::TwoTexts => text(text(0)?)?,
     })
 }
 
 /// Checks the properties of a whole CONNECT and of its will.
-pub fn check_connect(header: Header, frame: &[u8]) -> Result<(), WireError> {
+pub fn check_connect(header: Header, frame: &[u8]) -> Result<(), CodecError> {
     const WILL_FLAG: u8 = 4;
     // Name, level, flags, keepalive.
-    let flags = *frame.get(header.start + 7).ok_or(WireError::Malformed)?;
+    let flags = *frame.get(header.start + 7).ok_or(CodecError::Malformed)?;
     let at = section(Carrier::Connect, frame, header.start + 10)?;
     let client_id = 2 + usize::from(number(frame, at)?);
     if flags & WILL_FLAG != 0 {
@@ -138,11 +137,11 @@ pub fn check_connect(header: Header, frame: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Checks the properties whose length field is at `at`, and gives the place behind them.
-pub fn section(carrier: Carrier, frame: &[u8], at: usize) -> Result<usize, WireError> {
-    let rest = frame.get(at..).ok_or(WireError::Malformed)?;
-    let (bytes, length) = variable_integer(rest)?.ok_or(WireError::Malformed)?;
+/// Checks the properties whose length field is at `at`, and returns the position behind them.
+pub fn section(carrier: Carrier, frame: &[u8], at: usize) -> Result<usize, CodecError> {
+    let rest = frame.get(at..).ok_or(CodecError::Malformed)?;
+    let (bytes, length) = variable_integer(rest)?.ok_or(CodecError::Malformed)?;
     let properties = rest.get(length..length + bytes);
-    check(carrier, properties.ok_or(WireError::Malformed)?)?;
+    check(carrier, properties.ok_or(CodecError::Malformed)?)?;
     Ok(at + length + bytes)
 }
