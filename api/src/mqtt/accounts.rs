@@ -58,7 +58,7 @@ impl Accounts {
         (!owner.disabled && owner.kind != AccountKind::Node).then_some(owner)
     }
 
-    /// Whether a key still belongs to an account that may connect.
+    /// True if a key still belongs to the account and the account may connect.
     pub fn is_valid(&self, key: &PublicKey, account: &Id) -> bool {
         self.by_key(key)
             .is_some_and(|owner| owner.account == *account)

@@ -18,7 +18,7 @@ pub const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 pub const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Most bytes that are encoded before they are written, so that a slow reader holds little memory.
 pub const WRITE_BYTES: usize = 64 * 1024;
-/// How long the last DISCONNECT may take: a takeover waits behind it.
+/// Time for the last DISCONNECT: a takeover waits behind it.
 pub const CLOSE_TIME: Duration = Duration::from_millis(250);
 /// A new connection waits this long until the old one of the same account has ended.
 pub const TAKEOVER_TIME: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub const KEEPALIVE_DEFAULT: u16 = 60;
 pub const KEEPALIVE_MAX: u16 = 600;
 /// A session without a connection is kept this long; after that the ledger is asked again.
 pub const SESSION_TIME: Duration = Duration::from_secs(3600);
-/// How often expired sessions are removed.
+/// Interval at which expired sessions are removed.
 pub const SWEEP_TIME: Duration = Duration::from_secs(30);
 
 /// Connections that have not yet proven who they are. They hold at most `CONNECT_BYTES` each.
@@ -91,8 +91,8 @@ pub const SYNCS_PER_SECOND: u32 = 5;
 /// Seconds whose amount may come at once after a silence.
 pub const BURST_SECONDS: f64 = 2.0;
 
-/// How long a transaction of an MQTT 3.1.1 client is submitted again to a full mempool before the
-/// connection is closed without PUBACK: 3.1.1 has no answer that means "busy".
+/// Time for which a transaction of an MQTT 3.1.1 client is submitted again to a full mempool before
+/// the connection is closed without PUBACK: 3.1.1 has no answer that means "busy".
 pub const BUSY_TIME: Duration = Duration::from_secs(5);
 /// First pause between two attempts; it doubles up to `BUSY_PAUSE_MAX`.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(50);

@@ -85,7 +85,7 @@ fn start(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     });
 }
 
-/// How long a new connection may take until its CONNECT: less where places are short.
+/// Time until the CONNECT of a new connection: less where places are short.
 fn connect_time(shared: &Shared) -> Duration {
     let most = shared.config.connect_time;
     if shared.pending.available_permits() < shared.config.pending_max / 2 {

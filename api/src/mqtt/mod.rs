@@ -68,7 +68,7 @@ use session::{Rates, SessionRegistry};
 
 pub use counters::{Counter, Counters};
 
-/// How long connections may take to close when the node stops.
+/// Time for connections to close when the node stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// One address to listen on.
@@ -143,7 +143,7 @@ pub enum StartError {
     Tls(#[source] tls::SetupError),
 }
 
-/// What all connections share.
+/// The parts that all connections share.
 pub(crate) struct Shared {
     config: Config,
     handle: Handle,

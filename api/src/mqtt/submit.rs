@@ -38,11 +38,11 @@ pub fn encoding(content_type: Option<&str>) -> Option<Encoding> {
 /// Outcome of a publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// It is acknowledged.
+    /// The publication is acknowledged.
     Accepted,
     /// The ledger is full; the client may send it again.
     Busy,
-    /// It will never be accepted.
+    /// The publication will never be accepted.
     Refused(Refusal),
 }
 
@@ -76,13 +76,13 @@ impl PublishOutcome {
     }
 }
 
-/// What happens while the ledger is full.
+/// Policy while the ledger is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusyPolicy {
     /// The client learns it at once: MQTT 5 has a reason for it, and the client knows best when to
     /// come back.
     FailFast,
-    /// It is tried again for [`BUSY_TIME`]: the client cannot learn it.
+    /// The submission is repeated for [`BUSY_TIME`]: the client cannot learn that the ledger is full.
     Retry,
 }
 
@@ -231,12 +231,12 @@ impl Retry {
     }
 }
 
-/// Why a gateway gets its work.
+/// The reason why a gateway gets its work.
 #[derive(Debug, Clone)]
 pub enum WorkRequest {
-    /// It subscribed, and may ask at once as well.
+    /// The gateway subscribed, and may ask at once as well.
     Subscribed,
-    /// It asked for it, with the devices that it holds.
+    /// The gateway asked for it, with the devices that it holds.
     Asked(Option<DevicesHeld>),
 }
 

@@ -1,4 +1,4 @@
-//! Who may publish and read which topic. Whatever is not listed here is refused.
+//! Permissions for topics: which account may publish to and read which. All others are refused.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use rumqttd::protocol::{matches, valid_filter, valid_topic};
 use super::accounts::readable_districts;
 use super::limits::{FILTERS_MAX, LEVEL_BYTES, TOPIC_BYTES};
 
-/// What a client publishes.
+/// A kind of publication from clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inbound {
     /// A signed transaction for the ledger.
@@ -20,7 +20,7 @@ pub enum Inbound {
     Sync,
 }
 
-/// What a client subscribes to.
+/// A kind of subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
     /// Receipts of its own transactions.
@@ -36,7 +36,7 @@ pub enum Interest {
 /// Why a topic or filter is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicError {
-    /// Not a topic or filter of MQTT, or longer or of other letters than ours are.
+    /// No topic or filter of MQTT, or longer or of other letters than ours are.
     Malformed,
     /// Well formed, but not for this account.
     NotAllowed,
@@ -116,7 +116,7 @@ fn notification_interest(account: &Account, levels: &str) -> Result<Interest, To
     }
 }
 
-/// What follows the account's own prefix in a topic of a gateway.
+/// The rest of a topic after the prefix of the account, if that is a gateway.
 fn suffix<'a>(account: &Account, topic: &'a str) -> Option<&'a str> {
     match account.kind {
         AccountKind::Gateway => gateway_suffix(topic, &account.account),
@@ -166,7 +166,7 @@ impl Subscriptions {
         matching.map(|(_, (_, qos))| *qos).max()
     }
 
-    /// Whether any filter has this interest.
+    /// True if any filter has this interest.
     pub fn has(&self, interest: Interest) -> bool {
         self.filters.values().any(|(other, _)| *other == interest)
     }

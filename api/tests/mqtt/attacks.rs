@@ -11,7 +11,7 @@ const TX: &str = "lamplighter/1/gw/gw-1/tx";
 struct Bystander {
     raw: Raw,
     round: u16,
-    /// Of the newest head.
+    /// The height of the newest head.
     height: u64,
 }
 

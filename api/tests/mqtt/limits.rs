@@ -47,8 +47,8 @@ async fn a_thousand_silent_connections_do_not_delay_a_good_one() {
     raw.ping().await;
 }
 
-/// What fits into the socket's buffers makes no write wait, so it must be little: it was megabytes
-/// of the kernel's memory for each silent reader.
+/// The buffers of the socket must be small, since no write waits until they are full. They were
+/// megabytes of the kernel's memory for each silent reader.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_is_cut_after_little() {
     let world = world_with(|config| config.write_time = Duration::from_millis(500)).await;

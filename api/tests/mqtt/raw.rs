@@ -216,7 +216,7 @@ impl Raw {
         packet
     }
 
-    /// Nothing comes for a while.
+    /// No packet comes for a while.
     pub async fn expect_silence(&mut self) {
         let read = timeout(Duration::from_millis(150), self.read()).await;
         assert!(read.is_err(), "{read:?}");

@@ -1,4 +1,4 @@
-//! What outlives a connection, and how one connection replaces another.
+//! Sessions outlive connections, and one connection replaces another.
 
 use std::time::Duration;
 

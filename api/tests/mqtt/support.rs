@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 /// Longest that any step of a test may take; only a failing test gets there.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a token is valid.
+/// Life of a token.
 const TOKEN_MS: u64 = 15 * 60 * 1000;
 
 /// The same for all ledgers of a process, so that a token of one is valid at each.
@@ -179,6 +179,7 @@ pub async fn world_with(change: impl FnOnce(&mut Config)) -> World {
     let dir = TempDir::new().unwrap();
     let stop = CancellationToken::new();
     let (handle, consensus) = ledger(&dir, &stop).await;
+    handle.wait_certified(1, TIMEOUT).await.unwrap();
     let edge = Edge::start(config, handle.clone(), tokens()).unwrap();
     let (plain, tls) = (edge.addresses()[0], edge.addresses()[1]);
     let world = World {
@@ -192,7 +193,6 @@ pub async fn world_with(change: impl FnOnce(&mut Config)) -> World {
         stop,
         _dir: dir,
     };
-    world.handle.wait_certified(1, TIMEOUT).await.unwrap();
     for gateway in ["gw-1", "gw-2"] {
         world.act(register_gateway(gateway)).await;
     }
@@ -291,7 +291,7 @@ impl World {
         (serde_json::to_vec(&signed).unwrap(), hash)
     }
 
-    /// As [`World::transaction`], without the hash.
+    /// The same as [`World::transaction`], without the hash.
     pub fn tx(&self, gateway: &str) -> Vec<u8> {
         self.transaction(gateway).0
     }

@@ -131,7 +131,8 @@ async fn work_comes_on_subscribing_on_sync_and_on_reconnecting() {
         let kept = || ConnectPacket::new(v5, "gw-1").keep();
         let mut raw = Raw::connect(world.plain, kept()).await;
         assert_eq!(raw.subscribe(WORK, 1).await, 1);
-        assert_eq!(work(&mut raw).await.items, all);
+        // A configuration that was set before may come first.
+        while work(&mut raw).await.items != all {}
         for body in [&b"{}"[..], br#"{"since":null}"#, br#"{"since":"12.3"}"#] {
             assert_eq!(raw.publish_acked(SYNC, 5, body).await, 0);
             assert_eq!(work(&mut raw).await.items, all, "all of it");
@@ -147,17 +148,15 @@ async fn work_comes_on_subscribing_on_sync_and_on_reconnecting() {
         drop(raw);
         let (mut raw, _, present) = Raw::try_connect(world.plain, kept()).await;
         assert!(present);
-        assert!(
-            work(&mut raw).await.items.contains(&all[0]),
-            "without asking again"
-        );
+        // Without asking again; what is still open may come first.
+        while !work(&mut raw).await.items.contains(&all[0]) {}
         Raw::connect(world.plain, ConnectPacket::new(v5, "gw-1")).await;
         world.act(set_desired(&device, "{}", version + 1)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_head_is_retained_for_new_subscribers_and_goes_to_everybody() {
+async fn the_head_is_retained_and_goes_to_all_subscribers() {
     let world = world().await;
     world.certified().await;
     let mut clients = Vec::new();
@@ -198,7 +197,7 @@ async fn the_head_is_retained_for_new_subscribers_and_goes_to_everybody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notifications_reach_the_users_whose_districts_they_are_of() {
+async fn notifications_reach_the_users_of_their_districts() {
     let world = world().await;
     for v5 in [false, true] {
         let mut ann = Raw::connect(world.plain, ConnectPacket::new(v5, "ann")).await;
@@ -337,7 +336,7 @@ async fn a_subscribe_is_answered_filter_by_filter() {
     assert_eq!(raw.expect(SUBACK).await.body[3..], [0, 0x87, 1, 0x9e]);
     raw.send(&unsubscribe(true, 4, &[HEAD, HEAD, "never"]))
         .await;
-    assert_eq!(raw.expect(UNSUBACK).await.body[3..], [0, 0x11, 0x11]);
+    assert_eq!(raw.until(UNSUBACK).await.body[3..], [0, 0x11, 0x11]);
     world.tag(&["lamp-1"]).await;
     raw.expect_silence().await;
     let mut raw = Raw::connect(world.plain, ConnectPacket::new(false, "gw-2")).await;

@@ -31,7 +31,7 @@ pub enum Version {
 /// Bytes that are not MQTT, or not allowed from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Not a packet of this protocol version.
+    /// The bytes are no packet of this protocol version.
     #[error("malformed packet")]
     Malformed,
     /// A packet that a client must not send, or not here.
@@ -76,7 +76,7 @@ pub enum Received {
         id: u16,
         /// The filters, at least one.
         filters: Vec<Filter>,
-        /// Whether an MQTT 5 subscription identifier came along, which we do not offer.
+        /// An MQTT 5 subscription identifier came along, which is not offered.
         has_identifier: bool,
     },
     /// Filters to remove.

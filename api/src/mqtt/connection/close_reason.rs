@@ -11,7 +11,7 @@ pub enum CloseReason {
     /// The client sent DISCONNECT.
     #[error("the client disconnected")]
     Disconnected {
-        /// It wants its will published all the same.
+        /// The client wants its will published all the same.
         with_will: bool,
     },
     /// The transport broke or was closed.
@@ -29,10 +29,10 @@ pub enum CloseReason {
     /// No packet for one and a half keepalives.
     #[error("silent for too long")]
     KeepaliveTimeout,
-    /// It did not read what it was sent.
+    /// The client did not read what it was sent.
     #[error("did not read for too long")]
     WriteTimeout,
-    /// It sent something that is not allowed.
+    /// The client sent something that is not allowed.
     #[error("{1}")]
     Violation(DisconnectReasonCode, &'static str),
     /// The ledger was busy for too long; the PUBACK of MQTT 3.1.1 has no reason for that.
@@ -62,7 +62,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether the will of the client is submitted.
+    /// True if the will of the client is submitted.
     pub fn publishes_will(&self) -> bool {
         match self {
             Self::Disconnected { with_will } => *with_will,

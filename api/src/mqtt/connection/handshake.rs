@@ -33,7 +33,7 @@ pub struct ConnectInfo {
     pub valid_for: Option<Duration>,
     /// The client does not continue an earlier session.
     pub clean: bool,
-    /// How long the session is kept after the connection.
+    /// Life of the session after the connection.
     pub expiry: Duration,
     /// Seconds without a packet after which it counts as gone, before the tolerance of one half.
     pub keepalive: u16,
@@ -48,7 +48,7 @@ pub struct ConnectInfo {
     connack: ConnAckTerms,
 }
 
-/// What CONNACK adds to the terms that the client asked for.
+/// Terms in CONNACK that differ from those that the client asked for.
 #[derive(Debug, Clone, Default)]
 struct ConnAckTerms {
     client_id: Option<String>,
@@ -61,7 +61,7 @@ struct ConnAckTerms {
 pub struct Will {
     /// The signed transaction.
     pub submitted: SubmittedBytes,
-    /// It is submitted only after this time, if the client does not come back before.
+    /// Time until it is submitted, if the client does not come back before.
     pub delay: Duration,
 }
 

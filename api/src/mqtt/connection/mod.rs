@@ -5,6 +5,7 @@ mod close_reason;
 pub mod handshake;
 mod receive;
 mod send;
+mod streams;
 mod will;
 
 use std::convert::Infallible;
@@ -26,25 +27,23 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Shared;
 use super::codec::{self, Message, Received};
 use super::limits::{CLOSE_TIME, RECEIVE_MAX, WRITE_BYTES};
-use super::push::notifications::{NotificationReader, PublishedNotification};
 use super::session::{AccountSession, ControlSignal, QueuedMessage};
 use super::submit::{self, BusyPolicy, PublishOutcome, WorkRequest};
 use super::topics::Interest;
 use close_reason::CloseReason;
 use handshake::ConnectInfo;
-use lamplighter_types::wire::topics::HEAD;
 use receive::Acknowledgement;
 use send::Outgoing;
+use streams::Streams;
 
 /// Bytes that are read at a time; an idle connection keeps no more.
 const READ_BYTES: usize = 4 * 1024;
 
-/// What ended the wait of a connection.
+/// The event that ended the wait of a connection.
 enum Wakeup {
     Read,
     Acknowledge(Acknowledgement),
-    Head,
-    Notification(Arc<PublishedNotification>),
+    Message(Message),
     Other,
 }
 
@@ -70,10 +69,8 @@ pub struct Connection<S> {
 
     /// Acknowledgements of publications, in the order of the publications.
     acknowledgements: FuturesOrdered<BoxFuture<'static, Acknowledgement>>,
-    /// The newest head, if the client subscribed to it.
-    head: Option<watch::Receiver<Option<bytes::Bytes>>>,
-    /// The notifications, if the client subscribed to some.
-    notifications: Option<NotificationReader>,
+    streams: Streams,
+    /// Session expiry that came with DISCONNECT.
     expiry_override: Option<Duration>,
 }
 
@@ -94,8 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             token_expires_at: info.valid_for.map(|time| now + time),
             out: Outgoing::new(info.version, info.window, info.packet_max, counters),
             acknowledgements: FuturesOrdered::new(),
-            head: None,
-            notifications: None,
+            streams: Streams::default(),
             expiry_override: None,
             accepted: false,
             last_packet_at: now,
@@ -133,8 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             match self.wait().await? {
                 Wakeup::Read | Wakeup::Other => {}
                 Wakeup::Acknowledge(first) => self.acknowledge_all(first)?,
-                Wakeup::Head => self.send_head(false),
-                Wakeup::Notification(first) => self.send_notification(&first),
+                Wakeup::Message(message) => self.send(message),
             }
             self.check_control()?;
         }
@@ -147,11 +142,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let resumed = self.session.begin(key, clean, expiry);
         self.out.packet(self.info.accept(resumed));
         self.accepted = true;
-        self.update_sources();
-        if let Some(head) = &mut self.head {
-            // It may have changed while the client was away.
-            head.mark_changed();
-        }
+        self.update_streams();
+        self.streams.repeat_head();
         if self
             .session
             .with_session(|session| session.subscriptions.has(Interest::Work))
@@ -160,26 +152,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    /// Follows the head and the notifications if the session's filters ask for them.
-    fn update_sources(&mut self) {
-        let (head, notifications, read) = self.session.with_session(|session| {
-            (
-                session.subscriptions.has(Interest::Head),
-                session.subscriptions.has(Interest::Notifications),
-                session.notifications_read.take(),
-            )
-        });
-        if !head {
-            self.head = None;
-        } else if self.head.is_none() {
-            self.head = Some(self.shared.head.subscribe());
-        }
-        if !notifications {
-            self.notifications = None;
-        } else if self.notifications.is_none() {
-            let hub = &self.shared.notifications;
-            self.notifications = Some(hub.reader(&self.info.account, read));
-        }
+    fn update_streams(&mut self) {
+        let (account, session) = (&self.info.account, &self.session);
+        self.streams.update(&self.shared, account, session);
     }
 
     /// Requests the gateway's work. The ledger is the queue of work: it is asked whenever a gateway
@@ -254,8 +229,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.acknowledgements.len() < usize::from(RECEIVE_MAX)
     }
 
-    /// Encodes messages that wait: the mailbox first, then the head and notifications. True when
-    /// more could be sent after a write.
+    /// Encodes messages that are ready: the mailbox first, then the streams. True when more could be
+    /// sent after a write.
     fn send_waiting(&mut self) -> Result<bool, CloseReason> {
         while self.out.has_window() {
             if self.out.is_full() {
@@ -263,68 +238,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             if let Some(queued) = self.session.next_message() {
                 self.out.message(queued);
-            } else if self
-                .head
-                .as_ref()
-                .is_some_and(|head| head.has_changed().is_ok_and(|c| c))
-            {
-                self.send_head(false);
-            } else {
-                let next = self.notifications.as_mut().map(NotificationReader::next);
-                match next.and_then(FutureExt::now_or_never) {
-                    Some(next) => {
-                        let published = next.map_err(CloseReason::Feed)?;
-                        self.send_notification(&published);
-                    }
-                    None => return Ok(false),
-                }
+                continue;
+            }
+            match self.streams.next().now_or_never() {
+                Some(next) => self.send(next.map_err(CloseReason::Feed)?),
+                None => return Ok(false),
             }
         }
         Ok(false)
     }
 
-    /// Sends the newest head, if there is one. `retained` marks it as sent because of a new
-    /// subscription.
-    fn send_head(&mut self, retained: bool) {
-        let Some(payload) = self
-            .head
-            .as_mut()
-            .and_then(|h| h.borrow_and_update().clone())
-        else {
-            return;
-        };
-        let message = Message {
-            topic: HEAD.into(),
-            payload,
-            retained,
-            ..Message::default()
-        };
-        let granted = self.session.with_session(|s| s.subscriptions.qos_of(HEAD));
-        if let Some(qos) = granted {
-            // A retained one is part of the answer to SUBSCRIBE, and so does not wait for the window.
-            let qos = if retained { 0 } else { qos };
-            self.out.message(QueuedMessage::new(message, qos));
-        }
-    }
-
-    /// Sends a notification, if the account may read it and a filter matches.
-    fn send_notification(&mut self, published: &PublishedNotification) {
-        let grants = &self.info.account.grants;
-        if !grants
-            .iter()
-            .any(|grant| grant.scope.covers(&published.district))
-        {
-            return;
-        }
+    /// Encodes a message of a stream, if a filter of the session matches.
+    fn send(&mut self, message: Message) {
         let granted = self
             .session
-            .with_session(|session| session.subscriptions.qos_of(&published.topic));
+            .with_session(|session| session.subscriptions.qos_of(&message.topic));
         if let Some(qos) = granted {
-            let message = Message {
-                topic: Arc::clone(&published.topic),
-                payload: published.payload.clone(),
-                ..Message::default()
-            };
+            // The retained head is part of the answer to SUBSCRIBE, and does not wait for the window.
+            let qos = if message.retained { 0 } else { qos };
             self.out.message(QueuedMessage::new(message, qos));
         }
     }
@@ -342,8 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             stream,
             received,
             acknowledgements,
-            head,
-            notifications,
+            streams,
             session,
             control,
             shared,
@@ -355,18 +285,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if may_read {
             received.reserve(READ_BYTES);
         }
-        let head_changed = async {
-            match head {
-                Some(head) if may_send => drop(head.changed().await),
-                _ => std::future::pending().await,
-            }
-        };
-        let notification = async {
-            match notifications {
-                Some(reader) if may_send => reader.next().await,
-                _ => std::future::pending().await,
-            }
-        };
         tokio::select! {
             read = stream.read_buf(received), if may_read => match read {
                 Ok(0) => Err(CloseReason::Lost(io::ErrorKind::UnexpectedEof.into())),
@@ -376,8 +294,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Some(ack) = acknowledgements.next(), if !acknowledgements.is_empty() => {
                 Ok(Wakeup::Acknowledge(ack))
             }
-            next = notification => next.map(Wakeup::Notification).map_err(CloseReason::Feed),
-            () = head_changed => Ok(Wakeup::Head),
+            next = streams.next(), if may_send => {
+                next.map(Wakeup::Message).map_err(CloseReason::Feed)
+            }
             () = session.mailbox_ready.notified(), if may_send => Ok(Wakeup::Other),
             _ = control.changed() => Ok(Wakeup::Other),
             () = shared.stop.cancelled() => Err(CloseReason::Stopping),
@@ -488,7 +407,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             self.session
                 .with_session(|session| session.expiry = expiry.min(most));
         }
-        let read = self.notifications.as_ref().map(NotificationReader::cursor);
+        let read = self.streams.notifications_read();
         self.session.end(self.out.into_unacknowledged(), read);
         let publishes = self.accepted && reason.publishes_will();
         if let Some(will) = self.info.will.filter(|_| publishes) {

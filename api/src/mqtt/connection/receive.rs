@@ -64,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 submit::sync(shared, session, publication.payload, policy).boxed()
             }
         };
-        self.acknowledge_later(qos, id, outcome);
+        self.acknowledge_when_done(qos, id, outcome);
         Ok(())
     }
 
@@ -132,13 +132,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return Err(CloseReason::Violation(Code::NotAuthorized, text));
         }
         let outcome = PublishOutcome::unauthorized("not a topic of this account");
-        self.acknowledge_later(publication.qos, publication.id, ready(outcome).boxed());
+        self.acknowledge_when_done(publication.qos, publication.id, ready(outcome).boxed());
         Ok(())
     }
 
     /// Acknowledges a publication once its outcome is there, in the order of the publications
     /// (MQTT-4.6.0-2).
-    fn acknowledge_later(&mut self, qos: u8, id: u16, outcome: BoxFuture<'static, PublishOutcome>) {
+    fn acknowledge_when_done(
+        &mut self,
+        qos: u8,
+        id: u16,
+        outcome: BoxFuture<'static, PublishOutcome>,
+    ) {
         let acknowledgement = outcome.map(move |outcome| Acknowledgement { qos, id, outcome });
         self.acknowledgements.push_back(acknowledgement.boxed());
     }
@@ -155,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return Err(CloseReason::Violation(Code::ReceiveMaximumExceeded, text));
         }
         if !new {
-            self.acknowledge_later(2, id, ready(PublishOutcome::Accepted).boxed());
+            self.acknowledge_when_done(2, id, ready(PublishOutcome::Accepted).boxed());
         }
         Ok(new)
     }
@@ -252,14 +257,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Err(code) => code,
             });
         }
-        self.update_sources();
+        self.update_streams();
         let ack = SubAck {
             pkid: id,
             return_codes: codes,
         };
         self.out.packet(Packet::SubAck(ack, None));
-        if sends_head {
-            self.send_head(true);
+        if let Some(head) = self.streams.retained_head().filter(|_| sends_head) {
+            self.send(head);
         }
         if sends_work {
             self.request_work();
@@ -323,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         };
         let reasons = filters.iter().map(remove).collect();
-        self.update_sources();
+        self.update_streams();
         let ack = UnsubAck { pkid: id, reasons };
         self.out.packet(Packet::UnsubAck(ack, None));
         Ok(())

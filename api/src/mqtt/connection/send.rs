@@ -48,12 +48,12 @@ impl Outgoing {
         &mut self.buffer
     }
 
-    /// Whether so much is encoded that it must be written first.
+    /// True if so much is encoded that it must be written first.
     pub fn is_full(&self) -> bool {
         self.buffer.len() >= WRITE_BYTES
     }
 
-    /// Whether the client takes another QoS 1 message.
+    /// True if the client takes another QoS 1 message.
     pub fn has_window(&self) -> bool {
         self.unacknowledged.len() < self.window
     }

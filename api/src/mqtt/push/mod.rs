@@ -1,4 +1,4 @@
-//! What the node sends by itself: the newest head, notifications, work, and receipts.
+//! Messages that the node sends by itself: the newest head, notifications, work, and receipts.
 
 pub mod head;
 pub mod notifications;

@@ -66,7 +66,7 @@ impl NotificationHub {
         let newest = Cursor::end_of(self.handle.head().height);
         let mut reader = NotificationReader {
             handle: self.handle.clone(),
-            filter: filter(readable_districts(account)),
+            districts: readable_districts(account).into(),
             counters: Arc::clone(&self.counters),
             live,
             cursor: after.unwrap_or(newest),
@@ -191,7 +191,8 @@ impl PreviousNotifications {
 /// One connection's position in the notifications.
 pub struct NotificationReader {
     handle: Handle,
-    filter: Filter,
+    /// The districts whose notifications the account may read.
+    districts: Arc<[Scope]>,
     counters: Arc<Counters>,
     live: broadcast::Receiver<Arc<PublishedNotification>>,
     /// Everything up to here was returned, or is not for this account.
@@ -205,8 +206,7 @@ impl NotificationReader {
         self.cursor
     }
 
-    /// The next notification. Some are returned that the account may not read: the caller checks
-    /// each. A call that is dropped loses nothing.
+    /// The next notification that the account may read. A call that is dropped loses nothing.
     ///
     /// # Errors
     /// The feed can't be read; the reader is of no use then.
@@ -232,8 +232,11 @@ impl NotificationReader {
                 },
             };
             // What the replay returned is in the ring too.
-            if next.cursor > self.cursor {
-                self.cursor = next.cursor;
+            if next.cursor <= self.cursor {
+                continue;
+            }
+            self.cursor = next.cursor;
+            if self.districts.iter().any(|d| d.covers(&next.district)) {
                 return Ok(next);
             }
         }
@@ -242,10 +245,11 @@ impl NotificationReader {
     /// Reads from the feed up to the present head. What the ring has dropped is in blocks up to it.
     fn start_replay(&mut self) {
         self.counters.replays.add(1);
-        let step = step(self.handle.clone(), self.cursor, self.filter.clone());
+        let filter = filter(Arc::clone(&self.districts));
+        let step = step(self.handle.clone(), self.cursor, filter.clone());
         self.replay = Some(Replay {
             handle: self.handle.clone(),
-            filter: self.filter.clone(),
+            filter,
             until: self.handle.head().height,
             after: self.cursor,
             step: Some(step),
@@ -255,7 +259,7 @@ impl NotificationReader {
     }
 }
 
-fn filter(districts: Vec<Scope>) -> Filter {
+fn filter(districts: Arc<[Scope]>) -> Filter {
     Arc::new(move |notification: &Notification| {
         let place = notification.place.as_ref();
         place.is_some_and(|place| districts.iter().any(|d| d.covers(&place.district)))

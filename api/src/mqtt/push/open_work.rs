@@ -21,7 +21,7 @@ use lamplighter_types::{ConfigTarget, Device, Id};
 pub(super) const DEVICES_MAX: usize = 10_000;
 /// Devices read at a time, a few records each.
 const PAGE: usize = 500;
-/// How long the certificate of the proofs is waited for.
+/// Longest wait for the certificate of the proofs.
 const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The part of a gateway's work that is read.
@@ -29,7 +29,7 @@ const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Selection {
     /// Its devices, and all that is open for them.
     All,
-    /// What is open: deployments at work, configuration that is not reported.
+    /// Deployments at work, and configuration that is not reported.
     Open,
     /// Where the ledger differs from what the gateway holds, and what is open.
     Difference(Arc<DevicesHeld>),

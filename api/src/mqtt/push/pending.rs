@@ -30,8 +30,8 @@ pub(super) struct PendingWork {
     send_at: Option<Instant>,
     /// When the ledger is read for all open work.
     list_at: Option<Instant>,
-    /// How often the gateway subscribed or asked: what an earlier connection did not get is only
-    /// discarded if no later one has asked for it.
+    /// Number of times the gateway subscribed or asked: what an earlier connection did not get is
+    /// discarded only if no newer one has asked for it.
     requests: u64,
 }
 

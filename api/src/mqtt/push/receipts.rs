@@ -16,7 +16,7 @@ use crate::mqtt::codec::Message;
 use crate::mqtt::limits::PACKET_BYTES;
 use crate::mqtt::session::AccountSession;
 
-/// How long a receipt is waited for. Later ones are found by the transaction's hash.
+/// Longest wait for a receipt. A receipt after it is found by the transaction's hash.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Sends the receipt of a transaction once the ledger has it. The permit bounds how many are waited

@@ -62,7 +62,7 @@ fn a_message_has_author_time_and_previous_cursor() {
 }
 
 #[test]
-fn each_district_has_an_order_of_its_own() {
+fn each_district_has_a_separate_order() {
     let mut previous = PreviousNotifications::default();
     let mut replace = |height, district: &str| {
         let cursor = Cursor { height, index: 0 };

@@ -127,7 +127,7 @@ fn collect_one(shared: &Shared, delivery: &Delivery, resend: &Notify) -> Result<
     Ok(())
 }
 
-/// Whether a gateway has to act on a state: one that the ledger brings about. States that the
+/// True if a gateway has to act on a state: one that the ledger brings about. States that the
 /// gateway itself reported it knows.
 fn concerns_gateway(state: DeploymentState) -> bool {
     use DeploymentState::*;

@@ -18,7 +18,7 @@ pub struct QueuedMessage {
     pub message: Message,
     /// 0 or 1.
     pub qos: u8,
-    /// It was sent before and not acknowledged.
+    /// The message was sent before and not acknowledged.
     pub redelivered: bool,
 }
 
@@ -98,7 +98,7 @@ impl Mailbox {
         Some(message)
     }
 
-    /// Whether so much waits here that nothing more is read from the client.
+    /// True if so much waits here that nothing more is read from the client.
     pub fn is_high(&self) -> bool {
         self.messages.len() >= MAILBOX_HIGH || self.bytes >= MAILBOX_BYTES / 2
     }

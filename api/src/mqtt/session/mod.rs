@@ -1,5 +1,5 @@
-//! What the edge keeps of one account: which of its connections is the current one, its rates, and
-//! the session that outlives a connection.
+//! The state of one account at the edge: its current connection, its rates, and the session that
+//! outlives a connection.
 
 mod mailbox;
 mod registry;
@@ -32,7 +32,7 @@ pub struct ControlSignal {
     pub revoked: u64,
 }
 
-/// How the newest connection of an account began.
+/// The start of the newest connection of an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionStart {
     /// Connections that were accepted.
@@ -79,11 +79,11 @@ struct SessionState {
 pub struct Session {
     /// The client's filters.
     pub subscriptions: Subscriptions,
-    /// How long the session is kept without a connection.
+    /// Life of the session without a connection.
     pub expiry: Duration,
     /// Packet ids of QoS 2 publications that were received and not yet released.
     pub received_ids: BTreeSet<u16>,
-    /// How far the client read the notifications, while it has no connection.
+    /// Position up to which the client read the notifications, while it has no connection.
     pub notifications_read: Option<Cursor>,
     mailbox: Mailbox,
     replies: ReplyTargets,
@@ -153,7 +153,7 @@ impl AccountSession {
         self.state().key
     }
 
-    /// Whether the account has a connection.
+    /// True if the account has a connection.
     pub fn is_connected(&self) -> bool {
         self.key().is_some()
     }
@@ -280,7 +280,7 @@ impl AccountSession {
         message
     }
 
-    /// Whether so much waits here that nothing more is read from the client.
+    /// True if so much waits here that nothing more is read from the client.
     pub fn is_behind(&self) -> bool {
         self.with_session(|session| session.mailbox.is_high())
     }
@@ -293,12 +293,12 @@ impl AccountSession {
         for_packet.max(state.bytes.charge(bytes as f64, now))
     }
 
-    /// Whether the account may ask for its work once more by now.
+    /// True if the account may ask for its work once more by now.
     pub fn may_sync(&self) -> bool {
         self.state().syncs.try_acquire(Instant::now())
     }
 
-    /// Whether nothing would be lost without this account. Frees an expired session.
+    /// True if nothing would be lost without this entry. Frees an expired session.
     fn is_idle(&self, now: Instant) -> bool {
         let mut state = self.state();
         if state.is_expired(now) {

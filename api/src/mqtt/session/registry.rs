@@ -39,7 +39,7 @@ impl SessionRegistry {
         }
     }
 
-    /// Whether this gateway has shown a certificate since the node started.
+    /// True if this gateway has shown a certificate since the node started.
     pub fn has_certificate(&self, account: &Id) -> bool {
         self.certified().contains(account)
     }
@@ -71,7 +71,7 @@ impl SessionRegistry {
         connected.map(|session| session.id.clone()).collect()
     }
 
-    /// Whether an account is connected to this node now.
+    /// True if an account is connected to this node now.
     pub fn is_connected(&self, account: &Id) -> bool {
         self.find(account)
             .is_some_and(|session| session.is_connected())
