@@ -172,7 +172,7 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &ConnectRefused
         return;
     };
     let mut tx = BytesMut::new();
-    codec::write(version, handshake::refusal(code), &mut tx);
+    codec::write(version, handshake::connack_refusal(code), &mut tx);
     let close = async {
         // The client may have closed already.
         stream.write_all_buf(&mut tx).await.ok();

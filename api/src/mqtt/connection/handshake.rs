@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use lamplighter_types::{Account, PublicKey};
 use rumqttd::protocol::{
     ConnAck, ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, LastWill,
     LastWillProperties, Login as Credentials, Packet,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
-
-use lamplighter_types::{Account, PublicKey};
 
 use crate::mqtt::Shared;
 use crate::mqtt::accounts::Login;
@@ -35,7 +34,8 @@ pub struct ConnectInfo {
     pub clean: bool,
     /// Life of the session after the connection.
     pub expiry: Duration,
-    /// Seconds without a packet after which it counts as gone, before the tolerance of one half.
+    /// Seconds without a packet after which the client counts as lost, before the tolerance of one
+    /// half.
     pub keepalive: u16,
     /// QoS 1 messages that the client takes at a time.
     pub window: usize,
@@ -113,6 +113,13 @@ type ConnectParts = (
     Option<Credentials>,
 );
 
+/// Code and reason of a refusal.
+type Refusal = (ConnectReturnCode, String);
+
+fn refusal<T>(code: ConnectReturnCode, reason: &str) -> Result<T, Refusal> {
+    Err((code, reason.to_owned()))
+}
+
 /// Reads CONNECT and authenticates the client. `peer` is the key of the TLS client certificate.
 pub async fn receive(
     shared: &Shared,
@@ -121,44 +128,44 @@ pub async fn receive(
     peer: Option<PublicKey>,
 ) -> Result<ConnectInfo, ConnectRefused> {
     let (version, parts) = read(stream, rx).await?;
+    check(shared, version, parts, peer)
+        .map_err(|(code, reason)| ConnectRefused::with(version, code, reason))
+}
+
+fn check(
+    shared: &Shared,
+    version: Version,
+    parts: ConnectParts,
+    peer: Option<PublicKey>,
+) -> Result<ConnectInfo, Refusal> {
     let (connect, properties, will, will_properties, credentials) = parts;
     let id = &connect.client_id;
     if version == Version::V4 && id.is_empty() && !connect.clean_session {
         // MQTT-3.1.3-8: a session that is to be kept needs a name.
         let code = ConnectReturnCode::ClientIdentifierNotValid;
-        return Err(ConnectRefused::with(
-            version,
-            code,
-            "a session without client id",
-        ));
+        return refusal(code, "a session without client id");
     }
-    let login = authenticate(shared, version, peer, credentials)?;
+    let login = match peer {
+        Some(key) => by_certificate(shared, key, credentials)?,
+        None => by_token(shared, credentials)?,
+    };
     // An empty id asks the server for one, and an account has only one.
     if !id.is_empty() && *id != login.account.account.as_str() {
         let reason = format!("client id is not the account `{}`", login.account.account);
-        return Err(ConnectRefused::with(
-            version,
-            ConnectReturnCode::ClientIdentifierNotValid,
-            reason,
-        ));
+        return Err((ConnectReturnCode::ClientIdentifierNotValid, reason));
     }
     let will = match will {
-        Some(will) => Some(check_will(
-            shared,
-            version,
-            &login.account,
-            will,
-            will_properties,
-        )?),
+        Some(will) => Some(check_will(shared, &login.account, will, will_properties)?),
         None => None,
     };
+    let session_time = shared.config.session_time;
     Ok(terms(
         version,
         login,
         connect,
         properties.as_ref(),
         will,
-        shared.config.session_time,
+        session_time,
     ))
 }
 
@@ -235,79 +242,58 @@ fn version(body: &[u8]) -> Result<Version, ConnectRefused> {
     Ok(version)
 }
 
-fn authenticate(
+/// The account of a client with a certificate.
+fn by_certificate(
     shared: &Shared,
-    version: Version,
-    peer: Option<PublicKey>,
+    key: PublicKey,
     credentials: Option<Credentials>,
-) -> Result<Login, ConnectRefused> {
+) -> Result<Login, Refusal> {
     use ConnectReturnCode as Code;
-    if let Some(key) = peer {
-        let unknown =
-            || ConnectRefused::with(version, Code::NotAuthorized, "key is not registered");
-        let account = shared.accounts.by_key(&key).ok_or_else(unknown)?;
-        let named = credentials
-            .map(|c| c.username)
-            .filter(|name| !name.is_empty());
-        if named.is_some_and(|name| name != account.account.as_str()) {
-            let reason = "user name is not the account of the certificate";
-            return Err(ConnectRefused::with(
-                version,
-                Code::BadUserNamePassword,
-                reason,
-            ));
-        }
-        shared.sessions.record_certificate(&account);
-        return Ok(Login {
-            account,
-            key,
-            valid_for: None,
-        });
+    let Some(account) = shared.accounts.by_key(&key) else {
+        return refusal(Code::NotAuthorized, "key is not registered");
+    };
+    let name = credentials.map_or(String::new(), |c| c.username);
+    if !name.is_empty() && name != account.account.as_str() {
+        let reason = "user name is not the account of the certificate";
+        return refusal(Code::BadUserNamePassword, reason);
     }
-    by_token(shared, version, credentials)
+    shared.sessions.record_certificate(&account);
+    Ok(Login {
+        account,
+        key,
+        valid_for: None,
+    })
 }
 
-/// A client without a certificate: user name and token.
-fn by_token(
-    shared: &Shared,
-    version: Version,
-    credentials: Option<Credentials>,
-) -> Result<Login, ConnectRefused> {
+/// The account of a client without a certificate: user name and token.
+fn by_token(shared: &Shared, credentials: Option<Credentials>) -> Result<Login, Refusal> {
     use ConnectReturnCode as Code;
-    let none = || {
-        ConnectRefused::with(
-            version,
-            Code::NotAuthorized,
-            "neither certificate nor token",
-        )
+    let Some(credentials) = credentials else {
+        return refusal(Code::NotAuthorized, "neither certificate nor token");
     };
-    let credentials = credentials.ok_or_else(none)?;
     let token = credentials.password.as_bytes();
     let login = shared.accounts.by_token(&credentials.username, token);
-    let login = login.map_err(|error| {
-        ConnectRefused::with(version, Code::BadUserNamePassword, error.to_string())
-    })?;
+    let login = login.map_err(|error| (Code::BadUserNamePassword, error.to_string()))?;
     if shared.sessions.has_certificate(&login.account.account) {
         let reason = "this gateway connects with its certificate";
-        return Err(ConnectRefused::with(version, Code::NotAuthorized, reason));
+        return refusal(Code::NotAuthorized, reason);
     }
     Ok(login)
 }
 
 fn check_will(
     shared: &Shared,
-    version: Version,
     account: &Account,
     will: LastWill,
     properties: Option<LastWillProperties>,
-) -> Result<Will, ConnectRefused> {
+) -> Result<Will, Refusal> {
     use ConnectReturnCode as Code;
     let refuse = |code, reason: &str| {
         shared.counters.forbidden.add(1);
-        Err(ConnectRefused::with(version, code, reason))
+        refusal(code, reason)
     };
     if will.retain {
-        return refuse(Code::RetainNotSupported, "only the node keeps messages");
+        return refuse(Code::RetainNotSupported, "only the node retains messages");
     }
     match topics::inbound(account, &will.topic) {
         Ok(Inbound::Transaction) => {}
@@ -411,7 +397,7 @@ impl ConnectInfo {
 }
 
 /// The CONNACK that refuses.
-pub fn refusal(code: ConnectReturnCode) -> Packet {
+pub fn connack_refusal(code: ConnectReturnCode) -> Packet {
     Packet::ConnAck(
         ConnAck {
             session_present: false,

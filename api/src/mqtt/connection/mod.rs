@@ -18,8 +18,7 @@ use futures::FutureExt;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use rumqttd::protocol::Disconnect;
-use rumqttd::protocol::Packet;
+use rumqttd::protocol::{Disconnect, Packet, PingResp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -50,28 +49,32 @@ enum Wakeup {
 /// See the module.
 pub struct Connection<S> {
     shared: Arc<Shared>,
+
+    // The account, which this connection holds until its end.
     session: Arc<AccountSession>,
     info: ConnectInfo,
     /// Number of the connection among those of its account.
     number: u64,
     control: watch::Receiver<ControlSignal>,
+    token_expires_at: Option<Instant>,
 
+    // From the client.
     stream: S,
     received: BytesMut,
     /// `received` holds no whole packet: only the client can bring more.
     drained: bool,
     last_packet_at: Instant,
     paused_until: Option<Instant>,
-    token_expires_at: Option<Instant>,
+    /// Session expiry that came with DISCONNECT.
+    expiry_override: Option<Duration>,
+
+    // To the client.
     out: Outgoing,
     /// CONNACK is sent.
     accepted: bool,
-
     /// Acknowledgements of publications, in the order of the publications.
     acknowledgements: FuturesOrdered<BoxFuture<'static, Acknowledgement>>,
     streams: Streams,
-    /// Session expiry that came with DISCONNECT.
-    expiry_override: Option<Duration>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -209,8 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             } => self.on_subscribe(id, &filters, has_identifier),
             Received::Unsubscribe { id, filters } => self.on_unsubscribe(id, &filters),
             Received::Ping => {
-                self.out
-                    .packet(Packet::PingResp(rumqttd::protocol::PingResp));
+                self.out.packet(Packet::PingResp(PingResp));
                 Ok(())
             }
             Received::Disconnect { with_will, expiry } => {
