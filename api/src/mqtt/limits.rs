@@ -7,14 +7,14 @@ use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 /// From TCP connection to complete CONNECT, unless configured. A slow mobile link has round trips
 /// of seconds, and small processors need as long for the arithmetic of TLS.
 pub const CONNECT_TIME: Duration = Duration::from_secs(30);
-/// The same while more than half of [`PENDING_MAX`] are taken: an attacker that opens connections and
-/// sends nothing must open hundreds a second to keep others out.
+/// The same while more than half of [`PENDING_MAX`] are taken: an attacker that opens connections
+/// and sends nothing must open hundreds a second to keep others out.
 pub const CONNECT_TIME_BUSY: Duration = Duration::from_secs(5);
 /// Bytes that the kernel keeps for a client that does not read, of which Linux makes twice as many:
 /// left to itself it takes megabytes, and the write time would not begin to run.
 pub const SEND_BUFFER_BYTES: u32 = 64 * 1024;
-/// A client has this long to take `WRITE_BYTES`. One that does not read is cut, so that its memory is
-/// freed.
+/// A client has this long to take `WRITE_BYTES`. One that does not read is cut, so that its memory
+/// is freed.
 pub const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Most bytes that are encoded before they are written, so that a slow reader holds little memory.
 pub const WRITE_BYTES: usize = 64 * 1024;
@@ -69,8 +69,8 @@ pub const MAILBOX_BYTES: usize = 1024 * 1024;
 /// Work is put into a mailbox up to here; the rest waits at the ledger. One message fits, and
 /// receipts always have room.
 pub const MAILBOX_WORK_BYTES: usize = 256 * 1024;
-/// A sender that waits for room in a mailbox tries again after so long, as it may be the room of all
-/// mailboxes that is short.
+/// A sender that waits for room in a mailbox tries again after so long, as it may be the room of
+/// all mailboxes that is short.
 pub const ROOM_TIME: Duration = Duration::from_secs(1);
 /// From here on nothing more is read from a gateway that does not fetch its receipts.
 pub const MAILBOX_HIGH: usize = 512;
@@ -99,8 +99,8 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between two attempts.
 pub const BUSY_PAUSE_MAX: Duration = Duration::from_millis(800);
 
-/// Notifications that are kept for connections to send. A connection that falls behind further reads
-/// the feed. They are about 500 bytes each.
+/// Notifications that are kept for connections to send. A connection that falls behind further
+/// reads the feed. They are about 500 bytes each.
 pub const NOTIFICATION_RING: usize = 4096;
 /// Notifications that one connection holds while it reads the feed.
 pub const REPLAY_MESSAGES: usize = 256;

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `lamplighter/1/gw/{gw}/tx` | gateway → node | one signed transaction; PUBACK after admission |
 //! | `lamplighter/1/gw/{gw}/receipt` | node → gateway | receipts; also `receipt/{name}` |
-//! | `lamplighter/1/gw/{gw}/sync` | gateway → node | asks for open work; may name the devices it holds |
+//! | `lamplighter/1/gw/{gw}/sync` | gateway → node | asks for open work; may name its devices |
 //! | `lamplighter/1/gw/{gw}/work` | node → gateway | work for its devices, with proof |
 //! | `lamplighter/1/head` | node → all | newest certified header, retained |
 //! | `lamplighter/1/notify/{kind}/{district}/{device}` | node → users | notifications |

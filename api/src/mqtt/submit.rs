@@ -82,7 +82,8 @@ pub enum BusyPolicy {
     /// The client learns it at once: MQTT 5 has a reason for it, and the client knows best when to
     /// come back.
     FailFast,
-    /// The submission is repeated for [`BUSY_TIME`]: the client cannot learn that the ledger is full.
+    /// The submission is repeated for [`BUSY_TIME`]: the client cannot learn that the ledger is
+    /// full.
     Retry,
 }
 

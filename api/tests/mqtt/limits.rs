@@ -97,12 +97,12 @@ async fn a_burst_reaches_every_connected_reader_whole() {
             let message: NotificationMessage = serde_json::from_slice(&body).unwrap();
             let NotificationMessage { event, previous } = message;
             assert!(last < Some(event.cursor), "in order, each once");
-            // A reader of the feed does not know the one before its first.
+            // A reader that falls behind before it has read any does not know the one before.
             unknown += usize::from(previous.is_none());
             assert!(previous.is_none() || last.is_none() || previous == last);
             last = Some(event.cursor);
         }
-        assert!(unknown < 10, "{unknown}");
+        assert!(unknown <= 1, "{unknown}");
         reader.ping().await;
     }
     assert!(world.count("replays") > 0);

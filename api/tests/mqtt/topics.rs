@@ -156,7 +156,7 @@ async fn work_comes_on_subscribing_on_sync_and_on_reconnecting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_head_is_retained_and_goes_to_all_subscribers() {
+async fn the_head_is_retained_and_reaches_all_subscribers() {
     let world = world().await;
     world.certified().await;
     let mut clients = Vec::new();

@@ -1,6 +1,6 @@
-//! MQTT packets as bytes. Frames are split and checked here before the codec of rumqttd decodes them,
-//! because it panics on packets that only a server sends. Packets to 3.1.1 clients are encoded
-//! without their optional parts, because its encoder panics on them.
+//! MQTT packets as bytes. Frames are split and checked here before the codec of rumqttd decodes
+//! them, because it panics on packets that only a server sends. Packets to 3.1.1 clients are
+//! encoded without their optional parts, because its encoder panics on them.
 
 mod properties;
 
@@ -238,8 +238,8 @@ struct PublishHead {
     payload: usize,
 }
 
-/// QoS and packet id from the raw frame, and how long the payload has to be: the codec does not give
-/// out the former, and lets properties run over into the payload.
+/// QoS and packet id from the raw frame, and how long the payload has to be: the codec does not
+/// give out the former, and lets properties run over into the payload.
 fn publish_head(version: Version, header: Header, frame: &[u8]) -> Result<PublishHead, CodecError> {
     let qos = (header.first >> 1) & 3;
     let redelivered = header.first & 8 != 0;

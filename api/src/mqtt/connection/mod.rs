@@ -231,8 +231,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.acknowledgements.len() < usize::from(RECEIVE_MAX)
     }
 
-    /// Encodes messages that are ready: the mailbox first, then the streams. True when more could be
-    /// sent after a write.
+    /// Encodes messages that are ready: the mailbox first, then the streams. True when more could
+    /// be sent after a write.
     fn send_waiting(&mut self) -> Result<bool, CloseReason> {
         while self.out.has_window() {
             if self.out.is_full() {
@@ -256,7 +256,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             .session
             .with_session(|session| session.subscriptions.qos_of(&message.topic));
         if let Some(qos) = granted {
-            // The retained head is part of the answer to SUBSCRIBE, and does not wait for the window.
+            // The retained head is part of the answer to SUBSCRIBE, and does not wait for the
+            // window.
             let qos = if message.retained { 0 } else { qos };
             self.out.message(QueuedMessage::new(message, qos));
         }

@@ -10,9 +10,9 @@ use crate::mqtt::Shared;
 use crate::mqtt::session::{AccountSession, SessionStart};
 use crate::mqtt::submit::{self, BusyPolicy, PublishOutcome};
 
-/// Submits a will after its delay or the end of the session, whichever is first (MQTT 5, 3.1.3.2.2);
-/// not if the client has resumed its session, or the node stops. `starts` was taken before the
-/// client could come back.
+/// Submits a will after its delay or the end of the session, whichever is first (MQTT 5,
+/// 3.1.3.2.2); not if the client has resumed its session, or the node stops. `starts` was taken
+/// before the client could come back.
 pub async fn publish(
     shared: Arc<Shared>,
     session: Arc<AccountSession>,

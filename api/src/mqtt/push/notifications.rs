@@ -1,8 +1,8 @@
 //! Notifications, for users.
 //!
 //! One task reads the ledger's feed, encodes each notification once and publishes it to all
-//! connections through a bounded ring. A connection that falls behind the ring, and a session that is
-//! resumed, read what they missed from the feed themselves: nothing is lost, and a slow reader
+//! connections through a bounded ring. A connection that falls behind the ring, and a session that
+//! is resumed, read what they missed from the feed themselves: nothing is lost, and a slow reader
 //! costs no memory.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -70,6 +70,7 @@ impl NotificationHub {
             counters: Arc::clone(&self.counters),
             live,
             cursor: after.unwrap_or(newest),
+            last: None,
             replay: None,
         };
         if reader.cursor < newest {
@@ -175,6 +176,15 @@ pub(super) fn message(delivery: Delivery, previous: Option<Cursor>) -> Notificat
 pub(super) struct PreviousNotifications(BTreeMap<Scope, Cursor>);
 
 impl PreviousNotifications {
+    /// Knows the last notification alone.
+    fn after(last: Option<&PublishedNotification>) -> Self {
+        Self(
+            last.into_iter()
+                .map(|p| (p.district.clone(), p.cursor))
+                .collect(),
+        )
+    }
+
     /// Records `cursor`, and returns the one before it if it is known.
     pub fn replace(&mut self, district: &Scope, cursor: Cursor) -> Option<Cursor> {
         if let Some(newest) = self.0.get_mut(district) {
@@ -197,6 +207,8 @@ pub struct NotificationReader {
     live: broadcast::Receiver<Arc<PublishedNotification>>,
     /// Everything up to here was returned, or is not for this account.
     cursor: Cursor,
+    /// The newest notification that was read.
+    last: Option<Arc<PublishedNotification>>,
     replay: Option<Replay>,
 }
 
@@ -236,6 +248,7 @@ impl NotificationReader {
                 continue;
             }
             self.cursor = next.cursor;
+            self.last = Some(Arc::clone(&next));
             if self.districts.iter().any(|d| d.covers(&next.district)) {
                 return Ok(next);
             }
@@ -254,7 +267,7 @@ impl NotificationReader {
             after: self.cursor,
             step: Some(step),
             read: VecDeque::new(),
-            previous: PreviousNotifications::default(),
+            previous: PreviousNotifications::after(self.last.as_deref()),
         });
     }
 }
@@ -278,7 +291,8 @@ struct Replay {
     after: Cursor,
     step: Option<Step>,
     read: VecDeque<Delivery>,
-    /// Knows nothing of the time before: the first message of each district has no `previous`.
+    /// Knows one notification of the time before: the first message of each other district has no
+    /// `previous`.
     previous: PreviousNotifications,
 }
 

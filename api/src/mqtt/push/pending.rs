@@ -11,8 +11,8 @@ use super::open_work::DEVICES_MAX;
 /// Work of several blocks is collected for so long, counted from the first of it: on a busy ledger
 /// there is never a pause.
 pub(super) const COLLECT_TIME: Duration = Duration::from_millis(50);
-/// A gateway that subscribed to its work has so long to send which devices it holds; then it gets all
-/// of its work. On a slow field link its first 500 names take more than a second.
+/// A gateway that subscribed to its work has so long to send which devices it holds; then it gets
+/// all of its work. On a slow field link its first 500 names take more than a second.
 pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most items for one gateway: each of its devices, with a deployment and a configuration, and as
 /// many devices that it holds and that are no longer assigned to it. What does not fit is found

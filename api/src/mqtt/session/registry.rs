@@ -10,8 +10,8 @@ use super::{AccountSession, Rates};
 use crate::mqtt::accounts::Accounts;
 use crate::mqtt::counters::Counters;
 
-/// All sessions. Only accounts that proved themselves get one, so the ledger's registry bounds their
-/// number.
+/// All sessions. Only accounts that proved themselves get one, so the ledger's registry bounds
+/// their number.
 pub struct SessionRegistry {
     sessions: Mutex<HashMap<Id, Arc<AccountSession>>>,
     /// Gateways that have logged in by certificate since the node started; they are registered.
