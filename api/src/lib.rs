@@ -22,7 +22,7 @@ use crate::listen::listen;
 use crate::mqtt::{Edge, Listen};
 pub use crate::token::Tokens;
 
-/// Where the edge listens, and how strict it is.
+/// Settings of the edge.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node: u64,
@@ -34,21 +34,21 @@ pub struct Config {
     pub mqtt_listen: SocketAddr,
     /// MQTT over TLS 1.3.
     pub mqtts_listen: Option<SocketAddr>,
-    /// From TCP connection to complete CONNECT.
+    /// Longest time from the TCP connection to the complete CONNECT.
     pub mqtt_connect_time: Duration,
     pub read_needs_token: bool,
 }
 
-/// Where it listens, with the ports that the system chose.
+/// The addresses of the listeners, with the ports that the system chose.
 #[derive(Clone, Debug)]
 pub struct Edges {
     pub http: SocketAddr,
     pub admin: SocketAddr,
-    /// Plain first, then TLS if there is one.
+    /// Plain MQTT first, then TLS if it is configured.
     pub mqtt: Vec<SocketAddr>,
 }
 
-/// Why the edge does not start.
+/// The reason why the edge does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("listening on {address}")]
@@ -62,12 +62,12 @@ pub enum ServeError {
     Tls(#[from] lamplighter_tls::SetupError),
 }
 
-/// Starts all listeners. They end with `stop`, their tasks are in `tasks`. `/metrics` has what
-/// `figures` tells beside what the ledger says of itself.
+/// Starts all listeners. They end with `stop`, and their tasks are in `tasks`. `/metrics` has the
+/// metrics of `collectors` beside those of the ledger.
 pub async fn serve(
     config: Config,
     handle: Handle,
-    figures: Vec<Box<dyn Collector>>,
+    collectors: Vec<Box<dyn Collector>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Edges, ServeError> {
@@ -81,7 +81,7 @@ pub async fn serve(
     let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
     let admin = listen(
         config.admin_listen,
-        admin::router(handle.clone(), figures),
+        admin::router(handle.clone(), collectors),
         tasks,
         stop,
     )

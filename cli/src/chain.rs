@@ -190,17 +190,17 @@ async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> 
         } = &found;
         let certified = if *certified { ", certified" } else { "" };
         emit_members(&[
-            ("transaction", found.transaction.to_string()),
+            ("transaction", found.decoded.transaction.to_string()),
             (
                 "place",
                 format!("block {height}, number {index}{certified}"),
             ),
             ("time", time::local(found.time_ms)),
-            ("author", found.sender.to_string()),
-            ("key", found.key.to_string()),
-            ("sequence", found.sequence.to_string()),
-            ("could happen until", time::local(found.expires_ms)),
-            ("asks to", describe::action(&found.action)),
+            ("author", found.decoded.sender.to_string()),
+            ("key", found.decoded.key.to_string()),
+            ("sequence", found.decoded.sequence.to_string()),
+            ("could happen until", time::local(found.decoded.expires_ms)),
+            ("asks to", describe::action(&found.decoded.action)),
         ]);
         for line in describe::receipt(&found.receipt) {
             emit(&format!("  {line}"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{Cursor, HistoryEntry, HistoryOf, Page};
+use lamplighter_client::{HistoryEntry, HistoryOf, Page};
 use lamplighter_types::{Action, ConfigAction, ConfigTarget, Id, ReportedConfig, Scope};
 use serde_json::json;
 
@@ -131,8 +131,7 @@ async fn changes_for(session: &Session, device: &Id) -> Result<Page<HistoryEntry
     {
         all.extend(changes(session, &HistoryOf::Config(target)).await?.items);
     }
-    let place = |entry: &HistoryEntry| entry.cursor.parse::<Cursor>().ok();
-    all.sort_by_key(|entry| Reverse(place(entry)));
+    all.sort_by_key(|entry| Reverse(entry.cursor));
     Ok(Page {
         items: all,
         next: None,

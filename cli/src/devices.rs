@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{Cursor, DeviceEvents, DeviceFilter, HistoryOf, ListedEvent, Page, Read};
+use lamplighter_client::{Cursor, DeviceEvents, DeviceFilter, EventEntry, HistoryOf, Page, Read};
 use lamplighter_types::{
     Acknowledgement, Action, Alarm, AlarmId, Device, DeviceState, DevicesAction, EventsAction, Id,
     Scope, Tag,
@@ -296,7 +296,7 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
     }
 }
 
-fn list_events(output: Output, events: &[ListedEvent]) {
+fn list_events(output: Output, events: &[EventEntry]) {
     if output.json {
         let events = events.iter().map(
             |entry| json!({ "height": entry.height, "index": entry.index, "record": entry.record }),

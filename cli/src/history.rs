@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{Cursor, Delivery, HistoryEntry, HistoryOf, Page};
+use lamplighter_client::{Cursor, FeedEvent, HistoryEntry, HistoryOf, Page};
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
 use serde_json::{Value, json};
 
@@ -143,7 +143,7 @@ pub fn emit_changes(page: &Page<HistoryEntry>) {
     let rows = page.items.iter().map(|change| {
         let transaction = match change.transaction {
             Hash::ZERO => "-".to_owned(),
-            _ => change.cursor.clone(),
+            _ => change.cursor.to_string(),
         };
         vec![
             time::local(change.time_ms),
@@ -165,8 +165,8 @@ fn older(next: &str) -> String {
 }
 
 /// A notification of the feed on a line, for people or as JSON; false when nobody reads any more.
-pub fn emit_delivery(output: Output, delivery: &Delivery) -> bool {
-    let Delivery {
+pub fn emit_delivery(output: Output, delivery: &FeedEvent) -> bool {
+    let FeedEvent {
         cursor,
         time_ms,
         transaction,

@@ -45,8 +45,8 @@ fn config(urls: Vec<String>) -> ClientConfig {
     let mut config = ClientConfig::new(urls);
     config.chain_id = Some(chain());
     config.deadline = Duration::from_secs(10);
-    let sequences = Sequences::asked();
-    sequences.at_least(7);
+    let sequences = Sequences::from_ledger();
+    sequences.raise_to(7);
     let secret = SecretKey::from_seed([1; 32]);
     let account = Id::new("anna").unwrap();
     config.with_signer(Signer {
@@ -144,7 +144,7 @@ async fn a_receipt_of_another_transaction_is_not_taken() {
     let url = serve(Router::new().route("/v1/transactions", post(submit))).await;
     let pending = pending(vec![url]).await;
     assert!(
-        matches!(pending.last, Some(ClientError::OtherTransaction { .. })),
+        matches!(pending.last, Some(ClientError::WrongTransaction { .. })),
         "{pending:?}"
     );
 }
@@ -615,7 +615,7 @@ async fn clients_of_one_account_do_not_all_take_the_next_number() {
     let url = node_that(&seen, committed).await;
     for _ in 0..20 {
         let mut settings = config(vec![url.clone()]);
-        settings.signer.as_mut().unwrap().sequences = Arc::new(Sequences::asked());
+        settings.signer.as_mut().unwrap().sequences = Arc::new(Sequences::from_ledger());
         let client = Client::new(settings).unwrap();
         client.submit(action(), Wait::Committed).await.unwrap();
     }
@@ -635,12 +635,12 @@ fn sequence_numbers_are_not_given_twice_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sequence");
     let first = Sequences::in_file(&path).unwrap();
-    first.at_least(10);
-    let taken: Vec<_> = (0..100).map(|_| first.take().unwrap()).collect();
+    first.raise_to(10);
+    let taken: Vec<_> = (0..100).map(|_| first.next().unwrap()).collect();
     assert_eq!(taken, (11..=110).collect::<Vec<_>>());
     drop(first);
     let second = Sequences::in_file(&path).unwrap();
-    assert!(second.take().unwrap() > 110);
+    assert!(second.next().unwrap() > 110);
     std::fs::write(&path, "many").unwrap();
     assert!(matches!(
         Sequences::in_file(&path),

@@ -135,7 +135,7 @@ async fn a_good_proof_of_something_else_is_refused() {
     let other = json!({ "record": organization("harbour"), "proof": bundle("harbour") });
     let refused = ask(other).await;
     assert!(
-        matches!(refused, Err(ClientError::OtherRecord { .. })),
+        matches!(refused, Err(ClientError::WrongRecord { .. })),
         "{refused:?}"
     );
 }

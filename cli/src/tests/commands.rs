@@ -392,7 +392,7 @@ impl Day {
             }
             if change.author.is_some() {
                 let found = client.transaction(&change.transaction).await.unwrap();
-                assert_eq!(Some(&found.sender), change.author.as_ref());
+                assert_eq!(Some(&found.decoded.sender), change.author.as_ref());
                 assert_eq!(found.time_ms, change.time_ms);
             }
         }
