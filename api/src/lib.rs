@@ -108,11 +108,11 @@ fn serve_mqtt(
         Some(_) => Some(Identity::new(&config.secret, "localhost")?),
         None => None,
     };
-    let settings = mqtt::Config {
+    let settings = mqtt::MqttConfig {
         listen: std::iter::once(plain).chain(tls).collect(),
         identity,
         connect_time: config.mqtt_connect_time,
-        ..mqtt::Config::default()
+        ..mqtt::MqttConfig::default()
     };
     let edge = Edge::start(settings, handle, tokens)?;
     let addresses = edge.addresses().to_vec();

@@ -82,7 +82,7 @@ pub struct Listen {
 
 /// Settings of the edge. The defaults are the constants of [`limits`].
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct MqttConfig {
     /// Where to listen.
     pub listen: Vec<Listen>,
     /// The node's certificate and key; needed where `listen` has TLS.
@@ -104,7 +104,7 @@ pub struct Config {
     pub bytes_per_second: u32,
 }
 
-impl Default for Config {
+impl Default for MqttConfig {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
@@ -145,7 +145,7 @@ pub enum StartError {
 
 /// The parts that all connections share.
 pub(crate) struct Shared {
-    config: Config,
+    config: MqttConfig,
     handle: Handle,
     accounts: Arc<Accounts>,
     sessions: Arc<SessionRegistry>,
@@ -165,7 +165,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(config: Config, handle: Handle, accounts: Arc<Accounts>) -> Self {
+    fn new(config: MqttConfig, handle: Handle, accounts: Arc<Accounts>) -> Self {
         let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
         let rates = Rates {
             packets: config.packets_per_second,
@@ -204,7 +204,7 @@ pub struct Edge {
 
 impl Edge {
     /// Binds the addresses and begins to accept. Must run inside tokio.
-    pub fn start(config: Config, handle: Handle, tokens: Tokens) -> Result<Self, StartError> {
+    pub fn start(config: MqttConfig, handle: Handle, tokens: Tokens) -> Result<Self, StartError> {
         let listeners = bind_all(&config)?;
         let accounts = Arc::new(Accounts::new(handle.clone(), tokens));
         let acceptor = match &config.identity {
@@ -264,7 +264,7 @@ impl Drop for Edge {
 
 type BoundListener = (SocketAddr, bool, TcpListener);
 
-fn bind_all(config: &Config) -> Result<Vec<BoundListener>, StartError> {
+fn bind_all(config: &MqttConfig) -> Result<Vec<BoundListener>, StartError> {
     let bind = |listen: &Listen| {
         let Listen { address, tls } = *listen;
         if !tls && !address.ip().is_loopback() {

@@ -76,7 +76,8 @@ fn our_publish_is_what_the_codec_reads() {
             let mut out = BytesMut::new();
             codec::publish(version, &message, id, id.is_some(), &mut out);
             assert!(out.len() <= codec::publish_bytes(&message));
-            let Some(codec::Received::Publish(read)) = codec::next(version, &mut out).unwrap()
+            let Some(codec::ReceivedPacket::Publish(read)) =
+                codec::next(version, &mut out).unwrap()
             else {
                 panic!("not a PUBLISH");
             };

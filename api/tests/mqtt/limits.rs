@@ -320,14 +320,14 @@ async fn places_are_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_tcp_is_for_loopback_only() {
-    use lamplighter_api::mqtt::{Config, Edge, Listen, StartError};
+    use lamplighter_api::mqtt::{Edge, Listen, MqttConfig, StartError};
     let world = world().await;
-    let outside = |tls| Config {
+    let outside = |tls| MqttConfig {
         listen: vec![Listen {
             address: ([0, 0, 0, 0], 0).into(),
             tls,
         }],
-        ..Config::default()
+        ..MqttConfig::default()
     };
     let start = |config| Edge::start(config, world.handle.clone(), tokens());
     assert!(matches!(
@@ -338,7 +338,7 @@ async fn plain_tcp_is_for_loopback_only() {
         start(outside(true)),
         Err(StartError::NoIdentity(_))
     ));
-    start(Config {
+    start(MqttConfig {
         identity: Some(identity("node")),
         ..outside(true)
     })

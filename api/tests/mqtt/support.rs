@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_api::Tokens;
-use lamplighter_api::mqtt::{Config, Counters, Edge, Listen};
+use lamplighter_api::mqtt::{Counters, Edge, Listen, MqttConfig};
 use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, DiskFull, Handle, Identity as NodeIdentity, Ledger, PeerAnswer, PeerError, PeerNotice,
@@ -163,17 +163,17 @@ pub async fn world() -> World {
     world_with(|_| {}).await
 }
 
-pub async fn world_with(change: impl FnOnce(&mut Config)) -> World {
+pub async fn world_with(change: impl FnOnce(&mut MqttConfig)) -> World {
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let listen = |tls| Listen {
         address: local,
         tls,
     };
-    let mut config = Config {
+    let mut config = MqttConfig {
         listen: vec![listen(false), listen(true)],
         identity: Some(identity("node")),
         connections_max: 1000,
-        ..Config::default()
+        ..MqttConfig::default()
     };
     change(&mut config);
     let dir = TempDir::new().unwrap();

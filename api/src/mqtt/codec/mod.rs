@@ -63,7 +63,7 @@ impl CodecError {
 
 /// A packet from a connected client.
 #[derive(Debug)]
-pub enum Received {
+pub enum ReceivedPacket {
     /// A publication with what the codec hides: QoS and packet id.
     Publish(Publication),
     /// The client acknowledges a QoS 1 message.
@@ -116,7 +116,7 @@ pub struct Publication {
 
 /// Fixed header of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct FixedHeader {
     /// Packet type and flags.
     pub first: u8,
     /// Bytes before the body.
@@ -128,11 +128,11 @@ pub struct Header {
 const PUBLISH: u8 = 3;
 
 /// Reads the fixed header at the front of `bytes`; `None` when more bytes are needed.
-pub fn header(bytes: &[u8]) -> Result<Option<Header>, CodecError> {
+pub fn header(bytes: &[u8]) -> Result<Option<FixedHeader>, CodecError> {
     let Some((&first, rest)) = bytes.split_first() else {
         return Ok(None);
     };
-    Ok(variable_integer(rest)?.map(|(body, length)| Header {
+    Ok(variable_integer(rest)?.map(|(body, length)| FixedHeader {
         first,
         start: 1 + length,
         body,
@@ -140,7 +140,7 @@ pub fn header(bytes: &[u8]) -> Result<Option<Header>, CodecError> {
 }
 
 /// Splits the next packet off `buffer` and decodes it; `None` when more bytes are needed.
-pub fn next(version: Version, buffer: &mut BytesMut) -> Result<Option<Received>, CodecError> {
+pub fn next(version: Version, buffer: &mut BytesMut) -> Result<Option<ReceivedPacket>, CodecError> {
     let Some(header) = header(buffer)? else {
         return Ok(None);
     };
@@ -154,7 +154,7 @@ pub fn next(version: Version, buffer: &mut BytesMut) -> Result<Option<Received>,
 }
 
 /// Allows only what a connected client may send, with the flags and the size of its kind.
-fn check_kind(version: Version, header: Header) -> Result<(), CodecError> {
+fn check_kind(version: Version, header: FixedHeader) -> Result<(), CodecError> {
     let (kind, flags) = (header.first >> 4, header.first & 0x0f);
     let most = if kind == PUBLISH {
         PACKET_BYTES
@@ -174,7 +174,11 @@ fn check_kind(version: Version, header: Header) -> Result<(), CodecError> {
     }
 }
 
-fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Received, CodecError> {
+fn decode(
+    version: Version,
+    header: FixedHeader,
+    frame: &mut BytesMut,
+) -> Result<ReceivedPacket, CodecError> {
     check_properties(version, header, frame)?;
     let publish = (header.first >> 4 == PUBLISH)
         .then(|| publish_head(version, header, frame))
@@ -190,7 +194,7 @@ fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Rece
             if properties.topic_alias.is_some() {
                 return Err(CodecError::TopicAlias);
             }
-            Ok(Received::Publish(Publication {
+            Ok(ReceivedPacket::Publish(Publication {
                 qos: head.qos,
                 id: head.id,
                 retain: packet.retain,
@@ -199,11 +203,11 @@ fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Rece
                 properties,
             }))
         }
-        Packet::PubAck(ack, _) => Ok(Received::PubAck(ack.pkid)),
-        Packet::PubRel(release, _) => Ok(Received::PubRel(release.pkid)),
+        Packet::PubAck(ack, _) => Ok(ReceivedPacket::PubAck(ack.pkid)),
+        Packet::PubRel(release, _) => Ok(ReceivedPacket::PubRel(release.pkid)),
         Packet::Subscribe(Subscribe { pkid, filters }, properties) if pkid != 0 => {
             let has_identifier = properties.is_some_and(|p| p.id.is_some());
-            Ok(Received::Subscribe {
+            Ok(ReceivedPacket::Subscribe {
                 id: pkid,
                 filters,
                 has_identifier,
@@ -212,10 +216,10 @@ fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Rece
         Packet::Unsubscribe(Unsubscribe { pkid, filters }, _)
             if pkid != 0 && !filters.is_empty() =>
         {
-            Ok(Received::Unsubscribe { id: pkid, filters })
+            Ok(ReceivedPacket::Unsubscribe { id: pkid, filters })
         }
-        Packet::PingReq(_) => Ok(Received::Ping),
-        Packet::Disconnect(packet, properties) => Ok(Received::Disconnect {
+        Packet::PingReq(_) => Ok(ReceivedPacket::Ping),
+        Packet::Disconnect(packet, properties) => Ok(ReceivedPacket::Disconnect {
             with_will: packet.reason_code == DisconnectReasonCode::DisconnectWithWillMessage,
             expiry: properties.and_then(|p| p.session_expiry_interval),
         }),
@@ -240,7 +244,11 @@ struct PublishHead {
 
 /// QoS and packet id from the raw frame, and how long the payload has to be: the codec does not
 /// give out the former, and lets properties run over into the payload.
-fn publish_head(version: Version, header: Header, frame: &[u8]) -> Result<PublishHead, CodecError> {
+fn publish_head(
+    version: Version,
+    header: FixedHeader,
+    frame: &[u8],
+) -> Result<PublishHead, CodecError> {
     let qos = (header.first >> 1) & 3;
     let redelivered = header.first & 8 != 0;
     if qos == 3 || (qos == 0 && redelivered) {
@@ -263,7 +271,7 @@ fn publish_head(version: Version, header: Header, frame: &[u8]) -> Result<Publis
 }
 
 /// The MQTT 5 properties of a packet are bounded and checked before the codec allocates for them.
-fn check_properties(version: Version, header: Header, frame: &[u8]) -> Result<(), CodecError> {
+fn check_properties(version: Version, header: FixedHeader, frame: &[u8]) -> Result<(), CodecError> {
     if version == Version::V4 {
         return Ok(());
     }

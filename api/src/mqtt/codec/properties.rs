@@ -1,7 +1,7 @@
 //! Checks of MQTT 5 properties (section 2.2.2.2): which a client may send in which packet, their
 //! form, and that each comes once. The codec of rumqttd does not check them.
 
-use super::{CodecError, Header, number, variable_integer};
+use super::{CodecError, FixedHeader, number, variable_integer};
 
 /// A part of a client's packets that carries properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Carrier {
 
 /// The form of a property's value.
 #[derive(Clone, Copy)]
-enum Form {
+enum ValueForm {
     Byte,
     Number,
     LongNumber,
@@ -37,23 +37,23 @@ const MAXIMUM_PACKET_SIZE: u8 = 39;
 /// Payload format, request problem information, request response information: 0 or 1.
 const FLAGS: [u8; 3] = [1, 23, 25];
 
-/// Form and carriers of the properties that a client may send.
-fn rule(id: u8) -> Option<(Form, &'static [Carrier])> {
+/// ValueForm and carriers of the properties that a client may send.
+fn rule(id: u8) -> Option<(ValueForm, &'static [Carrier])> {
     use Carrier::*;
     Some(match id {
-        1 => (Form::Byte, &[Publish, Will]),
-        2 => (Form::LongNumber, &[Publish, Will]),
-        3 | 8 | 9 => (Form::Bytes, &[Publish, Will]),
-        SUBSCRIPTION_IDENTIFIER => (Form::VariableInteger, &[Subscribe]),
-        17 => (Form::LongNumber, &[Connect, Disconnect]),
-        AUTHENTICATION_METHOD | AUTHENTICATION_DATA => (Form::Bytes, &[Connect]),
-        23 | 25 => (Form::Byte, &[Connect]),
-        24 => (Form::LongNumber, &[Will]),
-        31 => (Form::Bytes, &[Acknowledgement, Disconnect]),
-        RECEIVE_MAXIMUM | 34 => (Form::Number, &[Connect]),
-        35 => (Form::Number, &[Publish]),
+        1 => (ValueForm::Byte, &[Publish, Will]),
+        2 => (ValueForm::LongNumber, &[Publish, Will]),
+        3 | 8 | 9 => (ValueForm::Bytes, &[Publish, Will]),
+        SUBSCRIPTION_IDENTIFIER => (ValueForm::VariableInteger, &[Subscribe]),
+        17 => (ValueForm::LongNumber, &[Connect, Disconnect]),
+        AUTHENTICATION_METHOD | AUTHENTICATION_DATA => (ValueForm::Bytes, &[Connect]),
+        23 | 25 => (ValueForm::Byte, &[Connect]),
+        24 => (ValueForm::LongNumber, &[Will]),
+        31 => (ValueForm::Bytes, &[Acknowledgement, Disconnect]),
+        RECEIVE_MAXIMUM | 34 => (ValueForm::Number, &[Connect]),
+        35 => (ValueForm::Number, &[Publish]),
         USER_PROPERTY => (
-            Form::TwoTexts,
+            ValueForm::TwoTexts,
             &[
                 Connect,
                 Will,
@@ -64,7 +64,7 @@ fn rule(id: u8) -> Option<(Form, &'static [Carrier])> {
                 Disconnect,
             ],
         ),
-        MAXIMUM_PACKET_SIZE => (Form::LongNumber, &[Connect]),
+        MAXIMUM_PACKET_SIZE => (ValueForm::LongNumber, &[Connect]),
         _ => return None,
     })
 }
@@ -112,20 +112,20 @@ fn is_allowed(id: u8, value: &[u8]) -> bool {
     }
 }
 
-fn length(form: Form, bytes: &[u8]) -> Result<usize, CodecError> {
+fn length(form: ValueForm, bytes: &[u8]) -> Result<usize, CodecError> {
     let text = |at: usize| Ok(at + 2 + usize::from(number(bytes, at)?));
     Ok(match form {
-        Form::Byte => 1,
-        Form::Number => 2,
-        Form::LongNumber => 4,
-        Form::VariableInteger => variable_integer(bytes)?.ok_or(CodecError::Malformed)?.1,
-        Form::Bytes => text(0)?,
-        Form::TwoTexts => text(text(0)?)?,
+        ValueForm::Byte => 1,
+        ValueForm::Number => 2,
+        ValueForm::LongNumber => 4,
+        ValueForm::VariableInteger => variable_integer(bytes)?.ok_or(CodecError::Malformed)?.1,
+        ValueForm::Bytes => text(0)?,
+        ValueForm::TwoTexts => text(text(0)?)?,
     })
 }
 
 /// Checks the properties of a whole CONNECT and of its will.
-pub fn check_connect(header: Header, frame: &[u8]) -> Result<(), CodecError> {
+pub fn check_connect(header: FixedHeader, frame: &[u8]) -> Result<(), CodecError> {
     const WILL_FLAG: u8 = 4;
     // Name, level, flags, keepalive.
     let flags = *frame.get(header.start + 7).ok_or(CodecError::Malformed)?;

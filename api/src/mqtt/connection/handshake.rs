@@ -114,9 +114,9 @@ type ConnectParts = (
 );
 
 /// Code and reason of a refusal.
-type Refusal = (ConnectReturnCode, String);
+type ConnectRefusal = (ConnectReturnCode, String);
 
-fn refusal<T>(code: ConnectReturnCode, reason: &str) -> Result<T, Refusal> {
+fn refusal<T>(code: ConnectReturnCode, reason: &str) -> Result<T, ConnectRefusal> {
     Err((code, reason.to_owned()))
 }
 
@@ -137,7 +137,7 @@ fn check(
     version: Version,
     parts: ConnectParts,
     peer: Option<PublicKey>,
-) -> Result<ConnectInfo, Refusal> {
+) -> Result<ConnectInfo, ConnectRefusal> {
     let (connect, properties, will, will_properties, credentials) = parts;
     let id = &connect.client_id;
     if version == Version::V4 && id.is_empty() && !connect.clean_session {
@@ -247,7 +247,7 @@ fn by_certificate(
     shared: &Shared,
     key: PublicKey,
     credentials: Option<Credentials>,
-) -> Result<Login, Refusal> {
+) -> Result<Login, ConnectRefusal> {
     use ConnectReturnCode as Code;
     let Some(account) = shared.accounts.by_key(&key) else {
         return refusal(Code::NotAuthorized, "key is not registered");
@@ -266,7 +266,7 @@ fn by_certificate(
 }
 
 /// The account of a client without a certificate: user name and token.
-fn by_token(shared: &Shared, credentials: Option<Credentials>) -> Result<Login, Refusal> {
+fn by_token(shared: &Shared, credentials: Option<Credentials>) -> Result<Login, ConnectRefusal> {
     use ConnectReturnCode as Code;
     let Some(credentials) = credentials else {
         return refusal(Code::NotAuthorized, "neither certificate nor token");
@@ -286,7 +286,7 @@ fn check_will(
     account: &Account,
     will: LastWill,
     properties: Option<LastWillProperties>,
-) -> Result<Will, Refusal> {
+) -> Result<Will, ConnectRefusal> {
     use ConnectReturnCode as Code;
     let refuse = |code, reason: &str| {
         shared.counters.forbidden.add(1);

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
-use super::codec::{self, Message, Received};
+use super::codec::{self, Message, ReceivedPacket};
 use super::limits::{CLOSE_TIME, RECEIVE_MAX, WRITE_BYTES};
 use super::session::{AccountSession, ControlSignal, QueuedMessage};
 use super::submit::{self, BusyPolicy, PublishOutcome, WorkRequest};
@@ -200,22 +200,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Ok(false)
     }
 
-    fn on_packet(&mut self, packet: Received) -> Result<(), CloseReason> {
+    fn on_packet(&mut self, packet: ReceivedPacket) -> Result<(), CloseReason> {
         match packet {
-            Received::Publish(publication) => self.on_publish(publication),
-            Received::PubAck(id) => self.on_puback(id),
-            Received::PubRel(id) => self.on_pubrel(id),
-            Received::Subscribe {
+            ReceivedPacket::Publish(publication) => self.on_publish(publication),
+            ReceivedPacket::PubAck(id) => self.on_puback(id),
+            ReceivedPacket::PubRel(id) => self.on_pubrel(id),
+            ReceivedPacket::Subscribe {
                 id,
                 filters,
                 has_identifier,
             } => self.on_subscribe(id, &filters, has_identifier),
-            Received::Unsubscribe { id, filters } => self.on_unsubscribe(id, &filters),
-            Received::Ping => {
+            ReceivedPacket::Unsubscribe { id, filters } => self.on_unsubscribe(id, &filters),
+            ReceivedPacket::Ping => {
                 self.out.packet(Packet::PingResp(PingResp));
                 Ok(())
             }
-            Received::Disconnect { with_will, expiry } => {
+            ReceivedPacket::Disconnect { with_will, expiry } => {
                 self.expiry_override = expiry.map(|seconds| Duration::from_secs(seconds.into()));
                 Err(CloseReason::Disconnected { with_will })
             }

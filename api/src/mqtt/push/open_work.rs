@@ -26,7 +26,7 @@ const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The part of a gateway's work that is read.
 #[derive(Clone)]
-pub enum Selection {
+pub enum WorkSelection {
     /// Its devices, and all that is open for them.
     All,
     /// Deployments at work, and configuration that is not reported.
@@ -37,18 +37,18 @@ pub enum Selection {
 
 /// A position in the list of a gateway's devices.
 #[derive(Clone, Debug, Default)]
-pub struct Position {
+pub struct DevicePosition {
     after: Option<Id>,
     seen: usize,
 }
 
 /// The position of the first page.
-pub fn begin(selection: &Selection) -> Option<Position> {
+pub fn begin(selection: &WorkSelection) -> Option<DevicePosition> {
     let after = match selection {
-        Selection::All | Selection::Open => None,
-        Selection::Difference(held) => held.after.clone(),
+        WorkSelection::All | WorkSelection::Open => None,
+        WorkSelection::Difference(held) => held.after.clone(),
     };
-    Some(Position { after, seen: 0 })
+    Some(DevicePosition { after, seen: 0 })
 }
 
 /// The selected work of the devices after a position, and the position of the next page. Reads on a
@@ -56,9 +56,9 @@ pub fn begin(selection: &Selection) -> Option<Position> {
 pub async fn page(
     handle: &Handle,
     gateway: &Id,
-    selection: &Selection,
-    at: Position,
-) -> Result<(Vec<WorkItem>, Option<Position>), StateError> {
+    selection: &WorkSelection,
+    at: DevicePosition,
+) -> Result<(Vec<WorkItem>, Option<DevicePosition>), StateError> {
     let (handle, gateway, selection) = (handle.clone(), gateway.clone(), selection.clone());
     let read = tokio::task::spawn_blocking(move || {
         let (view, _) = handle.view()?;
@@ -77,23 +77,23 @@ pub async fn page(
 fn read_page(
     view: &View,
     gateway: &Id,
-    selection: &Selection,
-    at: Position,
-) -> Result<(Vec<WorkItem>, Option<Position>), StateError> {
+    selection: &WorkSelection,
+    at: DevicePosition,
+) -> Result<(Vec<WorkItem>, Option<DevicePosition>), StateError> {
     let mut devices = devices::by_gateway(view, gateway, at.after.as_ref(), PAGE)?;
     let mut next = match devices.last() {
         Some(last) if devices.len() == PAGE => Some(last.device.clone()),
         _ => None,
     };
     let mut items = Vec::new();
-    if let Selection::Difference(held) = selection {
+    if let WorkSelection::Difference(held) = selection {
         let end = held.until.clone();
         if end.is_some() && (next.is_none() || next >= end) {
             devices.retain(|device| Some(&device.device) <= end.as_ref());
             next = None;
         }
         items.extend(differing(&devices, held, at.after.as_ref(), next.as_ref()));
-    } else if matches!(selection, Selection::All) {
+    } else if matches!(selection, WorkSelection::All) {
         items.extend(devices.iter().map(device_item));
     }
     for device in &devices {
@@ -104,7 +104,7 @@ fn read_page(
         tracing::warn!(%gateway, seen, "a gateway has more devices than are read for it");
         next = None;
     }
-    let next = next.map(|after| Position {
+    let next = next.map(|after| DevicePosition {
         after: Some(after),
         seen,
     });

@@ -13,7 +13,7 @@ use lamplighter_types::{ConfigTarget, DeploymentState, Fact};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::open_work::{self, Selection};
+use super::open_work::{self, WorkSelection};
 use crate::mqtt::Shared;
 
 /// Open work is sent again after so long.
@@ -74,7 +74,7 @@ pub async fn resend_open(shared: Arc<Shared>, resend: Arc<Notify>) {
             if shared.stop.is_cancelled() {
                 return;
             }
-            if let Err(error) = shared.work.scan(&gateway, Selection::Open).await {
+            if let Err(error) = shared.work.scan(&gateway, WorkSelection::Open).await {
                 let error = error_chain(&error);
                 tracing::error!(error, %gateway, "the work of a gateway can't be read");
             }

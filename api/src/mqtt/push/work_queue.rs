@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::open_work::{self, Selection};
+use super::open_work::{self, WorkSelection};
 use super::pending::{NextStep, PendingWork, SYNC_TIMEOUT};
 use crate::mqtt::codec::Message;
 use crate::mqtt::limits::ROOM_TIME;
@@ -91,12 +91,12 @@ impl WorkQueue {
     /// open for its devices.
     pub async fn send_difference(&self, gateway: &Id, held: DevicesHeld) -> Result<(), StateError> {
         self.change(gateway, PendingWork::cancel_listing);
-        self.scan(gateway, Selection::Difference(Arc::new(held)))
+        self.scan(gateway, WorkSelection::Difference(Arc::new(held)))
             .await
     }
 
     /// Adds what is selected of the ledger, page by page, off the runtime's threads.
-    pub async fn scan(&self, gateway: &Id, selection: Selection) -> Result<(), StateError> {
+    pub async fn scan(&self, gateway: &Id, selection: WorkSelection) -> Result<(), StateError> {
         let mut position = open_work::begin(&selection);
         while let Some(at) = position {
             let (items, next) = open_work::page(&self.0.handle, gateway, &selection, at).await?;
@@ -158,7 +158,7 @@ impl WorkQueue {
                     () = changed.notified() => {}
                 },
                 NextStep::List => {
-                    if let Err(error) = self.scan(gateway, Selection::All).await {
+                    if let Err(error) = self.scan(gateway, WorkSelection::All).await {
                         let error = error_chain(&error);
                         tracing::error!(error, %gateway, "the work of a gateway can't be read");
                         self.change(gateway, |pending| pending.schedule_listing(RETRY_PAUSE));
