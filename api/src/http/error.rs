@@ -1,5 +1,5 @@
-//! Errors as clients see them: problem details (RFC 9457) with a stable `code`. What is internal is
-//! logged and not told.
+//! Errors of requests as clients see them: problem details (RFC 9457) with a stable `code`. An
+//! internal failure is logged, and the client gets no details.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -7,35 +7,22 @@ use axum::response::{IntoResponse, Response};
 use lamplighter_contracts::ContractError;
 use lamplighter_ledger::{Busy, ProveError, SubmitError, WaitError};
 use lamplighter_state::StateError;
-use serde::Serialize;
+use lamplighter_system::error_chain;
+pub use lamplighter_types::wire::Problem;
+use lamplighter_types::wire::content_type;
+pub use lamplighter_types::wire::problem::code;
 
 /// Seconds after which a busy node may be asked again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// A problem of a request (RFC 9457), `application/problem+json`.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Problem {
-    /// Always `about:blank`: `code` tells the kind.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// Of the status.
-    title: &'static str,
-    status: u16,
-    /// Stable, e.g. `transaction.invalid`.
-    code: String,
-    /// For people.
-    detail: String,
-}
+/// The error of a request: a problem with its status.
+#[derive(Debug)]
+pub struct ApiError(Problem);
 
-impl Problem {
+impl ApiError {
     pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            code: code.into(),
-            detail: detail.into(),
-        }
+        let title = status.canonical_reason().unwrap_or("Error");
+        Self(Problem::new(status.as_u16(), title, code, detail))
     }
 
     pub fn invalid(code: &str, detail: impl Into<String>) -> Self {
@@ -43,53 +30,41 @@ impl Problem {
     }
 
     pub fn not_found(what: impl std::fmt::Display) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("there is no {what}"),
-        )
+        let detail = format!("there is no {what}");
+        Self::new(StatusCode::NOT_FOUND, code::NOT_FOUND, detail)
     }
 
     pub fn content_type(detail: &str) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, code::CONTENT_TYPE, detail)
     }
 
     pub fn busy(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code::BUSY, detail)
     }
 
-    /// The disk is nearly full: nothing is taken, everything can be read.
+    /// The disk is nearly full: nothing is accepted, everything can be read.
     pub fn read_only(detail: impl Into<String>) -> Self {
-        Self {
-            title: "Read-only",
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "read_only", detail)
-        }
+        let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+        Self(Problem::new(status, "Read-only", code::READ_ONLY, detail))
     }
 
     /// A failure of the node itself; its log has the cause.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(error = %chain(error), "a request failed inside the node");
+        tracing::error!(error = %error_chain(error), "a request failed inside the node");
         let detail = "the node could not do this; its log says why";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, detail)
     }
 }
 
-/// An error with its causes, joined by colons.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
-impl IntoResponse for Problem {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self)).into_response();
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
         let headers = response.headers_mut();
-        let kind = HeaderValue::from_static("application/problem+json");
-        headers.insert(header::CONTENT_TYPE, kind);
+        let content_type = HeaderValue::from_static(content_type::PROBLEM);
+        headers.insert(header::CONTENT_TYPE, content_type);
         if matches!(
             status,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
@@ -103,16 +78,18 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<StateError> for Problem {
+impl From<StateError> for ApiError {
     fn from(error: StateError) -> Self {
         Self::internal(&error)
     }
 }
 
-impl From<SubmitError> for Problem {
+impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         match &error {
-            SubmitError::Invalid(_) => Self::invalid("transaction.invalid", chain(&error)),
+            SubmitError::Invalid(_) => {
+                Self::invalid(code::TRANSACTION_INVALID, error_chain(&error))
+            }
             SubmitError::Refused(refusal) => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 refusal.code(),
@@ -125,20 +102,22 @@ impl From<SubmitError> for Problem {
     }
 }
 
-impl From<WaitError> for Problem {
+impl From<WaitError> for ApiError {
     fn from(error: WaitError) -> Self {
         match error {
             WaitError::Deadline { .. }
             | WaitError::Uncertified { .. }
-            | WaitError::Unconfirmed { .. } => {
-                Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline", error.to_string())
-            }
+            | WaitError::Unconfirmed { .. } => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                code::DEADLINE,
+                error.to_string(),
+            ),
             WaitError::Stopped => Self::busy(error.to_string()),
         }
     }
 }
 
-impl From<ProveError> for Problem {
+impl From<ProveError> for ApiError {
     fn from(error: ProveError) -> Self {
         match &error {
             ProveError::NotFound => Self::not_found("such record"),
