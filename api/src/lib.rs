@@ -1,7 +1,6 @@
 //! The edge of a node: HTTP for the CMS, MQTT for gateways, and the operator's listener.
 
 mod admin;
-mod backend;
 mod http;
 mod listen;
 pub mod mqtt;
@@ -12,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lamplighter_ledger::Handle;
+use lamplighter_tls::Identity;
 use lamplighter_types::SecretKey;
 pub use prometheus_client::collector::Collector;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::App;
 use crate::listen::listen;
-use crate::token::Tokens;
+use crate::mqtt::{Edge, Listen};
+pub use crate::token::Tokens;
 
 /// Settings of the edge.
 #[derive(Clone, Debug)]
@@ -85,6 +86,40 @@ pub async fn serve(
         stop,
     )
     .await?;
-    let mqtt = backend::start(&config, handle, tokens, tasks, stop)?;
+    let mqtt = serve_mqtt(&config, handle, tokens, tasks, stop)?;
     Ok(Edges { http, admin, mqtt })
+}
+
+fn serve_mqtt(
+    config: &Config,
+    handle: Handle,
+    tokens: Tokens,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Vec<SocketAddr>, ServeError> {
+    let plain = Listen {
+        address: config.mqtt_listen,
+        tls: false,
+    };
+    let tls = config
+        .mqtts_listen
+        .map(|address| Listen { address, tls: true });
+    let identity = match tls {
+        Some(_) => Some(Identity::new(&config.secret, "localhost")?),
+        None => None,
+    };
+    let settings = mqtt::MqttConfig {
+        listen: std::iter::once(plain).chain(tls).collect(),
+        identity,
+        connect_time: config.mqtt_connect_time,
+        ..mqtt::MqttConfig::default()
+    };
+    let edge = Edge::start(settings, handle, tokens)?;
+    let addresses = edge.addresses().to_vec();
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        edge.stop().await;
+    });
+    Ok(addresses)
 }

@@ -40,9 +40,6 @@ use error::{ApiError, code};
 use extract::BodyBudget;
 use iotregistry::RelayLimit;
 
-pub use lamplighter_system::error_chain as chain;
-pub use lamplighter_types::wire::FeedEvent;
-
 /// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
 /// Subscribers of the feed at once.

@@ -100,7 +100,6 @@ fn name(topic: &str, value: &Value) -> &'static str {
         Some("work") => "work",
         Some("head") => "head",
         Some("receipt") if has("receipt") => "receipt",
-        Some("receipt") if has("refused") => "leftOut",
         Some("receipt") => "refusal",
         _ if topic.starts_with("lamplighter/1/notify/") => "notification",
         _ => panic!("{topic}"),
@@ -176,7 +175,7 @@ async fn play(node: &Node, recorded: &Arc<Recorded>) -> Vec<(&'static str, Value
     forged["signature"] = "00".repeat(64).into();
     gateway.publish("transaction", forged).await;
     recorded
-        .until("a refusal", |_, value| value["status"] == "refused")
+        .until("a refusal", |_, value| value["refused"].is_object())
         .await;
     gateway.publish("sync", json!({})).await;
     gateway.publish("sync", json!({ "since": "1.0" })).await;

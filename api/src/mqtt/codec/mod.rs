@@ -1,8 +1,13 @@
-//! MQTT bytes. Frames are cut and checked here before the codec of rumqttd sees them, because it
-//! panics on packets that only a server sends; what goes out is encoded without its optional parts
-//! where the receiver speaks 3.1.1, because its encoder panics on them.
+//! MQTT packets as bytes. Frames are split and checked here before the codec of rumqttd decodes
+//! them, because it panics on packets that only a server sends. Packets to 3.1.1 clients are
+//! encoded without their optional parts, because its encoder panics on them.
+
+mod properties;
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use lamplighter_types::Hash;
 use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::v5::V5;
 use rumqttd::protocol::{
@@ -10,7 +15,9 @@ use rumqttd::protocol::{
 };
 
 use super::limits::{CONTROL_BYTES, PACKET_BYTES, PROPERTIES_BYTES};
-use super::properties::{self, Carrier};
+use properties::Carrier;
+
+pub use properties::check_connect;
 
 /// Protocol level of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +30,8 @@ pub enum Version {
 
 /// Bytes that are not MQTT, or not allowed from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    /// Not a packet of this protocol version.
+pub enum CodecError {
+    /// The bytes are no packet of this protocol version.
     #[error("malformed packet")]
     Malformed,
     /// A packet that a client must not send, or not here.
@@ -36,13 +43,13 @@ pub enum WireError {
     /// A topic alias, although none was offered.
     #[error("topic alias was not offered")]
     TopicAlias,
-    /// A CONNECT with an authentication method; there is none but certificate and password.
+    /// A CONNECT with an authentication method; only certificate and password are supported.
     #[error("authentication methods are not supported")]
     Authentication,
 }
 
-impl WireError {
-    /// The MQTT 5 reason that the client is told.
+impl CodecError {
+    /// The MQTT 5 reason that is sent to the client.
     pub fn reason(self) -> DisconnectReasonCode {
         match self {
             Self::Malformed => DisconnectReasonCode::MalformedPacket,
@@ -56,10 +63,10 @@ impl WireError {
 
 /// A packet from a connected client.
 #[derive(Debug)]
-pub enum Received {
-    /// A publication with what the codec hides: QoS, packet id and the redelivery flag.
+pub enum ReceivedPacket {
+    /// A publication with what the codec hides: QoS and packet id.
     Publish(Publication),
-    /// The client took a QoS 1 message.
+    /// The client acknowledges a QoS 1 message.
     PubAck(u16),
     /// The client releases a QoS 2 packet id.
     PubRel(u16),
@@ -69,8 +76,8 @@ pub enum Received {
         id: u16,
         /// The filters, at least one.
         filters: Vec<Filter>,
-        /// Whether an MQTT 5 subscription identifier came along, which we do not offer.
-        identified: bool,
+        /// An MQTT 5 subscription identifier came along, which is not offered.
+        has_identifier: bool,
     },
     /// Filters to remove.
     Unsubscribe {
@@ -79,9 +86,9 @@ pub enum Received {
         /// The filters, at least one.
         filters: Vec<String>,
     },
-    /// The client is alive.
+    /// PINGREQ.
     Ping,
-    /// The client leaves.
+    /// The client ends the connection.
     Disconnect {
         /// MQTT 5 reason 0x04: its will is to be published all the same.
         with_will: bool,
@@ -109,7 +116,7 @@ pub struct Publication {
 
 /// Fixed header of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub struct FixedHeader {
     /// Packet type and flags.
     pub first: u8,
     /// Bytes before the body.
@@ -121,19 +128,19 @@ pub struct Header {
 const PUBLISH: u8 = 3;
 
 /// Reads the fixed header at the front of `bytes`; `None` when more bytes are needed.
-pub fn header(bytes: &[u8]) -> Result<Option<Header>, WireError> {
+pub fn header(bytes: &[u8]) -> Result<Option<FixedHeader>, CodecError> {
     let Some((&first, rest)) = bytes.split_first() else {
         return Ok(None);
     };
-    Ok(variable_integer(rest)?.map(|(body, length)| Header {
+    Ok(variable_integer(rest)?.map(|(body, length)| FixedHeader {
         first,
         start: 1 + length,
         body,
     }))
 }
 
-/// Cuts the next packet off `buffer` and decodes it; `None` when more bytes are needed.
-pub fn next(version: Version, buffer: &mut BytesMut) -> Result<Option<Received>, WireError> {
+/// Splits the next packet off `buffer` and decodes it; `None` when more bytes are needed.
+pub fn next(version: Version, buffer: &mut BytesMut) -> Result<Option<ReceivedPacket>, CodecError> {
     let Some(header) = header(buffer)? else {
         return Ok(None);
     };
@@ -146,8 +153,8 @@ pub fn next(version: Version, buffer: &mut BytesMut) -> Result<Option<Received>,
     decode(version, header, &mut frame).map(Some)
 }
 
-/// Rule 1: only what a connected client may send, with the flags and the size of its kind.
-fn check_kind(version: Version, header: Header) -> Result<(), WireError> {
+/// Allows only what a connected client may send, with the flags and the size of its kind.
+fn check_kind(version: Version, header: FixedHeader) -> Result<(), CodecError> {
     let (kind, flags) = (header.first >> 4, header.first & 0x0f);
     let most = if kind == PUBLISH {
         PACKET_BYTES
@@ -155,19 +162,23 @@ fn check_kind(version: Version, header: Header) -> Result<(), WireError> {
         CONTROL_BYTES
     };
     if header.body > most {
-        return Err(WireError::TooLarge);
+        return Err(CodecError::TooLarge);
     }
     match (kind, flags) {
         (PUBLISH, _) | (4 | 14, 0) | (6 | 8 | 10, 2) => Ok(()),
         (12, 0) if header.body == 0 => Ok(()),
-        (4 | 6 | 8 | 10 | 12 | 14, _) => Err(WireError::Malformed),
+        (4 | 6 | 8 | 10 | 12 | 14, _) => Err(CodecError::Malformed),
         // AUTH exists in MQTT 5, but no method was agreed.
-        (15, 0) if version == Version::V5 => Err(WireError::NotAllowed),
-        _ => Err(WireError::NotAllowed),
+        (15, 0) if version == Version::V5 => Err(CodecError::NotAllowed),
+        _ => Err(CodecError::NotAllowed),
     }
 }
 
-fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Received, WireError> {
+fn decode(
+    version: Version,
+    header: FixedHeader,
+    frame: &mut BytesMut,
+) -> Result<ReceivedPacket, CodecError> {
     check_properties(version, header, frame)?;
     let publish = (header.first >> 4 == PUBLISH)
         .then(|| publish_head(version, header, frame))
@@ -175,15 +186,15 @@ fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Rece
     let packet = read(version, frame)?;
     match packet {
         Packet::Publish(packet, properties) => {
-            let head = publish.ok_or(WireError::Malformed)?;
+            let head = publish.ok_or(CodecError::Malformed)?;
             if packet.payload.len() != head.payload {
-                return Err(WireError::Malformed);
+                return Err(CodecError::Malformed);
             }
             let properties = properties.unwrap_or_default();
             if properties.topic_alias.is_some() {
-                return Err(WireError::TopicAlias);
+                return Err(CodecError::TopicAlias);
             }
-            Ok(Received::Publish(Publication {
+            Ok(ReceivedPacket::Publish(Publication {
                 qos: head.qos,
                 id: head.id,
                 retain: packet.retain,
@@ -192,37 +203,37 @@ fn decode(version: Version, header: Header, frame: &mut BytesMut) -> Result<Rece
                 properties,
             }))
         }
-        Packet::PubAck(ack, _) => Ok(Received::PubAck(ack.pkid)),
-        Packet::PubRel(release, _) => Ok(Received::PubRel(release.pkid)),
+        Packet::PubAck(ack, _) => Ok(ReceivedPacket::PubAck(ack.pkid)),
+        Packet::PubRel(release, _) => Ok(ReceivedPacket::PubRel(release.pkid)),
         Packet::Subscribe(Subscribe { pkid, filters }, properties) if pkid != 0 => {
-            let identified = properties.is_some_and(|p| p.id.is_some());
-            Ok(Received::Subscribe {
+            let has_identifier = properties.is_some_and(|p| p.id.is_some());
+            Ok(ReceivedPacket::Subscribe {
                 id: pkid,
                 filters,
-                identified,
+                has_identifier,
             })
         }
         Packet::Unsubscribe(Unsubscribe { pkid, filters }, _)
             if pkid != 0 && !filters.is_empty() =>
         {
-            Ok(Received::Unsubscribe { id: pkid, filters })
+            Ok(ReceivedPacket::Unsubscribe { id: pkid, filters })
         }
-        Packet::PingReq(_) => Ok(Received::Ping),
-        Packet::Disconnect(packet, properties) => Ok(Received::Disconnect {
+        Packet::PingReq(_) => Ok(ReceivedPacket::Ping),
+        Packet::Disconnect(packet, properties) => Ok(ReceivedPacket::Disconnect {
             with_will: packet.reason_code == DisconnectReasonCode::DisconnectWithWillMessage,
             expiry: properties.and_then(|p| p.session_expiry_interval),
         }),
-        _ => Err(WireError::Malformed),
+        _ => Err(CodecError::Malformed),
     }
 }
 
 /// Decodes one whole frame with rumqttd's codec.
-pub fn read(version: Version, frame: &mut BytesMut) -> Result<Packet, WireError> {
+pub fn read(version: Version, frame: &mut BytesMut) -> Result<Packet, CodecError> {
     let packet = match version {
         Version::V4 => V4.read_mut(frame, PACKET_BYTES),
         Version::V5 => V5.read_mut(frame, PACKET_BYTES),
     };
-    packet.map_err(|_| WireError::Malformed)
+    packet.map_err(|_| CodecError::Malformed)
 }
 
 struct PublishHead {
@@ -231,13 +242,17 @@ struct PublishHead {
     payload: usize,
 }
 
-/// QoS and packet id from the raw frame, and how long the payload has to be: the codec keeps the
-/// former to itself and lets properties run over into the payload.
-fn publish_head(version: Version, header: Header, frame: &[u8]) -> Result<PublishHead, WireError> {
+/// QoS and packet id from the raw frame, and how long the payload has to be: the codec does not
+/// give out the former, and lets properties run over into the payload.
+fn publish_head(
+    version: Version,
+    header: FixedHeader,
+    frame: &[u8],
+) -> Result<PublishHead, CodecError> {
     let qos = (header.first >> 1) & 3;
     let redelivered = header.first & 8 != 0;
     if qos == 3 || (qos == 0 && redelivered) {
-        return Err(WireError::Malformed);
+        return Err(CodecError::Malformed);
     }
     let mut at = header.start;
     at += 2 + usize::from(number(frame, at)?);
@@ -245,18 +260,18 @@ fn publish_head(version: Version, header: Header, frame: &[u8]) -> Result<Publis
     if qos > 0 {
         at += 2;
         if id == 0 {
-            return Err(WireError::Malformed);
+            return Err(CodecError::Malformed);
         }
     }
     if version == Version::V5 {
         at += properties_at(frame, at)?;
     }
-    let payload = frame.len().checked_sub(at).ok_or(WireError::Malformed)?;
+    let payload = frame.len().checked_sub(at).ok_or(CodecError::Malformed)?;
     Ok(PublishHead { qos, id, payload })
 }
 
 /// The MQTT 5 properties of a packet are bounded and checked before the codec allocates for them.
-fn check_properties(version: Version, header: Header, frame: &[u8]) -> Result<(), WireError> {
+fn check_properties(version: Version, header: FixedHeader, frame: &[u8]) -> Result<(), CodecError> {
     if version == Version::V4 {
         return Ok(());
     }
@@ -273,29 +288,29 @@ fn check_properties(version: Version, header: Header, frame: &[u8]) -> Result<()
         _ => return Ok(()),
     };
     if properties_at(frame, at)? > PROPERTIES_BYTES {
-        return Err(WireError::TooLarge);
+        return Err(CodecError::TooLarge);
     }
     properties::section(carrier, frame, at).map(drop)
 }
 
 /// Bytes of the properties at `at`, their length field included.
-fn properties_at(frame: &[u8], at: usize) -> Result<usize, WireError> {
-    let rest = frame.get(at..).ok_or(WireError::Malformed)?;
-    let (bytes, length) = variable_integer(rest)?.ok_or(WireError::Malformed)?;
+fn properties_at(frame: &[u8], at: usize) -> Result<usize, CodecError> {
+    let rest = frame.get(at..).ok_or(CodecError::Malformed)?;
+    let (bytes, length) = variable_integer(rest)?.ok_or(CodecError::Malformed)?;
     if rest.len() < bytes + length {
-        return Err(WireError::Malformed);
+        return Err(CodecError::Malformed);
     }
     Ok(bytes + length)
 }
 
 /// The two-byte number at `at`.
-pub fn number(frame: &[u8], at: usize) -> Result<u16, WireError> {
-    let pair = frame.get(at..at + 2).ok_or(WireError::Malformed)?;
+pub fn number(frame: &[u8], at: usize) -> Result<u16, CodecError> {
+    let pair = frame.get(at..at + 2).ok_or(CodecError::Malformed)?;
     Ok(u16::from_be_bytes([pair[0], pair[1]]))
 }
 
 /// MQTT's variable byte integer: value and bytes used; `None` when it is cut off.
-pub fn variable_integer(bytes: &[u8]) -> Result<Option<(usize, usize)>, WireError> {
+pub fn variable_integer(bytes: &[u8]) -> Result<Option<(usize, usize)>, CodecError> {
     let mut value = 0;
     for (index, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);
@@ -304,17 +319,17 @@ pub fn variable_integer(bytes: &[u8]) -> Result<Option<(usize, usize)>, WireErro
         }
     }
     if bytes.len() >= 4 {
-        Err(WireError::Malformed)
+        Err(CodecError::Malformed)
     } else {
         Ok(None)
     }
 }
 
-/// Encodes an answer. MQTT 3.1.1 gets it without properties and unknown codes (rule 4).
+/// Encodes a packet to a client. MQTT 3.1.1 gets it without properties and unknown codes.
 pub fn write(version: Version, packet: Packet, out: &mut BytesMut) {
     let written = match version {
         Version::V5 => V5.write(packet, out),
-        Version::V4 => match bare(packet) {
+        Version::V4 => match without_properties(packet) {
             Some(packet) => V4.write(packet, out),
             None => return,
         },
@@ -322,7 +337,7 @@ pub fn write(version: Version, packet: Packet, out: &mut BytesMut) {
     written.expect("answers are far below the largest packet of MQTT");
 }
 
-fn bare(packet: Packet) -> Option<Packet> {
+fn without_properties(packet: Packet) -> Option<Packet> {
     Some(match packet {
         Packet::ConnAck(ack, _) => Packet::ConnAck(ack, None),
         Packet::PubAck(ack, _) => Packet::PubAck(ack, None),
@@ -331,7 +346,7 @@ fn bare(packet: Packet) -> Option<Packet> {
         Packet::SubAck(ack, _) => Packet::SubAck(ack, None),
         Packet::UnsubAck(ack, _) => Packet::UnsubAck(ack, None),
         Packet::PingResp(response) => Packet::PingResp(response),
-        // A 3.1.1 server says nothing when it closes.
+        // A 3.1.1 server sends nothing when it closes.
         _ => return None,
     })
 }
@@ -340,7 +355,7 @@ fn bare(packet: Packet) -> Option<Packet> {
 #[derive(Debug, Clone, Default)]
 pub struct Message {
     /// Topic.
-    pub topic: String,
+    pub topic: Arc<str>,
     /// Content.
     pub payload: Bytes,
     /// Kept for later subscribers, and sent because somebody subscribed.
@@ -348,7 +363,7 @@ pub struct Message {
     /// MQTT 5 correlation data of the request that this answers.
     pub correlation: Option<Bytes>,
     /// Hash of the transaction that a receipt belongs to (MQTT 5 user property `transaction`).
-    pub transaction: Option<[u8; 32]>,
+    pub transaction: Option<Hash>,
 }
 
 const CORRELATION_DATA: u8 = 9;
@@ -360,23 +375,24 @@ pub fn publish_bytes(message: &Message) -> usize {
     message.topic.len() + message.payload.len() + correlation + 128
 }
 
-/// Encodes a PUBLISH. `id` is `None` at QoS 0; `again` marks a redelivery.
+/// Encodes a PUBLISH. `id` is `None` at QoS 0.
 pub fn publish(
     version: Version,
     message: &Message,
     id: Option<u16>,
-    again: bool,
+    redelivered: bool,
     out: &mut BytesMut,
 ) {
     let properties = match version {
         Version::V4 => None,
-        Version::V5 => Some(properties(message)),
+        Version::V5 => Some(message_properties(message)),
     };
     let head = properties
         .as_ref()
         .map_or(0, |p| integer_bytes(p.len()) + p.len());
     let body = 2 + message.topic.len() + id.map_or(0, |_| 2) + head + message.payload.len();
-    let flags = u8::from(again) << 3 | u8::from(id.is_some()) << 1 | u8::from(message.retained);
+    let flags =
+        u8::from(redelivered) << 3 | u8::from(id.is_some()) << 1 | u8::from(message.retained);
     out.reserve(body + 5);
     out.put_u8(PUBLISH << 4 | flags);
     put_integer(body, out);
@@ -391,7 +407,7 @@ pub fn publish(
     out.extend_from_slice(&message.payload);
 }
 
-fn properties(message: &Message) -> BytesMut {
+fn message_properties(message: &Message) -> BytesMut {
     let mut out = BytesMut::new();
     if let Some(correlation) = &message.correlation {
         out.put_u8(CORRELATION_DATA);
@@ -400,7 +416,7 @@ fn properties(message: &Message) -> BytesMut {
     if let Some(transaction) = &message.transaction {
         out.put_u8(USER_PROPERTY);
         put_string(b"transaction", &mut out);
-        put_string(hex::encode(transaction).as_bytes(), &mut out);
+        put_string(transaction.to_string().as_bytes(), &mut out);
     }
     out
 }

@@ -1,81 +1,83 @@
-//! The first packet: who is it, and on what terms.
+//! The first packet: which account connects, and on what terms.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use lamplighter_types::{Account, PublicKey};
 use rumqttd::protocol::{
     ConnAck, ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, LastWill,
     LastWillProperties, Login as Credentials, Packet,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::Shared;
-use super::backend::{Account, Encoding, Login, LoginError, Submission};
-use super::limits::{
+use crate::mqtt::Shared;
+use crate::mqtt::accounts::Login;
+use crate::mqtt::codec::{self, CodecError, Version};
+use crate::mqtt::limits::{
     CONNECT_BYTES, KEEPALIVE_DEFAULT, KEEPALIVE_MAX, PACKET_BYTES, RECEIVE_MAX, SEND_MAX,
 };
-use super::properties;
-use super::topics::{self, Inbound, Refusal};
-use super::wire::{self, Version, WireError};
+use crate::mqtt::submit::{SubmittedBytes, encoding};
+use crate::mqtt::topics::{self, Inbound, TopicError};
 
 /// The terms of a connection.
 #[derive(Debug, Clone)]
-pub struct Hello {
+pub struct ConnectInfo {
     /// Protocol version.
     pub version: Version,
-    /// Who it is.
+    /// The account, whose id is the client id too.
     pub account: Account,
     /// The key that proves it.
-    pub key: [u8; 32],
+    pub key: PublicKey,
     /// The connection ends after this time.
     pub valid_for: Option<Duration>,
-    /// The client wants no earlier session.
+    /// The client does not continue an earlier session.
     pub clean: bool,
-    /// How long its session is kept afterwards.
+    /// Life of the session after the connection.
     pub expiry: Duration,
-    /// Seconds without a packet after which it counts as gone, before the tolerance of one half.
+    /// Seconds without a packet after which the client counts as lost, before the tolerance of one
+    /// half.
     pub keepalive: u16,
-    /// QoS 1 messages that it takes at a time.
+    /// QoS 1 messages that the client takes at a time.
     pub window: usize,
-    /// Largest packet that it takes.
+    /// Largest packet that the client takes.
     pub packet_max: usize,
     /// Reason strings may be sent.
-    pub explain: bool,
+    pub sends_reasons: bool,
     /// Published when the connection ends without a DISCONNECT.
     pub will: Option<Will>,
-    answer: Answer,
+    connack: ConnAckTerms,
 }
 
+/// Terms in CONNACK that differ from those that the client asked for.
 #[derive(Debug, Clone, Default)]
-struct Answer {
-    assigned: Option<String>,
+struct ConnAckTerms {
+    client_id: Option<String>,
     keepalive: Option<u16>,
     expiry: Option<u32>,
 }
 
-/// A transaction that the client signed for the case that it vanishes.
+/// A transaction that the client signed for the case that it disappears.
 #[derive(Debug, Clone)]
 pub struct Will {
-    /// The transaction.
-    pub submission: Submission,
-    /// It is only handed in after this time, if the client does not come back before.
+    /// The signed transaction.
+    pub submitted: SubmittedBytes,
+    /// Time until it is submitted, if the client does not come back before.
     pub delay: Duration,
 }
 
-/// Why there is no connection. The client is told the code, the log the reason.
+/// Why a CONNECT was refused. The client gets the code, the log the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
-pub struct Refused {
-    /// Version and code of the CONNACK; none to somebody who does not speak MQTT.
-    pub answer: Option<(Version, ConnectReturnCode)>,
+pub struct ConnectRefused {
+    /// Version and code of the CONNACK; none if the peer does not speak MQTT.
+    pub connack: Option<(Version, ConnectReturnCode)>,
     reason: String,
 }
 
-impl Refused {
+impl ConnectRefused {
     fn silent(reason: impl Into<String>) -> Self {
         Self {
-            answer: None,
+            connack: None,
             reason: reason.into(),
         }
     }
@@ -87,7 +89,7 @@ impl Refused {
             Version::V4 => v4_code(code),
         };
         Self {
-            answer: Some((version, code)),
+            connack: Some((version, code)),
             reason: reason.into(),
         }
     }
@@ -103,7 +105,7 @@ fn v4_code(code: ConnectReturnCode) -> ConnectReturnCode {
     }
 }
 
-type Parts = (
+type ConnectParts = (
     Connect,
     Option<ConnectProperties>,
     Option<LastWill>,
@@ -111,60 +113,71 @@ type Parts = (
     Option<Credentials>,
 );
 
-/// Reads CONNECT and checks who sent it. `peer` is the key of the TLS client certificate.
+/// Code and reason of a refusal.
+type ConnectRefusal = (ConnectReturnCode, String);
+
+fn refusal<T>(code: ConnectReturnCode, reason: &str) -> Result<T, ConnectRefusal> {
+    Err((code, reason.to_owned()))
+}
+
+/// Reads CONNECT and authenticates the client. `peer` is the key of the TLS client certificate.
 pub async fn receive(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     stream: &mut (impl AsyncRead + Unpin),
     rx: &mut BytesMut,
-    peer: Option<[u8; 32]>,
-) -> Result<Hello, Refused> {
+    peer: Option<PublicKey>,
+) -> Result<ConnectInfo, ConnectRefused> {
     let (version, parts) = read(stream, rx).await?;
+    check(shared, version, parts, peer)
+        .map_err(|(code, reason)| ConnectRefused::with(version, code, reason))
+}
+
+fn check(
+    shared: &Shared,
+    version: Version,
+    parts: ConnectParts,
+    peer: Option<PublicKey>,
+) -> Result<ConnectInfo, ConnectRefusal> {
     let (connect, properties, will, will_properties, credentials) = parts;
     let id = &connect.client_id;
     if version == Version::V4 && id.is_empty() && !connect.clean_session {
         // MQTT-3.1.3-8: a session that is to be kept needs a name.
         let code = ConnectReturnCode::ClientIdentifierNotValid;
-        return Err(Refused::with(version, code, "a session without client id"));
+        return refusal(code, "a session without client id");
     }
-    let login = authenticate(shared, version, peer, credentials)?;
+    let login = match peer {
+        Some(key) => by_certificate(shared, key, credentials)?,
+        None => by_token(shared, credentials)?,
+    };
     // An empty id asks the server for one, and an account has only one.
-    if !id.is_empty() && *id != login.account.id {
-        let reason = format!("client id is not the account `{}`", login.account.id);
-        return Err(Refused::with(
-            version,
-            ConnectReturnCode::ClientIdentifierNotValid,
-            reason,
-        ));
+    if !id.is_empty() && *id != login.account.account.as_str() {
+        let reason = format!("client id is not the account `{}`", login.account.account);
+        return Err((ConnectReturnCode::ClientIdentifierNotValid, reason));
     }
     let will = match will {
-        Some(will) => Some(check_will(
-            shared,
-            version,
-            &login.account,
-            will,
-            will_properties,
-        )?),
+        Some(will) => Some(check_will(shared, &login.account, will, will_properties)?),
         None => None,
     };
+    let session_time = shared.config.session_time;
     Ok(terms(
         version,
         login,
         connect,
         properties.as_ref(),
         will,
-        shared.config.session_time,
+        session_time,
     ))
 }
 
 async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     rx: &mut BytesMut,
-) -> Result<(Version, Parts), Refused> {
+) -> Result<(Version, ConnectParts), ConnectRefused> {
     let header = loop {
-        let header = wire::header(rx).map_err(|e| Refused::silent(e.to_string()))?;
+        let header = codec::header(rx).map_err(|e| ConnectRefused::silent(e.to_string()))?;
         if let Some(header) = header {
             if header.first != 0x10 || header.body > CONNECT_BYTES {
-                return Err(Refused::silent(
+                return Err(ConnectRefused::silent(
                     "the first packet is no CONNECT of allowed size",
                 ));
             }
@@ -175,28 +188,28 @@ async fn read(
         let read = stream
             .read_buf(rx)
             .await
-            .map_err(|e| Refused::silent(e.to_string()))?;
+            .map_err(|e| ConnectRefused::silent(e.to_string()))?;
         if read == 0 {
-            return Err(Refused::silent("closed before CONNECT"));
+            return Err(ConnectRefused::silent("closed before CONNECT"));
         }
     };
     let mut frame = rx.split_to(header.start + header.body);
     let version = version(&frame[header.start..])?;
     if version == Version::V5 {
-        properties::check_connect(header, &frame).map_err(|error| {
+        codec::check_connect(header, &frame).map_err(|error| {
             let code = match error {
-                WireError::Authentication => ConnectReturnCode::BadAuthenticationMethod,
-                WireError::NotAllowed => ConnectReturnCode::ProtocolError,
+                CodecError::Authentication => ConnectReturnCode::BadAuthenticationMethod,
+                CodecError::NotAllowed => ConnectReturnCode::ProtocolError,
                 _ => ConnectReturnCode::MalformedPacket,
             };
-            Refused::with(version, code, error.to_string())
+            ConnectRefused::with(version, code, error.to_string())
         })?;
     }
-    match wire::read(version, &mut frame) {
+    match codec::read(version, &mut frame) {
         Ok(Packet::Connect(connect, properties, will, will_properties, login)) => {
             Ok((version, (connect, properties, will, will_properties, login)))
         }
-        _ => Err(Refused::with(
+        _ => Err(ConnectRefused::with(
             version,
             ConnectReturnCode::MalformedPacket,
             "malformed CONNECT",
@@ -204,18 +217,18 @@ async fn read(
     }
 }
 
-fn version(body: &[u8]) -> Result<Version, Refused> {
+fn version(body: &[u8]) -> Result<Version, ConnectRefused> {
     let mut body = body;
     let unsupported = |reason: &str| {
         let code = ConnectReturnCode::UnsupportedProtocolVersion;
-        Err(Refused::with(Version::V4, code, reason))
+        Err(ConnectRefused::with(Version::V4, code, reason))
     };
-    // MQTT 3.1 had another name. Its clients are told, so that they do not try for ever.
+    // MQTT 3.1 had another name. Its clients get an answer, so that they do not try for ever.
     if body.starts_with(b"\0\x06MQIsdp") {
         return unsupported("MQTT 3.1");
     }
     if body.len() < 8 || body[..6] != *b"\0\x04MQTT" {
-        return Err(Refused::silent("not MQTT 3.1.1 or 5"));
+        return Err(ConnectRefused::silent("not MQTT 3.1.1 or 5"));
     }
     body.advance(6);
     let version = match body[0] {
@@ -224,97 +237,67 @@ fn version(body: &[u8]) -> Result<Version, Refused> {
         _ => return unsupported("unknown protocol level"),
     };
     if body[1] & 1 != 0 {
-        return Err(Refused::silent("reserved CONNECT flag is set"));
+        return Err(ConnectRefused::silent("reserved CONNECT flag is set"));
     }
     Ok(version)
 }
 
-fn authenticate(
+/// The account of a client with a certificate.
+fn by_certificate(
     shared: &Shared,
-    version: Version,
-    peer: Option<[u8; 32]>,
+    key: PublicKey,
     credentials: Option<Credentials>,
-) -> Result<Login, Refused> {
+) -> Result<Login, ConnectRefusal> {
     use ConnectReturnCode as Code;
-    if let Some(key) = peer {
-        let unknown = || Refused::with(version, Code::NotAuthorized, "key is not registered");
-        let account = shared.backend.account_of_key(&key).ok_or_else(unknown)?;
-        let named = credentials
-            .map(|c| c.username)
-            .filter(|name| !name.is_empty());
-        if named.is_some_and(|name| name != account.id) {
-            let reason = "user name is not the account of the certificate";
-            return Err(Refused::with(version, Code::BadUserNamePassword, reason));
-        }
-        shared.seats.saw_certificate(&account);
-        return Ok(Login {
-            account,
-            key,
-            valid_for: None,
-        });
+    let Some(account) = shared.accounts.by_key(&key) else {
+        return refusal(Code::NotAuthorized, "key is not registered");
+    };
+    let name = credentials.map_or(String::new(), |c| c.username);
+    if !name.is_empty() && name != account.account.as_str() {
+        let reason = "user name is not the account of the certificate";
+        return refusal(Code::BadUserNamePassword, reason);
     }
-    by_token(shared, version, credentials)
+    shared.sessions.record_certificate(&account);
+    Ok(Login {
+        account,
+        key,
+        valid_for: None,
+    })
 }
 
-/// A client without a certificate: user name and token.
-fn by_token(
-    shared: &Shared,
-    version: Version,
-    credentials: Option<Credentials>,
-) -> Result<Login, Refused> {
+/// The account of a client without a certificate: user name and token.
+fn by_token(shared: &Shared, credentials: Option<Credentials>) -> Result<Login, ConnectRefusal> {
     use ConnectReturnCode as Code;
-    let none = || {
-        Refused::with(
-            version,
-            Code::NotAuthorized,
-            "neither certificate nor token",
-        )
+    let Some(credentials) = credentials else {
+        return refusal(Code::NotAuthorized, "neither certificate nor token");
     };
-    let credentials = credentials.ok_or_else(none)?;
-    if !topics::is_name(&credentials.username) {
-        let reason = "user name is no account id";
-        return Err(Refused::with(version, Code::BadUserNamePassword, reason));
-    }
     let token = credentials.password.as_bytes();
-    let login = shared
-        .backend
-        .verify_token(&credentials.username, token)
-        .map_err(|error| {
-            let code = match error {
-                LoginError::Refused(_) => Code::BadUserNamePassword,
-                LoginError::Unavailable(_) => Code::ServerUnavailable,
-            };
-            Refused::with(version, code, error.to_string())
-        })?;
-    if login.account.id != credentials.username {
-        let reason = "the token is another account's";
-        return Err(Refused::with(version, Code::BadUserNamePassword, reason));
-    }
-    if shared.seats.has_certificate(&login.account) {
-        let reason = "this gateway logs in by its certificate";
-        return Err(Refused::with(version, Code::NotAuthorized, reason));
+    let login = shared.accounts.by_token(&credentials.username, token);
+    let login = login.map_err(|error| (Code::BadUserNamePassword, error.to_string()))?;
+    if shared.sessions.has_certificate(&login.account.account) {
+        let reason = "this gateway connects with its certificate";
+        return refusal(Code::NotAuthorized, reason);
     }
     Ok(login)
 }
 
 fn check_will(
     shared: &Shared,
-    version: Version,
     account: &Account,
     will: LastWill,
     properties: Option<LastWillProperties>,
-) -> Result<Will, Refused> {
+) -> Result<Will, ConnectRefusal> {
     use ConnectReturnCode as Code;
     let refuse = |code, reason: &str| {
         shared.counters.forbidden.add(1);
-        Err(Refused::with(version, code, reason))
+        refusal(code, reason)
     };
     if will.retain {
-        return refuse(Code::RetainNotSupported, "only the node keeps messages");
+        return refuse(Code::RetainNotSupported, "only the node retains messages");
     }
     match topics::inbound(account, &will.topic) {
         Ok(Inbound::Transaction) => {}
-        Err(Refusal::Malformed) => return refuse(Code::TopicNameInvalid, "topic of the will"),
+        Err(TopicError::Malformed) => return refuse(Code::TopicNameInvalid, "topic of the will"),
         _ => {
             return refuse(
                 Code::NotAuthorized,
@@ -325,20 +308,15 @@ fn check_will(
     let (content_type, delay) = properties
         .map(|p| (p.content_type, p.delay_interval.unwrap_or(0)))
         .unwrap_or_default();
-    let Some(encoding) = Encoding::from_content_type(content_type.as_deref()) else {
+    let Some(encoding) = encoding(content_type.as_deref()) else {
         return refuse(Code::PayloadFormatInvalid, "content type of the will");
     };
     let payload: Bytes = will.message;
     if payload.is_empty() {
         return refuse(Code::PayloadFormatInvalid, "empty will");
     }
-    let submission = Submission {
-        account: account.id.clone(),
-        encoding,
-        payload,
-    };
     Ok(Will {
-        submission,
+        submitted: SubmittedBytes { encoding, payload },
         delay: Duration::from_secs(delay.into()),
     })
 }
@@ -350,7 +328,7 @@ fn terms(
     properties: Option<&ConnectProperties>,
     will: Option<Will>,
     session_time: Duration,
-) -> Hello {
+) -> ConnectInfo {
     let most = u32::try_from(session_time.as_secs()).unwrap_or(u32::MAX);
     let wanted = match version {
         Version::V4 if connect.clean_session => 0,
@@ -371,15 +349,15 @@ fn terms(
     let packet_max = properties
         .and_then(|p| p.max_packet_size)
         .map(|max| max as usize);
-    let answer = Answer {
-        assigned: connect
+    let connack = ConnAckTerms {
+        client_id: connect
             .client_id
             .is_empty()
-            .then(|| login.account.id.clone()),
+            .then(|| login.account.account.to_string()),
         keepalive: (keepalive != connect.keep_alive).then_some(keepalive),
         expiry: (expiry != wanted).then_some(expiry),
     };
-    Hello {
+    ConnectInfo {
         version,
         account: login.account,
         key: login.key,
@@ -389,13 +367,13 @@ fn terms(
         keepalive,
         window: window.clamp(1, SEND_MAX),
         packet_max: packet_max.unwrap_or(usize::MAX),
-        explain: properties.and_then(|p| p.request_problem_info) != Some(0),
+        sends_reasons: properties.and_then(|p| p.request_problem_info) != Some(0),
         will,
-        answer,
+        connack,
     }
 }
 
-impl Hello {
+impl ConnectInfo {
     /// The CONNACK that accepts these terms.
     pub fn accept(&self, session_present: bool) -> Packet {
         let ack = ConnAck {
@@ -403,15 +381,15 @@ impl Hello {
             code: ConnectReturnCode::Success,
         };
         let properties = ConnAckProperties {
-            session_expiry_interval: self.answer.expiry,
+            session_expiry_interval: self.connack.expiry,
             receive_max: Some(RECEIVE_MAX),
             max_packet_size: Some(PACKET_BYTES as u32),
-            assigned_client_identifier: self.answer.assigned.clone(),
+            assigned_client_identifier: self.connack.client_id.clone(),
             retain_available: Some(0),
             topic_alias_max: Some(0),
             subscription_identifiers_available: Some(0),
             shared_subscription_available: Some(0),
-            server_keep_alive: self.answer.keepalive,
+            server_keep_alive: self.connack.keepalive,
             ..ConnAckProperties::default()
         };
         Packet::ConnAck(ack, Some(properties))
@@ -419,7 +397,7 @@ impl Hello {
 }
 
 /// The CONNACK that refuses.
-pub fn refusal(code: ConnectReturnCode) -> Packet {
+pub fn connack_refusal(code: ConnectReturnCode) -> Packet {
     Packet::ConnAck(
         ConnAck {
             session_present: false,

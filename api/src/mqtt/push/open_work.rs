@@ -1,4 +1,5 @@
-//! What a gateway has to do, with the proof of every record that it will act on.
+//! The open work of a gateway in the ledger, with the proof of every record that the gateway will
+//! act on.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -10,58 +11,58 @@ use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_ledger::Handle;
 use lamplighter_state::{StateError, View};
 use lamplighter_types::wire::Cursor;
-use lamplighter_types::work::{
+use lamplighter_types::wire::work::{
     DeviceMark, DevicesHeld, ProofSet, WORK_BYTES_MAX, WORK_ITEMS_MAX, WORK_RECORDS_MAX,
     WORK_VERSION, WorkItem, WorkMessage,
 };
 use lamplighter_types::{ConfigTarget, Device, Id};
 
-/// Devices of one gateway that are looked at: more than a mesh can carry.
+/// Devices of one gateway that are read: more than a mesh can carry.
 pub(super) const DEVICES_MAX: usize = 10_000;
 /// Devices read at a time, a few records each.
 const PAGE: usize = 500;
-/// For the certificate of the proofs.
-const CERTIFIED_WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait for the certificate of the proofs.
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is looked for among the devices of a gateway.
+/// The part of a gateway's work that is read.
 #[derive(Clone)]
-pub enum Wanted {
+pub enum WorkSelection {
     /// Its devices, and all that is open for them.
     All,
-    /// What is open: deployments at work, configuration that is not reported.
+    /// Deployments at work, and configuration that is not reported.
     Open,
     /// Where the ledger differs from what the gateway holds, and what is open.
     Difference(Arc<DevicesHeld>),
 }
 
-/// A place in the list of a gateway's devices.
+/// A position in the list of a gateway's devices.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
+pub struct DevicePosition {
     after: Option<Id>,
     seen: usize,
 }
 
-/// Where looking begins.
-pub fn begin(wanted: &Wanted) -> Option<Place> {
-    let after = match wanted {
-        Wanted::All | Wanted::Open => None,
-        Wanted::Difference(held) => held.after.clone(),
+/// The position of the first page.
+pub fn begin(selection: &WorkSelection) -> Option<DevicePosition> {
+    let after = match selection {
+        WorkSelection::All | WorkSelection::Open => None,
+        WorkSelection::Difference(held) => held.after.clone(),
     };
-    Some(Place { after, seen: 0 })
+    Some(DevicePosition { after, seen: 0 })
 }
 
-/// What is wanted of the devices after a place, and where to go on. Reads on a thread where it may
-/// wait for the disk.
+/// The selected work of the devices after a position, and the position of the next page. Reads on a
+/// thread that may wait for the disk.
 pub async fn page(
     handle: &Handle,
     gateway: &Id,
-    wanted: &Wanted,
-    at: Place,
-) -> Result<(Vec<WorkItem>, Option<Place>), StateError> {
-    let (handle, gateway, wanted) = (handle.clone(), gateway.clone(), wanted.clone());
+    selection: &WorkSelection,
+    at: DevicePosition,
+) -> Result<(Vec<WorkItem>, Option<DevicePosition>), StateError> {
+    let (handle, gateway, selection) = (handle.clone(), gateway.clone(), selection.clone());
     let read = tokio::task::spawn_blocking(move || {
         let (view, _) = handle.view()?;
-        look(&view, &gateway, &wanted, at)
+        read_page(&view, &gateway, &selection, at)
     });
     match read.await {
         Ok(read) => read,
@@ -73,26 +74,26 @@ pub async fn page(
     }
 }
 
-fn look(
+fn read_page(
     view: &View,
     gateway: &Id,
-    wanted: &Wanted,
-    at: Place,
-) -> Result<(Vec<WorkItem>, Option<Place>), StateError> {
+    selection: &WorkSelection,
+    at: DevicePosition,
+) -> Result<(Vec<WorkItem>, Option<DevicePosition>), StateError> {
     let mut devices = devices::by_gateway(view, gateway, at.after.as_ref(), PAGE)?;
     let mut next = match devices.last() {
         Some(last) if devices.len() == PAGE => Some(last.device.clone()),
         _ => None,
     };
     let mut items = Vec::new();
-    if let Wanted::Difference(held) = wanted {
+    if let WorkSelection::Difference(held) = selection {
         let end = held.until.clone();
         if end.is_some() && (next.is_none() || next >= end) {
             devices.retain(|device| Some(&device.device) <= end.as_ref());
             next = None;
         }
         items.extend(differing(&devices, held, at.after.as_ref(), next.as_ref()));
-    } else if matches!(wanted, Wanted::All) {
+    } else if matches!(selection, WorkSelection::All) {
         items.extend(devices.iter().map(device_item));
     }
     for device in &devices {
@@ -100,10 +101,10 @@ fn look(
     }
     let seen = at.seen + devices.len();
     if next.is_some() && seen >= DEVICES_MAX {
-        tracing::warn!(%gateway, seen, "a gateway has more devices than it is told of");
+        tracing::warn!(%gateway, seen, "a gateway has more devices than are read for it");
         next = None;
     }
-    let next = next.map(|after| Place {
+    let next = next.map(|after| DevicePosition {
         after: Some(after),
         seen,
     });
@@ -115,30 +116,31 @@ fn device_item(device: &Device) -> WorkItem {
     WorkItem::Device { device }
 }
 
-/// Devices that the gateway does not hold as they are, and those that it holds and that are not its
-/// own, among the names after `after` up to `until`.
+/// Devices that the gateway does not hold as they are, and devices that it holds and that are not
+/// assigned to it, among the names after `after` up to `until`.
 fn differing(
     devices: &[Device],
     held: &DevicesHeld,
     after: Option<&Id>,
     until: Option<&Id>,
 ) -> Vec<WorkItem> {
-    let own: BTreeSet<_> = devices.iter().map(|device| &device.device).collect();
+    let assigned: BTreeSet<_> = devices.iter().map(|device| &device.device).collect();
     let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
     let end = until.map_or(Bound::Unbounded, Bound::Included);
-    let gone = held.devices.range((begin, end)).map(|(name, _)| name);
-    let gone = gone.filter(|name| !own.contains(name));
+    let removed = held.devices.range((begin, end)).map(|(name, _)| name);
+    let removed = removed.filter(|name| !assigned.contains(name));
     let changed = devices
         .iter()
         .filter(|device| held.devices.get(&device.device) != Some(&DeviceMark::of(device)));
-    gone.map(|name| WorkItem::Device {
-        device: name.clone(),
-    })
-    .chain(changed.map(device_item))
-    .collect()
+    removed
+        .map(|name| WorkItem::Device {
+            device: name.clone(),
+        })
+        .chain(changed.map(device_item))
+        .collect()
 }
 
-/// What is open for one device.
+/// The open work of one device: its deployment, and its configuration if it differs.
 pub fn of_device(view: &View, device: &Device) -> Result<Vec<WorkItem>, StateError> {
     let mut items = Vec::new();
     let id = &device.device;
@@ -165,8 +167,8 @@ fn keys(view: &View, item: &WorkItem) -> Result<Vec<Vec<u8>>, StateError> {
         WorkItem::Device { device } => keys.push(bytes(devices::keys::device(device))),
         WorkItem::Deployment { rollout, device } => {
             keys.push(bytes(rollouts::keys::deployment(rollout, device)));
-            let found = rollouts::deployment(view, rollout, device)?;
-            let Some(deployment) = found.filter(|d| !d.state.is_end()) else {
+            let deployment = rollouts::deployment(view, rollout, device)?;
+            let Some(deployment) = deployment.filter(|d| !d.state.is_end()) else {
                 return Ok(keys);
             };
             keys.push(bytes(devices::keys::device(device)));
@@ -189,7 +191,7 @@ fn keys(view: &View, item: &WorkItem) -> Result<Vec<Vec<u8>>, StateError> {
     Ok(keys)
 }
 
-/// Whose documents make up a device's configuration.
+/// The targets whose documents make up a device's configuration.
 fn targets(device: Device) -> Vec<ConfigTarget> {
     let mut targets = vec![
         ConfigTarget::Fleet,
@@ -209,8 +211,8 @@ fn bytes<T>(key: lamplighter_state::Key<T>) -> Vec<u8> {
     key.as_bytes().to_vec()
 }
 
-/// The JSON of a message, unless it has too much in it.
-pub fn fitting(message: &WorkMessage) -> Option<Bytes> {
+/// The JSON of a message; `None` if it has too much in it.
+pub fn to_payload(message: &WorkMessage) -> Option<Bytes> {
     let json = message.to_json();
     let fits = json.len() <= WORK_BYTES_MAX
         && message.items.len() <= WORK_ITEMS_MAX
@@ -218,7 +220,7 @@ pub fn fitting(message: &WorkMessage) -> Option<Bytes> {
     fits.then(|| json.into())
 }
 
-/// Items with the proofs of all that their reader needs.
+/// A message of items, with the proofs of all records that their reader needs.
 pub async fn message(
     handle: &Handle,
     gateway: &Id,
@@ -230,7 +232,7 @@ pub async fn message(
         wanted.extend(keys(&view, item)?);
     }
     let wanted: Vec<_> = wanted.into_iter().collect();
-    let bundles = handle.prove_states(&wanted, CERTIFIED_WITHIN).await?;
+    let bundles = handle.prove_states(&wanted, CERTIFICATE_TIMEOUT).await?;
     let proofs = ProofSet::from_bundles(bundles);
     let cursor = Cursor::end_of(head.height);
     Ok(WorkMessage {
