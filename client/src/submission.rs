@@ -44,7 +44,7 @@ enum NodeReport {
     Done(Submitted),
     /// The node accepted it; it is in no block yet.
     Accepted,
-    /// It can't be in any block, or is no transaction.
+    /// The transaction can't be in any block, or the bytes are no transaction.
     Refused(ClientError),
     /// The outcome is unknown. With the pause that the node asked for.
     Failed(ClientError, Duration),

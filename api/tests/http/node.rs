@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Longest that any step of a test may take; only a failing test gets there.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -73,7 +73,7 @@ fn genesis() -> Genesis {
     }
 }
 
-/// There is nobody else.
+/// The network of a node without peers.
 struct Alone;
 
 #[async_trait]
@@ -158,7 +158,7 @@ impl Answer {
         );
     }
 
-    /// Asserts success and gives the JSON.
+    /// Asserts success and returns the JSON.
     #[track_caller]
     pub fn ok(self) -> Value {
         assert!(self.status.is_success(), "{} {}", self.status, self.json);
@@ -176,7 +176,7 @@ impl Node {
         Self::start_in(config, genesis(), Arc::new(SystemClock), reader).await
     }
 
-    /// A ledger that begins with `genesis`, whose clock is `clock`; reads are those of `reader`.
+    /// Starts a ledger with this genesis and clock, and logs `reader` in for reads.
     pub async fn start_in(
         config: LedgerConfig,
         genesis: Genesis,
@@ -184,12 +184,12 @@ impl Node {
         reader: (Id, SecretKey),
     ) -> Self {
         let mut node = Self::begin(config, genesis, clock).await;
-        node.handle.wait_certified(1, PATIENCE).await.unwrap();
+        node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&reader.0, &reader.1).await;
         node
     }
 
-    /// A node whose blocks are not certified: another validator would have to sign them too.
+    /// Starts a node whose blocks are not certified: a second validator would have to sign them.
     pub async fn start_without_certificates() -> Self {
         let mut genesis = genesis();
         genesis.validators.validators.push(Validator {
@@ -199,7 +199,7 @@ impl Node {
             address: "127.0.0.1:9002".into(),
         });
         let mut node = Self::begin(LedgerConfig::new(1), genesis, Arc::new(SystemClock)).await;
-        node.handle.wait_height(1, PATIENCE).await.unwrap();
+        node.handle.wait_height(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
     }
@@ -262,10 +262,10 @@ impl Node {
         }
     }
 
-    /// Ends everything; hangs when something does not end.
+    /// Stops all tasks. Fails if one does not end.
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.tasks.wait())
+        tokio::time::timeout(STEP_TIMEOUT, self.tasks.wait())
             .await
             .unwrap();
         self.consensus.shutdown().await.unwrap();
@@ -275,14 +275,14 @@ impl Node {
         format!("http://{}", self.edges.http)
     }
 
-    /// Without a token.
+    /// A request without a token.
     pub fn open(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("{}{path}", self.base()))
-            .timeout(PATIENCE)
+            .timeout(STEP_TIMEOUT)
     }
 
-    /// With the administrator's token.
+    /// A request with the administrator's token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.open(method, path).bearer_auth(&self.token)
     }
@@ -308,9 +308,9 @@ impl Node {
     }
 
     pub async fn token_for(&self, audience: Audience, account: &Id, secret: &SecretKey) -> String {
-        let given = self.challenge(account, secret).await;
+        let challenge = self.challenge(account, secret).await;
         let chain_id = self.genesis.chain_id();
-        let answer = TokenRequest::sign(&chain_id, account, audience, &given, secret);
+        let answer = TokenRequest::sign(&chain_id, account, audience, &challenge, secret);
         let sent = self
             .open(Method::POST, "/v1/auth/token")
             .json(&answer)

@@ -1,4 +1,4 @@
-//! `/v1/transactions`: what is taken, what is refused, and what is told.
+//! `/v1/transactions`: accepted and refused submissions, and their answers.
 
 use std::process::Stdio;
 
@@ -88,7 +88,7 @@ async fn a_client_need_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_transaction_is_refused() {
+async fn malformed_transactions_are_refused() {
     let node = Node::start().await;
     let signed = node.sign(node.organization("north"));
     let text = serde_json::to_string(&signed).unwrap();
@@ -141,7 +141,7 @@ async fn what_is_no_transaction_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_signed_for_now_and_here_is_refused() {
+async fn transactions_of_another_time_or_chain_are_refused() {
     let node = Node::start().await;
     let chain_id = node.genesis.chain_id();
     let transaction = node.transaction(node.organization("north"));
@@ -187,7 +187,7 @@ async fn what_is_not_signed_for_now_and_here_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_reached_and_not_certified_is_told_so() {
+async fn a_missing_certificate_is_a_deadline() {
     let node = Node::start_without_certificates().await;
     let signed = node.sign(node.organization("north"));
     let answer = node

@@ -57,7 +57,7 @@ pub struct TransactionRecord {
     pub height: u64,
     /// The position among the transactions of the block.
     pub index: u32,
-    /// Whether a certificate covers it.
+    /// True if a certificate covers it.
     pub certified: bool,
     /// The effect. A transaction that failed is in a block too, and its receipt says why.
     pub receipt: Receipt,

@@ -11,7 +11,7 @@ pub const PROBLEM: &str = "application/problem+json";
 /// Server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
-/// What the MQTT edge called [`BYTES`] before; still accepted.
+/// The former name of [`BYTES`] on MQTT, still accepted.
 const BINCODE_FORMER: &str = "application/x-bincode";
 
 /// The encoding of a signed transaction that is sent with a content type, without parameters. The

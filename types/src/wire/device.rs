@@ -33,6 +33,6 @@ pub struct DeviceConfig {
     /// blake3 of `effective`; equal to the reported one when the device follows.
     pub hash: Hash,
     pub reported: Option<ReportedConfig>,
-    /// Whether the device reported that it applied the effective document.
+    /// True if the device reported that it applied the effective document.
     pub in_sync: bool,
 }

@@ -96,11 +96,11 @@ pub mod code {
     pub const INTERNAL: &str = "internal";
     /// The path has other methods.
     pub const METHOD: &str = "method";
-    /// There is no such record.
+    /// The record does not exist.
     pub const NOT_FOUND: &str = "not_found";
     /// A part of the path or query is not understood.
     pub const PARAMETER: &str = "parameter";
-    /// Too many requests in a short time.
+    /// The requests exceed a rate limit.
     pub const RATE_LIMITED: &str = "rate_limited";
     /// The disk of the node is nearly full.
     pub const READ_ONLY: &str = "read_only";

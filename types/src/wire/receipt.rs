@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Receipt};
 
-/// What a node reports of a gateway's transaction, on the gateway's receipt topic. A gateway that
-/// does not trust the node takes it for a hint and asks for the proof.
+/// A node's report about a gateway's transaction, on the gateway's receipt topic. A gateway that does
+/// not trust the node takes it for a hint and asks for the proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ReceiptMessage {
@@ -40,7 +40,7 @@ impl ReceiptMessage {
     }
 }
 
-/// Why a transaction is in no block.
+/// The reason why a transaction is in no block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalReason {
     /// Stable, e.g. `admission.sequence_used` or `transaction.malformed`.

@@ -27,7 +27,7 @@ pub struct Status {
     /// Alarms for the operator. A reader leaves out those of a kind that it does not know.
     #[serde(deserialize_with = "known_alarms")]
     pub alarms: Vec<NodeAlarmStatus>,
-    /// Why this node stopped applying blocks, if it did.
+    /// The reason why this node stopped applying blocks, if it did.
     pub halted: Option<String>,
     pub progress: SyncProgress,
 }
@@ -67,7 +67,7 @@ pub enum NodeAlarmKind {
     DamagedArtifact { artifact: Hash },
 }
 
-/// How far this node is behind the others.
+/// The progress of a node that catches up with the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SyncProgress {

@@ -46,7 +46,7 @@ pub struct Submitted {
     /// The position among the transactions of the block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
-    /// Whether a certificate covers it.
+    /// True if a certificate covers it.
     pub certified: bool,
     /// The effect. A transaction that failed is in a block too, and its receipt says why.
     #[serde(skip_serializing_if = "Option::is_none")]

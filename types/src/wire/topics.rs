@@ -67,7 +67,7 @@ impl GatewayTopic {
     }
 }
 
-/// What follows the gateway's id and a slash in a topic or filter of `gateway`.
+/// The rest of a topic or filter of `gateway` after the gateway's id and a slash.
 pub fn gateway_suffix<'a>(topic: &'a str, gateway: &Id) -> Option<&'a str> {
     let after_id = topic
         .strip_prefix(GATEWAY_PREFIX)?
@@ -112,7 +112,7 @@ impl NotificationTopic {
     }
 }
 
-/// Whether a text can be the kind of a notification: lower-case letters, digits and `_`.
+/// True if the text can be the kind of a notification: lower-case letters, digits and `_`.
 pub fn is_kind(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     (1..=KIND_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
