@@ -229,8 +229,8 @@ impl MemoryKv {
         checkpoint::read(dir).map(Self::with)
     }
 
-    /// Power loss: everything unsynced is gone. Every handle to this store fails from now on with
-    /// [`StoreError::Closed`]; what comes back is the store as the next process finds it.
+    /// Cuts the power: everything unsynced is lost. Every handle to this store fails from now on
+    /// with [`StoreError::Closed`]. Returns the store as the next process finds it.
     pub fn crash(&self) -> MemoryKv {
         self.crash_keeping(0)
     }
