@@ -143,7 +143,7 @@ impl Drop for Sealer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("sealing panicked");
+            tracing::error!("the thread that seals panicked");
         }
     }
 }
