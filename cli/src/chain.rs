@@ -72,7 +72,7 @@ impl Progress {
     }
 }
 
-/// Where the nodes stand.
+/// Prints the state of the nodes.
 pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
     let read = session.client.get::<Value>("/v1/status").await;
     let value = read.map_err(asking)?.value;
@@ -118,10 +118,10 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
 pub enum TransactionCommand {
     /// A transaction with its sender, its time and its receipt.
     Show {
-        /// Its hash, or its place as tables have it: block.number.
+        /// The transaction's hash, or its place as tables show it: block.number.
         transaction: TransactionName,
     },
-    /// Submits a signed transaction from a file: the JSON that `POST /v1/transactions` takes.
+    /// Submits a signed transaction from a file: the JSON of `POST /v1/transactions`.
     Send { file: PathBuf },
     /// Signs an action from a file (JSON) and prints the signed transaction.
     Sign { file: PathBuf },
@@ -147,7 +147,7 @@ pub async fn transaction(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The name of a transaction: its hash.
+/// A transaction, named by its hash or by its place in the chain.
 #[derive(Clone, Debug)]
 pub enum TransactionName {
     Hash(Hash),
@@ -176,7 +176,7 @@ async fn hash_of(session: &Session, name: &TransactionName) -> Result<Hash, Fail
     found.map(|found| found.transaction).ok_or_else(missing)
 }
 
-/// Prints a transaction. One that failed makes the command fail, as when it is sent.
+/// Prints a transaction. A failed one makes the command fail, as when it is sent.
 async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> {
     let hash = hash_of(session, name).await?;
     let found = session.client.transaction(&hash).await.map_err(asking)?;

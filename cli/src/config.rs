@@ -48,7 +48,7 @@ pub struct Target {
 impl From<Target> for ConfigTarget {
     fn from(target: Target) -> Self {
         let Target {
-            // What is left when nothing else is given; the group demands one of them.
+            // The default; the group demands one of the options.
             fleet: _,
             model,
             district,

@@ -30,7 +30,7 @@ pub struct Up {
     /// Tries what must be refused, too: forged, replayed and changed requests, bytes and nodes.
     #[arg(long)]
     attacks: bool,
-    /// The image to roll out; a small one is made if none is given.
+    /// The image to roll out; by default a small one is made.
     #[arg(long)]
     firmware: Option<PathBuf>,
     /// Keys, data and logs; emptied if an earlier devnet made it.

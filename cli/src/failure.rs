@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lamplighter_system::error_chain;
 
-/// Exit code when a node or the ledger said no; other failures have 1, wrong arguments 2.
+/// Exit code when a node or the ledger refused; other failures have 1, wrong arguments 2.
 const REFUSED: u8 = 3;
 /// Exit code when a transaction was sent and it is not known whether it happens.
 const PENDING: u8 = 4;
@@ -37,7 +37,7 @@ impl Failure {
         }
     }
 
-    /// A node or the ledger said no.
+    /// A refusal by a node or by the ledger.
     pub fn refused(text: impl Into<String>) -> Self {
         Self {
             exit_code: REFUSED,

@@ -1,4 +1,5 @@
-//! `governance`: who runs the ledger, by proposals that enough administrators approve.
+//! `governance`: the nodes of the ledger, the policies and the protocol, changed by proposals that
+//! enough administrators approve.
 
 use std::process::ExitCode;
 
@@ -38,7 +39,7 @@ pub enum GovernanceCommand {
         #[command(subcommand)]
         change: ChangeCommand,
     },
-    /// Approves what was looked at: the change with this digest, which `show` prints.
+    /// Approves the change with this digest, which `show` prints.
     Approve {
         proposal: Id,
         #[arg(long)]
@@ -48,9 +49,9 @@ pub enum GovernanceCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ChangeCommand {
-    /// A node that follows. A validator begins as one.
+    /// An observer: a node that follows. A validator begins as one.
     AddObserver(NewNode),
-    /// A node that orders and signs; an observer with the same id and key becomes one.
+    /// A validator: a node that orders and signs. An observer with the same id and key becomes one.
     AddValidator(NewNode),
     RemoveObserver {
         node: u64,
@@ -117,7 +118,7 @@ pub struct NewNode {
 }
 
 impl NewNode {
-    /// The account that every node gets which is added after genesis.
+    /// The account of every node that is added after genesis.
     fn account(&self) -> Result<Id, Failure> {
         Id::new(format!("node-{}", self.node)).map_err(Failure::during("the account of the node"))
     }
@@ -204,8 +205,9 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// A validator counts for the quorum of every certificate from its block on. One that never comes
-/// can end certification for ever: two validators need the signatures of both.
+/// Refuses to add a validator that the asked node is not connected with. A validator counts for the
+/// quorum of every certificate from its block on. One that never comes can end certification for
+/// ever: two validators need the signatures of both.
 async fn demand_connected(session: &Session, change: &GovernanceChange) -> Result<(), Failure> {
     let GovernanceChange::AddValidator { validator } = change else {
         return Ok(());
@@ -266,7 +268,7 @@ async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
     paging::all(read).await
 }
 
-/// One proposal, which no node is asked for by its name.
+/// One proposal; no route returns a single one, so it is searched in the list.
 pub async fn proposal(session: &Session, proposal: &Id) -> Result<Proposal, Failure> {
     let all = proposals(session).await?;
     let missing = format!("refused: there is no proposal {proposal} (not_found)");

@@ -104,7 +104,7 @@ pub async fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A record that is not there has no changes either, but that is another answer.
+/// Fails for a record that does not exist: it has no changes either, but that is another answer.
 async fn demand_record(session: &Session, of: &HistoryOf) -> Result<(), Failure> {
     let client = &session.client;
     let found = match of {
@@ -122,7 +122,7 @@ async fn demand_record(session: &Session, of: &HistoryOf) -> Result<(), Failure>
         HistoryOf::Proposal(proposal) => {
             return governance::proposal(session, proposal).await.map(drop);
         }
-        // A document that nobody set yet, and the ledger itself.
+        // A document that was never set, and the ledger itself.
         HistoryOf::Config(_) | HistoryOf::Governance => Ok(()),
     };
     found.map_err(asking)
@@ -134,7 +134,8 @@ pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Page<HistoryEn
     Ok(page.map_err(asking)?.value)
 }
 
-/// Changes as a table for people. `transaction show` takes what stands in its column `transaction`.
+/// Prints changes as a table for people. `transaction show` takes the places in its column
+/// `transaction`.
 pub fn emit_changes(page: &Page<HistoryEntry>) {
     if page.items.is_empty() {
         return emit("no changes since the ledger began");
@@ -163,7 +164,8 @@ fn older(next: &str) -> String {
     format!("there are older ones: history .. --after {next}")
 }
 
-/// A notification of the feed on a line, for people or as JSON; false when nobody reads any more.
+/// Prints a notification of the feed on a line, for people or as JSON; false when the reader is
+/// gone.
 pub fn emit_delivery(output: Output, delivery: &FeedEvent) -> bool {
     let FeedEvent {
         cursor,

@@ -48,7 +48,7 @@ impl Format {
     }
 }
 
-/// Checks the size of an image, and that it is a plain binary or what the caller says it is.
+/// Checks the size of an image, and that it is a plain binary or has the declared format.
 pub fn check(path: &Path, declared: Option<Format>) -> Result<(), Failure> {
     let shown = path.display();
     let operation = || format!("reading {shown}");

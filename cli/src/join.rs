@@ -34,10 +34,10 @@ pub struct Join {
     validator: bool,
     #[command(flatten)]
     ports: Ports,
-    /// Prepares everything and says what to propose, but does not start the node.
+    /// Prepares everything and prints the proposal, but does not start the node.
     #[arg(long)]
     prepare_only: bool,
-    /// Ends when the node has joined; else it goes on running.
+    /// Ends when the node has joined; else it keeps running.
     #[arg(long)]
     until_joined: bool,
     /// Ends when standard input does, so that it does not outlive the process that started it.

@@ -1,4 +1,4 @@
-//! `key`, `genesis`, `node init`: what is made before anything runs.
+//! `key`, `genesis`, `node init`: the files that are made before anything runs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -45,8 +45,8 @@ pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
 pub enum GenesisCommand {
     /// Makes a genesis file from a description (TOML) of validators and first accounts.
     New(NewGenesis),
-    /// Checks a genesis file and prints its chain id, to be compared by hand. Faults, and what its
-    /// founders may not have meant, are named.
+    /// Checks a genesis file and prints its chain id, to be compared by hand. Names faults, and
+    /// settings that the founders may not have meant.
     Check { file: PathBuf },
 }
 
@@ -183,10 +183,10 @@ pub struct NodeInit {
 
 #[derive(Debug, Args)]
 pub struct Ports {
-    /// Where it listens.
+    /// The host that the node listens on.
     #[arg(long, default_value = "0.0.0.0")]
     host: std::net::IpAddr,
-    /// The ports follow on each other: peers, HTTP, operator, MQTT, MQTT with TLS.
+    /// The first of the ports: peers, HTTP, operator, MQTT, MQTT with TLS.
     #[arg(long, default_value_t = 7400)]
     first_port: u16,
 }
@@ -204,8 +204,8 @@ pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes key and configuration of a node in its folder; its public key, and where the configuration
-/// is.
+/// Makes key and configuration of a node in its folder; returns its public key and the path of the
+/// configuration.
 pub fn make_node(
     dir: &Path,
     node: u64,
@@ -213,7 +213,7 @@ pub fn make_node(
     genesis: PathBuf,
 ) -> Result<(PublicKey, PathBuf), Failure> {
     let Ports { host, first_port } = *ports;
-    // It may be made only after all nodes have their keys.
+    // The genesis file may be made only after all nodes have their keys.
     let genesis = std::path::absolute(&genesis)
         .map_err(Failure::during(format!("finding {}", genesis.display())))?;
     fs::create_dir_all(dir).map_err(Failure::during(format!("making {}", dir.display())))?;

@@ -1,4 +1,4 @@
-//! Lists in full: nodes give them in pages.
+//! Complete lists: nodes return them in pages.
 
 use lamplighter_client::{ClientError, Page, Read};
 

@@ -40,7 +40,7 @@ pub enum UserCommand {
         account: Id,
         #[arg(long)]
         organization: Id,
-        /// Where it acts.
+        /// The district in which it acts.
         #[arg(long, default_value = "")]
         district: Scope,
         #[arg(long = "public-key")]
@@ -48,25 +48,25 @@ pub enum UserCommand {
     },
     /// Grants a role, e.g. `operator@north/harbour`; without a district for the whole city.
     Grant { account: Id, role: String },
-    /// Takes a role away.
+    /// Revokes a role.
     Revoke { account: Id, role: String },
-    /// Puts a new key in the place of the one that signs this, which is then out of use for ever.
+    /// Replaces the key that signs this by a new one; the old key is revoked for ever.
     RotateKey {
         /// The file with the new secret key, as `key new` makes it.
         new_key: PathBuf,
     },
-    /// Takes a key out of use for ever.
+    /// Revokes a key for ever.
     RevokeKey { account: Id, public_key: PublicKey },
-    /// Votes to give an account that lost its keys a new one; it happens when as many
-    /// administrators as the policy says have voted for the same key.
+    /// Votes for a new key of an account that lost its keys. The account gets it when as many
+    /// administrators as the policy demands have voted for the same key.
     Recover {
         account: Id,
         #[arg(long = "public-key")]
         public_key: PublicKey,
     },
-    /// Lets an account act no more.
+    /// Disables an account.
     Disable { account: Id },
-    /// Lets a disabled account act again.
+    /// Enables a disabled account.
     Enable { account: Id },
 }
 
@@ -188,7 +188,7 @@ async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A role as `user grant` takes it.
+/// A role in the form that `user grant` takes.
 fn role(grant: &Grant) -> String {
     match grant.scope.as_str() {
         "" => name(&grant.role),

@@ -1,4 +1,4 @@
-//! `proof get`, and how a proven record is told.
+//! `proof get`, and the printed form of a proven record.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use crate::time::utc;
 
 #[derive(Debug, Subcommand)]
 pub enum ProofCommand {
-    /// Fetches a proof, checks it against the genesis file, tells what it proves, and writes it to
+    /// Fetches a proof, checks it against the genesis file, prints what it proves, and writes it to
     /// a file.
     Get {
         /// The file to write (JSON).

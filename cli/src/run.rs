@@ -21,8 +21,8 @@ pub enum NodeCommand {
     Init(NodeInit),
     /// Runs a node until it is stopped, stops by itself, or `until` ends.
     Run(Run),
-    /// Joins a ledger that is there: makes key and configuration, says what administrators propose,
-    /// and runs the node, which catches up as soon as they have approved it.
+    /// Joins an existing ledger: makes key and configuration, prints the proposal for the
+    /// administrators, and runs the node, which catches up as soon as they have approved it.
     Join(Join),
 }
 

@@ -33,7 +33,7 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_PROFILE"
     )]
     profile: Option<PathBuf>,
-    /// Base address of a node, e.g. http://10.0.0.1:8080; may be given several times.
+    /// Base address of a node, e.g. http://10.0.0.1:8080; may be repeated.
     #[arg(
         id = "session_nodes",
         long = "node-url",

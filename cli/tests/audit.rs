@@ -1,4 +1,4 @@
-//! `audit verify` tells what is proven, and nothing that a file says beside it.
+//! `audit verify` prints what is proven, and no other content of the file.
 
 use std::path::Path;
 use std::process::{Command, Output};

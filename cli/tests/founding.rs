@@ -84,7 +84,7 @@ fn a_ledger_is_founded() {
         (&checked["validators"], &checked["quorum"]),
         (&1.into(), &1.into())
     );
-    // One administrator alone: each of the four policies wants somebody more.
+    // With one administrator, each of the four policies needs one more person.
     assert_eq!(checked["warnings"], 4);
     let output = lamplighter(folder, &["genesis", "check", "genesis.json"]).stderr;
     let output = String::from_utf8(output).unwrap();
@@ -148,7 +148,7 @@ fn a_genesis_file_is_checked_before_a_node_starts_with_it() {
         let output = failed(folder, &new, 1);
         assert!(output.contains(wanted), "{output}");
     }
-    // The same of a file that somebody else made.
+    // The same for a file made elsewhere.
     let text = one.replacen("[[accounts]]", &validator(4, "127.0.0.1:7401"), 1);
     std::fs::write(folder.join("city.toml"), text).unwrap();
     done(folder, &new);

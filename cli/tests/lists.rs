@@ -1,4 +1,4 @@
-//! Lists are whole, however many pages a node gives them in.
+//! Lists are complete, however many pages a node returns.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

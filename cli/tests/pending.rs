@@ -1,5 +1,5 @@
-//! Commands of people at a ledger of two nodes, with the program itself: what is told while there
-//! is no quorum, and what approvers see.
+//! Commands of people at a ledger of two nodes, run by the program itself: what they print while
+//! there is no quorum, and what approvers see.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -100,7 +100,7 @@ struct Ledger<'a> {
 }
 
 impl Ledger<'_> {
-    /// Gives a command in the folder, with the addresses of both nodes.
+    /// Runs a command in the folder, with the addresses of both nodes.
     async fn run(&self, account: &str, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
         command.current_dir(self.dir).args(["--as", account]);
@@ -140,7 +140,7 @@ async fn a_transaction_without_quorum_is_reported_pending_and_can_be_sent_again(
         "lighting",
         "Lighting",
     ];
-    // Nobody has it: the same command may be given again.
+    // No node has it: the same command may be run again.
     let output = ledger.run("admin", &register).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -190,7 +190,7 @@ async fn a_transaction_without_quorum_is_reported_pending_and_can_be_sent_again(
     second.shutdown().await.unwrap();
 }
 
-/// Whoever watches while no node is there is told so once, and goes on waiting.
+/// A watching command warns once when no node answers, and keeps waiting.
 async fn watching_warns_when_no_node_answers(ledger: &Ledger<'_>) {
     let url = format!("http://{}", ledger.nodes[0].http_listen);
     let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_lamplighter"))

@@ -1,4 +1,4 @@
-//! Whatever the ledger or a node says, the terminal of whoever reads it obeys nobody.
+//! Texts of the ledger or of a node cannot command the reader's terminal.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -3,7 +3,7 @@ use std::path::Path;
 use lamplighter_store::StoreError;
 use rocksdb::ErrorKind;
 
-/// Turns an error of RocksDB into ours. Its message names the file where there is one.
+/// Converts an error of RocksDB. Its message names the file where there is one.
 pub(crate) fn convert(operation: &str, dir: &Path, error: rocksdb::Error) -> StoreError {
     let message: &str = error.as_ref();
     if message.contains("lock hold by current process") || message.contains("While lock file") {

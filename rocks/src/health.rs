@@ -69,7 +69,10 @@ impl Health {
         if self.failure.get().is_none()
             && let Err(error) = mark(dir, &error)
         {
-            tracing::error!(error = error_chain(&error), "the damage is not remembered");
+            tracing::error!(
+                error = error_chain(&error),
+                "the damage could not be recorded"
+            );
         }
         self.damaged(error)
     }

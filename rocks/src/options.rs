@@ -116,7 +116,7 @@ fn family(cf: Cf, cache: &Cache) -> rocksdb::Options {
     options
 }
 
-/// RocksDB's own log goes to ours; it writes no files of its own.
+/// Forwards RocksDB's log to ours; it writes no log files.
 fn logger(logged_error: Arc<LastLoggedError>) -> InfoLogger {
     InfoLogger::new_callback_logger(LogLevel::Warn, move |level, message| {
         logged_error.record(message);

@@ -29,7 +29,7 @@ impl RocksKv {
         match Self::try_open(dir, options.clone()) {
             Ok(kv) => Ok((kv, None)),
             Err(Problem::Damage(damage)) if damage.is_shared() => {
-                tracing::error!(%damage, "what other nodes have too is removed, to be fetched");
+                tracing::error!(%damage, "damaged data is removed and fetched from other nodes");
                 // If this is interrupted it begins again.
                 tables::mark(dir, Some(&damage))?;
                 drop_shared(dir, &options)?;

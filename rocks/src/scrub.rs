@@ -1,4 +1,4 @@
-//! Finds bytes that changed though nobody reads them.
+//! The scrubber: finds changed bytes that no read meets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::seal::digests::PIECE_BYTES;
 use crate::seal::image;
 use crate::seal::tables::{self, Table};
 
-/// Where a scrubber stands. It goes through all tables and begins again.
+/// The position of a scrubber. It goes through all tables and begins again.
 #[derive(Clone, Debug, Default)]
 pub struct Scrub {
     /// The table that it is in.
@@ -29,7 +29,7 @@ impl RocksKv {
         tables::record(self.dir(), &self.tables()?)
     }
 
-    /// Compares about so many bytes of tables with their digests. Damage is a failure of the store
+    /// Compares about `bytes` bytes of tables with their digests. Damage is a failure of the store
     /// ([`RocksKv::failure`]).
     ///
     /// # Errors
@@ -71,9 +71,9 @@ impl RocksKv {
         Ok(())
     }
 
-    /// Compares about so many bytes of images that were made of this store with what they were when
-    /// they were seen first, from file number `at` on; gives the first damage. Nothing of the store
-    /// is damaged by it: a new image is made.
+    /// Compares about `bytes` bytes of this store's images with their recorded digests, from file
+    /// number `at` on, and returns the first damage. It does no harm to the store: a new image is
+    /// made.
     pub fn scrub_images(
         &self,
         images: &BTreeSet<PathBuf>,

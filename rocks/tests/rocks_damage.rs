@@ -396,7 +396,7 @@ fn a_torn_end_is_cut_off_and_what_was_synced_is_not() {
     }
 }
 
-/// A flush makes the manifest longer; nobody syncs the log after it.
+/// A flush makes the manifest longer, and no sync of the log follows.
 #[test]
 fn a_manifest_that_grows_in_the_background_is_sealed() {
     let parent = tempfile::tempdir().unwrap();
@@ -429,13 +429,13 @@ fn a_crash_is_never_taken_for_damage() {
         ..Options::default()
     };
     let kv = RocksKv::open(&dir, options.clone()).unwrap();
-    // The number of synced entries; whoever has it keeps the others from writing.
+    // The number of synced entries; its lock excludes other writers.
     let synced = Mutex::new(0);
     let stop = AtomicBool::new(false);
     let images = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                // Whoever makes an image gets a turn.
+                // The maker of images gets a turn.
                 std::thread::sleep(Duration::from_millis(1));
                 let mut synced = synced.lock().unwrap();
                 for at in *synced..*synced + 8 {

@@ -1,4 +1,4 @@
-//! RocksDB passes the suite of every store, and tells what is wrong with a damaged directory.
+//! RocksDB passes the suite of every store, and reports what is wrong with a damaged directory.
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 use std::error::Error;

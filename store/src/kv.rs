@@ -173,7 +173,8 @@ pub trait Kv: KvView {
     /// Applies a batch atomically. Writes are ordered: a crash cannot take an earlier write when a
     /// later one is durable.
     ///
-    /// After an error the batch may or may not be there, and a caller that goes on has to find out.
+    /// After an error the batch may or may not be there, and a caller that continues has to find
+    /// out.
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
 
     /// Makes every earlier write durable.

@@ -134,8 +134,8 @@ fn a_release_reaches_every_thing_and_every_attack_is_refused() {
     assert_eq!(attacks(&report), ATTACKS.map(|attack| (attack, "refused")));
 }
 
-/// With one validator the pool can't be filled: without the node nobody is asked, and with it every
-/// transaction is ordered.
+/// With one validator the pool can't be filled: without the node no other node answers, and with it
+/// every transaction is ordered.
 #[test]
 fn the_smallest_city_is_attacked_too() {
     let report = report([1, 1, 1], &["--attacks"]);

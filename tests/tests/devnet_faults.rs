@@ -51,7 +51,7 @@ async fn leader(devnet: &Devnet) -> usize {
         .unwrap()
 }
 
-/// Waits until a Thing holds a part of its package, and gives how much.
+/// Waits until a Thing holds a part of its package, and returns how much.
 async fn held_in_part(devnet: &mut Devnet, device: &Id) -> u64 {
     let size = devnet.firmware.1.len() as u64;
     let begun = Instant::now();

@@ -22,10 +22,10 @@ fn identity(number: u8) -> Identity {
 const NODE: u8 = 1;
 const GATEWAY: u8 = 2;
 const STRANGER: u8 = 3;
-/// Both sides say all that they have to say in fewer.
+/// The most rounds in which both sides send all their messages.
 const ROUNDS_MAX: usize = 10;
 
-/// A handshake of somebody who pins a key: what either side makes of it.
+/// A handshake of a client that pins a key: the result of either side.
 fn shake(by: Option<&Identity>, pinned: u8) -> Result<(), rustls::Error> {
     let client = client(by, [secret(pinned).public()].into()).unwrap();
     let shown = shake_as(client)?;

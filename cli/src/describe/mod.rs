@@ -18,7 +18,7 @@ use crate::output::name;
 
 /// The most names that are listed.
 const NAMED_MAX: usize = 3;
-/// Characters of a hash or key that are told where the whole one is not needed.
+/// Characters of a hash or key that are printed where the whole one is not needed.
 const SHORT: usize = 12;
 
 /// A value's name with blanks, e.g. `timed out`.
@@ -148,7 +148,7 @@ fn hash(hash: &Hash) -> String {
     short(hash)
 }
 
-/// A reason or comment after what it is of, if one was given.
+/// A reason or comment, if there is one, to follow what it explains.
 fn because(reason: &str) -> String {
     match reason {
         "" => String::new(),

@@ -81,7 +81,7 @@ fn repeated(rows: &[Row]) -> Vec<Problem> {
     wrong
 }
 
-/// Says where a text that is no list of devices is wrong.
+/// Finds the errors in a text that is no list of devices.
 fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
     let Ok(whole) = serde_json::from_slice::<Value>(bytes) else {
         return vec![format!("this is no JSON: {error}")];

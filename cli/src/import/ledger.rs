@@ -221,7 +221,7 @@ async fn rules(session: &Session, new: &[Row]) -> Result<Vec<Problem>, Failure> 
     Ok(problems)
 }
 
-/// Why a device can't be given to a gateway.
+/// The reason why a gateway cannot get a device.
 fn wrong_gateway(record: Option<&Account>, device: &NewDevice) -> Option<String> {
     match record {
         Some(record) if record.kind == AccountKind::Gateway && !record.disabled => {

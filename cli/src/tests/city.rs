@@ -1,4 +1,4 @@
-//! A ledger of one node, and people who give commands to it.
+//! A ledger of one node, and accounts that run commands on it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ const PEOPLE: [(&str, Option<Role>); 9] = [
     ("vendor", Some(Role::Vendor)),
     ("security", Some(Role::Security)),
     ("auditor", Some(Role::Auditor)),
-    // Acts when a command does not say who; nothing of what follows is allowed to it.
+    // The account of commands without `--as`; it may do nothing that follows.
     ("nobody", None),
     ("node-1", None),
 ];
@@ -95,7 +95,7 @@ impl City {
         self.dir.path().join(name)
     }
 
-    /// Makes a key in the folder of keys; gives the public one in hexadecimal digits.
+    /// Makes a key in the folder of keys and returns the public one in hexadecimal digits.
     pub fn key(&self, account: &str) -> String {
         let file = self.path("keys").join(format!("{account}.key"));
         let secret = if file.exists() {
@@ -110,7 +110,7 @@ impl City {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    /// Gives a command: words parted by spaces, `{name}` for a file of the city's folder.
+    /// Runs a command: words separated by spaces, `{name}` for a file of the city's folder.
     pub async fn run(&self, account: &str, command: &str) -> Result<ExitCode, Failure> {
         let folder = self.dir.path().display().to_string();
         let in_braces = |word: &str| {

@@ -195,7 +195,7 @@ fn command_of(action: &Action) -> Option<&'static str> {
     })
 }
 
-/// A day that a person of the city has: who gives which command.
+/// A day in the city: accounts run commands.
 struct Day {
     city: City,
     commands_run: BTreeSet<String>,
@@ -267,7 +267,7 @@ impl Day {
         self.commands_run.insert(self.path(command));
     }
 
-    /// Reads until somebody ends it.
+    /// Runs a command that reads until it is stopped.
     async fn follows(&mut self, account: &str, command: &str) {
         let some = Duration::from_millis(300);
         let ended = tokio::time::timeout(some, self.city.run(account, command)).await;
@@ -337,9 +337,9 @@ impl Day {
         let publish = "firmware publish {image.bin} --release lamp-2 --version 2.0.0 \
                        --hardware-class lamp-v1 --security-counter 1";
         self.writes("vendor", publish).await;
-        // Before the node has signed that it holds the image nobody can approve it.
+        // The release cannot be approved before the node has signed that it holds the image.
         self.city.holds(&Hash::of(&[7; 100_000])).await;
-        // The node says so once, not again for another release of the same image.
+        // The node reports this once, not again for another release of the same image.
         let again = publish
             .replace("lamp-2", "lamp-3")
             .replace("2.0.0", "3.0.0");
@@ -435,7 +435,7 @@ impl Day {
         let signed = self.city.client("gateway-1").sign(action).await.unwrap();
         self.city
             .write("signed.json", serde_json::to_vec(&signed).unwrap());
-        // Who signed is the author, whoever sends it.
+        // The signer is the author, whoever sends it.
         self.city
             .done("auditor", "transaction send {signed.json}")
             .await;
@@ -516,7 +516,7 @@ impl Day {
         let new = format!("--public-key {key} --address 10.0.0.5:7400");
         for change in [
             format!("add-observer --node 5 {new}"),
-            // Nobody approves it.
+            // No account approves it.
             format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),

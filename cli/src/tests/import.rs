@@ -156,7 +156,7 @@ async fn an_import_resumes_with_the_same_command() {
     city.write("devices.json", list(&rows));
     city.new_transactions();
 
-    // One wrong row: it is named, and nothing goes in, also not by a dry run.
+    // One wrong row is named and nothing is registered, also by a dry run.
     for command in [command, "device register {devices.json} --dry-run"] {
         let failure = city.run("operator", command).await.unwrap_err();
         assert_eq!(failure.exit_code(), ExitCode::from(3));

@@ -58,7 +58,7 @@ fn read(dir: &Path) -> Result<Option<Sealed>, StoreError> {
             // Torn by a cut of the power; the other one never is.
             Stored::Malformed if name == NOW => {}
             Stored::Malformed => {
-                tracing::error!(path = %path.display(), "damaged; it is written anew");
+                tracing::error!(path = %path.display(), "damaged; it is written again");
             }
             Stored::Lines(lines) => {
                 let parsed = lines.iter().filter_map(|line| {

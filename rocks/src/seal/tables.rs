@@ -41,7 +41,7 @@ pub(crate) fn recorded(dir: &Path, table: &str) -> Result<Option<RecordedTable>,
     let lines = match files::read(&path)? {
         Stored::Missing => return Ok(None),
         Stored::Malformed => {
-            tracing::error!(path = %path.display(), "damaged; it is written anew");
+            tracing::error!(path = %path.display(), "damaged; it is written again");
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
             return Ok(None);
         }

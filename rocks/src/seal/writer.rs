@@ -123,7 +123,7 @@ impl Sealer {
             sealed: BTreeMap::new(),
             health,
         };
-        // Before anything is promised: what the seal of the last run says is over.
+        // Before anything is promised: the seal of the last run does not hold any more.
         work.seal(&syncs, true)
             .map_err(StoreError::io("seal", dir))?;
         let sealer_syncs = syncs.clone();
@@ -143,7 +143,7 @@ impl Drop for Sealer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("sealing panicked");
+            tracing::error!("the thread that seals panicked");
         }
     }
 }

@@ -23,7 +23,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Networks of processes run one at a time: the machine has two cores.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// A file system of its own for one node, which can be filled without harm; unmounted when dropped.
+/// A separate file system for one node, which can be filled without harm; unmounted when dropped.
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -216,7 +216,8 @@ impl City {
         }
     }
 
-    /// Waits until a node has a transaction.
+    /// Waits until a node has stopped by itself, with an error, and returns what it has logged
+    /// since.
     pub async fn has(&self, at: usize, hash: &Hash) {
         let url = format!("{}/v1/transactions/{hash}", self.devnet.nodes[at].url());
         until("a node catches up", async || {
@@ -254,7 +255,7 @@ impl City {
         Client::new(config).unwrap()
     }
 
-    /// Registers a gateway of this name, with a key of its own.
+    /// Registers a gateway with this name and a new key.
     pub async fn register_gateway(&mut self, name: &str) {
         let action = Action::Users(UsersAction::RegisterGateway {
             account: Id::new(name).unwrap(),
@@ -268,8 +269,8 @@ impl City {
         self.acknowledged.push(done.transaction);
     }
 
-    /// Publishes a transaction of a gateway by MQTT 5, QoS 1, to one node: what a client of another
-    /// make says of it.
+    /// Publishes a transaction of a gateway by MQTT 5, QoS 1, to one node, and returns the output
+    /// of a client of another maker.
     pub async fn publish(&mut self, at: usize, gateway: &str) -> Output {
         let action = self.action();
         let account = Id::new(gateway).unwrap();

@@ -49,8 +49,8 @@ async fn noted_table(data_dir: &Path, family: &str) -> PathBuf {
     table(data_dir, family).unwrap()
 }
 
-/// Kills a node when all that a start reads is sealed and noted, and gives its tables of `meta` and
-/// `log`. A flush may come between the look and the kill; then it is tried again.
+/// Kills a node when all files that a start reads are sealed and recorded, and returns its tables
+/// of `meta` and `log`. A flush may come between the check and the kill; then it tries again.
 async fn kill_at_rest(city: &mut City, at: usize) -> (PathBuf, PathBuf) {
     let dir = city.data_dir(at);
     let rests = || {
@@ -187,7 +187,7 @@ async fn refuses(city: &mut City, at: usize, file: &Path) {
     assert!(last.contains("lamplighter node join"), "{log}");
 }
 
-/// Whatever else a node reads when it starts: it refuses, and says which file it is.
+/// Damage to any other file that a node reads when it starts: it refuses, and names the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_to_any_file_that_a_start_needs_is_refused() {
     let mut city = City::found().await;

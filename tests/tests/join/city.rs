@@ -1,4 +1,4 @@
-//! A ledger of processes, each with a loopback address of its own.
+//! A ledger of processes, each with a separate loopback address.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -162,7 +162,7 @@ impl City {
         format!("http://{}:7401", self.ip(node))
     }
 
-    /// Starts a process whose output goes to files in the node's folder.
+    /// Starts a process and writes its output to files in the node's folder.
     fn spawn(&mut self, node: u64, arguments: &[String]) {
         let home = self.home(node);
         fs::create_dir_all(&home).unwrap();
@@ -324,7 +324,7 @@ impl City {
         self.status(node).await.unwrap()["height"].as_u64().unwrap()
     }
 
-    /// Waits until what a node says of itself fits.
+    /// Waits until the status of a node satisfies the condition.
     pub async fn until(&self, url: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         let mut last = None;

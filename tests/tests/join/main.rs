@@ -297,7 +297,7 @@ struct Transfers {
     kills: u32,
     /// The bytes received when the last transfer began or resumed.
     before: u64,
-    /// Times that a transfer went on where it was, and bytes that were not sent again.
+    /// The number of resumed transfers, and the bytes that were not sent again.
     resumed: u32,
     spared_bytes: u64,
 }

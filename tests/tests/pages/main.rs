@@ -19,14 +19,14 @@ use shell::{Shell, lines_of};
 /// For the devnet to come up, or to end, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// `lamplighter devnet up`, as `make devnet` gives it.
+/// `lamplighter devnet up`, as `make devnet` runs it.
 struct City {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl City {
-    /// Gives what it printed before its first step, when it is up.
+    /// Returns the lines printed before its first step, when it is up.
     fn start(folder: &Path) -> (Self, String) {
         let mut child = Command::new("target/debug/lamplighter")
             .args(["devnet", "up", "--dir", "devnet-data"])

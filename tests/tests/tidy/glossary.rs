@@ -13,7 +13,7 @@ const ONE_TYPE_EACH: &str = "One type each:";
 pub struct Glossary {
     /// A refused word or sequence of words (`let_go`), with the word to use.
     parts: BTreeMap<Vec<String>, String>,
-    /// A name that no function of ours has (`take()` in the table), with the word to use.
+    /// A name that no function may have (`take()` in the table), with the word to use.
     functions: BTreeMap<String, String>,
     /// Type names that are too general for more than one type.
     pub one_type_each: Vec<String>,

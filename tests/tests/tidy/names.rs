@@ -9,7 +9,7 @@ use crate::glossary::Glossary;
 use crate::tree::{File, Tree};
 
 /// First words of a doc comment that make it a clause without a main verb or subject.
-const INVERTED_OPENINGS: [&str; 7] = ["Whom", "Whose", "Who", "Those", "Of", "That", "What"];
+const INVERTED_OPENINGS: [&str; 6] = ["Whom", "Whose", "Who", "Those", "Of", "That"];
 
 /// Keywords that are followed by a name that they define.
 const DEFINING: [&str; 10] = [
@@ -25,7 +25,7 @@ pub fn refused_names(tree: &Tree) -> Vec<String> {
     for file in tree.rust() {
         found.extend(refused_path(&glossary, file));
         for name in names(file) {
-            found.extend(judgement(&glossary, file, &name));
+            found.extend(refusal(&glossary, file, &name));
         }
     }
     found
@@ -83,14 +83,15 @@ fn glossary(tree: &Tree) -> Glossary {
     file.map_or_else(Glossary::default, |file| Glossary::parse(&file.text))
 }
 
-fn judgement(glossary: &Glossary, file: &File, name: &Name) -> Option<String> {
+fn refusal(glossary: &Glossary, file: &File, name: &Name) -> Option<String> {
     let Name { text, line, kind } = name;
     let at = file.at(*line);
     if let Some((word, better)) = glossary.refused(text) {
         return Some(format!("{at}: `{text}`: not `{word}`, use {better}"));
     }
     let better = glossary.refused_function(text)?;
-    (*kind == Kind::Function).then(|| format!("{at}: `{text}`: say what is taken: {better}"))
+    (*kind == Kind::Function)
+        .then(|| format!("{at}: `{text}`: the verb says from where or how: {better}"))
 }
 
 /// The file's name and its folders; the first one is the crate.

@@ -1,4 +1,4 @@
-//! The rules about single files. Each gives its findings as `file:line: what`.
+//! The rules about single files. Each returns its findings as `file:line: what`.
 
 use crate::scan::functions;
 use crate::tree::{File, Tree};

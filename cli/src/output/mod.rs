@@ -187,7 +187,7 @@ fn write_line(escaped: &str) -> bool {
 
 /// A warning on standard error, although the command was carried out.
 pub fn warn(words: &str) {
-    // With nobody who reads it there is nobody to warn.
+    // Without a reader the warning is lost.
     let _unread = writeln!(
         std::io::stderr(),
         "lamplighter: warning: {}",
@@ -200,6 +200,6 @@ pub fn warn(words: &str) {
 pub fn complain(failure: &Failure) {
     let lines = failure.lines();
     let lines: Vec<_> = lines.iter().map(|line| printable(line)).collect();
-    // With nobody who reads it the exit code still says it.
+    // Without a reader the exit code still reports the failure.
     let _unread = writeln!(std::io::stderr(), "lamplighter: {}", lines.join("\n"));
 }

@@ -1,5 +1,5 @@
-//! `device register`: devices from a file, so that the same command can be given again after a
-//! part of them went in.
+//! `device register`: devices from a file. The same command can be run again after a part of them
+//! was registered.
 //!
 //! First everything that can be known is checked: all rows against the file itself and against the
 //! ledger. When a row is wrong, nothing is sent. Then the new devices are sent, some hundred in a
@@ -32,7 +32,7 @@ pub struct Register {
     /// A JSON list of devices: device, owner, model, hardware_class, district, tags, and, if
     /// wanted, gateway and key.
     file: PathBuf,
-    /// Checks the file against the ledger and says what would be registered; sends nothing.
+    /// Checks the file against the ledger and prints what would be registered; sends nothing.
     #[arg(long)]
     dry_run: bool,
     /// Leaves devices alone that are registered with another content; else they are errors. Those

@@ -1,4 +1,4 @@
-//! Times as people read and write them: in their own time zone, which the system or `TZ` says.
+//! Times as people read and write them, in their time zone, which the system or `TZ` names.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
