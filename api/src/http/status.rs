@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use lamplighter_ledger::{DiskFull, NodeAlarm, RaisedAlarm, Phase, Progress};
+use lamplighter_ledger::{DiskFull, NodeAlarm, Phase, Progress, RaisedAlarm};
 use lamplighter_types::Genesis;
 use lamplighter_types::wire::{NodeAlarmKind, NodeAlarmStatus, Status, SyncProgress};
 use utoipa_axum::router::OpenApiRouter;

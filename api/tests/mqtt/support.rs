@@ -12,7 +12,7 @@ use lamplighter_api::Tokens;
 use lamplighter_api::mqtt::{Counters, Edge, Listen, MqttConfig};
 use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
 use lamplighter_ledger::{
-    Clock, DiskFull, Handle, Identity as NodeIdentity, Ledger, PeerAnswer, PeerError, PeerNotice,
+    Clock, DiskFull, Handle, Identity as NodeIdentity, Ledger, PeerAnswer, PeerError, PeerGossip,
     PeerRequest, Peers, SystemClock, Ticket, Verdict,
 };
 use lamplighter_store::MemoryKv;
@@ -130,7 +130,7 @@ impl Peers for NoPeers {
         Err(PeerError::Unreachable(node))
     }
 
-    fn tell_all(&self, _: PeerNotice) {}
+    fn broadcast(&self, _: PeerGossip) {}
 
     fn connected(&self) -> Vec<u64> {
         Vec::new()
@@ -218,7 +218,7 @@ async fn ledger(dir: &TempDir, stop: &CancellationToken) -> (Handle, Consensus) 
         account: id("node-1"),
         secret: secret("node"),
     };
-    let mut config = lamplighter_ledger::Config::new(1);
+    let mut config = lamplighter_ledger::LedgerConfig::new(1);
     config.heartbeat_every = Duration::from_millis(200);
     let artifacts = dir.path().join("artifacts");
     let opened = Ledger::open(

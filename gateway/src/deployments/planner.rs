@@ -382,7 +382,8 @@ impl DeploymentPlanner {
     /// Reports for a Thing every step up to `to` that was not reported.
     fn report_up_to(&mut self, device: &Id, to: DeploymentState, now_ms: u64) -> Vec<Effect> {
         let reported = self.jobs.get(device).map(DeploymentJob::reported_state);
-        let reported = reported.filter(|at| !at.is_end() && at.progress() >= Downloading.progress());
+        let reported =
+            reported.filter(|at| !at.is_end() && at.progress() >= Downloading.progress());
         let Some(reported) = reported.and_then(DeploymentState::progress) else {
             return Vec::new();
         };

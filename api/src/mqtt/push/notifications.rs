@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use lamplighter_ledger::{Delivery, Filter, Handle, Part};
+use lamplighter_ledger::{FeedStep, Handle, NotificationFilter};
 use lamplighter_state::StateError;
 use lamplighter_system::{Backoff, error_chain};
 use lamplighter_types::wire::topics::NotificationTopic;
@@ -92,11 +92,11 @@ pub async fn run(shared: Arc<Shared>) {
             () = shared.stop.cancelled() => return,
         };
         match next {
-            Ok(Some(part)) => {
+            Ok(Some(step)) => {
                 backoff.reset();
-                for delivery in part.deliveries {
-                    close_connections(&shared.sessions, &delivery.notification.fact);
-                    if let Some(published) = encode(delivery, &mut previous) {
+                for event in step.events {
+                    close_connections(&shared.sessions, &event.notification.fact);
+                    if let Some(published) = encode(event, &mut previous) {
                         // Fails only when nobody subscribed.
                         shared.notifications.ring.send(Arc::new(published)).ok();
                     }
@@ -130,44 +130,22 @@ fn close_connections(sessions: &SessionRegistry, fact: &Fact) {
 }
 
 /// Encodes a notification about a device; `None` for others, which are in the feed only.
-fn encode(
-    delivery: Delivery,
-    previous: &mut PreviousNotifications,
-) -> Option<PublishedNotification> {
-    let place = delivery.notification.place.clone()?;
-    let cursor = delivery.cursor;
+fn encode(event: FeedEvent, previous: &mut PreviousNotifications) -> Option<PublishedNotification> {
+    let place = event.notification.place.clone()?;
+    let cursor = event.cursor;
     let topic = NotificationTopic {
-        kind: delivery.notification.fact.kind(),
+        kind: event.notification.fact.kind(),
         district: place.district.clone(),
         device: place.device,
     };
-    let message = message(delivery, previous.replace(&place.district, cursor));
+    let previous = previous.replace(&place.district, cursor);
+    let message = NotificationMessage { event, previous };
     Some(PublishedNotification {
         cursor,
         district: place.district,
         topic: topic.to_string().into(),
         payload: message.to_json().into(),
     })
-}
-
-pub(super) fn message(delivery: Delivery, previous: Option<Cursor>) -> NotificationMessage {
-    let Delivery {
-        cursor,
-        time_ms,
-        transaction,
-        author,
-        notification,
-    } = delivery;
-    NotificationMessage {
-        event: FeedEvent {
-            cursor,
-            time_ms,
-            transaction,
-            author,
-            notification,
-        },
-        previous,
-    }
 }
 
 /// The newest notification of each district. A subscriber that did not get the one before a message
@@ -272,25 +250,25 @@ impl NotificationReader {
     }
 }
 
-fn filter(districts: Arc<[Scope]>) -> Filter {
+fn filter(districts: Arc<[Scope]>) -> NotificationFilter {
     Arc::new(move |notification: &Notification| {
         let place = notification.place.as_ref();
         place.is_some_and(|place| districts.iter().any(|d| d.covers(&place.district)))
     })
 }
 
-type Step = BoxFuture<'static, Result<Option<Part>, StateError>>;
+type Step = BoxFuture<'static, Result<Option<FeedStep>, StateError>>;
 
 /// A way through the feed, in steps that are finished even if nobody waits for them.
 struct Replay {
     handle: Handle,
-    filter: Filter,
+    filter: NotificationFilter,
     /// The last height that is read.
     until: u64,
     /// Everything up to here is in `read` or was taken from it.
     after: Cursor,
     step: Option<Step>,
-    read: VecDeque<Delivery>,
+    read: VecDeque<FeedEvent>,
     /// Knows one notification of the time before: the first message of each other district has no
     /// `previous`.
     previous: PreviousNotifications,
@@ -299,44 +277,48 @@ struct Replay {
 impl Replay {
     async fn next(&mut self) -> Result<Option<Arc<PublishedNotification>>, StateError> {
         loop {
-            while let Some(delivery) = self.read.pop_front() {
-                if let Some(published) = encode(delivery, &mut self.previous) {
+            while let Some(event) = self.read.pop_front() {
+                if let Some(published) = encode(event, &mut self.previous) {
                     return Ok(Some(Arc::new(published)));
                 }
             }
             let Some(running) = &mut self.step else {
                 return Ok(None);
             };
-            let part = running.await;
+            let step = running.await;
             self.step = None;
-            let Some(part) = part? else {
+            let Some(step) = step? else {
                 return Ok(None);
             };
-            self.after = part.cursor;
-            self.read = part.deliveries.into();
+            self.after = step.cursor;
+            self.read = step.events.into();
             if self.after < Cursor::end_of(self.until) {
-                self.step = Some(step(self.handle.clone(), self.after, self.filter.clone()));
+                self.step = Some(read_step(
+                    self.handle.clone(),
+                    self.after,
+                    self.filter.clone(),
+                ));
             }
         }
     }
 }
 
 /// Reads the next few notifications after a cursor; `None` when there is nothing more to read.
-fn step(handle: Handle, after: Cursor, filter: Filter) -> Step {
+fn read_step(handle: Handle, after: Cursor, filter: NotificationFilter) -> Step {
     async move {
         // A cursor that is ahead of the chain is one of another node; then there is no gap to fill.
         let Ok(mut feed) = handle.follow(Some(after), filter) else {
             return Ok(None);
         };
-        let Some(mut part) = feed.next().await? else {
+        let Some(mut step) = feed.next().await? else {
             return Ok(None);
         };
         // A block may have many: the rest is read again, so that a slow reader holds few.
-        if part.deliveries.len() > REPLAY_MESSAGES {
-            part.deliveries.truncate(REPLAY_MESSAGES);
-            part.cursor = part.deliveries[REPLAY_MESSAGES - 1].cursor;
+        if step.events.len() > REPLAY_MESSAGES {
+            step.events.truncate(REPLAY_MESSAGES);
+            step.cursor = step.events[REPLAY_MESSAGES - 1].cursor;
         }
-        Ok(Some(part))
+        Ok(Some(step))
     }
     .boxed()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_contracts::devices;
-use lamplighter_ledger::Delivery;
+use lamplighter_ledger::FeedEvent;
 use lamplighter_state::StateError;
 use lamplighter_system::error_chain;
 use lamplighter_types::wire::work::WorkItem;
@@ -34,9 +34,9 @@ pub async fn collect(shared: Arc<Shared>, resend: Arc<Notify>) {
             () = shared.stop.cancelled() => return,
         };
         match next {
-            Ok(Some(part)) => {
-                for delivery in &part.deliveries {
-                    if let Err(error) = collect_one(&shared, delivery, &resend) {
+            Ok(Some(step)) => {
+                for event in &step.events {
+                    if let Err(error) = collect_one(&shared, event, &resend) {
                         let error = error_chain(&error);
                         tracing::error!(error, "new work can't be read");
                     }
@@ -84,8 +84,8 @@ pub async fn resend_open(shared: Arc<Shared>, resend: Arc<Notify>) {
 }
 
 /// Adds the work that follows from a notification for the gateways that are connected here.
-fn collect_one(shared: &Shared, delivery: &Delivery, resend: &Notify) -> Result<(), StateError> {
-    let notification = &delivery.notification;
+fn collect_one(shared: &Shared, event: &FeedEvent, resend: &Notify) -> Result<(), StateError> {
+    let notification = &event.notification;
     if let Fact::DesiredSet { target, .. } = &notification.fact
         && !matches!(target, ConfigTarget::Device { .. })
     {
