@@ -10,8 +10,8 @@ use std::time::Duration;
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
-use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
-use crate::coap::{Code, Request, Response};
+use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
+use crate::coap::{Code, Request};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
 
@@ -25,7 +25,7 @@ const REFUSALS_MAX: u32 = 3;
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum InstallPhase {
     State,
     Result(FirmwareState),
     /// Read the version that it runs; the result is known.
@@ -39,7 +39,7 @@ enum Phase {
 pub(super) struct InstallTask {
     deployment: String,
     wanted: Version,
-    phase: Phase,
+    phase: InstallPhase,
     /// The order was accepted; until the Thing registers again it may not have begun yet.
     accepted: bool,
     /// The Thing's reason for refusing the last order.
@@ -66,7 +66,7 @@ impl InstallTask {
         InstallTask {
             deployment,
             wanted,
-            phase: Phase::State,
+            phase: InstallPhase::State,
             accepted: false,
             refusal: None,
             refusals: 0,
@@ -99,7 +99,7 @@ impl InstallTask {
 
     /// Starts over when the Thing registered again: it may have booted.
     pub(super) fn restart(&mut self) {
-        self.phase = Phase::State;
+        self.phase = InstallPhase::State;
         (self.poll_at, self.old_version_since) = (None, None);
         self.accepted = false;
         self.reregistered |= self.order_sent;
@@ -107,7 +107,7 @@ impl InstallTask {
 
     /// Starts reading over when the Thing did not answer.
     pub(super) fn restart_reading(&mut self) {
-        self.phase = Phase::State;
+        self.phase = InstallPhase::State;
     }
 
     pub(super) fn next(&mut self, now: Instant) -> TaskStep {
@@ -115,42 +115,38 @@ impl InstallTask {
             return TaskStep::Wait(at);
         }
         // From here on the order may have reached the Thing.
-        self.order_sent |= self.phase == Phase::Execute;
-        TaskStep::Ask(match self.phase {
-            Phase::State => Request::get(path::STATE),
-            Phase::Result(_) => Request::get(path::RESULT),
-            Phase::Version(_) => Request::get(path::FIRMWARE_VERSION),
-            Phase::PackageVersion(_) => Request::get(path::PACKAGE_VERSION),
-            Phase::Execute => Request::new(Code::POST, path::UPDATE),
+        self.order_sent |= self.phase == InstallPhase::Execute;
+        TaskStep::Request(match self.phase {
+            InstallPhase::State => Request::get(path::STATE),
+            InstallPhase::Result(_) => Request::get(path::RESULT),
+            InstallPhase::Version(_) => Request::get(path::FIRMWARE_VERSION),
+            InstallPhase::PackageVersion(_) => Request::get(path::PACKAGE_VERSION),
+            InstallPhase::Execute => Request::new(Code::POST, path::UPDATE),
         })
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         match self.phase {
-            Phase::State => match FirmwareState::read(response) {
-                Some(state) if agent => self.on_agent_state(state),
-                Some(state) => self.enter(Phase::Result(state)),
-                None => self.poll(now, config),
+            InstallPhase::State => match FirmwareState::read(reply.response) {
+                Some(state) if reply.agent => self.on_agent_state(state),
+                Some(state) => self.enter(InstallPhase::Result(state)),
+                None => self.poll(reply),
             },
-            Phase::Result(state) => match UpdateResult::read(response) {
-                Some(result) => self.on_result(now, state, result, config),
-                None => self.poll(now, config),
+            InstallPhase::Result(state) => match UpdateResult::read(reply.response) {
+                Some(result) => self.on_result(state, result, reply),
+                None => self.poll(reply),
             },
-            Phase::Version(result) => match value::text(response, 3).filter(|t| !t.is_empty()) {
-                Some(version) => self.on_version(now, result, &version, config),
-                None => self.enter(Phase::PackageVersion(result)),
-            },
-            Phase::PackageVersion(result) => {
-                let version = value::text(response, 7).unwrap_or_default();
-                self.on_version(now, result, &version, config)
+            InstallPhase::Version(result) => {
+                match value::text(reply.response, 3).filter(|t| !t.is_empty()) {
+                    Some(version) => self.on_version(result, &version, reply),
+                    None => self.enter(InstallPhase::PackageVersion(result)),
+                }
             }
-            Phase::Execute => self.on_execute_response(now, agent, response, config),
+            InstallPhase::PackageVersion(result) => {
+                let version = value::text(reply.response, 7).unwrap_or_default();
+                self.on_version(result, &version, reply)
+            }
+            InstallPhase::Execute => self.on_execute_response(reply),
         }
     }
 
@@ -165,7 +161,7 @@ impl InstallTask {
         match state {
             FirmwareState::Downloaded => match self.refusal.take() {
                 Some(reason) => self.refused(reason),
-                None => self.enter(Phase::Execute),
+                None => self.enter(InstallPhase::Execute),
             },
             FirmwareState::Updating => {
                 TaskOutcome::end(self.stage(Stage::Installing, String::new()))
@@ -180,26 +176,25 @@ impl InstallTask {
 
     fn on_result(
         &mut self,
-        now: Instant,
         state: FirmwareState,
         result: UpdateResult,
-        config: &SessionConfig,
+        reply: &TaskResponse<'_>,
     ) -> TaskOutcome {
         let stage = Stage::of(state, result);
         if stage != Stage::Idle {
             self.old_version_since = None;
         }
         match stage {
-            Stage::Downloaded if self.accepted => self.poll(now, config),
-            Stage::Downloaded => self.execute(now),
+            Stage::Downloaded if self.accepted => self.poll(reply),
+            Stage::Downloaded => self.execute(reply.now),
             Stage::Installing => {
-                let mut outcome = self.poll(now, config);
+                let mut outcome = self.poll(reply);
                 if !outcome.done {
                     outcome.notices = vec![self.stage(Stage::Installing, String::new())];
                 }
                 outcome
             }
-            Stage::Idle | Stage::Trial => self.enter(Phase::Version(result)),
+            Stage::Idle | Stage::Trial => self.enter(InstallPhase::Version(result)),
             Stage::Cancelled | Stage::Postponed => {
                 let detail = "the Thing put the installation off".to_owned();
                 TaskOutcome::end(self.stage(Stage::Failed(result), detail))
@@ -207,17 +202,16 @@ impl InstallTask {
             failed @ (Stage::Failed(_) | Stage::Rejected(_)) => {
                 TaskOutcome::end(self.stage(failed, String::new()))
             }
-            Stage::Downloading | Stage::Confirmed | Stage::Reverted => self.poll(now, config),
+            Stage::Downloading | Stage::Confirmed | Stage::Reverted => self.poll(reply),
         }
     }
 
     /// Handles the named version when no update is under way.
     fn on_version(
         &mut self,
-        now: Instant,
         result: UpdateResult,
         version: &str,
-        config: &SessionConfig,
+        reply: &TaskResponse<'_>,
     ) -> TaskOutcome {
         let success = result == UpdateResult::Success;
         let named = format!("it names version {version:?}");
@@ -230,19 +224,19 @@ impl InstallTask {
                 ],
             },
             Comparison::Other if success && self.order_sent => {
-                self.on_unnamed_success(now, named, config)
+                self.on_unnamed_success(named, reply)
             }
-            Comparison::Unknown if success => self.on_unnamed_success(now, named, config),
+            Comparison::Unknown if success => self.on_unnamed_success(named, reply),
             Comparison::Other if self.reregistered => {
-                let since = *self.old_version_since.get_or_insert(now);
-                if now.duration_since(since) >= RETURN_GRACE {
+                let since = *self.old_version_since.get_or_insert(reply.now);
+                if reply.now.duration_since(since) >= RETURN_GRACE {
                     TaskOutcome::end(self.stage(Stage::Reverted, named))
                 } else {
-                    self.poll(now, config)
+                    self.poll(reply)
                 }
             }
             // Between the order and the boot a Thing may show nothing yet.
-            _ if self.accepted || self.reregistered => self.poll(now, config),
+            _ if self.accepted || self.reregistered => self.poll(reply),
             _ => {
                 let failed = Stage::Failed(UpdateResult::UpdateFailed);
                 let detail = format!("the package is gone; {named}");
@@ -254,39 +248,28 @@ impl InstallTask {
     /// Handles a Thing that reports success and does not (or not yet) name the new version. The
     /// ledger's timer of the trial decides: after the deadline here, the gateway starts to watch
     /// the installation again.
-    fn on_unnamed_success(
-        &mut self,
-        now: Instant,
-        named: String,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
-        if now >= self.deadline {
+    fn on_unnamed_success(&mut self, named: String, reply: &TaskResponse<'_>) -> TaskOutcome {
+        if reply.now >= self.deadline {
             return self.refused(format!("it does not name the new version; {named}"));
         }
-        self.poll(now, config);
+        self.poll(reply);
         TaskOutcome::notify(self.stage(Stage::Trial, String::new()))
     }
 
-    fn on_execute_response(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
-        self.phase = Phase::State;
-        if response.code == Code::UNAVAILABLE {
-            return self.poll(now, config);
+    fn on_execute_response(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        self.phase = InstallPhase::State;
+        if reply.response.code == Code::UNAVAILABLE {
+            return self.poll(reply);
         }
-        if !response.code.is_success() {
+        if !reply.response.code.is_success() {
             // It may have begun all the same, by an earlier order whose answer was lost.
-            self.refusal = Some(format!("{} {}", response.code, response.text()));
+            self.refusal = Some(format!("{} {}", reply.response.code, reply.response.text()));
             return TaskOutcome::pending();
         }
         (self.accepted, self.refusals) = (true, 0);
-        self.poll_at = Some(now + config.poll);
+        self.poll_at = Some(reply.next_poll());
         let notice = self.stage(Stage::Installing, String::new());
-        if agent {
+        if reply.agent {
             TaskOutcome::end(notice)
         } else {
             TaskOutcome::notify(notice)
@@ -297,7 +280,7 @@ impl InstallTask {
     /// after a pause if it has just refused one.
     fn execute(&mut self, now: Instant) -> TaskOutcome {
         let Some(reason) = self.refusal.take() else {
-            return self.enter(Phase::Execute);
+            return self.enter(InstallPhase::Execute);
         };
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX {
@@ -306,7 +289,7 @@ impl InstallTask {
             return TaskOutcome::end(self.stage(failed, detail));
         }
         self.poll_at = Some(now + REFUSAL_PAUSE * 2u32.pow(self.refusals - 1));
-        self.enter(Phase::State)
+        self.enter(InstallPhase::State)
     }
 
     fn refused(&self, reason: String) -> TaskOutcome {
@@ -314,16 +297,16 @@ impl InstallTask {
         TaskOutcome::end(WorkNotice::Refused { deployment, reason })
     }
 
-    fn enter(&mut self, phase: Phase) -> TaskOutcome {
+    fn enter(&mut self, phase: InstallPhase) -> TaskOutcome {
         self.phase = phase;
         TaskOutcome::pending()
     }
 
     /// Reads again after a pause, unless the deadline has passed.
-    fn poll(&mut self, now: Instant, config: &SessionConfig) -> TaskOutcome {
-        self.phase = Phase::State;
-        self.poll_at = Some(now + config.poll);
-        self.overdue(now)
+    fn poll(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        self.phase = InstallPhase::State;
+        self.poll_at = Some(reply.next_poll());
+        self.overdue(reply.now)
             .map_or_else(TaskOutcome::pending, TaskOutcome::end)
     }
 

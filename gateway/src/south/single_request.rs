@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
+use super::session::{TaskOutcome, TaskResponse, TaskStep, WorkNotice};
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, agent, path};
 
@@ -15,10 +15,10 @@ pub(super) struct CancelTask {
 impl CancelTask {
     pub(super) fn next(&self, agent: bool) -> TaskStep {
         if agent {
-            return TaskStep::Ask(Request::new(Code::POST, agent::CANCEL));
+            return TaskStep::Request(Request::new(Code::POST, agent::CANCEL));
         }
         let reset = Request::new(Code::PUT, path::PACKAGE);
-        TaskStep::Ask(reset.with_payload(format::OCTETS, Vec::new()))
+        TaskStep::Request(reset.with_payload(format::OCTETS, Vec::new()))
     }
 
     pub(super) fn answer(&self, response: &Response) -> TaskOutcome {
@@ -66,23 +66,18 @@ impl ConfigureTask {
             return TaskStep::Wait(at);
         }
         let put = Request::new(Code::PUT, agent::CONFIGURATION);
-        TaskStep::Ask(put.with_payload(format::OCTETS, self.document.clone()))
+        TaskStep::Request(put.with_payload(format::OCTETS, self.document.clone()))
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         let busy = [Code::UNAVAILABLE, Code::TOO_MANY_REQUESTS, Code::INCOMPLETE];
         self.tries += 1;
-        if busy.contains(&response.code) && self.tries < TRIES_MAX {
-            self.retry_at = Some(now + config.poll);
+        if busy.contains(&reply.response.code) && self.tries < TRIES_MAX {
+            self.retry_at = Some(reply.next_poll());
             return TaskOutcome::pending();
         }
-        let accepted = response.code.is_success();
-        let detail = response.text();
+        let accepted = reply.response.code.is_success();
+        let detail = reply.response.text();
         TaskOutcome::end(WorkNotice::Configured { accepted, detail })
     }
 }

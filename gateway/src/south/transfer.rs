@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::Transfer;
-use super::session::{SessionConfig, TaskOutcome, TaskStep, WorkNotice};
+use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
 use crate::coap::block::size_bytes;
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
@@ -15,7 +15,7 @@ const RESTARTS_MAX: u32 = 8;
 const PROGRESS_STEPS: u64 = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum TransferPhase {
     /// Announce the release to the agent.
     Offer,
     /// Ask the agent how many bytes it holds.
@@ -37,7 +37,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct TransferTask {
     transfer: Transfer,
-    phase: Option<Phase>,
+    phase: Option<TransferPhase>,
     offset: u64,
     szx: u8,
     restarts: u32,
@@ -73,7 +73,7 @@ impl TransferTask {
         self.poll_at = None;
         self.resumed = true;
         self.phase = match self.phase {
-            Some(Phase::Block) if self.offset > 0 => Some(Phase::Block),
+            Some(TransferPhase::Block) if self.offset > 0 => Some(TransferPhase::Block),
             _ => None,
         };
     }
@@ -82,66 +82,76 @@ impl TransferTask {
         if let Some(at) = self.poll_at.filter(|at| *at > now) {
             return TaskStep::Wait(at);
         }
-        let first = if agent { Phase::Offer } else { Phase::Probe };
-        let get = |path| TaskStep::Ask(Request::get(path));
+        let first = if agent {
+            TransferPhase::Offer
+        } else {
+            TransferPhase::Probe
+        };
+        let get = |path| TaskStep::Request(Request::get(path));
         let put = |path, body| {
             let put = Request::new(Code::PUT, path);
-            TaskStep::Ask(put.with_payload(format::OCTETS, body))
+            TaskStep::Request(put.with_payload(format::OCTETS, body))
         };
         match *self.phase.get_or_insert(first) {
-            Phase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
-            Phase::Received => get(agent::RECEIVED_BYTES),
-            Phase::Reset => put(path::PACKAGE, Vec::new()),
-            Phase::ResetByNul => put(path::PACKAGE, vec![0]),
-            Phase::Block => TaskStep::Block(self.block()),
-            Phase::Probe | Phase::State => get(path::STATE),
-            Phase::Result(_) => get(path::RESULT),
+            TransferPhase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
+            TransferPhase::Received => get(agent::RECEIVED_BYTES),
+            TransferPhase::Reset => put(path::PACKAGE, Vec::new()),
+            TransferPhase::ResetByNul => put(path::PACKAGE, vec![0]),
+            TransferPhase::Block => TaskStep::Block(self.block()),
+            TransferPhase::Probe | TransferPhase::State => get(path::STATE),
+            TransferPhase::Result(_) => get(path::RESULT),
         }
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
-        if matches!(response.code, Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
-            self.poll_at = Some(now + config.poll);
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        if matches!(
+            reply.response.code,
+            Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS
+        ) {
+            self.poll_at = Some(reply.next_poll());
             return TaskOutcome::pending();
         }
         match self.phase {
-            Some(Phase::Offer) if response.code.is_success() => self.enter(Phase::Received),
-            Some(Phase::Offer) => self.refused(UpdateResult::UnsupportedPackage, response),
-            Some(Phase::Received) => {
-                let received = value::integer(response, 6).and_then(|n| u64::try_from(n).ok());
+            Some(TransferPhase::Offer) if reply.response.code.is_success() => {
+                self.enter(TransferPhase::Received)
+            }
+            Some(TransferPhase::Offer) => {
+                self.refused(UpdateResult::UnsupportedPackage, reply.response)
+            }
+            Some(TransferPhase::Received) => {
+                let received =
+                    value::integer(reply.response, 6).and_then(|n| u64::try_from(n).ok());
                 self.resume_at(received.unwrap_or(0))
             }
-            Some(Phase::Probe) => match value::integer(response, 3) {
-                Some(0) => self.enter(Phase::Block),
-                _ => self.enter(Phase::Reset),
+            Some(TransferPhase::Probe) => match value::integer(reply.response, 3) {
+                Some(0) => self.enter(TransferPhase::Block),
+                _ => self.enter(TransferPhase::Reset),
             },
-            Some(Phase::Reset) if !response.code.is_success() => self.enter(Phase::ResetByNul),
+            Some(TransferPhase::Reset) if !reply.response.code.is_success() => {
+                self.enter(TransferPhase::ResetByNul)
+            }
             // Its answer to the first block shows whether it is idle now.
-            Some(Phase::Reset | Phase::ResetByNul) => self.enter(Phase::Block),
-            Some(Phase::Block) => self.block_answered(now, agent, response, config),
-            Some(Phase::State) => self.state_answered(response),
-            Some(Phase::Result(state)) => self.result_answered(now, agent, state, response, config),
+            Some(TransferPhase::Reset | TransferPhase::ResetByNul) => {
+                self.enter(TransferPhase::Block)
+            }
+            Some(TransferPhase::Block) => self.block_answered(reply),
+            Some(TransferPhase::State) => self.state_answered(reply.response),
+            Some(TransferPhase::Result(state)) => self.result_answered(state, reply),
             None => TaskOutcome::pending(),
         }
     }
 
-    fn enter(&mut self, phase: Phase) -> TaskOutcome {
+    fn enter(&mut self, phase: TransferPhase) -> TaskOutcome {
         self.phase = Some(phase);
         TaskOutcome::pending()
     }
 
     fn resume_at(&mut self, received: u64) -> TaskOutcome {
         if received >= self.transfer.size_bytes {
-            return self.enter(Phase::State);
+            return self.enter(TransferPhase::State);
         }
         self.offset = received - received % size_bytes(self.szx) as u64;
-        self.enter(Phase::Block)
+        self.enter(TransferPhase::Block)
     }
 
     fn block(&self) -> Block {
@@ -154,23 +164,20 @@ impl TransferTask {
         }
     }
 
-    fn block_answered(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
+    fn block_answered(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         let sent = self.block();
-        let wanted = response.block1.map_or(self.szx, |b| b.szx.min(self.szx));
-        match response.code {
+        let wanted = reply
+            .response
+            .block1
+            .map_or(self.szx, |b| b.szx.min(self.szx));
+        match reply.response.code {
             Code::TOO_LARGE if wanted < self.szx => {
                 self.szx = wanted;
                 TaskOutcome::pending()
             }
-            Code::INCOMPLETE => self.start_over(agent, response),
-            code if !code.is_success() && self.resumed && !agent && sent.number > 0 => {
-                self.start_over(agent, response)
+            Code::INCOMPLETE => self.start_over(reply.agent, reply.response),
+            code if !code.is_success() && self.resumed && !reply.agent && sent.number > 0 => {
+                self.start_over(reply.agent, reply.response)
             }
             code if code.is_success() => {
                 self.resumed = false;
@@ -178,14 +185,14 @@ impl TransferTask {
                 self.offset = end.min(self.transfer.size_bytes);
                 self.szx = wanted;
                 if !sent.more {
-                    self.deadline = Some(now + config.install_timeout);
-                    self.phase = Some(Phase::State);
+                    self.deadline = Some(reply.now + reply.config.install_timeout);
+                    self.phase = Some(TransferPhase::State);
                 }
                 self.progress()
             }
             // The reason of the refusal is in the result; the code may be any error.
-            _ if !sent.more => self.enter(Phase::State),
-            _ => self.refused(UpdateResult::UpdateFailed, response),
+            _ if !sent.more => self.enter(TransferPhase::State),
+            _ => self.refused(UpdateResult::UpdateFailed, reply.response),
         }
     }
 
@@ -196,7 +203,11 @@ impl TransferTask {
         }
         (self.offset, self.reported_bytes) = (0, 0);
         // A foreign Thing may mistake block 0 for one that it has, unless it was reset.
-        self.enter(if agent { Phase::Received } else { Phase::Reset })
+        self.enter(if agent {
+            TransferPhase::Received
+        } else {
+            TransferPhase::Reset
+        })
     }
 
     fn progress(&mut self) -> TaskOutcome {
@@ -219,32 +230,27 @@ impl TransferTask {
 
     fn state_answered(&mut self, response: &Response) -> TaskOutcome {
         match FirmwareState::read(response) {
-            Some(state) => self.enter(Phase::Result(state)),
+            Some(state) => self.enter(TransferPhase::Result(state)),
             None => self.refused(UpdateResult::UnsupportedProtocol, response),
         }
     }
 
-    fn result_answered(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        state: FirmwareState,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> TaskOutcome {
-        let Some(result) = UpdateResult::read(response) else {
-            return self.refused(UpdateResult::UnsupportedProtocol, response);
+    fn result_answered(&mut self, state: FirmwareState, reply: &TaskResponse<'_>) -> TaskOutcome {
+        let Some(result) = UpdateResult::read(reply.response) else {
+            return self.refused(UpdateResult::UnsupportedProtocol, reply.response);
         };
         let stage = Stage::of(state, result);
-        let deadline = *self.deadline.get_or_insert(now + config.install_timeout);
-        if stage == Stage::Downloading && now < deadline {
-            self.phase = Some(Phase::State);
-            self.poll_at = Some(now + config.poll);
+        let deadline = *self
+            .deadline
+            .get_or_insert(reply.now + reply.config.install_timeout);
+        if stage == Stage::Downloading && reply.now < deadline {
+            self.phase = Some(TransferPhase::State);
+            self.poll_at = Some(reply.next_poll());
             return TaskOutcome::pending();
         }
         // A Thing with our agent reports the end itself; for a foreign one it is reported here.
         let (stage, detail) = match stage {
-            _ if agent => (stage, ""),
+            _ if reply.agent => (stage, ""),
             Stage::Idle => (
                 Stage::Failed(UpdateResult::UpdateFailed),
                 "the Thing keeps nothing of the complete package (state 0, result 0)",
