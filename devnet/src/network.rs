@@ -431,7 +431,7 @@ impl MeshProcess {
 }
 
 /// Submits an action, which must succeed.
-pub(crate) async fn act(
+pub(crate) async fn submit_action(
     client: &Client,
     what: &str,
     action: Action,

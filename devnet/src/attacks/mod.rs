@@ -19,7 +19,7 @@ use crate::DevnetError;
 use crate::city::id;
 use crate::feed::FeedSubscriber;
 use crate::journal::{AttackOutcome, Journal};
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 use crate::scenario;
 
 /// Runs all attacks.
@@ -141,7 +141,7 @@ async fn register_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetErro
         name: name.to_owned(),
         key: member.secret.public(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "registering a user",
         Action::Users(action),

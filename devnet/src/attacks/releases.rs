@@ -12,7 +12,7 @@ use crate::DevnetError;
 use crate::city::id;
 use crate::feed::{FeedSubscriber, name_of};
 use crate::journal::Journal;
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 use crate::scenario::{approve_as, begin, lamp, manifest_of, plan_for, publish, wait_stored};
 
 /// Time for a rollout to consider a device.
@@ -36,7 +36,7 @@ async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetE
         role,
         scope: Scope::city(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "granting a role",
         Action::Users(action),
@@ -79,7 +79,7 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
         account,
         key: former.public(),
     };
-    act(
+    submit_action(
         &devnet.client("security")?,
         "revoking a key",
         Action::Users(revoke),

@@ -12,7 +12,7 @@ use super::{VERSION, gateway_name, lamp, things};
 use crate::DevnetError;
 use crate::feed::FeedSubscriber;
 use crate::field::ThingCommand;
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 
 /// Time for all Things to register and to report their running image.
 const UP_WITHIN: Duration = Duration::from_secs(120);
@@ -76,7 +76,7 @@ pub(super) async fn configure(
         document: CONFIGURATION.to_owned(),
         replaces_version: 0,
     };
-    act(
+    submit_action(
         &devnet.client("operator")?,
         "setting the configuration",
         Action::Config(action),
@@ -131,7 +131,7 @@ pub(super) async fn alarm(
         comment,
     };
     let operator = devnet.client("operator")?;
-    act(&operator, "acknowledging an alarm", Action::Events(action)).await?;
+    submit_action(&operator, "acknowledging an alarm", Action::Events(action)).await?;
     let known = |seen: &crate::FeedState| seen.alarms.get(&alarm) == Some(&true);
     let what = "the acknowledgement reaches a subscriber";
     subscriber.until(what, EVENT_WITHIN, known).await?;

@@ -17,7 +17,7 @@ use crate::DevnetError;
 use crate::city::{district, id};
 use crate::feed::{FeedSubscriber, name_of};
 use crate::journal::Progress;
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 
 /// Time for the validators to fetch an image from each other.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
@@ -73,7 +73,9 @@ pub(crate) fn manifest_of(release: &str, vendor: &str, image: &[u8]) -> ReleaseM
 
 pub(crate) async fn publish(client: &Client, release: SignedRelease) -> Result<(), DevnetError> {
     let action = Action::Firmware(FirmwareAction::Publish { release });
-    act(client, "publishing a release", action).await.map(drop)
+    submit_action(client, "publishing a release", action)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn publish_release(devnet: &Devnet) -> Result<Value, DevnetError> {
@@ -93,7 +95,7 @@ pub(crate) async fn approve_as(
         release,
         manifest: codec::digest(manifest),
     };
-    act(client, "approving a release", Action::Firmware(action))
+    submit_action(client, "approving a release", Action::Firmware(action))
         .await
         .map(drop)
 }
@@ -159,7 +161,7 @@ pub(crate) async fn begin(
     let rollout = plan.rollout.clone();
     let digest = codec::digest(&plan);
     let action = |action| Action::Rollouts(action);
-    act(
+    submit_action(
         &operator,
         "planning a rollout",
         action(RolloutsAction::Plan { plan }),
@@ -169,7 +171,7 @@ pub(crate) async fn begin(
         rollout: rollout.clone(),
         plan: digest,
     };
-    act(
+    submit_action(
         &devnet.client("approver-1")?,
         "approving a rollout",
         action(approval),
@@ -179,7 +181,7 @@ pub(crate) async fn begin(
     let start = RolloutsAction::Start {
         rollout: rollout.clone(),
     };
-    act(&operator, "starting a rollout", action(start)).await?;
+    submit_action(&operator, "starting a rollout", action(start)).await?;
     Ok(StartedRollout {
         rollout,
         approved_ms,

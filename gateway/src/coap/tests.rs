@@ -17,18 +17,18 @@ use super::*;
 
 /// Keeps what is PUT, gives it back on GET; POST to `/slow` takes a while; counts what it handles.
 #[derive(Default)]
-struct Shelf {
-    kept: Mutex<HashMap<String, Vec<u8>>>,
+struct MemoryService {
+    bodies: Mutex<HashMap<String, Vec<u8>>>,
     handled: AtomicUsize,
 }
 
-impl Shelf {
+impl MemoryService {
     fn get(&self, path: &str) -> Option<Vec<u8>> {
-        self.kept.lock().unwrap().get(path).cloned()
+        self.bodies.lock().unwrap().get(path).cloned()
     }
 
     fn put(&self, path: &str, bytes: &[u8]) {
-        self.kept
+        self.bodies
             .lock()
             .unwrap()
             .insert(path.to_owned(), bytes.to_vec());
@@ -40,7 +40,7 @@ impl Shelf {
 }
 
 #[async_trait]
-impl CoapService for Shelf {
+impl CoapService for MemoryService {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         self.handled.fetch_add(1, Ordering::Relaxed);
         let path = request.path_text();
@@ -79,6 +79,6 @@ fn body(bytes: usize) -> Vec<u8> {
     body
 }
 
-fn shelf() -> Arc<Shelf> {
-    Arc::new(Shelf::default())
+fn memory_service() -> Arc<MemoryService> {
+    Arc::new(MemoryService::default())
 }

@@ -336,8 +336,8 @@ fn a_registration_lasts_while_it_is_extended() {
     let update = Request::new(Code::POST, "/rd/a");
     let thing = registry.update(updated_at, addr(2), "a", &update).unwrap();
     assert_eq!(thing.peer, Some(addr(2)));
-    assert_eq!(registry.at(addr(1)), None);
-    assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-1");
+    assert_eq!(registry.find_by_peer(addr(1)), None);
+    assert_eq!(registry.find_by_peer(addr(2)).unwrap().endpoint, "lamp-1");
     assert_eq!(registry.expire(updated_at + Duration::from_secs(59)), []);
     assert_eq!(
         registry.expire(updated_at + Duration::from_secs(60)).len(),
@@ -358,10 +358,13 @@ fn a_second_registration_replaces_the_first() {
     let thing = register(&mut registry, now, addr(2), &request, "b").unwrap();
     assert!(thing.objects.agent && thing.objects.updatable);
     assert_eq!(registry.deregister("a"), Err(RegistrationError::Unknown));
-    assert_eq!(registry.named("lamp-1").unwrap().peer, Some(addr(2)));
+    assert_eq!(
+        registry.find_by_endpoint("lamp-1").unwrap().peer,
+        Some(addr(2))
+    );
     assert_eq!(registry.deregister("b").unwrap().endpoint, "lamp-1");
-    assert_eq!(registry.named("lamp-1"), None);
-    assert_eq!(registry.at(addr(2)), None);
+    assert_eq!(registry.find_by_endpoint("lamp-1"), None);
+    assert_eq!(registry.find_by_peer(addr(2)), None);
 }
 
 #[test]
@@ -428,7 +431,7 @@ fn an_address_belongs_to_the_newest_registration() {
     let (first, second) = (thing("lamp-101"), thing("lamp-102"));
     register(&mut registry, now, addr(1), &first, "a").unwrap();
     register(&mut registry, now, addr(1), &second, "b").unwrap();
-    let displaced = registry.named("lamp-101").unwrap();
+    let displaced = registry.find_by_endpoint("lamp-101").unwrap();
     assert_eq!(
         displaced.peer, None,
         "what is meant for it must not go there"
@@ -436,13 +439,13 @@ fn an_address_belongs_to_the_newest_registration() {
     let update = Request::new(Code::POST, "/rd/a");
     let moved = registry.update(now, addr(2), "a", &update).unwrap();
     assert_eq!(moved.peer, Some(addr(2)));
-    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-102");
-    assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-101");
+    assert_eq!(registry.find_by_peer(addr(1)).unwrap().endpoint, "lamp-102");
+    assert_eq!(registry.find_by_peer(addr(2)).unwrap().endpoint, "lamp-101");
     // Back at the first address: now the other one is displaced.
     registry.update(now, addr(1), "a", &update).unwrap();
-    assert_eq!(registry.named("lamp-102").unwrap().peer, None);
+    assert_eq!(registry.find_by_endpoint("lamp-102").unwrap().peer, None);
     registry.deregister("b").unwrap();
-    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-101");
+    assert_eq!(registry.find_by_peer(addr(1)).unwrap().endpoint, "lamp-101");
 }
 
 #[test]

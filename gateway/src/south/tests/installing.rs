@@ -131,7 +131,7 @@ impl Testbed {
                     self.now = at;
                     continue;
                 }
-                SessionStep::Ask(request) => match self.thing.answer(&request) {
+                SessionStep::Request(request) => match self.thing.answer(&request) {
                     Some(response) => StepResult::Response(Box::new(response)),
                     None => StepResult::Unreachable("silence".to_owned()),
                 },
@@ -183,7 +183,7 @@ fn a_registration_between_order_and_answer_does_not_repeat_the_order() {
     bed.install();
     while bed.thing.orders == 0 {
         match bed.session.step(bed.now) {
-            SessionStep::Ask(request) => {
+            SessionStep::Request(request) => {
                 let response = bed.thing.answer(&request).unwrap();
                 if bed.thing.orders == 0 {
                     let answer = StepResult::Response(Box::new(response));
@@ -463,7 +463,7 @@ fn a_complete_package_that_the_thing_does_not_keep_is_a_failure() {
 fn a_thing_without_plain_text_is_read_in_another_format() {
     let (mut session, now) = transferring(1_500, 2, Code::CHANGED);
     let accept = |step: SessionStep| match step {
-        SessionStep::Ask(request) => request.accept,
+        SessionStep::Request(request) => request.accept,
         other => panic!("{other:?}"),
     };
     assert_eq!(accept(session.step(now)), Some(format::TEXT));
@@ -488,7 +488,7 @@ fn a_thing_that_refuses_all_formats_has_failed() {
     let (mut session, now) = transferring(1_500, 2, Code::CHANGED);
     let mut asked = 0;
     let notices = loop {
-        assert!(matches!(session.step(now), SessionStep::Ask(_)));
+        assert!(matches!(session.step(now), SessionStep::Request(_)));
         asked += 1;
         let notices = answer(&mut session, now, Response::new(Code::NOT_ACCEPTABLE));
         if !notices.is_empty() {
@@ -529,7 +529,7 @@ fn a_thing_that_lost_the_blocks_is_reset_before_they_are_sent_again() {
     // An empty write, then one NUL byte for a Thing that takes no empty one.
     for (body, code) in [(vec![], Code::BAD_REQUEST), (vec![0], Code::CHANGED)] {
         match session.step(now) {
-            SessionStep::Ask(request) => {
+            SessionStep::Request(request) => {
                 assert_eq!(
                     (request.path_text().as_str(), request.payload),
                     (path::PACKAGE, body)
