@@ -97,7 +97,7 @@ pub async fn run(shared: Arc<Shared>) {
                 for delivery in part.deliveries {
                     close_connections(&shared.sessions, &delivery.notification.fact);
                     if let Some(published) = encode(delivery, &mut previous) {
-                        // Fails only when nobody subscribed.
+                        // Fails only while there is no subscriber.
                         shared.notifications.ring.send(Arc::new(published)).ok();
                     }
                 }
@@ -281,7 +281,7 @@ fn filter(districts: Arc<[Scope]>) -> Filter {
 
 type Step = BoxFuture<'static, Result<Option<Part>, StateError>>;
 
-/// A way through the feed, in steps that are finished even if nobody waits for them.
+/// A reader of the feed. Its steps finish even if no call waits for them.
 struct Replay {
     handle: Handle,
     filter: Filter,
