@@ -78,7 +78,13 @@ struct Alone;
 
 #[async_trait]
 impl Transport for Alone {
-    async fn call(&self, to: u64, _: RaftLane, _: Bytes, _: Duration) -> Result<Bytes, TransportError> {
+    async fn call(
+        &self,
+        to: u64,
+        _: RaftLane,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<Bytes, TransportError> {
         Err(TransportError::Unreachable(to))
     }
 }
@@ -217,7 +223,8 @@ impl Node {
             clock,
         );
         let ledger = opened.await.unwrap();
-        let mut settings = lamplighter_consensus::ConsensusConfig::new(1, dir.path().join("snapshots"));
+        let mut settings =
+            lamplighter_consensus::ConsensusConfig::new(1, dir.path().join("snapshots"));
         settings.timers.heartbeat = Duration::from_millis(50);
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);
