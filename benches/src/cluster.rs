@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{Config, DiskConfig, key};
+use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
 };
@@ -108,7 +108,7 @@ pub struct Progress {
 pub struct Settled {
     program: PathBuf,
     home: PathBuf,
-    config: Config,
+    config: NodeConfig,
     pub key: PublicKey,
     /// For the other nodes.
     pub address: String,
@@ -179,8 +179,8 @@ fn config(
     home: &Path,
     addresses: &[SocketAddr],
     disk: &DiskConfig,
-) -> Config {
-    Config {
+) -> NodeConfig {
+    NodeConfig {
         node,
         genesis: genesis.to_owned(),
         key: home.join("key"),

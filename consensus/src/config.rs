@@ -14,14 +14,14 @@ pub struct ConsensusConfig {
     pub snapshot_dir: PathBuf,
     pub timers: Timers,
     pub limits: Limits,
-    /// Nodes that are asked for a snapshot if the state in the store does not reach the beginning of
-    /// the log: it was damaged and removed.
+    /// Nodes that are asked for a snapshot if the state in the store does not reach the beginning
+    /// of the log: it was damaged and removed.
     pub sources: Vec<NodeId>,
-    /// Runs all blocking work on the async thread, so that a simulation in a single-threaded runtime
-    /// is deterministic. False in a real node.
+    /// Runs all blocking work on the async thread, so that a simulation in a single-threaded
+    /// runtime is deterministic. False in a real node.
     pub inline_io: bool,
-    /// The duration of the next sync on a simulated disk, which itself takes no time. None in a real
-    /// node.
+    /// The duration of the next sync on a simulated disk, which itself takes no time. None in a
+    /// real node.
     pub sync_time: Option<fn() -> Duration>,
 }
 

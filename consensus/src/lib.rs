@@ -17,9 +17,9 @@
 //!   with the power would otherwise get a twin with the same term and index.
 //!
 //! The vote is synced before it is given. The state machine writes the applied state unsynced to
-//! the same write-ahead log, behind the entries, so no crash removes an entry and leaves its effect.
-//! A purge is written behind the effects of the entries that it removes, those of an installed
-//! snapshot included.
+//! the same write-ahead log, behind the entries, so no crash removes an entry and leaves its
+//! effect. A purge is written behind the effects of the entries that it removes, those of an
+//! installed snapshot included.
 //!
 //! # Snapshots
 //!

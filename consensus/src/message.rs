@@ -22,7 +22,8 @@ pub(crate) fn entry_bytes(entry: &RaftLogEntry) -> usize {
         }
 }
 
-/// Writes an entry: kind (u8), term, node, index (u64 each, little-endian), then the batch or the membership.
+/// Writes an entry: kind (u8), term, node, index (u64 each, little-endian), then the batch or the
+/// membership.
 pub(crate) fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
     let kind = match &entry.payload {
         EntryPayload::Blank => BLANK,

@@ -5,6 +5,7 @@ mod tests;
 
 use std::sync::{Arc, OnceLock};
 
+use lamplighter_system::error_chain;
 use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, RaftSnapshotBuilder, Snapshot, StorageIOError};
 
@@ -165,8 +166,11 @@ impl RaftStateMachine<TypeConfig> for OpenraftStateMachine {
         let count = committed.len();
         let machine = self.machine.clone();
         let applied = self.io.run(move || machine.apply(committed)).await;
-        let responses = applied
-            .map_err(|error| storage_error(ErrorSubject::Apply(last), ErrorVerb::Write, &error))?;
+        let responses = applied.map_err(|error| {
+            let cause = error_chain(&error);
+            tracing::error!(cause, "an entry can't be applied: this node stops");
+            storage_error(ErrorSubject::Apply(last), ErrorVerb::Write, &error)
+        })?;
         if responses.len() != count {
             let what = format!("{} responses to {count} entries", responses.len());
             return Err(StorageIOError::apply(last, AnyError::error(what)).into());

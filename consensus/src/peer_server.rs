@@ -25,8 +25,8 @@ use crate::transport::{FRAME_BYTES_MAX, RaftLane};
 use crate::type_config::{EntryPayload, Raft};
 use crate::types::{MEMBERS_MAX, Marker, NodeId, SnapshotMeta, Vote};
 
-/// The number of terms by which another node may be ahead. Elections raise the term one by one; a node that
-/// claims more would use the numbers up.
+/// The number of terms by which another node may be ahead. Elections raise the term one by one; a
+/// node that claims more would use the numbers up.
 const TERMS_AHEAD_MAX: u64 = 1 << 32;
 
 /// The serving side of one node.

@@ -69,8 +69,8 @@ pub trait StateMachine: Send + Sync + 'static {
     /// it has none. Entries may be applied meanwhile. When it returns the image is on disk.
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal>;
 
-    /// Adds the proof by which other nodes accept an image of this node, and returns when that is on
-    /// disk. It may take as long as the other nodes need for their part; until then the image is
+    /// Adds the proof by which other nodes accept an image of this node, and returns when that is
+    /// on disk. It may take as long as the other nodes need for their part; until then the image is
     /// not sent and the log that it replaces is kept. A second call for the same image changes
     /// nothing. Dropping the future leaves the image as it was.
     async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal>;

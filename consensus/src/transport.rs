@@ -22,7 +22,8 @@ pub enum RaftLane {
 
 /// Carries requests to the other nodes, and their answers back.
 ///
-/// Requests may be lost, delayed, repeated and reordered. The receiving side passes them to [`crate::Consensus::serve`] with the identity of the sender, *which it has to have proven*.
+/// Requests may be lost, delayed, repeated and reordered. The receiving side passes them to
+/// [`crate::Consensus::serve`] with the identity of the sender, *which it has to have proven*.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Sends a request and waits for the answer, at most for the given time. May be dropped while

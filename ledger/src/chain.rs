@@ -37,6 +37,8 @@ pub enum Halt {
     Contradiction { height: u64, certified: Hash },
     #[error("the store failed: {0}")]
     Store(String),
+    #[error("a block can't be applied: {0}")]
+    Block(String),
 }
 
 /// The base of the next block.

@@ -106,7 +106,8 @@ impl Keepalive {
                         self.link.close(reason);
                         return self.send_close(writer).await;
                     }
-                    let mut last_ping = self.last_ping.lock().unwrap_or_else(PoisonError::into_inner);
+                    let last_ping = self.last_ping.lock();
+                    let mut last_ping = last_ping.unwrap_or_else(PoisonError::into_inner);
                     *last_ping = (number, Instant::now());
                     (FrameKind::Ping, number)
                 }

@@ -30,8 +30,8 @@ impl NodeKey {
         )
     }
 
-    /// The peer id of this key; `None` if the bytes are no point of the curve: no node can prove such
-    /// a key.
+    /// The peer id of this key; `None` if the bytes are no point of the curve: no node can prove
+    /// such a key.
     pub fn peer_id(&self) -> Option<PeerId> {
         let key = ed25519::PublicKey::try_from_bytes(&self.0).ok()?;
         Some(PublicKey::from(key).to_peer_id())

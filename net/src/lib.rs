@@ -7,14 +7,14 @@
 //! the allow-list is closed there, before anything else is sent.
 //!
 //! Of two nodes the one with the lower key (which is the lower peer id) dials, if the other's
-//! address is on its list; a node with [`NetConfig::dials_all`] dials every peer. After a failure it
-//! pauses 100 ms, doubling up to 5 s, each pause shortened at random by up to a half. A second
+//! address is on its list; a node with [`NetConfig::dials_all`] dials every peer. After a failure
+//! it pauses 100 ms, doubling up to 5 s, each pause shortened at random by up to a half. A second
 //! connection of the same peer replaces the first.
 //!
 //! # Streams
-//! The dialer opens seven streams, by their libp2p protocol names: `/lamplighter/link/1`, on
-//! which it first sends its handshake, and after the listener's handshake one for each [`Lane`]. All of them
-//! last as long as the connection, and both sides use them alike. An eighth stream, or a lane
+//! The dialer opens seven streams, by their libp2p protocol names: `/lamplighter/link/1`, on which
+//! it first sends its handshake, and after the listener's handshake one for each [`Lane`]. All of
+//! them last as long as the connection, and both sides use them alike. An eighth stream, or a lane
 //! opened twice, ends the connection.
 //!
 //! # Frames
@@ -32,24 +32,26 @@
 //! | lane | 18 failure | number of the request | code of [`ServiceError`] | text, UTF-8 |
 //! | lane | 19 notify | 0 | 0 | notification |
 //!
-//! **Handshake**: the dialer's comes first. The listener compares chain id and protocol version, lets
-//! its service verify the greeting, and answers with its own handshake; or it sends a refusal that
-//! names the difference, and closes the connection. The dialer verifies the listener's handshake in
-//! the same way. Up to the last lane a connection has 5 s ([`NetLimits::handshake_max`]), TCP included.
+//! **Handshake**: the dialer's comes first. The listener compares chain id and protocol version,
+//! lets its service verify the greeting, and answers with its own handshake; or it sends a refusal
+//! that names the difference, and closes the connection. The dialer verifies the listener's
+//! handshake in the same way. Up to the last lane a connection has 5 s
+//! ([`NetLimits::handshake_max`]), TCP included.
 //!
 //! A node that dials its own address exchanges handshakes with itself: in place of the greeting are
 //! 16 bytes that each process draws when it starts. A process that reads its own bytes refuses the
-//! connection; one that reads others has met another process with its key, and both report it ([`Network::key_in_use`]).
+//! connection; one that reads others has met another process with its key, and both report it
+//! ([`Network::key_in_use`]).
 //!
 //! **Ping**: each side sends one every second; a link that is silent for 10 s is closed.
 //! **Close**: the last frame of the side that closes a link in order, with the reason.
 //!
 //! **NetLimits**: [`Lane::limits`] has the longest body and the number and bytes of requests in
 //! flight for each lane. The calling side counts a request until its answer or failure arrives,
-//! even when the caller has stopped waiting; so the serving side may, and does, close the connection
-//! with a peer that exceeds them. The serving side answers every request, at the latest when the
-//! request's timeout is over. A frame that is too long, unknown or out of place, or an answer to
-//! no request, closes the connection.
+//! even when the caller has stopped waiting; so the serving side may, and does, close the
+//! connection with a peer that exceeds them. The serving side answers every request, at the latest
+//! when the request's timeout is over. A frame that is too long, unknown or out of place, or an
+//! answer to no request, closes the connection.
 //!
 //! # Why not `libp2p-swarm` with `libp2p-stream`
 //! `libp2p-stream` drops an inbound stream when its queue of one is full, keeps a sender for

@@ -26,12 +26,12 @@ pub trait Service: Send + Sync + 'static {
     async fn request(&self, from: NodeKey, lane: Lane, body: Bytes) -> Result<Bytes, ServiceError>;
 
     /// Handles a notification. Those of one peer and lane come one after the other in the order of
-    /// sending. Answers behind it on the lane may have to wait until it returns, so it must not wait
-    /// for a request to the same peer on the same lane.
+    /// sending. Answers behind it on the lane may have to wait until it returns, so it must not
+    /// wait for a request to the same peer on the same lane.
     async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes);
 
-    /// The greeting in this node's handshake, at most [`crate::GREETING_BYTES_MAX`] bytes: a name, a
-    /// height. The network does not read it.
+    /// The greeting in this node's handshake, at most [`crate::GREETING_BYTES_MAX`] bytes: a name,
+    /// a height. The network does not read it.
     fn greeting(&self) -> Bytes {
         Bytes::new()
     }

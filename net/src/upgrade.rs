@@ -1,4 +1,5 @@
-//! The upgrade of a TCP connection to a libp2p one: socket options, Noise, and yamux with its driver.
+//! The upgrade of a TCP connection to a libp2p one: socket options, Noise, and yamux with its
+//! driver.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -34,13 +35,13 @@ const RECEIVE_WINDOW_BYTES: usize = 32 * 1024 * 1024;
 /// One yamux frame with its header fills one Noise message of 64,511 bytes.
 const SPLIT_SEND_BYTES: usize = crate::frame::WRITE_BATCH_BYTES;
 
-/// Unsent bytes in the kernel's buffer. With more of them, a heartbeat waits longer behind bulk data
-/// on a slow line: 128 KiB are 100 ms at 10 Mbit/s.
+/// Unsent bytes in the kernel's buffer. With more of them, a heartbeat waits longer behind bulk
+/// data on a slow line: 128 KiB are 100 ms at 10 Mbit/s.
 const UNSENT_BYTES: u32 = 128 * 1024;
 
 /// The time without an acknowledgement of the other kernel after which a connection is closed (RFC
-/// 5482) and dialed again. Without it TCP waits ever longer before it retransmits: after a partition
-/// of 6 s the link would be dead for 6 s more. A slow line still acknowledges.
+/// 5482) and dialed again. Without it TCP waits ever longer before it retransmits: after a
+/// partition of 6 s the link would be dead for 6 s more. A slow line still acknowledges.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(3);
 

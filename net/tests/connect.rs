@@ -317,8 +317,8 @@ async fn either_side_can_refuse_a_greeting_and_the_peer_gets_the_reason() {
     }
 }
 
-/// The second process dials no peer: it finds the first one at the address that its list has for its
-/// own key, and both report it. Neither ends, and the peers of the first one stay connected.
+/// The second process dials no peer: it finds the first one at the address that its list has for
+/// its own key, and both report it. Neither ends, and the peers of the first one stay connected.
 #[tokio::test]
 async fn both_processes_with_one_key_report_it() {
     let nodes = start_many(2).await;

@@ -46,8 +46,8 @@ pub struct DiskConfig {
     pub reserve_bytes: Option<u64>,
     /// Bytes that the scrubber reads in a second; 0 turns it off.
     pub scrub_bytes_per_s: u64,
-    /// The number of batches after which an image of the chain is made and the Raft log before it is
-    /// purged. It is the same on every node.
+    /// The number of batches after which an image of the chain is made and the Raft log before it
+    /// is purged. It is the same on every node.
     pub snapshot_every_batches: u64,
     /// Bytes of such images that are sent in a second to all other nodes together; the rest of the
     /// link is for the log.

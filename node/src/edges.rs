@@ -1,5 +1,5 @@
-//! The threads of the edges. They are separate from those of consensus: under any load of clients, a
-//! leader sends its heartbeats, and transactions are committed.
+//! The threads of the edges. They are separate from those of consensus: under any load of clients,
+//! a leader sends its heartbeats, and transactions are committed.
 
 use std::io;
 

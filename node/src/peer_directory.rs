@@ -1,5 +1,5 @@
-//! The nodes that this one talks to: those that the ledger names, and while the chain is behind, the
-//! validators that are announced for a later height.
+//! The nodes that this one talks to: those that the ledger names, and while the chain is behind,
+//! the validators that are announced for a later height.
 
 use lamplighter_ledger::{AnnouncedValidators, Handle, HeadInfo, Membership};
 use lamplighter_net::{AllowList, AllowedPeer, NodeKey};

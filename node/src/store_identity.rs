@@ -38,8 +38,8 @@ use crate::key::KeyError;
 const STORE_ID: &[u8] = b"node/store";
 /// public key → the id of the data directory with which a peer came first
 const PEER_STORE: &[u8] = b"node/peer/";
-/// Blocks by which a certificate may be ahead of the signature that a peer reports, as the peer signs
-/// while its greeting is sent: the number of blocks that may be uncertified.
+/// Blocks by which a certificate may be ahead of the signature that a peer reports, as the peer
+/// signs while its greeting is sent: the number of blocks that may be uncertified.
 const SIGNED_SLACK: u64 = 256;
 /// The beginning of a refusal because of the store identity; a text for the operator follows.
 pub(crate) const REFUSAL: &str = "another data directory: ";

@@ -110,9 +110,9 @@ impl LogStore {
         self.0.syncs.count()
     }
 
-    /// Purges nothing until [`release_purges`](Self::release_purges). openraft requests the purge of
-    /// the log that a snapshot replaces as soon as it begins the installation: a crash would leave a
-    /// log without the state before it.
+    /// Purges nothing until [`release_purges`](Self::release_purges). openraft requests the purge
+    /// of the log that a snapshot replaces as soon as it begins the installation: a crash would
+    /// leave a log without the state before it.
     pub(crate) fn hold_purges(&self) {
         self.0.purges_held.store(true, Ordering::SeqCst);
     }
@@ -220,8 +220,8 @@ impl LogStore {
             .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Read, &error))
     }
 
-    /// The entries from `start` to before `end`: as many as fit into `bytes_max`, but at least one if
-    /// there is one.
+    /// The entries from `start` to before `end`: as many as fit into `bytes_max`, but at least one
+    /// if there is one.
     async fn read(
         &self,
         start: u64,

@@ -39,7 +39,7 @@ struct IncomingSnapshot {
     path: PathBuf,
     /// Bytes of each file that were received.
     present: Vec<u64>,
-    /// True if each file was compared with its hash.
+    /// True for each file that was compared with its hash.
     checked: Vec<bool>,
 }
 
@@ -223,8 +223,8 @@ impl IncomingSnapshot {
         (info, self.path.join(DATA).join(&info.name))
     }
 
-    /// Loads the state of a file that was received before; a complete one is kept only if its hash is
-    /// right.
+    /// Loads the state of a file that was received before; a complete one is kept only if its hash
+    /// is right.
     fn load(&mut self, at: usize) -> Result<(), SnapshotError> {
         let (info, path) = self.file(at);
         let bytes = info.bytes;

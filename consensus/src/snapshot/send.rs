@@ -36,8 +36,8 @@ pub(crate) struct SnapshotSender<'a> {
 
 impl SnapshotSender<'_> {
     /// Sends a snapshot and has it installed; returns the vote of the other node. After an
-    /// interruption nothing is sent twice: the other node names the bytes that it wants next. Each of
-    /// its answers calls `on_progress`.
+    /// interruption nothing is sent twice: the other node names the bytes that it wants next. Each
+    /// of its answers calls `on_progress`.
     pub(crate) async fn send(
         &self,
         vote: Vote,

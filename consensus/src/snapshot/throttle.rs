@@ -1,5 +1,5 @@
-//! The rate at which this node sends snapshots. The log uses the same link, and clients wait for the
-//! log.
+//! The rate at which this node sends snapshots. The log uses the same link, and clients wait for
+//! the log.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ impl SnapshotThrottle {
         most.min(usize::try_from(at_once).unwrap_or(usize::MAX))
     }
 
-    /// Waits until so many bytes may leave; callers wait in turn. A caller that stops waiting uses up
-    /// nothing.
+    /// Waits until so many bytes may leave; callers wait in turn. A caller that stops waiting uses
+    /// up nothing.
     pub(crate) async fn wait(&self, bytes: usize) {
         let mut free_at = self.free_at.lock().await;
         sleep_until(*free_at).await;

@@ -19,16 +19,16 @@ use crate::snapshot::SnapshotStore;
 use crate::type_config::TypeConfig;
 use crate::types::StorageError;
 
+/// A store with its directory, for openraft's suite.
+type Opened = (TempDir, LogStore, OpenraftStateMachine);
+
 struct Builder<F>(F);
 
 impl<F> StoreBuilder<TypeConfig, LogStore, OpenraftStateMachine, TempDir> for Builder<F>
 where
     F: Fn(&TempDir) -> Arc<dyn Kv> + Send + Sync,
 {
-    fn build(
-        &self,
-    ) -> impl Future<Output = Result<(TempDir, LogStore, OpenraftStateMachine), StorageError>> + Send
-    {
+    fn build(&self) -> impl Future<Output = Result<Opened, StorageError>> + Send {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let kv = (self.0)(&dir);
         async move {

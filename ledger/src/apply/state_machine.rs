@@ -16,6 +16,7 @@ use lamplighter_contracts::execute;
 use lamplighter_contracts::tables::Table;
 use lamplighter_state::{Changes, Overlay, StateError, tables};
 use lamplighter_store::{Batch as WriteBatch, Durability};
+use lamplighter_system::error_chain;
 use lamplighter_types::merkle::list;
 use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};
 use tokio::sync::watch;
@@ -228,10 +229,14 @@ impl StateMachine for LedgerStateMachine {
     }
 
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
-        entries
-            .into_iter()
-            .map(|entry| self.apply_entry(entry).map_err(Fatal::new))
-            .collect()
+        let apply = |entry| {
+            self.apply_entry(entry).map_err(|error| {
+                // Status and `/readyz` report it; consensus stops the node.
+                self.chain.halt(Halt::Block(error_chain(&error)));
+                Fatal::new(error)
+            })
+        };
+        entries.into_iter().map(apply).collect()
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {

@@ -1,5 +1,5 @@
-//! A peer that sends what a test wants, right or wrong. It shares no code with the crate: it follows
-//! the description of the protocol in the crate's documentation.
+//! A peer that sends what a test wants, right or wrong. It shares no code with the crate: it
+//! follows the description of the protocol in the crate's documentation.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;

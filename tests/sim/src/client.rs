@@ -1,5 +1,5 @@
-//! Clients: they sign, submit to any node, submit the same bytes to another one when no answer comes,
-//! and record the answers.
+//! Clients: they sign, submit to any node, submit the same bytes to another one when no answer
+//! comes, and record the answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! Changes of the nodes during a run by two administrators: a new node joins, gets a vote, and one of
-//! the founders is removed and stopped.
+//! Changes of the nodes during a run by two administrators: a new node joins, gets a vote, and one
+//! of the founders is removed and stopped.
 
 use std::sync::Arc;
 

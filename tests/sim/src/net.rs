@@ -109,8 +109,8 @@ impl SimNetwork {
         state.faults && state.rng.chance(self.plan.duplicates)
     }
 
-    /// The time until a node notices a lost connection: at once when the other process ended, by the
-    /// pings of the connection when packets are lost.
+    /// The time until a node notices a lost connection: at once when the other process ended, by
+    /// the pings of the connection when packets are lost.
     fn noticed_after(&self) -> Duration {
         let mut state = self.state();
         let most = *state.rng.pick(&[5, 200, 3_000]);

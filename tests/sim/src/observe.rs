@@ -110,8 +110,8 @@ fn voted(world: &Arc<World>, node: u64, request: &[u8], answer: &[u8]) {
 }
 
 /// A leader that was replaced may still read its log, which has the new leader's entries by then,
-/// and send them under its own name and behind its own entry. A node that accepted them would have a
-/// log with a wrong joint, so they must be refused.
+/// and send them under its own name and behind its own entry. A node that accepted them would have
+/// a log with a wrong joint, so they must be refused.
 fn appended(world: &Arc<World>, node: u64, request: &Bytes, answer: &[u8]) {
     if !raft_messages::is_success(answer) {
         return;

@@ -1,5 +1,5 @@
-//! The oracle: the facts on which all nodes have to agree, and the checks against them. It is a plain
-//! struct without IO and clock.
+//! The oracle: the facts on which all nodes have to agree, and the checks against them. It is a
+//! plain struct without IO and clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -149,8 +149,8 @@ impl World {
         lock(&self.slots).insert(node, slot);
     }
 
-    /// True if two nodes are connected: each has the other on its list. A node that is about to start
-    /// has no list yet.
+    /// True if two nodes are connected: each has the other on its list. A node that is about to
+    /// start has no list yet.
     pub fn are_connected(&self, one: u64, other: u64) -> bool {
         let lists = |up: RunningNode, node: u64| {
             let height = up.handle.head().height;
