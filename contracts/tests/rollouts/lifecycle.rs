@@ -106,12 +106,12 @@ fn cancelling_ends_what_is_not_yet_installing() {
         moves(&facts),
         [(Some(Assigned), Cancelled), (Some(Downloaded), Cancelled)]
     );
-    let postpone = RolloutsAction::Postpone {
+    let postpone = RolloutsAction::Postpone(Postponement {
         rollout: id("x"),
         device: id("lamp-2"),
         until_ms: city.time_ms + 1,
         reason: String::new(),
-    };
+    });
     assert_eq!(city.rollouts("olga", postpone), Err("rollouts.too_late"));
     assert_eq!(
         city.state_of("x", "lamp-2"),

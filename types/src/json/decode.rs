@@ -239,7 +239,7 @@ impl<'de> de::EnumAccess<'de> for Variant {
 }
 
 impl Variant {
-    fn visit<'de, T>(
+    fn visit<T>(
         self,
         read: impl FnOnce(JsonValue) -> Result<T, JsonDecodeError>,
     ) -> Result<T, JsonDecodeError> {
