@@ -71,7 +71,7 @@ fn nothing_begins_while_paused_and_no_timer_punishes_the_wait() {
     assert_eq!(city.rollouts("olga", pause("x")), Err("rollouts.status"));
     assert_eq!(city.step("x", "lamp-1", Offered), Err("rollouts.status"));
     city.block(HOUR_MS);
-    // What is installing goes on, and its silence is a failure; what has not begun waits.
+    // An installing deployment continues, and its silence is a failure; the others wait.
     assert_eq!(city.state_of("x", "lamp-0"), TimedOut);
     assert_eq!(city.state_of("x", "lamp-1"), Assigned);
     // A gateway that offered before it could know of the pause is believed.

@@ -109,7 +109,7 @@ fn next_state(state: DeploymentState) -> DeploymentState {
     }
 }
 
-/// Does it; refusals are fine, what was told comes back.
+/// Applies an operation and returns its facts; it may be refused.
 fn apply(city: &mut City, operation: &Operation) -> Vec<Fact> {
     let reason = String::new();
     let rollout = |at: usize| id(ROLLOUTS[at]);
