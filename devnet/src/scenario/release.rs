@@ -37,13 +37,13 @@ pub(super) async fn upload(devnet: &Devnet) -> Result<Value, DevnetError> {
 /// before.
 pub(crate) async fn wait_stored(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     artifact: Hash,
 ) -> Result<Value, DevnetError> {
     let quorum = devnet.city.genesis.validators.quorum() as u32;
     let stored =
         |seen: &crate::FeedState| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
-    let seen = subscriber
+    let seen = feed
         .until(
             "a quorum of validators stores the image",
             STORED_WITHIN,
@@ -199,19 +199,19 @@ fn state_counts(states: &BTreeMap<String, u64>) -> String {
 /// Prints the progress of the rollout until it ends; returns its figures.
 pub(super) async fn finish(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     begun: &StartedRollout,
     mut progress: Progress,
 ) -> Result<Value, DevnetError> {
     let rollout = &begun.rollout;
-    let ended = subscriber.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
+    let ended = feed.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
         progress.print(state_counts(&seen.by_state(rollout)));
         seen.rollouts
             .get(rollout)
             .is_some_and(|status| *status != RolloutStatus::Running)
     });
     ended.await?;
-    let seen = subscriber.seen();
+    let seen = feed.seen();
     let states = seen.by_state(&begun.rollout);
     let status = seen.rollouts.get(&begun.rollout).copied();
     let last_ms = seen.confirmed_ms.get(&begun.rollout).copied().unwrap_or(0);

@@ -15,7 +15,8 @@ use async_trait::async_trait;
 
 use super::*;
 
-/// Keeps what is PUT, gives it back on GET; POST to `/slow` takes a while; counts what it handles.
+/// A service that stores bodies by PUT and returns them by GET; POST to `/slow` takes a while. It
+/// counts the requests.
 #[derive(Default)]
 struct MemoryService {
     bodies: Mutex<HashMap<String, Vec<u8>>>,

@@ -237,7 +237,7 @@ impl Registry {
 
 /// The endpoint name of a registration, as the Thing spells it.
 pub fn endpoint_name(request: &Request) -> Result<&str, RegistrationError> {
-    // What RFC 8141 allows in a URN.
+    // The characters that RFC 8141 allows in a URN.
     let marks = "._:-+,;=@~!$&'()*%/";
     let allowed = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
     request

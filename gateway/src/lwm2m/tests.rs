@@ -23,7 +23,7 @@ fn registration(queries: &[&str], links: &str) -> Request {
         .fold(request, |r, q| r.with_query((*q).to_owned()))
 }
 
-/// Under the name that the Thing gives itself.
+/// Registers a Thing under the name in its request.
 fn register(
     registry: &mut Registry,
     now: Instant,
@@ -253,7 +253,7 @@ fn values_come_in_the_format_that_the_answer_names() {
         |content_format, bytes: &[u8]| text(&Response::content(content_format, bytes.to_vec()), 3);
     assert_eq!(number(format::CBOR, &[0x02]), Some(2));
     assert_eq!(number(format::LWM2M_TLV_OLD, &[0xC1, 3, 2]), Some(2));
-    // The object instance around the resource.
+    // A resource inside its object instance.
     assert_eq!(number(format::LWM2M_TLV, &[0x03, 0, 0xC1, 3, 2]), Some(2));
     let json = br#"[{"bn":"/5/0/","n":"5","v":1},{"n":"3","v":2}]"#;
     assert_eq!(number(format::SENML_JSON, json), Some(2));
@@ -276,7 +276,7 @@ fn values_come_in_the_format_that_the_answer_names() {
     let cbor = [&head[..], &[0x03, 0x65], b"2.0.0"].concat();
     assert_eq!(words(format::SENML_CBOR, &cbor).as_deref(), Some("2.0.0"));
     assert_eq!(number(format::SENML_CBOR, &cbor[..9]), None);
-    // As a floating-point number, which small encoders make of everything.
+    // A floating-point number, which small encoders use for every number.
     let float = [
         &[0x81, 0xA2, 0x21, 0x66][..],
         b"/5/0/3",
@@ -423,7 +423,7 @@ fn objects_may_be_below_another_root() {
     assert!(objects.updatable && !objects.agent);
 }
 
-/// Its address was given to another Thing, by DHCP or by a datagram with a false source.
+/// Another Thing registers from the same address, by DHCP or by a datagram with a false source.
 #[test]
 fn an_address_belongs_to_the_newest_registration() {
     let (mut registry, now) = (Registry::default(), Instant::now());

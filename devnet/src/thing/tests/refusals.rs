@@ -45,7 +45,7 @@ async fn a_flipped_bit_in_transit_is_refused() {
     let status = lamp.status().await.unwrap();
     assert_eq!(status.result, UpdateResult::IntegrityCheckFailed);
     assert_eq!((status.slot, status.held_bytes), (Slot::A, 0));
-    // The same release without the flaw is taken afterwards.
+    // The same release without the flaw is accepted afterwards.
     testbed
         .until("the gateway knows", |log| {
             let rejected = |(_, notice): &(String, WorkNotice)| {

@@ -1,4 +1,4 @@
-//! Against Debian's `coap-client` (package libcoap3-bin), where it is installed.
+//! Tests with Debian's `coap-client` (package libcoap3-bin), if it is installed.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

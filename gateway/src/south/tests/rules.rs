@@ -240,7 +240,7 @@ fn a_document_is_sent_again_to_a_thing_that_is_not_ready() {
         &notices[..],
         [WorkNotice::Configured { accepted: true, .. }]
     ));
-    // Not for ever: other work waits behind it.
+    // The document is not sent for ever, since other work waits behind it.
     session.input(SessionInput::Command(configure()));
     let mut tries = 0;
     loop {
@@ -266,7 +266,7 @@ fn a_command_repeated_at_a_registration_is_executed_once() {
         }),
         other => panic!("{other:?}"),
     };
-    // Behind other work it waits once, with the offer of the newest state.
+    // A repeated transfer is queued once, with the offer of the newest state.
     let document = b"{}".to_vec();
     session.input(SessionInput::Command(SouthCommand::Configure {
         endpoint: "lamp".to_owned(),
@@ -280,7 +280,7 @@ fn a_command_repeated_at_a_registration_is_executed_once() {
     expect_request(session.step(now));
     respond(&mut session, now, Response::new(Code::CHANGED));
     assert_eq!(expect_request(session.step(now)).payload, [2]);
-    // Under way it is begun again by the registration, not by the order.
+    // A transfer under way is restarted by the registration, not by the repeated command.
     session.input(SessionInput::Registered { agent: true });
     session.input(SessionInput::Command(offering(3)));
     assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
