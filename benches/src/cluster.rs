@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{NodeConfig, DiskConfig, key};
+use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,

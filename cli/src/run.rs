@@ -86,7 +86,8 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
         NodeCommand::Run(run) => run,
     };
     let stop = begin(&run)?;
-    let config = NodeConfig::read(&run.config).map_err(Failure::during("reading the configuration"))?;
+    let config =
+        NodeConfig::read(&run.config).map_err(Failure::during("reading the configuration"))?;
     let node = Node::start(config)
         .await
         .map_err(Failure::during("starting the node"))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use lamplighter_client::{Client, ClientConfig};
-use lamplighter_node::{NodeConfig, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, Fact, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,

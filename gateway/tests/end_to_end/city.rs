@@ -9,7 +9,7 @@ use std::time::Duration;
 use lamplighter_client::{Client, ClientConfig, Wait};
 use lamplighter_devnet::thing::{Factory, Thing, ThingConfig, VendorKeys};
 use lamplighter_gateway::{Gateway, GatewayConfig, NodeAddress};
-use lamplighter_node::{NodeConfig, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, Genesis, GenesisAccount,

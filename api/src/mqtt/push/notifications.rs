@@ -237,7 +237,7 @@ impl NotificationReader {
     fn start_replay(&mut self) {
         self.counters.replays.add(1);
         let filter = filter(Arc::clone(&self.districts));
-        let step = step(self.handle.clone(), self.cursor, filter.clone());
+        let step = read_step(self.handle.clone(), self.cursor, filter.clone());
         self.replay = Some(Replay {
             handle: self.handle.clone(),
             filter,
