@@ -109,7 +109,7 @@ impl SnapshotFetch<'_> {
                 file,
                 offset,
             };
-            step = match self.ask(node, request).await? {
+            step = match self.call(node, request).await? {
                 SnapshotResponse::Piece { bytes } => receiver.chunk(hash, file, offset, bytes)?,
                 SnapshotResponse::NoImage => return Err(FetchError::NotYet),
                 _ => return Err(FetchError::Answer),
@@ -139,14 +139,14 @@ impl SnapshotFetch<'_> {
         let request = SnapshotRequest::Describe {
             at_least: self.at_least,
         };
-        match self.ask(node, request).await? {
+        match self.call(node, request).await? {
             SnapshotResponse::Image { manifest } => Ok(manifest),
             SnapshotResponse::NoImage => Err(FetchError::NotYet),
             _ => Err(FetchError::Answer),
         }
     }
 
-    async fn ask(
+    async fn call(
         &self,
         node: NodeId,
         request: SnapshotRequest,

@@ -53,7 +53,7 @@ impl SnapshotSender<'_> {
             vote,
             manifest: Manifest::clone(&manifest),
         };
-        let mut answer = self.ask(&offer, &[]).await?;
+        let mut answer = self.call(&offer, &[]).await?;
         loop {
             on_progress();
             steps = steps.checked_sub(1).ok_or(SendError::Answer(self.to))?;
@@ -66,14 +66,14 @@ impl SnapshotSender<'_> {
                         file,
                         offset,
                     };
-                    self.ask(&request, &bytes).await?
+                    self.call(&request, &bytes).await?
                 }
                 SnapshotResponse::Complete => {
                     let request = SnapshotRequest::Install {
                         vote,
                         manifest: hash,
                     };
-                    self.ask(&request, &[]).await?
+                    self.call(&request, &[]).await?
                 }
                 SnapshotResponse::Done { vote } => return Ok(vote),
                 SnapshotResponse::Image { .. }
@@ -115,7 +115,7 @@ impl SnapshotSender<'_> {
         Ok(read.await?)
     }
 
-    async fn ask(
+    async fn call(
         &self,
         request: &SnapshotRequest,
         bytes: &[u8],
