@@ -42,7 +42,7 @@ pub use clock::{Clock, SystemClock};
 pub use config::Planted;
 pub use config::{Config, PoolLimits};
 pub use feed::{
-    AHEAD_MAX, BLOCKS_PER_STEP, Cursor, CursorAhead, CursorError, Delivery, Filter, Part,
+    AHEAD_MAX, BLOCKS_PER_STEP, Cursor, CursorAhead, CursorError, FeedEvent, Filter, Part,
     Subscription,
 };
 pub use handle::{Handle, Status, SubmitError, WaitError};

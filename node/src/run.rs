@@ -75,7 +75,7 @@ pub struct Node {
     pub handle: Handle,
     /// Where it listens, with the ports that the system chose.
     pub peer_address: SocketAddr,
-    pub edges: api::Edges,
+    pub edges: api::EdgeAddresses,
     consensus: Consensus,
     network: Network,
     bridge: Arc<Bridge>,
@@ -355,8 +355,8 @@ async fn start_consensus(
     Ok(consensus)
 }
 
-fn edge_config(config: &Config, secret: &SecretKey) -> api::Config {
-    api::Config {
+fn edge_config(config: &Config, secret: &SecretKey) -> api::EdgeConfig {
+    api::EdgeConfig {
         node: config.node,
         secret: secret.clone(),
         http_listen: config.http_listen,

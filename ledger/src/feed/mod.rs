@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use lamplighter_state::{StateError, tables};
-pub use lamplighter_types::wire::{Cursor, CursorError, FeedEvent as Delivery};
+pub use lamplighter_types::wire::{Cursor, CursorError, FeedEvent};
 use lamplighter_types::{Block, Id, Notification};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -42,7 +42,7 @@ pub struct CursorAhead {
 #[derive(Clone, Debug)]
 pub struct Part {
     /// Those that are wanted, of one block; may be none.
-    pub deliveries: Vec<Delivery>,
+    pub deliveries: Vec<FeedEvent>,
     /// The place to go on from: all up to here is delivered or not wanted.
     pub cursor: Cursor,
 }
@@ -194,7 +194,7 @@ fn of_block(
     chain: &Chain,
     first: Cursor,
     filter: Option<&Filter>,
-) -> Result<(Vec<Delivery>, usize), StateError> {
+) -> Result<(Vec<FeedEvent>, usize), StateError> {
     let store = &*chain.store();
     let height = first.height;
     let mut wanted = Vec::new();
@@ -218,7 +218,7 @@ fn of_block(
     })?;
     let mut authors = Authors::new(&block);
     let deliver = |(cursor, receipt, transaction, notification)| {
-        Ok(Delivery {
+        Ok(FeedEvent {
             cursor,
             time_ms: block.header.timestamp_ms,
             transaction,

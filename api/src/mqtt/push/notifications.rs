@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use lamplighter_ledger::{Delivery, Filter, Handle, Part};
+use lamplighter_ledger::{Filter, Handle, Part};
 use lamplighter_state::StateError;
 use lamplighter_system::{Backoff, error_chain};
 use lamplighter_types::wire::topics::NotificationTopic;
@@ -130,44 +130,24 @@ fn close_connections(sessions: &SessionRegistry, fact: &Fact) {
 }
 
 /// Encodes a notification about a device; `None` for others, which are in the feed only.
-fn encode(
-    delivery: Delivery,
-    previous: &mut PreviousNotifications,
-) -> Option<PublishedNotification> {
-    let place = delivery.notification.place.clone()?;
-    let cursor = delivery.cursor;
+fn encode(event: FeedEvent, previous: &mut PreviousNotifications) -> Option<PublishedNotification> {
+    let place = event.notification.place.clone()?;
+    let cursor = event.cursor;
     let topic = NotificationTopic {
-        kind: delivery.notification.fact.kind(),
+        kind: event.notification.fact.kind(),
         district: place.district.clone(),
         device: place.device,
     };
-    let message = message(delivery, previous.replace(&place.district, cursor));
+    let message = NotificationMessage {
+        previous: previous.replace(&place.district, cursor),
+        event,
+    };
     Some(PublishedNotification {
         cursor,
         district: place.district,
         topic: topic.to_string().into(),
         payload: message.to_json().into(),
     })
-}
-
-pub(super) fn message(delivery: Delivery, previous: Option<Cursor>) -> NotificationMessage {
-    let Delivery {
-        cursor,
-        time_ms,
-        transaction,
-        author,
-        notification,
-    } = delivery;
-    NotificationMessage {
-        event: FeedEvent {
-            cursor,
-            time_ms,
-            transaction,
-            author,
-            notification,
-        },
-        previous,
-    }
 }
 
 /// The newest notification of each district. A subscriber that did not get the one before a message
@@ -290,7 +270,7 @@ struct Replay {
     /// Everything up to here is in `read` or was taken from it.
     after: Cursor,
     step: Option<Step>,
-    read: VecDeque<Delivery>,
+    read: VecDeque<FeedEvent>,
     /// Knows one notification of the time before: the first message of each other district has no
     /// `previous`.
     previous: PreviousNotifications,

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use lamplighter_ledger::Delivery;
-use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::work::WorkItem;
+use lamplighter_types::wire::{Cursor, FeedEvent, NotificationMessage};
 use lamplighter_types::{Fact, Hash, Id, Notification, Place};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::notifications::{DISTRICTS_MAX, PreviousNotifications, message};
+use super::notifications::{DISTRICTS_MAX, PreviousNotifications};
 use super::pending::{COLLECT_TIME, ITEMS_MAX, NextStep, PendingWork, SYNC_TIMEOUT, WEIGHT_MAX};
 
 fn id(text: &str) -> Id {
@@ -26,8 +25,8 @@ fn config(number: usize) -> WorkItem {
     WorkItem::Config { device }
 }
 
-fn delivery(height: u64, district: &str, author: Option<&str>) -> Delivery {
-    Delivery {
+fn delivery(height: u64, district: &str, author: Option<&str>) -> FeedEvent {
+    FeedEvent {
         cursor: Cursor { height, index: 2 },
         time_ms: 1_700_000_000_000,
         transaction: Hash::of(b"t"),
@@ -45,7 +44,8 @@ fn delivery(height: u64, district: &str, author: Option<&str>) -> Delivery {
 
 #[test]
 fn a_message_has_author_time_and_previous_cursor() {
-    let message = |delivery, before| serde_json::to_value(message(delivery, before)).unwrap();
+    let message =
+        |event, previous| serde_json::to_value(NotificationMessage { event, previous }).unwrap();
     let first = message(delivery(7, "north", Some("olga")), None);
     let expected = json!({
         "cursor": "7.2", "previous": null, "time_ms": 1_700_000_000_000_u64,

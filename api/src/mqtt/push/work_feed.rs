@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_contracts::devices;
-use lamplighter_ledger::Delivery;
 use lamplighter_state::StateError;
 use lamplighter_system::error_chain;
+use lamplighter_types::wire::FeedEvent;
 use lamplighter_types::wire::work::WorkItem;
 use lamplighter_types::{ConfigTarget, DeploymentState, Fact};
 use tokio::sync::Notify;
@@ -84,7 +84,7 @@ pub async fn resend_open(shared: Arc<Shared>, resend: Arc<Notify>) {
 }
 
 /// Adds the work that follows from a notification for the gateways that are connected here.
-fn collect_one(shared: &Shared, delivery: &Delivery, resend: &Notify) -> Result<(), StateError> {
+fn collect_one(shared: &Shared, delivery: &FeedEvent, resend: &Notify) -> Result<(), StateError> {
     let notification = &delivery.notification;
     if let Fact::DesiredSet { target, .. } = &notification.fact
         && !matches!(target, ConfigTarget::Device { .. })
