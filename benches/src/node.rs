@@ -1,4 +1,4 @@
-//! One node in a process of its own, as `lamplighter node run` is.
+//! The process of one node, like `lamplighter node run`.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::error::BenchError;
 
-/// Runs until standard input ends, which it does however the parent process ends, or SIGTERM comes.
+/// Runs until standard input ends, which happens however the parent process ends, or until SIGTERM.
 pub fn run(config: &Path) -> Result<(), BenchError> {
     telemetry::init(false);
     let config = Config::read(config)?;
@@ -33,7 +33,8 @@ async fn serve(config: Config) -> Result<(), BenchError> {
     Ok(node.shutdown().await?)
 }
 
-/// Changes when standard input has ended. A thread, since such a read can't be taken back.
+/// A receiver that changes when standard input has ended. A thread reads, since a read of standard
+/// input cannot be cancelled.
 fn input_ended() -> watch::Receiver<()> {
     let (sender, receiver) = watch::channel(());
     std::thread::spawn(move || {

@@ -16,7 +16,7 @@ use self_cell::self_cell;
 
 use crate::Options;
 use crate::error::convert;
-use crate::health::{Failure, Health, Said};
+use crate::health::{Failure, Health, LastLoggedError};
 use crate::repair::problem;
 use crate::scan::{Entries, bounds};
 use crate::seal::check::{Problem, check};
@@ -28,9 +28,9 @@ struct Database {
     dir: PathBuf,
     options: Options,
     health: Arc<Health>,
-    said: Arc<Said>,
+    logged_error: Arc<LastLoggedError>,
     syncs: Arc<Syncs>,
-    /// Ends after the database, and seals what that left.
+    /// Dropped after the database, and seals what that left.
     sealer: Option<Sealer>,
 }
 
@@ -59,9 +59,10 @@ impl RocksKv {
         if let Some(damage) = tables::check(dir)? {
             return Err(damage.into());
         }
-        let said = Arc::default();
-        let opened = DB::open_cf_descriptors(&options.database(&said), dir, descriptors(&options));
-        let mut kv = Self::new(opened, dir, options, said).map_err(|e| problem(dir, e))?;
+        let logged_error = Arc::default();
+        let opened =
+            DB::open_cf_descriptors(&options.database(&logged_error), dir, descriptors(&options));
+        let mut kv = Self::new(opened, dir, options, logged_error).map_err(|e| problem(dir, e))?;
         let database = Arc::get_mut(&mut kv.0).expect("nobody else has it yet");
         let (syncs, health) = (database.syncs.clone(), database.health.clone());
         database.sealer = Some(Sealer::start(dir, syncs, health)?);
@@ -73,8 +74,8 @@ impl RocksKv {
         // RocksDB would make the directory before it finds out that there is nothing in it.
         let current = dir.join("CURRENT");
         fs::metadata(&current).map_err(StoreError::io("find", &current))?;
-        let said = Arc::default();
-        let mut database = options.database(&said);
+        let logged_error = Arc::default();
+        let mut database = options.database(&logged_error);
         database.create_if_missing(false);
         database.create_missing_column_families(false);
         let families = descriptors(&options);
@@ -82,7 +83,7 @@ impl RocksKv {
             DB::open_cf_descriptors_read_only(&database, dir, families, false),
             dir,
             options,
-            said,
+            logged_error,
         )
     }
 
@@ -90,7 +91,7 @@ impl RocksKv {
         opened: Result<DB, rocksdb::Error>,
         dir: &Path,
         options: Options,
-        said: Arc<Said>,
+        logged_error: Arc<LastLoggedError>,
     ) -> Result<Self, StoreError> {
         let db = opened.map_err(|error| convert("open the store", dir, error))?;
         Ok(Self(Arc::new(Database {
@@ -98,7 +99,7 @@ impl RocksKv {
             dir: dir.to_owned(),
             options,
             health: Arc::default(),
-            said,
+            logged_error,
             syncs: Arc::default(),
             sealer: None,
         })))
@@ -109,28 +110,29 @@ impl RocksKv {
         self.0.health.failure().cloned()
     }
 
-    /// Has the first failure told, on the thread that meets it; one listener at most.
+    /// Calls the listener with the first failure, on the thread that meets it; one listener at
+    /// most.
     pub fn when_failed(&self, listener: impl Fn(&Failure) + Send + Sync + 'static) {
         self.0.health.listen(Box::new(listener));
     }
 
-    /// Looks whether a flush or a compaction failed in the background: a failure like any other,
-    /// but nobody waits for its answer. To be called every now and then.
+    /// Checks whether a flush or a compaction failed in the background. It is a failure like any
+    /// other, but no caller waits for it, so this has to be called regularly.
     pub fn check_background(&self) -> Result<(), StoreError> {
         if self.background_errors()? == 0 {
             return self.0.health.check();
         }
-        let said = self.0.said.last();
-        let error = if said.contains("Corruption:") {
+        let logged_error = self.0.logged_error.last();
+        let error = if logged_error.contains("Corruption:") {
             StoreError::Corrupt {
                 path: self.dir().to_owned(),
-                what: said,
+                what: logged_error,
                 source: None,
             }
         } else {
             StoreError::Backend {
-                doing: format!("flush or compact in {}", self.dir().display()),
-                source: said.into(),
+                operation: format!("flush or compact in {}", self.dir().display()),
+                source: logged_error.into(),
             }
         };
         Err(self.0.health.broke(self.dir(), error))

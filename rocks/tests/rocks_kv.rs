@@ -1,4 +1,4 @@
-//! RocksDB passes the suite of every store, and tells what is wrong with a damaged directory.
+//! RocksDB passes the suite of every store, and reports what is wrong with a damaged directory.
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 use std::error::Error;
@@ -60,7 +60,7 @@ fn passes_the_suite() {
 }
 
 #[test]
-fn a_second_opening_is_refused_and_says_so() {
+fn a_second_opening_is_refused_as_locked() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("kv");
     let first = open(&dir).unwrap();

@@ -50,7 +50,7 @@ impl From<ArtifactError> for ApiError {
         let (status, code) = match &error {
             ArtifactError::Missing(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
             ArtifactError::Offset { .. } => (StatusCode::CONFLICT, "artifact.offset"),
-            ArtifactError::TooManyOwnUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
+            ArtifactError::TooManyAccountUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
             ArtifactError::WrongDigest { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact.digest")
             }

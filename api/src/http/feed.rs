@@ -141,7 +141,7 @@ impl FeedReader {
         }
         while self.unsent.is_empty() {
             match self.subscription.next().await {
-                Ok(part) => self.unsent = part?.deliveries.into(),
+                Ok(part) => self.unsent = part?.events.into(),
                 Err(error) => {
                     tracing::error!(%error, "a subscription can't read the chain");
                     return None;

@@ -14,7 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lamplighter_contracts::ContractError;
 use lamplighter_contracts::devices::iotregistry::{
-    CreateRegistrant, Failure, Refusal, RegisterSpec, RegisterThing, argument,
+    CreateRegistrant, RegisterSpec, RegisterThing, RegistryError, RegistryFailure, argument,
 };
 use lamplighter_contracts::devices::{iotregistry_check, iotregistry_query};
 use lamplighter_ledger::Verdict;
@@ -68,18 +68,18 @@ impl RelayLimit {
     }
 }
 
-fn refused(failure: Failure<StateError>) -> ApiError {
+fn refused(failure: RegistryFailure<StateError>) -> ApiError {
     let refusal = match failure {
-        Failure::Refused(refusal) => refusal,
-        Failure::Records(error) => return error.into(),
+        RegistryFailure::Refused(refusal) => refusal,
+        RegistryFailure::Records(error) => return error.into(),
     };
     let status = match &refusal {
-        Refusal::NotFound => StatusCode::NOT_FOUND,
-        Refusal::RegistrantExists
-        | Refusal::NonceExists
-        | Refusal::AliasExists { .. }
-        | Refusal::SpecExists => StatusCode::CONFLICT,
-        Refusal::DamagedRecord(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        RegistryError::NotFound => StatusCode::NOT_FOUND,
+        RegistryError::RegistrantExists
+        | RegistryError::NonceExists
+        | RegistryError::AliasExists { .. }
+        | RegistryError::SpecExists => StatusCode::CONFLICT,
+        RegistryError::DamagedRecord(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
     ApiError::new(status, refusal.code(), error_chain(&refusal))
@@ -102,7 +102,7 @@ async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submi
         function: function.to_owned(),
         argument,
     };
-    let ticket = app.handle.submit_own(Action::Devices(action)).await?;
+    let ticket = app.handle.submit_as_node(Action::Devices(action)).await?;
     let hash = ticket.hash;
     let deadline = || {
         let detail = format!("the transaction {hash} is in no block yet; ask for it later");

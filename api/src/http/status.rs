@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use lamplighter_ledger::{DiskFull, NodeAlarm, Noticed, Phase, Progress};
+use lamplighter_ledger::{DiskFull, NodeAlarm, Phase, Progress, RaisedAlarm};
 use lamplighter_types::Genesis;
 use lamplighter_types::wire::{NodeAlarmKind, NodeAlarmStatus, Status, SyncProgress};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,7 +17,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(genesis))
 }
 
-fn alarm_status(Noticed { alarm, time_ms }: Noticed) -> NodeAlarmStatus {
+fn alarm_status(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> NodeAlarmStatus {
     let message = alarm.to_string();
     let alarm = match alarm {
         NodeAlarm::ClockOffset { height, offset_ms } => {
@@ -44,7 +44,7 @@ fn sync_progress(progress: Progress) -> SyncProgress {
     let mut sync = SyncProgress {
         phase: progress.phase.name().to_owned(),
         per_second: progress.per_second as u64,
-        seconds_left: progress.left.map(|left| left.as_secs()),
+        seconds_left: progress.remaining.map(|left| left.as_secs()),
         ..SyncProgress::default()
     };
     match progress.phase {

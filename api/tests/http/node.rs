@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_api::{EdgeAddresses, EdgeConfig, serve};
-use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
-    Clock, Config, Handle, Identity, Ledger, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
-    SystemClock,
+    Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
+    Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
@@ -78,7 +78,13 @@ struct Alone;
 
 #[async_trait]
 impl Transport for Alone {
-    async fn call(&self, to: u64, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, TransportError> {
+    async fn call(
+        &self,
+        to: u64,
+        _: RaftLane,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<Bytes, TransportError> {
         Err(TransportError::Unreachable(to))
     }
 }
@@ -89,7 +95,7 @@ impl Peers for Alone {
         Err(PeerError::Unreachable(node))
     }
 
-    fn tell_all(&self, _: PeerNotice) {}
+    fn broadcast(&self, _: PeerGossip) {}
 
     fn connected(&self) -> Vec<u64> {
         Vec::new()
@@ -162,17 +168,17 @@ impl Answer {
 
 impl Node {
     pub async fn start() -> Self {
-        Self::start_with(Config::new(1)).await
+        Self::start_with(LedgerConfig::new(1)).await
     }
 
-    pub async fn start_with(config: Config) -> Self {
+    pub async fn start_with(config: LedgerConfig) -> Self {
         let reader = (id("admin"), admin());
         Self::start_in(config, genesis(), Arc::new(SystemClock), reader).await
     }
 
     /// Starts a ledger with this genesis and clock, and logs `reader` in for reads.
     pub async fn start_in(
-        config: Config,
+        config: LedgerConfig,
         genesis: Genesis,
         clock: Arc<dyn Clock>,
         reader: (Id, SecretKey),
@@ -192,13 +198,13 @@ impl Node {
             key: SecretKey::from_seed([2; 32]).public(),
             address: "127.0.0.1:9002".into(),
         });
-        let mut node = Self::begin(Config::new(1), genesis, Arc::new(SystemClock)).await;
+        let mut node = Self::begin(LedgerConfig::new(1), genesis, Arc::new(SystemClock)).await;
         node.handle.wait_height(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
     }
 
-    async fn begin(mut config: Config, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+    async fn begin(mut config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
         let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
         config.heartbeat_every = Duration::from_millis(200);
@@ -217,7 +223,8 @@ impl Node {
             clock,
         );
         let ledger = opened.await.unwrap();
-        let mut settings = lamplighter_consensus::Config::new(1, dir.path().join("snapshots"));
+        let mut settings =
+            lamplighter_consensus::ConsensusConfig::new(1, dir.path().join("snapshots"));
         settings.timers.heartbeat = Duration::from_millis(50);
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lamplighter_ledger::{Clock, Config};
+use lamplighter_ledger::{Clock, LedgerConfig};
 use lamplighter_types::report::key_rotation_message;
 use lamplighter_types::*;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ impl Clock for ExampleClock {
 pub async fn node() -> Node {
     let clock = Arc::new(ExampleClock(Instant::now()));
     let reader = (id("olga"), secret("olga"));
-    Node::start_in(Config::new(1), genesis(), clock, reader).await
+    Node::start_in(LedgerConfig::new(1), genesis(), clock, reader).await
 }
 
 #[derive(Debug, Serialize, Deserialize)]

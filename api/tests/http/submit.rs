@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use lamplighter_ledger::{Config, PoolLimits};
+use lamplighter_ledger::{LedgerConfig, MempoolLimits};
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::{Encoding, Hash, HexBytes, SignedTransaction, codec};
 use serde_json::Value;
@@ -213,10 +213,10 @@ async fn a_missing_certificate_is_a_deadline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_pool_is_busy() {
-    let mut config = Config::new(1);
-    config.pool = PoolLimits {
+    let mut config = LedgerConfig::new(1);
+    config.mempool = MempoolLimits {
         transactions_max: 0,
-        ..PoolLimits::default()
+        ..MempoolLimits::default()
     };
     let node = Node::start_with(config).await;
     let answer = node

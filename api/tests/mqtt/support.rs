@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_api::Tokens;
 use lamplighter_api::mqtt::{Counters, Edge, Listen, MqttConfig};
-use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
-    Clock, DiskFull, Handle, Identity as NodeIdentity, Ledger, PeerAnswer, PeerError, PeerNotice,
+    Clock, DiskFull, Handle, Identity as NodeIdentity, Ledger, PeerAnswer, PeerError, PeerGossip,
     PeerRequest, Peers, SystemClock, Ticket, Verdict,
 };
 use lamplighter_store::MemoryKv;
@@ -119,7 +119,13 @@ struct NoPeers;
 
 #[async_trait]
 impl Transport for NoPeers {
-    async fn call(&self, to: u64, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, TransportError> {
+    async fn call(
+        &self,
+        to: u64,
+        _: RaftLane,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<Bytes, TransportError> {
         Err(TransportError::Unreachable(to))
     }
 }
@@ -130,7 +136,7 @@ impl Peers for NoPeers {
         Err(PeerError::Unreachable(node))
     }
 
-    fn tell_all(&self, _: PeerNotice) {}
+    fn broadcast(&self, _: PeerGossip) {}
 
     fn connected(&self) -> Vec<u64> {
         Vec::new()
@@ -218,7 +224,7 @@ async fn ledger(dir: &TempDir, stop: &CancellationToken) -> (Handle, Consensus) 
         account: id("node-1"),
         secret: secret("node"),
     };
-    let mut config = lamplighter_ledger::Config::new(1);
+    let mut config = lamplighter_ledger::LedgerConfig::new(1);
     config.heartbeat_every = Duration::from_millis(200);
     let artifacts = dir.path().join("artifacts");
     let opened = Ledger::open(
@@ -231,7 +237,7 @@ async fn ledger(dir: &TempDir, stop: &CancellationToken) -> (Handle, Consensus) 
         Arc::new(SystemClock),
     );
     let ledger = opened.await.unwrap();
-    let mut settings = lamplighter_consensus::Config::new(1, dir.path().join("snapshots"));
+    let mut settings = lamplighter_consensus::ConsensusConfig::new(1, dir.path().join("snapshots"));
     settings.timers.heartbeat = Duration::from_millis(50);
     settings.timers.election_min = Duration::from_millis(150);
     settings.timers.election_max = Duration::from_millis(300);

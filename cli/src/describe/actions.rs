@@ -6,7 +6,7 @@ use lamplighter_types::{
 use super::{because, change, hash, key, names, place, role, selection, target};
 use crate::time;
 
-/// What a transaction asks for, in a line.
+/// An action in a line.
 pub fn action(action: &Action) -> String {
     match action {
         Action::Users(action) => of_users(action),
@@ -28,20 +28,20 @@ fn of_users(action: &UsersAction) -> String {
             account,
             organization,
             name,
-            key: theirs,
+            key: public_key,
         } => format!(
             "register the user {account} ({name}) of {organization} with the key {}",
-            key(theirs)
+            key(public_key)
         ),
         UsersAction::RegisterGateway {
             account,
             organization,
             district,
-            key: theirs,
+            key: public_key,
         } => format!(
             "register the gateway {account} of {organization} for {} with the key {}",
             place(district),
-            key(theirs)
+            key(public_key)
         ),
         UsersAction::Grant {
             account,

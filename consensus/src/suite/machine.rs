@@ -5,12 +5,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_store::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError};
 
-use crate::machine::{Committed, Fatal, Rejected, StateMachine};
+use crate::state_machine::{Committed, Fatal, Rejected, StateMachine};
 
 const MARKER: &[u8] = b"marker";
 const HASH: &[u8] = b"hash";
 
-/// Keeps every batch under its log index in [`Cf::State`], and a hash over all of them.
+/// A state machine that keeps every batch under its log index in [`Cf::State`], and a hash over all
+/// of them.
 pub struct KvMachine {
     kv: Arc<dyn Kv>,
 }

@@ -167,7 +167,7 @@ fn events_action() -> impl Strategy<Value = EventsAction> {
     ]
 }
 
-/// What people and gateways do who have the right: alarms come and go.
+/// A step of a person or gateway with the right to it, by which alarms are raised and cleared.
 fn alarm_step() -> impl Strategy<Value = (Id, Action)> {
     let step = prop_oneof![
         event(1..9).prop_map(|event| {

@@ -1,7 +1,7 @@
 use lamplighter_contracts::rollouts;
 use lamplighter_types::*;
 
-use crate::city::{City, HOUR_MS, Told, id, list, manifest, plan};
+use crate::city::{ActResult, City, HOUR_MS, id, list, manifest, plan};
 
 use DeploymentState::*;
 
@@ -12,7 +12,7 @@ fn offered() -> City {
     city
 }
 
-fn postpone(city: &mut City, who: &str, until_ms: u64) -> Told {
+fn postpone(city: &mut City, who: &str, until_ms: u64) -> ActResult {
     let reason = "football".to_owned();
     let (rollout, device) = (id("x"), id("lamp-0"));
     city.rollouts(
@@ -27,7 +27,7 @@ fn postpone(city: &mut City, who: &str, until_ms: u64) -> Told {
 }
 
 #[test]
-fn it_goes_on_where_it_was_at_the_deadline() {
+fn it_resumes_its_state_at_the_deadline() {
     let mut city = offered();
     city.walk("x", "lamp-0", &[Downloading]);
     let until = city.time_ms + 3 * HOUR_MS;
@@ -148,7 +148,7 @@ fn a_postponed_deployment_is_recalled_like_any_other() {
         reason: String::new(),
     };
     city.rollouts("olga", cancel).unwrap();
-    city.settle();
+    city.run_until_idle();
     assert_eq!(city.state_of("x", "lamp-0"), Cancelled);
     assert_eq!(
         rollouts::due_ms(&city.overlay).unwrap(),

@@ -1,4 +1,4 @@
-//! Runs a script: people send actions, one block each; the output tells the receipts, the
+//! Runs a script: people send actions, one block each; the output has the receipts, the
 //! notifications, the device events and the state records that changed. Lines of a script, each
 //! copied to the output:
 //!

@@ -119,9 +119,9 @@ impl World {
         self.changes
     }
 
-    /// Does what a line says; returns what comes of it, one indented line each.
+    /// Executes a line; returns its output, in indented lines.
     pub fn step(&mut self, line: Line) -> String {
-        let told = match line {
+        let lines = match line {
             Line::Comment => Vec::new(),
             Line::Key { account, key } => {
                 self.keys.insert(account, key);
@@ -166,7 +166,7 @@ impl World {
                 }
             }
         };
-        let lines = told
+        let lines = lines
             .iter()
             .map(|line| format!("  {}\n", show::shorten(line, &self.labels)));
         lines.collect()

@@ -1,4 +1,4 @@
-//! Validators up, accounts and devices registered.
+//! The steps that start the validators and register accounts and devices.
 
 use lamplighter_types::{Action, DevicesAction, NewDevice, Role, Scope, Tag, UsersAction};
 use serde_json::{Value, json};
@@ -22,7 +22,8 @@ pub(crate) fn district_of(gateway: usize) -> Scope {
     district(["north", "harbour", "old-town", "west"][gateway % 4])
 }
 
-/// The lamps' owner, a maintainer and the gateways, each by a transaction of the administrator.
+/// Registers the lamps' owner, a maintainer and the gateways, each by a transaction of the
+/// administrator.
 pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> {
     let admin = devnet.client("admin-1")?;
     let mut accounts = vec!["maintainer".to_owned()];
@@ -36,7 +37,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
         Action::Users(organization),
     )
     .await?;
-    let maintainer = devnet.city.admit(&devnet.files.keys(), "maintainer")?;
+    let maintainer = devnet.city.add_key(&devnet.files.keys(), "maintainer")?;
     let user = UsersAction::RegisterUser {
         account: maintainer.account.clone(),
         organization: id("lighting"),
@@ -53,7 +54,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
     act(&admin, "granting a role", Action::Users(grant)).await?;
     for gateway in 0..devnet.plan.gateways {
         let name = gateway_name(gateway);
-        let member = devnet.city.admit(&devnet.files.keys(), &name)?;
+        let member = devnet.city.add_key(&devnet.files.keys(), &name)?;
         let action = UsersAction::RegisterGateway {
             account: member.account,
             organization: id("lighting"),
@@ -66,13 +67,13 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
     Ok(json!({ "registered": accounts }))
 }
 
-/// Every Thing with its own key, by the operator.
+/// Registers every Thing with its key, as the operator.
 pub(super) async fn register_devices(devnet: &mut Devnet) -> Result<Value, DevnetError> {
     let operator = devnet.client("operator")?;
     let mut devices = Vec::new();
     for gateway in 0..devnet.plan.gateways {
         for device in things(devnet, gateway) {
-            let member = devnet.city.admit(&devnet.files.keys(), device.as_str())?;
+            let member = devnet.city.add_key(&devnet.files.keys(), device.as_str())?;
             devices.push(NewDevice {
                 device,
                 owner: id("lighting"),

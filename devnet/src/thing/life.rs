@@ -1,11 +1,11 @@
-//! The life of a Thing: a loop in which each turn is one boot.
+//! The task of a Thing: a loop of boots.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use lamplighter_gateway::coap::{self, Endpoint, Link};
+use lamplighter_gateway::coap::{self, CoapEndpoint, DatagramSocket};
 use lamplighter_types::{AlarmChange, Severity};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -15,39 +15,39 @@ use super::ThingError;
 use super::config::{SelfTest, Socket, ThingConfig};
 use super::delivery::Uplink;
 use super::machine::{Boot, Machine, Status};
-use super::service::{Shared, Signals, ThingService, on_disk};
+use super::service::{SharedMachine, Signals, ThingService, with_machine};
 
-/// An event that a Thing shall emit; device, number, time and signature are its own.
+/// An event that a Thing shall emit; the Thing adds device, number, time and signature.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// From the vocabulary of event kinds, or `x-...`.
+    /// A kind of the vocabulary of events, or `x-...`.
     pub kind: String,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What it does to the alarm of its kind.
+    /// Its effect on the alarm of its kind.
     pub alarm: AlarmChange,
     /// Free text or JSON, at most `EVENT_DATA_BYTES_MAX` bytes.
     pub data: String,
 }
 
-/// A running Thing; dropping it is like pulling its plug.
+/// A running Thing; dropping it cuts its power.
 #[derive(Debug)]
 pub struct Thing {
     addr: SocketAddr,
-    machine: Shared,
+    machine: SharedMachine,
     signals: Arc<Signals>,
-    controls: Arc<Controls>,
+    controls: Arc<OwnerControls>,
     stop: CancellationToken,
     life: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
-struct Controls {
+struct OwnerControls {
     self_test: AtomicU8,
     power: Notify,
 }
 
-impl Controls {
+impl OwnerControls {
     fn self_test(&self) -> SelfTest {
         match self.self_test.load(Ordering::Relaxed) {
             0 => SelfTest::Passes,
@@ -77,9 +77,9 @@ impl std::fmt::Debug for Machine {
 impl Thing {
     /// Opens the Thing's directory and socket and boots it.
     pub async fn spawn(mut config: ThingConfig) -> Result<Thing, ThingError> {
-        let link = config.socket.open().await.map_err(ThingError::Socket)?;
-        let addr = link.local_addr().map_err(ThingError::Socket)?;
-        let controls = Arc::new(Controls::default());
+        let datagrams = config.socket.open().await.map_err(ThingError::Socket)?;
+        let addr = datagrams.local_addr().map_err(ThingError::Socket)?;
+        let controls = Arc::new(OwnerControls::default());
         controls.set_self_test(config.self_test);
         let signals = Arc::new(Signals::default());
         let (socket, gateway) = (config.socket.clone(), config.gateway);
@@ -89,12 +89,12 @@ impl Thing {
         let open = tokio::task::spawn_blocking(|| Machine::open(config));
         let machine = open.await.map_err(|_| ThingError::Ended)??;
         let machine = Arc::new(std::sync::Mutex::new(Some(machine)));
-        let body = Body {
+        let cycle = PowerCycle {
             machine: machine.clone(),
             signals: signals.clone(),
             controls: controls.clone(),
             socket,
-            link: Some(link),
+            datagrams: Some(datagrams),
             gateway,
             endpoint,
             lifetime,
@@ -103,7 +103,7 @@ impl Thing {
             trial_timeout,
         };
         let stop = CancellationToken::new();
-        let life = tokio::spawn(body.live(stop.clone()));
+        let life = tokio::spawn(cycle.run_boots(stop.clone()));
         Ok(Thing {
             addr,
             machine,
@@ -114,26 +114,27 @@ impl Thing {
         })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Makes it emit an event. When this returns the event is on its disk; gives its number.
+    /// Makes it emit an event. The event is on its disk when this returns; the result is its
+    /// number.
     pub async fn raise(&self, event: NewEvent) -> Result<u64, ThingError> {
-        let sequence = on_disk(&self.machine, move |machine| machine.raise(&event)).await?;
-        self.signals.letters.notify_one();
+        let sequence = with_machine(&self.machine, move |machine| machine.raise(&event)).await?;
+        self.signals.outbox.notify_one();
         Ok(sequence)
     }
 
-    /// What it says of itself.
+    /// Its status.
     pub async fn status(&self) -> Result<Status, ThingError> {
-        on_disk(&self.machine, |machine| machine.status()).await
+        with_machine(&self.machine, |machine| machine.status()).await
     }
 
-    /// Every byte of its active slot.
+    /// The bytes of its active slot.
     pub async fn active_image(&self) -> Result<Vec<u8>, ThingError> {
-        on_disk(&self.machine, |machine| machine.active_image()).await
+        with_machine(&self.machine, |machine| machine.active_image()).await
     }
 
     /// Flips one bit of the next block that it receives.
@@ -142,10 +143,10 @@ impl Thing {
             machine.corrupt_next_block();
             Ok(())
         };
-        on_disk(&self.machine, flip).await
+        with_machine(&self.machine, flip).await
     }
 
-    /// What the next new image will do after its first boot.
+    /// Chooses the result of the self-test of new images.
     pub fn set_self_test(&self, outcome: SelfTest) {
         self.controls.set_self_test(outcome);
     }
@@ -155,12 +156,12 @@ impl Thing {
         self.controls.power.notify_one();
     }
 
-    /// Whether its task still runs; it ends only when its disk fails.
+    /// True if its task still runs; it ends only when its disk fails.
     pub fn is_alive(&self) -> bool {
         !self.life.is_finished()
     }
 
-    /// Pulls the plug, and waits until socket and directory are free.
+    /// Cuts the power, and waits until socket and directory are free.
     pub async fn kill(mut self) {
         self.stop.cancel();
         if let Err(error) = (&mut self.life).await {
@@ -185,24 +186,24 @@ impl Drop for Thing {
     }
 }
 
-struct Body {
-    machine: Shared,
+struct PowerCycle {
+    machine: SharedMachine,
     signals: Arc<Signals>,
-    controls: Arc<Controls>,
+    controls: Arc<OwnerControls>,
     socket: Socket,
-    link: Option<Arc<dyn Link>>,
+    datagrams: Option<Arc<dyn DatagramSocket>>,
     gateway: SocketAddr,
     endpoint: String,
     lifetime: Duration,
-    coap: coap::Config,
+    coap: coap::CoapConfig,
     boot_time: Duration,
     trial_timeout: Duration,
 }
 
-impl Body {
-    async fn live(mut self, stop: CancellationToken) {
+impl PowerCycle {
+    async fn run_boots(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Err(error) = self.one_boot(&stop).await {
+            if let Err(error) = self.boot_once(&stop).await {
                 let thing = &self.endpoint;
                 tracing::error!(
                     thing,
@@ -214,8 +215,8 @@ impl Body {
         }
     }
 
-    /// From power-on to the next reboot.
-    async fn one_boot(&mut self, stop: &CancellationToken) -> Result<(), ThingError> {
+    /// Runs from power-on to the next reboot.
+    async fn boot_once(&mut self, stop: &CancellationToken) -> Result<(), ThingError> {
         if stop
             .run_until_cancelled(tokio::time::sleep(self.boot_time))
             .await
@@ -223,44 +224,45 @@ impl Body {
         {
             return Ok(());
         }
-        let boot = on_disk(&self.machine, |machine| machine.boot()).await?;
+        let boot = with_machine(&self.machine, |machine| machine.boot()).await?;
         let outcome = self.controls.self_test();
         if boot == Boot::Trial && outcome == SelfTest::NeverComesBack {
-            self.link = None;
-            // Only the power button or its end brings it out of here.
+            self.datagrams = None;
+            // Only a power cycle or the end of the Thing ends this state.
             let _ = stop
                 .run_until_cancelled(self.controls.power.notified())
                 .await;
             return Ok(());
         }
-        let link = match self.link.take() {
-            Some(link) => link,
+        let datagrams = match self.datagrams.take() {
+            Some(datagrams) => datagrams,
             None => self.socket.open().await.map_err(ThingError::Socket)?,
         };
-        let endpoint = self.serve(link)?;
+        let endpoint = self.serve(datagrams)?;
         let life = self.run(boot, outcome, &endpoint);
         let result = stop.run_until_cancelled(life).await.unwrap_or(Ok(()));
         endpoint.close().await;
         result
     }
 
-    fn serve(&self, link: Arc<dyn Link>) -> Result<Endpoint, ThingError> {
+    fn serve(&self, datagrams: Arc<dyn DatagramSocket>) -> Result<CoapEndpoint, ThingError> {
         let service = ThingService {
             machine: self.machine.clone(),
             gateway: self.gateway,
             signals: self.signals.clone(),
         };
-        Endpoint::start(link, self.coap.clone(), Arc::new(service)).map_err(ThingError::Socket)
+        CoapEndpoint::start(datagrams, self.coap.clone(), Arc::new(service))
+            .map_err(ThingError::Socket)
     }
 
     async fn run(
         &self,
         boot: Boot,
         outcome: SelfTest,
-        endpoint: &Endpoint,
+        endpoint: &CoapEndpoint,
     ) -> Result<(), ThingError> {
-        on_disk(&self.machine, move |machine| {
-            // What an image on trial runs is told once it is confirmed.
+        with_machine(&self.machine, move |machine| {
+            // The inventory of an image on trial is reported once it is confirmed.
             if boot == Boot::Trial {
                 return machine.begin_trial();
             }
@@ -280,15 +282,14 @@ impl Body {
         tokio::select! {
             () = uplink.keep_registered() => Ok(()),
             delivered = uplink.deliver() => delivered,
-            proven = self.prove(boot, outcome, &uplink) => proven,
-            installed = self.install_when_told() => installed,
+            proven = self.confirm_changes(boot, outcome, &uplink) => proven,
+            installed = self.install_on_command() => installed,
             () = self.controls.power.notified() => Ok(()),
         }
     }
 
-    /// Self-test and confirmation of a new image, then of each new configuration. Returns to
-    /// reboot.
-    async fn prove(
+    /// Tests and confirms a new image, then each new configuration. Returns to reboot.
+    async fn confirm_changes(
         &self,
         boot: Boot,
         outcome: SelfTest,
@@ -298,46 +299,47 @@ impl Body {
         if boot == Boot::Trial {
             tokio::time::sleep(self.boot_time).await;
             if outcome == SelfTest::Fails {
-                return on_disk(&self.machine, |m| m.revert("the self-test failed")).await;
+                return with_machine(&self.machine, |m| m.revert("the self-test failed")).await;
             }
             let first = reached.wait_for(|count| *count > 0);
             if tokio::time::timeout(self.trial_timeout, first)
                 .await
                 .is_err()
             {
-                return on_disk(&self.machine, |m| m.revert("the gateway was not reached")).await;
+                return with_machine(&self.machine, |m| m.revert("the gateway was not reached"))
+                    .await;
             }
-            on_disk(&self.machine, |machine| machine.confirm()).await?;
-            self.signals.letters.notify_one();
+            with_machine(&self.machine, |machine| machine.confirm()).await?;
+            self.signals.outbox.notify_one();
         }
         loop {
-            let waiting = on_disk(&self.machine, |m| Ok(m.configuration_on_trial())).await?;
+            let waiting = with_machine(&self.machine, |m| Ok(m.configuration_on_trial())).await?;
             tokio::select! {
                 changed = reached.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    on_disk(&self.machine, |machine| machine.confirm_configuration()).await?;
+                    with_machine(&self.machine, |machine| machine.confirm_configuration()).await?;
                 }
-                // A new configuration: its time begins.
+                // A new configuration: its timeout starts.
                 () = self.signals.on_trial.notified() => continue,
                 () = tokio::time::sleep(self.trial_timeout), if waiting => {
                     let back = |machine: &mut Machine| machine.revert_configuration_on_trial();
-                    on_disk(&self.machine, back).await?;
+                    with_machine(&self.machine, back).await?;
                 }
             }
-            self.signals.letters.notify_one();
+            self.signals.outbox.notify_one();
         }
     }
 
-    /// Writes the new image when told to. Returns to boot it.
-    async fn install_when_told(&self) -> Result<(), ThingError> {
+    /// Writes the new image when an installation is ordered. Returns to boot it.
+    async fn install_on_command(&self) -> Result<(), ThingError> {
         loop {
-            if on_disk(&self.machine, |machine| Ok(machine.is_installing())).await? {
-                let staged = on_disk(&self.machine, |machine| machine.install()).await?;
-                self.signals.letters.notify_one();
+            if with_machine(&self.machine, |machine| Ok(machine.is_installing())).await? {
+                let staged = with_machine(&self.machine, |machine| machine.install()).await?;
+                self.signals.outbox.notify_one();
                 if staged {
-                    // Time for the last words of this boot, the rest is said after it.
+                    // Time for the last messages of this boot; the others follow after it.
                     tokio::time::sleep(self.boot_time).await;
                     return Ok(());
                 }

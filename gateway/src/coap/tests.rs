@@ -40,7 +40,7 @@ impl Shelf {
 }
 
 #[async_trait]
-impl Service for Shelf {
+impl CoapService for Shelf {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         self.handled.fetch_add(1, Ordering::Relaxed);
         let path = request.path_text();

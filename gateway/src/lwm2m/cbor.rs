@@ -1,5 +1,5 @@
-//! The little of CBOR (RFC 8949) that single values and SenML need. Everything is bounded by the
-//! bytes of one response.
+//! A parser for the part of CBOR (RFC 8949) that single values and SenML need. Everything is
+//! bounded by the bytes of one response.
 
 /// Nesting of arrays and maps that is followed: SenML has two levels.
 const DEPTH_MAX: usize = 4;
@@ -17,7 +17,7 @@ pub enum Cbor<'a> {
     Array(Vec<Cbor<'a>>),
     /// Pairs, in the order in which they came.
     Map(Vec<(Cbor<'a>, Cbor<'a>)>),
-    /// What is of no use here: true, false, null.
+    /// True, false, null or another value without use here.
     Simple(u8),
 }
 

@@ -1,13 +1,13 @@
-//! Values of single resources, in whichever format a Thing gives them: the answer's Content-Format
-//! says which it is (LwM2M 1.1 core, section 7.4).
+//! Values of single resources, in each format that Things use. The response's Content-Format names
+//! the format (LwM2M 1.1 core, section 7.4).
 
 use super::cbor::{self, Cbor};
 use crate::coap::{Code, Response, format};
 
 /// Resources in one TLV document: an object instance has fewer.
 const ENTRIES_MAX: usize = 64;
-/// What a read asks for, one after the other, while the Thing answers that it can't: the plain
-/// text first, then whatever the Thing likes, then what it may insist on being asked for.
+/// The formats that a read asks for, in order, while the Thing refuses them: plain text first, then
+/// the Thing's own choice, then formats that some Things only give when asked for them.
 pub const ACCEPTS: [Option<u16>; 5] = [
     Some(format::TEXT),
     None,
@@ -50,12 +50,12 @@ pub fn parse_tlv(mut bytes: &[u8]) -> Option<Vec<Entry<'_>>> {
     Some(entries)
 }
 
-/// A resource as a document gives it.
+/// The value of a resource as a document encodes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
-    /// Decimal digits or words.
+    /// Decimal digits or other text.
     Text(Vec<u8>),
-    /// Two's complement or words, which the reader must know.
+    /// Two's complement or text; the reader must know which.
     Binary(Vec<u8>),
     Integer(i64),
 }
@@ -75,7 +75,7 @@ fn resource(response: &Response, id: u16) -> Option<Value> {
     }
 }
 
-/// The resource at the top, or in the object instance around it, which some devices add.
+/// Finds the resource at the top, or inside an object instance, which some devices add.
 fn in_tlv(bytes: &[u8], id: u16) -> Option<Value> {
     let wanted = |entry: &Entry<'_>| entry.kind == 3 && entry.id == id;
     let entries = parse_tlv(bytes)?;
@@ -90,7 +90,7 @@ fn in_tlv(bytes: &[u8], id: u16) -> Option<Value> {
         .map(|entry| Value::Binary(entry.value.to_vec()))
 }
 
-/// Whether a name such as `/5/0/3` is that of the resource.
+/// True if a name such as `/5/0/3` is that of the resource.
 fn names(name: &str, id: u16) -> bool {
     name.rsplit('/').next() == Some(id.to_string().as_str())
 }
@@ -170,7 +170,7 @@ pub fn integer(response: &Response, id: u16) -> Option<i64> {
     }
 }
 
-/// Without blanks around it, and the NUL bytes that some devices send with their text.
+/// The text without blanks around it, and without the NUL bytes that some devices add.
 pub fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
 }

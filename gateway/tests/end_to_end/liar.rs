@@ -1,4 +1,4 @@
-//! A node that lies: a broker and an HTTP server that say whatever they like.
+//! A node that lies: a broker and an HTTP server that send invented messages.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use lamplighter_gateway::NodeAddress;
-use lamplighter_types::{Hash, SignedTransaction};
+use lamplighter_types::wire::topics::{self, GatewayTopic};
+use lamplighter_types::{Hash, Id, SignedTransaction};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The liar, and how often it was asked to prove what it said.
+/// The node, and how often it was asked to prove its messages.
 pub struct Liar {
     pub address: NodeAddress,
     pub receipts: Arc<AtomicU32>,
@@ -25,10 +26,10 @@ impl Liar {
         let (receipts, proofs) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mqtt = listener.local_addr().unwrap();
-        let told = receipts.clone();
+        let counter = receipts.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(broker(stream, chain_id, told.clone()));
+                tokio::spawn(broker(stream, chain_id, counter.clone()));
             }
         });
         let http = http(proofs.clone()).await;
@@ -44,6 +45,10 @@ impl Liar {
             proofs,
         }
     }
+}
+
+fn gateway() -> Id {
+    Id::new("gw").unwrap()
 }
 
 async fn http(proofs: Arc<AtomicU32>) -> SocketAddr {
@@ -69,7 +74,7 @@ async fn http(proofs: Arc<AtomicU32>) -> SocketAddr {
     address
 }
 
-/// MQTT 3.1.1, as little of it as a gateway notices. Ends with the connection.
+/// A broker with the parts of MQTT 3.1.1 that a gateway needs. It ends with the connection.
 async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>) -> Option<()> {
     loop {
         let first = stream.read_u8().await.ok()?;
@@ -91,7 +96,7 @@ async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>)
                     .await
                     .ok()?;
                 // Nonsense on every topic.
-                for topic in ["lamplighter/1/gw/gw/work", "lamplighter/1/head"] {
+                for topic in [GatewayTopic::Work.of(&gateway()).as_str(), topics::HEAD] {
                     for text in ["", "{}", "[[[[", "{\"version\":1}"] {
                         publish(&mut stream, topic, text).await?;
                     }
@@ -111,7 +116,8 @@ async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>)
                 let lie = json!({"transaction": hash, "height": 9, "index": 0, "receipt": {
                     "transaction": hash, "outcome": "succeeded", "notifications": [],
                 }});
-                publish(&mut stream, "lamplighter/1/gw/gw/receipt", &lie.to_string()).await?;
+                let topic = GatewayTopic::Receipt.of(&gateway());
+                publish(&mut stream, &topic, &lie.to_string()).await?;
                 receipts.fetch_add(1, Ordering::SeqCst);
             }
             12 => stream.write_all(&[0xd0, 0]).await.ok()?,

@@ -1,3 +1,5 @@
+//! The index of events by device.
+
 use lamplighter_store::{Batch, Direction, KvView};
 use lamplighter_types::{EventRecord, Id};
 
@@ -10,7 +12,7 @@ use crate::StateError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceEventEntry {
     pub height: u64,
-    /// Among the events of the block.
+    /// Place among the events of the block.
     pub index: u32,
     pub record: EventRecord,
 }

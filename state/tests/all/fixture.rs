@@ -19,7 +19,7 @@ pub struct TestChain {
     in_force: ValidatorSet,
 }
 
-/// What a block has.
+/// The contents of a block.
 #[derive(Default)]
 pub struct Content {
     pub transactions: Vec<Arc<Verified<Transaction>>>,

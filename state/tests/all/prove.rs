@@ -74,7 +74,7 @@ fn all_kinds_of_records_are_proven_under_the_newest_certificate() {
 }
 
 #[test]
-fn a_state_proof_outlives_later_blocks() {
+fn a_state_proof_stays_valid_when_blocks_follow() {
     let mut chain = chain();
     let record =
         |chain: &TestChain, key: &[u8]| prove::state(&*chain.kv, &chain.tree, key).unwrap();

@@ -220,7 +220,7 @@ fn where_the_chain_stands_is_kept() {
     );
     assert_eq!(tables::attested(&kv, 2).unwrap(), Some(Hash([2; 32])));
     let mut batch = Batch::new();
-    tables::forget_attested(&mut batch, 300);
+    tables::prune_attested(&mut batch, 300);
     tables::put_installing(&mut batch, None);
     kv.write(batch, Durability::Synced).unwrap();
     assert_eq!(tables::attested(&kv, 2).unwrap(), None);

@@ -1,10 +1,9 @@
-//! What a node tells a gateway to do, with everything that proves it (topic
+//! Work messages: a node names work for a gateway, with everything that proves it (topic
 //! `lamplighter/1/gw/{gw}/work`).
 //!
-//! A [`WorkMessage`] is JSON, at most [`WORK_BYTES_MAX`]. Its items only *name* deployments and
-//! devices: all that a gateway acts on it reads from the proven records of [`ProofSet`], so that a
-//! node or broker can leave something out, which is seen by its silence, but cannot invent or alter
-//! anything.
+//! A [`WorkMessage`] is JSON of at most [`WORK_BYTES_MAX`]. Its items only *name* deployments and
+//! devices: a gateway acts on the proven records of [`ProofSet`] alone, so that a node or broker
+//! can leave work out, which its silence shows, but can't invent or alter any.
 //!
 //! | item | records that the set must prove, each present or absent |
 //! |---|---|
@@ -15,10 +14,10 @@
 //!
 //! The keys are those of the contracts (`devices::keys`, `rollouts::keys`, `firmware::keys`,
 //! `users::keys`, `config::keys`). Records are those of the newest state: a gateway refuses a
-//! record whose block is older than its limit, or lower than one that it has already seen of the
-//! same record. Items of one message may share records. A node that has more to tell than fits
-//! sends several messages. What is open it tells again and again; which devices it holds a gateway
-//! says by itself, with a [`SyncRequest`], and is told the difference.
+//! record whose block is older than its limit, or lower than the block of that record that it has
+//! already. Items of one message may share records. A node sends several messages if one is too
+//! short, and repeats open work again and again. A gateway names the devices that it holds in a
+//! [`SyncRequest`], and gets the difference.
 
 use std::collections::BTreeMap;
 
@@ -32,53 +31,55 @@ use crate::proof::{
 };
 use crate::{Device, Genesis, Id};
 
-/// A message with its topic fits one MQTT packet of the edge.
+/// Bytes of a message: with its topic it fits one MQTT packet of the edge.
 pub const WORK_BYTES_MAX: usize = 255 * 1024;
-/// Items of one message.
+/// Number of items of one message.
 pub const WORK_ITEMS_MAX: usize = 256;
-/// Records proven by one message: those of its items, many of them shared.
+/// Number of records proven by one message; items share many of them.
 pub const WORK_RECORDS_MAX: usize = 1_024;
-/// Heads and headers that the records of one message lie under: a node may apply a few blocks while
-/// it collects them.
+/// Number of heads and headers above the records of one message: a node may apply a few blocks
+/// while it collects them.
 pub const WORK_HEADERS_MAX: usize = 64;
-/// Devices named by one [`SyncRequest`]: with the longest names it still fits a packet.
+/// Number of devices in one [`SyncRequest`]: with the longest names it still fits a packet.
 pub const DEVICES_HELD_MAX: usize = 2_000;
 /// Version of the format.
 pub const WORK_VERSION: u32 = 1;
 
-/// What a gateway asks of a node (topic `lamplighter/1/gw/{gw}/sync`, JSON).
+/// A gateway's request for its work (topic `lamplighter/1/gw/{gw}/sync`, JSON).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SyncRequest {
-    /// `height.index` in the feed that the gateway has seen; all that is open is told all the same.
+    /// `height.index` in the feed that the gateway has seen; it gets all open work nevertheless.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub since: Option<Cursor>,
-    /// What it holds of its devices. Then it is told only of those where the ledger differs, also
-    /// of those that are its own no more; without it, of all its devices.
+    /// The devices that the gateway holds. It then gets only those that differ on the ledger, also
+    /// those that are no longer assigned to it; without this list it gets all its devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<DevicesHeld>,
 }
 
 /// The devices that a gateway holds among the names after `after` up to `until`, in the order of
-/// their bytes. Who holds more than [`DEVICES_HELD_MAX`] asks several times, range by range.
+/// their bytes. A gateway with more than [`DEVICES_HELD_MAX`] sends several requests, one for each
+/// range.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DevicesHeld {
-    /// From the first name on if there is none.
+    /// The range begins after this name; with the first name if there is none.
     #[serde(default)]
     pub after: Option<Id>,
-    /// To the last name if there is none.
+    /// The range ends with this name; with the last name if there is none.
     #[serde(default)]
     pub until: Option<Id>,
-    /// All that it holds there.
+    /// All devices that it holds in the range.
     pub devices: BTreeMap<Id, DeviceMark>,
 }
 
-/// Tells two records of a device apart: the first 8 bytes of the BLAKE3 digest of the record's
-/// encoding, in hexadecimal digits. Only what is told depends on it, never what is believed.
+/// A mark that distinguishes two records of a device: the first 8 bytes of the BLAKE3 digest of the
+/// record's encoding, in hexadecimal digits. It decides only which work is sent, never what is
+/// believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -99,19 +100,20 @@ pub struct WorkMessage {
     /// Version of this format: 1.
     pub version: u32,
     pub gateway: Id,
-    /// `height.index` in the feed up to which the message tells what there is: the next `since`.
+    /// `height.index` in the feed up to which the message is complete: the next `since`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub cursor: Cursor,
     pub items: Vec<WorkItem>,
     pub proofs: ProofSet,
 }
 
-/// One thing to look at.
+/// One piece of work.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum WorkItem {
-    /// A device came to the gateway, left it or changed. Proven: the device, or that there is none.
+    /// A device was assigned to the gateway, taken from it, or changed. Proven: the device or its
+    /// absence.
     Device { device: Id },
     /// A deployment of one of its devices was assigned or changed its state. Proven: the deployment
     /// and, unless it has ended, the device, its state, the release, the vendor's account and the
@@ -149,12 +151,12 @@ pub struct ProvenHead {
 pub struct SharedRecord {
     /// Index in `heads`.
     pub head: u32,
-    /// Index in `ancestors`; none if the record's block is the head.
+    /// Index in `ancestors`; none if the head is the record's block.
     pub ancestor: Option<u32>,
     pub record: RecordProof,
 }
 
-/// Why a message of work is not one.
+/// Why a work message is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
     #[error("{got} bytes are more than the {WORK_BYTES_MAX} of a message")]
@@ -187,7 +189,7 @@ impl WorkMessage {
         serde_json::to_vec(self).expect("our types have JSON forms")
     }
 
-    /// Reads what came for `gateway` and checks shape and counts; nothing is proven yet.
+    /// Decodes a message for `gateway` and checks its form and counts; nothing is proven yet.
     ///
     /// # Errors
     /// Too long, malformed, for another gateway, of another version, or too many parts.
@@ -213,10 +215,10 @@ impl WorkMessage {
 }
 
 fn limit(what: &'static str, got: usize, limit: usize) -> Result<(), WorkError> {
-    match got <= limit {
-        true => Ok(()),
-        false => Err(WorkError::TooMany { what, got, limit }),
+    if got > limit {
+        return Err(WorkError::TooMany { what, got, limit });
     }
+    Ok(())
 }
 
 impl ProofSet {
@@ -234,8 +236,8 @@ impl ProofSet {
             set_changes,
         };
         let shared = SharedRecord {
-            head: place(&mut self.heads, head),
-            ancestor: ancestor.map(|ancestor| place(&mut self.ancestors, ancestor)),
+            head: index_of(&mut self.heads, head),
+            ancestor: ancestor.map(|ancestor| index_of(&mut self.ancestors, ancestor)),
             record,
         };
         if !self.records.contains(&shared) {
@@ -243,7 +245,7 @@ impl ProofSet {
         }
     }
 
-    /// From bundles, in their order; equal parts are kept once.
+    /// Makes a set of bundles, in their order; equal parts are kept once.
     pub fn from_bundles(bundles: impl IntoIterator<Item = ProofBundle>) -> Self {
         let mut set = Self::default();
         bundles.into_iter().for_each(|bundle| set.add(bundle));
@@ -291,7 +293,7 @@ impl ProofSet {
         Some((head, ancestor))
     }
 
-    /// The bundle of one record; `None` if the record or a header that it names is not there.
+    /// The bundle of one record; `None` if the record or a header that it names is missing.
     pub fn bundle(&self, record: usize) -> Option<ProofBundle> {
         let shared = self.records.get(record)?;
         let (head, ancestor) = self.headers(shared)?;
@@ -305,7 +307,8 @@ impl ProofSet {
     }
 }
 
-fn place<T: PartialEq>(list: &mut Vec<T>, value: T) -> u32 {
+/// The index of `value` in the list, to which it is added if it is missing.
+fn index_of<T: PartialEq>(list: &mut Vec<T>, value: T) -> u32 {
     match list.iter().rposition(|known| *known == value) {
         Some(at) => at as u32,
         None => {

@@ -14,6 +14,7 @@ mod page;
 mod printable;
 mod proof;
 mod proof_file;
+mod protocol;
 mod replay;
 mod samples;
 mod transaction;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use lamplighter_ledger::{Filter, Handle, Part};
+use lamplighter_ledger::{FeedStep, Handle, NotificationFilter};
 use lamplighter_state::StateError;
 use lamplighter_system::{Backoff, error_chain};
 use lamplighter_types::wire::topics::NotificationTopic;
@@ -94,9 +94,9 @@ pub async fn run(shared: Arc<Shared>) {
         match next {
             Ok(Some(part)) => {
                 backoff.reset();
-                for delivery in part.deliveries {
-                    close_connections(&shared.sessions, &delivery.notification.fact);
-                    if let Some(published) = encode(delivery, &mut previous) {
+                for event in part.events {
+                    close_connections(&shared.sessions, &event.notification.fact);
+                    if let Some(published) = encode(event, &mut previous) {
                         // Fails only when nobody subscribed.
                         shared.notifications.ring.send(Arc::new(published)).ok();
                     }
@@ -252,19 +252,19 @@ impl NotificationReader {
     }
 }
 
-fn filter(districts: Arc<[Scope]>) -> Filter {
+fn filter(districts: Arc<[Scope]>) -> NotificationFilter {
     Arc::new(move |notification: &Notification| {
         let place = notification.place.as_ref();
         place.is_some_and(|place| districts.iter().any(|d| d.covers(&place.district)))
     })
 }
 
-type Step = BoxFuture<'static, Result<Option<Part>, StateError>>;
+type Step = BoxFuture<'static, Result<Option<FeedStep>, StateError>>;
 
 /// A way through the feed, in steps that are finished even if nobody waits for them.
 struct Replay {
     handle: Handle,
-    filter: Filter,
+    filter: NotificationFilter,
     /// The last height that is read.
     until: u64,
     /// Everything up to here is in `read` or was taken from it.
@@ -279,8 +279,8 @@ struct Replay {
 impl Replay {
     async fn next(&mut self) -> Result<Option<Arc<PublishedNotification>>, StateError> {
         loop {
-            while let Some(delivery) = self.read.pop_front() {
-                if let Some(published) = encode(delivery, &mut self.previous) {
+            while let Some(event) = self.read.pop_front() {
+                if let Some(published) = encode(event, &mut self.previous) {
                     return Ok(Some(Arc::new(published)));
                 }
             }
@@ -293,7 +293,7 @@ impl Replay {
                 return Ok(None);
             };
             self.after = part.cursor;
-            self.read = part.deliveries.into();
+            self.read = part.events.into();
             if self.after < Cursor::end_of(self.until) {
                 self.step = Some(step(self.handle.clone(), self.after, self.filter.clone()));
             }
@@ -302,7 +302,7 @@ impl Replay {
 }
 
 /// Reads the next few notifications after a cursor; `None` when there is nothing more to read.
-fn step(handle: Handle, after: Cursor, filter: Filter) -> Step {
+fn step(handle: Handle, after: Cursor, filter: NotificationFilter) -> Step {
     async move {
         // A cursor that is ahead of the chain is one of another node; then there is no gap to fill.
         let Ok(mut feed) = handle.follow(Some(after), filter) else {
@@ -312,9 +312,9 @@ fn step(handle: Handle, after: Cursor, filter: Filter) -> Step {
             return Ok(None);
         };
         // A block may have many: the rest is read again, so that a slow reader holds few.
-        if part.deliveries.len() > REPLAY_MESSAGES {
-            part.deliveries.truncate(REPLAY_MESSAGES);
-            part.cursor = part.deliveries[REPLAY_MESSAGES - 1].cursor;
+        if part.events.len() > REPLAY_MESSAGES {
+            part.events.truncate(REPLAY_MESSAGES);
+            part.cursor = part.events[REPLAY_MESSAGES - 1].cursor;
         }
         Ok(Some(part))
     }

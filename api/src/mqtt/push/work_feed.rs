@@ -35,8 +35,8 @@ pub async fn collect(shared: Arc<Shared>, resend: Arc<Notify>) {
         };
         match next {
             Ok(Some(part)) => {
-                for delivery in &part.deliveries {
-                    if let Err(error) = collect_one(&shared, delivery, &resend) {
+                for event in &part.events {
+                    if let Err(error) = collect_one(&shared, event, &resend) {
                         let error = error_chain(&error);
                         tracing::error!(error, "new work can't be read");
                     }
@@ -84,8 +84,8 @@ pub async fn resend_open(shared: Arc<Shared>, resend: Arc<Notify>) {
 }
 
 /// Adds the work that follows from a notification for the gateways that are connected here.
-fn collect_one(shared: &Shared, delivery: &FeedEvent, resend: &Notify) -> Result<(), StateError> {
-    let notification = &delivery.notification;
+fn collect_one(shared: &Shared, event: &FeedEvent, resend: &Notify) -> Result<(), StateError> {
+    let notification = &event.notification;
     if let Fact::DesiredSet { target, .. } = &notification.fact
         && !matches!(target, ConfigTarget::Device { .. })
     {

@@ -21,21 +21,21 @@ fn program() -> Option<&'static str> {
     found
 }
 
-async fn server() -> (Endpoint, Arc<Shelf>) {
+async fn server() -> (CoapEndpoint, Arc<Shelf>) {
     let shelf = shelf();
-    let config = Config {
+    let config = CoapConfig {
         body_bytes_max: 1 << 20,
-        ..Config::default()
+        ..CoapConfig::default()
     };
     (
-        Endpoint::bind(addr(0), config, shelf.clone())
+        CoapEndpoint::bind(addr(0), config, shelf.clone())
             .await
             .unwrap(),
         shelf,
     )
 }
 
-async fn run(program: &'static str, endpoint: &Endpoint, args: &[&str], path: &str) -> Output {
+async fn run(program: &'static str, endpoint: &CoapEndpoint, args: &[&str], path: &str) -> Output {
     let url = format!(
         "coap://127.0.0.1:{}{path}",
         endpoint.handle().local_addr().port()
@@ -69,8 +69,8 @@ async fn libcoap_discovers_reads_and_gets_errors() {
     let version = run(program, &endpoint, &["-B", "5"], "/3/0/3").await;
     assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), "2.0.0");
     let missing = run(program, &endpoint, &["-B", "5"], "/9/9").await;
-    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
-    assert!(said.contains("4.04 nothing there"), "{said}");
+    let output = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(output.contains("4.04 nothing there"), "{output}");
     let non = run(program, &endpoint, &["-B", "5", "-N"], "/3/0/3").await;
     assert_eq!(String::from_utf8_lossy(&non.stdout).trim(), "2.0.0");
     endpoint.close().await;

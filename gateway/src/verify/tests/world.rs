@@ -7,7 +7,7 @@ use lamplighter_state::Key;
 use lamplighter_state::tree::Tree;
 use lamplighter_types::proof::{CertifiedHeader, PROOF_VERSION, ProofBundle, RecordProof};
 use lamplighter_types::wire::Cursor;
-use lamplighter_types::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
 use lamplighter_types::{
     Account, AccountKind, Attestation, Certificate, ConfigTarget, Deployment, DeploymentState,
     DesiredConfig, Device, DeviceState, DeviceStatus, Genesis, GenesisAccount, Grant,

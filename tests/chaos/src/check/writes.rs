@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::order::Order;
 use super::{Chain, Fault, Findings};
-use crate::history::{Said, Write};
+use crate::history::{SubmitAnswer, Write};
 
 pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &mut Findings) {
     let mut signed = HashSet::new();
@@ -15,7 +15,7 @@ pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &m
         }
         count(write, chain, findings);
         for answer in &write.answers {
-            answered(write, &answer.said, chain, findings);
+            answered(write, &answer.answer, chain, findings);
         }
         if write.answers.is_empty() {
             unanswered(write, chain, findings);
@@ -25,8 +25,8 @@ pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &m
 }
 
 fn count(write: &Write, chain: &Chain, findings: &mut Findings) {
-    let receipts = |said: &Said| matches!(said, Said::Receipt(_));
-    let receipts = write.answers.iter().filter(|a| receipts(&a.said)).count() as u64;
+    let receipts = |answer: &SubmitAnswer| matches!(answer, SubmitAnswer::Receipt(_));
+    let receipts = write.answers.iter().filter(|a| receipts(&a.answer)).count() as u64;
     findings.compared_again += receipts.saturating_sub(1);
     match write.acknowledged() {
         Some((_, place)) if place.succeeded => findings.acknowledged += 1,
@@ -39,23 +39,23 @@ fn count(write: &Write, chain: &Chain, findings: &mut Findings) {
     }
 }
 
-fn answered(write: &Write, said: &Said, chain: &Chain, findings: &mut Findings) {
+fn answered(write: &Write, answer: &SubmitAnswer, chain: &Chain, findings: &mut Findings) {
     let transaction = write.transaction;
-    match (said, chain.places.get(&transaction)) {
-        (Said::Receipt(place), None) => {
+    match (answer, chain.places.get(&transaction)) {
+        (SubmitAnswer::Receipt(place), None) => {
             findings.add(Fault::Lost, || format!("{transaction}: {place:?}"));
         }
-        (Said::Receipt(place), Some(there)) if place != there => {
+        (SubmitAnswer::Receipt(place), Some(there)) if place != there => {
             findings.add(Fault::Changed, || {
                 format!("{transaction}: {place:?} became {there:?}")
             });
         }
-        (Said::Refused(code), Some(there)) => {
+        (SubmitAnswer::Refused(code), Some(there)) => {
             findings.add(Fault::RefusedYetThere, || {
                 format!("{transaction}: {code}, yet {there:?}")
             });
         }
-        (Said::Receipt(_), Some(_)) | (Said::Refused(_), None) => {}
+        (SubmitAnswer::Receipt(_), Some(_)) | (SubmitAnswer::Refused(_), None) => {}
     }
 }
 

@@ -1,0 +1,72 @@
+//! Transactions that the node signs itself: the artifacts it holds, the operations it relays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lamplighter_contracts::users;
+use lamplighter_state::StateError;
+use lamplighter_types::{Action, Encoding, Id, SecretKey, SignedTransaction, Transaction};
+
+use super::mempool::Ticket;
+use super::submitter::{SubmitError, Submitter};
+use crate::chain::Chain;
+use crate::clock::Clock;
+
+/// The time within which a transaction of the node must be in a block.
+const EXPIRES_AFTER_MS: u64 = 10 * 60 * 1000;
+
+/// The account of this node on the ledger.
+pub(crate) struct NodeAccount {
+    account: Id,
+    secret: SecretKey,
+    /// The last sequence number that this process used.
+    last_sequence: AtomicU64,
+    chain: Arc<Chain>,
+    submitter: Arc<Submitter>,
+    clock: Arc<dyn Clock>,
+}
+
+impl NodeAccount {
+    pub fn new(
+        account: Id,
+        secret: SecretKey,
+        chain: Arc<Chain>,
+        submitter: Arc<Submitter>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            account,
+            secret,
+            last_sequence: AtomicU64::new(0),
+            chain,
+            submitter,
+            clock,
+        }
+    }
+
+    /// A number above those in the state and those of this process. One that was in flight at a
+    /// crash may be used a second time; that transaction is refused, and the next one gets a higher
+    /// number.
+    fn next_sequence(&self) -> Result<u64, StateError> {
+        let view = self.chain.live_view();
+        let highest = users::replay_window(&view, &self.secret.public())?.highest();
+        self.last_sequence.fetch_max(highest, Ordering::SeqCst);
+        Ok(self.last_sequence.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// Signs and submits an action.
+    pub async fn submit(&self, action: Action) -> Result<Ticket, SubmitError> {
+        let sequence = self.next_sequence()?;
+        let now_ms = self.clock.now_ms().max(self.chain.head().timestamp_ms);
+        let transaction = Transaction {
+            sender: self.account.clone(),
+            sequence,
+            expires_ms: now_ms + EXPIRES_AFTER_MS,
+            action,
+        };
+        let chain_id = self.chain.chain_id();
+        let signed =
+            SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, &self.secret);
+        self.submitter.submit(signed).await
+    }
+}
