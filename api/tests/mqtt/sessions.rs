@@ -128,7 +128,7 @@ async fn a_new_connection_takes_over_and_the_old_one_learns_it() {
         assert_eq!(device_of(&body), "lamp-9");
         Raw::connect(world.plain, ConnectPacket::new(v5, "ann")).await;
     }
-    // Many at once: the newest wins, nobody is left over.
+    // Many at once: the newest wins, the others end.
     world
         .until_count("connected", |connected| connected == 0)
         .await;

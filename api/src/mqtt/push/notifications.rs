@@ -97,7 +97,7 @@ pub async fn run(shared: Arc<Shared>) {
                 for event in part.events {
                     close_connections(&shared.sessions, &event.notification.fact);
                     if let Some(published) = encode(event, &mut previous) {
-                        // Fails only when nobody subscribed.
+                        // Fails only while there is no subscriber.
                         shared.notifications.ring.send(Arc::new(published)).ok();
                     }
                 }
@@ -261,7 +261,7 @@ fn filter(districts: Arc<[Scope]>) -> NotificationFilter {
 
 type Step = BoxFuture<'static, Result<Option<FeedStep>, StateError>>;
 
-/// A way through the feed, in steps that are finished even if nobody waits for them.
+/// A reader of the feed. Its steps finish even if no call waits for them.
 struct Replay {
     handle: Handle,
     filter: NotificationFilter,
