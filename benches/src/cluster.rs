@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{Config, DiskConfig, key};
+use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
@@ -109,7 +109,7 @@ pub struct NodeProgress {
 pub struct NodeFiles {
     program: PathBuf,
     home: PathBuf,
-    config: Config,
+    config: NodeConfig,
     pub key: PublicKey,
     /// Its address for other nodes.
     pub address: String,
@@ -180,8 +180,8 @@ fn config(
     home: &Path,
     addresses: &[SocketAddr],
     disk: &DiskConfig,
-) -> Config {
-    Config {
+) -> NodeConfig {
+    NodeConfig {
         node,
         genesis: genesis.to_owned(),
         key: home.join("key"),

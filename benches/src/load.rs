@@ -61,7 +61,7 @@ impl Workload {
 
 /// A phase of the measurement, with the ceilings that its figures are compared with.
 #[derive(Clone, Copy, Debug)]
-pub struct Phase {
+pub struct LoadPhase {
     pub workload: Workload,
     pub clients: usize,
     pub seconds: u64,
@@ -273,7 +273,7 @@ impl UsageSample {
 pub async fn run(
     cluster: &mut Cluster,
     fleet: &Arc<Fleet>,
-    phase: Phase,
+    phase: LoadPhase,
 ) -> Result<Row, BenchError> {
     let length = Duration::from_secs(phase.seconds);
     let begun = Instant::now();
@@ -387,7 +387,7 @@ async fn background(
 }
 
 fn row(
-    phase: Phase,
+    phase: LoadPhase,
     mut tally: LoadTally,
     before: &UsageSample,
     after: &UsageSample,

@@ -30,7 +30,7 @@ use clap::Parser;
 use crate::cluster::Cluster;
 use crate::error::BenchError;
 use crate::fleet::Fleet;
-use crate::load::{MachineLimits, Phase, Workload};
+use crate::load::{LoadPhase, MachineLimits, Workload};
 use crate::options::{CatchUpOptions, Cli, Command, NodeCommand, Options, SoakOptions};
 use crate::report::{Ceilings, ClusterReport, Report};
 
@@ -101,7 +101,7 @@ fn bench(options: &Options) -> Result<(), BenchError> {
         clusters,
     };
     report::write(options.report.as_deref(), "bench-report.json", &report)?;
-    report.demand_success()
+    report.check_success()
 }
 
 async fn clusters(
@@ -146,7 +146,7 @@ async fn measure(
     let phases = single.chain([(Workload::EventBatches, options.batch_clients)]);
     let mut rows = Vec::new();
     for (workload, clients) in phases {
-        let phase = Phase {
+        let phase = LoadPhase {
             workload,
             clients,
             seconds: options.seconds,

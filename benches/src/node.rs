@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use lamplighter_node::{Config, Node, telemetry};
+use lamplighter_node::{Node, NodeConfig, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -12,7 +12,7 @@ use crate::error::BenchError;
 /// Runs until standard input ends, which happens however the parent process ends, or until SIGTERM.
 pub fn run(config: &Path) -> Result<(), BenchError> {
     telemetry::init(false);
-    let config = Config::read(config)?;
+    let config = NodeConfig::read(config)?;
     let runtime =
         tokio::runtime::Runtime::new().map_err(BenchError::io("starting the async runtime", ""))?;
     let done = runtime.block_on(serve(config));
@@ -20,7 +20,7 @@ pub fn run(config: &Path) -> Result<(), BenchError> {
     done
 }
 
-async fn serve(config: Config) -> Result<(), BenchError> {
+async fn serve(config: NodeConfig) -> Result<(), BenchError> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(BenchError::io("listening for SIGTERM", ""))?;
     let mut ended = input_ended();

@@ -102,7 +102,7 @@ pub struct Row {
 
 impl Report {
     /// Checks that no transaction failed: the rates would not be those of the load.
-    pub fn demand_success(&self) -> Result<(), BenchError> {
+    pub fn check_success(&self) -> Result<(), BenchError> {
         for row in self.clusters.iter().flat_map(|cluster| &cluster.rows) {
             if row.failed > 0 {
                 let first = row.first_failure.clone().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use lamplighter_node::{BootstrapPeers, Config, Handle, Node, Phase, key};
+use lamplighter_node::{BootstrapPeers, Handle, Node, NodeConfig, Phase, key};
 use lamplighter_types::{GovernanceChange, Hash, PublicKey, Validator, codec};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, sleep};
@@ -119,7 +119,7 @@ pub async fn join(join: Join, session: &SessionArguments) -> Result<ExitCode, Fa
         json_logs: join.json_logs,
     };
     let stop = run::begin(&run)?;
-    let config = Config::read(&config).map_err(Failure::during("reading the configuration"))?;
+    let config = NodeConfig::read(&config).map_err(Failure::during("reading the configuration"))?;
     let node = Node::start(config)
         .await
         .map_err(Failure::during("starting the node"))?;

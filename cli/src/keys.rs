@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_node::{Config, key};
+use lamplighter_node::{NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Id, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
@@ -221,7 +221,7 @@ pub fn make_node(
         key::read_or_create(&dir.join("node.key")).map_err(Failure::during("the node's key"))?;
     let port = |step: u16| std::net::SocketAddr::from((host, first_port.saturating_add(step)));
     let local = std::net::Ipv4Addr::LOCALHOST;
-    let config = Config {
+    let config = NodeConfig {
         node,
         genesis,
         key: "node.key".into(),

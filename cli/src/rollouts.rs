@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, DeferralPolicy, Fact, Hash, Id, Rollout, RolloutCounts, RolloutPlan, RolloutsAction,
-    Scope, Selection, StepTimers, codec,
+    Action, DeferralPolicy, Fact, Hash, Id, Postponement, Rollout, RolloutCounts, RolloutPlan,
+    RolloutsAction, Scope, Selection, StepTimers, codec,
 };
 use serde_json::json;
 
@@ -123,12 +123,12 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
             device,
             until,
             reason,
-        } => RolloutsAction::Postpone {
+        } => RolloutsAction::Postpone(Postponement {
             rollout,
             device,
             until_ms: until,
             reason,
-        },
+        }),
     };
     session
         .act(Action::Rollouts(action))

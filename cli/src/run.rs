@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_devnet::{field, until_stdin_ends};
 use lamplighter_gateway::{Gateway, GatewayConfig};
-use lamplighter_node::{Config, Node, telemetry};
+use lamplighter_node::{Node, NodeConfig, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +86,8 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
         NodeCommand::Run(run) => run,
     };
     let stop = begin(&run)?;
-    let config = Config::read(&run.config).map_err(Failure::during("reading the configuration"))?;
+    let config =
+        NodeConfig::read(&run.config).map_err(Failure::during("reading the configuration"))?;
     let node = Node::start(config)
         .await
         .map_err(Failure::during("starting the node"))?;

@@ -92,7 +92,7 @@ fn a_ledger_is_founded() {
         output.contains("warning: governance_approvals is 2, and the file has 1"),
         "{output}"
     );
-    let config = lamplighter_node::Config::read(&folder.join("node-1/node.toml")).unwrap();
+    let config = lamplighter_node::NodeConfig::read(&folder.join("node-1/node.toml")).unwrap();
     assert_eq!(config.read_genesis().unwrap().name, "Harbour City");
 }
 
@@ -192,7 +192,7 @@ fn logs_have_colours_on_terminals_only() {
         &["genesis", "new", "city.toml", "--out", "genesis.json"],
     );
     let path = folder.join("n/node.toml");
-    let mut config = lamplighter_node::Config::read(&path).unwrap();
+    let mut config = lamplighter_node::NodeConfig::read(&path).unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
     (config.peer_listen, config.http_listen) = (any, any);
     (config.admin_listen, config.mqtt_listen) = (any, any);

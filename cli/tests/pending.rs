@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SignedTransaction, Validator,
     ValidatorSet,
@@ -32,7 +32,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// The configurations of two nodes, neither of which has a quorum alone.
-fn set_up(dir: &Path) -> [Config; 2] {
+fn set_up(dir: &Path) -> [NodeConfig; 2] {
     let people = [
         ("admin", Role::Administrator),
         ("vendor", Role::Vendor),
@@ -63,7 +63,7 @@ fn set_up(dir: &Path) -> [Config; 2] {
             address: peer_listen.to_string(),
         });
         let any = "127.0.0.1:0".parse().unwrap();
-        Config {
+        NodeConfig {
             node,
             genesis: dir.join("genesis.json"),
             key: file,
@@ -96,7 +96,7 @@ fn set_up(dir: &Path) -> [Config; 2] {
 /// The nodes, as people know them.
 struct Ledger<'a> {
     dir: &'a Path,
-    nodes: [Config; 2],
+    nodes: [NodeConfig; 2],
 }
 
 impl Ledger<'_> {

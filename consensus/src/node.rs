@@ -35,7 +35,7 @@ use crate::type_config::{ProposedBatch, Raft, TypeConfig};
 use crate::types::{MEMBERS_MAX, NodeId};
 
 const NODE_ID: &[u8] = b"raft/node_id";
-/// Pause between two attempts to get the read index, when nobody could answer the first.
+/// Pause between two attempts to get the read index, when no node could answer the first.
 const READ_RETRY: Duration = Duration::from_millis(50);
 
 /// The handle of a running node; clones share it. The node ends with [`Consensus::shutdown`] or
@@ -228,13 +228,13 @@ impl Consensus {
     }
 
     /// Stops this node from leading and from standing for election, or allows both again. A node is
-    /// passive while its disk is full: it does not use up terms while nobody may answer it, and so
+    /// passive while its disk is full: it does not use up terms while no node may answer it, and so
     /// does not depose the leader when it comes back.
     pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
         let raft = &self.0.raft;
         raft.runtime_config().elect(!passive);
         if passive && self.is_leader() {
-            // A leader steps down by standing for election; its request for votes reaches nobody.
+            // A leader steps down by standing for election; its request for votes reaches no node.
             let triggered = raft.trigger().elect().await;
             triggered.map_err(|error| ConsensusError::Raft(error.into()))?;
         }

@@ -30,7 +30,7 @@ const RATE_BYTES_PER_S: u32 = 400_000;
 pub struct NodeProcess {
     pub process: Process,
     pub node: u64,
-    pub config: lamplighter_node::Config,
+    pub config: lamplighter_node::NodeConfig,
 }
 
 impl NodeProcess {
@@ -132,7 +132,7 @@ impl Devnet {
     /// Configures a node with the key file `node-N` of this devnet.
     pub(crate) fn node(&mut self, node: u64, peer: SocketAddr) -> Result<NodeProcess, DevnetError> {
         let name = format!("node-{node}");
-        let config = lamplighter_node::Config {
+        let config = lamplighter_node::NodeConfig {
             node,
             genesis: self.files.genesis(),
             key: self.files.key(&name),
@@ -154,7 +154,7 @@ impl Devnet {
     pub(crate) fn node_process(
         &self,
         name: &str,
-        config: lamplighter_node::Config,
+        config: lamplighter_node::NodeConfig,
     ) -> Result<NodeProcess, DevnetError> {
         let path = self.files.write_toml(name, &config)?;
         let arguments = arguments(&["node", "run", "--until-stdin-ends"], &path);
@@ -431,7 +431,7 @@ impl MeshProcess {
 }
 
 /// Submits an action, which must succeed.
-pub(crate) async fn act(
+pub(crate) async fn submit_action(
     client: &Client,
     what: &str,
     action: Action,

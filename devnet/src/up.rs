@@ -61,10 +61,10 @@ async fn run(
     journal: &mut Journal,
     attacked: bool,
 ) -> Result<(), DevnetError> {
-    let subscriber = scenario::bring_up(devnet, journal).await?;
-    scenario::run(devnet, &subscriber, journal).await?;
+    let feed = scenario::bring_up(devnet, journal).await?;
+    scenario::run(devnet, &feed, journal).await?;
     if attacked {
-        attacks::run(devnet, &subscriber, journal).await?;
+        attacks::run(devnet, &feed, journal).await?;
     }
     Ok(())
 }

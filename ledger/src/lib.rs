@@ -41,6 +41,7 @@ pub use read::feed::{
 };
 pub use read::prove::{ProveError, Subject};
 pub use read::wait::WaitError;
-pub use start::{Identity, Ledger, OpenError};
+pub use start::{Ledger, OpenError};
 pub use submit::mempool::{Busy, Ticket, Verdict};
+pub use submit::node_account::Identity;
 pub use submit::submitter::SubmitError;

@@ -7,7 +7,7 @@ use lamplighter_state::tree::Tree;
 use lamplighter_state::{Overlay, StateError, View, tables};
 use lamplighter_store::{Batch as WriteBatch, Durability, Kv, StoreError};
 use lamplighter_types::merkle::{History, list};
-use lamplighter_types::{Genesis, GenesisError, HEADER_VERSION, Hash, Header, Id, SecretKey};
+use lamplighter_types::{Genesis, GenesisError, HEADER_VERSION, Hash, Header, SecretKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,7 +35,7 @@ use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
 use crate::read::feed::Feed;
 use crate::submit::mempool::Mempool;
-use crate::submit::node_account::NodeAccount;
+use crate::submit::node_account::{Identity, NodeAccount};
 use crate::submit::resolver::TicketResolver;
 use crate::submit::submitter::Submitter;
 
@@ -54,13 +54,6 @@ pub enum OpenError {
     Artifacts(#[from] ArtifactError),
     #[error("the installation of an image was interrupted, and the image can't be used any more")]
     HalfInstalled(#[source] ImageError),
-}
-
-/// The identity of this node.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    pub account: Id,
-    pub secret: SecretKey,
 }
 
 /// A node's ledger before consensus runs.
@@ -247,14 +240,7 @@ fn stages(
         alarms.clone(),
         *blocking,
     ));
-    let Identity { account, secret } = identity;
-    let node_account = NodeAccount::new(
-        account,
-        secret,
-        chain.clone(),
-        submitter.clone(),
-        clock.clone(),
-    );
+    let node_account = NodeAccount::new(identity, chain.clone(), submitter.clone(), clock.clone());
     let consensus = Arc::new(OnceLock::new());
     let peer_server = PeerServer {
         chain: chain.clone(),

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::NodeKey;
 
-/// Peers in one allow-list. 7 validators and some observers are meant; more is a mistake.
+/// Peers in one allow-list. A ledger has 7 validators and some observers; more is a mistake.
 pub const PEERS_MAX: usize = 256;
 
 /// The configuration of one node's network.

@@ -43,11 +43,11 @@ pub(crate) async fn dial(
     let lane_streams = streams.split_off(1);
     let stream = streams.pop().expect("split_off left one stream");
     let stream = dialer_select_proto(stream, [LINK], Version::V1Lazy).await;
-    let (_, stream) = stream.map_err(|_hung_up| LinkError::ClosedBeforeHandshake)?;
+    let (_, stream) = stream.map_err(|_closed| LinkError::ClosedBeforeHandshake)?;
     let (mut reader, mut writer) = link_halves(stream);
     send(&mut writer, handshake_frame(state, key))
         .await
-        .map_err(|_hung_up| LinkError::ClosedBeforeHandshake)?;
+        .map_err(|_closed| LinkError::ClosedBeforeHandshake)?;
     let remote = match reader.next().await {
         Ok(Some(frame)) => frame,
         Err(source) if source.is_violation() => return Err(broken(source)),

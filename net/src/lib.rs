@@ -8,7 +8,7 @@
 //!
 //! Of two nodes the one with the lower key (which is the lower peer id) dials, if the other's
 //! address is on its list; a node with [`NetConfig::dials_all`] dials every peer. After a failure
-//! it pauses 100 ms, doubling up to 5 s, each pause shortened at random by up to a half. A second
+//! it pauses 100 ms, doubling up to 1 s, each pause shortened at random by up to a half. A second
 //! connection of the same peer replaces the first.
 //!
 //! # Streams
@@ -46,7 +46,7 @@
 //! **Ping**: each side sends one every second; a link that is silent for 10 s is closed.
 //! **Close**: the last frame of the side that closes a link in order, with the reason.
 //!
-//! **NetLimits**: [`Lane::limits`] has the longest body and the number and bytes of requests in
+//! **Limits**: [`Lane::limits`] has the longest body and the number and bytes of requests in
 //! flight for each lane. The calling side counts a request until its answer or failure arrives,
 //! even when the caller has stopped waiting; so the serving side may, and does, close the
 //! connection with a peer that exceeds them. The serving side answers every request, at the latest

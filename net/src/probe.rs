@@ -1,7 +1,7 @@
 //! Detects another process that uses this node's key.
 //!
-//! AllowList dial a node at the address that the ledger has for it, and a node with the highest key
-//! dials nobody. So a second process with the same key, started elsewhere, may meet no peer that
+//! Peers dial a node at the address that the ledger has for it, and a node with the highest key
+//! dials no peer. So a second process with the same key, started elsewhere, may meet no peer that
 //! could refuse it, and would wait for ever. So a node dials its own address: if another process
 //! answers there with this key, both report that the key is in use. Only an owner of the key can
 //! cause that report, and it stops no node.

@@ -87,7 +87,7 @@ pub(crate) async fn outbound(
     }
     // From here on a listener that does not list this node's key closes the connection.
     let io = dialer_select_proto(io, [YAMUX], Version::V1Lazy).await;
-    let (_, io) = io.map_err(|_hung_up| LinkError::ClosedBeforeHandshake)?;
+    let (_, io) = io.map_err(|_closed| LinkError::ClosedBeforeHandshake)?;
     let mut connection = Connection::new(io, yamux_config(), yamux::Mode::Client);
     let mut streams = Vec::with_capacity(STREAMS);
     for _ in 0..STREAMS {

@@ -1,4 +1,4 @@
-//! AllowList that break the protocol, before and after they have proved a listed key.
+//! Peers that violate the protocol, before and after they have proved a listed key.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -14,7 +14,7 @@ use crate::disk::DiskConfig;
 /// The configuration of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub struct NodeConfig {
     /// The id of this node in the genesis file or in the governance transaction that added it.
     pub node: u64,
     /// The genesis file; relative paths are relative to the configuration file.
@@ -89,7 +89,7 @@ pub enum ConfigError {
     MqttConnect,
 }
 
-impl Config {
+impl NodeConfig {
     /// Reads a configuration file.
     ///
     /// # Errors

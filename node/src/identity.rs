@@ -8,7 +8,7 @@ use lamplighter_state::{StateError, tables};
 use lamplighter_store::Kv;
 use lamplighter_types::{Genesis, Hash, PublicKey};
 
-use crate::config::Config;
+use crate::config::NodeConfig;
 
 /// Two things that do not belong together.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum IdentityError {
 
 /// Compares an opened store with the genesis file. An empty store belongs to any chain.
 pub(crate) fn check_chain(
-    config: &Config,
+    config: &NodeConfig,
     genesis: &Genesis,
     kv: &dyn Kv,
 ) -> Result<(), Box<IdentityError>> {
@@ -76,7 +76,7 @@ pub(crate) fn check_chain(
 
 /// Compares the key with the validators of the genesis file.
 pub(crate) fn check_founder(
-    config: &Config,
+    config: &NodeConfig,
     genesis: &Genesis,
     key: PublicKey,
 ) -> Result<(), Box<IdentityError>> {
@@ -88,7 +88,7 @@ pub(crate) fn check_founder(
 
 /// Compares the key with the nodes that the chain names.
 pub(crate) fn check_member(
-    config: &Config,
+    config: &NodeConfig,
     chain: Hash,
     membership: &Membership,
     key: PublicKey,
@@ -100,7 +100,7 @@ pub(crate) fn check_member(
 /// `owner` is the node that has this key, `known` the key of the configured node. A node that is
 /// not added yet has neither.
 fn check(
-    config: &Config,
+    config: &NodeConfig,
     chain: Hash,
     key: PublicKey,
     owner: Option<u64>,

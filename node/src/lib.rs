@@ -20,7 +20,7 @@ mod store_identity;
 pub mod telemetry;
 
 pub use bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
-pub use config::{Config, ConfigError};
+pub use config::{ConfigError, NodeConfig};
 pub use disk::DiskConfig;
 pub use identity::IdentityError;
 pub use key::KeyError;

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
-use crate::config::{Config, ConfigError};
+use crate::config::{ConfigError, NodeConfig};
 use crate::disk::{ConsensusGate, DiskMonitor};
 use crate::edges::EdgeThreads;
 use crate::fatal_errors::FatalErrors;
@@ -92,7 +92,7 @@ pub struct Node {
 
 impl Node {
     /// Opens the data directory and starts every part, from the store up to the edges.
-    pub async fn start(config: Config) -> Result<Self, NodeError> {
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let (genesis, secret) = prepare(&config)?;
         let (gate, fatal_errors) = (ConsensusGate::default(), FatalErrors::new());
         let rocks = open_store(&config.data_dir.join("db"), &fatal_errors)?;
@@ -161,7 +161,7 @@ impl Node {
     }
 
     /// Starts the tasks that find errors of the disk, and those that act on fatal errors.
-    fn watch_disk(&self, config: &Config, disk: Arc<DiskMonitor>, kv: RocksKv) {
+    fn watch_disk(&self, config: &NodeConfig, disk: Arc<DiskMonitor>, kv: RocksKv) {
         let (tasks, stop) = (&self.tasks, || self.stop.clone());
         tasks.spawn(disk.run(stop()));
         if config.disk.scrub_bytes_per_s > 0 {
@@ -269,7 +269,7 @@ async fn stop_on_error(fatal_errors: FatalErrors, stop: CancellationToken) {
 }
 
 async fn open_ledger(
-    config: &Config,
+    config: &NodeConfig,
     genesis: Genesis,
     kv: Arc<dyn Kv>,
     secret: &SecretKey,
@@ -292,7 +292,7 @@ async fn open_ledger(
 }
 
 /// Reads the genesis file and the key, and creates the data directory of a new node.
-fn prepare(config: &Config) -> Result<(Genesis, SecretKey), NodeError> {
+fn prepare(config: &NodeConfig) -> Result<(Genesis, SecretKey), NodeError> {
     let genesis = config.read_genesis()?;
     let secret = key::read(&config.key)?;
     store_identity::require_data(&config.key, &config.data_dir)?;
@@ -334,7 +334,7 @@ async fn publish_identity(network: Network, service: Arc<PeerService>) {
 }
 
 async fn start_network(
-    config: &Config,
+    config: &NodeConfig,
     secret: &SecretKey,
     service: &Arc<PeerService>,
     tasks: &TaskTracker,
@@ -364,7 +364,7 @@ async fn start_network(
 }
 
 async fn start_consensus(
-    config: &Config,
+    config: &NodeConfig,
     kv: Arc<dyn Kv>,
     ledger: &Ledger,
     transport: Arc<RaftTransport>,
@@ -394,7 +394,7 @@ async fn start_consensus(
     Ok(consensus)
 }
 
-fn edge_config(config: &Config, secret: &SecretKey) -> api::EdgeConfig {
+fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
     api::EdgeConfig {
         node: config.node,
         secret: secret.clone(),

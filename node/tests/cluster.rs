@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{Config, Node, key, mark_path};
+use lamplighter_node::{Node, NodeConfig, key, mark_path};
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_store::{Batch, Cf, Durability, Kv};
 use lamplighter_system::{error_chain, unix_ms};
@@ -36,7 +36,7 @@ fn admin() -> SecretKey {
     SecretKey::from_seed([77; 32])
 }
 
-fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
+fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
     let peers: Vec<_> = (0..NODES).map(|_| free_address()).collect();
     let mut configs = Vec::new();
     let mut validators = Vec::new();
@@ -52,7 +52,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
             address: peer.to_string(),
         });
         let any = "127.0.0.1:0".parse().unwrap();
-        configs.push(Config {
+        configs.push(NodeConfig {
             node,
             genesis: dir.join("genesis.json"),
             key: home.join("key"),
@@ -173,7 +173,7 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
 }
 
 /// The error of a node that does not start, with its causes.
-async fn refused(config: &Config) -> String {
+async fn refused(config: &NodeConfig) -> String {
     let error = match Node::start(config.clone()).await {
         Ok(_) => panic!("the node is up"),
         Err(error) => error,
@@ -345,7 +345,7 @@ async fn a_second_node_with_a_key_in_use_is_reported_on_both_sides() {
 }
 
 /// Sets the record of a peer's data directory in the store of a node that does not run.
-fn set_peer_store(config: &Config, peer: &Config, store: Option<[u8; 16]>) {
+fn set_peer_store(config: &NodeConfig, peer: &NodeConfig, store: Option<[u8; 16]>) {
     let peer = key::read(&peer.key).unwrap().public();
     let name = [b"node/peer/", &peer.0[..]].concat();
     let kv = RocksKv::open(&config.data_dir.join("db"), Options::default()).unwrap();

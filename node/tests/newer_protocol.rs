@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lamplighter_ledger::Verdict;
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::{
     Action, Encoding, Genesis, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Id,
@@ -26,7 +26,7 @@ fn admin(number: u8) -> SecretKey {
 }
 
 /// One validator and two administrators.
-fn alone(dir: &Path) -> Config {
+fn alone(dir: &Path) -> NodeConfig {
     let secret = key::generate().unwrap();
     key::write(&dir.join("key"), &secret).unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -63,7 +63,7 @@ fn alone(dir: &Path) -> Config {
          admin_listen = \"127.0.0.1:0\"\nmqtt_listen = \"127.0.0.1:0\"\n"
     );
     std::fs::write(dir.join("node.toml"), text).unwrap();
-    Config::read(&dir.join("node.toml")).unwrap()
+    NodeConfig::read(&dir.join("node.toml")).unwrap()
 }
 
 async fn submit(node: &Node, number: u8, action: GovernanceAction) {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet,
@@ -14,7 +14,7 @@ use lamplighter_types::{
 /// Only a failing test waits so long.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn alone(dir: &Path) -> Config {
+fn alone(dir: &Path) -> NodeConfig {
     let secret = key::generate().unwrap();
     key::write(&dir.join("key"), &secret).unwrap();
     let id = |text| Id::new(text).unwrap();
@@ -51,7 +51,7 @@ fn alone(dir: &Path) -> Config {
          admin_listen = \"127.0.0.1:0\"\nmqtt_listen = \"127.0.0.1:0\"\n"
     );
     std::fs::write(dir.join("node.toml"), text).unwrap();
-    Config::read(&dir.join("node.toml")).unwrap()
+    NodeConfig::read(&dir.join("node.toml")).unwrap()
 }
 
 /// Sends a request while no task of this thread can run.

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use crate::json::{self, JsonDecodeError};
 use crate::limits::ENCODED_BYTES_MAX;
 
-type Config = Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>>;
+type LegacyConfig = Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>>;
 
-const CONFIG: Config = bincode::config::legacy().with_limit::<ENCODED_BYTES_MAX>();
+const CONFIG: LegacyConfig = bincode::config::legacy().with_limit::<ENCODED_BYTES_MAX>();
 
 /// Why bytes are not the encoding of a value of the wanted type.
 #[derive(Debug, thiserror::Error)]

@@ -182,7 +182,7 @@ impl NodeAssessment {
 
 impl SoakAssessment {
     /// Checks that every figure is good.
-    pub fn demand(&self) -> Result<(), BenchError> {
+    pub fn check(&self) -> Result<(), BenchError> {
         if self.good {
             Ok(())
         } else {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cluster::Cluster;
 use crate::error::BenchError;
 use crate::fleet::Fleet;
-use crate::load::{self, MachineLimits, Phase, Workload};
+use crate::load::{self, LoadPhase, MachineLimits, Workload};
 use crate::machine::{self, Machine};
 use crate::options::SoakOptions;
 use crate::{report, table};
@@ -78,7 +78,7 @@ pub async fn run(options: &SoakOptions, dir: &Path, program: &Path) -> Result<()
         let first = report.first_failure.unwrap_or_default();
         return Err(BenchError::Failures(report.failed, "the soak", first));
     }
-    report.verdict.demand()
+    report.verdict.check()
 }
 
 /// The samples and counts of a soak.
@@ -157,7 +157,7 @@ async fn soak(
 }
 
 async fn calibrate(cluster: &mut Cluster, fleet: &Arc<Fleet>) -> Result<f64, BenchError> {
-    let phase = Phase {
+    let phase = LoadPhase {
         workload: Workload::Transactions,
         clients: CLIENTS,
         seconds: CALIBRATION_S,

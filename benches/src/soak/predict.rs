@@ -166,7 +166,7 @@ impl<'a> Writer<'a> {
             receipts.push(Arc::new(receipt));
         }
         let header = self.header(height, timestamp_ms);
-        self.once(batch, &header);
+        self.put_once_rows(batch, &header);
         self.sums.once_bytes += batch.size_bytes() as f64;
         tables::put_block(batch, &header, &transactions, &receipts, &events);
         self.sums.all_bytes += batch.size_bytes() as f64;
@@ -175,7 +175,7 @@ impl<'a> Writer<'a> {
 
     /// Writes the rows that each block has once, except for its header, which is written with its
     /// lists.
-    fn once(&mut self, batch: &mut Batch, header: &Header) {
+    fn put_once_rows(&mut self, batch: &mut Batch, header: &Header) {
         let hash = header.hash();
         tables::put_history(batch, &self.history.append(&hash));
         tables::put_attested(batch, header.height, &hash);

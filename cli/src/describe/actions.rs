@@ -157,25 +157,17 @@ fn of_rollouts(action: &RolloutsAction) -> String {
         RolloutsAction::Cancel { rollout, reason } => {
             format!("cancel the rollout {rollout}{}", because(reason))
         }
-        RolloutsAction::Postpone {
-            rollout,
-            device,
-            until_ms: 0,
-            reason,
-        } => format!(
-            "postpone {device} in {rollout} no longer{}",
-            because(reason)
-        ),
-        RolloutsAction::Postpone {
-            rollout,
-            device,
-            until_ms,
-            reason,
-        } => format!(
-            "postpone {device} in {rollout} until {}{}",
-            time::local(*until_ms),
-            because(reason)
-        ),
+        RolloutsAction::Postpone(p) => {
+            let until = match p.until_ms {
+                0 => "no longer".to_owned(),
+                until_ms => format!("until {}", time::local(until_ms)),
+            };
+            let (device, rollout) = (&p.device, &p.rollout);
+            format!(
+                "postpone {device} in {rollout} {until}{}",
+                because(&p.reason)
+            )
+        }
         RolloutsAction::Report { reports } => {
             let all: Vec<_> = reports.iter().map(|report| &report.device).collect();
             format!("report steps of deployments: {}", names(&all))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use lamplighter_client::{Client, ClientConfig};
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, Fact, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
@@ -55,7 +55,7 @@ impl City {
         let text = serde_json::to_vec_pretty(&genesis).unwrap();
         std::fs::write(dir.path().join("genesis.json"), text).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
-        let config = Config {
+        let config = NodeConfig {
             node: 1,
             genesis: dir.path().join("genesis.json"),
             key: keys.join("node-1.key"),

@@ -39,7 +39,7 @@ struct IncomingSnapshot {
     path: PathBuf,
     /// Bytes of each file that were received.
     present: Vec<u64>,
-    /// True if each file was compared with its hash.
+    /// True for each file that was compared with its hash.
     checked: Vec<bool>,
 }
 

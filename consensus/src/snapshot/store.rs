@@ -1,7 +1,8 @@
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use lamplighter_system::files;
 
 use super::{DATA, META, SnapshotDir, SnapshotError, remove, sync_dir};
 use crate::codec;
@@ -163,8 +164,7 @@ impl SnapshotStore {
     fn keep(&self, meta: SnapshotMeta, from: &Path) -> Result<CurrentSnapshot, SnapshotError> {
         write_meta(from, &meta)?;
         let to = self.dir.join(format!("{PREFIX}{}", meta.snapshot_id));
-        fs::rename(from, &to).map_err(SnapshotError::io("rename", from))?;
-        sync_dir(&self.dir)?;
+        files::rename(from, &to).map_err(SnapshotError::io("rename", from))?;
         let current = (meta, SnapshotDir::new(to, false));
         if let Some((_, old)) = self.lock().replace(current.clone()) {
             old.set_obsolete();
@@ -175,13 +175,7 @@ impl SnapshotStore {
 
 fn write_meta(path: &Path, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
     let file = path.join(META);
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&file)?;
-        file.write_all(&codec::encode(meta))?;
-        file.sync_all()
-    };
-    write().map_err(SnapshotError::io("write", &file))?;
-    sync_dir(path)
+    files::replace(&file, &codec::encode(meta)).map_err(SnapshotError::io("write", &file))
 }
 
 /// Reads the description of a snapshot; none if the directory has no complete one.

@@ -18,14 +18,11 @@ pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
     match action {
         RolloutsAction::Plan { plan } => check_plan(plan)?,
         RolloutsAction::Pause { rollout: _, reason }
-        | RolloutsAction::Cancel { rollout: _, reason }
-        | RolloutsAction::Postpone {
-            rollout: _,
-            device: _,
-            until_ms: _,
-            reason,
-        } => {
+        | RolloutsAction::Cancel { rollout: _, reason } => {
             validate::text("reason", reason, TEXT_BYTES_MAX)?;
+        }
+        RolloutsAction::Postpone(postponement) => {
+            operator_actions::check_postponement(postponement)?
         }
         RolloutsAction::Report { reports } => {
             validate::list("reports", reports, LIST_ITEMS_MAX)?;
@@ -150,12 +147,9 @@ pub fn execute(
         RolloutsAction::Cancel { rollout, reason } => {
             operator_actions::cancel(overlay, context, rollout, reason)
         }
-        RolloutsAction::Postpone {
-            rollout,
-            device,
-            until_ms,
-            reason,
-        } => operator_actions::postpone(overlay, context, rollout, device, *until_ms, reason),
+        RolloutsAction::Postpone(postponement) => {
+            operator_actions::postpone(overlay, context, postponement)
+        }
         RolloutsAction::Report { reports } => reports::report(overlay, context, reports),
     }
 }

@@ -1,8 +1,11 @@
 //! Actions of operators on a rollout that has begun, and the calls of other contracts.
 
 use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::limits::TEXT_BYTES_MAX;
+use lamplighter_types::validate::{self, FieldError};
 use lamplighter_types::{
-    Deployment, DeploymentState, Device, Fact, Id, Notification, Role, RolloutPlan, RolloutStatus,
+    Deployment, DeploymentState, Device, Fact, Id, Notification, Postponement, Role, RolloutPlan,
+    RolloutStatus,
 };
 
 use super::plan::{find, require, wanted_approvals};
@@ -148,14 +151,28 @@ pub fn device_left(
     unit.commit()
 }
 
+/// Checks shape and size.
+pub fn check_postponement(postponement: &Postponement) -> Result<(), FieldError> {
+    let Postponement {
+        rollout: _,
+        device: _,
+        until_ms: _,
+        reason,
+    } = postponement;
+    validate::text("reason", reason, TEXT_BYTES_MAX)
+}
+
 pub fn postpone(
     overlay: &mut Overlay,
     context: &Context,
-    name: &Id,
-    device: &Id,
-    until_ms: u64,
-    reason: &str,
+    postponement: &Postponement,
 ) -> Result<Vec<Notification>, ExecutionError> {
+    let Postponement {
+        rollout: name,
+        device,
+        until_ms,
+        reason,
+    } = postponement;
     let plan = find(overlay, name)?.plan;
     let unknown = || RolloutsError::UnknownDeployment {
         rollout: name.clone(),
@@ -169,23 +186,23 @@ pub fn postpone(
     context.require(Role::Operator, &device.district)?;
     let info = StepInfo {
         by: Some(context.sender.account.clone()),
-        detail: reason.to_owned(),
+        detail: reason.clone(),
         ..StepInfo::default()
     };
     let mut unit = RolloutUnit::new(overlay, context.block);
-    if until_ms == 0 {
+    if *until_ms == 0 {
         if deployment.state != DeploymentState::Postponed {
             return Err(RolloutsError::NotPostponed(deployment.state).into());
         }
         timers::resume_postponed(&mut unit, &mut deployment, &device, info)?;
         return Ok(unit.commit()?);
     }
-    require_postponable(&mut unit, &plan, &deployment, until_ms)?;
+    require_postponable(&mut unit, &plan, &deployment, *until_ms)?;
     if deployment.state != DeploymentState::Postponed {
         deployment.postponed_from = Some(deployment.state);
     }
     deployment.postponed_count = deployment.postponed_count.saturating_add(1);
-    deployment.postponed_until_ms = Some(until_ms);
+    deployment.postponed_until_ms = Some(*until_ms);
     unit.advance(&mut deployment, &device, DeploymentState::Postponed, info)?;
     Ok(unit.commit()?)
 }

@@ -39,8 +39,13 @@ pub fn is_reportable(from: DeploymentState, to: DeploymentState) -> bool {
     }
 }
 
-/// Tells whether the contract itself may make this move; `from` is `None` before the assignment.
-pub fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> bool {
+/// Tells whether a deployment may move so; `from` is `None` before the assignment.
+pub fn is_legal(from: Option<DeploymentState>, to: DeploymentState) -> bool {
+    is_by_contract(from, to) || from.is_some_and(|from| is_reportable(from, to))
+}
+
+/// Tells whether the contract itself may make this move.
+fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> bool {
     let Some(from) = from else {
         return matches!(to, Assigned | NotNeeded);
     };

@@ -9,6 +9,7 @@ use lamplighter_types::{
     RolloutStatus, StepTimers,
 };
 
+use super::transitions::is_legal;
 use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, keys};
 use crate::{BlockContext, firmware};
 
@@ -289,6 +290,11 @@ impl<'a> RolloutUnit<'a> {
         from: Option<DeploymentState>,
         info: StepInfo,
     ) -> Result<(), StateError> {
+        debug_assert!(
+            is_legal(from, deployment.state),
+            "{from:?} to {:?}",
+            deployment.state
+        );
         let timers = self.rollout(&deployment.rollout)?.plan.timers.clone();
         let deadline = deadline(deployment, from, &timers, self.block.time_ms);
         self.set_timer(deployment, deadline);

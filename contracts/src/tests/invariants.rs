@@ -254,7 +254,7 @@ fn accounts_agree(overlay: &Overlay) {
         .collect();
     let listed = table(overlay, &users::keys::administrators());
     assert_eq!(expected, listed.into_iter().map(|(_, name)| name).collect());
-    assert!(!expected.is_empty(), "nobody administers the city");
+    assert!(!expected.is_empty(), "no account administers the city");
     let mut live = BTreeMap::new();
     for account in &accounts {
         for key in &account.keys {

@@ -171,7 +171,7 @@ impl City {
         self.act(who, Action::Rollouts(action))
     }
 
-    /// The next block, `ms` later: what is due is done, and everything is stored.
+    /// Makes the next block, `ms` later: due work is done, and all changes are stored.
     pub fn block(&mut self, ms: u64) -> Vec<Fact> {
         self.height += 1;
         self.time_ms += ms;

@@ -103,7 +103,7 @@ fn silence_counts_as_failure() {
     city.block(HOUR_MS);
     assert_eq!(status(&city), RolloutStatus::PausedByErrors);
     let counts = city.rollout("x").counts;
-    // The third silent one of five passes the gate; the timers of the rest begin anew.
+    // The third silent one of five passes the gate; the timers of the rest start again.
     assert_eq!(
         (counts.confirmed, counts.failed, counts.assigned),
         (2, 3, 5)

@@ -71,7 +71,7 @@ fn nothing_begins_while_paused_and_no_timer_punishes_the_wait() {
     assert_eq!(city.rollouts("olga", pause("x")), Err("rollouts.status"));
     assert_eq!(city.step("x", "lamp-1", Offered), Err("rollouts.status"));
     city.block(HOUR_MS);
-    // What is installing goes on, and its silence is a failure; what has not begun waits.
+    // An installing deployment continues, and its silence is a failure; the others wait.
     assert_eq!(city.state_of("x", "lamp-0"), TimedOut);
     assert_eq!(city.state_of("x", "lamp-1"), Assigned);
     // A gateway that offered before it could know of the pause is believed.
@@ -106,12 +106,12 @@ fn cancelling_ends_what_is_not_yet_installing() {
         moves(&facts),
         [(Some(Assigned), Cancelled), (Some(Downloaded), Cancelled)]
     );
-    let postpone = RolloutsAction::Postpone {
+    let postpone = RolloutsAction::Postpone(Postponement {
         rollout: id("x"),
         device: id("lamp-2"),
         until_ms: city.time_ms + 1,
         reason: String::new(),
-    };
+    });
     assert_eq!(city.rollouts("olga", postpone), Err("rollouts.too_late"));
     assert_eq!(
         city.state_of("x", "lamp-2"),

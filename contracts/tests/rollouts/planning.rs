@@ -260,7 +260,7 @@ fn a_device_that_runs_the_image_needs_none() {
     city.walk("one", "lamp-0", &crate::city::ALL_THE_WAY);
     city.started(&plan("again", "r1", list(&["lamp-0", "lamp-1"])));
     assert_eq!(city.state_of("again", "lamp-0"), DeploymentState::NotNeeded);
-    // The other one was flashed at the factory and says so.
+    // The other one was flashed at the factory and reports it.
     city.step("again", "lamp-1", DeploymentState::NotNeeded)
         .unwrap();
     let rollout = city.rollout("again");

@@ -17,12 +17,12 @@ fn postpone(city: &mut City, who: &str, until_ms: u64) -> ActResult {
     let (rollout, device) = (id("x"), id("lamp-0"));
     city.rollouts(
         who,
-        RolloutsAction::Postpone {
+        RolloutsAction::Postpone(Postponement {
             rollout,
             device,
             until_ms,
             reason,
-        },
+        }),
     )
 }
 
@@ -105,11 +105,13 @@ fn it_can_be_taken_back() {
 fn not_before_the_offer_nor_when_installing() {
     let mut city = offered();
     let until = city.time_ms + HOUR_MS;
-    let other = |city: &City, device: &str| RolloutsAction::Postpone {
-        rollout: id("x"),
-        device: id(device),
-        until_ms: city.time_ms + HOUR_MS,
-        reason: String::new(),
+    let other = |city: &City, device: &str| {
+        RolloutsAction::Postpone(Postponement {
+            rollout: id("x"),
+            device: id(device),
+            until_ms: city.time_ms + HOUR_MS,
+            reason: String::new(),
+        })
     };
     let action = other(&city, "lamp-1");
     assert_eq!(city.rollouts("olga", action), Err("rollouts.not_offered"));

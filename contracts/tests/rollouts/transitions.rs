@@ -65,7 +65,7 @@ const ALLOWED: [(DeploymentState, DeploymentState); 34] = [
     (Trial, Rejected),
 ];
 
-/// The ends after which a Thing may still tell that it runs the release.
+/// The ends after which a Thing may still report that it runs the release.
 const ENDS_WITH_LATE_CONFIRMATION: [DeploymentState; 7] = [
     Reverted, Failed, Rejected, TimedOut, Cancelled, Superseded, Removed,
 ];

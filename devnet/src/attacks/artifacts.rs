@@ -77,7 +77,7 @@ pub(super) async fn store(devnet: &Devnet, journal: &mut Journal) -> Result<(), 
 /// the second refuses the release, and installs it in the next rollout.
 pub(super) async fn field(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let (first, second) = (lamp(1), lamp(devnet.plan.things));
@@ -85,7 +85,7 @@ pub(super) async fn field(
     let mut devices = vec![first.clone(), second.clone()];
     devices.dedup();
     let (image, artifact) = image_of("lamp firmware 1.2.0");
-    release(devnet, subscriber, &image).await?;
+    release(devnet, feed, &image).await?;
     let control = Arc::new(LieControl::default());
     let lying_nodes = interpose(devnet, &control).await?;
     let command = ThingCommand::CorruptNextBlock {
@@ -95,11 +95,11 @@ pub(super) async fn field(
     let rollout = id("flipped-bits");
     let plan = plan_for_list("flipped-bits", &id(NEXT), &devices);
     begin(devnet, plan).await?;
-    let verdict = gateway_refused(devnet, subscriber, &control, &rollout, &first).await;
+    let verdict = gateway_refused(devnet, feed, &control, &rollout, &first).await;
     journal.attack("one flipped bit at the gateway", verdict);
     control.stop_lying();
     power_cycle_first_gateway(devnet, &devices).await?;
-    let seen = wait_rollout_end(subscriber, &rollout).await?;
+    let seen = wait_rollout_end(feed, &rollout).await?;
     let reported = (rollout.clone(), second.clone(), INTEGRITY);
     let kept = devnet.mesh_of(&second)?.image(&second).await? == devnet.firmware.1;
     let verdict = if seen.failures.contains(&reported) && kept {
@@ -117,7 +117,7 @@ pub(super) async fn field(
         plan_for_list(second_rollout.as_str(), &id(NEXT), slice::from_ref(&second)),
     )
     .await?;
-    wait_rollout_end(subscriber, &second_rollout).await?;
+    wait_rollout_end(feed, &second_rollout).await?;
     for device in devices {
         let runs = devnet.mesh_of(&device)?.image(&device).await?;
         if runs != image {
@@ -146,7 +146,7 @@ async fn power_cycle_first_gateway(devnet: &mut Devnet, devices: &[Id]) -> Resul
 }
 
 async fn wait_rollout_end(
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     rollout: &Id,
 ) -> Result<crate::FeedState, DevnetError> {
     let ended = |seen: &crate::FeedState| {
@@ -154,18 +154,12 @@ async fn wait_rollout_end(
             .get(rollout)
             .is_some_and(|status| *status != RolloutStatus::Running)
     };
-    subscriber
-        .until("the rollout ends", DONE_WITHIN, ended)
-        .await
+    feed.until("the rollout ends", DONE_WITHIN, ended).await
 }
 
 const NEXT: &str = "lamp-firmware-1.2.0";
 
-async fn release(
-    devnet: &Devnet,
-    subscriber: &FeedSubscriber,
-    image: &[u8],
-) -> Result<(), DevnetError> {
+async fn release(devnet: &Devnet, feed: &FeedSubscriber, image: &[u8]) -> Result<(), DevnetError> {
     let vendor = devnet.client("vendor")?;
     let path = devnet.files.write("lamp-firmware-1.2.0.bin", image)?;
     let uploaded = vendor.upload(&path, &mut |_, _| {}).await;
@@ -182,7 +176,7 @@ async fn release(
         SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret),
     )
     .await?;
-    wait_stored(devnet, subscriber, manifest.artifact).await?;
+    wait_stored(devnet, feed, manifest.artifact).await?;
     for approver in ["approver-1", "approver-2"] {
         approve_as(&devnet.client(approver)?, &manifest).await?;
     }
@@ -230,7 +224,7 @@ async fn restart_first_gateway(devnet: &mut Devnet) -> Result<(), DevnetError> {
 /// Checks that the gateway received wrong bytes, logged it, and passed nothing to the Thing.
 async fn gateway_refused(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     control: &LieControl,
     rollout: &Id,
     device: &Id,
@@ -257,7 +251,7 @@ async fn gateway_refused(
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    let state = subscriber
+    let state = feed
         .seen()
         .deployments
         .get(&(rollout.clone(), device.clone()))

@@ -10,7 +10,7 @@ use super::{client_with, must_fail, unregistered_key};
 use crate::DevnetError;
 use crate::city::{district, id};
 use crate::journal::Journal;
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 use crate::scenario::lamp;
 
 /// A registered gateway that serves one device, but no lamps.
@@ -29,7 +29,7 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
         district: district(""),
         key: rogue.secret.public(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "registering a gateway",
         Action::Users(action),
@@ -48,7 +48,7 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
     let action = Action::Devices(DevicesAction::Register {
         devices: vec![device],
     });
-    act(&devnet.client("operator")?, "registering a device", action)
+    submit_action(&devnet.client("operator")?, "registering a device", action)
         .await
         .map(drop)
 }
@@ -74,7 +74,7 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     set_up(devnet).await?;
     let rogue = devnet.client(ROGUE)?;
     let (probe, probe_key) = (id(PROBE), devnet.city.member(PROBE).secret.clone());
-    act(
+    submit_action(
         &rogue,
         "a first event",
         event(devnet, &probe, 1, &probe_key),

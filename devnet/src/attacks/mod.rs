@@ -19,7 +19,7 @@ use crate::DevnetError;
 use crate::city::id;
 use crate::feed::FeedSubscriber;
 use crate::journal::{AttackOutcome, Journal};
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 use crate::scenario;
 
 /// Runs all attacks.
@@ -28,11 +28,11 @@ use crate::scenario;
 /// An attack could not even be tried; whether each was refused is in the journal.
 pub async fn run(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let begun = Instant::now();
-    let tries = attempts(devnet, subscriber, journal).await;
+    let tries = attempts(devnet, feed, journal).await;
     let tried = journal.attacks.len() - journal.count(AttackOutcome::NotApplicable);
     let refused = journal.count(AttackOutcome::Refused);
     let verdict = match (tries, journal.count(AttackOutcome::NotRefused)) {
@@ -52,17 +52,17 @@ pub async fn run(
 
 async fn attempts(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     transactions::run(devnet, journal).await?;
     transactions::json(devnet, journal).await?;
     certificates::run(devnet, journal).await?;
-    releases::run(devnet, subscriber, journal).await?;
+    releases::run(devnet, feed, journal).await?;
     events::run(devnet, journal).await?;
     topics::run(devnet, journal).await?;
     artifacts::store(devnet, journal).await?;
-    artifacts::field(devnet, subscriber, journal).await?;
+    artifacts::field(devnet, feed, journal).await?;
     nodes::run(devnet, journal).await?;
     pool::run(devnet, journal).await
 }
@@ -141,7 +141,7 @@ async fn register_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetErro
         name: name.to_owned(),
         key: member.secret.public(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "registering a user",
         Action::Users(action),

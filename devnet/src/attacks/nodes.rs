@@ -13,7 +13,7 @@ use crate::network::{Devnet, NodeProcess};
 const WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
-    let verdict = stranger(devnet).await;
+    let verdict = unlisted_node(devnet).await;
     journal.attack("a node that is not on the allow-list", verdict);
     let verdict = wrong_key(devnet).await;
     journal.attack("a validator's id with another key", verdict);
@@ -25,7 +25,7 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
 }
 
 /// Starts a node with an unregistered key: it comes up and dials, and no peer accepts it.
-async fn stranger(devnet: &mut Devnet) -> Result<String, DevnetError> {
+async fn unlisted_node(devnet: &mut Devnet) -> Result<String, DevnetError> {
     let lowest = devnet
         .city
         .genesis

@@ -12,7 +12,7 @@ use crate::DevnetError;
 use crate::city::id;
 use crate::feed::{FeedSubscriber, name_of};
 use crate::journal::Journal;
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 use crate::scenario::{approve_as, begin, lamp, manifest_of, plan_for, publish, wait_stored};
 
 /// Time for a rollout to consider a device.
@@ -36,7 +36,7 @@ async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetE
         role,
         scope: Scope::city(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "granting a role",
         Action::Users(action),
@@ -47,12 +47,12 @@ async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetE
 
 pub(super) async fn run(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     keys(devnet, journal).await?;
     people(devnet, journal).await?;
-    devices(devnet, subscriber, journal).await
+    devices(devnet, feed, journal).await
 }
 
 /// Releases signed by a key that is not, or no longer, the vendor's.
@@ -79,7 +79,7 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
         account,
         key: former.public(),
     };
-    act(
+    submit_action(
         &devnet.client("security")?,
         "revoking a key",
         Action::Users(revoke),
@@ -126,7 +126,7 @@ async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), Devnet
 /// Releases below the security counter of a device, and for other hardware.
 async fn devices(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let device = lamp(1);
@@ -141,28 +141,14 @@ async fn devices(
     for manifest in [&old, &other] {
         let signed = SignedRelease::sign(manifest, &devnet.city.member("vendor").secret);
         publish(&devnet.client("vendor")?, signed).await?;
-        wait_stored(devnet, subscriber, artifact).await?;
+        wait_stored(devnet, feed, artifact).await?;
         for approver in ["approver-1", "approver-2"] {
             approve_as(&devnet.client(approver)?, manifest).await?;
         }
     }
-    let verdict = skipped(
-        devnet,
-        subscriber,
-        &device,
-        &old,
-        SkipReason::SecurityCounter,
-    )
-    .await;
+    let verdict = skipped(devnet, feed, &device, &old, SkipReason::SecurityCounter).await;
     journal.attack("a release with a lower security counter", verdict);
-    let verdict = skipped(
-        devnet,
-        subscriber,
-        &device,
-        &other,
-        SkipReason::HardwareClass,
-    )
-    .await;
+    let verdict = skipped(devnet, feed, &device, &other, SkipReason::HardwareClass).await;
     journal.attack("a release for another hardware class", verdict);
     Ok(())
 }
@@ -181,7 +167,7 @@ pub(super) fn plan_for_list(rollout: &str, release: &Id, devices: &[Id]) -> Roll
 /// Rolls a release out to one device, which must be skipped for this reason.
 async fn skipped(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     device: &Id,
     manifest: &ReleaseManifest,
     reason: SkipReason,
@@ -194,7 +180,7 @@ async fn skipped(
     )
     .await?;
     let looked = |seen: &crate::FeedState| seen.skipped.iter().any(|(of, ..)| *of == rollout);
-    let seen = subscriber
+    let seen = feed
         .until("the device is looked at", LOOKED_AT_WITHIN, looked)
         .await?;
     let wanted = (rollout.clone(), device.clone(), reason);

@@ -19,7 +19,7 @@ use crate::scenario::lamp;
 const MALFORMED: &[&str] = &["transaction.malformed", "transaction.invalid"];
 
 /// A harmless action that sets the tags of the first lamp.
-fn tagging(value: &str) -> Action {
+fn tag_action(value: &str) -> Action {
     let tags = vec![Tag {
         name: "note".to_owned(),
         value: value.to_owned(),
@@ -58,7 +58,7 @@ impl<'a> Forge<'a> {
             sender: id("operator"),
             sequence: self.sequence,
             expires_ms: self.expires_ms,
-            action: tagging(value),
+            action: tag_action(value),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{VERSION, gateway_name, lamp, things};
 use crate::DevnetError;
 use crate::feed::FeedSubscriber;
 use crate::field::ThingCommand;
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 
 /// Time for all Things to register and to report their running image.
 const UP_WITHIN: Duration = Duration::from_secs(120);
@@ -24,7 +24,7 @@ const CONFIGURATION: &str = r#"{"dimming":{"at":"23:30","percent":40},"heartbeat
 
 pub(super) async fn start(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
 ) -> Result<Value, DevnetError> {
     for gateway in 0..devnet.plan.gateways {
         devnet.start_gateway(&gateway_name(gateway), Vec::new())?;
@@ -33,7 +33,7 @@ pub(super) async fn start(
     }
     let count = devnet.plan.things;
     let all = |seen: &crate::FeedState| seen.inventories.len() >= count;
-    let seen = subscriber
+    let seen = feed
         .until("every Thing has reported what it runs", UP_WITHIN, all)
         .await?;
     devnet.check()?;
@@ -69,14 +69,14 @@ pub(super) async fn compare(devnet: &mut Devnet) -> Result<Value, DevnetError> {
 /// Changes the configuration of the fleet and waits until each Thing has applied it.
 pub(super) async fn configure(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
 ) -> Result<Value, DevnetError> {
     let action = ConfigAction::SetDesired {
         target: ConfigTarget::Fleet,
         document: CONFIGURATION.to_owned(),
         replaces_version: 0,
     };
-    act(
+    submit_action(
         &devnet.client("operator")?,
         "setting the configuration",
         Action::Config(action),
@@ -96,13 +96,12 @@ pub(super) async fn configure(
             .count()
             >= count
     };
-    subscriber
-        .until(
-            "every Thing has applied the configuration",
-            APPLIED_WITHIN,
-            applied,
-        )
-        .await?;
+    feed.until(
+        "every Thing has applied the configuration",
+        APPLIED_WITHIN,
+        applied,
+    )
+    .await?;
     let read = auditor.device_config(&device).await;
     let now = read
         .map_err(DevnetError::client("reading a configuration"))?
@@ -118,11 +117,11 @@ pub(super) async fn configure(
 /// step reaches the subscriber. The alarm of another lamp is left for a person to acknowledge.
 pub(super) async fn alarm(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
 ) -> Result<Value, DevnetError> {
     let begun = Instant::now();
     let device = lamp(1);
-    let alarm = raise(devnet, subscriber, &device, r#"{"lamp":"dark"}"#).await?;
+    let alarm = raise(devnet, feed, &device, r#"{"lamp":"dark"}"#).await?;
     let ms = begun.elapsed().as_millis() as u64;
     let comment = "a lamp was sent for".to_owned();
     let acknowledged = alarm.clone();
@@ -131,17 +130,17 @@ pub(super) async fn alarm(
         comment,
     };
     let operator = devnet.client("operator")?;
-    act(&operator, "acknowledging an alarm", Action::Events(action)).await?;
+    submit_action(&operator, "acknowledging an alarm", Action::Events(action)).await?;
     let known = |seen: &crate::FeedState| seen.alarms.get(&alarm) == Some(&true);
     let what = "the acknowledgement reaches a subscriber";
-    subscriber.until(what, EVENT_WITHIN, known).await?;
+    feed.until(what, EVENT_WITHIN, known).await?;
     let clear = lamp_failure(&device, AlarmChange::Clear, r#"{"lamp":"lit"}"#);
     devnet.mesh_of(&device)?.command(&clear).await?;
     let cleared = |seen: &crate::FeedState| seen.counts.contains_key("alarm_cleared");
     let what = "the end of the alarm reaches a subscriber";
-    subscriber.until(what, EVENT_WITHIN, cleared).await?;
+    feed.until(what, EVENT_WITHIN, cleared).await?;
     let other = lamp(devnet.plan.things.min(2));
-    let open = raise(devnet, subscriber, &other, r#"{"lamp":"flickers"}"#).await?;
+    let open = raise(devnet, feed, &other, r#"{"lamp":"flickers"}"#).await?;
     Ok(
         json!({ "device": device, "sequence": alarm.sequence, "ms_from_lamp_to_subscriber": ms,
         "open": open }),
@@ -161,7 +160,7 @@ fn lamp_failure(device: &Id, alarm: AlarmChange, data: &str) -> ThingCommand {
 /// Lets a lamp raise an alarm and waits until a subscriber knows it.
 async fn raise(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     device: &Id,
     data: &str,
 ) -> Result<AlarmId, DevnetError> {
@@ -176,13 +175,13 @@ async fn raise(
     };
     let seen = |seen: &crate::FeedState| seen.alarms.contains_key(&alarm);
     let what = "the alarm reaches a subscriber";
-    subscriber.until(what, EVENT_WITHIN, seen).await?;
+    feed.until(what, EVENT_WITHIN, seen).await?;
     Ok(alarm)
 }
 
 /// The subscriber's counts of notifications.
-pub(super) async fn events(subscriber: &FeedSubscriber) -> Result<Value, DevnetError> {
-    let seen = subscriber.seen();
+pub(super) async fn events(feed: &FeedSubscriber) -> Result<Value, DevnetError> {
+    let seen = feed.seen();
     match (seen.disorder, &seen.ended) {
         (0, None) => Ok(json!({ "total": seen.total(), "by_kind": seen.counts })),
         _ => Err(DevnetError::Unexpected(

@@ -61,7 +61,7 @@ pub async fn bring_up(
     journal
         .step("validators", passed, people::validators(devnet))
         .await?;
-    let subscriber = FeedSubscriber::start(&devnet.client("auditor")?);
+    let feed = FeedSubscriber::start(&devnet.client("auditor")?);
     let passed = "people and gateways are registered";
     journal
         .step("accounts", passed, people::register(devnet))
@@ -72,24 +72,24 @@ pub async fn bring_up(
         .await?;
     let passed = "every Thing has reported through its gateway what it runs";
     journal
-        .step("field", passed, field::start(devnet, &subscriber))
+        .step("field", passed, field::start(devnet, &feed))
         .await?;
-    Ok(subscriber)
+    Ok(feed)
 }
 
 /// Runs all steps: upload, publication, approvals, rollout, configuration, alarm, proof.
 pub async fn run(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    release(devnet, subscriber, journal).await?;
-    roll_out(devnet, subscriber, journal).await?;
+    release(devnet, feed, journal).await?;
+    roll_out(devnet, feed, journal).await?;
     let passed = "every Thing has applied a new configuration";
-    let work = field::configure(devnet, subscriber);
+    let work = field::configure(devnet, feed);
     journal.step("configuration", passed, work).await?;
     let passed = "an alarm was raised, acknowledged and cleared; another one waits for a person";
-    let work = field::alarm(devnet, subscriber);
+    let work = field::alarm(devnet, feed);
     journal.step("alarm", passed, work).await?;
     let passed = "a proof of a deployment holds, and does not with one bit changed";
     journal.step("proof", passed, proof::check(devnet)).await?;
@@ -97,7 +97,7 @@ pub async fn run(
     journal.step("head", passed, proof::head(devnet)).await?;
     let passed = "a subscriber was told of everything, in order";
     journal
-        .step("events", passed, field::events(subscriber))
+        .step("events", passed, field::events(feed))
         .await
         .map(drop)
 }
@@ -106,7 +106,7 @@ pub async fn run(
 /// approves it as two people.
 pub async fn release(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let passed = "the vendor has uploaded a firmware image";
@@ -119,7 +119,7 @@ pub async fn release(
         .await?;
     let digest = Hash::of(&devnet.firmware.1);
     let passed = "a quorum of validators stores the image";
-    let work = release::wait_stored(devnet, subscriber, digest);
+    let work = release::wait_stored(devnet, feed, digest);
     journal.step("stored", passed, work).await?;
     let passed = "two people have approved the release";
     journal
@@ -131,11 +131,11 @@ pub async fn release(
 /// Rolls the release out to every Thing, and compares each active slot with the file.
 pub async fn roll_out(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let begun = start(devnet, journal).await?;
-    finish(devnet, subscriber, journal, &begun).await
+    finish(devnet, feed, journal, &begun).await
 }
 
 /// Plans, approves and starts the rollout.
@@ -148,12 +148,12 @@ pub async fn start(devnet: &Devnet, journal: &mut Journal) -> Result<StartedRoll
 /// Waits for the end of the rollout and compares the active slots with the file.
 pub async fn finish(
     devnet: &mut Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
     begun: &StartedRollout,
 ) -> Result<(), DevnetError> {
     let passed = "every Thing has confirmed the release";
-    let work = release::finish(devnet, subscriber, begun, journal.progress());
+    let work = release::finish(devnet, feed, begun, journal.progress());
     journal.step("rollout", passed, work).await?;
     let passed = "every Thing runs the image, compared byte by byte";
     journal

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{HARDWARE_CLASS, MODEL, gateway_name, things};
 use crate::DevnetError;
 use crate::city::{district, id};
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 
 /// Devices of one transaction.
 const DEVICES_PER_TRANSACTION: usize = 250;
@@ -31,7 +31,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
         organization: id("lighting"),
         name: "Street lighting department".to_owned(),
     };
-    act(
+    submit_action(
         &admin,
         "registering an organization",
         Action::Users(organization),
@@ -44,14 +44,14 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
         name: "Maintainer of the lamps".to_owned(),
         key: maintainer.secret.public(),
     };
-    act(&admin, "registering a user", Action::Users(user)).await?;
+    submit_action(&admin, "registering a user", Action::Users(user)).await?;
     let account = maintainer.account;
     let grant = UsersAction::Grant {
         account,
         role: Role::Operator,
         scope: district_of(0),
     };
-    act(&admin, "granting a role", Action::Users(grant)).await?;
+    submit_action(&admin, "granting a role", Action::Users(grant)).await?;
     for gateway in 0..devnet.plan.gateways {
         let name = gateway_name(gateway);
         let member = devnet.city.add_key(&devnet.files.keys(), &name)?;
@@ -61,7 +61,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
             district: district_of(gateway),
             key: member.secret.public(),
         };
-        act(&admin, "registering a gateway", Action::Users(action)).await?;
+        submit_action(&admin, "registering a gateway", Action::Users(action)).await?;
         accounts.push(name);
     }
     Ok(json!({ "registered": accounts }))
@@ -93,7 +93,7 @@ pub(super) async fn register_devices(devnet: &mut Devnet) -> Result<Value, Devne
         let action = DevicesAction::Register {
             devices: some.to_vec(),
         };
-        act(&operator, "registering devices", Action::Devices(action)).await?;
+        submit_action(&operator, "registering devices", Action::Devices(action)).await?;
     }
     Ok(json!({ "devices": devices.len() }))
 }

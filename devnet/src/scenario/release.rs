@@ -17,7 +17,7 @@ use crate::DevnetError;
 use crate::city::{district, id};
 use crate::feed::{FeedSubscriber, name_of};
 use crate::journal::Progress;
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 
 /// Time for the validators to fetch an image from each other.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
@@ -37,13 +37,13 @@ pub(super) async fn upload(devnet: &Devnet) -> Result<Value, DevnetError> {
 /// before.
 pub(crate) async fn wait_stored(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     artifact: Hash,
 ) -> Result<Value, DevnetError> {
     let quorum = devnet.city.genesis.validators.quorum() as u32;
     let stored =
         |seen: &crate::FeedState| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
-    let seen = subscriber
+    let seen = feed
         .until(
             "a quorum of validators stores the image",
             STORED_WITHIN,
@@ -73,7 +73,9 @@ pub(crate) fn manifest_of(release: &str, vendor: &str, image: &[u8]) -> ReleaseM
 
 pub(crate) async fn publish(client: &Client, release: SignedRelease) -> Result<(), DevnetError> {
     let action = Action::Firmware(FirmwareAction::Publish { release });
-    act(client, "publishing a release", action).await.map(drop)
+    submit_action(client, "publishing a release", action)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn publish_release(devnet: &Devnet) -> Result<Value, DevnetError> {
@@ -93,7 +95,7 @@ pub(crate) async fn approve_as(
         release,
         manifest: codec::digest(manifest),
     };
-    act(client, "approving a release", Action::Firmware(action))
+    submit_action(client, "approving a release", Action::Firmware(action))
         .await
         .map(drop)
 }
@@ -159,7 +161,7 @@ pub(crate) async fn begin(
     let rollout = plan.rollout.clone();
     let digest = codec::digest(&plan);
     let action = |action| Action::Rollouts(action);
-    act(
+    submit_action(
         &operator,
         "planning a rollout",
         action(RolloutsAction::Plan { plan }),
@@ -169,7 +171,7 @@ pub(crate) async fn begin(
         rollout: rollout.clone(),
         plan: digest,
     };
-    act(
+    submit_action(
         &devnet.client("approver-1")?,
         "approving a rollout",
         action(approval),
@@ -179,7 +181,7 @@ pub(crate) async fn begin(
     let start = RolloutsAction::Start {
         rollout: rollout.clone(),
     };
-    act(&operator, "starting a rollout", action(start)).await?;
+    submit_action(&operator, "starting a rollout", action(start)).await?;
     Ok(StartedRollout {
         rollout,
         approved_ms,
@@ -197,19 +199,19 @@ fn state_counts(states: &BTreeMap<String, u64>) -> String {
 /// Prints the progress of the rollout until it ends; returns its figures.
 pub(super) async fn finish(
     devnet: &Devnet,
-    subscriber: &FeedSubscriber,
+    feed: &FeedSubscriber,
     begun: &StartedRollout,
     mut progress: Progress,
 ) -> Result<Value, DevnetError> {
     let rollout = &begun.rollout;
-    let ended = subscriber.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
+    let ended = feed.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
         progress.print(state_counts(&seen.by_state(rollout)));
         seen.rollouts
             .get(rollout)
             .is_some_and(|status| *status != RolloutStatus::Running)
     });
     ended.await?;
-    let seen = subscriber.seen();
+    let seen = feed.seen();
     let states = seen.by_state(&begun.rollout);
     let status = seen.rollouts.get(&begun.rollout).copied();
     let last_ms = seen.confirmed_ms.get(&begun.rollout).copied().unwrap_or(0);

@@ -12,7 +12,7 @@ use lamplighter_types::{
 
 use super::config::ThingConfig;
 use super::disk::Disk;
-use super::life::NewEvent;
+use super::lifecycle::NewEvent;
 use super::state::{Image, OutboxMessage, Slot, ThingState, UpdatePhase};
 use super::{ThingError, update};
 
@@ -328,7 +328,7 @@ impl Machine {
 
     /// Name and version of the offered release.
     pub(super) fn offered_release(&self) -> Option<(String, String)> {
-        let manifest = self.checked(&self.offer()?).ok()?;
+        let manifest = self.verified_manifest(&self.offer()?).ok()?;
         Some((manifest.release.to_string(), manifest.version.to_string()))
     }
 

@@ -6,7 +6,7 @@ use lamplighter_types::Id;
 
 use super::ThingError;
 use super::config::ThingConfig;
-use super::life::Thing;
+use super::lifecycle::Thing;
 
 /// Running Things by id.
 #[derive(Debug, Default)]

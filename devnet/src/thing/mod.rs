@@ -8,7 +8,7 @@ mod checks;
 mod config;
 mod delivery;
 mod disk;
-mod life;
+mod lifecycle;
 mod machine;
 mod mesh;
 mod package;
@@ -24,7 +24,7 @@ use lamplighter_types::codec::CodecError;
 
 pub use checks::{ManifestVerifier, ReleaseRefusal, SLOT_BYTES_MAX, VendorKeys};
 pub use config::{Factory, SelfTest, Socket, ThingConfig};
-pub use life::{NewEvent, Thing};
+pub use lifecycle::{NewEvent, Thing};
 pub use machine::{Boot, Machine, Status};
 pub use mesh::ThingMesh;
 pub use state::Slot;

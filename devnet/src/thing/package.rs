@@ -58,7 +58,7 @@ impl Machine {
             Some(UpdatePhase::Downloaded) => return Ok(echo(Code::CHANGED)),
             _ => return Ok(answer(Code::METHOD_NOT_ALLOWED, "installing")),
         }
-        let manifest = match self.checked(&offer) {
+        let manifest = match self.verified_manifest(&offer) {
             Ok(manifest) => manifest,
             Err(refusal) => return self.refused(&refusal),
         };

@@ -52,7 +52,7 @@ impl Machine {
             phase,
             reported,
         });
-        if let Err(refusal) = self.checked(&offer) {
+        if let Err(refusal) = self.verified_manifest(&offer) {
             return self.refuse(&refusal);
         }
         self.save()?;
@@ -77,7 +77,10 @@ impl Machine {
     }
 
     /// The manifest of an offer, if it passes all checks now.
-    pub(super) fn checked(&self, offer: &Offer) -> Result<ReleaseManifest, ReleaseRefusal> {
+    pub(super) fn verified_manifest(
+        &self,
+        offer: &Offer,
+    ) -> Result<ReleaseManifest, ReleaseRefusal> {
         let manifest = self.config.verifier.verify(&offer.release)?;
         let facts = ThingFacts {
             hardware_class: &self.config.hardware_class,
@@ -108,7 +111,7 @@ impl Machine {
         let (Some(UpdatePhase::Downloaded), Some(offer)) = (phase, self.offer()) else {
             return Ok((Code::METHOD_NOT_ALLOWED, "no package to install".to_owned()));
         };
-        if let Err(refusal) = self.checked(&offer) {
+        if let Err(refusal) = self.verified_manifest(&offer) {
             return self.refuse(&refusal);
         }
         self.phase(UpdatePhase::Installing);
@@ -123,7 +126,7 @@ impl Machine {
         let Some(offer) = self.offer() else {
             return Ok(false);
         };
-        let manifest = match self.checked(&offer) {
+        let manifest = match self.verified_manifest(&offer) {
             Ok(manifest) => manifest,
             Err(refusal) => return self.refuse(&refusal).map(|_| false),
         };

@@ -136,17 +136,18 @@ impl Request {
                 &format!("option {number}"),
             ));
         }
-        let path = texts(message, CoapOption::UriPath, PATH_SEGMENTS_MAX).ok_or(bad("path"))?;
-        let query = texts(message, CoapOption::UriQuery, QUERIES_MAX).ok_or(bad("query"))?;
-        let block1 = block(message, CoapOption::Block1).map_err(|()| bad("block1"))?;
-        let block2 = block(message, CoapOption::Block2).map_err(|()| bad("block2"))?;
+        let path =
+            text_options(message, CoapOption::UriPath, PATH_SEGMENTS_MAX).ok_or(bad("path"))?;
+        let query = text_options(message, CoapOption::UriQuery, QUERIES_MAX).ok_or(bad("query"))?;
+        let block1 = block_option(message, CoapOption::Block1).map_err(|()| bad("block1"))?;
+        let block2 = block_option(message, CoapOption::Block2).map_err(|()| bad("block2"))?;
         Ok(Request {
             method: message.code,
             path,
             query,
-            content_format: short(message, CoapOption::ContentFormat)
+            content_format: u16_option(message, CoapOption::ContentFormat)
                 .map_err(|()| bad("format"))?,
-            accept: short(message, CoapOption::Accept).map_err(|()| bad("accept"))?,
+            accept: u16_option(message, CoapOption::Accept).map_err(|()| bad("accept"))?,
             block1,
             block2,
             size1: message.uint(CoapOption::Size1),
@@ -253,10 +254,10 @@ impl Response {
         }
         Some(Response {
             code: message.code,
-            content_format: short(message, CoapOption::ContentFormat).ok()?,
-            location: texts(message, CoapOption::LocationPath, PATH_SEGMENTS_MAX)?,
-            block1: block(message, CoapOption::Block1).ok()?,
-            block2: block(message, CoapOption::Block2).ok()?,
+            content_format: u16_option(message, CoapOption::ContentFormat).ok()?,
+            location: text_options(message, CoapOption::LocationPath, PATH_SEGMENTS_MAX)?,
+            block1: block_option(message, CoapOption::Block1).ok()?,
+            block2: block_option(message, CoapOption::Block2).ok()?,
             size2: message.uint(CoapOption::Size2),
             etag: message.values(CoapOption::ETag).next().map(<[u8]>::to_vec),
             payload: message.payload.clone(),
@@ -296,7 +297,7 @@ fn push_uint(options: &mut Vec<(u16, Vec<u8>)>, option: CoapOption, value: Optio
     options.extend(value.map(|v| (option.into(), encode_uint(v))));
 }
 
-fn texts(message: &Message, option: CoapOption, count_max: usize) -> Option<Vec<String>> {
+fn text_options(message: &Message, option: CoapOption, count_max: usize) -> Option<Vec<String>> {
     let texts = message.values(option).map(|value| {
         let text = std::str::from_utf8(value).ok()?;
         (text.len() <= TEXT_BYTES_MAX).then(|| text.to_owned())
@@ -305,14 +306,14 @@ fn texts(message: &Message, option: CoapOption, count_max: usize) -> Option<Vec<
     (texts.len() <= count_max).then_some(texts)
 }
 
-fn block(message: &Message, option: CoapOption) -> Result<Option<Block>, ()> {
+fn block_option(message: &Message, option: CoapOption) -> Result<Option<Block>, ()> {
     let value = message.values(option).next();
     value
         .map(|bytes| Block::decode(bytes).ok_or(()))
         .transpose()
 }
 
-fn short(message: &Message, option: CoapOption) -> Result<Option<u16>, ()> {
+fn u16_option(message: &Message, option: CoapOption) -> Result<Option<u16>, ()> {
     let value = message.values(option).next();
     let read = |bytes| {
         decode_uint(bytes)

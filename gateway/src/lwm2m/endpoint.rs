@@ -36,7 +36,7 @@ impl Endpoints {
         if let Some(device) = self.0.get(&name) {
             return Some(device.clone());
         }
-        Id::new(eui(&name).unwrap_or_else(|| replaced(&name))).ok()
+        Id::new(eui(&name).unwrap_or_else(|| sanitized(&name))).ok()
     }
 }
 
@@ -58,7 +58,7 @@ fn eui(name: &str) -> Option<String> {
     is_eui.then_some(digits)
 }
 
-fn replaced(name: &str) -> String {
+fn sanitized(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.chars()
         .map(|c| if allowed(c) { c } else { '-' })

@@ -74,7 +74,7 @@ pub fn parse(document: &[u8]) -> Result<Vec<WebLink>, LinkFormatError> {
         });
     }
     let end = links.pop().filter(|end| end.target.is_empty());
-    // What the parser skipped is missing from its result; blanks and `=` are not compared.
+    // Text that the parser skipped is missing from its result; blanks and `=` are not compared.
     let significant = |c: &char| !c.is_whitespace() && *c != '=';
     let significant_text = terminated.chars().filter(significant);
     let complete = parsed

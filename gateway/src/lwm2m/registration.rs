@@ -154,7 +154,9 @@ impl Registry {
         let objects = (!request.payload.is_empty())
             .then(|| objects(&request.payload))
             .transpose()?;
-        let mut registration = self.take(location).ok_or(RegistrationError::Unknown)?;
+        let mut registration = self
+            .remove_location(location)
+            .ok_or(RegistrationError::Unknown)?;
         registration.peer = Some(peer);
         registration.lifetime = lifetime.unwrap_or(registration.lifetime);
         registration.expires = now + registration.lifetime;
@@ -176,7 +178,7 @@ impl Registry {
     /// Ends the registration of a Thing, if it has one.
     pub fn remove(&mut self, endpoint: &str) -> Option<Registration> {
         let location = self.by_endpoint.get(endpoint)?.clone();
-        self.take(&location)
+        self.remove_location(&location)
     }
 
     /// Removes the registrations that have expired.
@@ -195,17 +197,17 @@ impl Registry {
     }
 
     /// The Thing of a location.
-    pub fn location(&self, location: &str) -> Option<&Registration> {
+    pub fn find_by_location(&self, location: &str) -> Option<&Registration> {
         self.by_location.get(location)
     }
 
     /// The Thing at an address.
-    pub fn at(&self, peer: SocketAddr) -> Option<&Registration> {
+    pub fn find_by_peer(&self, peer: SocketAddr) -> Option<&Registration> {
         self.by_location.get(self.by_peer.get(&peer)?)
     }
 
     /// The Thing of a name.
-    pub fn named(&self, endpoint: &str) -> Option<&Registration> {
+    pub fn find_by_endpoint(&self, endpoint: &str) -> Option<&Registration> {
         self.by_location.get(self.by_endpoint.get(endpoint)?)
     }
 
@@ -223,7 +225,7 @@ impl Registry {
     }
 
     /// Removes a registration with its name, and its address unless another Thing has it now.
-    fn take(&mut self, location: &str) -> Option<Registration> {
+    fn remove_location(&mut self, location: &str) -> Option<Registration> {
         let registration = self.by_location.remove(location)?;
         self.by_endpoint.remove(&registration.endpoint);
         if let Some(peer) = registration.peer {
@@ -235,7 +237,7 @@ impl Registry {
 
 /// The endpoint name of a registration, as the Thing spells it.
 pub fn endpoint_name(request: &Request) -> Result<&str, RegistrationError> {
-    // What RFC 8141 allows in a URN.
+    // The characters that RFC 8141 allows in a URN.
     let marks = "._:-+,;=@~!$&'()*%/";
     let allowed = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
     request

@@ -23,7 +23,7 @@ fn registration(queries: &[&str], links: &str) -> Request {
         .fold(request, |r, q| r.with_query((*q).to_owned()))
 }
 
-/// Under the name that the Thing gives itself.
+/// Registers a Thing under the name in its request.
 fn register(
     registry: &mut Registry,
     now: Instant,
@@ -253,7 +253,7 @@ fn values_come_in_the_format_that_the_answer_names() {
         |content_format, bytes: &[u8]| text(&Response::content(content_format, bytes.to_vec()), 3);
     assert_eq!(number(format::CBOR, &[0x02]), Some(2));
     assert_eq!(number(format::LWM2M_TLV_OLD, &[0xC1, 3, 2]), Some(2));
-    // The object instance around the resource.
+    // A resource inside its object instance.
     assert_eq!(number(format::LWM2M_TLV, &[0x03, 0, 0xC1, 3, 2]), Some(2));
     let json = br#"[{"bn":"/5/0/","n":"5","v":1},{"n":"3","v":2}]"#;
     assert_eq!(number(format::SENML_JSON, json), Some(2));
@@ -276,7 +276,7 @@ fn values_come_in_the_format_that_the_answer_names() {
     let cbor = [&head[..], &[0x03, 0x65], b"2.0.0"].concat();
     assert_eq!(words(format::SENML_CBOR, &cbor).as_deref(), Some("2.0.0"));
     assert_eq!(number(format::SENML_CBOR, &cbor[..9]), None);
-    // As a floating-point number, which small encoders make of everything.
+    // A floating-point number, which small encoders use for every number.
     let float = [
         &[0x81, 0xA2, 0x21, 0x66][..],
         b"/5/0/3",
@@ -336,8 +336,8 @@ fn a_registration_lasts_while_it_is_extended() {
     let update = Request::new(Code::POST, "/rd/a");
     let thing = registry.update(updated_at, addr(2), "a", &update).unwrap();
     assert_eq!(thing.peer, Some(addr(2)));
-    assert_eq!(registry.at(addr(1)), None);
-    assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-1");
+    assert_eq!(registry.find_by_peer(addr(1)), None);
+    assert_eq!(registry.find_by_peer(addr(2)).unwrap().endpoint, "lamp-1");
     assert_eq!(registry.expire(updated_at + Duration::from_secs(59)), []);
     assert_eq!(
         registry.expire(updated_at + Duration::from_secs(60)).len(),
@@ -358,10 +358,13 @@ fn a_second_registration_replaces_the_first() {
     let thing = register(&mut registry, now, addr(2), &request, "b").unwrap();
     assert!(thing.objects.agent && thing.objects.updatable);
     assert_eq!(registry.deregister("a"), Err(RegistrationError::Unknown));
-    assert_eq!(registry.named("lamp-1").unwrap().peer, Some(addr(2)));
+    assert_eq!(
+        registry.find_by_endpoint("lamp-1").unwrap().peer,
+        Some(addr(2))
+    );
     assert_eq!(registry.deregister("b").unwrap().endpoint, "lamp-1");
-    assert_eq!(registry.named("lamp-1"), None);
-    assert_eq!(registry.at(addr(2)), None);
+    assert_eq!(registry.find_by_endpoint("lamp-1"), None);
+    assert_eq!(registry.find_by_peer(addr(2)), None);
 }
 
 #[test]
@@ -420,7 +423,7 @@ fn objects_may_be_below_another_root() {
     assert!(objects.updatable && !objects.agent);
 }
 
-/// Its address was given to another Thing, by DHCP or by a datagram with a false source.
+/// Another Thing registers from the same address, by DHCP or by a datagram with a false source.
 #[test]
 fn an_address_belongs_to_the_newest_registration() {
     let (mut registry, now) = (Registry::default(), Instant::now());
@@ -428,7 +431,7 @@ fn an_address_belongs_to_the_newest_registration() {
     let (first, second) = (thing("lamp-101"), thing("lamp-102"));
     register(&mut registry, now, addr(1), &first, "a").unwrap();
     register(&mut registry, now, addr(1), &second, "b").unwrap();
-    let displaced = registry.named("lamp-101").unwrap();
+    let displaced = registry.find_by_endpoint("lamp-101").unwrap();
     assert_eq!(
         displaced.peer, None,
         "what is meant for it must not go there"
@@ -436,13 +439,13 @@ fn an_address_belongs_to_the_newest_registration() {
     let update = Request::new(Code::POST, "/rd/a");
     let moved = registry.update(now, addr(2), "a", &update).unwrap();
     assert_eq!(moved.peer, Some(addr(2)));
-    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-102");
-    assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-101");
+    assert_eq!(registry.find_by_peer(addr(1)).unwrap().endpoint, "lamp-102");
+    assert_eq!(registry.find_by_peer(addr(2)).unwrap().endpoint, "lamp-101");
     // Back at the first address: now the other one is displaced.
     registry.update(now, addr(1), "a", &update).unwrap();
-    assert_eq!(registry.named("lamp-102").unwrap().peer, None);
+    assert_eq!(registry.find_by_endpoint("lamp-102").unwrap().peer, None);
     registry.deregister("b").unwrap();
-    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-101");
+    assert_eq!(registry.find_by_peer(addr(1)).unwrap().endpoint, "lamp-101");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub enum Comparison {
 
 /// Compares the version that a device names with the version that it should run.
 pub fn compare(wanted: Version, named: &str) -> Comparison {
-    let named = super::value::trimmed(named);
+    let named = super::value::trim_padding(named);
     let named = named.strip_prefix(['v', 'V']).unwrap_or(named);
     let numbers = named.split('+').next().unwrap_or_default();
     match numbers.parse::<Version>() {

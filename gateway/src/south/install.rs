@@ -25,7 +25,7 @@ const REFUSALS_MAX: u32 = 3;
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum InstallPhase {
     State,
     Result(FirmwareState),
     /// Read the version that it runs; the result is known.
@@ -39,7 +39,7 @@ enum Phase {
 pub(super) struct InstallTask {
     deployment: String,
     wanted: Version,
-    phase: Phase,
+    phase: InstallPhase,
     /// The order was accepted; until the Thing registers again it may not have begun yet.
     accepted: bool,
     /// The Thing's reason for refusing the last order.
@@ -66,7 +66,7 @@ impl InstallTask {
         InstallTask {
             deployment,
             wanted,
-            phase: Phase::State,
+            phase: InstallPhase::State,
             accepted: false,
             refusal: None,
             refusals: 0,
@@ -99,7 +99,7 @@ impl InstallTask {
 
     /// Starts over when the Thing registered again: it may have booted.
     pub(super) fn restart(&mut self) {
-        self.phase = Phase::State;
+        self.phase = InstallPhase::State;
         (self.poll_at, self.old_version_since) = (None, None);
         self.accepted = false;
         self.reregistered |= self.order_sent;
@@ -107,7 +107,7 @@ impl InstallTask {
 
     /// Starts reading over when the Thing did not answer.
     pub(super) fn restart_reading(&mut self) {
-        self.phase = Phase::State;
+        self.phase = InstallPhase::State;
     }
 
     pub(super) fn next(&mut self, now: Instant) -> TaskStep {
@@ -115,38 +115,38 @@ impl InstallTask {
             return TaskStep::Wait(at);
         }
         // From here on the order may have reached the Thing.
-        self.order_sent |= self.phase == Phase::Execute;
-        TaskStep::Ask(match self.phase {
-            Phase::State => Request::get(path::STATE),
-            Phase::Result(_) => Request::get(path::RESULT),
-            Phase::Version(_) => Request::get(path::FIRMWARE_VERSION),
-            Phase::PackageVersion(_) => Request::get(path::PACKAGE_VERSION),
-            Phase::Execute => Request::new(Code::POST, path::UPDATE),
+        self.order_sent |= self.phase == InstallPhase::Execute;
+        TaskStep::Request(match self.phase {
+            InstallPhase::State => Request::get(path::STATE),
+            InstallPhase::Result(_) => Request::get(path::RESULT),
+            InstallPhase::Version(_) => Request::get(path::FIRMWARE_VERSION),
+            InstallPhase::PackageVersion(_) => Request::get(path::PACKAGE_VERSION),
+            InstallPhase::Execute => Request::new(Code::POST, path::UPDATE),
         })
     }
 
     pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         match self.phase {
-            Phase::State => match FirmwareState::read(reply.response) {
+            InstallPhase::State => match FirmwareState::read(reply.response) {
                 Some(state) if reply.agent => self.on_agent_state(state),
-                Some(state) => self.enter(Phase::Result(state)),
+                Some(state) => self.enter(InstallPhase::Result(state)),
                 None => self.poll(reply),
             },
-            Phase::Result(state) => match UpdateResult::read(reply.response) {
+            InstallPhase::Result(state) => match UpdateResult::read(reply.response) {
                 Some(result) => self.on_result(state, result, reply),
                 None => self.poll(reply),
             },
-            Phase::Version(result) => {
+            InstallPhase::Version(result) => {
                 match value::text(reply.response, 3).filter(|t| !t.is_empty()) {
                     Some(version) => self.on_version(result, &version, reply),
-                    None => self.enter(Phase::PackageVersion(result)),
+                    None => self.enter(InstallPhase::PackageVersion(result)),
                 }
             }
-            Phase::PackageVersion(result) => {
+            InstallPhase::PackageVersion(result) => {
                 let version = value::text(reply.response, 7).unwrap_or_default();
                 self.on_version(result, &version, reply)
             }
-            Phase::Execute => self.on_execute_response(reply),
+            InstallPhase::Execute => self.on_execute_response(reply),
         }
     }
 
@@ -161,7 +161,7 @@ impl InstallTask {
         match state {
             FirmwareState::Downloaded => match self.refusal.take() {
                 Some(reason) => self.refused(reason),
-                None => self.enter(Phase::Execute),
+                None => self.enter(InstallPhase::Execute),
             },
             FirmwareState::Updating => {
                 TaskOutcome::end(self.stage(Stage::Installing, String::new()))
@@ -194,7 +194,7 @@ impl InstallTask {
                 }
                 outcome
             }
-            Stage::Idle | Stage::Trial => self.enter(Phase::Version(result)),
+            Stage::Idle | Stage::Trial => self.enter(InstallPhase::Version(result)),
             Stage::Cancelled | Stage::Postponed => {
                 let detail = "the Thing put the installation off".to_owned();
                 TaskOutcome::end(self.stage(Stage::Failed(result), detail))
@@ -257,7 +257,7 @@ impl InstallTask {
     }
 
     fn on_execute_response(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
-        self.phase = Phase::State;
+        self.phase = InstallPhase::State;
         if reply.response.code == Code::UNAVAILABLE {
             return self.poll(reply);
         }
@@ -280,7 +280,7 @@ impl InstallTask {
     /// after a pause if it has just refused one.
     fn execute(&mut self, now: Instant) -> TaskOutcome {
         let Some(reason) = self.refusal.take() else {
-            return self.enter(Phase::Execute);
+            return self.enter(InstallPhase::Execute);
         };
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX {
@@ -289,7 +289,7 @@ impl InstallTask {
             return TaskOutcome::end(self.stage(failed, detail));
         }
         self.poll_at = Some(now + REFUSAL_PAUSE * 2u32.pow(self.refusals - 1));
-        self.enter(Phase::State)
+        self.enter(InstallPhase::State)
     }
 
     fn refused(&self, reason: String) -> TaskOutcome {
@@ -297,14 +297,14 @@ impl InstallTask {
         TaskOutcome::end(WorkNotice::Refused { deployment, reason })
     }
 
-    fn enter(&mut self, phase: Phase) -> TaskOutcome {
+    fn enter(&mut self, phase: InstallPhase) -> TaskOutcome {
         self.phase = phase;
         TaskOutcome::pending()
     }
 
     /// Reads again after a pause, unless the deadline has passed.
     fn poll(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
-        self.phase = Phase::State;
+        self.phase = InstallPhase::State;
         self.poll_at = Some(reply.next_poll());
         self.overdue(reply.now)
             .map_or_else(TaskOutcome::pending, TaskOutcome::end)

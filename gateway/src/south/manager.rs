@@ -136,7 +136,7 @@ impl Manager {
             (Code::POST, Some(location)) => self.update(peer, location, request),
             (Code::DELETE, Some(location)) => {
                 let registration = self.registry.write().deregister(location)?;
-                self.lost(&registration.endpoint);
+                self.notify_lost(&registration.endpoint);
                 Ok(Response::new(Code::DELETED))
             }
             _ => Ok(Response::new(Code::METHOD_NOT_ALLOWED)),
@@ -175,7 +175,7 @@ impl Manager {
         location: &str,
         request: &Request,
     ) -> Result<Response, RegistrationError> {
-        let before = self.registry.read().location(location).cloned();
+        let before = self.registry.read().find_by_location(location).cloned();
         let before = before.ok_or(RegistrationError::Unknown)?;
         if !self.served.serves(&before.endpoint) {
             self.release(&before.endpoint);
@@ -195,7 +195,7 @@ impl Manager {
     /// The other Thing that is registered at this address.
     fn displaced_by(&self, peer: SocketAddr, endpoint: &str) -> Option<String> {
         let registry = self.registry.read();
-        let other = registry.at(peer)?;
+        let other = registry.find_by_peer(peer)?;
         (other.endpoint != endpoint).then(|| other.endpoint.clone())
     }
 
@@ -203,7 +203,7 @@ impl Manager {
     fn end_displaced(&mut self, other: Option<String>) {
         if let Some(endpoint) = other {
             tracing::info!(endpoint, "another Thing registered from its address");
-            self.lost(&endpoint);
+            self.notify_lost(&endpoint);
         }
     }
 
@@ -221,14 +221,14 @@ impl Manager {
         let expired = self.registry.write().expire(Instant::now());
         for registration in expired {
             tracing::info!(endpoint = registration.endpoint, "registration expired");
-            self.lost(&registration.endpoint);
+            self.notify_lost(&registration.endpoint);
         }
     }
 
     /// Notifies the worker that its Thing is lost. A worker whose queue is full is ended: another
     /// Thing may be at that address now, and the north side repeats its commands when this one
     /// registers.
-    fn lost(&mut self, endpoint: &str) {
+    fn notify_lost(&mut self, endpoint: &str) {
         let overloaded = |worker: &Worker| worker.inputs.try_send(WorkerInput::Lost).is_err();
         if self.workers.get(endpoint).is_some_and(overloaded) {
             self.workers.remove(endpoint);
@@ -263,7 +263,7 @@ impl Manager {
     /// can be registered. The north side repeats its commands when the Thing registers.
     fn make_room(&mut self) {
         let registry = self.registry.read();
-        let away = |endpoint: &&String| registry.named(endpoint).is_none();
+        let away = |endpoint: &&String| registry.find_by_endpoint(endpoint).is_none();
         if let Some(endpoint) = self.workers.keys().find(away).cloned() {
             self.workers.remove(&endpoint);
         }

@@ -196,7 +196,7 @@ pub enum StorageReply {
 /// An event of the south side.
 #[derive(Debug)]
 pub enum SouthEvent {
-    /// A Thing registered; its work goes on.
+    /// A Thing registered; its work continues.
     Registered {
         /// The Thing.
         endpoint: String,

@@ -51,12 +51,12 @@ impl SouthService {
     /// The Thing at an address, if this gateway still serves it. A registration of another one ends
     /// with its next update, or by the north side's command.
     fn sender(&self, peer: SocketAddr) -> Option<String> {
-        let endpoint = self.registry.read().at(peer)?.endpoint.clone();
+        let endpoint = self.registry.read().find_by_peer(peer)?.endpoint.clone();
         self.served.serves(&endpoint).then_some(endpoint)
     }
 
     fn is_registered(&self, peer: SocketAddr) -> bool {
-        self.registry.read().at(peer).is_some()
+        self.registry.read().find_by_peer(peer).is_some()
     }
 
     async fn store(&self, peer: SocketAddr, request: Request, report: bool) -> Response {

@@ -17,7 +17,7 @@ use crate::lwm2m::value::ACCEPTS;
 /// Commands that wait for one Thing: a few deployments and configurations.
 pub const WORK_MAX: usize = 16;
 /// First wait after a Thing did not answer; doubled up to [`SessionConfig::retry_max`].
-const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// Timers of the work on one Thing.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub enum SessionStep {
     /// Wait until this instant or for an input.
     Wait(Instant),
     /// Send this request and return its [`StepResult`].
-    Ask(Box<Request>),
+    Request(Box<Request>),
     /// Send this block of the artifact and return its [`StepResult`].
     Block {
         /// The transfer that the block belongs to.
@@ -132,7 +132,7 @@ pub enum WorkNotice {
 /// The next step of a task.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TaskStep {
-    Ask(Request),
+    Request(Request),
     Block(Block),
     Wait(Instant),
 }
@@ -263,12 +263,12 @@ impl ThingSession {
             None => return SessionStep::Idle,
         };
         match (next, &self.task) {
-            (TaskStep::Ask(mut request), _) => {
+            (TaskStep::Request(mut request), _) => {
                 self.reading = request.method == Code::GET;
                 if self.reading {
                     request.accept = ACCEPTS[self.accept];
                 }
-                SessionStep::Ask(Box::new(request))
+                SessionStep::Request(Box::new(request))
             }
             (TaskStep::Wait(at), _) => SessionStep::Wait(at),
             (TaskStep::Block(block), Some(SessionTask::Transfer(task))) => {
@@ -290,7 +290,7 @@ impl ThingSession {
                     task.restart_reading();
                 }
                 self.failures = self.failures.saturating_add(1);
-                let doubled = RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16) - 1);
+                let doubled = RETRY_MIN * 2u32.saturating_pow(self.failures.min(16) - 1);
                 self.retry_at = Some(now + doubled.min(self.config.retry_max));
                 return self.overdue(now);
             }

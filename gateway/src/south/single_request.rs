@@ -15,10 +15,10 @@ pub(super) struct CancelTask {
 impl CancelTask {
     pub(super) fn next(&self, agent: bool) -> TaskStep {
         if agent {
-            return TaskStep::Ask(Request::new(Code::POST, agent::CANCEL));
+            return TaskStep::Request(Request::new(Code::POST, agent::CANCEL));
         }
         let reset = Request::new(Code::PUT, path::PACKAGE);
-        TaskStep::Ask(reset.with_payload(format::OCTETS, Vec::new()))
+        TaskStep::Request(reset.with_payload(format::OCTETS, Vec::new()))
     }
 
     pub(super) fn answer(&self, response: &Response) -> TaskOutcome {
@@ -66,7 +66,7 @@ impl ConfigureTask {
             return TaskStep::Wait(at);
         }
         let put = Request::new(Code::PUT, agent::CONFIGURATION);
-        TaskStep::Ask(put.with_payload(format::OCTETS, self.document.clone()))
+        TaskStep::Request(put.with_payload(format::OCTETS, self.document.clone()))
     }
 
     pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {

@@ -15,7 +15,7 @@ const RESTARTS_MAX: u32 = 8;
 const PROGRESS_STEPS: u64 = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum TransferPhase {
     /// Announce the release to the agent.
     Offer,
     /// Ask the agent how many bytes it holds.
@@ -37,7 +37,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct TransferTask {
     transfer: Transfer,
-    phase: Option<Phase>,
+    phase: Option<TransferPhase>,
     offset: u64,
     szx: u8,
     restarts: u32,
@@ -73,7 +73,7 @@ impl TransferTask {
         self.poll_at = None;
         self.resumed = true;
         self.phase = match self.phase {
-            Some(Phase::Block) if self.offset > 0 => Some(Phase::Block),
+            Some(TransferPhase::Block) if self.offset > 0 => Some(TransferPhase::Block),
             _ => None,
         };
     }
@@ -82,20 +82,24 @@ impl TransferTask {
         if let Some(at) = self.poll_at.filter(|at| *at > now) {
             return TaskStep::Wait(at);
         }
-        let first = if agent { Phase::Offer } else { Phase::Probe };
-        let get = |path| TaskStep::Ask(Request::get(path));
+        let first = if agent {
+            TransferPhase::Offer
+        } else {
+            TransferPhase::Probe
+        };
+        let get = |path| TaskStep::Request(Request::get(path));
         let put = |path, body| {
             let put = Request::new(Code::PUT, path);
-            TaskStep::Ask(put.with_payload(format::OCTETS, body))
+            TaskStep::Request(put.with_payload(format::OCTETS, body))
         };
         match *self.phase.get_or_insert(first) {
-            Phase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
-            Phase::Received => get(agent::RECEIVED_BYTES),
-            Phase::Reset => put(path::PACKAGE, Vec::new()),
-            Phase::ResetByNul => put(path::PACKAGE, vec![0]),
-            Phase::Block => TaskStep::Block(self.block()),
-            Phase::Probe | Phase::State => get(path::STATE),
-            Phase::Result(_) => get(path::RESULT),
+            TransferPhase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
+            TransferPhase::Received => get(agent::RECEIVED_BYTES),
+            TransferPhase::Reset => put(path::PACKAGE, Vec::new()),
+            TransferPhase::ResetByNul => put(path::PACKAGE, vec![0]),
+            TransferPhase::Block => TaskStep::Block(self.block()),
+            TransferPhase::Probe | TransferPhase::State => get(path::STATE),
+            TransferPhase::Result(_) => get(path::RESULT),
         }
     }
 
@@ -108,40 +112,46 @@ impl TransferTask {
             return TaskOutcome::pending();
         }
         match self.phase {
-            Some(Phase::Offer) if reply.response.code.is_success() => self.enter(Phase::Received),
-            Some(Phase::Offer) => self.refused(UpdateResult::UnsupportedPackage, reply.response),
-            Some(Phase::Received) => {
+            Some(TransferPhase::Offer) if reply.response.code.is_success() => {
+                self.enter(TransferPhase::Received)
+            }
+            Some(TransferPhase::Offer) => {
+                self.refused(UpdateResult::UnsupportedPackage, reply.response)
+            }
+            Some(TransferPhase::Received) => {
                 let received =
                     value::integer(reply.response, 6).and_then(|n| u64::try_from(n).ok());
                 self.resume_at(received.unwrap_or(0))
             }
-            Some(Phase::Probe) => match value::integer(reply.response, 3) {
-                Some(0) => self.enter(Phase::Block),
-                _ => self.enter(Phase::Reset),
+            Some(TransferPhase::Probe) => match value::integer(reply.response, 3) {
+                Some(0) => self.enter(TransferPhase::Block),
+                _ => self.enter(TransferPhase::Reset),
             },
-            Some(Phase::Reset) if !reply.response.code.is_success() => {
-                self.enter(Phase::ResetByNul)
+            Some(TransferPhase::Reset) if !reply.response.code.is_success() => {
+                self.enter(TransferPhase::ResetByNul)
             }
             // Its answer to the first block shows whether it is idle now.
-            Some(Phase::Reset | Phase::ResetByNul) => self.enter(Phase::Block),
-            Some(Phase::Block) => self.block_answered(reply),
-            Some(Phase::State) => self.state_answered(reply.response),
-            Some(Phase::Result(state)) => self.result_answered(state, reply),
+            Some(TransferPhase::Reset | TransferPhase::ResetByNul) => {
+                self.enter(TransferPhase::Block)
+            }
+            Some(TransferPhase::Block) => self.block_answered(reply),
+            Some(TransferPhase::State) => self.state_answered(reply.response),
+            Some(TransferPhase::Result(state)) => self.result_answered(state, reply),
             None => TaskOutcome::pending(),
         }
     }
 
-    fn enter(&mut self, phase: Phase) -> TaskOutcome {
+    fn enter(&mut self, phase: TransferPhase) -> TaskOutcome {
         self.phase = Some(phase);
         TaskOutcome::pending()
     }
 
     fn resume_at(&mut self, received: u64) -> TaskOutcome {
         if received >= self.transfer.size_bytes {
-            return self.enter(Phase::State);
+            return self.enter(TransferPhase::State);
         }
         self.offset = received - received % size_bytes(self.szx) as u64;
-        self.enter(Phase::Block)
+        self.enter(TransferPhase::Block)
     }
 
     fn block(&self) -> Block {
@@ -176,12 +186,12 @@ impl TransferTask {
                 self.szx = wanted;
                 if !sent.more {
                     self.deadline = Some(reply.now + reply.config.install_timeout);
-                    self.phase = Some(Phase::State);
+                    self.phase = Some(TransferPhase::State);
                 }
                 self.progress()
             }
             // The reason of the refusal is in the result; the code may be any error.
-            _ if !sent.more => self.enter(Phase::State),
+            _ if !sent.more => self.enter(TransferPhase::State),
             _ => self.refused(UpdateResult::UpdateFailed, reply.response),
         }
     }
@@ -193,7 +203,11 @@ impl TransferTask {
         }
         (self.offset, self.reported_bytes) = (0, 0);
         // A foreign Thing may mistake block 0 for one that it has, unless it was reset.
-        self.enter(if agent { Phase::Received } else { Phase::Reset })
+        self.enter(if agent {
+            TransferPhase::Received
+        } else {
+            TransferPhase::Reset
+        })
     }
 
     fn progress(&mut self) -> TaskOutcome {
@@ -216,7 +230,7 @@ impl TransferTask {
 
     fn state_answered(&mut self, response: &Response) -> TaskOutcome {
         match FirmwareState::read(response) {
-            Some(state) => self.enter(Phase::Result(state)),
+            Some(state) => self.enter(TransferPhase::Result(state)),
             None => self.refused(UpdateResult::UnsupportedProtocol, response),
         }
     }
@@ -230,7 +244,7 @@ impl TransferTask {
             .deadline
             .get_or_insert(reply.now + reply.config.install_timeout);
         if stage == Stage::Downloading && reply.now < deadline {
-            self.phase = Some(Phase::State);
+            self.phase = Some(TransferPhase::State);
             self.poll_at = Some(reply.next_poll());
             return TaskOutcome::pending();
         }

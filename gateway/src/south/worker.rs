@@ -81,7 +81,7 @@ pub(super) async fn run(
             match worker.session.step(Instant::now()) {
                 SessionStep::Idle => {}
                 SessionStep::Wait(at) => wait = Some(at),
-                SessionStep::Ask(request) => pending = worker.ask(*request),
+                SessionStep::Request(request) => pending = worker.send_request(*request),
                 SessionStep::Block { transfer, block } => {
                     pending = worker.send_block(transfer, block)
                 }
@@ -154,7 +154,7 @@ impl Worker {
         }
     }
 
-    fn ask(&self, request: Request) -> Option<PendingRequest> {
+    fn send_request(&self, request: Request) -> Option<PendingRequest> {
         let (handle, peer) = (self.context.handle.clone(), self.peer?);
         let request = request.below(&self.root);
         Some(Box::pin(async move {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lamplighter_client::{Client, ClientConfig, Wait};
 use lamplighter_devnet::thing::{Factory, Thing, ThingConfig, VendorKeys};
 use lamplighter_gateway::{Gateway, GatewayConfig, NodeAddress};
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, Genesis, GenesisAccount,
@@ -106,7 +106,7 @@ impl City {
         key::write(&dir.path().join("node.key"), &node_key).unwrap();
         key::write(&dir.path().join("gw.key"), &secret("gw")).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
-        let node = Node::start(Config {
+        let node = Node::start(NodeConfig {
             node: 1,
             genesis: dir.path().join("genesis.json"),
             key: dir.path().join("node.key"),

@@ -15,10 +15,16 @@ use crate::clock::Clock;
 /// The time within which a transaction of the node must be in a block.
 const EXPIRES_AFTER_MS: u64 = 10 * 60 * 1000;
 
+/// The account and the key of this node.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub account: Id,
+    pub secret: SecretKey,
+}
+
 /// The account of this node on the ledger.
 pub(crate) struct NodeAccount {
-    account: Id,
-    secret: SecretKey,
+    identity: Identity,
     /// The last sequence number that this process used.
     last_sequence: AtomicU64,
     chain: Arc<Chain>,
@@ -28,15 +34,13 @@ pub(crate) struct NodeAccount {
 
 impl NodeAccount {
     pub fn new(
-        account: Id,
-        secret: SecretKey,
+        identity: Identity,
         chain: Arc<Chain>,
         submitter: Arc<Submitter>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
-            account,
-            secret,
+            identity,
             last_sequence: AtomicU64::new(0),
             chain,
             submitter,
@@ -49,24 +53,24 @@ impl NodeAccount {
     /// number.
     fn next_sequence(&self) -> Result<u64, StateError> {
         let view = self.chain.live_view();
-        let highest = users::replay_window(&view, &self.secret.public())?.highest();
+        let highest = users::replay_window(&view, &self.identity.secret.public())?.highest();
         self.last_sequence.fetch_max(highest, Ordering::SeqCst);
         Ok(self.last_sequence.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
     /// Signs and submits an action.
     pub async fn submit(&self, action: Action) -> Result<Ticket, SubmitError> {
+        let Identity { account, secret } = &self.identity;
         let sequence = self.next_sequence()?;
         let now_ms = self.clock.now_ms().max(self.chain.head().timestamp_ms);
         let transaction = Transaction {
-            sender: self.account.clone(),
+            sender: account.clone(),
             sequence,
             expires_ms: now_ms + EXPIRES_AFTER_MS,
             action,
         };
         let chain_id = self.chain.chain_id();
-        let signed =
-            SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, &self.secret);
+        let signed = SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, secret);
         self.submitter.submit(signed).await
     }
 }

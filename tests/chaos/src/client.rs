@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 
 use crate::cluster::url;
 use crate::error::ChaosError;
-use crate::fleet::{self, SHARED_REGISTERS, Signed, Signer};
+use crate::fleet::{self, SHARED_REGISTERS, Signer, TrackedTransaction};
 use crate::history::{
-    History, Read, ReadResult, ReceiptPosition, SubmitAnswer, TimedAnswer, Write,
+    History, ReadRecord, ReadResult, ReceiptPosition, SubmitAnswer, TimedAnswer, WriteRecord,
 };
 
 /// Time for one attempt; then the same bytes go to another node.
@@ -49,7 +49,7 @@ pub struct ClientsState {
     /// The greatest height that any client has read.
     height: AtomicU64,
     /// Transactions without a definite answer, with client and index in the history.
-    pub unanswered: Mutex<Vec<(usize, usize, Signed)>>,
+    pub unanswered: Mutex<Vec<(usize, usize, TrackedTransaction)>>,
     surprises: Mutex<(u64, Vec<String>)>,
 }
 
@@ -88,9 +88,9 @@ impl ClientsState {
         self.history.lock().expect("nobody panics with the lock")
     }
 
-    fn record_write(&self, signed: &Signed) -> usize {
+    fn record_write(&self, signed: &TrackedTransaction) -> usize {
         let mut history = self.history();
-        history.writes.push(Write {
+        history.writes.push(WriteRecord {
             transaction: signed.hash,
             invoked_us: self.now_us(),
             expires_ms: signed.expires_ms,
@@ -137,7 +137,7 @@ pub struct ChaosClient {
     /// Clients of all nodes, each with another node first.
     node_clients: Vec<Client>,
     /// Answered transactions with their index in the history.
-    recent: Mutex<VecDeque<(usize, Signed)>>,
+    recent: Mutex<VecDeque<(usize, TrackedTransaction)>>,
     organizations: Mutex<VecDeque<Id>>,
     /// Counter for unique values and names.
     unique: AtomicU64,
@@ -208,7 +208,7 @@ impl ChaosClient {
         client
     }
 
-    async fn attempt(&self, client: &Client, signed: &Signed) -> Attempt {
+    async fn attempt(&self, client: &Client, signed: &TrackedTransaction) -> Attempt {
         match client
             .submit_signed(&signed.envelope, Wait::Committed)
             .await
@@ -230,7 +230,12 @@ impl ChaosClient {
     }
 
     /// Sends the same bytes to one node after the other until there is a definite answer.
-    async fn submit_until_answered(&self, write: usize, signed: &Signed, rng: &mut StdRng) -> bool {
+    async fn submit_until_answered(
+        &self,
+        write: usize,
+        signed: &TrackedTransaction,
+        rng: &mut StdRng,
+    ) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < ANSWER_WITHIN {
             let client = self.random_node(rng);
@@ -308,7 +313,7 @@ impl ChaosClient {
             }
         };
         self.shared.height.fetch_max(height, Ordering::Relaxed);
-        self.shared.history().reads.push(Read {
+        self.shared.history().reads.push(ReadRecord {
             invoked_us,
             at_us,
             height,
@@ -484,12 +489,8 @@ pub async fn resolve_unanswered(clients: &[Arc<ChaosClient>], rng: &mut StdRng) 
         if at % 2 == 0 && client.submit_until_answered(write, &signed, rng).await {
             continue;
         }
-        if client
-            .random_node(rng)
-            .transaction(&signed.hash)
-            .await
-            .is_err()
-        {
+        let found = client.random_node(rng).transaction(&signed.hash).await;
+        if found.is_err() {
             expires_ms = expires_ms.max(signed.expires_ms);
         }
     }

@@ -84,7 +84,12 @@ impl Signer {
     }
 
     /// Signs an action with the next number, which must be released afterwards.
-    pub async fn sign(&self, action: Action, chain_id: &Hash, lifetime: Duration) -> Signed {
+    pub async fn sign(
+        &self,
+        action: Action,
+        chain_id: &Hash,
+        lifetime: Duration,
+    ) -> TrackedTransaction {
         let sequence = self.reserve().await;
         let expires_ms = unix_ms() + lifetime.as_millis() as u64;
         let transaction = Transaction {
@@ -95,7 +100,7 @@ impl Signer {
         };
         let envelope =
             SignedTransaction::sign(&transaction, Encoding::Bincode, chain_id, &self.secret);
-        Signed {
+        TrackedTransaction {
             hash: envelope.hash(chain_id),
             envelope,
             sequence,
@@ -106,7 +111,7 @@ impl Signer {
 
 /// A signed transaction with the fields that the history needs.
 #[derive(Clone, Debug)]
-pub struct Signed {
+pub struct TrackedTransaction {
     pub envelope: SignedTransaction,
     pub hash: Hash,
     pub sequence: u64,

@@ -33,7 +33,7 @@ pub struct TimedAnswer {
 /// A transaction that a client signed. Times are microseconds since the run began, by the monotonic
 /// clock of the one process in which all clients are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
+pub struct WriteRecord {
     pub transaction: Hash,
     /// The time before it was first sent.
     pub invoked_us: u64,
@@ -43,7 +43,7 @@ pub struct Write {
     pub answers: Vec<TimedAnswer>,
 }
 
-impl Write {
+impl WriteRecord {
     /// The first receipt, with its time.
     pub fn acknowledged(&self) -> Option<(u64, ReceiptPosition)> {
         self.answers.iter().find_map(|answer| match answer.answer {
@@ -76,7 +76,7 @@ pub enum ReadResult {
 
 /// A read by a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct ReadRecord {
     pub invoked_us: u64,
     pub at_us: u64,
     /// Height of the state that was read, by the node's answer; 0 for
@@ -92,6 +92,6 @@ pub struct Read {
 /// All writes and reads of the clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    pub writes: Vec<Write>,
-    pub reads: Vec<Read>,
+    pub writes: Vec<WriteRecord>,
+    pub reads: Vec<ReadRecord>,
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::check::{Fault, Findings};
-use crate::timeline::{Loss, Outage, Resumption};
+use crate::timeline::{LossKind, Outage, Resumption};
 use crate::world::Counts;
 
 /// Longest election timeout of a node; resumptions are counted in it.
@@ -68,7 +68,7 @@ pub struct Report {
 
 impl Resumptions {
     /// The statistics of losses of one kind.
-    pub fn of(all: &[Resumption], how: Loss) -> Self {
+    pub fn of(all: &[Resumption], how: LossKind) -> Self {
         let of_kind = all.iter().filter(|r| r.loss.how == how);
         let mut times: Vec<f64> = of_kind.map(|r| r.after_us as f64 / 1_000.0).collect();
         times.sort_by(f64::total_cmp);

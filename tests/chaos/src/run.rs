@@ -22,7 +22,7 @@ use crate::nemesis::Nemesis;
 use crate::network::TestNetwork;
 use crate::reader;
 use crate::report::{Report, ReportPart, Resumptions};
-use crate::timeline::Loss;
+use crate::timeline::LossKind;
 use crate::world::{self, SharedWorld, World};
 
 /// Time until nodes must have the same blocks after the last fault.
@@ -94,7 +94,7 @@ pub fn run(options: ChaosOptions) -> Result<Report, ChaosError> {
             tokio::runtime::Runtime::new().map_err(ChaosError::file("starting the runtime", ""))?;
         let done = runtime.block_on(async {
             tokio::select! {
-                done = city(options, network) => done,
+                done = run_city(options, network) => done,
                 () = interrupted() => Err(ChaosError::Interrupted),
             }
         });
@@ -122,7 +122,7 @@ async fn interrupted() {
     }
 }
 
-async fn city(options: ChaosOptions, network: TestNetwork) -> Result<Report, ChaosError> {
+async fn run_city(options: ChaosOptions, network: TestNetwork) -> Result<Report, ChaosError> {
     let temporary = tempfile::tempdir().map_err(ChaosError::file("making a folder", ""))?;
     let folder = options.folder.clone();
     let folder = folder.unwrap_or_else(|| temporary.path().join("city"));
@@ -405,9 +405,9 @@ impl ChaosRun {
             counts,
             findings,
             outages,
-            leader_killed: Resumptions::of(&resumptions, Loss::Killed),
-            leader_stopped: Resumptions::of(&resumptions, Loss::Stopped),
-            leader_cut_off: Resumptions::of(&resumptions, Loss::CutOff),
+            leader_killed: Resumptions::of(&resumptions, LossKind::Killed),
+            leader_stopped: Resumptions::of(&resumptions, LossKind::Stopped),
+            leader_cut_off: Resumptions::of(&resumptions, LossKind::CutOff),
             resumptions,
             level_after_ms: 0,
             certified_after_ms: 0,

@@ -3,22 +3,22 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::history::{History, ReceiptPosition, SubmitAnswer, TimedAnswer, Write};
+use crate::history::{History, ReceiptPosition, SubmitAnswer, TimedAnswer, WriteRecord};
 use crate::links::{LinkState, Links, SHAPES, Shape};
 use crate::report::Resumptions;
-use crate::timeline::{LeaderLoss, Loss, Timeline};
+use crate::timeline::{LeaderLoss, LossKind, Timeline};
 use lamplighter_types::Hash;
 
 const UP: [bool; 4] = [true; 4];
 
-fn write(invoked_us: u64, at_us: u64) -> Write {
+fn write(invoked_us: u64, at_us: u64) -> WriteRecord {
     let place = ReceiptPosition {
         height: 1,
         index: 0,
         receipt: Hash::ZERO,
         succeeded: true,
     };
-    Write {
+    WriteRecord {
         transaction: Hash::ZERO,
         invoked_us,
         expires_ms: 0,
@@ -98,13 +98,13 @@ fn service_has_resumed_when_something_sent_after_the_loss_is_acknowledged() {
     timeline.losses.push(LeaderLoss {
         at_us: 50,
         node: 1,
-        how: Loss::Killed,
+        how: LossKind::Killed,
     });
     let resumptions = timeline.resumptions(&history);
     assert_eq!(resumptions.len(), 1);
     assert_eq!(resumptions[0].after_us, 40);
-    assert_eq!(Resumptions::of(&resumptions, Loss::Killed).count, 1);
-    assert_eq!(Resumptions::of(&resumptions, Loss::Stopped).count, 0);
+    assert_eq!(Resumptions::of(&resumptions, LossKind::Killed).count, 1);
+    assert_eq!(Resumptions::of(&resumptions, LossKind::Stopped).count, 0);
     // A second node was lost too: there is no result.
     timeline.note_majority(70, false);
     timeline.note_majority(80, true);

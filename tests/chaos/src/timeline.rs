@@ -13,13 +13,13 @@ const OUTAGES_MAX: usize = 5;
 pub struct LeaderLoss {
     pub at_us: u64,
     pub node: u64,
-    pub how: Loss,
+    pub how: LossKind,
 }
 
 /// The kind of a leader's loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Loss {
+pub enum LossKind {
     Killed,
     Stopped,
     CutOff,

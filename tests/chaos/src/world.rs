@@ -15,7 +15,7 @@ use crate::cluster::{self, Cluster};
 use crate::error::ChaosError;
 use crate::links::{Links, Shape};
 use crate::network::TestNetwork;
-use crate::timeline::{LeaderLoss, Loss, Timeline};
+use crate::timeline::{LeaderLoss, LossKind, Timeline};
 
 /// Interval between checks whether a started node answers.
 const ANSWER_CHECK_EVERY: Duration = Duration::from_millis(50);
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Records the loss of the leader.
-    fn record_leader_loss(&mut self, node: usize, how: Loss) {
+    fn record_leader_loss(&mut self, node: usize, how: LossKind) {
         self.timeline.losses.push(LeaderLoss {
             at_us: self.shared.now_us(),
             node: node as u64 + 1,
@@ -134,7 +134,7 @@ impl World {
         self.note_majority();
         if leads {
             self.counts.leader_kills += 1;
-            self.record_leader_loss(node, Loss::Killed);
+            self.record_leader_loss(node, LossKind::Killed);
         }
         self.counts.kills += 1;
         self.log(format_args!("kill node {}, leader {leads}", node + 1));
@@ -170,7 +170,7 @@ impl World {
         self.counts.leader_stops += 1;
         self.log(format_args!("stop leader {}", node + 1));
         self.cluster.nodes[node].set_stopped(true)?;
-        self.record_leader_loss(node, Loss::Stopped);
+        self.record_leader_loss(node, LossKind::Stopped);
         self.note_majority();
         Ok(())
     }
@@ -191,7 +191,7 @@ impl World {
         self.log(&links);
         self.links = links;
         if let Some(leader) = lost {
-            self.record_leader_loss(leader, Loss::CutOff);
+            self.record_leader_loss(leader, LossKind::CutOff);
         }
         self.note_majority();
         Ok(())

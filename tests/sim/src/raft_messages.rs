@@ -133,7 +133,7 @@ pub fn applied(store: &dyn KvView) -> Option<Place> {
     log_id(&tables::marker(store).ok()??)
 }
 
-/// RunningNode to where the log in a store was purged.
+/// The last purged entry of the log in a store.
 pub fn purged(store: &dyn KvView) -> Option<Place> {
     log_id(&store.get(Cf::Meta, b"raft/purged").ok()??)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lamplighter_client::{Client, ClientConfig, Wait};
-use lamplighter_node::{Config, DiskConfig, key};
+use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_tests::lamplighter;
 use lamplighter_types::{
     Action, DevicesAction, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies, Role,
@@ -113,7 +113,7 @@ impl City {
         let secret = key::generate().unwrap();
         key::write(&home.join("node.key"), &secret).unwrap();
         let at = |step: u16| SocketAddr::from((self.ip(node), 7400 + step));
-        let config = Config {
+        let config = NodeConfig {
             node,
             genesis: self.genesis_path(),
             key: home.join("node.key"),

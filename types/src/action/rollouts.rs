@@ -31,19 +31,25 @@ pub enum RolloutsAction {
         rollout: Id,
         reason: String,
     },
-    /// Defers one deployment that is offered and not yet installing; `until_ms` 0 ends its
-    /// postponement.
-    Postpone {
-        rollout: Id,
-        device: Id,
-        until_ms: u64,
-        reason: String,
-    },
+    /// Postpones one deployment, or ends its postponement.
+    Postpone(Postponement),
     /// A gateway's reports, in the order in which they happened. Each is accepted or refused on its
     /// own, and the receipt names the refused ones; the transaction fails when none is accepted.
     Report {
         reports: Vec<DeploymentReport>,
     },
+}
+
+/// The postponement of a deployment that is offered and not yet installing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Postponement {
+    pub rollout: Id,
+    pub device: Id,
+    /// Unix time in ms at which the deployment continues; 0 ends the postponement now.
+    pub until_ms: u64,
+    pub reason: String,
 }
 
 /// The plan of a rollout: the release, the devices, and when it pauses on its own.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -73,6 +74,10 @@ impl de::Error for JsonDecodeError {
 /// It is the form of no such value.
 pub fn from_value<T: DeserializeOwned>(value: JsonValue) -> Result<T, JsonDecodeError> {
     T::deserialize(value)
+}
+
+fn name_deserializer(name: &str) -> StrDeserializer<'_, JsonDecodeError> {
+    StrDeserializer::new(name)
 }
 
 fn invalid<T>(value: &JsonValue, expected: &dyn de::Expected) -> Result<T, JsonDecodeError> {
@@ -201,7 +206,7 @@ impl<'de> de::MapAccess<'de> for Members {
         let Some((name, value)) = self.rest.next() else {
             return Ok(None);
         };
-        let key = seed.deserialize(JsonValue::Text(name.clone()))?;
+        let key = seed.deserialize(name_deserializer(&name))?;
         self.value = Some((name, value));
         Ok(Some(key))
     }
@@ -233,13 +238,13 @@ impl<'de> de::EnumAccess<'de> for Variant {
         self,
         seed: T,
     ) -> Result<(T::Value, Self), JsonDecodeError> {
-        let variant = seed.deserialize(JsonValue::Text(self.name.clone()))?;
+        let variant = seed.deserialize(name_deserializer(&self.name))?;
         Ok((variant, self))
     }
 }
 
 impl Variant {
-    fn visit<'de, T>(
+    fn visit<T>(
         self,
         read: impl FnOnce(JsonValue) -> Result<T, JsonDecodeError>,
     ) -> Result<T, JsonDecodeError> {

@@ -4,8 +4,8 @@
 //!
 //! A text becomes a [`JsonValue`] first; types are decoded from that value through serde. No name
 //! occurs twice in an object, no number has a fraction or an exponent, nothing follows the value,
-//! and nesting is bounded. All of this program writes its JSON with serde_json, and every text that
-//! it writes is accepted here.
+//! and nesting is bounded. All parts of this program write JSON with serde_json, and every text
+//! that they write is accepted here.
 
 mod decode;
 mod parse;

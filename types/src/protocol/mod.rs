@@ -10,7 +10,7 @@
 //! # What belongs to a version
 //! Everything that decides about bytes of a block: the types of this crate that are hashed or
 //! stored, which transactions are admitted, what contracts write, and the codes *and texts* of
-//! their errors, which are part of receipts.
+//! their errors, which are part of receipts (some show the name of a variant).
 //!
 //! # Adding a variant
 //! Enums are encoded by the index of their variant. So variants are appended, and never moved,

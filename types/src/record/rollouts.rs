@@ -112,8 +112,10 @@ pub enum SkipReason {
 pub enum DeploymentState {
     Assigned,
     Offered,
+    /// Reserved: no transition leads here yet.
     WaitingConsent,
     Postponed,
+    /// Reserved: no transition leads here yet.
     WaitingWindow,
     Downloading,
     Downloaded,

@@ -108,6 +108,7 @@ pub struct WorkMessage {
 }
 
 /// One piece of work.
+// The derived order is that of sets and has no meaning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

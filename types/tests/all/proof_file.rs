@@ -108,7 +108,7 @@ fn is_noticed(text: &[u8], statement: &Statement) -> bool {
     SAMPLES.read(text).map_or(true, |read| read != *statement)
 }
 
-/// Every other value that stands in the place of one value of `value`, inside and out.
+/// All variants of `value` in which one value, at any depth, is replaced by another.
 fn changes(value: &Value) -> Vec<Value> {
     let mut changed = match value {
         Value::Null => vec![json!(0), json!({})],

@@ -164,7 +164,8 @@ fn new_variants_exist_and_belong_to_a_version_of_this_program() {
     let enums = encoded_enums();
     for NewVariant { of, variant, since } in NEW_VARIANTS {
         assert!(enums[of].contains(variant), "{of} has no variant {variant}");
-        assert!((2..=PROTOCOL_VERSION).contains(since), "{of} {variant}");
+        assert!(*since > 1, "{of} {variant}: version 1 is closed");
+        assert!(*since <= PROTOCOL_VERSION, "{of} {variant} since {since}");
     }
 }
 
@@ -214,4 +215,37 @@ fn a_new_variant_is_found_at_every_place() {
     assert_eq!(required_version(&Some(Severity::Warning), &two), 2);
     assert_eq!(required_version(&Severity::Minor, &two), 1);
     assert_eq!(required_version(&Severity::Major, &[]), 1);
+}
+
+/// The order of states is written out, not that of the encoding.
+#[test]
+fn deployment_states_are_ordered_by_their_progress() {
+    use DeploymentState::*;
+    let way = [
+        Assigned,
+        Offered,
+        Downloading,
+        Downloaded,
+        Installing,
+        Staged,
+        Trial,
+        Confirmed,
+    ];
+    assert!(way.iter().is_sorted_by_key(|state| state.progress()));
+    assert!(way.iter().all(|state| state.progress().is_some()));
+    assert!(way.iter().is_sorted_by_key(|state| state.is_past_return()));
+    assert!(
+        way.iter()
+            .all(|state| state.is_end() == (*state == Confirmed))
+    );
+    for waiting in [WaitingConsent, Postponed, WaitingWindow] {
+        assert_eq!(waiting.progress(), None);
+        assert!(!waiting.is_past_return() && !waiting.is_end());
+    }
+    for end in [
+        Reverted, Failed, Rejected, TimedOut, Cancelled, Superseded, Removed, NotNeeded,
+    ] {
+        assert_eq!(end.progress(), None);
+        assert!(end.is_past_return() && end.is_end());
+    }
 }

@@ -92,9 +92,9 @@ pub async fn run(shared: Arc<Shared>) {
             () = shared.stop.cancelled() => return,
         };
         match next {
-            Ok(Some(part)) => {
+            Ok(Some(step)) => {
                 backoff.reset();
-                for event in part.events {
+                for event in step.events {
                     close_connections(&shared.sessions, &event.notification.fact);
                     if let Some(published) = encode(event, &mut previous) {
                         // Fails only while there is no subscriber.
@@ -138,10 +138,8 @@ fn encode(event: FeedEvent, previous: &mut PreviousNotifications) -> Option<Publ
         district: place.district.clone(),
         device: place.device,
     };
-    let message = NotificationMessage {
-        previous: previous.replace(&place.district, cursor),
-        event,
-    };
+    let previous = previous.replace(&place.district, cursor);
+    let message = NotificationMessage { event, previous };
     Some(PublishedNotification {
         cursor,
         district: place.district,
@@ -239,7 +237,7 @@ impl NotificationReader {
     fn start_replay(&mut self) {
         self.counters.replays.add(1);
         let filter = filter(Arc::clone(&self.districts));
-        let step = step(self.handle.clone(), self.cursor, filter.clone());
+        let step = read_step(self.handle.clone(), self.cursor, filter.clone());
         self.replay = Some(Replay {
             handle: self.handle.clone(),
             filter,
@@ -287,36 +285,40 @@ impl Replay {
             let Some(running) = &mut self.step else {
                 return Ok(None);
             };
-            let part = running.await;
+            let step = running.await;
             self.step = None;
-            let Some(part) = part? else {
+            let Some(step) = step? else {
                 return Ok(None);
             };
-            self.after = part.cursor;
-            self.read = part.events.into();
+            self.after = step.cursor;
+            self.read = step.events.into();
             if self.after < Cursor::end_of(self.until) {
-                self.step = Some(step(self.handle.clone(), self.after, self.filter.clone()));
+                self.step = Some(read_step(
+                    self.handle.clone(),
+                    self.after,
+                    self.filter.clone(),
+                ));
             }
         }
     }
 }
 
 /// Reads the next few notifications after a cursor; `None` when there is nothing more to read.
-fn step(handle: Handle, after: Cursor, filter: NotificationFilter) -> Step {
+fn read_step(handle: Handle, after: Cursor, filter: NotificationFilter) -> Step {
     async move {
         // A cursor that is ahead of the chain is one of another node; then there is no gap to fill.
         let Ok(mut feed) = handle.follow(Some(after), filter) else {
             return Ok(None);
         };
-        let Some(mut part) = feed.next().await? else {
+        let Some(mut step) = feed.next().await? else {
             return Ok(None);
         };
         // A block may have many: the rest is read again, so that a slow reader holds few.
-        if part.events.len() > REPLAY_MESSAGES {
-            part.events.truncate(REPLAY_MESSAGES);
-            part.cursor = part.events[REPLAY_MESSAGES - 1].cursor;
+        if step.events.len() > REPLAY_MESSAGES {
+            step.events.truncate(REPLAY_MESSAGES);
+            step.cursor = step.events[REPLAY_MESSAGES - 1].cursor;
         }
-        Ok(Some(part))
+        Ok(Some(step))
     }
     .boxed()
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use lamplighter_ledger::FeedEvent;
 use lamplighter_types::wire::work::WorkItem;
-use lamplighter_types::wire::{Cursor, FeedEvent, NotificationMessage};
+use lamplighter_types::wire::{Cursor, NotificationMessage};
 use lamplighter_types::{Fact, Hash, Id, Notification, Place};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -25,7 +26,7 @@ fn config(number: usize) -> WorkItem {
     WorkItem::Config { device }
 }
 
-fn delivery(height: u64, district: &str, author: Option<&str>) -> FeedEvent {
+fn event(height: u64, district: &str, author: Option<&str>) -> FeedEvent {
     FeedEvent {
         cursor: Cursor { height, index: 2 },
         time_ms: 1_700_000_000_000,
@@ -46,7 +47,7 @@ fn delivery(height: u64, district: &str, author: Option<&str>) -> FeedEvent {
 fn a_message_has_author_time_and_previous_cursor() {
     let message =
         |event, previous| serde_json::to_value(NotificationMessage { event, previous }).unwrap();
-    let first = message(delivery(7, "north", Some("olga")), None);
+    let first = message(event(7, "north", Some("olga")), None);
     let expected = json!({
         "cursor": "7.2", "previous": null, "time_ms": 1_700_000_000_000_u64,
         "transaction": Hash::of(b"t"), "author": "olga",
@@ -56,7 +57,7 @@ fn a_message_has_author_time_and_previous_cursor() {
         },
     });
     assert_eq!(first, expected);
-    let by_time = message(delivery(8, "north", None), Some("7.2".parse().unwrap()));
+    let by_time = message(event(8, "north", None), Some("7.2".parse().unwrap()));
     assert_eq!(by_time["author"], Value::Null);
     assert_eq!(by_time["previous"], "7.2");
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_contracts::devices;
+use lamplighter_ledger::FeedEvent;
 use lamplighter_state::StateError;
 use lamplighter_system::error_chain;
-use lamplighter_types::wire::FeedEvent;
 use lamplighter_types::wire::work::WorkItem;
 use lamplighter_types::{ConfigTarget, DeploymentState, Fact};
 use tokio::sync::Notify;
@@ -34,8 +34,8 @@ pub async fn collect(shared: Arc<Shared>, resend: Arc<Notify>) {
             () = shared.stop.cancelled() => return,
         };
         match next {
-            Ok(Some(part)) => {
-                for event in &part.events {
+            Ok(Some(step)) => {
+                for event in &step.events {
                     if let Err(error) = collect_one(&shared, event, &resend) {
                         let error = error_chain(&error);
                         tracing::error!(error, "new work can't be read");

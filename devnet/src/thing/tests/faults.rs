@@ -248,7 +248,7 @@ async fn a_configuration_that_cuts_the_thing_off_is_reverted() {
     testbed
         .until("applied", |log| !config_reports(log).is_empty())
         .await;
-    // Slow enough that the link can be cut between the document's arrival and the proof.
+    // The network is slow enough to be cut between the document's arrival and its confirmation.
     testbed.network.set_faults(Faults {
         delay_max: Duration::from_secs(2),
         ..Faults::NONE

@@ -45,7 +45,7 @@ async fn a_flipped_bit_in_transit_is_refused() {
     let status = lamp.status().await.unwrap();
     assert_eq!(status.result, UpdateResult::IntegrityCheckFailed);
     assert_eq!((status.slot, status.held_bytes), (Slot::A, 0));
-    // The same release without the flaw is taken afterwards.
+    // The same release without the flaw is accepted afterwards.
     testbed
         .until("the gateway knows", |log| {
             let rejected = |(_, notice): &(String, WorkNotice)| {
@@ -119,10 +119,10 @@ async fn releases_that_are_not_for_this_thing_are_refused() {
     assert_eq!(rejected(&huge, &vendor(), &new).await.0, 2);
 }
 
-struct Nothing;
+struct EmptyService;
 
 #[async_trait::async_trait]
-impl CoapService for Nothing {
+impl CoapService for EmptyService {
     async fn handle(&self, _peer: std::net::SocketAddr, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
@@ -137,8 +137,12 @@ async fn only_the_gateway_may_write_and_nothing_without_an_offer() {
         .await;
     let package = || Request::new(Code::PUT, path::PACKAGE).with_payload(format::OCTETS, vec![1]);
     let link = testbed.network.attach(([10, 0, 0, 99], 5683).into());
-    let other =
-        CoapEndpoint::start(link, CoapConfig::default(), std::sync::Arc::new(Nothing)).unwrap();
+    let other = CoapEndpoint::start(
+        link,
+        CoapConfig::default(),
+        std::sync::Arc::new(EmptyService),
+    )
+    .unwrap();
     let response = other
         .handle()
         .request(lamp.addr(), package())

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::super::simulated::{Faults, SimulatedNetwork};
 use super::super::*;
-use super::{Shelf, addr, body, shelf};
+use super::{MemoryService, addr, body, memory_service};
 
 const BAD: Faults = Faults {
     drop: 0.1,
@@ -27,17 +27,17 @@ fn start(
     network: &SimulatedNetwork,
     port: u16,
     config: CoapConfig,
-    shelf: Arc<Shelf>,
+    memory_service: Arc<MemoryService>,
 ) -> CoapEndpoint {
     let random = StdRng::seed_from_u64(u64::from(port));
-    CoapEndpoint::start_seeded(network.attach(addr(port)), config, shelf, random).unwrap()
+    CoapEndpoint::start_seeded(network.attach(addr(port)), config, memory_service, random).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_of_70_kb_passes_a_network_that_loses_a_tenth() {
     for seed in 0..5 {
         let network = SimulatedNetwork::new(seed, BAD);
-        let (here, there) = (shelf(), shelf());
+        let (here, there) = (memory_service(), memory_service());
         let client = start(&network, 1, large(), here);
         let _server = start(&network, 2, large(), there.clone());
         let image = body(70 * 1024 + 13);
@@ -59,7 +59,7 @@ async fn a_body_of_70_kb_passes_a_network_that_loses_a_tenth() {
 async fn the_smaller_block_size_of_either_side_is_used() {
     for (server_szx, client_szx) in [(6, 2), (2, 6), (0, 0)] {
         let network = SimulatedNetwork::new(1, Faults::NONE);
-        let there = shelf();
+        let there = memory_service();
         let client = start(
             &network,
             1,
@@ -67,7 +67,7 @@ async fn the_smaller_block_size_of_either_side_is_used() {
                 szx: server_szx,
                 ..CoapConfig::default()
             },
-            shelf(),
+            memory_service(),
         );
         let _server = start(
             &network,
@@ -97,8 +97,8 @@ async fn the_smaller_block_size_of_either_side_is_used() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_handler_is_waited_for() {
     let network = SimulatedNetwork::new(1, BAD);
-    let there = shelf();
-    let client = start(&network, 1, CoapConfig::default(), shelf());
+    let there = memory_service();
+    let client = start(&network, 1, CoapConfig::default(), memory_service());
     let _server = start(&network, 2, CoapConfig::default(), there.clone());
     let response = client
         .handle()
@@ -111,7 +111,7 @@ async fn a_slow_handler_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_times_out_after_93_seconds_at_most() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
-    let client = start(&network, 1, CoapConfig::default(), shelf());
+    let client = start(&network, 1, CoapConfig::default(), memory_service());
     let before = Instant::now();
     let error = client
         .handle()
@@ -129,8 +129,8 @@ async fn a_silent_peer_times_out_after_93_seconds_at_most() {
 #[tokio::test(start_paused = true)]
 async fn bodies_beyond_the_limit_are_refused_by_both_sides() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
-    let there = shelf();
-    let client = start(&network, 1, large(), shelf());
+    let there = memory_service();
+    let client = start(&network, 1, large(), memory_service());
     let _server = start(&network, 2, CoapConfig::default(), there.clone());
     let put = Request::new(Code::PUT, "/a").with_payload(format::OCTETS, body(70_000));
     assert_eq!(
@@ -146,13 +146,13 @@ async fn bodies_beyond_the_limit_are_refused_by_both_sides() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_request_does_not_hold_up_the_next() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
-    let client = start(&network, 1, CoapConfig::default(), shelf());
+    let client = start(&network, 1, CoapConfig::default(), memory_service());
     let handle = client.handle();
     let first = handle.exchange(addr(2), Request::get("/"));
     tokio::time::timeout(Duration::from_secs(1), first)
         .await
         .unwrap_err();
-    let _server = start(&network, 2, CoapConfig::default(), shelf());
+    let _server = start(&network, 2, CoapConfig::default(), memory_service());
     let before = Instant::now();
     handle.exchange(addr(2), Request::get("/")).await.unwrap();
     assert!(before.elapsed() < Duration::from_secs(1));
@@ -168,7 +168,7 @@ proptest! {
             .enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let network = SimulatedNetwork::new(1, Faults::NONE);
-            let server = start(&network, 2, CoapConfig::default(), shelf());
+            let server = start(&network, 2, CoapConfig::default(), memory_service());
             let attacker = network.attach(addr(3));
             for mut datagram in datagrams {
                 // Half of them at least look like CoAP.
@@ -177,7 +177,7 @@ proptest! {
                 }
                 attacker.send(&datagram, addr(2)).await.unwrap();
             }
-            let client = start(&network, 1, CoapConfig::default(), shelf());
+            let client = start(&network, 1, CoapConfig::default(), memory_service());
             let answer = client.handle().exchange(addr(2), Request::get("/x")).await.unwrap();
             assert_eq!(answer.code, Code::NOT_FOUND);
             drop(server);

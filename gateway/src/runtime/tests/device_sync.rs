@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::runtime::device_sync::DeviceSync;
 
 #[test]
-fn devices_are_announced_again_sooner_after_a_rejected_proof() {
+fn devices_are_announced_soon_after_a_rejected_proof() {
     let (mut sync, start) = (DeviceSync::default(), Instant::now());
     let after = |seconds| start + Duration::from_secs(seconds);
     assert!(!sync.is_due(after(1_000)), "not connected");

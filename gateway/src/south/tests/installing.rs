@@ -131,7 +131,7 @@ impl Testbed {
                     self.now = at;
                     continue;
                 }
-                SessionStep::Ask(request) => match self.thing.answer(&request) {
+                SessionStep::Request(request) => match self.thing.answer(&request) {
                     Some(response) => StepResult::Response(Box::new(response)),
                     None => StepResult::Unreachable("silence".to_owned()),
                 },
@@ -183,7 +183,7 @@ fn a_registration_between_order_and_answer_does_not_repeat_the_order() {
     bed.install();
     while bed.thing.orders == 0 {
         match bed.session.step(bed.now) {
-            SessionStep::Ask(request) => {
+            SessionStep::Request(request) => {
                 let response = bed.thing.answer(&request).unwrap();
                 if bed.thing.orders == 0 {
                     let answer = StepResult::Response(Box::new(response));
@@ -208,7 +208,7 @@ fn a_thing_that_lost_the_order_gets_it_again() {
     bed.install();
     bed.seconds(30);
     assert_eq!(bed.thing.orders, 2);
-    // It took the second one, lost its power before it began, and still holds the package.
+    // It accepted the second order, lost its power before it began, and still holds the package.
     bed.register();
     bed.seconds(30);
     assert_eq!(bed.thing.orders, 3);
@@ -222,7 +222,7 @@ fn a_refused_order_is_repeated_a_few_times() {
     first.install();
     first.seconds(59);
     assert_eq!((first.thing.orders, first.stages()), (1, vec![]));
-    // A registration hurries it, and is no new beginning.
+    // A registration shortens the pause, and does not reset the count.
     first.register();
     first.seconds(300);
     let [WorkNotice::Stage { stage, detail, .. }] = &first.notices[..] else {
@@ -232,7 +232,7 @@ fn a_refused_order_is_repeated_a_few_times() {
     assert!(detail.ends_with("refused 3 times: 4.05 no way"), "{detail}");
     assert_eq!(first.thing.orders, 3);
     assert_eq!(first.session.step(first.now), SessionStep::Idle);
-    // One that takes it in the end goes on.
+    // A Thing that accepts the order in the end continues.
     let mut late = testbed(Foreign::holding_the_package());
     late.thing.answers = [refusal; 2].into();
     late.install();
@@ -241,7 +241,7 @@ fn a_refused_order_is_repeated_a_few_times() {
         (late.thing.orders, late.stages()),
         (3, vec![Stage::Installing])
     );
-    // This one says 4.05 because an earlier order did reach it.
+    // This Thing answers 4.05 because an earlier order did reach it.
     let mut second = testbed(Foreign::holding_the_package());
     second.thing.answers = [Some(Code::METHOD_NOT_ALLOWED)].into();
     second.thing.begins = true;
@@ -252,7 +252,7 @@ fn a_refused_order_is_repeated_a_few_times() {
 
 #[test]
 fn a_slow_installation_over_a_restart_of_the_gateway_is_confirmed() {
-    // It says the old version while its state says that the update is under way.
+    // It names the old version while its state shows that the update is under way.
     let mut bed = testbed(Foreign {
         state: 3,
         ..Foreign::holding_the_package()
@@ -280,7 +280,7 @@ fn a_version_that_cannot_be_compared_is_no_failure() {
             [Stage::Installing, Stage::Trial],
             "{version:?}"
         );
-        // Its own word is believed as soon as it can be understood.
+        // Its version counts as soon as it can be compared.
         bed.thing.version = Some("v2.0.0+build7 ");
         bed.seconds(10);
         assert_eq!(bed.stages(), DONE);
@@ -328,7 +328,7 @@ fn a_slow_boot_loader_has_time_to_finish() {
     bed.thing.set_object5(0, 0, Some("1.0.0"));
     bed.register();
     bed.seconds(60);
-    // It installs after all; the time counts from when it is idle again.
+    // It installs after all; the time counts from the instant at which it is idle again.
     bed.thing.set_object5(3, 0, Some("1.0.0"));
     bed.seconds(100);
     bed.thing.set_object5(0, 0, Some("1.0.0"));
@@ -352,7 +352,7 @@ fn a_success_that_still_names_the_old_version_stays_on_trial() {
         }
         bed.seconds(3_000);
         assert_eq!(bed.stages(), [Stage::Installing, Stage::Trial]);
-        // Over the time that an installation may take too; the ledger's timer ends it.
+        // Even after the timeout of an installation; the ledger's timer ends it.
         bed.seconds(1_000);
         assert_eq!(bed.stages(), [Stage::Installing, Stage::Trial]);
         assert!(matches!(
@@ -463,7 +463,7 @@ fn a_complete_package_that_the_thing_does_not_keep_is_a_failure() {
 fn a_thing_without_plain_text_is_read_in_another_format() {
     let (mut session, now) = transferring(1_500, 2, Code::CHANGED);
     let accept = |step: SessionStep| match step {
-        SessionStep::Ask(request) => request.accept,
+        SessionStep::Request(request) => request.accept,
         other => panic!("{other:?}"),
     };
     assert_eq!(accept(session.step(now)), Some(format::TEXT));
@@ -473,7 +473,7 @@ fn a_thing_without_plain_text_is_read_in_another_format() {
     assert_eq!(accept(session.step(now)), Some(format::LWM2M_TLV));
     let state = Response::content(format::LWM2M_TLV, vec![0xC1, 3, 2]);
     answer(&mut session, now, state);
-    // From now on it is asked so at once.
+    // From now on reads use this format at once.
     assert_eq!(accept(session.step(now)), Some(format::LWM2M_TLV));
     let result = Response::content(format::LWM2M_TLV, vec![0xC1, 5, 0]);
     let notices = answer(&mut session, now, result);
@@ -488,7 +488,7 @@ fn a_thing_that_refuses_all_formats_has_failed() {
     let (mut session, now) = transferring(1_500, 2, Code::CHANGED);
     let mut asked = 0;
     let notices = loop {
-        assert!(matches!(session.step(now), SessionStep::Ask(_)));
+        assert!(matches!(session.step(now), SessionStep::Request(_)));
         asked += 1;
         let notices = answer(&mut session, now, Response::new(Code::NOT_ACCEPTABLE));
         if !notices.is_empty() {
@@ -513,7 +513,7 @@ fn after_a_boot_a_thing_may_refuse_the_next_block_with_any_code() {
         answer(&mut session, now, Response::new(Code::CHANGED));
         assert!(matches!(session.step(now), SessionStep::Block { block, .. } if block.number == 0));
     }
-    // One that did not has a reason.
+    // The refusal of a Thing that did not boot is final.
     let (mut session, now) = transferring(3_000, 1, Code::CONTINUE);
     session.step(now);
     let notices = answer(&mut session, now, Response::new(Code::BAD_REQUEST));
@@ -529,7 +529,7 @@ fn a_thing_that_lost_the_blocks_is_reset_before_they_are_sent_again() {
     // An empty write, then one NUL byte for a Thing that takes no empty one.
     for (body, code) in [(vec![], Code::BAD_REQUEST), (vec![0], Code::CHANGED)] {
         match session.step(now) {
-            SessionStep::Ask(request) => {
+            SessionStep::Request(request) => {
                 assert_eq!(
                     (request.path_text().as_str(), request.payload),
                     (path::PACKAGE, body)

@@ -1,5 +1,5 @@
-//! Against Debian's `coap-server` (package libcoap3-bin), where it is installed: it stands for a
-//! device, whose state, result and version the test writes as the device's firmware would.
+//! A test with Debian's `coap-server` (package libcoap3-bin), if it is installed. The server stands
+//! for a device: the test writes state, result and version in place of the device's firmware.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};

@@ -25,14 +25,14 @@ fn session(agent: bool) -> ThingSession {
     session
 }
 
-fn asked(step: SessionStep) -> Request {
+fn expect_request(step: SessionStep) -> Request {
     match step {
-        SessionStep::Ask(request) => *request,
+        SessionStep::Request(request) => *request,
         other => panic!("expected a request, got {other:?}"),
     }
 }
 
-fn block(step: SessionStep) -> Block {
+fn expect_block(step: SessionStep) -> Block {
     match step {
         SessionStep::Block { block, .. } => block,
         other => panic!("expected a block, got {other:?}"),
@@ -47,7 +47,7 @@ fn number(value: u8) -> Response {
     Response::content(format::TEXT, value.to_string().into_bytes())
 }
 
-fn taken(block: Block, szx: u8) -> Response {
+fn block_accepted(block: Block, szx: u8) -> Response {
     let code = if block.more {
         Code::CONTINUE
     } else {
@@ -63,12 +63,15 @@ fn taken(block: Block, szx: u8) -> Response {
 fn a_transfer_resumes_at_the_agents_position_in_its_block_size() {
     let (mut session, now) = (session(true), Instant::now());
     session.input(SessionInput::Command(transfer("d")));
-    assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+    assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
     respond(&mut session, now, Response::new(Code::CHANGED));
-    assert_eq!(asked(session.step(now)).path_text(), agent::RECEIVED_BYTES);
+    assert_eq!(
+        expect_request(session.step(now)).path_text(),
+        agent::RECEIVED_BYTES
+    );
     let held = Response::content(format::TEXT, b"2100".to_vec());
     respond(&mut session, now, held);
-    let first = block(session.step(now));
+    let first = expect_block(session.step(now));
     assert_eq!(
         first,
         Block {
@@ -77,8 +80,8 @@ fn a_transfer_resumes_at_the_agents_position_in_its_block_size() {
             szx: 6
         }
     );
-    respond(&mut session, now, taken(first, 4));
-    let second = block(session.step(now));
+    respond(&mut session, now, block_accepted(first, 4));
+    let second = expect_block(session.step(now));
     assert_eq!(
         second,
         Block {
@@ -87,15 +90,15 @@ fn a_transfer_resumes_at_the_agents_position_in_its_block_size() {
             szx: 4
         }
     );
-    respond(&mut session, now, taken(second, 4));
+    respond(&mut session, now, block_accepted(second, 4));
     for number in 13..=19 {
-        let next = block(session.step(now));
+        let next = expect_block(session.step(now));
         assert_eq!((next.number, next.more), (number, number < 19));
-        respond(&mut session, now, taken(next, 4));
+        respond(&mut session, now, block_accepted(next, 4));
     }
-    assert_eq!(asked(session.step(now)).path_text(), path::STATE);
+    assert_eq!(expect_request(session.step(now)).path_text(), path::STATE);
     respond(&mut session, now, number(2));
-    assert_eq!(asked(session.step(now)).path_text(), path::RESULT);
+    assert_eq!(expect_request(session.step(now)).path_text(), path::RESULT);
     let notices = respond(&mut session, now, number(0));
     let downloaded = WorkNotice::Stage {
         deployment: "d".to_owned(),
@@ -111,7 +114,7 @@ fn requests_to_an_unreachable_thing_back_off() {
     let (mut session, mut now) = (session(true), Instant::now());
     session.input(SessionInput::Command(transfer("d")));
     for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-        assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+        assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
         session.answer(now, StepResult::Unreachable("silence".to_owned()));
         let until = now + Duration::from_secs(wait);
         assert_eq!(session.step(now), SessionStep::Wait(until));
@@ -125,14 +128,14 @@ fn requests_to_an_unreachable_thing_back_off() {
         "nobody is asked who is not there"
     );
     session.input(SessionInput::Registered { agent: true });
-    assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+    assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
 }
 
 #[test]
 fn a_transfer_that_always_restarts_fails() {
     let (mut session, now) = (session(false), Instant::now());
     session.input(SessionInput::Command(transfer("d")));
-    assert_eq!(asked(session.step(now)).path_text(), path::STATE);
+    assert_eq!(expect_request(session.step(now)).path_text(), path::STATE);
     respond(&mut session, now, number(0));
     let mut notices = vec![];
     for _ in 0..100 {
@@ -217,7 +220,10 @@ fn a_document_is_sent_again_to_a_thing_that_is_not_ready() {
         document: b"{}".to_vec(),
     };
     session.input(SessionInput::Command(configure()));
-    assert_eq!(asked(session.step(now)).path_text(), agent::CONFIGURATION);
+    assert_eq!(
+        expect_request(session.step(now)).path_text(),
+        agent::CONFIGURATION
+    );
     assert_eq!(
         respond(&mut session, now, Response::new(Code::UNAVAILABLE)),
         []
@@ -225,19 +231,22 @@ fn a_document_is_sent_again_to_a_thing_that_is_not_ready() {
     let SessionStep::Wait(at) = session.step(now) else {
         panic!("no pause")
     };
-    assert_eq!(asked(session.step(at)).path_text(), agent::CONFIGURATION);
+    assert_eq!(
+        expect_request(session.step(at)).path_text(),
+        agent::CONFIGURATION
+    );
     let notices = respond(&mut session, at, Response::new(Code::CHANGED));
     assert!(matches!(
         &notices[..],
         [WorkNotice::Configured { accepted: true, .. }]
     ));
-    // Not for ever: other work waits behind it.
+    // The document is not sent for ever, since other work waits behind it.
     session.input(SessionInput::Command(configure()));
     let mut tries = 0;
     loop {
         match session.step(now) {
             SessionStep::Wait(at) => now = at,
-            SessionStep::Ask(_) => {
+            SessionStep::Request(_) => {
                 tries += 1;
                 respond(&mut session, now, Response::new(Code::UNAVAILABLE));
             }
@@ -257,7 +266,7 @@ fn a_command_repeated_at_a_registration_is_executed_once() {
         }),
         other => panic!("{other:?}"),
     };
-    // Behind other work it waits once, with the offer of the newest state.
+    // A repeated transfer is queued once, with the offer of the newest state.
     let document = b"{}".to_vec();
     session.input(SessionInput::Command(SouthCommand::Configure {
         endpoint: "lamp".to_owned(),
@@ -268,13 +277,13 @@ fn a_command_repeated_at_a_registration_is_executed_once() {
         session.input(SessionInput::Registered { agent: true });
         session.input(SessionInput::Command(offering(offer)));
     }
-    asked(session.step(now));
+    expect_request(session.step(now));
     respond(&mut session, now, Response::new(Code::CHANGED));
-    assert_eq!(asked(session.step(now)).payload, [2]);
-    // Under way it is begun again by the registration, not by the order.
+    assert_eq!(expect_request(session.step(now)).payload, [2]);
+    // A transfer under way is restarted by the registration, not by the repeated command.
     session.input(SessionInput::Registered { agent: true });
     session.input(SessionInput::Command(offering(3)));
-    assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+    assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
     respond(&mut session, now, Response::new(Code::FORBIDDEN));
     assert_eq!(session.step(now), SessionStep::Idle);
 }

@@ -3,7 +3,7 @@
 use lamplighter_types::Hash;
 
 use super::{BlockDigest, ChainBlock, Fault, Model};
-use crate::history::{History, Read, ReadResult, SubmitAnswer, Write};
+use crate::history::{History, ReadRecord, ReadResult, SubmitAnswer, WriteRecord};
 
 /// A corruption that must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -82,7 +82,7 @@ impl Evidence {
                 Some(Fault::NodesDiffer)
             }
             Corruption::Undecided => {
-                self.history.writes.push(Write {
+                self.history.writes.push(WriteRecord {
                     transaction: Hash::of(b"nowhere"),
                     invoked_us: 0,
                     expires_ms: u64::MAX,
@@ -94,7 +94,7 @@ impl Evidence {
     }
 
     /// The acknowledged transaction in the middle of the history.
-    fn acknowledged(&mut self) -> Option<&mut Write> {
+    fn acknowledged(&mut self) -> Option<&mut WriteRecord> {
         let half = self.history.writes.len() / 2;
         let mut candidates = self.history.writes[half..].iter_mut();
         candidates.find(|write| matches!(write.answers.first(), Some(a) if is_receipt(&a.answer)))
@@ -168,6 +168,6 @@ fn is_receipt(answer: &SubmitAnswer) -> bool {
     matches!(answer, SubmitAnswer::Receipt(_))
 }
 
-fn is_register(read: &Read) -> bool {
+fn is_register(read: &ReadRecord) -> bool {
     read.linearizable && matches!(read.result, ReadResult::Register { .. })
 }

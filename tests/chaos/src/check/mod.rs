@@ -30,7 +30,7 @@ pub use chain::{
     ActionEffect, BlockDigest, ChainBlock, ChainEntry, DocumentVersion, EventCount, Model,
 };
 pub use corrupt::{ALL, Corruption, Evidence};
-use order::Order;
+use order::KnownOrder;
 
 /// Faults that are described in full; more are only counted.
 const SAMPLES_MAX: usize = 10;
@@ -129,7 +129,7 @@ pub fn check(history: &History, chain: &[ChainBlock], others: &[Vec<BlockDigest>
     };
     compare_nodes(chain, others, &mut findings);
     let chain = index(chain, &mut findings);
-    let order = Order::of(history);
+    let order = KnownOrder::from_history(history);
     writes::check(&history.writes, &chain, &order, &mut findings);
     reads::check(&history.reads, &chain, &order, &mut findings);
     findings

@@ -11,11 +11,11 @@ pub const WHOLE_BLOCK: u64 = u64::MAX;
 
 /// Answers by their time, with the furthest position shown until then.
 #[derive(Debug, Default)]
-pub struct Order(Vec<(u64, Position)>);
+pub struct KnownOrder(Vec<(u64, Position)>);
 
-impl Order {
+impl KnownOrder {
     /// The order known from every receipt and every read with a height.
-    pub fn of(history: &History) -> Self {
+    pub fn from_history(history: &History) -> Self {
         let receipts = history.writes.iter().filter_map(|write| {
             let (at_us, place) = write.acknowledged()?;
             Some((at_us, (place.height, u64::from(place.index))))

@@ -1,10 +1,15 @@
 //! The rules about reads.
 
-use super::order::Order;
+use super::order::KnownOrder;
 use super::{Chain, Fault, Findings};
-use crate::history::{Read, ReadResult};
+use crate::history::{ReadRecord, ReadResult};
 
-pub(super) fn check(reads: &[Read], chain: &Chain, order: &Order, findings: &mut Findings) {
+pub(super) fn check(
+    reads: &[ReadRecord],
+    chain: &Chain,
+    order: &KnownOrder,
+    findings: &mut Findings,
+) {
     for read in reads {
         findings.reads += 1;
         findings.linearizable_reads += u64::from(read.linearizable);
@@ -28,7 +33,7 @@ pub(super) fn check(reads: &[Read], chain: &Chain, order: &Order, findings: &mut
 }
 
 /// The state at that height, if the read shows a different one.
-fn differs(read: &Read, chain: &Chain) -> Option<String> {
+fn differs(read: &ReadRecord, chain: &Chain) -> Option<String> {
     match &read.result {
         ReadResult::Register {
             name,
@@ -59,7 +64,7 @@ fn differs(read: &Read, chain: &Chain) -> Option<String> {
 
 /// Checks an answer that an organization does not exist, which has no height. A linearizable one is
 /// wrong if the organization existed at a height that an earlier answer had shown.
-fn absent(read: &Read, chain: &Chain, order: &Order, findings: &mut Findings) {
+fn absent(read: &ReadRecord, chain: &Chain, order: &KnownOrder, findings: &mut Findings) {
     let ReadResult::NoOrganization(name) = &read.result else {
         return;
     };

@@ -4,7 +4,7 @@ use lamplighter_types::{Hash, Id};
 
 use super::{ALL, ActionEffect, ChainBlock, ChainEntry, Corruption, Evidence, Fault, check};
 use crate::history::{
-    History, Read, ReadResult, ReceiptPosition, SubmitAnswer, TimedAnswer, Write,
+    History, ReadRecord, ReadResult, ReceiptPosition, SubmitAnswer, TimedAnswer, WriteRecord,
 };
 
 fn hash(text: &str) -> Hash {
@@ -50,7 +50,7 @@ fn chain(blocks: Vec<Vec<ChainEntry>>) -> Vec<ChainBlock> {
 }
 
 /// A transaction sent at `from`, answered at `to` with its position in the chain.
-fn write(chain: &[ChainBlock], name: &str, from: u64, to: u64) -> Write {
+fn write(chain: &[ChainBlock], name: &str, from: u64, to: u64) -> WriteRecord {
     let found = chain.iter().find_map(|block| {
         let mut entries = (0..).zip(&block.entries);
         let (index, entry) = entries.find(|(_, e)| e.transaction == hash(name))?;
@@ -61,7 +61,7 @@ fn write(chain: &[ChainBlock], name: &str, from: u64, to: u64) -> Write {
             succeeded: entry.succeeded,
         })
     });
-    Write {
+    WriteRecord {
         transaction: hash(name),
         invoked_us: from,
         expires_ms: 100_000,
@@ -72,8 +72,8 @@ fn write(chain: &[ChainBlock], name: &str, from: u64, to: u64) -> Write {
     }
 }
 
-fn read(from: u64, to: u64, height: u64, version: u64, name: &str) -> Read {
-    Read {
+fn read(from: u64, to: u64, height: u64, version: u64, name: &str) -> ReadRecord {
+    ReadRecord {
         invoked_us: from,
         at_us: to,
         height,
@@ -113,7 +113,7 @@ fn good() -> Evidence {
         write(&chain, "org", 50, 60),
         write(&chain, "d", 50, 70),
     ];
-    let device = Read {
+    let device = ReadRecord {
         result: ReadResult::Device {
             device: lamp(),
             count: 2,
@@ -121,11 +121,11 @@ fn good() -> Evidence {
         },
         ..read(45, 48, 2, 0, "")
     };
-    let organization = Read {
+    let organization = ReadRecord {
         result: ReadResult::Organization(id("org")),
         ..read(61, 62, 3, 0, "")
     };
-    let not_yet = Read {
+    let not_yet = ReadRecord {
         result: ReadResult::NoOrganization(id("org")),
         ..read(42, 49, 0, 0, "")
     };

@@ -2,11 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::order::Order;
+use super::order::KnownOrder;
 use super::{Chain, Fault, Findings};
-use crate::history::{SubmitAnswer, Write};
+use crate::history::{SubmitAnswer, WriteRecord};
 
-pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &mut Findings) {
+pub(super) fn check(
+    writes: &[WriteRecord],
+    chain: &Chain,
+    order: &KnownOrder,
+    findings: &mut Findings,
+) {
     let mut signed = HashSet::new();
     for write in writes {
         if !signed.insert(write.transaction) {
@@ -24,7 +29,7 @@ pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &m
     }
 }
 
-fn count(write: &Write, chain: &Chain, findings: &mut Findings) {
+fn count(write: &WriteRecord, chain: &Chain, findings: &mut Findings) {
     let receipts = |answer: &SubmitAnswer| matches!(answer, SubmitAnswer::Receipt(_));
     let receipts = write.answers.iter().filter(|a| receipts(&a.answer)).count() as u64;
     findings.compared_again += receipts.saturating_sub(1);
@@ -39,7 +44,7 @@ fn count(write: &Write, chain: &Chain, findings: &mut Findings) {
     }
 }
 
-fn answered(write: &Write, answer: &SubmitAnswer, chain: &Chain, findings: &mut Findings) {
+fn answered(write: &WriteRecord, answer: &SubmitAnswer, chain: &Chain, findings: &mut Findings) {
     let transaction = write.transaction;
     match (answer, chain.places.get(&transaction)) {
         (SubmitAnswer::Receipt(place), None) => {
@@ -59,7 +64,7 @@ fn answered(write: &Write, answer: &SubmitAnswer, chain: &Chain, findings: &mut 
     }
 }
 
-fn unanswered(write: &Write, chain: &Chain, findings: &mut Findings) {
+fn unanswered(write: &WriteRecord, chain: &Chain, findings: &mut Findings) {
     if chain.places.contains_key(&write.transaction) || chain.last_ms >= write.expires_ms {
         return;
     }
@@ -72,7 +77,7 @@ fn unanswered(write: &Write, chain: &Chain, findings: &mut Findings) {
     });
 }
 
-fn in_order(write: &Write, chain: &Chain, order: &Order, findings: &mut Findings) {
+fn in_order(write: &WriteRecord, chain: &Chain, order: &KnownOrder, findings: &mut Findings) {
     let Some(place) = chain.places.get(&write.transaction) else {
         return;
     };

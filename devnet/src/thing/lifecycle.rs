@@ -38,7 +38,7 @@ pub struct Thing {
     signals: Arc<Signals>,
     controls: Arc<OwnerControls>,
     stop: CancellationToken,
-    life: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -103,14 +103,14 @@ impl Thing {
             trial_timeout,
         };
         let stop = CancellationToken::new();
-        let life = tokio::spawn(cycle.run_boots(stop.clone()));
+        let task = tokio::spawn(cycle.run_boots(stop.clone()));
         Ok(Thing {
             addr,
             machine,
             signals,
             controls,
             stop,
-            life,
+            task,
         })
     }
 
@@ -158,13 +158,13 @@ impl Thing {
 
     /// True if its task still runs; it ends only when its disk fails.
     pub fn is_alive(&self) -> bool {
-        !self.life.is_finished()
+        !self.task.is_finished()
     }
 
     /// Cuts the power, and waits until socket and directory are free.
     pub async fn kill(mut self) {
         self.stop.cancel();
-        if let Err(error) = (&mut self.life).await {
+        if let Err(error) = (&mut self.task).await {
             tracing::error!(%error, "a Thing ended badly");
         }
         let machine = self.machine.clone();
@@ -239,8 +239,8 @@ impl PowerCycle {
             None => self.socket.open().await.map_err(ThingError::Socket)?,
         };
         let endpoint = self.serve(datagrams)?;
-        let life = self.run(boot, outcome, &endpoint);
-        let result = stop.run_until_cancelled(life).await.unwrap_or(Ok(()));
+        let task = self.run(boot, outcome, &endpoint);
+        let result = stop.run_until_cancelled(task).await.unwrap_or(Ok(()));
         endpoint.close().await;
         result
     }
