@@ -24,7 +24,7 @@ pub use crate::token::Tokens;
 
 /// Settings of the edge.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct EdgeConfig {
     pub node: u64,
     /// The node's key: for the TLS certificate and the tokens.
     pub secret: SecretKey,
@@ -41,7 +41,7 @@ pub struct Config {
 
 /// The addresses of the listeners, with the ports that the system chose.
 #[derive(Clone, Debug)]
-pub struct Edges {
+pub struct EdgeAddresses {
     pub http: SocketAddr,
     pub admin: SocketAddr,
     /// Plain MQTT first, then TLS if it is configured.
@@ -65,12 +65,12 @@ pub enum ServeError {
 /// Starts all listeners. They end with `stop`, and their tasks are in `tasks`. `/metrics` has the
 /// metrics of `collectors` beside those of the ledger.
 pub async fn serve(
-    config: Config,
+    config: EdgeConfig,
     handle: Handle,
     collectors: Vec<Box<dyn Collector>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<Edges, ServeError> {
+) -> Result<EdgeAddresses, ServeError> {
     let tokens = Tokens::new(&config.secret, handle.chain_id(), config.node);
     let app = App::new(
         handle.clone(),
@@ -87,11 +87,11 @@ pub async fn serve(
     )
     .await?;
     let mqtt = serve_mqtt(&config, handle, tokens, tasks, stop)?;
-    Ok(Edges { http, admin, mqtt })
+    Ok(EdgeAddresses { http, admin, mqtt })
 }
 
 fn serve_mqtt(
-    config: &Config,
+    config: &EdgeConfig,
     handle: Handle,
     tokens: Tokens,
     tasks: &TaskTracker,

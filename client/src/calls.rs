@@ -368,8 +368,9 @@ pub(crate) async fn read_body(
 
 /// The problem in an answer, whatever its form.
 pub(crate) fn problem(answer: &NodeResponse) -> ClientError {
+    let problem = Problem::from_answer(answer.status.as_u16(), &answer.body);
     ClientError::Problem {
         node: answer.node.clone(),
-        problem: Problem::from_answer(answer.status.as_u16(), &answer.body),
+        problem: Box::new(problem),
     }
 }

@@ -37,7 +37,7 @@ pub enum ClientError {
         source: reqwest::Error,
     },
     #[error("{node} answered {}: {} ({})", problem.status, problem.detail, problem.code)]
-    Problem { node: String, problem: Problem },
+    Problem { node: String, problem: Box<Problem> },
     #[error("{node} answered more than {limit} bytes")]
     TooLong { node: String, limit: usize },
     #[error("the answer of {node} is not what the interface promises")]
@@ -102,7 +102,7 @@ impl ClientError {
     /// The node's problem, if a node refused.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::Problem { problem, .. } => Some(problem),
+            Self::Problem { problem, .. } => Some(problem.as_ref()),
             Self::Deadline { last, .. } => last.problem(),
             _ => None,
         }

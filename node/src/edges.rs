@@ -24,12 +24,12 @@ impl EdgeThreads {
     /// Starts the edges; the tasks that they spawn run here as well.
     pub async fn serve(
         &self,
-        config: api::Config,
+        config: api::EdgeConfig,
         handle: Handle,
         figures: Vec<Box<dyn api::Collector>>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Result<api::Edges, api::ServeError> {
+    ) -> Result<api::EdgeAddresses, api::ServeError> {
         let (tasks, stop) = (tasks.clone(), stop.clone());
         let threads = self.0.as_ref().expect("taken when dropped");
         let served =

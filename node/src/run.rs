@@ -79,7 +79,7 @@ pub struct Node {
     pub handle: Handle,
     /// The address for other nodes, with the port that the system chose.
     pub peer_address: SocketAddr,
-    pub edges: api::Edges,
+    pub edges: api::EdgeAddresses,
     consensus: Consensus,
     network: Network,
     refusals: Arc<IdentityRefusals>,
@@ -394,8 +394,8 @@ async fn start_consensus(
     Ok(consensus)
 }
 
-fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::Config {
-    api::Config {
+fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
+    api::EdgeConfig {
         node: config.node,
         secret: secret.clone(),
         http_listen: config.http_listen,

@@ -65,7 +65,7 @@ async fn devices_list(
         owner,
     } = query;
     let filters = [gateway.is_some(), district.is_some(), owner.is_some()];
-    if filters.into_iter().filter(|is_given| *is_given).count() > 1 {
+    if filters.into_iter().filter(|is_set| *is_set).count() > 1 {
         let detail = "give one of gateway, district, owner";
         return Err(ApiError::invalid(code::PARAMETER, detail));
     }

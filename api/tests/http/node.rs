@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_api::{Config as EdgeConfig, Edges, serve};
+use lamplighter_api::{EdgeAddresses, EdgeConfig, serve};
 use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
@@ -103,7 +103,7 @@ impl Peers for Alone {
 }
 
 pub struct Node {
-    pub edges: Edges,
+    pub edges: EdgeAddresses,
     pub handle: Handle,
     pub genesis: Genesis,
     pub http: reqwest::Client,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_api::Tokens;
 use lamplighter_api::mqtt::{Counters, Edge, Listen, MqttConfig};
-use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
     Clock, DiskFull, Handle, Identity as NodeIdentity, Ledger, PeerAnswer, PeerError, PeerGossip,
     PeerRequest, Peers, SystemClock, Ticket, Verdict,
@@ -119,7 +119,13 @@ struct NoPeers;
 
 #[async_trait]
 impl Transport for NoPeers {
-    async fn call(&self, to: u64, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, TransportError> {
+    async fn call(
+        &self,
+        to: u64,
+        _: RaftLane,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<Bytes, TransportError> {
         Err(TransportError::Unreachable(to))
     }
 }
@@ -231,7 +237,7 @@ async fn ledger(dir: &TempDir, stop: &CancellationToken) -> (Handle, Consensus) 
         Arc::new(SystemClock),
     );
     let ledger = opened.await.unwrap();
-    let mut settings = lamplighter_consensus::Config::new(1, dir.path().join("snapshots"));
+    let mut settings = lamplighter_consensus::ConsensusConfig::new(1, dir.path().join("snapshots"));
     settings.timers.heartbeat = Duration::from_millis(50);
     settings.timers.election_min = Duration::from_millis(150);
     settings.timers.election_max = Duration::from_millis(300);
