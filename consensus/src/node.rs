@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lamplighter_store::{Batch, Cf, Durability, Kv};
+use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
 use openraft::EmptyNode;
 use openraft::error::{ClientWriteError, Fatal as RaftFatal, InitializeError, RaftError};
 use openraft::raft::ClientWriteResult;
@@ -441,7 +441,7 @@ fn claim(kv: &dyn Kv, node_id: NodeId) -> Result<(), ConsensusError> {
             }
         }
         None => {
-            let mut batch = Batch::new();
+            let mut batch = WriteBatch::new();
             batch.put(Cf::Meta, NODE_ID, codec::encode(&node_id));
             kv.write(batch, Durability::Synced).map_err(failed)
         }

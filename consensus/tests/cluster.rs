@@ -12,7 +12,7 @@ use common::{Cluster, TIMEOUT};
 use lamplighter_consensus::{
     ConsensusError, Limits, MembershipError, ProposeError, RaftLane, ReadError, ServeError, Timers,
 };
-use lamplighter_store::{Batch, Cf, Durability, Fault, KeyRange, Kv, MemoryKv};
+use lamplighter_store::{Cf, Durability, Fault, KeyRange, Kv, MemoryKv, WriteBatch};
 use tokio::time::{Instant, sleep, timeout};
 
 const SHORT: Duration = Duration::from_secs(5);
@@ -475,7 +475,7 @@ async fn a_node_that_lost_its_state_fetches_it() {
         sleep(Duration::from_millis(10)).await;
     }
     cluster.kill(follower).await;
-    let mut lost = Batch::new();
+    let mut lost = WriteBatch::new();
     for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shared()) {
         lost.delete_range(cf, KeyRange::all());
     }

@@ -8,7 +8,7 @@ use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_contracts::{Reader, governance};
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{Changes, StateError, View, tables};
-use lamplighter_store::{Batch as WriteBatch, Durability, Kv, KvView};
+use lamplighter_store::{Durability, Kv, KvView, WriteBatch};
 use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::History;
 use lamplighter_types::proof::VALIDATOR_SET_KEY;

@@ -5,7 +5,7 @@ use lamplighter_consensus::{Consensus, StateMachine};
 use lamplighter_contracts::genesis;
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{Overlay, StateError, View, tables};
-use lamplighter_store::{Batch as WriteBatch, Durability, Kv, StoreError};
+use lamplighter_store::{Durability, Kv, StoreError, WriteBatch};
 use lamplighter_types::merkle::{History, list};
 use lamplighter_types::{Genesis, GenesisError, HEADER_VERSION, Hash, Header, SecretKey};
 use tokio::sync::watch;

@@ -57,15 +57,21 @@ impl PeerDirectory {
         let found = on_chain(&self.membership.borrow());
         found.or_else(|| {
             let height = self.head.borrow().height;
-            let later = self.announced.borrow();
-            let later = later.as_ref().filter(|later| height < later.height)?;
-            announced(&later.validators)
+            let upcoming = self.announced.borrow();
+            let upcoming = upcoming
+                .as_ref()
+                .filter(|upcoming| height < upcoming.height)?;
+            announced(&upcoming.validators)
         })
     }
 
     /// Waits until the allow-list may have changed; `false` when the ledger has ended.
     pub async fn changed(&mut self) -> bool {
-        let ends = self.announced.borrow().as_ref().map(|later| later.height);
+        let ends = self
+            .announced
+            .borrow()
+            .as_ref()
+            .map(|upcoming| upcoming.height);
         let listed_at = Some(self.listed_at);
         tokio::select! {
             changed = self.membership.changed() => changed.is_ok(),

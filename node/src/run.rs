@@ -380,7 +380,7 @@ async fn start_consensus(
         .clone();
     let announced = announced
         .iter()
-        .flat_map(|later| &later.validators.validators);
+        .flat_map(|upcoming| &upcoming.validators.validators);
     let others = named.validators.iter().chain(announced).map(|v| v.node);
     let others: BTreeSet<u64> = others.filter(|node| *node != config.node).collect();
     settings.sources = others.into_iter().collect();

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use lamplighter_store::{Batch, Cf, Durability, Kv, StoreError};
+use lamplighter_store::{Cf, Durability, Kv, StoreError, WriteBatch};
 use lamplighter_system::files;
 use lamplighter_types::codec::{self, CodecError};
 use lamplighter_types::{Hash, PublicKey, ValidatorSet};
@@ -199,7 +199,7 @@ fn store_id(kv: &dyn Kv) -> Result<StoreId, StoreIdentityError> {
     OsRng
         .try_fill_bytes(&mut id.0)
         .map_err(|error| StoreIdentityError::Random(KeyError::Random(error)))?;
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(Cf::Meta, STORE_ID, codec::encode(&id));
     kv.write(batch, Durability::Synced)?;
     Ok(id)
@@ -260,7 +260,7 @@ pub(crate) fn verify_greeting(
         ));
     }
     if first.is_none() {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.put(Cf::Meta, key, codec::encode(&greeting.store));
         kv.write(batch, Durability::Synced).map_err(failed)?;
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lamplighter_node::{Node, NodeConfig, key, mark_path};
 use lamplighter_rocks::{Options, RocksKv};
-use lamplighter_store::{Batch, Cf, Durability, Kv};
+use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{
@@ -349,7 +349,7 @@ fn set_peer_store(config: &NodeConfig, peer: &NodeConfig, store: Option<[u8; 16]
     let peer = key::read(&peer.key).unwrap().public();
     let name = [b"node/peer/", &peer.0[..]].concat();
     let kv = RocksKv::open(&config.data_dir.join("db"), Options::default()).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     match store {
         Some(store) => batch.put(Cf::Meta, name, codec::encode(&store)),
         None => batch.delete(Cf::Meta, name),

@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lamplighter_store::{
-    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError,
+    Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError, WriteBatch,
 };
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, ReadOptions, Snapshot, WriteBatch, WriteOptions,
-};
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ReadOptions, Snapshot, WriteOptions};
 use self_cell::self_cell;
 
 use crate::Options;
@@ -194,8 +192,8 @@ impl Database {
         )))
     }
 
-    fn encode(&self, batch: Batch) -> Result<WriteBatch, StoreError> {
-        let mut out = WriteBatch::default();
+    fn encode(&self, batch: WriteBatch) -> Result<rocksdb::WriteBatch, StoreError> {
+        let mut out = rocksdb::WriteBatch::default();
         // The largest key that earlier changes of the batch put, for ranges without an end.
         let mut largest: [Option<Bytes>; Cf::ALL.len()] = Default::default();
         for op in batch.into_ops() {
@@ -243,7 +241,7 @@ impl KvView for RocksKv {
 }
 
 impl Kv for RocksKv {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         let health = &self.0.health;
         health.check()?;
         let batch = self.0.encode(batch)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lamplighter_rocks::{Damage, Options, RocksKv, Scrub};
-use lamplighter_store::{Batch, Cf, Durability, Kv, KvView, StoreError};
+use lamplighter_store::{Cf, Durability, Kv, KvView, StoreError, WriteBatch};
 
 const ENTRIES: u32 = 400;
 
@@ -23,7 +23,7 @@ fn value(at: u32) -> Vec<u8> {
 }
 
 fn write(kv: &RocksKv, at: u32, durability: Durability) {
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     for cf in [Cf::Meta, Cf::Log, Cf::State, Cf::Blocks] {
         batch.put(cf, key(at).to_vec(), value(at));
     }
@@ -204,7 +204,7 @@ fn scrub_finds(kv: &RocksKv, name: &str) {
     let text = error.to_string();
     assert!(text.contains(name) && text.contains("offset"), "{text}");
     assert!(kv.failure().unwrap().damaged);
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(Cf::Meta, "key", "value");
     let error = kv.write(batch, Durability::Synced).unwrap_err();
     assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Batch, StoreError};
+use crate::{StoreError, WriteBatch};
 
 /// The column families: separate ordered key spaces that share one write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,7 +175,7 @@ pub trait Kv: KvView {
     ///
     /// After an error the batch may or may not be there, and a caller that continues has to find
     /// out.
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError>;
 
     /// Makes every earlier write durable.
     fn sync(&self) -> Result<(), StoreError>;

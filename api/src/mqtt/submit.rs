@@ -43,12 +43,12 @@ pub enum PublishOutcome {
     /// The ledger is full; the client may send it again.
     Busy,
     /// The publication will never be accepted.
-    Refused(Refusal),
+    Refused(PublishRefusal),
 }
 
 /// Why a publication will never be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct PublishRefusal {
     pub reason: PubAckReason,
     /// Stable code, as in the problems of HTTP.
     pub code: &'static str,
@@ -59,7 +59,7 @@ pub struct Refusal {
 impl PublishOutcome {
     /// A refusal because of the form of a publication.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::Refused(Refusal {
+        Self::Refused(PublishRefusal {
             reason: PubAckReason::PayloadFormatInvalid,
             code: code::TRANSACTION_MALFORMED,
             detail: detail.into(),
@@ -68,7 +68,7 @@ impl PublishOutcome {
 
     /// A refusal because the account may not publish this.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::Refused(Refusal {
+        Self::Refused(PublishRefusal {
             reason: PubAckReason::NotAuthorized,
             code: code::TRANSACTION_UNAUTHORIZED,
             detail: detail.into(),
@@ -139,7 +139,7 @@ fn count(shared: &Shared, outcome: &PublishOutcome) {
     }
 }
 
-fn send_refusal(session: &AccountSession, transaction: Option<Hash>, refusal: &Refusal) {
+fn send_refusal(session: &AccountSession, transaction: Option<Hash>, refusal: &PublishRefusal) {
     let refused = RefusalReason {
         code: refusal.code.to_owned(),
         message: refusal.detail.clone(),
@@ -196,7 +196,7 @@ async fn submit_once(
             PublishOutcome::Accepted
         }
         Err(SubmitError::Busy(_) | SubmitError::State(_)) => PublishOutcome::Busy,
-        Err(error) => PublishOutcome::Refused(Refusal {
+        Err(error) => PublishOutcome::Refused(PublishRefusal {
             reason: PubAckReason::PayloadFormatInvalid,
             code: match &error {
                 SubmitError::Refused(refused) => refused.code(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_state::tables;
-use lamplighter_store::{Batch, Durability, Kv};
+use lamplighter_store::{Durability, Kv, WriteBatch};
 use lamplighter_types::merkle::History;
 use lamplighter_types::{
     Action, Attestation, Certificate, CertificateSignature, EventRecord, EventsAction,
@@ -112,7 +112,7 @@ fn write(
     let store = RocksKv::open(&dir.join(name), Options::default())?;
     let mut writer = Writer::new(cluster);
     for (height, members) in (1..).zip(blocks) {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         writer.block(&mut batch, height, members);
         store.write(batch, Durability::Unsynced)?;
     }
@@ -145,7 +145,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn block(&mut self, batch: &mut Batch, height: u64, members: Vec<SentTransaction>) {
+    fn block(&mut self, batch: &mut WriteBatch, height: u64, members: Vec<SentTransaction>) {
         let (mut transactions, mut receipts, mut events) = (Vec::new(), Vec::new(), Vec::new());
         let mut timestamp_ms = 0;
         for sent in members {
@@ -175,7 +175,7 @@ impl<'a> Writer<'a> {
 
     /// Writes the rows that each block has once, except for its header, which is written with its
     /// lists.
-    fn put_once_rows(&mut self, batch: &mut Batch, header: &Header) {
+    fn put_once_rows(&mut self, batch: &mut WriteBatch, header: &Header) {
         let hash = header.hash();
         tables::put_history(batch, &self.history.append(&hash));
         tables::put_attested(batch, header.height, &hash);

@@ -13,7 +13,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use lamplighter_store::{Batch, Cf, Direction, Durability, KeyRange, Kv, StoreError};
+use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, StoreError, WriteBatch};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageIOError};
 use serde::Serialize;
@@ -185,7 +185,7 @@ impl LogStore {
             .expect("no code panics while it holds this lock")
     }
 
-    async fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    async fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         let kv = self.0.kv.clone();
         let write = move || kv.write(batch, durability);
         match durability {
@@ -200,7 +200,7 @@ impl LogStore {
         value: &T,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.put(Cf::Meta, key, codec::encode(value));
         self.write(batch, durability).await
     }
@@ -241,7 +241,7 @@ impl LogStore {
     }
 
     async fn append_entries(&self, entries: Vec<RaftLogEntry>) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         let mut cached = Vec::with_capacity(entries.len());
         let mut bytes = 0;
         for entry in entries {
@@ -275,7 +275,7 @@ impl LogStore {
 
     /// Removes the entries from this index on.
     async fn truncate_from(&self, index: u64) -> Result<(), AnyError> {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.delete_range(Cf::Log, KeyRange::starting_at(key(index)));
         self.write(batch, Durability::Unsynced)
             .await
@@ -446,7 +446,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         if self.0.purges_held.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.put(Cf::Meta, PURGED, codec::encode(&log_id));
         let end = log_id.index.saturating_add(1);
         batch.delete_range(Cf::Log, KeyRange::between(key(0), key(end)));

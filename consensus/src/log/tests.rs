@@ -182,7 +182,7 @@ async fn a_restarted_leader_resigns() {
 async fn damaged_records_are_errors() {
     let kv = MemoryKv::new();
     let mut log = open(&kv).await;
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(Cf::Meta, VOTE, "nonsense");
     batch.put(Cf::Log, key(0), "nonsense");
     kv.write(batch, Durability::Synced).unwrap();

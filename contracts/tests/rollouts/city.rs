@@ -8,7 +8,7 @@ use lamplighter_contracts::{
     users,
 };
 use lamplighter_state::{Overlay, View};
-use lamplighter_store::{Batch, Cf, Durability, Kv, MemoryKv};
+use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::*;
 
 pub const HOUR_MS: u64 = 3_600_000;
@@ -198,7 +198,7 @@ impl City {
         let fresh = Overlay::new(View::new(self.kv.clone()));
         let changes = std::mem::replace(&mut self.overlay, fresh).into_changes();
         self.last_writes = changes.writes.len();
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         for (key, value) in changes.writes {
             match value {
                 Some(value) => batch.put(Cf::State, key, value),

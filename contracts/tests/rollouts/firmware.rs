@@ -266,7 +266,7 @@ fn a_wrong_size_named_first_does_not_block_a_release() {
 }
 
 #[test]
-fn a_deprecated_release_gets_no_new_rollout_and_the_old_ones_go_on() {
+fn a_deprecated_release_gets_no_new_rollout_and_the_old_ones_continue() {
     let mut city = City::with_lamps(2);
     city.started(&plan("first", "r1", list(&["lamp-0"])));
     let deprecate = || FirmwareAction::Deprecate {

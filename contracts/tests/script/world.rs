@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use lamplighter_contracts::{BlockContext, config, devices, execute, genesis};
 use lamplighter_state::{Changes, Overlay, View};
-use lamplighter_store::{Batch, Cf, Durability, Kv, MemoryKv};
+use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::{
     Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Outcome, Policies, PublicKey, Role, Scope,
     SignedTransaction, Transaction, Validator, ValidatorSet,
@@ -259,7 +259,7 @@ impl World {
     }
 
     fn store(&mut self, changes: Changes) {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         for (key, value) in changes.writes.clone() {
             match value {
                 Some(value) => batch.put(Cf::State, key, value),

@@ -248,8 +248,8 @@ impl Submitter {
         Some(SubmitCommand::Resolve { outcome, height })
     }
 
-    /// Continues with the highest sequence number that the ledger has seen; `None`: no node answered,
-    /// and the number is asked for again after a pause.
+    /// Continues with the highest sequence number that the ledger has seen; `None`: no node
+    /// answered, and the number is asked for again after a pause.
     pub fn sequence_fetched(
         &mut self,
         highest: Option<u64>,

@@ -10,9 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lamplighter_state::{StateError, prove, tables};
-use lamplighter_store::{
-    Batch as WriteBatch, Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError,
-};
+use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError, WriteBatch};
 use lamplighter_system::files;
 use lamplighter_types::Genesis;
 use tokio::sync::watch;

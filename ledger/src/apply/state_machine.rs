@@ -15,7 +15,7 @@ use lamplighter_contracts::BlockContext;
 use lamplighter_contracts::execute;
 use lamplighter_contracts::tables::Table;
 use lamplighter_state::{Changes, Overlay, StateError, tables};
-use lamplighter_store::{Batch as WriteBatch, Durability};
+use lamplighter_store::{Durability, WriteBatch};
 use lamplighter_system::error_chain;
 use lamplighter_types::merkle::list;
 use lamplighter_types::{HEADER_VERSION, Hash, Header, Outcome, Receipt, SignedTransaction, codec};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_state::{StateError, prove, tables};
-use lamplighter_store::{Batch as WriteBatch, Durability};
+use lamplighter_store::{Durability, WriteBatch};
 use lamplighter_types::{Attestation, Hash, SecretKey};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;

@@ -10,7 +10,9 @@ use lamplighter_consensus::Limits;
 use lamplighter_contracts::ContractError;
 use lamplighter_ledger::{OpenError, Verdict};
 use lamplighter_state::tables;
-use lamplighter_store::{Batch, Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv};
+use lamplighter_store::{
+    Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv, WriteBatch,
+};
 use lamplighter_system::error_chain;
 use lamplighter_types::ValidatorSet;
 use lamplighter_types::merkle::StateProof;
@@ -39,9 +41,9 @@ async fn image(cluster: &Cluster, node: u64, name: &str) -> (PathBuf, Option<Vec
 }
 
 /// A copy of the image with changed contents and the same proof.
-fn forge(image: &Path, to: &Path, change: impl FnOnce(&MemoryKv, &mut Batch)) -> PathBuf {
+fn forge(image: &Path, to: &Path, change: impl FnOnce(&MemoryKv, &mut WriteBatch)) -> PathBuf {
     let kv = MemoryKv::open_checkpoint(image).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     change(&kv, &mut batch);
     kv.write(batch, Durability::Synced).unwrap();
     kv.checkpoint(to).unwrap();
@@ -56,7 +58,7 @@ fn first(kv: &MemoryKv, cf: Cf) -> (bytes::Bytes, Vec<u8>) {
     (key, value.to_vec())
 }
 
-fn flip_first(cf: Cf) -> impl FnOnce(&MemoryKv, &mut Batch) {
+fn flip_first(cf: Cf) -> impl FnOnce(&MemoryKv, &mut WriteBatch) {
     move |kv, batch| {
         let (key, mut value) = first(kv, cf);
         *value.last_mut().unwrap() ^= 1;
@@ -77,7 +79,7 @@ async fn an_image_has_its_certificate_and_a_changed_one_is_refused() {
     let receiver = &cluster.running[&1].machine;
     assert_eq!(receiver.check_snapshot(&good).unwrap(), marker);
 
-    type Change = Box<dyn FnOnce(&MemoryKv, &mut Batch)>;
+    type Change = Box<dyn FnOnce(&MemoryKv, &mut WriteBatch)>;
     let certificate: Change = Box::new(|kv, batch| {
         let newest = tables::newest_certified(kv, 0).unwrap().unwrap();
         let mut bad = tables::certificate(kv, newest).unwrap().unwrap();
@@ -328,7 +330,7 @@ async fn an_interrupted_installation_is_repeated() {
     );
     // An installation can't be repeated without its image.
     let lost = MemoryKv::new();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     tables::put_installing(&mut batch, Some("/nowhere/data"));
     lost.write(batch, Durability::Synced).unwrap();
     let refused = cluster.open_only(away, &lost).await;
@@ -349,7 +351,7 @@ async fn installing_an_image_keeps_the_certificates() {
     let kept = certified.next().expect("many headers are certified");
 
     let kv = cluster.store(away).clone();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     tables::put_certificate(&mut batch, &kept);
     kv.write(batch, Durability::Synced).unwrap();
     let lacking = forge(&image, &cluster.path().join("lacking"), |_, batch| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lamplighter_store::{Batch, Cf, Direction, KvView};
+use lamplighter_store::{Cf, Direction, KvView, WriteBatch};
 use lamplighter_types::{
     Block, EventRecord, Hash, Header, Receipt, SignedTransaction, Transaction, Verified, codec,
 };
@@ -13,7 +13,7 @@ use crate::{Changes, StateError};
 
 /// Adds a block with all its indexes, and makes it the head.
 pub fn put_block(
-    batch: &mut Batch,
+    batch: &mut WriteBatch,
     header: &Header,
     transactions: &[Arc<Verified<Transaction>>],
     receipts: &[Arc<Receipt>],
@@ -37,7 +37,7 @@ pub fn put_block(
 }
 
 /// Adds the changes of the state.
-pub fn put_changes(batch: &mut Batch, changes: &Changes) {
+pub fn put_changes(batch: &mut WriteBatch, changes: &Changes) {
     for (key, value) in &changes.writes {
         match value {
             Some(value) => batch.put(Cf::State, key.clone(), value.clone()),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
 use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::history::HistoryNode;
 use lamplighter_types::merkle::{History, StateProof};
@@ -20,7 +20,7 @@ pub fn head_height(store: &dyn KvView) -> Result<Option<u64>, StateError> {
 }
 
 /// Adds the marker of the last entry that consensus applied, in the encoding of consensus.
-pub fn put_marker(batch: &mut Batch, marker: &[u8]) {
+pub fn put_marker(batch: &mut WriteBatch, marker: &[u8]) {
     row::put(batch, MARKER, MARKER.only(), &marker.to_vec());
 }
 
@@ -30,7 +30,7 @@ pub fn marker(store: &dyn KvView) -> Result<Option<Vec<u8>>, StateError> {
 }
 
 /// Adds the digest of the batch that the newest block was made of.
-pub fn put_last_batch(batch: &mut Batch, digest: &Hash) {
+pub fn put_last_batch(batch: &mut WriteBatch, digest: &Hash) {
     row::put(batch, LAST_BATCH, LAST_BATCH.only(), digest);
 }
 
@@ -41,7 +41,7 @@ pub fn last_batch(store: &dyn KvView) -> Result<Hash, StateError> {
 }
 
 /// Records that the image in this directory is being installed, or that none is any more.
-pub fn put_installing(batch: &mut Batch, image: Option<&str>) {
+pub fn put_installing(batch: &mut WriteBatch, image: Option<&str>) {
     row::put(batch, INSTALLING, INSTALLING.only(), &image);
 }
 
@@ -53,7 +53,7 @@ pub fn installing(store: &dyn KvView) -> Result<Option<String>, StateError> {
 }
 
 /// Adds the nodes that [`History::append`] completed.
-pub fn put_history(batch: &mut Batch, nodes: &[HistoryNode]) {
+pub fn put_history(batch: &mut WriteBatch, nodes: &[HistoryNode]) {
     for node in nodes {
         let key = HISTORY.node(node.level, node.index);
         row::put(batch, HISTORY, key, &node.hash);
@@ -80,7 +80,7 @@ pub fn load_history(store: &dyn KvView, size: u64) -> Result<History, StateError
 }
 
 /// Adds a certificate.
-pub fn put_certificate(batch: &mut Batch, certificate: &Certificate) {
+pub fn put_certificate(batch: &mut WriteBatch, certificate: &Certificate) {
     let key = CERTIFICATES.height(certificate.height);
     row::put(batch, CERTIFICATES, key, certificate);
 }
@@ -126,7 +126,7 @@ pub fn certificates_up_to(height: u64) -> KeyRange {
 /// Adds the validators that are in force after the block at `height`, where they changed there,
 /// with the proof of their record under that block's `state_root`. The genesis block has an entry
 /// too.
-pub fn put_validators(batch: &mut Batch, height: u64, set: &ValidatorSet, path: &StateProof) {
+pub fn put_validators(batch: &mut WriteBatch, height: u64, set: &ValidatorSet, path: &StateProof) {
     row::put(batch, VALIDATORS, VALIDATORS.height(height), &(set, path));
 }
 
@@ -175,7 +175,7 @@ pub fn set_changes(
 
 /// Records the header that this node is about to sign at `height`. The caller syncs it before the
 /// signature leaves the node.
-pub fn put_attested(batch: &mut Batch, height: u64, header: &Hash) {
+pub fn put_attested(batch: &mut WriteBatch, height: u64, header: &Hash) {
     row::put(batch, ATTESTED, ATTESTED.height(height), header);
 }
 
@@ -197,7 +197,7 @@ pub fn attested(store: &dyn KvView, height: u64) -> Result<Option<Hash>, StateEr
 
 /// Drops the recorded headers below `height`. The highest one must stay: it forbids a second header
 /// at its height.
-pub fn prune_attested(batch: &mut Batch, height: u64) {
+pub fn prune_attested(batch: &mut WriteBatch, height: u64) {
     let range = KeyRange::between(ATTESTED.height(0), ATTESTED.height(height));
     batch.delete_range(ATTESTED.cf, range);
 }

@@ -1,6 +1,6 @@
 //! The index of events by device.
 
-use lamplighter_store::{Batch, Direction, KvView};
+use lamplighter_store::{Direction, KvView, WriteBatch};
 use lamplighter_types::{EventRecord, Id};
 
 use super::blocks::item;
@@ -18,7 +18,7 @@ pub struct DeviceEventEntry {
 }
 
 /// Adds the index of events by device.
-pub(super) fn put(batch: &mut Batch, height: u64, events: &[EventRecord]) {
+pub(super) fn put(batch: &mut WriteBatch, height: u64, events: &[EventRecord]) {
     for (record, index) in events.iter().zip(0u32..) {
         let key = DEVICE_EVENTS.device_sequence(&record.event.device, record.event.sequence);
         row::put(batch, DEVICE_EVENTS, key, &(height, index));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lamplighter_store::{Batch, Direction, KvView};
+use lamplighter_store::{Direction, KvView, WriteBatch};
 use lamplighter_types::{
     AlarmId, ConfigTarget, Fact, Id, Notification, PublicKey, Receipt, Transaction,
     TransactionError,
@@ -56,7 +56,7 @@ pub struct HistoryEntry {
 }
 
 /// Adds the receipts of a block to the index by subject.
-pub(super) fn put(batch: &mut Batch, height: u64, receipts: &[Arc<Receipt>]) {
+pub(super) fn put(batch: &mut WriteBatch, height: u64, receipts: &[Arc<Receipt>]) {
     for (receipt, index) in receipts.iter().zip(0u32..) {
         let subjects = receipt.notifications.iter().flat_map(subjects);
         for subject in subjects.collect::<BTreeSet<_>>() {

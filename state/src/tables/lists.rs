@@ -4,7 +4,7 @@
 //! single row for all would have to be read whole for each item. So a row holds up to
 //! [`ROW_ITEMS_MAX`] items under the index of the first.
 
-use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
 use lamplighter_types::HexBytes;
 
 use super::keys::{StoreTable, last_item};
@@ -17,7 +17,7 @@ pub(super) const ROW_ITEMS_MAX: usize = 64;
 pub(super) const ROW_BYTES_MAX: usize = 1024 * 1024;
 
 /// Adds the encoded items of the block at `height`.
-pub(super) fn put(batch: &mut Batch, table: StoreTable, height: u64, items: Vec<Vec<u8>>) {
+pub(super) fn put(batch: &mut WriteBatch, table: StoreTable, height: u64, items: Vec<Vec<u8>>) {
     let (mut first, mut row, mut bytes) = (0, Vec::new(), 0);
     for (index, item) in items.into_iter().enumerate() {
         bytes += item.len();

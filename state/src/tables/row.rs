@@ -1,6 +1,6 @@
 //! Reading and writing single rows.
 
-use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
 use lamplighter_types::codec::{self, CodecError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,7 +8,12 @@ use serde::de::DeserializeOwned;
 use super::keys::StoreTable;
 use crate::StateError;
 
-pub(super) fn put<T: Serialize>(batch: &mut Batch, table: StoreTable, key: Vec<u8>, record: &T) {
+pub(super) fn put<T: Serialize>(
+    batch: &mut WriteBatch,
+    table: StoreTable,
+    key: Vec<u8>,
+    record: &T,
+) {
     batch.put(table.cf, key, codec::encode(record));
 }
 

@@ -1,7 +1,7 @@
 //! Bundles from tables and tree verify from the genesis file.
 
 use lamplighter_state::{StateError, prove, tables};
-use lamplighter_store::{Batch, Durability, Kv};
+use lamplighter_store::{Durability, Kv, WriteBatch};
 use lamplighter_types::merkle::list;
 use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
 use lamplighter_types::{ValidatorSet, codec};
@@ -123,7 +123,7 @@ fn an_entry_without_a_change_is_left_out() {
         chain.height() + 1,
     );
     chain.push(Content::default());
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     let path = chain.tree.prove(VALIDATOR_SET_KEY);
     tables::put_validators(&mut batch, height, &validators(8..=11), &path);
     chain.kv.write(batch, Durability::Synced).unwrap();

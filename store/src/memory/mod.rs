@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
 
-use crate::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError};
+use crate::{Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError, WriteBatch};
 
 /// Unsynced writes that are remembered one by one. When there are more, the oldest becomes durable,
 /// as an operating system writes back old pages on its own; this bounds the memory.
@@ -171,7 +171,7 @@ impl MemoryDisk {
         fault
     }
 
-    fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&mut self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         if self.crashed {
             return Err(StoreError::Closed);
         }
@@ -182,7 +182,7 @@ impl MemoryDisk {
         fault.map_or(Ok(()), |_| Err(StoreError::Injected))
     }
 
-    fn commit(&mut self, batch: Batch, durability: Durability) {
+    fn commit(&mut self, batch: WriteBatch, durability: Durability) {
         self.writes += 1;
         for op in batch.into_ops() {
             self.current.apply(op);
@@ -301,12 +301,12 @@ impl KvView for MemoryKv {
 }
 
 impl Kv for MemoryKv {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         self.disk().write(batch, durability)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.disk().write(Batch::new(), Durability::Synced)
+        self.disk().write(WriteBatch::new(), Durability::Synced)
     }
 
     fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {

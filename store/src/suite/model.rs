@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::entries;
-use crate::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op};
+use crate::{Cf, Direction, Durability, KeyRange, Kv, KvView, Op, WriteBatch};
 
 /// The number of random runs; opening a store on disk takes some milliseconds.
 const CASES: u32 = 24;
@@ -105,8 +105,8 @@ fn check_views(views: &mut Vec<(Arc<dyn KvView>, Model)>) {
     }
 }
 
-fn batch(ops: Vec<Op>) -> Batch {
-    let mut batch = Batch::new();
+fn batch(ops: Vec<Op>) -> WriteBatch {
+    let mut batch = WriteBatch::new();
     for op in ops {
         match op {
             Op::Put { cf, key, value } => batch.put(cf, key, value),

@@ -199,7 +199,7 @@ impl Client {
         };
         let short = crate::state_machine::short(&hash);
         self.world
-            .note(format!("node {node} answers {short}: {height}.{index}"));
+            .log_event(format!("node {node} answers {short}: {height}.{index}"));
         let check = self.world.oracle().answer(hash, answer);
         self.world.check(check);
     }
@@ -210,7 +210,7 @@ impl Client {
         hash: Hash,
         error: &AdmissionError,
     ) -> Option<SubmitOutcome> {
-        self.world.note(format!(
+        self.world.log_event(format!(
             "node {node} refuses {}: {error}",
             crate::state_machine::short(&hash)
         ));

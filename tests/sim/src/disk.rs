@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lamplighter_store::{
-    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError,
+    Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError, WriteBatch,
 };
 use lamplighter_types::{Certificate, codec};
 
@@ -21,7 +21,7 @@ pub struct SimDisk {
 }
 
 impl SimDisk {
-    fn check_batch(&self, batch: &Batch) {
+    fn check_batch(&self, batch: &WriteBatch) {
         for op in batch.ops() {
             let Op::Put { cf, value, .. } = op else {
                 continue;
@@ -54,7 +54,7 @@ impl KvView for SimDisk {
 }
 
 impl Kv for SimDisk {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         if self.world.power_fails(self.node, self.life) {
             return Err(StoreError::Closed);
         }
@@ -67,7 +67,7 @@ impl Kv for SimDisk {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.write(Batch::new(), Durability::Synced)
+        self.write(WriteBatch::new(), Durability::Synced)
     }
 
     fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {

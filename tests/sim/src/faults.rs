@@ -110,12 +110,12 @@ async fn partitions(world: Arc<World>) {
     loop {
         sleep(rng.millis(200, 2_500)).await;
         let links = shape(&world, &mut rng);
-        world.note(format!("cut {links:?}"));
+        world.log_event(format!("cut {links:?}"));
         world.count("partitions");
         world.net.cut(&links);
         sleep(rng.millis(200, 4_000)).await;
         world.net.mend(&links);
-        world.note("mended");
+        world.log_event("mended");
     }
 }
 
@@ -182,7 +182,7 @@ async fn disks(world: Arc<World>) {
             persisted: rng.chance(500),
             lasting: rng.chance(400),
         };
-        world.note(format!("a fault of the disk of node {node}: {fault:?}"));
+        world.log_event(format!("a fault of the disk of node {node}: {fault:?}"));
         world.with(node, |slot| slot.store.plan(fault));
     }
 }
@@ -205,7 +205,7 @@ fn clocks(world: &World, rng: &mut SimRng) {
     for node in world.nodes() {
         let offset_ms = offset(rng, world.plan.skew);
         world.with(node, |slot| slot.offset_ms = offset_ms);
-        world.note(format!("the clock of node {node} is off by {offset_ms} ms"));
+        world.log_event(format!("the clock of node {node} is off by {offset_ms} ms"));
     }
 }
 
@@ -217,7 +217,7 @@ async fn jumps(world: Arc<World>) {
         let skew = *rng.pick(&[Skew::None, Skew::Within, Skew::Beyond]);
         let offset_ms = offset(&mut rng, skew);
         world.with(node, |slot| slot.offset_ms = offset_ms);
-        world.note(format!(
+        world.log_event(format!(
             "the clock of node {node} jumps to {offset_ms} ms off"
         ));
         world.count("clock jumps");
@@ -227,7 +227,7 @@ async fn jumps(world: Arc<World>) {
 /// Ends all faults, and restarts every node.
 pub fn end(world: &World, over: &CancellationToken) {
     over.cancel();
-    world.note("no more faults");
+    world.log_event("no more faults");
     world.net.heal();
     let mut rng = SimRng::new(world.seed, "end");
     for node in world.nodes() {

@@ -109,7 +109,7 @@ impl MembershipDriver {
         self.proposals += 1;
         let proposal = Id::new(format!("change-{}", self.proposals)).expect("a plain name");
         let digest = codec::digest(&change);
-        self.world.note(format!("to be changed: {change:?}"));
+        self.world.log_event(format!("to be changed: {change:?}"));
         let propose = GovernanceAction::Propose {
             proposal: proposal.clone(),
             change,

@@ -193,7 +193,7 @@ impl NodeNetwork {
                 return;
             }
             let served_by = up.life;
-            world.note(format!("{from} > {to}.{served_by} {name}"));
+            world.log_event(format!("{from} > {to}.{served_by} {name}"));
             world.count("messages");
             let done = serve(up).await;
             if !world.lives(to, served_by) {
@@ -282,7 +282,7 @@ impl Peers for NodeNetwork {
             let serve = move |up: RunningNode| {
                 let taken = up.handle.handle_gossip(notice.clone());
                 if let Err(error) = taken {
-                    world.note(format!("node {node} can't take a notice: {error}"));
+                    world.log_event(format!("node {node} can't take a notice: {error}"));
                 }
                 async {}
             };

@@ -181,11 +181,11 @@ pub async fn live(world: Arc<World>, node: u64) {
         let (life, died) = world.with(node, |slot| (slot.life, slot.died.clone()));
         match start(&world, node, life).await {
             Ok(up) => {
-                world.note(format!("node {node}.{life} runs"));
+                world.log_event(format!("node {node}.{life} runs"));
                 world.with(node, |slot| slot.up = Some(up));
             }
             Err(error) => {
-                world.note(format!(
+                world.log_event(format!(
                     "node {node}.{life} does not start: {}",
                     error_chain(&*error)
                 ));
@@ -249,7 +249,7 @@ fn tear(world: &World, node: u64) {
             bytes[whole..].fill(0);
         }
         fs::write(&file, bytes).expect("the run owns its directory");
-        world.note(format!("node {node} has a torn file"));
+        world.log_event(format!("node {node} has a torn file"));
         world.count("torn files");
     }
 }
@@ -309,7 +309,7 @@ fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
             format!("node {node}: {reason}"),
         ));
     }
-    world.note(format!("node {node} has stopped: {reason}"));
+    world.log_event(format!("node {node} has stopped: {reason}"));
     world.count("stopped by a failed write");
     let (kept, down) = {
         let mut rng = world.rng();

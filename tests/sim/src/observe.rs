@@ -103,7 +103,7 @@ fn voted(world: &Arc<World>, node: u64, request: &[u8], answer: &[u8]) {
     let response = raft_messages::vote_response(answer).expect("a vote is answered with a vote");
     let candidate = raft_messages::leader(&request.vote);
     if response.vote_granted {
-        world.note(format!("node {node} votes for {candidate:?}"));
+        world.log_event(format!("node {node} votes for {candidate:?}"));
         let check = world.oracle().vote(node, candidate);
         world.check(check);
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
 use lamplighter_contracts::tables::Table;
 use lamplighter_store::{
-    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError,
+    Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError, WriteBatch,
 };
 
 /// A bug that the run has to find.
@@ -55,7 +55,7 @@ struct BrokenDisk {
     bug: Planted,
 }
 
-fn puts_meta(batch: &Batch, prefix: &[u8]) -> bool {
+fn puts_meta(batch: &WriteBatch, prefix: &[u8]) -> bool {
     batch
         .ops()
         .iter()
@@ -73,7 +73,7 @@ impl KvView for BrokenDisk {
 }
 
 impl Kv for BrokenDisk {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         match self.bug {
             Planted::VoteNotPersisted if puts_meta(&batch, VOTE_KEY) => Ok(()),
             Planted::AttestationBeforeDisk if puts_meta(&batch, ATTESTED_PREFIX) => {
@@ -105,7 +105,7 @@ struct IncompleteSnapshots(Arc<dyn StateMachine>);
 
 fn remove_windows(dir: &Path) -> Result<(), StoreError> {
     let image = MemoryKv::open_checkpoint(dir)?;
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     let windows = vec![Table::ReplayWindow as u8];
     batch.delete_range(Cf::State, KeyRange::prefix(windows));
     image.write(batch, Durability::Synced)?;

@@ -72,7 +72,7 @@ pub fn run(seed: u64, plan: Plan, dir: &Path, loud: bool) -> Report {
     runtime.block_on(async {
         let genesis = genesis(&plan);
         let world = World::new(seed, plan, genesis, dir.to_owned(), loud);
-        world.note(format!("{:?}", world.plan));
+        world.log_event(format!("{:?}", world.plan));
         let broken = tokio::select! {
             biased;
             broken = world.violated() => Some(broken),

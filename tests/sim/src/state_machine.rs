@@ -86,7 +86,7 @@ impl CheckedStateMachine {
             other => return violation("an applied block is there", format!("{height}: {other:?}")),
         };
         let hash = block.header.hash();
-        self.world.note(format!(
+        self.world.log_event(format!(
             "node {}.{} has block {height} {} with {}",
             self.node,
             self.life,
@@ -111,7 +111,7 @@ impl CheckedStateMachine {
     fn installed(&self) -> Check {
         self.applied.lock().expect("a panic ends the run").take();
         let height = self.handle.head().height;
-        self.world.note(format!(
+        self.world.log_event(format!(
             "node {}.{} installed a snapshot of height {height}",
             self.node, self.life
         ));
@@ -186,7 +186,7 @@ impl StateMachine for CheckedStateMachine {
             let at = built.as_ref().ok().cloned().flatten();
             let at = at.and_then(|marker| raft_messages::log_id(&marker));
             self.world
-                .note(format!("node {} builds a snapshot of {at:?}", self.node));
+                .log_event(format!("node {} builds a snapshot of {at:?}", self.node));
             self.world.count("snapshots built");
         }
         built

@@ -141,7 +141,7 @@ impl World {
                     height: up.handle.head().height,
                     validators: (*up.handle.watch_membership().borrow().named.validators).clone(),
                 });
-        self.note(format!("node {node} is new, with {bootstrap:?}"));
+        self.log_event(format!("node {node} is new, with {bootstrap:?}"));
         let slot = NodeSlot {
             bootstrap,
             ..NodeSlot::default()
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Adds an event to the trace.
-    pub fn note(&self, event: impl AsRef<str>) {
+    pub fn log_event(&self, event: impl AsRef<str>) {
         self.trace().add(self.start.elapsed(), event.as_ref());
     }
 
@@ -205,7 +205,7 @@ impl World {
     /// Ends the run if an invariant is broken; the first one is reported.
     pub fn check(&self, check: Check) {
         if let Err(found) = check {
-            self.note(format!("BROKEN {found}"));
+            self.log_event(format!("BROKEN {found}"));
             lock(&self.violation).get_or_insert(found);
             self.violated.notify_one();
         }
@@ -268,7 +268,7 @@ impl World {
             Some((slot.died.clone(), slot.life))
         });
         let Some((died, life)) = died else { return };
-        self.note(format!(
+        self.log_event(format!(
             "node {node}.{life} ends: {why}, keeps {kept}, down {down:?}"
         ));
         self.count(why);
@@ -345,7 +345,7 @@ impl World {
     }
 
     pub fn check_certificate(&self, node: u64, certificate: &Certificate) {
-        self.note(format!(
+        self.log_event(format!(
             "node {node} has the certificate {}",
             certificate.height
         ));
@@ -389,7 +389,7 @@ impl World {
             (self.plan.cuts && self.net.has_faults() && rng.chance(400)).then(|| rng.below(14))
         };
         if let Some(writes) = writes.filter(|_| self.lives(node, life)) {
-            self.note(format!(
+            self.log_event(format!(
                 "the power of node {node} fails after {writes} writes"
             ));
             self.with(node, |slot| slot.power_for = Some(writes));
@@ -398,7 +398,7 @@ impl World {
 
     /// Called when an injected fault made a write fail.
     pub fn disk_failed(self: &Arc<Self>, node: u64, life: u32) {
-        self.note(format!("node {node}.{life}: a write fails"));
+        self.log_event(format!("node {node}.{life}: a write fails"));
         self.count("failed writes");
         if !self.with(node, |slot| !std::mem::replace(&mut slot.disk_failed, true)) {
             return;

@@ -18,7 +18,9 @@ use super::close_reason::CloseReason;
 use crate::mqtt::codec::{Publication, Version};
 use crate::mqtt::limits::{CORRELATION_BYTES, RECEIVE_MAX};
 use crate::mqtt::session::ReplyTarget;
-use crate::mqtt::submit::{self, BusyPolicy, PublishOutcome, Refusal, SubmittedBytes, encoding};
+use crate::mqtt::submit::{
+    self, BusyPolicy, PublishOutcome, PublishRefusal, SubmittedBytes, encoding,
+};
 use crate::mqtt::topics::{self, Inbound, Interest, TopicError};
 
 /// Longest reason string; the receipt topic and HTTP have the whole text.
@@ -184,7 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 return Err(CloseReason::Busy);
             }
             PublishOutcome::Busy => (PubAckReason::QuotaExceeded, None),
-            PublishOutcome::Refused(Refusal { reason, detail, .. }) => (reason, Some(detail)),
+            PublishOutcome::Refused(PublishRefusal { reason, detail, .. }) => {
+                (reason, Some(detail))
+            }
         };
         let properties = detail
             .filter(|_| self.info.sends_reasons)

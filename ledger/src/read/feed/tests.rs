@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::join_all;
 use lamplighter_store::{
-    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Scan, StoreError,
+    Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Scan, StoreError, WriteBatch,
 };
 use lamplighter_types::{
     Action, Encoding, EventsAction, Fact, Genesis, GenesisAccount, Grant, Hash, Header, Outcome,
@@ -48,7 +48,7 @@ impl KvView for RecordingStore {
 }
 
 impl Kv for RecordingStore {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         self.kv.write(batch, durability)
     }
 
@@ -159,7 +159,7 @@ fn put(kv: &Arc<dyn Kv>, header: &Header, senders: &[&str], receipts: &[Receipt]
     });
     let receipts: Vec<_> = receipts.iter().cloned().map(Arc::new).collect();
     let signed: Vec<_> = signed.collect();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     tables::put_block(&mut batch, header, &signed, &receipts, &[]);
     kv.write(batch, Durability::Unsynced).unwrap();
 }
