@@ -1,4 +1,5 @@
-//! HTTP/1.1 listeners, with limits for connections, and for the time and memory of a request's head.
+//! HTTP/1.1 listeners, with limits for connections, and for the time and memory of a request's
+//! head.
 
 use std::net::SocketAddr;
 use std::pin::pin;

@@ -2,7 +2,8 @@
 //! valid at this node for the one audience that was signed.
 //!
 //! A token is `base64url(payload) "." base64url(tag)`. The tag is blake3 keyed with a secret that
-//! this node derives from its key and never reveals. No state is kept: a restart invalidates nothing.
+//! this node derives from its key and never reveals. No state is kept: a restart invalidates
+//! nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -69,8 +70,8 @@ impl Tokens {
         hasher.finalize()
     }
 
-    /// The challenge for an account to sign. It is bound to account, key and minute, so that nothing
-    /// is kept, and is valid during its minute and the next one.
+    /// The challenge for an account to sign. It is bound to account, key and minute, so that
+    /// nothing is kept, and is valid during its minute and the next one.
     pub fn challenge(&self, account: &Id, key: &PublicKey, now_ms: u64) -> Challenge {
         let minute = now_ms / CHALLENGE_MS;
         let challenge = self.challenge_of(account, key, minute);

@@ -45,8 +45,8 @@ impl Client {
     /// Uploads a file and returns its digest and size. The nodes fetch it from each other.
     ///
     /// # Errors
-    /// The file can't be read or has a size that artifacts do not have, a node refused it, or no node
-    /// is reachable.
+    /// The file can't be read or has a size that artifacts do not have, a node refused it, or no
+    /// node is reachable.
     pub async fn upload(
         &self,
         path: &Path,
@@ -174,8 +174,8 @@ impl Client {
     /// off or sends wrong bytes, the next one is called.
     ///
     /// # Errors
-    /// No node continues the download within the deadline, all that do send wrong bytes, or the file
-    /// can't be written.
+    /// No node continues the download within the deadline, all that do send wrong bytes, or the
+    /// file can't be written.
     pub async fn download(
         &self,
         digest: Hash,
@@ -383,8 +383,8 @@ impl PartialFile {
     /// Checks and writes the whole groups at the beginning of `pending`.
     async fn append(&mut self, pending: &mut Vec<u8>, node: &str) -> Result<(), ClientError> {
         let written = self.write(pending, node).await;
-        // tokio writes in the background. A later error must not be lost, nor the good groups before
-        // a wrong one.
+        // tokio writes in the background. A later error must not be lost, nor the good groups
+        // before a wrong one.
         let flushed = self.file.flush().await;
         written.and(flushed.map_err(ClientError::file("writing", &self.path)))
     }

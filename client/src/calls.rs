@@ -236,8 +236,8 @@ impl Client {
         }
     }
 
-    /// One attempt at one node, with a login if the node wants one. An error comes with the pause that
-    /// the node asked for.
+    /// One attempt at one node, with a login if the node wants one. An error comes with the pause
+    /// that the node asked for.
     pub(crate) async fn attempt(
         &self,
         index: usize,

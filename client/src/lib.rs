@@ -54,8 +54,8 @@ pub struct ClientConfig {
     pub urls: Vec<String>,
     /// The trust root; needed to check proofs.
     pub genesis: Option<Genesis>,
-    /// The chain, if there is no genesis file. If neither is given, a node is asked when it is first
-    /// needed.
+    /// The chain, if there is no genesis file. If neither is given, a node is asked when it is
+    /// first needed.
     pub chain_id: Option<Hash>,
     /// Needed to submit, and to read where nodes want a token.
     pub signer: Option<Signer>,
@@ -85,8 +85,8 @@ impl ClientConfig {
         self
     }
 
-    /// Adds an account that signs. Sequence numbers continue after the highest one of the key that the
-    /// nodes report.
+    /// Adds an account that signs. Sequence numbers continue after the highest one of the key that
+    /// the nodes report.
     pub fn with_key(mut self, account: Id, secret: SecretKey) -> Self {
         let sequences = Arc::new(Sequences::from_ledger());
         self.signer = Some(Signer {
@@ -147,7 +147,8 @@ impl Client {
         self.inner.chain_id.get_or_try_init(fetch).await.copied()
     }
 
-    /// Calls the node at `urls[index]` first from now on, e.g. because another connection goes to it.
+    /// Calls the node at `urls[index]` first from now on, e.g. because another connection goes to
+    /// it.
     pub fn prefer(&self, index: usize) {
         if index < self.inner.nodes.list.len() {
             self.inner.nodes.prefer(index);

@@ -103,8 +103,8 @@ impl Subject {
 }
 
 impl Client {
-    /// Fetches a proof and checks it against the genesis file. The record that the node sends beside
-    /// it must be the proven one. [`Statement::of`] describes what is proven.
+    /// Fetches a proof and checks it against the genesis file. The record that the node sends
+    /// beside it must be the proven one. [`Statement::of`] describes what is proven.
     ///
     /// # Errors
     /// No genesis file, no such record, or a proof that does not hold or has another subject.

@@ -91,8 +91,8 @@ impl Client {
     /// Submits a signed transaction. The same bytes may be submitted any number of times.
     ///
     /// # Errors
-    /// A second node refused it too, no node accepted it, or [`ClientError::Pending`] when it is not
-    /// known whether it will happen.
+    /// A second node refused it too, no node accepted it, or [`ClientError::Pending`] when it is
+    /// not known whether it will happen.
     pub async fn submit_signed(
         &self,
         signed: &SignedTransaction,

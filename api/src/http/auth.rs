@@ -28,8 +28,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(token))
 }
 
-/// Returns a challenge to sign: `"lamplighter/token/2\0" || chain_id || node (u64, little-endian) ||
-/// account || 0x00 || audience || 0x00 || challenge`.
+/// Returns a challenge to sign: `"lamplighter/token/2\0" || chain_id || node (u64, little-endian)
+/// || account || 0x00 || audience || 0x00 || challenge`.
 #[utoipa::path(post, path = "/v1/auth/challenge", tag = "auth", request_body = ChallengeRequest,
     responses((status = 200, body = Challenge)))]
 async fn challenge(

@@ -70,9 +70,10 @@ impl FeedQuery {
     }
 }
 
-/// Every notification after a cursor, then the new ones (`text/event-stream`). The id of each is its
-/// cursor: a client that reconnects with `Last-Event-ID` misses nothing and sees nothing twice. The
-/// stream begins with an id, and ids without data follow while no notification passes the filter.
+/// Every notification after a cursor, then the new ones (`text/event-stream`). The id of each is
+/// its cursor: a client that reconnects with `Last-Event-ID` misses nothing and sees nothing twice.
+/// The stream begins with an id, and ids without data follow while no notification passes the
+/// filter.
 #[utoipa::path(get, path = "/v1/feed", tag = "feed", params(FeedQuery),
     responses((status = 200, body = FeedEvent, content_type = "text/event-stream"),
         (status = 409, description = "The cursor is ahead of this ledger.", body = Problem),

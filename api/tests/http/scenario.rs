@@ -1,8 +1,8 @@
 //! The actions of `docs/examples/actions.json`. In their order they are a scenario in which each
 //! succeeds.
 //!
-//! Names and texts are written there by hand; derived values (keys, digests, signatures) are computed
-//! here. `UPDATE_GOLDEN=1` writes them into the file.
+//! Names and texts are written there by hand; derived values (keys, digests, signatures) are
+//! computed here. `UPDATE_GOLDEN=1` writes them into the file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

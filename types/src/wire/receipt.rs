@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Receipt};
 
-/// A node's report about a gateway's transaction, on the gateway's receipt topic. A gateway that does
-/// not trust the node takes it for a hint and asks for the proof.
+/// A node's report about a gateway's transaction, on the gateway's receipt topic. A gateway that
+/// does not trust the node takes it for a hint and asks for the proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ReceiptMessage {
