@@ -44,4 +44,3 @@ pub use record::*;
 pub use report::DeviceSigned;
 pub use state_key::StateKey;
 pub use transaction::{Encoding, SignedTransaction, Transaction, TransactionError, Verified};
-pub use wire::work;

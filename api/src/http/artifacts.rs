@@ -118,8 +118,9 @@ fn require_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), ApiError> 
 /// a node, and each is dropped a day after its last piece.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts", request_body = NewArtifact,
     responses((status = 200, body = Upload), (status = 403, body = Problem),
-        (status = 409, body = Problem,
-            description = "The account has too many unfinished uploads: `artifact.uploads`."),
+        (status = 409, description = "The account has too many unfinished uploads: \
+            `artifact.uploads`.",
+            body = Problem),
         (status = 507, body = Problem)))]
 async fn begin(
     State(app): State<App>,

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use lamplighter_types::proof::*;
-use lamplighter_types::work::{ProofSet, WorkError};
+use lamplighter_types::wire::work::{ProofSet, WorkError};
 use lamplighter_types::*;
 use proptest::prelude::*;
 

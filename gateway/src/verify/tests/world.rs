@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    /// The records that an item needs, as `types::work` lists them.
+    /// The records that an item needs, as `types::wire::work` lists them.
     fn keys(&self, item: &WorkItem) -> Vec<Vec<u8>> {
         let bytes = |key: &[u8]| key.to_vec();
         match item {
