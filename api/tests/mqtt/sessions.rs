@@ -110,6 +110,44 @@ async fn a_resumed_session_gets_the_notifications_since_it_ended() {
     }
 }
 
+/// The old connection holds the account for a while, as its client does not take the DISCONNECT.
+/// Of two new ones that wait for that, the newer one supersedes the other, which gets no CONNACK.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_superseded_before_its_connack_leaves_the_session_as_it_was() {
+    const BLOCKS: usize = 4;
+    let world = world().await;
+    let connect = || ConnectPacket::new(true, "root").keep();
+    let mut stuck = Raw::connect(world.plain, connect()).await;
+    stuck.subscribe("lamplighter/1/notify/+/+/+", 0).await;
+    let mut good = Raw::connect(world.plain, ConnectPacket::new(true, "ann")).await;
+    good.subscribe("lamplighter/1/notify/+/north/+", 0).await;
+    for block in 0..BLOCKS {
+        world
+            .register_many(&format!("n{block}"), "north", 1000)
+            .await;
+        for _ in 0..1000 {
+            good.expect(PUBLISH).await;
+        }
+    }
+    let delivered_to_stuck = world.count("delivered") - (BLOCKS * 1000) as u64;
+    assert!(delivered_to_stuck < (BLOCKS * 1000) as u64);
+    let mut first = Raw::open(world.plain, true).await;
+    let mut second = Raw::open(world.plain, true).await;
+    let packet = connect().bytes();
+    first.send(&packet).await;
+    second.send(&packet).await;
+    let (mut back, connack) = match futures::join!(first.next(), second.next()) {
+        (None, Some(connack)) => (second, connack),
+        (Some(connack), None) => (first, connack),
+        (first, second) => panic!("{first:?} {second:?}"),
+    };
+    assert_eq!((connack.kind, &connack.body[..2]), (CONNACK, &[1, 0][..]));
+    // It continues where the first one ended.
+    let last = format!("n{}-{:061}", BLOCKS - 1, 999);
+    while device_of(&back.expect(PUBLISH).await.publish(true).2) != last {}
+    back.ping().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_connection_takes_over_and_the_old_one_learns_it() {
     let world = world().await;

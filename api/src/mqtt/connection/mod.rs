@@ -399,6 +399,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             stream.shutdown().await.ok();
         };
         timeout(CLOSE_TIME, close).await.ok();
+        if !self.accepted {
+            // The session before is that of the next connection, with its position.
+            return;
+        }
         if matches!(
             reason,
             CloseReason::Disconnected { .. } | CloseReason::Lost(_)
@@ -412,8 +416,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         let read = self.streams.notifications_read();
         self.session.end(self.out.into_unacknowledged(), read);
-        let publishes = self.accepted && reason.publishes_will();
-        if let Some(will) = self.info.will.filter(|_| publishes) {
+        if let Some(will) = self.info.will.filter(|_| reason.publishes_will()) {
             // No other connection can begin before this returns.
             let starts = self.session.starts();
             let publish = will::publish(self.shared.clone(), self.session, starts, will);
