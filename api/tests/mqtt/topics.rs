@@ -196,6 +196,40 @@ async fn the_head_is_retained_and_reaches_all_subscribers() {
     assert_eq!(raw.expect(PUBLISH).await.flags & 1, 1);
 }
 
+/// A head that waits for the client's window is still sent after a SUBSCRIBE to something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_filter_does_not_take_the_place_of_the_newest_head() {
+    let world = world().await;
+    let connect = ConnectPacket {
+        window: Some(1),
+        ..ConnectPacket::new(true, "gw-1")
+    };
+    let mut raw = Raw::connect(world.plain, connect).await;
+    raw.subscribe(HEAD, 1).await;
+    raw.expect(PUBLISH).await;
+    world.tag(&["lamp-1"]).await;
+    let (_, mut unacknowledged, mut sent) = raw.expect(PUBLISH).await.publish(true);
+    let mut other = Raw::connect(world.plain, ConnectPacket::new(true, "gw-2")).await;
+    other.subscribe(HEAD, 0).await;
+    // On a slow machine a newer head may take the place of the newest; not each time.
+    for _ in 0..5 {
+        world.tag(&["lamp-1"]).await;
+        let newest = loop {
+            let height = head_height(&other.expect(PUBLISH).await.publish(true).2);
+            if height > head_height(&sent) {
+                break height;
+            }
+        };
+        assert_eq!(raw.subscribe(RECEIPT, 1).await, 1);
+        raw.ack(unacknowledged).await;
+        (_, unacknowledged, sent) = raw.expect(PUBLISH).await.publish(true);
+        if head_height(&sent) == newest {
+            return;
+        }
+    }
+    panic!("the newest head was never sent");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_reach_the_users_of_their_districts() {
     let world = world().await;

@@ -267,7 +267,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return_codes: codes,
         };
         self.out.packet(Packet::SubAck(ack, None));
-        if let Some(head) = self.streams.retained_head().filter(|_| sends_head) {
+        // The head counts as sent once it is read.
+        if sends_head && let Some(head) = self.streams.retained_head() {
             self.send(head);
         }
         if sends_work {
