@@ -149,6 +149,25 @@ async fn a_connection_superseded_before_its_connack_leaves_the_session_as_it_was
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_is_unreadable_for_a_while_closes_no_connection() {
+    let world = world().await;
+    let kept = || ConnectPacket::new(true, "root").keep();
+    let mut root = Raw::connect(world.plain, kept()).await;
+    root.subscribe("lamplighter/1/notify/+/+/+", 1).await;
+    drop(root);
+    world.until_count("connected", |count| count == 0).await;
+    world.tag(&["lamp-1"]).await;
+    world.store.set_unreadable(true);
+    let reads = world.store.reads();
+    let mut root = Raw::connect(world.plain, kept()).await;
+    eventually("read again", || world.store.reads() > reads + 2).await;
+    root.ping().await;
+    world.store.set_unreadable(false);
+    let (_, _, body) = root.expect(PUBLISH).await.publish(true);
+    assert_eq!(device_of(&body), "lamp-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_connection_takes_over_and_the_old_one_learns_it() {
     let world = world().await;
     for v5 in [false, true] {

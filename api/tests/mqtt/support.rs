@@ -15,7 +15,6 @@ use lamplighter_ledger::{
     Clock, DiskFull, Handle, Identity as NodeIdentity, Ledger, PeerAnswer, PeerError, PeerGossip,
     PeerRequest, Peers, SystemClock, Ticket, Verdict,
 };
-use lamplighter_store::MemoryKv;
 use lamplighter_tls::Identity;
 use lamplighter_types::login::Audience;
 use lamplighter_types::{
@@ -26,6 +25,8 @@ use lamplighter_types::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::store::ReceiptsStore;
 
 /// Longest that any step of a test may take; only a failing test gets there.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
@@ -151,6 +152,7 @@ pub struct World {
     edge: Option<Edge>,
     counters: Arc<Counters>,
     pub handle: Handle,
+    pub store: Arc<ReceiptsStore>,
     pub plain: SocketAddr,
     pub tls: SocketAddr,
     sequences: Mutex<BTreeMap<String, u64>>,
@@ -184,7 +186,8 @@ pub async fn world_with(change: impl FnOnce(&mut MqttConfig)) -> World {
     change(&mut config);
     let dir = TempDir::new().unwrap();
     let stop = CancellationToken::new();
-    let (handle, consensus) = ledger(&dir, &stop).await;
+    let store = Arc::new(ReceiptsStore::new());
+    let (handle, consensus) = ledger(&dir, &store, &stop).await;
     handle.wait_certified(1, TIMEOUT).await.unwrap();
     let edge = Edge::start(config, handle.clone(), tokens()).unwrap();
     let (plain, tls) = (edge.addresses()[0], edge.addresses()[1]);
@@ -192,6 +195,7 @@ pub async fn world_with(change: impl FnOnce(&mut MqttConfig)) -> World {
         counters: edge.counters(),
         edge: Some(edge),
         handle,
+        store,
         plain,
         tls,
         sequences: Mutex::default(),
@@ -218,8 +222,12 @@ pub async fn world_with(change: impl FnOnce(&mut MqttConfig)) -> World {
     world
 }
 
-async fn ledger(dir: &TempDir, stop: &CancellationToken) -> (Handle, Consensus) {
-    let (kv, network) = (Arc::new(MemoryKv::new()), Arc::new(NoPeers));
+async fn ledger(
+    dir: &TempDir,
+    store: &Arc<ReceiptsStore>,
+    stop: &CancellationToken,
+) -> (Handle, Consensus) {
+    let (kv, network) = (Arc::clone(store), Arc::new(NoPeers));
     let identity = NodeIdentity {
         account: id("node-1"),
         secret: secret("node"),
@@ -348,6 +356,18 @@ impl World {
         let account = id(account);
         self.act(Action::Users(UsersAction::Disable { account }))
             .await;
+    }
+
+    /// Revokes the role of an operator in a district.
+    pub async fn revoke_role(&self, account: &str, district: &str) {
+        let (account, scope) = (id(account), district.parse().unwrap());
+        let role = Role::Operator;
+        let action = UsersAction::Revoke {
+            account,
+            role,
+            scope,
+        };
+        self.act(Action::Users(action)).await;
     }
 
     /// Waits until everything is certified, and returns the height.

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use lamplighter_state::StateError;
 use rumqttd::protocol::DisconnectReasonCode;
 
 /// Why a connection ended.
@@ -38,9 +37,6 @@ pub enum CloseReason {
     /// The ledger was busy for too long; the PUBACK of MQTT 3.1.1 has no reason for that.
     #[error("the ledger was busy for too long")]
     Busy,
-    /// The notifications can't be read from the feed.
-    #[error("the feed can't be read")]
-    Feed(#[source] StateError),
     /// The node stops.
     #[error("the node stops")]
     Stopping,
@@ -57,7 +53,7 @@ impl CloseReason {
             Self::TokenExpired => Some(Code::MaximumConnectTime),
             Self::KeepaliveTimeout => Some(Code::KeepAliveTimeout),
             Self::Violation(code, _) => Some(*code),
-            Self::Busy | Self::Feed(_) => Some(Code::ServerBusy),
+            Self::Busy => Some(Code::ServerBusy),
             Self::Stopping => Some(Code::ServerShuttingDown),
         }
     }

@@ -243,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 continue;
             }
             match self.streams.next().now_or_never() {
-                Some(next) => self.send(next.map_err(CloseReason::Feed)?),
+                Some(message) => self.send(message),
                 None => return Ok(false),
             }
         }
@@ -297,9 +297,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Some(ack) = acknowledgements.next(), if !acknowledgements.is_empty() => {
                 Ok(Wakeup::Acknowledge(ack))
             }
-            next = streams.next(), if may_send => {
-                next.map(Wakeup::Message).map_err(CloseReason::Feed)
-            }
+            message = streams.next(), if may_send => Ok(Wakeup::Message(message)),
             () = session.mailbox_ready.notified(), if may_send => Ok(Wakeup::Other),
             _ = control.changed() => Ok(Wakeup::Other),
             () = shared.stop.cancelled() => Err(CloseReason::Stopping),

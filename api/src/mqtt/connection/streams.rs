@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lamplighter_state::StateError;
 use lamplighter_types::Account;
 use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::topics::HEAD;
@@ -69,10 +68,7 @@ impl Streams {
 
     /// The next message: the newest head, once for each change, or the next notification. A call
     /// that is dropped loses nothing.
-    ///
-    /// # Errors
-    /// The notifications can't be read.
-    pub async fn next(&mut self) -> Result<Message, StateError> {
+    pub async fn next(&mut self) -> Message {
         let Self {
             head,
             notifications,
@@ -92,16 +88,13 @@ impl Streams {
             };
             tokio::select! {
                 _ = changed => if let Some(message) = head.as_mut().and_then(head_message) {
-                    return Ok(message);
+                    return message;
                 },
-                next = notification => {
-                    let published = next?;
-                    return Ok(Message {
-                        topic: Arc::clone(&published.topic),
-                        payload: published.payload.clone(),
-                        ..Message::default()
-                    });
-                }
+                published = notification => return Message {
+                    topic: Arc::clone(&published.topic),
+                    payload: published.payload.clone(),
+                    ..Message::default()
+                },
             }
         }
     }

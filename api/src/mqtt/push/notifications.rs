@@ -12,8 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use lamplighter_ledger::{FeedStep, Handle, NotificationFilter};
-use lamplighter_state::StateError;
+use lamplighter_ledger::{FeedStep, Handle, NotificationFilter, Subscription};
 use lamplighter_system::{Backoff, error_chain};
 use lamplighter_types::wire::topics::NotificationTopic;
 use lamplighter_types::wire::{Cursor, FeedEvent, NotificationMessage};
@@ -196,14 +195,12 @@ impl NotificationReader {
         self.cursor
     }
 
-    /// The next notification that the account may read. A call that is dropped loses nothing.
-    ///
-    /// # Errors
-    /// The feed can't be read; the reader is of no use then.
-    pub async fn next(&mut self) -> Result<Arc<PublishedNotification>, StateError> {
+    /// The next notification that the account may read. While the feed can't be read it is tried
+    /// again. A call that is dropped loses nothing.
+    pub async fn next(&mut self) -> Arc<PublishedNotification> {
         loop {
             let next = match &mut self.replay {
-                Some(replay) => match replay.next().await? {
+                Some(replay) => match replay.next().await {
                     Some(replayed) => replayed,
                     None => {
                         self.cursor = self.cursor.max(replay.after);
@@ -228,7 +225,7 @@ impl NotificationReader {
             self.cursor = next.cursor;
             self.last = Some(Arc::clone(&next));
             if self.districts.iter().any(|d| d.covers(&next.district)) {
-                return Ok(next);
+                return next;
             }
         }
     }
@@ -257,7 +254,7 @@ fn filter(districts: Arc<[Scope]>) -> NotificationFilter {
     })
 }
 
-type Step = BoxFuture<'static, Result<Option<FeedStep>, StateError>>;
+type Step = BoxFuture<'static, Option<FeedStep>>;
 
 /// A reader of the feed. Its steps finish even if no call waits for them.
 struct Replay {
@@ -275,21 +272,16 @@ struct Replay {
 }
 
 impl Replay {
-    async fn next(&mut self) -> Result<Option<Arc<PublishedNotification>>, StateError> {
+    async fn next(&mut self) -> Option<Arc<PublishedNotification>> {
         loop {
             while let Some(event) = self.read.pop_front() {
                 if let Some(published) = encode(event, &mut self.previous) {
-                    return Ok(Some(Arc::new(published)));
+                    return Some(Arc::new(published));
                 }
             }
-            let Some(running) = &mut self.step else {
-                return Ok(None);
-            };
-            let step = running.await;
+            let step = self.step.as_mut()?.await;
             self.step = None;
-            let Some(step) = step? else {
-                return Ok(None);
-            };
+            let step = step?;
             self.after = step.cursor;
             self.read = step.events.into();
             if self.after < Cursor::end_of(self.until) {
@@ -307,18 +299,30 @@ impl Replay {
 fn read_step(handle: Handle, after: Cursor, filter: NotificationFilter) -> Step {
     async move {
         // A cursor that is ahead of the chain is one of another node; then there is no gap to fill.
-        let Ok(mut feed) = handle.follow(Some(after), filter) else {
-            return Ok(None);
-        };
-        let Some(mut step) = feed.next().await? else {
-            return Ok(None);
-        };
+        let mut feed = handle.follow(Some(after), filter).ok()?;
+        let mut step = next_step(&mut feed).await?;
         // A block may have many: the rest is read again, so that a slow reader holds few.
         if step.events.len() > REPLAY_MESSAGES {
             step.events.truncate(REPLAY_MESSAGES);
             step.cursor = step.events[REPLAY_MESSAGES - 1].cursor;
         }
-        Ok(Some(step))
+        Some(step)
     }
     .boxed()
+}
+
+/// The next step of a feed, which is tried again while it can't be read: the client would only come
+/// back for the same.
+async fn next_step(feed: &mut Subscription) -> Option<FeedStep> {
+    let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+    loop {
+        match feed.next().await {
+            Ok(step) => return step,
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::error!(error, "the feed can't be read: an MQTT subscriber waits");
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+        }
+    }
 }
