@@ -168,6 +168,23 @@ async fn a_feed_that_is_unreadable_for_a_while_closes_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_whose_role_is_revoked_is_disconnected_and_loses_the_session() {
+    let world = world().await;
+    let kept = || ConnectPacket::new(true, "ann").keep();
+    let mut root = Raw::connect(world.plain, ConnectPacket::new(true, "root")).await;
+    let mut ann = Raw::connect(world.plain, kept()).await;
+    let north = "lamplighter/1/notify/+/north/+";
+    ann.subscribe(north, 1).await;
+    world.revoke_role("ann", "north").await;
+    assert_eq!(ann.expect_closed().await, Some(0x87));
+    root.ping().await;
+    let (mut ann, code, present) = Raw::try_connect(world.plain, kept()).await;
+    assert_eq!((code, present), (0, false));
+    assert_eq!(ann.subscribe(north, 1).await, 0x87);
+    assert_eq!(ann.subscribe("lamplighter/1/notify/+/south/+", 1).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_connection_takes_over_and_the_old_one_learns_it() {
     let world = world().await;
     for v5 in [false, true] {
