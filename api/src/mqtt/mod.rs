@@ -205,6 +205,8 @@ pub struct Edge {
 impl Edge {
     /// Binds the addresses and begins to accept. Must run inside tokio.
     pub fn start(config: MqttConfig, handle: Handle, tokens: Tokens) -> Result<Self, StartError> {
+        // Before the first client, which misses none then.
+        let (notifications_feed, work_feed) = (handle.subscribe(None), handle.subscribe(None));
         let listeners = bind_all(&config)?;
         let accounts = Arc::new(Accounts::new(handle.clone(), tokens));
         let acceptor = match &config.identity {
@@ -228,8 +230,9 @@ impl Edge {
         let tasks = &shared.tasks;
         tasks.spawn(sweep(Arc::clone(&shared)));
         tasks.spawn(head::run(Arc::clone(&shared)));
-        tasks.spawn(notifications::run(Arc::clone(&shared)));
-        tasks.spawn(work_feed::collect(Arc::clone(&shared), Arc::clone(&resend)));
+        tasks.spawn(notifications::run(Arc::clone(&shared), notifications_feed));
+        let collect = work_feed::collect(Arc::clone(&shared), work_feed, Arc::clone(&resend));
+        tasks.spawn(collect);
         tasks.spawn(work_feed::resend_open(Arc::clone(&shared), resend));
         Ok(Self { shared, addresses })
     }

@@ -79,10 +79,9 @@ impl NotificationHub {
     }
 }
 
-/// Publishes the notifications of the feed, and closes connections whose key or account ended,
-/// until the node stops.
-pub async fn run(shared: Arc<Shared>) {
-    let mut feed = shared.handle.subscribe(None);
+/// Publishes the notifications of a feed, and closes connections whose key or account ended, until
+/// the node stops. The feed began before the first connection.
+pub async fn run(shared: Arc<Shared>, mut feed: Subscription) {
     let mut previous = PreviousNotifications::default();
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     loop {

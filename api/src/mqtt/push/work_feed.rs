@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_contracts::devices;
-use lamplighter_ledger::FeedEvent;
+use lamplighter_ledger::{FeedEvent, Subscription};
 use lamplighter_state::StateError;
 use lamplighter_system::error_chain;
 use lamplighter_types::wire::work::WorkItem;
@@ -24,10 +24,9 @@ const RESEND_PAUSE_FACTOR: u32 = 10;
 /// Pause after the feed could not be read.
 const FEED_RETRY: Duration = Duration::from_secs(1);
 
-/// Sends new work to the gateways that are connected here, until the node stops. Notifies `resend`
-/// when all of them may have some.
-pub async fn collect(shared: Arc<Shared>, resend: Arc<Notify>) {
-    let mut feed = shared.handle.subscribe(None);
+/// Sends new work of a feed to the gateways that are connected here, until the node stops. Notifies
+/// `resend` when all of them may have some. The feed began before the first connection.
+pub async fn collect(shared: Arc<Shared>, mut feed: Subscription, resend: Arc<Notify>) {
     loop {
         let next = tokio::select! {
             next = feed.next() => next,
