@@ -102,5 +102,9 @@ pub const BUSY_PAUSE_MAX: Duration = Duration::from_millis(800);
 /// Notifications that are kept for connections to send. A connection that falls behind further
 /// reads the feed. They are about 500 bytes each.
 pub const NOTIFICATION_RING: usize = 4096;
-/// Notifications that one connection holds while it reads the feed.
+/// Notifications of a block that any connection may hold while it reads the feed.
 pub const REPLAY_MESSAGES: usize = 256;
+/// Notifications beyond these that all connections may hold together, so that each reads a large
+/// block once: about 16 MB. While they are taken the rest of a block is read again, as slow readers
+/// must not fill the memory.
+pub const REPLAY_MESSAGES_SHARED: usize = 32 * 1024;

@@ -1,5 +1,6 @@
 //! Sessions outlive connections, and one connection replaces another.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lamplighter_types::wire::NotificationMessage;
@@ -165,6 +166,36 @@ async fn a_feed_that_is_unreadable_for_a_while_closes_no_connection() {
     world.store.set_unreadable(false);
     let (_, _, body) = root.expect(PUBLISH).await.publish(true);
     assert_eq!(device_of(&body), "lamp-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_reads_a_large_block_once() {
+    const DEVICES: usize = 1000;
+    let world = world().await;
+    let kept = || ConnectPacket::new(true, "root").keep();
+    let mut root = Raw::connect(world.plain, kept()).await;
+    root.subscribe("lamplighter/1/notify/+/+/+", 0).await;
+    drop(root);
+    world.until_count("connected", |count| count == 0).await;
+    let mut ann = Raw::connect(world.plain, ConnectPacket::new(true, "ann")).await;
+    ann.subscribe("lamplighter/1/notify/+/north/+", 0).await;
+    world.register_many("n", "north", DEVICES).await;
+    for _ in 0..DEVICES {
+        ann.expect(PUBLISH).await;
+    }
+    let reads_before = world.store.reads();
+    let mut root = Raw::connect(world.plain, kept()).await;
+    let mut heights = BTreeSet::new();
+    for _ in 0..DEVICES {
+        let (_, _, body) = root.expect(PUBLISH).await.publish(true);
+        let message: NotificationMessage = serde_json::from_slice(&body).unwrap();
+        heights.insert(message.event.cursor.height);
+    }
+    let height = heights.pop_first().unwrap();
+    assert!(heights.is_empty(), "one block");
+    let reads = world.store.reads_of(height, reads_before);
+    // Other parts of the node may still be reading it.
+    assert!((1..4).contains(&reads), "{reads}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,11 +18,12 @@ use lamplighter_types::wire::topics::NotificationTopic;
 use lamplighter_types::wire::{Cursor, FeedEvent, NotificationMessage};
 use lamplighter_types::{Account, Fact, Notification, Scope};
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::mqtt::Shared;
 use crate::mqtt::accounts::readable_districts;
 use crate::mqtt::counters::Counters;
-use crate::mqtt::limits::{NOTIFICATION_RING, REPLAY_MESSAGES};
+use crate::mqtt::limits::{NOTIFICATION_RING, REPLAY_MESSAGES, REPLAY_MESSAGES_SHARED};
 use crate::mqtt::session::SessionRegistry;
 
 /// Pauses after the feed could not be read.
@@ -45,6 +46,8 @@ pub struct PublishedNotification {
 pub struct NotificationHub {
     handle: Handle,
     ring: broadcast::Sender<Arc<PublishedNotification>>,
+    /// Permits for the notifications that replays hold beyond [`REPLAY_MESSAGES`].
+    room: Arc<Semaphore>,
     counters: Arc<Counters>,
 }
 
@@ -54,6 +57,7 @@ impl NotificationHub {
         Self {
             handle,
             ring,
+            room: Arc::new(Semaphore::new(REPLAY_MESSAGES_SHARED)),
             counters,
         }
     }
@@ -66,6 +70,7 @@ impl NotificationHub {
         let mut reader = NotificationReader {
             handle: self.handle.clone(),
             districts: readable_districts(account).into(),
+            room: Arc::clone(&self.room),
             counters: Arc::clone(&self.counters),
             live,
             cursor: after.unwrap_or(newest),
@@ -179,6 +184,7 @@ pub struct NotificationReader {
     handle: Handle,
     /// The districts whose notifications the account may read.
     districts: Arc<[Scope]>,
+    room: Arc<Semaphore>,
     counters: Arc<Counters>,
     live: broadcast::Receiver<Arc<PublishedNotification>>,
     /// Everything up to here was returned, or is not for this account.
@@ -233,14 +239,17 @@ impl NotificationReader {
     fn start_replay(&mut self) {
         self.counters.replays.add(1);
         let filter = filter(Arc::clone(&self.districts));
-        let step = read_step(self.handle.clone(), self.cursor, filter.clone());
+        let (handle, room) = (self.handle.clone(), Arc::clone(&self.room));
+        let step = read_step(handle.clone(), self.cursor, filter.clone(), room.clone());
         self.replay = Some(Replay {
-            handle: self.handle.clone(),
+            until: handle.head().height,
+            handle,
             filter,
-            until: self.handle.head().height,
+            room,
             after: self.cursor,
             step: Some(step),
             read: VecDeque::new(),
+            permit: None,
             previous: PreviousNotifications::after(self.last.as_deref()),
         });
     }
@@ -253,18 +262,21 @@ fn filter(districts: Arc<[Scope]>) -> NotificationFilter {
     })
 }
 
-type Step = BoxFuture<'static, Option<FeedStep>>;
+type Step = BoxFuture<'static, Option<(FeedStep, Option<OwnedSemaphorePermit>)>>;
 
 /// A reader of the feed. Its steps finish even if no call waits for them.
 struct Replay {
     handle: Handle,
     filter: NotificationFilter,
+    room: Arc<Semaphore>,
     /// The last height that is read.
     until: u64,
     /// Everything up to here is in `read` or was taken from it.
     after: Cursor,
     step: Option<Step>,
     read: VecDeque<FeedEvent>,
+    /// For what `read` had beyond [`REPLAY_MESSAGES`].
+    permit: Option<OwnedSemaphorePermit>,
     /// Knows one notification of the time before: the first message of each other district has no
     /// `previous`.
     previous: PreviousNotifications,
@@ -278,34 +290,48 @@ impl Replay {
                     return Some(Arc::new(published));
                 }
             }
+            self.read = VecDeque::new();
+            self.permit = None;
             let step = self.step.as_mut()?.await;
             self.step = None;
-            let step = step?;
+            let (step, permit) = step?;
             self.after = step.cursor;
             self.read = step.events.into();
+            self.permit = permit;
             if self.after < Cursor::end_of(self.until) {
                 self.step = Some(read_step(
                     self.handle.clone(),
                     self.after,
                     self.filter.clone(),
+                    Arc::clone(&self.room),
                 ));
             }
         }
     }
 }
 
-/// Reads the next few notifications after a cursor; `None` when there is nothing more to read.
-fn read_step(handle: Handle, after: Cursor, filter: NotificationFilter) -> Step {
+/// Reads the notifications of the next block after a cursor that has any, or only the first few of
+/// them; `None` when there is nothing more to read.
+fn read_step(
+    handle: Handle,
+    after: Cursor,
+    filter: NotificationFilter,
+    room: Arc<Semaphore>,
+) -> Step {
     async move {
         // A cursor that is ahead of the chain is one of another node; then there is no gap to fill.
         let mut feed = handle.follow(Some(after), filter).ok()?;
         let mut step = next_step(&mut feed).await?;
-        // A block may have many: the rest is read again, so that a slow reader holds few.
-        if step.events.len() > REPLAY_MESSAGES {
+        let more = step.events.len().saturating_sub(REPLAY_MESSAGES);
+        let permits = u32::try_from(more).unwrap_or(u32::MAX);
+        let permit = room.try_acquire_many_owned(permits).ok();
+        if permit.is_none() {
+            // The rest is read again.
             step.events.truncate(REPLAY_MESSAGES);
+            step.events.shrink_to_fit();
             step.cursor = step.events[REPLAY_MESSAGES - 1].cursor;
         }
-        Some(step)
+        Some((step, permit))
     }
     .boxed()
 }
