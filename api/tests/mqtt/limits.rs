@@ -74,6 +74,44 @@ async fn a_client_that_never_reads_is_cut_after_little() {
     assert!(held < 512 * 1024, "{held} bytes");
 }
 
+/// For a reader whose socket is full nothing is encoded and nothing is read from the feed, however
+/// much is published: it holds its place in the ring, and reads what it missed when it reads again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_little_and_misses_nothing() {
+    const BLOCKS: usize = 8;
+    const TOTAL: u64 = 1000 * BLOCKS as u64;
+    // Half a megabyte in the buffers of both sockets, and what is encoded at a time.
+    const HELD_BYTES_MAX: u64 = 512 * 1024 + 64 * 1024;
+    let world = world_with(|config| config.write_time = TIMEOUT).await;
+    let mut stuck = Raw::connect(world.plain, ConnectPacket::new(false, "root")).await;
+    stuck.subscribe("lamplighter/1/notify/+/+/+", 0).await;
+    let mut good = Raw::connect(world.plain, ConnectPacket::new(true, "ann")).await;
+    good.subscribe("lamplighter/1/notify/+/north/+", 0).await;
+    let mut message_bytes_min = usize::MAX;
+    for block in 0..BLOCKS {
+        world
+            .register_many(&format!("n{block}"), "north", 1000)
+            .await;
+        for _ in 0..1000 {
+            let (topic, _, body) = good.expect(PUBLISH).await.publish(true);
+            message_bytes_min = message_bytes_min.min(topic.len() + body.len());
+        }
+    }
+    let encoded = world.count("delivered") - TOTAL;
+    let encoded_bytes = encoded * message_bytes_min as u64;
+    assert!(encoded_bytes < HELD_BYTES_MAX, "{encoded_bytes} bytes");
+    assert_eq!(world.count("replays"), 0);
+    let mut last = None;
+    for _ in 0..TOTAL {
+        let (_, _, body) = stuck.expect(PUBLISH).await.publish(false);
+        let message: NotificationMessage = serde_json::from_slice(&body).unwrap();
+        assert!(last < Some(message.event.cursor), "in order, each once");
+        last = Some(message.event.cursor);
+    }
+    stuck.ping().await;
+    assert!(world.count("replays") > 0);
+}
+
 /// More notifications at once than are kept for all: each reader gets all of them in their order,
 /// also one that reads later, and the marks show that nothing is missing.
 #[tokio::test(flavor = "multi_thread")]
