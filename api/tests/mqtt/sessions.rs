@@ -199,7 +199,7 @@ async fn a_replay_reads_a_large_block_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_whose_role_is_revoked_is_disconnected_and_loses_the_session() {
+async fn a_revoked_role_disconnects_its_user_and_ends_the_session() {
     let world = world().await;
     let kept = || ConnectPacket::new(true, "ann").keep();
     let mut root = Raw::connect(world.plain, ConnectPacket::new(true, "root")).await;
