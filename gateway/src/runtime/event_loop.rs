@@ -209,7 +209,7 @@ impl EventLoop {
             return Ok(());
         };
         let submitter = &mut self.submitter;
-        if matches!(message, ReceiptMessage::Committed { .. }) {
+        if !matches!(message, ReceiptMessage::Refused { .. }) {
             let command = submitter.receipt_announced(transaction, spool);
             return self.submit(command);
         }

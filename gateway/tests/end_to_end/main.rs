@@ -9,18 +9,20 @@ mod many;
 
 use city::{City, Running, id, is_empty, secret, until};
 use foreign::Foreign;
-use liar::Liar;
+use liar::{Liar, lie};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lamplighter_devnet::thing::{NewEvent, Thing};
 use lamplighter_gateway::coap::{self, CoapEndpoint, CoapService, Code, Request, Response, format};
 use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DeviceEvent, DeviceSigned,
-    DevicesAction, Hash, Severity, codec,
+    DevicesAction, Hash, Severity, Transaction, codec,
 };
+use serde_json::{Value, json};
 
 fn event(alarm: AlarmChange) -> NewEvent {
     NewEvent {
@@ -490,18 +492,9 @@ async fn a_dead_letter_is_written_before_a_thing_discards_its_report() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_lies_can_not_make_the_gateway_delete_reports() {
     let city = City::build(&["lamp-1"]).await;
-    let gateway = city.gateway(false).await;
-    let thing = city.thing("lamp-1").await;
-    wait_for_report(&city).await;
-    gateway.stop().await;
-    let liar = Liar::start(city.genesis.chain_id()).await;
-    let mut misled = city.gateway_config(false);
-    misled.nodes = vec![liar.address.clone()];
-    let gateway = city.gateway_at(misled).await;
-    thing.raise(event(AlarmChange::Raise)).await.unwrap();
+    let (gateway, _thing, liar) = gateway_of(&city, lie).await;
     until("a lie whose proof was fetched", async || {
-        let (announced, fetched) = (&liar.receipts, &liar.proofs);
-        let is_done = announced.load(Ordering::SeqCst) > 0 && fetched.load(Ordering::SeqCst) > 1;
+        let is_done = !liar.transactions().is_empty() && liar.proofs().len() > 1;
         is_done.then_some(())
     })
     .await;
@@ -523,5 +516,64 @@ async fn a_node_that_lies_can_not_make_the_gateway_delete_reports() {
         (page.items.len() == 1).then_some(())
     })
     .await;
+    gateway.stop().await;
+}
+
+/// Starts a gateway with a report for a node that answers with this message.
+async fn gateway_of(city: &City, message: fn(Hash) -> Value) -> (Running, Thing, Liar) {
+    let gateway = city.gateway(false).await;
+    let thing = city.thing("lamp-1").await;
+    wait_for_report(city).await;
+    gateway.stop().await;
+    let liar = Liar::start(city.genesis.chain_id(), message).await;
+    let mut config = city.gateway_config(false);
+    config.nodes = vec![liar.address.clone()];
+    let gateway = city.gateway_at(config).await;
+    thing.raise(event(AlarmChange::Raise)).await.unwrap();
+    (gateway, thing, liar)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_an_older_node_refuses_is_signed_again() {
+    let city = City::build(&["lamp-1"]).await;
+    let refusal = |transaction| {
+        json!({
+            "transaction": transaction, "status": "refused", "detail": "a bad signature",
+        })
+    };
+    let (gateway, _thing, liar) = gateway_of(&city, refusal).await;
+    until(
+        "the same reports with another sequence number",
+        async || {
+            let all = liar.transactions();
+            let is_again = |(_, next): &(_, Transaction)| {
+                all.iter().any(|(_, before)| {
+                    before.action == next.action && before.sequence < next.sequence
+                })
+            };
+            all.iter().any(is_again).then_some(())
+        },
+    )
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_of_a_newer_node_is_fetched_at_once() {
+    let city = City::build(&["lamp-1"]).await;
+    let newer = |transaction| {
+        let mut message = lie(transaction);
+        message["receipt"]["notifications"] = json!([{"place": null, "fact": "moon_rose"}]);
+        message
+    };
+    let (gateway, _thing, liar) = gateway_of(&city, newer).await;
+    let asked = until("a request for the proof", async || {
+        liar.proofs().first().copied()
+    })
+    .await;
+    let (answered, _) = liar.transactions()[0];
+    // After 15 s without a receipt the gateway would ask by itself.
+    let pause = asked.duration_since(answered);
+    assert!(pause < Duration::from_secs(10), "{pause:?}");
     gateway.stop().await;
 }

@@ -217,9 +217,68 @@ fn a_receipt_message_has_one_form_for_each_outcome() {
     };
     has_form(&refused(Some(hash(1))), form(json!(hash(1))));
     has_form(&refused(None), form(Value::Null));
-    for other in [json!({}), json!({ "transaction": hash(1) }), json!(7)] {
+    for other in [
+        json!({}),
+        json!({ "height": 7 }),
+        json!({ "transaction": 1 }),
+        json!(7),
+    ] {
         serde_json::from_value::<ReceiptMessage>(other).unwrap_err();
     }
+}
+
+#[test]
+fn a_refusal_is_read_in_the_form_of_an_older_node() {
+    for transaction in [Some(hash(1)), None] {
+        let form = json!({
+            "transaction": transaction, "status": "refused", "detail": "a bad signature",
+        });
+        let refused = RefusalReason {
+            code: problem::code::TRANSACTION_INVALID.to_owned(),
+            message: "a bad signature".to_owned(),
+        };
+        let message = ReceiptMessage::Refused {
+            transaction,
+            refused,
+        };
+        assert_eq!(
+            serde_json::from_value::<ReceiptMessage>(form).unwrap(),
+            message
+        );
+    }
+}
+
+#[test]
+fn a_receipt_message_of_a_newer_node_still_names_its_transaction() {
+    let committed = json!({
+        "transaction": hash(1), "height": 7, "index": 2, "receipt": receipt_json(),
+    });
+    let read = |form: &Value| serde_json::from_value::<ReceiptMessage>(form.clone()).unwrap();
+    let mut more = committed.clone();
+    more["more"] = json!("to come");
+    assert_eq!(read(&more), read(&committed));
+    let transaction = hash(1);
+    let announced = ReceiptMessage::Announced { transaction };
+    let mut field = committed.clone();
+    field["receipt"]["more"] = json!("to come");
+    let mut fact = committed.clone();
+    fact["receipt"]["notifications"] = json!([{ "place": null, "fact": "moon_rose" }]);
+    let mut outcome = committed.clone();
+    outcome["receipt"]["outcome"] = json!("halfway");
+    let mut status = committed;
+    status["receipt"] = json!(null);
+    status["status"] = json!("committed");
+    for form in [
+        field,
+        fact,
+        outcome,
+        status,
+        json!({ "transaction": hash(1) }),
+    ] {
+        assert_eq!(read(&form), announced, "{form}");
+    }
+    let refused = json!({ "transaction": hash(1), "refused": { "code": "x", "why": "y" } });
+    assert!(matches!(read(&refused), ReceiptMessage::Refused { .. }));
 }
 
 #[test]
