@@ -12,8 +12,9 @@ use crate::artifact::ArtifactCache;
 use crate::verify::{ProvenState, VerifyError};
 
 /// The node that is asked for a proof may be some blocks behind the one that announced the receipt:
-/// it is asked again so often, after these pauses.
-const PROOF_RETRIES: usize = 5;
+/// it is asked again so often, after these pauses. They are at least 3 s together, though each may
+/// be half of what it is at most.
+const PROOF_RETRIES: usize = 7;
 const PROOF_PAUSE_MIN: Duration = Duration::from_millis(100);
 const PROOF_PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -89,15 +90,7 @@ impl BackgroundTasks {
     pub fn fetch_receipt(&mut self, transaction: Hash) {
         let client = self.client.clone();
         self.tasks.spawn(async move {
-            let mut backoff = Backoff::new(PROOF_PAUSE_MIN, PROOF_PAUSE_MAX);
-            let mut result = client.proven_receipt(&transaction).await;
-            for _ in 0..PROOF_RETRIES {
-                if !result.as_ref().is_err_and(ClientError::is_not_found) {
-                    break;
-                }
-                tokio::time::sleep(backoff.next_pause()).await;
-                result = client.proven_receipt(&transaction).await;
-            }
+            let result = retry_proof(|| client.proven_receipt(&transaction)).await;
             if let Err(error) = &result {
                 let error = error_chain(error);
                 tracing::info!(%transaction, error, "a receipt is not proven yet");
@@ -130,4 +123,21 @@ impl BackgroundTasks {
             TaskResult::WorkVerified(Box::new(state.map(|state| (message, state))))
         });
     }
+}
+
+/// Fetches a proof, again after a pause while the node does not have it.
+pub(super) async fn retry_proof<T, F>(fetch: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let mut backoff = Backoff::new(PROOF_PAUSE_MIN, PROOF_PAUSE_MAX);
+    let mut result = fetch().await;
+    for _ in 0..PROOF_RETRIES {
+        if !result.as_ref().is_err_and(ClientError::is_not_found) {
+            break;
+        }
+        tokio::time::sleep(backoff.next_pause()).await;
+        result = fetch().await;
+    }
+    result
 }

@@ -2,3 +2,4 @@ mod dead_letter;
 mod device_sync;
 mod device_table;
 mod report_check;
+mod tasks;
