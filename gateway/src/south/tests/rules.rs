@@ -204,12 +204,32 @@ fn an_artifact_that_cannot_be_read_ends_the_transfer() {
 fn transfers_share_a_rate_after_a_burst() {
     let now = Instant::now();
     let rate = TransferRate::new(1000, now);
-    assert_eq!(rate.reserve(now, 1024), now);
-    assert_eq!(rate.reserve(now, 250), now);
-    assert_eq!(rate.reserve(now, 250), now + Duration::from_millis(250));
+    assert_eq!(rate.reserve(now, 500), now);
+    assert_eq!(rate.reserve(now, 500), now + Duration::from_millis(250));
     assert_eq!(rate.reserve(now, 500), now + Duration::from_millis(750));
     let after_pause = now + Duration::from_secs(10);
     assert_eq!(rate.reserve(after_pause, 1024), after_pause);
+}
+
+#[test]
+fn a_burst_is_a_quarter_of_a_second_and_one_block() {
+    let now = Instant::now();
+    for (bytes_per_s, block) in [
+        (500, 64),
+        (500, 1024),
+        (12_000, 16),
+        (12_000, 1024),
+        (1, 64),
+    ] {
+        let rate = TransferRate::new(bytes_per_s, now);
+        let at_once = (0..10_000).take_while(|_| rate.reserve(now, block) == now);
+        let bytes = at_once.count() * block;
+        let allowed = bytes_per_s as usize / 4 + block;
+        assert!(
+            (block..=allowed).contains(&bytes),
+            "{bytes} bytes at once, {allowed} allowed"
+        );
+    }
 }
 
 #[test]
