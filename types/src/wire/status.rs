@@ -8,28 +8,47 @@ use crate::{Attestation, Hash};
 pub struct Status {
     pub chain_id: Hash,
     /// The name of the ledger, from its genesis file.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub name: String,
     /// The version of the node's software.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub version: String,
     pub node: u64,
     pub height: u64,
     /// Hash of the newest header.
+    #[serde(default = "no_hash")]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub head: Hash,
     /// Block time of the head, Unix ms.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub head_time_ms: u64,
     pub certified_height: u64,
     /// The node that leads, if one is known.
     pub leader: Option<u64>,
     /// Transactions that wait for their block at this node.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub pending: usize,
     /// Node ids of the peers that are connected.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub connected: Vec<u64>,
     /// Alarms for the operator. A reader leaves out those of a kind that it does not know.
-    #[serde(deserialize_with = "known_alarms")]
+    #[serde(default, deserialize_with = "known_alarms")]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub alarms: Vec<NodeAlarmStatus>,
     /// The reason why this node stopped applying blocks, if it did.
     pub halted: Option<String>,
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub progress: SyncProgress,
+}
+
+fn no_hash() -> Hash {
+    Hash::ZERO
 }
 
 fn known_alarms<'de, D: Deserializer<'de>>(
@@ -74,6 +93,8 @@ pub struct SyncProgress {
     /// `connecting` (no leader is known), `comparing` (the height of the others is not known yet),
     /// `receiving` (an image of the chain), `installing` (the image), `catching_up` (with the
     /// blocks after the image), `following`.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub phase: String,
     /// Height of the image that is being installed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +111,8 @@ pub struct SyncProgress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocks_behind: Option<u64>,
     /// Bytes or blocks.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub per_second: u64,
     /// Seconds until the phase ends.
     #[serde(skip_serializing_if = "Option::is_none")]

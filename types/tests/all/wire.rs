@@ -362,6 +362,20 @@ fn a_reader_of_a_status_leaves_out_what_it_does_not_know() {
 }
 
 #[test]
+fn a_status_is_read_from_a_node_that_sends_less() {
+    let mut form = json!({ "chain_id": hash(1), "node": 2, "height": 7, "certified_height": 6 });
+    let status: Status = serde_json::from_value(form.clone()).unwrap();
+    assert_eq!((status.chain_id, status.node), (hash(1), 2));
+    assert_eq!((status.height, status.certified_height), (7, 6));
+    assert_eq!(status.progress, SyncProgress::default());
+    form["progress"] = json!({ "phase": "following", "more": "to come" });
+    let status: Status = serde_json::from_value(form.clone()).unwrap();
+    assert_eq!(status.progress.phase, "following");
+    form.as_object_mut().unwrap().remove("chain_id");
+    serde_json::from_value::<Status>(form).unwrap_err();
+}
+
+#[test]
 fn a_problem_is_read_from_any_answer() {
     let problem = Problem::new(404, "Not Found", problem::code::NOT_FOUND, "there is none");
     let form = json!({
