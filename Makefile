@@ -4,14 +4,14 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# rustup puts cargo here; a shell that was open before the set-up does not know it yet.
+# rustup puts cargo here, and a shell that was open before the set-up does not know it yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Set-up keeps the Python environment, the npm packages and cargo-deny here, shared by all checkouts.
 export LAMPLIGHTER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lamplighter
 
-# CI works in a fresh clone each time. With the build output outside of it RocksDB, a third of
-# the whole build, is compiled once per machine and not once per run.
+# CI works in a fresh clone each time. The build output is kept outside of it, so that RocksDB, a
+# third of the whole build, is compiled once per machine and not once per run.
 ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(LAMPLIGHTER_CACHE)/target
 endif
@@ -39,20 +39,21 @@ devnet: setup ## start validators, gateways and things here, stay up (FIRMWARE=p
 	@exec "$(TARGET)/debug/lamplighter" devnet up --dir "$(DEVNET_DIR)" \
 		$(if $(FIRMWARE),--firmware "$(FIRMWARE)") $(ARGS)
 
+# Programs and tests are built together: apart, cargo would choose other features for some
+# dependencies and compile our crates twice.
 test: ## install what tests need, then run every test
 	@scripts/setup --test
-	cargo build --workspace
+	cargo build --workspace --bins --tests
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo test --workspace --doc --quiet; \
 		cargo nextest run --workspace --no-fail-fast; \
 	else \
 		cargo test --workspace --no-fail-fast; \
 	fi
-	@echo "That the simulation finds bugs: three are compiled in, for this one test."
-	cargo test --workspace --features lamplighter-sim/planted --test planted -- --nocapture
 
-# `unwrap` is watched by the tidy test, which knows the helpers of tests apart; clippy does not.
-# cargo-deny looks at the dependencies of all platforms, a build fetches those of its own.
+# The tidy test watches `unwrap`, since it can tell helpers of tests from product code; clippy
+# cannot. cargo-deny reads the dependencies of all platforms, a build fetches those of this one.
+# `check` and `test` share what build scripts make, RocksDB above all.
 check: ## formatting, clippy with warnings as errors, licences and bans of dependencies
 	@scripts/setup --check
 	cargo fmt --all --check
@@ -60,8 +61,8 @@ check: ## formatting, clippy with warnings as errors, licences and bans of depen
 	cargo fetch --locked
 	"$(LAMPLIGHTER_CACHE)/tools/bin/cargo-deny" --offline --locked check bans licenses sources
 
-# Apart from `check`: the advisory database is a git repository that is fetched anew, so the answer
-# depends on the day and on the network, while `check` must say the same everywhere.
+# Not part of `check`: the advisory database is a git repository that changes, so the answer depends
+# on the day and on the network, while `check` must give the same answer everywhere.
 advisories: ## known vulnerabilities of dependencies (fetches the advisory database)
 	@scripts/setup --check
 	@"$(LAMPLIGHTER_CACHE)/tools/bin/cargo-deny" --locked fetch db || { \
@@ -83,7 +84,7 @@ sim: setup ## simulate whole networks with faults: SEEDS=500 FIRST=1, or one aga
 		--seeds "$(or $(SEEDS),500)" --first "$(or $(FIRST),1)"
 
 chaos: export CARGO_PROFILE_DEV_OPT_LEVEL = $(if $(FULL),3,0)
-chaos: ## kill, stop, part and misdate real nodes under load, judge what clients saw (FULL=1: an hour)
+chaos: ## kill, stop, part and misdate real nodes under load, check what clients saw (FULL=1: an hour)
 	@scripts/setup --test
 	cargo build --package lamplighter-cli --package lamplighter-chaos
 	"$(TARGET)/debug/chaos" $(if $(FULL),--full) $(ARGS)

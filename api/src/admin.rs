@@ -1,4 +1,4 @@
-//! The operator's listener: `/healthz`, `/readyz`, `/metrics`. Not for the public.
+//! The operator's listener: `/healthz`, `/readyz`, `/metrics`. It must not be public.
 
 use std::sync::Arc;
 
@@ -26,20 +26,20 @@ struct Metrics {
     read_only: Gauge,
 }
 
-pub fn router(handle: Handle, figures: Vec<Box<dyn Collector>>) -> Router {
-    let metrics = Arc::new(Metrics::new(handle, figures));
+pub fn router(handle: Handle, collectors: Vec<Box<dyn Collector>>) -> Router {
+    let metrics = Arc::new(Metrics::new(handle, collectors));
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(report))
+        .route("/metrics", get(metrics_text))
         .with_state(metrics)
 }
 
 impl Metrics {
-    fn new(handle: Handle, figures: Vec<Box<dyn Collector>>) -> Self {
+    fn new(handle: Handle, collectors: Vec<Box<dyn Collector>>) -> Self {
         let mut registry = Registry::with_prefix("lamplighter");
-        for figures in figures {
-            registry.register_collector(figures);
+        for collector in collectors {
+            registry.register_collector(collector);
         }
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::<i64>::default();
@@ -70,7 +70,7 @@ impl Metrics {
     }
 }
 
-/// Ready: a leader is known, the node applies, and there is space on the disk.
+/// The node is ready when a leader is known, blocks are applied, and the disk has space.
 async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
     let status = metrics.handle.status();
     let ready =
@@ -93,7 +93,7 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
     (code, Json(body)).into_response()
 }
 
-async fn report(State(metrics): State<Arc<Metrics>>) -> Response {
+async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> Response {
     let status = metrics.handle.status();
     metrics.height.set(status.head.height as i64);
     metrics.certified.set(status.certified_height as i64);
@@ -108,6 +108,6 @@ async fn report(State(metrics): State<Arc<Metrics>>) -> Response {
     if encode(&mut text, &metrics.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }

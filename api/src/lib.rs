@@ -1,7 +1,6 @@
 //! The edge of a node: HTTP for the CMS, MQTT for gateways, and the operator's listener.
 
 mod admin;
-mod backend;
 mod http;
 mod listen;
 pub mod mqtt;
@@ -12,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lamplighter_ledger::Handle;
+use lamplighter_tls::Identity;
 use lamplighter_types::SecretKey;
 pub use prometheus_client::collector::Collector;
 use tokio_util::sync::CancellationToken;
@@ -19,11 +19,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::http::App;
 use crate::listen::listen;
-use crate::token::Tokens;
+use crate::mqtt::{Edge, Listen};
+pub use crate::token::Tokens;
 
-/// Where the edge listens, and how strict it is.
+/// Settings of the edge.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct EdgeConfig {
     pub node: u64,
     /// The node's key: for the TLS certificate and the tokens.
     pub secret: SecretKey,
@@ -33,21 +34,21 @@ pub struct Config {
     pub mqtt_listen: SocketAddr,
     /// MQTT over TLS 1.3.
     pub mqtts_listen: Option<SocketAddr>,
-    /// From TCP connection to complete CONNECT.
+    /// Longest time from the TCP connection to the complete CONNECT.
     pub mqtt_connect_time: Duration,
     pub read_needs_token: bool,
 }
 
-/// Where it listens, with the ports that the system chose.
+/// The addresses of the listeners, with the ports that the system chose.
 #[derive(Clone, Debug)]
-pub struct Edges {
+pub struct EdgeAddresses {
     pub http: SocketAddr,
     pub admin: SocketAddr,
-    /// Plain first, then TLS if there is one.
+    /// Plain MQTT first, then TLS if it is configured.
     pub mqtt: Vec<SocketAddr>,
 }
 
-/// Why the edge does not start.
+/// The reason why the edge does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("listening on {address}")]
@@ -61,15 +62,15 @@ pub enum ServeError {
     Tls(#[from] lamplighter_tls::SetupError),
 }
 
-/// Starts all listeners. They end with `stop`, their tasks are in `tasks`. `/metrics` has what
-/// `figures` tells beside what the ledger says of itself.
+/// Starts all listeners. They end with `stop`, and their tasks are in `tasks`. `/metrics` has the
+/// metrics of `collectors` beside those of the ledger.
 pub async fn serve(
-    config: Config,
+    config: EdgeConfig,
     handle: Handle,
-    figures: Vec<Box<dyn Collector>>,
+    collectors: Vec<Box<dyn Collector>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<Edges, ServeError> {
+) -> Result<EdgeAddresses, ServeError> {
     let tokens = Tokens::new(&config.secret, handle.chain_id(), config.node);
     let app = App::new(
         handle.clone(),
@@ -80,11 +81,45 @@ pub async fn serve(
     let http = listen(config.http_listen, http::router(app), tasks, stop).await?;
     let admin = listen(
         config.admin_listen,
-        admin::router(handle.clone(), figures),
+        admin::router(handle.clone(), collectors),
         tasks,
         stop,
     )
     .await?;
-    let mqtt = backend::start(&config, handle, tokens, tasks, stop)?;
-    Ok(Edges { http, admin, mqtt })
+    let mqtt = serve_mqtt(&config, handle, tokens, tasks, stop)?;
+    Ok(EdgeAddresses { http, admin, mqtt })
+}
+
+fn serve_mqtt(
+    config: &EdgeConfig,
+    handle: Handle,
+    tokens: Tokens,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Vec<SocketAddr>, ServeError> {
+    let plain = Listen {
+        address: config.mqtt_listen,
+        tls: false,
+    };
+    let tls = config
+        .mqtts_listen
+        .map(|address| Listen { address, tls: true });
+    let identity = match tls {
+        Some(_) => Some(Identity::new(&config.secret, "localhost")?),
+        None => None,
+    };
+    let settings = mqtt::MqttConfig {
+        listen: std::iter::once(plain).chain(tls).collect(),
+        identity,
+        connect_time: config.mqtt_connect_time,
+        ..mqtt::MqttConfig::default()
+    };
+    let edge = Edge::start(settings, handle, tokens)?;
+    let addresses = edge.addresses().to_vec();
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        edge.stop().await;
+    });
+    Ok(addresses)
 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 listeners: bounded in connections, and in the time and memory that a request's head may
-//! take.
+//! HTTP/1.1 listeners, with limits for connections, and for the time and memory of a request's
+//! head.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -17,18 +17,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::ServeError;
 
-/// Connections of one listener. Each takes a few KiB while it is idle; more wait to be accepted.
+/// Connections of one listener. Each uses a few KiB while it is idle; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 8_192;
 /// A connection that sends no complete head of a request in this time is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head of a request; an IOTRegistry operation has its parameters in the address.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Requests under way when the node stops get so long.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// Pause after a failure to accept, e.g. when file descriptors ran out.
+/// Time for requests in progress to complete when the node stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be accepted, e.g. because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` until `stop`.
+/// Serves `router` until `stop`, and returns the address that is bound.
 pub(crate) async fn listen(
     address: SocketAddr,
     router: Router,
@@ -48,9 +48,9 @@ async fn accept(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(permit) = stop
-        .run_until_cancelled(places.clone().acquire_owned())
+        .run_until_cancelled(connections.clone().acquire_owned())
         .await
     {
         let permit = permit.expect("nobody closes the semaphore");
@@ -87,7 +87,7 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
         ended = served.as_mut() => ended,
         () = stop.cancelled() => {
             served.as_mut().graceful_shutdown();
-            match tokio::time::timeout(STOP_WITHIN, served).await {
+            match tokio::time::timeout(STOP_TIMEOUT, served).await {
                 Ok(ended) => ended,
                 Err(_) => return tracing::debug!("a request did not end when the node stopped"),
             }

@@ -1,8 +1,9 @@
-//! Tokens: given to who signs a challenge with a registered key, short-lived, valid at this node
-//! for the one audience that was signed.
+//! Tokens for accounts that signed a challenge with a registered key. They are short-lived, and
+//! valid at this node for the one audience that was signed.
 //!
-//! A token is `base64url(payload) "." base64url(tag)`; the tag is blake3 keyed with a secret that
-//! this node derives from its key and never tells. No state is kept: a restart invalidates nothing.
+//! A token is `base64url(payload) "." base64url(tag)`. The tag is blake3 keyed with a secret that
+//! this node derives from its key and never reveals. No state is kept: a restart invalidates
+//! nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,14 +11,14 @@ use lamplighter_types::login::{Audience, Challenge, TokenRequest};
 use lamplighter_types::{Hash, Id, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
-/// A challenge is good for one to two of these.
+/// A challenge is valid for one to two of these periods.
 const CHALLENGE_MS: u64 = 60_000;
-/// How long a token is good for.
+/// Validity of a token.
 pub const TOKEN_MS: u64 = 15 * 60 * 1000;
-/// Longest token that is looked at.
+/// Longest token that is decoded.
 const TOKEN_BYTES_MAX: usize = 1_024;
 
-/// Makes and checks tokens.
+/// Issues and checks tokens.
 #[derive(Clone)]
 pub struct Tokens {
     secret: [u8; 32],
@@ -25,19 +26,19 @@ pub struct Tokens {
     node: u64,
 }
 
-/// Who a token is for.
+/// The content of a token: its account, key, audience and node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bearer {
     pub account: Id,
-    /// The key that signed the challenge; the token ends with it.
+    /// The key that signed the challenge; the token is invalid once the key is revoked.
     pub key: PublicKey,
     pub audience: Audience,
     pub node: u64,
     pub expires_ms: u64,
 }
 
-/// Why a token or an answer is not good.
+/// The reason why a token or a request for one is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     #[error("the token is malformed or of another node")]
@@ -46,8 +47,8 @@ pub enum TokenError {
     Expired,
     #[error("the signature is not over this challenge")]
     Signature,
-    #[error("the token is for {}, not for {}", .got.as_str(), .wanted.as_str())]
-    Audience { got: Audience, wanted: Audience },
+    #[error("the token is for {}, not for {}", .got.as_str(), .expected.as_str())]
+    Audience { got: Audience, expected: Audience },
 }
 
 impl Tokens {
@@ -69,8 +70,8 @@ impl Tokens {
         hasher.finalize()
     }
 
-    /// What an account has to sign: bound to account, key and minute, so that nothing is kept. It
-    /// can be answered during its minute and the next one.
+    /// The challenge for an account to sign. It is bound to account, key and minute, so that
+    /// nothing is kept, and is valid during its minute and the next one.
     pub fn challenge(&self, account: &Id, key: &PublicKey, now_ms: u64) -> Challenge {
         let minute = now_ms / CHALLENGE_MS;
         let challenge = self.challenge_of(account, key, minute);
@@ -87,29 +88,29 @@ impl Tokens {
         Hash(*self.tag(b"challenge", &bytes).as_bytes())
     }
 
-    /// Checks the answer to a challenge.
-    pub fn check_answer(&self, answer: &TokenRequest, now_ms: u64) -> Result<(), TokenError> {
+    /// Checks the signed challenge in a request.
+    pub fn check_request(&self, request: &TokenRequest, now_ms: u64) -> Result<(), TokenError> {
         let TokenRequest {
             account,
             key,
             audience: _,
             challenge,
             signature: _,
-        } = answer;
+        } = request;
         let minute = now_ms / CHALLENGE_MS;
-        let good = [minute, minute.saturating_sub(1)];
-        if !good
+        let valid = [minute, minute.saturating_sub(1)];
+        if !valid
             .iter()
             .any(|m| self.challenge_of(account, key, *m) == *challenge)
         {
             return Err(TokenError::Expired);
         }
-        answer
+        request
             .verify(&self.chain_id, self.node)
             .map_err(|_| TokenError::Signature)
     }
 
-    /// A token for an account that answered.
+    /// Issues a token for an account that signed a challenge.
     pub fn issue(&self, account: Id, key: PublicKey, audience: Audience, now_ms: u64) -> String {
         let bearer = Bearer {
             account,
@@ -124,11 +125,16 @@ impl Tokens {
         format!("{}.{}", encode(&payload), encode(tag.as_bytes()))
     }
 
-    /// Whose token it is. Whether the key is still good is for the caller to look up.
+    /// Checks a token and returns its content. The caller checks that the key is still registered.
     ///
     /// # Errors
-    /// It is not one of this node, has expired, or is for another audience than `wanted`.
-    pub fn check(&self, token: &str, wanted: Audience, now_ms: u64) -> Result<Bearer, TokenError> {
+    /// The token is not one of this node, has expired, or is for another audience than `expected`.
+    pub fn check(
+        &self,
+        token: &str,
+        expected: Audience,
+        now_ms: u64,
+    ) -> Result<Bearer, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
@@ -147,12 +153,13 @@ impl Tokens {
         if bearer.expires_ms <= now_ms || bearer.node != self.node {
             return Err(TokenError::Expired);
         }
-        match bearer.audience == wanted {
-            true => Ok(bearer),
-            false => Err(TokenError::Audience {
+        if bearer.audience == expected {
+            Ok(bearer)
+        } else {
+            Err(TokenError::Audience {
                 got: bearer.audience,
-                wanted,
-            }),
+                expected,
+            })
         }
     }
 }

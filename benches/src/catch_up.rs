@@ -1,7 +1,8 @@
-//! `catch-up`: how long a node takes that starts empty, and one that was away, while others work.
+//! The measurement `catch-up`: the time until a node follows the chain, one that starts empty and
+//! one that was away, while clients work.
 //!
-//! The chain is made by real transactions, devices by the thousand and then one block after the
-//! other; only the time after that is measured.
+//! The chain is made by real transactions: devices by the thousand and then one block after the
+//! other. Only the time after that is measured.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,22 +16,22 @@ use lamplighter_types::{
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{Cluster, NodeProcess, Progress};
+use crate::cluster::{Cluster, NodeProcess, NodeProgress};
 use crate::error::BenchError;
-use crate::fleet::{DEVICES_PER_LIST, Fleet, id, more_devices};
-use crate::load::{self, BUSY_PAUSE, Background, Fate};
+use crate::fleet::{DEVICES_PER_LIST, Fleet, additional_devices, id};
+use crate::load::{self, Background, SubmitOutcome};
 use crate::machine::{self, Machine};
 use crate::options::CatchUpOptions;
-use crate::{procfs, table};
+use crate::{procfs, report, table};
 
-/// Clients that work meanwhile.
+/// Clients that work during the measurement.
 const CLIENTS: usize = 16;
-/// Transactions under way while the chain is made, so that blocks follow each other closely.
-const MAKERS: usize = 2;
-/// Between two looks at the node.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Nothing takes longer, or it never ends.
-const WITHIN: Duration = Duration::from_secs(3_600);
+/// Clients that create the blocks; more than one, so that blocks follow each other closely.
+const PRODUCERS: usize = 2;
+/// Interval between two reads of the node's status.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// Limit for catching up.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(3_600);
 const MB: f64 = 1e6;
 
 #[derive(Debug, Serialize)]
@@ -39,24 +40,24 @@ pub struct CatchUpReport {
     pub validators: usize,
     pub devices: u64,
     pub blocks: u64,
-    /// Bytes of a node's tables before anybody caught up.
+    /// Bytes of a node's tables before the measurement.
     pub chain_bytes: u64,
     pub made_in_seconds: f64,
-    pub empty: Caught,
-    pub away: Caught,
+    pub empty: CatchUpFigures,
+    pub away: CatchUpFigures,
 }
 
-/// How one node caught up.
+/// The figures of one node that caught up.
 #[derive(Debug, Default, Serialize)]
-pub struct Caught {
+pub struct CatchUpFigures {
     pub seconds: f64,
-    /// In each phase, as the node told it.
+    /// Seconds in each phase, as the node reported it.
     pub phases_seconds: BTreeMap<String, f64>,
-    /// Size of the image that came, if one did.
+    /// Size of the image that the node fetched, if it did.
     pub image_bytes: u64,
-    /// Of the image, or of what the node's data grew by, over all of the time.
+    /// Rate of the image, or of the growth of the node's data, over the whole time.
     pub mb_per_second: f64,
-    /// Transactions of the clients in this time, a second.
+    /// Transactions of the clients per second in this time.
     pub load_per_second: f64,
 }
 
@@ -72,14 +73,7 @@ pub async fn run(options: &CatchUpOptions, dir: &Path, program: &Path) -> Result
     let stopped = cluster.stop().await;
     let report = outcome?;
     stopped?;
-    let path = match &options.report {
-        Some(path) => path.clone(),
-        None => crate::home()?.join("catch-up-report.json"),
-    };
-    let text = serde_json::to_vec_pretty(&report).expect("the report has a JSON form");
-    std::fs::write(&path, text).map_err(BenchError::io("writing", &path))?;
-    println!("\nreport: {}", path.display());
-    Ok(())
+    report::write(options.report.as_deref(), "catch-up-report.json", &report)
 }
 
 async fn measure(
@@ -91,18 +85,18 @@ async fn measure(
     let fleet = Arc::new(Fleet::new(cluster.chain_id));
     load::register(cluster, &fleet).await?;
     let begun = Instant::now();
-    make_devices(cluster, &fleet, options.devices).await?;
+    create_devices(cluster, &fleet, options.devices).await?;
     println!(
         "{} devices after {:.0} s",
         options.devices,
         begun.elapsed().as_secs_f64()
     );
-    // One that is there, and then away while the blocks are made.
-    let mut away = join(cluster, &fleet, options.validators as u64 + 1).await?;
-    follow(cluster, &mut away, &mut Caught::default()).await?;
-    let home = away.halt().await?;
+    // This node follows, and is then away while the blocks are created.
+    let mut away = add_observer(cluster, &fleet, options.validators as u64 + 1).await?;
+    wait_following(cluster, &mut away, &mut CatchUpFigures::default()).await?;
+    let home = away.stop_for_restart().await?;
     let from = cluster.nodes[0].status().await?.height;
-    make_blocks(cluster, &fleet, from + options.blocks).await?;
+    create_blocks(cluster, &fleet, from + options.blocks).await?;
     let made_in_seconds = begun.elapsed().as_secs_f64();
     let chain_bytes = procfs::disk_use(&cluster.nodes[0].data)?.tables_bytes;
     println!(
@@ -111,10 +105,10 @@ async fn measure(
         chain_bytes as f64 / MB
     );
     let background = Background::start(cluster, &fleet, CLIENTS);
-    let fresh = join(cluster, &fleet, options.validators as u64 + 2).await?;
-    let (empty, fresh) = caught("empty", cluster, fresh, &background).await?;
+    let fresh = add_observer(cluster, &fleet, options.validators as u64 + 2).await?;
+    let (empty, fresh) = measure_catch_up("empty", cluster, fresh, &background).await?;
     let back = home.start()?;
-    let (away, back) = caught("away", cluster, back, &background).await?;
+    let (away, back) = measure_catch_up("away", cluster, back, &background).await?;
     background.finish(cluster).await?;
     cluster.nodes.extend([fresh, back]);
     Ok(CatchUpReport {
@@ -129,69 +123,70 @@ async fn measure(
     })
 }
 
-/// Sends until it is in a block.
+/// Sends a transaction until it is in a block.
 async fn commit(
     cluster: &Cluster,
     node: usize,
     signed: &SignedTransaction,
 ) -> Result<(), BenchError> {
     let mut connection = load::open(cluster.nodes[node].http).await?;
-    commit_on(&mut connection, signed).await
+    commit_over(&mut connection, signed).await
 }
 
-async fn commit_on(
+async fn commit_over(
     connection: &mut crate::http::Connection,
     signed: &SignedTransaction,
 ) -> Result<(), BenchError> {
-    let body = codec::encode(signed);
-    loop {
-        match load::submit(connection, &body).await? {
-            Fate::Committed(_) => return Ok(()),
-            Fate::Busy => sleep(BUSY_PAUSE).await,
-            Fate::Failed(why) => return Err(BenchError::Failures(1, "the making", why)),
-        }
-    }
-}
-
-async fn make_devices(cluster: &Cluster, fleet: &Fleet, count: u64) -> Result<(), BenchError> {
-    let mut connection = load::open(cluster.nodes[0].http).await?;
-    for list in 0..count.div_ceil(DEVICES_PER_LIST) {
-        let devices = more_devices(list);
-        let action = Action::Devices(DevicesAction::Register { devices });
-        commit_on(&mut connection, &fleet.sign_as_administrator(action)).await?;
+    let outcome = load::submit_until_accepted(connection, &codec::encode(signed)).await?;
+    if let SubmitOutcome::Failed(why) = outcome {
+        return Err(BenchError::Failures(1, "the making", why));
     }
     Ok(())
 }
 
-/// Events one by one, so that each makes a block, until the chain has the height.
-async fn make_blocks(
+async fn create_devices(cluster: &Cluster, fleet: &Fleet, count: u64) -> Result<(), BenchError> {
+    let mut connection = load::open(cluster.nodes[0].http).await?;
+    for list in 0..count.div_ceil(DEVICES_PER_LIST) {
+        let devices = additional_devices(list);
+        let action = Action::Devices(DevicesAction::Register { devices });
+        commit_over(&mut connection, &fleet.sign_as_administrator(action)).await?;
+    }
+    Ok(())
+}
+
+/// Sends events one by one, so that each makes a block, until the chain has the height.
+async fn create_blocks(
     cluster: &mut Cluster,
     fleet: &Arc<Fleet>,
     height: u64,
 ) -> Result<(), BenchError> {
     while cluster.nodes[0].status().await?.height < height {
-        let mut makers = tokio::task::JoinSet::new();
-        for maker in 0..MAKERS {
+        let mut producers = tokio::task::JoinSet::new();
+        for producer in 0..PRODUCERS {
             let (fleet, http) = (fleet.clone(), cluster.nodes[0].http);
-            makers.spawn(async move {
+            producers.spawn(async move {
                 let mut connection = load::open(http).await?;
                 for _ in 0..500 {
-                    commit_on(&mut connection, &fleet.event(maker)).await?;
+                    commit_over(&mut connection, &fleet.event(producer)).await?;
                 }
                 Ok::<_, BenchError>(())
             });
         }
-        while let Some(made) = makers.join_next().await {
+        while let Some(made) = producers.join_next().await {
             cluster.check()?;
-            made.expect("makers do not panic")?;
+            made.expect("producers do not panic")?;
         }
     }
     Ok(())
 }
 
-/// Has an observer added by governance, and starts it with an empty folder.
-async fn join(cluster: &mut Cluster, fleet: &Fleet, node: u64) -> Result<NodeProcess, BenchError> {
-    let new = cluster.settle_more(node)?;
+/// Adds an observer by governance, and starts it with an empty folder.
+async fn add_observer(
+    cluster: &mut Cluster,
+    fleet: &Fleet,
+    node: u64,
+) -> Result<NodeProcess, BenchError> {
+    let new = cluster.create_node(node)?;
     let change = GovernanceChange::AddObserver {
         observer: Observer {
             node,
@@ -207,70 +202,72 @@ async fn join(cluster: &mut Cluster, fleet: &Fleet, node: u64) -> Result<NodePro
     new.start()
 }
 
-/// Waits until a node follows, and adds up what it says meanwhile.
-async fn follow(
+/// Waits until a node follows the chain, and collects the figures that it reports.
+async fn wait_following(
     cluster: &mut Cluster,
     node: &mut NodeProcess,
-    caught: &mut Caught,
+    figures: &mut CatchUpFigures,
 ) -> Result<(), BenchError> {
     let begun = Instant::now();
     let mut last = begun;
-    while begun.elapsed() < WITHIN {
+    while begun.elapsed() < CATCH_UP_WITHIN {
         node.check()?;
         cluster.check()?;
-        // It may not listen yet.
+        // The node may not listen yet.
         let status = node.status().await.ok();
         let now = Instant::now();
         let name = match &status {
             Some(status) => status.progress.phase.clone(),
             None => "starting".to_owned(),
         };
-        if let Some(Progress {
+        if let Some(NodeProgress {
             bytes_total: Some(bytes),
             ..
         }) = status.as_ref().map(|s| &s.progress)
         {
-            caught.image_bytes = caught.image_bytes.max(*bytes);
+            figures.image_bytes = figures.image_bytes.max(*bytes);
         }
         if name == "following" {
             return Ok(());
         }
-        *caught.phases_seconds.entry(name).or_default() += (now - last).as_secs_f64();
+        *figures.phases_seconds.entry(name).or_default() += (now - last).as_secs_f64();
         last = now;
-        sleep(LOOK_EVERY).await;
+        sleep(SAMPLE_EVERY).await;
     }
-    Err(BenchError::NotReady { within: WITHIN })
+    Err(BenchError::NotReady {
+        within: CATCH_UP_WITHIN,
+    })
 }
 
-async fn caught(
+async fn measure_catch_up(
     name: &str,
     cluster: &mut Cluster,
     mut node: NodeProcess,
     background: &Background,
-) -> Result<(Caught, NodeProcess), BenchError> {
-    let mut caught = Caught::default();
+) -> Result<(CatchUpFigures, NodeProcess), BenchError> {
+    let mut figures = CatchUpFigures::default();
     let before = procfs::disk_use(&node.data)?.all_bytes();
     let (begun, committed) = (Instant::now(), background.committed());
-    follow(cluster, &mut node, &mut caught).await?;
+    wait_following(cluster, &mut node, &mut figures).await?;
     let seconds = begun.elapsed().as_secs_f64();
-    let grown = procfs::disk_use(&node.data)?
+    let growth_bytes = procfs::disk_use(&node.data)?
         .all_bytes()
         .saturating_sub(before);
-    let bytes = if caught.image_bytes > 0 {
-        caught.image_bytes
+    let bytes = if figures.image_bytes > 0 {
+        figures.image_bytes
     } else {
-        grown
+        growth_bytes
     };
-    caught.seconds = seconds;
-    caught.mb_per_second = bytes as f64 / MB / seconds;
-    caught.load_per_second = (background.committed() - committed) as f64 / seconds;
+    figures.seconds = seconds;
+    figures.mb_per_second = bytes as f64 / MB / seconds;
+    figures.load_per_second = (background.committed() - committed) as f64 / seconds;
     println!(
         "{name}: {seconds:.1} s, {:.1} MB/s (image of {:.0} MB), {:.0} transactions/s meanwhile; \
          {:?}",
-        caught.mb_per_second,
-        caught.image_bytes as f64 / MB,
-        caught.load_per_second,
-        caught.phases_seconds
+        figures.mb_per_second,
+        figures.image_bytes as f64 / MB,
+        figures.load_per_second,
+        figures.phases_seconds
     );
-    Ok((caught, node))
+    Ok((figures, node))
 }

@@ -1,4 +1,4 @@
-//! Validators, each a process with its own folder, started and ended by us alone.
+//! A cluster of validators: each is a process with a folder, started and stopped by this program.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lamplighter_node::{Config, DiskConfig, key};
+use lamplighter_node::{DiskConfig, NodeConfig, key};
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
 };
@@ -14,36 +15,36 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::error::BenchError;
-use crate::fleet::{administrator, administrator_key, id, now_ms, organization};
-use crate::http::{Answer, Connection};
+use crate::fleet::{administrator, administrator_key, id, organization};
+use crate::http::{Connection, HttpAnswer};
 use crate::procfs;
 
-/// As `docs/operations.md` has it: glibc's default is 8 arenas for each core, and each keeps what
-/// the busiest moment of its threads left free.
+/// The value that `docs/operations.md` recommends: glibc's default is 8 arenas for each core, and
+/// each keeps the memory that its threads freed after their busiest moment.
 const MALLOC_ARENAS: &str = "2";
-/// Until the nodes know each other and their leader.
+/// Time for the nodes to know each other and their leader.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Between two questions whether they do.
+/// Interval between two checks of that.
 const ASK_EVERY: Duration = Duration::from_millis(50);
-/// How long a node may take to end by itself.
+/// Time for a node to end by itself.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
-/// Of a node's log, when it ended unasked.
+/// The end of a node's log that is shown when it ended unexpectedly.
 const LOG_TAIL_BYTES: usize = 4_096;
 
-/// One node.
+/// A running node.
 pub struct NodeProcess {
     node: u64,
     pub http: SocketAddr,
     child: Child,
-    /// A node ends when this is closed, however we end.
+    /// The node ends when this is closed, however this program ends.
     stdin: Option<ChildStdin>,
     pub pid: u32,
     pub data: PathBuf,
     log: PathBuf,
-    settled: Settled,
+    files: NodeFiles,
 }
 
-/// A ledger.
+/// The nodes of one ledger.
 pub struct Cluster {
     pub chain_id: Hash,
     pub validators: ValidatorSet,
@@ -54,28 +55,28 @@ pub struct Cluster {
     disk: DiskConfig,
 }
 
-/// The nodes at one moment.
+/// The resources used by the nodes at one moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sample {
-    /// Of all nodes together.
+pub struct ClusterSample {
+    /// Processor time of all nodes together.
     pub cpu: Duration,
     pub disk_bytes: u64,
     pub written_bytes: u64,
-    /// Of the largest node.
+    /// Memory of the largest node.
     pub memory_bytes: u64,
     pub peak_memory_bytes: u64,
 }
 
-/// What of `/v1/status` is of interest.
+/// The used part of `/v1/status`.
 #[derive(Deserialize)]
-pub struct Status {
+pub struct NodeStatus {
     pub height: u64,
     pub leader: Option<u64>,
     pub connected: Vec<u64>,
-    pub progress: Progress,
+    pub progress: NodeProgress,
 }
 
-/// Parts of a node's memory that fill up to a bound, however long that takes.
+/// The parts of a node's memory that fill up to a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BoundedMemory {
     pub memtable_bytes: u64,
@@ -83,7 +84,7 @@ pub struct BoundedMemory {
 }
 
 impl BoundedMemory {
-    /// From `/metrics`.
+    /// Reads the text of `/metrics`.
     pub fn parse(text: &str) -> Option<Self> {
         let figure = |name: &str| {
             let mut lines = text.lines();
@@ -97,30 +98,30 @@ impl BoundedMemory {
     }
 }
 
-/// How far a node is behind the others.
+/// The progress of a node that is behind the others.
 #[derive(Deserialize)]
-pub struct Progress {
+pub struct NodeProgress {
     pub phase: String,
     pub bytes_total: Option<u64>,
 }
 
-/// A node that is to be started: its files are there.
-pub struct Settled {
+/// The files and the configuration of a node that can be started.
+pub struct NodeFiles {
     program: PathBuf,
     home: PathBuf,
-    config: Config,
+    config: NodeConfig,
     pub key: PublicKey,
-    /// For the other nodes.
+    /// Its address for other nodes.
     pub address: String,
 }
 
-impl Settled {
+impl NodeFiles {
     pub fn start(self) -> Result<NodeProcess, BenchError> {
         NodeProcess::start(self)
     }
 }
 
-/// Addresses that were free a moment ago; all are held until the last one is known.
+/// Addresses that were free a moment ago. All are bound until the last one is known.
 fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, BenchError> {
     let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let failed = || BenchError::io("looking for a free port", "");
@@ -146,7 +147,7 @@ fn genesis(validators: Vec<Validator>) -> Genesis {
     };
     Genesis {
         name: "Benchmark".to_owned(),
-        created_ms: now_ms(),
+        created_ms: unix_ms(),
         validators: ValidatorSet { validators },
         organization: organization(),
         accounts: vec![GenesisAccount {
@@ -155,7 +156,7 @@ fn genesis(validators: Vec<Validator>) -> Genesis {
             key: administrator_key().public(),
             grants: vec![grant(Role::Administrator), grant(Role::Operator)],
         }],
-        // There is one administrator.
+        // A single administrator must suffice.
         policies: Policies {
             governance_approvals: 1,
             ..Policies::default()
@@ -163,8 +164,8 @@ fn genesis(validators: Vec<Validator>) -> Genesis {
     }
 }
 
-/// The folder of a node, with its new key.
-fn settle(dir: &Path, node: u64) -> Result<(PathBuf, PublicKey), BenchError> {
+/// Creates the folder of a node, with a new key.
+fn create_home(dir: &Path, node: u64) -> Result<(PathBuf, PublicKey), BenchError> {
     let home = dir.join(format!("node-{node}"));
     fs::create_dir_all(&home).map_err(BenchError::io("making", &home))?;
     let secret = key::generate()?;
@@ -172,15 +173,15 @@ fn settle(dir: &Path, node: u64) -> Result<(PathBuf, PublicKey), BenchError> {
     Ok((home, secret.public()))
 }
 
-/// Addresses: for other nodes, HTTP, administration, MQTT.
+/// The configuration of a node. The addresses are for other nodes, HTTP, administration and MQTT.
 fn config(
     node: u64,
     genesis: &Path,
     home: &Path,
     addresses: &[SocketAddr],
     disk: &DiskConfig,
-) -> Config {
-    Config {
+) -> NodeConfig {
+    NodeConfig {
         node,
         genesis: genesis.to_owned(),
         key: home.join("key"),
@@ -204,19 +205,19 @@ impl Cluster {
         Self::start_with(program, parent, count, DiskConfig::default()).await
     }
 
-    /// As `start`, with other settings of the disk.
+    /// Starts a ledger with other settings of the disk.
     pub async fn start_with(
         program: &Path,
         parent: &Path,
         count: usize,
         disk: DiskConfig,
     ) -> Result<Self, BenchError> {
-        let dir = parent.join(format!("validators-{count}-{}", now_ms()));
-        // Of each node: for other nodes, HTTP, administration, MQTT.
+        let dir = parent.join(format!("validators-{count}-{}", unix_ms()));
+        // For each node: for other nodes, HTTP, administration, MQTT.
         let addresses = free_addresses(count * 4)?;
         let (mut homes, mut validators) = (Vec::new(), Vec::new());
         for (node, addresses) in (1..).zip(addresses.chunks(4)) {
-            let (home, key) = settle(&dir, node)?;
+            let (home, key) = create_home(&dir, node)?;
             let account = id(&format!("node-{node}"));
             validators.push(Validator {
                 node,
@@ -232,14 +233,14 @@ impl Cluster {
         let mut nodes = Vec::new();
         for ((node, home), addresses) in (1..).zip(homes).zip(addresses.chunks(4)) {
             let config = config(node, &genesis_path, &home, addresses, &disk);
-            let settled = Settled {
+            let files = NodeFiles {
                 program: program.to_owned(),
                 key: genesis.validators.validators[nodes.len()].key,
                 address: addresses[0].to_string(),
                 home,
                 config,
             };
-            nodes.push(settled.start()?);
+            nodes.push(files.start()?);
         }
         Ok(Self {
             chain_id: genesis.chain_id(),
@@ -252,11 +253,11 @@ impl Cluster {
         })
     }
 
-    /// Makes the files of one more node.
-    pub fn settle_more(&self, node: u64) -> Result<Settled, BenchError> {
-        let (home, key) = settle(&self.dir, node)?;
+    /// Creates the files of one more node.
+    pub fn create_node(&self, node: u64) -> Result<NodeFiles, BenchError> {
+        let (home, key) = create_home(&self.dir, node)?;
         let addresses = free_addresses(4)?;
-        Ok(Settled {
+        Ok(NodeFiles {
             program: self.program.clone(),
             config: config(node, &self.genesis, &home, &addresses, &self.disk),
             home,
@@ -282,9 +283,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// What the nodes have used so far, and have now.
-    pub fn sample(&self) -> Result<Sample, BenchError> {
-        let mut sample = Sample::default();
+    /// The resources that the nodes use now.
+    pub fn sample(&self) -> Result<ClusterSample, BenchError> {
+        let mut sample = ClusterSample::default();
         for node in &self.nodes {
             let memory = procfs::memory(node.pid)?;
             sample.cpu += procfs::cpu(node.pid)?;
@@ -296,12 +297,12 @@ impl Cluster {
         Ok(sample)
     }
 
-    /// An error with the log's end if a node has ended.
+    /// Checks that no node has ended; the error has the end of its log.
     pub fn check(&mut self) -> Result<(), BenchError> {
         self.nodes.iter_mut().try_for_each(NodeProcess::check)
     }
 
-    /// Ends the nodes in order; one that does not end is killed, which is an error.
+    /// Stops the nodes; one that does not end is killed, which is an error.
     pub async fn stop(mut self) -> Result<(), BenchError> {
         for node in &mut self.nodes {
             node.stdin = None;
@@ -315,13 +316,13 @@ impl Cluster {
 }
 
 impl NodeProcess {
-    fn start(settled: Settled) -> Result<Self, BenchError> {
-        let Settled {
+    fn start(files: NodeFiles) -> Result<Self, BenchError> {
+        let NodeFiles {
             program,
             home,
             config,
             ..
-        } = &settled;
+        } = &files;
         let text = toml::to_string_pretty(config).expect("a configuration has a TOML form");
         let path = write(home.join("node.toml"), text.as_bytes())?;
         let log = home.join("log");
@@ -337,7 +338,7 @@ impl NodeProcess {
             .kill_on_drop(true)
             .spawn()
             .map_err(BenchError::io("starting", program))?;
-        let pid = child.id().expect("nobody has waited for it yet");
+        let pid = child.id().expect("the process has not been waited for");
         let (stdin, data) = (child.stdin.take(), config.data_dir.clone());
         Ok(Self {
             node: config.node,
@@ -347,13 +348,13 @@ impl NodeProcess {
             pid,
             data,
             log,
-            settled,
+            files,
         })
     }
 
     async fn is_ready(&mut self, others: usize) -> Result<bool, BenchError> {
         self.check()?;
-        // It may not listen yet.
+        // The node may not listen yet.
         if Connection::open(self.http).await.is_err() {
             return Ok(false);
         }
@@ -361,23 +362,21 @@ impl NodeProcess {
         Ok(status.leader.is_some() && status.connected.len() >= others)
     }
 
-    /// Where the node stands.
-    pub async fn status(&self) -> Result<Status, BenchError> {
+    /// Reads the status of the node.
+    pub async fn status(&self) -> Result<NodeStatus, BenchError> {
         let answer = self.get(self.http, "/v1/status").await?;
         self.parse(answer, |body| serde_json::from_slice(body).ok())
     }
 
-    /// What of its memory the node has given to parts that have a bound.
+    /// Reads the sizes of the parts of its memory that have a bound.
     pub async fn bounded_memory(&self) -> Result<BoundedMemory, BenchError> {
-        let answer = self
-            .get(self.settled.config.admin_listen, "/metrics")
-            .await?;
+        let answer = self.get(self.files.config.admin_listen, "/metrics").await?;
         self.parse(answer, |body| {
             BoundedMemory::parse(std::str::from_utf8(body).ok()?)
         })
     }
 
-    async fn get(&self, address: SocketAddr, path: &str) -> Result<Answer, BenchError> {
+    async fn get(&self, address: SocketAddr, path: &str) -> Result<HttpAnswer, BenchError> {
         let asked = async { Connection::open(address).await?.get(path).await };
         asked.await.map_err(|source| BenchError::Http {
             node: self.http,
@@ -387,7 +386,7 @@ impl NodeProcess {
 
     fn parse<T>(
         &self,
-        answer: Answer,
+        answer: HttpAnswer,
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, BenchError> {
         parse(&answer.body).ok_or_else(|| BenchError::Answer {
@@ -397,14 +396,14 @@ impl NodeProcess {
         })
     }
 
-    /// Ends the node in order; what is needed to start it again.
-    pub async fn halt(mut self) -> Result<Settled, BenchError> {
+    /// Stops the node; returns its files, to start it again.
+    pub async fn stop_for_restart(mut self) -> Result<NodeFiles, BenchError> {
         self.stdin = None;
         self.stop().await?;
-        Ok(self.settled)
+        Ok(self.files)
     }
 
-    /// An error with the log's end if the node has ended.
+    /// Checks that the node has not ended; the error has the end of its log.
     pub fn check(&mut self) -> Result<(), BenchError> {
         match self
             .child

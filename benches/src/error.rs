@@ -8,16 +8,16 @@ use lamplighter_store::StoreError;
 
 use crate::http::HttpError;
 
-/// Why nothing could be measured.
+/// A measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     #[error("{0}")]
     Options(String),
     #[error("interrupted")]
     Interrupted,
-    #[error("{doing} {}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
-        doing: &'static str,
+        operation: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -61,21 +61,12 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    pub fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io {
-            doing,
+            operation,
             path,
             source,
         }
     }
-}
-
-/// An error with its causes, joined by colons.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

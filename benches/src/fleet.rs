@@ -1,8 +1,9 @@
-//! Who sends: 64 gateways, each with a key and 100 lamps that it speaks for.
+//! The senders of the load: 64 gateways, each with a key and 100 lamps.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use lamplighter_system::unix_ms;
 use lamplighter_types::limits::LIST_ITEMS_MAX;
 use lamplighter_types::{
     Action, AlarmChange, DeviceEvent, DevicesAction, Encoding, EventsAction, Hash, Id, NewDevice,
@@ -13,10 +14,10 @@ use lamplighter_types::{
 pub const GATEWAYS: usize = 64;
 /// Events in one batch, one of each lamp of the gateway.
 pub const EVENTS_PER_BATCH: usize = 100;
-/// How long a transaction may be on its way.
+/// Lifetime of a transaction.
 const EXPIRES_AFTER: Duration = Duration::from_secs(600);
 
-/// The organization of everything here.
+/// The organization of all accounts and devices.
 pub fn organization() -> Id {
     id("city")
 }
@@ -26,16 +27,9 @@ pub fn administrator() -> Id {
     id("admin")
 }
 
-/// Its key. It guards nothing: the ledger goes when the measurement ends.
+/// The administrator's key. It needs no protection: the ledger is removed after the measurement.
 pub fn administrator_key() -> SecretKey {
     key_of("admin")
-}
-
-/// Unix time in ms.
-pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }
 
 pub fn id(text: &str) -> Id {
@@ -63,8 +57,8 @@ struct Gateway {
 /// Devices that one transaction registers.
 pub const DEVICES_PER_LIST: u64 = LIST_ITEMS_MAX as u64;
 
-/// The devices of a list beside the lamps that send.
-pub fn more_devices(list: u64) -> Vec<NewDevice> {
+/// A list of devices that never send.
+pub fn additional_devices(list: u64) -> Vec<NewDevice> {
     let device = |number| NewDevice {
         device: id(&format!("pole-{list}-{number}")),
         owner: organization(),
@@ -82,7 +76,7 @@ pub fn more_devices(list: u64) -> Vec<NewDevice> {
 pub struct Fleet {
     chain_id: Hash,
     /// The last sequence number of the administrator.
-    administrated: AtomicU64,
+    administrator_sequence: AtomicU64,
     gateways: Vec<Gateway>,
 }
 
@@ -107,7 +101,7 @@ impl Lamp {
         DeviceEvent {
             device: self.device.clone(),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
-            time_ms: now_ms(),
+            time_ms: unix_ms(),
             kind: "lightStateChange".to_owned(),
             severity: Severity::Warning,
             alarm: AlarmChange::None,
@@ -121,12 +115,12 @@ impl Fleet {
     pub fn new(chain_id: Hash) -> Self {
         Self {
             chain_id,
-            administrated: AtomicU64::new(0),
+            administrator_sequence: AtomicU64::new(0),
             gateways: (0..GATEWAYS).map(Gateway::new).collect(),
         }
     }
 
-    /// The transactions that make the ledger know all senders, to be sent in this order.
+    /// The transactions that register all senders, to be sent in this order.
     pub fn registrations(&self) -> Vec<SignedTransaction> {
         let gateways = self.gateways.iter().map(|gateway| {
             Action::Users(UsersAction::RegisterGateway {
@@ -150,12 +144,12 @@ impl Fleet {
 
     /// The administrator's next transaction.
     pub fn sign_as_administrator(&self, action: Action) -> SignedTransaction {
-        let number = self.administrated.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.administrator_sequence.fetch_add(1, Ordering::Relaxed) + 1;
         self.sign(&administrator(), &administrator_key(), number, action)
     }
 
-    /// One event of the client's own lamp. Clients share gateways, each with its own lamp, so that
-    /// the events of a lamp come in order.
+    /// One event of the client's lamp. Clients share gateways, but not lamps, so that the events of
+    /// a lamp are in order.
     pub fn event(&self, client: usize) -> SignedTransaction {
         let gateway = self.gateway_of(client);
         let lamp = &gateway.lamps[client / GATEWAYS % EVENTS_PER_BATCH];
@@ -188,7 +182,7 @@ impl Fleet {
         let transaction = Transaction {
             sender: sender.clone(),
             sequence,
-            expires_ms: now_ms() + EXPIRES_AFTER.as_millis() as u64,
+            expires_ms: unix_ms() + EXPIRES_AFTER.as_millis() as u64,
             action,
         };
         SignedTransaction::sign(&transaction, Encoding::Bincode, &self.chain_id, secret)

@@ -1,6 +1,5 @@
-//! The little of HTTP/1.1 that a load generator needs: one connection, one request after the other.
-//! It costs the machine a fraction of what a whole client costs, which would be taken from the
-//! nodes.
+//! An HTTP/1.1 client for the load generator: one connection, one request after the other. It takes
+//! less processor time from the nodes than a full client would.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,10 +12,10 @@ use tokio::net::TcpStream;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Longest head of an answer.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// More than the 30 s after which a node answers that a transaction still waits.
+/// Time limit of an answer: a node answers after 30 s that a transaction still waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// Why there is no answer.
+/// A request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error("the connection failed")]
@@ -31,9 +30,9 @@ pub enum HttpError {
     Silent,
 }
 
-/// What a node answered.
+/// The answer of a node.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpAnswer {
     pub status: u16,
     pub body: Vec<u8>,
 }
@@ -46,7 +45,7 @@ pub struct Head {
     pub body_bytes: usize,
 }
 
-/// A connection that is kept.
+/// A persistent connection.
 pub struct Connection {
     stream: TcpStream,
     pub address: SocketAddr,
@@ -64,13 +63,13 @@ impl Connection {
         })
     }
 
-    pub async fn get(&mut self, path: &str) -> Result<Answer, HttpError> {
+    pub async fn get(&mut self, path: &str) -> Result<HttpAnswer, HttpError> {
         self.exchange(format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address).into())
             .await
     }
 
     /// Sends bytes as `application/octet-stream`.
-    pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<Answer, HttpError> {
+    pub async fn post(&mut self, path: &str, body: &[u8]) -> Result<HttpAnswer, HttpError> {
         let (address, length) = (self.address, body.len());
         let mut request = format!(
             "POST {path} HTTP/1.1\r\nhost: {address}\r\n\
@@ -81,36 +80,36 @@ impl Connection {
         self.exchange(request).await
     }
 
-    async fn exchange(&mut self, request: Vec<u8>) -> Result<Answer, HttpError> {
-        let talk = async {
+    async fn exchange(&mut self, request: Vec<u8>) -> Result<HttpAnswer, HttpError> {
+        let exchange = async {
             self.stream.write_all(&request).await?;
             self.answer().await
         };
-        tokio::time::timeout(ANSWER_WITHIN, talk)
+        tokio::time::timeout(ANSWER_WITHIN, exchange)
             .await
             .map_err(|_| HttpError::Silent)?
     }
 
-    async fn answer(&mut self) -> Result<Answer, HttpError> {
+    async fn answer(&mut self) -> Result<HttpAnswer, HttpError> {
         self.buffer.clear();
         let head = loop {
             if let Some(head) = parse_head(&self.buffer)? {
                 break head;
             }
-            self.more().await?;
+            self.read_more().await?;
         };
         let length = head.head_bytes + head.body_bytes;
         while self.buffer.len() < length {
-            self.more().await?;
+            self.read_more().await?;
         }
         let body = self.buffer[head.head_bytes..length].to_vec();
-        Ok(Answer {
+        Ok(HttpAnswer {
             status: head.status,
             body,
         })
     }
 
-    async fn more(&mut self) -> Result<(), HttpError> {
+    async fn read_more(&mut self) -> Result<(), HttpError> {
         self.buffer.reserve(4_096);
         match self.stream.read_buf(&mut self.buffer).await? {
             0 => Err(HttpError::Closed),
@@ -119,7 +118,7 @@ impl Connection {
     }
 }
 
-/// The head, once all of it is there.
+/// Parses the head of an answer; `None` until it is complete.
 pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, HttpError> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         let fits = bytes.len() <= HEAD_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! Clients that send one transaction after the other, each waiting for its block.
+//! The load: clients that send one transaction after the other, each waiting for its block.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::cluster::{Cluster, Sample};
-use crate::error::{BenchError, causes};
+use crate::cluster::{Cluster, ClusterSample};
+use crate::error::BenchError;
 use crate::fleet::{EVENTS_PER_BATCH, Fleet};
 use crate::http::Connection;
 use crate::procfs;
 use crate::report::{Row, percentile};
 
-/// What is sent is answered when it is in a block.
+/// A node answers this request when the transaction is in a block.
 const PATH: &str = "/v1/transactions?wait=committed";
-/// Bounds the memory for times: 40 MB.
+/// Bounds the memory for latencies: 40 MB.
 const TRANSACTIONS_MAX: u64 = 10_000_000;
-/// Not counted: at most this, and at most a fifth of the phase.
+/// The warm-up, which is not counted: at most this, and at most a fifth of the phase.
 const WARM_UP_MAX: Duration = Duration::from_secs(2);
-/// Clients beside what is measured end by then in any case.
+/// Limit for background clients.
 const BACKGROUND_MAX: Duration = Duration::from_secs(7_200);
-/// Before the same bytes are sent again to a node that was busy.
+/// Pause before the same bytes are sent again to a busy node.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// Each with one event.
+    /// Transactions with one event each.
     Transactions,
-    /// Each with 100 events.
+    /// Transactions with 100 events each.
     EventBatches,
 }
 
@@ -59,25 +59,25 @@ impl Workload {
     }
 }
 
-/// What is measured, and what it is compared with.
+/// A phase of the measurement, with the ceilings that its figures are compared with.
 #[derive(Clone, Copy, Debug)]
-pub struct Phase {
+pub struct LoadPhase {
     pub workload: Workload,
     pub clients: usize,
     pub seconds: u64,
-    pub limits: Limits,
+    pub limits: MachineLimits,
 }
 
-/// Of the machine, in the same run.
+/// Ceilings of the machine, measured in the same run.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct MachineLimits {
     pub signs_per_second: f64,
     pub verifications_per_second: f64,
     /// Median of a growing file's fdatasync.
     pub fdatasync_ms: f64,
 }
 
-/// What of the answer to a submission is of interest.
+/// The used part of the answer to a submission.
 #[derive(Deserialize)]
 struct Submitted {
     height: Option<u64>,
@@ -85,16 +85,16 @@ struct Submitted {
     receipt: Option<Receipt>,
 }
 
-/// Where a transaction is in the chain, and what it did.
+/// The position of a transaction in the chain, and its receipt.
 #[derive(Clone)]
-pub struct Landed {
+pub struct CommittedTransaction {
     pub height: u64,
     pub index: u32,
     pub receipt: Receipt,
 }
 
-/// What clients share.
-struct Run {
+/// The state that all clients of a phase share.
+struct LoadRun {
     fleet: Arc<Fleet>,
     workload: Workload,
     counts_from: Instant,
@@ -102,19 +102,19 @@ struct Run {
     sent: AtomicU64,
 }
 
-/// What clients saw.
+/// The counts and latencies of the clients.
 #[derive(Default)]
-struct Tally {
-    /// Of the transactions whose answer came while it counted.
+struct LoadTally {
+    /// Latencies of the transactions that were answered within the counted time.
     times_us: Vec<u32>,
     failed: u64,
     first_failure: Option<String>,
     busy: u64,
 }
 
-/// What became of one attempt.
-pub enum Fate {
-    Committed(Landed),
+/// The outcome of one attempt to submit.
+pub enum SubmitOutcome {
+    Committed(CommittedTransaction),
     Failed(String),
     Busy,
 }
@@ -123,11 +123,11 @@ pub enum Fate {
 ///
 /// # Errors
 /// The connection fails, or the answer is not one.
-pub async fn submit(connection: &mut Connection, body: &[u8]) -> Result<Fate, BenchError> {
+pub async fn submit(connection: &mut Connection, body: &[u8]) -> Result<SubmitOutcome, BenchError> {
     let node = connection.address;
     let answer = connection.post(PATH, body).await;
     let answer = answer.map_err(|source| BenchError::Http { node, source })?;
-    let said = || {
+    let invalid_answer = || {
         let (status, body) = (
             answer.status,
             String::from_utf8_lossy(&answer.body).into_owned(),
@@ -136,38 +136,51 @@ pub async fn submit(connection: &mut Connection, body: &[u8]) -> Result<Fate, Be
     };
     match answer.status {
         200 => {
-            let submitted: Submitted = serde_json::from_slice(&answer.body).map_err(|_| said())?;
-            let receipt = submitted.receipt.ok_or_else(said)?;
+            let submitted: Submitted =
+                serde_json::from_slice(&answer.body).map_err(|_| invalid_answer())?;
+            let receipt = submitted.receipt.ok_or_else(invalid_answer)?;
             if let Outcome::Failed { code, message } = receipt.outcome {
-                return Ok(Fate::Failed(format!("{code}: {message}")));
+                return Ok(SubmitOutcome::Failed(format!("{code}: {message}")));
             }
             let (height, index) = (submitted.height, submitted.index);
-            Ok(Fate::Committed(Landed {
-                height: height.ok_or_else(said)?,
-                index: index.ok_or_else(said)?,
+            Ok(SubmitOutcome::Committed(CommittedTransaction {
+                height: height.ok_or_else(invalid_answer)?,
+                index: index.ok_or_else(invalid_answer)?,
                 receipt,
             }))
         }
-        503 => Ok(Fate::Busy),
-        _ => Ok(Fate::Failed(causes(&said()))),
+        503 => Ok(SubmitOutcome::Busy),
+        _ => Ok(SubmitOutcome::Failed(lamplighter_system::error_chain(
+            &invalid_answer(),
+        ))),
     }
 }
 
-/// Makes the ledger know all senders.
+/// Sends a signed transaction again and again while the node is busy.
 ///
 /// # Errors
-/// Any of them is refused or fails.
+/// As [`submit`].
+pub async fn submit_until_accepted(
+    connection: &mut Connection,
+    body: &[u8],
+) -> Result<SubmitOutcome, BenchError> {
+    loop {
+        match submit(connection, body).await? {
+            SubmitOutcome::Busy => tokio::time::sleep(BUSY_PAUSE).await,
+            outcome => return Ok(outcome),
+        }
+    }
+}
+
+/// Registers all senders.
+///
+/// # Errors
+/// A registration is refused or fails.
 pub async fn register(cluster: &Cluster, fleet: &Fleet) -> Result<(), BenchError> {
     let mut connection = open(cluster.nodes[0].http).await?;
     for signed in fleet.registrations() {
-        let body = codec::encode(&signed);
-        let fate = loop {
-            match submit(&mut connection, &body).await? {
-                Fate::Busy => tokio::time::sleep(BUSY_PAUSE).await,
-                fate => break fate,
-            }
-        };
-        if let Fate::Failed(why) = fate {
+        let outcome = submit_until_accepted(&mut connection, &codec::encode(&signed)).await?;
+        if let SubmitOutcome::Failed(why) = outcome {
             return Err(BenchError::Failures(1, "the registration", why));
         }
     }
@@ -181,9 +194,13 @@ pub async fn open(node: SocketAddr) -> Result<Connection, BenchError> {
         .map_err(|source| BenchError::Http { node, source })
 }
 
-/// One client, until the phase ends.
-async fn client(run: Arc<Run>, number: usize, node: SocketAddr) -> Result<Tally, BenchError> {
-    let mut tally = Tally::default();
+/// Runs one client until the phase ends.
+async fn client(
+    run: Arc<LoadRun>,
+    number: usize,
+    node: SocketAddr,
+) -> Result<LoadTally, BenchError> {
+    let mut tally = LoadTally::default();
     let mut connection = open(node).await?;
     while Instant::now() < run.ends {
         if run.sent.fetch_add(1, Ordering::Relaxed) >= TRANSACTIONS_MAX {
@@ -191,33 +208,33 @@ async fn client(run: Arc<Run>, number: usize, node: SocketAddr) -> Result<Tally,
         }
         let body = codec::encode(&run.workload.next(&run.fleet, number));
         let begun = Instant::now();
-        let fate = loop {
+        let outcome = loop {
             match submit(&mut connection, &body).await? {
-                Fate::Busy if Instant::now() < run.ends => {
+                SubmitOutcome::Busy if Instant::now() < run.ends => {
                     tally.busy += 1;
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
-                fate => break fate,
+                outcome => break outcome,
             }
         };
-        tally.note(&run, begun, fate);
+        tally.record(&run, begun, outcome);
     }
     Ok(tally)
 }
 
-impl Tally {
-    fn note(&mut self, run: &Run, begun: Instant, fate: Fate) {
+impl LoadTally {
+    fn record(&mut self, run: &LoadRun, begun: Instant, outcome: SubmitOutcome) {
         let ended = Instant::now();
-        match fate {
-            Fate::Committed(_) if ended >= run.counts_from && ended <= run.ends => {
+        match outcome {
+            SubmitOutcome::Committed(_) if ended >= run.counts_from && ended <= run.ends => {
                 self.times_us.push((ended - begun).as_micros() as u32);
             }
-            Fate::Committed(_) => {}
-            Fate::Failed(why) => {
+            SubmitOutcome::Committed(_) => {}
+            SubmitOutcome::Failed(why) => {
                 self.failed += 1;
                 self.first_failure.get_or_insert(why);
             }
-            Fate::Busy => self.busy += 1,
+            SubmitOutcome::Busy => self.busy += 1,
         }
     }
 
@@ -229,15 +246,15 @@ impl Tally {
     }
 }
 
-/// Processor times and the nodes at one moment.
-struct Moment {
+/// Processor times and resources of the nodes at one moment.
+struct UsageSample {
     at: Instant,
-    nodes: Sample,
+    nodes: ClusterSample,
     clients: Duration,
     all: Duration,
 }
 
-impl Moment {
+impl UsageSample {
     fn now(cluster: &Cluster) -> Result<Self, BenchError> {
         let (nodes, clients) = (cluster.sample()?, procfs::cpu(std::process::id())?);
         Ok(Self {
@@ -256,14 +273,14 @@ impl Moment {
 pub async fn run(
     cluster: &mut Cluster,
     fleet: &Arc<Fleet>,
-    phase: Phase,
+    phase: LoadPhase,
 ) -> Result<Row, BenchError> {
     let length = Duration::from_secs(phase.seconds);
     let begun = Instant::now();
     let counts_from = begun + WARM_UP_MAX.min(length / 5);
     let ends = counts_from + length;
     let (fleet, workload) = (fleet.clone(), phase.workload);
-    let run = Arc::new(Run {
+    let run = Arc::new(LoadRun {
         fleet,
         workload,
         counts_from,
@@ -276,22 +293,22 @@ pub async fn run(
         clients.spawn(client(run.clone(), number, node.http));
     }
     sleep_until(counts_from).await;
-    let before = Moment::now(cluster)?;
+    let before = UsageSample::now(cluster)?;
     sleep_until(ends).await;
-    let after = Moment::now(cluster)?;
-    let mut tally = Tally::default();
+    let after = UsageSample::now(cluster)?;
+    let mut tally = LoadTally::default();
     while let Some(done) = clients.join_next().await {
-        // A node's own end explains more than the connection that broke.
+        // The end of a node explains more than a broken connection.
         cluster.check()?;
         tally.add(done.expect("clients do not panic")?);
     }
     Ok(row(phase, tally, &before, &after, cluster.nodes.len()))
 }
 
-/// Clients that work beside what is measured, until they are told to end.
+/// Background clients, which send until they are stopped.
 pub struct Background {
-    clients: JoinSet<Result<Tally, BenchError>>,
-    run: Arc<Run>,
+    clients: JoinSet<Result<LoadTally, BenchError>>,
+    run: Arc<LoadRun>,
     stop: tokio::sync::watch::Sender<bool>,
     committed: Arc<AtomicU64>,
 }
@@ -299,7 +316,7 @@ pub struct Background {
 impl Background {
     pub fn start(cluster: &Cluster, fleet: &Arc<Fleet>, count: usize) -> Self {
         let now = Instant::now();
-        let run = Arc::new(Run {
+        let run = Arc::new(LoadRun {
             fleet: fleet.clone(),
             workload: Workload::Transactions,
             counts_from: now,
@@ -327,13 +344,13 @@ impl Background {
         self.committed.load(Ordering::Relaxed)
     }
 
-    /// Ends the clients.
+    /// Stops the clients.
     ///
     /// # Errors
     /// A transaction was refused or failed, or a node ended.
     pub async fn finish(mut self, cluster: &mut Cluster) -> Result<(), BenchError> {
         self.stop.send_replace(true);
-        let mut sum = Tally::default();
+        let mut sum = LoadTally::default();
         while let Some(done) = self.clients.join_next().await {
             cluster.check()?;
             sum.add(done.expect("clients do not panic")?);
@@ -350,31 +367,32 @@ impl Background {
 }
 
 async fn background(
-    run: Arc<Run>,
+    run: Arc<LoadRun>,
     number: usize,
     node: SocketAddr,
     stopped: tokio::sync::watch::Receiver<bool>,
     committed: Arc<AtomicU64>,
-) -> Result<Tally, BenchError> {
-    let mut tally = Tally::default();
+) -> Result<LoadTally, BenchError> {
+    let mut tally = LoadTally::default();
     let mut connection = open(node).await?;
     while !*stopped.borrow() && Instant::now() < run.ends {
         let body = codec::encode(&run.workload.next(&run.fleet, number));
         let begun = Instant::now();
-        let fate = loop {
-            match submit(&mut connection, &body).await? {
-                Fate::Busy => tokio::time::sleep(BUSY_PAUSE).await,
-                fate => break fate,
-            }
-        };
+        let outcome = submit_until_accepted(&mut connection, &body).await?;
         committed.fetch_add(1, Ordering::Relaxed);
-        tally.note(&run, begun, fate);
+        tally.record(&run, begun, outcome);
         tally.times_us.clear();
     }
     Ok(tally)
 }
 
-fn row(phase: Phase, mut tally: Tally, before: &Moment, after: &Moment, nodes: usize) -> Row {
+fn row(
+    phase: LoadPhase,
+    mut tally: LoadTally,
+    before: &UsageSample,
+    after: &UsageSample,
+    nodes: usize,
+) -> Row {
     tally.times_us.sort_unstable();
     let ms = |percent| f64::from(percentile(&tally.times_us, percent)) / 1_000.0;
     let committed = tally.times_us.len() as u64;
@@ -387,7 +405,7 @@ fn row(phase: Phase, mut tally: Tally, before: &Moment, after: &Moment, nodes: u
     let clients_cpu = (after.clients - before.clients).as_secs_f64();
     let others_cpu = (after.all - before.all).as_secs_f64() - nodes_cpu - clients_cpu;
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let Limits {
+    let MachineLimits {
         signs_per_second,
         verifications_per_second,
         fdatasync_ms,

@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine of the measurement.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,11 @@ pub struct Machine {
     pub cores: usize,
     pub memory_bytes: u64,
     pub kernel: String,
-    /// Of the last minute before the start: what else was running.
+    /// Load average of the minute before the start.
     pub load_average: String,
-    /// Whether the stores are in memory; then no sync costs anything, and the figures mean little.
+    /// True if the stores are in memory: no sync costs anything then, and the figures mean little.
     pub in_memory: bool,
-    /// Whether this program was built with debug assertions, as an unoptimised one is.
+    /// True if this program was built with debug assertions, usually without optimisation.
     pub debug_assertions: bool,
 }
 
@@ -41,7 +41,7 @@ pub fn describe(dir: &Path) -> Result<Machine, BenchError> {
         .get();
     let load_average = file("/proc/loadavg")?;
     Ok(Machine {
-        // Not every architecture names its model there.
+        // Some architectures do not name their model there.
         processor: value(&file("/proc/cpuinfo")?, "model name").unwrap_or_default(),
         cores,
         memory_bytes: memory_kib * 1_024,

@@ -1,8 +1,8 @@
-//! `make bench`: how fast a ledger commits on this machine, beside what the machine could do at
-//! best.
+//! The benchmark program of `make bench`: it measures how fast a ledger commits on this machine,
+//! and the ceilings of the machine itself.
 //!
-//! Nodes are processes of their own, with their own stores and sockets; clients speak HTTP to all
-//! of them. Nothing is simulated. `docs/benchmarks.md` says what each figure means.
+//! Each node is a separate process, with its store and sockets; clients speak HTTP to all of them.
+//! Nothing is simulated. `docs/benchmarks.md` explains each figure.
 
 mod catch_up;
 mod ceilings;
@@ -21,17 +21,16 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use tempfile::TempDir;
 
 use crate::cluster::Cluster;
-use crate::error::{BenchError, causes};
+use crate::error::BenchError;
 use crate::fleet::Fleet;
-use crate::load::{Limits, Phase, Workload};
+use crate::load::{LoadPhase, MachineLimits, Workload};
 use crate::options::{CatchUpOptions, Cli, Command, NodeCommand, Options, SoakOptions};
 use crate::report::{Ceilings, ClusterReport, Report};
 
@@ -48,28 +47,14 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", causes(&error));
+            eprintln!("{}", lamplighter_system::error_chain(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The folder of this program, which is on a disk where there is room for build output.
-fn home() -> Result<PathBuf, BenchError> {
-    let program = std::env::current_exe().map_err(BenchError::io("finding this program", ""))?;
-    Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
-}
-
-/// A folder that goes with the value, in `parent` or beside this program.
-fn folder(parent: Option<&Path>) -> Result<TempDir, BenchError> {
-    let home = home()?;
-    let parent = parent.unwrap_or(&home);
-    TempDir::with_prefix_in("lamplighter-bench-", parent)
-        .map_err(BenchError::io("making a folder in", parent))
-}
-
-/// Runs until it is done, or Ctrl-C. The clients share one thread, so that the nodes have what they
-/// would have beside one client.
+/// Runs until it is done, or Ctrl-C. The clients share one thread, so that they take no more of the
+/// machine from the nodes than one client would.
 fn until_done<T>(work: impl Future<Output = Result<T, BenchError>>) -> Result<T, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -78,7 +63,7 @@ fn until_done<T>(work: impl Future<Output = Result<T, BenchError>>) -> Result<T,
     runtime.block_on(async {
         tokio::select! {
             done = work => done,
-            // What was started is killed, and its folder removed, when the values go.
+            // Dropping the values kills the nodes and removes their folder.
             _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
         }
     })
@@ -86,42 +71,37 @@ fn until_done<T>(work: impl Future<Output = Result<T, BenchError>>) -> Result<T,
 
 fn soak(options: &SoakOptions) -> Result<(), BenchError> {
     options.check()?;
-    let dir = folder(options.dir.as_deref())?;
-    let program = options::program(options.program.as_ref())?;
-    until_done(soak::run(options, dir.path(), &program))
+    let dir = options.nodes.temp_dir()?;
+    until_done(soak::run(options, dir.path(), &options.nodes.program()?))
 }
 
 fn catch_up(options: &CatchUpOptions) -> Result<(), BenchError> {
     options.check()?;
-    let dir = folder(options.dir.as_deref())?;
-    let program = options::program(options.program.as_ref())?;
-    until_done(catch_up::run(options, dir.path(), &program))
+    let dir = options.nodes.temp_dir()?;
+    until_done(catch_up::run(
+        options,
+        dir.path(),
+        &options.nodes.program()?,
+    ))
 }
 
 fn bench(options: &Options) -> Result<(), BenchError> {
     options.check()?;
-    let home = home()?;
-    let dir = folder(options.dir.as_deref())?;
+    let dir = options.nodes.temp_dir()?;
     let machine = machine::describe(dir.path())?;
-    table::machine(&machine, &options.program()?);
+    table::machine(&machine, &options.nodes.program()?);
     let ceilings = ceilings::measure(dir.path(), options.seconds)?;
     table::ceilings(&ceilings);
     let clusters = until_done(clusters(options, &ceilings, dir.path()))?;
     let report = Report {
-        program: options.program()?,
+        program: options.nodes.program()?,
         seconds: options.seconds,
         machine,
         ceilings,
         clusters,
     };
-    let path = options
-        .report
-        .clone()
-        .unwrap_or_else(|| home.join("bench-report.json"));
-    let text = serde_json::to_vec_pretty(&report).expect("the report has a JSON form");
-    std::fs::write(&path, text).map_err(BenchError::io("writing", &path))?;
-    println!("\nreport: {}", path.display());
-    report.demand_success()
+    report::write(options.report.as_deref(), "bench-report.json", &report)?;
+    report.check_success()
 }
 
 async fn clusters(
@@ -131,7 +111,7 @@ async fn clusters(
 ) -> Result<Vec<ClusterReport>, BenchError> {
     let mut reports = Vec::new();
     for validators in &options.validators {
-        let mut cluster = Cluster::start(&options.program()?, dir, *validators).await?;
+        let mut cluster = Cluster::start(&options.nodes.program()?, dir, *validators).await?;
         let measured = measure(&mut cluster, options, ceilings, dir).await;
         let stopped = cluster.stop().await;
         reports.push(measured?);
@@ -140,7 +120,7 @@ async fn clusters(
     Ok(reports)
 }
 
-/// Every phase on one cluster.
+/// Runs every phase on one cluster.
 async fn measure(
     cluster: &mut Cluster,
     options: &Options,
@@ -151,7 +131,7 @@ async fn measure(
     cluster.ready().await?;
     let idle_memory_bytes = cluster.sample()?.memory_bytes;
     let fdatasync_extending = ceilings::fdatasync(dir, options.seconds)?;
-    let limits = Limits {
+    let limits = MachineLimits {
         signs_per_second: ceilings.signs_per_second,
         verifications_per_second: ceilings.batch_verifications_per_second,
         fdatasync_ms: f64::from(fdatasync_extending.p50_us) / 1_000.0,
@@ -166,7 +146,7 @@ async fn measure(
     let phases = single.chain([(Workload::EventBatches, options.batch_clients)]);
     let mut rows = Vec::new();
     for (workload, clients) in phases {
-        let phase = Phase {
+        let phase = LoadPhase {
             workload,
             clients,
             seconds: options.seconds,

@@ -1,18 +1,18 @@
-//! One node in a process of its own, as `lamplighter node run` is.
+//! The process of one node, like `lamplighter node run`.
 
 use std::io::Read;
 use std::path::Path;
 
-use lamplighter_node::{Config, Node, telemetry};
+use lamplighter_node::{Node, NodeConfig, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::error::BenchError;
 
-/// Runs until standard input ends, which it does however the parent process ends, or SIGTERM comes.
+/// Runs until standard input ends, which happens however the parent process ends, or until SIGTERM.
 pub fn run(config: &Path) -> Result<(), BenchError> {
     telemetry::init(false);
-    let config = Config::read(config)?;
+    let config = NodeConfig::read(config)?;
     let runtime =
         tokio::runtime::Runtime::new().map_err(BenchError::io("starting the async runtime", ""))?;
     let done = runtime.block_on(serve(config));
@@ -20,7 +20,7 @@ pub fn run(config: &Path) -> Result<(), BenchError> {
     done
 }
 
-async fn serve(config: Config) -> Result<(), BenchError> {
+async fn serve(config: NodeConfig) -> Result<(), BenchError> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(BenchError::io("listening for SIGTERM", ""))?;
     let mut ended = input_ended();
@@ -33,7 +33,8 @@ async fn serve(config: Config) -> Result<(), BenchError> {
     Ok(node.shutdown().await?)
 }
 
-/// Changes when standard input has ended. A thread, since such a read can't be taken back.
+/// A receiver that changes when standard input has ended. A thread reads, since a read of standard
+/// input cannot be cancelled.
 fn input_ended() -> watch::Receiver<()> {
     let (sender, receiver) = watch::channel(());
     std::thread::spawn(move || {

@@ -1,21 +1,22 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use lamplighter_types::limits::VALIDATORS_MAX;
+use tempfile::TempDir;
 
 use crate::error::BenchError;
 
-/// Connections that a phase opens at most: well below what a node serves at once.
+/// Most connections of a phase: well below the limit of a node.
 const CLIENTS_MAX: usize = 1_024;
-/// An hour; a phase is bounded in transactions too.
+/// Longest phase: an hour; a phase is bounded in transactions too.
 const SECONDS_MAX: u64 = 3_600;
-/// More would take days to make.
+/// Most devices and blocks; more would take days to create.
 const DEVICES_MAX: u64 = 10_000_000;
-/// A week.
+/// Longest soak: a week.
 const MINUTES_MAX: f64 = 7.0 * 24.0 * 60.0;
-/// More than a ledger takes.
+/// Highest rate: more than a ledger commits.
 const RATE_MAX: f64 = 100_000.0;
 
 #[derive(Debug, Parser)]
@@ -31,7 +32,7 @@ pub struct Cli {
     pub options: Options,
 }
 
-/// The form in which nodes are started; `lamplighter` understands it too.
+/// The commands; the hidden one starts a node in the same form as `lamplighter`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     #[command(hide = true)]
@@ -41,8 +42,49 @@ pub enum Command {
     },
     /// A long run at one rate: are memory and files flat, does the disk grow as predicted?
     Soak(SoakOptions),
-    /// How long a node takes that starts empty, and one that was away, while 16 clients work.
+    /// Time to catch up of an empty node, and of one that was away, while 16 clients work.
     CatchUp(CatchUpOptions),
+}
+
+/// The options of every measurement.
+#[derive(Debug, Args)]
+pub struct NodeOptions {
+    /// Program that runs nodes [default: `lamplighter` beside this one, else this one itself]
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Where the stores are made, and removed in the end [default: beside this program]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+impl NodeOptions {
+    /// The chosen program, or `lamplighter` beside this one, or this one.
+    pub fn program(&self) -> Result<PathBuf, BenchError> {
+        if let Some(program) = &self.program {
+            return Ok(program.clone());
+        }
+        let this = std::env::current_exe().map_err(BenchError::io("finding this program", ""))?;
+        let beside = this.with_file_name("lamplighter");
+        Ok(if beside.exists() { beside } else { this })
+    }
+
+    /// A temporary folder for the stores, removed with the value.
+    pub fn temp_dir(&self) -> Result<TempDir, BenchError> {
+        let program_dir = program_dir()?;
+        let parent = self.dir.as_deref().unwrap_or(&program_dir);
+        TempDir::with_prefix_in("lamplighter-bench-", parent)
+            .map_err(BenchError::io("making a folder in", parent))
+    }
+}
+
+/// The folder of this program, which is on a disk where there is room for build output.
+pub fn program_dir() -> Result<PathBuf, BenchError> {
+    let program = std::env::current_exe().map_err(BenchError::io("finding this program", ""))?;
+    Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
+}
+
+fn validators_are_allowed(count: usize) -> bool {
+    (1..=VALIDATORS_MAX).contains(&count)
 }
 
 #[derive(Debug, Args)]
@@ -52,26 +94,22 @@ pub struct CatchUpOptions {
     /// Batches between two images; fewer for a short run
     #[arg(long)]
     pub snapshot_every: Option<u64>,
-    /// That the second node was away for
+    /// Blocks that the second node was away for
     #[arg(long, default_value_t = 100_000)]
     pub blocks: u64,
     #[arg(long, default_value_t = 4)]
     pub validators: usize,
-    /// Program that runs nodes [default: `lamplighter` beside this one, else this one itself]
-    #[arg(long)]
-    pub program: Option<PathBuf>,
-    /// Where the stores are made, and removed in the end [default: beside this program]
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub nodes: NodeOptions,
     /// Where the report is written, as JSON [default: catch-up-report.json beside this program]
     #[arg(long)]
     pub report: Option<PathBuf>,
 }
 
 impl CatchUpOptions {
-    /// Refuses what can't be run.
+    /// Checks the ranges of the options.
     pub fn check(&self) -> Result<(), BenchError> {
-        let wrong = if !(1..=VALIDATORS_MAX).contains(&self.validators) {
+        let wrong = if !validators_are_allowed(self.validators) {
             format!("--validators must be 1 to {VALIDATORS_MAX}")
         } else if self.devices > DEVICES_MAX || self.blocks > DEVICES_MAX {
             format!("--devices and --blocks must be at most {DEVICES_MAX}")
@@ -95,23 +133,19 @@ pub struct SoakOptions {
     /// Between two looks at the nodes
     #[arg(long, default_value_t = 10)]
     pub sample_seconds: u64,
-    /// Program that runs nodes [default: `lamplighter` beside this one, else this one itself]
-    #[arg(long)]
-    pub program: Option<PathBuf>,
-    /// Where the stores are made, and removed in the end [default: beside this program]
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub nodes: NodeOptions,
     /// Where the report is written, as JSON [default: soak-report.json beside this program]
     #[arg(long)]
     pub report: Option<PathBuf>,
 }
 
 impl SoakOptions {
-    /// Refuses what can't be run.
+    /// Checks the ranges of the options.
     pub fn check(&self) -> Result<(), BenchError> {
         let wrong = if !(0.1..=MINUTES_MAX).contains(&self.minutes) {
             format!("--minutes must be 0.1 to {MINUTES_MAX}")
-        } else if !(1..=VALIDATORS_MAX).contains(&self.validators) {
+        } else if !validators_are_allowed(self.validators) {
             format!("--validators must be 1 to {VALIDATORS_MAX}")
         } else if self
             .rate
@@ -132,7 +166,7 @@ pub enum NodeCommand {
     Run {
         #[arg(long)]
         config: PathBuf,
-        /// It always does.
+        /// Accepted as by `lamplighter`; always on.
         #[arg(long)]
         until_stdin_ends: bool,
     },
@@ -152,19 +186,15 @@ pub struct Options {
     /// Clients at once that send batches of 100 events
     #[arg(long, default_value_t = 16)]
     pub batch_clients: usize,
-    /// Program that runs nodes [default: `lamplighter` beside this one, else this one itself]
-    #[arg(long)]
-    pub program: Option<PathBuf>,
-    /// Where the stores are made, and removed in the end [default: beside this program]
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub nodes: NodeOptions,
     /// Where the report is written, as JSON [default: bench-report.json beside this program]
     #[arg(long)]
     pub report: Option<PathBuf>,
 }
 
 impl Options {
-    /// Refuses what can't be run.
+    /// Checks the ranges of the options.
     pub fn check(&self) -> Result<(), BenchError> {
         let clients = self.clients.iter().chain([&self.batch_clients]);
         let wrong = if !(1..=SECONDS_MAX).contains(&self.seconds) {
@@ -172,7 +202,7 @@ impl Options {
         } else if self
             .validators
             .iter()
-            .any(|count| !(1..=VALIDATORS_MAX).contains(count))
+            .any(|count| !validators_are_allowed(*count))
         {
             format!("--validators must be 1 to {VALIDATORS_MAX}")
         } else if clients
@@ -184,23 +214,5 @@ impl Options {
             return Ok(());
         };
         Err(BenchError::Options(wrong))
-    }
-
-    /// The program that runs nodes.
-    pub fn program(&self) -> Result<PathBuf, BenchError> {
-        program(self.program.as_ref())
-    }
-}
-
-/// The program that runs nodes: what was given, or `lamplighter` beside this one, or this one.
-pub fn program(given: Option<&PathBuf>) -> Result<PathBuf, BenchError> {
-    match given {
-        Some(program) => Ok(program.clone()),
-        None => {
-            let this = std::env::current_exe();
-            let this = this.map_err(BenchError::io("finding this program", ""))?;
-            let beside = this.with_file_name("lamplighter");
-            Ok(if beside.exists() { beside } else { this })
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What Linux tells of processes, the processor and folders.
+//! Figures of Linux about processes, the processor and folders.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::error::BenchError;
 
 /// Ticks of `/proc/PID/stat` and `/proc/stat` per second: part of Linux's interface to programs on
-/// the architectures that we build for, whatever the kernel's own clock.
+/// the supported architectures, whatever the kernel's own clock.
 const TICKS_PER_SECOND: u64 = 100;
 /// Unit of `st_blocks`, whatever the file system's block.
 const BLOCK_BYTES: u64 = 512;
@@ -21,9 +21,9 @@ const BLOCK_BYTES: u64 = 512;
 /// Memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Resident now.
+    /// Resident memory now.
     pub now_bytes: u64,
-    /// Resident at most since its start.
+    /// Most resident memory since its start.
     pub peak_bytes: u64,
 }
 
@@ -35,14 +35,14 @@ pub struct OpenFiles {
     pub others: u64,
 }
 
-/// What a data directory takes on the disk, files that are in it twice counted once.
+/// The size of a data directory on the disk. A file with two names counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DiskUse {
     /// Table files of the store.
     pub tables_bytes: u64,
-    /// Everything else of it: the write-ahead log foremost.
+    /// All other files of the store, mainly the write-ahead log.
     pub logs_bytes: u64,
-    /// Files that only a snapshot has: tables which the store has rewritten since.
+    /// Files that only a snapshot has: tables that the store has rewritten since.
     pub kept_bytes: u64,
 }
 
@@ -61,7 +61,7 @@ fn read<T>(path: PathBuf, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Be
     parse(&text).ok_or(BenchError::Proc(path))
 }
 
-/// Processor time that a process has used, its own and the kernel's for it.
+/// Processor time that a process has used, in user and kernel mode.
 pub fn cpu(pid: u32) -> Result<Duration, BenchError> {
     read(format!("/proc/{pid}/stat").into(), parse_stat)
 }
@@ -76,7 +76,7 @@ pub fn parse_stat(text: &str) -> Option<Duration> {
     Some(ticks(user + system))
 }
 
-/// Processor time that all processes have used, on all cores, with what a hypervisor took away.
+/// Processor time that all processes have used on all cores, including stolen time.
 pub fn cpu_of_all() -> Result<Duration, BenchError> {
     read("/proc/stat".into(), parse_cpu)
 }
@@ -138,7 +138,7 @@ pub fn threads(pid: u32) -> Result<u64, BenchError> {
     })
 }
 
-/// What `/proc/PID/fd` lists. Files that are closed meanwhile are left out.
+/// Counts the open files in `/proc/PID/fd`. Files that are closed meanwhile are left out.
 pub fn open_files(pid: u32) -> Result<OpenFiles, BenchError> {
     let folder = PathBuf::from(format!("/proc/{pid}/fd"));
     let failed = || BenchError::io("listing", &folder);
@@ -154,15 +154,15 @@ pub fn open_files(pid: u32) -> Result<OpenFiles, BenchError> {
     Ok(open)
 }
 
-/// Whether a file is a table of a store, one that is deleted and still open included.
+/// True if a file is a table of a store, even one that is deleted and still open.
 fn is_table(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     name.trim_end_matches(" (deleted)").ends_with(".sst")
 }
 
-/// Calls `see` for every file of a folder and of the folders in it. Files that go meanwhile are
-/// left out.
-fn walk(folder: &Path, see: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<(), BenchError> {
+/// Calls `visit` for every file of a folder and of the folders in it. Files that are removed
+/// meanwhile are left out.
+fn walk(folder: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<(), BenchError> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         let failed = || BenchError::io("reading the folder", &folder);
@@ -174,7 +174,7 @@ fn walk(folder: &Path, see: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<(), 
             let entry = entry.map_err(failed())?;
             match entry.metadata() {
                 Ok(data) if data.is_dir() => folders.push(entry.path()),
-                Ok(data) => see(&entry.path(), &data),
+                Ok(data) => visit(&entry.path(), &data),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(BenchError::io("looking at", entry.path())(error)),
             }
@@ -183,38 +183,40 @@ fn walk(folder: &Path, see: &mut dyn FnMut(&Path, &fs::Metadata)) -> Result<(), 
     Ok(())
 }
 
-/// Of a file its length or, where that is less, what `du` counts. So neither holes count, nor what
-/// a store reserves ahead of its log.
-fn taken_bytes(data: &fs::Metadata) -> u64 {
+/// The length of a file or, if that is less, the size that `du` counts. So neither holes count, nor
+/// the space that a store reserves ahead of its log.
+fn allocated_bytes(data: &fs::Metadata) -> u64 {
     data.len().min(data.blocks() * BLOCK_BYTES)
 }
 
-/// Bytes that a folder takes on the disk.
+/// The size of a folder on the disk.
 pub fn disk_bytes(folder: &Path) -> Result<u64, BenchError> {
     Ok(disk_use(folder)?.all_bytes())
 }
 
-/// What a node's data directory takes on the disk, by kind.
+/// The size of a node's data directory on the disk, by kind.
 pub fn disk_use(folder: &Path) -> Result<DiskUse, BenchError> {
     let mut used = DiskUse::default();
     let mut seen = BTreeSet::new();
-    let mut kept = Vec::new();
+    let mut snapshot_files = Vec::new();
     walk(folder, &mut |path, data| {
         let of_snapshot = path
             .components()
             .any(|part| part.as_os_str() == "snapshots");
         if of_snapshot {
-            kept.push((data.ino(), taken_bytes(data)));
+            snapshot_files.push((data.ino(), allocated_bytes(data)));
         } else if seen.insert(data.ino()) {
             let sum = if is_table(path) {
                 &mut used.tables_bytes
             } else {
                 &mut used.logs_bytes
             };
-            *sum += taken_bytes(data);
+            *sum += allocated_bytes(data);
         }
     })?;
-    let only_kept = kept.into_iter().filter(|(inode, _)| seen.insert(*inode));
+    let only_kept = snapshot_files
+        .into_iter()
+        .filter(|(inode, _)| seen.insert(*inode));
     used.kept_bytes = only_kept.map(|(_, bytes)| bytes).sum();
     Ok(used)
 }

@@ -1,4 +1,4 @@
-//! The report for people.
+//! The report as tables on standard output.
 
 use std::path::Path;
 

@@ -16,7 +16,7 @@ fn percentiles_are_values_that_were_measured() {
 }
 
 #[test]
-fn a_process_whose_name_holds_brackets_is_read() {
+fn a_process_name_with_brackets_is_parsed() {
     let stat = "42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0";
     assert_eq!(parse_stat(stat), Some(Duration::from_secs(2)));
     assert_eq!(parse_stat("42 (a) S 1 2"), None);
@@ -40,7 +40,7 @@ fn memory_is_in_bytes() {
 }
 
 #[test]
-fn heads_are_read_once_they_are_whole() {
+fn heads_are_parsed_once_they_are_complete() {
     let text = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
     for cut in 0..text.len() - 5 {
         assert!(matches!(parse_head(&text[..cut]), Ok(None)), "{cut}");

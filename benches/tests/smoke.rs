@@ -1,4 +1,4 @@
-//! The program measures a small ledger and writes its report. The figures are not judged here.
+//! A short run of the program on a small ledger. The figures are not assessed here.
 
 use std::process::Command;
 
@@ -27,8 +27,8 @@ fn a_short_run_reports_every_phase() {
         .arg(&report)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     let clusters = report["clusters"].as_array().unwrap();
     assert_eq!(clusters.len(), 2);
@@ -40,8 +40,8 @@ fn a_short_run_reports_every_phase() {
         assert_eq!(row["failed"], 0, "{row}");
         assert!(row["nodes_cpu_us"].as_f64().unwrap() > 0.0, "{row}");
     }
-    let left = std::fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(left, 1, "only the report is left");
+    let remaining = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(remaining, 1, "only the report is left");
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn a_short_soak_samples_and_predicts() {
         .arg(&report)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     assert!(report["committed"].as_u64().unwrap() > 500, "{report}");
     assert_eq!(report["failed"], 0);

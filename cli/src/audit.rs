@@ -9,14 +9,14 @@ use lamplighter_types::proof::ProofFile;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::proof::tell;
+use crate::proof::print_statement;
 use crate::session::SessionArguments;
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Checks a proof (JSON) with nothing but the genesis file given by `--genesis`, and tells what
-    /// it proves: the record as it is decoded from the proof, its block, and who signed. Whatever
-    /// else the file says must be the same.
+    /// Checks a proof (JSON) with nothing but the genesis file of `--genesis`, and prints what it
+    /// proves: the record as it is decoded from the proof, its block, and who signed. All other
+    /// fields of the file must agree with it.
     Verify(Verify),
 }
 
@@ -29,10 +29,12 @@ pub struct Verify {
 pub fn carry_out(command: &AuditCommand, session: &SessionArguments) -> Result<ExitCode, Failure> {
     let AuditCommand::Verify(Verify { file }) = command;
     let genesis = session.read_genesis()?;
-    let bytes = fs::read(file).map_err(Failure::doing(format!("reading {}", file.display())))?;
+    let bytes = fs::read(file).map_err(Failure::during(format!("reading {}", file.display())))?;
     let verified = ProofFile::from_json(&bytes).and_then(|file| file.verify(&genesis));
-    let (_, statement) =
-        verified.map_err(Failure::doing(format!("{} proves nothing", file.display())))?;
-    tell(&statement, json!({}), session.output());
+    let (_, statement) = verified.map_err(Failure::during(format!(
+        "{} proves nothing",
+        file.display()
+    )))?;
+    print_statement(&statement, json!({}), session.output());
     Ok(ExitCode::SUCCESS)
 }

@@ -15,7 +15,7 @@ use crate::output::{emit, emit_members, joined, or_dash, print, print_line};
 use crate::session::{Session, asking};
 use crate::{describe, time};
 
-/// What a node says of itself, as far as people need it.
+/// The status of a node, as far as people need it.
 #[derive(Deserialize)]
 struct Status {
     chain_id: Hash,
@@ -72,15 +72,16 @@ impl Progress {
     }
 }
 
-/// Where the nodes stand.
+/// Prints the state of the nodes.
 pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
     let read = session.client.get::<Value>("/v1/status").await;
-    let told = read.map_err(asking)?.value;
+    let value = read.map_err(asking)?.value;
     if session.output.json {
-        print(&told);
+        print(&value);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut status: Status = serde_json::from_value(told).map_err(Failure::doing("the status"))?;
+    let mut status: Status =
+        serde_json::from_value(value).map_err(Failure::during("the status"))?;
     status.connected.sort_unstable();
     let made = time::local(status.head_time_ms);
     let (name, version) = (&status.name, &status.version);
@@ -115,12 +116,12 @@ pub async fn status(session: &Session) -> Result<ExitCode, Failure> {
 
 #[derive(Debug, Subcommand)]
 pub enum TransactionCommand {
-    /// Who asked for what, when, and what became of it.
+    /// A transaction with its sender, its time and its receipt.
     Show {
-        /// Its hash, or its place as tables have it: block.number.
+        /// The transaction's hash, or its place as tables show it: block.number.
         transaction: TransactionName,
     },
-    /// Submits a signed transaction from a file: the JSON that `POST /v1/transactions` takes.
+    /// Submits a signed transaction from a file: the JSON of `POST /v1/transactions`.
     Send { file: PathBuf },
     /// Signs an action from a file (JSON) and prints the signed transaction.
     Sign { file: PathBuf },
@@ -134,7 +135,7 @@ pub async fn transaction(
         TransactionCommand::Show { transaction } => show(session, &transaction).await?,
         TransactionCommand::Send { file } => {
             let signed: SignedTransaction = read_json(&file)?;
-            session.tell(session.client.submit_signed(&signed, Wait::Committed).await)?;
+            session.report(session.client.submit_signed(&signed, Wait::Committed).await)?;
         }
         TransactionCommand::Sign { file } => {
             session.account()?;
@@ -146,7 +147,7 @@ pub async fn transaction(
     Ok(ExitCode::SUCCESS)
 }
 
-/// How a transaction is named.
+/// A transaction, named by its hash or by its place in the chain.
 #[derive(Clone, Debug)]
 pub enum TransactionName {
     Hash(Hash),
@@ -175,7 +176,7 @@ async fn hash_of(session: &Session, name: &TransactionName) -> Result<Hash, Fail
     found.map(|found| found.transaction).ok_or_else(missing)
 }
 
-/// Prints a transaction. One that failed makes the command fail, as when it is sent.
+/// Prints a transaction. A failed one makes the command fail, as when it is sent.
 async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> {
     let hash = hash_of(session, name).await?;
     let found = session.client.transaction(&hash).await.map_err(asking)?;
@@ -190,17 +191,17 @@ async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> 
         } = &found;
         let certified = if *certified { ", certified" } else { "" };
         emit_members(&[
-            ("transaction", found.transaction.to_string()),
+            ("transaction", found.decoded.transaction.to_string()),
             (
                 "place",
                 format!("block {height}, number {index}{certified}"),
             ),
             ("time", time::local(found.time_ms)),
-            ("author", found.sender.to_string()),
-            ("key", found.key.to_string()),
-            ("sequence", found.sequence.to_string()),
-            ("could happen until", time::local(found.expires_ms)),
-            ("asks to", describe::action(&found.action)),
+            ("author", found.decoded.sender.to_string()),
+            ("key", found.decoded.key.to_string()),
+            ("sequence", found.decoded.sequence.to_string()),
+            ("could happen until", time::local(found.decoded.expires_ms)),
+            ("asks to", describe::action(&found.decoded.action)),
         ]);
         for line in describe::receipt(&found.receipt) {
             emit(&format!("  {line}"));
@@ -215,7 +216,7 @@ async fn show(session: &Session, name: &TransactionName) -> Result<(), Failure> 
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Result<T, Failure> {
-    let doing = || format!("reading {}", path.display());
-    let bytes = std::fs::read(path).map_err(Failure::doing(doing()))?;
-    codec::decode_json(&bytes).map_err(Failure::doing(doing()))
+    let operation = || format!("reading {}", path.display());
+    let bytes = std::fs::read(path).map_err(Failure::during(operation()))?;
+    codec::decode_json(&bytes).map_err(Failure::during(operation()))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{Cursor, HistoryEntry, HistoryOf, Page};
+use lamplighter_client::{HistoryEntry, HistoryOf, Page};
 use lamplighter_types::{Action, ConfigAction, ConfigTarget, Id, ReportedConfig, Scope};
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use crate::session::{Session, asking};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// What a device should be set to, and what it says it is.
+    /// The desired configuration of a device, and the one it reported.
     Show { device: Id },
     /// Sets the desired document (a JSON file) of a device, district, model, or of the fleet.
     Set(Set),
@@ -30,7 +30,7 @@ pub struct Set {
     target: Target,
 }
 
-/// Whom a document is for.
+/// The devices that the document is for.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Target {
@@ -48,7 +48,7 @@ pub struct Target {
 impl From<Target> for ConfigTarget {
     fn from(target: Target) -> Self {
         let Target {
-            // What is left when nothing else is given; the group demands one of them.
+            // The default; the group demands one of the options.
             fleet: _,
             model,
             district,
@@ -70,7 +70,7 @@ pub async fn carry_out(session: &Session, command: ConfigCommand) -> Result<Exit
     };
     let target = ConfigTarget::from(target);
     let document = std::fs::read_to_string(&file)
-        .map_err(Failure::doing(format!("reading {}", file.display())))?;
+        .map_err(Failure::during(format!("reading {}", file.display())))?;
     let replaces_version = match session.client.desired(&target).await {
         Ok(read) => read.value.version,
         Err(error) if error.is_not_found() => 0,
@@ -109,7 +109,7 @@ async fn show(session: &Session, device: &Id) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who set the documents that a device's is merged of, the newest change first.
+/// The changes of the documents that a device's configuration is merged from, the newest first.
 async fn changes_for(session: &Session, device: &Id) -> Result<Page<HistoryEntry>, Failure> {
     let record = session.client.device(device).await.map_err(asking)?.value;
     let district = record.district.as_str();
@@ -121,18 +121,17 @@ async fn changes_for(session: &Session, device: &Id) -> Result<Page<HistoryEntry
     let model = ConfigTarget::Model {
         model: record.model.clone(),
     };
-    let own = ConfigTarget::Device {
+    let device_target = ConfigTarget::Device {
         device: device.clone(),
     };
     let mut all = Vec::new();
-    for target in [ConfigTarget::Fleet, model, own]
+    for target in [ConfigTarget::Fleet, model, device_target]
         .into_iter()
         .chain(districts)
     {
         all.extend(changes(session, &HistoryOf::Config(target)).await?.items);
     }
-    let place = |entry: &HistoryEntry| entry.cursor.parse::<Cursor>().ok();
-    all.sort_by_key(|entry| Reverse(place(entry)));
+    all.sort_by_key(|entry| Reverse(entry.cursor));
     Ok(Page {
         items: all,
         next: None,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{Cursor, DeviceEvents, DeviceFilter, HistoryOf, ListedEvent, Page, Read};
+use lamplighter_client::{Cursor, DeviceEvents, DeviceFilter, EventEntry, HistoryOf, Page, Read};
 use lamplighter_types::{
     Acknowledgement, Action, Alarm, AlarmId, Device, DeviceState, DevicesAction, EventsAction, Id,
     Scope, Tag,
@@ -18,7 +18,7 @@ use crate::output::{Output, emit_members, emit_table, joined, or_dash, print, ye
 use crate::session::{Session, asking};
 use crate::{describe, paging, time};
 
-/// Devices asked for at a time.
+/// Devices of one page.
 const PAGE: u32 = 500;
 
 #[derive(Debug, Subcommand)]
@@ -36,9 +36,9 @@ pub enum DeviceCommand {
         #[arg(long)]
         after: Option<Cursor>,
     },
-    /// Registers the devices of a file. The same command given again goes on where it stopped.
+    /// Registers the devices of a file. The same command run again continues where it stopped.
     Register(import::Register),
-    /// Gives a device to a gateway; without one takes it away.
+    /// Assigns a device to a gateway, or to none.
     Assign {
         device: Id,
         gateway: Option<Id>,
@@ -48,7 +48,7 @@ pub enum DeviceCommand {
         device: Id,
         tags: Vec<String>,
     },
-    /// Lets a device take no part in anything for a while.
+    /// Suspends a device: it takes part in nothing for a while.
     Suspend {
         device: Id,
         reason: String,
@@ -56,7 +56,7 @@ pub enum DeviceCommand {
     Resume {
         device: Id,
     },
-    /// For ever.
+    /// Decommissions a device for ever.
     Decommission {
         device: Id,
         reason: String,
@@ -66,7 +66,7 @@ pub enum DeviceCommand {
         device: Id,
         organization: Id,
     },
-    /// Takes back an offer that was not accepted yet.
+    /// Withdraws an offer that is not accepted yet.
     WithdrawTransfer {
         device: Id,
     },
@@ -100,7 +100,7 @@ pub async fn device(session: &Session, command: DeviceCommand) -> Result<ExitCod
             let after = after.map(|after| after.to_string());
             return history::show(session, &HistoryOf::Device(device), after.as_deref()).await;
         }
-        DeviceCommand::Register(given) => return import::register(session, given).await,
+        DeviceCommand::Register(register) => return import::register(session, register).await,
         DeviceCommand::Assign { device, gateway } => {
             DevicesAction::AssignGateway { device, gateway }
         }
@@ -247,11 +247,11 @@ pub enum EventCommand {
     /// The events of a device, newest first.
     List {
         device: Id,
-        /// The newest ones, so many; without it all.
+        /// The number of newest events; all by default.
         #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
     },
-    /// Everything that the contracts tell, from now on, until Ctrl-C.
+    /// All notifications of the contracts from now on, until Ctrl-C.
     Watch {
         /// Only facts of this name, e.g. `alarm_raised`.
         #[arg(long)]
@@ -296,7 +296,7 @@ pub async fn event(session: &Session, command: EventCommand) -> Result<ExitCode,
     }
 }
 
-fn list_events(output: Output, events: &[ListedEvent]) {
+fn list_events(output: Output, events: &[EventEntry]) {
     if output.json {
         let events = events.iter().map(
             |entry| json!({ "height": entry.height, "index": entry.index, "record": entry.record }),

@@ -19,18 +19,18 @@ pub enum DevnetCommand {
 
 #[derive(Debug, Args)]
 pub struct Up {
-    /// They order and sign.
+    /// Nodes that order transactions and sign blocks.
     #[arg(long, default_value_t = 4, value_parser = count(VALIDATORS))]
     validators: usize,
     #[arg(long, default_value_t = 2, value_parser = count(GATEWAYS))]
     gateways: usize,
-    /// Of all gateways together.
+    /// The number of Things of all gateways together.
     #[arg(long, default_value_t = 20, value_parser = count(THINGS))]
     things: usize,
     /// Tries what must be refused, too: forged, replayed and changed requests, bytes and nodes.
     #[arg(long)]
     attacks: bool,
-    /// The image to roll out; a small one is made if none is given.
+    /// The image to roll out; by default a small one is made.
     #[arg(long)]
     firmware: Option<PathBuf>,
     /// Keys, data and logs; emptied if an earlier devnet made it.
@@ -50,22 +50,22 @@ fn count(range: RangeInclusive<usize>) -> RangedU64ValueParser<usize> {
 }
 
 pub async fn carry_out(command: DevnetCommand) -> Result<ExitCode, Failure> {
-    let DevnetCommand::Up(given) = command;
-    let program = std::env::current_exe().map_err(Failure::doing("finding this program"))?;
+    let DevnetCommand::Up(options) = command;
+    let program = std::env::current_exe().map_err(Failure::during("finding this program"))?;
     let plan = Plan {
-        validators: given.validators,
-        gateways: given.gateways,
-        things: given.things,
-        firmware: given.firmware,
-        dir: given.dir,
+        validators: options.validators,
+        gateways: options.gateways,
+        things: options.things,
+        firmware: options.firmware,
+        dir: options.dir,
         program,
         rate_bytes_per_s: None,
     };
     let options = Options {
         plan,
-        attacks: given.attacks,
-        once: given.once,
-        report: given.report,
+        attacks: options.attacks,
+        once: options.once,
+        report: options.report,
     };
     match up(options, until_signal()?).await {
         Ok(true) => Ok(ExitCode::SUCCESS),

@@ -2,7 +2,9 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-/// Exit code when a node or the ledger said no; other failures have 1, wrong arguments 2.
+use lamplighter_system::error_chain;
+
+/// Exit code when a node or the ledger refused; other failures have 1, wrong arguments 2.
 const REFUSED: u8 = 3;
 /// Exit code when a transaction was sent and it is not known whether it happens.
 const PENDING: u8 = 4;
@@ -10,17 +12,17 @@ const PENDING: u8 = 4;
 /// Why a command failed: what was being tried, and the causes, printed once.
 #[derive(Debug)]
 pub struct Failure {
-    doing: String,
+    operation: String,
     source: Option<Box<dyn Error + Send + Sync>>,
-    /// More for people, on lines of its own.
+    /// More explanation for people, on separate lines.
     note: Vec<String>,
     exit_code: u8,
 }
 
 impl Failure {
-    pub fn new(doing: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+    pub fn new(operation: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self {
-            doing: doing.into(),
+            operation: operation.into(),
             source: Some(Box::new(source)),
             ..Self::plain("")
         }
@@ -28,14 +30,14 @@ impl Failure {
 
     pub fn plain(text: impl Into<String>) -> Self {
         Self {
-            doing: text.into(),
+            operation: text.into(),
             source: None,
             note: Vec::new(),
             exit_code: 1,
         }
     }
 
-    /// A node or the ledger said no.
+    /// A refusal by a node or by the ledger.
     pub fn refused(text: impl Into<String>) -> Self {
         Self {
             exit_code: REFUSED,
@@ -43,7 +45,7 @@ impl Failure {
         }
     }
 
-    /// It was sent, and may still happen.
+    /// The transaction was sent and may still be executed.
     pub fn pending(text: impl Into<String>) -> Self {
         Self {
             exit_code: PENDING,
@@ -51,20 +53,21 @@ impl Failure {
         }
     }
 
-    /// With lines of text after those that it has.
+    /// Adds lines of text after those that it has.
     pub fn with_note(self, text: impl AsRef<str>) -> Self {
         let lines = text.as_ref().lines().map(str::to_owned);
         self.with_lines(lines)
     }
 
-    /// As [`with_note`](Self::with_note), of lines that hold texts of others: each stays one line.
+    /// Adds lines that hold texts of others, like [`with_note`](Self::with_note): each stays one
+    /// line.
     pub fn with_lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.note.extend(lines);
         self
     }
 
     /// For `map_err`.
-    pub fn doing<E: Error + Send + Sync + 'static>(
+    pub fn during<E: Error + Send + Sync + 'static>(
         text: impl Into<String>,
     ) -> impl FnOnce(E) -> Self {
         let text = text.into();
@@ -77,17 +80,12 @@ impl Failure {
 }
 
 impl Failure {
-    /// What it says, line by line: what was being tried with the causes, then the note. Nodes and
-    /// the ledger have a part in them, so that a line may hold anything, also line breaks.
+    /// The message, line by line: the operation with its causes, then the note. Texts of nodes and
+    /// of the ledger are part of it, so a line may hold anything, also line breaks.
     pub fn lines(&self) -> Vec<String> {
-        let mut first = self.doing.clone();
-        let mut cause: Option<&(dyn Error + 'static)> = match &self.source {
-            Some(source) => Some(source.as_ref()),
-            None => None,
-        };
-        while let Some(error) = cause {
-            first += &format!(": {error}");
-            cause = error.source();
+        let mut first = self.operation.clone();
+        if let Some(source) = &self.source {
+            first += &format!(": {}", error_chain(source.as_ref()));
         }
         [first].into_iter().chain(self.note.clone()).collect()
     }

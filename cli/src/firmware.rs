@@ -23,10 +23,11 @@ use crate::paging;
 use crate::session::{Session, asking};
 use crate::time;
 
-/// For a quorum of validators to fetch an image from each other: a large one may take longer.
+/// The time for a quorum of validators to fetch an image from each other; a large one may take
+/// longer.
 const STORED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a node tells of the nodes.
+/// The answer of a node to a question for the nodes.
 #[derive(Deserialize)]
 struct Nodes {
     validators: Vec<Validator>,
@@ -41,16 +42,16 @@ pub enum FirmwareCommand {
     /// Uploads an image, signs the release as its vendor, publishes it, and waits until a quorum of
     /// validators stores the image: then it can be approved.
     Publish(Box<Publish>),
-    /// Approves a release, after a look at its manifest: as its digest stands on the ledger.
+    /// Approves a release after a look at its manifest, named by its digest on the ledger.
     Approve {
         release: Id,
-        /// Digest of the manifest that you looked at; without it that of the ledger is taken.
+        /// The digest of the manifest that you looked at; by default the one on the ledger.
         #[arg(long)]
         manifest: Option<Hash>,
     },
-    /// No new rollout.
+    /// Deprecates a release: no new rollout may use it.
     Deprecate { release: Id, reason: String },
-    /// Recalls every deployment that is not yet installing.
+    /// Revokes a release and recalls every deployment that is not yet installing.
     Revoke { release: Id, reason: String },
 }
 
@@ -58,7 +59,7 @@ pub enum FirmwareCommand {
 pub struct Publish {
     /// The firmware image, at most 256 MiB: the bytes that devices write to their flash.
     image: PathBuf,
-    /// The form of the image, where it is meant to be another than a plain binary.
+    /// The format of the image, if it is not a plain binary.
     #[arg(long)]
     format: Option<image::Format>,
     #[arg(long)]
@@ -66,22 +67,22 @@ pub struct Publish {
     /// major.minor.patch
     #[arg(long)]
     version: Version,
-    /// Hardware that may install it; may be given several times.
+    /// A hardware class that may install it; may be repeated.
     #[arg(long = "hardware-class", required = true)]
     hardware_classes: Vec<String>,
-    /// Anti-rollback: not installed where the device is above it.
+    /// The anti-rollback counter: a device with a higher one does not install the release.
     #[arg(long)]
     security_counter: u64,
     /// The lowest running version that it may replace.
     #[arg(long)]
     replaces_from: Option<Version>,
-    /// A release one of which must be confirmed on the device before; may be given several times.
+    /// A release that must be confirmed on the device before; if repeated, one of them must be.
     #[arg(long = "depends-on")]
     depends_on: Vec<Id>,
-    /// From when on it is not installed: 2026-12-01T06:00, +90d, or Unix time in ms.
+    /// The time from which on it is not installed: 2026-12-01T06:00, +90d, or Unix time in ms.
     #[arg(long, alias = "expires-ms", value_parser = time::parse)]
     expires: Option<u64>,
-    /// Can't be postponed.
+    /// The release cannot be postponed.
     #[arg(long)]
     critical: bool,
 }
@@ -90,7 +91,7 @@ pub async fn carry_out(session: &Session, command: FirmwareCommand) -> Result<Ex
     let action = match command {
         FirmwareCommand::List => return list(session).await,
         FirmwareCommand::Show { release } => return show(session, &release).await,
-        FirmwareCommand::Publish(given) => return publish(session, *given).await,
+        FirmwareCommand::Publish(arguments) => return publish(session, *arguments).await,
         FirmwareCommand::Approve { release, manifest } => {
             return approve(session, release, manifest).await;
         }
@@ -110,13 +111,13 @@ async fn show(session: &Session, release: &Id) -> Result<ExitCode, Failure> {
     let read = read.map_err(asking)?.value;
     let changes = changes(session, &HistoryOf::Release(release.clone())).await?;
     if session.output.json {
-        let mut told = json!(read.manifest);
-        told["status"] = json!(read.status);
-        told["author"] = json!(read.author);
-        told["approvals"] = json!(read.approvals);
-        told["manifest_digest"] = json!(read.manifest_digest);
-        told["history"] = json!(changes.items);
-        print(&told);
+        let mut shown = json!(read.manifest);
+        shown["status"] = json!(read.status);
+        shown["author"] = json!(read.author);
+        shown["approvals"] = json!(read.approvals);
+        shown["manifest_digest"] = json!(read.manifest_digest);
+        shown["history"] = json!(changes.items);
+        print(&shown);
         return Ok(ExitCode::SUCCESS);
     }
     let mut members = manifest_members(&read.manifest);
@@ -167,8 +168,8 @@ fn manifest_members(manifest: &ReleaseManifest) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Approves a release, and says what was approved when it is: whoever may not approve it is told
-/// that, and nothing else.
+/// Approves a release and prints the approved fields. An account that may not approve sees only the
+/// refusal.
 async fn approve(
     session: &Session,
     release: Id,
@@ -178,9 +179,9 @@ async fn approve(
         Some(manifest) => (None, manifest),
         None => {
             let read = session.client.release(&release).await;
-            // What the vendor signed counts, not what the node says of it.
+            // The manifest that the vendor signed counts, not the node's copy of it.
             let signed = read.map_err(asking)?.value.signed.verify();
-            let signed = signed.map_err(Failure::doing("the release is not signed"))?;
+            let signed = signed.map_err(Failure::during("the release is not signed"))?;
             let digest = codec::digest(&signed);
             (Some(signed), digest)
         }
@@ -188,38 +189,38 @@ async fn approve(
     let action = FirmwareAction::Approve { release, manifest };
     session.act(Action::Firmware(action)).await?;
     if let Some(signed) = looked_at {
-        approved::say(session.output, &signed);
+        approved::print_fields(session.output, &signed);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Uploads, signs and publishes, and waits until the release can be approved.
-async fn publish(session: &Session, given: Publish) -> Result<ExitCode, Failure> {
+async fn publish(session: &Session, arguments: Publish) -> Result<ExitCode, Failure> {
     let (vendor, secret) = session.account()?;
-    image::check(&given.image, given.format)?;
+    image::check(&arguments.image, arguments.format)?;
     let output = session.output;
-    let mut told = 0;
+    let mut reported_percent = 0;
     let mut progress = |done: u64, all: u64| {
         let percent = done * 100 / all.max(1);
-        if percent >= told + 10 {
-            told = percent;
-            output.say(&format!("uploaded {percent} %"));
+        if percent >= reported_percent + 10 {
+            reported_percent = percent;
+            output.print_text(&format!("uploaded {percent} %"));
         }
     };
-    let uploaded = session.client.upload(&given.image, &mut progress).await;
+    let uploaded = session.client.upload(&arguments.image, &mut progress).await;
     let (artifact, size_bytes) = uploaded.map_err(asking)?;
     let manifest = ReleaseManifest {
-        release: given.release,
+        release: arguments.release,
         vendor: vendor.clone(),
-        version: given.version,
+        version: arguments.version,
         artifact,
         size_bytes,
-        hardware_classes: given.hardware_classes,
-        security_counter: given.security_counter,
-        replaces_from: given.replaces_from,
-        depends_on: given.depends_on,
-        expires_ms: given.expires,
-        critical: given.critical,
+        hardware_classes: arguments.hardware_classes,
+        security_counter: arguments.security_counter,
+        replaces_from: arguments.replaces_from,
+        depends_on: arguments.depends_on,
+        expires_ms: arguments.expires,
+        critical: arguments.critical,
         provenance: None,
     };
     let action = FirmwareAction::Publish {
@@ -235,12 +236,12 @@ async fn publish(session: &Session, given: Publish) -> Result<ExitCode, Failure>
              is"
         }
     };
-    session.output.say(words);
+    session.output.print_text(words);
     Ok(ExitCode::SUCCESS)
 }
 
-/// The feed of who stores images, from the first release of this one on: validators say once that
-/// they store an image, not again for another release of it.
+/// The feed of stored images, from the first release of this one on: a validator reports once that
+/// it stores an image, not again for another release of it.
 async fn holders(session: &Session, image: &Hash) -> Result<Feed, Failure> {
     let client = &session.client;
     let releases = paging::all(async |after: Option<&str>| client.releases(after).await).await?;
@@ -259,7 +260,7 @@ async fn holders(session: &Session, image: &Hash) -> Result<Feed, Failure> {
     Ok(feed)
 }
 
-/// How many validators must store an image before a release of it can be approved.
+/// The number of validators that must store an image before a release of it can be approved.
 async fn quorum(session: &Session) -> Result<usize, Failure> {
     let nodes = session.client.get::<Nodes>("/v1/nodes").await;
     let validators = nodes.map_err(asking)?.value.validators;

@@ -1,4 +1,5 @@
-//! `governance`: who runs the ledger, by proposals that enough administrators approve.
+//! `governance`: the nodes of the ledger, the policies and the protocol, changed by proposals that
+//! enough administrators approve.
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ const PAGE: usize = 1_000;
 pub enum GovernanceCommand {
     /// Validators and observers.
     Nodes,
-    /// How many people must agree on what.
+    /// The number of approvals for each kind of decision.
     Policies,
     /// All proposals.
     List,
@@ -38,7 +39,7 @@ pub enum GovernanceCommand {
         #[command(subcommand)]
         change: ChangeCommand,
     },
-    /// Approves what was looked at: the change with this digest, which `show` prints.
+    /// Approves the change with this digest, which `show` prints.
     Approve {
         proposal: Id,
         #[arg(long)]
@@ -48,9 +49,9 @@ pub enum GovernanceCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ChangeCommand {
-    /// A node that follows. A validator begins as one.
+    /// An observer: a node that follows. A validator begins as one.
     AddObserver(NewNode),
-    /// A node that orders and signs; an observer with the same id and key becomes one.
+    /// A validator: a node that orders and signs. An observer with the same id and key becomes one.
     AddValidator(NewNode),
     RemoveObserver {
         node: u64,
@@ -58,7 +59,7 @@ pub enum ChangeCommand {
     RemoveValidator {
         node: u64,
     },
-    /// How many people must agree; what is not given stays as it is when the proposal is made.
+    /// The number of approvals; an omitted one stays as it is when the proposal is made.
     SetPolicies(NewPolicies),
     /// Other rules of execution from a block on, which every node must know by then.
     SetProtocol {
@@ -103,7 +104,7 @@ impl NewPolicies {
     }
 }
 
-/// What `node join` prints.
+/// The new node, as `node join` prints it.
 #[derive(Clone, Debug, Args)]
 pub struct NewNode {
     /// An id that no node ever had.
@@ -117,9 +118,9 @@ pub struct NewNode {
 }
 
 impl NewNode {
-    /// The account that every node gets which is added after genesis.
+    /// The account of every node that is added after genesis.
     fn account(&self) -> Result<Id, Failure> {
-        Id::new(format!("node-{}", self.node)).map_err(Failure::doing("the account of the node"))
+        Id::new(format!("node-{}", self.node)).map_err(Failure::during("the account of the node"))
     }
 
     pub fn observer(&self) -> Result<GovernanceChange, Failure> {
@@ -164,7 +165,7 @@ impl ChangeCommand {
     }
 }
 
-/// Who a node is, and with whom it is connected.
+/// A node's identity and its connections.
 #[derive(Deserialize)]
 struct Peers {
     node: u64,
@@ -186,7 +187,7 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
                 change,
             };
             session.act(Action::Governance(action)).await?;
-            session.output.say(&format!(
+            session.output.print_text(&format!(
                 "others approve it with: \
                  lamplighter governance approve {proposal} --digest {digest}"
             ));
@@ -204,8 +205,9 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// A validator counts for the quorum of every certificate from its block on. One that never comes
-/// can end certification for ever: two validators need the signatures of both.
+/// Refuses to add a validator that the asked node is not connected with. A validator counts for the
+/// quorum of every certificate from its block on. One that never comes can end certification for
+/// ever: two validators need the signatures of both.
 async fn demand_connected(session: &Session, change: &GovernanceChange) -> Result<(), Failure> {
     let GovernanceChange::AddValidator { validator } = change else {
         return Ok(());
@@ -217,13 +219,14 @@ async fn demand_connected(session: &Session, change: &GovernanceChange) -> Resul
         .map_err(asking)?
         .value;
     let node = validator.node;
-    match status.node == node || status.connected.contains(&node) {
-        true => Ok(()),
-        false => Err(Failure::plain(format!(
+    if status.node == node || status.connected.contains(&node) {
+        Ok(())
+    } else {
+        Err(Failure::plain(format!(
             "node {node} is not connected with node {}, and blocks could not be certified without \
              it: start it first, with `lamplighter node join`",
             status.node
-        ))),
+        )))
     }
 }
 
@@ -265,7 +268,7 @@ async fn proposals(session: &Session) -> Result<Vec<Proposal>, Failure> {
     paging::all(read).await
 }
 
-/// One proposal, which no node is asked for by its name.
+/// One proposal; no route returns a single one, so it is searched in the list.
 pub async fn proposal(session: &Session, proposal: &Id) -> Result<Proposal, Failure> {
     let all = proposals(session).await?;
     let missing = format!("refused: there is no proposal {proposal} (not_found)");
@@ -277,9 +280,9 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
     let found = self::proposal(session, proposal).await?;
     let changes = changes(session, &HistoryOf::Proposal(proposal.clone())).await?;
     if session.output.json {
-        let mut told = json!(found);
-        told["history"] = json!(changes.items);
-        print(&told);
+        let mut printed = json!(found);
+        printed["history"] = json!(changes.items);
+        print(&printed);
         return Ok(());
     }
     let Proposal {

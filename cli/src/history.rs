@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lamplighter_client::{Cursor, Delivery, HistoryEntry, HistoryOf, Page};
+use lamplighter_client::{Cursor, FeedEvent, HistoryEntry, HistoryOf, Page};
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::output::{Output, emit, emit_table, emit_while_read, print, print_line
 use crate::session::{Session, asking};
 use crate::time;
 
-/// Whose changes are asked for, the newest first.
+/// The record to list changes of, the newest first.
 #[derive(Debug, Args)]
 pub struct History {
     /// Changes before this place in the chain, which the end of a table names.
@@ -27,28 +27,28 @@ pub struct History {
 
 #[derive(Debug, Subcommand)]
 pub enum HistoryCommand {
-    /// What happened to a device, its deployments among it.
+    /// The changes of a device and of its deployments.
     Device {
         device: Id,
     },
-    /// Who published, approved or revoked a release.
+    /// The publication, approvals and revocation of a release.
     Release {
         release: Id,
     },
-    /// Who planned, approved, started, paused, resumed or cancelled a rollout.
+    /// The plan, approvals, start, pauses and end of a rollout.
     Rollout {
         rollout: Id,
     },
-    /// Who changed an account, its keys and roles.
+    /// The changes of an account, its keys and roles.
     User {
         user: Id,
     },
     Organization {
         organization: Id,
     },
-    /// Who set a desired document.
+    /// The changes of a desired document.
     Config(Target),
-    /// Who raised, acknowledged and cleared an alarm.
+    /// The raising, acknowledgement and clearing of an alarm.
     Alarm {
         device: Id,
         sequence: u64,
@@ -56,7 +56,7 @@ pub enum HistoryCommand {
     Proposal {
         proposal: Id,
     },
-    /// What changed of the ledger itself: nodes, policies and protocol.
+    /// The changes of the ledger itself: nodes, policies and protocol.
     Governance,
 }
 
@@ -93,19 +93,18 @@ pub async fn show(
     if page.items.is_empty() && after.is_none() {
         demand_record(session, of).await?;
     }
-    match session.output.json {
-        true => {
-            print(&json!(page.items));
-            if let Some(next) = &page.next {
-                warn(&older(next));
-            }
+    if session.output.json {
+        print(&json!(page.items));
+        if let Some(next) = &page.next {
+            warn(&older(next));
         }
-        false => emit_changes(&page),
+    } else {
+        emit_changes(&page)
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A record that is not there has no changes either, but that is another answer.
+/// Fails for a record that does not exist: it has no changes either, but that is another answer.
 async fn demand_record(session: &Session, of: &HistoryOf) -> Result<(), Failure> {
     let client = &session.client;
     let found = match of {
@@ -123,7 +122,7 @@ async fn demand_record(session: &Session, of: &HistoryOf) -> Result<(), Failure>
         HistoryOf::Proposal(proposal) => {
             return governance::proposal(session, proposal).await.map(drop);
         }
-        // A document that nobody set yet, and the ledger itself.
+        // A document that was never set, and the ledger itself.
         HistoryOf::Config(_) | HistoryOf::Governance => Ok(()),
     };
     found.map_err(asking)
@@ -135,7 +134,8 @@ pub async fn changes(session: &Session, of: &HistoryOf) -> Result<Page<HistoryEn
     Ok(page.map_err(asking)?.value)
 }
 
-/// Changes as a table for people. `transaction show` takes what stands in its column `transaction`.
+/// Prints changes as a table for people. `transaction show` takes the places in its column
+/// `transaction`.
 pub fn emit_changes(page: &Page<HistoryEntry>) {
     if page.items.is_empty() {
         return emit("no changes since the ledger began");
@@ -143,7 +143,7 @@ pub fn emit_changes(page: &Page<HistoryEntry>) {
     let rows = page.items.iter().map(|change| {
         let transaction = match change.transaction {
             Hash::ZERO => "-".to_owned(),
-            _ => change.cursor.clone(),
+            _ => change.cursor.to_string(),
         };
         vec![
             time::local(change.time_ms),
@@ -159,14 +159,15 @@ pub fn emit_changes(page: &Page<HistoryEntry>) {
     }
 }
 
-/// What a page that is not the last one says.
+/// The hint below a page that is not the last one.
 fn older(next: &str) -> String {
     format!("there are older ones: history .. --after {next}")
 }
 
-/// A notification of the feed on a line, for people or as JSON; false when nobody reads any more.
-pub fn emit_delivery(output: Output, delivery: &Delivery) -> bool {
-    let Delivery {
+/// Prints a notification of the feed on a line, for people or as JSON; false when the reader is
+/// gone.
+pub fn emit_delivery(output: Output, delivery: &FeedEvent) -> bool {
+    let FeedEvent {
         cursor,
         time_ms,
         transaction,
@@ -187,7 +188,7 @@ pub fn emit_delivery(output: Output, delivery: &Delivery) -> bool {
     ))
 }
 
-/// Who did something; the ledger does by itself what time brings.
+/// The author of a change; changes that time brings have none, and the ledger makes them.
 pub fn author(author: Option<&Id>) -> String {
     author.map_or("the ledger".to_owned(), Id::to_string)
 }

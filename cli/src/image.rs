@@ -1,5 +1,5 @@
-//! What a firmware image is before it is uploaded: what comes out of a build is not always what a
-//! device can write to its flash.
+//! Checks of a firmware image before its upload: the output of a build is not always the format
+//! that a device can write to its flash.
 
 use std::fs::File;
 use std::io::Read;
@@ -48,12 +48,12 @@ impl Format {
     }
 }
 
-/// Checks the size of an image, and that it is a plain binary or what the caller says it is.
-pub fn check(path: &Path, said: Option<Format>) -> Result<(), Failure> {
+/// Checks the size of an image, and that it is a plain binary or has the declared format.
+pub fn check(path: &Path, declared: Option<Format>) -> Result<(), Failure> {
     let shown = path.display();
-    let doing = || format!("reading {shown}");
-    let file = File::open(path).map_err(Failure::doing(doing()))?;
-    let size = file.metadata().map_err(Failure::doing(doing()))?.len();
+    let operation = || format!("reading {shown}");
+    let file = File::open(path).map_err(Failure::during(operation()))?;
+    let size = file.metadata().map_err(Failure::during(operation()))?.len();
     if size == 0 {
         return Err(Failure::plain(format!("the image {shown} is empty")));
     }
@@ -65,25 +65,25 @@ pub fn check(path: &Path, said: Option<Format>) -> Result<(), Failure> {
     }
     let mut head = Vec::new();
     let read = file.take(HEAD_BYTES).read_to_end(&mut head);
-    read.map_err(Failure::doing(doing()))?;
-    let found = recognize(&head);
-    match said {
-        Some(said) if said != found => Err(Failure::plain(format!(
+    read.map_err(Failure::during(operation()))?;
+    let recognized = recognize(&head);
+    match declared {
+        Some(declared) if declared != recognized => Err(Failure::plain(format!(
             "--format says that {shown} is {}, but it looks like {}",
-            said.name(),
-            found.name()
+            declared.name(),
+            recognized.name()
         ))),
-        None if found != Format::Binary => Err(Failure::plain(format!(
+        None if recognized != Format::Binary => Err(Failure::plain(format!(
             "{shown} is {}, and devices write the bytes of an image to their flash as they are: \
              convert it, e.g. with `objcopy -O binary`, or say --format {} if your devices take it",
-            found.name(),
-            found.option()
+            recognized.name(),
+            recognized.option()
         ))),
         _ => Ok(()),
     }
 }
 
-/// By its first bytes.
+/// Recognizes the format by the first bytes.
 fn recognize(head: &[u8]) -> Format {
     if head.starts_with(b"\x7fELF") {
         return Format::Elf;

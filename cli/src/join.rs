@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use lamplighter_node::{Config, FirstPeers, Handle, Node, Phase, key};
+use lamplighter_node::{BootstrapPeers, Handle, Node, NodeConfig, Phase, key};
 use lamplighter_types::{GovernanceChange, Hash, PublicKey, Validator, codec};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, sleep};
@@ -17,9 +17,9 @@ use crate::output::emit;
 use crate::run::{self, Run};
 use crate::session::{SessionArguments, asking};
 
-/// Between two looks at what the chain says of this node.
+/// The pause between two reads of the node's place in the chain.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What `join` notes in the folder of the node.
+/// The file in the node's folder that keeps the request.
 const REQUEST: &str = "join.json";
 
 #[derive(Debug, Args)]
@@ -29,15 +29,15 @@ pub struct Join {
     /// Where the other nodes reach this one, host:port.
     #[arg(long)]
     address: Option<String>,
-    /// It is to become a validator; until it has caught up it is an observer.
+    /// The node becomes a validator; until it has caught up it is an observer.
     #[arg(long)]
     validator: bool,
     #[command(flatten)]
     ports: Ports,
-    /// Prepares everything and says what to propose, but does not start the node.
+    /// Prepares everything and prints the proposal, but does not start the node.
     #[arg(long)]
     prepare_only: bool,
-    /// Ends when the node has joined; else it goes on running.
+    /// Ends when the node has joined; else it keeps running.
     #[arg(long)]
     until_joined: bool,
     /// Ends when standard input does, so that it does not outlive the process that started it.
@@ -48,7 +48,7 @@ pub struct Join {
     json_logs: bool,
 }
 
-/// What a node tells of the nodes.
+/// The answer of a node to a question for the nodes.
 #[derive(Deserialize)]
 struct NodeList {
     validators: Vec<Validator>,
@@ -61,7 +61,7 @@ struct Status {
     height: u64,
 }
 
-/// Who wants to join; kept, so that `join` can be given again.
+/// The node that wants to join; kept, so that `join` can be run again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
@@ -79,8 +79,8 @@ impl Request {
         }
     }
 
-    /// Says which commands administrators give.
-    fn tell(&self, proposal: &str, kind: &str, change: &GovernanceChange) {
+    /// Prints the commands for the administrators.
+    fn print_proposal(&self, proposal: &str, kind: &str, change: &GovernanceChange) {
         let Self {
             node,
             public_key,
@@ -100,15 +100,16 @@ impl Request {
 
 pub async fn join(join: Join, session: &SessionArguments) -> Result<ExitCode, Failure> {
     let config = join.dir.join("node.toml");
-    let request = match config.exists() {
-        true => read_request(&join.dir)?,
-        false => prepare(&join, session).await?,
+    let request = if config.exists() {
+        read_request(&join.dir)?
+    } else {
+        prepare(&join, session).await?
     };
     emit(&format!(
         "node {}, public key {}, reached at {}",
         request.node, request.public_key, request.address
     ));
-    request.tell("join", "add-observer", &request.new_node().observer()?);
+    request.print_proposal("join", "add-observer", &request.new_node().observer()?);
     if join.prepare_only {
         return Ok(ExitCode::SUCCESS);
     }
@@ -118,10 +119,10 @@ pub async fn join(join: Join, session: &SessionArguments) -> Result<ExitCode, Fa
         json_logs: join.json_logs,
     };
     let stop = run::begin(&run)?;
-    let config = Config::read(&config).map_err(Failure::doing("reading the configuration"))?;
+    let config = NodeConfig::read(&config).map_err(Failure::during("reading the configuration"))?;
     let node = Node::start(config)
         .await
-        .map_err(Failure::doing("starting the node"))?;
+        .map_err(Failure::during("starting the node"))?;
     let joined = joined(&join, &request, node.handle.clone());
     let until_joined = join.until_joined;
     run::serve(node, stop, async move {
@@ -136,9 +137,9 @@ pub async fn join(join: Join, session: &SessionArguments) -> Result<ExitCode, Fa
 
 fn read_request(dir: &Path) -> Result<Request, Failure> {
     let path = dir.join(REQUEST);
-    let doing = || format!("reading {}", path.display());
-    let bytes = fs::read(&path).map_err(Failure::doing(doing()))?;
-    serde_json::from_slice(&bytes).map_err(Failure::doing(doing()))
+    let operation = || format!("reading {}", path.display());
+    let bytes = fs::read(&path).map_err(Failure::during(operation()))?;
+    serde_json::from_slice(&bytes).map_err(Failure::during(operation()))
 }
 
 /// Asks the ledger for what a new node needs, and makes its files.
@@ -159,16 +160,16 @@ async fn prepare(join: &Join, session: &SessionArguments) -> Result<Request, Fai
     let nodes: NodeList = asked.client.get("/v1/nodes").await.map_err(asking)?.value;
     let node = nodes.next_node;
     fs::create_dir_all(&join.dir)
-        .map_err(Failure::doing(format!("making {}", join.dir.display())))?;
-    let first = FirstPeers {
+        .map_err(Failure::during(format!("making {}", join.dir.display())))?;
+    let first = BootstrapPeers {
         height: status.height,
         validators: nodes.validators,
     };
     first
         .write(&join.dir.join("data"))
-        .map_err(Failure::doing("noting the first peers"))?;
+        .map_err(Failure::during("noting the first peers"))?;
     let secret = key::read_or_create(&join.dir.join("node.key"))
-        .map_err(Failure::doing("the node's key"))?;
+        .map_err(Failure::during("the node's key"))?;
     let request = Request {
         node,
         public_key: secret.public(),
@@ -176,12 +177,12 @@ async fn prepare(join: &Join, session: &SessionArguments) -> Result<Request, Fai
     };
     let text = serde_json::to_vec_pretty(&request).expect("our types have JSON forms");
     let path = join.dir.join(REQUEST);
-    fs::write(&path, text).map_err(Failure::doing(format!("writing {}", path.display())))?;
+    fs::write(&path, text).map_err(Failure::during(format!("writing {}", path.display())))?;
     make_node(&join.dir, node, &join.ports, session.genesis_file()?)?;
     Ok(request)
 }
 
-/// Tells how far it is, until the node has the place that it is to have.
+/// Prints the progress until the node has its role.
 fn joined(
     join: &Join,
     request: &Request,
@@ -189,7 +190,7 @@ fn joined(
 ) -> impl Future<Output = Result<(), Failure>> + use<> {
     let (validator, request) = (join.validator, request.clone());
     async move {
-        let reading = || Failure::doing("reading the ledger");
+        let reading = || Failure::during("reading the ledger");
         emit(
             "waiting until the ledger names this node; its progress is in the log and in `status`",
         );
@@ -205,7 +206,7 @@ fn joined(
         let set = handle.watch_membership().borrow().named.validators.clone();
         if set.by_key(&request.public_key).is_none() {
             let change = request.new_node().validator()?;
-            request.tell("promote", "add-validator", &change);
+            request.print_proposal("promote", "add-validator", &change);
         }
         let signed = || {
             let signed = handle.newest_signed_by(&request.public_key);

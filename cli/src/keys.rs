@@ -1,13 +1,13 @@
-//! `key`, `genesis`, `node init`: what is made before anything runs.
+//! `key`, `genesis`, `node init`: the files that are made before anything runs.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use lamplighter_node::{Config, key};
+use lamplighter_node::{NodeConfig, key};
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Id, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
 };
@@ -29,11 +29,13 @@ pub enum KeyCommand {
 pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
     let secret = match command {
         KeyCommand::New { file } => {
-            let secret = key::generate().map_err(Failure::doing("making a key"))?;
-            key::write(&file, &secret).map_err(Failure::doing("writing the key"))?;
+            let secret = key::generate().map_err(Failure::during("making a key"))?;
+            key::write(&file, &secret).map_err(Failure::during("writing the key"))?;
             secret
         }
-        KeyCommand::Show { file } => key::read(&file).map_err(Failure::doing("reading the key"))?,
+        KeyCommand::Show { file } => {
+            key::read(&file).map_err(Failure::during("reading the key"))?
+        }
     };
     emit(&format!("{}", secret.public()));
     Ok(ExitCode::SUCCESS)
@@ -43,8 +45,8 @@ pub fn key(command: KeyCommand) -> Result<ExitCode, Failure> {
 pub enum GenesisCommand {
     /// Makes a genesis file from a description (TOML) of validators and first accounts.
     New(NewGenesis),
-    /// Checks a genesis file and prints its chain id, to be compared by hand. Faults, and what its
-    /// founders may not have meant, are named.
+    /// Checks a genesis file and prints its chain id, to be compared by hand. Names faults, and
+    /// settings that the founders may not have meant.
     Check { file: PathBuf },
 }
 
@@ -83,21 +85,15 @@ pub fn grant(text: &str) -> Result<Grant, Failure> {
     let (role, scope) = text.split_once('@').unwrap_or((text, ""));
     let quoted = |what: &str, text: &str| format!("the {what} \"{}\"", text.escape_debug());
     let role: Role =
-        serde_json::from_value(json!(role)).map_err(Failure::doing(quoted("role", role)))?;
-    let scope = Scope::new(scope).map_err(Failure::doing(quoted("district", scope)))?;
+        serde_json::from_value(json!(role)).map_err(Failure::during(quoted("role", role)))?;
+    let scope = Scope::new(scope).map_err(Failure::during(quoted("district", scope)))?;
     Ok(Grant { role, scope })
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
-}
-
 fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
-    let doing = || format!("reading {}", path.display());
-    let text = fs::read_to_string(path).map_err(Failure::doing(doing()))?;
-    toml::from_str(&text).map_err(Failure::doing(doing()))
+    let operation = || format!("reading {}", path.display());
+    let text = fs::read_to_string(path).map_err(Failure::during(operation()))?;
+    toml::from_str(&text).map_err(Failure::during(operation()))
 }
 
 /// Writes a file that must not exist yet.
@@ -108,7 +104,7 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(Failure::plain(format!("{shown} exists already")))
         }
-        written => written.map_err(Failure::doing(format!("writing {shown}"))),
+        written => written.map_err(Failure::during(format!("writing {shown}"))),
     }
 }
 
@@ -119,7 +115,7 @@ pub fn genesis(command: GenesisCommand, output: Output) -> Result<ExitCode, Fail
             let genesis = from_description(read_toml(&description)?)?;
             genesis
                 .check()
-                .map_err(Failure::doing("the description contradicts itself"))?;
+                .map_err(Failure::during("the description contradicts itself"))?;
             let bytes = serde_json::to_vec_pretty(&genesis).expect("our types have JSON forms");
             write_new(&out, &bytes)?;
             genesis
@@ -166,7 +162,7 @@ fn from_description(description: Description) -> Result<Genesis, Failure> {
     });
     Ok(Genesis {
         name,
-        created_ms: now_ms(),
+        created_ms: unix_ms(),
         validators: ValidatorSet { validators },
         organization,
         accounts: accounts.collect::<Result<_, Failure>>()?,
@@ -187,10 +183,10 @@ pub struct NodeInit {
 
 #[derive(Debug, Args)]
 pub struct Ports {
-    /// Where it listens.
+    /// The host that the node listens on.
     #[arg(long, default_value = "0.0.0.0")]
     host: std::net::IpAddr,
-    /// The ports follow on each other: peers, HTTP, operator, MQTT, MQTT with TLS.
+    /// The first of the ports: peers, HTTP, operator, MQTT, MQTT with TLS.
     #[arg(long, default_value_t = 7400)]
     first_port: u16,
 }
@@ -199,18 +195,17 @@ pub struct Ports {
 pub fn node_init(init: NodeInit, session: &SessionArguments) -> Result<ExitCode, Failure> {
     let NodeInit { dir, node, ports } = init;
     let (public, path) = make_node(&dir, node, &ports, session.genesis_file()?)?;
-    match session.output().json {
-        true => print(&json!({ "key": public, "config": path })),
-        false => {
-            emit(&format!("public key {public}"));
-            emit(&format!("configuration {}", path.display()));
-        }
+    if session.output().json {
+        print(&json!({ "key": public, "config": path }))
+    } else {
+        emit(&format!("public key {public}"));
+        emit(&format!("configuration {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes key and configuration of a node in its folder; its public key, and where the configuration
-/// is.
+/// Makes key and configuration of a node in its folder; returns its public key and the path of the
+/// configuration.
 pub fn make_node(
     dir: &Path,
     node: u64,
@@ -218,15 +213,15 @@ pub fn make_node(
     genesis: PathBuf,
 ) -> Result<(PublicKey, PathBuf), Failure> {
     let Ports { host, first_port } = *ports;
-    // It may be made only after all nodes have their keys.
+    // The genesis file may be made only after all nodes have their keys.
     let genesis = std::path::absolute(&genesis)
-        .map_err(Failure::doing(format!("finding {}", genesis.display())))?;
-    fs::create_dir_all(dir).map_err(Failure::doing(format!("making {}", dir.display())))?;
+        .map_err(Failure::during(format!("finding {}", genesis.display())))?;
+    fs::create_dir_all(dir).map_err(Failure::during(format!("making {}", dir.display())))?;
     let secret =
-        key::read_or_create(&dir.join("node.key")).map_err(Failure::doing("the node's key"))?;
+        key::read_or_create(&dir.join("node.key")).map_err(Failure::during("the node's key"))?;
     let port = |step: u16| std::net::SocketAddr::from((host, first_port.saturating_add(step)));
     let local = std::net::Ipv4Addr::LOCALHOST;
-    let config = Config {
+    let config = NodeConfig {
         node,
         genesis,
         key: "node.key".into(),

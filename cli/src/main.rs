@@ -1,7 +1,7 @@
 //! `lamplighter`: the one binary. A node, a gateway, simulated Things, a whole city on one machine,
 //! and the commands of people.
 
-// What goes to a terminal goes through `output`, which escapes it.
+// All output to a terminal goes through `output`, which escapes it.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod approved;
@@ -40,8 +40,8 @@ use session::SessionArguments;
 
 /// Firmware, configuration and events of a city's devices on a ledger that nobody rewrites unseen.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 a node or the ledger said no, 4 sent, and not
-/// known whether it happens.
+/// Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 refused by a node or by the ledger, 4 sent,
+/// and the outcome is not known.
 #[derive(Debug, Parser)]
 #[command(name = "lamplighter", version)]
 struct Arguments {
@@ -88,10 +88,10 @@ enum Command {
     /// Desired and reported configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// What devices emit, and what contracts tell.
+    /// Events of devices, and notifications of contracts.
     #[command(subcommand)]
     Event(devices::EventCommand),
-    /// Who changed a record, when, and by which transaction.
+    /// Changes of a record: author, time and transaction.
     History(history::History),
     /// Validators and observers, and the proposals that change them.
     #[command(subcommand)]

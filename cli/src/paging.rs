@@ -1,4 +1,4 @@
-//! Lists in full: nodes give them in pages.
+//! Complete lists: nodes return them in pages.
 
 use lamplighter_client::{ClientError, Page, Read};
 
@@ -12,7 +12,7 @@ pub async fn all<T>(
     first(usize::MAX, read).await
 }
 
-/// As [`all`], at most `limit` items.
+/// The first `limit` items of all pages.
 pub async fn first<T>(
     limit: usize,
     mut read: impl AsyncFnMut(Option<&str>) -> Result<Read<Page<T>>, ClientError>,

@@ -1,19 +1,19 @@
-//! What is told of a transaction that was sent and is in no block yet.
+//! The failure of a command whose transaction was sent and is in no block yet.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use lamplighter_client::Pending;
+use lamplighter_system::{error_chain, unix_ms};
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::{Output, print};
 use crate::time;
 
-/// Digits of its hash in the name of the file with the transaction.
+/// Digits of the transaction's hash in the name of its file.
 const NAME_DIGITS: usize = 16;
 
-/// Writes the transaction to a file, so that the same bytes can be sent again, and says how.
+/// Writes the transaction to a file, so that the same bytes can be sent again, and explains how.
 pub fn failure(pending: &Pending, output: Output) -> Failure {
     let Pending {
         transaction,
@@ -47,11 +47,11 @@ pub fn failure(pending: &Pending, output: Output) -> Failure {
         "It may still happen, until {}. Ask what became of it:\n  \
          lamplighter transaction show {hash}\n{again}\n\
          The same command given again before then would be a second transaction.",
-        until(*expires_ms, now_ms()),
+        until(*expires_ms, unix_ms()),
     ))
 }
 
-/// Who has it, and what the last node met.
+/// The nodes that have the transaction, and the last error.
 fn words(pending: &Pending) -> String {
     let Pending {
         transaction,
@@ -78,16 +78,9 @@ fn words(pending: &Pending) -> String {
         parts.join(", and ")
     );
     if let Some(last) = last {
-        let causes = std::iter::successors(Some(last as &dyn std::error::Error), |e| e.source());
-        let causes: Vec<_> = causes.map(ToString::to_string).collect();
-        words += &format!(" (last: {})", causes.join(": "));
+        words += &format!(" (last: {})", error_chain(last));
     }
     words
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A time, and how far it is from now.

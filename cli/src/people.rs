@@ -40,7 +40,7 @@ pub enum UserCommand {
         account: Id,
         #[arg(long)]
         organization: Id,
-        /// Where it acts.
+        /// The district in which it acts.
         #[arg(long, default_value = "")]
         district: Scope,
         #[arg(long = "public-key")]
@@ -48,25 +48,25 @@ pub enum UserCommand {
     },
     /// Grants a role, e.g. `operator@north/harbour`; without a district for the whole city.
     Grant { account: Id, role: String },
-    /// Takes a role away.
+    /// Revokes a role.
     Revoke { account: Id, role: String },
-    /// Puts a new key in the place of the one that signs this, which is then out of use for ever.
+    /// Replaces the key that signs this by a new one; the old key is revoked for ever.
     RotateKey {
         /// The file with the new secret key, as `key new` makes it.
         new_key: PathBuf,
     },
-    /// Takes a key out of use for ever.
+    /// Revokes a key for ever.
     RevokeKey { account: Id, public_key: PublicKey },
-    /// Votes to give an account that lost its keys a new one; it happens when as many
-    /// administrators as the policy says have voted for the same key.
+    /// Votes for a new key of an account that lost its keys. The account gets it when as many
+    /// administrators as the policy demands have voted for the same key.
     Recover {
         account: Id,
         #[arg(long = "public-key")]
         public_key: PublicKey,
     },
-    /// Lets an account act no more.
+    /// Disables an account.
     Disable { account: Id },
-    /// Lets a disabled account act again.
+    /// Enables a disabled account.
     Enable { account: Id },
 }
 
@@ -137,10 +137,10 @@ pub async fn carry_out(session: &Session, command: UserCommand) -> Result<ExitCo
 
 async fn rotate_key(session: &Session, file: &Path) -> Result<ExitCode, Failure> {
     let (account, _) = session.account()?;
-    let new = key::read(file).map_err(Failure::doing("the new key"))?;
+    let new = key::read(file).map_err(Failure::during("the new key"))?;
     let action = session.client.rotation(&new).await.map_err(asking)?;
     session.act(action).await?;
-    session.output.say(&format!(
+    session.output.print_text(&format!(
         "{account} signs with the key in {} from now on: give it as --key, or put the file in the \
          place of the old one",
         file.display()
@@ -153,9 +153,9 @@ async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
     let record = read.map_err(asking)?.value;
     let changes = changes(session, &HistoryOf::User(account.clone())).await?;
     if session.output.json {
-        let mut told = json!(record);
-        told["history"] = json!(changes.items);
-        print(&told);
+        let mut printed = json!(record);
+        printed["history"] = json!(changes.items);
+        print(&printed);
         return Ok(ExitCode::SUCCESS);
     }
     let Account {
@@ -188,7 +188,7 @@ async fn show(session: &Session, account: &Id) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A role as `user grant` takes it.
+/// A role in the form that `user grant` takes.
 fn role(grant: &Grant) -> String {
     match grant.scope.as_str() {
         "" => name(&grant.role),
@@ -202,9 +202,10 @@ async fn list(session: &Session) -> Result<ExitCode, Failure> {
     let heads = ["account", "kind", "organization", "roles", "name"];
     session.output.list(&accounts, &heads, |account| {
         let roles: Vec<_> = account.grants.iter().map(role).collect();
-        let kind = match account.disabled {
-            true => format!("{} (disabled)", name(&account.kind)),
-            false => name(&account.kind),
+        let kind = if account.disabled {
+            format!("{} (disabled)", name(&account.kind))
+        } else {
+            name(&account.kind)
         };
         let organization = account.organization.to_string();
         let who = account.account.to_string();

@@ -1,4 +1,4 @@
-//! `proof get`, and how a proven record is told.
+//! `proof get`, and the printed form of a proven record.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use crate::time::utc;
 
 #[derive(Debug, Subcommand)]
 pub enum ProofCommand {
-    /// Fetches a proof, checks it against the genesis file, tells what it proves, and writes it to
+    /// Fetches a proof, checks it against the genesis file, prints what it proves, and writes it to
     /// a file.
     Get {
         /// The file to write (JSON).
@@ -30,7 +30,7 @@ pub enum ProofCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum SubjectCommand {
-    /// That a transaction is in its block, with what it asked for.
+    /// A proof that a transaction is in its block, with its action.
     Transaction {
         transaction: Hash,
     },
@@ -41,7 +41,7 @@ pub enum SubjectCommand {
     Device {
         device: Id,
     },
-    /// What a device runs.
+    /// The image that a device runs.
     DeviceState {
         device: Id,
     },
@@ -127,22 +127,22 @@ pub async fn carry_out(session: &Session, command: ProofCommand) -> Result<ExitC
         .await
         .map_err(asking)?;
     let statement = Statement::of(&bundle, &proven, genesis)
-        .map_err(Failure::doing("the proof holds and can't be read"))?;
+        .map_err(Failure::during("the proof holds and can't be read"))?;
     let file = ProofFile::new(bundle, &statement).to_json();
     write_new(&out, file.as_ref())?;
-    tell(&statement, json!({ "file": out }), session.output);
+    print_statement(&statement, json!({ "file": out }), session.output);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints what was proven; as JSON with the members of `more`.
-pub fn tell(statement: &Statement, more: Value, output: Output) {
+pub fn print_statement(statement: &Statement, more: Value, output: Output) {
     if output.json {
-        let mut told = json!(statement);
-        told["holds"] = true.into();
-        if let (Some(told), Value::Object(more)) = (told.as_object_mut(), more) {
-            told.extend(more);
+        let mut printed = json!(statement);
+        printed["holds"] = true.into();
+        if let (Some(printed), Value::Object(more)) = (printed.as_object_mut(), more) {
+            printed.extend(more);
         }
-        return print(&told);
+        return print(&printed);
     }
     let Statement {
         subject,
@@ -185,7 +185,7 @@ fn names(signers: &[Signer]) -> String {
     names.join(", ")
 }
 
-/// What it is and of whom.
+/// The kind of the record and its key.
 fn describe(subject: &ProvenSubject, record: &Value) -> String {
     match subject {
         ProvenSubject::State(key) if record.is_null() => format!("there is no {key}"),

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_client::{FeedFilter, HistoryOf};
 use lamplighter_types::{
-    Action, DeferralPolicy, Fact, Hash, Id, Rollout, RolloutCounts, RolloutPlan, RolloutsAction,
-    Scope, Selection, StepTimers, codec,
+    Action, DeferralPolicy, Fact, Hash, Id, Postponement, Rollout, RolloutCounts, RolloutPlan,
+    RolloutsAction, Scope, Selection, StepTimers, codec,
 };
 use serde_json::json;
 
@@ -27,13 +27,13 @@ pub enum RolloutCommand {
     /// One rollout and its deployments.
     Show {
         rollout: Id,
-        /// So many deployments, in the order of their devices; without it all.
+        /// The most deployments to list, in the order of their devices; all by default.
         #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
     },
-    /// Plans a rollout, to be approved by somebody else.
+    /// Plans a rollout; another person approves it.
     Plan(Box<Plan>),
-    /// Approves the plan as it stands on the ledger, or the one whose digest is given.
+    /// Approves the plan that is on the ledger, or the one with this digest.
     Approve {
         rollout: Id,
         #[arg(long)]
@@ -49,22 +49,22 @@ pub enum RolloutCommand {
     Resume {
         rollout: Id,
     },
-    /// Ends what is not yet installing.
+    /// Cancels the deployments that are not yet installing.
     Cancel {
         rollout: Id,
         reason: String,
     },
-    /// Puts one deployment off; `0` ends that.
+    /// Postpones one deployment; `0` ends the postponement.
     Postpone {
         rollout: Id,
         device: Id,
-        /// Until when: 2026-12-01T06:00, +2d, tomorrow, or Unix time in ms.
+        /// The time: 2026-12-01T06:00, +2d, tomorrow, or Unix time in ms.
         #[arg(value_parser = time::parse)]
         until: u64,
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Tells each step until the rollout has ended.
+    /// Prints each step until the rollout has ended.
     Watch {
         rollout: Id,
     },
@@ -75,10 +75,10 @@ pub struct Plan {
     rollout: Id,
     #[arg(long)]
     release: Id,
-    /// Devices, one by one; may be given several times.
+    /// A device; may be repeated.
     #[arg(long = "device", conflicts_with_all = ["district", "model", "hardware_class", "tag"])]
     devices: Vec<Id>,
-    /// All devices of a district; the whole city if nothing is given.
+    /// All devices of a district, or of the whole city without an option.
     #[arg(long, default_value = "")]
     district: Scope,
     #[arg(long)]
@@ -91,14 +91,14 @@ pub struct Plan {
     /// Pauses when more than this share of ended deployments failed.
     #[arg(long, default_value_t = 10)]
     error_percent_max: u8,
-    /// Ended deployments before that is looked at.
+    /// The number of ended deployments before the share is evaluated.
     #[arg(long, default_value_t = 5)]
     error_sample_min: u32,
     #[arg(long, default_value_t = 2)]
     postponements_max: u32,
     #[arg(long, default_value_t = 72 * 60)]
     postponed_minutes_max: u64,
-    /// For each step of a deployment.
+    /// The time limit for each step of a deployment.
     #[arg(long, default_value_t = 24 * 60)]
     step_minutes_max: u64,
     #[arg(long, default_value_t = 2)]
@@ -123,12 +123,12 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
             device,
             until,
             reason,
-        } => RolloutsAction::Postpone {
+        } => RolloutsAction::Postpone(Postponement {
             rollout,
             device,
             until_ms: until,
             reason,
-        },
+        }),
     };
     session
         .act(Action::Rollouts(action))
@@ -136,7 +136,7 @@ pub async fn rollout(session: &Session, command: RolloutCommand) -> Result<ExitC
         .map(|()| ExitCode::SUCCESS)
 }
 
-/// Approves a plan, and says which when it is approved.
+/// Approves a plan, and prints the approved fields.
 async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<ExitCode, Failure> {
     let (looked_at, plan) = match plan {
         Some(plan) => (None, plan),
@@ -150,22 +150,23 @@ async fn approve(session: &Session, rollout: Id, plan: Option<Hash>) -> Result<E
     let action = RolloutsAction::Approve { rollout, plan };
     session.act(Action::Rollouts(action)).await?;
     if let Some(plan) = looked_at {
-        approved::say(session.output, &plan);
+        approved::print_fields(session.output, &plan);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn plan_of(plan: Plan) -> RolloutPlan {
-    let selection = match plan.devices.is_empty() {
-        true => Selection::Filter {
+    let selection = if plan.devices.is_empty() {
+        Selection::Filter {
             district: plan.district,
             model: plan.model,
             hardware_class: plan.hardware_class,
             tag: plan.tag,
-        },
-        false => Selection::List {
+        }
+    } else {
+        Selection::List {
             devices: plan.devices,
-        },
+        }
     };
     let step_ms = plan.step_minutes_max * MINUTE_MS;
     RolloutPlan {
@@ -331,9 +332,9 @@ fn plan_members(plan: &RolloutPlan) -> Vec<(&'static str, String)> {
 async fn watch(session: &Session, rollout: &Id) -> Result<ExitCode, Failure> {
     let mut feed = session.feed(&FeedFilter::default(), None);
     feed.connect().await.map_err(asking)?;
-    // The stream is open: what the record does not yet say will come.
+    // The stream is open, so steps that the record lacks yet will come.
     let record = session.client.rollout(rollout).await.map_err(asking)?.value;
-    session.output.say(&format!(
+    session.output.print_text(&format!(
         "{}: {}",
         words(&record.status),
         counts(&record.counts)

@@ -1,4 +1,4 @@
-//! `node run`, `gateway run`, `things run`: processes that run until they are told to end.
+//! `node run`, `gateway run`, `things run`: processes that run until they are stopped.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_devnet::{field, until_stdin_ends};
 use lamplighter_gateway::{Gateway, GatewayConfig};
-use lamplighter_node::{Config, Node, telemetry};
+use lamplighter_node::{Node, NodeConfig, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +19,10 @@ use crate::session::SessionArguments;
 pub enum NodeCommand {
     /// Makes a node's key and configuration, for the genesis file given by `--genesis`.
     Init(NodeInit),
-    /// Runs a node until SIGTERM or Ctrl-C.
+    /// Runs a node until it is stopped, stops by itself, or `until` ends.
     Run(Run),
-    /// Joins a ledger that is there: makes key and configuration, says what administrators propose,
-    /// and runs the node, which catches up as soon as they have approved it.
+    /// Joins an existing ledger: makes key and configuration, prints the proposal for the
+    /// administrators, and runs the node, which catches up as soon as they have approved it.
     Join(Join),
 }
 
@@ -55,16 +55,16 @@ pub struct Run {
 /// Cancelled by SIGTERM and Ctrl-C.
 pub fn until_signal() -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
-    let doing = || Failure::doing("waiting for signals");
-    let mut terminate = signal(SignalKind::terminate()).map_err(doing())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(doing())?;
-    let told = stop.clone();
+    let operation = || Failure::during("waiting for signals");
+    let mut terminate = signal(SignalKind::terminate()).map_err(operation())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(operation())?;
+    let signalled = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        told.cancel();
+        signalled.cancel();
     });
     Ok(stop)
 }
@@ -86,10 +86,11 @@ pub async fn node(command: NodeCommand, session: &SessionArguments) -> Result<Ex
         NodeCommand::Run(run) => run,
     };
     let stop = begin(&run)?;
-    let config = Config::read(&run.config).map_err(Failure::doing("reading the configuration"))?;
+    let config =
+        NodeConfig::read(&run.config).map_err(Failure::during("reading the configuration"))?;
     let node = Node::start(config)
         .await
-        .map_err(Failure::doing("starting the node"))?;
+        .map_err(Failure::during("starting the node"))?;
     serve(node, stop, std::future::pending()).await
 }
 
@@ -109,7 +110,7 @@ pub async fn serve(
     match failed {
         Some(failure) => Err(failure),
         None => ended
-            .map_err(Failure::doing("ending the node"))
+            .map_err(Failure::during("ending the node"))
             .map(|()| ExitCode::SUCCESS),
     }
 }
@@ -118,9 +119,9 @@ pub async fn gateway(command: GatewayCommand) -> Result<ExitCode, Failure> {
     let GatewayCommand::Run(run) = command;
     let stop = begin(&run)?;
     let config =
-        GatewayConfig::read(&run.config).map_err(Failure::doing("reading the configuration"))?;
+        GatewayConfig::read(&run.config).map_err(Failure::during("reading the configuration"))?;
     let ran = Gateway::run(config, stop).await;
-    ran.map_err(Failure::doing("running the gateway"))
+    ran.map_err(Failure::during("running the gateway"))
         .map(|()| ExitCode::SUCCESS)
 }
 
@@ -128,6 +129,6 @@ pub async fn things(command: ThingsCommand) -> Result<ExitCode, Failure> {
     let ThingsCommand::Run(run) = command;
     telemetry::init(run.json_logs);
     let ran = field::run(&run.config).await;
-    ran.map_err(Failure::doing("running the Things"))
+    ran.map_err(Failure::during("running the Things"))
         .map(|()| ExitCode::SUCCESS)
 }

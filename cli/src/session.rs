@@ -1,6 +1,5 @@
-//! Who asks whom: nodes, genesis file, account and key, from the command line or a profile.
+//! The nodes, genesis file, account and key of a command, from the command line or a profile.
 
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use lamplighter_client::{
     Client, ClientConfig, ClientError, Cursor, Feed, FeedFilter, Submitted, Wait,
 };
 use lamplighter_node::key;
+use lamplighter_system::error_chain;
 use lamplighter_types::{Action, Genesis, Id, Outcome, SecretKey, codec};
 use serde::Deserialize;
 
@@ -33,7 +33,7 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_PROFILE"
     )]
     profile: Option<PathBuf>,
-    /// Base address of a node, e.g. http://10.0.0.1:8080; may be given several times.
+    /// Base address of a node, e.g. http://10.0.0.1:8080; may be repeated.
     #[arg(
         id = "session_nodes",
         long = "node-url",
@@ -70,7 +70,7 @@ pub struct SessionArguments {
         env = "LAMPLIGHTER_KEY"
     )]
     key: Option<PathBuf>,
-    /// How long the nodes may take for an answer, all of them together, in seconds.
+    /// The deadline for all nodes together, in seconds.
     #[arg(
         id = "session_timeout",
         long = "timeout",
@@ -106,12 +106,12 @@ pub struct Session {
 }
 
 pub fn read_genesis(path: &Path) -> Result<Genesis, Failure> {
-    let bytes = fs::read(path).map_err(Failure::doing(format!("reading {}", path.display())))?;
+    let bytes = fs::read(path).map_err(Failure::during(format!("reading {}", path.display())))?;
     let genesis: Genesis =
-        codec::decode_json(&bytes).map_err(Failure::doing("the genesis file is not usable"))?;
+        codec::decode_json(&bytes).map_err(Failure::during("the genesis file is not usable"))?;
     genesis
         .check()
-        .map_err(Failure::doing("the genesis file contradicts itself"))?;
+        .map_err(Failure::during("the genesis file contradicts itself"))?;
     Ok(genesis)
 }
 
@@ -120,9 +120,9 @@ impl Profile {
         let Some(path) = path else {
             return Ok(Self::default());
         };
-        let doing = || format!("reading the profile {}", path.display());
-        let text = fs::read_to_string(path).map_err(Failure::doing(doing()))?;
-        let mut profile: Self = toml::from_str(&text).map_err(Failure::doing(doing()))?;
+        let operation = || format!("reading the profile {}", path.display());
+        let text = fs::read_to_string(path).map_err(Failure::during(operation()))?;
+        let mut profile: Self = toml::from_str(&text).map_err(Failure::during(operation()))?;
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut profile.genesis, &mut profile.keys]
             .into_iter()
@@ -153,9 +153,10 @@ impl SessionArguments {
     /// Sets the client up; nothing is sent yet.
     pub fn open(&self) -> Result<Session, Failure> {
         let profile = Profile::read(self.profile.as_deref())?;
-        let nodes = match self.nodes.is_empty() {
-            true => profile.nodes,
-            false => self.nodes.clone(),
+        let nodes = if self.nodes.is_empty() {
+            profile.nodes
+        } else {
+            self.nodes.clone()
         };
         if nodes.is_empty() {
             return Err(Failure::plain(
@@ -172,7 +173,7 @@ impl SessionArguments {
             .or_else(|| account.as_ref().and_then(in_profile));
         let signer = match (account, file) {
             (Some(account), Some(file)) => {
-                let secret = key::read(&file).map_err(Failure::doing("the account's key"))?;
+                let secret = key::read(&file).map_err(Failure::during("the account's key"))?;
                 Some((account, secret))
             }
             (Some(_), None) => return Err(Failure::plain("the account needs --key or a profile")),
@@ -186,7 +187,7 @@ impl SessionArguments {
         if let Some((account, secret)) = signer.clone() {
             config = config.with_key(account, secret);
         }
-        let client = Client::new(config).map_err(Failure::doing("setting up the client"))?;
+        let client = Client::new(config).map_err(Failure::during("setting up the client"))?;
         Ok(Session {
             client,
             genesis,
@@ -197,40 +198,36 @@ impl SessionArguments {
 }
 
 impl Session {
-    /// Who acts.
+    /// The account that acts, with its key.
     pub fn account(&self) -> Result<&(Id, SecretKey), Failure> {
         let missing = "this needs an account: give --as, and --key or a profile";
         self.signer.as_ref().ok_or_else(|| Failure::plain(missing))
     }
 
-    /// The feed from now on, or after a place; whoever waits for it is told when no node answers.
+    /// The feed from now on, or after a cursor; an outage of all nodes is printed as a warning.
     pub fn feed(&self, filter: &FeedFilter, after: Option<Cursor>) -> Feed {
         let feed = self.client.feed(filter, after);
         feed.on_outage(|error| {
-            let causes = std::iter::successors(Some(error as &dyn Error), |e| (*e).source());
-            let causes: Vec<_> = causes.map(ToString::to_string).collect();
-            warn(&format!(
-                "no node answers, trying again: {}",
-                causes.join(": ")
-            ));
+            let error = error_chain(error);
+            warn(&format!("no node answers, trying again: {error}"));
         })
     }
 
-    /// Submits an action and tells what it did.
+    /// Submits an action and prints its outcome.
     pub async fn act(&self, action: Action) -> Result<(), Failure> {
         self.output.submitted(&self.perform(action).await?);
         Ok(())
     }
 
-    /// Submits an action; one that failed is a failure of the command, which says where it is on
+    /// Submits an action; a refusal is a failure of the command, which names the block of the
     /// record.
     pub async fn perform(&self, action: Action) -> Result<Submitted, Failure> {
         self.account()?;
         self.outcome(self.client.submit(action, Wait::Committed).await)
     }
 
-    /// Tells what became of a transaction; one that failed is a failure of the command.
-    pub fn tell(&self, submitted: Result<Submitted, ClientError>) -> Result<(), Failure> {
+    /// Prints the outcome of a transaction; a refusal is a failure of the command.
+    pub fn report(&self, submitted: Result<Submitted, ClientError>) -> Result<(), Failure> {
         self.output.submitted(&self.outcome(submitted)?);
         Ok(())
     }
@@ -260,7 +257,7 @@ impl Session {
     }
 }
 
-/// A node's refusal, or that no node was reached.
+/// The failure for an error of the client: a node's refusal, or no node was reached.
 pub fn asking(error: ClientError) -> Failure {
     match error.problem() {
         Some(problem) if (400..500).contains(&problem.status) => {

@@ -1,4 +1,4 @@
-//! `audit verify` tells what is proven, and nothing that a file says beside it.
+//! `audit verify` prints what is proven, and no other content of the file.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -127,38 +127,41 @@ fn refused(output: Output) -> String {
 }
 
 #[test]
-fn the_verdict_tells_what_is_proven_and_refuses_what_is_forged_beside_it() {
+fn audit_verify_prints_the_statement_and_refuses_forged_fields() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     std::fs::write(folder.join("genesis.json"), json!(genesis()).to_string()).unwrap();
     let proof = bundle(b"\x31spring-update\0lamp-001\0");
     let answer = json!({ "record": deployment(), "proof": proof });
 
-    let told = held(verify(folder, &answer, &[]));
+    let output = held(verify(folder, &answer, &[]));
     for part in [
         "holds: deployment of device lamp-001, rollout spring-update\n",
         "in block 3 of 2026-09-21T14:13:23.000Z\n",
         "signed by node-1 (node 1)\n",
         "\"state\": \"confirmed\"",
     ] {
-        assert!(told.contains(part), "{part:?} in {told}");
+        assert!(output.contains(part), "{part:?} in {output}");
     }
-    let told = held(verify(folder, &json!(proof), &["--json"]));
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["kind"], "deployment");
+    let output = held(verify(folder, &json!(proof), &["--json"]));
+    let output: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(output["kind"], "deployment");
     let of = json!({ "rollout": "spring-update", "device": "lamp-001" });
-    assert_eq!((&told["of"], &told["record"]), (&of, &json!(deployment())));
+    assert_eq!(
+        (&output["of"], &output["record"]),
+        (&of, &json!(deployment()))
+    );
     let signers = json!([{ "node": 1, "account": "node-1", "key": secret(1).public() }]);
     assert_eq!(
-        (&told["time_ms"], &told["signers"]),
+        (&output["time_ms"], &output["signers"]),
         (&json!(1_790_000_003_000u64), &signers)
     );
 
     let mut forged = answer.clone();
     forged["record"]["state"] = json!("failed");
-    let told = refused(verify(folder, &forged, &[]));
+    let output = refused(verify(folder, &forged, &[]));
     let wanted = "record.state is \"failed\" in the file, \"confirmed\" is proven";
-    assert!(told.contains(wanted), "{told}");
+    assert!(output.contains(wanted), "{output}");
     let mut forged = answer.clone();
     forged["record"]["device"] = json!("lamp-099");
     refused(verify(folder, &forged, &["--json"]));
@@ -168,17 +171,20 @@ fn the_verdict_tells_what_is_proven_and_refuses_what_is_forged_beside_it() {
 }
 
 #[test]
-fn an_absence_is_told_as_one() {
+fn a_proof_of_absence_is_printed_as_absence() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     std::fs::write(folder.join("genesis.json"), json!(genesis()).to_string()).unwrap();
     let absent = bundle(b"\x31spring-update\0lamp-002\0");
-    let told = held(verify(folder, &json!(absent), &[]));
+    let output = held(verify(folder, &json!(absent), &[]));
     let wanted = "holds: there is no deployment of device lamp-002, rollout spring-update\n";
-    assert!(told.starts_with(wanted), "{told}");
+    assert!(output.starts_with(wanted), "{output}");
     let claimed = json!({ "record": deployment(), "proof": absent });
     refused(verify(folder, &claimed, &[]));
     // A key that no contract has: true, and not to be understood.
-    let told = refused(verify(folder, &json!(bundle(b"\xee")), &[]));
-    assert!(told.contains("the proven key ee is of no kind"), "{told}");
+    let output = refused(verify(folder, &json!(bundle(b"\xee")), &[]));
+    assert!(
+        output.contains("the proven key ee is of no kind"),
+        "{output}"
+    );
 }

@@ -63,8 +63,8 @@ fn a_ledger_is_founded() {
         "--genesis",
         "genesis.json",
     ];
-    let told = done(folder, &init);
-    let node = told.lines().next().unwrap().rsplit(' ').next().unwrap();
+    let output = done(folder, &init);
+    let node = output.lines().next().unwrap().rsplit(' ').next().unwrap();
     describe(folder, node, &admin, "administrator");
     let made = done(
         folder,
@@ -84,29 +84,29 @@ fn a_ledger_is_founded() {
         (&checked["validators"], &checked["quorum"]),
         (&1.into(), &1.into())
     );
-    // One administrator alone: each of the four policies wants somebody more.
+    // With one administrator, each of the four policies needs one more person.
     assert_eq!(checked["warnings"], 4);
-    let told = lamplighter(folder, &["genesis", "check", "genesis.json"]).stderr;
-    let told = String::from_utf8(told).unwrap();
+    let output = lamplighter(folder, &["genesis", "check", "genesis.json"]).stderr;
+    let output = String::from_utf8(output).unwrap();
     assert!(
-        told.contains("warning: governance_approvals is 2, and the file has 1"),
-        "{told}"
+        output.contains("warning: governance_approvals is 2, and the file has 1"),
+        "{output}"
     );
-    let config = lamplighter_node::Config::read(&folder.join("node-1/node.toml")).unwrap();
+    let config = lamplighter_node::NodeConfig::read(&folder.join("node-1/node.toml")).unwrap();
     assert_eq!(config.read_genesis().unwrap().name, "Harbour City");
 }
 
 #[test]
-fn what_can_not_be_is_told_with_its_cause() {
+fn an_impossible_genesis_is_refused_with_its_cause() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let key = done(folder, &["key", "new", "a.key"]);
     assert!(failed(folder, &["key", "new", "a.key"], 1).contains("File exists"));
     describe(folder, &key, &key, "administrator");
     let new = ["genesis", "new", "city.toml", "--out", "genesis.json"];
-    let told = failed(folder, &new, 1);
+    let output = failed(folder, &new, 1);
     let twice = format!("the key {key} is there twice: of node 1 and of the user admin");
-    assert!(told.contains(&twice), "{told}");
+    assert!(output.contains(&twice), "{output}");
     describe(folder, &key, &key, "king");
     assert!(failed(folder, &new, 1).contains("the role \"king\""));
     assert!(!folder.join("genesis.json").exists());
@@ -145,20 +145,20 @@ fn a_genesis_file_is_checked_before_a_node_starts_with_it() {
     for (more, wanted) in cases {
         let text = one.replacen("[[accounts]]", &more, 1);
         std::fs::write(folder.join("city.toml"), text).unwrap();
-        let told = failed(folder, &new, 1);
-        assert!(told.contains(wanted), "{told}");
+        let output = failed(folder, &new, 1);
+        assert!(output.contains(wanted), "{output}");
     }
-    // The same of a file that somebody else made.
+    // The same for a file made elsewhere.
     let text = one.replacen("[[accounts]]", &validator(4, "127.0.0.1:7401"), 1);
     std::fs::write(folder.join("city.toml"), text).unwrap();
     done(folder, &new);
     let file = folder.join("genesis.json");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace(":7401", ":7400")).unwrap();
-    let told = failed(folder, &["genesis", "check", "genesis.json"], 1);
+    let output = failed(folder, &["genesis", "check", "genesis.json"], 1);
     assert!(
-        told.contains("node 1 and node 4 have the same address"),
-        "{told}"
+        output.contains("node 1 and node 4 have the same address"),
+        "{output}"
     );
 }
 
@@ -192,7 +192,7 @@ fn logs_have_colours_on_terminals_only() {
         &["genesis", "new", "city.toml", "--out", "genesis.json"],
     );
     let path = folder.join("n/node.toml");
-    let mut config = lamplighter_node::Config::read(&path).unwrap();
+    let mut config = lamplighter_node::NodeConfig::read(&path).unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
     (config.peer_listen, config.http_listen) = (any, any);
     (config.admin_listen, config.mqtt_listen) = (any, any);

@@ -1,4 +1,4 @@
-//! Lists are whole, however many pages a node gives them in.
+//! Lists are complete, however many pages a node returns.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// Of everything.
+/// The number of items of each kind.
 const MANY: usize = 251;
-/// What a node gives at a time, as the real one does.
+/// The items of one page, as the real node limits them.
 const PAGE: usize = 100;
 
 fn id(text: &str) -> Id {

@@ -1,12 +1,12 @@
-//! Commands of people at a ledger of two nodes, with the program itself: what is told while there
-//! is no quorum, and what approvers see.
+//! Commands of people at a ledger of two nodes, run by the program itself: what they print while
+//! there is no quorum, and what approvers see.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SignedTransaction, Validator,
     ValidatorSet,
@@ -14,7 +14,7 @@ use lamplighter_types::{
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -32,7 +32,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// The configurations of two nodes, neither of which has a quorum alone.
-fn set_up(dir: &Path) -> [Config; 2] {
+fn set_up(dir: &Path) -> [NodeConfig; 2] {
     let people = [
         ("admin", Role::Administrator),
         ("vendor", Role::Vendor),
@@ -63,7 +63,7 @@ fn set_up(dir: &Path) -> [Config; 2] {
             address: peer_listen.to_string(),
         });
         let any = "127.0.0.1:0".parse().unwrap();
-        Config {
+        NodeConfig {
             node,
             genesis: dir.join("genesis.json"),
             key: file,
@@ -96,12 +96,12 @@ fn set_up(dir: &Path) -> [Config; 2] {
 /// The nodes, as people know them.
 struct Ledger<'a> {
     dir: &'a Path,
-    nodes: [Config; 2],
+    nodes: [NodeConfig; 2],
 }
 
 impl Ledger<'_> {
-    /// Gives a command in the folder, with the addresses of both nodes.
-    async fn give(&self, account: &str, words: &[&str]) -> Output {
+    /// Runs a command in the folder, with the addresses of both nodes.
+    async fn run(&self, account: &str, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
         command.current_dir(self.dir).args(["--as", account]);
         command.args([
@@ -126,7 +126,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sent_without_a_quorum_is_told_and_can_be_sent_again() {
+async fn a_transaction_without_quorum_is_reported_pending_and_can_be_sent_again() {
     let dir = TempDir::new().unwrap();
     let ledger = Ledger {
         dir: dir.path(),
@@ -140,28 +140,28 @@ async fn what_was_sent_without_a_quorum_is_told_and_can_be_sent_again() {
         "lighting",
         "Lighting",
     ];
-    // Nobody has it: the same command may be given again.
-    let output = ledger.give("admin", &register).await;
+    // No node has it: the same command may be run again.
+    let output = ledger.run("admin", &register).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(
         text(&output.stderr).contains("no node did what"),
         "{output:?}"
     );
 
-    watching_says_that_no_node_answers(&ledger).await;
+    watching_warns_when_no_node_answers(&ledger).await;
 
     let first = Node::start(ledger.nodes[0].clone()).await.unwrap();
-    let output = ledger.give("admin", &register).await;
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(4), "{told}");
+    let output = ledger.run("admin", &register).await;
+    let printed = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{printed}");
     let url = format!("http://{}", ledger.nodes[0].http_listen);
     for part in [&format!("taken by {url}"), "It may still happen, until "] {
-        assert!(told.contains(part), "{told}");
+        assert!(printed.contains(part), "{printed}");
     }
     let after = |begin: &str| {
-        let rest = told
+        let rest = printed
             .split_once(begin)
-            .unwrap_or_else(|| panic!("{begin}: {told}"))
+            .unwrap_or_else(|| panic!("{begin}: {printed}"))
             .1;
         rest.split_whitespace().next().unwrap().to_owned()
     };
@@ -171,27 +171,27 @@ async fn what_was_sent_without_a_quorum_is_told_and_can_be_sent_again() {
     let signed: SignedTransaction = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(signed.hash(&first.handle.chain_id()).to_string(), hash);
     let again = ["--timeout", "3", "--json", "transaction", "send", &file];
-    let output = ledger.give("admin", &again).await;
+    let output = ledger.run("admin", &again).await;
     assert_eq!(output.status.code(), Some(4));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["taken_by"][0], url);
 
     let second = Node::start(ledger.nodes[1].clone()).await.unwrap();
-    first.handle.wait_certified(1, PATIENCE).await.unwrap();
+    first.handle.wait_certified(1, TIMEOUT).await.unwrap();
     for _ in 0..2 {
-        let output = ledger.give("admin", &["transaction", "send", &file]).await;
+        let output = ledger.run("admin", &["transaction", "send", &file]).await;
         assert!(output.status.success(), "{output:?}");
         assert!(text(&output.stdout).contains(&hash), "{output:?}");
     }
-    let output = ledger.give("admin", &["transaction", "show", &hash]).await;
+    let output = ledger.run("admin", &["transaction", "show", &hash]).await;
     assert!(output.status.success(), "{output:?}");
     approvers_read_fields(&ledger).await;
     first.shutdown().await.unwrap();
     second.shutdown().await.unwrap();
 }
 
-/// Whoever watches while no node is there is told so once, and goes on waiting.
-async fn watching_says_that_no_node_answers(ledger: &Ledger<'_>) {
+/// A watching command warns once when no node answers, and keeps waiting.
+async fn watching_warns_when_no_node_answers(ledger: &Ledger<'_>) {
     let url = format!("http://{}", ledger.nodes[0].http_listen);
     let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_lamplighter"))
         .args(["--node-url", &url, "event", "watch"])
@@ -199,32 +199,32 @@ async fn watching_says_that_no_node_answers(ledger: &Ledger<'_>) {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut told = BufReader::new(watch.stderr.take().unwrap()).lines();
-    let first = tokio::time::timeout(PATIENCE, told.next_line()).await;
+    let mut printed = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let first = tokio::time::timeout(TIMEOUT, printed.next_line()).await;
     let first = first.expect("it says nothing").unwrap().unwrap();
     let words = "lamplighter: warning: no node answers, trying again: ";
     assert!(first.starts_with(words) && first.contains(&url), "{first}");
     // Several attempts later, which are 100 ms, 200 ms and so on apart.
-    let more = tokio::time::timeout(Duration::from_secs(1), told.next_line()).await;
+    let more = tokio::time::timeout(Duration::from_secs(1), printed.next_line()).await;
     assert!(more.is_err(), "{more:?}");
 }
 
-/// Who approves is told what, field by field; who may not approve is told that alone.
+/// An approver sees each approved field; an account without the role sees the refusal alone.
 async fn approvers_read_fields(ledger: &Ledger<'_>) {
     std::fs::write(ledger.dir.join("image.bin"), [7; 1000]).unwrap();
     let publish = "firmware publish image.bin --release lamp-2 --version 2.0.0 \
                    --hardware-class lamp-v1 --hardware-class lamp-v2 --security-counter 1";
     let publish: Vec<_> = publish.split_whitespace().collect();
-    let output = ledger.give("vendor", &publish).await;
+    let output = ledger.run("vendor", &publish).await;
     assert!(output.status.success(), "{output:?}");
     let approve = ["firmware", "approve", "lamp-2"];
-    let output = ledger.give("admin", &approve).await;
+    let output = ledger.run("admin", &approve).await;
     assert_eq!(
         (output.status.code(), text(&output.stdout)),
         (Some(3), String::new())
     );
     let output = ledger
-        .give("admin", &[approve.as_slice(), &["--json"]].concat())
+        .run("admin", &[approve.as_slice(), &["--json"]].concat())
         .await;
     assert_eq!(output.status.code(), Some(3));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -235,16 +235,16 @@ async fn approvers_read_fields(ledger: &Ledger<'_>) {
     );
     assert!(text(&output.stderr).contains(hash), "{output:?}");
     // Refused until both validators have signed that they hold the image.
-    let give_up = tokio::time::Instant::now() + PATIENCE;
-    let told = loop {
-        let output = ledger.give("approver", &approve).await;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
+    let printed = loop {
+        let output = ledger.run("approver", &approve).await;
         if output.status.success() {
             break text(&output.stdout);
         }
-        assert!(tokio::time::Instant::now() < give_up, "{output:?}");
+        assert!(tokio::time::Instant::now() < deadline, "{output:?}");
     };
     let field = |name: &str, value: &str| {
-        let mut lines = told.lines().map(str::trim);
+        let mut lines = printed.lines().map(str::trim);
         lines.any(|line| {
             line.strip_prefix(name)
                 .is_some_and(|rest| rest.trim() == value)
@@ -252,11 +252,11 @@ async fn approvers_read_fields(ledger: &Ledger<'_>) {
     };
     assert!(
         field("version", "2.0.0") && field("size bytes", "1000"),
-        "{told}"
+        "{printed}"
     );
-    assert!(field("hardware classes", "lamp-v1, lamp-v2"), "{told}");
+    assert!(field("hardware classes", "lamp-v1, lamp-v2"), "{printed}");
     assert!(
-        !told.contains("ReleaseManifest") && !told.contains("Hash("),
-        "{told}"
+        !printed.contains("ReleaseManifest") && !printed.contains("Hash("),
+        "{printed}"
     );
 }

@@ -1,4 +1,4 @@
-//! Whatever the ledger or a node says, the terminal of whoever reads it obeys nobody.
+//! Texts of the ledger or of a node cannot command the reader's terminal.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -286,7 +286,7 @@ fn status() -> Value {
         "progress": { "phase": HOSTILE, "per_second": 0 } })
 }
 
-/// What the node says at a path.
+/// The answer of the node at a path.
 fn answer(path: &str) -> Option<Value> {
     let page = |item: Value| json!({ "items": [item] });
     Some(match path {
@@ -460,15 +460,15 @@ async fn who_did_what_and_when_is_read_in_words() {
     for part in ["cursor", "sweep", "probe", "{\""] {
         assert!(!shown.contains(part), "{part:?} in\n{shown}");
     }
-    let told = lamplighter(&node, &["transaction", "show", &Hash([1; 32]).to_string()]).await;
-    let told = String::from_utf8(told.stdout).unwrap();
+    let output = lamplighter(&node, &["transaction", "show", &Hash([1; 32]).to_string()]).await;
+    let output = String::from_utf8(output.stdout).unwrap();
     for part in [
         "author              anna",
         "place               block 3, number 0, certified",
         "asks to             acknowledge alarm 1 of lamp-1: door",
         "  rollout spring paused: door",
     ] {
-        assert!(told.contains(part), "{part:?} in\n{told}");
+        assert!(output.contains(part), "{part:?} in\n{output}");
     }
     let events = lamplighter(&node, &["event", "list", "lamp-1"]).await;
     let events = String::from_utf8(events.stdout).unwrap();

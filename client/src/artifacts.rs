@@ -1,63 +1,52 @@
-//! Artifacts: uploads that go on where they stopped, downloads from any node, checked while they
-//! arrive.
+//! Artifacts: uploads that continue where they stopped, and downloads from any node, checked while
+//! they arrive.
 
 use std::collections::BTreeSet;
 use std::io::{self, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lamplighter_system::Backoff;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{
     ArtifactMismatch, GROUP_BYTES, Groups, GroupsBuilder, group_count,
 };
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
+use lamplighter_types::wire::{NewArtifact, Upload, header};
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::{Call, problem, read_body};
+use crate::calls::{Call, NodeResponse};
 use crate::error::ClientError;
 
 /// Bytes of one piece of an upload.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// Bytes asked for at a time; what is lost with a broken connection is less than a group anyway.
+/// Bytes requested at a time. A broken connection loses less than a group anyway.
 const RANGE_BYTES: u64 = 4 * 1024 * 1024;
-/// Values of the groups of the largest artifact.
+/// Bytes of the group values of the largest artifact.
 const GROUPS_BYTES_MAX: usize = ARTIFACT_BYTES_MAX as usize / GROUP_BYTES * 32;
-/// First pause after no node brought a download on; it doubles up to [`PAUSE_MAX`].
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// A piece is sent again at most this many times in a row.
+const PIECE_RETRIES_MAX: u32 = 3;
+/// First pause after no node continued a download.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between two rounds.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-const OFFSET: &str = "upload-offset";
 
-/// Told after each piece: bytes so far and in all.
+/// A callback after each piece, with the bytes so far and in all.
 pub type UploadProgress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
-/// Told after each checked range: bytes so far and in all.
+/// A callback after each checked range, with the bytes so far and in all.
 pub type DownloadProgress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
-/// Where an upload stands.
-#[derive(Deserialize)]
-struct Upload {
-    offset: u64,
-}
-
-fn file_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClientError {
-    move |source| ClientError::File {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 impl Client {
-    /// Uploads a file and gives its digest and size. The nodes fetch it from each other.
+    /// Uploads a file and returns its digest and size. The nodes fetch it from each other.
     ///
     /// # Errors
-    /// The file can't be read or has a size that artifacts do not have; refused; no node reachable.
+    /// The file can't be read or has a size that artifacts do not have, a node refused it, or no
+    /// node is reachable.
     pub async fn upload(
         &self,
         path: &Path,
@@ -67,7 +56,7 @@ impl Client {
         let (digest, size_bytes) = (groups.digest(), groups.size_bytes());
         let until = Instant::now() + self.inner.config.deadline;
         let mut last = ClientError::NoAddress;
-        // An upload lives on one node. Another one begins anew.
+        // An upload belongs to one node. The next node starts from the beginning.
         for index in self.inner.nodes.in_turn() {
             match self
                 .upload_to(index, path, digest, size_bytes, progress)
@@ -94,24 +83,27 @@ impl Client {
     ) -> Result<(), ClientError> {
         let mut file = File::open(path)
             .await
-            .map_err(file_error("opening", path))?;
+            .map_err(ClientError::file("opening", path))?;
         let mut offset = self.begin_upload(index, digest, size_bytes).await?;
         let mut failures = 0;
         while offset < size_bytes {
             progress(offset, size_bytes);
             let piece = read_piece(&mut file, offset)
                 .await
-                .map_err(file_error("reading", path))?;
+                .map_err(ClientError::file("reading", path))?;
             let patch = Call::new(Method::PATCH, format!("/v1/artifacts/{digest}/upload"))
-                .header(OFFSET, offset)
-                .octets(piece);
-            match self.at_node(index, patch).await {
+                .header(header::UPLOAD_OFFSET, offset)
+                .bytes(piece);
+            match self.call_node(index, patch).await {
                 Ok(answer) => {
                     offset = answer.json::<Upload>()?.offset;
                     failures = 0;
                 }
-                // It may have arrived all the same: the node says how far it is.
-                Err(error) if failures < 3 && (error.is_transient() || is_conflict(&error)) => {
+                // The piece may have arrived all the same: the node reports its offset.
+                Err(error)
+                    if failures < PIECE_RETRIES_MAX
+                        && (error.is_transient() || is_conflict(&error)) =>
+                {
                     tracing::debug!(%error, "a piece of an upload failed");
                     failures += 1;
                     offset = self.begin_upload(index, digest, size_bytes).await?;
@@ -123,38 +115,29 @@ impl Client {
         Ok(())
     }
 
-    /// Announces an upload, or finds it again. Gives the bytes that the node has.
+    /// Begins an upload or continues one. Returns the number of bytes that the node has.
     async fn begin_upload(
         &self,
         index: usize,
         digest: Hash,
         size_bytes: u64,
     ) -> Result<u64, ClientError> {
-        let body = serde_json::json!({ "digest": digest, "size_bytes": size_bytes });
-        let answer = self
-            .at_node(index, Call::new(Method::POST, "/v1/artifacts").json(&body))
-            .await?;
+        let body = NewArtifact { digest, size_bytes };
+        let call = Call::new(Method::POST, "/v1/artifacts").json(&body);
+        let answer = self.call_node(index, call).await?;
         Ok(answer.json::<Upload>()?.offset)
     }
 
-    /// A call to one node, with a login where it wants one.
-    async fn at_node(&self, index: usize, call: Call) -> Result<crate::calls::Answer, ClientError> {
+    async fn call_node(&self, index: usize, call: Call) -> Result<NodeResponse, ClientError> {
         let until = Instant::now() + self.inner.config.deadline;
-        match self.once(index, &call, until).await {
-            Err(ClientError::Problem { problem, .. })
-                if problem.status == 401 && self.signer().is_ok() =>
-            {
-                self.log_in(index, until).await?;
-                self.once(index, &call, until).await
-            }
-            result => result,
-        }
+        let answer = self.attempt(index, &call, until).await;
+        answer.map_err(|(error, _)| error)
     }
 
     /// The values of an artifact's groups, checked against its digest.
     ///
     /// # Errors
-    /// No node has them, or those that have them lie.
+    /// No node has them, or the nodes that have them send wrong ones.
     pub async fn artifact_groups(
         &self,
         digest: Hash,
@@ -170,21 +153,14 @@ impl Client {
         let mut last = ClientError::NoAddress;
         for index in self.inner.nodes.in_turn() {
             let call = Call::get(format!("/v1/artifacts/{digest}/groups"));
-            let checked = match self.at_node(index, call).await {
-                Ok(answer) if answer.body.len() <= GROUPS_BYTES_MAX => {
-                    Groups::from_bytes(digest, size_bytes, &answer.body).map_err(|source| {
-                        ClientError::Artifact {
-                            node: answer.node,
-                            source,
-                        }
-                    })
-                }
-                Ok(answer) => Err(ClientError::TooLong {
+            let answer = self.call_node(index, call.answer_bytes_max(GROUPS_BYTES_MAX));
+            let checked = answer.await.and_then(|answer| {
+                let groups = Groups::from_bytes(digest, size_bytes, &answer.body);
+                groups.map_err(|source| ClientError::Artifact {
                     node: answer.node,
-                    limit: GROUPS_BYTES_MAX,
-                }),
-                Err(error) => Err(error),
-            };
+                    source,
+                })
+            });
             match checked {
                 Ok(groups) => return Ok(groups),
                 Err(error) => last = error,
@@ -193,13 +169,13 @@ impl Client {
         Err(last)
     }
 
-    /// Brings an artifact into the file `part`, going on after what is there and right, and syncs
-    /// it. Each group of 16 KiB is checked before it is written. A node that breaks off or sends
-    /// wrong bytes is left for the next one.
+    /// Downloads an artifact into the file `part` and syncs it. Correct groups that the file has
+    /// already are kept. Each group of 16 KiB is checked before it is written. When a node breaks
+    /// off or sends wrong bytes, the next one is called.
     ///
     /// # Errors
-    /// No node brings the download on within the deadline, all that do lie, or the file can't be
-    /// written.
+    /// No node continues the download within the deadline, all that do send wrong bytes, or the
+    /// file can't be written.
     pub async fn download(
         &self,
         digest: Hash,
@@ -208,49 +184,46 @@ impl Client {
         progress: DownloadProgress<'_>,
     ) -> Result<(), ClientError> {
         let groups = self.artifact_groups(digest, size_bytes).await?;
-        let mut sink = Sink::open(part, groups).await?;
-        let mut liars = BTreeSet::new();
+        let mut file = PartialFile::open(part, groups).await?;
+        let mut dishonest = BTreeSet::new();
         let mut until = Instant::now() + self.inner.config.deadline;
-        let mut pause = PAUSE_FIRST;
-        while !sink.is_complete() {
-            let before = sink.offset();
-            let failed = self.round(&mut sink, &mut liars, progress).await?;
-            if sink.offset() > before {
-                (until, pause) = (Instant::now() + self.inner.config.deadline, PAUSE_FIRST);
+        let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+        while !file.is_complete() {
+            let before = file.offset();
+            let failed = self
+                .fetch_range(&mut file, &mut dishonest, progress)
+                .await?;
+            if file.offset() > before {
+                until = Instant::now() + self.inner.config.deadline;
+                backoff.reset();
             }
-            let Some(error) = failed.filter(|_| !sink.is_complete()) else {
+            let Some(error) = failed.filter(|_| !file.is_complete()) else {
                 continue;
             };
-            if liars.len() == self.inner.nodes.list.len() || Instant::now() + pause >= until {
+            let pause = backoff.next_pause();
+            if dishonest.len() == self.inner.nodes.list.len() || Instant::now() + pause >= until {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
         }
-        sink.file
-            .sync_all()
-            .await
-            .map_err(file_error("syncing", part))
+        let synced = file.file.sync_all().await;
+        synced.map_err(ClientError::file("syncing", part))
     }
 
-    /// Asks one node after the other until one gives the next range; otherwise tells what the last
-    /// one met.
-    async fn round(
+    /// Calls one node after the other until one sends the next range. Returns the error of the last
+    /// one if none does.
+    async fn fetch_range(
         &self,
-        sink: &mut Sink,
-        liars: &mut BTreeSet<usize>,
+        file: &mut PartialFile,
+        dishonest: &mut BTreeSet<usize>,
         progress: DownloadProgress<'_>,
     ) -> Result<Option<ClientError>, ClientError> {
         let mut failed = None;
-        let nodes: Vec<_> = self
-            .inner
-            .nodes
-            .in_turn()
-            .filter(|i| !liars.contains(i))
-            .collect();
+        let nodes = self.inner.nodes.in_turn();
+        let nodes: Vec<_> = nodes.filter(|index| !dishonest.contains(index)).collect();
         for index in nodes {
-            let fetched = self.fetch(index, sink).await;
-            progress(sink.offset(), sink.groups.size_bytes());
+            let fetched = self.fetch_range_from(index, file).await;
+            progress(file.offset(), file.groups.size_bytes());
             match fetched {
                 Ok(()) => {
                     self.inner.nodes.prefer(index);
@@ -260,9 +233,9 @@ impl Client {
                 Err(error) => {
                     tracing::info!(%error, "a node failed to send an artifact");
                     if matches!(error, ClientError::Artifact { .. }) {
-                        liars.insert(index);
+                        dishonest.insert(index);
                     }
-                    self.inner.nodes.turn_from(index);
+                    self.inner.nodes.prefer_next(index);
                     failed = Some(error);
                 }
             }
@@ -270,30 +243,33 @@ impl Client {
         Ok(failed)
     }
 
-    /// Brings one range from one node into the sink.
-    async fn fetch(&self, index: usize, sink: &mut Sink) -> Result<(), ClientError> {
+    /// Fetches one range from one node into the file.
+    async fn fetch_range_from(
+        &self,
+        index: usize,
+        file: &mut PartialFile,
+    ) -> Result<(), ClientError> {
         let node = self.inner.nodes.list[index].url.clone();
-        let (begin, size) = (sink.offset(), sink.groups.size_bytes());
+        let (begin, size) = (file.offset(), file.groups.size_bytes());
         let end = (begin + RANGE_BYTES).min(size);
-        let digest = sink.groups.digest();
+        let digest = file.groups.digest();
         let call = Call::get(format!("/v1/artifacts/{digest}"))
             .header("range", format!("bytes={begin}-{}", end - 1));
         let until = Instant::now() + self.inner.config.deadline;
-        let mut response = self.open(index, &call, Some(until)).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.signer().is_ok() {
-            self.log_in(index, until).await?;
-            response = self.open(index, &call, Some(until)).await?;
+        let response = self.open_stream(index, &call, until, Some(until)).await?;
+        if begin > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+            return Err(ClientError::Missing {
+                node,
+                what: "the range that was requested",
+            });
         }
-        let whole = begin == 0 && response.status() == StatusCode::OK;
-        if response.status() != StatusCode::PARTIAL_CONTENT && !whole {
-            return Err(problem(&read_body(&node, response, 64 * 1024).await?));
-        }
+        let mut response = response;
         let broken = |source| ClientError::Transport {
             node: node.clone(),
             source,
         };
         let mut pending = Vec::with_capacity(2 * GROUP_BYTES);
-        while sink.offset() < end {
+        while file.offset() < end {
             let Some(chunk) = response.chunk().await.map_err(broken)? else {
                 return Err(ClientError::Missing {
                     node,
@@ -301,7 +277,7 @@ impl Client {
                 });
             };
             pending.extend_from_slice(&chunk);
-            sink.take(&mut pending, &node).await?;
+            file.append(&mut pending, &node).await?;
         }
         Ok(())
     }
@@ -317,23 +293,24 @@ async fn read_piece(file: &mut File, offset: u64) -> io::Result<Bytes> {
     file.take(PIECE_BYTES as u64)
         .read_to_end(&mut piece)
         .await?;
-    match piece.is_empty() {
-        true => Err(io::ErrorKind::UnexpectedEof.into()),
-        false => Ok(piece.into()),
+    if piece.is_empty() {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    } else {
+        Ok(piece.into())
     }
 }
 
 async fn groups_of_file(path: &Path) -> Result<Groups, ClientError> {
     let mut file = File::open(path)
         .await
-        .map_err(file_error("opening", path))?;
+        .map_err(ClientError::file("opening", path))?;
     let mut builder = GroupsBuilder::default();
     let mut buffer = vec![0; PIECE_BYTES];
     loop {
         let read = file
             .read(&mut buffer)
             .await
-            .map_err(file_error("reading", path))?;
+            .map_err(ClientError::file("reading", path))?;
         if read == 0 {
             break;
         }
@@ -347,23 +324,23 @@ async fn groups_of_file(path: &Path) -> Result<Groups, ClientError> {
 }
 
 /// The file of a download: whole, checked groups from the beginning on.
-struct Sink {
+struct PartialFile {
     file: File,
-    path: std::path::PathBuf,
+    path: PathBuf,
     groups: Groups,
     /// Groups that are written.
     done: u64,
 }
 
-impl Sink {
-    /// Keeps what is there as far as it is right.
+impl PartialFile {
+    /// Opens the file and keeps its correct groups up to the first wrong one.
     async fn open(path: &Path, groups: Groups) -> Result<Self, ClientError> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options
             .open(path)
             .await
-            .map_err(file_error("opening", path))?;
+            .map_err(ClientError::file("opening", path))?;
         let mut done = 0;
         let mut group = vec![0; GROUP_BYTES];
         while done < groups.count() {
@@ -372,25 +349,27 @@ impl Sink {
                 Ok(_) if groups.verify(done, group).is_ok() => done += 1,
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-                Err(error) => return Err(file_error("reading", path)(error)),
+                Err(error) => return Err(ClientError::file("reading", path)(error)),
             }
         }
-        let mut sink = Self {
+        let mut partial = Self {
             file,
             path: path.to_owned(),
             groups,
             done,
         };
-        let offset = sink.offset();
-        sink.file
+        let offset = partial.offset();
+        partial
+            .file
             .set_len(offset)
             .await
-            .map_err(file_error("cutting", path))?;
-        sink.file
+            .map_err(ClientError::file("cutting", path))?;
+        partial
+            .file
             .seek(SeekFrom::Start(offset))
             .await
-            .map_err(file_error("seeking in", path))?;
-        Ok(sink)
+            .map_err(ClientError::file("seeking in", path))?;
+        Ok(partial)
     }
 
     fn offset(&self) -> u64 {
@@ -402,12 +381,12 @@ impl Sink {
     }
 
     /// Checks and writes the whole groups at the beginning of `pending`.
-    async fn take(&mut self, pending: &mut Vec<u8>, node: &str) -> Result<(), ClientError> {
-        let taken = self.write(pending, node).await;
-        // tokio writes behind our back. A later error must not be lost, nor what was good before a
-        // group that is not.
+    async fn append(&mut self, pending: &mut Vec<u8>, node: &str) -> Result<(), ClientError> {
+        let written = self.write(pending, node).await;
+        // tokio writes in the background. A later error must not be lost, nor the good groups
+        // before a wrong one.
         let flushed = self.file.flush().await;
-        taken.and(flushed.map_err(file_error("writing", &self.path)))
+        written.and(flushed.map_err(ClientError::file("writing", &self.path)))
     }
 
     async fn write(&mut self, pending: &mut Vec<u8>, node: &str) -> Result<(), ClientError> {
@@ -417,13 +396,13 @@ impl Sink {
             let Some(group) = pending.get(used..used + length) else {
                 break;
             };
-            let verdict = self.groups.verify(self.done, group);
-            verdict.map_err(|source| ClientError::Artifact {
+            let verified = self.groups.verify(self.done, group);
+            verified.map_err(|source| ClientError::Artifact {
                 node: node.to_owned(),
                 source,
             })?;
             let written = self.file.write_all(group).await;
-            written.map_err(file_error("writing", &self.path))?;
+            written.map_err(ClientError::file("writing", &self.path))?;
             used += length;
             self.done += 1;
         }

@@ -1,48 +1,45 @@
-//! One call to one of several nodes: which node, how often, until when.
+//! Calls to one of several nodes: the choice of the node, retries and deadlines.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use lamplighter_system::Backoff;
 use lamplighter_types::codec;
 use lamplighter_types::login::Token;
 use lamplighter_types::proof::PROOF_FILE_BYTES_MAX;
-use rand::Rng;
+use lamplighter_types::wire::{Problem, content_type};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::error::{ClientError, Problem};
+use crate::error::ClientError;
 use crate::{Client, ClientConfig};
 
-/// Largest answer that is read: a proof bundle with its record; also bounds what a bad node can
-/// make us keep.
+/// Largest answer that is read: a proof bundle with its record. A bad node can't make the client
+/// keep more.
 pub(crate) const ANSWER_BYTES_MAX: usize = PROOF_FILE_BYTES_MAX;
-/// First pause after every node was tried in vain; it doubles up to [`PAUSE_MAX`].
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Largest answer that is read of a call that failed.
+const PROBLEM_BYTES_MAX: usize = 64 * 1024;
+/// First pause after every node was tried in vain.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between two rounds.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// A node's wish to be left alone is heeded up to this.
+/// A pause that a node asks for is obeyed up to this length.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
-/// Pauses between rounds over all nodes.
-pub(crate) struct Pause(Duration);
+/// Pauses between rounds over all nodes, not shorter than the nodes asked for.
+pub(crate) struct RoundBackoff(Backoff);
 
-impl Default for Pause {
-    fn default() -> Self {
-        Self(PAUSE_FIRST)
+impl RoundBackoff {
+    pub fn new() -> Self {
+        Self(Backoff::new(PAUSE_MIN, PAUSE_MAX))
     }
-}
 
-impl Pause {
-    /// The next pause: not shorter than nodes asked for.
-    pub fn next(&mut self, asked: Duration) -> Duration {
-        let jitter = rand::rng().random_range(0.5..1.0);
-        let rest = self.0.mul_f64(jitter).max(asked.min(RETRY_AFTER_MAX));
-        self.0 = (self.0 * 2).min(PAUSE_MAX);
-        rest
+    pub fn next_pause(&mut self, retry_after: Duration) -> Duration {
+        self.0.next_pause().max(retry_after.min(RETRY_AFTER_MAX))
     }
 }
 
@@ -51,7 +48,7 @@ impl Pause {
 pub(crate) struct Nodes {
     pub(crate) http: reqwest::Client,
     pub(crate) list: Vec<Node>,
-    /// The one that answered last.
+    /// The node that answered last.
     preferred: AtomicUsize,
 }
 
@@ -62,11 +59,11 @@ pub(crate) struct Node {
     token: Mutex<Option<Token>>,
 }
 
-/// What is asked.
+/// A request to a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub method: Method,
-    /// With its query, from the first slash.
+    /// The path with its query, from the first slash on.
     pub path: String,
     pub headers: HeaderMap,
     pub body: Option<(&'static str, Bytes)>,
@@ -89,20 +86,20 @@ impl Call {
         Self::new(Method::GET, path)
     }
 
-    /// Reads an answer of up to so many bytes.
-    pub fn at_most(mut self, bytes: usize) -> Self {
+    /// Sets the largest answer that is read.
+    pub fn answer_bytes_max(mut self, bytes: usize) -> Self {
         self.answer_bytes_max = bytes;
         self
     }
 
     pub fn json(mut self, body: &impl serde::Serialize) -> Self {
         let bytes = serde_json::to_vec(body).expect("our types have JSON forms");
-        self.body = Some(("application/json", bytes.into()));
+        self.body = Some((content_type::JSON, bytes.into()));
         self
     }
 
-    pub fn octets(mut self, body: Bytes) -> Self {
-        self.body = Some(("application/octet-stream", body));
+    pub fn bytes(mut self, body: Bytes) -> Self {
+        self.body = Some((content_type::BYTES, body));
         self
     }
 
@@ -116,17 +113,17 @@ impl Call {
     }
 }
 
-/// What a node answered.
+/// The answer of a node.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct NodeResponse {
     pub node: String,
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Answer {
-    /// Reads the body.
+impl NodeResponse {
+    /// Decodes the body.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         codec::decode_json(&self.body).map_err(|source| ClientError::Answer {
             node: self.node.clone(),
@@ -161,7 +158,7 @@ impl Nodes {
         })
     }
 
-    /// The nodes, the one that answered last first.
+    /// The nodes, beginning with the one that answered last.
     pub fn in_turn(&self) -> impl Iterator<Item = usize> + use<> {
         let (first, count) = (self.preferred.load(Ordering::Relaxed), self.list.len());
         (0..count).map(move |step| (first + step) % count)
@@ -171,10 +168,10 @@ impl Nodes {
         self.preferred.store(node, Ordering::Relaxed);
     }
 
-    /// The preferred one was no good.
-    pub fn turn_from(&self, node: usize) {
+    /// Prefers the next node, if `node` is still the preferred one.
+    pub fn prefer_next(&self, node: usize) {
         let next = (node + 1) % self.list.len();
-        // If somebody else has turned meanwhile, that choice stands.
+        // The choice of another task stands.
         self.preferred
             .compare_exchange(node, next, Ordering::Relaxed, Ordering::Relaxed)
             .ok();
@@ -205,14 +202,13 @@ impl Node {
 }
 
 impl Client {
-    /// Calls nodes until one answers with success or with a refusal that no other node would take
-    /// back.
-    pub(crate) async fn call(&self, call: Call) -> Result<Answer, ClientError> {
+    /// Calls nodes until one answers with success, or with a refusal that other nodes would repeat.
+    pub(crate) async fn call(&self, call: Call) -> Result<NodeResponse, ClientError> {
         let begun = Instant::now();
         let until = begun + self.inner.config.deadline;
-        let mut pause = Pause::default();
+        let mut backoff = RoundBackoff::new();
         loop {
-            let mut wait = Duration::ZERO;
+            let mut retry_after = Duration::ZERO;
             let mut last = None;
             for index in self.inner.nodes.in_turn() {
                 match self.attempt(index, &call, until).await {
@@ -221,32 +217,33 @@ impl Client {
                         return Ok(answer);
                     }
                     Err((error, _)) if !error.is_transient() => return Err(error),
-                    Err((error, asked)) => {
+                    Err((error, pause)) => {
                         tracing::debug!(%error, "a node did not serve a call");
-                        wait = wait.max(asked);
+                        retry_after = retry_after.max(pause);
                         last = Some(Box::new(error));
                     }
                 }
             }
-            let rest = pause.next(wait);
-            if Instant::now() + rest >= until {
+            let pause = backoff.next_pause(retry_after);
+            if Instant::now() + pause >= until {
                 let last = last.unwrap_or_else(|| Box::new(ClientError::NoAddress));
                 return Err(ClientError::Deadline {
                     waited: begun.elapsed(),
                     last,
                 });
             }
-            tokio::time::sleep(rest).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// One attempt at one node; an error comes with the pause that the node asked for.
+    /// One attempt at one node, with a login if the node wants one. An error comes with the pause
+    /// that the node asked for.
     pub(crate) async fn attempt(
         &self,
         index: usize,
         call: &Call,
         until: Instant,
-    ) -> Result<Answer, (ClientError, Duration)> {
+    ) -> Result<NodeResponse, (ClientError, Duration)> {
         let node = &self.inner.nodes.list[index];
         let mut logged_in = false;
         loop {
@@ -271,7 +268,41 @@ impl Client {
         }
     }
 
-    /// Sends a call and gives the answer as it begins.
+    /// Begins a call whose answer is read as it arrives, with a login if the node wants one. The
+    /// answer must begin before `begin_until` and end before `end_until`.
+    ///
+    /// # Errors
+    /// The node's problem, if it answers with neither 200 nor 206.
+    pub(crate) async fn open_stream(
+        &self,
+        index: usize,
+        call: &Call,
+        begin_until: Instant,
+        end_until: Option<Instant>,
+    ) -> Result<Response, ClientError> {
+        let open = async || {
+            let opened = self.open(index, call, end_until);
+            let opened = tokio::time::timeout_at(begin_until, opened).await;
+            opened.map_err(|_| ClientError::Deadline {
+                waited: self.inner.config.deadline,
+                last: Box::new(ClientError::NoAddress),
+            })?
+        };
+        let mut response = open().await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.signer().is_ok() {
+            self.log_in(index, begin_until).await?;
+            response = open().await?;
+        }
+        match response.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
+            _ => {
+                let url = &self.inner.nodes.list[index].url;
+                Err(problem(&read_body(url, response, PROBLEM_BYTES_MAX).await?))
+            }
+        }
+    }
+
+    /// Sends a call and returns the answer as it begins.
     pub(crate) async fn open(
         &self,
         index: usize,
@@ -311,7 +342,7 @@ pub(crate) async fn read_body(
     node: &str,
     mut response: Response,
     limit: usize,
-) -> Result<Answer, ClientError> {
+) -> Result<NodeResponse, ClientError> {
     let (status, headers) = (response.status(), response.headers().clone());
     let transport = |source| ClientError::Transport {
         node: node.to_owned(),
@@ -327,7 +358,7 @@ pub(crate) async fn read_body(
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer {
+    Ok(NodeResponse {
         node: node.to_owned(),
         status,
         headers,
@@ -335,15 +366,11 @@ pub(crate) async fn read_body(
     })
 }
 
-/// The problem that an answer tells, whatever its form.
-pub(crate) fn problem(answer: &Answer) -> ClientError {
-    let mut problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_else(|_| Problem {
-        detail: String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]).into_owned(),
-        ..Problem::default()
-    });
-    problem.status = answer.status.as_u16();
+/// The problem in an answer, whatever its form.
+pub(crate) fn problem(answer: &NodeResponse) -> ClientError {
+    let problem = Problem::from_answer(answer.status.as_u16(), &answer.body);
     ClientError::Problem {
         node: answer.node.clone(),
-        problem,
+        problem: Box::new(problem),
     }
 }

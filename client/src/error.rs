@@ -1,27 +1,14 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamplighter_types::artifact::ArtifactMismatch;
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::proof::ProofFileError;
+use lamplighter_types::wire::Problem;
 use lamplighter_types::{Hash, SignedTransaction};
-use serde::Deserialize;
-
-/// What a node says is wrong (RFC 9457).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Problem {
-    #[serde(default)]
-    pub status: u16,
-    /// Stable, e.g. `admission.sequence_used`.
-    #[serde(default)]
-    pub code: String,
-    /// For people.
-    #[serde(default)]
-    pub detail: String,
-}
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +26,7 @@ pub enum ClientError {
     #[error("no node did what was asked within {:.1} s", waited.as_secs_f64())]
     Deadline {
         waited: Duration,
-        /// What the last attempt met.
+        /// The error of the last attempt.
         #[source]
         last: Box<ClientError>,
     },
@@ -50,7 +37,7 @@ pub enum ClientError {
         source: reqwest::Error,
     },
     #[error("{node} answered {}: {} ({})", problem.status, problem.detail, problem.code)]
-    Problem { node: String, problem: Problem },
+    Problem { node: String, problem: Box<Problem> },
     #[error("{node} answered more than {limit} bytes")]
     TooLong { node: String, limit: usize },
     #[error("the answer of {node} is not what the interface promises")]
@@ -68,14 +55,14 @@ pub enum ClientError {
         source: ProofFileError,
     },
     #[error("{node} proved something else than was asked for")]
-    OtherRecord { node: String },
+    WrongRecord { node: String },
     #[error("a node spoke of the transaction {got} instead of {expected}")]
-    OtherTransaction { expected: Hash, got: Hash },
+    WrongTransaction { expected: Hash, got: Hash },
     #[error(transparent)]
     Pending(Box<Pending>),
-    #[error("{doing} {}", path.display())]
+    #[error("{action} {}", path.display())]
     File {
-        doing: &'static str,
+        action: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -93,7 +80,16 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether another node, or the same one later, may do better.
+    /// Makes the error of an action on a file.
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// True if another node may do better, or the same one later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::Deadline { .. } | Self::Pending(_) => true,
@@ -106,35 +102,34 @@ impl ClientError {
     /// The node's problem, if a node refused.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::Problem { problem, .. } => Some(problem),
+            Self::Problem { problem, .. } => Some(problem.as_ref()),
             Self::Deadline { last, .. } => last.problem(),
             _ => None,
         }
     }
 
-    /// Whether the node has no such thing.
+    /// True if the node has no such record.
     pub fn is_not_found(&self) -> bool {
         self.problem().is_some_and(|problem| problem.status == 404)
     }
 }
 
-/// A transaction of which it is not known whether it happens: it was sent, and is in no block that
-/// a node has told of. It may happen until it expires. Sent again as the same bytes
-/// ([`Client::submit_signed`](crate::Client::submit_signed)) it happens once; the same action
-/// signed anew would happen twice.
+/// A transaction that was sent and is not known to be in a block. It may happen until it expires.
+/// Sent again as the same bytes ([`Client::submit_signed`](crate::Client::submit_signed)) it
+/// happens once; a new transaction with the same action would happen in addition.
 #[derive(Debug)]
 pub struct Pending {
     pub transaction: Hash,
-    /// What was sent.
+    /// The bytes that were sent.
     pub signed: SignedTransaction,
-    /// Unix time in ms from which on it can't happen any more.
+    /// Unix time in ms after which it can't happen any more.
     pub expires_ms: u64,
-    /// Addresses of the nodes that said that they have taken it.
+    /// Addresses of the nodes that reported that they accepted it.
     pub taken_by: Vec<String>,
-    /// Addresses of the nodes that it was sent to and that gave no answer that can be relied on.
+    /// Addresses of the nodes that it was sent to and that gave no usable answer.
     pub sent_to: Vec<String>,
     pub waited: Duration,
-    /// What the last attempt met, if it met something else than a node that waits.
+    /// The error of the last attempt, if it failed.
     pub last: Option<ClientError>,
 }
 

@@ -1,61 +1,27 @@
-//! The event stream (SSE), taken up again at another node without loss or doubling.
+//! The event stream (SSE), continued at another node without loss or repetition.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use lamplighter_types::{Hash, Id, Notification, Scope, codec};
-use reqwest::StatusCode;
-use serde::Deserialize;
+use lamplighter_system::Backoff;
+use lamplighter_types::wire::{Cursor, FeedEvent, content_type, header, problem};
+use lamplighter_types::{Id, Scope, codec};
 use tokio::time::Instant;
 
 use crate::Client;
-use crate::calls::{Call, problem, read_body};
+use crate::calls::Call;
 use crate::error::ClientError;
 
 /// Longest event that is read; a notification is far below.
 const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// Nodes send a comment more often than this on a silent stream.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// First pause after no node gave a stream; it doubles up to [`PAUSE_MAX`].
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// The code of a node's problem with a cursor that is ahead of its ledger.
-const AHEAD: &str = "feed.ahead";
+/// First pause after no node gave a stream.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// A place in the feed: height of the block and number of the notification in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor {
-    pub height: u64,
-    pub index: u32,
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.height, self.index)
-    }
-}
-
-/// Not of the form `height.index`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cursor has the form height.index")]
-pub struct NotACursor;
-
-impl FromStr for Cursor {
-    type Err = NotACursor;
-    fn from_str(text: &str) -> Result<Self, NotACursor> {
-        let (height, index) = text.split_once('.').ok_or(NotACursor)?;
-        let height = height.parse().map_err(|_| NotACursor)?;
-        Ok(Self {
-            height,
-            index: index.parse().map_err(|_| NotACursor)?,
-        })
-    }
-}
-
-/// Which notifications are wanted; all given parts must match.
+/// A filter of notifications; all its parts must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedFilter {
     /// The name of the fact, e.g. `alarm_raised`.
@@ -64,112 +30,100 @@ pub struct FeedFilter {
     pub device: Option<Id>,
 }
 
-/// One notification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    pub cursor: Cursor,
-    /// Block time, Unix ms.
-    pub time_ms: u64,
-    /// The transaction it came from; zero when the block itself was the cause.
-    pub transaction: Hash,
-    /// The account that signed the transaction; none when the block itself was the cause.
-    pub author: Option<Id>,
-    pub notification: Notification,
-}
-
-/// The data of an event; nodes may tell more.
-#[derive(Deserialize)]
-struct Data {
-    time_ms: u64,
-    transaction: Hash,
-    author: Option<Id>,
-    notification: Notification,
-}
-
-/// A running subscription. It goes on for ever; drop it to end it.
+/// A running subscription. It continues for ever; drop it to end it.
 pub struct Feed {
     client: Client,
     path: String,
-    last: Option<Cursor>,
-    stream: Option<Stream>,
-    pause: Duration,
-    outage: Outage,
+    cursor: Option<Cursor>,
+    stream: Option<EventStream>,
+    backoff: Backoff,
+    outage: OutageListener,
 }
 
-type Tell = Box<dyn FnMut(&ClientError) + Send + Sync>;
+type OutageCallback = Box<dyn FnMut(&ClientError) + Send + Sync>;
 
-/// Who is told that no node gives a stream, once until one does.
+/// Calls back when no node gives a stream, once for each outage.
 #[derive(Default)]
-struct Outage {
-    tell: Option<Tell>,
-    told: bool,
+struct OutageListener {
+    callback: Option<OutageCallback>,
+    is_notified: bool,
 }
 
-impl Outage {
-    fn is_here(&mut self, error: &ClientError) {
-        if let Some(tell) = self.tell.as_mut().filter(|_| !self.told) {
-            tell(error);
-            self.told = true;
+impl OutageListener {
+    fn notify(&mut self, error: &ClientError) {
+        if let Some(callback) = self.callback.as_mut().filter(|_| !self.is_notified) {
+            callback(error);
+            self.is_notified = true;
         }
     }
 }
 
-/// What a stream brings: an id, and mostly a notification. Up to an id alone nothing is wanted.
-struct Event {
-    cursor: Cursor,
-    delivery: Option<Delivery>,
+/// An item of a stream.
+enum StreamItem {
+    Event(Box<FeedEvent>),
+    /// A cursor alone: no notification up to there passes the filter.
+    Cursor(Cursor),
 }
 
-struct Stream {
+impl StreamItem {
+    fn cursor(&self) -> Cursor {
+        match self {
+            Self::Event(event) => event.cursor,
+            Self::Cursor(cursor) => *cursor,
+        }
+    }
+}
+
+struct EventStream {
     node: usize,
     response: reqwest::Response,
     buffer: BytesMut,
-    /// Read when the stream was opened.
-    first: Option<Event>,
+    /// The first item, read when the stream was opened.
+    first: Option<StreamItem>,
 }
 
 impl Client {
-    /// Notifications after `after`; without it those to come.
+    /// Notifications after `after`; without it only new ones.
     pub fn feed(&self, filter: &FeedFilter, after: Option<Cursor>) -> Feed {
         let parts = [
             ("kind", filter.kind.as_deref()),
             ("district", filter.district.as_ref().map(Scope::as_str)),
             ("device", filter.device.as_ref().map(Id::as_str)),
         ];
-        let given = parts
+        let parameters = parts
             .iter()
             .filter_map(|(name, value)| Some(format!("{name}={}", (*value)?)));
-        let path = format!("/v1/feed?{}", given.collect::<Vec<_>>().join("&"));
+        let path = format!("/v1/feed?{}", parameters.collect::<Vec<_>>().join("&"));
         Feed {
             client: self.clone(),
             path,
-            last: after,
+            cursor: after,
             stream: None,
-            pause: PAUSE_FIRST,
-            outage: Outage::default(),
+            backoff: Backoff::new(PAUSE_MIN, PAUSE_MAX),
+            outage: OutageListener::default(),
         }
     }
 }
 
 impl Feed {
-    /// The place up to which notifications were delivered, or were not wanted.
+    /// The position up to which notifications were delivered, or did not pass the filter.
     pub fn cursor(&self) -> Option<Cursor> {
-        self.last
+        self.cursor
     }
 
-    /// Calls `tell` when no node gives a stream, with what the last one met: once for each outage.
-    /// The feed goes on trying.
-    pub fn on_outage(mut self, tell: impl FnMut(&ClientError) + Send + Sync + 'static) -> Self {
-        self.outage.tell = Some(Box::new(tell));
+    /// Calls `callback` when no node gives a stream, with the error of the last one, once for each
+    /// outage. The feed continues to try.
+    pub fn on_outage(mut self, callback: impl FnMut(&ClientError) + Send + Sync + 'static) -> Self {
+        self.outage.callback = Some(Box::new(callback));
         self
     }
 
-    /// The next notification; waits for it, through lost connections and stopped nodes.
+    /// The next notification. Waits for it, through lost connections and stopped nodes.
     ///
     /// # Errors
     /// A refusal that no retry would change: an invalid filter, a token that is not given, or a
     /// cursor that is ahead of the ledger at every node.
-    pub async fn next(&mut self) -> Result<Delivery, ClientError> {
+    pub async fn next(&mut self) -> Result<FeedEvent, ClientError> {
         loop {
             let Some(stream) = self.stream.as_mut() else {
                 self.connect().await?;
@@ -177,18 +131,18 @@ impl Feed {
             };
             match stream.next(&self.client).await {
                 // After a reconnection a node may begin a little earlier.
-                Ok(event) if self.last.is_some_and(|last| event.cursor <= last) => {}
-                Ok(event) => {
-                    self.last = Some(event.cursor);
-                    self.pause = PAUSE_FIRST;
-                    if let Some(delivery) = event.delivery {
-                        return Ok(delivery);
+                Ok(item) if self.cursor.is_some_and(|cursor| item.cursor() <= cursor) => {}
+                Ok(item) => {
+                    self.cursor = Some(item.cursor());
+                    self.backoff.reset();
+                    if let StreamItem::Event(event) = item {
+                        return Ok(*event);
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the event stream broke off");
                     let node = stream.node;
-                    self.client.inner.nodes.turn_from(node);
+                    self.client.inner.nodes.prefer_next(node);
                     self.stream = None;
                 }
             }
@@ -202,14 +156,15 @@ impl Feed {
             let mut not_ahead = nodes.len();
             let mut last = ClientError::NoAddress;
             for node in nodes {
-                let error = match self.begin(node).await {
+                let error = match self.open(node).await {
                     Ok(()) => {
-                        self.outage.told = false;
+                        self.outage.is_notified = false;
                         return Ok(());
                     }
                     Err(error) => error,
                 };
-                let is_ahead = error.problem().is_some_and(|p| p.code == AHEAD);
+                let problem = error.problem();
+                let is_ahead = problem.is_some_and(|p| p.code == problem::code::FEED_AHEAD);
                 not_ahead -= usize::from(is_ahead);
                 // One node may be far behind, not all of them.
                 let may_pass = error.is_transient() || (is_ahead && not_ahead > 0);
@@ -219,86 +174,56 @@ impl Feed {
                 tracing::debug!(%error, "no event stream");
                 last = error;
             }
-            self.outage.is_here(&last);
-            tokio::time::sleep(self.pause).await;
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            self.outage.notify(&last);
+            tokio::time::sleep(self.backoff.next_pause()).await;
         }
         Ok(())
     }
 
-    /// Opens a stream and, when there is no cursor yet, learns where it begins: only so can it be
-    /// taken up again.
-    async fn begin(&mut self, node: usize) -> Result<(), ClientError> {
-        let mut stream = self.open(node).await?;
-        if self.last.is_none() {
-            let waited = self.client.inner.config.deadline;
-            let first = tokio::time::timeout(waited, stream.next(&self.client)).await;
+    /// Opens a stream and, when there is no cursor yet, reads where it begins: without that it
+    /// can't be continued.
+    async fn open(&mut self, node: usize) -> Result<(), ClientError> {
+        let mut call = Call::get(self.path.clone()).header("accept", content_type::EVENT_STREAM);
+        if let Some(cursor) = self.cursor {
+            call = call.header(header::LAST_EVENT_ID, cursor);
+        }
+        let deadline = self.client.inner.config.deadline;
+        // The beginning of the answer has a deadline, the stream itself none.
+        let begin_until = Instant::now() + deadline;
+        let opened = self.client.open_stream(node, &call, begin_until, None);
+        let mut stream = EventStream {
+            node,
+            response: opened.await?,
+            buffer: BytesMut::new(),
+            first: None,
+        };
+        if self.cursor.is_none() {
+            let first = tokio::time::timeout(deadline, stream.next(&self.client)).await;
             let first = first.map_err(|_| ClientError::Stream {
                 node: self.client.inner.nodes.list[node].url.clone(),
                 what: "it does not say where it begins",
             })?;
             match first? {
-                Event {
-                    cursor,
-                    delivery: None,
-                } => self.last = Some(cursor),
+                StreamItem::Cursor(cursor) => self.cursor = Some(cursor),
                 event => stream.first = Some(event),
             }
         }
         self.stream = Some(stream);
         Ok(())
     }
-
-    async fn open(&self, node: usize) -> Result<Stream, ClientError> {
-        let mut call = Call::get(self.path.clone()).header("accept", "text/event-stream");
-        if let Some(last) = self.last {
-            call = call.header("last-event-id", last);
-        }
-        let until = Instant::now() + self.client.inner.config.deadline;
-        let mut response = self.within(node, &call, until).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.client.signer().is_ok() {
-            self.client.log_in(node, until).await?;
-            response = self.within(node, &call, until).await?;
-        }
-        if !response.status().is_success() {
-            let url = &self.client.inner.nodes.list[node].url;
-            return Err(problem(&read_body(url, response, 64 * 1024).await?));
-        }
-        Ok(Stream {
-            node,
-            response,
-            buffer: BytesMut::new(),
-            first: None,
-        })
-    }
-
-    /// The beginning of an answer has a deadline, the stream itself none.
-    async fn within(
-        &self,
-        node: usize,
-        call: &Call,
-        until: Instant,
-    ) -> Result<reqwest::Response, ClientError> {
-        let opened = tokio::time::timeout_at(until, self.client.open(node, call, None)).await;
-        let waited = self.client.inner.config.deadline;
-        let late = |_| ClientError::Deadline {
-            waited,
-            last: Box::new(ClientError::NoAddress),
-        };
-        opened.map_err(late)?
-    }
 }
 
-impl Stream {
-    async fn next(&mut self, client: &Client) -> Result<Event, ClientError> {
+impl EventStream {
+    async fn next(&mut self, client: &Client) -> Result<StreamItem, ClientError> {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
         let node = || client.inner.nodes.list[self.node].url.clone();
+        let failed = |what| ClientError::Stream { node: node(), what };
         loop {
-            while let Some(event) = take_event(&mut self.buffer) {
-                if let Some(event) = read_event(&event, &node())? {
-                    return Ok(event);
+            while let Some(text) = split_event(&mut self.buffer) {
+                if let Some(item) = parse_event(&text, &node())? {
+                    return Ok(item);
                 }
             }
             if self.buffer.len() > EVENT_BYTES_MAX {
@@ -307,27 +232,20 @@ impl Stream {
                     limit: EVENT_BYTES_MAX,
                 });
             }
-            let silent = || ClientError::Stream {
-                node: node(),
-                what: "it fell silent",
-            };
             let chunk = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await;
-            let chunk = chunk.map_err(|_| silent())?;
+            let chunk = chunk.map_err(|_| failed("it fell silent"))?;
             let chunk = chunk.map_err(|source| ClientError::Transport {
                 node: node(),
                 source,
             })?;
-            let ended = || ClientError::Stream {
-                node: node(),
-                what: "it ended",
-            };
-            self.buffer.extend_from_slice(&chunk.ok_or_else(ended)?);
+            let chunk = chunk.ok_or_else(|| failed("it ended"))?;
+            self.buffer.extend_from_slice(&chunk);
         }
     }
 }
 
-/// Cuts the first event off: the text up to an empty line.
-fn take_event(buffer: &mut BytesMut) -> Option<String> {
+/// Splits the first event off: the text up to an empty line.
+fn split_event(buffer: &mut BytesMut) -> Option<String> {
     let lf = buffer
         .windows(2)
         .position(|w| w == b"\n\n")
@@ -341,11 +259,11 @@ fn take_event(buffer: &mut BytesMut) -> Option<String> {
     Some(String::from_utf8_lossy(&event[..at]).into_owned())
 }
 
-/// Reads an event; `None` for comments.
-fn read_event(event: &str, node: &str) -> Result<Option<Event>, ClientError> {
+/// Parses an event; `None` for comments.
+fn parse_event(text: &str, node: &str) -> Result<Option<StreamItem>, ClientError> {
     let mut cursor = None;
     let mut data = String::new();
-    for line in event.lines() {
+    for line in text.lines() {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
@@ -355,35 +273,18 @@ fn read_event(event: &str, node: &str) -> Result<Option<Event>, ClientError> {
         }
     }
     if data.is_empty() {
-        return Ok(cursor.map(|cursor| Event {
-            cursor,
-            delivery: None,
-        }));
+        return Ok(cursor.map(StreamItem::Cursor));
     }
-    let what = "an event without cursor";
-    let cursor = cursor.ok_or_else(|| ClientError::Stream {
-        node: node.to_owned(),
-        what,
-    })?;
-    let wrong = |source| ClientError::Answer {
-        node: node.to_owned(),
-        source,
-    };
-    let Data {
-        time_ms,
-        transaction,
-        author,
-        notification,
-    } = codec::decode_json(data.as_bytes()).map_err(wrong)?;
-    let delivery = Delivery {
-        cursor,
-        time_ms,
-        transaction,
-        author,
-        notification,
-    };
-    Ok(Some(Event {
-        cursor,
-        delivery: Some(delivery),
-    }))
+    let event: FeedEvent =
+        codec::decode_json(data.as_bytes()).map_err(|source| ClientError::Answer {
+            node: node.to_owned(),
+            source,
+        })?;
+    if cursor != Some(event.cursor) {
+        return Err(ClientError::Stream {
+            node: node.to_owned(),
+            what: "an event whose id is not its cursor",
+        });
+    }
+    Ok(Some(StreamItem::Event(Box::new(event))))
 }

@@ -5,9 +5,8 @@
 //! others in turn until the deadline. All calls may be repeated: a transaction sent again is the
 //! same bytes and gets the same receipt.
 //!
-//! What nodes say is believed only where it is asked for without proof. [`Client::proof`] and
-//! [`Client::proven_receipt`] check bundles against the genesis file, and what the node says beside
-//! them.
+//! Plain reads trust the node. [`Client::proof`] and [`Client::proven_receipt`] do not: they check
+//! proof bundles against the genesis file, and compare the rest of the answer with them.
 
 mod artifacts;
 mod calls;
@@ -17,8 +16,8 @@ mod history;
 mod login;
 mod proof;
 mod read;
-mod sending;
-mod sequence;
+mod sequences;
+mod submission;
 mod submit;
 
 use std::sync::Arc;
@@ -27,19 +26,20 @@ use std::time::Duration;
 use lamplighter_types::{Genesis, Hash, Id, SecretKey};
 
 pub use artifacts::{DownloadProgress, UploadProgress};
-pub use error::{ClientError, Pending, Problem};
-pub use feed::{Cursor, Delivery, Feed, FeedFilter};
-pub use history::{DecodedTransaction, HistoryEntry, HistoryOf, TransactionRecord};
-pub use proof::Subject;
-pub use read::{
-    DeviceConfig, DeviceEvents, DeviceFilter, FullBlock, KeyInfo, ListedEvent, Page, Read, Status,
+pub use error::{ClientError, Pending};
+pub use feed::{Feed, FeedFilter};
+pub use history::HistoryOf;
+pub use lamplighter_types::wire::{
+    Cursor, CursorError, DecodedTransaction, DeviceConfig, DeviceEvents, EventEntry, FeedEvent,
+    FullBlock, HistoryEntry, KeyInfo, Page, Problem, Status, Submitted, TransactionRecord, Wait,
 };
-pub use sequence::Sequences;
-pub use submit::{Submitted, Wait};
+pub use proof::Subject;
+pub use read::{DeviceFilter, Read};
+pub use sequences::Sequences;
 
 use calls::Nodes;
 
-/// Whose client it is.
+/// The account and key that sign the client's transactions.
 #[derive(Clone, Debug)]
 pub struct Signer {
     pub account: Id,
@@ -47,25 +47,26 @@ pub struct Signer {
     pub sequences: Arc<Sequences>,
 }
 
-/// How a client reaches the ledger.
+/// Settings of a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// Base addresses of nodes, e.g. `http://10.0.0.1:8080`; one at least.
     pub urls: Vec<String>,
     /// The trust root; needed to check proofs.
     pub genesis: Option<Genesis>,
-    /// The chain, if there is no genesis file; else it is asked of the nodes when first needed.
+    /// The chain, if there is no genesis file. If neither is given, a node is asked when it is
+    /// first needed.
     pub chain_id: Option<Hash>,
     /// Needed to submit, and to read where nodes want a token.
     pub signer: Option<Signer>,
-    /// How long a call may take, all attempts together.
+    /// Longest duration of a call, all attempts together.
     pub deadline: Duration,
-    /// How long one attempt to connect may take.
+    /// Longest duration of one attempt to connect.
     pub connect_timeout: Duration,
 }
 
 impl ClientConfig {
-    /// Reads only, 30 s for each call.
+    /// A client that only reads, with 30 s for each call.
     pub fn new(urls: Vec<String>) -> Self {
         Self {
             urls,
@@ -77,16 +78,17 @@ impl ClientConfig {
         }
     }
 
-    /// With the genesis file.
+    /// Adds the genesis file.
     pub fn with_genesis(mut self, genesis: Genesis) -> Self {
         self.chain_id = Some(genesis.chain_id());
         self.genesis = Some(genesis);
         self
     }
 
-    /// With an account that signs; sequence numbers begin where the nodes say that the key stands.
+    /// Adds an account that signs. Sequence numbers continue after the highest one of the key that
+    /// the nodes report.
     pub fn with_key(mut self, account: Id, secret: SecretKey) -> Self {
-        let sequences = Arc::new(Sequences::asked());
+        let sequences = Arc::new(Sequences::from_ledger());
         self.signer = Some(Signer {
             account,
             secret,
@@ -95,7 +97,7 @@ impl ClientConfig {
         self
     }
 
-    /// With an account and its own counter.
+    /// Adds an account that signs, with its own sequence numbers.
     pub fn with_signer(mut self, signer: Signer) -> Self {
         self.signer = Some(signer);
         self
@@ -105,18 +107,18 @@ impl ClientConfig {
 /// A client of one ledger. Clones share connections, tokens and the sequence counter.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientState>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClientState {
     nodes: Nodes,
     config: ClientConfig,
     chain_id: tokio::sync::OnceCell<Hash>,
 }
 
 impl Client {
-    /// Sets up a client; nothing is sent yet.
+    /// Sets up a client. Nothing is sent yet.
     ///
     /// # Errors
     /// No address, or one that is not an HTTP address.
@@ -126,7 +128,7 @@ impl Client {
         let chain_id = genesis_id.or(config.chain_id);
         let chain_id = tokio::sync::OnceCell::new_with(chain_id);
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ClientState {
                 nodes,
                 config,
                 chain_id,
@@ -139,13 +141,13 @@ impl Client {
         &self.inner.config
     }
 
-    /// The chain; asked of a node once, if neither genesis file nor id was given.
+    /// The chain. A node is asked once, if neither genesis file nor id was given.
     pub async fn chain_id(&self) -> Result<Hash, ClientError> {
-        let ask = async || Ok(self.status().await?.chain_id);
-        self.inner.chain_id.get_or_try_init(ask).await.copied()
+        let fetch = async || Ok(self.status().await?.chain_id);
+        self.inner.chain_id.get_or_try_init(fetch).await.copied()
     }
 
-    /// Asks the node at `urls[index]` first from now on, e.g. because another connection goes to
+    /// Calls the node at `urls[index]` first from now on, e.g. because another connection goes to
     /// it.
     pub fn prefer(&self, index: usize) {
         if index < self.inner.nodes.list.len() {

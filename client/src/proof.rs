@@ -1,5 +1,5 @@
-//! Proofs: fetched, checked against the genesis file, and compared with what the node says beside
-//! them.
+//! Proofs: fetched, checked against the genesis file, and compared with the record that the node
+//! sends beside them.
 
 use lamplighter_types::proof::{
     BlockPart, ProofBundle, ProofFile, Proven, ProvenRecord, ProvenSubject, Statement,
@@ -11,15 +11,15 @@ use crate::calls::Call;
 use crate::error::ClientError;
 use crate::read::config_query;
 
-/// What a proof is asked for.
+/// The subject of a proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// That a transaction is in its block.
+    /// A transaction in its block.
     Transaction(Hash),
     /// The receipt of a transaction.
     Receipt(Hash),
     Device(Id),
-    /// What a device runs.
+    /// The firmware and the counters of a device.
     DeviceState(Id),
     Release(Id),
     Rollout(Id),
@@ -64,7 +64,7 @@ impl Subject {
         }
     }
 
-    /// The key of the state under which it stands; none of what stands in a block.
+    /// The key of the subject in the state; `None` for a part of a block.
     fn key(&self) -> Option<StateKey> {
         Some(match self.clone() {
             Self::Transaction(_) | Self::Receipt(_) | Self::Event { .. } => return None,
@@ -80,22 +80,22 @@ impl Subject {
         })
     }
 
-    /// Whether what was proven is this.
-    fn is(&self, proven: &Statement) -> bool {
+    /// True if the statement is about this subject.
+    fn matches(&self, proven: &Statement) -> bool {
         match (&proven.subject, self) {
             (ProvenSubject::State(key), subject) => subject.key().as_ref() == Some(key),
             (ProvenSubject::Block(part), subject) => match (part, subject) {
-                (BlockPart::Transaction { transaction, .. }, Self::Transaction(asked))
-                | (BlockPart::Receipt { transaction, .. }, Self::Receipt(asked)) => {
-                    transaction == asked
+                (BlockPart::Transaction { transaction, .. }, Self::Transaction(requested))
+                | (BlockPart::Receipt { transaction, .. }, Self::Receipt(requested)) => {
+                    transaction == requested
                 }
                 (
                     BlockPart::Event { index, .. },
                     Self::Event {
                         height,
-                        index: asked,
+                        index: requested,
                     },
-                ) => proven.height == *height && *index == u64::from(*asked),
+                ) => proven.height == *height && *index == u64::from(*requested),
                 _ => false,
             },
         }
@@ -103,11 +103,11 @@ impl Subject {
 }
 
 impl Client {
-    /// Fetches a proof and checks it against the genesis file; what the node says beside it must be
-    /// what is proven. [`Statement::of`] tells what that is.
+    /// Fetches a proof and checks it against the genesis file. The record that the node sends
+    /// beside it must be the proven one. [`Statement::of`] describes what is proven.
     ///
     /// # Errors
-    /// No genesis file, no such record, or a proof that does not hold or is of something else.
+    /// No genesis file, no such record, or a proof that does not hold or has another subject.
     pub async fn proof(&self, subject: &Subject) -> Result<(ProofBundle, Proven), ClientError> {
         let genesis = self.genesis()?;
         let answer = self.call(Call::get(subject.path())).await?;
@@ -117,9 +117,10 @@ impl Client {
         };
         let file = ProofFile::from_json(&answer.body).map_err(failed)?;
         let (proven, statement) = file.verify(genesis).map_err(failed)?;
-        match subject.is(&statement) {
-            true => Ok((file.into_proof(), proven)),
-            false => Err(ClientError::OtherRecord { node: answer.node }),
+        if subject.matches(&statement) {
+            Ok((file.into_proof(), proven))
+        } else {
+            Err(ClientError::WrongRecord { node: answer.node })
         }
     }
 
@@ -128,7 +129,7 @@ impl Client {
         let (_, proven) = self.proof(&Subject::Receipt(*hash)).await?;
         match &proven.record {
             ProvenRecord::Receipt { receipt, .. } => Ok((receipt.clone(), proven.clone())),
-            _ => Err(ClientError::OtherRecord {
+            _ => Err(ClientError::WrongRecord {
                 node: "the node".to_owned(),
             }),
         }

@@ -1,91 +1,31 @@
-//! Reading, one method for each resource.
+//! Reads, one method for each resource.
 
 use lamplighter_types::proof::CertifiedHeader;
-use lamplighter_types::{
-    Account, Alarm, Block, Certificate, ConfigTarget, Deployment, DesiredConfig, Device,
-    DeviceState, EventCursor, EventRecord, Genesis, Hash, Header, Id, Organization, PublicKey,
-    Receipt, Release, ReportedConfig, Rollout, Scope,
+use lamplighter_types::wire::{
+    DeviceConfig, DeviceEvents, FullBlock, KeyInfo, Page, RecordResponse, Status, header,
 };
-use serde::Deserialize;
+use lamplighter_types::{
+    Account, Alarm, Certificate, ConfigTarget, Deployment, DesiredConfig, Device, DeviceState,
+    Genesis, Header, Id, Organization, PublicKey, Release, Rollout, Scope,
+};
 use serde::de::DeserializeOwned;
 
 use crate::Client;
 use crate::calls::Call;
 use crate::error::ClientError;
-use crate::history::DecodedTransaction;
 
-/// Largest block that is read: a full batch (2 MiB) in hexadecimal, what it did, and its actions
+/// Largest block that is read: a full batch (2 MiB) in hexadecimal, its receipts, and its actions
 /// in JSON, where a byte of text can take six.
 const BLOCK_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// A record, and the height of the state that it was read from.
+/// A value, and the height of the state that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read<T> {
     pub value: T,
     pub height: u64,
 }
 
-/// Part of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Page<T> {
-    pub items: Vec<T>,
-    /// Give it as `after` for what follows; none at the end.
-    #[serde(default = "none")]
-    pub next: Option<String>,
-}
-
-fn none() -> Option<String> {
-    None
-}
-
-/// Where a node stands. Nodes may tell more.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Status {
-    pub chain_id: Hash,
-    pub node: u64,
-    pub height: u64,
-    pub certified_height: u64,
-}
-
-/// A key of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct KeyInfo {
-    pub account: Id,
-    /// The highest sequence number used, 0 if none.
-    pub highest_sequence: u64,
-}
-
-/// Desired and reported configuration of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct DeviceConfig {
-    /// The document that the device should have.
-    pub effective: String,
-    /// blake3 of it.
-    pub hash: Hash,
-    pub reported: Option<ReportedConfig>,
-    /// The device says that it applied what it should have.
-    pub in_sync: bool,
-}
-
-/// A block with what became of its transactions.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct FullBlock {
-    pub block: Block,
-    pub hash: Hash,
-    /// The transactions of `block`, decoded, in the same order.
-    pub transactions: Vec<DecodedTransaction>,
-    pub receipts: Vec<Receipt>,
-    /// Its own certificate, if it has one: a later one certifies it too.
-    pub certificate: Option<Certificate>,
-}
-
-/// The answer to a read of one record.
-#[derive(Deserialize)]
-struct One<T> {
-    record: T,
-}
-
-/// Which devices are listed; nodes take one part at most.
+/// A filter of the list of devices; nodes accept one part at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceFilter {
     pub gateway: Option<Id>,
@@ -93,44 +33,22 @@ pub struct DeviceFilter {
     pub owner: Option<Id>,
 }
 
-/// Events of a device, newest first.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct DeviceEvents {
-    /// Which numbers have come, and which are missing.
-    pub cursor: EventCursor,
-    pub items: Vec<ListedEvent>,
-    /// Give it as `after` for what follows; none at the end.
-    #[serde(default = "none")]
-    pub next: Option<String>,
-}
-
-/// An event with its place in the chain.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ListedEvent {
-    pub height: u64,
-    pub index: u32,
-    pub record: EventRecord,
-}
-
 impl Client {
     /// Any resource, by its path from `/v1` on.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
         let answer = self.call(Call::get(path)).await?;
-        let height = answer.number("ledger-height").unwrap_or(0);
+        let height = answer.number(header::LEDGER_HEIGHT).unwrap_or(0);
         Ok(Read {
             value: answer.json()?,
             height,
         })
     }
 
-    /// One record, which nodes wrap together with its proof.
-    async fn one<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
-        let Read {
-            value: One { record },
-            height,
-        } = self.get(path).await?;
+    /// One record. Nodes put its last change beside it.
+    async fn record<T: DeserializeOwned>(&self, path: &str) -> Result<Read<T>, ClientError> {
+        let Read { value, height } = self.get::<RecordResponse<T>>(path).await?;
         Ok(Read {
-            value: record,
+            value: value.record,
             height,
         })
     }
@@ -140,27 +58,26 @@ impl Client {
         path: &str,
         query: &[(&str, Option<&str>)],
     ) -> Result<Read<Page<T>>, ClientError> {
-        let given = query
-            .iter()
-            .filter_map(|(name, value)| Some((name, (*value)?)));
-        let query: Vec<_> = given
-            .map(|(name, value)| format!("{name}={}", escape(value)))
-            .collect();
-        self.get(&format!("{path}?{}", query.join("&"))).await
+        let parameters = query.iter().filter_map(|(name, value)| {
+            let value = escape((*value)?);
+            Some(format!("{name}={value}"))
+        });
+        let parameters: Vec<_> = parameters.collect();
+        self.get(&format!("{path}?{}", parameters.join("&"))).await
     }
 
-    /// Where a node stands.
+    /// The state of a node and of its copy of the chain.
     pub async fn status(&self) -> Result<Status, ClientError> {
         Ok(self.get("/v1/status").await?.value)
     }
 
-    /// The genesis file as a node has it: whoever believes it believes that node.
+    /// The genesis file as a node has it. Trusting it means trusting that node.
     pub async fn fetch_genesis(&self) -> Result<Genesis, ClientError> {
         Ok(self.get("/v1/genesis").await?.value)
     }
 
     pub async fn block(&self, height: u64) -> Result<FullBlock, ClientError> {
-        let call = Call::get(format!("/v1/blocks/{height}")).at_most(BLOCK_BYTES_MAX);
+        let call = Call::get(format!("/v1/blocks/{height}")).answer_bytes_max(BLOCK_BYTES_MAX);
         self.call(call).await?.json()
     }
 
@@ -195,7 +112,7 @@ impl Client {
     }
 
     pub async fn user(&self, account: &Id) -> Result<Read<Account>, ClientError> {
-        self.one(&format!("/v1/users/{account}")).await
+        self.record(&format!("/v1/users/{account}")).await
     }
 
     pub async fn users(&self, after: Option<&str>) -> Result<Read<Page<Account>>, ClientError> {
@@ -203,16 +120,16 @@ impl Client {
     }
 
     pub async fn organization(&self, name: &Id) -> Result<Read<Organization>, ClientError> {
-        self.one(&format!("/v1/organizations/{name}")).await
+        self.record(&format!("/v1/organizations/{name}")).await
     }
 
     pub async fn device(&self, device: &Id) -> Result<Read<Device>, ClientError> {
-        self.one(&format!("/v1/devices/{device}")).await
+        self.record(&format!("/v1/devices/{device}")).await
     }
 
-    /// What a device runs.
+    /// The firmware and the counters of a device.
     pub async fn device_state(&self, device: &Id) -> Result<Read<DeviceState>, ClientError> {
-        self.one(&format!("/v1/devices/{device}/state")).await
+        self.record(&format!("/v1/devices/{device}/state")).await
     }
 
     /// Devices, after the device `after`.
@@ -254,7 +171,7 @@ impl Client {
     }
 
     pub async fn release(&self, release: &Id) -> Result<Read<Release>, ClientError> {
-        self.one(&format!("/v1/firmware/{release}")).await
+        self.record(&format!("/v1/firmware/{release}")).await
     }
 
     pub async fn rollouts(&self, after: Option<&str>) -> Result<Read<Page<Rollout>>, ClientError> {
@@ -262,7 +179,7 @@ impl Client {
     }
 
     pub async fn rollout(&self, rollout: &Id) -> Result<Read<Rollout>, ClientError> {
-        self.one(&format!("/v1/rollouts/{rollout}")).await
+        self.record(&format!("/v1/rollouts/{rollout}")).await
     }
 
     pub async fn deployments(
@@ -282,7 +199,7 @@ impl Client {
         rollout: &Id,
         device: &Id,
     ) -> Result<Read<Deployment>, ClientError> {
-        self.one(&format!("/v1/deployments/{rollout}/{device}"))
+        self.record(&format!("/v1/deployments/{rollout}/{device}"))
             .await
     }
 
@@ -292,7 +209,7 @@ impl Client {
 
     /// The desired document of a target.
     pub async fn desired(&self, target: &ConfigTarget) -> Result<Read<DesiredConfig>, ClientError> {
-        self.one(&format!("/v1/config?{}", config_query(target)))
+        self.record(&format!("/v1/config?{}", config_query(target)))
             .await
     }
 
@@ -320,9 +237,12 @@ fn or_latest(height: Option<u64>) -> String {
 /// Percent-encoding of everything but letters, digits and `-._~/` (RFC 3986).
 pub(crate) fn escape(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    let escaped = text.bytes().map(|byte| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
+    let escaped = text.bytes().map(|byte| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
     });
     escaped.collect()
 }

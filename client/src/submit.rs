@@ -1,60 +1,21 @@
 //! Signing and submitting.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use lamplighter_system::unix_ms;
 use lamplighter_types::report::key_rotation_message;
-use lamplighter_types::{
-    Action, Encoding, Hash, Receipt, SecretKey, SignedTransaction, Transaction, UsersAction,
-};
-use serde::Deserialize;
+use lamplighter_types::wire::{Submitted, Wait, problem};
+use lamplighter_types::{Action, Encoding, SecretKey, SignedTransaction, Transaction, UsersAction};
 
 use crate::error::ClientError;
-use crate::sending::Sending;
+use crate::submission::Submission;
 use crate::{Client, Signer};
 
-/// How long a transaction may be on its way.
+/// Time from signing to expiry.
 const EXPIRES_AFTER: Duration = Duration::from_secs(600);
-/// How often a number that the ledger has seen already is replaced: another process may use the
-/// same key.
+/// A sequence number that the ledger has seen already is replaced this many times: another process
+/// may use the same key.
 const RENUMBERINGS_MAX: u32 = 3;
-
-/// What a submission waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// Taken by a node.
-    None,
-    /// In a block.
-    #[default]
-    Committed,
-    /// Under a certificate.
-    Certified,
-}
-
-impl Wait {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Committed => "committed",
-            Self::Certified => "certified",
-        }
-    }
-}
-
-/// What became of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Submitted {
-    pub transaction: Hash,
-    /// Of its block; none while it waits.
-    #[serde(default)]
-    pub height: Option<u64>,
-    /// Among the transactions of the block.
-    #[serde(default)]
-    pub index: Option<u32>,
-    pub certified: bool,
-    /// What it did: look at the outcome, a failed transaction is in the block too.
-    #[serde(default)]
-    pub receipt: Option<Receipt>,
-}
 
 impl Client {
     /// Signs an action with the next sequence number.
@@ -66,12 +27,12 @@ impl Client {
         } = self.signer()?;
         let chain_id = self.chain_id().await?;
         if sequences.is_unknown() {
-            sequences.begin_after(self.highest_sequence().await?);
+            sequences.start_after(self.highest_sequence().await?);
         }
         let transaction = Transaction {
             sender: account.clone(),
-            sequence: sequences.take()?,
-            expires_ms: now_ms() + EXPIRES_AFTER.as_millis() as u64,
+            sequence: sequences.next()?,
+            expires_ms: unix_ms() + EXPIRES_AFTER.as_millis() as u64,
             action,
         };
         Ok(SignedTransaction::sign(
@@ -82,9 +43,9 @@ impl Client {
         ))
     }
 
-    /// The action that puts `new` in the place of the key that this client signs with, for
-    /// [`submit`](Self::submit): with the proof that whoever asks for it has the new key. When it
-    /// has happened the old key is out of use for ever.
+    /// The action that replaces the key of this client by `new`, for [`submit`](Self::submit). It
+    /// carries a signature of the new key, which proves that the sender has it. Afterwards the old
+    /// key can never be used again.
     pub async fn rotation(&self, new: &SecretKey) -> Result<Action, ClientError> {
         let Signer {
             account, secret, ..
@@ -104,8 +65,9 @@ impl Client {
         }
     }
 
-    /// Signs and submits an action, and gives its receipt, which may tell of a failure. A number
-    /// that is used is replaced; where there are several nodes, only when two of them say so.
+    /// Signs and submits an action, and returns its receipt, which may be one of a failure. A
+    /// sequence number that is already used is replaced; where there are several nodes, only when
+    /// two of them refuse it.
     ///
     /// # Errors
     /// As [`submit_signed`](Self::submit_signed).
@@ -119,37 +81,30 @@ impl Client {
                     renumberings += 1;
                     self.signer()?
                         .sequences
-                        .begin_after(self.highest_sequence().await?);
+                        .start_after(self.highest_sequence().await?);
                 }
                 result => return result,
             }
         }
     }
 
-    /// Submits what was signed before. The same bytes may be submitted any number of times.
+    /// Submits a signed transaction. The same bytes may be submitted any number of times.
     ///
     /// # Errors
-    /// Refused by a second node too, taken by no node, or [`ClientError::Pending`] when it is not
-    /// known whether it will happen.
+    /// A second node refused it too, no node accepted it, or [`ClientError::Pending`] when it is
+    /// not known whether it will happen.
     pub async fn submit_signed(
         &self,
         signed: &SignedTransaction,
         wait: Wait,
     ) -> Result<Submitted, ClientError> {
         let hash = signed.hash(&self.chain_id().await?);
-        Sending::new(self, signed, hash, wait).run().await
+        Submission::new(self, signed, hash, wait).run().await
     }
 }
 
-/// Whether a node says that the sequence number can't be used.
+/// True for the refusal of a sequence number.
 pub(crate) fn is_about_sequence(error: &ClientError) -> bool {
-    let code = error.problem().map(|problem| problem.code.as_str());
-    code.is_some_and(|code| code.starts_with("admission.sequence_"))
-}
-
-/// Unix time in ms; 0 if the clock is before 1970.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+    let problem = error.problem();
+    problem.is_some_and(|p| p.code.starts_with(problem::SEQUENCE_CODES))
 }

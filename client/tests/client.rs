@@ -23,7 +23,7 @@ use lamplighter_types::{
 };
 use serde_json::json;
 
-/// A server on a free port; gives its address.
+/// Starts a server on a free port and returns its address.
 async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -31,8 +31,8 @@ async fn serve(router: Router) -> String {
     format!("http://{address}")
 }
 
-/// An address where nobody listens.
-async fn nobody() -> String {
+/// An address without a listener.
+async fn unreachable() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
@@ -45,8 +45,8 @@ fn config(urls: Vec<String>) -> ClientConfig {
     let mut config = ClientConfig::new(urls);
     config.chain_id = Some(chain());
     config.deadline = Duration::from_secs(10);
-    let sequences = Sequences::asked();
-    sequences.at_least(7);
+    let sequences = Sequences::from_ledger();
+    sequences.raise_to(7);
     let secret = SecretKey::from_seed([1; 32]);
     let account = Id::new("anna").unwrap();
     config.with_signer(Signer {
@@ -96,7 +96,7 @@ async fn a_busy_and_a_dead_node_do_not_stop_a_submission() {
     let good = Router::new()
         .route("/v1/transactions", post(submit))
         .with_state(seen.clone());
-    let client = client(vec![nobody().await, serve(good).await]);
+    let client = client(vec![unreachable().await, serve(good).await]);
     let submitted = client.submit(action(), Wait::Committed).await.unwrap();
     assert!(submitted.receipt.unwrap().succeeded());
     let all = seen.0.lock().unwrap().clone();
@@ -135,7 +135,7 @@ async fn a_refusal_is_final_and_a_used_number_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_receipt_of_another_transaction_is_not_taken() {
+async fn a_receipt_of_another_transaction_is_not_accepted() {
     let submit = async || {
         let other = Hash::of(b"other");
         let receipt = json!({"transaction": other, "outcome": "succeeded", "notifications": []});
@@ -144,12 +144,12 @@ async fn a_receipt_of_another_transaction_is_not_taken() {
     let url = serve(Router::new().route("/v1/transactions", post(submit))).await;
     let pending = pending(vec![url]).await;
     assert!(
-        matches!(pending.last, Some(ClientError::OtherTransaction { .. })),
+        matches!(pending.last, Some(ClientError::WrongTransaction { .. })),
         "{pending:?}"
     );
 }
 
-/// Submits to nodes of which none says what became of the transaction.
+/// Submits to nodes of which none reports the outcome.
 async fn pending(urls: Vec<String>) -> Pending {
     let mut settings = config(urls);
     settings.deadline = Duration::from_secs(1);
@@ -160,7 +160,7 @@ async fn pending(urls: Vec<String>) -> Pending {
     }
 }
 
-/// A node that notes what it is sent and answers as told.
+/// A node that records the bodies that it receives, and answers with `answers`.
 async fn node_that(seen: &Seen, answers: fn(&[u8]) -> Response) -> String {
     let submit = async move |State(seen): State<Seen>, body: Bytes| {
         seen.0.lock().unwrap().push(body.clone());
@@ -175,24 +175,27 @@ async fn node_that(seen: &Seen, answers: fn(&[u8]) -> Response) -> String {
 }
 
 impl Seen {
-    /// How many different transactions were sent.
+    /// The number of different transactions that were sent.
     fn different(&self) -> usize {
         let all = self.0.lock().unwrap();
         all.iter().collect::<BTreeSet<_>>().len()
     }
 }
 
-fn taken(body: &[u8]) -> Response {
+fn accepted(body: &[u8]) -> Response {
     let signed: SignedTransaction = codec::decode(body).unwrap();
     let body = json!({"transaction": signed.hash(&chain()), "certified": false});
     (StatusCode::ACCEPTED, body.to_string()).into_response()
 }
 
 #[tokio::test]
-async fn a_transaction_without_a_block_is_told_with_those_who_took_it() {
+async fn a_pending_transaction_names_the_nodes_that_accepted_it() {
     let seen = Seen::default();
-    let (first, second) = (node_that(&seen, taken).await, node_that(&seen, taken).await);
-    let pending = pending(vec![first.clone(), nobody().await, second.clone()]).await;
+    let (first, second) = (
+        node_that(&seen, accepted).await,
+        node_that(&seen, accepted).await,
+    );
+    let pending = pending(vec![first.clone(), unreachable().await, second.clone()]).await;
     assert_eq!(pending.taken_by, [first.clone(), second]);
     assert!(pending.sent_to.is_empty(), "{pending:?}");
     assert_eq!(seen.different(), 1);
@@ -209,7 +212,7 @@ async fn a_transaction_without_a_block_is_told_with_those_who_took_it() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_leaves_open_whether_it_was_taken() {
+async fn a_broken_connection_leaves_the_outcome_open() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -222,15 +225,15 @@ async fn a_connection_that_breaks_leaves_open_whether_it_was_taken() {
                 .unwrap();
         }
     });
-    let pending = pending(vec![url.clone(), nobody().await]).await;
+    let pending = pending(vec![url.clone(), unreachable().await]).await;
     assert_eq!((pending.taken_by.len(), pending.sent_to), (0, vec![url]));
 }
 
 #[tokio::test]
-async fn what_no_node_took_is_not_told_as_pending() {
+async fn a_transaction_that_no_node_accepted_is_not_pending() {
     let seen = Seen::default();
     let busy = node_that(&seen, |_| problem(503, "busy")).await;
-    let mut settings = config(vec![nobody().await, busy]);
+    let mut settings = config(vec![unreachable().await, busy]);
     settings.deadline = Duration::from_millis(500);
     let client = Client::new(settings).unwrap();
     let error = client.submit(action(), Wait::Committed).await.unwrap_err();
@@ -242,7 +245,7 @@ fn number_used(_: &[u8]) -> Response {
 }
 
 #[tokio::test]
-async fn a_node_that_hides_what_it_took_does_not_make_it_happen_twice() {
+async fn a_node_that_hides_a_transaction_does_not_cause_a_second_one() {
     let seen = Seen::default();
     let liar = node_that(&seen, number_used).await;
     let honest = node_that(&seen, committed).await;
@@ -253,7 +256,7 @@ async fn a_node_that_hides_what_it_took_does_not_make_it_happen_twice() {
 
     let seen = Seen::default();
     let liar = node_that(&seen, number_used).await;
-    let pending = pending(vec![liar, nobody().await]).await;
+    let pending = pending(vec![liar, unreachable().await]).await;
     assert_eq!(seen.different(), 1);
     let code = pending.last.as_ref().and_then(ClientError::problem);
     assert_eq!(code.unwrap().code, "admission.sequence_used");
@@ -272,7 +275,7 @@ async fn a_number_that_two_nodes_know_as_used_is_replaced() {
     let urls = vec![
         node_that(&seen, answers).await,
         node_that(&seen, answers).await,
-        nobody().await,
+        unreachable().await,
     ];
     client(urls)
         .submit(action(), Wait::Committed)
@@ -282,13 +285,13 @@ async fn a_number_that_two_nodes_know_as_used_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_one_node_is_not_believed_while_another_takes_it() {
+async fn a_refusal_of_one_node_does_not_count_if_another_accepts() {
     let seen = Seen::default();
     let liar = node_that(&seen, |_| problem(422, "admission.expired")).await;
     let honest = node_that(&seen, committed).await;
     let client = client(vec![liar.clone(), honest]);
     client.submit(action(), Wait::Committed).await.unwrap();
-    let alone = self::client(vec![liar, nobody().await]);
+    let alone = self::client(vec![liar, unreachable().await]);
     let refused = alone.submit(action(), Wait::Committed).await.unwrap_err();
     assert_eq!(refused.problem().unwrap().code, "admission.expired");
 }
@@ -308,7 +311,10 @@ async fn another_node_is_asked_when_one_fails_inside() {
 #[tokio::test]
 async fn a_new_key_is_proven_for_its_account_and_this_chain() {
     let new = SecretKey::from_seed([2; 32]);
-    let action = client(vec![nobody().await]).rotation(&new).await.unwrap();
+    let action = client(vec![unreachable().await])
+        .rotation(&new)
+        .await
+        .unwrap();
     let Action::Users(UsersAction::RotateKey { new_key, proof }) = action else {
         panic!("{action:?}")
     };
@@ -372,7 +378,7 @@ fn notification(height: u64, index: u32) -> String {
 }
 
 #[tokio::test]
-async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
+async fn the_feed_continues_at_another_node_without_loss_or_repetition() {
     // Breaks off in the middle of the third event.
     let first = async || {
         let third = notification(2, 0);
@@ -394,7 +400,7 @@ async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
             .to_owned();
         assert_eq!(last, "1.1");
         let pieces = [
-            ": hello\n\n".to_owned(),
+            ": comment\n\n".to_owned(),
             notification(1, 1),
             notification(2, 0),
         ];
@@ -414,7 +420,8 @@ async fn the_feed_goes_on_at_another_node_without_loss_or_doubling() {
     assert_eq!(cursors, [at(1, 0), at(1, 1), at(2, 0)]);
 }
 
-/// The feed of a node: these pieces, and then it breaks off or stays silent. It wants this cursor.
+/// The feed of a node that expects this cursor, sends these pieces, and then breaks off or stays
+/// silent.
 fn feed_node(wants: Option<&'static str>, pieces: Vec<String>, ends: bool) -> Router {
     let feed = move |headers: HeaderMap| {
         let last = headers.get("last-event-id");
@@ -431,22 +438,22 @@ fn feed_node(wants: Option<&'static str>, pieces: Vec<String>, ends: bool) -> Ro
     Router::new().route("/v1/feed", get(feed))
 }
 
-/// A node that restarts before anything happened that is wanted: what happens meanwhile comes.
+/// Nodes restart before any event matches the filter: events of the meantime are delivered.
 #[tokio::test]
-async fn a_follower_that_has_seen_nothing_yet_goes_on_where_it_began() {
-    let place = |cursor: &str| format!("id: {cursor}\n\n");
+async fn a_follower_without_events_continues_where_it_began() {
+    let cursor_event = |cursor: &str| format!("id: {cursor}\n\n");
     let (begins, reached) = ("7.4294967295", "9.4294967295");
     let urls = vec![
-        serve(feed_node(None, vec![place(begins)], true)).await,
+        serve(feed_node(None, vec![cursor_event(begins)], true)).await,
         serve(feed_node(
             Some(begins),
-            vec![place(begins), place(reached)],
+            vec![cursor_event(begins), cursor_event(reached)],
             true,
         ))
         .await,
         serve(feed_node(
             Some(reached),
-            vec![place(reached), notification(10, 0)],
+            vec![cursor_event(reached), notification(10, 0)],
             false,
         ))
         .await,
@@ -496,7 +503,7 @@ struct Node {
     asked: Arc<AtomicU32>,
 }
 
-/// What breaks a connection, some time after the bytes before it.
+/// An error that breaks a connection, some time after the bytes before it.
 fn cut(broken: bool) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
     stream::iter(broken.then_some(())).then(|()| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -545,16 +552,16 @@ fn node(cut: usize, flip: Option<usize>) -> Node {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_through_cut_connections() {
+async fn a_download_continues_after_broken_connections() {
     let bad = node(150_000, None);
     let url = serve(artifact_node(bad.clone())).await;
     let dir = tempfile::tempdir().unwrap();
     let part = dir.path().join("part");
     let bytes = artifact();
-    // What an earlier run left: right at first, then a damaged group.
-    let mut left = bytes[..5 * GROUP_BYTES].to_vec();
-    left[3 * GROUP_BYTES] ^= 1;
-    std::fs::write(&part, left).unwrap();
+    // The file of an earlier run: correct at first, then a damaged group.
+    let mut partial = bytes[..5 * GROUP_BYTES].to_vec();
+    partial[3 * GROUP_BYTES] ^= 1;
+    std::fs::write(&part, partial).unwrap();
     let mut steps = Vec::new();
     let mut progress = |done, _| steps.push(done);
     let client = client(vec![url]);
@@ -610,12 +617,12 @@ async fn a_flipped_bit_is_refused_and_another_node_asked() {
 
 /// Commands of one account that run at once each ask a ledger that knows the number 40.
 #[tokio::test]
-async fn clients_of_one_account_do_not_all_take_the_next_number() {
+async fn clients_of_one_account_do_not_all_use_the_next_number() {
     let seen = Seen::default();
     let url = node_that(&seen, committed).await;
     for _ in 0..20 {
         let mut settings = config(vec![url.clone()]);
-        settings.signer.as_mut().unwrap().sequences = Arc::new(Sequences::asked());
+        settings.signer.as_mut().unwrap().sequences = Arc::new(Sequences::from_ledger());
         let client = Client::new(settings).unwrap();
         client.submit(action(), Wait::Committed).await.unwrap();
     }
@@ -631,16 +638,16 @@ async fn clients_of_one_account_do_not_all_take_the_next_number() {
 }
 
 #[test]
-fn sequence_numbers_are_not_given_twice_over_restarts() {
+fn sequence_numbers_are_unique_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sequence");
     let first = Sequences::in_file(&path).unwrap();
-    first.at_least(10);
-    let taken: Vec<_> = (0..100).map(|_| first.take().unwrap()).collect();
+    first.raise_to(10);
+    let taken: Vec<_> = (0..100).map(|_| first.next().unwrap()).collect();
     assert_eq!(taken, (11..=110).collect::<Vec<_>>());
     drop(first);
     let second = Sequences::in_file(&path).unwrap();
-    assert!(second.take().unwrap() > 110);
+    assert!(second.next().unwrap() > 110);
     std::fs::write(&path, "many").unwrap();
     assert!(matches!(
         Sequences::in_file(&path),

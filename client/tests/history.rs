@@ -1,4 +1,4 @@
-//! Who changed a record: what a node is asked, and what is read of its answer.
+//! Histories of records: the paths that the client requests, and the entries that it reads.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

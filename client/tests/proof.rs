@@ -1,4 +1,4 @@
-//! A node's proof is believed only together with what it says beside it.
+//! A proof of a node is accepted only if the record beside it is the proven one.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -85,7 +85,7 @@ fn bundle(name: &str) -> ProofBundle {
     }
 }
 
-/// Asks a node that answers this for the proof of the organization `city`.
+/// Requests the proof of the organization `city` from a node with this answer.
 async fn ask(answer: Value) -> Result<(ProofBundle, Proven), ClientError> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -99,7 +99,7 @@ async fn ask(answer: Value) -> Result<(ProofBundle, Proven), ClientError> {
 }
 
 #[tokio::test]
-async fn what_a_node_says_beside_a_proof_is_compared_with_it() {
+async fn the_record_beside_a_proof_is_compared_with_it() {
     let proof = bundle("city");
     let record = json!(organization("city"));
     let honest = json!({ "record": record, "proof": proof });
@@ -112,10 +112,10 @@ async fn what_a_node_says_beside_a_proof_is_compared_with_it() {
     };
     let mut forged = honest.clone();
     forged["record"]["name"] = json!("Another City");
-    let told = refused(forged).await;
+    let error = refused(forged).await;
     assert!(
-        told.contains("record.name is \"Another City\" in the file"),
-        "{told}"
+        error.contains("record.name is \"Another City\" in the file"),
+        "{error}"
     );
     let mut more = honest.clone();
     more["height"] = json!(3);
@@ -135,7 +135,7 @@ async fn a_good_proof_of_something_else_is_refused() {
     let other = json!({ "record": organization("harbour"), "proof": bundle("harbour") });
     let refused = ask(other).await;
     assert!(
-        matches!(refused, Err(ClientError::OtherRecord { .. })),
+        matches!(refused, Err(ClientError::WrongRecord { .. })),
         "{refused:?}"
     );
 }

@@ -1,56 +1,56 @@
-//! When a new image is made, and with it the log purged.
+//! The time at which a new snapshot is made, and with it the log purged.
 //!
-//! openraft asks for an image after so many entries. A node that is catching up with the last image
-//! and the log after it must not find that log purged when it gets there, or under load it would
-//! never arrive. So a leader puts the new image off while such a node gets on, up to
+//! openraft requests a snapshot after a number of entries. A node that is catching up with the last
+//! snapshot and the log after it must not find that log purged, or under load it would never catch
+//! up. So a leader delays the new snapshot while such a node progresses, up to
 //! [`Limits::hold_bytes_max`] of log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{EmptyNode, RaftMetrics};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::config::Limits;
+use crate::last_contact::LastContact;
 use crate::log::LogStore;
-use crate::machine::Fatal;
-use crate::network::Heard;
-use crate::raft::NodeId;
+use crate::state_machine::Fatal;
+use crate::types::RaftMetrics;
 
-/// A node that was silent for so long does not hold the log back any more. It is enough to start
-/// again after a crash.
+/// A node that was silent for longer does not delay a snapshot. The time is enough for a restart
+/// after a crash.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Between two looks at the others' progress.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The interval of checks of the other nodes' progress.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
+/// Decides when a snapshot may be made.
 #[derive(Clone)]
 pub(crate) struct Compaction {
-    pub metrics: watch::Receiver<RaftMetrics<NodeId, EmptyNode>>,
+    pub metrics: watch::Receiver<RaftMetrics>,
     pub log: LogStore,
     pub limits: Limits,
-    pub heard: Arc<Heard>,
+    pub last_contact: Arc<LastContact>,
     /// True when the node stops.
     pub stop: watch::Receiver<bool>,
 }
 
 impl Compaction {
-    /// Waits until no node needs the log that a new image would replace.
-    pub(crate) async fn wait(&self) {
-        while !self.has_stopped() && self.is_needed() {
-            sleep(LOOK_EVERY).await;
+    /// Waits until no node needs the log that a new snapshot would replace.
+    pub(crate) async fn wait_unneeded(&self) {
+        while !self.has_stopped() && self.is_log_needed() {
+            sleep(CHECK_EVERY).await;
         }
     }
 
-    /// Waits for what depends on other nodes, unless this one stops: then openraft is not there
-    /// any more to hear of the failure.
+    /// Waits for work that depends on other nodes, unless this node stops: openraft then has ended,
+    /// and the failure is only logged.
     pub(crate) async fn unless_stopped(
         &self,
         work: impl Future<Output = Result<(), Fatal>>,
     ) -> Result<(), Fatal> {
         let mut stop = self.stop.clone();
         tokio::select! {
-            done = work => done,
+            result = work => result,
             _ = stop.wait_for(|stop| *stop) => Err(Fatal::new("the node stops")),
         }
     }
@@ -59,8 +59,8 @@ impl Compaction {
         *self.stop.borrow() || self.metrics.borrow().running_state.is_err()
     }
 
-    fn is_needed(&self) -> bool {
-        if self.log.kept_bytes() >= self.limits.hold_bytes_max {
+    fn is_log_needed(&self) -> bool {
+        if self.log.bytes_since_image() >= self.limits.hold_bytes_max {
             return false;
         }
         let metrics = self.metrics.borrow();
@@ -72,7 +72,7 @@ impl Compaction {
         others.any(|(node, matched)| {
             *node != metrics.id
                 && behind(matched.map(|log_id| log_id.index))
-                && self.heard.within(*node, SILENCE_MAX)
+                && self.last_contact.is_within(*node, SILENCE_MAX)
         })
     }
 }

@@ -4,31 +4,28 @@ use std::time::Duration;
 use crate::transport::FRAME_BYTES_MAX;
 use crate::{ConsensusError, NodeId};
 
-/// How a node takes part.
+/// The configuration of one node.
 #[derive(Clone, Debug)]
-pub struct Config {
-    /// This node. A data directory belongs to one node for ever.
+pub struct ConsensusConfig {
+    /// The id of this node. A data directory belongs to one node for ever.
     pub node_id: NodeId,
-    /// Where snapshots are kept; created if missing, and nothing else may be in it. On the same
-    /// file system as the store, so that images can share its files.
+    /// The directory of the snapshots. It is created if missing, and nothing else may be in it. It
+    /// is on the same file system as the store, so that images can share the store's files.
     pub snapshot_dir: PathBuf,
     pub timers: Timers,
     pub limits: Limits,
-    /// Nodes that may have an image, should the state in the store not reach the log that is there:
-    /// after it was damaged, and removed.
+    /// Nodes that are asked for a snapshot if the state in the store does not reach the beginning
+    /// of the log: it was damaged and removed.
     pub sources: Vec<NodeId>,
-    /// Does all work of the disk on the async thread, so that a simulation in a single-threaded
-    /// runtime is deterministic. In a real node false.
+    /// Runs all blocking work on the async thread, so that a simulation in a single-threaded
+    /// runtime is deterministic. False in a real node.
     pub inline_io: bool,
-    /// How long the next sync takes, of a simulated disk that itself takes no time. In a real node
-    /// none.
+    /// The duration of the next sync on a simulated disk, which itself takes no time. None in a
+    /// real node.
     pub sync_time: Option<fn() -> Duration>,
-    /// A bug for the simulation to find: a vote is answered without being written.
-    #[cfg(feature = "planted")]
-    pub vote_not_persisted: bool,
 }
 
-impl Config {
+impl ConsensusConfig {
     /// The default configuration of a node.
     pub fn new(node_id: NodeId, snapshot_dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -39,8 +36,6 @@ impl Config {
             sources: Vec::new(),
             inline_io: false,
             sync_time: None,
-            #[cfg(feature = "planted")]
-            vote_not_persisted: false,
         }
     }
 
@@ -65,7 +60,7 @@ impl Config {
         if counts == 0 || snapshot_bytes_per_s == 0 {
             return Err(ConsensusError::Config("a limit is zero".to_owned()));
         }
-        let (election_min, election_max) = self.timers.elections_of_openraft();
+        let (election_min, election_max) = self.timers.openraft_elections();
         let config = openraft::Config {
             cluster_name: "lamplighter".to_owned(),
             heartbeat_interval: self.timers.heartbeat.as_millis() as u64,
@@ -86,31 +81,31 @@ impl Config {
     }
 }
 
-/// What goes around the payload of a frame: log ids, sizes, a membership.
+/// Bytes of a frame besides its payload: log ids, sizes, a membership.
 const FRAME_OVERHEAD_BYTES: usize = 256 << 10;
 
-/// How long things take.
+/// The durations of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timers {
-    /// Between two heartbeats of a leader; also the time after which one counts as lost.
+    /// The time between two heartbeats of a leader, and the timeout of one.
     pub heartbeat: Duration,
-    /// For the largest append to get to another node, on the slowest link there is.
+    /// The timeout of the largest append on the slowest link.
     pub append: Duration,
-    /// A follower that hears nothing for a random time between these two stands for election; in
-    /// the upper half of it when it had heard a leader.
+    /// A follower that receives nothing for a random time between these two stands for election; in
+    /// the upper half of that range if it had a leader.
     pub election_min: Duration,
     pub election_max: Duration,
-    /// For one piece of a snapshot.
+    /// The timeout of one piece of a snapshot.
     pub snapshot_chunk: Duration,
-    /// For the other node to install a snapshot.
+    /// The timeout of the installation of a snapshot on another node.
     pub snapshot_install: Duration,
 }
 
 impl Timers {
-    /// openraft lets a follower wait for the lease of the leader that it heard, which is openraft's
-    /// longest time, and for a random time between its two on top. So it is given halves: then both
-    /// together are no longer than promised.
-    fn elections_of_openraft(&self) -> (Duration, Duration) {
+    /// The election timeouts for openraft, which are half of the configured ones. openraft lets a
+    /// follower wait for its leader's lease (the longer timeout) and then for a random time between
+    /// the two; with halves, the sum is no longer than configured.
+    fn openraft_elections(&self) -> (Duration, Duration) {
         (self.election_min / 2, self.election_max / 2)
     }
 }
@@ -128,36 +123,37 @@ impl Default for Timers {
     }
 }
 
-/// How much things may be. Every node of a cluster has the same.
+/// The limits of the protocol; equal on every node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one batch.
     pub batch_bytes_max: usize,
-    /// Batches proposed on this node and not yet answered; more of them wait.
+    /// Batches proposed on this node that have no outcome yet; more proposals wait.
     pub proposals_max: usize,
     /// Entries in one append.
     pub append_entries_max: u64,
-    /// Bytes in one append, but for a single larger entry.
+    /// Bytes in one append, except for a single larger entry.
     pub append_bytes_max: usize,
-    /// Bytes of recent entries kept in memory, so that they are not read back from disk.
+    /// Bytes of recent entries that are kept in memory, so that they are not read from disk.
     pub cache_bytes_max: usize,
-    /// Committed entries that a node may be behind in applying before it takes no more.
+    /// Committed entries that a node may have unapplied before it accepts no more.
     pub backlog_entries_max: u64,
     /// Bytes in one piece of a snapshot.
     pub snapshot_chunk_bytes: usize,
-    /// Bytes of snapshots that this node sends in a second, to all others together.
+    /// Bytes of snapshots that this node sends in a second to all other nodes together.
     pub snapshot_bytes_per_s: u64,
-    /// Bytes of a snapshot that this node takes.
+    /// Bytes of a snapshot that this node accepts.
     pub snapshot_bytes_max: u64,
-    /// A snapshot is made after so many entries since the last one ...
+    /// Entries after which a new snapshot is made ...
     pub snapshot_every_entries: u64,
-    /// ... or so many bytes of them.
+    /// ... or bytes of entries after which it is made.
     pub snapshot_every_bytes: u64,
-    /// Entries that are kept though a snapshot contains them, for nodes that are a little behind.
+    /// Entries that are kept in the log although a snapshot contains them, for nodes that are a
+    /// little behind.
     pub keep_entries: u64,
-    /// Bytes of log that are kept beyond that for a node that is catching up.
+    /// Further bytes of log that are kept for a node that is catching up.
     pub hold_bytes_max: u64,
-    /// A node that is at most so many entries behind has caught up.
+    /// Entries that a node may be behind and still count as caught up.
     pub caught_up_entries: u64,
 }
 

@@ -6,16 +6,16 @@ use lamplighter_store::StoreError;
 
 use crate::NodeId;
 
-/// Why a node does not start, or why it stopped.
+/// The reason why a node does not start, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsensusError {
     #[error("the configuration is not usable: {0}")]
     Config(String),
     #[error("the data directory belongs to node {found}, not to node {expected}")]
     WrongNode { expected: NodeId, found: NodeId },
-    #[error("{doing}")]
+    #[error("{operation}")]
     Store {
-        doing: &'static str,
+        operation: &'static str,
         #[source]
         source: StoreError,
     },
@@ -31,7 +31,7 @@ pub enum ConsensusError {
     Stopped,
 }
 
-/// Why a batch got no answer.
+/// The reason why a batch has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// This node does not lead, or no longer. A batch that was on its way *may still be
@@ -45,7 +45,7 @@ pub enum ProposeError {
     Stopped,
 }
 
-/// Why the read index is not known.
+/// The reason why the read index is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     #[error("no leader confirmed itself, or this node did not catch up, within {0:?}")]
@@ -54,7 +54,7 @@ pub enum ReadError {
     Stopped,
 }
 
-/// Why the membership is as it was (or, after a deadline, may be).
+/// The reason why the membership did not change (or, after a deadline, may not have changed).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
     #[error("this node does not lead")]
@@ -76,23 +76,23 @@ pub enum MembershipError {
     Stopped,
 }
 
-/// Why a request from another node got no answer.
+/// The reason why a request from another node got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServeError {
-    /// The other node sent what no correct node sends.
+    /// The other node sent a request that no correct node sends.
     #[error("refused a request from node {from}: {reason}")]
     Invalid { from: NodeId, reason: String },
-    /// This node is too far behind to take more.
+    /// This node is too far behind to accept more.
     #[error("busy")]
     Busy,
-    /// This node could not do it.
+    /// This node failed.
     #[error("failed to serve: {0}")]
     Failed(String),
     #[error("consensus stopped")]
     Stopped,
 }
 
-/// Why a request to another node got no answer.
+/// The reason why a request to another node got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     #[error("node {0} cannot be reached")]

@@ -5,55 +5,62 @@
 //!
 //! # Durability, and why a batch costs one sync
 //!
-//! An entry is written to the log unsynced, and a syncer that runs beside syncs the write-ahead log
-//! once for everything that was written meanwhile (group commit). openraft is told at once that
-//! the entry is there, so a leader sends it to the others while its own disk still works. What
-//! makes that safe is that nothing that follows from "it is durable" happens earlier than it is:
+//! An entry is written to the log unsynced. A background task syncs the write-ahead log once for
+//! everything that was written meanwhile (group commit). openraft learns at once that the entry is
+//! written, so a leader sends it to the others while its own disk still works. That is safe because
+//! nothing that follows from durability happens before it:
 //!
-//! - a follower answers an append only when what it acknowledges is synced;
-//! - a leader tells the others of a commit only when the entry is synced on its own disk;
-//! - an entry is applied, and with that answered, only when it is synced on this disk;
-//! - a node never takes its leadership up again after a restart: entries that it sent and then lost
+//! - a follower answers an append only when the acknowledged entries are synced;
+//! - a leader announces a commit only when the entry is synced on its own disk;
+//! - an entry is applied, and its proposal answered, only when it is synced on this disk;
+//! - a node never resumes its leadership after a restart: entries that it sent and then lost
 //!   with the power would otherwise get a twin with the same term and index.
 //!
-//! The vote is synced before it is given. The applied state is written by the state machine
-//! unsynced to the same write-ahead log, behind the entries, so no crash takes an entry and leaves
-//! its effect; a purge is written behind the effects of what it purges, those of an installed image
-//! included.
+//! The vote is synced before it is given. The state machine writes the applied state unsynced to
+//! the same write-ahead log, behind the entries, so no crash removes an entry and leaves its
+//! effect. A purge is written behind the effects of the entries that it removes, those of an
+//! installed snapshot included.
 //!
-//! # Images
+//! # Snapshots
 //!
-//! Who is too far behind gets an image of the state instead of the log. It is handed out, and the
-//! log before it purged, only when it is sealed ([`StateMachine::seal_snapshot`]), checked before
-//! it replaces anything, and while a node catches up no new image is made (see `compaction`).
+//! A node that is too far behind gets an image of the state instead of the log. The image is sent,
+//! and the log before it purged, only when it is sealed ([`StateMachine::seal_snapshot`]). The
+//! receiver checks it before it replaces anything. While a node catches up, no new image is made
+//! (see `compaction`).
 
-mod adapter;
+mod blocking_io;
 mod codec;
 mod compaction;
 mod config;
+mod control_client;
 mod error;
-mod io;
-mod lead;
+mod last_contact;
+mod leadership;
 mod log;
-mod machine;
 mod membership;
-mod network;
+mod message;
+mod metrics;
 mod node;
-mod passive;
-mod raft;
-mod serve;
+mod openraft_network;
+mod openraft_state_machine;
+mod peer_server;
 mod snapshot;
+mod snapshot_source;
+mod state_machine;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod transport;
+mod type_config;
+mod types;
 
-pub use config::{Config, Limits, Timers};
+pub use config::{ConsensusConfig, Limits, Timers};
 pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
 };
-pub use lead::Lead;
-pub use machine::{Committed, Fatal, Rejected, StateMachine};
-pub use node::{Applied, Consensus, Metrics, Proposal};
-pub use raft::NodeId;
-pub use snapshot::Transfer;
-pub use transport::{FRAME_BYTES_MAX, Lane, Transport};
+pub use leadership::Leadership;
+pub use metrics::Metrics;
+pub use node::{Applied, Consensus, Proposal};
+pub use snapshot::SnapshotTransfer;
+pub use state_machine::{Committed, Fatal, Rejected, StateMachine};
+pub use transport::{FRAME_BYTES_MAX, RaftLane, Transport};
+pub use types::NodeId;

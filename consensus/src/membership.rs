@@ -1,3 +1,5 @@
+//! Changes of the cluster's members, which only the leader makes.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -6,79 +8,61 @@ use openraft::{ChangeMembers, EmptyNode};
 use tokio::time::timeout;
 
 use crate::MembershipError;
-use crate::node::{Consensus, Metrics};
-use crate::raft::NodeId;
-use crate::serve::MEMBERS_MAX;
+use crate::control_client::ControlClient;
+use crate::type_config::Raft;
+use crate::types::{MEMBERS_MAX, NodeId, RaftMetrics};
 
 type ChangeError = RaftError<NodeId, ClientWriteError<NodeId, EmptyNode>>;
 
-impl Consensus {
-    /// Lets a node follow without a vote, and waits until it has caught up. To be asked of the
-    /// leader, as all changes.
-    pub async fn add_learner(
+/// Adds and removes members. [`crate::Consensus`] documents the methods.
+pub(crate) struct MembershipChanger {
+    raft: Raft,
+    peers: ControlClient,
+    caught_up_entries: u64,
+}
+
+impl MembershipChanger {
+    /// A node that is at most `caught_up_entries` behind the leader has caught up.
+    pub(crate) fn new(raft: Raft, peers: ControlClient, caught_up_entries: u64) -> Self {
+        Self {
+            raft,
+            peers,
+            caught_up_entries,
+        }
+    }
+
+    pub(crate) async fn add_learner(
         &self,
         node: NodeId,
         deadline: Duration,
     ) -> Result<(), MembershipError> {
-        let metrics = self.metrics();
-        let members = metrics.voters.len() + metrics.learners.len();
+        let members = self.membership().nodes().count();
         if members >= MEMBERS_MAX {
             return Err(MembershipError::Size(members + 1));
         }
         let added = async {
-            self.0
-                .raft
-                .add_learner(node, EmptyNode {}, false)
-                .await
-                .map_err(convert)?;
-            let mut metrics = self.0.raft.metrics();
-            loop {
-                if self.has_caught_up(&self.metrics(), node) {
-                    return Ok(());
-                }
-                metrics
-                    .changed()
-                    .await
-                    .map_err(|_| MembershipError::Stopped)?;
-            }
+            let added = self.raft.add_learner(node, EmptyNode {}, false).await;
+            added.map_err(convert)?;
+            let mut metrics = self.raft.metrics();
+            let caught_up = metrics.wait_for(|metrics| self.has_caught_up(metrics, node));
+            caught_up.await.map_err(|_| MembershipError::Stopped)?;
+            Ok(())
         };
         timeout(deadline, added)
             .await
             .unwrap_or(Err(MembershipError::Deadline(deadline)))
     }
 
-    /// Whether a node has nearly all of this leader's log.
-    fn has_caught_up(&self, metrics: &Metrics, node: NodeId) -> bool {
-        if node == metrics.node_id {
-            return true;
-        }
-        let Some(matched) = metrics.matched_index.get(&node).copied().flatten() else {
-            return false;
-        };
-        let behind = metrics.last_log_index.unwrap_or(0).saturating_sub(matched);
-        behind <= self.0.config.limits.caught_up_entries
-    }
-
-    /// Removes nodes that have no vote.
-    pub async fn remove_learners(
+    pub(crate) async fn remove_learners(
         &self,
         nodes: BTreeSet<NodeId>,
         deadline: Duration,
     ) -> Result<(), MembershipError> {
-        let removed = self
-            .0
-            .raft
-            .change_membership(ChangeMembers::RemoveNodes(nodes), false);
-        finish(deadline, removed).await
+        let change = ChangeMembers::RemoveNodes(nodes);
+        finish(deadline, self.raft.change_membership(change, false)).await
     }
 
-    /// Makes exactly these nodes the voters. New ones have to be learners; those that lose their
-    /// vote are removed.
-    ///
-    /// # Errors
-    /// [`MembershipError::NoLiveQuorum`] if no majority of the new voters is alive and has caught
-    /// up: such a cluster could never decide anything again.
-    pub async fn change_membership(
+    pub(crate) async fn change_voters(
         &self,
         voters: BTreeSet<NodeId>,
         deadline: Duration,
@@ -87,24 +71,45 @@ impl Consensus {
             return Err(MembershipError::Size(voters.len()));
         }
         self.check_quorum(&voters).await?;
-        let changed = self.0.raft.change_membership(voters, false);
-        finish(deadline, changed).await
+        finish(deadline, self.raft.change_membership(voters, false)).await
+    }
+
+    fn membership(&self) -> crate::types::Membership {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().clone()
+    }
+
+    /// True if a node has nearly all of this leader's log.
+    fn has_caught_up(&self, metrics: &RaftMetrics, node: NodeId) -> bool {
+        if node == metrics.id {
+            return true;
+        }
+        let replication = metrics.replication.as_ref();
+        let Some(matched) = replication.and_then(|nodes| nodes.get(&node).copied().flatten())
+        else {
+            return false;
+        };
+        let last = metrics.last_log_index.unwrap_or(0);
+        last.saturating_sub(matched.index) <= self.caught_up_entries
     }
 
     async fn check_quorum(&self, voters: &BTreeSet<NodeId>) -> Result<(), MembershipError> {
-        let metrics = self.metrics();
-        if metrics.leader != Some(metrics.node_id) {
+        let metrics = self.raft.metrics().borrow().clone();
+        if metrics.current_leader != Some(metrics.id) {
             return Err(MembershipError::NotLeader {
-                leader: metrics.leader,
+                leader: metrics.current_leader,
             });
         }
-        let known =
-            |node: &NodeId| metrics.voters.contains(node) || metrics.learners.contains(node);
-        if let Some(node) = voters.iter().find(|node| !known(node)) {
+        let members = metrics.membership_config.membership();
+        let is_member = |node: &NodeId| members.get_node(node).is_some();
+        if let Some(node) = voters.iter().find(|node| !is_member(node)) {
             return Err(MembershipError::NotLearner(*node));
         }
-        let asked = voters.iter().map(|node| self.0.is_alive(*node));
-        let alive = futures::future::join_all(asked).await;
+        let alive = voters
+            .iter()
+            .map(async |node| *node == metrics.id || self.peers.is_alive(*node).await);
+        let alive = futures::future::join_all(alive).await;
         let live: BTreeSet<NodeId> = voters
             .iter()
             .zip(alive)

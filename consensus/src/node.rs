@@ -1,60 +1,62 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lamplighter_store::{Batch as KvBatch, Cf, Durability, Kv};
+use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
+use openraft::EmptyNode;
 use openraft::error::{ClientWriteError, Fatal as RaftFatal, InitializeError, RaftError};
 use openraft::raft::ClientWriteResult;
-use openraft::{EmptyNode, RaftMetrics};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::adapter::Adapter;
-use crate::codec::{self, ControlRequest, ControlResponse};
+use crate::blocking_io::BlockingIo;
+use crate::codec;
 use crate::compaction::Compaction;
-use crate::config::Config;
-use crate::error::{ConsensusError, ProposeError, ReadError, ServeError};
-use crate::io::{Guarded, Io};
-use crate::lead::{self, Lead};
+use crate::config::ConsensusConfig;
+use crate::control_client::ControlClient;
+use crate::error::{ConsensusError, MembershipError, ProposeError, ReadError, ServeError};
+use crate::last_contact::LastContact;
+use crate::leadership::{self, Leadership};
 use crate::log::LogStore;
-use crate::machine::StateMachine;
-use crate::network::{Heard, Network};
-use crate::raft::{Batch, NodeId, Raft, TypeConfig};
-use crate::serve::MEMBERS_MAX;
-use crate::snapshot::{Lent, Pace, Receiver, SnapshotStore, Transfer, fetch_if_behind};
-use crate::transport::{Lane, Transport};
+use crate::membership::MembershipChanger;
+use crate::metrics::Metrics;
+use crate::openraft_network::OpenraftNetwork;
+use crate::openraft_state_machine::OpenraftStateMachine;
+use crate::peer_server::{self, PeerServer};
+use crate::snapshot::{
+    SnapshotReceiver, SnapshotStore, SnapshotThrottle, SnapshotTransfer, fetch_snapshot,
+};
+use crate::snapshot_source::{SnapshotLease, SnapshotSource};
+use crate::state_machine::StateMachine;
+use crate::transport::{RaftLane, Transport};
+use crate::type_config::{ProposedBatch, Raft, TypeConfig};
+use crate::types::{MEMBERS_MAX, NodeId};
 
 const NODE_ID: &[u8] = b"raft/node_id";
-/// Between two questions for the read index, when nobody could answer the first.
+/// Pause between two attempts to get the read index, when no node could answer the first.
 const READ_RETRY: Duration = Duration::from_millis(50);
 
 /// The handle of a running node; clones share it. The node ends with [`Consensus::shutdown`] or
 /// with the last handle.
 #[derive(Clone)]
-pub struct Consensus(pub(crate) Arc<Inner>);
+pub struct Consensus(Arc<RunningConsensus>);
 
-pub(crate) struct Inner {
-    pub raft: Raft,
-    pub config: Arc<Config>,
-    pub io: Io,
-    pub log: LogStore,
-    pub receiver: Arc<Mutex<Receiver>>,
-    pub snapshots: Arc<SnapshotStore>,
-    pub lent: Lent,
-    pub pace: Arc<Pace>,
-    transport: Arc<dyn Transport>,
-    lead: watch::Receiver<Lead>,
+struct RunningConsensus {
+    node_id: NodeId,
+    batch_bytes_max: usize,
+    raft: Raft,
+    log: LogStore,
+    peers: ControlClient,
+    server: Arc<PeerServer>,
+    membership: MembershipChanger,
+    leadership: watch::Receiver<Leadership>,
+    transfer: watch::Receiver<Option<SnapshotTransfer>>,
+    /// The proposals that may still be made at once.
     proposals: Arc<Semaphore>,
-    /// The highest commit index that a leader told.
-    commit: AtomicU64,
-    pub machine: Arc<dyn StateMachine>,
-    /// An image is being installed: entries that follow it have to wait.
-    pub installing: AtomicBool,
-    transfer: watch::Receiver<Option<Transfer>>,
     stop: watch::Sender<bool>,
-    _tasks: [Guarded; 2],
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 /// A batch that was applied on this node.
@@ -64,11 +66,11 @@ pub struct Applied {
     pub log_index: u64,
     /// The term in which it was proposed.
     pub term: u64,
-    /// What the state machine answered.
+    /// The state machine's response.
     pub response: Bytes,
 }
 
-/// A batch on its way. Dropping it does not stop the batch.
+/// A batch that was proposed and has no outcome yet. Dropping it does not stop the batch.
 #[derive(Debug)]
 pub struct Proposal {
     answer: oneshot::Receiver<ClientWriteResult<TypeConfig>>,
@@ -80,10 +82,10 @@ impl Proposal {
     /// about the batch.
     pub async fn outcome(self) -> Result<Applied, ProposeError> {
         match self.answer.await {
-            Ok(Ok(done)) => Ok(Applied {
-                log_index: done.log_id.index,
-                term: done.log_id.leader_id.term,
-                response: done.data.0,
+            Ok(Ok(applied)) => Ok(Applied {
+                log_index: applied.log_id.index,
+                term: applied.log_id.leader_id.term,
+                response: applied.data.0,
             }),
             Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Err(ProposeError::NotLeader {
                 leader: forward.leader_id,
@@ -95,111 +97,110 @@ impl Proposal {
     }
 }
 
-/// What a node tells about itself. Indexes are log indexes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    pub node_id: NodeId,
-    pub term: u64,
-    pub leader: Option<NodeId>,
-    /// `Learner`, `Follower`, `Candidate`, `Leader` or `Shutdown`.
-    pub role: &'static str,
-    /// Why the node stopped, if it did.
-    pub failure: Option<String>,
-    pub last_log_index: Option<u64>,
-    pub applied_index: Option<u64>,
-    pub snapshot_index: Option<u64>,
-    pub purged_index: Option<u64>,
-    pub voters: BTreeSet<NodeId>,
-    pub learners: BTreeSet<NodeId>,
-    /// On a leader: up to where each node's log is known to equal its own.
-    pub matched_index: BTreeMap<NodeId, Option<u64>>,
-    /// On a leader: since when no majority answered.
-    pub quorum_ack_age_ms: Option<u64>,
-    /// Syncs of the log since the start.
-    pub syncs: u64,
-    /// The image that is coming in, if one is.
-    pub incoming: Option<Transfer>,
-}
-
 impl Consensus {
-    /// Starts a node. Whatever is in the store's [`Cf::Meta`] and [`Cf::Log`] goes on; the state
-    /// machine has to keep its state in the same store (see [`StateMachine`]).
+    /// Starts a node. It continues with the contents of the store's [`Cf::Meta`] and [`Cf::Log`];
+    /// the state machine has to keep its state in the same store (see [`StateMachine`]).
     ///
-    /// If the log there begins after what the state machine has, an image is fetched from
-    /// [`Config::sources`] first, however long that takes.
+    /// If the log there begins after the state machine's state, a snapshot is fetched from
+    /// [`ConsensusConfig::sources`] first, however long that takes.
     ///
     /// # Errors
     /// [`ConsensusError::WrongNode`] if the store belongs to another node.
     pub async fn start(
-        config: Config,
+        config: ConsensusConfig,
         kv: Arc<dyn Kv>,
         transport: Arc<dyn Transport>,
         machine: Arc<dyn StateMachine>,
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.raft()?);
-        let (io, node_id) = (Io::of(&config), config.node_id);
+        let (io, config) = (BlockingIo::new(&config), Arc::new(config));
         let (log, snapshots) = open_disk(&config, kv, io).await?;
-        let mut receiver = Receiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
-        fetch_if_behind(&log, &mut receiver, &*transport, &machine, &config).await?;
-        let config = Arc::new(config);
-        let heard = Arc::new(Heard::default());
-        let pace = Arc::new(Pace::new(config.limits.snapshot_bytes_per_s));
-        let network = Network {
+        let mut receiver =
+            SnapshotReceiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
+        if let Some(at_least) = log.purged_beyond(&*machine)? {
+            fetch_snapshot(at_least, &mut receiver, &*transport, &machine, &config).await?;
+        }
+        let last_contact = Arc::new(LastContact::default());
+        let throttle = Arc::new(SnapshotThrottle::new(config.limits.snapshot_bytes_per_s));
+        let network = OpenraftNetwork {
             transport: transport.clone(),
             log: log.clone(),
             config: config.clone(),
             machine: machine.clone(),
-            heard: heard.clone(),
-            pace: pace.clone(),
+            last_contact: last_contact.clone(),
+            throttle: throttle.clone(),
         };
-        let adapter = Adapter::new(machine.clone(), log.clone(), snapshots.clone(), io);
-        let compaction = adapter.compaction();
-        let raft = Raft::new(node_id, raft_config, network, log.clone(), adapter)
+        let state_machine =
+            OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
+        let compaction = state_machine.compaction();
+        let raft = Raft::new(
+            config.node_id,
+            raft_config,
+            network,
+            log.clone(),
+            state_machine,
+        );
+        let raft = raft
             .await
             .map_err(|error| ConsensusError::Raft(error.into()))?;
-
-        let (sender, lead) = watch::channel(Lead::default());
-        let confirmed_within = config.timers.election_max;
-        let tasks = [
-            Guarded::spawn(lead::follow(raft.metrics(), confirmed_within, sender)),
-            Guarded::spawn(snapshot_when_grown(raft.clone(), log.clone())),
-        ];
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
             metrics: raft.metrics(),
             log: log.clone(),
             limits: config.limits.clone(),
-            heard,
+            last_contact,
             stop: stopped,
         });
-        assert!(set.is_ok(), "the adapter was made above");
-        let transfer = receiver.progress();
-        Ok(Self(Arc::new(Inner {
-            raft,
-            io,
-            log,
-            receiver: Arc::new(Mutex::new(receiver)),
-            snapshots,
-            lent: Lent::default(),
-            pace,
-            transport,
-            lead,
-            proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),
-            commit: AtomicU64::new(0),
+        assert!(set.is_ok(), "the state machine was made above");
+        let source = SnapshotSource {
+            raft: raft.clone(),
+            config,
             machine,
-            installing: AtomicBool::new(false),
-            transfer,
+            snapshots,
+            throttle,
+            lease: SnapshotLease::default(),
+        };
+        Ok(Self::new(log, transport, receiver, source, stop))
+    }
+
+    fn new(
+        log: LogStore,
+        transport: Arc<dyn Transport>,
+        receiver: SnapshotReceiver,
+        source: SnapshotSource,
+        stop: watch::Sender<bool>,
+    ) -> Self {
+        let (raft, config) = (source.raft.clone(), source.config.clone());
+        let (published, leadership) = watch::channel(Leadership::default());
+        let confirmed_within = config.timers.election_max;
+        let publish = leadership::publish(raft.metrics(), confirmed_within, published);
+        let request = request_snapshots_by_size(raft.clone(), log.clone());
+        let tasks = [
+            AbortOnDropHandle::new(tokio::spawn(publish)),
+            AbortOnDropHandle::new(tokio::spawn(request)),
+        ];
+        let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
+        let caught_up = config.limits.caught_up_entries;
+        Self(Arc::new(RunningConsensus {
+            node_id: config.node_id,
+            batch_bytes_max: config.limits.batch_bytes_max,
+            membership: MembershipChanger::new(raft.clone(), peers.clone(), caught_up),
+            transfer: receiver.progress(),
+            server: PeerServer::new(log.clone(), receiver, source),
+            proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),
+            raft,
+            log,
+            peers,
+            leadership,
             stop,
             _tasks: tasks,
-            config,
-        })))
+        }))
     }
 
     /// Proposes a batch. Batches are ordered as the calls were made (more exactly: as their futures
-    /// were first polled). Waits while [`crate::Limits::proposals_max`] of them are under way; the
-    /// [`Proposal`] waits for the outcome.
+    /// were first polled). Waits while [`crate::Limits::proposals_max`] of them have no outcome.
     pub async fn propose(&self, batch: Bytes) -> Result<Proposal, ProposeError> {
-        let bytes_max = self.0.config.limits.batch_bytes_max;
+        let bytes_max = self.0.batch_bytes_max;
         if batch.len() > bytes_max {
             return Err(ProposeError::TooLarge {
                 bytes: batch.len(),
@@ -208,7 +209,7 @@ impl Consensus {
         }
         let permit = self.0.proposals.clone().acquire_owned().await;
         let permit = permit.map_err(|_| ProposeError::Stopped)?;
-        let answer = self.0.raft.client_write_ff(Batch(batch)).await;
+        let answer = self.0.raft.client_write_ff(ProposedBatch(batch)).await;
         let answer = answer.map_err(|_: RaftFatal<NodeId>| ProposeError::Stopped)?;
         Ok(Proposal {
             answer,
@@ -216,35 +217,45 @@ impl Consensus {
         })
     }
 
-    /// Who leads, and whether this node is ready to; changes arrive here.
-    pub fn lead(&self) -> watch::Receiver<Lead> {
-        self.0.lead.clone()
+    /// The leader, and whether this node is ready to lead, now and as it changes.
+    pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.0.leadership.clone()
     }
 
-    /// Whether this node believes that it leads.
+    /// True if this node believes that it leads.
     pub fn is_leader(&self) -> bool {
-        self.0.lead.borrow().leader == Some(self.0.config.node_id)
+        self.0.leadership.borrow().leader == Some(self.0.node_id)
+    }
+
+    /// Stops this node from leading and from standing for election, or allows both again. A node is
+    /// passive while its disk is full: it does not use up terms while no node may answer it, and so
+    /// does not depose the leader when it comes back.
+    pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
+        let raft = &self.0.raft;
+        raft.runtime_config().elect(!passive);
+        if passive && self.is_leader() {
+            // A leader steps down by standing for election; its request for votes reaches no node.
+            let triggered = raft.trigger().elect().await;
+            triggered.map_err(|error| ConsensusError::Raft(error.into()))?;
+        }
+        Ok(())
     }
 
     /// The log index that a read has to see to see everything that was committed before this call.
     /// When it returns, this node has applied that much.
     pub async fn read_index(&self, deadline: Duration) -> Result<u64, ReadError> {
-        let ends = Instant::now() + deadline;
-        let read = async {
-            let index = self.0.ask_read_index().await?;
-            let mut metrics = self.0.raft.metrics();
-            let applied = metrics.wait_for(|metrics| {
-                let applied = metrics.last_applied.map(|log_id| log_id.index);
-                metrics.running_state.is_err() || applied >= Some(index)
-            });
-            match applied.await {
-                Ok(metrics) if metrics.running_state.is_ok() => Ok(index),
-                _ => Err(ReadError::Stopped),
-            }
-        };
-        timeout_at(ends, read)
-            .await
-            .unwrap_or(Err(ReadError::Deadline(deadline)))
+        let end = Instant::now() + deadline;
+        let index = timeout_at(end, self.0.committed_index());
+        let index = index.await.unwrap_or(Err(ReadError::Deadline(deadline)))?;
+        let applied = timeout_at(end, self.0.wait_applied(index));
+        let applied = applied.await.unwrap_or(Err(ReadError::Deadline(deadline)));
+        applied.map(|()| index)
+    }
+
+    /// Waits until this node has applied the entry of this index.
+    pub async fn wait_applied(&self, index: u64, deadline: Duration) -> Result<(), ReadError> {
+        let applied = timeout(deadline, self.0.wait_applied(index)).await;
+        applied.unwrap_or(Err(ReadError::Deadline(deadline)))
     }
 
     /// Makes a new cluster of these voters, this node among them. To be called on every one of them
@@ -267,37 +278,56 @@ impl Consensus {
         }
     }
 
+    /// Adds a node that follows without a vote, and waits until it has caught up. Only the leader
+    /// changes members.
+    pub async fn add_learner(
+        &self,
+        node: NodeId,
+        deadline: Duration,
+    ) -> Result<(), MembershipError> {
+        self.0.membership.add_learner(node, deadline).await
+    }
+
+    /// Removes nodes that have no vote.
+    pub async fn remove_learners(
+        &self,
+        nodes: BTreeSet<NodeId>,
+        deadline: Duration,
+    ) -> Result<(), MembershipError> {
+        self.0.membership.remove_learners(nodes, deadline).await
+    }
+
+    /// Makes exactly these nodes the voters. New ones have to be learners; those that lose their
+    /// vote are removed.
+    ///
+    /// # Errors
+    /// [`MembershipError::NoLiveQuorum`] if no majority of the new voters is alive and has caught
+    /// up: such a cluster could never decide anything again.
+    pub async fn change_membership(
+        &self,
+        voters: BTreeSet<NodeId>,
+        deadline: Duration,
+    ) -> Result<(), MembershipError> {
+        self.0.membership.change_voters(voters, deadline).await
+    }
+
     /// Answers a request that came in on a lane from a node whose identity is proven.
     pub async fn serve(
         &self,
         from: NodeId,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
     ) -> Result<Bytes, ServeError> {
-        self.0.serve(from, lane, request).await
+        self.0.server.serve(from, lane, request).await
     }
 
-    /// The figures of this moment.
+    /// The metrics of this moment.
     pub fn metrics(&self) -> Metrics {
         let (syncs, incoming) = (self.0.log.syncs(), *self.0.transfer.borrow());
-        metrics(&self.0.raft.metrics().borrow(), syncs, incoming)
+        Metrics::new(&self.0.raft.metrics().borrow(), syncs, incoming)
     }
 
-    /// Waits until this node has applied the entry of this index.
-    pub async fn wait_applied(&self, index: u64, deadline: Duration) -> Result<(), ReadError> {
-        let mut metrics = self.0.raft.metrics();
-        let applied = metrics.wait_for(|metrics| {
-            let applied = metrics.last_applied.map(|log_id| log_id.index);
-            metrics.running_state.is_err() || applied >= Some(index)
-        });
-        match timeout(deadline, applied).await {
-            Ok(Ok(metrics)) if metrics.running_state.is_ok() => Ok(()),
-            Ok(_) => Err(ReadError::Stopped),
-            Err(_) => Err(ReadError::Deadline(deadline)),
-        }
-    }
-
-    /// Waits until the node stops, and says why.
+    /// Waits until the node stops; returns the reason.
     pub async fn stopped(&self) -> ConsensusError {
         let mut metrics = self.0.raft.metrics();
         let stopped = metrics
@@ -312,10 +342,10 @@ impl Consensus {
         }
     }
 
-    /// Asks for a snapshot, and with it a purge of the log. It is made beside everything else.
+    /// Requests a snapshot, and with it a purge of the log. It is made in the background.
     pub async fn trigger_snapshot(&self) -> Result<(), ConsensusError> {
-        let asked = self.0.raft.trigger().snapshot().await;
-        asked.map_err(|error| ConsensusError::Raft(error.into()))
+        let triggered = self.0.raft.trigger().snapshot().await;
+        triggered.map_err(|error| ConsensusError::Raft(error.into()))
     }
 
     /// Stops taking part. Nothing is lost: what was acknowledged is durable.
@@ -327,44 +357,17 @@ impl Consensus {
     }
 }
 
-/// openraft's own tasks hold each other; they have to be told.
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (raft, stop) = (self.raft.clone(), self.stop.clone());
-            // Nobody is left who could be told of a failure.
-            runtime.spawn(async move {
-                raft.shutdown().await.ok();
-                stop.send_replace(true);
-            });
-        }
-    }
-}
-
-impl Inner {
-    pub(crate) fn commit(&self) -> u64 {
-        self.commit.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn raise_commit(&self, index: u64) {
-        self.commit.fetch_max(index, Ordering::Relaxed);
-    }
-
-    /// The read index, if this node leads and a majority confirms it.
-    pub(crate) async fn leader_read_index(&self) -> Option<u64> {
-        let (read, _) = self.raft.get_read_log_id().await.ok()?;
-        Some(read.map_or(0, |log_id| log_id.index))
-    }
-
-    async fn ask_read_index(&self) -> Result<u64, ReadError> {
+impl RunningConsensus {
+    /// The index up to which entries were committed when a majority confirmed the leader.
+    async fn committed_index(&self) -> Result<u64, ReadError> {
         loop {
             if self.raft.metrics().borrow().running_state.is_err() {
                 return Err(ReadError::Stopped);
             }
-            let leader = self.lead.borrow().leader;
+            let leader = self.leadership.borrow().leader;
             let index = match leader {
-                Some(leader) if leader == self.config.node_id => self.leader_read_index().await,
-                Some(leader) => self.ask_leader(leader).await,
+                Some(leader) if leader == self.node_id => peer_server::read_index(&self.raft).await,
+                Some(leader) => self.peers.read_index(leader).await,
                 None => None,
             };
             if let Some(index) = index {
@@ -374,36 +377,38 @@ impl Inner {
         }
     }
 
-    async fn ask_leader(&self, leader: NodeId) -> Option<u64> {
-        match self.ask(leader, &ControlRequest::ReadIndex).await {
-            Some(ControlResponse::ReadIndex(index)) => index,
-            _ => None,
+    async fn wait_applied(&self, index: u64) -> Result<(), ReadError> {
+        let mut metrics = self.raft.metrics();
+        let applied = metrics.wait_for(|metrics| {
+            let applied = metrics.last_applied.map(|log_id| log_id.index);
+            metrics.running_state.is_err() || applied >= Some(index)
+        });
+        match applied.await {
+            Ok(metrics) if metrics.running_state.is_ok() => Ok(()),
+            _ => Err(ReadError::Stopped),
         }
-    }
-
-    /// Whether a node is there at this moment.
-    pub(crate) async fn is_alive(&self, node: NodeId) -> bool {
-        node == self.config.node_id
-            || self.ask(node, &ControlRequest::Ping).await == Some(ControlResponse::Pong)
-    }
-
-    async fn ask(&self, node: NodeId, request: &ControlRequest) -> Option<ControlResponse> {
-        let request = codec::encode(request).into();
-        let time = self.config.timers.heartbeat * 2;
-        let answer = self
-            .transport
-            .call(node, Lane::Control, request, time)
-            .await
-            .ok()?;
-        codec::decode("answer", &answer).ok()
     }
 }
 
-/// Log and snapshots, when the data directory is this node's.
+/// openraft's own tasks hold each other, so they have to be shut down.
+impl Drop for RunningConsensus {
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (raft, stop) = (self.raft.clone(), self.stop.clone());
+            // No owner is left to whom a failure could be returned.
+            runtime.spawn(async move {
+                raft.shutdown().await.ok();
+                stop.send_replace(true);
+            });
+        }
+    }
+}
+
+/// Opens the log and the snapshots, if the data directory is this node's.
 async fn open_disk(
-    config: &Config,
+    config: &ConsensusConfig,
     kv: Arc<dyn Kv>,
-    io: Io,
+    io: BlockingIo,
 ) -> Result<(LogStore, Arc<SnapshotStore>), ConsensusError> {
     let (node_id, store) = (config.node_id, kv.clone());
     io.run(move || claim(&*store, node_id)).await?;
@@ -416,10 +421,10 @@ async fn open_disk(
     Ok((log, Arc::new(snapshots)))
 }
 
-/// Writes the node's id into an empty store, or compares it.
+/// Writes the node's id into an empty store; compares it with the one in another store.
 fn claim(kv: &dyn Kv, node_id: NodeId) -> Result<(), ConsensusError> {
     let failed = |source| ConsensusError::Store {
-        doing: "claim the data directory",
+        operation: "claim the data directory",
         source,
     };
     match kv.get(Cf::Meta, NODE_ID).map_err(failed)? {
@@ -436,56 +441,18 @@ fn claim(kv: &dyn Kv, node_id: NodeId) -> Result<(), ConsensusError> {
             }
         }
         None => {
-            let mut batch = KvBatch::new();
+            let mut batch = WriteBatch::new();
             batch.put(Cf::Meta, NODE_ID, codec::encode(&node_id));
             kv.write(batch, Durability::Synced).map_err(failed)
         }
     }
 }
 
-async fn snapshot_when_grown(raft: Raft, log: LogStore) {
+async fn request_snapshots_by_size(raft: Raft, log: LogStore) {
     loop {
-        log.grown().await;
+        log.snapshot_due().await;
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
-    }
-}
-
-fn metrics(
-    raft: &RaftMetrics<NodeId, EmptyNode>,
-    syncs: u64,
-    incoming: Option<Transfer>,
-) -> Metrics {
-    let membership = raft.membership_config.membership();
-    let matched = raft.replication.iter().flatten();
-    Metrics {
-        node_id: raft.id,
-        term: raft.current_term,
-        leader: raft.current_leader,
-        role: role(raft.state),
-        failure: raft.running_state.as_ref().err().map(ToString::to_string),
-        last_log_index: raft.last_log_index,
-        applied_index: raft.last_applied.map(|log_id| log_id.index),
-        snapshot_index: raft.snapshot.map(|log_id| log_id.index),
-        purged_index: raft.purged.map(|log_id| log_id.index),
-        voters: membership.voter_ids().collect(),
-        learners: membership.learner_ids().collect(),
-        matched_index: matched
-            .map(|(node, log_id)| (*node, log_id.map(|log_id| log_id.index)))
-            .collect(),
-        quorum_ack_age_ms: raft.millis_since_quorum_ack,
-        syncs,
-        incoming,
-    }
-}
-
-fn role(state: openraft::ServerState) -> &'static str {
-    match state {
-        openraft::ServerState::Learner => "Learner",
-        openraft::ServerState::Follower => "Follower",
-        openraft::ServerState::Candidate => "Candidate",
-        openraft::ServerState::Leader => "Leader",
-        openraft::ServerState::Shutdown => "Shutdown",
     }
 }

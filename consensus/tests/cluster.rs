@@ -1,4 +1,4 @@
-//! What the layers above rely on, each on a whole cluster.
+//! The guarantees of consensus, each tested on a whole cluster.
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 mod common;
@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Cluster, PATIENCE};
+use common::{Cluster, TIMEOUT};
 use lamplighter_consensus::{
-    ConsensusError, Lane, Limits, MembershipError, ProposeError, ReadError, ServeError, Timers,
+    ConsensusError, Limits, MembershipError, ProposeError, RaftLane, ReadError, ServeError, Timers,
 };
-use lamplighter_store::{Batch, Cf, Durability, Fault, KeyRange, Kv, MemoryKv};
+use lamplighter_store::{Cf, Durability, Fault, KeyRange, Kv, MemoryKv, WriteBatch};
 use tokio::time::{Instant, sleep, timeout};
 
 const SHORT: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ async fn a_data_directory_belongs_to_one_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_leader_takes_batches_and_says_who_leads() {
+async fn only_the_leader_accepts_batches_and_others_name_it() {
     let cluster = Cluster::start(3).await;
     let (leader, follower) = (cluster.leader().await, cluster.follower().await);
     cluster.agree().await;
@@ -90,7 +90,7 @@ async fn proposals_wait_for_a_place() {
     cluster.net.heal();
     for proposal in [first, second] {
         // Committed, or refused by a new leader: each gets its answer.
-        let _ = timeout(PATIENCE, proposal.outcome()).await.unwrap();
+        let _ = timeout(TIMEOUT, proposal.outcome()).await.unwrap();
     }
     cluster.propose("4").await.unwrap();
 }
@@ -118,16 +118,16 @@ async fn a_leader_that_is_cut_off_confirms_no_read_and_is_not_ready() {
     cluster.net.cut(old);
     let read = cluster.node(old).read_index(SHORT).await;
     assert_eq!(read, Err(ReadError::Deadline(SHORT)));
-    assert!(!cluster.node(old).lead().borrow().ready);
+    assert!(!cluster.node(old).watch_leadership().borrow().ready);
     let new = cluster.leader().await;
     assert_ne!(old, new);
     cluster.node(new).read_index(SHORT).await.unwrap();
-    let terms = [old, new].map(|id| cluster.node(id).lead().borrow().term);
+    let terms = [old, new].map(|id| cluster.node(id).watch_leadership().borrow().term);
     assert!(terms[0] < terms[1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_leader_is_replaced_within_the_time_that_the_timers_say() {
+async fn a_dead_leader_is_replaced_within_the_election_timeout() {
     let mut cluster = Cluster::start(4).await;
     let Timers {
         heartbeat,
@@ -161,7 +161,7 @@ async fn a_leader_is_ready_when_it_has_applied_all_of_earlier_terms() {
         }
         let leader = cluster.leader().await;
         cluster.crash(leader).await;
-        // The moment somebody is ready, its state has everything that was acknowledged.
+        // As soon as a node is ready, its state has everything that was acknowledged.
         let new = cluster.leader().await;
         let held = cluster.nodes[&new].machine.batches().unwrap();
         let held: Vec<_> = held
@@ -208,7 +208,7 @@ async fn what_was_acknowledged_survives_power_loss_everywhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_whose_disk_breaks_acknowledges_nothing_and_is_replaced() {
+async fn a_leader_with_a_broken_disk_acknowledges_nothing_and_is_replaced() {
     for persisted in [false, true] {
         let mut cluster = Cluster::start(3).await;
         cluster.propose("before").await.unwrap();
@@ -226,12 +226,12 @@ async fn a_leader_whose_disk_breaks_acknowledges_nothing_and_is_replaced() {
             .propose(Bytes::from_static(b"doubtful"))
             .await
             .unwrap();
-        let outcome = timeout(PATIENCE, proposal.outcome()).await;
+        let outcome = timeout(TIMEOUT, proposal.outcome()).await;
         assert!(
             !matches!(outcome, Ok(Ok(_))),
             "persisted {persisted}: {outcome:?}"
         );
-        let stopped = timeout(PATIENCE, cluster.node(old).stopped()).await;
+        let stopped = timeout(TIMEOUT, cluster.node(old).stopped()).await;
         assert!(
             matches!(stopped, Ok(ConsensusError::Raft(_))),
             "{stopped:?}"
@@ -294,7 +294,7 @@ async fn a_change_without_a_live_quorum_is_refused() {
     assert_eq!(
         missing,
         Err(MembershipError::Deadline(SHORT)),
-        "nobody is there"
+        "no such node runs"
     );
     let voters: BTreeSet<u64> = [leader, 9].into();
     let error = node
@@ -323,7 +323,7 @@ async fn a_change_without_a_live_quorum_is_refused() {
     let rest: BTreeSet<u64> = (1..=3).filter(|id| *id != leader).collect();
     cluster
         .node(leader)
-        .change_membership(rest.clone(), PATIENCE)
+        .change_membership(rest.clone(), TIMEOUT)
         .await
         .unwrap();
     cluster.kill(leader).await;
@@ -345,7 +345,7 @@ async fn requests_that_no_correct_node_sends_are_refused() {
         vec![7; 17],
     ];
     for bytes in garbage {
-        for lane in [Lane::Control, Lane::Append, Lane::Snapshot] {
+        for lane in [RaftLane::Control, RaftLane::Append, RaftLane::Snapshot] {
             let answer = cluster
                 .node(follower)
                 .serve(leader, lane, bytes.clone().into())
@@ -360,7 +360,7 @@ async fn requests_that_no_correct_node_sends_are_refused() {
     let huge = vec![0; lamplighter_consensus::FRAME_BYTES_MAX + 1];
     let answer = cluster
         .node(follower)
-        .serve(leader, Lane::Append, huge.into())
+        .serve(leader, RaftLane::Append, huge.into())
         .await;
     assert!(matches!(answer, Err(ServeError::Invalid { .. })));
     cluster.propose("after").await.unwrap();
@@ -414,9 +414,9 @@ async fn an_interrupted_snapshot_is_not_sent_twice() {
     assert!(sent < image + image / 5, "{sent} bytes for {image}");
 }
 
-/// An image takes the part of the link that it may have, and nobody waits for it.
+/// A snapshot uses only its part of the link, and no proposal waits for it.
 #[tokio::test(start_paused = true)]
-async fn an_image_leaves_no_faster_than_it_may() {
+async fn a_snapshot_is_sent_no_faster_than_allowed() {
     let limits = Limits {
         snapshot_bytes_per_s: 50_000,
         ..Limits::default()
@@ -441,7 +441,7 @@ async fn an_image_leaves_no_faster_than_it_may() {
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
 }
 
-/// By the log alone: much more than a node may have received and not applied.
+/// The entries are many more than a node may have received and not applied.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_far_behind_catches_up_by_the_log() {
     let mut cluster = Cluster::start(3).await;
@@ -475,7 +475,7 @@ async fn a_node_that_lost_its_state_fetches_it() {
         sleep(Duration::from_millis(10)).await;
     }
     cluster.kill(follower).await;
-    let mut lost = Batch::new();
+    let mut lost = WriteBatch::new();
     for cf in Cf::ALL.into_iter().filter(|cf| cf.is_shared()) {
         lost.delete_range(cf, KeyRange::all());
     }
@@ -487,7 +487,7 @@ async fn a_node_that_lost_its_state_fetches_it() {
     let kv = cluster.down[&follower].clone();
     let boot = cluster.restart(follower);
     assert!(
-        timeout(PATIENCE, boot).await.is_err(),
+        timeout(TIMEOUT, boot).await.is_err(),
         "half of it is not enough"
     );
     let sent = cluster.net.snapshot_bytes.load(Ordering::Relaxed);
@@ -518,10 +518,13 @@ async fn a_node_catches_up_while_others_write() {
         cluster.propose(&text).await.unwrap();
     }
     let leader = cluster.leader().await;
-    // Longer than a silent node is waited for.
-    sleep(2 * PATIENCE).await;
+    // Longer than a silent node delays a snapshot.
+    sleep(2 * TIMEOUT).await;
     let purged = |cluster: &Cluster| cluster.node(leader).metrics().purged_index;
-    assert!(purged(&cluster) > Some(20), "nobody waits for a dead node");
+    assert!(
+        purged(&cluster) > Some(20),
+        "no snapshot waits for a dead node"
+    );
 
     let before = cluster.node(leader).metrics().last_log_index;
     cluster.restart(follower).await;
@@ -559,7 +562,7 @@ async fn a_node_catches_up_while_others_write() {
 
 /// At 400 KiB a second an append takes longer than a heartbeat, and than an election.
 #[tokio::test(start_paused = true)]
-async fn a_slow_link_takes_its_time_and_nobody_stands_for_election() {
+async fn a_slow_link_causes_no_election() {
     let cluster = Cluster::start(3).await;
     cluster.agree().await;
     let term = cluster.node(1).metrics().term;
@@ -571,10 +574,7 @@ async fn a_slow_link_takes_its_time_and_nobody_stands_for_election() {
         let leader = cluster.leader().await;
         let batch = Bytes::from(vec![b'a' + round; 2 << 20]);
         let proposal = cluster.node(leader).propose(batch).await.unwrap();
-        timeout(PATIENCE, proposal.outcome())
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(TIMEOUT, proposal.outcome()).await.unwrap().unwrap();
     }
     assert_eq!(cluster.agree().await.len(), 3);
     assert_eq!(cluster.node(1).metrics().term, term, "the leader stayed");
@@ -585,12 +585,12 @@ async fn a_slow_link_takes_its_time_and_nobody_stands_for_election() {
     );
 }
 
-/// A new node that nobody told anything waits; it never makes a cluster of its own.
+/// A new node without members waits; it never makes a cluster of its own.
 #[tokio::test(start_paused = true)]
 async fn a_node_without_members_waits() {
     let mut cluster = Cluster::start(1).await;
     cluster.boot(7, MemoryKv::new()).await;
-    sleep(PATIENCE).await;
+    sleep(TIMEOUT).await;
     let metrics = cluster.node(7).metrics();
     assert_eq!((metrics.leader, metrics.last_log_index), (None, None));
     let error = cluster

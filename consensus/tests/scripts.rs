@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Cluster, PATIENCE};
+use common::{Cluster, TIMEOUT};
 use lamplighter_consensus::{Limits, NodeId};
 use tokio::time::{sleep, timeout};
 
@@ -107,7 +107,7 @@ impl Notebook {
         }
         let mut indexes = Vec::new();
         for proposal in proposals {
-            match timeout(PATIENCE, proposal.outcome()).await {
+            match timeout(TIMEOUT, proposal.outcome()).await {
                 Ok(Ok(applied)) => indexes.push(applied.log_index),
                 Ok(Err(error)) => return format!("{error}"),
                 Err(_) => return "no answer".to_owned(),
@@ -153,7 +153,7 @@ impl Notebook {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(PATIENCE, purged).await.expect("a snapshot is made");
+        timeout(TIMEOUT, purged).await.expect("a snapshot is made");
         "made, and the log purged".to_owned()
     }
 
@@ -163,7 +163,7 @@ impl Notebook {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(PATIENCE, broken)
+        timeout(TIMEOUT, broken)
             .await
             .expect("a snapshot is under way");
         "broken".to_owned()
@@ -176,7 +176,7 @@ impl Notebook {
                 .await;
         }
         let leader = self.cluster.leader().await;
-        match self.cluster.node(leader).add_learner(id, PATIENCE).await {
+        match self.cluster.node(leader).add_learner(id, TIMEOUT).await {
             Ok(()) => "follows and has caught up".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -188,7 +188,7 @@ impl Notebook {
         match self
             .cluster
             .node(leader)
-            .change_membership(voters, PATIENCE)
+            .change_membership(voters, TIMEOUT)
             .await
         {
             Ok(()) => "changed".to_owned(),

@@ -1,17 +1,18 @@
-//! Which transactions come into a block at all: those of a registered key that is in use, sent
-//! once and in time.
+//! Admission of transactions to a block: the key is registered and in use, the sequence number is
+//! new, and the transaction has not expired.
 //!
-//! Asked twice: by the mempool, against the newest state, and by execution, whose answer counts.
-//! What is not admitted leaves no trace.
+//! It is checked twice: by the mempool against the newest state, and by execution, whose answer
+//! counts. A transaction that is not admitted leaves no trace.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::EXPIRES_AFTER_MS_MAX;
+use lamplighter_types::protocol::{NEW_VARIANTS, NewVariant, required_version};
 use lamplighter_types::{
     Account, Id, PublicKey, ReplayWindow, SequenceError, Transaction, Verified,
 };
 
 use crate::users::keys;
-use crate::{ContractError, Reader};
+use crate::{ContractError, Reader, governance};
 
 /// Why a transaction is left out of the block.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum AdmissionError {
     Expired { expires_ms: u64, time_ms: u64 },
     #[error("expires_ms may be at most {latest_ms}")]
     ExpiresTooLate { latest_ms: u64 },
+    #[error("the transaction needs protocol version {needed}, {in_force} is in force")]
+    ProtocolVersion { needed: u32, in_force: u32 },
     #[error(transparent)]
     Sequence(#[from] SequenceError),
 }
@@ -41,6 +44,7 @@ impl ContractError for AdmissionError {
             Self::AccountDisabled { .. } => "admission.account_disabled",
             Self::Expired { .. } => "admission.expired",
             Self::ExpiresTooLate { .. } => "admission.expires_too_late",
+            Self::ProtocolVersion { .. } => "admission.protocol_version",
             Self::Sequence(SequenceError::Used { .. }) => "admission.sequence_used",
             Self::Sequence(SequenceError::TooOld { .. }) => "admission.sequence_too_old",
             Self::Sequence(SequenceError::OutOfRange) => "admission.sequence_out_of_range",
@@ -58,11 +62,12 @@ pub fn admit(
     transaction: &Verified<Transaction>,
     time_ms: u64,
 ) -> Result<Result<Account, AdmissionError>, StateError> {
-    let judged = examine(overlay, transaction, time_ms)?;
-    Ok(judged.map(|(account, _)| account))
+    let examined = examine(overlay, transaction, time_ms)?;
+    Ok(examined.map(|(account, _)| account))
 }
 
-/// As [`admit`], over any reader, with the replay window of the key.
+/// Checks admission as [`admit`] does, over any reader, and returns the replay window of the key
+/// too.
 pub fn examine(
     reader: &impl Reader,
     transaction: &Verified<Transaction>,
@@ -82,17 +87,20 @@ pub fn examine(
     if let Err(error) = in_time(*expires_ms, time_ms) {
         return Ok(Err(error));
     }
+    if let Err(error) = check_version(reader, transaction.get(), NEW_VARIANTS)? {
+        return Ok(Err(error));
+    }
     match window.check(*sequence) {
         Ok(()) => Ok(Ok((account, window))),
         Err(error) => Ok(Err(error.into())),
     }
 }
 
-/// The account and the replay window of a key, if the account may send with it now: what is the
-/// same for all transactions of the key.
+/// The account and the replay window of a key, if the account may send with it now. This part of
+/// admission is the same for all transactions of the key.
 ///
 /// # Errors
-/// As [`admit`].
+/// Those of [`admit`].
 pub fn standing(
     reader: &impl Reader,
     key: &PublicKey,
@@ -123,6 +131,23 @@ pub fn standing(
     }
     let window = reader.get(&keys::replay_window(&key))?.unwrap_or_default();
     Ok(Ok((account, window)))
+}
+
+/// Refuses a transaction with variants of a later protocol version: older nodes, which can't decode
+/// it, leave it out too. The state is read only if there are such variants.
+pub(crate) fn check_version(
+    reader: &impl Reader,
+    transaction: &Transaction,
+    new: &[NewVariant],
+) -> Result<Result<(), AdmissionError>, StateError> {
+    let needed = required_version(transaction, new);
+    if needed > 1 {
+        let in_force = governance::protocol(reader)?.version;
+        if needed > in_force {
+            return Ok(Err(AdmissionError::ProtocolVersion { needed, in_force }));
+        }
+    }
+    Ok(Ok(()))
 }
 
 fn in_time(expires_ms: u64, time_ms: u64) -> Result<(), AdmissionError> {

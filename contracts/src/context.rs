@@ -1,29 +1,29 @@
+//! The context of an action: its block and its sender.
+
 use lamplighter_types::{Account, Hash, PublicKey, Role, Scope};
 
 use crate::error::ContractError;
 
-/// What an action knows besides the state. Equal on all nodes: no clock, no randomness.
-#[derive(Clone, Debug)]
-pub struct Context {
-    pub chain_id: Hash,
-    pub height: u64,
-    /// Unix time in ms of the block.
-    pub time_ms: u64,
-    /// The transaction's name.
-    pub transaction: Hash,
-    /// The key that signed, one of the sender's.
-    pub key: PublicKey,
-    /// The sender as it was when the transaction began.
-    pub sender: Account,
-}
-
-/// The place of a block in time, for what contracts do without a transaction.
+/// The place of a block in the chain and in time, equal on all nodes: it has no clock and no
+/// randomness.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockContext {
     pub chain_id: Hash,
     pub height: u64,
     /// Unix time in ms of the block.
     pub time_ms: u64,
+}
+
+/// The context of an action: all that it may depend on besides the state.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub block: BlockContext,
+    /// The transaction's name.
+    pub transaction: Hash,
+    /// The key that signed, one of the sender's.
+    pub key: PublicKey,
+    /// The sender as it was when the transaction began.
+    pub sender: Account,
 }
 
 /// The sender lacks a right.
@@ -50,8 +50,8 @@ fn scope_name(scope: &Scope) -> &str {
 }
 
 impl Context {
-    /// Demands that the sender has `role` for all of `scope`.
-    pub fn demand(&self, role: Role, scope: &Scope) -> Result<(), Forbidden> {
+    /// Requires that the sender has `role` for all of `scope`.
+    pub fn require(&self, role: Role, scope: &Scope) -> Result<(), Forbidden> {
         if self.sender.has_role(role, scope) {
             return Ok(());
         }

@@ -1,20 +1,22 @@
+//! Refusals, which are part of receipts, and failures, which stop the node.
+
 use std::error::Error;
 
 use lamplighter_state::StateError;
+use lamplighter_types::validate::FieldError;
 
-/// Why an action was refused: part of the receipt, equal on all nodes.
+/// The refusal of an action: part of the receipt, equal on all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Stable, `contract.reason`.
+    /// Stable code of the form `contract.reason`.
     pub code: &'static str,
-    /// For people.
+    /// Text for people.
     pub message: String,
 }
 
 impl Refusal {
-    /// The receipt's form of a contract's error. Its causes are left out: their texts come from
-    /// libraries, and receipts must be equal on nodes that were built with other versions of
-    /// them.
+    /// The refusal for a contract's error. Its causes are left out: their texts come from
+    /// libraries, and receipts must be equal on nodes that were built with other versions of them.
     pub fn of<E: ContractError>(error: E) -> Self {
         Self {
             code: error.code(),
@@ -23,8 +25,8 @@ impl Refusal {
     }
 }
 
-/// The two ways in which execution can end early. The type keeps them apart: the first goes
-/// into the receipt, the second stops the node.
+/// The two ways in which execution ends early. The type keeps them apart: a refusal goes into the
+/// receipt, a failure stops the node.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
     #[error("{}", .0.message)]
@@ -33,7 +35,7 @@ pub enum ExecutionError {
     Fatal(#[from] StateError),
 }
 
-/// A contract's own error enum: every variant has a stable code.
+/// The error enum of a contract: every variant has a stable code.
 pub trait ContractError: Error {
     fn code(&self) -> &'static str;
 }
@@ -41,5 +43,17 @@ pub trait ContractError: Error {
 impl<E: ContractError> From<E> for ExecutionError {
     fn from(error: E) -> Self {
         Self::Refused(Refusal::of(error))
+    }
+}
+
+impl ContractError for FieldError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Empty { .. } => "shape.empty",
+            Self::TooLong { .. } => "shape.too_long",
+            Self::ControlCharacter { .. } => "shape.control_character",
+            Self::Repeated { .. } => "shape.repeated",
+            Self::TooLarge { .. } => "shape.too_large",
+        }
     }
 }

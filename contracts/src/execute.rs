@@ -1,4 +1,4 @@
-//! One block, step by step: what its time alone brings about, then its transactions in order.
+//! The execution of a block: first the work that its time brings, then its transactions in order.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{Action, Notification, Outcome, Receipt, Transaction, Verified};
@@ -10,24 +10,25 @@ use crate::{
     firmware, governance, rollouts, users,
 };
 
-/// Does what is due at the beginning of a block: a protocol version that begins, timers that are
-/// up. The work is bounded by
-/// [`STEPS_PER_BLOCK_MAX`](lamplighter_types::limits::STEPS_PER_BLOCK_MAX), not by the fleet.
+/// Does the work that is due at the beginning of a block: a new protocol version, expired timers.
+/// The work is bounded by [`STEPS_PER_BLOCK_MAX`](lamplighter_types::limits::STEPS_PER_BLOCK_MAX),
+/// not by the fleet.
 ///
 /// # Errors
-/// The state can't be read, or the protocol in force is one that this software doesn't know.
+/// The state can't be read, or the protocol version in force is above those of this program. The
+/// block must not be executed then.
 pub fn begin_block(
     overlay: &mut Overlay,
     block: &BlockContext,
 ) -> Result<Vec<Notification>, StateError> {
-    let mut notifications = governance::begin_block(overlay, block)?;
-    notifications.extend(rollouts::tick(overlay, block)?);
+    governance::begin_block(overlay, block)?;
+    let notifications = rollouts::tick(overlay, block)?;
     overlay.commit();
     Ok(notifications)
 }
 
-/// Executes one transaction. Its sequence number is used up even when the action fails, and the
-/// receipt tells of the failure; a transaction that is not admitted leaves no trace.
+/// Executes one transaction. Its sequence number is used up even if the action fails, and the
+/// receipt has the failure; a transaction that is not admitted leaves no trace.
 ///
 /// # Errors
 /// The outer one when the state can't be read: the node stops. The inner one when the transaction
@@ -47,16 +48,9 @@ pub fn execute(
     }
     overlay.put(&keys::replay_window(&key), &window);
     overlay.commit();
-    let BlockContext {
-        chain_id,
-        height,
-        time_ms,
-    } = *block;
     let hash = transaction.hash();
     let context = Context {
-        chain_id,
-        height,
-        time_ms,
+        block: *block,
         transaction: hash,
         key,
         sender,
@@ -105,11 +99,10 @@ pub(crate) fn run(
     }
 }
 
-/// Checks an action's shape and size, without the state: at the edge, and again when it is
-/// executed.
+/// Checks an action's shape and size, without the state: at the edge, and again during execution.
 ///
 /// # Errors
-/// As it would be in the receipt.
+/// The refusal as it would be in the receipt.
 pub fn check(action: &Action) -> Result<(), Refusal> {
     match action {
         Action::Users(action) => users::check(action).map_err(Refusal::of),

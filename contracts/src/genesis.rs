@@ -1,4 +1,4 @@
-//! The state before the first block, from the genesis file.
+//! The state of block 0, made of the genesis file.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
@@ -7,8 +7,12 @@ use lamplighter_types::{
 };
 
 use crate::ExecutionError;
-use crate::governance::{self, PROTOCOL_VERSION};
+use crate::governance;
 use crate::users::{accounts, keys as users};
+
+/// Protocol version of a new chain. Governance raises it, so that a genesis file gives the same
+/// state in every release.
+const GENESIS_PROTOCOL: u32 = 1;
 
 /// Why a ledger can't begin with a genesis file.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +66,7 @@ pub fn install(overlay: &mut Overlay, genesis: &Genesis) -> Result<(), InstallEr
     overlay.put(&governance::keys::validator_set(), validators);
     overlay.put(&governance::keys::policies(), policies);
     let protocol = Protocol {
-        version: PROTOCOL_VERSION,
+        version: GENESIS_PROTOCOL,
         next: None,
     };
     overlay.put(&governance::keys::protocol(), &protocol);

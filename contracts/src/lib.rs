@@ -1,13 +1,12 @@
-//! The rules of the city's registries. Every function here is a function of state, context and
-//! action alone: anything else would let two nodes make different blocks of one batch.
+//! The contracts: the rules of the city's registries. Each depends on state, context and action
+//! alone: with anything else two nodes could make different blocks of one batch.
 //!
-//! `check` looks at an action alone (shape and size); `execute` carries it out on an overlay. A
-//! refused action changes nothing and its error code is in the receipt; a failure to read the
-//! state stops the node.
+//! `check` validates an action without the state (shape and size); `execute` carries it out on an
+//! overlay. A refused action changes nothing and its error code is in the receipt; a failure to
+//! read the state stops the node.
 //!
-//! Who may do what is in the documentation of each contract's module. A right over a device is a
-//! role whose scope covers the device's district; a right over the whole city is a role with the
-//! empty scope.
+//! The module of each contract documents who may do what. A right over a device is a role whose
+//! scope covers the device's district; a right over the whole city is a role with the empty scope.
 
 pub mod admission;
 pub mod config;
@@ -19,10 +18,8 @@ pub mod execute;
 pub mod firmware;
 pub mod genesis;
 pub mod governance;
-mod notify;
 mod reader;
 pub mod rollouts;
-pub mod shape;
 #[cfg(test)]
 mod tests;
 pub mod users;
@@ -30,6 +27,5 @@ pub mod users;
 pub use admission::AdmissionError;
 pub use context::{BlockContext, Context, Forbidden};
 pub use error::{ContractError, ExecutionError, Refusal};
-pub use lamplighter_types::tables;
-pub use notify::{about_device, in_city};
+pub use lamplighter_types::{tables, validate};
 pub use reader::Reader;

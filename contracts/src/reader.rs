@@ -1,7 +1,9 @@
+//! Reading records, from a view or from an overlay.
+
 use lamplighter_state::{Key, Overlay, StateError, View};
 use serde::de::DeserializeOwned;
 
-/// Where records are read: a [`View`] at the edge, an [`Overlay`] during execution.
+/// A source of records: a [`View`] at the edge, an [`Overlay`] during execution.
 pub trait Reader {
     /// The record under `key`.
     fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError>;
@@ -14,7 +16,8 @@ pub trait Reader {
         limit: usize,
     ) -> Result<Vec<(Key<T>, T)>, StateError>;
 
-    /// As [`scan`](Self::scan), the records alone, after the record under `after`.
+    /// Up to `limit` records whose keys begin with `prefix`, without their keys, after the record
+    /// under `after`.
     fn page<T: DeserializeOwned>(
         &self,
         prefix: &Key<T>,

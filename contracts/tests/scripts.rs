@@ -1,5 +1,5 @@
 //! Golden scripts: `scripts/NAME.script` is run (see `script/mod.rs` for the format) and its
-//! output compared with `scripts/NAME.golden`. `UPDATE_GOLDEN=1` writes the golden files anew.
+//! output compared with `scripts/NAME.golden`. `UPDATE_GOLDEN=1` writes the golden files again.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(
@@ -37,7 +37,7 @@ fn difference(expected: &str, got: &str) -> String {
 }
 
 #[test]
-fn every_script_does_what_its_golden_file_says() {
+fn every_script_has_the_output_of_its_golden_file() {
     let mut failures = Vec::new();
     for path in scripts() {
         let (output, _) = script::run(&fs::read_to_string(&path).unwrap());

@@ -1,4 +1,4 @@
-//! The people of the demonstration: their accounts, keys and roles.
+//! The accounts of the demonstration: people, validators, gateways and Things with their keys.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use lamplighter_types::{
 
 use crate::DevnetError;
 
-/// Accounts of the genesis file: name, what a person would call it, role.
+/// Accounts of the genesis file: id, display name, role.
 const PEOPLE: [(&str, &str, Role); 8] = [
     ("admin-1", "Administrator One", Role::Administrator),
     ("admin-2", "Administrator Two", Role::Administrator),
@@ -22,21 +22,21 @@ const PEOPLE: [(&str, &str, Role); 8] = [
     ("auditor", "Auditor", Role::Auditor),
 ];
 
-/// Who acts: an account with its key.
+/// An account with its key.
 #[derive(Clone, Debug)]
 pub struct Member {
     pub account: Id,
     pub secret: SecretKey,
 }
 
-/// All keys, and the genesis file that begins with the people's.
+/// All keys, and the genesis document.
 #[derive(Debug)]
 pub struct City {
     pub genesis: Genesis,
     members: BTreeMap<String, Member>,
 }
 
-/// A name that is known to be one.
+/// The id with this name, which must be valid.
 pub(crate) fn id(text: &str) -> Id {
     Id::new(text).expect("names of the devnet are ids")
 }
@@ -46,9 +46,9 @@ pub(crate) fn district(text: &str) -> Scope {
 }
 
 impl City {
-    /// Makes new keys, in files of the folder `keys`, and the genesis of validators at the given
-    /// addresses.
-    pub fn found(keys: &Path, addresses: &[String], created_ms: u64) -> Result<Self, DevnetError> {
+    /// Generates keys, in files of the folder `keys`, and the genesis document of validators at the
+    /// given addresses.
+    pub fn create(keys: &Path, addresses: &[String], created_ms: u64) -> Result<Self, DevnetError> {
         let mut members = BTreeMap::new();
         let mut new = |name: &str| -> Result<SecretKey, DevnetError> {
             let secret = key::generate()?;
@@ -94,8 +94,8 @@ impl City {
         Ok(Self { genesis, members })
     }
 
-    /// Makes the key of one more account, gateway or Thing; it is registered by a transaction.
-    pub fn admit(&mut self, keys: &Path, name: &str) -> Result<Member, DevnetError> {
+    /// Generates the key of one more account, gateway or Thing; a transaction registers it.
+    pub fn add_key(&mut self, keys: &Path, name: &str) -> Result<Member, DevnetError> {
         let secret = key::generate()?;
         key::write(&keys.join(format!("{name}.key")), &secret)?;
         let member = Member {

@@ -5,18 +5,18 @@ use std::time::Duration;
 use lamplighter_client::ClientError;
 use lamplighter_node::KeyError;
 
-/// Why the devnet did not come up, or a step did not hold.
+/// The devnet did not come up, or a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DevnetError {
-    #[error("{doing} {}", path.display())]
+    #[error("{operation} {}", path.display())]
     File {
-        doing: &'static str,
+        operation: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
     },
     #[error("{} holds files that no devnet made; give an empty directory", .0.display())]
-    Foreign(PathBuf),
+    NotADevnet(PathBuf),
     #[error(
         "a devnet has 1 to 7 validators, 1 to 5 gateways and 1 to 200 Things, not {validators}, \
          {gateways} and {things}"
@@ -42,11 +42,12 @@ pub enum DevnetError {
         #[source]
         source: io::Error,
     },
-    #[error("{name} ended: {status}; see {}", log.display())]
+    #[error("{name} ended: {status}; see {}, whose last line is: {last_line}", log.display())]
     Ended {
         name: String,
         status: String,
         log: PathBuf,
+        last_line: String,
     },
     #[error("{what} did not happen within {within:?}; so far: {seen}")]
     Deadline {
@@ -54,9 +55,9 @@ pub enum DevnetError {
         within: Duration,
         seen: String,
     },
-    #[error("{doing}")]
+    #[error("{operation}")]
     Client {
-        doing: String,
+        operation: String,
         #[source]
         source: Box<ClientError>,
     },
@@ -69,38 +70,29 @@ pub enum DevnetError {
     #[error("the mesh {mesh} refused: {reason}")]
     Mesh { mesh: String, reason: String },
     #[error("{0}")]
-    Found(String),
+    Unexpected(String),
     #[error("the attack {0} was not refused as it must be")]
     NotRefused(String),
 }
 
 impl DevnetError {
     pub(crate) fn file(
-        doing: &'static str,
+        operation: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File {
-            doing,
+            operation,
             path,
             source,
         }
     }
 
-    pub(crate) fn client(doing: impl Into<String>) -> impl FnOnce(ClientError) -> Self {
-        let doing = doing.into();
+    pub(crate) fn client(operation: impl Into<String>) -> impl FnOnce(ClientError) -> Self {
+        let operation = operation.into();
         move |source| Self::Client {
-            doing,
+            operation,
             source: Box::new(source),
         }
     }
-}
-
-/// An error with its causes, joined by colons.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

@@ -1,4 +1,4 @@
-//! A subscriber of the feed: counts what comes and lets others wait for it.
+//! A subscriber of the feed, which collects what was notified and lets steps wait for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,40 +8,42 @@ use lamplighter_types::{AlarmId, DeploymentState, Fact, Hash, Id, RolloutStatus,
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::{DevnetError, causes};
+use lamplighter_system::error_chain;
 
-/// What the feed has told so far.
+use crate::DevnetError;
+
+/// The state collected from all notifications so far.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct FeedState {
     /// Notifications by the name of their fact.
     pub counts: BTreeMap<String, u64>,
     /// The newest state of each deployment.
     pub deployments: BTreeMap<(Id, Id), DeploymentState>,
-    /// Deployments that a Thing or gateway told to have failed: rollout, device, result code.
+    /// Deployments that failed by the report of a Thing or gateway: rollout, device, result code.
     pub failures: Vec<(Id, Id, u32)>,
-    /// Devices that got no deployment, and why.
+    /// Devices that got no deployment, with the reason.
     pub skipped: Vec<(Id, Id, SkipReason)>,
     /// Block time of the last confirmation of each rollout, Unix ms.
     pub confirmed_ms: BTreeMap<Id, u64>,
     pub rollouts: BTreeMap<Id, RolloutStatus>,
     /// Validators that hold an artifact.
     pub holders: BTreeMap<Hash, u32>,
-    /// Alarms, and whether they were acknowledged.
+    /// Alarms; true once they are acknowledged.
     pub alarms: BTreeMap<AlarmId, bool>,
     /// Device, number and kind of each event.
     pub events: Vec<(Id, u64, String)>,
-    /// Devices that have told what they run.
+    /// Devices that have reported their running image.
     pub inventories: BTreeMap<Id, Hash>,
     /// Devices that applied a configuration document.
     pub applied: BTreeMap<Id, Hash>,
     pub height: u64,
-    /// Notifications that came twice or out of order: none may.
+    /// Notifications that came twice or out of order: always 0 if the ledger works.
     pub disorder: u64,
-    /// Why the subscription ended, if it did.
+    /// The reason of the end of the subscription.
     pub ended: Option<String>,
 }
 
-impl Seen {
+impl FeedState {
     /// Deployments of a rollout by their state.
     pub fn by_state(&self, rollout: &Id) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
@@ -57,7 +59,7 @@ impl Seen {
         self.counts.values().sum()
     }
 
-    fn note(&mut self, device: Option<Id>, fact: Fact, time_ms: u64) {
+    fn apply(&mut self, device: Option<Id>, fact: Fact, time_ms: u64) {
         *self.counts.entry(fact.kind()).or_default() += 1;
         match fact {
             Fact::DeploymentMoved {
@@ -67,7 +69,7 @@ impl Seen {
                 code,
                 ..
             } => {
-                // A failure that is tried again is told as a move from failed to assigned.
+                // A failure that is tried again is notified as a move from failed to assigned.
                 let again = from == Some(DeploymentState::Failed);
                 if let Some(device) = device.clone().filter(|_| again || to.is_failure()) {
                     self.failures.push((rollout.clone(), device, code));
@@ -129,15 +131,15 @@ pub(crate) fn name_of(value: &impl serde::Serialize) -> String {
 
 /// A running subscription.
 #[derive(Debug)]
-pub struct Observer {
-    seen: watch::Receiver<Seen>,
+pub struct FeedSubscriber {
+    seen: watch::Receiver<FeedState>,
     task: JoinHandle<()>,
 }
 
-impl Observer {
+impl FeedSubscriber {
     /// Subscribes to everything from the first block on.
     pub fn start(client: &Client) -> Self {
-        let (writer, seen) = watch::channel(Seen::default());
+        let (writer, seen) = watch::channel(FeedState::default());
         let mut feed = client.feed(&FeedFilter::default(), Some(Cursor::default()));
         let task = tokio::spawn(async move {
             let mut last = Cursor::default();
@@ -150,10 +152,10 @@ impl Observer {
                         last = delivery.cursor;
                         seen.height = delivery.cursor.height;
                         let device = delivery.notification.place.map(|place| place.device);
-                        seen.note(device, delivery.notification.fact, delivery.time_ms);
+                        seen.apply(device, delivery.notification.fact, delivery.time_ms);
                     }),
                     Err(error) => {
-                        writer.send_modify(|seen| seen.ended = Some(causes(&error)));
+                        writer.send_modify(|seen| seen.ended = Some(error_chain(&error)));
                         return;
                     }
                 }
@@ -162,20 +164,20 @@ impl Observer {
         Self { seen, task }
     }
 
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> FeedState {
         self.seen.borrow().clone()
     }
 
-    /// Waits until what was seen is so.
+    /// Waits until the collected state fulfils a condition.
     ///
     /// # Errors
-    /// It did not come in time, or the subscription ended.
+    /// The condition was not fulfilled in time, or the subscription ended.
     pub async fn until(
         &self,
         what: &str,
         within: Duration,
-        mut done: impl FnMut(&Seen) -> bool,
-    ) -> Result<Seen, DevnetError> {
+        mut done: impl FnMut(&FeedState) -> bool,
+    ) -> Result<FeedState, DevnetError> {
         let mut seen = self.seen.clone();
         let reached = seen.wait_for(|seen| seen.ended.is_some() || done(seen));
         let found = match tokio::time::timeout(within, reached).await {
@@ -192,7 +194,7 @@ impl Observer {
             }
         };
         match found.ended.clone() {
-            Some(reason) => Err(DevnetError::Found(format!(
+            Some(reason) => Err(DevnetError::Unexpected(format!(
                 "the event stream ended: {reason}"
             ))),
             None => Ok(found),
@@ -200,7 +202,7 @@ impl Observer {
     }
 }
 
-impl Drop for Observer {
+impl Drop for FeedSubscriber {
     fn drop(&mut self) {
         self.task.abort();
     }

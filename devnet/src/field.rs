@@ -1,6 +1,5 @@
-//! The process of one mesh: simulated Things, each with its own socket, and a line of JSON on
-//! standard input for each thing that their owner wants of them; the answer is a line on standard
-//! output.
+//! The process of one mesh: simulated Things, each with its own socket. Each line on standard input
+//! is a command to a Thing in JSON; the reply is a line on standard output.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,9 +16,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use crate::thing::{
     Factory, NewEvent, SelfTest, Thing, ThingConfig, ThingError, ThingMesh, VendorKeys,
 };
-use crate::{DevnetError, causes};
+use lamplighter_system::error_chain;
 
-/// Longest line of standard input that is read: an event with its data.
+use crate::DevnetError;
+
+/// Longest line of standard input: an event with its data.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
 
 /// The configuration file of a mesh (TOML).
@@ -28,18 +29,18 @@ const LINE_BYTES_MAX: u64 = 16 * 1024;
 pub struct MeshConfig {
     /// The ledger that signed reports are for.
     pub chain_id: Hash,
-    /// Where the gateway listens for CoAP.
+    /// The gateway's CoAP address.
     pub gateway: SocketAddr,
-    /// Keys of vendors that the factory put into the Things.
+    /// Keys of vendors that the Things trust.
     pub vendor_keys: Vec<PublicKey>,
-    /// Each Thing has a folder in it.
+    /// The folder of the Things' directories.
     pub data_dir: PathBuf,
-    /// What the Things leave the factory with.
+    /// The image in slot A at the first boot.
     pub factory_image: PathBuf,
     pub factory_version: Version,
     pub factory_security_counter: u64,
     pub hardware_class: String,
-    /// How long a boot takes, in ms.
+    /// Duration of a boot in ms.
     pub boot_time_ms: u64,
     pub things: Vec<ThingEntry>,
 }
@@ -53,11 +54,11 @@ pub struct ThingEntry {
     pub key: PathBuf,
 }
 
-/// What the owner wants of a Thing.
+/// A command of the owner to a Thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum Order {
-    /// Emit an event; answered with its number.
+pub enum ThingCommand {
+    /// Emit an event; the reply is its number.
     Raise {
         device: Id,
         kind: String,
@@ -65,19 +66,19 @@ pub enum Order {
         alarm: AlarmChange,
         data: String,
     },
-    /// Answered with [`ThingStatus`].
+    /// Read the status; the reply is a [`ThingStatus`].
     Status { device: Id },
-    /// Every byte of the active slot, as hexadecimal digits.
+    /// Read the active slot; the reply has its bytes as hexadecimal digits.
     Image { device: Id },
     /// Flip one bit of the next block that arrives.
     CorruptNextBlock { device: Id },
-    /// What new images do after their first boot: `passes`, `fails`, `never_comes_back`.
+    /// Choose the self-test of new images: `passes`, `fails`, `never_comes_back`.
     SelfTest { device: Id, outcome: String },
-    /// Off and on again.
+    /// Turn the Thing off and on again.
     PowerCycle { device: Id },
 }
 
-/// What a Thing says of itself.
+/// The status of a Thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThingStatus {
     pub slot: String,
@@ -89,15 +90,15 @@ pub struct ThingStatus {
     pub configuration: Option<Hash>,
 }
 
-/// The answer to an [`Order`].
+/// The reply to a [`ThingCommand`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum ThingReply {
     Done(Value),
     Refused(String),
 }
 
-/// Why a mesh does not run.
+/// The process of a mesh failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FieldError {
     #[error("the configuration {} is not usable", path.display())]
@@ -135,8 +136,8 @@ pub async fn run(path: &Path) -> Result<(), FieldError> {
             break;
         }
         let answer = match serde_json::from_slice(&line) {
-            Ok(order) => obey(&mesh, order).await,
-            Err(error) => Answer::Refused(error.to_string()),
+            Ok(command) => handle_command(&mesh, command).await,
+            Err(error) => ThingReply::Refused(error.to_string()),
         };
         let mut text = serde_json::to_vec(&answer).expect("our types have JSON forms");
         text.push(b'\n');
@@ -174,27 +175,27 @@ fn things(config: &MeshConfig) -> Result<Vec<ThingConfig>, FieldError> {
     configs.collect()
 }
 
-async fn obey(mesh: &ThingMesh, order: Order) -> Answer {
-    let device = match &order {
-        Order::Raise { device, .. }
-        | Order::Status { device }
-        | Order::Image { device }
-        | Order::CorruptNextBlock { device }
-        | Order::SelfTest { device, .. }
-        | Order::PowerCycle { device } => device.clone(),
+async fn handle_command(mesh: &ThingMesh, command: ThingCommand) -> ThingReply {
+    let device = match &command {
+        ThingCommand::Raise { device, .. }
+        | ThingCommand::Status { device }
+        | ThingCommand::Image { device }
+        | ThingCommand::CorruptNextBlock { device }
+        | ThingCommand::SelfTest { device, .. }
+        | ThingCommand::PowerCycle { device } => device.clone(),
     };
     let Some(thing) = mesh.get(&device) else {
-        return Answer::Refused(format!("{device} is not of this mesh"));
+        return ThingReply::Refused(format!("{device} is not of this mesh"));
     };
-    match carry_out(thing, order).await {
-        Ok(value) => Answer::Done(value),
-        Err(error) => Answer::Refused(causes(&error)),
+    match execute(thing, command).await {
+        Ok(value) => ThingReply::Done(value),
+        Err(error) => ThingReply::Refused(error_chain(&error)),
     }
 }
 
-async fn carry_out(thing: &Thing, order: Order) -> Result<Value, ThingError> {
-    match order {
-        Order::Raise {
+async fn execute(thing: &Thing, command: ThingCommand) -> Result<Value, ThingError> {
+    match command {
+        ThingCommand::Raise {
             device: _,
             kind,
             severity,
@@ -209,13 +210,13 @@ async fn carry_out(thing: &Thing, order: Order) -> Result<Value, ThingError> {
             };
             Ok(json!(thing.raise(event).await?))
         }
-        Order::Status { device: _ } => Ok(json!(status(thing).await?)),
-        Order::Image { device: _ } => Ok(json!(hex::encode(thing.active_image().await?))),
-        Order::CorruptNextBlock { device: _ } => {
+        ThingCommand::Status { device: _ } => Ok(json!(status(thing).await?)),
+        ThingCommand::Image { device: _ } => Ok(json!(hex::encode(thing.active_image().await?))),
+        ThingCommand::CorruptNextBlock { device: _ } => {
             thing.corrupt_next_block().await?;
             Ok(Value::Null)
         }
-        Order::SelfTest { device: _, outcome } => {
+        ThingCommand::SelfTest { device: _, outcome } => {
             thing.set_self_test(match outcome.as_str() {
                 "fails" => SelfTest::Fails,
                 "never_comes_back" => SelfTest::NeverComesBack,
@@ -223,7 +224,7 @@ async fn carry_out(thing: &Thing, order: Order) -> Result<Value, ThingError> {
             });
             Ok(Value::Null)
         }
-        Order::PowerCycle { device: _ } => {
+        ThingCommand::PowerCycle { device: _ } => {
             thing.power_cycle();
             Ok(Value::Null)
         }

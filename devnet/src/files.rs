@@ -9,34 +9,34 @@ use serde::Serialize;
 use crate::DevnetError;
 use crate::thing::SLOT_BYTES_MAX;
 
-/// Says that the folder is ours to empty.
-const MARK: &str = ".lamplighter-devnet";
-/// Size of the image that is made when none is given.
+/// The file that marks a folder as a devnet's, which may be emptied.
+const MARKER: &str = ".lamplighter-devnet";
+/// Size of the generated image.
 const IMAGE_BYTES: usize = 48 * 1024;
 
-/// Where things are.
+/// The paths of a devnet.
 #[derive(Clone, Debug)]
 pub struct Files {
     pub root: PathBuf,
 }
 
 impl Files {
-    /// An empty folder; one of an earlier devnet is emptied.
+    /// Prepares an empty folder; the folder of an earlier devnet is emptied.
     pub fn prepare(root: &Path) -> Result<Self, DevnetError> {
         fs::create_dir_all(root).map_err(DevnetError::file("making", root))?;
         let root = root
             .canonicalize()
             .map_err(DevnetError::file("finding", root))?;
         let files = Self { root };
-        let mark = files.root.join(MARK);
+        let marker = files.root.join(MARKER);
         let entries: Vec<_> = fs::read_dir(&files.root)
             .and_then(Iterator::collect)
             .map_err(DevnetError::file("reading", &files.root))?;
-        if !entries.is_empty() && !mark.exists() {
-            return Err(DevnetError::Foreign(files.root));
+        if !entries.is_empty() && !marker.exists() {
+            return Err(DevnetError::NotADevnet(files.root));
         }
-        fs::write(&mark, "").map_err(DevnetError::file("writing", &mark))?;
-        for entry in entries.iter().filter(|entry| entry.path() != mark) {
+        fs::write(&marker, "").map_err(DevnetError::file("writing", &marker))?;
+        for entry in entries.iter().filter(|entry| entry.path() != marker) {
             let path = entry.path();
             let removed = if path.is_dir() {
                 fs::remove_dir_all(&path)
@@ -67,7 +67,7 @@ impl Files {
         self.root.join("genesis.json")
     }
 
-    /// Writes a configuration file and gives its place.
+    /// Writes a configuration file and returns its path.
     pub fn write_toml(&self, name: &str, value: &impl Serialize) -> Result<PathBuf, DevnetError> {
         let text = toml::to_string_pretty(value).expect("configurations have TOML forms");
         self.write(&format!("{name}.toml"), text.as_bytes())
@@ -84,11 +84,14 @@ impl Files {
         Ok(path)
     }
 
-    /// The image to roll out: the given file, or one that is made here.
-    pub fn firmware(&self, given: Option<&Path>) -> Result<(PathBuf, Vec<u8>), DevnetError> {
-        let path = match given {
+    /// The image to roll out: this file, or a generated one.
+    pub fn firmware(&self, image: Option<&Path>) -> Result<(PathBuf, Vec<u8>), DevnetError> {
+        let path = match image {
             Some(path) => path.to_owned(),
-            None => self.write("lamp-firmware-1.1.0.bin", &made_up("lamp firmware 1.1.0"))?,
+            None => self.write(
+                "lamp-firmware-1.1.0.bin",
+                &synthetic_image("lamp firmware 1.1.0"),
+            )?,
         };
         let image = fs::read(&path).map_err(DevnetError::file("reading", &path))?;
         let bytes = image.len() as u64;
@@ -103,8 +106,8 @@ impl Files {
     }
 }
 
-/// Bytes that look like an image: the same at each run.
-pub(crate) fn made_up(seed: &str) -> Vec<u8> {
+/// Random bytes in place of an image; the same at each run.
+pub(crate) fn synthetic_image(seed: &str) -> Vec<u8> {
     let mut image = vec![0; IMAGE_BYTES];
     blake3::Hasher::new()
         .update(&Hash::of(seed.as_bytes()).0)

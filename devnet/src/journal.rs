@@ -1,4 +1,4 @@
-//! What was done and found, step by step: printed while it happens, kept for the report.
+//! The journal of steps and attacks: printed while they happen, kept for the report.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -6,96 +6,98 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{DevnetError, causes};
+use lamplighter_system::error_chain;
 
-/// Between two lines about how far a long step is.
+use crate::DevnetError;
+
+/// Pause between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// One step of the demonstration.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub struct JournalStep {
     pub step: String,
     pub passed: bool,
     pub seconds: f64,
-    /// What it found, or why it did not pass.
+    /// The findings, or the error.
     pub figure: Value,
 }
 
-/// How an attack ended.
+/// The outcome of an attack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum AttackOutcome {
     Refused,
     NotRefused,
-    /// A devnet of this size can't be attacked in this way.
+    /// The attack is impossible on a devnet of this size.
     NotApplicable,
 }
 
-/// Something that must be refused, and how it was.
+/// An attack that must be refused, with its outcome.
 #[derive(Clone, Debug, Serialize)]
-pub struct Attack {
+pub struct JournalAttack {
     pub attack: String,
-    pub verdict: Verdict,
-    /// Who refused it, with the stable code and the words for people; or why it was not tried.
+    pub verdict: AttackOutcome,
+    /// The stable code and the text of the refusal, or the reason for not trying it.
     pub detail: String,
 }
 
 /// The JSON report.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct JournalReport {
     pub passed: bool,
     pub seconds: f64,
-    pub steps: Vec<Step>,
-    pub attacks: Vec<Attack>,
+    pub steps: Vec<JournalStep>,
+    pub attacks: Vec<JournalAttack>,
 }
 
-/// Prints how far a long step is, not more often than a person reads.
+/// Prints the progress of a long step, at a readable pace.
 #[derive(Debug)]
 pub struct Progress {
-    loud: bool,
+    printing: bool,
     begun: Instant,
     printed: Instant,
     last: String,
 }
 
 impl Progress {
-    pub fn say(&mut self, text: String) {
-        if self.loud && text != self.last && self.printed.elapsed() >= PROGRESS_EVERY {
-            print(self.begun, &format!("  {text}"));
+    pub fn print(&mut self, text: String) {
+        if self.printing && text != self.last && self.printed.elapsed() >= PROGRESS_EVERY {
+            print_line(self.begun, &format!("  {text}"));
             (self.last, self.printed) = (text, Instant::now());
         }
     }
 }
 
-/// A line on standard output, with the seconds since the beginning.
-fn print(begun: Instant, text: &str) {
+/// Prints a line on standard output, with the seconds since the beginning.
+fn print_line(begun: Instant, text: &str) {
     println!("[{:6.1} s] {text}", begun.elapsed().as_secs_f64());
 }
 
 /// Collects steps and attacks.
 #[derive(Debug)]
 pub struct Journal {
-    loud: bool,
+    printing: bool,
     begun: Instant,
-    pub steps: Vec<Step>,
-    pub attacks: Vec<Attack>,
+    pub steps: Vec<JournalStep>,
+    pub attacks: Vec<JournalAttack>,
 }
 
 impl Journal {
-    /// A loud one prints each step on standard output.
-    pub fn new(loud: bool) -> Self {
+    /// A journal; with `printing` it prints each step on standard output.
+    pub fn new(printing: bool) -> Self {
         Self {
-            loud,
+            printing,
             begun: Instant::now(),
             steps: Vec::new(),
             attacks: Vec::new(),
         }
     }
 
-    /// For the step under way.
+    /// Progress of the step under way.
     pub fn progress(&self) -> Progress {
         Progress {
-            loud: self.loud,
+            printing: self.printing,
             begun: self.begun,
             printed: Instant::now(),
             last: String::new(),
@@ -103,16 +105,16 @@ impl Journal {
     }
 
     /// Prints a line.
-    pub fn say(&self, text: &str) {
-        if self.loud {
-            print(self.begun, text);
+    pub fn print(&self, text: &str) {
+        if self.printing {
+            print_line(self.begun, text);
         }
     }
 
-    /// Does a step and notes what it found. `passed` is what a person reads when it has passed.
+    /// Runs a step and records its findings. `passed` is the line printed when it has passed.
     ///
     /// # Errors
-    /// That of the step.
+    /// The error of the step.
     pub async fn step<T: Serialize>(
         &mut self,
         name: &str,
@@ -121,12 +123,12 @@ impl Journal {
     ) -> Result<T, DevnetError> {
         let begun = Instant::now();
         let result = work.await;
-        self.note(name, passed, begun, &result);
+        self.record(name, passed, begun, &result);
         result
     }
 
-    /// Notes what a step found that began at this time.
-    pub fn note<T: Serialize>(
+    /// Records the findings of a step that began at this time.
+    pub fn record<T: Serialize>(
         &mut self,
         name: &str,
         passed: &str,
@@ -135,13 +137,13 @@ impl Journal {
     ) {
         let figure = match result {
             Ok(found) => json!(found),
-            Err(error) => json!({ "error": causes(error) }),
+            Err(error) => json!({ "error": error_chain(error) }),
         };
         match result {
-            Ok(_) => self.say(passed),
-            Err(error) => self.say(&format!("FAILED: {name}: {}", causes(error))),
+            Ok(_) => self.print(passed),
+            Err(error) => self.print(&format!("FAILED: {name}: {}", error_chain(error))),
         }
-        self.steps.push(Step {
+        self.steps.push(JournalStep {
             step: name.to_owned(),
             passed: result.is_ok(),
             seconds: begun.elapsed().as_secs_f64(),
@@ -149,48 +151,48 @@ impl Journal {
         });
     }
 
-    /// Notes how an attack ended: refused with some words, or not.
+    /// Records the outcome of an attack: the text of the refusal, or an error.
     pub fn attack(&mut self, name: &str, result: Result<String, DevnetError>) {
         let (verdict, detail) = match result {
-            Ok(refusal) => (Verdict::Refused, refusal),
-            Err(error) => (Verdict::NotRefused, causes(&error)),
+            Ok(refusal) => (AttackOutcome::Refused, refusal),
+            Err(error) => (AttackOutcome::NotRefused, error_chain(&error)),
         };
-        self.judge(name, verdict, detail);
+        self.record_attack(name, verdict, detail);
     }
 
-    /// Notes that a devnet like this, e.g. "1 validator", can't be attacked in this way.
+    /// Records that the attack is impossible on a devnet of this size, e.g. "1 validator".
     pub fn not_applicable(&mut self, name: &str, size: &str) {
         let detail = format!("not applicable with {size}");
-        self.judge(name, Verdict::NotApplicable, detail);
+        self.record_attack(name, AttackOutcome::NotApplicable, detail);
     }
 
-    fn judge(&mut self, name: &str, verdict: Verdict, detail: String) {
+    fn record_attack(&mut self, name: &str, verdict: AttackOutcome, detail: String) {
         let word = match verdict {
-            Verdict::Refused => "refused",
-            Verdict::NotRefused => "NOT REFUSED",
-            Verdict::NotApplicable => "not tried",
+            AttackOutcome::Refused => "refused",
+            AttackOutcome::NotRefused => "NOT REFUSED",
+            AttackOutcome::NotApplicable => "not tried",
         };
-        self.say(&format!("  {word}: {name}: {detail}"));
-        self.attacks.push(Attack {
+        self.print(&format!("  {word}: {name}: {detail}"));
+        self.attacks.push(JournalAttack {
             attack: name.to_owned(),
             verdict,
             detail,
         });
     }
 
-    /// How many attacks ended like this.
-    pub fn count(&self, verdict: Verdict) -> usize {
+    /// The number of attacks with this outcome.
+    pub fn count(&self, verdict: AttackOutcome) -> usize {
         let attacks = self.attacks.iter();
         attacks.filter(|attack| attack.verdict == verdict).count()
     }
 
-    /// Whether every step passed and no attack got through.
+    /// True if every step passed and no attack succeeded.
     pub fn passed(&self) -> bool {
-        self.steps.iter().all(|step| step.passed) && self.count(Verdict::NotRefused) == 0
+        self.steps.iter().all(|step| step.passed) && self.count(AttackOutcome::NotRefused) == 0
     }
 
-    pub fn report(&self) -> Report {
-        Report {
+    pub fn report(&self) -> JournalReport {
+        JournalReport {
             passed: self.passed(),
             seconds: self.begun.elapsed().as_secs_f64(),
             steps: self.steps.clone(),

@@ -1,10 +1,10 @@
-//! A whole city on one machine: validators, gateways and meshes of simulated Things, each a process
-//! of its own, with every key, file and port that they need. `lamplighter devnet up` and the
+//! A whole city on one machine: validators, gateways and meshes of simulated Things, each a
+//! separate process, with every key, file and port that they need. `lamplighter devnet up` and the
 //! end-to-end tests use it.
 //!
 //! [`Devnet::start`] brings the city up; [`scenario::run`] takes a release through it, from the
-//! vendor's upload to the confirmed image in every Thing; [`attacks::run`] tries what must be
-//! refused. A [`Journal`] keeps what each step found.
+//! vendor's upload to the confirmed image in every Thing; [`attacks::run`] tries attacks
+//! that must be refused. A [`Journal`] keeps the findings of each step.
 
 pub mod attacks;
 mod city;
@@ -22,9 +22,9 @@ pub mod thing;
 mod up;
 
 pub use city::{City, Member};
-pub use error::{DevnetError, causes};
-pub use feed::{Observer, Seen};
-pub use journal::{Attack, Journal, Report, Step, Verdict};
+pub use error::DevnetError;
+pub use feed::{FeedState, FeedSubscriber};
+pub use journal::{AttackOutcome, Journal, JournalAttack, JournalReport, JournalStep};
 pub use network::{Devnet, GatewayProcess, MeshProcess, NodeProcess};
 pub use plan::{GATEWAYS, Plan, THINGS, VALIDATORS};
 pub use process::{Process, until_stdin_ends};

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use lamplighter_client::{Client, ClientConfig};
 use lamplighter_gateway::{GatewayConfig, NodeAddress};
@@ -15,23 +15,22 @@ use tokio::process::{ChildStdin, ChildStdout};
 
 use crate::DevnetError;
 use crate::city::{City, id};
-use crate::field::{Answer, MeshConfig, Order, ThingEntry, ThingStatus};
-use crate::files::{Files, made_up};
+use crate::field::{MeshConfig, ThingCommand, ThingEntry, ThingReply, ThingStatus};
+use crate::files::{Files, synthetic_image};
 use crate::plan::Plan;
 use crate::ports::Ports;
 use crate::process::Process;
 
-/// How long a node may take from its start until it serves.
+/// Time for a node from its start until it serves.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// What all Things of a mesh together get: a mesh of mains-powered lamps on this machine's
-/// loopback.
+/// Rate of all transfers of a mesh: mains-powered lamps on this machine's loopback.
 const RATE_BYTES_PER_S: u32 = 400_000;
 /// A validator.
 #[derive(Debug)]
 pub struct NodeProcess {
     pub process: Process,
     pub node: u64,
-    pub config: lamplighter_node::Config,
+    pub config: lamplighter_node::NodeConfig,
 }
 
 impl NodeProcess {
@@ -65,26 +64,20 @@ pub struct Devnet {
     pub nodes: Vec<NodeProcess>,
     pub gateways: Vec<GatewayProcess>,
     pub meshes: Vec<MeshProcess>,
-    /// The image to roll out and where it is.
+    /// Path and bytes of the image to roll out.
     pub firmware: (PathBuf, Vec<u8>),
     pub(crate) ports: Ports,
-    /// Where each gateway listens for its Things.
+    /// The CoAP address of each gateway.
     south: Vec<SocketAddr>,
 }
 
-/// What the commands of people need, as `lamplighter --profile` reads it.
+/// The profile file that `lamplighter --profile` reads.
 #[derive(Serialize)]
 struct Profile {
     nodes: Vec<String>,
     genesis: &'static str,
     keys: &'static str,
     account: &'static str,
-}
-
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
 }
 
 fn arguments(words: &[&str], config: &std::path::Path) -> Vec<OsString> {
@@ -95,20 +88,20 @@ fn arguments(words: &[&str], config: &std::path::Path) -> Vec<OsString> {
 }
 
 impl Devnet {
-    /// Makes keys, genesis and configurations of the validators. Nothing runs yet.
-    pub fn found(plan: Plan) -> Result<Self, DevnetError> {
+    /// Creates keys, genesis document and configurations of the validators. Nothing runs yet.
+    pub fn create(plan: Plan) -> Result<Self, DevnetError> {
         plan.check()?;
         let files = Files::prepare(&plan.dir)?;
         let firmware = files.firmware(plan.firmware.as_deref())?;
         let mut ports = Ports::new();
         let peers: Vec<SocketAddr> = (0..plan.validators)
-            .map(|_| ports.take())
+            .map(|_| ports.allocate())
             .collect::<Result<_, _>>()?;
         let addresses: Vec<String> = peers.iter().map(ToString::to_string).collect();
-        let city = City::found(&files.keys(), &addresses, now_ms())?;
+        let city = City::create(&files.keys(), &addresses, lamplighter_system::unix_ms())?;
         files.write_json("genesis.json", &city.genesis)?;
         let south = (0..plan.gateways)
-            .map(|_| ports.take())
+            .map(|_| ports.allocate())
             .collect::<Result<_, _>>()?;
         let mut devnet = Self {
             plan,
@@ -136,19 +129,19 @@ impl Devnet {
         Ok(devnet)
     }
 
-    /// The configuration of a node with the key of this devnet's `node-N`.
+    /// Configures a node with the key file `node-N` of this devnet.
     pub(crate) fn node(&mut self, node: u64, peer: SocketAddr) -> Result<NodeProcess, DevnetError> {
         let name = format!("node-{node}");
-        let config = lamplighter_node::Config {
+        let config = lamplighter_node::NodeConfig {
             node,
             genesis: self.files.genesis(),
             key: self.files.key(&name),
             data_dir: self.files.root.join(&name),
             peer_listen: peer,
-            http_listen: self.ports.take()?,
-            admin_listen: self.ports.take()?,
-            mqtt_listen: self.ports.take()?,
-            mqtts_listen: Some(self.ports.take()?),
+            http_listen: self.ports.allocate()?,
+            admin_listen: self.ports.allocate()?,
+            mqtt_listen: self.ports.allocate()?,
+            mqtts_listen: Some(self.ports.allocate()?),
             mqtt_connect_s: 30,
             read_needs_token: true,
             heartbeat_ms: 2_000,
@@ -161,7 +154,7 @@ impl Devnet {
     pub(crate) fn node_process(
         &self,
         name: &str,
-        config: lamplighter_node::Config,
+        config: lamplighter_node::NodeConfig,
     ) -> Result<NodeProcess, DevnetError> {
         let path = self.files.write_toml(name, &config)?;
         let arguments = arguments(&["node", "run", "--until-stdin-ends"], &path);
@@ -208,8 +201,8 @@ impl Devnet {
         }
     }
 
-    /// Configures and starts the gateway of an account that was admitted; `first` are nodes to ask
-    /// before the others.
+    /// Configures and starts the gateway of an account whose key was created; `first` are nodes to
+    /// ask before the others.
     pub fn start_gateway(
         &mut self,
         account: &str,
@@ -218,7 +211,7 @@ impl Devnet {
         let index = self.gateways.len();
         let mut nodes = first;
         let count = self.nodes.len();
-        // Each gateway begins at another node.
+        // Each gateway starts with another node.
         for step in 0..count {
             let node = &self.nodes[(index + step) % count];
             nodes.push(NodeAddress {
@@ -257,12 +250,12 @@ impl Devnet {
         Ok(index)
     }
 
-    /// Configures and starts the mesh of a gateway, with Things whose keys were made.
+    /// Configures and starts the mesh of a gateway, with Things whose keys were created.
     pub fn start_mesh(&mut self, gateway: usize, things: &[Id]) -> Result<(), DevnetError> {
         let name = format!("mesh-{}", gateway + 1);
         let factory = self
             .files
-            .write("factory.bin", &made_up("lamp firmware 1.0.0"))?;
+            .write("factory.bin", &synthetic_image("lamp firmware 1.0.0"))?;
         let config = MeshConfig {
             chain_id: self.city.genesis.chain_id(),
             gateway: self.gateways[gateway].config.south_listen,
@@ -289,7 +282,7 @@ impl Devnet {
         let arguments = arguments(&["things", "run"], &path);
         let process = Process::new(&name, &self.plan.program, arguments, &self.files.logs());
         let mut mesh = MeshProcess {
-            process: process.talking(),
+            process: process.piped(),
             config,
             pipes: None,
         };
@@ -307,7 +300,8 @@ impl Devnet {
         self.client_at(member, 0)
     }
 
-    /// As [`client`](Self::client), with the validator at `first` asked before the others.
+    /// A client like that of [`client`](Self::client) that asks the validator at `first` before the
+    /// others.
     pub fn client_at(&self, member: &str, first: usize) -> Result<Client, DevnetError> {
         let member = self.city.member(member);
         let count = self.nodes.len();
@@ -320,13 +314,13 @@ impl Devnet {
         Client::new(config).map_err(DevnetError::client("setting up a client"))
     }
 
-    /// The gateways of the plan, whether they run or not: account, and where Things reach it.
+    /// Account and CoAP address of each gateway of the plan, whether it runs or not.
     pub(crate) fn south(&self) -> impl Iterator<Item = (String, SocketAddr)> {
         let names = (0..).map(crate::scenario::gateway_name);
         names.zip(self.south.iter().copied())
     }
 
-    /// The profile of commands, with the operator as the account that acts.
+    /// Path of the profile for commands, which act as the operator.
     pub fn profile(&self) -> PathBuf {
         self.files.root.join("client.toml")
     }
@@ -335,10 +329,10 @@ impl Devnet {
     pub fn mesh_of(&mut self, device: &Id) -> Result<&mut MeshProcess, DevnetError> {
         let has = |mesh: &&mut MeshProcess| mesh.config.things.iter().any(|t| t.device == *device);
         let found = self.meshes.iter_mut().find(has);
-        found.ok_or_else(|| DevnetError::Found(format!("{device} is in no mesh")))
+        found.ok_or_else(|| DevnetError::Unexpected(format!("{device} is in no mesh")))
     }
 
-    /// Every process that runs, by name.
+    /// Every process, in the order in which they are stopped.
     pub fn processes(&mut self) -> Vec<&mut Process> {
         let meshes = self.meshes.iter_mut().map(|mesh| &mut mesh.process);
         let gateways = self.gateways.iter_mut().map(|gateway| &mut gateway.process);
@@ -346,12 +340,12 @@ impl Devnet {
         meshes.chain(gateways).chain(nodes).collect()
     }
 
-    /// An error if one of the processes has ended by itself.
+    /// Checks that no process has ended by itself.
     pub fn check(&mut self) -> Result<(), DevnetError> {
         self.processes().into_iter().try_for_each(Process::check)
     }
 
-    /// Ends everything in order: Things, gateways, validators.
+    /// Ends everything in command: Things, gateways, validators.
     pub async fn stop(mut self) -> Result<(), DevnetError> {
         for mesh in &mut self.meshes {
             mesh.pipes = None;
@@ -365,7 +359,7 @@ impl Devnet {
 }
 
 impl MeshProcess {
-    /// Starts it, or starts it again after it was killed.
+    /// Starts the process, also after it was killed.
     pub fn start(&mut self) -> Result<(), DevnetError> {
         self.process.start()?;
         let pipes = self.process.take_pipes();
@@ -379,8 +373,8 @@ impl MeshProcess {
         self.process.kill().await
     }
 
-    /// Gives an order and waits for its answer.
-    pub async fn order(&mut self, order: &Order) -> Result<Value, DevnetError> {
+    /// Sends a command and waits for its reply.
+    pub async fn command(&mut self, command: &ThingCommand) -> Result<Value, DevnetError> {
         let mesh = self.process.name.clone();
         let refused = |reason: String| DevnetError::Mesh {
             mesh: mesh.clone(),
@@ -390,7 +384,7 @@ impl MeshProcess {
             .pipes
             .as_mut()
             .ok_or_else(|| refused("not running".to_owned()))?;
-        let mut text = serde_json::to_vec(order).expect("our types have JSON forms");
+        let mut text = serde_json::to_vec(command).expect("our types have JSON forms");
         text.push(b'\n');
         stdin
             .write_all(&text)
@@ -402,15 +396,15 @@ impl MeshProcess {
             .map_err(|e| refused(e.to_string()))?;
         let line = line.ok_or_else(|| refused("it has ended".to_owned()))?;
         match serde_json::from_str(&line).map_err(|e| refused(e.to_string()))? {
-            Answer::Done(value) => Ok(value),
-            Answer::Refused(reason) => Err(refused(reason)),
+            ThingReply::Done(value) => Ok(value),
+            ThingReply::Refused(reason) => Err(refused(reason)),
         }
     }
 
-    /// What a Thing says of itself.
+    /// Reads the status of a Thing.
     pub async fn status(&mut self, device: &Id) -> Result<ThingStatus, DevnetError> {
         let value = self
-            .order(&Order::Status {
+            .command(&ThingCommand::Status {
                 device: device.clone(),
             })
             .await?;
@@ -420,10 +414,10 @@ impl MeshProcess {
         })
     }
 
-    /// Every byte of a Thing's active slot.
+    /// Reads a Thing's active slot.
     pub async fn image(&mut self, device: &Id) -> Result<Vec<u8>, DevnetError> {
         let value = self
-            .order(&Order::Image {
+            .command(&ThingCommand::Image {
                 device: device.clone(),
             })
             .await?;
@@ -436,8 +430,8 @@ impl MeshProcess {
     }
 }
 
-/// Submits an action and demands that it succeeds.
-pub(crate) async fn act(
+/// Submits an action, which must succeed.
+pub(crate) async fn submit_action(
     client: &Client,
     what: &str,
     action: Action,
@@ -447,7 +441,7 @@ pub(crate) async fn act(
         .await;
     let submitted = submitted.map_err(DevnetError::client(what))?;
     let receipt = submitted.receipt;
-    let receipt = receipt.ok_or_else(|| DevnetError::Found(format!("{what}: no receipt")))?;
+    let receipt = receipt.ok_or_else(|| DevnetError::Unexpected(format!("{what}: no receipt")))?;
     match receipt.outcome.clone() {
         Outcome::Succeeded => Ok(receipt),
         Outcome::Failed { code, message } => Err(DevnetError::Failed {

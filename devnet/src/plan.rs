@@ -1,4 +1,4 @@
-//! What a devnet is made of, and how large it may be.
+//! The size and the files of a devnet.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ pub const GATEWAYS: RangeInclusive<usize> = 1..=5;
 /// The Things of all gateways together.
 pub const THINGS: RangeInclusive<usize> = 1..=200;
 
-/// What a devnet is made of.
+/// The size and the files of a devnet.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub validators: usize,
     pub gateways: usize,
     pub things: usize,
-    /// The image to roll out; one is made up if there is none.
+    /// The image to roll out; none for a generated one.
     pub firmware: Option<PathBuf>,
-    /// Everything is kept in it; emptied if an earlier devnet made it.
+    /// The directory of everything; emptied if an earlier devnet made it.
     pub dir: PathBuf,
     /// The binary `lamplighter`.
     pub program: PathBuf,
@@ -28,17 +28,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A ledger alone, without gateways and Things, is possible too.
+    /// Checks the size. A ledger alone, without gateways and Things, is possible too.
     pub(crate) fn check(&self) -> Result<(), DevnetError> {
         let (validators, gateways, things) = (self.validators, self.gateways, self.things);
         let field = GATEWAYS.contains(&gateways) && THINGS.contains(&things);
-        match VALIDATORS.contains(&validators) && (field || (gateways, things) == (0, 0)) {
-            true => Ok(()),
-            false => Err(DevnetError::Size {
+        if VALIDATORS.contains(&validators) && (field || (gateways, things) == (0, 0)) {
+            Ok(())
+        } else {
+            Err(DevnetError::Size {
                 validators,
                 gateways,
                 things,
-            }),
+            })
         }
     }
 }

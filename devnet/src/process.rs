@@ -1,5 +1,6 @@
-//! A child process. It ends when our end of its standard input is closed, so that nothing is left
-//! behind however we end; it has its own process group, so that Ctrl-C reaches it only through us.
+//! A child process. It ends when its standard input is closed, so that nothing is left behind
+//! however its parent ends. It has a separate process group, so that Ctrl-C reaches only the
+//! parent.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::DevnetError;
 
-/// How long a process may take to end by itself.
+/// Time for a process to end by itself.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// A program that can be started, killed and started again.
@@ -23,8 +24,8 @@ pub struct Process {
     program: PathBuf,
     arguments: Vec<OsString>,
     log: PathBuf,
-    /// Whether its standard output is for us; otherwise it goes to the log.
-    talks: bool,
+    /// True if its standard output is a pipe; otherwise it goes to the log.
+    piped: bool,
     child: Option<Child>,
     stdin: Option<ChildStdin>,
 }
@@ -36,19 +37,19 @@ impl Process {
             program: program.to_owned(),
             arguments,
             log: logs.join(format!("{name}.log")),
-            talks: false,
+            piped: false,
             child: None,
             stdin: None,
         }
     }
 
-    /// Its standard output and input are for us.
-    pub fn talking(mut self) -> Self {
-        self.talks = true;
+    /// Makes pipes of its standard output and input.
+    pub fn piped(mut self) -> Self {
+        self.piped = true;
         self
     }
 
-    /// Starts it; its log goes on in the same file.
+    /// Starts the process; its log is appended to the same file.
     pub fn start(&mut self) -> Result<(), DevnetError> {
         let open = || OpenOptions::new().create(true).append(true).open(&self.log);
         let log = || {
@@ -56,7 +57,7 @@ impl Process {
                 .map(Stdio::from)
                 .map_err(DevnetError::file("opening", &self.log))
         };
-        let stdout = if self.talks { Stdio::piped() } else { log()? };
+        let stdout = if self.piped { Stdio::piped() } else { log()? };
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
@@ -74,7 +75,7 @@ impl Process {
         Ok(())
     }
 
-    /// Its standard input and output, once after each start.
+    /// Takes its standard input and output, once after each start.
     pub(crate) fn take_pipes(&mut self) -> Option<(ChildStdin, ChildStdout)> {
         let stdout = self.child.as_mut()?.stdout.take()?;
         Some((self.stdin.take()?, stdout))
@@ -88,13 +89,13 @@ impl Process {
         &self.log
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn read_log(&self) -> Result<String, DevnetError> {
         let bytes = fs::read(&self.log).map_err(DevnetError::file("reading", &self.log))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// An error if it has ended.
+    /// Checks that it has not ended.
     pub fn check(&mut self) -> Result<(), DevnetError> {
         let Some(child) = self.child.as_mut() else {
             return Ok(());
@@ -107,14 +108,16 @@ impl Process {
     }
 
     fn ended(&self, status: String) -> DevnetError {
+        let log = self.read_log().unwrap_or_else(|error| error.to_string());
         DevnetError::Ended {
             name: self.name.clone(),
             status,
             log: self.log.clone(),
+            last_line: log.lines().last().unwrap_or_default().to_owned(),
         }
     }
 
-    /// `kill -9`; returns when it is gone.
+    /// `kill -9`; returns when it has ended.
     pub async fn kill(&mut self) -> Result<(), DevnetError> {
         self.stdin = None;
         let Some(mut child) = self.child.take() else {
@@ -126,7 +129,7 @@ impl Process {
             .map_err(|error| self.ended(error.to_string()))
     }
 
-    /// Waits until it ends by itself; true if it ended well.
+    /// Waits until it ends by itself; true if its exit status is 0.
     pub async fn wait(&mut self, within: Duration) -> Result<bool, DevnetError> {
         let Some(child) = self.child.as_mut() else {
             return Ok(true);
@@ -145,7 +148,7 @@ impl Process {
         }
     }
 
-    /// Ends it in order, by closing its standard input; killed if it takes too long.
+    /// Stops it by closing its standard input; kills it if that takes too long.
     pub async fn stop(&mut self) -> Result<(), DevnetError> {
         self.stdin = None;
         if self.child.is_none() {
@@ -162,11 +165,11 @@ impl Process {
     }
 }
 
-/// Cancels the token when standard input ends, which is how a parent process tells that it has
-/// ended or wants us to. What comes before the end is not looked at.
+/// Cancels the token when standard input ends: a parent process closes it to stop this process, and
+/// the system closes it when the parent ends. The bytes before the end are ignored.
 pub fn until_stdin_ends(stop: CancellationToken) {
-    // A thread: a read of standard input can't be taken back, and must not hold up the runtime's
-    // end.
+    // A thread: a read of standard input cannot be cancelled, and must not delay the end of the
+    // runtime.
     std::thread::spawn(move || {
         let mut buffer = [0; 256];
         while std::io::stdin()

@@ -9,30 +9,30 @@ use crate::network::Devnet;
 use crate::plan::Plan;
 use crate::{DevnetError, attacks, scenario};
 
-/// How `devnet up` is asked for.
+/// Options of `devnet up`.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub plan: Plan,
-    /// Tries what must be refused, too.
+    /// Also run the attacks.
     pub attacks: bool,
-    /// Ends when everything was done.
+    /// End after the last step.
     pub once: bool,
-    /// Where the JSON report goes.
+    /// Path of the JSON report.
     pub report: Option<PathBuf>,
 }
 
-/// Brings the city up, takes a release through it and, if wanted, tries what must be refused.
-/// Prints where everything is, and then what happens. Gives true if every step passed.
+/// Brings the city up, takes a release through it and optionally runs the attacks. Prints addresses
+/// and paths, and then each step. Returns true if every step passed.
 ///
 /// # Errors
-/// It could not be set up or ended; a step that did not pass is in the report.
+/// The devnet could not be set up or stopped; a step that failed is in the report.
 pub async fn up(options: Options, stop: CancellationToken) -> Result<bool, DevnetError> {
     let mut journal = Journal::new(true);
-    let mut devnet = Devnet::found(options.plan.clone())?;
-    print_places(&devnet);
+    let mut devnet = Devnet::create(options.plan.clone())?;
+    print_addresses(&devnet);
     let ended = tokio::select! {
         ended = run(&mut devnet, &mut journal, options.attacks) => ended,
-        () = stop.cancelled() => Err(DevnetError::Found("interrupted".to_owned())),
+        () = stop.cancelled() => Err(DevnetError::Unexpected("interrupted".to_owned())),
     };
     let passed = ended.is_ok() && journal.passed();
     if let Some(path) = &options.report {
@@ -40,34 +40,37 @@ pub async fn up(options: Options, stop: CancellationToken) -> Result<bool, Devne
         std::fs::write(path, report).map_err(DevnetError::file("writing", path))?;
     }
     match &ended {
-        Ok(()) if passed && options.once => journal.say("done"),
+        Ok(()) if passed && options.once => journal.print("done"),
         Ok(()) if passed => {
-            journal.say("up until Ctrl-C");
+            journal.print("up until Ctrl-C");
             stop.cancelled().await;
         }
-        Ok(()) => journal.say("ending: not everything passed"),
-        Err(error) => journal.say(&format!("ending: {}", crate::causes(error))),
+        Ok(()) => journal.print("ending: not everything passed"),
+        Err(error) => journal.print(&format!(
+            "ending: {}",
+            lamplighter_system::error_chain(error)
+        )),
     }
     devnet.stop().await?;
     Ok(passed)
 }
 
-/// Every step, and every attack if wanted.
+/// Runs every step, and optionally every attack.
 async fn run(
     devnet: &mut Devnet,
     journal: &mut Journal,
     attacked: bool,
 ) -> Result<(), DevnetError> {
-    let observer = scenario::bring_up(devnet, journal).await?;
-    scenario::run(devnet, &observer, journal).await?;
+    let feed = scenario::bring_up(devnet, journal).await?;
+    scenario::run(devnet, &feed, journal).await?;
     if attacked {
-        attacks::run(devnet, &observer, journal).await?;
+        attacks::run(devnet, &feed, journal).await?;
     }
     Ok(())
 }
 
-/// Where everything is: known before it runs.
-fn print_places(devnet: &Devnet) {
+/// Prints addresses and paths, which are known before anything runs.
+fn print_addresses(devnet: &Devnet) {
     let Plan {
         validators,
         gateways,
@@ -87,9 +90,9 @@ fn print_places(devnet: &Devnet) {
     for (gateway, address) in devnet.south() {
         println!("  {gateway:10} coap://{address}");
     }
-    let profile = from_here(&devnet.profile());
-    // Without a folder a shell looks for it elsewhere.
-    let program = match from_here(&devnet.plan.program) {
+    let profile = relative_to_cwd(&devnet.profile());
+    // A shell looks for a name without a folder elsewhere.
+    let program = match relative_to_cwd(&devnet.plan.program) {
         name if name.contains('/') => name,
         name => format!("./{name}"),
     };
@@ -98,7 +101,10 @@ fn print_places(devnet: &Devnet) {
     }
     println!("  {:10} {profile}  (nodes, genesis file, keys)", "profile");
     let files = &devnet.files;
-    let (keys, logs) = (from_here(&files.keys()), from_here(&files.logs()));
+    let (keys, logs) = (
+        relative_to_cwd(&files.keys()),
+        relative_to_cwd(&files.logs()),
+    );
     println!("  {:10} {keys}\n  {:10} {logs}", "keys", "logs");
     println!(
         "\nIn another terminal:\n  \
@@ -107,8 +113,8 @@ fn print_places(devnet: &Devnet) {
     );
 }
 
-/// A path as a command in this folder names it.
-fn from_here(path: &Path) -> String {
+/// The path relative to the working directory, if it is below.
+fn relative_to_cwd(path: &Path) -> String {
     let here = std::env::current_dir().and_then(|here| here.canonicalize());
     let shorter = here.ok().and_then(|here| path.strip_prefix(here).ok());
     shorter.unwrap_or(path).display().to_string()

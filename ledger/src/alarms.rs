@@ -1,15 +1,16 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, RwLock};
 
 use lamplighter_types::{Attestation, Hash};
 
-use crate::space::{DiskFull, Space};
+use crate::clock::Clock;
 
-/// Kept alarms: enough for an operator to see what happened, older ones are in the log.
-const KEPT_MAX: usize = 64;
+/// Raised alarms that are kept: enough for an operator to see what happened; older ones are in the
+/// log.
+const RAISED_MAX: usize = 64;
 
-/// What a node noticed about itself and its peers, for the operator.
+/// A fault that a node noticed in itself or in a peer, for its operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeAlarm {
     /// A block's time was so far off this node's clock that it was not attested.
@@ -49,43 +50,106 @@ impl fmt::Display for NodeAlarm {
     }
 }
 
-/// An alarm, and when this node noticed what it says.
+/// The disk is so full that this node takes no transactions and no part in consensus, before
+/// anything breaks. It answers reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskFull {
+    /// Free space when it was measured last.
+    pub free_bytes: u64,
+    /// Free space that the node needs.
+    pub reserve_bytes: u64,
+}
+
+impl fmt::Display for DiskFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes >> 20;
+        write!(
+            f,
+            "read-only: the disk has {} MiB free and the reserve is {} MiB; free some space and \
+             this node goes on by itself",
+            mib(self.free_bytes),
+            mib(self.reserve_bytes)
+        )
+    }
+}
+
+/// An alarm, and when this node noticed the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Noticed {
+pub struct RaisedAlarm {
     pub alarm: NodeAlarm,
     /// Unix time in ms, by this node's clock.
     pub time_ms: u64,
 }
 
-#[derive(Default)]
+/// The alarms of one node, in memory.
 pub(crate) struct Alarms {
-    kept: Mutex<VecDeque<Noticed>>,
-    pub space: Space,
+    clock: Arc<dyn Clock>,
+    /// Oldest first, at most [`RAISED_MAX`].
+    raised: Mutex<VecDeque<RaisedAlarm>>,
+    /// The shortage of space that the node's disk monitor reported last, and since when it lasts
+    /// (Unix time in ms).
+    disk_full: RwLock<Option<(DiskFull, u64)>>,
 }
 
 impl Alarms {
-    /// Keeps an alarm; who noticed it writes it to the log.
-    pub fn raise(&self, alarm: NodeAlarm, time_ms: u64) {
-        let mut kept = self.kept.lock().expect("nobody panics with the lock");
-        let same_kind =
-            |a: &Noticed| std::mem::discriminant(&a.alarm) == std::mem::discriminant(&alarm);
-        // A clock that is off raises the same alarm at every block: the newest one is kept.
-        if matches!(alarm, NodeAlarm::ClockOffset { .. }) {
-            kept.retain(|a| !same_kind(a));
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            raised: Mutex::default(),
+            disk_full: RwLock::default(),
         }
-        if kept.len() >= KEPT_MAX {
-            kept.pop_front();
-        }
-        kept.push_back(Noticed { alarm, time_ms });
     }
 
-    /// What was kept, and what is so at this moment.
-    pub fn list(&self) -> Vec<Noticed> {
-        let kept = self.kept.lock().expect("nobody panics with the lock");
-        let now = self.space.noticed().map(|(full, time_ms)| Noticed {
+    /// Keeps an alarm; the caller writes it to the log.
+    pub fn raise(&self, alarm: NodeAlarm) {
+        let time_ms = self.clock.now_ms();
+        let mut raised = self
+            .raised
+            .lock()
+            .expect("the lock is not poisoned: no holder panics");
+        let same_kind =
+            |a: &RaisedAlarm| std::mem::discriminant(&a.alarm) == std::mem::discriminant(&alarm);
+        // A clock that is off raises the same alarm at every block: the newest one is kept.
+        if matches!(alarm, NodeAlarm::ClockOffset { .. }) {
+            raised.retain(|a| !same_kind(a));
+        }
+        if raised.len() >= RAISED_MAX {
+            raised.pop_front();
+        }
+        raised.push_back(RaisedAlarm { alarm, time_ms });
+    }
+
+    /// The kept alarms, and the full disk while it lasts.
+    pub fn list(&self) -> Vec<RaisedAlarm> {
+        let raised = self
+            .raised
+            .lock()
+            .expect("the lock is not poisoned: no holder panics");
+        let disk_full = self.disk_full_since().map(|(full, time_ms)| RaisedAlarm {
             alarm: NodeAlarm::DiskFull(full),
             time_ms,
         });
-        kept.iter().cloned().chain(now).collect()
+        raised.iter().cloned().chain(disk_full).collect()
+    }
+
+    pub fn set_disk_full(&self, full: Option<DiskFull>) {
+        let now_ms = self.clock.now_ms();
+        let mut disk_full = self
+            .disk_full
+            .write()
+            .expect("the lock is not poisoned: no holder panics");
+        let since_ms = disk_full.map_or(now_ms, |(_, since_ms)| since_ms);
+        *disk_full = full.map(|full| (full, since_ms));
+    }
+
+    pub fn disk_full(&self) -> Option<DiskFull> {
+        self.disk_full_since().map(|(full, _)| full)
+    }
+
+    fn disk_full_since(&self) -> Option<(DiskFull, u64)> {
+        *self
+            .disk_full
+            .read()
+            .expect("the lock is not poisoned: no holder panics")
     }
 }

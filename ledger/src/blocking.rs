@@ -1,9 +1,9 @@
-/// Where work that would hold up the async threads is done.
+/// Where work runs that would hold up the async threads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Blocking {
     /// On tokio's blocking threads.
     Threads,
-    /// On the spot, for a deterministic simulation.
+    /// On the calling thread, for a deterministic simulation.
     Inline,
 }
 

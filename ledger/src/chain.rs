@@ -1,21 +1,25 @@
-//! Where the chain stands on this node: its head, the state tree, who validates, what is certified.
-//! Written by the state machine alone, read by everybody.
+//! The chain of this node: its head, state tree, membership and certificates. The state machine
+//! adds blocks, the certifier adds certificates, every task reads.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
+use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_contracts::{Reader, governance};
 use lamplighter_state::tree::Tree;
-use lamplighter_state::{StateError, View, tables};
-use lamplighter_store::{Batch, Durability, Kv, KvView};
+use lamplighter_state::{Changes, StateError, View, tables};
+use lamplighter_store::{Durability, Kv, KvView, WriteBatch};
 use lamplighter_types::limits::SET_CHANGES_MAX;
 use lamplighter_types::merkle::History;
-use lamplighter_types::{Certificate, Genesis, Hash, Header, ValidatorSet};
+use lamplighter_types::proof::VALIDATOR_SET_KEY;
+use lamplighter_types::{
+    Certificate, Genesis, Hash, Header, Receipt, Transaction, ValidatorSet, Verified,
+};
 use tokio::sync::watch;
 
 use crate::membership::{Membership, NamedNodes, RaftMembers};
 
-/// The newest block, in short.
+/// Height, hash and time of the newest block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadInfo {
     pub height: u64,
@@ -24,7 +28,7 @@ pub struct HeadInfo {
     pub timestamp_ms: u64,
 }
 
-/// Why a node stopped applying. It stays readable.
+/// The reason why a node applies no more blocks. It stays readable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
     #[error(
@@ -33,33 +37,61 @@ pub enum Halt {
     Contradiction { height: u64, certified: Hash },
     #[error("the store failed: {0}")]
     Store(String),
+    #[error("a block can't be applied: {0}")]
+    Block(String),
+    #[error("an image can't be installed: {0}")]
+    Image(String),
 }
 
-/// What the next block is built on.
+/// The base of the next block.
 pub(crate) struct Head {
     pub header: Header,
     pub hash: Hash,
     pub tree: Tree,
     pub history: History,
-    /// In force for the next block.
+    /// The set in force for the next block.
     pub validators: Arc<ValidatorSet>,
+    /// Digest of the batch that the newest block was made of.
     pub last_batch: Hash,
 }
 
-/// What readers read.
-enum Readers {
+/// A block that was executed and is not written yet.
+pub(crate) struct ExecutedBlock {
+    pub header: Header,
+    pub transactions: Vec<Arc<Verified<Transaction>>>,
+    pub receipts: Vec<Arc<Receipt>>,
+    /// Transactions of the batch that are left out of the block.
+    pub refused: Vec<(Hash, AdmissionError)>,
+    pub changes: Changes,
+}
+
+/// A transaction's place in the chain, and its receipt.
+#[derive(Clone, Debug)]
+pub struct Commitment {
+    pub height: u64,
+    /// Index among the transactions of the block.
+    pub index: u32,
+    pub receipt: Arc<Receipt>,
+}
+
+/// The source of all reads.
+enum ReadSource {
     /// The store itself.
     Live(Arc<dyn KvView>),
     /// The store as it was before an image began to replace it.
     Pinned(Arc<dyn KvView>),
 }
 
-pub struct Chain {
+pub(crate) struct Chain {
     kv: Arc<dyn Kv>,
-    readers: RwLock<Readers>,
     genesis: Genesis,
     chain_id: Hash,
+    /// Changed by the state machine alone, while an image is installed.
+    source: RwLock<ReadSource>,
+    /// Changed by the state machine alone. The lock is held over the write of a block, so that
+    /// readers see state, tree and header of one height.
     head: RwLock<Head>,
+    /// The head in short; changes after the lock of the head is released.
     newest: watch::Sender<HeadInfo>,
     certified: watch::Sender<u64>,
     membership: watch::Sender<Membership>,
@@ -67,7 +99,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(kv: Arc<dyn Kv>, genesis: Genesis, head: Head) -> Result<Self, StateError> {
+    pub fn new(kv: Arc<dyn Kv>, genesis: Genesis, head: Head) -> Result<Self, StateError> {
         let certified = tables::newest_certified(&*kv, 0)?.unwrap_or(0);
         let info = info(&head);
         let membership = Membership::at_start(
@@ -77,7 +109,7 @@ impl Chain {
         );
         Ok(Self {
             membership: watch::Sender::new(membership),
-            readers: RwLock::new(Readers::Live(kv.clone())),
+            source: RwLock::new(ReadSource::Live(kv.clone())),
             kv,
             chain_id: genesis.chain_id(),
             genesis,
@@ -88,57 +120,57 @@ impl Chain {
         })
     }
 
-    pub(crate) fn kv(&self) -> &Arc<dyn Kv> {
+    pub fn kv(&self) -> &Arc<dyn Kv> {
         &self.kv
     }
 
-    /// The store, for reading.
+    /// The store for reading.
     pub fn store(&self) -> Arc<dyn KvView> {
-        match &*self.readers() {
-            Readers::Live(store) | Readers::Pinned(store) => store.clone(),
+        match &*self.source() {
+            ReadSource::Live(store) | ReadSource::Pinned(store) => store.clone(),
         }
     }
 
-    /// The newest state, whatever is being written.
-    pub(crate) fn newest_view(&self) -> View {
+    /// A view of the newest state, which changes with every block.
+    pub fn live_view(&self) -> View {
         View::new(self.store())
     }
 
-    /// The state as it is now, unaffected by what is written later.
-    pub(crate) fn lasting_view(&self) -> Result<View, StateError> {
-        let view = match &*self.readers() {
-            Readers::Live(_) => self.kv.view()?,
-            Readers::Pinned(view) => view.clone(),
+    /// A view of the state as it is now, which later blocks do not change.
+    pub fn consistent_view(&self) -> Result<View, StateError> {
+        let view = match &*self.source() {
+            ReadSource::Live(_) => self.kv.view()?,
+            ReadSource::Pinned(view) => view.clone(),
         };
         Ok(View::new(view))
     }
 
-    fn readers(&self) -> RwLockReadGuard<'_, Readers> {
-        self.readers
+    fn source(&self) -> RwLockReadGuard<'_, ReadSource> {
+        self.source
             .read()
-            .expect("nobody panics while writing who reads what")
+            .expect("the lock is not poisoned: no holder panics")
     }
 
-    /// Readers see the store as it is now until [`replace`](Self::replace).
-    pub(crate) fn pin_readers(&self) -> Result<(), StateError> {
-        self.set_readers(Readers::Pinned(self.kv.view()?));
+    fn set_source(&self, source: ReadSource) {
+        *self
+            .source
+            .write()
+            .expect("the lock is not poisoned: no holder panics") = source;
+    }
+
+    /// Lets all reads see the store as it is now, until [`replace`](Self::replace).
+    pub fn pin_reads(&self) -> Result<(), StateError> {
+        self.set_source(ReadSource::Pinned(self.kv.view()?));
         Ok(())
     }
 
-    fn set_readers(&self, readers: Readers) {
-        *self
-            .readers
-            .write()
-            .expect("nobody panics while writing who reads what") = readers;
-    }
-
-    /// Goes on with a chain that was installed in the store meanwhile.
-    pub(crate) fn replace(&self, head: Head) -> Result<(), StateError> {
+    /// Switches to a chain that was installed in the store.
+    pub fn replace(&self, head: Head) -> Result<(), StateError> {
         let named = named_nodes(&View::new(self.kv.clone()))?;
         let certified = tables::newest_certified(&*self.kv, 0)?.unwrap_or(0);
         self.advance(|old| {
             *old = head;
-            self.set_readers(Readers::Live(self.kv.clone()));
+            self.set_source(ReadSource::Live(self.kv.clone()));
             Ok::<_, StateError>(())
         })?;
         self.raise_certified(certified);
@@ -166,13 +198,13 @@ impl Chain {
         self.membership.subscribe()
     }
 
-    /// Takes over what the newest state names, if it changed, and looks up who must certify the
-    /// first uncertified change.
-    pub(crate) fn update_membership(&self, named: Option<NamedNodes>) -> Result<(), StateError> {
+    /// Updates the membership with the nodes that the newest state names, if they changed, and with
+    /// the set that must certify the first uncertified change.
+    pub fn update_membership(&self, named: Option<NamedNodes>) -> Result<(), StateError> {
         let mut result = Ok(());
         self.membership.send_if_modified(|membership| {
-            // Read under the lock, so that a certificate and a block that come together are seen
-            // in one order.
+            // Read under the lock of the membership: a block and a certificate may come at once,
+            // and the later one must see the earlier one.
             match certifying_set(&*self.store(), self.certified_height()) {
                 Ok(certifying) => membership.update(named, certifying),
                 Err(error) => {
@@ -185,7 +217,7 @@ impl Chain {
     }
 
     /// Releases the departing nodes that neither the ledger nor Raft needs any longer.
-    pub(crate) fn release_departed(&self, raft: &RaftMembers) {
+    pub fn release_departed(&self, raft: &RaftMembers) {
         self.membership
             .send_if_modified(|membership| membership.release(raft));
     }
@@ -200,38 +232,35 @@ impl Chain {
         self.certified.subscribe()
     }
 
-    pub(crate) fn last_batch(&self) -> Hash {
+    pub fn last_batch(&self) -> Hash {
         self.read_head().last_batch
     }
 
-    pub(crate) fn read_head(&self) -> RwLockReadGuard<'_, Head> {
+    pub fn read_head(&self) -> RwLockReadGuard<'_, Head> {
         self.head
             .read()
-            .expect("nobody panics while writing the head")
+            .expect("the lock is not poisoned: no holder panics")
     }
 
-    /// Changes the head with `change`, which also writes it to the store, and tells who waits.
+    /// Changes the head with `change`, which also writes it to the store, and notifies watchers.
     /// Readers see state, tree and header together.
-    pub(crate) fn advance<T, E>(
-        &self,
-        change: impl FnOnce(&mut Head) -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub fn advance<T, E>(&self, change: impl FnOnce(&mut Head) -> Result<T, E>) -> Result<T, E> {
         let mut head = self
             .head
             .write()
-            .expect("nobody panics while writing the head");
-        let done = change(&mut head)?;
+            .expect("the lock is not poisoned: no holder panics");
+        let result = change(&mut head)?;
         let info = info(&head);
         drop(head);
-        self.newest.send_if_modified(|known| {
-            let changed = *known != info;
-            *known = info;
+        self.newest.send_if_modified(|newest| {
+            let changed = *newest != info;
+            *newest = info;
             changed
         });
-        Ok(done)
+        Ok(result)
     }
 
-    /// The set that certifies the header of `height`; beyond the head, the newest known.
+    /// The set that certifies the header of `height`; beyond the head, the newest set.
     pub fn validators_at(&self, height: u64) -> Result<Arc<ValidatorSet>, StateError> {
         let head = self.read_head();
         if height > head.header.height {
@@ -242,14 +271,16 @@ impl Chain {
         Ok(Arc::new(set))
     }
 
-    /// Keeps a certificate that was verified against this node's own header.
-    pub(crate) fn certify(&self, certificate: &Certificate) -> Result<(), StateError> {
-        // One that nobody may be able to make again, once those who signed it are gone.
-        let durability = match self.lacks_certificate(certificate.height)? {
-            true => Durability::Synced,
-            false => Durability::Unsynced,
+    /// Stores a certificate that was verified against this node's own header.
+    pub fn add_certificate(&self, certificate: &Certificate) -> Result<(), StateError> {
+        // The certificate of a set change must survive a crash: once its signers are removed, it
+        // can't be made again.
+        let durability = if self.lacks_certificate(certificate.height)? {
+            Durability::Synced
+        } else {
+            Durability::Unsynced
         };
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         tables::put_certificate(&mut batch, certificate);
         self.kv.write(batch, durability)?;
         let newest = tables::newest_certified(&*self.kv, self.certified_height())?;
@@ -272,31 +303,49 @@ impl Chain {
         });
     }
 
-    /// Those of the heights whose block changed the validators.
-    pub(crate) fn changes_in(&self, heights: Range<u64>) -> Result<Vec<u64>, StateError> {
+    /// The heights in the range whose block changed the validators.
+    pub fn set_changes_in(&self, heights: Range<u64>) -> Result<Vec<u64>, StateError> {
         let changes = tables::set_changes(&*self.store(), heights, SET_CHANGES_MAX)?;
         Ok(changes.into_iter().map(|(height, ..)| height).collect())
     }
 
     /// The first header that changes the validators and has no certificate of its own.
-    pub(crate) fn first_uncertified_change(&self) -> Result<Option<u64>, StateError> {
+    pub fn first_uncertified_change(&self) -> Result<Option<u64>, StateError> {
         first_uncertified_change(&*self.store(), self.certified_height())
     }
 
-    /// Whether a block changed the validators and its header has no certificate of its own yet.
-    pub(crate) fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
-        let changed = !self.changes_in(height..height + 1)?.is_empty();
+    /// Returns whether a block changed the validators and its header has no certificate of its own.
+    pub fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
+        let changed = !self.set_changes_in(height..height + 1)?.is_empty();
         Ok(changed && tables::certificate(&*self.store(), height)?.is_none())
     }
 
-    /// Stops applying for good; the first reason stays.
-    pub(crate) fn halt(&self, reason: Halt) {
+    /// Stops applying blocks for good; the first reason stays.
+    pub fn halt(&self, reason: Halt) {
         // A second reason adds nothing: the node has stopped.
         let _ = self.halted.set(reason);
     }
 
     pub fn halted(&self) -> Option<&Halt> {
         self.halted.get()
+    }
+
+    /// The place and receipt of a transaction that is in the chain.
+    pub fn commitment(&self, hash: &Hash) -> Result<Option<Commitment>, StateError> {
+        let store = &*self.store();
+        let Some((height, index)) = tables::transaction_place(store, hash)? else {
+            return Ok(None);
+        };
+        let receipt = tables::receipt(store, height, index)?;
+        let missing = || StateError::Missing {
+            what: format!("the receipt {height}.{index}"),
+        };
+        let receipt = Arc::new(receipt.ok_or_else(missing)?);
+        Ok(Some(Commitment {
+            height,
+            index,
+            receipt,
+        }))
     }
 }
 
@@ -305,6 +354,30 @@ fn info(head: &Head) -> HeadInfo {
         height: head.header.height,
         hash: head.hash,
         timestamp_ms: head.header.timestamp_ms,
+    }
+}
+
+/// Adds a block to a write: its records, the header's place in the history, and the validators that
+/// follow.
+pub(crate) fn put_block(
+    writes: &mut WriteBatch,
+    head: &mut Head,
+    block: &ExecutedBlock,
+    validators: Option<&ValidatorSet>,
+) {
+    let ExecutedBlock {
+        header,
+        transactions,
+        receipts,
+        changes,
+        refused: _,
+    } = block;
+    tables::put_changes(writes, changes);
+    tables::put_block(writes, header, transactions, receipts, &changes.events);
+    tables::put_history(writes, &head.history.append(&header.hash()));
+    if let Some(validators) = validators {
+        let path = head.tree.prove(VALIDATOR_SET_KEY);
+        tables::put_validators(writes, header.height, validators, &path);
     }
 }
 

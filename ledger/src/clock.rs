@@ -1,6 +1,4 @@
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The node's clock: for the leader's timestamps and the judgement of others', never for execution.
+/// The node's clock: for the leader's timestamps and to check those of others, never for execution.
 pub trait Clock: Send + Sync + 'static {
     /// Unix time in ms.
     fn now_ms(&self) -> u64;
@@ -12,7 +10,6 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| since.as_millis() as u64)
+        lamplighter_system::unix_ms()
     }
 }

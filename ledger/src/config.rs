@@ -1,69 +1,56 @@
 use std::time::Duration;
 
-/// How a node's ledger works. The defaults are right for a validator on a small machine.
+/// Settings of a node's ledger. The defaults are right for a validator on a small machine.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct LedgerConfig {
     /// This node's id in Raft.
     pub node: u64,
-    pub pool: PoolLimits,
-    /// Batches on their way at once: while one is being synced the next one is gathered.
+    pub mempool: MempoolLimits,
+    /// Batches in flight at once: while one is being synced the next one is gathered.
     pub batches_in_flight_max: usize,
-    /// An idle chain makes a block after so long, so that its freshness can be checked.
+    /// The time after which an idle chain makes an empty block, so that its freshness can be
+    /// checked.
     pub heartbeat_every: Duration,
     /// A header whose time is further off this node's clock is not attested.
     pub clock_offset_max_ms: u64,
     /// Blocks without a certificate before the sequencer slows down.
     pub uncertified_max: u64,
-    /// A transaction that was passed to the leader and is in no block by then is passed on again.
+    /// The time after which a transaction that was forwarded to the leader, and is in no block, is
+    /// forwarded again.
     pub forward_again_after: Duration,
     /// Does all work on the async thread, so that a simulation is deterministic.
     pub inline: bool,
-    /// A bug for the simulation to find.
-    #[cfg(feature = "planted")]
-    pub planted: Option<Planted>,
 }
 
-/// Bugs that a simulation has to find.
-#[cfg(feature = "planted")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
-    /// An attestation is sent before (height, hash) is on disk.
-    AttestationBeforeDisk,
-    /// The replay windows of the keys are left out of a snapshot's image.
-    WindowsNotInSnapshot,
-}
-
-impl Config {
+impl LedgerConfig {
     /// The defaults for one node.
     pub fn new(node: u64) -> Self {
         Self {
             node,
-            pool: PoolLimits::default(),
+            mempool: MempoolLimits::default(),
             batches_in_flight_max: 3,
             heartbeat_every: Duration::from_secs(60),
             clock_offset_max_ms: 30_000,
             uncertified_max: 256,
             forward_again_after: Duration::from_secs(3),
             inline: false,
-            #[cfg(feature = "planted")]
-            planted: None,
         }
     }
 }
 
-/// Bounds of the pool of transactions that wait for their block.
+/// Bounds of the mempool.
 #[derive(Clone, Debug)]
-pub struct PoolLimits {
+pub struct MempoolLimits {
     /// About two seconds of work.
     pub transactions_max: usize,
     pub bytes_max: usize,
-    /// Of one key: its replay window, since more could not all be used anyway.
+    /// The size of a key's replay window: more of its transactions could not all be used anyway.
     pub per_key_max: usize,
     /// Callers that wait for the same transaction.
     pub waiters_max: usize,
 }
 
-impl Default for PoolLimits {
+impl Default for MempoolLimits {
     fn default() -> Self {
         Self {
             transactions_max: 20_000,

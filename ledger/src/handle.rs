@@ -1,72 +1,36 @@
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lamplighter_consensus::{Metrics, ReadError};
-use lamplighter_contracts::admission::{self, AdmissionError};
-use lamplighter_state::{Overlay, StateError, View, tables};
-use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
+use lamplighter_consensus::{Consensus, Metrics, ReadError};
+use lamplighter_state::{StateError, View, tables};
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{
     Action, Block, Certificate, Genesis, Hash, Header, PublicKey, Receipt, SignedTransaction,
-    TransactionError, ValidatorSet,
+    ValidatorSet,
 };
 use tokio::sync::watch;
 
-use crate::alarms::Noticed;
+use crate::alarms::{Alarms, DiskFull, RaisedAlarm};
+use crate::apply::snapshot::Installation;
 use crate::artifacts::Artifacts;
-use crate::chain::{Halt, HeadInfo};
-use crate::feed::{Cursor, CursorAhead, Filter, Subscription};
-use crate::inner::Inner;
-use crate::later::{self, Later};
-use crate::machine;
+use crate::certify::certifier::Certifier;
+use crate::chain::{Chain, Commitment, Halt, HeadInfo};
 use crate::membership::Membership;
-use crate::message::{PeerAnswer, PeerNotice, PeerRequest};
-use crate::pool::Busy;
-use crate::progress::Progress;
-use crate::prove::{self, ProveError, Subject};
-use crate::snapshot::Installation;
-use crate::space::DiskFull;
-use crate::ticket::{Commitment, Ticket, Verdict};
-use crate::{attest, own, serve, settle};
+use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
+use crate::peers::progress::Progress;
+use crate::peers::server::PeerServer;
+use crate::peers::validator_discovery::{AnnouncedValidators, ValidatorAnnouncements};
+use crate::read::feed::{Cursor, CursorAhead, Feed, NotificationFilter, Subscription};
+use crate::read::prove::{self, ProveError, Subject};
+use crate::read::wait::{self, WaitError};
+use crate::submit::admission::{Admission, SubmitError};
+use crate::submit::mempool::{Mempool, Ticket};
+use crate::submit::node_account::NodeAccount;
 
-/// Heights below the newest certificate in which a validator's signature is looked for.
+/// Heights below the newest certificate that are searched for a validator's signature.
 const CERTIFICATES_SEARCHED: u64 = 64;
 
-/// Why a transaction was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    #[error("not a transaction of this chain")]
-    Invalid(#[source] TransactionError),
-    #[error("the transaction can't be in a block")]
-    Refused(#[source] AdmissionError),
-    /// Nothing was done; the same bytes may be sent again.
-    #[error("busy")]
-    Busy(#[source] Busy),
-    #[error("this node can't read its state")]
-    State(#[from] StateError),
-}
-
-/// Waiting ended without what was waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WaitError {
-    #[error("the height {height} was not reached within {:.1} s", waited.as_secs_f64())]
-    Deadline { height: u64, waited: Duration },
-    #[error(
-        "the block {height} is there, but was not certified within {:.1} s: fewer validators than \
-         a certificate needs have signed it",
-        waited.as_secs_f64()
-    )]
-    Uncertified { height: u64, waited: Duration },
-    #[error(
-        "no leader confirmed within {waited:.1?} what is newest, or this node did not catch up"
-    )]
-    Unconfirmed { waited: Duration },
-    #[error("the node is stopping")]
-    Stopped,
-}
-
-/// Where the node stands.
+/// The state of the node.
 #[derive(Clone, Debug)]
 pub struct Status {
     pub node: u64,
@@ -77,22 +41,47 @@ pub struct Status {
     pub consensus: Metrics,
     /// Node ids.
     pub connected: Vec<u64>,
-    pub alarms: Vec<Noticed>,
+    pub alarms: Vec<RaisedAlarm>,
     pub halted: Option<Halt>,
-    /// Why it is read-only, if so.
+    /// The shortage of space that makes the node read-only.
     pub disk_full: Option<DiskFull>,
-    /// Why others may not take this node for who it says it is: its key is in use elsewhere, or
+    /// The reason why other nodes may refuse this node's identity: its key is in use elsewhere, or
     /// validators refuse it.
     pub identity_trouble: Option<String>,
-    /// How far this node is behind the others, looked at every second.
+    /// The progress towards what the others have, measured every second.
     pub progress: Progress,
-    /// An image that is being installed; `consensus.incoming` is the one that is coming in.
+    /// An image that is being installed; `consensus.incoming` is the one that is being received.
     pub installing: Option<Installation>,
 }
 
-/// The ledger, for the edges and the node. Clones share it.
+/// The parts of a ledger that its handle reaches, by stage.
+pub(crate) struct Stages {
+    pub node: u64,
+    pub chain: Arc<Chain>,
+    pub alarms: Arc<Alarms>,
+    // Submit.
+    pub mempool: Arc<Mempool>,
+    pub admission: Arc<Admission>,
+    pub node_account: Arc<NodeAccount>,
+    // Order. Set when the ledger starts.
+    pub consensus: Arc<OnceLock<Consensus>>,
+    // Apply. Sent by the state machine.
+    pub installation: watch::Receiver<Option<Installation>>,
+    // Certify and read.
+    pub certifier: Arc<Certifier>,
+    pub feed: Feed,
+    pub artifacts: Artifacts,
+    // Peers. The progress is sent by its monitor, the trouble by the node's network.
+    pub peers: Arc<dyn Peers>,
+    pub peer_server: PeerServer,
+    pub announcements: Arc<ValidatorAnnouncements>,
+    pub progress: watch::Sender<Progress>,
+    pub identity_trouble: watch::Sender<Option<String>>,
+}
+
+/// The ledger as the edges and the node use it. Clones share it.
 #[derive(Clone)]
-pub struct Handle(pub(crate) Arc<Inner>);
+pub struct Handle(pub(crate) Arc<Stages>);
 
 impl Handle {
     pub fn chain_id(&self) -> Hash {
@@ -103,20 +92,20 @@ impl Handle {
         self.0.chain.genesis()
     }
 
-    /// Takes a transaction from outside; its verdict follows by the ticket.
+    /// Submits a client's transaction; the ticket gives its verdict.
     pub async fn submit(&self, signed: SignedTransaction) -> Result<Ticket, SubmitError> {
-        submit(&self.0, signed).await
+        self.0.admission.submit(signed).await
     }
 
-    /// Submits an action in the name of the node's own account.
-    pub async fn submit_own(&self, action: Action) -> Result<Ticket, SubmitError> {
-        own::submit(&self.0, action).await
+    /// Submits an action that this node's account signs.
+    pub async fn submit_as_node(&self, action: Action) -> Result<Ticket, SubmitError> {
+        self.0.node_account.submit(action).await
     }
 
-    /// A consistent view of the newest state, and the height it is of.
+    /// A consistent view of the newest state, and its block.
     pub fn view(&self) -> Result<(View, HeadInfo), StateError> {
         let head = self.0.chain.read_head();
-        let view = self.0.chain.lasting_view()?;
+        let view = self.0.chain.consistent_view()?;
         let Header {
             height,
             timestamp_ms,
@@ -149,18 +138,18 @@ impl Handle {
         self.0.chain.watch_membership()
     }
 
-    /// Validators of a height that this node's chain has not reached, once others have proven them
-    /// or [`introduce`](Self::introduce) has named them.
-    pub fn watch_later(&self) -> watch::Receiver<Option<Later>> {
-        self.0.later.subscribe()
+    /// Validators of a height that this node's chain has not reached, proven by peers or named by
+    /// [`add_bootstrap_validators`](Self::add_bootstrap_validators).
+    pub fn watch_announced_validators(&self) -> watch::Receiver<Option<AnnouncedValidators>> {
+        self.0.announcements.watch()
     }
 
-    /// Whom to ask first on a node that joins. This says who may connect, not what is true.
-    pub fn introduce(&self, later: Later) {
-        later::take(&self.0, later);
+    /// Names the first nodes to ask on a node that joins. It only decides which nodes may connect.
+    pub fn add_bootstrap_validators(&self, validators: AnnouncedValidators) {
+        self.0.announcements.add(validators);
     }
 
-    /// How far this node is behind the others.
+    /// The progress of this node towards what the others have.
     pub fn watch_progress(&self) -> watch::Receiver<Progress> {
         self.0.progress.subscribe()
     }
@@ -171,14 +160,13 @@ impl Handle {
 
     /// Waits until this node has applied `height`.
     pub async fn wait_height(&self, height: u64, within: Duration) -> Result<(), WaitError> {
-        let mut head = self.watch_head();
-        wait(head.wait_for(|head| head.height >= height), height, within).await
+        wait::wait_height(&self.0.chain, height, within).await
     }
 
     /// Waits until this node has applied everything that was committed before the call, as the
     /// leader of this moment confirms (Raft thesis 6.4): a view taken then is linearizable.
     pub async fn wait_current(&self, within: Duration) -> Result<(), WaitError> {
-        match self.0.consensus().read_index(within).await {
+        match self.consensus().read_index(within).await {
             Ok(_) => Ok(()),
             Err(ReadError::Deadline(waited)) => Err(WaitError::Unconfirmed { waited }),
             Err(ReadError::Stopped) => Err(WaitError::Stopped),
@@ -187,14 +175,7 @@ impl Handle {
 
     /// Waits until a certificate covers `height`.
     pub async fn wait_certified(&self, height: u64, within: Duration) -> Result<(), WaitError> {
-        let mut certified = self.watch_certified();
-        let reached = certified.wait_for(|certified| *certified >= height);
-        match wait(reached, height, within).await {
-            Err(WaitError::Deadline { height, waited }) if self.head().height >= height => {
-                Err(WaitError::Uncertified { height, waited })
-            }
-            result => result,
-        }
+        wait::wait_certified(&self.0.chain, height, within).await
     }
 
     pub fn header(&self, height: u64) -> Result<Option<Header>, StateError> {
@@ -213,14 +194,14 @@ impl Handle {
         tables::certificate(&*self.0.chain.store(), height)
     }
 
-    /// The highest header that this node noted as signed.
+    /// The highest header that this node recorded as signed.
     pub fn last_signed(&self) -> Result<Option<u64>, StateError> {
         let last = tables::last_attested(&*self.0.chain.store())?;
         Ok(last.map(|(height, _)| height))
     }
 
-    /// The highest of the newest certificates that has a signature of this key. Not every
-    /// certificate has one of each validator, so some are searched.
+    /// The highest of the newest certificates with a signature of this key. Not every certificate
+    /// has one of each validator, so several are searched.
     pub fn newest_signed_by(&self, key: &PublicKey) -> Result<Option<u64>, StateError> {
         let newest = self.certified_height();
         for height in (newest.saturating_sub(CERTIFICATES_SEARCHED)..=newest).rev() {
@@ -232,9 +213,9 @@ impl Handle {
         Ok(None)
     }
 
-    /// Where a transaction is in the chain, and its receipt.
+    /// The place and receipt of a transaction that is in the chain.
     pub fn transaction(&self, hash: &Hash) -> Result<Option<Commitment>, StateError> {
-        machine::commitment(&self.0.chain, hash)
+        self.0.chain.commitment(hash)
     }
 
     /// The set that certifies the header of `height`.
@@ -242,33 +223,33 @@ impl Handle {
         self.0.chain.validators_at(height)
     }
 
-    /// Every notification after a cursor, for the node itself; only those to come when it is
-    /// `None`.
+    /// A subscription of the node itself to every notification after a cursor; only to those to
+    /// come when it is `None`.
     pub fn subscribe(&self, after: Option<Cursor>) -> Subscription {
-        self.0.feeds.own(after)
+        self.0.feed.subscribe(after)
     }
 
-    /// What a reader from outside wants of the notifications after a cursor; of those to come when
-    /// it is `None`. All such readers together take a bounded share of the machine.
+    /// A subscription of an outside reader to the matching notifications after a cursor; to those
+    /// to come when it is `None`. All outside readers together take a bounded share of the machine.
     ///
     /// # Errors
     /// The cursor is further ahead than any node can be.
     pub fn follow(
         &self,
         after: Option<Cursor>,
-        filter: Filter,
+        filter: NotificationFilter,
     ) -> Result<Subscription, CursorAhead> {
-        let told = self.0.told_height.load(Ordering::Relaxed);
-        self.0.feeds.outside(after, filter, told)
+        let peer_height = self.0.certifier.peer_certified_height();
+        self.0.feed.follow(after, filter, peer_height)
     }
 
-    /// Does a long read of the store for somebody outside, off the async threads. All such reads
-    /// and those that [`follow`](Self::follow) together take a bounded share of the machine.
+    /// Does a long read of the store for an outside reader, off the async threads. All such reads
+    /// and the readers that [`follow`](Self::follow) together take a bounded share of the machine.
     pub async fn read_in_turn<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        self.0.feeds.read_in_turn(read).await
+        self.0.feed.read_in_turn(read).await
     }
 
     /// A proof of one record under a certificate, made when the record is certified.
@@ -277,16 +258,16 @@ impl Handle {
         subject: Subject,
         within: Duration,
     ) -> Result<ProofBundle, ProveError> {
-        prove::prove(self, subject, within).await
+        prove::prove(&self.0.chain, subject, within).await
     }
 
-    /// Proofs of what the state has under several keys at one height.
+    /// Proofs of the values under several keys of the state at one height.
     pub async fn prove_states(
         &self,
         keys: &[Vec<u8>],
         within: Duration,
     ) -> Result<Vec<ProofBundle>, ProveError> {
-        prove::prove_states(self, keys, within).await
+        prove::prove_states(&self.0.chain, keys, within).await
     }
 
     pub fn artifacts(&self) -> &Artifacts {
@@ -294,109 +275,53 @@ impl Handle {
     }
 
     pub fn status(&self) -> Status {
-        let inner = &self.0;
+        let stages = &self.0;
         Status {
-            node: inner.config.node,
+            node: stages.node,
             head: self.head(),
             certified_height: self.certified_height(),
-            pending: inner.pool.len(),
-            consensus: inner.consensus().metrics(),
-            connected: inner.peers.connected(),
-            alarms: inner.alarms.list(),
-            halted: inner.chain.halted().cloned(),
-            disk_full: inner.alarms.space.full(),
-            identity_trouble: inner.identity_trouble.borrow().clone(),
-            progress: *inner.progress.borrow(),
-            installing: *inner.installation.borrow(),
+            pending: stages.mempool.len(),
+            consensus: self.consensus().metrics(),
+            connected: stages.peers.connected(),
+            alarms: stages.alarms.list(),
+            halted: stages.chain.halted().cloned(),
+            disk_full: stages.alarms.disk_full(),
+            identity_trouble: stages.identity_trouble.borrow().clone(),
+            progress: *stages.progress.borrow(),
+            installing: *stages.installation.borrow(),
         }
     }
 
-    /// Notes why others may not take this node for who it says it is, for its operator. It changes
-    /// nothing of what the node does.
-    pub fn set_identity_trouble(&self, why: Option<String>) {
-        self.0.identity_trouble.send_replace(why);
+    /// Sets the reason why other nodes may refuse this node's identity, for its operator. It
+    /// changes nothing in the node's work.
+    pub fn set_identity_trouble(&self, reason: Option<String>) {
+        self.0.identity_trouble.send_replace(reason);
     }
 
-    /// Makes the ledger take no transactions while the disk is too full, or again when it is not.
+    /// Makes the ledger read-only while the disk is too full, and writable again with `None`.
     pub fn set_disk_full(&self, full: Option<DiskFull>) {
-        self.0.alarms.space.set(full, self.0.clock.now_ms());
+        self.0.alarms.set_disk_full(full);
     }
 
-    /// Whether it takes none.
+    /// The shortage of space that makes the ledger read-only.
     pub fn disk_full(&self) -> Option<DiskFull> {
-        self.0.alarms.space.full()
+        self.0.alarms.disk_full()
     }
 
-    /// Answers another node. `from` is its proven id.
+    /// Answers another node, whose id `from` is proven.
     pub async fn serve(&self, from: u64, request: PeerRequest) -> Result<PeerAnswer, StateError> {
-        serve::answer(&self.0, from, request).await
+        self.0.peer_server.answer(from, request).await
     }
 
-    /// Takes what another node tells.
-    pub fn take_notice(&self, notice: PeerNotice) -> Result<(), StateError> {
-        if let Some(certified) = &notice.certified {
-            let told = certified.header.height;
-            self.0.told_height.fetch_max(told, Ordering::Relaxed);
-        }
-        attest::take_notice(&self.0, notice)
+    /// Handles a broadcast of another node.
+    pub fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
+        self.0.certifier.handle_gossip(gossip)
     }
-}
 
-async fn wait<T, E>(
-    reached: impl Future<Output = Result<T, E>>,
-    height: u64,
-    within: Duration,
-) -> Result<(), WaitError> {
-    match tokio::time::timeout(within, reached).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(WaitError::Stopped),
-        Err(_) => Err(WaitError::Deadline {
-            height,
-            waited: within,
-        }),
+    fn consensus(&self) -> &Consensus {
+        self.0
+            .consensus
+            .get()
+            .expect("the ledger has started with a consensus")
     }
-}
-
-/// The way in. The same bytes sent again get the same answer.
-pub(crate) async fn submit(
-    inner: &Arc<Inner>,
-    signed: SignedTransaction,
-) -> Result<Ticket, SubmitError> {
-    if inner.alarms.space.full().is_some() {
-        return Err(SubmitError::Busy(Busy::ReadOnly));
-    }
-    let got = signed.payload.0.len();
-    if got > TRANSACTION_BYTES_MAX {
-        return Err(SubmitError::Invalid(TransactionError::TooLong { got }));
-    }
-    let answer = inner
-        .verifier
-        .verify(signed)
-        .await
-        .map_err(SubmitError::Busy)?;
-    let verified = Arc::new(answer.map_err(SubmitError::Invalid)?);
-    let hash = verified.hash();
-    if let Some(joined) = inner.pool.join(&hash) {
-        return joined.map_err(SubmitError::Busy);
-    }
-    let HeadInfo {
-        height,
-        timestamp_ms: time_ms,
-        ..
-    } = inner.chain.head();
-    let overlay = Overlay::new(inner.chain.newest_view());
-    if let Err(refusal) = admission::admit(&overlay, &verified, time_ms)? {
-        // Refused because it has happened already: then its receipt is the answer.
-        return match machine::commitment(&inner.chain, &hash)? {
-            Some(commitment) => Ok(Ticket::known(hash, Verdict::Committed(commitment))),
-            None => Err(SubmitError::Refused(refusal)),
-        };
-    }
-    let ticket = inner.pool.insert(verified.clone());
-    let ticket = ticket.map_err(SubmitError::Busy)?;
-    // A block that came between looked at the pool without it.
-    if inner.chain.head().height != height {
-        settle::one(&inner.chain, &inner.pool, &verified)?;
-    }
-    Ok(ticket)
 }

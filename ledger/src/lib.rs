@@ -1,58 +1,47 @@
-//! The ledger of one node: takes transactions, orders them through consensus, executes blocks,
-//! attests and certifies them, and tells subscribers. The only writer of the state.
+//! The ledger of one node: submits, orders, executes and certifies transactions, and notifies
+//! subscribers. The only writer of the state.
 //!
-//! A transaction's way: [`Handle::submit`], `verifier`, `pool`, (`forward` to the leader),
-//! `sequencer`, consensus, `machine` on every node; then the ticket's verdict, `attest`, `feed`.
+//! A transaction passes the stages in this order: `submit` verifies it and adds it to the mempool;
+//! `order` puts it in a batch on the leader; Raft commits the batch; `apply` executes it on every
+//! node and resolves the ticket; `certify` collects the validators' signatures on the block;
+//! `read` serves the feed and proofs. A stage uses `chain`, `membership`, `message` and the stages
+//! before it, never one after it. [`Handle`] is the way in, `start` builds the stages.
 
 mod alarms;
+mod apply;
 pub mod artifacts;
-mod attest;
-mod batch;
 mod blocking;
 mod certify;
 mod chain;
 mod clock;
 mod config;
-mod feed;
-mod forward;
 mod handle;
-mod inner;
-mod later;
-mod machine;
 mod membership;
 mod message;
-mod own;
-mod pool;
-mod progress;
-mod prove;
-mod replicate;
-mod sequencer;
-mod serve;
-mod settle;
-mod snapshot;
-mod space;
+mod order;
+mod peers;
+mod read;
 mod start;
-mod ticket;
-mod verifier;
+mod submit;
 
-pub use alarms::{NodeAlarm, Noticed};
-pub use chain::{Halt, HeadInfo};
+pub use alarms::{DiskFull, NodeAlarm, RaisedAlarm};
+pub use apply::snapshot::Installation;
+pub use apply::snapshot_check::ImageError;
+pub use chain::{Commitment, Halt, HeadInfo};
 pub use clock::{Clock, SystemClock};
-#[cfg(feature = "planted")]
-pub use config::Planted;
-pub use config::{Config, PoolLimits};
-pub use feed::{
-    AHEAD_MAX, BLOCKS_PER_STEP, Cursor, CursorAhead, CursorError, Delivery, Filter, Part,
-    Subscription,
-};
-pub use handle::{Handle, Status, SubmitError, WaitError};
-pub use later::Later;
+pub use config::{LedgerConfig, MempoolLimits};
+pub use handle::{Handle, Status};
 pub use membership::{Membership, NamedNodes, RaftMembers};
-pub use message::{Acceptance, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
-pub use pool::Busy;
-pub use progress::{Phase, Progress};
-pub use prove::{ProveError, Subject};
-pub use snapshot::{ImageError, Installation};
-pub use space::DiskFull;
-pub use start::{Identity, Ledger, OpenError};
-pub use ticket::{Commitment, Ticket, Verdict};
+pub use message::{Acceptance, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
+pub use peers::progress::{Phase, Progress};
+pub use peers::validator_discovery::AnnouncedValidators;
+pub use read::feed::{
+    AHEAD_MAX, BLOCKS_PER_STEP, Cursor, CursorAhead, CursorError, FeedEvent, FeedStep,
+    NotificationFilter, Subscription,
+};
+pub use read::prove::{ProveError, Subject};
+pub use read::wait::WaitError;
+pub use start::{Ledger, OpenError};
+pub use submit::admission::SubmitError;
+pub use submit::mempool::{Busy, Ticket, Verdict};
+pub use submit::node_account::Identity;

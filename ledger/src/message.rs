@@ -1,13 +1,10 @@
-//! What nodes say to each other beside Raft. Bytes from peers are decoded here and nowhere else.
+//! Messages between nodes beside Raft, encoded by `types::codec`.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_types::codec::{self, CodecError};
 use lamplighter_types::proof::{CertifiedHeader, ProofBundle};
 use lamplighter_types::{Attestation, Certificate, Hash, SignedTransaction};
 use serde::{Deserialize, Serialize};
-
-use crate::artifacts::ArtifactRequest;
 
 /// Attestations of one message: more than a node makes while one is on its way.
 pub(crate) const ATTESTATIONS_MAX: usize = 512;
@@ -15,11 +12,13 @@ pub(crate) const ATTESTATIONS_MAX: usize = 512;
 pub(crate) const FORWARDED_MAX: usize = 2_048;
 /// Bytes of the transactions of one message.
 pub(crate) const FORWARDED_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one range of an artifact in a request.
+pub const RANGE_BYTES_MAX: u64 = 1 << 20;
 
-/// A question to another node.
+/// A request to another node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PeerRequest {
-    /// To the leader: transactions that came in here. Answer: [`Acceptance`]s.
+    /// To the leader: transactions that came in at this node. Answer: [`Acceptance`]s.
     Submit(Vec<SignedTransaction>),
     /// The certificate on the header at this height itself.
     Certificate { height: u64 },
@@ -29,12 +28,25 @@ pub enum PeerRequest {
     Validators,
 }
 
-/// The leader's word on one transaction that was passed to it.
+/// A request for a part of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArtifactRequest {
+    /// The group values.
+    Groups { digest: Hash },
+    /// At most [`RANGE_BYTES_MAX`] bytes.
+    Range {
+        digest: Hash,
+        offset: u64,
+        length: u64,
+    },
+}
+
+/// The leader's answer on one forwarded transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Acceptance {
     Accepted,
     Busy,
-    /// It can't be in a block; the node that passed it on decides by its own state.
+    /// The transaction can't be in a block; the node that forwarded it decides by its own state.
     Refused,
 }
 
@@ -44,23 +56,23 @@ pub enum PeerAnswer {
     Submitted(Vec<Acceptance>),
     /// This node does not lead.
     NotLeader,
-    /// This node does not have it.
+    /// This node does not have the record.
     Unavailable,
     Certificate(Box<Certificate>),
-    Artifact(#[serde(with = "crate::message::bytes_as_hex_bytes")] Bytes),
+    Artifact(#[serde(with = "bytes_as_hex_bytes")] Bytes),
     Validators(Box<ProofBundle>),
 }
 
-/// What a node tells all others.
+/// A node's broadcast to all others.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PeerNotice {
+pub struct PeerGossip {
     pub attestations: Vec<Attestation>,
     /// The newest certified header of the sender, so that a node that missed attestations catches
-    /// up, and one that computed another header learns of it.
+    /// up, and a node that computed another header detects it.
     pub certified: Option<CertifiedHeader>,
 }
 
-/// A question got no answer.
+/// Why a request got no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PeerError {
     #[error("node {0} can't be reached")]
@@ -71,47 +83,20 @@ pub enum PeerError {
     Unexpected(u64),
 }
 
-/// The other nodes, as the ledger sees them. Who is who has been proven by the network below.
+/// The connections to the other nodes. The network below proves each node's identity.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
-    /// Asks one node; errors when it gives no answer in a time that fits the request.
+    /// Sends a request to one node.
+    ///
+    /// # Errors
+    /// No answer within the time that fits the request.
     async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError>;
 
-    /// Tells every validator that is connected; what does not arrive is told again.
-    fn tell_all(&self, notice: PeerNotice);
+    /// Sends a message to every connected node. It may be lost: the attester repeats its messages.
+    fn broadcast(&self, gossip: PeerGossip);
 
     /// The nodes that are connected.
     fn connected(&self) -> Vec<u64>;
-}
-
-impl PeerRequest {
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(bytes)
-    }
-}
-
-impl PeerAnswer {
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(bytes)
-    }
-}
-
-impl PeerNotice {
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode(bytes)
-    }
 }
 
 mod bytes_as_hex_bytes {
@@ -126,9 +111,4 @@ mod bytes_as_hex_bytes {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         HexBytes::deserialize(deserializer).map(|bytes| bytes.0.into())
     }
-}
-
-/// The name of a batch for its follower.
-pub(crate) fn batch_digest(bytes: &[u8]) -> Hash {
-    Hash::of(bytes)
 }

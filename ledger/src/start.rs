@@ -1,38 +1,43 @@
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use lamplighter_consensus::{Consensus, StateMachine};
 use lamplighter_contracts::genesis;
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{Overlay, StateError, View, tables};
-use lamplighter_store::{Batch, Durability, Kv, StoreError};
+use lamplighter_store::{Durability, Kv, StoreError, WriteBatch};
 use lamplighter_types::merkle::{History, list};
-use lamplighter_types::{Genesis, GenesisError, HEADER_VERSION, Hash, Header, Id, SecretKey};
+use lamplighter_types::{Genesis, GenesisError, HEADER_VERSION, Hash, Header, SecretKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::alarms::Alarms;
+use crate::apply::snapshot;
+use crate::apply::snapshot_check::{ImageError, load_head};
+use crate::apply::state_machine::LedgerStateMachine;
+use crate::artifacts::replicate::ArtifactReplicator;
 use crate::artifacts::{ArtifactError, Artifacts};
-use crate::attest::Attester;
 use crate::blocking::Blocking;
-use crate::chain::{Chain, Head};
+use crate::certify::attester::Attester;
+use crate::certify::certifier::Certifier;
+use crate::certify::fetch::CertificateFetcher;
+use crate::chain::{Chain, ExecutedBlock, Head, put_block};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::feed::Feeds;
-use crate::handle::Handle;
-use crate::inner::Inner;
-use crate::machine::{Executed, Machine, put_block};
+use crate::config::LedgerConfig;
+use crate::handle::{Handle, Stages};
 use crate::message::Peers;
-use crate::own::Own;
-use crate::pool::Pool;
-use crate::progress::Progress;
-use crate::snapshot::ImageError;
-use crate::verifier::Verifier;
-use crate::{
-    attest, certify, forward, later, membership, progress, replicate, sequencer, snapshot,
-};
+use crate::order::forwarder::Forwarder;
+use crate::order::reconciler::MembershipReconciler;
+use crate::order::sequencer::Sequencer;
+use crate::peers::progress::{Progress, ProgressMonitor};
+use crate::peers::server::PeerServer;
+use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
+use crate::read::feed::Feed;
+use crate::submit::admission::Admission;
+use crate::submit::mempool::Mempool;
+use crate::submit::node_account::{Identity, NodeAccount};
+use crate::submit::resolver::TicketResolver;
 
 /// Why a node's ledger does not open.
 #[derive(Debug, thiserror::Error)]
@@ -51,17 +56,13 @@ pub enum OpenError {
     HalfInstalled(#[source] ImageError),
 }
 
-/// Who this node is.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    pub account: Id,
-    pub secret: SecretKey,
-}
-
 /// A node's ledger before consensus runs.
 pub struct Ledger {
-    inner: Arc<Inner>,
-    machine: Arc<Machine>,
+    handle: Handle,
+    state_machine: Arc<LedgerStateMachine>,
+    config: LedgerConfig,
+    secret: SecretKey,
+    clock: Arc<dyn Clock>,
 }
 
 impl Ledger {
@@ -73,7 +74,7 @@ impl Ledger {
     pub async fn open(
         kv: Arc<dyn Kv>,
         genesis: Genesis,
-        config: Config,
+        config: LedgerConfig,
         identity: Identity,
         artifacts: &Path,
         peers: Arc<dyn Peers>,
@@ -88,90 +89,198 @@ impl Ledger {
         let artifacts = Artifacts::open(artifacts.to_owned(), Default::default()).await?;
         let open = move || open_chain(kv, genesis);
         let chain = Arc::new(blocking.run(open).await?);
-        let pool = Arc::new(Pool::new(config.pool.clone()));
-        let installation = watch::Sender::new(None);
-        let Identity { account, secret } = identity;
-        let inner = Arc::new(Inner {
-            feeds: Feeds::new(chain.clone(), blocking),
-            verifier: Verifier::start(chain.chain_id(), blocking),
-            attester: Attester::new(secret.clone(), chain.certified_height()),
-            own: Own::new(account, secret),
-            alarms: Alarms::default(),
-            consensus: OnceLock::new(),
-            chain: chain.clone(),
-            pool: pool.clone(),
-            config,
-            peers,
-            clock,
-            blocking,
-            artifacts,
-            installation: installation.subscribe(),
-            progress: watch::Sender::new(Progress::default()),
-            told_height: AtomicU64::new(0),
-            identity_trouble: watch::Sender::new(None),
-            later: watch::Sender::new(None),
-        });
-        #[cfg(feature = "planted")]
-        let planted = inner.config.planted;
-        let machine = Machine {
-            #[cfg(feature = "planted")]
-            planted,
+        let mempool = Arc::new(Mempool::new(config.mempool.clone()));
+        let resolver = TicketResolver::new(chain.clone(), mempool.clone());
+        let state_machine = LedgerStateMachine {
             chain,
-            pool,
+            mempool,
+            resolver,
             blocking,
-            installation,
+            installation: watch::Sender::new(None),
         };
+        let secret = identity.secret.clone();
+        let stages = stages(&state_machine, &config, identity, artifacts, peers, &clock);
         Ok(Self {
-            inner,
-            machine: Arc::new(machine),
+            handle: Handle(Arc::new(stages)),
+            state_machine: Arc::new(state_machine),
+            config,
+            secret,
+            clock,
         })
     }
 
-    /// What consensus drives.
+    /// The state machine for consensus to drive.
     pub fn state_machine(&self) -> Arc<dyn StateMachine> {
-        self.machine.clone()
+        self.state_machine.clone()
     }
 
-    /// The handle, for those who serve other nodes before the tasks run. Submitting waits for
-    /// consensus.
+    /// The handle, so that the node can serve others before the tasks run. Forwarded transactions
+    /// are not accepted before [`start`](Self::start).
     pub fn handle(&self) -> Handle {
-        Handle(self.inner.clone())
+        self.handle.clone()
     }
 
-    /// Begins to work with a consensus that drives [`state_machine`](Self::state_machine). The
-    /// tasks end with `stop`.
+    /// Starts the tasks with a consensus that drives [`state_machine`](Self::state_machine). They
+    /// end with `stop`.
     pub fn start(
         self,
         consensus: Consensus,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Handle {
-        let inner = self.inner;
-        let set = inner.consensus.set(consensus);
+        let stages = &self.handle.0;
+        let set = stages.consensus.set(consensus.clone());
         assert!(set.is_ok(), "a ledger is started once: start consumes it");
-        tasks.spawn(sequencer::run(inner.clone(), stop.clone()));
-        tasks.spawn(forward::run(inner.clone(), stop.clone()));
-        tasks.spawn(attest::run(inner.clone(), stop.clone()));
-        tasks.spawn(membership::reconcile::run(inner.clone(), stop.clone()));
-        tasks.spawn(replicate::run(inner.clone(), stop.clone()));
-        tasks.spawn(progress::run(inner.clone(), stop.clone()));
-        tasks.spawn(later::run(inner.clone(), stop.clone()));
-        tasks.spawn(certify::fetch::run(inner.clone(), stop.clone()));
-        Handle(inner)
+        self.spawn_order(&consensus, tasks, stop);
+        self.spawn_certify(tasks, stop);
+        self.spawn_peers(consensus, tasks, stop);
+        let replicator = ArtifactReplicator {
+            node: self.config.node,
+            chain: stages.chain.clone(),
+            artifacts: stages.artifacts.clone(),
+            node_account: stages.node_account.clone(),
+            peers: stages.peers.clone(),
+            alarms: stages.alarms.clone(),
+        };
+        let feed = stages.feed.subscribe(None);
+        tasks.spawn(replicator.run(feed, stop.clone()));
+        self.handle
+    }
+
+    fn spawn_order(&self, consensus: &Consensus, tasks: &TaskTracker, stop: &CancellationToken) {
+        let stages = &self.handle.0;
+        let sequencer = Sequencer {
+            config: self.config.clone(),
+            chain: stages.chain.clone(),
+            mempool: stages.mempool.clone(),
+            clock: self.clock.clone(),
+            consensus: consensus.clone(),
+        };
+        let forwarder = Forwarder {
+            config: self.config.clone(),
+            mempool: stages.mempool.clone(),
+            resolver: self.state_machine.resolver.clone(),
+            peers: stages.peers.clone(),
+            consensus: consensus.clone(),
+        };
+        let reconciler = MembershipReconciler {
+            chain: stages.chain.clone(),
+            consensus: consensus.clone(),
+        };
+        tasks.spawn(sequencer.run(stop.clone()));
+        tasks.spawn(forwarder.run(stop.clone()));
+        tasks.spawn(reconciler.run(stop.clone()));
+    }
+
+    fn spawn_certify(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let stages = &self.handle.0;
+        let attester = Attester {
+            config: self.config.clone(),
+            secret: self.secret.clone(),
+            chain: stages.chain.clone(),
+            certifier: stages.certifier.clone(),
+            peers: stages.peers.clone(),
+            alarms: stages.alarms.clone(),
+            clock: self.clock.clone(),
+            blocking: self.state_machine.blocking,
+        };
+        let fetcher = CertificateFetcher {
+            chain: stages.chain.clone(),
+            certifier: stages.certifier.clone(),
+            peers: stages.peers.clone(),
+        };
+        tasks.spawn(attester.run(stop.clone()));
+        tasks.spawn(fetcher.run(stop.clone()));
+    }
+
+    fn spawn_peers(&self, consensus: Consensus, tasks: &TaskTracker, stop: &CancellationToken) {
+        let stages = &self.handle.0;
+        let monitor = ProgressMonitor {
+            chain: stages.chain.clone(),
+            certifier: stages.certifier.clone(),
+            peers: stages.peers.clone(),
+            consensus,
+            installation: stages.installation.clone(),
+            progress: stages.progress.clone(),
+        };
+        let discovery = ValidatorDiscovery {
+            chain: stages.chain.clone(),
+            announcements: stages.announcements.clone(),
+            peers: stages.peers.clone(),
+            progress: stages.progress.subscribe(),
+            blocking: self.state_machine.blocking,
+            heartbeat_every: self.config.heartbeat_every,
+        };
+        tasks.spawn(monitor.run(stop.clone()));
+        tasks.spawn(discovery.run(stop.clone()));
+    }
+}
+
+/// Everything that works before consensus runs.
+fn stages(
+    state_machine: &LedgerStateMachine,
+    config: &LedgerConfig,
+    identity: Identity,
+    artifacts: Artifacts,
+    peers: Arc<dyn Peers>,
+    clock: &Arc<dyn Clock>,
+) -> Stages {
+    let LedgerStateMachine {
+        chain,
+        mempool,
+        resolver,
+        blocking,
+        installation,
+    } = state_machine;
+    let alarms = Arc::new(Alarms::new(clock.clone()));
+    let admission = Arc::new(Admission::start(
+        chain.clone(),
+        mempool.clone(),
+        resolver.clone(),
+        alarms.clone(),
+        *blocking,
+    ));
+    let node_account = NodeAccount::new(identity, chain.clone(), admission.clone(), clock.clone());
+    let consensus = Arc::new(OnceLock::new());
+    let peer_server = PeerServer {
+        chain: chain.clone(),
+        mempool: mempool.clone(),
+        artifacts: artifacts.clone(),
+        blocking: *blocking,
+        consensus: consensus.clone(),
+    };
+    Stages {
+        node: config.node,
+        certifier: Arc::new(Certifier::new(chain.clone(), alarms.clone())),
+        feed: Feed::new(chain.clone(), *blocking),
+        announcements: Arc::new(ValidatorAnnouncements::new(chain.clone())),
+        chain: chain.clone(),
+        alarms,
+        mempool: mempool.clone(),
+        admission,
+        node_account: Arc::new(node_account),
+        consensus,
+        installation: installation.subscribe(),
+        peers,
+        peer_server,
+        progress: watch::Sender::new(Progress::default()),
+        identity_trouble: watch::Sender::new(None),
+        artifacts,
     }
 }
 
 fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {
     snapshot::resume(&*kv, &genesis).map_err(OpenError::HalfInstalled)?;
     let head = match tables::head_height(&*kv)? {
-        Some(_) => snapshot::load_head(kv.clone(), &genesis.chain_id())?,
-        None => begin(&kv, &genesis)?,
+        Some(_) => load_head(kv.clone(), &genesis.chain_id())?,
+        None => create_genesis_block(&kv, &genesis)?,
     };
     Ok(Chain::new(kv, genesis, head)?)
 }
 
-/// The block of height 0, which every node makes of the genesis file.
-pub(crate) fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
+/// Makes and writes the block of height 0, which is the same on every node: it follows from the
+/// genesis file alone.
+pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenError> {
     let mut overlay = Overlay::new(View::new(kv.clone()));
     genesis::install(&mut overlay, genesis).map_err(|e| OpenError::Install(e.to_string()))?;
     overlay.commit();
@@ -195,7 +304,7 @@ pub(crate) fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenErr
     };
     let validators = Arc::new(genesis.validators.clone());
     let hash = header.hash();
-    let block = Executed {
+    let block = ExecutedBlock {
         header: header.clone(),
         transactions: Vec::new(),
         receipts: Vec::new(),
@@ -210,7 +319,7 @@ pub(crate) fn begin(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Result<Head, OpenErr
         validators: validators.clone(),
         last_batch: Hash::ZERO,
     };
-    let mut writes = Batch::new();
+    let mut writes = WriteBatch::new();
     put_block(&mut writes, &mut head, &block, Some(&validators));
     kv.write(writes, Durability::Synced)?;
     Ok(head)

@@ -30,11 +30,11 @@ async fn a_transaction_is_committed_certified_and_proven_on_one_node() {
     let signed = cluster.organization("harbour");
     let first = committed(ledger.submit(signed.clone()).await.unwrap()).await;
     assert_eq!(first.receipt.outcome, Outcome::Succeeded);
-    let again = committed(ledger.submit(signed.clone()).await.unwrap()).await;
+    let second = committed(ledger.submit(signed.clone()).await.unwrap()).await;
     assert_eq!(
-        (again.height, again.index),
+        (second.height, second.index),
         (first.height, first.index),
-        "the same answer"
+        "the same verdict"
     );
 
     let hash = signed.hash(&ledger.chain_id());
@@ -64,11 +64,11 @@ async fn refused_transactions_are_in_no_block() {
         ledger.submit(signed).await,
         Err(SubmitError::Invalid(_))
     ));
-    let mut stranger = cluster.organization("harbour");
-    stranger.key = node_secret(9).public();
-    stranger.signature = node_secret(9).sign(&stranger.signing_bytes(&ledger.chain_id()));
+    let mut foreign = cluster.organization("harbour");
+    foreign.key = node_secret(9).public();
+    foreign.signature = node_secret(9).sign(&foreign.signing_bytes(&ledger.chain_id()));
     assert!(matches!(
-        ledger.submit(stranger).await,
+        ledger.submit(foreign).await,
         Err(SubmitError::Refused(_))
     ));
     cluster.stop().await;
@@ -104,15 +104,15 @@ async fn four_nodes_make_the_same_blocks_through_crashes() {
     cluster.stop().await;
 }
 
-/// A node that catches up learns from that how far the others are, and an attestation that was lost
-/// on the way comes again: also when there is a new block all the time.
+/// A node that catches up learns from the broadcasts how far the others are, and a lost attestation
+/// is sent again: the same while there is a new block all the time.
 #[tokio::test]
-async fn a_chain_that_never_rests_tells_what_is_certified() {
+async fn certificates_are_broadcast_while_there_is_a_new_block_all_the_time() {
     let cluster = Cluster::start(4).await;
     let mut head = cluster.handle(1).watch_head();
-    let begun = tokio::time::Instant::now();
-    while (1..=4).any(|node| cluster.told_certified(node) < 2) {
-        assert!(begun.elapsed() < WITHIN, "it is not told");
+    let started = tokio::time::Instant::now();
+    while (1..=4).any(|node| cluster.certified_broadcasts(node) < 2) {
+        assert!(started.elapsed() < WITHIN, "no broadcast");
         // The heartbeat makes a block each 200 ms.
         head.changed().await.unwrap();
     }
@@ -121,19 +121,19 @@ async fn a_chain_that_never_rests_tells_what_is_certified() {
 
 /// The leader lost a transaction, and more come in all the time.
 #[tokio::test]
-async fn what_the_leader_lost_is_passed_on_again_under_load() {
+async fn a_transaction_that_the_leader_lost_is_forwarded_again_under_load() {
     let cluster = Cluster::start_calm(4).await;
     let follower = cluster.handle(1 + cluster.leader().await % 4);
     cluster.lose_next();
     let lost = follower.submit(cluster.organization("lost")).await.unwrap();
-    let settled = committed(lost);
-    tokio::pin!(settled);
+    let commitment = committed(lost);
+    tokio::pin!(commitment);
     for n in 0.. {
         let next = follower.submit(cluster.organization(&format!("next-{n}")));
         tokio::select! {
             biased;
-            commitment = &mut settled => {
-                assert_eq!(commitment.receipt.outcome, Outcome::Succeeded);
+            first = &mut commitment => {
+                assert_eq!(first.receipt.outcome, Outcome::Succeeded);
                 break;
             }
             ticket = next => {
@@ -146,16 +146,16 @@ async fn what_the_leader_lost_is_passed_on_again_under_load() {
     cluster.stop().await;
 }
 
-/// Only the validators of before can certify a change, the ones that go included: they are talked
-/// to, and have their vote, until it is done.
+/// Only the former validators can certify a change, the removed ones included: they stay reachable,
+/// and keep their vote, until that is done.
 #[tokio::test]
-async fn who_is_removed_certifies_it() {
+async fn a_removed_validator_certifies_its_removal() {
     let cluster = Cluster::start(2).await;
     let one = cluster.handle(1);
     let change = GovernanceChange::RemoveValidator { node: 2 };
     for signed in cluster.govern("remove-2", change) {
-        let done = committed(one.submit(signed).await.unwrap()).await;
-        assert_eq!(done.receipt.outcome, Outcome::Succeeded);
+        let commitment = committed(one.submit(signed).await.unwrap()).await;
+        assert_eq!(commitment.receipt.outcome, Outcome::Succeeded);
     }
     let alone = committed(one.submit(cluster.organization("alone")).await.unwrap()).await;
     one.wait_certified(alone.height, WITHIN).await.unwrap();
@@ -163,13 +163,16 @@ async fn who_is_removed_certifies_it() {
     let bundle = one.prove(subject, WITHIN).await.unwrap();
     bundle.verify(&cluster.genesis).unwrap();
     let mut nodes = one.watch_membership();
-    let left = nodes.wait_for(|nodes| nodes.key_of(2).is_none());
-    tokio::time::timeout(WITHIN, left).await.unwrap().unwrap();
+    let removed = nodes.wait_for(|nodes| nodes.key_of(2).is_none());
+    tokio::time::timeout(WITHIN, removed)
+        .await
+        .unwrap()
+        .unwrap();
     cluster.stop().await;
 }
 
 #[tokio::test]
-async fn a_subscriber_misses_nothing_and_sees_nothing_twice() {
+async fn a_subscriber_reads_each_notification_once() {
     let cluster = Cluster::start(1).await;
     let ledger = cluster.handle(1).clone();
     for n in 0..5 {
@@ -181,26 +184,26 @@ async fn a_subscriber_misses_nothing_and_sees_nothing_twice() {
         )
         .await;
     }
-    let mut seen = Vec::new();
+    let mut registered = Vec::new();
     let mut after = Some(Cursor {
         height: 0,
         index: u32::MAX,
     });
-    while seen.len() < 5 {
+    while registered.len() < 5 {
         // A new subscription for each block: the cursor alone carries the place.
         let mut feed = ledger.subscribe(after);
-        let deliveries = tokio::time::timeout(WITHIN, feed.next())
+        let step = tokio::time::timeout(WITHIN, feed.next())
             .await
             .unwrap()
             .unwrap();
-        for delivery in deliveries.unwrap().deliveries {
-            after = Some(delivery.cursor);
-            if let Fact::OrganizationRegistered { organization } = delivery.notification.fact {
-                seen.push(organization);
+        for event in step.unwrap().events {
+            after = Some(event.cursor);
+            if let Fact::OrganizationRegistered { organization } = event.notification.fact {
+                registered.push(organization);
             }
         }
     }
     let expected: Vec<_> = (0..5).map(|n| id(&format!("o{n}"))).collect();
-    assert_eq!(seen, expected);
+    assert_eq!(registered, expected);
     cluster.stop().await;
 }

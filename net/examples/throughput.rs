@@ -1,4 +1,4 @@
-//! How much one link carries, on loopback with both ends in this process:
+//! Measures the throughput of one link, on loopback with both ends in this process:
 //! `cargo run -p lamplighter-net --example throughput`
 
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
 use lamplighter_net::{
-    Config, Lane, Limits, NetError, Network, NodeKey, Peer, Peers, Service, ServiceError,
+    AllowList, AllowedPeer, Lane, NetConfig, NetError, NetLimits, Network, NodeKey, Service,
+    ServiceError,
 };
 use tokio::sync::watch;
 
@@ -26,15 +27,15 @@ impl Service for Sink {
     async fn notify(&self, _: NodeKey, _: Lane, _: Bytes) {}
 }
 
-async fn start(seed: u8) -> Result<(Network, watch::Sender<Peers>), NetError> {
-    let (peers, list) = watch::channel(Peers::default());
-    let config = Config {
+async fn start(seed: u8) -> Result<(Network, watch::Sender<AllowList>), NetError> {
+    let (peers, list) = watch::channel(AllowList::default());
+    let config = NetConfig {
         secret: [seed; 32].into(),
         listen: ([127, 0, 0, 1], 0).into(),
         chain_id: [0; 32],
         protocol: 1,
         dials_all: false,
-        limits: Limits::default(),
+        limits: NetLimits::default(),
     };
     Ok((Network::start(config, list, Arc::new(Sink)).await?, peers))
 }
@@ -93,11 +94,11 @@ fn cpu_time() -> f64 {
 async fn main() -> Result<(), NetError> {
     let (a, a_peers) = start(1).await?;
     let (b, b_peers) = start(2).await?;
-    let entry = |node: &Network| Peer {
+    let entry = |node: &Network| AllowedPeer {
         key: node.key(),
         address: Some(node.local_address().to_string()),
     };
-    let list = Peers(vec![entry(&a), entry(&b)]);
+    let list = AllowList(vec![entry(&a), entry(&b)]);
     a_peers.send_replace(list.clone());
     b_peers.send_replace(list);
     let (mut a_connected, to) = (a.connected(), b.key());

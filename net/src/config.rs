@@ -1,4 +1,4 @@
-//! What a node tells the network at start, and the list of peers that may change while it runs.
+//! The configuration of the network, and the list of peers that may change while it runs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,52 +7,52 @@ use zeroize::Zeroizing;
 
 use crate::NodeKey;
 
-/// Peers in one allow-list. 7 validators and some observers are meant; more is a mistake.
+/// Peers in one allow-list. A ledger has 7 validators and some observers; more is a mistake.
 pub const PEERS_MAX: usize = 256;
 
-/// How this node appears on the network.
+/// The configuration of one node's network.
 #[derive(Clone)]
-pub struct Config {
+pub struct NetConfig {
     /// The node's ed25519 secret (RFC 8032); for a validator its signing key.
     pub secret: Zeroizing<[u8; 32]>,
-    /// Where to accept connections; port 0 lets the system choose.
+    /// The address to accept connections on; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Hash of the genesis; a peer of another chain is refused.
     pub chain_id: [u8; 32],
-    /// Version of what the lanes carry; a peer with another one is refused.
+    /// The version of the messages on the lanes; a peer with another one is refused.
     pub protocol: u32,
-    /// For a node that nobody can dial (an observer behind NAT): it dials every peer that has an
+    /// For a node that no peer can dial (an observer behind NAT): it dials every peer that has an
     /// address, also those with a lower key. The others must list it without an address.
     pub dials_all: bool,
-    /// Times and numbers; the defaults are right outside tests.
-    pub limits: Limits,
+    /// Timeouts and bounds; the defaults are right outside tests.
+    pub limits: NetLimits,
 }
 
-/// Times and numbers that hold for every connection.
+/// The timeouts and bounds of every connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// From the TCP connection to the last lane; more means that the other side is stuck.
+pub struct NetLimits {
+    /// The timeout from the TCP connection to the last lane.
     pub handshake_max: Duration,
-    /// First pause between two attempts to dial.
+    /// The first pause between two attempts to dial.
     pub backoff_min: Duration,
-    /// Longest pause between two attempts to dial: what a quorum may wait for after a partition.
+    /// The longest pause between two attempts to dial; a quorum may wait for it after a partition.
     pub backoff_max: Duration,
-    /// A link that held this long was good: the next attempt starts at `backoff_min` again.
+    /// The duration of a link after which the next attempt starts at `backoff_min` again.
     pub stable_after: Duration,
-    /// Time between two pings on an idle or busy link.
+    /// The time between two pings on a link.
     pub ping_every: Duration,
-    /// A link on which nothing was heard for so long is closed.
+    /// The silence after which a link is closed.
     pub silence_max: Duration,
     /// Inbound connections that have not finished their handshake. Each may cost a Noise
     /// handshake (about 0.2 ms) and 100 KiB.
     pub handshakes_max: usize,
-    /// The same from one IP address, so that one stranger cannot use them all.
+    /// The same from one IP address, so that one address cannot use them all.
     pub handshakes_per_ip_max: usize,
 }
 
-impl Default for Limits {
+impl Default for NetLimits {
     fn default() -> Self {
-        Limits {
+        NetLimits {
             handshake_max: Duration::from_secs(5),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(1),
@@ -67,13 +67,13 @@ impl Default for Limits {
 
 /// One entry of the allow-list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Who it is.
+pub struct AllowedPeer {
+    /// Its identity.
     pub key: NodeKey,
     /// `host:port` or `ip:port`, resolved at each attempt; `None` if the peer cannot be dialed.
     pub address: Option<String>,
 }
 
-/// The allow-list: who may connect, and where to find them. The node's own key may be in it.
+/// The nodes that may connect, with their addresses. The node's own key may be in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Peers(pub Vec<Peer>);
+pub struct AllowList(pub Vec<AllowedPeer>);

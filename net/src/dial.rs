@@ -1,4 +1,4 @@
-//! Dialing: one task for each listed peer that is ours to dial.
+//! Dials peers: one task for each listed peer that this node has to dial.
 
 use std::sync::Arc;
 
@@ -8,60 +8,61 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeKey;
-use crate::backoff::Backoff;
 use crate::error::LinkError;
-use crate::handshake::{self, Established};
+use crate::handshake::{self, EstablishedConnection};
 use crate::link;
-use crate::shared::Shared;
+use crate::network_state::NetworkState;
+use lamplighter_system::Backoff;
 
-/// IP addresses of one name that are tried in one attempt.
+/// IP addresses of one host name that are tried in one attempt.
 const ADDRESSES_TRIED_MAX: usize = 4;
 
-/// Keeps the peer connected until `stop`; `moved` tells that its address has changed.
+/// Keeps the peer connected until `stop`; `address_changed` wakes it when the peer's address
+/// changes.
 pub(crate) async fn run(
-    shared: Arc<Shared>,
+    state: Arc<NetworkState>,
     key: NodeKey,
-    moved: Arc<Notify>,
+    address_changed: Arc<Notify>,
     stop: CancellationToken,
 ) {
-    let limits = shared.limits;
+    let limits = state.limits;
     let mut backoff = Backoff::new(limits.backoff_min, limits.backoff_max);
     loop {
-        let Some(address) = shared.table.find(&key).flatten() else {
-            // Not to be dialed; it may dial us.
-            match stop.run_until_cancelled(moved.notified()).await {
+        let Some(address) = state.table.find(&key).flatten() else {
+            // The peer can't be dialed; it may dial this node.
+            match stop.run_until_cancelled(address_changed.notified()).await {
                 Some(()) => continue,
                 None => return,
             }
         };
-        let attempt = handshake::in_time(&shared, attempt(&shared, key, &address));
+        let attempt = handshake::with_timeout(&state, attempt(&state, key, &address));
         match stop.run_until_cancelled(attempt).await {
             None => return,
             Some(Ok(established)) => {
-                if link::run(&shared, established).await >= limits.stable_after {
+                if link::run(&state, established).await >= limits.stable_after {
                     backoff.reset();
                 }
             }
             Some(Err(error)) => {
                 tracing::debug!(peer = ?key, %address, %error, "dialing failed");
-                shared.table.note(key, &error);
+                state.table.record_error(key, &error);
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = moved.notified() => backoff.reset(),
-            () = sleep(backoff.pause()) => {}
+            () = address_changed.notified() => backoff.reset(),
+            () = sleep(backoff.next_pause()) => {}
         }
     }
 }
 
 pub(crate) async fn attempt(
-    shared: &Shared,
+    state: &NetworkState,
     key: NodeKey,
     address: &str,
-) -> Result<Established, LinkError> {
+) -> Result<EstablishedConnection, LinkError> {
     let tcp = connect(address).await?;
-    handshake::dial(shared, tcp, key).await
+    handshake::dial(state, tcp, key).await
 }
 
 async fn connect(address: &str) -> Result<TcpStream, LinkError> {

@@ -1,8 +1,6 @@
-//! Errors: what a caller gets (`NetError`), what a service answers (`ServiceError`), and why a
-//! connection was not made or ended (`LinkError`).
+//! The errors of a call (`NetError`), of a service (`ServiceError`) and of a connection
+//! (`LinkError`).
 
-use std::error::Error;
-use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,10 +13,10 @@ use multistream_select::NegotiationError;
 use crate::frame::FrameError;
 use crate::{Lane, NodeKey};
 
-/// Longest text of an error that crosses the network.
+/// Bytes of an error's text that crosses the network.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 
-/// Why a call of the network failed.
+/// The reason why a call of the network failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     #[error("the node's secret is no ed25519 key")]
@@ -56,7 +54,7 @@ pub enum NetError {
     },
 }
 
-/// What a service answers in place of a result. Texts are cut at [`ERROR_TEXT_BYTES_MAX`].
+/// The error that a service answers. Texts are truncated to [`ERROR_TEXT_BYTES_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     #[error("the request is not understood: {0}")]
@@ -77,11 +75,11 @@ impl ServiceError {
             ServiceError::Failed(text) => (3, text.as_str()),
             ServiceError::DeadlinePassed => (4, ""),
         };
-        (code, Bytes::copy_from_slice(cut(text).as_bytes()))
+        (code, Bytes::copy_from_slice(truncate(text).as_bytes()))
     }
 
     pub(crate) fn decode(code: u32, text: &[u8]) -> ServiceError {
-        let text = text_of(text);
+        let text = sanitize(text);
         match code {
             1 => ServiceError::Invalid(text),
             2 => ServiceError::Unavailable(text),
@@ -92,7 +90,7 @@ impl ServiceError {
     }
 }
 
-/// Why a connection was not made, or ended.
+/// The reason why a connection was not made, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("cannot resolve {address}")]
@@ -121,20 +119,20 @@ pub(crate) enum LinkError {
     #[error("node {0:?} dialed us, but it is ours to dial it: its key is higher than ours")]
     WrongDirection(NodeKey),
     #[error(
-        "the peer closed the connection before its hello; \
+        "the peer closed the connection before its handshake; \
          probably this node's key is not on the peer's allow-list"
     )]
-    ClosedBeforeHello,
-    #[error("the peer is of chain {theirs}, this node of chain {ours}")]
-    OtherChain { ours: String, theirs: String },
-    #[error("the peer speaks protocol version {theirs}, this node {ours}")]
-    OtherProtocol { ours: u32, theirs: u32 },
+    ClosedBeforeHandshake,
+    #[error("the peer is of chain {remote}, this node of chain {local}")]
+    OtherChain { local: String, remote: String },
+    #[error("the peer speaks protocol version {remote}, this node {local}")]
+    OtherProtocol { local: u32, remote: u32 },
     #[error("the peer refused this node: {0}")]
     RefusedByPeer(String),
     #[error("node {peer} was refused: {reason}")]
     Greeting { peer: NodeKey, reason: String },
     #[error("this is the node itself")]
-    Ourselves,
+    SelfConnection,
     #[error("another process uses this node's key")]
     KeyInUse,
     #[error("the connection broke")]
@@ -151,10 +149,10 @@ pub(crate) enum LinkError {
     #[error("unexpected {kind:?} frame on the {stream} stream")]
     UnexpectedFrame {
         stream: &'static str,
-        kind: crate::frame::Kind,
+        kind: crate::frame::FrameKind,
     },
-    #[error("malformed hello: {0}")]
-    MalformedHello(&'static str),
+    #[error("malformed handshake: {0}")]
+    MalformedHandshake(&'static str),
     #[error("an answer on the {0} lane belongs to no request")]
     UnknownAnswer(Lane),
     #[error("more requests on the {0} lane than the protocol allows")]
@@ -164,7 +162,7 @@ pub(crate) enum LinkError {
     #[error("a request on the {0} lane was never answered")]
     NeverAnswered(Lane),
     #[error("the peer said goodbye: {0}")]
-    Bye(String),
+    ClosedByPeer(String),
     #[error("the peer closed the connection")]
     Closed,
     #[error("the node was removed from the allow-list")]
@@ -176,7 +174,7 @@ pub(crate) enum LinkError {
 }
 
 impl LinkError {
-    /// Whether the peer broke the protocol, in contrast to a broken line or a refusal.
+    /// True if the peer violated the protocol; a broken connection or a refusal is no violation.
     pub(crate) fn is_violation(&self) -> bool {
         match self {
             LinkError::Stream { source, .. } => source.is_violation(),
@@ -187,7 +185,7 @@ impl LinkError {
             LinkError::TooManyStreams
             | LinkError::DuplicateLane(_)
             | LinkError::UnexpectedFrame { .. }
-            | LinkError::MalformedHello(_)
+            | LinkError::MalformedHandshake(_)
             | LinkError::UnknownAnswer(_)
             | LinkError::TooManyRequests(_)
             | LinkError::NeverAnswered(_) => true,
@@ -196,19 +194,8 @@ impl LinkError {
     }
 }
 
-/// The error and its causes on one line, as for a log.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("writing to a string cannot fail");
-        cause = error.source();
-    }
-    text
-}
-
-/// At most [`ERROR_TEXT_BYTES_MAX`] bytes of a text, cut between characters.
-pub(crate) fn cut(text: &str) -> &str {
+/// Truncates a text to [`ERROR_TEXT_BYTES_MAX`] bytes, between characters.
+pub(crate) fn truncate(text: &str) -> &str {
     let mut end = text.len().min(ERROR_TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -216,8 +203,8 @@ pub(crate) fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// A text that a peer sent: cut, and without control characters that would spoil a log.
-pub(crate) fn text_of(bytes: &[u8]) -> String {
+/// Makes a text of a peer printable: truncates it, and replaces control characters.
+pub(crate) fn sanitize(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(ERROR_TEXT_BYTES_MAX)];
     let text = String::from_utf8_lossy(bytes);
     text.chars()

@@ -1,4 +1,4 @@
-//! The application's hello and the opening of the lanes.
+//! The handshake on the link stream, and the opening of the lanes.
 
 use bytes::{Bytes, BytesMut};
 use futures::AsyncReadExt;
@@ -7,13 +7,13 @@ use multistream_select::{Version, dialer_select_proto, listener_select_proto};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::error::{LinkError, cut, text_of};
-use crate::frame::{Frame, FrameError, FrameReader, FrameWriter, Kind};
-use crate::shared::Shared;
+use crate::error::{LinkError, sanitize, truncate};
+use crate::frame::{Frame, FrameError, FrameKind, FrameReader, FrameWriter};
+use crate::network_state::NetworkState;
 use crate::upgrade::{self, Mux, STREAMS, Stream};
 use crate::{Lane, NodeKey};
 
-/// Longest greeting of a service.
+/// Bytes of a service's greeting.
 pub const GREETING_BYTES_MAX: usize = 1024;
 
 pub(crate) const LINK: &str = "/lamplighter/link/1";
@@ -23,8 +23,8 @@ const CHAIN_ID_BYTES: usize = 32;
 pub(crate) type LinkReader = FrameReader<ReadHalf<Stream>>;
 pub(crate) type LinkWriter = FrameWriter<WriteHalf<Stream>>;
 
-/// A connection that has everything a link needs.
-pub(crate) struct Established {
+/// A connection that finished its handshake.
+pub(crate) struct EstablishedConnection {
     pub key: NodeKey,
     pub greeting: Bytes,
     pub mux: Mux,
@@ -33,28 +33,27 @@ pub(crate) struct Established {
     pub lanes: Vec<(Lane, Stream)>,
 }
 
-/// The dialer's part, from the TCP connection on.
+/// The dialer's side of the handshake, from the TCP connection on.
 pub(crate) async fn dial(
-    shared: &Shared,
+    state: &NetworkState,
     tcp: TcpStream,
     key: NodeKey,
-) -> Result<Established, LinkError> {
-    let (mux, mut streams) = upgrade::outbound(shared, tcp, key).await?;
+) -> Result<EstablishedConnection, LinkError> {
+    let (mux, mut streams) = upgrade::outbound(state, tcp, key).await?;
     let lane_streams = streams.split_off(1);
     let stream = streams.pop().expect("split_off left one stream");
     let stream = dialer_select_proto(stream, [LINK], Version::V1Lazy).await;
-    let (_, stream) = stream.map_err(|_hung_up| LinkError::ClosedBeforeHello)?;
+    let (_, stream) = stream.map_err(|_closed| LinkError::ClosedBeforeHandshake)?;
     let (mut reader, mut writer) = link_halves(stream);
-    let ours = hello(shared, key);
-    send(&mut writer, ours)
+    send(&mut writer, handshake_frame(state, key))
         .await
-        .map_err(|_hung_up| LinkError::ClosedBeforeHello)?;
-    let theirs = match reader.next().await {
+        .map_err(|_closed| LinkError::ClosedBeforeHandshake)?;
+    let remote = match reader.next().await {
         Ok(Some(frame)) => frame,
         Err(source) if source.is_violation() => return Err(broken(source)),
-        Ok(None) | Err(_) => return Err(LinkError::ClosedBeforeHello),
+        Ok(None) | Err(_) => return Err(LinkError::ClosedBeforeHandshake),
     };
-    let greeting = judge_or_refuse(shared, key, theirs, &mut writer).await?;
+    let greeting = verify_or_refuse(state, key, remote, &mut writer).await?;
     let opening = Lane::ALL
         .into_iter()
         .zip(lane_streams)
@@ -67,7 +66,7 @@ pub(crate) async fn dial(
             Ok::<_, LinkError>((lane, stream.map_err(negotiate)?.1))
         });
     let lanes = futures::future::try_join_all(opening).await?;
-    Ok(Established {
+    Ok(EstablishedConnection {
         key,
         greeting,
         mux,
@@ -77,17 +76,20 @@ pub(crate) async fn dial(
     })
 }
 
-/// The listener's part, from the TCP connection on.
-pub(crate) async fn accept(shared: &Shared, tcp: TcpStream) -> Result<Established, LinkError> {
-    let (key, mut mux) = upgrade::inbound(shared, tcp, |key| shared.admit(key)).await?;
-    let (reader, writer, greeting, lanes) = match accept_streams(shared, key, &mut mux).await {
+/// The listener's side of the handshake, from the TCP connection on.
+pub(crate) async fn accept(
+    state: &NetworkState,
+    tcp: TcpStream,
+) -> Result<EstablishedConnection, LinkError> {
+    let (key, mut mux) = upgrade::inbound(state, tcp, |key| state.admit(key)).await?;
+    let (reader, writer, greeting, lanes) = match accept_streams(state, key, &mut mux).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            shared.table.note(key, &error);
+            state.table.record_error(key, &error);
             return Err(error);
         }
     };
-    Ok(Established {
+    Ok(EstablishedConnection {
         key,
         greeting,
         mux,
@@ -100,7 +102,7 @@ pub(crate) async fn accept(shared: &Shared, tcp: TcpStream) -> Result<Establishe
 type Accepted = (LinkReader, LinkWriter, Bytes, Vec<(Lane, Stream)>);
 
 async fn accept_streams(
-    shared: &Shared,
+    state: &NetworkState,
     key: NodeKey,
     mux: &mut Mux,
 ) -> Result<Accepted, LinkError> {
@@ -111,19 +113,19 @@ async fn accept_streams(
         source,
     })?;
     let (mut reader, mut writer) = link_halves(stream);
-    let theirs = reader
+    let remote = reader
         .next()
         .await
         .map_err(broken)?
         .ok_or(LinkError::Closed)?;
-    let greeting = judge_or_refuse(shared, key, theirs, &mut writer).await?;
-    send(&mut writer, hello(shared, key)).await?;
+    let greeting = verify_or_refuse(state, key, remote, &mut writer).await?;
+    send(&mut writer, handshake_frame(state, key)).await?;
     let mut lanes: Vec<(Lane, Stream)> = Vec::with_capacity(STREAMS - 1);
     while lanes.len() < STREAMS - 1 {
-        // The dialer opens its lanes now, unless it refuses us.
+        // The dialer opens its lanes now, unless it refuses this node.
         let stream = tokio::select! {
             stream = next_stream(mux) => stream?,
-            answer = reader.next() => return Err(in_place_of_lanes(shared, key, answer)),
+            frame = reader.next() => return Err(frame_before_lanes(state, key, frame)),
         };
         let names = Lane::ALL.map(Lane::protocol);
         let (name, stream) = listener_select_proto(stream, names)
@@ -133,7 +135,7 @@ async fn accept_streams(
                 source,
             })?;
         let lane = Lane::from_protocol(name).expect("one of the offered names");
-        if lanes.iter().any(|(known, _)| *known == lane) {
+        if lanes.iter().any(|(opened, _)| *opened == lane) {
             return Err(LinkError::DuplicateLane(lane));
         }
         lanes.push((lane, stream));
@@ -141,29 +143,30 @@ async fn accept_streams(
     Ok((reader, writer, greeting, lanes))
 }
 
-/// What a frame on the link means before the lanes are open.
-fn in_place_of_lanes(
-    shared: &Shared,
+/// The error that a frame on the link means before the lanes are open.
+fn frame_before_lanes(
+    state: &NetworkState,
     key: NodeKey,
-    answer: Result<Option<Frame>, FrameError>,
+    frame: Result<Option<Frame>, FrameError>,
 ) -> LinkError {
-    match answer {
-        Ok(Some(frame)) if frame.kind == Kind::Refuse => refused_by(shared, key, &frame),
+    match frame {
+        Ok(Some(frame)) if frame.kind == FrameKind::Refuse => refused_by(state, key, &frame),
         Ok(Some(Frame { kind, .. })) => LinkError::UnexpectedFrame { stream: LINK, kind },
         Ok(None) => LinkError::Closed,
         Err(source) => broken(source),
     }
 }
 
-fn refused_by(shared: &Shared, key: NodeKey, frame: &Frame) -> LinkError {
-    let reason = text_of(&frame.body);
-    if key == shared.key {
-        return match reason == LinkError::Ourselves.to_string() {
-            true => LinkError::Ourselves,
-            false => LinkError::KeyInUse,
+fn refused_by(state: &NetworkState, key: NodeKey, frame: &Frame) -> LinkError {
+    let reason = sanitize(&frame.body);
+    if key == state.key {
+        return if reason == LinkError::SelfConnection.to_string() {
+            LinkError::SelfConnection
+        } else {
+            LinkError::KeyInUse
         };
     }
-    shared.service.refused(key, &reason);
+    state.service.on_refused(key, &reason);
     LinkError::RefusedByPeer(reason)
 }
 
@@ -182,101 +185,104 @@ fn link_halves(stream: Stream) -> (LinkReader, LinkWriter) {
     )
 }
 
-fn hello(shared: &Shared, to: NodeKey) -> Frame {
-    let mut greeting = match to == shared.key {
-        true => Bytes::copy_from_slice(&shared.instance),
-        false => shared.service.greeting(),
+fn handshake_frame(state: &NetworkState, to: NodeKey) -> Frame {
+    let mut greeting = if to == state.key {
+        Bytes::copy_from_slice(&state.instance)
+    } else {
+        state.service.greeting()
     };
     if greeting.len() > GREETING_BYTES_MAX {
         tracing::error!(
             bytes = greeting.len(),
             GREETING_BYTES_MAX,
-            "the greeting is cut"
+            "the greeting is truncated"
         );
         greeting.truncate(GREETING_BYTES_MAX);
     }
     let mut body = BytesMut::with_capacity(CHAIN_ID_BYTES + greeting.len());
-    body.extend_from_slice(&shared.chain_id);
+    body.extend_from_slice(&state.chain_id);
     body.extend_from_slice(&greeting);
     Frame {
-        kind: Kind::Hello,
+        kind: FrameKind::Handshake,
         id: 0,
-        aux: shared.protocol,
+        aux: state.protocol,
         body: body.freeze(),
     }
 }
 
-/// The greeting in the peer's hello; or the reason to part, which the peer is told as well.
-async fn judge_or_refuse(
-    shared: &Shared,
+/// Verifies the peer's handshake and returns its greeting. A reason to refuse the peer is also sent
+/// to it.
+async fn verify_or_refuse(
+    state: &NetworkState,
     key: NodeKey,
-    theirs: Frame,
+    remote: Frame,
     writer: &mut LinkWriter,
 ) -> Result<Bytes, LinkError> {
-    let error = match judge(shared, key, theirs).await {
+    let error = match verify(state, key, remote).await {
         Ok(greeting) => return Ok(greeting),
         Err(error) => error,
     };
     if !matches!(error, LinkError::RefusedByPeer(_)) {
-        let body = Bytes::copy_from_slice(cut(&refusal_text(&error)).as_bytes());
+        let body = Bytes::copy_from_slice(truncate(&refusal_text(&error)).as_bytes());
         let refusal = Frame {
-            kind: Kind::Refuse,
+            kind: FrameKind::Refuse,
             id: 0,
             aux: 0,
             body,
         };
-        // The peer may be gone already; the reason for us to part stays the same.
-        if let Err(gone) = send(writer, refusal).await {
-            tracing::debug!(error = %gone, "a refusal could not be delivered");
+        // The peer may have disconnected already; the reason stays the same.
+        if let Err(unsent) = send(writer, refusal).await {
+            tracing::debug!(error = %unsent, "a refusal could not be delivered");
         }
     }
     Err(error)
 }
 
-/// The reason as the refused peer shall read it.
+/// The reason of a refusal from the refused peer's point of view.
 fn refusal_text(error: &LinkError) -> String {
     match error {
-        LinkError::OtherChain { ours, theirs } => format!("it is of chain {ours}, not {theirs}"),
-        LinkError::OtherProtocol { ours, theirs } => {
-            format!("it speaks protocol version {ours}, not {theirs}")
+        LinkError::OtherChain { local, remote } => format!("it is of chain {local}, not {remote}"),
+        LinkError::OtherProtocol { local, remote } => {
+            format!("it speaks protocol version {local}, not {remote}")
         }
         LinkError::Greeting { reason, .. } => reason.clone(),
         other => other.to_string(),
     }
 }
 
-async fn judge(shared: &Shared, key: NodeKey, theirs: Frame) -> Result<Bytes, LinkError> {
-    match theirs.kind {
-        Kind::Hello => {}
-        Kind::Refuse => return Err(refused_by(shared, key, &theirs)),
+async fn verify(state: &NetworkState, key: NodeKey, remote: Frame) -> Result<Bytes, LinkError> {
+    match remote.kind {
+        FrameKind::Handshake => {}
+        FrameKind::Refuse => return Err(refused_by(state, key, &remote)),
         kind => return Err(LinkError::UnexpectedFrame { stream: LINK, kind }),
     }
-    if theirs.body.len() < CHAIN_ID_BYTES {
-        return Err(LinkError::MalformedHello("it has no chain id"));
+    if remote.body.len() < CHAIN_ID_BYTES {
+        return Err(LinkError::MalformedHandshake("it has no chain id"));
     }
-    if theirs.body.len() > CHAIN_ID_BYTES + GREETING_BYTES_MAX {
-        return Err(LinkError::MalformedHello("its greeting is too long"));
+    if remote.body.len() > CHAIN_ID_BYTES + GREETING_BYTES_MAX {
+        return Err(LinkError::MalformedHandshake("its greeting is too long"));
     }
-    let mut chain = theirs.body;
-    let greeting = chain.split_off(CHAIN_ID_BYTES);
-    if chain[..] != shared.chain_id {
-        let (ours, theirs) = (hex::encode(shared.chain_id), hex::encode(&chain));
-        return Err(LinkError::OtherChain { ours, theirs });
+    let mut chain_id = remote.body;
+    let greeting = chain_id.split_off(CHAIN_ID_BYTES);
+    if chain_id[..] != state.chain_id {
+        let (local, remote) = (hex::encode(state.chain_id), hex::encode(&chain_id));
+        return Err(LinkError::OtherChain { local, remote });
     }
-    if theirs.aux != shared.protocol {
+    if remote.aux != state.protocol {
         return Err(LinkError::OtherProtocol {
-            ours: shared.protocol,
-            theirs: theirs.aux,
+            local: state.protocol,
+            remote: remote.aux,
         });
     }
-    if key == shared.key {
-        return Err(match greeting[..] == shared.instance {
-            true => LinkError::Ourselves,
-            false => LinkError::KeyInUse,
+    if key == state.key {
+        return Err(if greeting[..] == state.instance {
+            LinkError::SelfConnection
+        } else {
+            LinkError::KeyInUse
         });
     }
-    let judged = shared.service.judge(key, greeting.clone()).await;
-    judged.map_err(|reason| LinkError::Greeting { peer: key, reason })?;
+    let verified = state.service.verify_greeting(key, greeting.clone()).await;
+    verified.map_err(|reason| LinkError::Greeting { peer: key, reason })?;
     Ok(greeting)
 }
 
@@ -292,12 +298,12 @@ fn broken(source: FrameError) -> LinkError {
     }
 }
 
-/// Bounds a handshake in time.
-pub(crate) async fn in_time<T>(
-    shared: &Shared,
+/// Ends a handshake after its timeout.
+pub(crate) async fn with_timeout<T>(
+    state: &NetworkState,
     handshake: impl Future<Output = Result<T, LinkError>>,
 ) -> Result<T, LinkError> {
-    let limit = shared.limits.handshake_max;
+    let limit = state.limits.handshake_max;
     match timeout(limit, handshake).await {
         Ok(result) => result,
         Err(_) => Err(LinkError::HandshakeTimeout(limit)),

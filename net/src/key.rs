@@ -1,4 +1,4 @@
-//! The public key by which nodes know each other, and its libp2p form.
+//! The public key that identifies a node, and its libp2p form.
 
 use std::fmt;
 
@@ -30,8 +30,8 @@ impl NodeKey {
         )
     }
 
-    /// The peer id of this key; `None` if the bytes are no point of the curve, so that no node
-    /// can ever prove it.
+    /// The peer id of this key; `None` if the bytes are no point of the curve: no node can prove
+    /// such a key.
     pub fn peer_id(&self) -> Option<PeerId> {
         let key = ed25519::PublicKey::try_from_bytes(&self.0).ok()?;
         Some(PublicKey::from(key).to_peer_id())
@@ -46,7 +46,7 @@ impl NodeKey {
 }
 
 pub(crate) fn keypair(secret: &[u8; 32]) -> Result<Keypair, NetError> {
-    // The copy is wiped by libp2p.
+    // libp2p wipes the copy.
     Keypair::ed25519_from_bytes(*secret).map_err(|source| NetError::Secret { source })
 }
 

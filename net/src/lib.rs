@@ -3,18 +3,18 @@
 //!
 //! # Connection
 //! TCP, then libp2p as usual: multistream-select, Noise (XX) with the node's ed25519 key,
-//! yamux. Who connects is known after the Noise handshake; a key that is not on the allow-list
-//! is hung up on there, before anything else is said.
+//! yamux. The peer's key is known after the Noise handshake; a connection with a key that is not on
+//! the allow-list is closed there, before anything else is sent.
 //!
 //! Of two nodes the one with the lower key (which is the lower peer id) dials, if the other's
-//! address is on its list; a node with [`Config::dials_all`] dials everybody. After a failure it
-//! pauses 100 ms, doubling up to 5 s, each pause shortened at random by up to a half. A second
+//! address is on its list; a node with [`NetConfig::dials_all`] dials every peer. After a failure
+//! it pauses 100 ms, doubling up to 1 s, each pause shortened at random by up to a half. A second
 //! connection of the same peer replaces the first.
 //!
 //! # Streams
-//! The dialer opens seven streams, by their libp2p protocol names: `/lamplighter/link/1`, on
-//! which it first says hello, and after the listener's hello one for each [`Lane`]. All of them
-//! last as long as the connection, and both sides use them alike. An eighth stream, or a lane
+//! The dialer opens seven streams, by their libp2p protocol names: `/lamplighter/link/1`, on which
+//! it first sends its handshake, and after the listener's handshake one for each [`Lane`]. All of
+//! them last as long as the connection, and both sides use them alike. An eighth stream, or a lane
 //! opened twice, ends the connection.
 //!
 //! # Frames
@@ -23,33 +23,35 @@
 //!
 //! | stream | kind | id | aux | body |
 //! |---|---|---|---|---|
-//! | link | 1 hello | 0 | protocol version | chain id (32), greeting (0 to 1024) |
+//! | link | 1 handshake | 0 | protocol version | chain id (32), greeting (0 to 1024) |
 //! | link | 2 refuse | 0 | 0 | reason, UTF-8 |
 //! | link | 3 ping, 4 pong | number of the ping | 0 | none |
-//! | link | 5 bye | 0 | 0 | reason, UTF-8 |
-//! | lane | 16 request | number, counted by the asking side | timeout in ms | request |
+//! | link | 5 close | 0 | 0 | reason, UTF-8 |
+//! | lane | 16 request | number, counted by the calling side | timeout in ms | request |
 //! | lane | 17 answer | number of the request | 0 | answer |
 //! | lane | 18 failure | number of the request | code of [`ServiceError`] | text, UTF-8 |
 //! | lane | 19 notify | 0 | 0 | notification |
 //!
-//! **Hello**: the dialer's comes first. The listener compares chain id and protocol version, lets
-//! its service judge the greeting, and answers with its own hello or with a refusal that names the
-//! difference, and hangs up. The dialer judges the listener's hello in the same way.
-//! From hello to the last lane a connection has 5 s ([`Limits::handshake_max`]), TCP included.
+//! **Handshake**: the dialer's comes first. The listener compares chain id and protocol version,
+//! lets its service verify the greeting, and answers with its own handshake; or it sends a refusal
+//! that names the difference, and closes the connection. The dialer verifies the listener's
+//! handshake in the same way. Up to the last lane a connection has 5 s
+//! ([`NetLimits::handshake_max`]), TCP included.
 //!
-//! A node that dials its own address says hello to itself: in place of the greeting stand 16 bytes
-//! that each process draws when it starts. Who reads its own hangs up with a refusal; who reads
-//! others has met another process with its key, and both report it ([`Network::key_in_use`]).
+//! A node that dials its own address exchanges handshakes with itself: in place of the greeting are
+//! 16 bytes that each process draws when it starts. A process that reads its own bytes refuses the
+//! connection; one that reads others has met another process with its key, and both report it
+//! ([`Network::key_in_use`]).
 //!
-//! **Ping**: each side every second; a link on which nothing was heard for 10 s is closed.
-//! **Bye**: the last frame of who closes a link in order, with the reason.
+//! **Ping**: each side sends one every second; a link that is silent for 10 s is closed.
+//! **Close**: the last frame of the side that closes a link in order, with the reason.
 //!
 //! **Limits**: [`Lane::limits`] has the longest body and the number and bytes of requests in
-//! flight for each lane. The asking side counts a request until its answer or failure arrives,
-//! even when the caller has given up; so the serving side may, and does, close the connection
-//! with a peer that exceeds them. The serving side answers every request, at the latest when the
-//! request's timeout is over. A frame that is too long, unknown or out of place, or an answer to
-//! no request, closes the connection.
+//! flight for each lane. The calling side counts a request until its answer or failure arrives,
+//! even when the caller has stopped waiting; so the serving side may, and does, close the
+//! connection with a peer that exceeds them. The serving side answers every request, at the latest
+//! when the request's timeout is over. A frame that is too long, unknown or out of place, or an
+//! answer to no request, closes the connection.
 //!
 //! # Why not `libp2p-swarm` with `libp2p-stream`
 //! `libp2p-stream` drops an inbound stream when its queue of one is full, keeps a sender for
@@ -60,28 +62,27 @@
 //! wrapper does not let its receive windows (1 GiB) be bounded.
 
 mod accept;
-mod backoff;
 mod config;
 mod dial;
 mod error;
 mod frame;
 mod handshake;
+mod keepalive;
 mod key;
 mod lane;
 mod link;
 mod network;
+mod network_state;
+mod peer_table;
 mod probe;
-mod pulse;
-mod shared;
-mod table;
 mod upgrade;
 
-pub use config::{Config, Limits, PEERS_MAX, Peer, Peers};
+pub use config::{AllowList, AllowedPeer, NetConfig, NetLimits, PEERS_MAX};
 pub use error::{ERROR_TEXT_BYTES_MAX, NetError, ServiceError};
 pub use handshake::GREETING_BYTES_MAX;
 pub use key::NodeKey;
 pub use lane::client::REQUEST_TIMEOUT_MAX;
 pub use lane::{Lane, LaneLimits};
-pub use network::{Network, Service};
-pub use shared::Counters;
-pub use table::PeerStatus;
+pub use network::{Network, Service, WeakNetwork};
+pub use network_state::Counters;
+pub use peer_table::PeerStatus;

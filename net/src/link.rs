@@ -5,22 +5,24 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use lamplighter_system::error_chain;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{LinkError, chain};
-use crate::handshake::Established;
-use crate::lane::client::{LaneClient, Outgoing};
+use crate::error::LinkError;
+use crate::handshake::EstablishedConnection;
+use crate::lane::client::{LaneClient, OutgoingFrame};
 use crate::lane::server;
-use crate::shared::{Shared, count};
-use crate::{Lane, NodeKey, pulse};
+use crate::network_state::{NetworkState, count};
+use crate::{Lane, NodeKey, keepalive};
 
-/// Time to tell the peer why we part, and to hear why it does.
-pub(crate) const BYE_MAX: Duration = Duration::from_millis(300);
+/// The time to exchange the reasons for closing a link with the peer.
+pub(crate) const CLOSE_REASON_MAX: Duration = Duration::from_millis(300);
 
-pub(crate) struct Link {
+/// The state of a link.
+pub(crate) struct PeerLink {
     pub key: NodeKey,
     pub greeting: Bytes,
     pub since: Instant,
@@ -28,27 +30,27 @@ pub(crate) struct Link {
     lanes: [LaneClient; Lane::ALL.len()],
     /// Microseconds; 0 before the first pong.
     round_trip_us: AtomicU64,
-    why: OnceLock<LinkError>,
+    close_reason: OnceLock<LinkError>,
 }
 
-type Queues = [mpsc::Receiver<Outgoing>; Lane::ALL.len()];
+type Queues = [mpsc::Receiver<OutgoingFrame>; Lane::ALL.len()];
 
-impl Link {
-    fn new(shared: &Shared, key: NodeKey, greeting: Bytes) -> (Link, Queues) {
+impl PeerLink {
+    fn new(state: &NetworkState, key: NodeKey, greeting: Bytes) -> (PeerLink, Queues) {
         let pairs = Lane::ALL.map(|lane| LaneClient::new(key, lane));
         let mut queues = Vec::with_capacity(Lane::ALL.len());
         let lanes = pairs.map(|(client, queue)| {
             queues.push(queue);
             client
         });
-        let link = Link {
+        let link = PeerLink {
             key,
             greeting,
             since: Instant::now(),
-            stop: shared.stop.child_token(),
+            stop: state.stop.child_token(),
             lanes,
             round_trip_us: AtomicU64::new(0),
-            why: OnceLock::new(),
+            close_reason: OnceLock::new(),
         };
         let queues = queues.try_into();
         (
@@ -62,14 +64,14 @@ impl Link {
     }
 
     /// Ends the link; the first reason counts.
-    pub fn close(&self, why: LinkError) {
-        self.why.get_or_init(|| why);
+    pub fn close(&self, reason: LinkError) {
+        self.close_reason.get_or_init(|| reason);
         self.stop.cancel();
     }
 
-    /// Why the link ended. Without a reason it was the end of the whole network.
-    pub fn why(&self) -> &LinkError {
-        self.why.get_or_init(|| LinkError::Shutdown)
+    /// The reason why the link ended: the end of the whole network, if no other was set.
+    pub fn close_reason(&self) -> &LinkError {
+        self.close_reason.get_or_init(|| LinkError::Shutdown)
     }
 
     pub fn round_trip(&self) -> Option<Duration> {
@@ -84,7 +86,7 @@ impl Link {
             .store(measured.as_micros().max(1) as u64, Ordering::Relaxed);
     }
 
-    /// A lane with a request that the peer seems to have lost.
+    /// A lane on which the peer seems to have lost a request.
     pub fn overdue_lane(&self) -> Option<Lane> {
         Lane::ALL
             .into_iter()
@@ -93,8 +95,8 @@ impl Link {
 }
 
 /// Runs a link until it ends, and returns how long it was up.
-pub(crate) async fn run(shared: &Arc<Shared>, established: Established) -> Duration {
-    let Established {
+pub(crate) async fn run(state: &Arc<NetworkState>, established: EstablishedConnection) -> Duration {
+    let EstablishedConnection {
         key,
         greeting,
         mut mux,
@@ -102,12 +104,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, established: Established) -> Durat
         writer,
         lanes,
     } = established;
-    let (link, queues) = Link::new(shared, key, greeting);
+    let (link, queues) = PeerLink::new(state, key, greeting);
     let link = Arc::new(link);
-    if let Err(why) = shared.table.attach(&link) {
-        link.close(why);
+    if let Err(reason) = state.table.attach(&link) {
+        link.close(reason);
     } else {
-        count(&shared.counts.links);
+        count(&state.counts.links);
         tracing::info!(peer = ?key, "connected");
     }
     let mut queues = queues.map(Some);
@@ -117,44 +119,44 @@ pub(crate) async fn run(shared: &Arc<Shared>, established: Established) -> Durat
             .take()
             .expect("the handshake gave each lane once");
         tasks.spawn(server::run(
-            shared.clone(),
+            state.clone(),
             link.clone(),
             lane,
             stream,
             queue,
         ));
     }
-    let pulse = pulse::run(shared.limits, link.clone(), reader, writer);
-    let mut pulse = shared.tasks.spawn(pulse);
-    let why = tokio::select! {
+    let keepalive = keepalive::run(state.limits, link.clone(), reader, writer);
+    let mut keepalive = state.tasks.spawn(keepalive);
+    let reason = tokio::select! {
         () = link.stop.cancelled() => None,
         Some(ended) = tasks.join_next() => Some(ended.unwrap_or(LinkError::Closed)),
         Some(_stream) = mux.inbound.recv() => Some(LinkError::TooManyStreams),
         ended = &mut mux.ended => Some(ended.unwrap_or(LinkError::Closed)),
     };
-    shared.table.detach(&link);
+    state.table.detach(&link);
     link.lanes.iter().for_each(LaneClient::close);
-    if let Some(why) = why {
-        // The peer's goodbye may still be in the link stream, and says more than an end does.
-        let told = link.stop.cancelled();
-        if why.is_violation() || timeout(BYE_MAX, told).await.is_err() {
-            link.close(why);
+    if let Some(reason) = reason {
+        // The peer's close frame may still be unread; its reason is better than this one.
+        let stopped = link.stop.cancelled();
+        if reason.is_violation() || timeout(CLOSE_REASON_MAX, stopped).await.is_err() {
+            link.close(reason);
         }
     }
-    if timeout(BYE_MAX, &mut pulse).await.is_err() {
-        pulse.abort();
+    if timeout(CLOSE_REASON_MAX, &mut keepalive).await.is_err() {
+        keepalive.abort();
     }
-    ended(shared, &link);
+    log_end(state, &link);
     link.since.elapsed()
 }
 
-fn ended(shared: &Shared, link: &Link) {
-    let why = link.why();
-    if why.is_violation() {
-        count(&shared.counts.violations);
+fn log_end(state: &NetworkState, link: &PeerLink) {
+    let reason = link.close_reason();
+    if reason.is_violation() {
+        count(&state.counts.violations);
     }
-    tracing::info!(peer = ?link.key, "disconnected: {}", chain(why));
-    if !matches!(why, LinkError::Replaced | LinkError::Shutdown) {
-        shared.table.note(link.key, why);
+    tracing::info!(peer = ?link.key, "disconnected: {}", error_chain(reason));
+    if !matches!(reason, LinkError::Replaced | LinkError::Shutdown) {
+        state.table.record_error(link.key, reason);
     }
 }

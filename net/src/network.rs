@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,48 +12,60 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{NetError, ServiceError};
-use crate::link::Link;
-use crate::shared::{Counters, InUse, Shared};
-use crate::table::PeerStatus;
-use crate::{Config, Lane, NodeKey, Peers, accept, dial, probe};
+use crate::link::PeerLink;
+use crate::network_state::{Counters, KeyConflict, NetworkState};
+use crate::peer_table::PeerStatus;
+use crate::{AllowList, Lane, NetConfig, NodeKey, accept, dial, probe};
 
-/// What a node does with what its peers send.
+/// The handler of the messages that peers send.
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
-    /// Answers a request. Requests run side by side, up to the lane's limit for each peer. The
-    /// future is dropped when the caller's timeout has passed or the link has ended; what must
-    /// be finished anyway belongs into a task of its own.
+    /// Answers a request. Requests run concurrently, up to the lane's limit for each peer. The
+    /// future is dropped when the caller's timeout has passed or the link has ended; work that must
+    /// finish anyway belongs into a task of its own.
     async fn request(&self, from: NodeKey, lane: Lane, body: Bytes) -> Result<Bytes, ServiceError>;
 
-    /// Takes a notification. One after the other for each peer and lane, in the order of
-    /// sending; while one is being taken, answers behind it on the lane may have to wait, so it
-    /// must not wait for a request to the same peer on the same lane.
+    /// Handles a notification. Those of one peer and lane come one after the other in the order of
+    /// sending. Answers behind it on the lane may have to wait until it returns, so it must not
+    /// wait for a request to the same peer on the same lane.
     async fn notify(&self, from: NodeKey, lane: Lane, body: Bytes);
 
-    /// What peers are told in the hello, at most [`crate::GREETING_BYTES_MAX`] bytes: a name, a
-    /// height. The network does not look into it.
+    /// The greeting in this node's handshake, at most [`crate::GREETING_BYTES_MAX`] bytes: a name,
+    /// a height. The network does not read it.
     fn greeting(&self) -> Bytes {
         Bytes::new()
     }
 
-    /// Judges the greeting of a peer that is on the allow-list. An error is the reason to refuse
-    /// it, which the peer is told, cut at [`crate::ERROR_TEXT_BYTES_MAX`] bytes.
-    async fn judge(&self, _from: NodeKey, _greeting: Bytes) -> Result<(), String> {
+    /// Verifies the greeting of a peer that is on the allow-list. An error is the reason to refuse
+    /// it, which is sent to the peer, truncated to [`crate::ERROR_TEXT_BYTES_MAX`] bytes.
+    async fn verify_greeting(&self, _from: NodeKey, _greeting: Bytes) -> Result<(), String> {
         Ok(())
     }
 
-    /// Hears that a peer refused this node in the hello, and why in the peer's words.
-    fn refused(&self, _by: NodeKey, _reason: &str) {}
+    /// Called when a peer refused this node's handshake, with the reason that the peer sent.
+    fn on_refused(&self, _by: NodeKey, _reason: &str) {}
 }
 
 /// A node's network. Clones share it; the last one dropped stops it.
 #[derive(Clone)]
 pub struct Network {
-    inner: Arc<Inner>,
+    inner: Arc<RunningNetwork>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+/// A reference that does not keep the network running, for the parts that the network's service
+/// owns.
+#[derive(Clone)]
+pub struct WeakNetwork(Weak<RunningNetwork>);
+
+impl WeakNetwork {
+    /// The network, while it runs.
+    pub fn upgrade(&self) -> Option<Network> {
+        self.0.upgrade().map(|inner| Network { inner })
+    }
+}
+
+struct RunningNetwork {
+    state: Arc<NetworkState>,
     local_address: SocketAddr,
     _stop: DropGuard,
 }
@@ -63,34 +75,39 @@ impl Network {
     ///
     /// # Errors
     /// [`NetError::Secret`], [`NetError::NoiseKeys`], and [`NetError::Listen`] if the address is
-    /// in use or not ours.
+    /// in use or not of this machine.
     pub async fn start(
-        config: Config,
-        peers: watch::Receiver<Peers>,
+        config: NetConfig,
+        peers: watch::Receiver<AllowList>,
         service: Arc<dyn Service>,
     ) -> Result<Network, NetError> {
-        let shared = Arc::new(Shared::new(&config, service)?);
+        let state = Arc::new(NetworkState::new(&config, service)?);
         let address = config.listen;
         let listen = |source| NetError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local_address = listener.local_addr().map_err(listen)?;
-        tracing::info!(key = %shared.key, %local_address, "network started");
-        shared.tasks.spawn(accept::run(shared.clone(), listener));
-        shared.tasks.spawn(follow(shared.clone(), peers));
-        shared.tasks.spawn(probe::run(shared.clone()));
-        let stop = shared.stop.clone().drop_guard();
+        tracing::info!(key = %state.key, %local_address, "network started");
+        state.tasks.spawn(accept::run(state.clone(), listener));
+        state.tasks.spawn(follow_allow_list(state.clone(), peers));
+        state.tasks.spawn(probe::run(state.clone()));
+        let stop = state.stop.clone().drop_guard();
         Ok(Network {
-            inner: Arc::new(Inner {
-                shared,
+            inner: Arc::new(RunningNetwork {
+                state,
                 local_address,
                 _stop: stop,
             }),
         })
     }
 
+    /// A reference that does not keep the network running.
+    pub fn downgrade(&self) -> WeakNetwork {
+        WeakNetwork(Arc::downgrade(&self.inner))
+    }
+
     /// This node's own key.
     pub fn key(&self) -> NodeKey {
-        self.inner.shared.key
+        self.inner.state.key
     }
 
     /// The address on which connections are accepted, with the port that the system chose.
@@ -114,8 +131,7 @@ impl Network {
         self.link(to)?.lane(lane).request(body, timeout).await
     }
 
-    /// Queues a notification, in order with others of this lane; there is no word on whether it
-    /// arrived.
+    /// Queues a notification, in order with others of this lane. It is not acknowledged.
     ///
     /// # Errors
     /// `TooLarge`, `NotConnected`, `Disconnected`, and `Busy` if the queue is full; then the
@@ -126,87 +142,93 @@ impl Network {
 
     /// The peers that are connected, now and as it changes.
     pub fn connected(&self) -> watch::Receiver<BTreeSet<NodeKey>> {
-        self.inner.shared.table.connected()
+        self.inner.state.table.connected()
     }
 
     /// All peers on the allow-list, for status pages.
     pub fn status(&self) -> BTreeMap<NodeKey, PeerStatus> {
-        self.inner.shared.table.status()
+        self.inner.state.table.status()
     }
 
     /// Counts since the start, for metrics.
     pub fn counters(&self) -> Counters {
-        self.inner.shared.counts.get()
+        self.inner.state.counts.get()
     }
 
-    /// Waits until something else is known of another process with this node's key than `known`;
-    /// returns what, for people.
+    /// Waits until the report about another process with this node's key differs from `known`;
+    /// returns the report, a text for the operator.
     pub async fn key_in_use(&self, known: Option<&str>) -> Option<String> {
-        let mut in_use = self.inner.shared.in_use.subscribe();
-        let told = |now: &Option<InUse>| now.as_ref().map(|now| now.told.clone());
-        let changed = in_use.wait_for(|now| told(now).as_deref() != known).await;
-        told(&changed.expect("the sender lives as long as self"))
+        let mut key_conflict = self.inner.state.key_conflict.subscribe();
+        let report = |now: &Option<KeyConflict>| now.as_ref().map(|now| now.report.clone());
+        let changed = key_conflict
+            .wait_for(|now| report(now).as_deref() != known)
+            .await;
+        report(&changed.expect("the sender lives as long as self"))
     }
 
-    /// Says goodbye to all peers, closes the port and waits until no task is left.
+    /// Closes all links and the port, and waits until every task has ended.
     pub async fn shutdown(&self) {
-        let shared = &self.inner.shared;
-        shared.table.close_all();
-        shared.stop.cancel();
-        shared.tasks.close();
-        shared.tasks.wait().await;
+        let state = &self.inner.state;
+        state.table.close_all();
+        state.stop.cancel();
+        state.tasks.close();
+        state.tasks.wait().await;
     }
 
-    fn link(&self, to: NodeKey) -> Result<Arc<Link>, NetError> {
+    fn link(&self, to: NodeKey) -> Result<Arc<PeerLink>, NetError> {
         self.inner
-            .shared
+            .state
             .table
             .link(&to)
             .ok_or(NetError::NotConnected { to })
     }
 }
 
-/// A dialing task, and how to wake and end it.
+/// The handle of a dialing task, which wakes it and ends it.
 struct Dialer {
-    moved: Arc<Notify>,
+    address_changed: Arc<Notify>,
     _stop: DropGuard,
 }
 
-/// Follows the allow-list.
-async fn follow(shared: Arc<Shared>, mut peers: watch::Receiver<Peers>) {
+/// Adds and removes dialers as the allow-list changes.
+async fn follow_allow_list(state: Arc<NetworkState>, mut peers: watch::Receiver<AllowList>) {
     let mut dialers: BTreeMap<NodeKey, Dialer> = BTreeMap::new();
     loop {
         let list = peers.borrow_and_update().clone();
-        let own = list.0.iter().find(|peer| peer.key == shared.key);
-        shared.set_own_address(own.and_then(|peer| peer.address.clone()));
-        let change = shared.table.set(shared.key, &list);
+        let local = list.0.iter().find(|peer| peer.key == state.key);
+        state.set_advertised_address(local.and_then(|peer| peer.address.clone()));
+        let change = state.table.set(state.key, &list);
         tracing::debug!(?change, "allow-list");
         for key in change.removed {
             dialers.remove(&key);
         }
-        for key in change.added.into_iter().filter(|key| shared.dials(key)) {
-            dialers.insert(key, dialer(&shared, key));
+        for key in change.added.into_iter().filter(|key| state.dials(key)) {
+            dialers.insert(key, dialer(&state, key));
         }
-        for dialer in change.moved.iter().filter_map(|key| dialers.get(key)) {
-            dialer.moved.notify_one();
+        for dialer in change
+            .address_changed
+            .iter()
+            .filter_map(|key| dialers.get(key))
+        {
+            dialer.address_changed.notify_one();
         }
-        let changed = shared.stop.run_until_cancelled(peers.changed()).await;
+        let changed = state.stop.run_until_cancelled(peers.changed()).await;
         match changed {
             None => return,
             Some(Ok(())) => {}
-            // The list's owner is gone, so it cannot change any more.
-            Some(Err(_)) => return shared.stop.cancelled().await,
+            // The sender of the list was dropped, so it cannot change any more.
+            Some(Err(_)) => return state.stop.cancelled().await,
         }
     }
 }
 
-fn dialer(shared: &Arc<Shared>, key: NodeKey) -> Dialer {
-    let (moved, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+fn dialer(state: &Arc<NetworkState>, key: NodeKey) -> Dialer {
+    let (address_changed, stop) = (Arc::new(Notify::new()), CancellationToken::new());
     let guard = stop.clone().drop_guard();
-    let task = dial::run(shared.clone(), key, moved.clone(), stop);
-    shared.tasks.spawn(task);
+    let task = dial::run(state.clone(), key, address_changed.clone(), stop);
+    state.tasks.spawn(task);
     Dialer {
-        moved,
+        address_changed,
         _stop: guard,
     }
 }

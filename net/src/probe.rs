@@ -1,51 +1,56 @@
-//! Finds out whether another process uses this node's key.
+//! Detects another process that uses this node's key.
 //!
 //! Peers dial a node at the address that the ledger has for it, and a node with the highest key
-//! dials nobody. So a second process with the same key, started elsewhere, may meet no peer that
-//! could refuse it, and would wait for ever. It dials its own address instead: who answers there
-//! with this key and is another process is told, and tells, that the key is in use. Only who has
-//! the key can say so, and nothing more than a report comes of it: it stops no node.
+//! dials no peer. So a second process with the same key, started elsewhere, may meet no peer that
+//! could refuse it, and would wait for ever. So a node dials its own address: if another process
+//! answers there with this key, both report that the key is in use. Only an owner of the key can
+//! cause that report, and it stops no node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamplighter_system::error_chain;
 use tokio::time::sleep;
 
 use crate::dial::attempt;
-use crate::error::{LinkError, chain};
+use crate::error::LinkError;
 use crate::handshake;
-use crate::shared::Shared;
+use crate::network_state::NetworkState;
 
-/// Between two looks; a report that nothing confirmed for two of them is taken back.
+/// The time between two probes; a report that two of them did not confirm is withdrawn.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(60);
 
-/// Looks again and again until the network stops.
-pub(crate) async fn run(shared: Arc<Shared>) {
-    let look_on = async {
+/// Probes periodically until the network stops.
+pub(crate) async fn run(state: Arc<NetworkState>) {
+    let probes = async {
         loop {
-            if let Some(address) = shared.own_address() {
-                look(&shared, &address).await;
+            if let Some(address) = state.advertised_address() {
+                probe(&state, &address).await;
             }
-            shared.forget_old_use();
+            state.expire_key_conflict();
             tokio::select! {
-                () = shared.moved.notified() => {}
+                () = state.address_changed.notified() => {}
                 () = sleep(PROBE_EVERY) => {}
             }
         }
     };
-    shared.stop.run_until_cancelled(look_on).await;
+    state.stop.run_until_cancelled(probes).await;
 }
 
-async fn look(shared: &Shared, address: &str) {
-    let dialed = handshake::in_time(shared, attempt(shared, shared.key, address)).await;
+async fn probe(state: &NetworkState, address: &str) {
+    let dialed = handshake::with_timeout(state, attempt(state, state.key, address)).await;
     match dialed {
-        Err(LinkError::Ourselves) => {}
-        Ok(_) | Err(LinkError::KeyInUse) => shared.key_in_use(&format!("answers at {address}")),
+        Err(LinkError::SelfConnection) => {}
+        Ok(_) | Err(LinkError::KeyInUse) => {
+            state.report_key_conflict(&format!("answers at {address}"))
+        }
         Err(LinkError::WrongKey { found, .. }) => tracing::warn!(
             %address, %found,
             "the address that the ledger has for this node belongs to another one"
         ),
-        // It may not be reachable from here, as behind a router.
-        Err(error) => tracing::debug!(%address, "no look at the own address: {}", chain(&error)),
+        // The address may not be reachable from here, as behind a router.
+        Err(error) => {
+            tracing::debug!(%address, "no look at the own address: {}", error_chain(&error))
+        }
     }
 }

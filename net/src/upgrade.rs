@@ -1,4 +1,5 @@
-//! From a TCP connection to a libp2p one: options, Noise, and yamux with its driver.
+//! The upgrade of a TCP connection to a libp2p one: socket options, Noise, and yamux with its
+//! driver.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::LinkError;
-use crate::shared::Shared;
+use crate::network_state::NetworkState;
 use crate::{Lane, NodeKey};
 
 const NOISE: &str = "/noise";
@@ -24,7 +25,7 @@ const YAMUX: &str = "/yamux/1.0.0";
 /// The link stream and the lanes.
 pub(crate) const STREAMS: usize = 1 + Lane::ALL.len();
 
-/// Streams that yamux tolerates; one more than we use, so that it is us who name the mistake.
+/// Streams that yamux allows; one more than the protocol uses, so that this crate names the error.
 const STREAMS_MAX: usize = STREAMS + 1;
 
 /// Bytes that yamux buffers for all streams of one connection. Its own default is 1 GiB. Enough
@@ -34,20 +35,20 @@ const RECEIVE_WINDOW_BYTES: usize = 32 * 1024 * 1024;
 /// One yamux frame with its header fills one Noise message of 64,511 bytes.
 const SPLIT_SEND_BYTES: usize = crate::frame::WRITE_BATCH_BYTES;
 
-/// Bytes that the kernel holds unsent. The more, the longer a heartbeat waits behind bulk on a
-/// slow line: 128 KiB are 100 ms at 10 Mbit/s.
+/// Unsent bytes in the kernel's buffer. With more of them, a heartbeat waits longer behind bulk
+/// data on a slow line: 128 KiB are 100 ms at 10 Mbit/s.
 const UNSENT_BYTES: u32 = 128 * 1024;
 
-/// A connection on which the other side's kernel acknowledges nothing for so long is given up and
-/// made anew (RFC 5482). Without it TCP waits ever longer before it sends again: after a partition
-/// of 6 s the link would be dead for 6 s more. A slow line still acknowledges.
+/// The time without an acknowledgement of the other kernel after which a connection is closed (RFC
+/// 5482) and dialed again. Without it TCP waits ever longer before it retransmits: after a
+/// partition of 6 s the link would be dead for 6 s more. A slow line still acknowledges.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(3);
 
-/// Noise reads 8 KiB at a time; this makes fewer system calls of it.
+/// Bytes of the read buffer: Noise reads 8 KiB at a time, and this saves system calls.
 const TCP_READ_BYTES: usize = 64 * 1024;
 
-/// Time to hand the last frames over when a connection is closed.
+/// The time to send the last frames when a connection is closed.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 type Tcp = BufReader<Compat<TcpStream>>;
@@ -61,14 +62,14 @@ pub(crate) type Stream = Negotiated<yamux::Stream>;
 pub(crate) struct Mux {
     /// Streams that the peer opened.
     pub inbound: mpsc::Receiver<yamux::Stream>,
-    /// Ends with the connection; says why.
+    /// Ends with the connection, and returns the reason.
     pub ended: JoinHandle<LinkError>,
     _stop: DropGuard,
 }
 
-/// As the dialer: proves our key, checks the peer's, and opens all streams.
+/// Upgrades as the dialer: proves this node's key, checks the peer's, and opens all streams.
 pub(crate) async fn outbound(
-    shared: &Shared,
+    state: &NetworkState,
     tcp: TcpStream,
     expected: NodeKey,
 ) -> Result<(Mux, Vec<yamux::Stream>), LinkError> {
@@ -78,28 +79,28 @@ pub(crate) async fn outbound(
         protocol: NOISE,
         source,
     })?;
-    let upgrade = shared.noise.clone().upgrade_outbound(io, NOISE).await;
+    let upgrade = state.noise.clone().upgrade_outbound(io, NOISE).await;
     let (peer, io) = upgrade.map_err(|source| LinkError::Noise { source })?;
     let found = NodeKey::from_peer_id(&peer).ok_or(LinkError::NotEd25519)?;
     if found != expected {
         return Err(LinkError::WrongKey { expected, found });
     }
-    // From here on a listener that does not know our key hangs up.
+    // From here on a listener that does not list this node's key closes the connection.
     let io = dialer_select_proto(io, [YAMUX], Version::V1Lazy).await;
-    let (_, io) = io.map_err(|_hung_up| LinkError::ClosedBeforeHello)?;
+    let (_, io) = io.map_err(|_closed| LinkError::ClosedBeforeHandshake)?;
     let mut connection = Connection::new(io, yamux_config(), yamux::Mode::Client);
     let mut streams = Vec::with_capacity(STREAMS);
     for _ in 0..STREAMS {
         let stream = poll_fn(|cx| connection.poll_new_outbound(cx)).await;
         streams.push(stream.map_err(|source| LinkError::Mux { source })?);
     }
-    Ok((drive(shared, connection), streams))
+    Ok((drive(state, connection), streams))
 }
 
-/// As the listener: learns the peer's key and refuses it before anything else is said, unless
-/// `admit` takes it.
+/// Upgrades as the listener: learns the peer's key, and closes the connection before it sends
+/// anything more unless `admit` accepts the key.
 pub(crate) async fn inbound(
-    shared: &Shared,
+    state: &NetworkState,
     tcp: TcpStream,
     admit: impl FnOnce(NodeKey) -> Result<(), LinkError>,
 ) -> Result<(NodeKey, Mux), LinkError> {
@@ -109,7 +110,7 @@ pub(crate) async fn inbound(
         protocol: NOISE,
         source,
     })?;
-    let upgrade = shared.noise.clone().upgrade_inbound(io, NOISE).await;
+    let upgrade = state.noise.clone().upgrade_inbound(io, NOISE).await;
     let (peer, io) = upgrade.map_err(|source| LinkError::Noise { source })?;
     let key = NodeKey::from_peer_id(&peer).ok_or(LinkError::NotEd25519)?;
     admit(key)?;
@@ -119,7 +120,7 @@ pub(crate) async fn inbound(
         source,
     })?;
     let connection = Connection::new(io, yamux_config(), yamux::Mode::Server);
-    Ok((key, drive(shared, connection)))
+    Ok((key, drive(state, connection)))
 }
 
 fn prepare(tcp: TcpStream) -> Result<Tcp, LinkError> {
@@ -146,12 +147,10 @@ fn yamux_config() -> yamux::Config {
     config
 }
 
-fn drive(shared: &Shared, connection: Connection) -> Mux {
+fn drive(state: &NetworkState, connection: Connection) -> Mux {
     let (streams, inbound) = mpsc::channel(STREAMS);
     let stop = CancellationToken::new();
-    let ended = shared
-        .tasks
-        .spawn(driver(connection, streams, stop.clone()));
+    let ended = state.tasks.spawn(driver(connection, streams, stop.clone()));
     Mux {
         inbound,
         ended,
@@ -165,7 +164,7 @@ async fn driver(
     streams: mpsc::Sender<yamux::Stream>,
     stop: CancellationToken,
 ) -> LinkError {
-    let why = loop {
+    let reason = loop {
         let next = poll_fn(|cx| connection.poll_next_inbound(cx));
         match stop.run_until_cancelled(next).await {
             None => break LinkError::Shutdown,
@@ -183,5 +182,5 @@ async fn driver(
         Ok(Err(error)) => tracing::debug!(%error, "a connection did not close cleanly"),
         Err(_) => tracing::debug!("a connection did not close in time"),
     }
-    why
+    reason
 }

@@ -1,4 +1,4 @@
-//! Who gets connected to whom, and when not.
+//! Connections that are made, and those that are not.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use lamplighter_net::{Lane, NetError, Network, NodeKey, Peer, Peers};
+use lamplighter_net::{AllowList, AllowedPeer, Lane, NetError, Network, NodeKey};
 use tokio::sync::watch;
 
 #[tokio::test]
@@ -41,22 +41,22 @@ async fn restart_at_the_same_address() {
     // Once the side that dials is restarted, once the side that listens.
     for (stays, restarts) in [(0, 1), (1, 0)] {
         let stays = start(config(secrets[stays])).await;
-        let mut goes = start(config(secrets[restarts])).await;
-        let list = list(&[&stays, &goes]);
+        let mut restarted = start(config(secrets[restarts])).await;
+        let list = list(&[&stays, &restarted]);
         stays.peers.send_replace(list.clone());
-        goes.peers.send_replace(list.clone());
+        restarted.peers.send_replace(list.clone());
         stays.wait_for_peers(1).await;
-        let address = goes.network.local_address();
+        let address = restarted.network.local_address();
         for _ in 0..3 {
-            goes.network.shutdown().await;
+            restarted.network.shutdown().await;
             stays.wait_for_peers(0).await;
-            let mut config = config(goes.secret);
+            let mut config = config(restarted.secret);
             config.listen = address;
-            goes = start(config).await;
-            goes.peers.send_replace(list.clone());
-            goes.wait_for_peers(1).await;
+            restarted = start(config).await;
+            restarted.peers.send_replace(list.clone());
+            restarted.wait_for_peers(1).await;
             stays.wait_for_peers(1).await;
-            stays.check(&goes).await;
+            stays.check(&restarted).await;
         }
         assert_eq!(stays.network.counters().links, 4);
     }
@@ -69,7 +69,7 @@ async fn a_peer_that_is_dropped_without_shutdown() {
     let body = bytes::Bytes::from_static(b"never answered");
     let asking = tokio::spawn(async move {
         network
-            .request(key, Lane::Transactions, body, PATIENCE)
+            .request(key, Lane::Transactions, body, TIMEOUT)
             .await
     });
     // Answers on a lane of its own show that the request before has arrived.
@@ -78,7 +78,7 @@ async fn a_peer_that_is_dropped_without_shutdown() {
     drop(b);
     let error = asking.await.unwrap().unwrap_err();
     assert!(matches!(error, NetError::Disconnected { .. }), "{error}");
-    assert!(began.elapsed() < PATIENCE / 2);
+    assert!(began.elapsed() < TIMEOUT / 2);
     a.wait_for_peers(0).await;
     let body = bytes::Bytes::new();
     let error = a.network.notify(key, Lane::Control, body).unwrap_err();
@@ -89,7 +89,7 @@ async fn a_peer_that_is_dropped_without_shutdown() {
 async fn removed_from_the_list_and_back() {
     let (a, b) = pair().await;
     let full = list(&[&a, &b]);
-    a.peers.send_replace(Peers::default());
+    a.peers.send_replace(AllowList::default());
     b.wait_for_error(a.key, "removed from the allow-list").await;
     a.wait_for_peers(0).await;
     let error = a.ask(&b, Lane::Control, b"").await.unwrap_err();
@@ -99,7 +99,7 @@ async fn removed_from_the_list_and_back() {
     b.wait_for_peers(1).await;
     a.check(&b).await;
     // Now by the side that does not dial; the dialer is refused until it is listed again.
-    b.peers.send_replace(Peers::default());
+    b.peers.send_replace(AllowList::default());
     a.wait_for_error(b.key, "allow-list").await;
     until(|| b.network.counters().refused_keys > 0).await;
     b.peers.send_replace(full);
@@ -153,14 +153,14 @@ async fn another_chain_and_another_version_are_refused() {
             let mut other = config(secrets[usize::from(!other_dials)]);
             (other.chain_id, other.protocol) = (chain_id, protocol);
             let other = start(other).await;
-            let ours = start(config(secrets[usize::from(other_dials)])).await;
-            let list = list(&[&other, &ours]);
+            let local = start(config(secrets[usize::from(other_dials)])).await;
+            let list = list(&[&other, &local]);
             other.peers.send_replace(list.clone());
-            ours.peers.send_replace(list);
+            local.peers.send_replace(list);
             let (listens, dials) = if other_dials {
-                (&ours, &other)
+                (&local, &other)
             } else {
-                (&other, &ours)
+                (&other, &local)
             };
             let here = if other_dials {
                 here.replace("0707", "0808")
@@ -169,25 +169,27 @@ async fn another_chain_and_another_version_are_refused() {
             };
             listens.wait_for_error(dials.key, &here).await;
             dials.wait_for_error(listens.key, there).await;
-            until(|| listens.network.counters().refused_hellos >= 2).await;
-            assert_eq!(ours.network.counters().links, 0);
+            until(|| listens.network.counters().refused_handshakes >= 2).await;
+            assert_eq!(local.network.counters().links, 0);
         }
     }
 }
 
 #[tokio::test]
-async fn somebody_else_at_the_address() {
+async fn another_node_at_the_address() {
     let nodes = start_many(3).await;
     let mut wrong = nodes[1].entry();
     wrong.address = nodes[2].entry().address;
-    nodes[0].peers.send_replace(Peers(vec![]));
+    nodes[0].peers.send_replace(AllowList(vec![]));
     nodes[0].wait_for_peers(0).await;
-    nodes[0].peers.send_replace(Peers(vec![wrong]));
+    nodes[0].peers.send_replace(AllowList(vec![wrong]));
     nodes[0]
         .wait_for_error(nodes[1].key, "belongs to node")
         .await;
     // A new address for the same key is used at once.
-    nodes[0].peers.send_replace(Peers(vec![nodes[1].entry()]));
+    nodes[0]
+        .peers
+        .send_replace(AllowList(vec![nodes[1].entry()]));
     nodes[0].wait_for_peers(1).await;
 }
 
@@ -200,14 +202,14 @@ async fn an_observer_that_cannot_be_dialed() {
     let observer = start(observer).await;
     observer.peers.send_replace(list(&[&validator]));
     // Listed with an address, it would be ours to dial.
-    validator.peers.send_replace(Peers(vec![Peer {
+    validator.peers.send_replace(AllowList(vec![AllowedPeer {
         key: observer.key,
         address: Some("127.0.0.1:1".into()),
     }]));
     validator
         .wait_for_error(observer.key, "it is ours to dial it")
         .await;
-    validator.peers.send_replace(Peers(vec![Peer {
+    validator.peers.send_replace(AllowList(vec![AllowedPeer {
         key: observer.key,
         address: None,
     }]));
@@ -225,16 +227,16 @@ async fn a_name_in_place_of_an_address() {
     );
     let port = b.network.local_address().port();
     let named = Some(format!("localhost:{port}"));
-    a.peers.send_replace(Peers(vec![Peer {
+    a.peers.send_replace(AllowList(vec![AllowedPeer {
         key: b.key,
         address: named,
     }]));
     b.peers.send_replace(list(&[&a]));
     a.wait_for_peers(1).await;
     let nonsense = Some("no port".to_owned());
-    a.peers.send_replace(Peers(vec![]));
+    a.peers.send_replace(AllowList(vec![]));
     a.wait_for_peers(0).await;
-    a.peers.send_replace(Peers(vec![Peer {
+    a.peers.send_replace(AllowList(vec![AllowedPeer {
         key: b.key,
         address: nonsense,
     }]));
@@ -246,12 +248,12 @@ async fn odd_lists_do_no_harm() {
     let (a, b) = pair().await;
     let mut off_the_curve = [0; 32];
     off_the_curve[0] = 2;
-    let bad = Peer {
+    let bad = AllowedPeer {
         key: NodeKey(off_the_curve),
         address: None,
     };
     a.peers
-        .send_replace(Peers(vec![a.entry(), bad, b.entry(), b.entry()]));
+        .send_replace(AllowList(vec![a.entry(), bad, b.entry(), b.entry()]));
     until(|| a.network.status().len() == 1).await;
     a.check(&b).await;
 }
@@ -261,7 +263,7 @@ async fn an_address_in_use() {
     let a = start(config([1; 32])).await;
     let mut second = config([2; 32]);
     second.listen = a.network.local_address();
-    let (_peers, list) = watch::channel(Peers::default());
+    let (_peers, list) = watch::channel(AllowList::default());
     let error = Network::start(second, list, a.service.clone())
         .await
         .err()
@@ -270,7 +272,7 @@ async fn an_address_in_use() {
 }
 
 #[tokio::test]
-async fn a_list_whose_owner_is_gone_stays() {
+async fn an_allow_list_outlives_its_sender() {
     let (a, b) = pair().await;
     drop(a.peers);
     let body = bytes::Bytes::from_static(b"still here");
@@ -282,7 +284,7 @@ async fn a_list_whose_owner_is_gone_stays() {
 }
 
 #[tokio::test]
-async fn a_greeting_can_be_refused_by_either_side_and_the_peer_is_told() {
+async fn either_side_can_refuse_a_greeting_and_the_peer_gets_the_reason() {
     // Of two nodes the first dials; each of them refuses once.
     for refuser in [0, 1] {
         let secrets = secrets(2);
@@ -291,16 +293,16 @@ async fn a_greeting_can_be_refused_by_either_side_and_the_peer_is_told() {
             start(config(secrets[1])).await,
         ];
         let list = list(&[&nodes[0], &nodes[1]]);
-        let (by, whom) = (nodes[refuser].key, nodes[1 - refuser].key);
+        let (by, refused_key) = (nodes[refuser].key, nodes[1 - refuser].key);
         let reason = "it has lost its memory".to_owned();
-        *nodes[refuser].service.refuses.lock().unwrap() = Some((whom, reason.clone()));
+        *nodes[refuser].service.refuses.lock().unwrap() = Some((refused_key, reason.clone()));
         for node in &nodes {
             node.peers.send_replace(list.clone());
         }
-        let told = tokio::time::timeout(PATIENCE, nodes[1 - refuser].refused.recv()).await;
-        assert_eq!(told.unwrap(), Some((by, reason.clone())));
+        let refusal = tokio::time::timeout(TIMEOUT, nodes[1 - refuser].refused.recv()).await;
+        assert_eq!(refusal.unwrap(), Some((by, reason.clone())));
         nodes[refuser]
-            .wait_for_error(whom, "was refused: it has lost its memory")
+            .wait_for_error(refused_key, "was refused: it has lost its memory")
             .await;
         nodes[1 - refuser].wait_for_error(by, &reason).await;
         assert!(
@@ -308,35 +310,35 @@ async fn a_greeting_can_be_refused_by_either_side_and_the_peer_is_told() {
                 .iter()
                 .all(|node| node.network.connected().borrow().is_empty())
         );
-        // Nothing of it stays once the service thinks otherwise.
+        // The refusal ends when the service accepts the peer.
         *nodes[refuser].service.refuses.lock().unwrap() = None;
         nodes[0].wait_for_peers(1).await;
         nodes[0].check(&nodes[1]).await;
     }
 }
 
-/// The second process dials nobody: it finds the first one at the address that its list has for its
-/// own key, and both tell. Neither ends, and the peers of the first one stay.
+/// The second process dials no peer: it finds the first one at the address that its list has for
+/// its own key, and both report it. Neither ends, and the peers of the first one stay connected.
 #[tokio::test]
-async fn a_key_that_is_in_use_elsewhere_is_told_by_both() {
+async fn both_processes_with_one_key_report_it() {
     let nodes = start_many(2).await;
     let first = &nodes[1];
     assert!(
         first.network.counters().failed_handshakes == 0,
-        "its own look at itself is no fault"
+        "a probe of its own address is no failure"
     );
     let second = start(config(first.secret)).await;
     second.peers.send_replace(list(&[&nodes[0], first]));
-    let told = async |node: &Node| {
-        let told = tokio::time::timeout(PATIENCE, node.network.key_in_use(None));
-        told.await.expect("it is told").unwrap()
+    let report_of = async |node: &Node| {
+        let report = tokio::time::timeout(TIMEOUT, node.network.key_in_use(None));
+        report.await.expect("it is reported").unwrap()
     };
     let address = first.network.local_address();
     assert_eq!(
-        told(&second).await,
+        report_of(&second).await,
         format!("another process uses this node's key: it answers at {address}")
     );
-    let at_first = told(first).await;
+    let at_first = report_of(first).await;
     assert!(
         at_first.starts_with("another process uses this node's key: it connects from 127.0.0.1:"),
         "{at_first}"

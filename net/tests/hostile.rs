@@ -1,4 +1,4 @@
-//! Peers that break the protocol, before and after they have proved a listed key.
+//! Peers that violate the protocol, before and after they have proved a listed key.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -6,10 +6,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::raw::{self, frame, hello};
+use common::raw::{self, frame, handshake};
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt};
-use lamplighter_net::{NodeKey, Peer, Peers};
+use lamplighter_net::{AllowList, AllowedPeer, NodeKey};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -18,7 +18,7 @@ const RAW: [u8; 32] = [99; 32];
 /// A pair of good nodes; the first one also lists the raw peer's key.
 async fn pair_and_raw_key() -> (Node, Node) {
     let (a, b) = pair().await;
-    let raw = Peer {
+    let raw = AllowedPeer {
         key: NodeKey::of_secret(&RAW).unwrap(),
         address: None,
     };
@@ -43,12 +43,12 @@ async fn garbage_on_tcp() {
 }
 
 #[tokio::test]
-async fn a_stranger_hears_nothing_after_noise() {
+async fn a_stranger_receives_nothing_after_noise() {
     let (a, b) = pair_and_raw_key().await;
     let mut io = raw::secure(a.network.local_address(), [98; 32]).await;
     let mut byte = [0];
-    let heard = io.read(&mut byte).await;
-    assert!(matches!(heard, Ok(0) | Err(_)), "{heard:?}");
+    let received = io.read(&mut byte).await;
+    assert!(matches!(received, Ok(0) | Err(_)), "{received:?}");
     assert_eq!(a.network.counters().refused_keys, 1);
     a.check(&b).await;
 }
@@ -71,7 +71,7 @@ async fn garbage_after_noise_and_after_yamux() {
 }
 
 #[tokio::test]
-async fn bad_hellos() {
+async fn bad_handshakes() {
     let (a, b) = pair_and_raw_key().await;
     let long_greeting = [&CHAIN[..], &[1; 1025]].concat();
     let cases = [
@@ -96,24 +96,24 @@ async fn bad_hellos() {
                 let text = String::from_utf8(text).unwrap();
                 assert!(!reason.is_empty() && text.contains(reason), "{text}");
             }
-            Ok((kind, _)) => panic!("a frame of kind {kind} in answer to a bad hello"),
+            Ok((kind, _)) => panic!("a frame of kind {kind} in answer to a bad handshake"),
             Err(_) => assert_eq!(reason, ""),
         }
     }
     let counters = a.network.counters();
-    assert_eq!((counters.links, counters.refused_hellos), (1, 2));
+    assert_eq!((counters.links, counters.refused_handshakes), (1, 2));
     assert_eq!(counters.failed_handshakes, 5);
     a.check(&b).await;
 }
 
 #[tokio::test]
-async fn a_hello_that_never_comes() {
+async fn a_handshake_that_never_comes() {
     let mut config = config([1; 32]);
     config.limits.handshake_max = Duration::from_millis(200);
     let a = start(config).await;
     let key = NodeKey::of_secret(&RAW).unwrap();
     a.peers
-        .send_replace(Peers(vec![Peer { key, address: None }]));
+        .send_replace(AllowList(vec![AllowedPeer { key, address: None }]));
     until(|| a.network.status().len() == 1).await;
     let _silent_tcp = TcpStream::connect(a.network.local_address()).await.unwrap();
     let _silent_mux = raw::muxed(a.network.local_address(), RAW, 1).await;
@@ -169,7 +169,7 @@ async fn broken_frames_close_the_link_with_a_reason() {
         (1, too_long, "/lamplighter/append/1 stream broke"),
         (0, vec![0xff; 400], "/lamplighter/control/1 stream broke"),
         (4, frame(77, 0, 0, b""), "/lamplighter/sync/1 stream broke"),
-        (0, frame(1, 0, 1, &CHAIN), "unexpected Hello frame"),
+        (0, frame(1, 0, 1, &CHAIN), "unexpected Handshake frame"),
         (3, frame(17, 12, 0, b"unasked"), "belongs to no request"),
         (5, requests, "more requests on the snapshot lane"),
     ];
@@ -177,8 +177,8 @@ async fn broken_frames_close_the_link_with_a_reason() {
         let mut peer = raw::linked(a.network.local_address(), RAW).await;
         a.wait_for_peers(2).await;
         peer.send(lane, &bytes).await;
-        let bye = peer.bye().await;
-        assert!(bye.contains(reason), "{bye}");
+        let reason_sent = peer.close_reason().await;
+        assert!(reason_sent.contains(reason), "{reason_sent}");
         a.wait_for_peers(1).await;
         until(|| a.network.counters().violations == number as u64 + 1).await;
         a.check(&b).await;
@@ -193,7 +193,7 @@ async fn an_eighth_stream_closes_the_link() {
     let mut eighth = peer.raw.streams.remove(0);
     eighth.write_all(b"hello?").await.unwrap();
     assert_eq!(
-        peer.bye().await,
+        peer.close_reason().await,
         "the peer opened more streams than there are lanes"
     );
     until(|| a.network.counters().violations == 1).await;
@@ -204,7 +204,7 @@ async fn a_lane_opened_twice() {
     let (a, b) = pair_and_raw_key().await;
     let mut peer = raw::muxed(a.network.local_address(), RAW, 3).await;
     let mut link = peer.open("link").await;
-    link.write_all(&hello()).await.unwrap();
+    link.write_all(&handshake()).await.unwrap();
     link.flush().await.unwrap();
     let _one = peer.open("sync").await;
     let _two = peer.open("sync").await;
@@ -224,12 +224,12 @@ async fn a_peer_that_falls_silent() {
     let a = start(config).await;
     let key = NodeKey::of_secret(&RAW).unwrap();
     a.peers
-        .send_replace(Peers(vec![Peer { key, address: None }]));
+        .send_replace(AllowList(vec![AllowedPeer { key, address: None }]));
     until(|| a.network.status().len() == 1).await;
     let mut peer = raw::linked(a.network.local_address(), RAW).await;
     a.wait_for_peers(1).await;
     a.wait_for_peers(0).await;
-    assert!(peer.bye().await.starts_with("nothing was heard"));
+    assert!(peer.close_reason().await.starts_with("nothing was heard"));
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn a_second_connection_takes_over() {
     a.wait_for_peers(2).await;
     let mut second = raw::linked(a.network.local_address(), RAW).await;
     assert_eq!(
-        first.bye().await,
+        first.close_reason().await,
         "a newer connection of the same node took over"
     );
     second.send(0, &frame(16, 1, 1000, b"here")).await;

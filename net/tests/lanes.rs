@@ -1,4 +1,4 @@
-//! What the lanes carry: requests, notifications, limits, and that no lane delays another.
+//! The lanes: requests, notifications, limits, and that no lane delays another.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -138,18 +138,18 @@ async fn a_slow_service_times_out_and_delays_no_other_lane() {
     assert!(began.elapsed() >= limit / 2);
     for result in results {
         let error = result.unwrap_err();
-        // Either clock may be the first to see the end of the time.
+        // The timeout may end first on either side.
         let late = NetError::Timeout {
             to: b.key,
             lane: Lane::Snapshot,
             after: limit,
         }
         .to_string();
-        let told = matches!(&error, NetError::Service { source, .. }
+        let reported = matches!(&error, NetError::Service { source, .. }
             if *source == ServiceError::DeadlinePassed);
-        assert!(told || error.to_string() == late, "{error}");
+        assert!(reported || error.to_string() == late, "{error}");
     }
-    // The places come back as soon as the peer has answered, also too late.
+    // The limit is free again as soon as the peer has answered, even too late.
     b.service.released.add_permits(1);
     let mut answer = a.ask(&b, Lane::Snapshot, b"again").await;
     while matches!(answer, Err(NetError::Busy { .. })) {
@@ -160,12 +160,12 @@ async fn a_slow_service_times_out_and_delays_no_other_lane() {
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_early() {
+async fn a_caller_that_stops_waiting_early() {
     let (a, b) = pair().await;
     for _ in 0..3 {
         let asking = a.ask(&b, Lane::Transactions, b"dropped");
-        let gone = tokio::time::timeout(Duration::from_millis(20), asking).await;
-        assert!(gone.is_err());
+        let waited = tokio::time::timeout(Duration::from_millis(20), asking).await;
+        assert!(waited.is_err());
     }
     b.service.released.add_permits(3);
     assert_eq!(

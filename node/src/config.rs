@@ -11,42 +11,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::DiskConfig;
 
-/// How a node is set up.
+/// The configuration of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Its id in the genesis file or in the governance transaction that added it.
+pub struct NodeConfig {
+    /// The id of this node in the genesis file or in the governance transaction that added it.
     pub node: u64,
     /// The genesis file; relative paths are relative to the configuration file.
     pub genesis: PathBuf,
     /// The file with the secret key.
     pub key: PathBuf,
-    /// Where the chain and the artifacts are kept.
+    /// The directory of the chain and the artifacts.
     pub data_dir: PathBuf,
-    /// Where other nodes connect.
+    /// The address for other nodes.
     pub peer_listen: SocketAddr,
-    /// Where the CMS and gateways reach the HTTP interface.
+    /// The address of the HTTP interface for the CMS and gateways.
     pub http_listen: SocketAddr,
-    /// `/healthz`, `/readyz` and `/metrics`; not for the public.
+    /// The address of `/healthz`, `/readyz` and `/metrics`; not for the public.
     pub admin_listen: SocketAddr,
-    /// Where gateways connect by MQTT.
+    /// The address of MQTT for gateways.
     pub mqtt_listen: SocketAddr,
-    /// MQTT over TLS 1.3, and where; without it only the plain listener runs.
+    /// The address of MQTT over TLS 1.3; without it only the plain listener runs.
     #[serde(default)]
     pub mqtts_listen: Option<SocketAddr>,
-    /// How long a client may take for TLS and the CONNECT of MQTT, in seconds.
+    /// Seconds that a client may take for TLS and the CONNECT of MQTT.
     #[serde(default = "default_mqtt_connect_s")]
     pub mqtt_connect_s: u64,
-    /// Whether reading over HTTP needs a token.
+    /// Reading over HTTP needs a token.
     #[serde(default = "yes")]
     pub read_needs_token: bool,
-    /// An idle chain makes a block after so long.
+    /// The time after which an idle chain makes a block.
     #[serde(default = "default_heartbeat_ms")]
     pub heartbeat_ms: u64,
-    /// A block whose time is further off this node's clock is not attested.
+    /// The largest difference between the time of a block and this node's clock at which this node
+    /// attests the block.
     #[serde(default = "default_clock_offset_max_ms")]
     pub clock_offset_max_ms: u64,
-    /// The disk: what stays free, how fast it is scrubbed.
+    /// The limits of the disk.
     #[serde(default)]
     pub disk: DiskConfig,
 }
@@ -67,7 +68,7 @@ fn default_clock_offset_max_ms() -> u64 {
     30_000
 }
 
-/// Why a configuration can't be used.
+/// The reason why a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("reading {}", path.display())]
@@ -88,7 +89,7 @@ pub enum ConfigError {
     MqttConnect,
 }
 
-impl Config {
+impl NodeConfig {
     /// Reads a configuration file.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
-//! The space on the disk, and what a node does when it gets scarce: before anything breaks it takes
-//! no transactions and no part in consensus, so that the others go on without it. It answers reads,
-//! says so once, and goes on by itself when there is space.
+//! The free space of the disk. A node whose disk is nearly full becomes read-only before a write
+//! fails: it accepts no transactions and takes no part in consensus, so that the others continue
+//! without it. It answers reads, logs this once, and continues by itself when there is space.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,46 +10,47 @@ use std::time::Duration;
 use lamplighter_consensus::Consensus;
 use lamplighter_ledger::{DiskFull, Handle};
 use lamplighter_rocks::RocksKv;
+use lamplighter_system::error_chain;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failures;
+use crate::fatal_errors::FatalErrors;
 
-/// Between two looks. A node writes some 100 MB/s at most, so it sees the reserve long before the
-/// end of it.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The reserve unless it is configured, or a twentieth of the disk where that is less: memtables
-/// that have yet to be flushed (32 MiB), a compaction's output, and the log of an hour.
+/// The interval of checks. A node writes some 100 MB/s at most, so it notices that it uses the
+/// reserve long before the reserve is used up.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// The default reserve, or a twentieth of the disk where that is less. It holds memtables that are
+/// not flushed yet (32 MiB), a compaction's output, and the log of an hour.
 const RESERVE_BYTES: u64 = 512 << 20;
 const RESERVE_PART: u64 = 20;
-/// A node goes on when there is a quarter more than the reserve, so that it does not come and go.
-const BACK_PART: u64 = 4;
-/// Bytes that the scrubber reads in a second unless it is configured.
+/// A node becomes writable again with a quarter more than the reserve, so that it does not flap.
+const HYSTERESIS_PART: u64 = 4;
+/// The default of the bytes that the scrubber reads in a second.
 const SCRUB_BYTES_PER_S: u64 = 4 << 20;
-/// Batches between two images unless it is configured.
+/// The default number of batches between two images.
 const SNAPSHOT_EVERY_BATCHES: u64 = 10_000;
-/// Less would be images all the time.
+/// The least number of batches between two images.
 const SNAPSHOT_EVERY_BATCHES_MIN: u64 = 100;
-/// Bytes of images sent in a second unless it is configured: half of what a link of 1 Gbit/s takes.
+/// The default of the bytes of images sent in a second: half of a link of 1 Gbit/s.
 const IMAGE_BYTES_PER_S: u64 = 64 << 20;
-/// With less an image would not arrive before it is old.
+/// The least rate of images; with less, an image would be old when it arrives.
 const IMAGE_BYTES_PER_S_MIN: u64 = 64 << 10;
-/// Part of the batches of an image that stay in the log, for nodes that are a little behind.
+/// The part of the batches of an image that stay in the log, for nodes that are a little behind.
 const KEPT_PART: u64 = 10;
 
-/// How a node treats its disk: the table `[disk]` of its configuration.
+/// The table `[disk]` of the configuration: the limits of a node's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DiskConfig {
-    /// Bytes that stay free: with less the node is read-only.
+    /// Free bytes below which the node is read-only.
     pub reserve_bytes: Option<u64>,
-    /// Bytes that the scrubber reads in a second; 0 switches it off.
+    /// Bytes that the scrubber reads in a second; 0 turns it off.
     pub scrub_bytes_per_s: u64,
-    /// After so many batches an image of the chain is made, and the Raft log before it purged. The
-    /// same on every node.
+    /// The number of batches after which an image of the chain is made and the Raft log before it
+    /// is purged. It is the same on every node.
     pub snapshot_every_batches: u64,
-    /// Bytes of such images that are sent in a second, to all other nodes together: what they leave
-    /// of the link is the log's.
+    /// Bytes of such images that are sent in a second to all other nodes together; the rest of the
+    /// link is for the log.
     pub image_bytes_per_s: u64,
 }
 
@@ -65,7 +66,7 @@ impl Default for DiskConfig {
 }
 
 impl DiskConfig {
-    /// Sets how long the Raft log gets, and how fast images are sent.
+    /// Applies these limits to those of consensus.
     pub(crate) fn limit(&self, limits: &mut lamplighter_consensus::Limits) {
         let every = self.snapshot_every_batches.max(SNAPSHOT_EVERY_BATCHES_MIN);
         limits.snapshot_every_entries = every;
@@ -74,11 +75,11 @@ impl DiskConfig {
     }
 }
 
-/// Whether consensus may talk to the other nodes. Clones share it.
+/// Separates consensus from the other nodes while it is closed. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<AtomicBool>);
+pub(crate) struct ConsensusGate(Arc<AtomicBool>);
 
-impl Gate {
+impl ConsensusGate {
     pub fn is_closed(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
@@ -88,34 +89,34 @@ impl Gate {
     }
 }
 
-/// Free bytes and all bytes of the file system that a directory is on.
+/// Free bytes and total bytes of a directory's file system.
 fn space(dir: &Path) -> std::io::Result<(u64, u64)> {
-    let found = nix::sys::statvfs::statvfs(dir)?;
-    let unit = found.fragment_size();
-    Ok((found.blocks_available() * unit, found.blocks() * unit))
+    let stat = nix::sys::statvfs::statvfs(dir)?;
+    let unit = stat.fragment_size();
+    Ok((stat.blocks_available() * unit, stat.blocks() * unit))
 }
 
-/// What tells the rest of a node about its disk.
-pub(crate) struct Watch {
+/// Monitors the free space, and closes the gate while there is too little.
+pub(crate) struct DiskMonitor {
     pub dir: PathBuf,
     pub config: DiskConfig,
     pub kv: RocksKv,
     pub handle: Handle,
     pub consensus: Consensus,
-    pub gate: Gate,
-    pub failures: Failures,
+    pub gate: ConsensusGate,
+    pub fatal_errors: FatalErrors,
 }
 
-impl Watch {
-    /// Looks once. Before consensus talks to anybody this decides how it begins.
-    pub async fn look(self: &Arc<Self>) {
-        let watch = self.clone();
-        // statvfs waits when the disk does, which must not hold up anybody else.
-        let looked = tokio::task::spawn_blocking(move || watch.examine()).await;
-        let Ok(Some((free, all))) = looked else {
+impl DiskMonitor {
+    /// Checks the space once. The first check decides whether consensus begins passive.
+    pub async fn check(self: &Arc<Self>) {
+        let monitor = self.clone();
+        // statvfs waits when the disk does, which must not delay other tasks.
+        let measured = tokio::task::spawn_blocking(move || monitor.measure()).await;
+        let Ok(Some((free, total))) = measured else {
             return;
         };
-        let Some(closed) = self.take(free, all) else {
+        let Some(closed) = self.set_gate(free, total) else {
             return;
         };
         if let Err(error) = self.consensus.set_passive(closed).await {
@@ -123,28 +124,28 @@ impl Watch {
         }
     }
 
-    /// Free bytes and all bytes, and whether the store failed in the background.
-    fn examine(&self) -> Option<(u64, u64)> {
+    /// Measures free bytes and total bytes, and reports a background error of the store.
+    fn measure(&self) -> Option<(u64, u64)> {
         if let Err(error) = self.kv.check_background() {
-            self.failures.report(&crate::causes(&error));
+            self.fatal_errors.report(&error_chain(&error));
         }
         match space(&self.dir) {
             Ok(space) => Some(space),
             Err(error) => {
                 let what = format!("asking for the space of {}: {error}", self.dir.display());
-                self.failures.report(&what);
+                self.fatal_errors.report(&what);
                 None
             }
         }
     }
 
-    /// Opens or closes the gate; tells whether it is closed if that has changed.
-    fn take(&self, free_bytes: u64, all: u64) -> Option<bool> {
-        let usual = RESERVE_BYTES.min(all / RESERVE_PART);
+    /// Opens or closes the gate; returns whether it is closed if that has changed.
+    fn set_gate(&self, free_bytes: u64, total: u64) -> Option<bool> {
+        let usual = RESERVE_BYTES.min(total / RESERVE_PART);
         let reserve_bytes = self.config.reserve_bytes.unwrap_or(usual);
         let was = self.handle.disk_full();
         let needed = match was {
-            Some(_) => reserve_bytes + reserve_bytes / BACK_PART,
+            Some(_) => reserve_bytes + reserve_bytes / HYSTERESIS_PART,
             None => reserve_bytes,
         };
         let full = (free_bytes < needed).then_some(DiskFull {
@@ -163,14 +164,14 @@ impl Watch {
         Some(full.is_some())
     }
 
-    /// Looks again and again until the node stops.
+    /// Checks periodically until the node stops.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let looks = async {
+        let checks = async {
             loop {
-                tokio::time::sleep(LOOK_EVERY).await;
-                self.look().await;
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                self.check().await;
             }
         };
-        stop.run_until_cancelled(looks).await;
+        stop.run_until_cancelled(checks).await;
     }
 }

@@ -1,5 +1,5 @@
-//! The threads of the edges. They are not those of consensus: whatever clients ask for, a leader
-//! goes on to send its heartbeats, and what they wait for comes.
+//! The threads of the edges. They are separate from those of consensus: under any load of clients,
+//! a leader sends its heartbeats, and transactions are committed.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// As many as there are processors; the system shares these out between them and the others.
+/// A runtime with as many threads as there are processors.
 pub(crate) struct EdgeThreads(Option<Runtime>);
 
 impl EdgeThreads {
@@ -21,15 +21,15 @@ impl EdgeThreads {
         Ok(Self(Some(threads)))
     }
 
-    /// Starts the edges; what they spawn runs here as well.
+    /// Starts the edges; the tasks that they spawn run here as well.
     pub async fn serve(
         &self,
-        config: api::Config,
+        config: api::EdgeConfig,
         handle: Handle,
         figures: Vec<Box<dyn api::Collector>>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Result<api::Edges, api::ServeError> {
+    ) -> Result<api::EdgeAddresses, api::ServeError> {
         let (tasks, stop) = (tasks.clone(), stop.clone());
         let threads = self.0.as_ref().expect("taken when dropped");
         let served =
@@ -39,7 +39,7 @@ impl EdgeThreads {
 }
 
 impl Drop for EdgeThreads {
-    /// Their tasks have ended with the node's. Nothing is waited for: an async thread may not.
+    /// Their tasks have ended with the node's. An async thread must not wait, so this does not.
     fn drop(&mut self) {
         if let Some(threads) = self.0.take() {
             threads.shutdown_background();

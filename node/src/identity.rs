@@ -1,5 +1,5 @@
-//! Whether the configuration, the key, the data directory and the genesis file belong together.
-//! Each mismatch is told with both sides by name, before the node says anything to anybody.
+//! Checks that the configuration, the key, the data directory and the genesis file belong together.
+//! Each mismatch is reported with both sides by name, before the node connects to any other.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use lamplighter_state::{StateError, tables};
 use lamplighter_store::Kv;
 use lamplighter_types::{Genesis, Hash, PublicKey};
 
-use crate::config::Config;
+use crate::config::NodeConfig;
 
 /// Two things that do not belong together.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +26,14 @@ pub enum IdentityError {
         name: String,
     },
     #[error(
-        "the key in {} is that of node {is}, and the configuration says node = {node}",
+        "the key in {} is that of node {owner}, and the configuration says node = {node}",
         file.display()
     )]
-    OtherNode { file: PathBuf, is: u64, node: u64 },
+    OtherNode {
+        file: PathBuf,
+        owner: u64,
+        node: u64,
+    },
     #[error(
         "node {node} of chain {chain} has the key {known}, and {} has {key}: the key is of no node \
          there. Either the file is another node's, or the genesis file another city's",
@@ -46,9 +50,9 @@ pub enum IdentityError {
     State(#[from] StateError),
 }
 
-/// Compares an opened store with the genesis file. An empty one belongs to any.
+/// Compares an opened store with the genesis file. An empty store belongs to any chain.
 pub(crate) fn check_chain(
-    config: &Config,
+    config: &NodeConfig,
     genesis: &Genesis,
     kv: &dyn Kv,
 ) -> Result<(), Box<IdentityError>> {
@@ -65,46 +69,48 @@ pub(crate) fn check_chain(
             expected,
             name: genesis.name.clone(),
         })),
-        // What is damaged is told when the chain is opened.
+        // Damage is reported when the chain is opened.
         None => Ok(()),
     }
 }
 
 /// Compares the key with the validators of the genesis file.
 pub(crate) fn check_founder(
-    config: &Config,
+    config: &NodeConfig,
     genesis: &Genesis,
     key: PublicKey,
 ) -> Result<(), Box<IdentityError>> {
     let set = &genesis.validators;
-    let is = set.by_key(&key).map(|validator| validator.node);
+    let owner = set.by_key(&key).map(|validator| validator.node);
     let known = set.by_node(config.node).map(|validator| validator.key);
-    check(config, genesis.chain_id(), key, is, known)
+    check(config, genesis.chain_id(), key, owner, known)
 }
 
 /// Compares the key with the nodes that the chain names.
 pub(crate) fn check_member(
-    config: &Config,
+    config: &NodeConfig,
     chain: Hash,
     membership: &Membership,
     key: PublicKey,
 ) -> Result<(), Box<IdentityError>> {
-    let (is, known) = (membership.node_of(&key), membership.key_of(config.node));
-    check(config, chain, key, is, known)
+    let (owner, known) = (membership.node_of(&key), membership.key_of(config.node));
+    check(config, chain, key, owner, known)
 }
 
-/// `is` is the node whose key it is, `known` the key of the configured node. Neither is known of a
-/// node that is still to be added.
+/// `owner` is the node that has this key, `known` the key of the configured node. A node that is
+/// not added yet has neither.
 fn check(
-    config: &Config,
+    config: &NodeConfig,
     chain: Hash,
     key: PublicKey,
-    is: Option<u64>,
+    owner: Option<u64>,
     known: Option<PublicKey>,
 ) -> Result<(), Box<IdentityError>> {
     let (node, file) = (config.node, config.key.clone());
-    match (is, known) {
-        (Some(is), _) if is != node => Err(Box::new(IdentityError::OtherNode { file, is, node })),
+    match (owner, known) {
+        (Some(owner), _) if owner != node => {
+            Err(Box::new(IdentityError::OtherNode { file, owner, node }))
+        }
         (None, Some(known)) => Err(Box::new(IdentityError::OtherKey {
             file,
             node,

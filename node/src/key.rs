@@ -1,4 +1,4 @@
-//! The secret key of a node or a gateway, in a file that its owner alone can read.
+//! The secret key of a node or a gateway, in a file that only its owner can read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use lamplighter_types::SecretKey;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
-/// Why a key file can't be used.
+/// The reason why a key file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("reading the key file {}", path.display())]
@@ -71,7 +71,7 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyError> {
     Ok(SecretKey::from_seed(seed))
 }
 
-/// Reads a key, or makes one where there is no file.
+/// Reads a key, or creates one if there is no file.
 pub fn read_or_create(path: &Path) -> Result<SecretKey, KeyError> {
     if path.exists() {
         return read(path);

@@ -2,39 +2,28 @@
 //! consensus, network and edges. Nothing here decides anything; each part does that in its own
 //! crate.
 
-mod bridge;
+mod bootstrap_peers;
 pub mod config;
 mod disk;
 mod edges;
-mod failure;
+mod fatal_errors;
 mod identity;
 pub mod key;
+mod ledger_peers;
 mod metrics;
-mod origin;
-mod peers;
+mod peer_directory;
+mod peer_service;
+mod raft_transport;
 mod run;
 mod scrub;
+mod store_identity;
 pub mod telemetry;
 
-pub use config::{Config, ConfigError};
+pub use bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
+pub use config::{ConfigError, NodeConfig};
 pub use disk::DiskConfig;
 pub use identity::IdentityError;
 pub use key::KeyError;
 pub use lamplighter_ledger::{Handle, Phase};
-pub use origin::{OriginError, mark_path};
-pub use peers::{FirstPeers, PeersError};
 pub use run::{Node, NodeError};
-
-/// An error with its causes, joined by colons, without saying anything twice.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
-}
+pub use store_identity::{StoreIdentityError, mark_path};

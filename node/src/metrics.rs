@@ -1,4 +1,4 @@
-//! What a node adds to `/metrics`: its store and its memory, looked at when somebody asks.
+//! The metrics of the store and of the process in `/metrics`, read at each request.
 
 use std::fmt;
 use std::fs;
@@ -30,7 +30,7 @@ impl Collector for StoreMetrics {
         let statistics = match self.0.statistics() {
             Ok(statistics) => statistics,
             Err(error) => {
-                // The other figures are worth having without these.
+                // The other metrics are useful without these.
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the store's figures can't be read");
                 return Ok(());

@@ -2,37 +2,40 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lamplighter_api as api;
 use lamplighter_consensus::{Consensus, ConsensusError};
 use lamplighter_ledger::{Handle, Identity, Ledger, OpenError, SystemClock};
 use lamplighter_net::{NetError, Network};
-use lamplighter_rocks::{Options, RocksKv};
+use lamplighter_rocks::{Closed, Options, RocksKv};
 use lamplighter_store::{Kv, StoreError};
-use lamplighter_types::{Genesis, Id, SecretKey};
+use lamplighter_types::{Genesis, Id, PublicKey, SecretKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use crate::bridge::Bridge;
-use crate::config::{Config, ConfigError};
-use crate::disk::{Gate, Watch};
+use crate::bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
+use crate::config::{ConfigError, NodeConfig};
+use crate::disk::{ConsensusGate, DiskMonitor};
 use crate::edges::EdgeThreads;
-use crate::failure::Failures;
+use crate::fatal_errors::FatalErrors;
 use crate::identity::{self, IdentityError};
 use crate::key::{self, KeyError};
+use crate::ledger_peers::LedgerPeers;
 use crate::metrics::StoreMetrics;
-use crate::origin::{self, OriginError};
-use crate::peers::{Contacts, FirstPeers, PeersError};
+use crate::peer_service::PeerService;
+use crate::raft_transport::RaftTransport;
 use crate::scrub::Scrubber;
+use crate::store_identity::{self, IdentityRefusals, StoreIdentityError};
 
-/// Version of what nodes say to each other.
+/// The version of the messages between nodes.
 const PEER_PROTOCOL: u32 = 2;
-/// How long a node that failed takes leave of its parts.
-const END_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+/// The timeout of the shutdown of a node that failed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a node does not start, or stopped.
+/// The reason why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error("the configuration can't be used")]
@@ -42,9 +45,9 @@ pub enum NodeError {
     #[error("configuration, key, data directory and genesis file do not belong together")]
     Identity(#[from] Box<IdentityError>),
     #[error("the node's key and its data directory do not belong together")]
-    Origin(#[from] OriginError),
+    StoreIdentity(#[from] StoreIdentityError),
     #[error("the note of the first peers")]
-    Peers(#[from] PeersError),
+    BootstrapPeers(#[from] BootstrapPeersError),
     #[error("the other nodes refuse this one: {0}")]
     Refused(String),
     #[error(
@@ -73,140 +76,195 @@ pub enum NodeError {
 /// A running node.
 pub struct Node {
     pub handle: Handle,
-    /// Where it listens, with the ports that the system chose.
+    /// The address for other nodes, with the port that the system chose.
     pub peer_address: SocketAddr,
-    pub edges: api::Edges,
+    pub edges: api::EdgeAddresses,
     consensus: Consensus,
     network: Network,
-    bridge: Arc<Bridge>,
-    failures: Failures,
+    refusals: Arc<IdentityRefusals>,
+    fatal_errors: FatalErrors,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Ended last: their tasks are among the others.
+    closed: Closed,
+    /// Dropped last, after their tasks have ended.
     _edge_threads: EdgeThreads,
 }
 
 impl Node {
     /// Opens the data directory and starts every part, from the store up to the edges.
-    pub async fn start(config: Config) -> Result<Self, NodeError> {
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let (genesis, secret) = prepare(&config)?;
-        let (gate, failures) = (Gate::default(), Failures::new());
-        let rocks = open_store(&config.data_dir.join("db"), &failures)?;
+        let fatal_errors = FatalErrors::new();
+        let rocks = open_store(&config.data_dir.join("db"), &fatal_errors)?;
+        let (closed, stop) = (rocks.closed(), CancellationToken::new());
+        let started = Self::start_on(rocks, config, genesis, secret, fatal_errors, &stop).await;
+        if started.is_err() {
+            stop.cancel();
+            wait_closed(closed).await;
+        }
+        started
+    }
+
+    /// Starts every part above the store.
+    async fn start_on(
+        rocks: RocksKv,
+        config: NodeConfig,
+        genesis: Genesis,
+        secret: SecretKey,
+        fatal_errors: FatalErrors,
+        stop: &CancellationToken,
+    ) -> Result<Self, NodeError> {
+        let gate = ConsensusGate::default();
         let kv: Arc<dyn Kv> = Arc::new(rocks.clone());
-        let bridge = Bridge::new(gate.clone(), failures.clone());
         identity::check_chain(&config, &genesis, &*kv)?;
         identity::check_founder(&config, &genesis, secret.public())?;
         let chain_id = genesis.chain_id();
-        let store = origin::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
-        bridge.set_origin(store, kv.clone());
-        let ledger = open_ledger(&config, genesis, kv.clone(), &secret, &bridge).await?;
-        let first = FirstPeers::read(&config.data_dir)?;
-        ledger.handle().introduce(first.into_later());
-        bridge.set_ledger(ledger.handle());
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let network =
-            start_network(&config, &ledger.handle(), &secret, &bridge, &tasks, &stop).await?;
-        bridge.set_network(network.clone());
-        let watch = watch_identity(network.clone(), bridge.clone(), ledger.handle());
-        tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
-        let consensus = start_consensus(&config, kv, &ledger, &bridge).await?;
-        let disk = Arc::new(Watch {
+        let store =
+            store_identity::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
+        let peers = Arc::new(LedgerPeers::new(gate.clone()));
+        let ledger = open_ledger(&config, genesis, kv.clone(), &secret, peers.clone()).await?;
+        let bootstrap = BootstrapPeers::read(&config.data_dir)?;
+        ledger.handle().add_bootstrap_validators(bootstrap.into());
+        let (stop, tasks) = (stop.clone(), TaskTracker::new());
+        let service = PeerService::new(
+            ledger.handle(),
+            kv.clone(),
+            store,
+            gate.clone(),
+            fatal_errors.clone(),
+        );
+        let network = start_network(&config, &secret, &service, &tasks, &stop).await?;
+        peers.connect(&network, service.directory.clone());
+        let identity = publish_identity(network.clone(), service.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(identity));
+        let transport = Arc::new(RaftTransport {
+            network: network.downgrade(),
+            directory: service.directory.clone(),
+            gate: gate.clone(),
+        });
+        let consensus = start_consensus(&config, kv, &ledger, transport).await?;
+        let disk = Arc::new(DiskMonitor {
             dir: config.data_dir.clone(),
             config: config.disk.clone(),
             kv: rocks.clone(),
             handle: ledger.handle(),
             consensus: consensus.clone(),
             gate,
-            failures: failures.clone(),
+            fatal_errors: fatal_errors.clone(),
         });
-        disk.look().await;
-        bridge.set_consensus(consensus.clone());
+        disk.check().await;
+        let set = service.consensus.set(consensus.clone());
+        assert!(set.is_ok(), "a node starts consensus once");
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
-        let (edge, figures) = (edge_config(&config, &secret), StoreMetrics(rocks.clone()));
-        let figures: Vec<Box<dyn api::Collector>> = vec![Box::new(figures)];
         let edge_threads = EdgeThreads::start().map_err(NodeError::Threads)?;
+        let figures: Vec<Box<dyn api::Collector>> = vec![Box::new(StoreMetrics(rocks.clone()))];
+        let edge = edge_config(&config, &secret);
         let serving = edge_threads.serve(edge, handle.clone(), figures, &tasks, &stop);
-        let edges = serving.await?;
-        tasks.spawn(disk.run(stop.clone()));
-        if config.disk.scrub_bytes_per_s > 0 {
-            let scrubber = Scrubber {
-                kv: rocks,
-                handle: handle.clone(),
-                consensus: consensus.clone(),
-                images: config.data_dir.join("snapshots"),
-                bytes_per_s: config.disk.scrub_bytes_per_s,
-                failures: failures.clone(),
-            };
-            tasks.spawn(scrubber.run(stop.clone()));
-        }
-        tasks.spawn(end_with(failures.clone(), stop.clone()));
-        let artifacts = handle.artifacts().failed();
-        tasks.spawn(report_artifacts(artifacts, failures.clone(), stop.clone()));
-        tasks.close();
-        let peer_address = network.local_address();
-        Ok(Self {
+        let node = Self {
+            edges: serving.await?,
+            peer_address: network.local_address(),
             handle,
-            peer_address,
-            edges,
             consensus,
             network,
-            bridge,
-            failures,
+            refusals: service.refusals.clone(),
+            fatal_errors,
             tasks,
             stop,
+            closed: rocks.closed(),
             _edge_threads: edge_threads,
-        })
+        };
+        node.watch_disk(&config, disk, rocks);
+        Ok(node)
     }
 
-    /// Waits until the node stops by itself, which it does when the store, a sync or the state
-    /// fails. Its service has ended then.
+    /// Starts the tasks that find errors of the disk, and those that act on fatal errors.
+    fn watch_disk(&self, config: &NodeConfig, disk: Arc<DiskMonitor>, kv: RocksKv) {
+        let (tasks, stop) = (&self.tasks, || self.stop.clone());
+        tasks.spawn(disk.run(stop()));
+        if config.disk.scrub_bytes_per_s > 0 {
+            let scrubber = Scrubber {
+                kv,
+                handle: self.handle.clone(),
+                consensus: self.consensus.clone(),
+                images: config.data_dir.join("snapshots"),
+                bytes_per_s: config.disk.scrub_bytes_per_s,
+                fatal_errors: self.fatal_errors.clone(),
+            };
+            tasks.spawn(scrubber.run(stop()));
+        }
+        tasks.spawn(stop_on_error(self.fatal_errors.clone(), stop()));
+        let artifacts = self.handle.artifacts().failed();
+        tasks.spawn(report_artifacts(
+            artifacts,
+            self.fatal_errors.clone(),
+            stop(),
+        ));
+        tasks.close();
+    }
+
+    /// Waits until the node stops by itself: the store, a sync or the state failed, and its service
+    /// has ended.
     pub async fn failed(&self) -> NodeError {
         tokio::select! {
             biased;
-            what = self.failures.wait() => NodeError::Failed(what),
-            reason = self.bridge.refusals.for_good() => NodeError::Refused(reason),
-            error = self.consensus.stopped() => match self.failures.first() {
+            what = self.fatal_errors.wait() => NodeError::Failed(what),
+            reason = self.refusals.permanent() => NodeError::Refused(reason),
+            error = self.consensus.stopped() => match self.fatal_errors.first() {
                 Some(what) => NodeError::Failed(what),
                 None => NodeError::Consensus(error),
             },
         }
     }
 
-    /// Ends the edges first, then the ledger, consensus and the network. A node that failed waits
-    /// for none of them for long.
+    /// Ends the edges first, then the ledger, consensus and the network, and closes the store. A
+    /// node that failed waits for them only for a short time.
     pub async fn shutdown(self) -> Result<(), NodeError> {
         self.stop.cancel();
-        let Some(what) = self.failures.first() else {
-            return self.end().await;
+        let closed = self.closed.clone();
+        let ended = match self.fatal_errors.first() {
+            None => self.end().await,
+            Some(what) => {
+                let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.end()).await;
+                if ended.is_err() {
+                    tracing::warn!("a part of the node did not end");
+                }
+                Err(NodeError::Failed(what))
+            }
         };
-        if tokio::time::timeout(END_WITHIN, self.end()).await.is_err() {
-            tracing::warn!("a part of the node did not end");
-        }
-        Err(NodeError::Failed(what))
+        wait_closed(closed).await;
+        ended
     }
 
     async fn end(self) -> Result<(), NodeError> {
         self.tasks.wait().await;
         self.consensus.shutdown().await?;
         self.network.shutdown().await;
-        self.bridge.clear();
         Ok(())
     }
 }
 
-/// Opens the store, repaired if need be; whatever fails in it from now on is a failure of the node.
-fn open_store(path: &Path, failures: &Failures) -> Result<RocksKv, NodeError> {
+/// Waits until nothing holds the store any more, so that the process can exit and the directory can
+/// be opened again.
+async fn wait_closed(closed: Closed) {
+    let waited = tokio::task::spawn_blocking(move || closed.wait(SHUTDOWN_TIMEOUT)).await;
+    if !waited.unwrap_or_default() {
+        tracing::warn!("the store is still in use");
+    }
+}
+
+/// Opens the store, and repairs it if needed. Any later error of it is fatal for the node.
+fn open_store(path: &Path, fatal_errors: &FatalErrors) -> Result<RocksKv, NodeError> {
     let opened = RocksKv::open_or_repair(path, Options::default());
     let (rocks, damage) = opened.map_err(damaged)?;
     if let Some(damage) = damage {
         tracing::warn!(%damage, "repaired: what was removed comes from the other nodes");
     }
-    let reported = failures.clone();
-    rocks.when_failed(move |failure| reported.report(&failure.what));
+    let fatal_errors = fatal_errors.clone();
+    rocks.when_failed(move |failure| fatal_errors.report(&failure.what));
     Ok(rocks)
 }
 
-/// Damage that could not be repaired from other nodes.
+/// Distinguishes damage that other nodes cannot repair.
 fn damaged(error: StoreError) -> NodeError {
     match error {
         StoreError::Corrupt { .. } => NodeError::Damaged(error),
@@ -214,35 +272,39 @@ fn damaged(error: StoreError) -> NodeError {
     }
 }
 
-/// A sync of an artifact that failed is a failure like any other.
+/// Reports a failed sync of an artifact as a fatal error.
 async fn report_artifacts(
     mut failed: watch::Receiver<Option<Arc<str>>>,
-    failures: Failures,
+    fatal_errors: FatalErrors,
     stop: CancellationToken,
 ) {
     let report = async {
         if let Ok(what) = failed.wait_for(Option::is_some).await {
-            failures.report(what.as_deref().unwrap_or("syncing an artifact"));
+            fatal_errors.report(what.as_deref().unwrap_or("syncing an artifact"));
         }
     };
     stop.run_until_cancelled(report).await;
 }
 
-/// Ends the service of a node that failed, whoever owns it.
-async fn end_with(failures: Failures, stop: CancellationToken) {
-    if stop.run_until_cancelled(failures.wait()).await.is_some() {
+/// Ends the service of a node that failed.
+async fn stop_on_error(fatal_errors: FatalErrors, stop: CancellationToken) {
+    if stop
+        .run_until_cancelled(fatal_errors.wait())
+        .await
+        .is_some()
+    {
         stop.cancel();
     }
 }
 
 async fn open_ledger(
-    config: &Config,
+    config: &NodeConfig,
     genesis: Genesis,
     kv: Arc<dyn Kv>,
     secret: &SecretKey,
-    bridge: &Arc<Bridge>,
+    peers: Arc<LedgerPeers>,
 ) -> Result<Ledger, NodeError> {
-    let mut settings = lamplighter_ledger::Config::new(config.node);
+    let mut settings = lamplighter_ledger::LedgerConfig::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
     let identity = Identity {
@@ -250,7 +312,7 @@ async fn open_ledger(
         secret: secret.clone(),
     };
     let artifacts = config.data_dir.join("artifacts");
-    let (peers, clock) = (bridge.clone(), Arc::new(SystemClock));
+    let clock = Arc::new(SystemClock);
     let ledger = Ledger::open(kv, genesis, settings, identity, &artifacts, peers, clock).await?;
     let (handle, key) = (ledger.handle(), secret.public());
     let membership = handle.watch_membership().borrow().clone();
@@ -258,17 +320,18 @@ async fn open_ledger(
     Ok(ledger)
 }
 
-/// Reads the genesis file and the key, and makes the data directory of a new node.
-fn prepare(config: &Config) -> Result<(Genesis, SecretKey), NodeError> {
+/// Reads the genesis file and the key, and creates the data directory of a new node.
+fn prepare(config: &NodeConfig) -> Result<(Genesis, SecretKey), NodeError> {
     let genesis = config.read_genesis()?;
     let secret = key::read(&config.key)?;
-    origin::demand_data(&config.key, &config.data_dir)?;
+    store_identity::require_data(&config.key, &config.data_dir)?;
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|e| NodeError::Directory(config.data_dir.display().to_string(), e))?;
     Ok((genesis, secret))
 }
 
-/// The account of a node; of one that was added after genesis the ledger knows it later.
+/// The account of a node. For a node that was added after genesis it is a placeholder until the
+/// ledger names the node.
 fn account_of(genesis: &Genesis, node: u64) -> Id {
     match genesis.validators.by_node(node) {
         Some(validator) => validator.account.clone(),
@@ -276,45 +339,50 @@ fn account_of(genesis: &Genesis, node: u64) -> Id {
     }
 }
 
-/// Tells the operator why the others may not take this node for who it says it is.
-async fn watch_identity(network: Network, bridge: Arc<Bridge>, handle: Handle) {
-    let mut refused = bridge.refusals.told();
+/// Reports to the operator why other nodes may not accept this node's identity.
+async fn publish_identity(network: Network, service: Arc<PeerService>) {
+    let mut refused = service.refusals.watch_summary();
     let mut connected = network.connected();
     connected.mark_changed();
     let mut in_use: Option<String> = None;
     loop {
         let refusal = refused.borrow_and_update().clone();
-        handle.set_identity_trouble(in_use.clone().or(refusal));
+        let report = in_use.clone().or(refusal);
+        service.ledger.set_identity_trouble(report);
         tokio::select! {
             changed = network.key_in_use(in_use.as_deref()) => in_use = changed,
             Ok(()) = refused.changed() => {}
-            Ok(()) = connected.changed() => bridge.taken_by(&connected.borrow_and_update()),
+            Ok(()) = connected.changed() => {
+                // A connected peer has accepted this node: its handshake came after the check.
+                let peers = connected.borrow_and_update().clone();
+                let keys: Vec<_> = peers.iter().map(|key| PublicKey(key.0)).collect();
+                service.refusals.retract(&service.directory.validators(), &keys);
+            }
         }
     }
 }
 
 async fn start_network(
-    config: &Config,
-    handle: &Handle,
+    config: &NodeConfig,
     secret: &SecretKey,
-    bridge: &Arc<Bridge>,
+    service: &Arc<PeerService>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Network, NodeError> {
-    let mut contacts = Contacts::of(handle);
-    let (allow, allowed) = watch::channel(contacts.list());
-    let settings = lamplighter_net::Config {
+    let mut directory = service.directory.clone();
+    let (allow_list, allowed) = watch::channel(directory.allow_list());
+    let settings = lamplighter_net::NetConfig {
         secret: Zeroizing::new(secret.seed()),
         listen: config.peer_listen,
-        chain_id: handle.chain_id().0,
+        chain_id: service.ledger.chain_id().0,
         protocol: PEER_PROTOCOL,
         dials_all: false,
         limits: Default::default(),
     };
-    let network = Network::start(settings, allowed, bridge.clone()).await?;
+    let network = Network::start(settings, allowed, service.clone()).await?;
     let follow = async move {
-        while contacts.changed().await {
-            if allow.send(contacts.list()).is_err() {
+        while directory.changed().await {
+            if allow_list.send(directory.allow_list()).is_err() {
                 return;
             }
         }
@@ -325,45 +393,45 @@ async fn start_network(
 }
 
 async fn start_consensus(
-    config: &Config,
+    config: &NodeConfig,
     kv: Arc<dyn Kv>,
     ledger: &Ledger,
-    bridge: &Arc<Bridge>,
+    transport: Arc<RaftTransport>,
 ) -> Result<Consensus, NodeError> {
     let snapshots = config.data_dir.join("snapshots");
-    let mut settings = lamplighter_consensus::Config::new(config.node, snapshots);
+    let mut settings = lamplighter_consensus::ConsensusConfig::new(config.node, snapshots);
     config.disk.limit(&mut settings.limits);
-    let known = ledger
+    let named = transport.directory.validators();
+    let announced = ledger
         .handle()
-        .watch_membership()
+        .watch_announced_validators()
         .borrow()
-        .named
-        .validators
         .clone();
-    let told = ledger.handle().watch_later().borrow().clone();
-    let told = told.iter().flat_map(|later| &later.validators.validators);
-    let others = known.validators.iter().chain(told).map(|v| v.node);
+    let announced = announced
+        .iter()
+        .flat_map(|upcoming| &upcoming.validators.validators);
+    let others = named.validators.iter().chain(announced).map(|v| v.node);
     let others: BTreeSet<u64> = others.filter(|node| *node != config.node).collect();
     settings.sources = others.into_iter().collect();
-    let consensus = Consensus::start(settings, kv, bridge.clone(), ledger.state_machine()).await?;
+    let consensus = Consensus::start(settings, kv, transport, ledger.state_machine()).await?;
     let genesis = ledger.handle().genesis().validators.clone();
     if genesis.by_node(config.node).is_some() && consensus.metrics().voters.is_empty() {
-        // Every validator of the genesis begins with the same members; later starts change nothing.
+        // All validators of the genesis begin with the same members; later starts change nothing.
         let members = genesis.validators.iter().map(|v| v.node).collect();
         consensus.bootstrap(&members).await?;
     }
     Ok(consensus)
 }
 
-fn edge_config(config: &Config, secret: &SecretKey) -> api::Config {
-    api::Config {
+fn edge_config(config: &NodeConfig, secret: &SecretKey) -> api::EdgeConfig {
+    api::EdgeConfig {
         node: config.node,
         secret: secret.clone(),
         http_listen: config.http_listen,
         admin_listen: config.admin_listen,
         mqtt_listen: config.mqtt_listen,
         mqtts_listen: config.mqtts_listen,
-        mqtt_connect_time: std::time::Duration::from_secs(config.mqtt_connect_s),
+        mqtt_connect_time: Duration::from_secs(config.mqtt_connect_s),
         read_needs_token: config.read_needs_token,
     }
 }

@@ -1,5 +1,5 @@
-//! Reads again and again what is on the disk, slowly, and compares it with its digests: bytes that
-//! change are found before somebody needs them.
+//! The scrubber: reads the files of the disk slowly and periodically and compares them with their
+//! digests, so that damage is found before the data are needed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,26 @@ use lamplighter_ledger::Handle;
 use lamplighter_ledger::artifacts::ArtifactScrub;
 use lamplighter_rocks::{RocksKv, Scrub};
 use lamplighter_store::StoreError;
+use lamplighter_system::error_chain;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failures;
+use crate::fatal_errors::FatalErrors;
 
-/// Between two steps. New tables are noted in each.
-const STEP_EVERY: Duration = Duration::from_secs(1);
+/// The interval of steps; each also records new tables.
+const STEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Steps from one look at images to the next: they share nearly all of their files with the store.
-const IMAGES_EVERY: u64 = 16;
+/// Steps between two checks of images, which share nearly all of their files with the store.
+const IMAGES_STEPS: u64 = 16;
 
-/// What is scrubbed, and who is told.
+/// Scrubs the store, the images and the artifacts.
 pub(crate) struct Scrubber {
     pub kv: RocksKv,
     pub handle: Handle,
     pub consensus: Consensus,
-    /// Where images are.
+    /// The directory of the images.
     pub images: PathBuf,
     pub bytes_per_s: u64,
-    pub failures: Failures,
+    pub fatal_errors: FatalErrors,
 }
 
 impl Scrubber {
@@ -39,15 +40,15 @@ impl Scrubber {
             let (mut tables, mut artifacts) = (Scrub::default(), ArtifactScrub::default());
             let mut images = 0;
             for step in 1u64.. {
-                tokio::time::sleep(STEP_EVERY).await;
+                tokio::time::sleep(STEP_INTERVAL).await;
                 if let Err(error) = self.tables(&mut tables).await {
-                    self.failures.report(&crate::causes(&error));
+                    self.fatal_errors.report(&error_chain(&error));
                     return;
                 }
-                if step % IMAGES_EVERY == 0
+                if step % IMAGES_STEPS == 0
                     && let Err(error) = self.images(&mut images).await
                 {
-                    tracing::warn!(error = crate::causes(&error), "images are not scrubbed");
+                    tracing::warn!(error = error_chain(&error), "images are not scrubbed");
                 }
                 let artifact_store = self.handle.artifacts();
                 artifact_store.scrub(&mut artifacts, self.bytes_per_s).await;
@@ -73,10 +74,10 @@ impl Scrubber {
             let damage = kv.scrub_images(&images_in(&dir)?, &mut next, bytes)?;
             Ok((damage, next))
         });
-        let found: Result<_, StoreError> = step.await.expect("scrubbing does not panic");
-        let (found, next) = found?;
+        let result: Result<_, StoreError> = step.await.expect("scrubbing does not panic");
+        let (damage, next) = result?;
         *at = next;
-        if let Some(damage) = found {
+        if let Some(damage) = damage {
             tracing::error!(%damage, "an image for other nodes is damaged; a new one is made");
             if let Err(error) = self.consensus.trigger_snapshot().await {
                 tracing::warn!(%error, "no new image is made");
@@ -86,7 +87,7 @@ impl Scrubber {
     }
 }
 
-/// The files of the images that are whole.
+/// The directories of the complete images.
 fn images_in(dir: &Path) -> Result<BTreeSet<PathBuf>, StoreError> {
     let entries = std::fs::read_dir(dir).map_err(StoreError::io("list", dir))?;
     let mut images = BTreeSet::new();

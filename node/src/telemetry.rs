@@ -1,5 +1,5 @@
-//! The log. What others sent stands in it too: a line is one line, without anything that would
-//! command the terminal of whoever reads it.
+//! The log. It contains text that others sent, so an entry is one line without characters that a
+//! terminal would execute.
 
 use std::io::{self, Write};
 
@@ -11,12 +11,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 #[cfg(test)]
 mod tests;
 
-/// What is logged unless `RUST_LOG` says otherwise. openraft has a line for every attempt to reach
-/// a node that is away, several a second; what matters of it (who leads, who is connected, images,
-/// failures) is said by our own crates.
+/// The filter unless `RUST_LOG` sets another. openraft logs every attempt to reach a node that is
+/// down, several a second; our own crates log leaders, connections, images and failures.
 const FILTER: &str = "info,openraft=off,libp2p=warn,rumqttd=warn";
 
-/// Writes logs to standard error: level `info` unless `RUST_LOG` says otherwise, as JSON with
+/// Writes logs to standard error: at level `info` unless `RUST_LOG` sets another, as JSON with
 /// `json`.
 pub fn init(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
@@ -34,26 +33,28 @@ fn dispatch<W: Write + 'static>(
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(move || Line { json, to: open() });
-    match json {
-        true => Dispatch::new(logs.json().finish()),
-        false => Dispatch::new(logs.finish()),
+        .with_writer(move || LineWriter { json, to: open() });
+    if json {
+        Dispatch::new(logs.json().finish())
+    } else {
+        Dispatch::new(logs.finish())
     }
 }
 
-/// Writes one line of the log, which comes in one piece.
-struct Line<W> {
+/// Writes one line of the log for each call of `write`.
+struct LineWriter<W> {
     json: bool,
     to: W,
 }
 
-impl<W: Write> Write for Line<W> {
+impl<W: Write> Write for LineWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let text = text.trim_end_matches('\n');
-        let text = match self.json {
-            true => printable_json(text),
-            false => printable(text),
+        let text = if self.json {
+            printable_json(text)
+        } else {
+            printable(text)
         };
         self.to.write_all(format!("{text}\n").as_bytes())?;
         Ok(line.len())

@@ -3,11 +3,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use lamplighter_node::{Config, Node, key, mark_path};
+use lamplighter_node::{Node, NodeConfig, key, mark_path};
 use lamplighter_rocks::{Options, RocksKv};
-use lamplighter_store::{Batch, Cf, Durability, Kv};
+use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
+use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{
     Action, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
@@ -17,17 +18,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const NODES: u64 = 4;
-const WITHIN: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_millis() as u64
 }
 
 /// An address that was free a moment ago.
@@ -42,7 +36,7 @@ fn admin() -> SecretKey {
     SecretKey::from_seed([77; 32])
 }
 
-fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
+fn set_up(dir: &Path) -> (Genesis, Vec<NodeConfig>) {
     let peers: Vec<_> = (0..NODES).map(|_| free_address()).collect();
     let mut configs = Vec::new();
     let mut validators = Vec::new();
@@ -58,7 +52,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
             address: peer.to_string(),
         });
         let any = "127.0.0.1:0".parse().unwrap();
-        configs.push(Config {
+        configs.push(NodeConfig {
             node,
             genesis: dir.join("genesis.json"),
             key: home.join("key"),
@@ -77,7 +71,7 @@ fn set_up(dir: &Path) -> (Genesis, Vec<Config>) {
     }
     let genesis = Genesis {
         name: "Test City".into(),
-        created_ms: now_ms(),
+        created_ms: unix_ms(),
         validators: ValidatorSet { validators },
         organization: id("city"),
         accounts: vec![GenesisAccount {
@@ -105,7 +99,7 @@ fn organization(chain_id: &Hash, sequence: u64) -> SignedTransaction {
     let transaction = Transaction {
         sender: id("admin"),
         sequence,
-        expires_ms: now_ms() + 600_000,
+        expires_ms: unix_ms() + 600_000,
         action: Action::Users(action),
     };
     SignedTransaction::sign(&transaction, Encoding::Json, chain_id, &admin())
@@ -120,7 +114,7 @@ async fn post(client: &reqwest::Client, node: &Node, signed: &SignedTransaction)
     body
 }
 
-/// Bytes that a node tells its operator.
+/// A metric of a node in bytes.
 async fn metric(client: &reqwest::Client, node: &Node, figure: &str) -> u64 {
     let url = format!("http://{}/metrics", node.edges.admin);
     let text = client.get(url).send().await.unwrap().text().await.unwrap();
@@ -169,31 +163,26 @@ async fn a_transaction_sent_to_any_node_is_certified_everywhere() {
         assert!(metric(&client, &nodes[1], figure).await > 0, "{figure}");
     }
 
-    // One of four goes; the others go on.
-    let gone = nodes.remove(0);
-    gone.shutdown().await.unwrap();
+    // One of four stops; the others continue.
+    let stopped = nodes.remove(0);
+    stopped.shutdown().await.unwrap();
     post(&client, &nodes[0], &organization(&chain_id, 10)).await;
     for node in nodes {
         node.shutdown().await.unwrap();
     }
 }
 
-/// The error with its causes.
-async fn refused(config: &Config) -> String {
+/// The error of a node that does not start, with its causes.
+async fn refused(config: &NodeConfig) -> String {
     let error = match Node::start(config.clone()).await {
         Ok(_) => panic!("the node is up"),
         Err(error) => error,
     };
-    let (mut text, mut cause) = (error.to_string(), std::error::Error::source(&error));
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    error_chain(&error)
 }
 
-/// The store of a node that was stopped is let go of when the process ends; its copy can be opened
-/// before.
+/// Copies the store of a node that was stopped. The store itself may be open until the process
+/// ends.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -201,9 +190,10 @@ fn copy(from: &Path, to: &Path) {
             entry.as_ref().unwrap(),
             to.join(entry.as_ref().unwrap().file_name()),
         );
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
         }
     }
 }
@@ -215,7 +205,7 @@ fn write_genesis(dir: &Path, name: &str, genesis: &Genesis) -> std::path::PathBu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_belong_together_is_told_with_both_sides() {
+async fn a_mismatch_is_reported_with_both_sides() {
     let dir = TempDir::new().unwrap();
     let (genesis, configs) = set_up(dir.path());
     let chain = genesis.chain_id();
@@ -226,9 +216,9 @@ async fn what_does_not_belong_together_is_told_with_both_sides() {
     let mut wrong = right.clone();
     for node in [9, 2] {
         wrong.node = node;
-        let told = refused(&wrong).await;
+        let text = refused(&wrong).await;
         let wanted = format!("is that of node 4, and the configuration says node = {node}");
-        assert!(told.contains(&wanted), "{told}");
+        assert!(text.contains(&wanted), "{text}");
     }
     assert!(!mark_path(&right.key).exists());
 
@@ -238,13 +228,13 @@ async fn what_does_not_belong_together_is_told_with_both_sides() {
     other.validators.validators[3].key = SecretKey::from_seed([78; 32]).public();
     let mut wrong = right.clone();
     wrong.genesis = write_genesis(dir.path(), "other.json", &other);
-    let told = refused(&wrong).await;
+    let text = refused(&wrong).await;
     for part in [
         format!("of chain {}", other.chain_id()),
         format!("has {key}"),
         "the key is of no node there".to_owned(),
     ] {
-        assert!(told.contains(&part), "{told}");
+        assert!(text.contains(&part), "{text}");
     }
 
     let node = Node::start(right.clone()).await.unwrap();
@@ -261,11 +251,11 @@ async fn what_does_not_belong_together_is_told_with_both_sides() {
             wrong.key = dir.path().join("other.key");
             key::write(&wrong.key, &SecretKey::from_seed([78; 32])).unwrap();
         }
-        let told = refused(&wrong).await;
+        let text = refused(&wrong).await;
         let wanted = format!("are of chain {chain}, and the genesis file");
-        assert!(told.contains(&wanted), "{told}");
+        assert!(text.contains(&wanted), "{text}");
         let begins = format!("begins chain {}", other.chain_id());
-        assert!(told.contains(&begins), "{told}");
+        assert!(text.contains(&begins), "{text}");
     }
     let mut moved = right.clone();
     moved.data_dir = dir.path().join("moved");
@@ -280,9 +270,9 @@ async fn ready(client: &reqwest::Client, node: &Node) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-/// Waits until `/readyz` answers 200; it says nothing of the node's identity then.
+/// Waits until `/readyz` answers 200; it has no report on the node's identity then.
 async fn wait_ready(client: &reqwest::Client, node: &Node) {
-    let until = Instant::now() + WITHIN;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let (status, body) = ready(client, node).await;
         if status == 200 {
@@ -294,14 +284,14 @@ async fn wait_ready(client: &reqwest::Client, node: &Node) {
     }
 }
 
-/// Waits until `/readyz` says this of the node's identity.
-async fn says(client: &reqwest::Client, node: &Node, words: &str) -> (u16, Value) {
+/// Waits until the report of `/readyz` on the node's identity has these words.
+async fn wait_identity(client: &reqwest::Client, node: &Node, words: &str) -> (u16, Value) {
     let until = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         let (status, body) = ready(client, node).await;
         if body["identity"]
             .as_str()
-            .is_some_and(|told| told.contains(words))
+            .is_some_and(|text| text.contains(words))
         {
             return (status, body);
         }
@@ -311,9 +301,9 @@ async fn says(client: &reqwest::Client, node: &Node, words: &str) -> (u16, Value
 }
 
 /// A second node with the key of one that runs, in a new folder and on other ports. The highest key
-/// dials nobody, so that no peer could refuse it.
+/// dials no peer, so that no peer could refuse it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_node_with_a_key_in_use_is_told_on_both_sides() {
+async fn a_second_node_with_a_key_in_use_is_reported_on_both_sides() {
     let dir = TempDir::new().unwrap();
     let (genesis, configs) = set_up(dir.path());
     let client = reqwest::Client::builder()
@@ -326,7 +316,7 @@ async fn a_second_node_with_a_key_in_use_is_told_on_both_sides() {
     }
     let chain_id = genesis.chain_id();
     post(&client, &nodes[0], &organization(&chain_id, 1)).await;
-    // The transaction is on a majority; the last node may not have heard of a leader yet.
+    // The transaction is on a majority; the last node may not know a leader yet.
     for node in &nodes {
         wait_ready(&client, node).await;
     }
@@ -342,10 +332,10 @@ async fn a_second_node_with_a_key_in_use_is_told_on_both_sides() {
 
     let address = configs[at].peer_listen;
     let answers = format!("another process uses this node's key: it answers at {address}");
-    let (status, body) = says(&client, &second, &answers).await;
+    let (status, body) = wait_identity(&client, &second, &answers).await;
     assert_eq!((status, &body["ready"]), (503, &Value::Bool(false)));
-    // It is told, and does not keep the honest node from its work.
-    let (status, _) = says(&client, &nodes[at], "it connects from 127.0.0.1:").await;
+    // It is reported, and does not keep the honest node from its work.
+    let (status, _) = wait_identity(&client, &nodes[at], "it connects from 127.0.0.1:").await;
     assert_eq!(status, 200);
     post(&client, &nodes[at], &organization(&chain_id, 2)).await;
     second.shutdown().await.unwrap();
@@ -354,12 +344,12 @@ async fn a_second_node_with_a_key_in_use_is_told_on_both_sides() {
     }
 }
 
-/// What the node of this configuration, which does not run, remembers of a peer's data directory.
-fn remember(config: &Config, peer: &Config, store: Option<[u8; 16]>) {
+/// Sets the record of a peer's data directory in the store of a node that does not run.
+fn set_peer_store(config: &NodeConfig, peer: &NodeConfig, store: Option<[u8; 16]>) {
     let peer = key::read(&peer.key).unwrap().public();
     let name = [b"node/peer/", &peer.0[..]].concat();
     let kv = RocksKv::open(&config.data_dir.join("db"), Options::default()).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     match store {
         Some(store) => batch.put(Cf::Meta, name, codec::encode(&store)),
         None => batch.delete(Cf::Meta, name),
@@ -368,7 +358,7 @@ fn remember(config: &Config, peer: &Config, store: Option<[u8; 16]>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_told_until_its_validator_takes_the_node() {
+async fn a_refusal_is_reported_until_its_validator_accepts_the_node() {
     let dir = TempDir::new().unwrap();
     let (_, configs) = set_up(dir.path());
     let client = reqwest::Client::builder()
@@ -377,20 +367,20 @@ async fn a_refusal_is_told_until_its_validator_takes_the_node() {
         .unwrap();
     // Each time in a copy of its folder.
     let mut other = configs[0].clone();
-    let mut go_on = |name, store| {
+    let mut restart = |name, store| {
         let before = std::mem::replace(&mut other.data_dir, dir.path().join(name));
         copy(&before, &other.data_dir);
-        remember(&other, &configs[1], store);
+        set_peer_store(&other, &configs[1], store);
         Node::start(other.clone())
     };
     let first = Node::start(configs[0].clone()).await.unwrap();
     first.shutdown().await.unwrap();
-    let refuses = go_on("second", Some([5; 16])).await.unwrap();
+    let refusing = restart("second", Some([5; 16])).await.unwrap();
     let node = Node::start(configs[1].clone()).await.unwrap();
-    says(&client, &node, "1 of 4 validators refuse this node").await;
-    refuses.shutdown().await.unwrap();
-    let takes = go_on("third", None).await.unwrap();
-    let until = Instant::now() + WITHIN;
+    wait_identity(&client, &node, "1 of 4 validators refuse this node").await;
+    refusing.shutdown().await.unwrap();
+    let accepting = restart("third", None).await.unwrap();
+    let until = Instant::now() + TIMEOUT;
     loop {
         let (_, body) = ready(&client, &node).await;
         if body["identity"].is_null() {
@@ -399,7 +389,7 @@ async fn a_refusal_is_told_until_its_validator_takes_the_node() {
         assert!(Instant::now() < until, "{body}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for node in [takes, node] {
+    for node in [accepting, node] {
         node.shutdown().await.unwrap();
     }
 }

@@ -3,26 +3,26 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet,
 };
 
 /// Only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn alone(dir: &Path) -> Config {
+fn alone(dir: &Path) -> NodeConfig {
     let secret = key::generate().unwrap();
     key::write(&dir.join("key"), &secret).unwrap();
     let id = |text| Id::new(text).unwrap();
     let peer_listen = TcpListener::bind("127.0.0.1:0").unwrap();
     let peer_listen = peer_listen.local_addr().unwrap();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let genesis = Genesis {
         name: "Test City".into(),
-        created_ms: since.as_millis() as u64,
+        created_ms: unix_ms(),
         validators: ValidatorSet {
             validators: vec![Validator {
                 node: 1,
@@ -51,13 +51,13 @@ fn alone(dir: &Path) -> Config {
          admin_listen = \"127.0.0.1:0\"\nmqtt_listen = \"127.0.0.1:0\"\n"
     );
     std::fs::write(dir.join("node.toml"), text).unwrap();
-    Config::read(&dir.join("node.toml")).unwrap()
+    NodeConfig::read(&dir.join("node.toml")).unwrap()
 }
 
-/// Asks without letting any task of this thread go on.
-fn ask(address: SocketAddr) -> String {
+/// Sends a request while no task of this thread can run.
+fn get(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let request = "GET /v1/genesis HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -65,12 +65,12 @@ fn ask(address: SocketAddr) -> String {
     answer
 }
 
-/// The ledger and consensus have this one thread. What keeps it busy does not hold up the edges; so
-/// what keeps the edges busy, as many readers of a long chain, does not hold up consensus.
+/// The ledger and consensus have this one thread. While it is busy, the edges still answer; so
+/// while the edges are busy, for instance with many readers of a long chain, consensus still works.
 #[tokio::test]
-async fn the_edges_have_threads_of_their_own() {
+async fn the_edges_have_separate_threads() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(alone(dir.path())).await.unwrap();
-    assert!(ask(node.edges.http).starts_with("HTTP/1.1 200"));
+    assert!(get(node.edges.http).starts_with("HTTP/1.1 200"));
     node.shutdown().await.unwrap();
 }

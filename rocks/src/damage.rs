@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lamplighter_store::{Cf, StoreError};
 
-use crate::seal::prints::Mismatch;
+use crate::seal::digests::Mismatch;
 
 /// Where a store is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Damage {
     /// Where the damage is, or where the piece begins in which it is.
     pub offset: u64,
     pub what: String,
-    /// Whose bytes they are; none for those of the store as a whole: log, manifest.
+    /// The column family of the bytes; none for files of the store as a whole: log, manifest.
     pub family: Option<Cf>,
 }
 
@@ -38,8 +38,8 @@ impl Damage {
         }
     }
 
-    /// Whether other nodes have what was damaged here. Otherwise what this node has promised is
-    /// gone with it: its vote, its log, what it signed.
+    /// Whether other nodes have the damaged data too. If not, promises of this node are lost with
+    /// it: its vote, its log, its signatures.
     pub fn is_shared(&self) -> bool {
         self.family.is_some_and(Cf::is_shared)
     }

@@ -3,8 +3,8 @@ use std::path::Path;
 use lamplighter_store::StoreError;
 use rocksdb::ErrorKind;
 
-/// Turns an error of RocksDB into ours. Its message names the file where there is one.
-pub(crate) fn convert(doing: &str, dir: &Path, error: rocksdb::Error) -> StoreError {
+/// Converts an error of RocksDB. Its message names the file where there is one.
+pub(crate) fn convert(operation: &str, dir: &Path, error: rocksdb::Error) -> StoreError {
     let message: &str = error.as_ref();
     if message.contains("lock hold by current process") || message.contains("While lock file") {
         return StoreError::Locked {
@@ -20,9 +20,9 @@ pub(crate) fn convert(doing: &str, dir: &Path, error: rocksdb::Error) -> StoreEr
             source: Some(Box::new(error)),
         };
     }
-    let doing = format!("{doing} in {}", dir.display());
+    let operation = format!("{operation} in {}", dir.display());
     StoreError::Backend {
-        doing,
+        operation,
         source: Box::new(error),
     }
 }

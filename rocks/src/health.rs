@@ -1,21 +1,22 @@
-//! Whether the store still works.
+//! The health of the store: its first failure, and its listener.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use lamplighter_store::StoreError;
+use lamplighter_system::error_chain;
 
 use crate::repair::damage_in;
 use crate::seal::tables;
 
-/// Bytes kept of what RocksDB says.
-const SAID_BYTES_MAX: usize = 1_000;
+/// Bytes kept of a message that RocksDB logs.
+const LOGGED_BYTES_MAX: usize = 1_000;
 
 /// Why a store takes no more writes. It stays so until it is opened again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What was being tried and what came of it, with the file where there is one.
+    /// The operation and its error, with the file where there is one.
     pub what: String,
     /// Whether stored bytes are not what was written; otherwise a write or a sync failed.
     pub damaged: bool,
@@ -29,7 +30,7 @@ impl fmt::Display for Failure {
 
 type Listener = Box<dyn Fn(&Failure) + Send + Sync>;
 
-/// The first failure, and who wants to know.
+/// The first failure and its listener.
 #[derive(Default)]
 pub(crate) struct Health {
     failure: OnceLock<Failure>,
@@ -60,7 +61,7 @@ impl Health {
         error
     }
 
-    /// A read failed, which is a failure of the store when the bytes are damaged.
+    /// Handles a failed read. It is a failure of the store when the bytes are damaged.
     pub fn read(&self, dir: &Path, error: StoreError) -> StoreError {
         if !matches!(error, StoreError::Corrupt { .. }) {
             return error;
@@ -68,7 +69,10 @@ impl Health {
         if self.failure.get().is_none()
             && let Err(error) = mark(dir, &error)
         {
-            tracing::error!(error = causes(&error), "the damage is not remembered");
+            tracing::error!(
+                error = error_chain(&error),
+                "the damage could not be recorded"
+            );
         }
         self.damaged(error)
     }
@@ -81,7 +85,7 @@ impl Health {
 
     fn fail(&self, error: &StoreError, damaged: bool) {
         self.set(Failure {
-            what: causes(error),
+            what: error_chain(error),
             damaged,
         });
     }
@@ -97,7 +101,8 @@ impl Health {
         }
     }
 
-    /// Tells of a failure, at once if there was one. The second listener is not told anything.
+    /// Sets the listener, and calls it at once if there was a failure. A second listener is never
+    /// called.
     pub fn listen(&self, listener: Listener) {
         if self.listener.set(listener).is_ok()
             && let (Some(failure), Some(listener)) = (self.failure.get(), self.listener.get())
@@ -107,38 +112,24 @@ impl Health {
     }
 }
 
-/// Remembers for the next opening what a read came across.
+/// Records for the next opening the damage that a read came across.
 fn mark(dir: &Path, error: &StoreError) -> Result<(), StoreError> {
-    match damage_in(dir, causes(error)) {
+    match damage_in(dir, error_chain(error)) {
         Some(damage) => tables::mark(dir, Some(&damage)),
         None => tables::mark(dir, None),
     }
 }
 
-/// An error with its causes in one line, without saying anything twice.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
-}
-
-/// The last error that RocksDB logged: of work in the background it says nothing else.
+/// The last error that RocksDB logged. RocksDB reports errors of background work in its log only.
 #[derive(Default)]
-pub(crate) struct Said(Mutex<String>);
+pub(crate) struct LastLoggedError(Mutex<String>);
 
-impl Said {
-    pub fn hear(&self, message: &str) {
+impl LastLoggedError {
+    pub fn record(&self, message: &str) {
         if !message.contains("rror") {
             return;
         }
-        let kept: String = message.chars().take(SAID_BYTES_MAX).collect();
+        let kept: String = message.chars().take(LOGGED_BYTES_MAX).collect();
         *self.0.lock().expect("nobody panics with the lock") = kept;
     }
 

@@ -6,17 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lamplighter_store::{
-    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError,
+    Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError, WriteBatch,
 };
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, ReadOptions, Snapshot, WriteBatch, WriteOptions,
-};
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ReadOptions, Snapshot, WriteOptions};
 use self_cell::self_cell;
 
 use crate::Options;
+use crate::closed::{Closed, ClosedOnDrop};
 use crate::error::convert;
-use crate::health::{Failure, Health, Said};
+use crate::health::{Failure, Health, LastLoggedError};
 use crate::repair::problem;
 use crate::scan::{Entries, bounds};
 use crate::seal::check::{Problem, check};
@@ -28,10 +27,12 @@ struct Database {
     dir: PathBuf,
     options: Options,
     health: Arc<Health>,
-    said: Arc<Said>,
+    logged_error: Arc<LastLoggedError>,
     syncs: Arc<Syncs>,
-    /// Ends after the database, and seals what that left.
+    /// Dropped after the database, and seals what that left.
     sealer: Option<Sealer>,
+    /// Last: it notifies when all above is dropped.
+    closed: ClosedOnDrop,
 }
 
 /// A store in a directory. Clones are handles to the same store; it closes with the last one and
@@ -59,9 +60,10 @@ impl RocksKv {
         if let Some(damage) = tables::check(dir)? {
             return Err(damage.into());
         }
-        let said = Arc::default();
-        let opened = DB::open_cf_descriptors(&options.database(&said), dir, descriptors(&options));
-        let mut kv = Self::new(opened, dir, options, said).map_err(|e| problem(dir, e))?;
+        let logged_error = Arc::default();
+        let opened =
+            DB::open_cf_descriptors(&options.database(&logged_error), dir, descriptors(&options));
+        let mut kv = Self::new(opened, dir, options, logged_error).map_err(|e| problem(dir, e))?;
         let database = Arc::get_mut(&mut kv.0).expect("nobody else has it yet");
         let (syncs, health) = (database.syncs.clone(), database.health.clone());
         database.sealer = Some(Sealer::start(dir, syncs, health)?);
@@ -73,8 +75,8 @@ impl RocksKv {
         // RocksDB would make the directory before it finds out that there is nothing in it.
         let current = dir.join("CURRENT");
         fs::metadata(&current).map_err(StoreError::io("find", &current))?;
-        let said = Arc::default();
-        let mut database = options.database(&said);
+        let logged_error = Arc::default();
+        let mut database = options.database(&logged_error);
         database.create_if_missing(false);
         database.create_missing_column_families(false);
         let families = descriptors(&options);
@@ -82,7 +84,7 @@ impl RocksKv {
             DB::open_cf_descriptors_read_only(&database, dir, families, false),
             dir,
             options,
-            said,
+            logged_error,
         )
     }
 
@@ -90,7 +92,7 @@ impl RocksKv {
         opened: Result<DB, rocksdb::Error>,
         dir: &Path,
         options: Options,
-        said: Arc<Said>,
+        logged_error: Arc<LastLoggedError>,
     ) -> Result<Self, StoreError> {
         let db = opened.map_err(|error| convert("open the store", dir, error))?;
         Ok(Self(Arc::new(Database {
@@ -98,10 +100,16 @@ impl RocksKv {
             dir: dir.to_owned(),
             options,
             health: Arc::default(),
-            said,
+            logged_error,
             syncs: Arc::default(),
             sealer: None,
+            closed: ClosedOnDrop::default(),
         })))
+    }
+
+    /// Waits for the end of this store, which comes with its last handle and view.
+    pub fn closed(&self) -> Closed {
+        self.0.closed.0.clone()
     }
 
     /// Why the store takes no more writes, if so.
@@ -109,28 +117,29 @@ impl RocksKv {
         self.0.health.failure().cloned()
     }
 
-    /// Has the first failure told, on the thread that meets it; one listener at most.
+    /// Calls the listener with the first failure, on the thread that meets it; one listener at
+    /// most.
     pub fn when_failed(&self, listener: impl Fn(&Failure) + Send + Sync + 'static) {
         self.0.health.listen(Box::new(listener));
     }
 
-    /// Looks whether a flush or a compaction failed in the background: a failure like any other,
-    /// but nobody waits for its answer. To be called every now and then.
+    /// Checks whether a flush or a compaction failed in the background. It is a failure like any
+    /// other, but no caller waits for it, so this has to be called regularly.
     pub fn check_background(&self) -> Result<(), StoreError> {
         if self.background_errors()? == 0 {
             return self.0.health.check();
         }
-        let said = self.0.said.last();
-        let error = if said.contains("Corruption:") {
+        let logged_error = self.0.logged_error.last();
+        let error = if logged_error.contains("Corruption:") {
             StoreError::Corrupt {
                 path: self.dir().to_owned(),
-                what: said,
+                what: logged_error,
                 source: None,
             }
         } else {
             StoreError::Backend {
-                doing: format!("flush or compact in {}", self.dir().display()),
-                source: said.into(),
+                operation: format!("flush or compact in {}", self.dir().display()),
+                source: logged_error.into(),
             }
         };
         Err(self.0.health.broke(self.dir(), error))
@@ -192,8 +201,8 @@ impl Database {
         )))
     }
 
-    fn encode(&self, batch: Batch) -> Result<WriteBatch, StoreError> {
-        let mut out = WriteBatch::default();
+    fn encode(&self, batch: WriteBatch) -> Result<rocksdb::WriteBatch, StoreError> {
+        let mut out = rocksdb::WriteBatch::default();
         // The largest key that earlier changes of the batch put, for ranges without an end.
         let mut largest: [Option<Bytes>; Cf::ALL.len()] = Default::default();
         for op in batch.into_ops() {
@@ -241,7 +250,7 @@ impl KvView for RocksKv {
 }
 
 impl Kv for RocksKv {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         let health = &self.0.health;
         health.check()?;
         let batch = self.0.encode(batch)?;

@@ -9,18 +9,19 @@
 //!
 //! # Failures
 //!
-//! After a write or a sync that failed nobody knows what is on the disk: the kernel may have
-//! dropped the pages and marked them clean, so a second fsync succeeds without having written them
-//! (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). The store
-//! therefore takes nothing more after the first failure, RocksDB's own attempts to resume are
-//! switched off, and whoever owns the store is told ([`RocksKv::when_failed`]) and ends it. The
-//! same goes for damaged bytes that a read comes across.
+//! After a failed write or sync the content of the disk is unknown: the kernel may have dropped the
+//! pages and marked them clean, so a second fsync succeeds without having written them (Rebello et
+//! al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). The store therefore
+//! takes no write after the first failure, RocksDB's attempts to resume are switched off, and the
+//! owner of the store is notified ([`RocksKv::when_failed`]) and closes it. The same holds for
+//! damaged bytes that a read comes across.
 //!
 //! # Memory
 //!
 //! Memtables, block cache with indexes and filters, and open files are bounded by the constants in
 //! [`Options`]; an idle store takes a few megabytes.
 
+mod closed;
 mod damage;
 mod error;
 mod health;
@@ -32,6 +33,7 @@ mod scrub;
 mod seal;
 mod statistics;
 
+pub use closed::Closed;
 pub use damage::Damage;
 pub use health::Failure;
 pub use kv::RocksKv;

@@ -6,7 +6,7 @@ use rocksdb::{
     LogLevel,
 };
 
-use crate::health::Said;
+use crate::health::LastLoggedError;
 
 const MIB: usize = 1 << 20;
 
@@ -34,13 +34,13 @@ const BACKGROUND_JOBS: i32 = 2;
 const BYTES_PER_SYNC: u64 = 1 << 20;
 /// Larger blocks compress better, smaller ones make point reads cheaper.
 const BLOCK_BYTES: usize = 8 << 10;
-/// Of the pieces that indexes and filters are cut into. A whole table has a filter of 2 MiB: with
-/// a million devices every lookup would push some out of the cache and read them again.
+/// Size of the blocks that indexes and filters are cut into. A whole table has a filter of 2 MiB:
+/// with a million devices every lookup would push some out of the cache and read them again.
 const METADATA_BLOCK_BYTES: usize = 4 << 10;
 /// About one per cent of the lookups of a missing key touch the disk.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
-/// What can be tuned; the default suits a validator that has to stay below 150 MiB when idle.
+/// The tunable options; the default suits a validator that has to stay below 150 MiB when idle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of table blocks kept in memory.
@@ -62,7 +62,7 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(crate) fn database(&self, said: &Arc<Said>) -> rocksdb::Options {
+    pub(crate) fn database(&self, logged_error: &Arc<LastLoggedError>) -> rocksdb::Options {
         let mut options = rocksdb::Options::default()
             .get_options_from_string(NO_RESUME)
             .expect("the options of this version of RocksDB");
@@ -81,7 +81,7 @@ impl Options {
         options.set_stats_persist_period_sec(0);
         // A log that the manifest knows of and that is missing or short is damage, not the end.
         options.set_track_and_verify_wals_in_manifest(true);
-        options.set_info_logger(logger(said.clone()));
+        options.set_info_logger(logger(logged_error.clone()));
         options
     }
 
@@ -116,10 +116,10 @@ fn family(cf: Cf, cache: &Cache) -> rocksdb::Options {
     options
 }
 
-/// RocksDB's own log goes to ours; it writes no files of its own.
-fn logger(said: Arc<Said>) -> InfoLogger {
+/// Forwards RocksDB's log to ours; it writes no log files.
+fn logger(logged_error: Arc<LastLoggedError>) -> InfoLogger {
     InfoLogger::new_callback_logger(LogLevel::Warn, move |level, message| {
-        said.hear(message);
+        logged_error.record(message);
         match level {
             LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
             LogLevel::Warn => tracing::warn!(target: "rocksdb", "{message}"),

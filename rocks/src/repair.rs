@@ -1,4 +1,4 @@
-//! Opening a store that is damaged, where other nodes have what was lost.
+//! Opening a damaged store, and removing damaged data that other nodes have too.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::seal::tables;
 use crate::{Options, RocksKv};
 
 impl RocksKv {
-    /// As [`RocksKv::open`]. If what is damaged belongs to a column family that other nodes have
-    /// too, all of these families are emptied together and the damage is given beside the store:
-    /// its owner fetches them from another node. What belongs to this node alone stays: its log,
-    /// its vote, what it signed.
+    /// Opens the store like [`RocksKv::open`]. If the damage is in a column family that other nodes
+    /// have too, all of these families are emptied together and the damage is returned beside the
+    /// store: the caller fetches them from another node. Data of this node alone stays: its log,
+    /// its vote, its signatures.
     ///
     /// # Errors
-    /// As those of [`RocksKv::open`]: above all [`StoreError::Corrupt`] where this node's own
+    /// The errors of [`RocksKv::open`]: above all [`StoreError::Corrupt`] where this node's own
     /// promises are damaged.
     pub fn open_or_repair(
         dir: &Path,
@@ -29,7 +29,7 @@ impl RocksKv {
         match Self::try_open(dir, options.clone()) {
             Ok(kv) => Ok((kv, None)),
             Err(Problem::Damage(damage)) if damage.is_shared() => {
-                tracing::error!(%damage, "what other nodes have too is removed, to be fetched");
+                tracing::error!(%damage, "damaged data is removed and fetched from other nodes");
                 // If this is interrupted it begins again.
                 tables::mark(dir, Some(&damage))?;
                 drop_shared(dir, &options)?;
@@ -80,17 +80,17 @@ pub(crate) fn named_table(message: &str) -> Option<(String, u64)> {
     (count > 0).then(|| (name.to_owned(), offset.unwrap_or(0)))
 }
 
-/// The damage that a message of RocksDB tells of, if it is to a table that something is known of.
+/// The damage that a message of RocksDB reports, if it is in a table with recorded digests.
 pub(crate) fn damage_in(dir: &Path, message: String) -> Option<Damage> {
     let (table, offset) = named_table(&message)?;
-    let known = tables::known(dir, &table).ok().flatten()?;
+    let recorded = tables::recorded(dir, &table).ok().flatten()?;
     Some(Damage {
-        family: Some(known.family),
+        family: Some(recorded.family),
         ..Damage::new(&dir.join(table), offset, &message)
     })
 }
 
-/// What RocksDB found when it opened a store.
+/// The problem behind an error of RocksDB at the opening of a store.
 pub(crate) fn problem(dir: &Path, error: StoreError) -> Problem {
     let found = match &error {
         StoreError::Corrupt { what, .. } => damage_in(dir, what.clone()),

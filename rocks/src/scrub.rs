@@ -1,4 +1,4 @@
-//! Finds bytes that changed though nobody reads them.
+//! The scrubber: finds changed bytes that no read meets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,17 +8,17 @@ use lamplighter_store::{Cf, StoreError};
 use crate::RocksKv;
 use crate::damage::Damage;
 use crate::error::convert;
+use crate::seal::digests::PIECE_BYTES;
 use crate::seal::image;
-use crate::seal::prints::PIECE_BYTES;
 use crate::seal::tables::{self, Table};
 
-/// Where a scrubber stands. It goes through all tables and begins again.
+/// The position of a scrubber. It goes through all tables and begins again.
 #[derive(Clone, Debug, Default)]
 pub struct Scrub {
     /// The table that it is in.
     table: String,
     piece: u64,
-    /// How often it came to the end.
+    /// The number of complete passes.
     pub rounds: u64,
 }
 
@@ -26,10 +26,10 @@ impl RocksKv {
     /// Takes the digests of tables that were written since the last call. Reads each once, while
     /// it is most likely in memory still.
     pub fn note_tables(&self) -> Result<(), StoreError> {
-        tables::note(self.dir(), &self.tables()?)
+        tables::record(self.dir(), &self.tables()?)
     }
 
-    /// Compares about so many bytes of tables with their digests. Damage is a failure of the store
+    /// Compares about `bytes` bytes of tables with their digests. Damage is a failure of the store
     /// ([`RocksKv::failure`]).
     ///
     /// # Errors
@@ -49,10 +49,12 @@ impl RocksKv {
             if table.name != scrub.table {
                 (scrub.table, scrub.piece) = (table.name.clone(), 0);
             }
-            let known = tables::known(self.dir(), &table.name)?;
-            let count = known.as_ref().map_or(0, |known| known.prints.count());
-            if let Some(known) = &known {
-                let found = tables::compare(self.dir(), &table.name, known, scrub.piece, left)?;
+            let recorded = tables::recorded(self.dir(), &table.name)?;
+            let count = recorded
+                .as_ref()
+                .map_or(0, |recorded| recorded.digests.count());
+            if let Some(recorded) = &recorded {
+                let found = tables::compare(self.dir(), &table.name, recorded, scrub.piece, left)?;
                 if let Some(damage) = found {
                     return Err(self.take_damage(damage));
                 }
@@ -69,9 +71,9 @@ impl RocksKv {
         Ok(())
     }
 
-    /// Compares about so many bytes of images that were made of this store with what they were when
-    /// they were seen first, from file number `at` on; gives the first damage. Nothing of the store
-    /// is damaged by it: a new image is made.
+    /// Compares about `bytes` bytes of this store's images with their recorded digests, from file
+    /// number `at` on, and returns the first damage. It does no harm to the store: a new image is
+    /// made.
     pub fn scrub_images(
         &self,
         images: &BTreeSet<PathBuf>,
@@ -81,17 +83,17 @@ impl RocksKv {
         image::forget(self.dir(), images)?;
         let mut files = Vec::new();
         for image in images {
-            let noted = image::noted(self.dir(), image)?.into_iter();
-            files.extend(noted.map(|(name, prints)| (image.join(name), prints)));
+            let recorded = image::recorded(self.dir(), image)?.into_iter();
+            files.extend(recorded.map(|(name, digests)| (image.join(name), digests)));
         }
         let mut left = bytes;
-        for (path, prints) in files.iter().skip(*at) {
+        for (path, digests) in files.iter().skip(*at) {
             if left == 0 {
                 return Ok(None);
             }
             *at += 1;
-            left = left.saturating_sub(prints.bytes);
-            if let Some(damage) = image::compare(path, prints)? {
+            left = left.saturating_sub(digests.bytes);
+            if let Some(damage) = image::compare(path, digests)? {
                 return Ok(Some(damage));
             }
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lamplighter_rocks::{Damage, Options, RocksKv, Scrub};
-use lamplighter_store::{Batch, Cf, Durability, Kv, KvView, StoreError};
+use lamplighter_store::{Cf, Durability, Kv, KvView, StoreError, WriteBatch};
 
 const ENTRIES: u32 = 400;
 
@@ -23,7 +23,7 @@ fn value(at: u32) -> Vec<u8> {
 }
 
 fn write(kv: &RocksKv, at: u32, durability: Durability) {
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     for cf in [Cf::Meta, Cf::Log, Cf::State, Cf::Blocks] {
         batch.put(cf, key(at).to_vec(), value(at));
     }
@@ -73,8 +73,8 @@ fn names(dir: &Path) -> Vec<String> {
 /// The names of tables of a column family.
 fn tables(dir: &Path, cf: Cf) -> Vec<String> {
     let of = |name: &String| {
-        let note = fs::read_to_string(seal(dir).join(name)).unwrap();
-        let line = note.lines().nth(1).unwrap();
+        let record = fs::read_to_string(seal(dir).join(name)).unwrap();
+        let line = record.lines().nth(1).unwrap();
         line.split(' ').next() == Some(cf.name())
     };
     let tables = names(dir).into_iter().filter(|name| name.ends_with(".sst"));
@@ -149,10 +149,10 @@ fn damage_to_what_this_node_alone_has_is_refused_with_file_and_offset() {
         for how in HARMS {
             refused(&harmed(parent.path(), name, how), name);
         }
-        let gone = parent.path().join(format!("{name}-gone"));
-        copy(&kv, &gone);
-        fs::remove_file(gone.join(name)).unwrap();
-        let opened = RocksKv::open_or_repair(&gone, Options::default());
+        let missing = parent.path().join(format!("{name}-gone"));
+        copy(&kv, &missing);
+        fs::remove_file(missing.join(name)).unwrap();
+        let opened = RocksKv::open_or_repair(&missing, Options::default());
         assert!(opened.is_err(), "without {name}");
     }
 }
@@ -204,7 +204,7 @@ fn scrub_finds(kv: &RocksKv, name: &str) {
     let text = error.to_string();
     assert!(text.contains(name) && text.contains("offset"), "{text}");
     assert!(kv.failure().unwrap().damaged);
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(Cf::Meta, "key", "value");
     let error = kv.write(batch, Durability::Synced).unwrap_err();
     assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
@@ -244,21 +244,21 @@ fn a_read_that_meets_damage_stops_the_store_and_the_next_opening_knows() {
 }
 
 #[test]
-fn damage_to_what_nobody_reads_changes_nothing() {
+fn damage_to_unused_files_is_ignored() {
     let parent = tempfile::tempdir().unwrap();
     let kv = parent.path().join("kv");
     filled(&kv);
     let of_rocks = names(&kv).into_iter();
     let idle = |name: &String| name.starts_with("OPTIONS") || name == "IDENTITY";
     let of_rocks = of_rocks.filter(idle).map(|name| (false, name));
-    let ours = names(&seal(&kv)).into_iter().map(|name| (true, name));
-    let files: Vec<_> = of_rocks.chain(ours).collect();
+    let in_seal = names(&seal(&kv)).into_iter().map(|name| (true, name));
+    let files: Vec<_> = of_rocks.chain(in_seal).collect();
     assert!(files.len() > 5, "{files:?}");
-    for (is_ours, name) in files {
+    for (is_in_seal, name) in files {
         for how in HARMS {
             let dir = parent.path().join(format!("{name}-{how:?}"));
             copy(&kv, &dir);
-            let folder = if is_ours { seal(&dir) } else { dir.clone() };
+            let folder = if is_in_seal { seal(&dir) } else { dir.clone() };
             harm(&folder.join(&name), how);
             let (kv, damage) = RocksKv::open_or_repair(&dir, Options::default()).unwrap();
             assert_eq!(damage, None, "{name} {how:?}");
@@ -396,7 +396,7 @@ fn a_torn_end_is_cut_off_and_what_was_synced_is_not() {
     }
 }
 
-/// A flush makes the manifest longer; nobody syncs the log after it.
+/// A flush makes the manifest longer, and no sync of the log follows.
 #[test]
 fn a_manifest_that_grows_in_the_background_is_sealed() {
     let parent = tempfile::tempdir().unwrap();
@@ -417,7 +417,7 @@ fn a_manifest_that_grows_in_the_background_is_sealed() {
 }
 
 /// For the images of a busy store, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(50);
+const TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Images taken at any moment of a busy store open: the seal claims nothing that is not so.
 #[test]
@@ -429,13 +429,13 @@ fn a_crash_is_never_taken_for_damage() {
         ..Options::default()
     };
     let kv = RocksKv::open(&dir, options.clone()).unwrap();
-    // The number of synced entries; whoever has it keeps the others from writing.
+    // The number of synced entries; its lock excludes other writers.
     let synced = Mutex::new(0);
     let stop = AtomicBool::new(false);
     let images = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                // Whoever makes an image gets a turn.
+                // The maker of images gets a turn.
                 std::thread::sleep(Duration::from_millis(1));
                 let mut synced = synced.lock().unwrap();
                 for at in *synced..*synced + 8 {
@@ -447,7 +447,7 @@ fn a_crash_is_never_taken_for_damage() {
         });
         let mut images = Vec::new();
         let begun = Instant::now();
-        while images.len() < 8 && begun.elapsed() < PATIENCE {
+        while images.len() < 8 && begun.elapsed() < TIMEOUT {
             let pause = 10 + 13 * images.len() as u64;
             std::thread::sleep(Duration::from_millis(pause));
             let synced = synced.lock().unwrap();
@@ -461,7 +461,7 @@ fn a_crash_is_never_taken_for_damage() {
                     break;
                 }
                 fs::remove_dir_all(&image).unwrap();
-                assert!(begun.elapsed() < PATIENCE, "the store never rests");
+                assert!(begun.elapsed() < TIMEOUT, "the store never rests");
             }
             images.push((image, *synced));
         }

@@ -1,4 +1,4 @@
-//! RocksDB passes the suite of every store, and tells what is wrong with a damaged directory.
+//! RocksDB passes the suite of every store, and reports what is wrong with a damaged directory.
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 use std::error::Error;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_store::{
-    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError, suite,
+    Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError, WriteBatch, suite,
 };
 
 fn open(dir: &Path) -> Result<RocksKv, StoreError> {
@@ -17,7 +17,7 @@ fn open(dir: &Path) -> Result<RocksKv, StoreError> {
 
 fn fill(kv: &RocksKv) {
     for round in 0..20u32 {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         for at in 0..100u32 {
             let key = [round.to_be_bytes(), at.to_be_bytes()].concat();
             batch.put(Cf::State, key, vec![round as u8; 512]);
@@ -60,7 +60,7 @@ fn passes_the_suite() {
 }
 
 #[test]
-fn a_second_opening_is_refused_and_says_so() {
+fn a_second_opening_is_refused_as_locked() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("kv");
     let first = open(&dir).unwrap();
@@ -158,7 +158,7 @@ fn a_write_ahead_log_cut_short_loses_only_its_end() {
     let dir = parent.path().join("kv");
     let kv = open(&dir).unwrap();
     for key in ["a", "b"] {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.put(Cf::State, key, vec![1; 1000]);
         batch.put(Cf::Chain, "applied", key);
         kv.write(batch, Durability::Synced).unwrap();

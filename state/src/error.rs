@@ -1,7 +1,8 @@
 use lamplighter_store::StoreError;
 use lamplighter_types::codec::CodecError;
 
-/// The node can't go on with its own data: never the fault of a transaction, never in a receipt.
+/// A failure of the node itself, which stops it. It is never the fault of a transaction and never
+/// in a receipt.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("reading or writing the store")]
@@ -13,6 +14,17 @@ pub enum StateError {
         key: String,
         #[source]
         source: CodecError,
+    },
+    /// The rules of the chain are newer than this program. By the old ones this node would make
+    /// another block than the others.
+    #[error(
+        "from height {height} on this chain runs protocol version {chain}; this program knows \
+         versions up to {program}: install a newer release of Lamplighter"
+    )]
+    NewerProtocol {
+        height: u64,
+        chain: u32,
+        program: u32,
     },
     #[error("{what} is missing")]
     Missing { what: String },

@@ -5,16 +5,16 @@ use lamplighter_types::{Hash, Id, PublicKey};
 
 /// The key of a state record, with the type of the record.
 ///
-/// A table byte, then parts of fixed width (numbers big-endian, hashes, keys) or ended by a zero
-/// byte (text without zero bytes), so that no key is a prefix of another one in its table and
-/// byte order is the order of the parts.
+/// It is a table byte, then parts of fixed width (big-endian numbers, hashes, keys) or parts that
+/// end with a zero byte (text without zero bytes). So no key is a prefix of another one in its
+/// table, and byte order is the order of the parts.
 pub struct Key<T> {
     bytes: Vec<u8>,
     record: PhantomData<fn() -> T>,
 }
 
 impl<T> Key<T> {
-    /// The beginning of all keys of a table.
+    /// The prefix of all keys of a table.
     pub fn table(table: u8) -> Self {
         Self {
             bytes: vec![table],
@@ -27,8 +27,8 @@ impl<T> Key<T> {
         self.text(id.as_str())
     }
 
-    /// Adds text. Bytes of value zero in it are written as 0x01 0x01, and 0x01 as 0x01 0x02, so
-    /// that the end is seen.
+    /// Adds text. A zero byte in it is written as 0x01 0x01, and 0x01 as 0x01 0x02, so that only
+    /// the end is a zero byte.
     pub fn text(mut self, text: &str) -> Self {
         for byte in text.bytes() {
             match byte {
@@ -65,12 +65,12 @@ impl<T> Key<T> {
         self
     }
 
-    /// The key as the state tree and the store know it.
+    /// The bytes of the key in the state tree and the store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// A key that was found by a scan.
+    /// The key that a scan found.
     pub fn from_scan(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.to_vec(),

@@ -1,6 +1,5 @@
-//! The state of the ledger at a height: records under keys, writes that are buffered until a block
-//! is whole, the tree whose root every header carries, and the tables of blocks, receipts and
-//! events.
+//! The state of the ledger at a height: records under keys, the overlay that buffers the writes of
+//! a block, the tree whose root every header has, and the tables of blocks, receipts and events.
 
 mod error;
 mod key;
@@ -16,4 +15,4 @@ mod tests;
 pub use error::StateError;
 pub use key::Key;
 pub use overlay::{Changes, Overlay};
-pub use view::{Entry, View};
+pub use view::{EncodedRecord, View};

@@ -7,15 +7,16 @@ use serde::de::DeserializeOwned;
 use crate::view::{decode_record, range_after};
 use crate::{Key, StateError, View};
 
-/// What a block changes: state records (`None`: deleted) in key order, and event records in order.
+/// The changes of a block: state records in key order (`None` deletes), and event records in their
+/// order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     pub events: Vec<EventRecord>,
 }
 
-/// Buffered writes over a [`View`], in two layers: the block so far, and the transaction at hand,
-/// which is either kept whole or dropped whole.
+/// Buffered writes over a [`View`], in two layers: the block so far, and the current transaction,
+/// which is committed or rolled back as a whole.
 pub struct Overlay {
     view: View,
     block: Changes,
@@ -31,7 +32,7 @@ impl Overlay {
         }
     }
 
-    /// As if a block with these changes had just been executed.
+    /// The overlay right after a block with these changes was executed.
     pub fn with_changes(view: View, changes: Changes) -> Self {
         Self {
             block: changes,
@@ -39,7 +40,7 @@ impl Overlay {
         }
     }
 
-    /// The record under `key`, with all writes so far.
+    /// The record under `key` after all writes so far.
     pub fn get<T: DeserializeOwned>(&self, key: &Key<T>) -> Result<Option<T>, StateError> {
         let bytes = key.as_bytes();
         match self.written(bytes) {
@@ -68,7 +69,7 @@ impl Overlay {
             .insert(key.as_bytes().to_vec(), None);
     }
 
-    /// Appends to the events of this block.
+    /// Appends an event to those of this block.
     pub fn record_event(&mut self, event: EventRecord) {
         self.transaction.events.push(event);
     }
@@ -91,7 +92,7 @@ impl Overlay {
                 overlaid.insert(key, value.as_deref());
             }
         }
-        // As many stored records as the overlay may hide are read on top of the limit.
+        // The overlay may hide as many stored records as it has, so that many more are read.
         let stored = self
             .view
             .scan_bytes(prefix, after, limit.saturating_add(overlaid.len()))?;
@@ -108,13 +109,13 @@ impl Overlay {
             .collect()
     }
 
-    /// Keeps what the transaction at hand wrote.
+    /// Keeps the writes of the current transaction.
     pub fn commit(&mut self) {
         self.block.writes.append(&mut self.transaction.writes);
         self.block.events.append(&mut self.transaction.events);
     }
 
-    /// Drops what the transaction at hand wrote.
+    /// Drops the writes of the current transaction.
     pub fn rollback(&mut self) {
         self.transaction = Changes::default();
     }
@@ -124,7 +125,7 @@ impl Overlay {
         &self.block.events
     }
 
-    /// What the block changes. What was not committed is dropped.
+    /// The committed changes of the block; all others are dropped.
     pub fn into_changes(self) -> Changes {
         self.block
     }

@@ -1,10 +1,10 @@
-//! Makes proof bundles from the tables and the tree, under a certified head.
+//! Proof bundles, made from the tables and the tree under a certified head.
 //!
-//! A bundle needs a record proof and a certified header at or above the record's block: a later one
-//! certifies it too. Blocks, receipts and events can be proven at any time. The tree knows the
-//! newest state only, so [`state`] is called while nobody writes, together with reading the head's
-//! height; then the caller waits until some header at that height or above is certified and calls
-//! [`bundle`].
+//! A bundle needs a record proof and a certified header at the height of the record's block or
+//! above it, since a higher header certifies the lower ones. Blocks, receipts and events can be
+//! proven at any time. The tree has the newest state only, so the caller excludes writers while it
+//! reads the head's height and calls [`state`]; then it waits until a header at that height or
+//! above is certified and calls [`bundle`].
 
 use lamplighter_store::KvView;
 use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX};
@@ -60,8 +60,8 @@ pub fn event(
     }))
 }
 
-/// Proof of what is under `key`, or that nothing is, in the newest state: `store` and `tree` belong
-/// to the same block. See the module for the order of calls.
+/// Proof of the record under `key`, or of its absence, in the newest state: `store` and `tree`
+/// belong to the same block. The module has the order of calls.
 pub fn state(store: &dyn KvView, tree: &Tree, key: &[u8]) -> Result<RecordProof, StateError> {
     let value = store.get(lamplighter_store::Cf::State, key)?;
     Ok(RecordProof::State {
@@ -100,11 +100,11 @@ pub fn bundle(
     Ok(bundle)
 }
 
-/// The newest validators that a certified block brought, with the height of that block, provable at
-/// once: nothing has to be certified first. `None` if there are none but those of the genesis file.
+/// Proof of the newest validator set that a certified block made. It can be given at once, because
+/// no other header has to be certified first. `None` if the set of the genesis file is in force.
 ///
 /// # Errors
-/// As for [`bundle`].
+/// Those of [`bundle`].
 pub fn validators(store: &dyn KvView, certified: u64) -> Result<Option<ProofBundle>, StateError> {
     let changes = tables::set_changes(store, 1..certified.saturating_add(1), SET_CHANGES_MAX)?;
     let Some((height, set, path)) = changes.into_iter().next_back() else {
@@ -118,19 +118,20 @@ pub fn validators(store: &dyn KvView, certified: u64) -> Result<Option<ProofBund
     bundle(store, record, height, certified).map(Some)
 }
 
-/// That the header at `height` is on the ledger, under the certified header at `certified`, which
-/// is not below it.
+/// Proof that the header at `height` is on the ledger, under the certified header at `certified`,
+/// which is not below it.
 ///
 /// # Errors
-/// As for [`bundle`], but for the size.
+/// Those of [`bundle`], except for the size.
 pub fn header_proof(
     store: &dyn KvView,
     height: u64,
     certified: u64,
 ) -> Result<HeaderProof, StateError> {
-    let ancestor = match height == certified {
-        true => None,
-        false => Some(ancestor(store, height, certified)?),
+    let ancestor = if height == certified {
+        None
+    } else {
+        Some(ancestor(store, height, certified)?)
     };
     Ok(HeaderProof {
         ancestor,
@@ -194,12 +195,13 @@ fn header(store: &dyn KvView, height: u64) -> Result<Header, StateError> {
 }
 
 fn check_limit(what: &'static str, got: usize, limit: usize) -> Result<(), StateError> {
-    match got <= limit {
-        true => Ok(()),
-        false => Err(StateError::Mismatch {
+    if got <= limit {
+        Ok(())
+    } else {
+        Err(StateError::Mismatch {
             what,
             expected: format!("at most {limit}"),
             got: got.to_string(),
-        }),
+        })
     }
 }

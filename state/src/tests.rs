@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use lamplighter_store::{Batch, Cf, Durability, Kv, MemoryKv};
+use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::codec;
 
 use crate::{Key, Overlay, View};
@@ -11,7 +11,7 @@ fn numbers() -> Key<u64> {
 
 fn store_with(range: std::ops::Range<u64>) -> Arc<MemoryKv> {
     let kv = Arc::new(MemoryKv::new());
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     for n in range {
         let key = numbers().number(n);
         batch.put(Cf::State, key.as_bytes().to_vec(), codec::encode(&(n * 10)));
@@ -63,7 +63,7 @@ fn no_key_is_the_prefix_of_another_one() {
 #[test]
 fn a_record_that_does_not_decode_names_its_key() {
     let kv = store_with(0..0);
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(Cf::State, vec![7, 1], vec![1, 2, 3]);
     kv.write(batch, Durability::Unsynced).unwrap();
     let error = View::new(kv)

@@ -1,30 +1,31 @@
-//! The state's sparse Merkle tree in memory: the whole of it, rebuilt at start. Its shape and
+//! The sparse Merkle tree of the state. All of it is in memory, rebuilt at the start. Its shape and
 //! hashes are those of [`lamplighter_types::merkle::sparse`].
 //!
-//! Leaves and inner nodes lie in two arenas and name each other by 32-bit numbers; a freed place is
-//! used again. A key costs one leaf of 64 bytes and, on average, 1.44 inner nodes of 40 bytes.
+//! Leaves and inner nodes are in two arenas and refer to each other by 32-bit numbers; a freed
+//! place is used again. A key costs one leaf of 64 bytes and, on average, 1.44 inner nodes of 40
+//! bytes.
 
 use lamplighter_store::{Cf, Direction, KeyRange, KvView};
 use lamplighter_types::Hash;
-use lamplighter_types::merkle::sparse::{self, EMPTY, goes_right};
+use lamplighter_types::merkle::sparse::{self, EMPTY, branches_right};
 use lamplighter_types::merkle::{OtherLeaf, StateProof};
 
 use crate::{Changes, StateError};
 
-/// What a place in the tree holds: nothing, a leaf or an inner node with its place in the arena.
+/// A reference to a subtree: to nothing, to a leaf or to an inner node by its place in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ref(u32);
+struct NodeRef(u32);
 
-const NOTHING: Ref = Ref(u32::MAX);
+const NO_NODE: NodeRef = NodeRef(u32::MAX);
 const LEAF_BIT: u32 = 1 << 31;
 
-enum Kind {
+enum NodeKind {
     Nothing,
     Leaf(usize),
     Inner(usize),
 }
 
-impl Ref {
+impl NodeRef {
     fn leaf(at: usize) -> Self {
         Self(number(at) | LEAF_BIT)
     }
@@ -33,13 +34,13 @@ impl Ref {
         Self(number(at))
     }
 
-    fn kind(self) -> Kind {
-        if self == NOTHING {
-            Kind::Nothing
+    fn kind(self) -> NodeKind {
+        if self == NO_NODE {
+            NodeKind::Nothing
         } else if self.0 & LEAF_BIT != 0 {
-            Kind::Leaf((self.0 & !LEAF_BIT) as usize)
+            NodeKind::Leaf((self.0 & !LEAF_BIT) as usize)
         } else {
-            Kind::Inner(self.0 as usize)
+            NodeKind::Inner(self.0 as usize)
         }
     }
 }
@@ -50,27 +51,27 @@ fn number(at: usize) -> u32 {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Leaf {
+struct LeafNode {
     key: Hash,
     value: Hash,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Inner {
+struct InnerNode {
     hash: Hash,
-    left: Ref,
-    right: Ref,
+    left: NodeRef,
+    right: NodeRef,
 }
 
 /// A key's digest with the digest of its value, `None` to delete it.
-pub type Change = (Hash, Option<Hash>);
+pub type LeafChange = (Hash, Option<Hash>);
 
-/// The tree. See the module.
+/// The tree; the module describes it.
 #[derive(Debug)]
 pub struct Tree {
-    root: Ref,
-    leaves: Vec<Leaf>,
-    inner: Vec<Inner>,
+    root: NodeRef,
+    leaves: Vec<LeafNode>,
+    inner: Vec<InnerNode>,
     free_leaves: Vec<u32>,
     free_inner: Vec<u32>,
 }
@@ -78,7 +79,7 @@ pub struct Tree {
 impl Default for Tree {
     fn default() -> Self {
         Self {
-            root: NOTHING,
+            root: NO_NODE,
             leaves: Vec::new(),
             inner: Vec::new(),
             free_leaves: Vec::new(),
@@ -88,12 +89,12 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Without keys.
+    /// The tree without keys.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Over the state in `store`; one pass over all of it.
+    /// Builds the tree of the state in `store`, in one pass over all of it.
     ///
     /// # Errors
     /// The store failed.
@@ -106,8 +107,8 @@ impl Tree {
         Ok(Self::rebuild(entries))
     }
 
-    /// Over all entries `(blake3 of key, blake3 of value)`, in any order; of a key that occurs more
-    /// than once, the last entry counts.
+    /// Builds the tree of all entries `(blake3 of key, blake3 of value)`, in any order. If a key
+    /// occurs more than once, its last entry counts.
     pub fn rebuild(entries: impl IntoIterator<Item = (Hash, Hash)>) -> Self {
         let entries = entries.into_iter().map(|(key, value)| (key, Some(value)));
         let entries: Vec<_> = entries.collect();
@@ -120,7 +121,7 @@ impl Tree {
         tree
     }
 
-    /// Applies the state changes of a block and returns the new root. There is no way back.
+    /// Applies the state changes of a block and returns the new root. It can't be undone.
     pub fn apply(&mut self, changes: &Changes) -> Hash {
         let digests = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
             (Hash::of(key), value.as_ref().map(|value| Hash::of(value)))
@@ -128,17 +129,17 @@ impl Tree {
         self.update(changes.writes.iter().map(digests))
     }
 
-    /// As [`apply`](Self::apply), from digests. Of several changes of a key, the last counts;
-    /// deleting an absent key changes nothing.
-    pub fn update(&mut self, changes: impl IntoIterator<Item = Change>) -> Hash {
-        let mut changes: Vec<Change> = changes.into_iter().collect();
+    /// Applies changes given as digests and returns the new root. If a key is changed more than
+    /// once, the last change counts; deleting an absent key changes nothing.
+    pub fn update(&mut self, changes: impl IntoIterator<Item = LeafChange>) -> Hash {
+        let mut changes: Vec<LeafChange> = changes.into_iter().collect();
         changes.sort_by_key(|(key, _)| *key);
         keep_last(&mut changes);
         self.root = self.change(self.root, 0, &changes);
         self.root()
     }
 
-    /// Root over all keys; [`EMPTY`] without keys.
+    /// The root over all keys; [`EMPTY`] without keys.
     pub fn root(&self) -> Hash {
         self.hash(self.root)
     }
@@ -155,8 +156,8 @@ impl Tree {
     /// Bytes that the tree has reserved.
     pub fn memory_bytes(&self) -> usize {
         let free = self.free_leaves.capacity() + self.free_inner.capacity();
-        self.leaves.capacity() * size_of::<Leaf>()
-            + self.inner.capacity() * size_of::<Inner>()
+        self.leaves.capacity() * size_of::<LeafNode>()
+            + self.inner.capacity() * size_of::<InnerNode>()
             + free * size_of::<u32>()
     }
 
@@ -166,7 +167,7 @@ impl Tree {
         end.filter(|leaf| leaf.key == *key).map(|leaf| leaf.value)
     }
 
-    /// Proof of what is, or is not, under `key`.
+    /// Proof of the value under `key`, or of its absence.
     pub fn prove(&self, key: &[u8]) -> StateProof {
         let key = &Hash::of(key);
         let mut siblings = Vec::new();
@@ -182,15 +183,15 @@ impl Tree {
     }
 
     /// Walks down the path of `key`, past the given siblings, to the leaf at its end, if any.
-    fn descend(&self, key: &Hash, mut pass: impl FnMut(Ref)) -> Option<Leaf> {
+    fn descend(&self, key: &Hash, mut pass: impl FnMut(NodeRef)) -> Option<LeafNode> {
         let (mut at, mut depth) = (self.root, 0);
         loop {
             match at.kind() {
-                Kind::Nothing => return None,
-                Kind::Leaf(leaf) => return Some(self.leaves[leaf]),
-                Kind::Inner(inner) => {
-                    let Inner { left, right, .. } = self.inner[inner];
-                    let (next, sibling) = if goes_right(key, depth) {
+                NodeKind::Nothing => return None,
+                NodeKind::Leaf(leaf) => return Some(self.leaves[leaf]),
+                NodeKind::Inner(inner) => {
+                    let InnerNode { left, right, .. } = self.inner[inner];
+                    let (next, sibling) = if branches_right(key, depth) {
                         (right, left)
                     } else {
                         (left, right)
@@ -203,24 +204,24 @@ impl Tree {
         }
     }
 
-    fn hash(&self, at: Ref) -> Hash {
+    fn hash(&self, at: NodeRef) -> Hash {
         match at.kind() {
-            Kind::Nothing => EMPTY,
-            Kind::Leaf(leaf) => sparse::leaf(&self.leaves[leaf].key, &self.leaves[leaf].value),
-            Kind::Inner(inner) => self.inner[inner].hash,
+            NodeKind::Nothing => EMPTY,
+            NodeKind::Leaf(leaf) => sparse::leaf(&self.leaves[leaf].key, &self.leaves[leaf].value),
+            NodeKind::Inner(inner) => self.inner[inner].hash,
         }
     }
 
     /// Applies sorted changes, each key once, to the subtree `at`; returns what takes its place.
-    fn change(&mut self, at: Ref, depth: usize, changes: &[Change]) -> Ref {
+    fn change(&mut self, at: NodeRef, depth: usize, changes: &[LeafChange]) -> NodeRef {
         if changes.is_empty() {
             return at;
         }
         match at.kind() {
-            Kind::Nothing => self.grow(depth, changes),
-            Kind::Leaf(leaf) => self.change_leaf(leaf, depth, changes),
-            Kind::Inner(inner) => {
-                let Inner { left, right, .. } = self.inner[inner];
+            NodeKind::Nothing => self.grow(depth, changes),
+            NodeKind::Leaf(leaf) => self.change_leaf(leaf, depth, changes),
+            NodeKind::Inner(inner) => {
+                let InnerNode { left, right, .. } = self.inner[inner];
                 let (to_left, to_right) = split(changes, depth);
                 let left = self.change(left, depth + 1, to_left);
                 let right = self.change(right, depth + 1, to_right);
@@ -229,19 +230,20 @@ impl Tree {
         }
     }
 
-    /// Most changes meet the leaf of their own key; then it is overwritten in place.
-    fn change_leaf(&mut self, leaf: usize, depth: usize, changes: &[Change]) -> Ref {
-        let Leaf { key, value } = self.leaves[leaf];
+    /// Applies changes to a leaf. Most changes are of the key of the leaf, which is then
+    /// overwritten in place.
+    fn change_leaf(&mut self, leaf: usize, depth: usize, changes: &[LeafChange]) -> NodeRef {
+        let LeafNode { key, value } = self.leaves[leaf];
         match changes.binary_search_by_key(&key, |(key, _)| *key) {
             Ok(at) => {
                 if let ([_], Some(value)) = (changes, changes[at].1) {
                     self.leaves[leaf].value = value;
-                    return Ref::leaf(leaf);
+                    return NodeRef::leaf(leaf);
                 }
                 self.free_leaves.push(number(leaf));
                 self.grow(depth, changes)
             }
-            Err(_) if changes.iter().all(|(_, value)| value.is_none()) => Ref::leaf(leaf),
+            Err(_) if changes.iter().all(|(_, value)| value.is_none()) => NodeRef::leaf(leaf),
             Err(at) => {
                 let mut all = Vec::with_capacity(changes.len() + 1);
                 all.extend_from_slice(&changes[..at]);
@@ -253,13 +255,13 @@ impl Tree {
         }
     }
 
-    /// A subtree of the sorted `changes` that are not deletions.
-    fn grow(&mut self, depth: usize, changes: &[Change]) -> Ref {
+    /// Makes a subtree of the sorted `changes` that are not deletions.
+    fn grow(&mut self, depth: usize, changes: &[LeafChange]) -> NodeRef {
         match changes {
-            [] => NOTHING,
+            [] => NO_NODE,
             [(key, value)] => match *value {
-                Some(value) => self.new_leaf(Leaf { key: *key, value }),
-                None => NOTHING,
+                Some(value) => self.new_leaf(LeafNode { key: *key, value }),
+                None => NO_NODE,
             },
             _ => {
                 let (to_left, to_right) = split(changes, depth);
@@ -270,11 +272,12 @@ impl Tree {
         }
     }
 
-    /// The node over two subtrees, in the place of `inner` if there is one. A lone leaf needs none.
-    fn join(&mut self, inner: Option<usize>, left: Ref, right: Ref) -> Ref {
+    /// Makes the node over two subtrees, in the place of `inner` if there is one. A single leaf
+    /// needs no node.
+    fn join(&mut self, inner: Option<usize>, left: NodeRef, right: NodeRef) -> NodeRef {
         let lone = match (left.kind(), right.kind()) {
-            (Kind::Nothing, Kind::Nothing | Kind::Leaf(_)) => Some(right),
-            (Kind::Leaf(_), Kind::Nothing) => Some(left),
+            (NodeKind::Nothing, NodeKind::Nothing | NodeKind::Leaf(_)) => Some(right),
+            (NodeKind::Leaf(_), NodeKind::Nothing) => Some(left),
             _ => None,
         };
         if let Some(lone) = lone {
@@ -282,46 +285,46 @@ impl Tree {
             return lone;
         }
         let hash = sparse::node(&self.hash(left), &self.hash(right));
-        let node = Inner { hash, left, right };
+        let node = InnerNode { hash, left, right };
         let reused = inner.or_else(|| self.free_inner.pop().map(|at| at as usize));
         match reused {
             Some(at) => {
                 self.inner[at] = node;
-                Ref::inner(at)
+                NodeRef::inner(at)
             }
             None => {
                 self.inner.push(node);
-                Ref::inner(self.inner.len() - 1)
+                NodeRef::inner(self.inner.len() - 1)
             }
         }
     }
 
-    fn new_leaf(&mut self, leaf: Leaf) -> Ref {
+    fn new_leaf(&mut self, leaf: LeafNode) -> NodeRef {
         match self.free_leaves.pop() {
             Some(at) => {
                 self.leaves[at as usize] = leaf;
-                Ref::leaf(at as usize)
+                NodeRef::leaf(at as usize)
             }
             None => {
                 self.leaves.push(leaf);
-                Ref::leaf(self.leaves.len() - 1)
+                NodeRef::leaf(self.leaves.len() - 1)
             }
         }
     }
 }
 
-/// Sorted changes whose keys share `depth` bits, by the next bit.
-fn split(changes: &[Change], depth: usize) -> (&[Change], &[Change]) {
-    changes.split_at(changes.partition_point(|(key, _)| !goes_right(key, depth)))
+/// Splits sorted changes whose keys share `depth` bits by the next bit.
+fn split(changes: &[LeafChange], depth: usize) -> (&[LeafChange], &[LeafChange]) {
+    changes.split_at(changes.partition_point(|(key, _)| !branches_right(key, depth)))
 }
 
-/// Of neighbours with the same key, keeps the last.
-fn keep_last(changes: &mut Vec<Change>) {
+/// Keeps the last of neighbours with the same key.
+fn keep_last(changes: &mut Vec<LeafChange>) {
     // `dedup_by` keeps the first of a run, so the later value is moved into it.
-    changes.dedup_by(|later, kept| {
-        let same = later.0 == kept.0;
+    changes.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
         if same {
-            kept.1 = later.1;
+            kept.1 = next.1;
         }
         same
     });

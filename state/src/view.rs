@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 use crate::{Key, StateError};
 
 /// An encoded record with its key.
-pub type Entry = (Vec<u8>, Vec<u8>);
+pub type EncodedRecord = (Vec<u8>, Vec<u8>);
 
-/// The state after some block, for reading. Cheap to clone.
+/// The state after a block, for reading. It is cheap to clone.
 #[derive(Clone)]
 pub struct View(Arc<dyn KvView>);
 
 impl View {
-    /// Over the store itself (the newest state) or over one of its consistent views.
+    /// The view of the store itself (the newest state) or of one of its consistent views.
     pub fn new(store: Arc<dyn KvView>) -> Self {
         Self(store)
     }
@@ -50,13 +50,13 @@ impl View {
             .collect()
     }
 
-    /// As [`scan`](Self::scan), undecoded.
+    /// Scans as [`scan`](Self::scan) does, without decoding.
     pub fn scan_bytes(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<Entry>, StateError> {
+    ) -> Result<Vec<EncodedRecord>, StateError> {
         let range = range_after(prefix, after);
         let mut found = Vec::new();
         for entry in self

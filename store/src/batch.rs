@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use crate::{Cf, KeyRange};
 
-/// One change within a [`Batch`].
+/// One change within a [`WriteBatch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Put { cf: Cf, key: Bytes, value: Bytes },
@@ -12,12 +12,12 @@ pub enum Op {
 
 /// Changes that happen together or not at all, in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
+pub struct WriteBatch {
     ops: Vec<Op>,
     size_bytes: usize,
 }
 
-impl Batch {
+impl WriteBatch {
     pub fn new() -> Self {
         Self::default()
     }
@@ -42,7 +42,7 @@ impl Batch {
     }
 
     /// Adds the changes of another batch after those of this one.
-    pub fn append(&mut self, other: Batch) {
+    pub fn append(&mut self, other: WriteBatch) {
         self.size_bytes += other.size_bytes;
         self.ops.extend(other.ops);
     }

@@ -1,25 +1,25 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-/// Why the store could not do what it was asked for.
+/// Errors of a store.
 ///
-/// None of these is deterministic: another node may well succeed. Whoever gets one while applying
-/// blocks has to stop.
+/// None of these is deterministic: another node may well succeed. A caller that gets one while
+/// applying blocks has to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file system refused.
-    #[error("{doing} {}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
-        /// What was being tried, in words that fit before the path.
-        doing: &'static str,
+        /// The operation, in words that fit before the path.
+        operation: &'static str,
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     /// The storage engine refused, for instance because the disk is full.
-    #[error("{doing}")]
+    #[error("{operation}")]
     Backend {
-        doing: String,
+        operation: String,
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -38,13 +38,14 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A write or a sync failed before, so nobody knows what is on the disk: no more is written.
+    /// A write or a sync failed before, so it is not known what is on the disk. The store takes no
+    /// more writes.
     #[error("the store takes no more writes since it failed: {what}")]
     Failed { what: String },
     /// The store of a process that has crashed; only the in-memory twin knows this state.
     #[error("the store is closed")]
     Closed,
-    /// A failure that a test asked for.
+    /// A failure injected by a test.
     #[error("injected failure of a write")]
     Injected,
 }
@@ -52,12 +53,12 @@ pub enum StoreError {
 impl StoreError {
     /// An error of the file system, ready for `map_err`.
     pub fn io(
-        doing: &'static str,
+        operation: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> StoreError {
         let path = path.into();
         move |source| StoreError::Io {
-            doing,
+            operation,
             path,
             source,
         }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Batch, StoreError};
+use crate::{StoreError, WriteBatch};
 
 /// The column families: separate ordered key spaces that share one write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cf {
-    /// What belongs to this node alone: its identity, its vote, what it attested. Never copied.
+    /// Data of this node alone: its identity, its vote, its attestations. Never copied.
     Meta,
     /// The Raft log. Never copied.
     Log,
-    /// Where the chain stands: applied marker, head, format versions.
+    /// The state of the chain: applied marker, head, format versions.
     Chain,
     /// The contracts' state.
     State,
@@ -66,7 +66,7 @@ impl Cf {
         }
     }
 
-    /// Whether a snapshot carries it to another node.
+    /// Whether snapshots carry this family to another node.
     pub const fn is_shared(self) -> bool {
         !matches!(self, Cf::Meta | Cf::Log)
     }
@@ -118,12 +118,12 @@ impl KeyRange {
         Self { start, end }
     }
 
-    /// Whether no key can be in it.
+    /// Whether the range holds no key.
     pub fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
     }
 
-    /// Whether the key is in it.
+    /// Whether the range holds the key.
     pub fn contains(&self, key: &[u8]) -> bool {
         *key >= self.start[..] && self.end.as_ref().is_none_or(|end| *key < end[..])
     }
@@ -135,7 +135,7 @@ impl From<Range<Vec<u8>>> for KeyRange {
     }
 }
 
-/// Which way a scan goes.
+/// The direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Smallest key first.
@@ -144,12 +144,12 @@ pub enum Direction {
     Backward,
 }
 
-/// When a write counts as done. See the crate's documentation.
+/// The durability of a write. See the crate's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// On disk, together with everything written before.
     Synced,
-    /// In the operating system's hands.
+    /// Handed to the operating system.
     Unsynced,
 }
 
@@ -170,11 +170,12 @@ pub trait KvView: Send + Sync + 'static {
 ///
 /// All methods block; a caller on an async thread decides itself whether that matters.
 pub trait Kv: KvView {
-    /// Applies a batch atomically. Writes are ordered: what a later write made durable, no crash
-    /// can take from an earlier one.
+    /// Applies a batch atomically. Writes are ordered: a crash cannot take an earlier write when a
+    /// later one is durable.
     ///
-    /// After an error the batch may or may not be there, and a caller that goes on has to find out.
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+    /// After an error the batch may or may not be there, and a caller that continues has to find
+    /// out.
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError>;
 
     /// Makes every earlier write durable.
     fn sync(&self) -> Result<(), StoreError>;
@@ -188,7 +189,7 @@ pub trait Kv: KvView {
     /// half-written and is to be removed.
     fn checkpoint(&self, dir: &Path) -> Result<(), StoreError>;
 
-    /// Opens for reading what [`Kv::checkpoint`] of the same kind of store wrote, here or on
-    /// another node. Does not write into the directory.
+    /// Opens an image for reading that [`Kv::checkpoint`] of the same kind of store wrote, here or
+    /// on another node. Does not write into the directory.
     fn read_checkpoint(&self, dir: &Path) -> Result<Arc<dyn KvView>, StoreError>;
 }

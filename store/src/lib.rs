@@ -18,7 +18,7 @@ mod memory;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
-pub use batch::{Batch, Op};
+pub use batch::{Op, WriteBatch};
 pub use error::StoreError;
 pub use kv::{Cf, Direction, Durability, KeyRange, Kv, KvView, Scan};
 pub use memory::{Fault, MemoryKv};

@@ -1,4 +1,4 @@
-//! What every program of the project needs of the machine it runs on: the clock, durable files,
+//! Helpers for the machine that a program runs on, shared by all crates: the clock, durable files,
 //! pauses between retries, rate limits, and errors as text. Contracts do not use this crate: they
 //! see no clock and no file.
 

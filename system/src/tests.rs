@@ -25,9 +25,9 @@ fn rate_limit_allows_a_burst_then_the_rate() {
     let start = Instant::now();
     let mut limit = RateLimit::new(10.0, 3.0, start);
     assert_eq!((0..5).filter(|_| limit.try_acquire(start)).count(), 3);
-    let later = start + Duration::from_millis(100);
-    assert!(limit.try_acquire(later));
-    assert!(!limit.try_acquire(later));
+    let soon = start + Duration::from_millis(100);
+    assert!(limit.try_acquire(soon));
+    assert!(!limit.try_acquire(soon));
     // A clock that goes back earns nothing.
     assert!(!limit.try_acquire(start));
     let long_after = start + Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! What the tests of the whole system share: where the programs are that they start.
+//! Helpers of the whole system's tests: the paths of the programs that they start.
 
 use std::path::{Path, PathBuf};
 

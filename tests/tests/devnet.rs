@@ -8,7 +8,7 @@ use lamplighter_tests::{FIRMWARE_IMAGES, lamplighter};
 use lamplighter_types::Hash;
 use serde_json::Value;
 
-/// What must be refused, as the report names it.
+/// The attacks that must be refused, as the report names them.
 const ATTACKS: [&str; 45] = [
     "the same transaction sent again",
     "a sequence number used again",
@@ -134,8 +134,8 @@ fn a_release_reaches_every_thing_and_every_attack_is_refused() {
     assert_eq!(attacks(&report), ATTACKS.map(|attack| (attack, "refused")));
 }
 
-/// With one validator the pool can't be filled: without the node nobody is asked, and with it every
-/// transaction is ordered.
+/// With one validator the pool can't be filled: without the node no other node answers, and with it
+/// every transaction is ordered.
 #[test]
 fn the_smallest_city_is_attacked_too() {
     let report = report([1, 1, 1], &["--attacks"]);
@@ -172,7 +172,7 @@ fn sizes_that_no_devnet_has_are_refused_with_the_range() {
 }
 
 #[test]
-fn a_folder_of_somebody_else_is_left_alone() {
+fn a_foreign_folder_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let letter = folder.path().join("letter.txt");
     std::fs::write(&letter, "mine").unwrap();

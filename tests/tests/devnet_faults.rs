@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lamplighter_devnet::{Devnet, Journal, Observer, Plan, scenario};
+use lamplighter_devnet::{Devnet, FeedSubscriber, Journal, Plan, scenario};
 use lamplighter_tests::lamplighter;
 use lamplighter_types::{DeploymentState, Id};
 use tempfile::TempDir;
 
 /// 16,312 bytes, from the package sigrok-firmware-fx2lafw.
 const IMAGE: &str = "/usr/share/sigrok-firmware/fx2lafw-sainsmart-dds120.fw";
-/// So slow that a transfer can be caught in its middle.
+/// A rate slow enough to catch a transfer in its middle.
 const SLOW_BYTES_PER_S: u32 = 3_000;
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn plan(folder: &TempDir, things: usize, rate_bytes_per_s: Option<u32>) -> Plan {
     Plan {
@@ -26,11 +26,15 @@ fn plan(folder: &TempDir, things: usize, rate_bytes_per_s: Option<u32>) -> Plan 
     }
 }
 
-async fn city(folder: &TempDir, things: usize, rate: Option<u32>) -> (Devnet, Journal, Observer) {
+async fn city(
+    folder: &TempDir,
+    things: usize,
+    rate: Option<u32>,
+) -> (Devnet, Journal, FeedSubscriber) {
     let mut journal = Journal::new(false);
-    let mut devnet = Devnet::found(plan(folder, things, rate)).unwrap();
-    let observer = scenario::bring_up(&mut devnet, &mut journal).await.unwrap();
-    (devnet, journal, observer)
+    let mut devnet = Devnet::create(plan(folder, things, rate)).unwrap();
+    let subscriber = scenario::bring_up(&mut devnet, &mut journal).await.unwrap();
+    (devnet, journal, subscriber)
 }
 
 /// The validator that leads, by its place in the list.
@@ -47,7 +51,7 @@ async fn leader(devnet: &Devnet) -> usize {
         .unwrap()
 }
 
-/// Waits until a Thing holds a part of its package, and gives how much.
+/// Waits until a Thing holds a part of its package, and returns how much.
 async fn held_in_part(devnet: &mut Devnet, device: &Id) -> u64 {
     let size = devnet.firmware.1.len() as u64;
     let begun = Instant::now();
@@ -63,7 +67,7 @@ async fn held_in_part(devnet: &mut Devnet, device: &Id) -> u64 {
             return held;
         }
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < TIMEOUT,
             "no transfer was caught in its middle"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -72,7 +76,7 @@ async fn held_in_part(devnet: &mut Devnet, device: &Id) -> u64 {
 
 /// Until the package is whole, a Thing never holds less than before: nothing is sent from the
 /// beginning.
-async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, held: u64) {
+async fn resumes_from(devnet: &mut Devnet, subscriber: &FeedSubscriber, device: &Id, held: u64) {
     let mut least = held;
     let begun = Instant::now();
     loop {
@@ -83,8 +87,8 @@ async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, hel
             .await
             .unwrap();
         let key = (scenario::rollout(), device.clone());
-        let state = observer.seen().deployments.get(&key).copied();
-        if state.is_some_and(|state| state >= DeploymentState::Downloaded) {
+        let state = subscriber.seen().deployments.get(&key).copied();
+        if state.is_some_and(|s| s == DeploymentState::Downloaded || s.is_past_return()) {
             return;
         }
         assert!(
@@ -94,7 +98,7 @@ async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, hel
         );
         least = status.held_bytes;
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < TIMEOUT,
             "the transfer does not go on: {state:?}, {least} bytes"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -104,8 +108,8 @@ async fn goes_on_from(devnet: &mut Devnet, observer: &Observer, device: &Id, hel
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_and_a_gateway_are_killed_in_the_middle_of_a_transfer() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut devnet, mut journal, observer) = city(&folder, 4, Some(SLOW_BYTES_PER_S)).await;
-    scenario::release(&devnet, &observer, &mut journal)
+    let (mut devnet, mut journal, subscriber) = city(&folder, 4, Some(SLOW_BYTES_PER_S)).await;
+    scenario::release(&devnet, &subscriber, &mut journal)
         .await
         .unwrap();
     let begun = scenario::start(&devnet, &mut journal).await.unwrap();
@@ -115,29 +119,29 @@ async fn the_leader_and_a_gateway_are_killed_in_the_middle_of_a_transfer() {
     devnet.nodes[dead].process.kill().await.unwrap();
     devnet.gateways[0].process.kill().await.unwrap();
     devnet.gateways[0].process.start().unwrap();
-    goes_on_from(&mut devnet, &observer, &device, held).await;
-    scenario::finish(&mut devnet, &observer, &mut journal, &begun)
+    resumes_from(&mut devnet, &subscriber, &device, held).await;
+    scenario::finish(&mut devnet, &subscriber, &mut journal, &begun)
         .await
         .unwrap();
     devnet.nodes[dead].process.start().unwrap();
     devnet.ready(dead).await.unwrap();
-    scenario::agree(&devnet).await.unwrap();
+    scenario::same_head(&devnet).await.unwrap();
     assert!(journal.passed());
-    assert_eq!(observer.seen().disorder, 0);
+    assert_eq!(subscriber.seen().disorder, 0);
     devnet.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_processes_are_killed_and_go_on_where_they_were() {
+async fn killed_processes_resume_where_they_were() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut devnet, mut journal, observer) = city(&folder, 6, None).await;
-    scenario::release(&devnet, &observer, &mut journal)
+    let (mut devnet, mut journal, subscriber) = city(&folder, 6, None).await;
+    scenario::release(&devnet, &subscriber, &mut journal)
         .await
         .unwrap();
     let begun = scenario::start(&devnet, &mut journal).await.unwrap();
-    let moved = |seen: &lamplighter_devnet::Seen| seen.counts.contains_key("deployment_moved");
-    observer
-        .until("the first deployment moves", PATIENCE, moved)
+    let moved = |seen: &lamplighter_devnet::FeedState| seen.counts.contains_key("deployment_moved");
+    subscriber
+        .until("the first deployment moves", TIMEOUT, moved)
         .await
         .unwrap();
     for process in devnet.processes() {
@@ -150,10 +154,10 @@ async fn all_processes_are_killed_and_go_on_where_they_were() {
     for mesh in &mut devnet.meshes {
         mesh.start().unwrap();
     }
-    scenario::finish(&mut devnet, &observer, &mut journal, &begun)
+    scenario::finish(&mut devnet, &subscriber, &mut journal, &begun)
         .await
         .unwrap();
-    scenario::agree(&devnet).await.unwrap();
-    assert_eq!(observer.seen().disorder, 0);
+    scenario::same_head(&devnet).await.unwrap();
+    assert_eq!(subscriber.seen().disorder, 0);
     devnet.stop().await.unwrap();
 }

@@ -10,7 +10,8 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Signa
 use crate::proof::{Proof, demand_key};
 use crate::{Identity, SetupError};
 
-/// The client's side: 1.3 only, with an identity if it has one, to servers that have one of `keys`.
+/// The client's configuration: TLS 1.3 only, with an identity if it has one, to servers that have
+/// one of `keys`.
 ///
 /// # Errors
 /// rustls does not take the identity.
@@ -33,7 +34,7 @@ pub fn client(
         .map_err(SetupError::Rustls)
 }
 
-/// Takes certificates whose key is pinned.
+/// Accepts certificates with a pinned key.
 #[derive(Debug)]
 struct Pinned {
     keys: BTreeSet<PublicKey>,
@@ -49,9 +50,10 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.keys.contains(&demand_key(certificate)?) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::UnknownIssuer.into()),
+        if self.keys.contains(&demand_key(certificate)?) {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::UnknownIssuer.into())
         }
     }
 

@@ -30,10 +30,10 @@ impl Clone for Identity {
 }
 
 impl Identity {
-    /// Makes the certificate of a key. `name` is a DNS name or an address: the form demands one.
+    /// Makes the certificate of a key. `name` is a DNS name or an address: the form requires one.
     ///
     /// # Errors
-    /// A name that is neither.
+    /// The name is neither.
     pub fn new(secret: &SecretKey, name: &str) -> Result<Self, SetupError> {
         let pkcs8 = PrivatePkcs8KeyDer::from([&PKCS8_HEAD[..], &secret.seed()[..]].concat());
         let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &rcgen::PKCS_ED25519)

@@ -1,6 +1,6 @@
 //! TLS 1.3 (RFC 8446) without a certificate authority. Each side shows a self-signed certificate of
-//! its Ed25519 key, the handshake proves that it holds the key, and the ledger says whose key that
-//! is. Names, dates and the certificate's own signature mean nothing here.
+//! its Ed25519 key. The handshake proves that it holds the key, and the ledger knows the account of
+//! the key. Names, dates and the certificate's own signature mean nothing here.
 
 mod client;
 mod identity;
@@ -11,7 +11,7 @@ pub use client::client;
 pub use identity::{Identity, key_of};
 pub use server::server;
 
-/// What can be wrong with TLS at the start.
+/// Errors when TLS is set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A name of the certificate or the seed was not taken.

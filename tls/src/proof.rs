@@ -12,7 +12,8 @@ pub(crate) fn demand_key(certificate: &CertificateDer<'_>) -> Result<PublicKey, 
     key_of(certificate).ok_or_else(|| CertificateError::BadEncoding.into())
 }
 
-/// That the other side holds the key: its signature over the handshake (RFC 8446, section 4.4.3).
+/// Verifies that the other side holds the key: its signature over the handshake (RFC 8446, section
+/// 4.4.3).
 #[derive(Debug)]
 pub(crate) struct Proof(pub WebPkiSupportedAlgorithms);
 

@@ -15,9 +15,9 @@ use rustls::{
 use crate::proof::{Proof, demand_key};
 use crate::{Identity, SetupError};
 
-/// The server's side: 1.3 only, no tickets (they would keep memory and outlive a revoked key). A
-/// client's certificate is wanted but not demanded, since others bring a token; one whose key is
-/// not registered is refused.
+/// The server's configuration: TLS 1.3 only, no tickets (they would keep memory and outlive a
+/// revoked key). A client certificate is requested but not required, since others authenticate by a
+/// token; one with an unregistered key is refused.
 ///
 /// # Errors
 /// rustls does not take the identity.
@@ -41,7 +41,7 @@ pub fn server(
     Ok(config)
 }
 
-/// Takes certificates whose key is registered.
+/// Accepts certificates with a registered key.
 struct Registered<F> {
     is_registered: F,
     proof: Proof,
@@ -68,9 +68,10 @@ impl<F: Fn(&PublicKey) -> bool + Send + Sync> ClientCertVerifier for Registered<
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match (self.is_registered)(&demand_key(certificate)?) {
-            true => Ok(ClientCertVerified::assertion()),
-            false => Err(CertificateError::UnknownIssuer.into()),
+        if (self.is_registered)(&demand_key(certificate)?) {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(CertificateError::UnknownIssuer.into())
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who gets through a handshake, in memory; and that hostile certificates are only refused.
+//! Handshakes in memory: accepted keys, and hostile certificates that are only refused.
 #![allow(clippy::unwrap_used)] // A test fails where something is not as it should be.
 
 use std::sync::Arc;
@@ -22,14 +22,14 @@ fn identity(number: u8) -> Identity {
 const NODE: u8 = 1;
 const GATEWAY: u8 = 2;
 const STRANGER: u8 = 3;
-/// Both sides say all that they have to say in fewer.
+/// The most rounds in which both sides send all their messages.
 const ROUNDS_MAX: usize = 10;
 
-/// A handshake of somebody who pins a key: what either side makes of it.
+/// A handshake of a client that pins a key: the result of either side.
 fn shake(by: Option<&Identity>, pinned: u8) -> Result<(), rustls::Error> {
     let client = client(by, [secret(pinned).public()].into()).unwrap();
     let shown = shake_as(client)?;
-    let has = by.map(|own| own.certificate.clone());
+    let has = by.map(|identity| identity.certificate.clone());
     assert_eq!(shown, has, "the node knows who it is");
     Ok(())
 }
@@ -89,9 +89,9 @@ fn a_certificate_without_its_key_is_worth_nothing() {
 
 #[test]
 fn only_certificates_of_ed25519_keys_have_one() {
-    let own = identity(GATEWAY).certificate;
-    assert_eq!(key_of(&own), Some(secret(GATEWAY).public()));
-    let longer = [&own[..], &[0]].concat();
+    let certificate = identity(GATEWAY).certificate;
+    assert_eq!(key_of(&certificate), Some(secret(GATEWAY).public()));
+    let longer = [&certificate[..], &[0]].concat();
     assert_eq!(key_of(&CertificateDer::from(longer)), None);
     let other = rcgen::KeyPair::generate().unwrap();
     let of_p256 = rcgen::CertificateParams::new(vec!["node.invalid".to_owned()]);

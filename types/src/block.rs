@@ -1,5 +1,5 @@
-//! What every validator makes of an ordered batch: the block with its header, the receipts, the
-//! attestation that it signs, and the certificate that a quorum of attestations forms.
+//! Blocks: the header with its transactions, the receipts, the attestation that each validator
+//! signs, and the certificate that a quorum of attestations forms.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,11 @@ use crate::crypto::{Domain, SecretKey};
 use crate::limits::{ADDRESS_BYTES_MAX, VALIDATORS_MAX};
 use crate::{Hash, Id, Notification, PublicKey, Signature, SignedTransaction};
 
-/// Version of the header's meaning; a change of it is a governance transaction.
+/// Version of the header's format. It changes with a version of the [`protocol`](crate::protocol).
 pub const HEADER_VERSION: u32 = 1;
 
-/// What validators sign. Equal on all of them, hence without Raft's term and log index.
+/// The header of a block, which validators sign. It is equal on all of them, hence without Raft's
+/// term and log index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -25,9 +26,10 @@ pub struct Header {
     /// [Counted](crate::merkle::list::block_root) RFC 9162 tree over the encoded
     /// [`SignedTransaction`]s.
     pub tx_root: Hash,
-    /// The same tree over the encoded [`Receipt`]s.
+    /// The same kind of tree over the encoded [`Receipt`]s.
     pub receipt_root: Hash,
-    /// The same tree over the encoded [`EventRecord`](crate::record::EventRecord)s of this block.
+    /// The same kind of tree over the encoded [`EventRecord`](crate::record::EventRecord)s of this
+    /// block.
     pub event_root: Hash,
     /// [Sparse Merkle tree](crate::merkle::sparse) over the whole state after this block.
     pub state_root: Hash,
@@ -53,22 +55,22 @@ pub struct Block {
     pub transactions: Vec<SignedTransaction>,
 }
 
-/// Whether a transaction did what it asked for.
+/// The outcome of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Outcome {
     Succeeded,
-    /// Nothing was changed. `code` is stable, e.g. `firmware.unknown_release`; `message` is for
-    /// people.
+    /// The action was refused and changed nothing. `code` is stable, e.g.
+    /// `firmware.unknown_release`; `message` is for people.
     Failed {
         code: String,
         message: String,
     },
 }
 
-/// What a transaction did, equal on all nodes. The last receipt of a block may be the block's own,
-/// under the transaction hash zero: what contracts did by block time alone.
+/// The receipt of a transaction, equal on all nodes. The last receipt of a block may be that of the
+/// block itself, with the transaction hash zero: it has what contracts did by block time alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -84,12 +86,12 @@ impl Receipt {
     }
 }
 
-/// One validator.
+/// A validator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Validator {
-    /// Its id in Raft, never given to another.
+    /// Its id in Raft, which no other node ever gets.
     pub node: u64,
     /// Its account, which relays and reports artifacts that it holds.
     pub account: Id,
@@ -99,7 +101,7 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// Whether a text is a `host:port` that others can dial.
+    /// Tells whether a text is a `host:port` that other nodes can dial.
     pub fn is_address(text: &str) -> bool {
         let Some((host, port)) = text.rsplit_once(':') else {
             return false;
@@ -119,8 +121,8 @@ pub struct ValidatorSet {
 }
 
 impl ValidatorSet {
-    /// How many equal attestations make a certificate: for n validators of which f = (n-1)/3 may
-    /// lie, (n+f)/2 + 1, so that two certificates share an honest validator.
+    /// The number of equal attestations that make a certificate. For n validators of which f =
+    /// (n-1)/3 may lie it is (n+f)/2 + 1, so that two certificates share an honest validator.
     pub fn quorum(&self) -> usize {
         let n = self.validators.len();
         let f = n.saturating_sub(1) / 3;
@@ -156,7 +158,7 @@ impl Attestation {
         Domain::Attestation.message(&[&header.0])
     }
 
-    /// Signs a header. The caller has made (height, header) durable before.
+    /// Signs a header. The caller must have made (height, header) durable first.
     pub fn sign(height: u64, header: Hash, secret: &SecretKey) -> Self {
         let signature = secret.sign(&Self::header_message(&header));
         Self {
@@ -187,7 +189,7 @@ pub struct CertificateSignature {
     pub signature: Signature,
 }
 
-/// A quorum of signatures on one header.
+/// A certificate: a quorum of signatures on one header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -214,7 +216,7 @@ pub enum CertificateError {
 }
 
 impl Certificate {
-    /// From attestations of one header, in any order.
+    /// Makes a certificate of attestations of one header, in any order.
     pub fn from_attestations(height: u64, header: Hash, attestations: &[Attestation]) -> Self {
         let mut signatures: Vec<_> = attestations
             .iter()

@@ -1,4 +1,4 @@
-//! The one place that encodes and decodes what is hashed, signed or stored.
+//! The one encoding of everything that is hashed, signed or stored.
 //!
 //! bincode 2.0.1 `legacy()`: little-endian, fixed-width integers, u64 lengths, u32 enum tags.
 //! Decoding demands the exact length and that re-encoding gives the same bytes, so a value has one
@@ -8,13 +8,14 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::json::{self, JsonDecodeError};
 use crate::limits::ENCODED_BYTES_MAX;
 
-type Config = Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>>;
+type LegacyConfig = Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>>;
 
-const CONFIG: Config = bincode::config::legacy().with_limit::<ENCODED_BYTES_MAX>();
+const CONFIG: LegacyConfig = bincode::config::legacy().with_limit::<ENCODED_BYTES_MAX>();
 
-/// Bytes that are not the encoding of a value of the wanted type.
+/// Why bytes are not the encoding of a value of the wanted type.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     #[error("decoding {wanted}")]
@@ -35,7 +36,7 @@ pub enum CodecError {
     #[error("reading {wanted} from JSON")]
     Json {
         wanted: &'static str,
-        source: serde_json::Error,
+        source: JsonDecodeError,
     },
 }
 
@@ -61,8 +62,8 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecE
     Ok(value)
 }
 
-/// As [`decode`], without the comparison: for bytes that this node encoded itself and keeps under a
-/// hash.
+/// The value that `bytes` encode, without the comparison of [`decode`]: for bytes that this node
+/// encoded itself and keeps under a hash.
 pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let wanted = short_name::<T>();
     let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
@@ -76,26 +77,26 @@ pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
     Ok(value)
 }
 
-/// The value that the JSON text `bytes` holds; unknown and repeated fields are refused.
+/// The value whose JSON form the text `bytes` is, by the rules of [`json`](crate::json): unknown
+/// and repeated fields are refused.
+///
+/// # Errors
+/// Not JSON as the ledger accepts it, or not the form of such a value.
 pub fn decode_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let wanted = short_name::<T>();
-    serde_json::from_slice(bytes).map_err(|source| CodecError::Json { wanted, source })
+    let text = std::str::from_utf8(bytes).map_err(|_| JsonDecodeError::NotUtf8);
+    text.and_then(|text| json::from_value(json::parse(text, &json::DOCUMENT)?))
+        .map_err(|source| CodecError::Json { wanted, source })
 }
 
-/// As [`decode_json`], of a text that was parsed.
-pub fn decode_value<T: DeserializeOwned>(value: &serde_json::Value) -> Result<T, CodecError> {
-    let wanted = short_name::<T>();
-    T::deserialize(value).map_err(|source| CodecError::Json { wanted, source })
-}
-
-/// The digest by which a value is named: blake3 of its binary encoding.
+/// The digest that names a value: blake3 of its binary encoding.
 pub fn digest<T: Serialize>(value: &T) -> crate::Hash {
     crate::Hash::of(&encode(value))
 }
 
 fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
-    // Of a list, which is written `Vec<..>`, the name of its items.
+    // A list is written `Vec<..>`: its items have the name.
     let last = name.rsplit("::").next().unwrap_or(name);
     last.trim_end_matches('>')
 }

@@ -10,7 +10,7 @@ use rand_core::{TryCryptoRng, TryRng};
 
 use crate::{PublicKey, Signature};
 
-/// What a signature is for. Its text, closed by a zero byte, precedes the signed bytes.
+/// The purpose of a signature. Its text, closed by a zero byte, precedes the signed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Domain {
     Transaction,
@@ -48,7 +48,7 @@ impl Domain {
     }
 }
 
-/// A signature that does not fit key and message, or a key that is no curve point.
+/// The error of a signature that does not fit key and message, or of a key that is no curve point.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the signature does not verify under the key {key}")]
 pub struct BadSignature {
@@ -66,7 +66,7 @@ impl std::fmt::Debug for SecretKey {
 }
 
 impl SecretKey {
-    /// From 32 bytes of a cryptographic random source (RFC 8032 seed).
+    /// Makes the key of 32 bytes from a cryptographic random source (RFC 8032 seed).
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(SigningKey::from_bytes(&seed))
     }
@@ -93,7 +93,7 @@ impl PublicKey {
             .map_err(|_| BadSignature { key: *self })
     }
 
-    /// Whether an account may have this key: a curve point that is not of small order.
+    /// Tells whether an account may have this key: a curve point that is not of small order.
     pub fn is_acceptable(&self) -> bool {
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| !key.is_weak())
     }
@@ -107,8 +107,8 @@ pub struct SignedMessage<'a> {
     pub signature: Signature,
 }
 
-/// Signatures verified together. Larger groups gain little and make a failed one costlier to
-/// search.
+/// Number of signatures verified together. Larger batches gain little and cost more to search when
+/// one fails.
 pub const VERIFY_BATCH: usize = 256;
 
 /// Verifies many signatures; the answers are those of [`PublicKey::verify`], one by one.

@@ -1,5 +1,5 @@
-//! The trust root: what the ledger begins with. Whoever has this file can check everything that
-//! follows.
+//! The genesis file: the first state of a ledger and the root of trust. A program that has this
+//! file can check everything that follows.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{Grant, Hash, Id, PublicKey, Role, Scope, Validator, ValidatorSet};
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Genesis {
-    /// For people, e.g. `Harbour City`.
+    /// Name for people, e.g. `Harbour City`.
     pub name: String,
     pub created_ms: u64,
     pub validators: ValidatorSet,
@@ -82,7 +82,7 @@ pub enum GenesisError {
     Policy { policy: &'static str, got: u8 },
 }
 
-/// Something that a ledger can begin with, and that its founders may not have meant.
+/// A part of a genesis file that is valid, and that the founders may not have meant.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum GenesisWarning {
     #[error("{0} has no role: it can do nothing until an administrator grants it one")]
@@ -99,7 +99,7 @@ pub enum GenesisWarning {
     },
 }
 
-/// Somebody who is named in the file, for people.
+/// The text that names a node of the file in an error.
 fn node(validator: &Validator) -> String {
     format!("node {}", validator.node)
 }
@@ -116,7 +116,7 @@ impl Genesis {
     /// Checks what execution and the network rely on.
     ///
     /// # Errors
-    /// The first fault, with the names of those that it is about.
+    /// The first fault, with the names that it is about.
     pub fn check(&self) -> Result<(), GenesisError> {
         if self.name.len() > TEXT_BYTES_MAX {
             let of = "the city".to_owned();
@@ -190,7 +190,7 @@ impl Genesis {
         Ok(())
     }
 
-    /// Each account and key belongs to one node or user.
+    /// Checks that each account and key belongs to one node or user.
     fn check_names(&self) -> Result<(), GenesisError> {
         let validators = self.validators.validators.iter();
         let nodes = validators.map(|v| (&v.account, v.key, node(v)));
@@ -220,7 +220,7 @@ impl Genesis {
         self.accounts.iter().filter(has)
     }
 
-    /// Of the whole city.
+    /// Number of administrators of the whole city.
     fn administrators(&self) -> usize {
         let city = Grant {
             role: Role::Administrator,
@@ -230,7 +230,7 @@ impl Genesis {
         self.accounts.iter().filter(administers).count()
     }
 
-    /// What the founders should look at before they begin.
+    /// The points that the founders should look at before they begin.
     pub fn warnings(&self) -> Vec<GenesisWarning> {
         let idle = self.accounts.iter().filter(|a| a.grants.is_empty());
         let idle = idle.map(|a| GenesisWarning::NoRole(a.account.clone()));

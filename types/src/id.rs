@@ -1,5 +1,5 @@
-//! Names: accounts, devices, releases, rollouts; districts; versions. All are checked where they
-//! are read, so that the rest of the code never meets a malformed one.
+//! Names of accounts, devices, releases and rollouts; districts; versions. Each is checked when it
+//! is decoded, so that the rest of the code never meets a malformed one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits::{ID_BYTES_MAX, SCOPE_BYTES_MAX, SCOPE_PARTS_MAX};
 
-/// A text is not a name of the wanted kind.
+/// Why a text is not a name of the wanted kind.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {
     #[error(
@@ -130,7 +130,7 @@ impl Scope {
         Self(String::new())
     }
 
-    /// Whether `other` lies in this district or is this district.
+    /// Tells whether `other` is this district or lies in it.
     pub fn covers(&self, other: &Scope) -> bool {
         self.0.is_empty()
             || other
@@ -139,7 +139,7 @@ impl Scope {
                 .is_some_and(|r| r.is_empty() || r.starts_with('/'))
     }
 
-    /// This district and those around it, the whole city first.
+    /// The path from the whole city to this district, both included.
     pub fn ancestry(&self) -> Vec<Scope> {
         let mut path = vec![Scope::city()];
         let ends = self.0.match_indices('/').map(|(at, _)| at);

@@ -1,6 +1,6 @@
-//! What a city's ledger is made of: ids, keys, hashes, transactions, blocks, receipts, certificates
-//! and proofs, their one encoding, and their verification. No IO, no async, no clock: gateways,
-//! auditors and validators use the same code.
+//! The types of a city's ledger: ids, keys, hashes, transactions, blocks, receipts, certificates
+//! and proofs, with their one encoding and their verification. The crate has no IO, no async code
+//! and no clock, so that gateways, auditors and validators use the same code.
 
 pub mod action;
 pub mod artifact;
@@ -10,12 +10,14 @@ pub mod codec;
 pub mod crypto;
 pub mod genesis;
 mod id;
+pub mod json;
 pub mod limits;
 pub mod login;
 pub mod merkle;
 mod notification;
 mod printable;
 pub mod proof;
+pub mod protocol;
 pub mod record;
 pub mod report;
 #[cfg(feature = "openapi")]
@@ -23,7 +25,8 @@ mod schema;
 mod state_key;
 pub mod tables;
 pub mod transaction;
-pub mod work;
+pub mod validate;
+pub mod wire;
 
 pub use action::*;
 pub use block::{

@@ -1,5 +1,5 @@
-//! Every limit on input, with its reason. Outside bytes are measured against these before they are
-//! decoded.
+//! All limits on input, with their reasons. Bytes from outside are measured against them before
+//! they are decoded.
 
 /// Ids appear in topics, paths and keys; 64 is what MQTT client ids of common brokers allow.
 pub const ID_BYTES_MAX: usize = 64;
@@ -9,52 +9,58 @@ pub const SCOPE_BYTES_MAX: usize = 160;
 pub const SCOPE_PARTS_MAX: usize = 6;
 /// Free text that a person reads: names, reasons, comments.
 pub const TEXT_BYTES_MAX: usize = 1_000;
-/// One signed transaction: large enough for 1,000 devices or events, small beside a batch.
+/// Bytes of one signed transaction: large enough for 1,000 devices or events, small beside a batch.
 pub const TRANSACTION_BYTES_MAX: usize = 256 * 1024;
-/// One Raft entry: what four validators on one small disk replicate within a heartbeat.
+/// Bytes of one Raft entry: as much as four validators on one small disk replicate in a heartbeat.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Transactions in one batch: bounds the time a block takes to execute (about 0.2 s).
 pub const BATCH_TRANSACTIONS_MAX: usize = 8_192;
-/// A transaction expires at most this long after block time, so that a replay window need not be
-/// kept longer.
+/// Longest time in ms from block time to the expiry of a transaction, so that a replay window need
+/// not be kept longer.
 pub const EXPIRES_AFTER_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Sequence numbers in the replay window of a key (RFC 4303 appendix A2).
 pub const REPLAY_WINDOW: u64 = 1_024;
-/// Devices, events, reports or ids listed in one transaction.
+/// Number of devices, events, reports or ids in one transaction.
 pub const LIST_ITEMS_MAX: usize = 1_000;
-/// Devices that a rollout may name one by one; larger sets are named by a filter.
+/// Number of devices that a rollout may name one by one; a filter names larger sets.
 pub const ROLLOUT_LIST_MAX: usize = 1_000;
-/// Devices added to a running rollout, or timers that run out, in one block.
+/// Number of devices added to running rollouts, and of timers that expire, in one block.
 pub const STEPS_PER_BLOCK_MAX: usize = 256;
-/// Body of one device event.
+/// Bytes of the data of one device event.
 pub const EVENT_DATA_BYTES_MAX: usize = 1_024;
-/// Gaps in the sequence numbers of one device that are kept; older ones are merged into one.
+/// Number of gaps kept of the sequence numbers of one device; the oldest are merged into one.
 pub const EVENT_GAPS_MAX: usize = 16;
-/// A desired configuration document: what a Thing takes in a few block-wise exchanges.
+/// Longest value of a tag: a label, not a document.
+pub const TAG_VALUE_BYTES_MAX: usize = 256;
+/// Bytes of a desired configuration document: as much as a Thing takes in a few block-wise
+/// exchanges.
 pub const CONFIG_BYTES_MAX: usize = 16 * 1024;
-/// Nesting of a configuration document.
+/// Nesting of objects and lists in a configuration document.
 pub const CONFIG_DEPTH_MAX: usize = 8;
-/// Largest artifact: an order above today's firmware of street-light controllers.
+/// Nesting of objects and lists in any other JSON text: an order above that of the types, and
+/// little of the stack.
+pub const JSON_DEPTH_MAX: usize = 127;
+/// Bytes of the largest artifact: an order above today's firmware of street-light controllers.
 pub const ARTIFACT_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Hardware classes, dependencies, tags, aliases of one record.
+/// Number of hardware classes, dependencies, tags or aliases of one record.
 pub const SMALL_LIST_MAX: usize = 32;
-/// Active keys of one account: the old and the new one during rotation, and two spares.
+/// Number of active keys of one account: the old and the new one during rotation, and two spares.
 pub const KEYS_PER_ACCOUNT_MAX: usize = 4;
-/// Roles of one account.
+/// Number of roles of one account.
 pub const GRANTS_PER_ACCOUNT_MAX: usize = 64;
-/// Approvals collected for one subject.
+/// Number of approvals collected for one subject.
 pub const APPROVALS_MAX: usize = 16;
-/// Validators: a certificate carries one signature of each.
+/// Number of validators: a certificate carries one signature of each.
 pub const VALIDATORS_MAX: usize = 31;
 /// Largest number that people and devices choose: above it JavaScript, `jq` and whatever else reads
 /// JSON numbers as doubles (RFC 8259 section 6) would show another one.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Longest `host:port` of a node: a DNS name has at most 253 bytes (RFC 1035), then comes the port.
 pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
-/// A proof bundle: paths of 64-bit trees, one record, and the changes of the validator set on the
-/// way.
+/// Bytes of a proof bundle: paths of 64-bit trees, one record, and the changes of the validator set
+/// on the way.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Changes of the validator set in one proof bundle.
+/// Number of changes of the validator set in one proof bundle.
 pub const SET_CHANGES_MAX: usize = 1_024;
-/// Any single encoded value that the codec reads.
+/// Bytes of any single encoded value that the codec reads.
 pub const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;

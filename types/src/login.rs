@@ -1,5 +1,5 @@
-//! How a client shows a node that it has a registered key, to get a token: for reading over HTTP,
-//! or as the MQTT password of a client without a TLS certificate.
+//! The login of a client that has a registered key. It gets a token for reading over HTTP, or for
+//! use as the MQTT password of a client without a TLS certificate.
 //!
 //! 1. `POST /v1/auth/challenge` with [`ChallengeRequest`] gives a [`Challenge`].
 //! 2. `POST /v1/auth/token` with [`TokenRequest`] gives a [`Token`].
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::crypto::{BadSignature, Domain, SecretKey};
 use crate::{Hash, Id, PublicKey, Signature};
 
-/// What a token is for. Tokens cross the network in clear where there is no TLS: one that was read
-/// on its way over HTTP must not open the MQTT edge.
+/// The purpose of a token. Tokens cross the network in clear where there is no TLS: one that was
+/// read on its way over HTTP must not open the MQTT edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -25,7 +25,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// As it is written in JSON and signed.
+    /// The text in JSON and in the signed message.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::HttpRead => "http-read",
@@ -34,7 +34,7 @@ impl Audience {
     }
 }
 
-/// Who asks.
+/// The request for a challenge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -43,11 +43,11 @@ pub struct ChallengeRequest {
     pub key: PublicKey,
 }
 
-/// What is to be signed.
+/// The challenge that the client signs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Challenge {
-    /// Derived from who asks and the minute: it can be answered for two minutes at most.
+    /// Derived from account, key and minute: it can be answered for two minutes at most.
     pub challenge: Hash,
     /// The node that asks.
     pub node: u64,
@@ -55,7 +55,7 @@ pub struct Challenge {
     pub expires_ms: u64,
 }
 
-/// The answer to a challenge.
+/// The signed answer to a challenge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -64,16 +64,16 @@ pub struct TokenRequest {
     pub key: PublicKey,
     pub audience: Audience,
     pub challenge: Hash,
-    /// Over [`login_message`].
+    /// Covers [`login_message`].
     pub signature: Signature,
 }
 
-/// A token, for the audience that was signed.
+/// A token for the audience that was signed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Token {
     pub token: String,
-    /// Unix time in ms from which on it is not taken any more.
+    /// Unix time in ms from which on it is refused.
     pub expires_ms: u64,
 }
 
@@ -109,20 +109,26 @@ impl TokenRequest {
         chain_id: &Hash,
         account: &Id,
         audience: Audience,
-        given: &Challenge,
+        challenge: &Challenge,
         secret: &SecretKey,
     ) -> Self {
-        let message = login_message(chain_id, given.node, account, audience, &given.challenge);
+        let message = login_message(
+            chain_id,
+            challenge.node,
+            account,
+            audience,
+            &challenge.challenge,
+        );
         Self {
             account: account.clone(),
             key: secret.public(),
             audience,
-            challenge: given.challenge,
+            challenge: challenge.challenge,
             signature: secret.sign(&message),
         }
     }
 
-    /// Whether the key signed this challenge for `node`.
+    /// Checks that the key signed this challenge for `node`.
     pub fn verify(&self, chain_id: &Hash, node: u64) -> Result<(), BadSignature> {
         let message = login_message(
             chain_id,

@@ -1,10 +1,10 @@
-//! What contracts tell subscribers: one fact each, with the place it is about.
+//! Notifications of contracts to subscribers: one fact each, with the place that it is about.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, DeploymentState, Hash, Id, PublicKey, Role, Scope, Severity, SkipReason,
-    Validator,
+    AlarmId, ConfigTarget, DeploymentState, Device, Hash, Id, PublicKey, Role, Scope, Severity,
+    SkipReason, Validator,
 };
 
 /// A fact of a block, for subscribers.
@@ -17,7 +17,7 @@ pub struct Notification {
     pub fact: Fact,
 }
 
-/// Where a device is, as far as subscriptions go.
+/// The device, district and gateway by which a subscription selects a notification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -27,7 +27,7 @@ pub struct Place {
     pub gateway: Option<Id>,
 }
 
-/// What happened. Grows only at the end.
+/// The fact that a notification reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -221,13 +221,33 @@ pub enum Fact {
         rollout: Id,
         reason: SkipReason,
     },
-    /// One report of a batch was not taken, for the reason that `code` gives.
+    /// One report of a batch was refused, for the reason that `code` gives.
     ReportRefused {
         rollout: Id,
         to: DeploymentState,
         counter: u64,
         code: String,
     },
+}
+
+impl Notification {
+    /// A notification about no device in particular.
+    pub fn city(fact: Fact) -> Self {
+        Self { place: None, fact }
+    }
+
+    /// A notification about a device, for those who follow it, its gateway or its district.
+    pub fn about_device(device: &Device, fact: Fact) -> Self {
+        let place = Place {
+            device: device.device.clone(),
+            district: device.district.clone(),
+            gateway: device.gateway.clone(),
+        };
+        Self {
+            place: Some(place),
+            fact,
+        }
+    }
 }
 
 impl Fact {

@@ -1,10 +1,10 @@
-//! Text from outside on a terminal or in a log: what a person would not see, or what would command
-//! the terminal, is written as an escape.
+//! Text from outside, made safe for a terminal or a log: characters that a person would not see, or
+//! that would command the terminal, are written as escapes.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character commands a terminal, hides, or changes the order in which others are shown:
+/// Tells whether a character commands a terminal, hides, or changes the order of others:
 /// controls (C0, DEL, C1), bidirectional marks, characters without width, separators of lines.
 fn is_unseen(c: char) -> bool {
     c.is_control()
@@ -15,15 +15,15 @@ fn is_unseen(c: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Text in one line for a person, with such characters as `\u{1b}`.
+/// The text in one line for a person, with such characters as `\u{1b}`.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, is_unseen, |into, c| {
         write!(into, "{}", c.escape_unicode())
     })
 }
 
-/// JSON text with such characters as `\u001b`, so that it stays the same JSON. Line ends between
-/// its parts stay.
+/// The JSON text with such characters as `\u001b`, so that it stays the same JSON. Line ends
+/// between its parts stay.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let unseen = |c| c != '\n' && is_unseen(c);
     escape(json, unseen, |into, c| {
@@ -43,9 +43,10 @@ fn escape(
     }
     let mut printed = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match escaped(c) {
-            true => write(&mut printed, c).expect("a String takes everything"),
-            false => printed.push(c),
+        if escaped(c) {
+            write(&mut printed, c).expect("a String takes everything")
+        } else {
+            printed.push(c)
         }
     }
     Cow::Owned(printed)

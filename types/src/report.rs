@@ -1,4 +1,5 @@
-//! What a Thing's own key signs: its reports and events, and the vendor's signature that it checks.
+//! Signatures of Things on reports and events, and the vendor's signature on releases that Things
+//! check.
 //!
 //! Each signature covers the value's binary encoding with `signature` set to `None`, after the
 //! domain prefix; reports also carry the chain, so that one city's report means nothing in another.
@@ -35,7 +36,8 @@ pub trait DeviceSigned: Clone + Serialize {
         self.set_signature(Some(signature));
     }
 
-    /// Whether the Thing signed: `Ok(false)` when there is no signature, an error when it is wrong.
+    /// Tells whether the Thing signed: `Ok(false)` if there is no signature, an error if it is
+    /// wrong.
     fn verify_device(
         &self,
         chain_id: &Hash,
@@ -76,7 +78,7 @@ device_signed!(DeploymentReport, DeviceReport);
 device_signed!(ConfigReport, DeviceReport);
 device_signed!(DeviceEvent, DeviceEvent);
 
-/// Why a signed release is not one.
+/// Why a signed release is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
     #[error("the manifest has {0} bytes, too many for a transaction")]
@@ -104,7 +106,7 @@ impl SignedRelease {
         Hash::of(&self.manifest.0)
     }
 
-    /// Checks the signature and decodes the manifest. Whose key it is, is for the caller to know.
+    /// Checks the signature and decodes the manifest. The caller checks whose key it is.
     pub fn verify(&self) -> Result<ReleaseManifest, ReleaseError> {
         if self.manifest.0.len() > TRANSACTION_BYTES_MAX {
             return Err(ReleaseError::TooLong(self.manifest.0.len()));
@@ -119,7 +121,7 @@ impl SignedRelease {
     }
 }
 
-/// What the new key of an account signs when it takes the place of the old one.
+/// The message that the new key of an account signs when it replaces the old one.
 pub fn key_rotation_message(chain_id: &Hash, account: &crate::Id, old: &PublicKey) -> Vec<u8> {
     Domain::KeyRotation.message(&[&chain_id.0, account.as_str().as_bytes(), b"\0", &old.0])
 }

@@ -1,8 +1,8 @@
-//! What the keys of the state name, and which record is under each: the form in which people and
-//! programs read a proven key and value.
+//! Keys of the state, decoded into names, with the record type of each: the form in which people
+//! and programs read a proven key and value.
 //!
-//! The contracts make the keys (`keys.rs` of each contract); a test there shows that every key of
-//! theirs is read back here as what it was made from.
+//! The contracts make the keys (`keys.rs` of each contract); a test there shows that each is
+//! decoded here into the parts of which it was made.
 
 use std::fmt;
 
@@ -21,7 +21,8 @@ type Timer = (u64, Id, Id);
 /// One line for each table: its parts in the order of the key, and the type of its records.
 macro_rules! state_keys {
     ($($kind:ident $({ $($part:ident: $type:ty),+ })? => $record:ty,)+) => {
-        /// What a key of the state names. In JSON `kind`, and `of` with the parts of the key.
+        /// The name that a key of the state stands for. In JSON it has `kind`, and `of` with the
+        /// parts of the key.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(rename_all = "snake_case", tag = "kind", content = "of")]
         pub enum StateKey {
@@ -29,9 +30,9 @@ macro_rules! state_keys {
         }
 
         impl StateKey {
-            fn read(table: Table, parts: &mut Parts) -> Option<Self> {
+            fn read(table: Table, reader: &mut KeyReader) -> Option<Self> {
                 Some(match table {
-                    $(Table::$kind => Self::$kind $({ $($part: Part::read(parts)?),+ })?,)+
+                    $(Table::$kind => Self::$kind $({ $($part: KeyPart::read(reader)?),+ })?,)+
                 })
             }
 
@@ -98,17 +99,17 @@ fn readable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Value, Code
 }
 
 impl StateKey {
-    /// Reads a key; `None` if this version of the program knows no such key.
+    /// Decodes a key; `None` if this version of the program knows no such key.
     pub fn parse(key: &[u8]) -> Option<Self> {
         let (table, rest) = key.split_first()?;
         let table = TABLES.iter().find(|known| **known as u8 == *table)?;
-        let mut parts = Parts(rest);
-        let read = Self::read(*table, &mut parts)?;
-        parts.0.is_empty().then_some(read)
+        let mut reader = KeyReader(rest);
+        let read = Self::read(*table, &mut reader)?;
+        reader.0.is_empty().then_some(read)
     }
 }
 
-/// For people: `device lamp-1`, `deployment of device lamp-1, rollout spring`.
+/// The name for people, e.g. `deployment of device lamp-1, rollout spring`.
 impl fmt::Display for StateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = serde_json::to_value(self).expect("our types have JSON forms");
@@ -120,7 +121,7 @@ impl fmt::Display for StateKey {
             other => format!("{} {other}", words(name)),
         });
         let parts = parts.collect::<Vec<_>>().join(", ");
-        // The one part that has the name of the kind says it all.
+        // A single part that has the name of the kind is enough.
         match parts.strip_prefix(&kind) {
             Some(rest) if rest.starts_with(' ') => f.write_str(&parts),
             _ if parts.is_empty() => f.write_str(&kind),
@@ -129,18 +130,18 @@ impl fmt::Display for StateKey {
     }
 }
 
-/// What is left of a key.
-struct Parts<'a>(&'a [u8]);
+/// Reads the parts of a key; it holds the rest.
+struct KeyReader<'a>(&'a [u8]);
 
-impl<'a> Parts<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+impl<'a> KeyReader<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
     fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|taken| taken[0])
+        self.bytes(1).map(|taken| taken[0])
     }
 
     /// Text up to its zero byte; in it 0x01 0x01 stands for zero and 0x01 0x02 for 0x01.
@@ -156,55 +157,55 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Something that keys are made of.
-trait Part: Sized {
-    fn read(parts: &mut Parts) -> Option<Self>;
+/// A type of which keys are made.
+trait KeyPart: Sized {
+    fn read(reader: &mut KeyReader) -> Option<Self>;
 }
 
-impl Part for Id {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Self::new(parts.text()?).ok()
+impl KeyPart for Id {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Self::new(reader.text()?).ok()
     }
 }
 
-impl Part for String {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        parts.text()
+impl KeyPart for String {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        reader.text()
     }
 }
 
-impl Part for u64 {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(Self::from_be_bytes(parts.take(8)?.try_into().ok()?))
+impl KeyPart for u64 {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(Self::from_be_bytes(reader.bytes(8)?.try_into().ok()?))
     }
 }
 
-impl Part for Hash {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(Self(parts.take(Self::LEN)?.try_into().ok()?))
+impl KeyPart for Hash {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(Self(reader.bytes(Self::LEN)?.try_into().ok()?))
     }
 }
 
-impl Part for PublicKey {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(Self(parts.take(Self::LEN)?.try_into().ok()?))
+impl KeyPart for PublicKey {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(Self(reader.bytes(Self::LEN)?.try_into().ok()?))
     }
 }
 
-/// All that is left.
-impl Part for HexBytes {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        let rest = parts.take(parts.0.len())?;
+/// The whole rest of a key.
+impl KeyPart for HexBytes {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        let rest = reader.bytes(reader.0.len())?;
         Some(Self(rest.to_vec()))
     }
 }
 
-/// A text for each level, and an empty one after them.
-impl Part for Scope {
-    fn read(parts: &mut Parts) -> Option<Self> {
+/// A text for each level, then an empty one.
+impl KeyPart for Scope {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
         let mut levels = Vec::new();
         loop {
-            match parts.text()? {
+            match reader.text()? {
                 level if level.is_empty() => return Self::new(levels.join("/")).ok(),
                 level => levels.push(level),
             }
@@ -212,18 +213,18 @@ impl Part for Scope {
     }
 }
 
-impl Part for ConfigTarget {
-    fn read(parts: &mut Parts) -> Option<Self> {
-        Some(match parts.byte()? {
+impl KeyPart for ConfigTarget {
+    fn read(reader: &mut KeyReader) -> Option<Self> {
+        Some(match reader.byte()? {
             0 => Self::Fleet,
             1 => Self::Model {
-                model: parts.text()?,
+                model: reader.text()?,
             },
             2 => Self::District {
-                district: Scope::new(parts.text()?).ok()?,
+                district: Scope::new(reader.text()?).ok()?,
             },
             3 => Self::Device {
-                device: Id::read(parts)?,
+                device: Id::read(reader)?,
             },
             _ => return None,
         })

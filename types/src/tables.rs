@@ -1,4 +1,4 @@
-//! The first byte of every state key, in one place. Never reuse a number.
+//! The tables of the state: the first byte of every state key. A number is never used again.
 
 /// A table of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The signed request. The bytes that were signed are the bytes that are kept: nothing is ever
-//! re-encoded.
+//! Transactions: signed requests. The signed bytes are the bytes that are kept; they are never
+//! encoded again.
 
 use std::sync::Arc;
 
@@ -10,35 +10,33 @@ use crate::crypto::{BadSignature, Domain, SecretKey, SignedMessage};
 use crate::limits::TRANSACTION_BYTES_MAX;
 use crate::{Action, Hash, HexBytes, Id, PublicKey, Signature};
 
-/// How the payload of a transaction is encoded.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The encoding of a transaction's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Encoding {
-    /// JSON, which any language can make.
+    /// JSON by the rules of [`json`](crate::json), which any language can write.
     Json,
     /// The ledger's binary encoding, about half the size.
     Bincode,
 }
 
-/// What an account asks the ledger to do.
+/// A request of an account to the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Transaction {
     /// The account that acts.
     pub sender: Id,
-    /// Used once per key; any order within a window of 1,024 below the highest one used.
+    /// A number that the key uses once, in any order within a window of 1,024 below the highest
+    /// one.
     pub sequence: u64,
     /// Unix time in ms from which on the transaction can no longer happen.
     pub expires_ms: u64,
     pub action: Action,
 }
 
-/// A transaction as it travels and is stored: bytes from outside until
-/// [`SignedTransaction::verify`].
+/// A transaction as it is sent and stored: bytes from outside until [`SignedTransaction::verify`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -101,7 +99,7 @@ impl SignedTransaction {
         Hash::of(&self.signing_bytes(chain_id))
     }
 
-    /// Decodes the payload, without looking at the signature.
+    /// Decodes the payload without checking the signature.
     ///
     /// # Errors
     /// Too long, or not a transaction in its encoding.
@@ -118,16 +116,17 @@ impl SignedTransaction {
         .map_err(TransactionError::Payload)
     }
 
-    /// The one way from outside bytes to something that the ledger works with.
+    /// Checks the signature and decodes the payload: the one way from bytes to a transaction that
+    /// the ledger accepts.
     ///
     /// # Errors
     /// Too long, malformed, or not signed by its key for this chain.
     pub fn verify(self, chain_id: &Hash) -> Result<Verified<Transaction>, TransactionError> {
-        let transaction = self.decode_payload()?;
         let message = self.signing_bytes(chain_id);
         self.key
             .verify(&message, &self.signature)
             .map_err(TransactionError::Signature)?;
+        let transaction = self.decode_payload()?;
         Ok(Verified {
             hash: Hash::of(&message),
             value: transaction,
@@ -135,7 +134,8 @@ impl SignedTransaction {
         })
     }
 
-    /// As [`verify`](Self::verify) for many, with the signatures checked in batches.
+    /// Verifies many transactions as [`verify`](Self::verify) does, with the signatures checked in
+    /// batches.
     pub fn verify_all(
         transactions: Vec<Self>,
         chain_id: &Hash,
@@ -154,15 +154,16 @@ impl SignedTransaction {
             })
             .collect();
         let verdicts = crate::crypto::verify_all(&items);
-        let judged = transactions.into_iter().zip(&messages).zip(verdicts);
-        judged
+        let decoded = transactions.into_iter().zip(&messages).zip(verdicts);
+        decoded
             .map(|((signed, message), good)| {
-                let transaction = signed.decode_payload()?;
+                // The cheap check first: nobody pays for reading what is not signed.
                 if !good {
                     return Err(TransactionError::Signature(BadSignature {
                         key: signed.key,
                     }));
                 }
+                let transaction = signed.decode_payload()?;
                 let envelope = Arc::new(signed);
                 Ok(Verified {
                     hash: Hash::of(message),
@@ -174,8 +175,8 @@ impl SignedTransaction {
     }
 }
 
-/// A value whose signature was checked. Only [`SignedTransaction::verify`] and its batch form make
-/// one.
+/// A value whose signature was checked. Only [`SignedTransaction::verify`] and its batch form can
+/// make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified<T> {
     hash: Hash,

@@ -11,29 +11,30 @@ use axum::{Extension, Json};
 use futures::stream;
 use lamplighter_contracts::users;
 use lamplighter_ledger::artifacts::{ArtifactError, Artifacts, RANGE_BYTES_MAX, Uploader};
+use lamplighter_system::error_chain;
+use lamplighter_types::wire::content_type::BYTES;
+use lamplighter_types::wire::header::UPLOAD_OFFSET;
+use lamplighter_types::wire::{NewArtifact, UnfinishedUpload, UnfinishedUploads, Upload};
 use lamplighter_types::{Hash, Role};
-use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::extract::{Input, Path, Payload};
-use super::problem::{Problem, chain};
+use super::error::{ApiError, Problem, code};
+use super::extract::{BodyBytes, JsonBody, Path};
 use crate::token::Bearer;
 
 /// Bytes of one piece of an upload.
 pub const PIECE_BYTES_MAX: usize = lamplighter_ledger::artifacts::APPEND_BYTES_MAX;
 
-const UPLOAD_OFFSET: &str = "upload-offset";
-
-/// What may be read by whoever knows a digest: gateways fetch without a login.
+/// Routes without a token: gateways fetch without a login, and only those who know a digest can.
 pub fn open_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(read, head))
         .routes(routes!(groups))
 }
 
-/// What needs a token.
+/// Routes that need a token.
 pub fn routes() -> OpenApiRouter<App> {
     let pieces = OpenApiRouter::new().routes(routes!(append, offset, drop_upload));
     let pieces = pieces.layer(DefaultBodyLimit::max(PIECE_BYTES_MAX));
@@ -43,19 +44,19 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(pieces)
 }
 
-impl From<ArtifactError> for Problem {
+impl From<ArtifactError> for ApiError {
     fn from(error: ArtifactError) -> Self {
-        let detail = chain(&error);
+        let detail = error_chain(&error);
         let (status, code) = match &error {
-            ArtifactError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
+            ArtifactError::Missing(_) => (StatusCode::NOT_FOUND, code::NOT_FOUND),
             ArtifactError::Offset { .. } => (StatusCode::CONFLICT, "artifact.offset"),
-            ArtifactError::TooManyOwnUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
+            ArtifactError::TooManyAccountUploads(_) => (StatusCode::CONFLICT, "artifact.uploads"),
             ArtifactError::WrongDigest { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact.digest")
             }
             ArtifactError::Mismatch { .. } => (StatusCode::BAD_REQUEST, "artifact.size"),
             ArtifactError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range"),
-            ArtifactError::TooManyUploads(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            ArtifactError::TooManyUploads(_) => (StatusCode::SERVICE_UNAVAILABLE, code::BUSY),
             ArtifactError::Quota { .. } => (StatusCode::INSUFFICIENT_STORAGE, "artifact.quota"),
             ArtifactError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
                 (StatusCode::INSUFFICIENT_STORAGE, "artifact.disk_full")
@@ -66,31 +67,14 @@ impl From<ArtifactError> for Problem {
             | ArtifactError::Unsynced { .. }
             | ArtifactError::Failed(_) => {
                 tracing::error!(error = detail, "the artifact store failed");
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+                (StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL)
             }
         };
         Self::new(status, code, detail)
     }
 }
 
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewArtifact {
-    digest: Hash,
-    #[schema(minimum = 1, maximum = 268435456)]
-    size_bytes: u64,
-}
-
-/// Where an upload stands.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Upload {
-    digest: Hash,
-    /// Bytes that are on disk: the next piece begins here.
-    offset: u64,
-    complete: bool,
-}
-
-/// Who uploads; each account has its own uploads.
+/// The owner of an upload; each account has its own uploads.
 fn uploader(bearer: Option<&Bearer>) -> Uploader {
     match bearer {
         Some(bearer) => Uploader::Account(bearer.account.clone()),
@@ -106,42 +90,44 @@ fn upload(artifacts: &Artifacts, digest: Hash, offset: u64) -> Upload {
     }
 }
 
-/// Uploading fills disks on every validator: only vendors, operators and administrators may, and
-/// only while there is space.
-fn demand_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), Problem> {
+/// Uploads fill the disks of all validators: only vendors, operators and administrators may upload,
+/// and only while there is space.
+fn require_uploader(app: &App, bearer: Option<&Bearer>) -> Result<(), ApiError> {
     if let Some(full) = app.handle.disk_full() {
-        return Err(Problem::read_only(full.to_string()));
+        return Err(ApiError::read_only(full.to_string()));
     }
     let Some(bearer) = bearer else { return Ok(()) };
     let (view, _) = app.handle.view()?;
     let account = users::account(&view, &bearer.account)?;
     let roles = [Role::Vendor, Role::Operator, Role::Administrator];
-    match account.is_some_and(|a| roles.iter().any(|role| a.has_role_somewhere(*role))) {
-        true => Ok(()),
-        false => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            "only vendors, operators and administrators upload artifacts",
-        )),
+    if account.is_some_and(|a| roles.iter().any(|role| a.has_role_somewhere(*role))) {
+        return Ok(());
     }
+    let detail = "only vendors, operators and administrators upload artifacts";
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        code::FORBIDDEN,
+        detail,
+    ))
 }
 
-/// Begins an upload, or asks where one stands.
+/// Begins an upload, or returns the offset of one.
 ///
-/// Uploads of other accounts are not touched; an own one that was begun with another size begins
-/// anew. At most 8 of an account are unfinished at a node, and each is dropped a day after its last
-/// piece.
+/// Uploads of other accounts are not touched. If the account has announced the digest with another
+/// size, the upload starts again from the beginning. An account has at most 8 unfinished uploads at
+/// a node, and each is dropped a day after its last piece.
 #[utoipa::path(post, path = "/v1/artifacts", tag = "artifacts", request_body = NewArtifact,
     responses((status = 200, body = Upload), (status = 403, body = Problem),
-        (status = 409, description = "Too many own uploads are unfinished: `artifact.uploads`.",
+        (status = 409, description = "The account has too many unfinished uploads: \
+            `artifact.uploads`.",
             body = Problem),
         (status = 507, body = Problem)))]
 async fn begin(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
-    Input(new): Input<NewArtifact>,
-) -> Result<Json<Upload>, Problem> {
-    demand_uploader(&app, bearer.as_deref())?;
+    JsonBody(new): JsonBody<NewArtifact>,
+) -> Result<Json<Upload>, ApiError> {
+    require_uploader(&app, bearer.as_deref())?;
     let artifacts = app.handle.artifacts();
     let uploader = uploader(bearer.as_deref());
     let offset = artifacts
@@ -150,36 +136,18 @@ async fn begin(
     Ok(Json(upload(artifacts, new.digest, offset)))
 }
 
-/// An upload that waits for more pieces.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Unfinished {
-    digest: Hash,
-    /// As announced.
-    size_bytes: u64,
-    /// Bytes that are on disk: the next piece begins here.
-    offset: u64,
-    /// When it is dropped unless a piece comes before, Unix ms by this node's clock.
-    expires_ms: u64,
-}
-
-/// Your uploads that are unfinished.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct UnfinishedUploads {
-    items: Vec<Unfinished>,
-}
-
 /// The caller's unfinished uploads at this node.
 #[utoipa::path(get, path = "/v1/uploads", tag = "artifacts",
     responses((status = 200, body = UnfinishedUploads)))]
 async fn uploads(
     State(app): State<App>,
     bearer: Option<Extension<Bearer>>,
-) -> Result<Json<UnfinishedUploads>, Problem> {
+) -> Result<Json<UnfinishedUploads>, ApiError> {
     let uploader = uploader(bearer.as_deref());
-    let found = app.handle.artifacts().uploads(&uploader).await?;
-    let items = found.into_iter().map(|upload| {
+    let uploads = app.handle.artifacts().uploads(&uploader).await?;
+    let items = uploads.into_iter().map(|upload| {
         let since = upload.expires.duration_since(UNIX_EPOCH);
-        Unfinished {
+        UnfinishedUpload {
             digest: upload.digest,
             size_bytes: upload.size_bytes,
             offset: upload.offset,
@@ -191,7 +159,7 @@ async fn uploads(
     }))
 }
 
-/// Drops an own unfinished upload with what came of it.
+/// Drops an unfinished upload of the caller with its bytes.
 #[utoipa::path(delete, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
@@ -199,7 +167,7 @@ async fn drop_upload(
     State(app): State<App>,
     Path(digest): Path<Hash>,
     bearer: Option<Extension<Bearer>>,
-) -> Result<StatusCode, Problem> {
+) -> Result<StatusCode, ApiError> {
     let uploader = uploader(bearer.as_deref());
     let artifacts = app.handle.artifacts();
     artifacts.drop_upload(&uploader, digest).await?;
@@ -208,17 +176,17 @@ async fn drop_upload(
 
 /// Appends a piece of at most 4 MiB that begins at `Upload-Offset`.
 ///
-/// The offset must be where the upload stands, so a piece that is sent again is refused and changes
+/// The offset must be that of the upload, so a piece that is sent again is refused and changes
 /// nothing. The last piece makes the artifact complete, if the bytes have the digest; otherwise all
-/// are dropped. A piece without bytes changes nothing and says where the upload stands.
+/// are dropped. A piece without bytes changes nothing and returns the offset of the upload.
 #[utoipa::path(patch, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path), ("Upload-Offset" = u64, Header)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Upload), (status = 403, body = Problem),
         (status = 404, description = "No such upload was begun at this node.", body = Problem),
-        (status = 409, description = "The upload stands elsewhere: `artifact.offset`.",
+        (status = 409, description = "The upload has another offset: `artifact.offset`.",
             body = Problem),
-        (status = 416, description = "It goes on behind the end that was announced: \
+        (status = 416, description = "The piece goes beyond the size that was announced: \
             `artifact.range`.", body = Problem),
         (status = 422, description = "The bytes do not have the digest: `artifact.digest`.",
             body = Problem),
@@ -228,14 +196,14 @@ async fn append(
     Path(digest): Path<Hash>,
     bearer: Option<Extension<Bearer>>,
     headers: HeaderMap,
-    body: Payload,
-) -> Result<Json<Upload>, Problem> {
-    demand_uploader(&app, bearer.as_deref())?;
+    body: BodyBytes,
+) -> Result<Json<Upload>, ApiError> {
+    require_uploader(&app, bearer.as_deref())?;
     let offset = headers
         .get(UPLOAD_OFFSET)
         .and_then(|v| v.to_str().ok()?.parse().ok());
     let offset = offset.ok_or_else(|| {
-        Problem::invalid("artifact.offset", "the header Upload-Offset is missing")
+        ApiError::invalid("artifact.offset", "the header Upload-Offset is missing")
     })?;
     let artifacts = app.handle.artifacts();
     let uploader = uploader(bearer.as_deref());
@@ -245,7 +213,7 @@ async fn append(
     Ok(Json(upload(artifacts, digest, offset)))
 }
 
-/// Where an upload stands, in the header `Upload-Offset`.
+/// The offset of an upload, in the header `Upload-Offset`.
 #[utoipa::path(head, path = "/v1/artifacts/{digest}/upload", tag = "artifacts",
     params(("digest" = Hash, Path)),
     responses((status = 200, headers(("Upload-Offset" = u64, description = "Bytes on disk."))),
@@ -254,36 +222,35 @@ async fn offset(
     State(app): State<App>,
     Path(digest): Path<Hash>,
     bearer: Option<Extension<Bearer>>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let uploader = uploader(bearer.as_deref());
     let offset = app.handle.artifacts().offset(&uploader, digest).await?;
     Ok([(UPLOAD_OFFSET, offset.to_string())].into_response())
 }
 
-fn describe(response: &mut Response, digest: &Hash, size_bytes: u64) {
+fn add_headers(response: &mut Response, digest: &Hash, size_bytes: u64) {
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let tag = HeaderValue::try_from(format!("\"{digest}\"")).expect("hexadecimal text");
     headers.insert(header::ETAG, tag);
-    let kind = HeaderValue::from_static("application/octet-stream");
-    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(BYTES));
     let forever = HeaderValue::from_static("public, max-age=31536000, immutable");
     headers.insert(header::CACHE_CONTROL, forever);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size_bytes));
 }
 
-fn size_of(app: &App, digest: &Hash) -> Result<u64, Problem> {
+fn size_of(app: &App, digest: &Hash) -> Result<u64, ApiError> {
     let size = app.handle.artifacts().size(digest);
-    size.ok_or_else(|| Problem::not_found(format!("artifact {digest} at this node")))
+    size.ok_or_else(|| ApiError::not_found(format!("artifact {digest} at this node")))
 }
 
 /// Size of an artifact.
 #[utoipa::path(head, path = "/v1/artifacts/{digest}", tag = "artifacts",
     params(("digest" = Hash, Path)), responses((status = 200), (status = 404)))]
-async fn head(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, Problem> {
+async fn head(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, ApiError> {
     let size_bytes = size_of(&app, &digest)?;
     let mut response = Response::new(Body::empty());
-    describe(&mut response, &digest, size_bytes);
+    add_headers(&mut response, &digest, size_bytes);
     Ok(response)
 }
 
@@ -304,30 +271,30 @@ async fn read(
     State(app): State<App>,
     Path(digest): Path<Hash>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let size_bytes = size_of(&app, &digest)?;
     let tag = format!("\"{digest}\"");
-    let same = headers
+    let is_unchanged = headers
         .get(header::IF_RANGE)
         .is_none_or(|value| value.as_bytes() == tag.as_bytes());
-    let asked = headers
+    let range = headers
         .get(header::RANGE)
-        .filter(|_| same)
+        .filter(|_| is_unchanged)
         .and_then(|v| v.to_str().ok());
-    let range = match asked.map(|text| parse_range(text, size_bytes)) {
-        None | Some(Asked::Ignored) => None,
-        Some(Asked::Range(first, last)) => Some((first, last)),
-        Some(Asked::Unsatisfiable) => {
+    let range = match range.map(|text| parse_range(text, size_bytes)) {
+        None | Some(ByteRange::Ignored) => None,
+        Some(ByteRange::Range(first, last)) => Some((first, last)),
+        Some(ByteRange::Unsatisfiable) => {
             let detail = format!("the artifact has {size_bytes} bytes");
-            let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range", detail);
-            let all = [(header::CONTENT_RANGE, format!("bytes */{size_bytes}"))];
-            return Ok((all, problem).into_response());
+            let error = ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "artifact.range", detail);
+            let content_range = [(header::CONTENT_RANGE, format!("bytes */{size_bytes}"))];
+            return Ok((content_range, error).into_response());
         }
     };
     let (first, last) = range.unwrap_or((0, size_bytes - 1));
     let body = Body::from_stream(pieces(app.handle.artifacts().clone(), digest, first, last));
     let mut response = Response::new(body);
-    describe(&mut response, &digest, last - first + 1);
+    add_headers(&mut response, &digest, last - first + 1);
     if range.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let text = format!("bytes {first}-{last}/{size_bytes}");
@@ -357,31 +324,31 @@ fn pieces(
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum ByteRange {
     /// First and last byte.
     Range(u64, u64),
-    /// Not a single byte range: the whole is sent, as RFC 9110 allows.
+    /// The header is not a single byte range: the whole is sent, as RFC 9110 allows.
     Ignored,
     Unsatisfiable,
 }
 
-fn parse_range(text: &str, size_bytes: u64) -> Asked {
+fn parse_range(text: &str, size_bytes: u64) -> ByteRange {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|r| r.split_once('-')) else {
-        return Asked::Ignored;
+        return ByteRange::Ignored;
     };
     let end = size_bytes - 1;
     match (first.parse::<u64>(), last.parse::<u64>()) {
-        (Ok(first), _) if last.is_empty() && first <= end => Asked::Range(first, end),
+        (Ok(first), _) if last.is_empty() && first <= end => ByteRange::Range(first, end),
         (Ok(first), Ok(last)) if first <= last && first <= end => {
-            Asked::Range(first, last.min(end))
+            ByteRange::Range(first, last.min(end))
         }
         (Err(_), Ok(suffix)) if first.is_empty() && suffix > 0 => {
-            Asked::Range(size_bytes.saturating_sub(suffix), end)
+            ByteRange::Range(size_bytes.saturating_sub(suffix), end)
         }
-        (Ok(_), _) if last.is_empty() => Asked::Unsatisfiable,
-        (Ok(first), Ok(last)) if first <= last => Asked::Unsatisfiable,
-        (Err(_), Ok(0)) if first.is_empty() => Asked::Unsatisfiable,
-        _ => Asked::Ignored,
+        (Ok(_), _) if last.is_empty() => ByteRange::Unsatisfiable,
+        (Ok(first), Ok(last)) if first <= last => ByteRange::Unsatisfiable,
+        (Err(_), Ok(0)) if first.is_empty() => ByteRange::Unsatisfiable,
+        _ => ByteRange::Ignored,
     }
 }
 
@@ -391,8 +358,8 @@ fn parse_range(text: &str, size_bytes: u64) -> Asked {
     params(("digest" = Hash, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 404, body = Problem)))]
-async fn groups(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, Problem> {
+async fn groups(State(app): State<App>, Path(digest): Path<Hash>) -> Result<Response, ApiError> {
     let groups = app.handle.artifacts().groups(digest).await?;
-    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
-    Ok((kind, groups.to_bytes()).into_response())
+    let content_type = [(header::CONTENT_TYPE, BYTES)];
+    Ok((content_type, groups.to_bytes()).into_response())
 }

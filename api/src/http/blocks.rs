@@ -4,16 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use lamplighter_ledger::Subject;
 use lamplighter_types::proof::ProofBundle;
-use lamplighter_types::{Block, Certificate, Hash, Header, Receipt};
-use serde::{Deserialize, Serialize};
+use lamplighter_types::wire::{DecodedTransaction, FullBlock};
+use lamplighter_types::{Certificate, Hash, Header};
+use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::problem::Problem;
-use super::read::{self, At, parse};
-use super::transactions::DecodedTransaction;
+use super::read::{self, AtHeight, parse};
+use super::transactions::decode;
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -24,18 +25,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(event_proof))
 }
 
-/// A block with its receipts and, if it has its own, its certificate.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct FullBlock {
-    block: Block,
-    hash: Hash,
-    /// The transactions of `block` with their payloads decoded, in the same order.
-    transactions: Vec<DecodedTransaction>,
-    receipts: Vec<Receipt>,
-    certificate: Option<Certificate>,
-}
-
-fn height_of(app: &App, text: &str) -> Result<u64, Problem> {
+fn parse_height(app: &App, text: &str) -> Result<u64, ApiError> {
     match text {
         "latest" => Ok(app.handle.head().height),
         number => parse(number),
@@ -49,21 +39,17 @@ fn height_of(app: &App, text: &str) -> Result<u64, Problem> {
 async fn block(
     State(app): State<App>,
     Path(height): Path<String>,
-) -> Result<At<FullBlock>, Problem> {
-    let height = height_of(&app, &height)?;
+) -> Result<AtHeight<FullBlock>, ApiError> {
+    let height = parse_height(&app, &height)?;
     let block = app.handle.block(height)?;
-    let block = block.ok_or_else(|| Problem::not_found(format!("block {height}")))?;
+    let block = block.ok_or_else(|| ApiError::not_found(format!("block {height}")))?;
     let (receipts, certificate) = (
         app.handle.receipts(height)?,
         app.handle.certificate(height)?,
     );
     let hash = block.header.hash();
-    let decode = |signed| DecodedTransaction::new(&app, signed);
-    let transactions = block
-        .transactions
-        .iter()
-        .map(decode)
-        .collect::<Result<_, _>>()?;
+    let decoded = block.transactions.iter().map(|signed| decode(&app, signed));
+    let transactions = decoded.collect::<Result<Vec<DecodedTransaction>, _>>()?;
     let body = FullBlock {
         block,
         hash,
@@ -71,7 +57,7 @@ async fn block(
         receipts,
         certificate,
     };
-    Ok(At {
+    Ok(AtHeight {
         height: app.handle.head().height,
         body,
     })
@@ -81,11 +67,14 @@ async fn block(
 #[utoipa::path(get, path = "/v1/headers/{height}", tag = "chain",
     params(("height" = String, Path, pattern = "^(latest|[0-9]{1,19})$")),
     responses((status = 200, body = Header), (status = 404, body = Problem)))]
-async fn header(State(app): State<App>, Path(height): Path<String>) -> Result<At<Header>, Problem> {
-    let height = height_of(&app, &height)?;
+async fn header(
+    State(app): State<App>,
+    Path(height): Path<String>,
+) -> Result<AtHeight<Header>, ApiError> {
+    let height = parse_height(&app, &height)?;
     let header = app.handle.header(height)?;
-    let body = header.ok_or_else(|| Problem::not_found(format!("header {height}")))?;
-    Ok(At {
+    let body = header.ok_or_else(|| ApiError::not_found(format!("header {height}")))?;
+    Ok(AtHeight {
         height: app.handle.head().height,
         body,
     })
@@ -99,16 +88,16 @@ async fn header(State(app): State<App>, Path(height): Path<String>) -> Result<At
 async fn certificate(
     State(app): State<App>,
     Path(height): Path<String>,
-) -> Result<At<Certificate>, Problem> {
+) -> Result<AtHeight<Certificate>, ApiError> {
     let height = match height.as_str() {
         "latest" => app.handle.certified_height(),
         number => parse(number)?,
     };
     let certificate = app.handle.certificate(height)?;
-    let what = || Problem::not_found(format!("certificate of exactly the height {height}"));
-    Ok(At {
+    let missing = || ApiError::not_found(format!("certificate of exactly the height {height}"));
+    Ok(AtHeight {
         height: app.handle.head().height,
-        body: certificate.ok_or_else(what)?,
+        body: certificate.ok_or_else(missing)?,
     })
 }
 
@@ -129,10 +118,11 @@ async fn transaction_proof(
     State(app): State<App>,
     Path(hash): Path<Hash>,
     Query(query): Query<ProofQuery>,
-) -> Result<Json<ProofBundle>, Problem> {
-    let subject = match query.receipt {
-        true => Subject::Receipt(hash),
-        false => Subject::Transaction(hash),
+) -> Result<Json<ProofBundle>, ApiError> {
+    let subject = if query.receipt {
+        Subject::Receipt(hash)
+    } else {
+        Subject::Transaction(hash)
     };
     Ok(Json(read::prove(&app, subject).await?))
 }
@@ -145,7 +135,7 @@ async fn transaction_proof(
 async fn event_proof(
     State(app): State<App>,
     Path((height, index)): Path<(u64, u32)>,
-) -> Result<Json<ProofBundle>, Problem> {
+) -> Result<Json<ProofBundle>, ApiError> {
     Ok(Json(
         read::prove(&app, Subject::Event { height, index }).await?,
     ))

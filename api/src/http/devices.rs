@@ -1,19 +1,21 @@
-//! `/v1/devices`: the registry of devices, and what happened to each.
+//! `/v1/devices`: the registry of devices, with the history, events and configuration of each.
 
 use axum::extract::State;
 use lamplighter_contracts::{config, devices, events};
 use lamplighter_state::tables::{self, Subject};
 use lamplighter_store::Direction;
-use lamplighter_types::record::ReportedConfig;
-use lamplighter_types::{Device, DeviceState, EventCursor, EventRecord, Hash, Id, Scope};
-use serde::{Deserialize, Serialize};
+use lamplighter_types::wire::{
+    DeviceConfig, DeviceEvents, EventEntry, HistoryEntry, Page, RecordResponse,
+};
+use lamplighter_types::{Device, DeviceState, Id, Scope};
+use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::error::{ApiError, Problem, code};
 use super::extract::{Path, Query};
-use super::problem::Problem;
-use super::read::{self, At, HistoryEntry, One, Page, PageQuery, ReadQuery, one, view};
+use super::read::{self, AtHeight, PageQuery, ReadQuery, view};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -52,7 +54,7 @@ pub struct DeviceQuery {
 async fn devices_list(
     State(app): State<App>,
     Query(query): Query<DeviceQuery>,
-) -> Result<At<Page<Device>>, Problem> {
+) -> Result<AtHeight<Page<Device>>, ApiError> {
     let DeviceQuery {
         min_height,
         linearizable,
@@ -62,82 +64,54 @@ async fn devices_list(
         district,
         owner,
     } = query;
+    let filters = [gateway.is_some(), district.is_some(), owner.is_some()];
+    if filters.into_iter().filter(|is_set| *is_set).count() > 1 {
+        let detail = "give one of gateway, district, owner";
+        return Err(ApiError::invalid(code::PARAMETER, detail));
+    }
     let page = PageQuery {
         min_height,
         linearizable,
         after,
         limit,
     };
-    let (state, head) = view(&app, min_height, linearizable).await?;
-    let (after, limit) = (page.after::<Id>()?, page.limit());
-    let after = after.as_ref();
-    let items = match (gateway, district, owner) {
-        (None, None, None) => devices::devices(&state, after, limit)?,
-        (Some(gateway), None, None) => devices::by_gateway(&state, &gateway, after, limit)?,
-        (None, Some(district), None) => devices::in_district(&state, &district, after, limit)?,
-        (None, None, Some(owner)) => devices::by_owner(&state, &owner, after, limit)?,
-        _ => {
-            return Err(Problem::invalid(
-                "parameter",
-                "give one of gateway, district, owner",
-            ));
-        }
+    let list = |state: &_, after: Option<&Id>, limit| match (&gateway, &district, &owner) {
+        (Some(gateway), ..) => devices::by_gateway(state, gateway, after, limit),
+        (_, Some(district), _) => devices::in_district(state, district, after, limit),
+        (.., Some(owner)) => devices::by_owner(state, owner, after, limit),
+        (None, None, None) => devices::devices(state, after, limit),
     };
-    let body = Page::new(items, limit, |d| d.device.to_string());
-    Ok(At {
-        height: head.height,
-        body,
-    })
+    read::page(&app, &page, list, |device| device.device.to_string()).await
 }
 
 /// A device.
 #[utoipa::path(get, path = "/v1/devices/{device}", tag = "devices",
     params(("device" = Id, Path), ReadQuery),
-    responses((status = 200, body = One<Device>), (status = 404, body = Problem)))]
+    responses((status = 200, body = RecordResponse<Device>), (status = 404, body = Problem)))]
 async fn device(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<At<One<Device>>, Problem> {
-    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let found = devices::device(&state, &id)?;
+) -> Result<AtHeight<RecordResponse<Device>>, ApiError> {
     let key = devices::keys::device(&id);
-    let found = one(
-        &app,
-        &query,
-        head,
-        found,
-        format!("device {id}"),
-        key.as_bytes(),
-    )
-    .await?;
-    found.with_change(&state, &Subject::DeviceRecord(id))
+    let what = format!("device {id}");
+    read::record(&app, &query, &key, what, Some(Subject::DeviceRecord(id))).await
 }
 
-/// What a device runs, and the counters it has used.
+/// The firmware of a device, and the counters it has used.
 #[utoipa::path(get, path = "/v1/devices/{device}/state", tag = "devices",
     params(("device" = Id, Path), ReadQuery),
-    responses((status = 200, body = One<DeviceState>), (status = 404, body = Problem)))]
+    responses((status = 200, body = RecordResponse<DeviceState>), (status = 404, body = Problem)))]
 async fn state(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<At<One<DeviceState>>, Problem> {
-    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let found = devices::state(&state, &id)?;
+) -> Result<AtHeight<RecordResponse<DeviceState>>, ApiError> {
     let key = devices::keys::state(&id);
-    one(
-        &app,
-        &query,
-        head,
-        found,
-        format!("state of device {id}"),
-        key.as_bytes(),
-    )
-    .await
+    read::record(&app, &query, &key, format!("state of device {id}"), None).await
 }
 
-/// Everything that happened to a device, newest first: who did it, when, and by which transaction.
+/// Everything that happened to a device, newest first: who did it, when, and in which transaction.
 /// At most 100 at a time.
 #[utoipa::path(get, path = "/v1/devices/{device}/history", tag = "devices",
     params(("device" = Id, Path), PageQuery),
@@ -146,26 +120,8 @@ async fn history(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<At<Page<HistoryEntry>>, Problem> {
+) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, Subject::Device(id)).await
-}
-
-/// A recorded event, and where it is proven: `/v1/proofs/events/{height}/{index}`.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct EventEntry {
-    height: u64,
-    index: u32,
-    record: EventRecord,
-}
-
-/// The events of a device.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct DeviceEvents {
-    /// Which numbers have come, and which are missing.
-    cursor: EventCursor,
-    items: Vec<EventEntry>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
 }
 
 /// The events of a device, newest first.
@@ -176,41 +132,30 @@ async fn device_events(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<At<DeviceEvents>, Problem> {
+) -> Result<AtHeight<DeviceEvents>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let (after, limit) = (query.after::<u64>()?, query.limit());
     let store = &**state.store();
-    let found = tables::device_events(store, &id, after, Direction::Backward, limit)?;
-    let items = found.into_iter().map(|entry| EventEntry {
+    let entries = tables::device_events(store, &id, after, Direction::Backward, limit)?;
+    let items = entries.into_iter().map(|entry| EventEntry {
         height: entry.height,
         index: entry.index,
         record: entry.record,
     });
-    let last = |e: &EventEntry| e.record.event.sequence.to_string();
-    let Page { items, next } = Page::new(items.collect(), limit, last);
+    let cursor = |e: &EventEntry| e.record.event.sequence.to_string();
+    let Page { items, next } = Page::new(items.collect(), limit, cursor);
     let body = DeviceEvents {
         cursor: events::cursor(&state, &id)?,
         items,
         next,
     };
-    Ok(At {
+    Ok(AtHeight {
         height: head.height,
         body,
     })
 }
 
-/// Desired and reported configuration of a device.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct DeviceConfig {
-    /// The merged document, JSON text.
-    effective: String,
-    /// blake3 of `effective`; equal to the reported one when the device follows.
-    hash: Hash,
-    reported: Option<ReportedConfig>,
-    in_sync: bool,
-}
-
-/// What a device should be set to and what it says it is set to.
+/// The desired and the reported configuration of a device.
 #[utoipa::path(get, path = "/v1/devices/{device}/config", tag = "config",
     params(("device" = Id, Path), PageQuery),
     responses((status = 200, body = DeviceConfig), (status = 404, body = Problem)))]
@@ -218,10 +163,10 @@ async fn device_config(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<At<DeviceConfig>, Problem> {
+) -> Result<AtHeight<DeviceConfig>, ApiError> {
     let (state, head) = view(&app, query.min_height, query.linearizable).await?;
     let device =
-        devices::device(&state, &id)?.ok_or_else(|| Problem::not_found(format!("device {id}")))?;
+        devices::device(&state, &id)?.ok_or_else(|| ApiError::not_found(format!("device {id}")))?;
     let (effective, hash) = config::effective(&state, &device)?;
     let reported = config::reported(&state, &id)?;
     let in_sync = reported
@@ -233,7 +178,7 @@ async fn device_config(
         reported,
         in_sync,
     };
-    Ok(At {
+    Ok(AtHeight {
         height: head.height,
         body,
     })

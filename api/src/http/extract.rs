@@ -1,4 +1,5 @@
-//! What comes in, bounded in size, time and memory; whatever is wrong with it is told as a problem.
+//! Extractors for bodies, paths and queries, bounded in size, time and memory. Their errors are
+//! problems.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,91 +10,88 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use futures::StreamExt;
+use lamplighter_system::error_chain;
 use lamplighter_types::codec;
+use lamplighter_types::wire::content_type::JSON;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use super::App;
-use super::problem::{Problem, chain};
+use super::error::{ApiError, code};
 
-/// Bodies of requests that carry no transaction and no piece of an artifact.
+/// Longest body of a request that carries no transaction and no piece of an artifact.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
-/// A body must be there in this time: a piece of an artifact at 1.1 Mbit/s.
+/// A body must arrive within this time: a piece of an artifact at 1.1 Mbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory for bodies that are arriving, in KiB: 128 MiB, 32 pieces of artifacts or many thousand
 /// transactions.
 const BODIES_KIB_MAX: usize = 128 * 1024;
 
-/// Memory for bodies, shared by all requests.
+/// The memory budget for bodies, shared by all requests.
 #[derive(Clone)]
-pub struct Bodies(Arc<Semaphore>);
+pub struct BodyBudget(Arc<Semaphore>);
 
-impl Bodies {
+impl BodyBudget {
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(BODIES_KIB_MAX)))
     }
 }
 
-/// The memory of one body. It is taken as the bytes arrive, so that announcing much costs others
-/// nothing.
-struct Memory {
-    all: Arc<Semaphore>,
-    taken_kib: AtomicUsize,
-    refused: AtomicBool,
+/// The part of the budget that one body uses. It grows as the bytes arrive, so that a large
+/// announced length costs other requests nothing.
+struct BodyMemory {
+    budget: Arc<Semaphore>,
+    used_kib: AtomicUsize,
+    is_refused: AtomicBool,
 }
 
-impl Memory {
-    fn take(&self, bytes: usize) -> Result<(), Busy> {
+impl BodyMemory {
+    fn reserve(&self, bytes: usize) -> Result<(), BudgetExhausted> {
         let kib = bytes.div_ceil(1024);
-        let permit = u32::try_from(kib).map_err(|_| Busy).and_then(|kib| {
-            let permit = self.all.try_acquire_many(kib);
-            permit.map_err(|_| Busy)
-        });
-        match permit {
-            Ok(permit) => {
-                permit.forget();
-                self.taken_kib.fetch_add(kib, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(busy) => {
-                self.refused.store(true, Ordering::Relaxed);
-                Err(busy)
-            }
-        }
+        let permit = u32::try_from(kib)
+            .ok()
+            .and_then(|kib| self.budget.try_acquire_many(kib).ok());
+        let Some(permit) = permit else {
+            self.is_refused.store(true, Ordering::Relaxed);
+            return Err(BudgetExhausted);
+        };
+        permit.forget();
+        self.used_kib.fetch_add(kib, Ordering::Relaxed);
+        Ok(())
     }
 }
 
-impl Drop for Memory {
+impl Drop for BodyMemory {
     fn drop(&mut self) {
-        self.all.add_permits(*self.taken_kib.get_mut());
+        self.budget.add_permits(*self.used_kib.get_mut());
     }
 }
 
-/// There is no memory for more bodies.
+/// The budget has no memory for more bodies.
 #[derive(Debug, thiserror::Error)]
 #[error("too many bodies are arriving at once")]
-struct Busy;
+struct BudgetExhausted;
 
-/// The bytes of a body, and the memory that they take.
-pub struct Payload {
+/// The bytes of a body, and the memory that they use.
+pub struct BodyBytes {
     pub bytes: Bytes,
-    _memory: Arc<Memory>,
+    _memory: Arc<BodyMemory>,
 }
 
-impl FromRequest<App> for Payload {
-    type Rejection = Problem;
+impl FromRequest<App> for BodyBytes {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let memory = Arc::new(Memory {
-            all: app.bodies.0.clone(),
-            taken_kib: AtomicUsize::new(0),
-            refused: AtomicBool::new(false),
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let memory = Arc::new(BodyMemory {
+            budget: app.bodies.0.clone(),
+            used_kib: AtomicUsize::new(0),
+            is_refused: AtomicBool::new(false),
         });
-        let counting = memory.clone();
+        let counted = memory.clone();
         let request = request.map(|body| {
             Body::from_stream(body.into_data_stream().map(move |piece| {
                 let piece = piece?;
-                counting.take(piece.len()).map_err(axum::Error::new)?;
+                counted.reserve(piece.len()).map_err(axum::Error::new)?;
                 Ok::<_, axum::Error>(piece)
             }))
         });
@@ -101,11 +99,14 @@ impl FromRequest<App> for Payload {
         let read = read.map_err(|_| {
             let seconds = BODY_TIMEOUT.as_secs();
             let detail = format!("the body did not arrive within {seconds} s");
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "body.timeout", detail)
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, code::BODY_TIMEOUT, detail)
         })?;
-        let bytes = read.map_err(|e| match memory.refused.load(Ordering::Relaxed) {
-            true => Problem::busy(Busy.to_string()),
-            false => Problem::new(e.status(), body_code(e.status()), e.body_text()),
+        let bytes = read.map_err(|e| {
+            if memory.is_refused.load(Ordering::Relaxed) {
+                ApiError::busy(BudgetExhausted.to_string())
+            } else {
+                ApiError::new(e.status(), body_code(e.status()), e.body_text())
+            }
         })?;
         Ok(Self {
             bytes,
@@ -116,8 +117,8 @@ impl FromRequest<App> for Payload {
 
 fn body_code(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::PAYLOAD_TOO_LARGE => "body.too_large",
-        _ => "body.incomplete",
+        StatusCode::PAYLOAD_TOO_LARGE => code::BODY_TOO_LARGE,
+        _ => code::BODY_INCOMPLETE,
     }
 }
 
@@ -128,33 +129,32 @@ pub fn content_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// A JSON body; unknown and repeated fields are refused.
-pub struct Input<T>(pub T);
+pub struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Input<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if content_type(request.headers()) != Some("application/json") {
-            return Err(Problem::content_type("send application/json"));
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        if content_type(request.headers()) != Some(JSON) {
+            return Err(ApiError::content_type("send application/json"));
         }
-        let body = Payload::from_request(request, app).await?;
+        let body = BodyBytes::from_request(request, app).await?;
         let value = codec::decode_json(&body.bytes);
-        Ok(Self(value.map_err(|e| {
-            Problem::invalid("body.malformed", chain(&e))
-        })?))
+        let value = value.map_err(|e| ApiError::invalid(code::BODY_MALFORMED, error_chain(&e)))?;
+        Ok(Self(value))
     }
 }
 
-/// Parts of the path.
+/// Parameters of the path.
 pub struct Path<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<App> for Path<T> {
-    type Rejection = Problem;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         match axum::extract::Path::from_request_parts(parts, app).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(e) => Err(Problem::new(e.status(), "parameter", e.body_text())),
+            Err(e) => Err(ApiError::new(e.status(), code::PARAMETER, e.body_text())),
         }
     }
 }
@@ -163,12 +163,12 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for Path<T> {
 pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
-    type Rejection = Problem;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         match axum::extract::Query::from_request_parts(parts, app).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(e) => Err(Problem::new(e.status(), "parameter", e.body_text())),
+            Err(e) => Err(ApiError::new(e.status(), code::PARAMETER, e.body_text())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/feed`: every notification as it is committed, as server-sent events.
+//! `/v1/feed`: every notification when its block is committed, as server-sent events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,28 +12,29 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
-use lamplighter_ledger::{Cursor, CursorAhead, Delivery, Subscription};
-use lamplighter_types::{Hash, Id, Notification, Scope};
-use serde::{Deserialize, Serialize};
+use lamplighter_ledger::{CursorAhead, Subscription};
+use lamplighter_types::wire::{Cursor, FeedEvent, header};
+use lamplighter_types::{Id, Notification, Scope};
+use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::error::{ApiError, Problem, code};
 use super::extract::Query;
-use super::problem::Problem;
-use super::read::parse;
+use super::read::{LEDGER_HEIGHT, parse};
 use super::{App, auth};
 use crate::token::Bearer;
 
 /// Comments that keep an idle connection open through proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Events that are made at once; then others have their turn.
+/// Events that are made at once; then the task yields.
 const EVENTS_PER_TURN: usize = 16;
-/// A client is told of the place that it has reached at least once in so many blocks, or after so
-/// long, although it wanted nothing of them: so much is read again when it reconnects.
-const PLACE_EVERY_BLOCKS: u64 = 1_024;
-const PLACE_EVERY: Duration = Duration::from_secs(5);
+/// While no notification passes the filter, the cursor alone is sent once in this many blocks, or
+/// after this time. It limits how much is read again when the client reconnects.
+const CURSOR_EVERY_BLOCKS: u64 = 1_024;
+const CURSOR_EVERY: Duration = Duration::from_secs(5);
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(feed))
@@ -42,8 +43,8 @@ pub fn routes() -> OpenApiRouter<App> {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct FeedQuery {
-    /// Begins after this cursor, `height.index`; the header `Last-Event-ID` comes before it.
-    /// Without either only what is new.
+    /// Begins after this cursor, `height.index`. The header `Last-Event-ID` has precedence. Without
+    /// either, only new notifications are sent.
     after: Option<String>,
     /// Only facts of this name, e.g. `deployment_moved`.
     kind: Option<String>,
@@ -53,7 +54,7 @@ pub struct FeedQuery {
 }
 
 impl FeedQuery {
-    fn wants(&self, notification: &Notification) -> bool {
+    fn matches(&self, notification: &Notification) -> bool {
         let place = notification.place.as_ref();
         self.kind
             .as_ref()
@@ -69,22 +70,10 @@ impl FeedQuery {
     }
 }
 
-/// The data of one server-sent event; its id is the cursor.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct FeedEvent {
-    cursor: String,
-    /// Block time, Unix ms.
-    time_ms: u64,
-    /// Zero when the block's time alone was the cause.
-    transaction: Hash,
-    /// The account that signed the transaction; null when the block's time alone was the cause.
-    author: Option<Id>,
-    notification: Notification,
-}
-
-/// Every notification after a cursor, then those to come (`text/event-stream`). The id of each is
+/// Every notification after a cursor, then the new ones (`text/event-stream`). The id of each is
 /// its cursor: a client that reconnects with `Last-Event-ID` misses nothing and sees nothing twice.
-/// The stream begins with an id, and ids without data follow while nothing is wanted.
+/// The stream begins with an id, and ids without data follow while no notification passes the
+/// filter.
 #[utoipa::path(get, path = "/v1/feed", tag = "feed", params(FeedQuery),
     responses((status = 200, body = FeedEvent, content_type = "text/event-stream"),
         (status = 409, description = "The cursor is ahead of this ledger.", body = Problem),
@@ -94,107 +83,104 @@ async fn feed(
     bearer: Option<Extension<Bearer>>,
     Query(query): Query<FeedQuery>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let last = headers.get("last-event-id").map(|value| value.to_str());
+) -> Result<Response, ApiError> {
+    let last = headers
+        .get(header::LAST_EVENT_ID)
+        .map(|value| value.to_str());
     let last = last
         .transpose()
-        .map_err(|_| Problem::invalid("parameter", "Last-Event-ID"))?;
+        .map_err(|_| ApiError::invalid(code::PARAMETER, "Last-Event-ID"))?;
     let after: Option<Cursor> = last.or(query.after.as_deref()).map(parse).transpose()?;
-    let permit = app.subscribers.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "too many subscribers",
-        )
-    })?;
-    let wants = Arc::new(move |notification: &Notification| query.wants(notification));
-    let subscription = match app.handle.follow(after, wants) {
+    let permit = app.subscribers.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::busy("too many subscribers"))?;
+    let filter = Arc::new(move |notification: &Notification| query.matches(notification));
+    let subscription = match app.handle.follow(after, filter) {
         Ok(subscription) => subscription,
-        Err(ahead) => return Ok(refused(ahead)),
+        Err(ahead) => return Ok(cursor_ahead(ahead)),
     };
-    let reader = Reader::new(subscription, permit);
+    let reader = FeedReader::new(subscription, permit);
     let stop = app.stop.clone().cancelled_owned();
-    let ended = auth::ended(app, bearer.map(|Extension(bearer)| bearer));
-    let events = events(reader).take_until(stop).take_until(ended);
+    let revoked = auth::revoked(app, bearer.map(|Extension(bearer)| bearer));
+    let events = events(reader).take_until(stop).take_until(revoked);
     let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // nginx gathers what it passes on until 4 KiB are full, unless it is told not to.
+    // Without this header nginx buffers the answer until it has 4 KiB.
     Ok(([("x-accel-buffering", "no")], stream).into_response())
 }
 
-/// The client's cursor is of another ledger. Waiting would hide that from it.
-fn refused(ahead: CursorAhead) -> Response {
-    let problem = Problem::new(StatusCode::CONFLICT, "feed.ahead", ahead.to_string());
-    ([("ledger-height", ahead.height.to_string())], problem).into_response()
+/// The client's cursor belongs to another ledger. Waiting would hide that from the client.
+fn cursor_ahead(ahead: CursorAhead) -> Response {
+    let error = ApiError::new(StatusCode::CONFLICT, code::FEED_AHEAD, ahead.to_string());
+    ([(LEDGER_HEIGHT, ahead.height.to_string())], error).into_response()
 }
 
-/// A client's way through the stream. One block at a time is in memory, however slow it is.
-struct Reader {
+/// A client's reader of the feed. It has one block at a time in memory, however slow the client is.
+struct FeedReader {
     subscription: Subscription,
-    /// Of the last block that was read.
-    waiting: VecDeque<Delivery>,
-    /// The newest id that the client was told, and when; no time before the first.
-    told: Cursor,
-    told_at: Option<Instant>,
+    /// Notifications of the last block that were not sent yet.
+    unsent: VecDeque<FeedEvent>,
+    /// The newest id that was sent, and when; no time before the first.
+    sent: Cursor,
+    sent_at: Option<Instant>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Reader {
+impl FeedReader {
     fn new(subscription: Subscription, permit: OwnedSemaphorePermit) -> Self {
         Self {
-            told: subscription.cursor(),
+            sent: subscription.cursor(),
             subscription,
-            waiting: VecDeque::new(),
-            told_at: None,
+            unsent: VecDeque::new(),
+            sent_at: None,
             _permit: permit,
         }
     }
 
-    /// The next events, a few; none at the end.
+    /// The next few events; `None` at the end.
     async fn next(&mut self) -> Option<Vec<Event>> {
-        if self.told_at.is_none() {
-            return Some(vec![self.place()]);
+        if self.sent_at.is_none() {
+            return Some(vec![self.cursor_event()]);
         }
-        while self.waiting.is_empty() {
+        while self.unsent.is_empty() {
             match self.subscription.next().await {
-                Ok(part) => self.waiting = part?.deliveries.into(),
+                Ok(part) => self.unsent = part?.events.into(),
                 Err(error) => {
                     tracing::error!(%error, "a subscription can't read the chain");
                     return None;
                 }
             }
-            if self.waiting.is_empty() && self.is_place_due() {
-                return Some(vec![self.place()]);
+            if self.unsent.is_empty() && self.is_cursor_due() {
+                return Some(vec![self.cursor_event()]);
             }
         }
         tokio::task::yield_now().await;
-        let count = self.waiting.len().min(EVENTS_PER_TURN);
-        let deliveries: Vec<_> = self.waiting.drain(..count).collect();
-        if let Some(last) = deliveries.last() {
-            self.told(last.cursor);
+        let count = self.unsent.len().min(EVENTS_PER_TURN);
+        let events: Vec<_> = self.unsent.drain(..count).collect();
+        if let Some(last) = events.last() {
+            self.mark_sent(last.cursor);
         }
-        Some(deliveries.into_iter().map(event).collect())
+        Some(events.iter().map(sse_event).collect())
     }
 
-    fn is_place_due(&self) -> bool {
-        let passed = self.subscription.cursor().height - self.told.height;
-        let waited = |told_at: Instant| told_at.elapsed() >= PLACE_EVERY;
-        passed >= PLACE_EVERY_BLOCKS || self.told_at.is_some_and(waited)
+    fn is_cursor_due(&self) -> bool {
+        let blocks = self.subscription.cursor().height - self.sent.height;
+        let is_late = |sent_at: Instant| sent_at.elapsed() >= CURSOR_EVERY;
+        blocks >= CURSOR_EVERY_BLOCKS || self.sent_at.is_some_and(is_late)
     }
 
-    /// An id alone: clients note it and have nothing to do (HTML standard, 9.2.6).
-    fn place(&mut self) -> Event {
+    /// An id alone: clients record it and do nothing else (HTML standard, 9.2.6).
+    fn cursor_event(&mut self) -> Event {
         let cursor = self.subscription.cursor();
-        self.told(cursor);
+        self.mark_sent(cursor);
         Event::default().id(cursor.to_string())
     }
 
-    fn told(&mut self, cursor: Cursor) {
-        self.told = cursor;
-        self.told_at = Some(Instant::now());
+    fn mark_sent(&mut self, cursor: Cursor) {
+        self.sent = cursor;
+        self.sent_at = Some(Instant::now());
     }
 }
 
-fn events(reader: Reader) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events(reader: FeedReader) -> impl Stream<Item = Result<Event, Infallible>> {
     let parts = stream::unfold(reader, |mut reader| async move {
         let events = reader.next().await?;
         Some((stream::iter(events.into_iter().map(Ok)), reader))
@@ -202,28 +188,11 @@ fn events(reader: Reader) -> impl Stream<Item = Result<Event, Infallible>> {
     parts.flatten()
 }
 
-impl From<Delivery> for FeedEvent {
-    fn from(delivery: Delivery) -> Self {
-        let Delivery {
-            cursor,
-            time_ms,
-            transaction,
-            author,
-            notification,
-        } = delivery;
-        Self {
-            cursor: cursor.to_string(),
-            time_ms,
-            transaction,
-            author,
-            notification,
-        }
-    }
-}
-
-fn event(delivery: Delivery) -> Event {
-    let data = FeedEvent::from(delivery);
-    let text = serde_json::to_string(&data).expect("our types have JSON forms");
-    let kind = data.notification.fact.kind();
-    Event::default().id(data.cursor).event(kind).data(text)
+fn sse_event(event: &FeedEvent) -> Event {
+    let data = serde_json::to_string(event).expect("our types have JSON forms");
+    let kind = event.notification.fact.kind();
+    Event::default()
+        .id(event.cursor.to_string())
+        .event(kind)
+        .data(data)
 }

@@ -3,14 +3,15 @@
 use axum::extract::State;
 use lamplighter_contracts::firmware;
 use lamplighter_state::tables::Subject;
+use lamplighter_types::wire::{HistoryEntry, Page, RecordResponse};
 use lamplighter_types::{Id, Release};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::error::{ApiError, Problem};
 use super::extract::{Path, Query};
-use super::problem::Problem;
-use super::read::{self, At, HistoryEntry, One, Page, PageQuery, ReadQuery, one, view};
+use super::read::{self, AtHeight, PageQuery, ReadQuery};
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -22,25 +23,15 @@ pub fn routes() -> OpenApiRouter<App> {
 /// A release with its approvals.
 #[utoipa::path(get, path = "/v1/firmware/{release}", tag = "firmware",
     params(("release" = Id, Path), ReadQuery),
-    responses((status = 200, body = One<Release>), (status = 404, body = Problem)))]
+    responses((status = 200, body = RecordResponse<Release>), (status = 404, body = Problem)))]
 async fn release(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<ReadQuery>,
-) -> Result<At<One<Release>>, Problem> {
-    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let found = firmware::release(&state, &id)?;
+) -> Result<AtHeight<RecordResponse<Release>>, ApiError> {
     let key = firmware::keys::release(&id);
-    let found = one(
-        &app,
-        &query,
-        head,
-        found,
-        format!("release {id}"),
-        key.as_bytes(),
-    )
-    .await?;
-    found.with_change(&state, &Subject::Release(id))
+    let what = format!("release {id}");
+    read::record(&app, &query, &key, what, Some(Subject::Release(id))).await
 }
 
 /// Releases by id.
@@ -49,18 +40,13 @@ async fn release(
 async fn releases(
     State(app): State<App>,
     Query(query): Query<PageQuery>,
-) -> Result<At<Page<Release>>, Problem> {
-    let (state, head) = view(&app, query.min_height, query.linearizable).await?;
-    let items = firmware::releases(&state, query.after::<Id>()?.as_ref(), query.limit())?;
-    let body = Page::new(items, query.limit(), |r| r.manifest.release.to_string());
-    Ok(At {
-        height: head.height,
-        body,
-    })
+) -> Result<AtHeight<Page<Release>>, ApiError> {
+    let cursor = |release: &Release| release.manifest.release.to_string();
+    read::page(&app, &query, firmware::releases, cursor).await
 }
 
-/// Who published, approved, deprecated or revoked a release, and when, newest first. At most 100
-/// at a time.
+/// The history of a release, newest first: who published, approved, deprecated or revoked it, and
+/// when. At most 100 at a time.
 #[utoipa::path(get, path = "/v1/firmware/{release}/history", tag = "firmware",
     params(("release" = Id, Path), PageQuery),
     responses((status = 200, body = Page<HistoryEntry>)))]
@@ -68,6 +54,6 @@ async fn release_history(
     State(app): State<App>,
     Path(id): Path<Id>,
     Query(query): Query<PageQuery>,
-) -> Result<At<Page<HistoryEntry>>, Problem> {
+) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
     read::history(&app, &query, Subject::Release(id)).await
 }

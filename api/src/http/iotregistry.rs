@@ -1,12 +1,12 @@
 //! `/v1/iotregistry`: the routes of IOTRegistrySwagger (2017), with their query parameters and
 //! replies.
 //!
-//! An operation is signed by its registrant. This node puts it into a transaction of its own
-//! account, so the routes have a rate limit, and what the records would refuse is refused before it
-//! costs a block anything.
+//! An operation is signed by its registrant. This node puts it into a transaction of the node's
+//! account, so the routes have a rate limit, and an operation that the records would refuse is
+//! refused before it is in a block.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -14,29 +14,30 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lamplighter_contracts::ContractError;
 use lamplighter_contracts::devices::iotregistry::{
-    CreateRegistrant, Failure, Refusal, RegisterSpec, RegisterThing, argument,
+    CreateRegistrant, RegisterSpec, RegisterThing, RegistryError, RegistryFailure, argument,
 };
 use lamplighter_contracts::devices::{iotregistry_check, iotregistry_query};
 use lamplighter_ledger::Verdict;
 use lamplighter_state::StateError;
+use lamplighter_system::{RateLimit, error_chain};
+use lamplighter_types::wire::{Submitted, content_type};
 use lamplighter_types::{Action, DevicesAction, Outcome};
 use serde::Deserialize;
-use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::error::{ApiError, Problem, code};
 use super::extract::Query;
-use super::problem::{Problem, chain};
 use super::read::{LEDGER_HEIGHT, view};
-use super::transactions::{Submitted, submitted};
+use super::transactions::submitted;
 
-/// Operations in a row that this node relays after a pause.
-const RELAYS_BURST: u32 = 32;
-/// One more after so long: ten in a second, far more than people register by hand.
-const RELAY_EVERY: Duration = Duration::from_millis(100);
-/// How long an operation is waited for.
-const WITHIN: Duration = Duration::from_secs(30);
+/// Operations that this node relays at once after a pause.
+const RELAY_BURST: f64 = 32.0;
+/// Operations that it relays in the long run: far more than people register by hand.
+const RELAYS_PER_SECOND: f64 = 10.0;
+/// Longest wait for the block of an operation.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -47,106 +48,90 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(routes!(spec))
 }
 
-/// How many operations may be relayed now.
-pub struct Relays(Mutex<Bucket>);
+/// The rate limit of relayed operations.
+pub struct RelayLimit(Mutex<RateLimit>);
 
-struct Bucket {
-    left: u32,
-    filled: Instant,
-}
-
-impl Relays {
+impl RelayLimit {
     pub fn new() -> Self {
-        Self(Mutex::new(Bucket {
-            left: RELAYS_BURST,
-            filled: Instant::now(),
-        }))
+        let limit = RateLimit::new(RELAYS_PER_SECOND, RELAY_BURST, Instant::now());
+        Self(Mutex::new(limit))
     }
 
-    fn take(&self) -> Result<(), Problem> {
-        let mut bucket = self.0.lock().expect("nobody panics with the bucket locked");
-        let now = Instant::now();
-        let gained = (now - bucket.filled).as_millis() / RELAY_EVERY.as_millis();
-        let gained = u32::try_from(gained).unwrap_or(u32::MAX);
-        bucket.left = bucket.left.saturating_add(gained).min(RELAYS_BURST);
-        if gained > 0 {
-            bucket.filled = now;
+    fn acquire(&self) -> Result<(), ApiError> {
+        let mut limit = self.0.lock().expect("nobody panics with the limit locked");
+        if limit.try_acquire(Instant::now()) {
+            return Ok(());
         }
-        let left = bucket.left.checked_sub(1);
-        bucket.left = left.ok_or_else(|| {
-            let detail = "this node relays no more IOTRegistry operations now";
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
-        })?;
-        Ok(())
+        let detail = "this node relays no more IOTRegistry operations now";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Err(ApiError::new(status, code::RATE_LIMITED, detail))
     }
 }
 
-fn refused(failure: Failure<StateError>) -> Problem {
+fn refused(failure: RegistryFailure<StateError>) -> ApiError {
     let refusal = match failure {
-        Failure::Refused(refusal) => refusal,
-        Failure::Records(error) => return error.into(),
+        RegistryFailure::Refused(refusal) => refusal,
+        RegistryFailure::Records(error) => return error.into(),
     };
     let status = match &refusal {
-        Refusal::NotFound => StatusCode::NOT_FOUND,
-        Refusal::RegistrantExists
-        | Refusal::NonceExists
-        | Refusal::AliasExists { .. }
-        | Refusal::SpecExists => StatusCode::CONFLICT,
-        Refusal::DamagedRecord(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        RegistryError::NotFound => StatusCode::NOT_FOUND,
+        RegistryError::RegistrantExists
+        | RegistryError::NonceExists
+        | RegistryError::AliasExists { .. }
+        | RegistryError::SpecExists => StatusCode::CONFLICT,
+        RegistryError::DamagedRecord(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    Problem::new(status, refusal.code(), chain(&refusal))
+    ApiError::new(status, refusal.code(), error_chain(&refusal))
 }
 
-/// Bytes in a query, as hexadecimal text in either case.
-fn bytes(field: &str, text: &str) -> Result<Vec<u8>, Problem> {
+/// Decodes bytes in a query from hexadecimal text in either case.
+fn parse_hex(field: &str, text: &str) -> Result<Vec<u8>, ApiError> {
     hex::decode(text).map_err(|e| {
-        Problem::invalid(
-            "iotregistry.not_hex",
-            format!("{field} is not hexadecimal: {e}"),
-        )
+        let detail = format!("{field} is not hexadecimal: {e}");
+        ApiError::invalid("iotregistry.not_hex", detail)
     })
 }
 
-/// Puts an operation into a transaction of this node and waits until it is in a block.
-async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submitted>, Problem> {
-    app.relays.take()?;
+/// Puts an operation into a transaction of this node and waits for its block.
+async fn relay(app: &App, function: &str, argument: String) -> Result<Json<Submitted>, ApiError> {
+    app.relay_limit.acquire()?;
     let (state, _) = view(app, None, false).await?;
     iotregistry_check(state, function, &argument).map_err(refused)?;
     let action = DevicesAction::IotRegistry {
         function: function.to_owned(),
         argument,
     };
-    let ticket = app.handle.submit_own(Action::Devices(action)).await?;
+    let ticket = app.handle.submit_as_node(Action::Devices(action)).await?;
     let hash = ticket.hash;
     let deadline = || {
         let detail = format!("the transaction {hash} is in no block yet; ask for it later");
-        Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline", detail)
+        ApiError::new(StatusCode::GATEWAY_TIMEOUT, code::DEADLINE, detail)
     };
-    match tokio::time::timeout(WITHIN, ticket.verdict())
+    match tokio::time::timeout(COMMIT_TIMEOUT, ticket.verdict())
         .await
         .map_err(|_| deadline())?
     {
         Verdict::Committed(commitment) => match &commitment.receipt.outcome {
             Outcome::Succeeded => Ok(Json(submitted(app, hash, commitment))),
-            Outcome::Failed { code, message } => Err(Problem::new(
+            Outcome::Failed { code, message } => Err(ApiError::new(
                 StatusCode::CONFLICT,
                 code.clone(),
                 message.clone(),
             )),
         },
-        Verdict::Refused(refusal) => Err(Problem::busy(refusal.to_string())),
+        Verdict::Refused(refusal) => Err(ApiError::busy(refusal.to_string())),
         Verdict::Unknown => Err(deadline()),
     }
 }
 
-/// The reply of the original, byte for byte.
-async fn answer(app: &App, function: &str, argument: &str) -> Result<Response, Problem> {
+/// Answers a query as the original does, byte for byte.
+async fn query_records(app: &App, function: &str, argument: &str) -> Result<Response, ApiError> {
     let (state, head) = view(app, None, false).await?;
     let text = iotregistry_query(&state, function, argument).map_err(refused)?;
-    let kind = (header::CONTENT_TYPE, "application/json".to_owned());
+    let content_type = (header::CONTENT_TYPE, content_type::JSON.to_owned());
     let height = (LEDGER_HEIGHT, head.height.to_string());
-    Ok(([kind, height], text).into_response())
+    Ok(([content_type, height], text).into_response())
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -173,7 +158,7 @@ pub struct NewRegistrant {
 async fn create_registrant(
     State(app): State<App>,
     Query(new): Query<NewRegistrant>,
-) -> Result<Json<Submitted>, Problem> {
+) -> Result<Json<Submitted>, ApiError> {
     let NewRegistrant {
         registrant_name,
         registrant_pubkey,
@@ -182,9 +167,9 @@ async fn create_registrant(
     } = new;
     let message = CreateRegistrant {
         registrant_name,
-        registrant_pubkey: bytes("RegistrantPubkey", &registrant_pubkey)?,
+        registrant_pubkey: parse_hex("RegistrantPubkey", &registrant_pubkey)?,
         data,
-        signature: bytes("Signature", &signature)?,
+        signature: parse_hex("Signature", &signature)?,
     };
     relay(&app, "createRegistrant", argument(&message)).await
 }
@@ -204,8 +189,8 @@ pub struct RegistrantQuery {
 async fn registrant(
     State(app): State<App>,
     Query(query): Query<RegistrantQuery>,
-) -> Result<Response, Problem> {
-    answer(&app, "owner", &query.registrant_pubkey).await
+) -> Result<Response, ApiError> {
+    query_records(&app, "owner", &query.registrant_pubkey).await
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -239,7 +224,7 @@ pub struct NewThing {
 async fn register_thing(
     State(app): State<App>,
     Query(new): Query<NewThing>,
-) -> Result<Json<Submitted>, Problem> {
+) -> Result<Json<Submitted>, ApiError> {
     let NewThing {
         nonce,
         aliases,
@@ -253,10 +238,10 @@ async fn register_thing(
         list => list.split(',').map(str::to_owned).collect(),
     };
     let message = RegisterThing {
-        nonce: bytes("Nonce", &nonce)?,
+        nonce: parse_hex("Nonce", &nonce)?,
         aliases,
         registrant_pubkey,
-        signature: bytes("Signature", &signature)?,
+        signature: parse_hex("Signature", &signature)?,
         data,
         spec,
     };
@@ -276,8 +261,8 @@ pub struct ThingQuery {
 async fn thing(
     State(app): State<App>,
     Query(query): Query<ThingQuery>,
-) -> Result<Response, Problem> {
-    answer(&app, "thing", &query.alias).await
+) -> Result<Response, ApiError> {
+    query_records(&app, "thing", &query.alias).await
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -303,14 +288,14 @@ pub struct NewSpec {
 async fn register_spec(
     State(app): State<App>,
     Query(new): Query<NewSpec>,
-) -> Result<Json<Submitted>, Problem> {
+) -> Result<Json<Submitted>, ApiError> {
     let NewSpec {
         spec_name,
         registrant_pubkey,
         signature,
         data,
     } = new;
-    let signature = bytes("Signature", &signature)?;
+    let signature = parse_hex("Signature", &signature)?;
     let message = RegisterSpec {
         spec_name,
         registrant_pubkey,
@@ -330,6 +315,9 @@ pub struct SpecQuery {
 /// A spec by its name.
 #[utoipa::path(get, path = "/v1/iotregistry/spec", tag = "iotregistry", params(SpecQuery),
     responses((status = 200, body = serde_json::Value), (status = 404, body = Problem)))]
-async fn spec(State(app): State<App>, Query(query): Query<SpecQuery>) -> Result<Response, Problem> {
-    answer(&app, "spec", &query.spec_name).await
+async fn spec(
+    State(app): State<App>,
+    Query(query): Query<SpecQuery>,
+) -> Result<Response, ApiError> {
+    query_records(&app, "spec", &query.spec_name).await
 }

@@ -1,17 +1,18 @@
-//! The HTTP interface, one file per resource. Writing is authenticated by the transaction's own
-//! signature, reading by a token; everything is bounded in size, time and number.
+//! The HTTP interface, one file per resource. Writes are authenticated by the signature of the
+//! transaction, reads by a token. Everything is bounded in size, time and number.
 
+mod alarms;
 mod artifacts;
 mod auth;
 mod blocks;
+mod config;
 mod devices;
 mod document;
-mod events;
+mod error;
 mod extract;
 mod feed;
 mod firmware;
 mod iotregistry;
-mod problem;
 mod read;
 mod rollouts;
 mod status;
@@ -19,7 +20,6 @@ mod transactions;
 mod users;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
@@ -28,6 +28,7 @@ use axum::response::{Html, Redirect};
 use axum::routing::get;
 use axum::{Router, middleware};
 use lamplighter_ledger::Handle;
+use lamplighter_types::wire::content_type;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -35,27 +36,24 @@ use tower::load_shed::LoadShedLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::token::Tokens;
-use extract::Bodies;
-use iotregistry::Relays;
-use problem::Problem;
-
-pub use feed::FeedEvent;
-pub use problem::chain;
+use error::{ApiError, code};
+use extract::BodyBudget;
+use iotregistry::RelayLimit;
 
 /// Requests at work at once; more get 503. Their bodies have a budget of their own.
 const REQUESTS_MAX: usize = 4_096;
 /// Subscribers of the feed at once.
 const SUBSCRIBERS_MAX: usize = 1_024;
 
-/// What every handler gets.
+/// The state that all handlers share.
 #[derive(Clone)]
 pub struct App {
     pub handle: Handle,
     pub tokens: Tokens,
     pub read_needs_token: bool,
     pub subscribers: Arc<Semaphore>,
-    pub bodies: Bodies,
-    pub relays: Arc<Relays>,
+    pub bodies: BodyBudget,
+    pub relay_limit: Arc<RelayLimit>,
     pub stop: CancellationToken,
 }
 
@@ -66,44 +64,37 @@ impl App {
         read_needs_token: bool,
         stop: CancellationToken,
     ) -> Self {
-        let subscribers = Arc::new(Semaphore::new(SUBSCRIBERS_MAX));
-        let (bodies, relays) = (Bodies::new(), Arc::new(Relays::new()));
         Self {
             handle,
             tokens,
             read_needs_token,
-            subscribers,
-            bodies,
-            relays,
+            subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
+            bodies: BodyBudget::new(),
+            relay_limit: Arc::new(RelayLimit::new()),
             stop,
         }
     }
-
-    /// Unix time in ms.
-    pub fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| since.as_millis() as u64)
-    }
 }
 
-/// Everything that the HTTP listener serves.
+/// The routes of the HTTP listener.
 pub fn router(app: App) -> Router {
     let (routes, document) = document::describe(&app);
     let document = Bytes::from(document.to_string());
-    let kind = [(header::CONTENT_TYPE, "application/json")];
+    let content_type = [(header::CONTENT_TYPE, content_type::JSON)];
+    let add_ledger_height = middleware::from_fn_with_state(app.clone(), read::add_ledger_height);
     routes
-        .layer(middleware::from_fn_with_state(app.clone(), read::height))
+        .layer(add_ledger_height)
         .route(
             "/openapi.json",
-            get(move || async move { (kind, document) }),
+            get(move || async move { (content_type, document) }),
         )
         .route("/docs", get(|| async { Html(include_str!("docs.html")) }))
-        // Relative, for proxies that serve a node below a path.
+        // A relative path, for proxies that serve a node below a path.
         .route("/", get(|| async { Redirect::temporary("docs") }))
-        .fallback(|| async { Problem::not_found("such path; /docs lists them") })
+        .fallback(|| async { ApiError::not_found("such path; /docs lists them") })
         .method_not_allowed_fallback(|| async {
             let detail = "this path has other methods; /docs lists them";
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, code::METHOD, detail)
         })
         .layer(DefaultBodyLimit::max(extract::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::new())
@@ -116,10 +107,6 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn overloaded(_: tower::BoxError) -> Problem {
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "busy",
-        "too many requests at once",
-    )
+async fn overloaded(_: tower::BoxError) -> ApiError {
+    ApiError::busy("too many requests at once")
 }

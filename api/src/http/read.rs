@@ -1,5 +1,8 @@
-//! What all reads share: the state they see, its height in the answer, pages, and proofs.
+//! The parts that all reads share: the state that they show, its height in the answer, pages,
+//! histories and proofs.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::Json;
@@ -7,20 +10,21 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use lamplighter_ledger::{Cursor, HeadInfo, Subject};
-use lamplighter_state::{StateError, View, tables};
+use lamplighter_ledger::{HeadInfo, Subject};
+use lamplighter_state::{Key, StateError, View, tables};
 use lamplighter_store::Direction;
+use lamplighter_types::codec;
 use lamplighter_types::proof::{ProofBundle, RecordProof};
-use lamplighter_types::{Hash, Id, PublicKey, Receipt, codec};
+use lamplighter_types::wire::{Cursor, HistoryEntry, Page, RecordChange, RecordResponse, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::App;
-use super::problem::Problem;
+use super::error::{ApiError, code};
 
-/// The height of which an answer is.
-pub const LEDGER_HEIGHT: HeaderName = HeaderName::from_static("ledger-height");
-/// How long a read waits for `min_height`, for the leader, and for the certificate of a proof.
+/// The height of the state that an answer shows.
+pub const LEDGER_HEIGHT: HeaderName = HeaderName::from_static(header::LEDGER_HEIGHT);
+/// Longest wait for `min_height`, for the leader, and for the certificate of a proof.
 const WAIT: Duration = Duration::from_secs(10);
 /// Records of one page, unless the request asks for fewer.
 const PAGE: usize = 100;
@@ -64,23 +68,23 @@ impl PageQuery {
     }
 
     /// The cursor, parsed.
-    pub fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Problem> {
+    pub fn after<T: FromStr>(&self) -> Result<Option<T>, ApiError> {
         self.after.as_deref().map(parse).transpose()
     }
 }
 
-/// Reads a part of a path or query.
-pub fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
+/// Parses a part of a path or query.
+pub fn parse<T: FromStr>(text: &str) -> Result<T, ApiError> {
     text.parse()
-        .map_err(|_| Problem::invalid("parameter", format!("{text:?} is not understood")))
+        .map_err(|_| ApiError::invalid(code::PARAMETER, format!("{text:?} is not understood")))
 }
 
-/// A consistent state, not older than asked for.
+/// A consistent state that is not older than requested.
 pub async fn view(
     app: &App,
     min_height: Option<u64>,
     linearizable: bool,
-) -> Result<(View, HeadInfo), Problem> {
+) -> Result<(View, HeadInfo), ApiError> {
     if linearizable {
         app.handle.wait_current(WAIT).await?;
     }
@@ -90,15 +94,24 @@ pub async fn view(
     Ok(app.handle.view()?)
 }
 
-/// An answer that says of which height it is.
-pub struct At<T> {
+/// An answer with the height of the state that it shows.
+pub struct AtHeight<T> {
     pub height: u64,
     pub body: T,
 }
 
-/// Says in every answer of which height it is at least, unless the answer says it of itself.
-pub async fn height(State(app): State<App>, request: Request, next: Next) -> Response {
-    // Taken before anything is read: what is answered is not older.
+impl<T: Serialize> IntoResponse for AtHeight<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(LEDGER_HEIGHT, HeaderValue::from(self.height));
+        response
+    }
+}
+
+/// Middleware that adds the lowest possible height to each answer that does not name its height.
+pub async fn add_ledger_height(State(app): State<App>, request: Request, next: Next) -> Response {
+    // Read before the request is handled, so that the state in the answer is not older.
     let height = app.handle.head().height;
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -108,115 +121,83 @@ pub async fn height(State(app): State<App>, request: Request, next: Next) -> Res
     response
 }
 
-impl<T: Serialize> IntoResponse for At<T> {
-    fn into_response(self) -> Response {
-        let mut response = Json(self.body).into_response();
-        response
-            .headers_mut()
-            .insert(LEDGER_HEIGHT, HeaderValue::from(self.height));
-        response
-    }
+/// Reads a page of a list. `list` gets the state, the `after` of the query and the limit; `cursor`
+/// is the `after` that follows an item.
+pub async fn page<T, A: FromStr>(
+    app: &App,
+    query: &PageQuery,
+    list: impl FnOnce(&View, Option<&A>, usize) -> Result<Vec<T>, StateError>,
+    cursor: impl Fn(&T) -> String,
+) -> Result<AtHeight<Page<T>>, ApiError> {
+    let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    let items = list(&state, query.after()?.as_ref(), query.limit())?;
+    Ok(AtHeight {
+        height: head.height,
+        body: Page::new(items, query.limit(), cursor),
+    })
 }
 
-/// One record, who changed it last, and its proof if it was asked for.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct One<T> {
-    pub record: T,
-    /// The last change. Absent beside a proof, which does not cover it, and where none is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub changed: Option<Change>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub proof: Option<ProofBundle>,
-}
-
-/// Some records, and where to go on.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Page<T> {
-    pub items: Vec<T>,
-    /// The `after` of the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// A page of at most `limit` items; a full one has a next.
-    pub fn new(items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Self {
-        let next = items.last().filter(|_| items.len() >= limit).map(cursor);
-        Self { items, next }
-    }
-}
-
-/// Finishes the read of one record of the state. With a proof the record is the proven one: a block
-/// may have changed it since `record` was read.
-pub async fn one<T: DeserializeOwned>(
+/// Reads one record of the state. `what` names it in the error when there is none. The last change
+/// is that of `subject`, if there is one and the request asks for no proof.
+pub async fn record<T: DeserializeOwned>(
     app: &App,
     query: &ReadQuery,
-    head: HeadInfo,
-    record: Option<T>,
-    what: impl std::fmt::Display,
-    key: &[u8],
-) -> Result<At<One<T>>, Problem> {
-    let record = record.ok_or_else(|| Problem::not_found(&what))?;
-    if !query.proof {
-        let proof = None;
-        return Ok(At {
-            height: head.height,
-            body: One {
-                record,
-                changed: None,
-                proof,
-            },
-        });
+    key: &Key<T>,
+    what: impl Display,
+    subject: Option<tables::Subject>,
+) -> Result<AtHeight<RecordResponse<T>>, ApiError> {
+    let (state, head) = view(app, query.min_height, query.linearizable).await?;
+    let missing = || ApiError::not_found(&what);
+    let record = state.get(key)?.ok_or_else(missing)?;
+    if query.proof {
+        return proven_record(app, key).await?.ok_or_else(missing);
     }
-    let proof = prove(app, Subject::State(key.to_vec())).await?;
-    let RecordProof::State {
-        value: Some(value), ..
-    } = &proof.record
-    else {
-        return Err(Problem::not_found(what));
+    let changed = match subject {
+        Some(subject) => last_change(&state, &subject)?,
+        None => None,
     };
-    let record = codec::decode_stored(&value.0).map_err(|source| {
-        let (table, key) = ("a record that was read before", hex::encode(key));
-        StateError::Corrupt { table, key, source }
-    })?;
-    Ok(At {
-        height: proof.header().height,
-        body: One {
+    Ok(AtHeight {
+        height: head.height,
+        body: RecordResponse {
             record,
-            changed: None,
-            proof: Some(proof),
+            changed,
+            proof: None,
         },
     })
 }
 
-/// Who changed a record, when, and by what.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Change {
-    /// Block time, Unix ms.
-    time_ms: u64,
-    /// The account that signed; null when the block's time alone was the cause.
-    author: Option<Id>,
-    /// The key that signed; null as the author is.
-    key: Option<PublicKey>,
-    /// Of the block.
-    height: u64,
-    /// Zero when the block's time alone was the cause.
-    transaction: Hash,
+/// A record with its proof, of the height of the proof; `None` if it was deleted meanwhile.
+async fn proven_record<T: DeserializeOwned>(
+    app: &App,
+    key: &Key<T>,
+) -> Result<Option<AtHeight<RecordResponse<T>>>, ApiError> {
+    let proof = prove(app, Subject::State(key.as_bytes().to_vec())).await?;
+    let RecordProof::State {
+        value: Some(value), ..
+    } = &proof.record
+    else {
+        return Ok(None);
+    };
+    let record = codec::decode_stored(&value.0).map_err(|source| {
+        let (table, key) = ("a record that was read before", hex::encode(key.as_bytes()));
+        StateError::Corrupt { table, key, source }
+    })?;
+    Ok(Some(AtHeight {
+        height: proof.header().height,
+        body: RecordResponse {
+            record,
+            changed: None,
+            proof: Some(proof),
+        },
+    }))
 }
 
-impl<T> At<One<T>> {
-    /// Adds who changed the record last.
-    pub fn with_change(mut self, state: &View, subject: &tables::Subject) -> Result<Self, Problem> {
-        if self.body.proof.is_none() {
-            self.body.changed = last_change(state, subject)?;
-        }
-        Ok(self)
-    }
-}
-
-fn last_change(state: &View, subject: &tables::Subject) -> Result<Option<Change>, StateError> {
+fn last_change(
+    state: &View,
+    subject: &tables::Subject,
+) -> Result<Option<RecordChange>, StateError> {
     let newest = tables::history(&**state.store(), subject, None, Direction::Backward, 1)?;
-    Ok(newest.into_iter().next().map(|entry| Change {
+    Ok(newest.into_iter().next().map(|entry| RecordChange {
         time_ms: entry.authorship.time_ms,
         author: entry.authorship.author,
         key: entry.authorship.key,
@@ -225,51 +206,31 @@ fn last_change(state: &View, subject: &tables::Subject) -> Result<Option<Change>
     }))
 }
 
-/// One change of a record.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct HistoryEntry {
-    /// `height.index`, the place of the receipt.
-    cursor: String,
-    height: u64,
-    /// Block time, Unix ms.
-    time_ms: u64,
-    /// The account that signed; null when the block's time alone was the cause.
-    author: Option<Id>,
-    /// The key that signed; null as the author is.
-    key: Option<PublicKey>,
-    /// Zero when the block's time alone was the cause.
-    transaction: Hash,
-    /// With the notifications about this record only.
-    receipt: Receipt,
-}
-
-impl From<tables::HistoryEntry> for HistoryEntry {
-    fn from(entry: tables::HistoryEntry) -> Self {
-        let tables::HistoryEntry {
-            height,
-            index,
-            authorship,
-            receipt,
-        } = entry;
-        Self {
-            cursor: Cursor { height, index }.to_string(),
-            height,
-            time_ms: authorship.time_ms,
-            author: authorship.author,
-            key: authorship.key,
-            transaction: receipt.transaction,
-            receipt,
-        }
+fn history_entry(entry: tables::HistoryEntry) -> HistoryEntry {
+    let tables::HistoryEntry {
+        height,
+        index,
+        authorship,
+        receipt,
+    } = entry;
+    HistoryEntry {
+        cursor: Cursor { height, index },
+        height,
+        time_ms: authorship.time_ms,
+        author: authorship.author,
+        key: authorship.key,
+        transaction: receipt.transaction,
+        receipt,
     }
 }
 
-/// The changes of a record, newest first, read where a slow disk holds up nobody else, and in turn:
-/// however many ask, consensus gets its time.
+/// Reads the changes of a record, newest first, on a thread where a slow disk delays nothing else.
+/// Histories are read in turns, so that consensus gets its time however many requests there are.
 pub async fn history(
     app: &App,
     query: &PageQuery,
     subject: tables::Subject,
-) -> Result<At<Page<HistoryEntry>>, Problem> {
+) -> Result<AtHeight<Page<HistoryEntry>>, ApiError> {
     let after = query.after::<Cursor>()?;
     let after = after.map(|cursor| (cursor.height, cursor.index));
     let limit = query.limit().min(HISTORY_PAGE_MAX);
@@ -278,15 +239,17 @@ pub async fn history(
         let store = &**state.store();
         tables::history(store, &subject, after, Direction::Backward, limit)
     };
-    let found = app.handle.read_in_turn(read).await?;
-    let items = found.into_iter().map(HistoryEntry::from).collect();
-    Ok(At {
+    let entries = app.handle.read_in_turn(read).await?;
+    let items = entries.into_iter().map(history_entry).collect();
+    Ok(AtHeight {
         height: head.height,
-        body: Page::new(items, limit, |e: &HistoryEntry| e.cursor.clone()),
+        body: Page::new(items, limit, |entry: &HistoryEntry| {
+            entry.cursor.to_string()
+        }),
     })
 }
 
-/// A proof, made when it is certified.
-pub async fn prove(app: &App, subject: Subject) -> Result<ProofBundle, Problem> {
+/// Makes a proof when its block is certified.
+pub async fn prove(app: &App, subject: Subject) -> Result<ProofBundle, ApiError> {
     Ok(app.handle.prove(subject, WAIT).await?)
 }

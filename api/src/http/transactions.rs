@@ -1,4 +1,4 @@
-//! `/v1/transactions`: submitting, and asking what became of it.
+//! `/v1/transactions`: submissions, and transactions in blocks.
 
 use std::time::Duration;
 
@@ -7,26 +7,28 @@ use axum::http::{HeaderMap, StatusCode};
 use lamplighter_contracts::ContractError;
 use lamplighter_ledger::{Commitment, Verdict};
 use lamplighter_state::tables;
+use lamplighter_system::error_chain;
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
-use lamplighter_types::{
-    Action, Hash, Id, PublicKey, Receipt, SignedTransaction, Transaction, codec,
-};
-use serde::{Deserialize, Serialize};
+use lamplighter_types::wire::content_type::transaction_encoding;
+use lamplighter_types::wire::{DecodedTransaction, Submitted, TransactionRecord, Wait};
+use lamplighter_types::{Encoding, Hash, SignedTransaction, codec};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
-use super::extract::{Path, Payload, Query, content_type};
-use super::problem::Problem;
-use super::read::{At, view};
+use super::error::{ApiError, Problem, code};
+use super::extract::{BodyBytes, Path, Query, content_type};
+use super::read::{AtHeight, view};
 
-/// How long a submission waits unless it says otherwise, and at most.
+/// The wait of a submission unless it gives another one, and the longest.
 const WAIT_MS: u64 = 30_000;
 const WAIT_MS_MAX: u64 = 120_000;
 /// A transaction in hexadecimal with the other fields of its envelope.
 pub const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX * 2 + 4_096;
 
-/// Submitting needs no token: a transaction is signed.
+/// Routes without a token: a transaction is signed.
 pub fn open_routes() -> OpenApiRouter<App> {
     let routes = OpenApiRouter::new().routes(routes!(submit));
     routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -36,55 +38,25 @@ pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(transaction))
 }
 
-/// What a submission waits for.
-#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Wait {
-    /// Taken into the pool of this node.
-    None,
-    /// In a block, durable on a majority.
-    #[default]
-    Committed,
-    /// Under a certificate.
-    Certified,
-}
-
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitQuery {
     #[serde(default)]
     wait: Wait,
-    /// How long to wait, in ms; 30,000 if absent, at most 120,000.
+    /// Longest wait in ms; 30,000 if absent, at most 120,000.
     timeout_ms: Option<u64>,
 }
 
-/// What became of a transaction.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Submitted {
-    transaction: Hash,
-    /// The block's height; absent while the transaction waits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    height: Option<u64>,
-    /// Among the transactions of the block.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<u32>,
-    /// Whether a certificate covers it.
-    certified: bool,
-    /// What it did; a failed one is in the block too and says why.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<Receipt>,
-}
-
-fn envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction, Problem> {
-    match content_type(headers) {
-        Some("application/json") => codec::decode_json(body)
-            .map_err(|e| Problem::invalid("transaction.malformed", super::problem::chain(&e))),
-        Some("application/octet-stream") => codec::decode(body)
-            .map_err(|e| Problem::invalid("transaction.malformed", super::problem::chain(&e))),
-        _ => Err(Problem::content_type(
-            "send application/json or application/octet-stream",
-        )),
-    }
+fn decode_envelope(headers: &HeaderMap, body: &[u8]) -> Result<SignedTransaction, ApiError> {
+    let decoded = match content_type(headers).and_then(transaction_encoding) {
+        Some(Encoding::Json) => codec::decode_json(body),
+        Some(Encoding::Bincode) => codec::decode(body),
+        None => {
+            let detail = "send application/json or application/octet-stream";
+            return Err(ApiError::content_type(detail));
+        }
+    };
+    decoded.map_err(|e| ApiError::invalid(code::TRANSACTION_MALFORMED, error_chain(&e)))
 }
 
 /// Submits a signed transaction. The same bytes sent again get the same answer.
@@ -107,53 +79,52 @@ async fn submit(
     State(app): State<App>,
     Query(query): Query<SubmitQuery>,
     headers: HeaderMap,
-    body: Payload,
-) -> Result<(StatusCode, At<Submitted>), Problem> {
-    let signed = envelope(&headers, &body.bytes)?;
+    body: BodyBytes,
+) -> Result<(StatusCode, AtHeight<Submitted>), ApiError> {
+    let signed = decode_envelope(&headers, &body.bytes)?;
     drop(body);
     let ticket = app.handle.submit(signed).await?;
     let transaction = ticket.hash;
-    let pending = Submitted {
-        transaction,
-        height: None,
-        index: None,
-        certified: false,
-        receipt: None,
+    let pending = || {
+        Ok((
+            StatusCode::ACCEPTED,
+            at_head(&app, Submitted::pending(transaction)),
+        ))
     };
-    if matches!(query.wait, Wait::None) {
-        return Ok((StatusCode::ACCEPTED, at(&app, pending)));
+    if query.wait == Wait::None {
+        return pending();
     }
-    let within = Duration::from_millis(query.timeout_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX));
-    let ends = tokio::time::Instant::now() + within;
-    let Ok(verdict) = tokio::time::timeout_at(ends, ticket.verdict()).await else {
-        return Ok((StatusCode::ACCEPTED, at(&app, pending)));
+    let timeout_ms = query.timeout_ms.unwrap_or(WAIT_MS).min(WAIT_MS_MAX);
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+    let Ok(verdict) = timeout_at(deadline, ticket.verdict()).await else {
+        return pending();
     };
     match verdict {
         Verdict::Committed(commitment) => {
-            if matches!(query.wait, Wait::Certified) {
-                let left = ends.saturating_duration_since(tokio::time::Instant::now());
+            if query.wait == Wait::Certified {
+                let left = deadline.saturating_duration_since(Instant::now());
                 app.handle.wait_certified(commitment.height, left).await?;
             }
             let body = submitted(&app, transaction, commitment);
-            Ok((StatusCode::OK, at(&app, body)))
+            Ok((StatusCode::OK, at_head(&app, body)))
         }
-        Verdict::Refused(refusal) => Err(Problem::new(
+        Verdict::Refused(refusal) => Err(ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             refusal.code(),
             refusal.to_string(),
         )),
         // The node is stopping, and the transaction may still happen.
-        Verdict::Unknown => Ok((StatusCode::ACCEPTED, at(&app, pending))),
+        Verdict::Unknown => pending(),
     }
 }
 
 /// An answer of the newest height, which is not below that of the transaction's block.
-fn at(app: &App, body: Submitted) -> At<Submitted> {
+fn at_head(app: &App, body: Submitted) -> AtHeight<Submitted> {
     let height = app.handle.head().height;
-    At { height, body }
+    AtHeight { height, body }
 }
 
-/// What is told of a transaction in a block.
+/// The state of a transaction in a block.
 pub fn submitted(app: &App, transaction: Hash, commitment: Commitment) -> Submitted {
     let Commitment {
         height,
@@ -169,62 +140,12 @@ pub fn submitted(app: &App, transaction: Hash, commitment: Commitment) -> Submit
     }
 }
 
-/// A transaction in a block: who asked for what, when, and what became of it.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct TransactionRecord {
-    #[serde(flatten)]
-    decoded: DecodedTransaction,
-    /// Block time, Unix ms.
-    time_ms: u64,
-    /// The block's height.
-    height: u64,
-    /// Among the transactions of the block.
-    index: u32,
-    /// Whether a certificate covers it.
-    certified: bool,
-    /// What it did; a failed one is in the block too and says why.
-    receipt: Receipt,
+/// Decodes a transaction that is in a block.
+pub fn decode(app: &App, signed: &SignedTransaction) -> Result<DecodedTransaction, ApiError> {
+    DecodedTransaction::new(signed, &app.handle.chain_id()).map_err(|e| ApiError::internal(&e))
 }
 
-/// What a transaction says, with its payload decoded.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct DecodedTransaction {
-    transaction: Hash,
-    /// The account that acts.
-    sender: Id,
-    /// The key that signed.
-    key: PublicKey,
-    /// Used once per key.
-    sequence: u64,
-    /// Unix time in ms from which on it could no longer happen.
-    expires_ms: u64,
-    /// What it asks for, as in the payload that is signed.
-    action: Action,
-}
-
-impl DecodedTransaction {
-    /// Decodes a transaction that is in a block.
-    pub fn new(app: &App, signed: &SignedTransaction) -> Result<Self, Problem> {
-        let Transaction {
-            sender,
-            sequence,
-            expires_ms,
-            action,
-        } = signed
-            .decode_payload()
-            .map_err(|error| Problem::internal(&error))?;
-        Ok(Self {
-            transaction: signed.hash(&app.handle.chain_id()),
-            sender,
-            key: signed.key,
-            sequence,
-            expires_ms,
-            action,
-        })
-    }
-}
-
-/// A transaction in a block: who asked for what, when, and what became of it.
+/// A transaction in a block, with its sender, its action, its time and its receipt.
 #[utoipa::path(get, path = "/v1/transactions/{hash}", tag = "transactions",
     params(("hash" = Hash, Path, description = "The transaction's name.")),
     responses(
@@ -233,10 +154,10 @@ impl DecodedTransaction {
 async fn transaction(
     State(app): State<App>,
     Path(hash): Path<Hash>,
-) -> Result<At<TransactionRecord>, Problem> {
+) -> Result<AtHeight<TransactionRecord>, ApiError> {
     let (state, head) = view(&app, None, false).await?;
     let store = &**state.store();
-    let missing = || Problem::not_found(format!("transaction {hash}"));
+    let missing = || ApiError::not_found(format!("transaction {hash}"));
     let (height, index) = tables::transaction_place(store, &hash)?.ok_or_else(missing)?;
     let (header, signed, receipt) = (
         tables::header(store, height)?.ok_or_else(missing)?,
@@ -244,14 +165,14 @@ async fn transaction(
         tables::receipt(store, height, index)?.ok_or_else(missing)?,
     );
     let body = TransactionRecord {
-        decoded: DecodedTransaction::new(&app, &signed)?,
+        decoded: decode(&app, &signed)?,
         time_ms: header.timestamp_ms,
         height,
         index,
         certified: app.handle.certified_height() >= height,
         receipt,
     };
-    Ok(At {
+    Ok(AtHeight {
         height: head.height,
         body,
     })

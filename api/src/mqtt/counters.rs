@@ -1,4 +1,4 @@
-//! What the edge counts, for the metrics page and for tests.
+//! Counters of the edge, for the metrics page and for tests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,7 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Takes away (gauges only).
+    /// Subtracts (gauges only).
     pub fn sub(&self, count: u64) {
         self.0.fetch_sub(count, Ordering::Relaxed);
     }
@@ -57,7 +57,7 @@ counters! {
     admitted,
     /// Transactions that the ledger refused for good.
     invalid,
-    /// Transactions that met a full mempool at their last offer.
+    /// Transactions that met a full mempool at their last attempt.
     busy,
     /// Publications, filters and wills on topics that are not the client's.
     forbidden,
@@ -75,10 +75,10 @@ counters! {
     throttled,
     /// Messages sent to clients.
     delivered,
-    /// Receipts and work that found no place in their mailbox, or were too large for the client.
+    /// Receipts that found no room in their mailbox, and messages too large for the client.
     dropped,
-    /// Wills that were handed to the ledger.
+    /// Wills that were submitted to the ledger.
     wills,
-    /// Routers that died.
-    router_restarts,
+    /// Times a connection read notifications from the feed because it was behind or away.
+    replays,
 }

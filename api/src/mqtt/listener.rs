@@ -1,4 +1,4 @@
-//! Takes connections in. Accepting never waits for a client: TLS, CONNECT and everything after
+//! Accepts connections. Accepting never waits for a client: TLS, CONNECT and everything after them
 //! run in the connection's own task.
 
 use std::io;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use lamplighter_tls as tls;
+use lamplighter_types::PublicKey;
 use rumqttd::protocol::ConnectReturnCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -16,12 +17,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
-use super::connect::{self, Hello, Refused};
+use super::codec;
 use super::connection::Connection;
-use super::limits::{BACKLOG, CONNECT_TIME_BUSY, FAREWELL_TIME, SEND_BUFFER_BYTES, TAKEOVER_TIME};
-use super::wire;
+use super::connection::handshake::{self, ConnectInfo, ConnectRefused};
+use super::limits::{BACKLOG, CLOSE_TIME, CONNECT_TIME_BUSY, SEND_BUFFER_BYTES, TAKEOVER_TIME};
 
-/// Pause after an accept that failed because the system has no more file descriptors.
+/// Pause after a failure to accept: the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds an address with a backlog for a whole fleet.
@@ -45,7 +46,7 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsA
             () = shared.stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => admit(&shared, stream, tls.clone()),
+            Ok((stream, _)) => start(&shared, stream, tls.clone()),
             Err(error) => {
                 tracing::warn!(%error, "an MQTT connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -54,28 +55,25 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsA
     }
 }
 
-fn admit(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
+fn start(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     shared.counters.accepted.add(1);
     let Ok(pending) = Arc::clone(&shared.pending).try_acquire_owned() else {
         shared.counters.refused_full.add(1);
         return;
     };
-    // Fails only on a socket that is already closed, which the first read will tell.
+    // Fails only on a socket that is already closed, which the first read shows.
     stream.set_nodelay(true).ok();
     let shared = Arc::clone(shared);
     let tasks = shared.tasks.clone();
     let deadline = Instant::now() + connect_time(&shared);
     tasks.spawn(async move {
         match tls {
-            None => welcome(shared, stream, None, deadline, pending).await,
+            None => connect(shared, stream, None, deadline, pending).await,
             Some(acceptor) => match timeout_at(deadline, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates();
-                    let key = certificates
-                        .and_then(|c| c.first())
-                        .and_then(tls::key_of)
-                        .map(|key| key.0);
-                    welcome(shared, stream, key, deadline, pending).await;
+                    let key = certificates.and_then(|c| c.first()).and_then(tls::key_of);
+                    connect(shared, stream, key, deadline, pending).await;
                 }
                 Ok(Err(error)) => {
                     shared.counters.refused_connect.add(1);
@@ -87,32 +85,29 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
     });
 }
 
-/// How long a new connection may take: less where places are short.
+/// Time until the CONNECT of a new connection: less where places are short.
 fn connect_time(shared: &Shared) -> Duration {
     let most = shared.config.connect_time;
-    match shared.pending.available_permits() < shared.config.pending_max / 2 {
-        true => most.min(CONNECT_TIME_BUSY),
-        false => most,
+    if shared.pending.available_permits() < shared.config.pending_max / 2 {
+        most.min(CONNECT_TIME_BUSY)
+    } else {
+        most
     }
 }
 
-async fn welcome<S>(
+async fn connect<S>(
     shared: Arc<Shared>,
     mut stream: S,
-    peer: Option<[u8; 32]>,
+    peer: Option<PublicKey>,
     deadline: Instant,
     pending: OwnedSemaphorePermit,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut rx = BytesMut::new();
-    let hello = timeout_at(
-        deadline,
-        connect::receive(&shared, &mut stream, &mut rx, peer),
-    )
-    .await;
-    let refused = match hello {
-        Ok(Ok(hello)) => match seat_and_serve(&shared, stream, rx, hello, pending).await {
+    let handshake = handshake::receive(&shared, &mut stream, &mut rx, peer);
+    let refused = match timeout_at(deadline, handshake).await {
+        Ok(Ok(info)) => match serve(&shared, stream, rx, info, pending).await {
             Some((mut stream, refused)) => {
                 refuse(&mut stream, &refused).await;
                 refused
@@ -132,37 +127,39 @@ async fn welcome<S>(
     tracing::debug!(%refused, "CONNECT was refused");
 }
 
-/// Serves the client to its end, or gives the stream back with the reason why not.
-async fn seat_and_serve<S>(
+/// Serves the client to its end, or returns the stream with the reason why not.
+async fn serve<S>(
     shared: &Arc<Shared>,
     stream: S,
     rx: BytesMut,
-    hello: Hello,
+    info: ConnectInfo,
     pending: OwnedSemaphorePermit,
-) -> Option<(S, Refused)>
+) -> Option<(S, ConnectRefused)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let version = hello.version;
-    let busy = |reason: &str| Refused::with(version, ConnectReturnCode::ServerBusy, reason);
+    let version = info.version;
+    let busy = |reason: &str| ConnectRefused::with(version, ConnectReturnCode::ServerBusy, reason);
     let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
         shared.counters.refused_full.add(1);
         return Some((stream, busy("all places are taken")));
     };
     drop(pending);
-    let seat = shared.seats.of(&hello.account);
-    let arrival = seat.arrive();
-    let Ok(_gate) = timeout(TAKEOVER_TIME, seat.sit()).await else {
+    let session = shared.sessions.open(&info.account.account);
+    let number = session.announce();
+    let Ok(_exclusive) = timeout(TAKEOVER_TIME, session.acquire()).await else {
         return Some((stream, busy("the connection before did not end")));
     };
-    // Orders begin with the arrival: a key that was revoked just before it is noticed here.
-    let known = shared.backend.account_of_key(&hello.key);
-    if known.is_none_or(|account| account.id != hello.account.id) {
+    // Revocations count from the announcement on: one just before it is noticed here.
+    if !shared.accounts.is_valid(&info.key, &info.account.account) {
         let code = ConnectReturnCode::NotAuthorized;
-        return Some((stream, Refused::with(version, code, "the key was revoked")));
+        return Some((
+            stream,
+            ConnectRefused::with(version, code, "the key was revoked"),
+        ));
     }
     shared.counters.connected.add(1);
-    Connection::new(Arc::clone(shared), stream, rx, hello, seat, arrival)
+    Connection::new(Arc::clone(shared), stream, rx, info, session, number)
         .run()
         .await;
     shared.counters.connected.sub(1);
@@ -170,16 +167,16 @@ where
     None
 }
 
-async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
-    let Some((version, code)) = refused.answer else {
+async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &ConnectRefused) {
+    let Some((version, code)) = refused.connack else {
         return;
     };
     let mut tx = BytesMut::new();
-    wire::write(version, connect::refusal(code), &mut tx);
-    let farewell = async {
-        // Who is refused may be gone already.
+    codec::write(version, handshake::connack_refusal(code), &mut tx);
+    let close = async {
+        // The client may have closed already.
         stream.write_all_buf(&mut tx).await.ok();
         stream.shutdown().await.ok();
     };
-    timeout(FAREWELL_TIME, farewell).await.ok();
+    timeout(CLOSE_TIME, close).await.ok();
 }

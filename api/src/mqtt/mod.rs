@@ -1,88 +1,74 @@
 //! The MQTT edge: gateways and users over MQTT 3.1.1 and 5.
 //!
-//! rumqttd is embedded, but its own server does not face the network: our listener and guard do,
-//! one task per connection, and use rumqttd's codecs, router and local links behind them.
+//! A client publishes transactions to the ledger and reads what the ledger brings about; clients
+//! send each other nothing. So there is no message router here: a publication goes to
+//! [`submit`], and each connection sends its own messages ([`push`]). Of rumqttd the codec is used;
+//! its server does not face the network, our [`listener`] does, with one task for each
+//! [`connection`].
 //!
 //! | topic | direction | content |
 //! |---|---|---|
 //! | `lamplighter/1/gw/{gw}/tx` | gateway → node | one signed transaction; PUBACK after admission |
 //! | `lamplighter/1/gw/{gw}/receipt` | node → gateway | receipts; also `receipt/{name}` |
-//! | `lamplighter/1/gw/{gw}/sync` | gateway → node | asks for what is open; may say which devices it holds |
+//! | `lamplighter/1/gw/{gw}/sync` | gateway → node | asks for open work; may name its devices |
 //! | `lamplighter/1/gw/{gw}/work` | node → gateway | work for its devices, with proof |
 //! | `lamplighter/1/head` | node → all | newest certified header, retained |
 //! | `lamplighter/1/notify/{kind}/{district}/{device}` | node → users | notifications |
 //!
-//! A district `north/harbour` is one level, `north:harbour`; the whole city is `-`.
-//!
-//! # The rules, and where they live
-//! 1. Only packets that a client may send reach the codec ([`wire`]).
-//! 2. Topics and filters are those of the table, ASCII, short, at most 64 ([`topics`]); what the
-//!    router sees is made by the node alone, so a client cannot make it keep anything.
-//! 3. Client id = account id ([`connect`]); the node's own link begins with `_`, no account does.
-//! 4. 3.1.1 gets no properties; no topic aliases; property bytes are capped ([`wire`]).
-//! 5. A takeover waits until the old connection has left the router ([`seat`], [`link`]); wills are
-//!    kept and published here ([`will`]).
-//! 6. QoS 2 in is taken once, at most 100 unreleased; QoS 2 out is granted as 1 ([`inbound`]). Only
-//!    the node keeps a message: the head.
-//! 7. PUBACKs reach the router in its order, an unsolicited one closes ([`link`], [`inbound`]).
+//! # The rules, and where they are
+//! 1. Only packets that a client may send reach rumqttd's codec ([`codec`]).
+//! 2. Topics and filters are those of the table, ASCII, short, at most 64 ([`topics`]).
+//! 3. Client id = account id ([`connection::handshake`]).
+//! 4. 3.1.1 gets no properties; no topic aliases; property bytes are capped ([`codec`]).
+//! 5. A takeover waits until the old connection has ended ([`session`]); wills are kept and
+//!    submitted here (`connection::will`).
+//! 6. QoS 2 publications are received once, at most 100 unreleased; QoS 2 subscriptions are granted
+//!    as 1 (`connection::receive`). Only the node retains a message: the head.
+//! 7. An acknowledgement of a message that was not sent closes the connection.
 //! 8. Handshakes run in the connection's task, with times and caps ([`listener`], [`limits`]).
-//! 9. Linking runs on blocking threads; the router is supervised ([`broker`]).
+//! 9. A slow reader costs no memory: receipts and work wait in a bounded mailbox ([`session`]), the
+//!    head is one value, and notifications are read again from the ledger's feed
+//!    ([`push::notifications`]).
 //! 10. Every size is a constant with a reason ([`limits`]).
-//!
-//! What one client reads (receipts, work) waits in its own bounded mailbox instead of the router,
-//! whose log drops QoS 1 messages under a slow reader and is never freed. What many read (headers,
-//! notifications) goes through the router, which stores it once for all.
+
+mod accounts;
+mod codec;
+mod connection;
+mod counters;
+pub mod limits;
+mod listener;
+mod push;
+mod session;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod topics;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lamplighter_ledger::Handle;
 use lamplighter_tls as tls;
 use lamplighter_types::PublicKey;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-mod backend;
-mod broker;
-mod connect;
-mod connection;
-mod counters;
-mod ending;
-mod inbound;
-mod intake;
-pub mod limits;
-mod link;
-mod listener;
-mod outbound;
-mod properties;
-mod publisher;
-mod rate;
-mod seat;
-#[cfg(test)]
-mod tests;
-mod topics;
-mod will;
-mod wire;
+use crate::token::Tokens;
+use accounts::Accounts;
+use push::notifications::NotificationHub;
+use push::work_queue::WorkQueue;
+use push::{head, notifications, work_feed};
+use session::{Rates, SessionRegistry};
 
-pub use backend::{
-    Account, AccountKind, Admitted, Backend, Cursor, Encoding, Login, LoginError, Reach,
-    Submission, SubmitError, SyncReason,
-};
-pub use broker::BrokerError;
 pub use counters::{Counter, Counters};
-pub use publisher::{PublishError, Publisher};
-pub use seat::Undelivered;
 
-use broker::Broker;
-use rate::Rates;
-use seat::Seats;
-
-/// How long connections may take to say goodbye when the node stops.
+/// Time for connections to close when the node stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// One address to listen on.
@@ -96,13 +82,13 @@ pub struct Listen {
 
 /// Settings of the edge. The defaults are the constants of [`limits`].
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct MqttConfig {
     /// Where to listen.
     pub listen: Vec<Listen>,
     /// The node's certificate and key; needed where `listen` has TLS.
     pub identity: Option<tls::Identity>,
-    /// From TCP connection to complete CONNECT. While many are waited for, no longer than
-    /// [`limits::CONNECT_TIME_BUSY`].
+    /// From TCP connection to complete CONNECT; no longer than [`limits::CONNECT_TIME_BUSY`] while
+    /// many connections are in between.
     pub connect_time: Duration,
     /// A client takes what it is sent within this time, or is cut.
     pub write_time: Duration,
@@ -118,7 +104,7 @@ pub struct Config {
     pub bytes_per_second: u32,
 }
 
-impl Default for Config {
+impl Default for MqttConfig {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
@@ -143,59 +129,70 @@ pub enum StartError {
     /// TLS without certificate.
     #[error("MQTT with TLS on {0} needs the node's certificate")]
     NoIdentity(SocketAddr),
-    /// The address is taken or not ours.
+    /// The address is taken or not one of this machine.
     #[error("listening for MQTT on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
     /// The certificate or its key is not usable.
     #[error("preparing TLS for MQTT")]
     Tls(#[source] tls::SetupError),
-    /// The router did not start.
-    #[error("starting the message router")]
-    Broker(#[source] BrokerError),
 }
 
-/// What all connections share.
+/// The parts that all connections share.
 pub(crate) struct Shared {
-    config: Config,
-    backend: Arc<dyn Backend>,
-    broker: Arc<Broker>,
-    seats: Seats,
-    head: Mutex<Option<Bytes>>,
+    config: MqttConfig,
+    handle: Handle,
+    accounts: Arc<Accounts>,
+    sessions: Arc<SessionRegistry>,
+    /// The newest certified header as JSON; `None` until there is one.
+    head: watch::Sender<Option<Bytes>>,
+    notifications: NotificationHub,
+    work: WorkQueue,
+    /// Transactions whose receipt is still to be sent.
+    receipts: Arc<Semaphore>,
     counters: Arc<Counters>,
+    /// Connections before their CONNECT.
     pending: Arc<Semaphore>,
+    /// Connections of known accounts.
     places: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Shared {
-    fn head(&self) -> Option<Bytes> {
-        self.head
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Ends the connections whose key is no longer their account's. They are told of as it happens;
-    /// this is for what was missed, e.g. when the node got a whole image of the chain.
-    fn check_keys(&self) {
-        for seat in self.seats.all() {
-            let Some(key) = seat.key() else { continue };
-            let account = self.backend.account_of_key(&key);
-            if account.is_none_or(|account| account.id != seat.id) {
-                seat.revoke();
-            }
+    fn new(config: MqttConfig, handle: Handle, accounts: Arc<Accounts>) -> Self {
+        let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
+        let rates = Rates {
+            packets: config.packets_per_second,
+            bytes: config.bytes_per_second,
+        };
+        let sessions = Arc::new(SessionRegistry::new(rates, Arc::clone(&counters)));
+        let tasks = TaskTracker::new();
+        Self {
+            accounts,
+            head: watch::Sender::default(),
+            notifications: NotificationHub::new(handle.clone(), Arc::clone(&counters)),
+            work: WorkQueue::new(
+                handle.clone(),
+                Arc::clone(&sessions),
+                tasks.clone(),
+                stop.clone(),
+            ),
+            sessions,
+            receipts: Arc::new(Semaphore::new(limits::RECEIPTS_MAX)),
+            pending: Arc::new(Semaphore::new(config.pending_max)),
+            places: Arc::new(Semaphore::new(config.connections_max)),
+            counters,
+            stop,
+            tasks,
+            handle,
+            config,
         }
-    }
-
-    fn keep_head(&self, payload: Bytes) {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
     }
 }
 
@@ -206,38 +203,22 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Binds the addresses, starts the router and begins to accept. Must run inside tokio.
-    pub fn start(config: Config, backend: Arc<dyn Backend>) -> Result<Self, StartError> {
+    /// Binds the addresses and begins to accept. Must run inside tokio.
+    pub fn start(config: MqttConfig, handle: Handle, tokens: Tokens) -> Result<Self, StartError> {
+        // Before the first client, which misses none then.
+        let (notifications_feed, work_feed) = (handle.subscribe(None), handle.subscribe(None));
         let listeners = bind_all(&config)?;
+        let accounts = Arc::new(Accounts::new(handle.clone(), tokens));
         let acceptor = match &config.identity {
             Some(identity) => {
-                let registry = Arc::clone(&backend);
-                let is_registered =
-                    move |key: &PublicKey| registry.account_of_key(&key.0).is_some();
+                let accounts = Arc::clone(&accounts);
+                let is_registered = move |key: &PublicKey| accounts.by_key(key).is_some();
                 let server = tls::server(identity, is_registered).map_err(StartError::Tls)?;
                 Some(TlsAcceptor::from(Arc::new(server)))
             }
             None => None,
         };
-        let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
-        let broker = Broker::start(config.connections_max, Arc::clone(&counters), stop.clone())
-            .map_err(StartError::Broker)?;
-        let rates = Rates {
-            packets: config.packets_per_second,
-            bytes: config.bytes_per_second,
-        };
-        let shared = Arc::new(Shared {
-            backend,
-            broker,
-            seats: Seats::new(rates, Arc::clone(&counters)),
-            head: Mutex::default(),
-            counters,
-            pending: Arc::new(Semaphore::new(config.pending_max)),
-            places: Arc::new(Semaphore::new(config.connections_max)),
-            stop,
-            tasks: TaskTracker::new(),
-            config,
-        });
+        let shared = Arc::new(Shared::new(config, handle, accounts));
         let addresses = listeners.iter().map(|(address, ..)| *address).collect();
         for (_, tls, listener) in listeners {
             let acceptor = acceptor.clone().filter(|_| tls);
@@ -245,7 +226,14 @@ impl Edge {
                 .tasks
                 .spawn(listener::accept(Arc::clone(&shared), listener, acceptor));
         }
-        shared.tasks.spawn(sweep(Arc::clone(&shared)));
+        let resend = Arc::new(Notify::new());
+        let tasks = &shared.tasks;
+        tasks.spawn(sweep(Arc::clone(&shared)));
+        tasks.spawn(head::run(Arc::clone(&shared)));
+        tasks.spawn(notifications::run(Arc::clone(&shared), notifications_feed));
+        let collect = work_feed::collect(Arc::clone(&shared), work_feed, Arc::clone(&resend));
+        tasks.spawn(collect);
+        tasks.spawn(work_feed::resend_open(Arc::clone(&shared), resend));
         Ok(Self { shared, addresses })
     }
 
@@ -254,25 +242,18 @@ impl Edge {
         &self.addresses
     }
 
-    /// The node's side.
-    pub fn publisher(&self) -> Publisher {
-        Publisher::new(Arc::clone(&self.shared))
-    }
-
-    /// What was counted.
+    /// The counters.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.shared.counters)
     }
 
-    /// Closes all connections, telling MQTT 5 clients why, and stops listening. Sessions end, and
-    /// wills are not published: the clients will be back.
+    /// Closes all connections, with the reason for MQTT 5 clients, and stops listening. Sessions
+    /// end, and wills are not published: the clients will be back.
     pub async fn stop(self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if tokio::time::timeout(STOP_TIME, self.shared.tasks.wait())
-            .await
-            .is_err()
-        {
+        let ended = self.shared.tasks.wait();
+        if tokio::time::timeout(STOP_TIME, ended).await.is_err() {
             tracing::warn!("some MQTT connections did not end in time");
         }
     }
@@ -284,9 +265,9 @@ impl Drop for Edge {
     }
 }
 
-type Bound = (SocketAddr, bool, TcpListener);
+type BoundListener = (SocketAddr, bool, TcpListener);
 
-fn bind_all(config: &Config) -> Result<Vec<Bound>, StartError> {
+fn bind_all(config: &MqttConfig) -> Result<Vec<BoundListener>, StartError> {
     let bind = |listen: &Listen| {
         let Listen { address, tls } = *listen;
         if !tls && !address.ip().is_loopback() {
@@ -302,17 +283,18 @@ fn bind_all(config: &Config) -> Result<Vec<Bound>, StartError> {
     config.listen.iter().map(bind).collect()
 }
 
+/// Removes expired sessions and ends connections whose key was revoked, at intervals.
 async fn sweep(shared: Arc<Shared>) {
-    let mut every = tokio::time::interval(limits::SWEEP_TIME);
+    let mut interval = tokio::time::interval(limits::SWEEP_TIME);
     loop {
         tokio::select! {
-            _ = every.tick() => {
-                shared.seats.sweep();
+            _ = interval.tick() => {
+                shared.sessions.sweep();
                 let shared = Arc::clone(&shared);
                 // It may wait for the disk.
-                let checked = tokio::task::spawn_blocking(move || shared.check_keys());
-                if let Err(error) = checked.await {
-                    tracing::error!(%error, "keys of connected clients were not looked at");
+                let check = move || shared.sessions.revoke_invalid(&shared.accounts);
+                if let Err(error) = tokio::task::spawn_blocking(check).await {
+                    tracing::error!(%error, "the keys of connected clients were not checked");
                 }
             }
             () = shared.stop.cancelled() => return,

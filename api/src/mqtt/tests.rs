@@ -1,22 +1,18 @@
-//! What cannot be reached from outside: the codec under noise, and a router that dies.
+//! Tests of what cannot be reached from outside: the codec under noise, topics, mailboxes, rates.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use lamplighter_types::wire::topics::GatewayTopic;
+use lamplighter_types::{Account, AccountKind, Grant, Hash, Id, PublicKey, Role, Scope};
 use rand::{Rng, SeedableRng};
-use tokio_util::sync::CancellationToken;
 
-use super::backend::{Account, AccountKind, Reach};
-use super::broker::Broker;
+use super::codec::{self, Message, Version};
 use super::counters::Counters;
 use super::limits::{MAILBOX_BYTES, MAILBOX_ITEMS};
-use super::link::Link;
-use super::rate::Rates;
-use super::seat::{Reply, Seat, Undelivered};
-use super::topics::{self, Inbound, Interest, Refusal};
-use super::wire::{self, Message, Version};
+use super::session::{AccountSession, Rates, ReplyTarget, Undelivered};
+use super::topics::{self, Inbound, Interest, TopicError};
 
 const RATES: Rates = Rates {
     packets: 100,
@@ -42,7 +38,7 @@ fn no_bytes_make_the_codec_panic() {
             Version::V5
         };
         // Only that it returns matters here.
-        drop(wire::next(version, &mut frame));
+        drop(codec::next(version, &mut frame));
     }
 }
 
@@ -62,25 +58,27 @@ fn a_connect_of_noise_is_refused_without_panic() {
         } else {
             Version::V5
         };
-        drop(wire::read(version, &mut frame));
+        drop(codec::read(version, &mut frame));
     }
 }
 
 #[test]
 fn our_publish_is_what_the_codec_reads() {
     let message = Message {
-        topic: "lamplighter/1/gw/g/receipt".to_owned(),
+        topic: "lamplighter/1/gw/g/receipt".into(),
         payload: Bytes::from(vec![7; 300]),
         retained: true,
         correlation: Some(Bytes::from_static(b"seven")),
-        transaction: Some([1; 32]),
+        transaction: Some(Hash([1; 32])),
     };
     for version in [Version::V4, Version::V5] {
         for id in [None, Some(5)] {
             let mut out = BytesMut::new();
-            wire::publish(version, &message, id, id.is_some(), &mut out);
-            assert!(out.len() <= wire::publish_bytes(&message));
-            let Some(wire::Received::Publish(read)) = wire::next(version, &mut out).unwrap() else {
+            codec::publish(version, &message, id, id.is_some(), &mut out);
+            assert!(out.len() <= codec::publish_bytes(&message));
+            let Some(codec::ReceivedPacket::Publish(read)) =
+                codec::next(version, &mut out).unwrap()
+            else {
                 panic!("not a PUBLISH");
             };
             assert!(out.is_empty());
@@ -105,24 +103,39 @@ fn our_publish_is_what_the_codec_reads() {
 fn frames_are_cut_anywhere() {
     let mut out = BytesMut::new();
     let message = Message {
-        topic: "a".to_owned(),
+        topic: "a".into(),
         payload: Bytes::from(vec![1; 200]),
         ..Message::default()
     };
-    wire::publish(Version::V4, &message, Some(1), false, &mut out);
+    codec::publish(Version::V4, &message, Some(1), false, &mut out);
     for cut in 0..out.len() {
         let mut part = BytesMut::from(&out[..cut]);
-        assert!(wire::next(Version::V4, &mut part).unwrap().is_none());
+        assert!(codec::next(Version::V4, &mut part).unwrap().is_none());
         assert_eq!(part.len(), cut, "nothing is taken before it is whole");
     }
 }
 
-#[test]
-fn topics_of_the_table_and_no_others() {
-    let gateway = Account {
-        id: "gw".to_owned(),
-        kind: AccountKind::Gateway,
+fn account(id: &str, kind: AccountKind, districts: &[&str]) -> Account {
+    let grant = |district: &&str| Grant {
+        role: Role::Operator,
+        scope: district.parse().unwrap(),
     };
+    Account {
+        account: Id::new(id).unwrap(),
+        kind,
+        organization: Id::new("city").unwrap(),
+        name: id.to_owned(),
+        district: Scope::city(),
+        keys: Vec::new(),
+        grants: districts.iter().map(grant).collect(),
+        disabled: false,
+        registered_height: 1,
+    }
+}
+
+#[test]
+fn only_the_topics_of_the_table_are_allowed() {
+    let gateway = account("gw", AccountKind::Gateway, &[]);
     assert_eq!(
         topics::inbound(&gateway, b"lamplighter/1/gw/gw/tx"),
         Ok(Inbound::Transaction)
@@ -138,77 +151,68 @@ fn topics_of_the_table_and_no_others() {
     ] {
         assert_eq!(
             topics::inbound(&gateway, topic.as_bytes()),
-            Err(Refusal::NotAllowed)
+            Err(TopicError::NotAllowed)
         );
     }
     assert!(topics::response(&gateway, "lamplighter/1/gw/gw/receipt/a.b-c_9").is_ok());
     assert!(topics::response(&gateway, "lamplighter/1/gw/gw/receipt/+").is_err());
     assert!(topics::response(&gateway, "lamplighter/1/gw/gw/receipt/a/b").is_err());
-    assert_eq!(
-        topics::district("lamplighter/1/notify/alarm/north/l1"),
-        Some("north".to_owned())
-    );
 }
 
 #[test]
-fn districts_lie_inside_each_other() {
-    let kind = |own: &str| AccountKind::User(Reach::Districts(BTreeSet::from([own.to_owned()])));
-    let harbour = Account {
-        id: "h".to_owned(),
-        kind: kind("north/harbour"),
-    };
-    for (district, seen) in [
-        ("north/harbour", true),
-        ("north/harbour/pier-1", true),
-        ("north/harbours", false),
+fn a_role_for_a_district_covers_those_inside_it() {
+    let harbour = account("h", AccountKind::User, &["north/harbour"]);
+    for (district, allowed) in [
+        ("north:harbour", true),
+        ("north:harbour:pier-1", true),
+        ("north:harbours", false),
         ("north", false),
-        ("", false),
+        ("-", false),
+        ("north::harbour", false),
     ] {
-        assert_eq!(harbour.sees(district), seen, "{district}");
-        let topic = topics::notification("alarm", district, "l1").unwrap();
-        assert_eq!(topics::interest(&harbour, &topic).is_ok(), seen, "{topic}");
-        assert_eq!(topics::district(&topic).unwrap(), district);
+        let topic = format!("lamplighter/1/notify/alarm_raised/{district}/l1");
+        let interest = topics::interest(&harbour, &topic);
+        assert_eq!(interest == Ok(Interest::Notifications), allowed, "{topic}");
     }
-    assert_eq!(topics::notify_route("north/harbour"), "notify/north");
-    assert_eq!(topics::notify_route(""), "notify/-");
-    assert!(topics::notification("alarm", "a//b", "l1").is_none());
+    let filter = "lamplighter/1/notify/+/+/+";
+    assert!(topics::interest(&harbour, filter).is_ok());
+    let without_role = account("e", AccountKind::User, &[]);
+    assert!(topics::interest(&without_role, filter).is_err());
+    let gateway = account("gw", AccountKind::Gateway, &["north"]);
+    assert!(topics::interest(&gateway, filter).is_err());
 }
 
 #[test]
-fn what_the_router_is_asked_for_depends_on_roles_only() {
-    let districts = BTreeSet::from(["north".to_owned(), "south".to_owned()]);
-    let ann = Account {
-        id: "ann".to_owned(),
-        kind: AccountKind::User(Reach::Districts(districts)),
-    };
-    let root = Account {
-        id: "root".to_owned(),
-        kind: AccountKind::User(Reach::All),
-    };
+fn a_session_has_a_limited_number_of_filters() {
     let mut filters = topics::Subscriptions::default();
+    let filter = |n: usize| format!("lamplighter/1/notify/alarm/anywhere-{n}/+");
     for n in 0..64 {
-        let filter = format!("lamplighter/1/notify/alarm/anywhere-{n}/+");
-        assert_eq!(filters.insert(&filter, Interest::Notify, 1), Some(true));
+        let new = filters.insert(&filter(n), Interest::Notifications, 1);
+        assert_eq!(new, Some(true));
     }
-    assert_eq!(filters.insert("one/more", Interest::Notify, 1), None);
-    let routes = |account| filters.routes(account).into_iter().collect::<Vec<_>>();
-    assert_eq!(routes(&ann), ["notify/north", "notify/south"]);
-    assert_eq!(routes(&root), ["notify/+"]);
+    assert_eq!(filters.insert("one/more", Interest::Notifications, 1), None);
+    let replaced = filters.insert(&filter(1), Interest::Notifications, 0);
+    assert_eq!(replaced, Some(false));
+    assert_eq!(
+        filters.qos_of("lamplighter/1/notify/alarm/anywhere-1/l"),
+        Some(0)
+    );
+    assert!(filters.remove(&filter(1)) && !filters.remove(&filter(1)));
 }
 
-fn seat() -> Seat {
-    let seat = Seat::new("gw", RATES, Arc::new(Counters::default()));
-    seat.begin([1; 32], true, Duration::from_secs(60));
-    seat.with_session(|session| {
-        session
-            .subscriptions
+fn session() -> AccountSession {
+    let gateway = Id::new("gw").unwrap();
+    let session = AccountSession::new(gateway, RATES, Arc::new(Counters::default()));
+    session.begin(PublicKey([1; 32]), true, Duration::from_secs(60));
+    session.with_session(|s| {
+        s.subscriptions
             .insert("lamplighter/1/gw/gw/receipt", Interest::Receipt, 1)
     });
-    seat
+    session
 }
 
 fn receipt(bytes: usize) -> Message {
-    let topic = topics::receipt("gw");
+    let topic = GatewayTopic::Receipt.of(&Id::new("gw").unwrap()).into();
     Message {
         topic,
         payload: vec![0; bytes].into(),
@@ -219,41 +223,41 @@ fn receipt(bytes: usize) -> Message {
 #[test]
 fn mailboxes_are_bounded_by_count_and_bytes() {
     for (bytes, most) in [(1, MAILBOX_ITEMS), (100_000, MAILBOX_BYTES / 100_000)] {
-        let seat = seat();
-        let mut taken = 0;
-        while seat.deliver_receipt(receipt(bytes), None).is_ok() {
-            taken += 1;
+        let session = session();
+        let mut delivered = 0;
+        while session.deliver_receipt(receipt(bytes), None).is_ok() {
+            delivered += 1;
         }
-        assert_eq!(taken, most);
+        assert_eq!(delivered, most);
         assert_eq!(
-            seat.deliver_receipt(receipt(bytes), None),
+            session.deliver_receipt(receipt(bytes), None),
             Err(Undelivered::Full)
         );
-        assert!(seat.is_behind());
-        assert_eq!(std::iter::from_fn(|| seat.take()).count(), most);
-        seat.end(Vec::new(), None);
+        assert!(session.is_behind());
+        assert_eq!(std::iter::from_fn(|| session.next_message()).count(), most);
+        session.end(Vec::new(), None);
         assert!(
-            seat.deliver_receipt(receipt(1), None).is_ok(),
+            session.deliver_receipt(receipt(1), None).is_ok(),
             "kept while away"
         );
-        seat.revoke();
+        session.revoke();
         assert_eq!(
-            seat.deliver_receipt(receipt(1), None),
-            Err(Undelivered::NobodyThere)
+            session.deliver_receipt(receipt(1), None),
+            Err(Undelivered::NoSubscriber)
         );
     }
 }
 
 #[test]
 fn remembered_replies_are_bounded() {
-    let seat = seat();
+    let session = session();
     for n in 0..5000u32 {
         let mut hash = [0; 32];
         hash[..4].copy_from_slice(&n.to_be_bytes());
         let correlation = Some(Bytes::copy_from_slice(&n.to_be_bytes()));
-        seat.expect_reply(
-            hash,
-            Reply {
+        session.expect_reply(
+            Hash(hash),
+            ReplyTarget {
                 topic: None,
                 correlation,
             },
@@ -262,99 +266,30 @@ fn remembered_replies_are_bounded() {
     let answered = (0..5000u32).filter(|n| {
         let mut hash = [0; 32];
         hash[..4].copy_from_slice(&n.to_be_bytes());
-        seat.deliver_receipt(receipt(1), Some(hash)).unwrap();
-        seat.take().unwrap().message.correlation.is_some()
+        session
+            .deliver_receipt(receipt(1), Some(Hash(hash)))
+            .unwrap();
+        session
+            .next_message()
+            .unwrap()
+            .message
+            .correlation
+            .is_some()
     });
     assert_eq!(answered.count(), 1024);
 }
 
 #[test]
-fn who_is_over_the_rate_waits_for_its_debt() {
-    let seat = seat();
-    let waits: Vec<Duration> = (0..300).map(|_| seat.charge(1)).collect();
+fn a_client_over_its_rate_waits_until_its_debt_is_paid() {
+    let session = session();
+    let waits: Vec<Duration> = (0..300).map(|_| session.charge(1)).collect();
     assert!(
         waits[..199].iter().all(Duration::is_zero),
         "two seconds' worth at once"
     );
     assert!(waits[299] > Duration::from_millis(900));
     assert!(
-        seat.charge(50_000) > Duration::from_secs(2),
+        session.charge(50_000) > Duration::from_secs(2),
         "bytes count too"
     );
-}
-
-async fn linked(broker: &Arc<Broker>, client: &str) -> Link {
-    let (mut link, _) = broker.attach(client, true).await.unwrap();
-    link.route(&BTreeSet::from(["head".to_owned()])).unwrap();
-    link
-}
-
-async fn next(link: &mut Link) -> (String, Bytes) {
-    loop {
-        let next = tokio::time::timeout(Duration::from_secs(10), link.next())
-            .await
-            .unwrap();
-        if let Some(delivery) = next.unwrap() {
-            link.acknowledge(delivery.slot).unwrap();
-            return (delivery.topic, delivery.payload);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_dies_is_replaced_and_its_clients_are_told() {
-    let (counters, stop) = (Arc::new(Counters::default()), CancellationToken::new());
-    let broker = Broker::start(10, Arc::clone(&counters), stop.clone()).unwrap();
-    for round in 1..=3 {
-        let mut link = linked(&broker, "a").await;
-        broker.publish("head", "shown", b"x");
-        assert_eq!(
-            next(&mut link).await,
-            ("shown".to_owned(), Bytes::from_static(b"x"))
-        );
-        broker.kill_router();
-        let told = tokio::time::timeout(Duration::from_secs(10), async {
-            while link.next().await.is_ok() {}
-        });
-        told.await.unwrap();
-        link.detach().await;
-        while broker.number() < round {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert_eq!(counters.router_restarts.get(), round);
-    }
-    let mut link = linked(&broker, "a").await;
-    broker.publish("head", "shown", b"again");
-    assert_eq!(next(&mut link).await.1, "again");
-    stop.cancel();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_link_acknowledges_in_the_routers_order() {
-    let broker =
-        Broker::start(10, Arc::new(Counters::default()), CancellationToken::new()).unwrap();
-    let mut link = linked(&broker, "a").await;
-    for n in 0..250u32 {
-        broker.publish("head", "t", &n.to_be_bytes());
-    }
-    let mut held = Vec::new();
-    let mut seen = Vec::new();
-    while seen.len() < 250 {
-        if let Some(delivery) = link.next().await.unwrap() {
-            seen.push(delivery.payload.clone());
-            held.push(delivery.slot);
-        }
-        // Backwards, ten at a time: the router would drop the link at the first of them.
-        if held.len() == 10 {
-            for slot in held.drain(..).rev() {
-                link.acknowledge(slot).unwrap();
-            }
-        }
-    }
-    let wanted = (0..250u32).map(|n| Bytes::copy_from_slice(&n.to_be_bytes()));
-    assert!(seen.into_iter().eq(wanted));
-    link.detach().await;
-    let (again, remembered) = broker.attach("a", true).await.unwrap();
-    assert!(!remembered);
-    again.detach().await;
 }

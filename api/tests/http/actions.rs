@@ -1,4 +1,4 @@
-//! Every action that the document shows is taken by a ledger, and every kind of action is shown.
+//! A ledger executes every action that the document shows, and every kind of action is shown.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -12,7 +12,7 @@ use crate::node::id;
 use crate::scenario::{self, BEGIN_MS, Client, Step, genesis, path, printed, secret};
 use crate::schemas::{Cases, OPENAPI, openapi, pointer};
 
-/// Writes a file of examples where that is wanted, and asserts that it is up to date.
+/// Writes a file of examples if `UPDATE_GOLDEN` is set, and asserts that it is up to date.
 #[track_caller]
 fn golden(name: &str, text: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -32,9 +32,9 @@ fn digests_and_signatures_of_the_examples_are_right() {
     golden("actions.json", &format!("[\n{}\n]\n", lines.join(",\n")));
 }
 
-/// The first transaction of the scenario with all that its signature and name are made of.
+/// The first transaction of the scenario with all inputs of its signature and hash.
 #[test]
-fn the_transaction_of_the_page_is_signed_as_it_says() {
+fn the_transaction_of_the_page_has_a_valid_signature() {
     let chain = genesis().chain_id();
     let transaction = Transaction {
         sender: id("ada"),
@@ -74,9 +74,9 @@ fn the_transaction_of_the_page_is_signed_as_it_says() {
     }
 }
 
-/// What `docs/formats.md` says suffices to sign all that Things say.
+/// The formats in `docs/formats.md` suffice to sign all messages of Things.
 #[test]
-fn the_example_for_things_signs_as_our_own_code() {
+fn the_example_for_things_signs_as_the_library() {
     let kinds = [
         ("/events/append/events", "DeviceEvent"),
         ("/rollouts/report/reports", "DeploymentReport"),
@@ -93,11 +93,11 @@ fn the_example_for_things_signs_as_our_own_code() {
                 .flatten()
                 .filter(|v| v["signature"].is_string())
             {
-                let told: Value = serde_json::from_str(&thing(kind, value, false)).unwrap();
-                assert_eq!(told["signature"], value["signature"], "{kind}");
+                let output: Value = serde_json::from_str(&thing(kind, value, false)).unwrap();
+                assert_eq!(output["signature"], value["signature"], "{kind}");
                 if signed.insert(kind) && kind == "DeviceEvent" {
                     assert!(page.contains(value["signature"].as_str().unwrap()));
-                    assert_parts_are_told(&page, thing(kind, value, true).trim());
+                    assert_parts_are_documented(&page, thing(kind, value, true).trim());
                 }
             }
         }
@@ -107,7 +107,7 @@ fn the_example_for_things_signs_as_our_own_code() {
     assert!(page.contains(&hex::encode(key.as_bytes())));
 }
 
-/// Which step may follow which, and what signatures are for, is as the page says.
+/// The page lists the transitions of deployments and the domains of signatures.
 #[test]
 fn the_page_has_every_step_and_every_domain() {
     use DeploymentState::*;
@@ -148,14 +148,14 @@ fn the_page_has_every_step_and_every_domain() {
                 .unwrap()
                 .to_owned()
         };
-        let told = rows.iter().any(|row| {
+        let is_documented = rows.iter().any(|row| {
             let is_from = match row[1] {
                 "any that is not an end" => !from.is_end(),
                 list => list.split(", ").any(|one| one == name(from)),
             };
             is_from && row[2] == name(to)
         });
-        assert_eq!(told, is_reportable(from, to), "{from:?} to {to:?}");
+        assert_eq!(is_documented, is_reportable(from, to), "{from:?} to {to:?}");
     }
     let domains = [
         Domain::Transaction,
@@ -174,15 +174,15 @@ fn the_page_has_every_step_and_every_domain() {
 }
 
 /// Asserts that the first column of a table of the page has all bytes of a message in a row.
-fn assert_parts_are_told(page: &str, message: &str) {
+fn assert_parts_are_documented(page: &str, message: &str) {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
     let cells = rows.filter_map(|row| row.split('|').next());
     let parts = cells.flat_map(|cell| cell.split('`'));
     let is_hex = |part: &&str| part.bytes().all(|b| b.is_ascii_hexdigit());
-    let told: String = parts.map(str::trim).filter(is_hex).collect();
+    let documented: String = parts.map(str::trim).filter(is_hex).collect();
     assert!(
-        told.contains(message),
-        "docs/formats.md should have {message}, it has {told}"
+        documented.contains(message),
+        "docs/formats.md should have {message}, it has {documented}"
     );
 }
 
@@ -217,7 +217,7 @@ fn thing(kind: &str, value: &Value, message: bool) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ledger_takes_every_action_as_it_is_printed() {
+async fn a_ledger_executes_every_documented_action() {
     let node = scenario::node().await;
     let mut client = Client::default();
     for step in printed() {
@@ -231,7 +231,7 @@ async fn a_ledger_takes_every_action_as_it_is_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_signed_transaction_of_the_page_is_taken() {
+async fn the_signed_transaction_of_the_page_is_accepted() {
     let node = scenario::node().await;
     let text = std::fs::read_to_string(path("transaction.json")).unwrap();
     let vector: Value = serde_json::from_str(&text).unwrap();
@@ -244,7 +244,7 @@ async fn the_signed_transaction_of_the_page_is_taken() {
 
 const PREFIX: &str = "#/components/schemas/";
 
-/// The types that `name` is made of, itself included.
+/// The types that are parts of `name`, itself included.
 fn parts<'a>(schemas: &'a Value, name: &'a str, found: &mut BTreeSet<&'a str>) {
     fn visit<'a>(schemas: &'a Value, value: &'a Value, found: &mut BTreeSet<&'a str>) {
         match value {
@@ -290,7 +290,7 @@ fn every_kind_of_action_and_every_part_of_one_is_shown() {
         let schema = &schemas[name];
         let kinds = variants(schema);
         for (kind, variant) in &kinds {
-            // What the actions of a contract are is said there.
+            // The type of the contract describes its actions.
             if variant["properties"][kind]["$ref"].is_string() && name == "Action" {
                 continue;
             }
@@ -302,8 +302,8 @@ fn every_kind_of_action_and_every_part_of_one_is_shown() {
         if kinds.is_empty() && schema["properties"].is_object() {
             assert!(schema["examples"][0].is_object(), "{name} has no example");
         }
-        let own = kinds.iter().map(|(_, variant)| *variant).chain([schema]);
-        for example in own.flat_map(|s| s["examples"].as_array().into_iter().flatten()) {
+        let shown = kinds.iter().map(|(_, variant)| *variant).chain([schema]);
+        for example in shown.flat_map(|s| s["examples"].as_array().into_iter().flatten()) {
             let at = pointer(&["components", "schemas", name]);
             cases.add(OPENAPI, &at, example, name);
         }
@@ -328,8 +328,8 @@ fn the_actions_that_are_shown_are_those_that_are_sent() {
         kinds.insert((contract.clone(), kind.clone()));
     }
     for (contract, variant) in variants(&schemas["Action"]) {
-        let own = variant["properties"][contract]["$ref"].as_str().unwrap();
-        for (kind, _) in variants(&schemas[own.strip_prefix(PREFIX).unwrap()]) {
+        let actions = variant["properties"][contract]["$ref"].as_str().unwrap();
+        for (kind, _) in variants(&schemas[actions.strip_prefix(PREFIX).unwrap()]) {
             let known = kinds.remove(&(contract.to_owned(), kind.to_owned()));
             assert!(known, "Action has no example of {contract}.{kind}");
         }

@@ -24,7 +24,7 @@ async fn append(node: &Node, digest: &Hash, offset: usize, bytes: &[u8]) -> Answ
     Answer::of(request.send().await.unwrap()).await
 }
 
-async fn stands_at(node: &Node, digest: &Hash) -> Answer {
+async fn assert_offset(node: &Node, digest: &Hash) -> Answer {
     let request = node.request(Method::HEAD, &format!("/v1/artifacts/{digest}/upload"));
     Answer::of(request.send().await.unwrap()).await
 }
@@ -61,7 +61,7 @@ async fn an_upload_is_resumed() {
     node.get(&path).await.assert_problem(404, "not_found");
 
     assert_eq!(
-        stands_at(&node, &digest).await.header("upload-offset"),
+        assert_offset(&node, &digest).await.header("upload-offset"),
         "20000"
     );
     assert_eq!(
@@ -98,7 +98,7 @@ async fn vendor(node: &Node, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unfinished_uploads_are_their_owners_matter() {
+async fn unfinished_uploads_belong_to_their_owners() {
     let node = Node::start().await;
     let bytes = image(5);
     let (digest, eve) = (Hash::of(&bytes), vendor(&node, "eve").await);
@@ -128,7 +128,7 @@ async fn unfinished_uploads_are_their_owners_matter() {
         .await
         .assert_problem(404, "not_found");
     assert_eq!(
-        stands_at(&node, &digest).await.header("upload-offset"),
+        assert_offset(&node, &digest).await.header("upload-offset"),
         "20000"
     );
 
@@ -161,7 +161,7 @@ async fn bytes_without_the_digest_are_dropped() {
     append(&node, &digest, 0, &flipped[..40_000]).await.ok();
     let refused = append(&node, &digest, 40_000, &flipped[40_000..]).await;
     refused.assert_problem(422, "artifact.digest");
-    assert_eq!(stands_at(&node, &digest).await.status, 404);
+    assert_eq!(assert_offset(&node, &digest).await.status, 404);
     assert_eq!(upload(&node, &bytes).await, digest);
 
     begin(&node, &Hash::ZERO, 0)

@@ -1,5 +1,5 @@
-//! A node answers as its description says: no status, media type or body that is not described, for
-//! good and for bad requests to every operation.
+//! A node's answers agree with its description: they have no status, media type or body that is not
+//! described, for good and for bad requests to every operation.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::node::Node;
 use crate::scenario::{self, Client, printed, secret};
 use crate::schemas::{Cases, OPENAPI, openapi, pointer};
 
-/// Requests at once.
+/// Requests in progress at once.
 const AT_ONCE: usize = 16;
 const TRANSACTION_BODY: usize = 600_000;
 const PIECE_BODY: usize = 4 * 1024 * 1024 + 1;
@@ -22,22 +22,22 @@ const PIECE_BODY: usize = 4 * 1024 * 1024 + 1;
 #[derive(Clone, Debug)]
 struct Probe {
     method: String,
-    /// As in the document.
+    /// The path as in the document, with the names of its parameters.
     path: String,
-    /// Filled, with the query.
+    /// The path with values, and the query.
     url: String,
     token: Option<String>,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
 }
 
-struct Told {
+struct ProbeAnswer {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
-async fn send(node: &Node, probe: &Probe) -> Told {
+async fn send(node: &Node, probe: &Probe) -> ProbeAnswer {
     let method = Method::from_bytes(probe.method.to_uppercase().as_bytes()).unwrap();
     let mut request = node.open(method, &probe.url);
     if let Some(token) = &probe.token {
@@ -53,11 +53,12 @@ async fn send(node: &Node, probe: &Probe) -> Told {
     let (status, headers) = (answer.status(), answer.headers().clone());
     // The feed does not end.
     let is_feed = probe.path == "/v1/feed" && status.is_success();
-    let body = match is_feed {
-        true => Vec::new(),
-        false => answer.bytes().await.unwrap().to_vec(),
+    let body = if is_feed {
+        Vec::new()
+    } else {
+        answer.bytes().await.unwrap().to_vec()
     };
-    Told {
+    ProbeAnswer {
         status,
         headers,
         body,
@@ -110,7 +111,7 @@ fn parameters<'a>(operation: &'a Value, place: &'a str) -> Vec<(&'a str, bool)> 
         .collect()
 }
 
-/// A query value that a well-meaning client could send.
+/// A valid query value.
 fn good(name: &str, path: &str) -> &'static str {
     match (name, path) {
         ("min_height" | "timeout_ms", _) => "1",
@@ -184,7 +185,7 @@ fn probes(method: &str, path: &str, operation: &Value, token: &str) -> Vec<Probe
         }
     }
     for (name, _) in parameters(operation, "path") {
-        for bad in ["UPPER", "nobody", "%FF", "18446744073709551616", "a%2Fb"] {
+        for bad in ["UPPER", "missing", "%FF", "18446744073709551616", "a%2Fb"] {
             let mut changed = values.clone();
             changed.insert(values.keys().find(|n| **n == name).unwrap(), bad.to_owned());
             probes.push(Probe {
@@ -258,7 +259,7 @@ fn bodies(plain: &Probe, operation: &Value) -> Vec<Probe> {
     all
 }
 
-/// Makes the artifacts that probes ask for.
+/// Uploads the artifacts that probes request.
 async fn upload(node: &Node) {
     for bytes in [&b"begun"[..], b"probed"] {
         let begin = json!({ "digest": Hash::of(bytes), "size_bytes": bytes.len() });
@@ -275,34 +276,42 @@ async fn upload(node: &Node) {
     assert_eq!(piece.body("probed").send().await.unwrap().status(), 200);
 }
 
-/// What is wrong with an answer; its body is added to the cases.
-fn judge(operation: &Value, probe: &Probe, told: &Told, cases: &mut Cases) -> Option<String> {
+/// Returns the fault of an answer, if it has one; its body is added to the cases.
+fn check_answer(
+    operation: &Value,
+    probe: &Probe,
+    answer: &ProbeAnswer,
+    cases: &mut Cases,
+) -> Option<String> {
     let Probe {
         method, path, url, ..
     } = probe;
-    let status = told.status.as_u16().to_string();
+    let status = answer.status.as_u16().to_string();
     let what = format!("{method} {url}: {status}");
     let Some(response) = operation["responses"].get(&status) else {
-        let body = String::from_utf8_lossy(&told.body);
+        let body = String::from_utf8_lossy(&answer.body);
         return Some(format!("{what} is not described: {body}"));
     };
-    if !told.headers.contains_key("ledger-height") {
+    if !answer.headers.contains_key("ledger-height") {
         return Some(format!("{what} has no Ledger-Height"));
     }
     for header in response["headers"].as_object().into_iter().flatten() {
-        if !told.headers.contains_key(header.0) {
+        if !answer.headers.contains_key(header.0) {
             return Some(format!("{what} has no {}", header.0));
         }
     }
-    let kind = told.headers.get(CONTENT_TYPE).map(|v| v.to_str().unwrap());
+    let kind = answer
+        .headers
+        .get(CONTENT_TYPE)
+        .map(|v| v.to_str().unwrap());
     let Some(contents) = response["content"].as_object() else {
-        return (!told.body.is_empty()).then(|| format!("{what}: a body is not described"));
+        return (!answer.body.is_empty()).then(|| format!("{what}: a body is not described"));
     };
     let Some(kind) = kind.filter(|kind| contents.contains_key(*kind)) else {
         return Some(format!("{what}: the media type {kind:?} is not described"));
     };
     if kind.ends_with("json") {
-        let Ok(value) = serde_json::from_slice(&told.body) else {
+        let Ok(value) = serde_json::from_slice(&answer.body) else {
             return Some(format!("{what} is no JSON"));
         };
         if contents[kind]["schema"]
@@ -341,10 +350,10 @@ async fn answers_are_as_described() {
             all.extend(probes.into_iter().map(|probe| (operation, probe)));
         }
     }
-    let here = &node;
+    let node_ref = &node;
     let asked = all.into_iter().map(|(operation, probe)| async move {
-        let told = send(here, &probe).await;
-        (operation, probe, told)
+        let answer = send(node_ref, &probe).await;
+        (operation, probe, answer)
     });
     let answers: Vec<_> = futures::stream::iter(asked)
         .buffer_unordered(AT_ONCE)
@@ -352,9 +361,9 @@ async fn answers_are_as_described() {
         .await;
     let (mut cases, mut faults) = (Cases::default(), Vec::new());
     let mut seen = BTreeMap::<u16, usize>::new();
-    for (operation, probe, told) in &answers {
-        *seen.entry(told.status.as_u16()).or_default() += 1;
-        faults.extend(judge(operation, probe, told, &mut cases));
+    for (operation, probe, answer) in &answers {
+        *seen.entry(answer.status.as_u16()).or_default() += 1;
+        faults.extend(check_answer(operation, probe, answer, &mut cases));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     for status in [200, 206, 400, 401, 404, 413, 415, 416, 422, 504] {
@@ -364,7 +373,7 @@ async fn answers_are_as_described() {
     node.stop().await;
 }
 
-/// Asserts of all numbers of a document that they have bounds.
+/// Asserts that all numbers of a document have bounds.
 fn assert_bounded(value: &Value, at: &str) {
     match value {
         Value::Object(fields) => {
@@ -375,9 +384,9 @@ fn assert_bounded(value: &Value, at: &str) {
                         .is_some_and(|k| k.contains(&"integer".into()))
             });
             let has = |name: &str| fields.contains_key(name);
-            // Counts of our own are not asked for.
-            let is_own = !has("format") || at.ends_with("/Ledger-Height/schema");
-            if is_number && !is_own {
+            // Counts that only the node sends need no bounds.
+            let is_internal = !has("format") || at.ends_with("/Ledger-Height/schema");
+            if is_number && !is_internal {
                 assert!(has("minimum") && has("maximum"), "{at} has no bounds");
             }
             for (name, value) in fields.iter().filter(|(name, _)| *name != "examples") {
@@ -415,7 +424,7 @@ fn numbers_have_bounds_and_names_have_patterns() {
 }
 
 #[test]
-fn every_operation_says_who_may_ask_and_what_can_come() {
+fn every_operation_describes_its_security_and_responses() {
     let document = openapi();
     assert!(document["servers"][0]["url"].is_string());
     let mut guarded = 0;
@@ -423,11 +432,11 @@ fn every_operation_says_who_may_ask_and_what_can_come() {
         for (method, operation) in item.as_object().unwrap() {
             let security = operation["security"].as_array();
             let security = security.unwrap_or_else(|| panic!("{method} {path}: security"));
-            let told = operation["responses"].get("401").is_some();
+            let has_401 = operation["responses"].get("401").is_some();
             guarded += usize::from(!security.is_empty());
             let is_login = path == "/v1/auth/token";
             assert_eq!(
-                told,
+                has_401,
                 !security.is_empty() || is_login,
                 "{method} {path}: 401"
             );

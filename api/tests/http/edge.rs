@@ -1,4 +1,4 @@
-//! What is around the resources: refusals, the operator's listener, the description.
+//! The surroundings of the resources: refusals, the operator's listener, the description.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::node::{Answer, Node};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_there_is_a_problem_too() {
+async fn an_unknown_path_is_a_problem() {
     let node = Node::start().await;
     node.get("/v1/nothing")
         .await
@@ -102,7 +102,7 @@ async fn the_description_is_complete_and_as_agreed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_page_needs_nothing_from_elsewhere() {
+async fn the_page_loads_nothing_from_other_hosts() {
     let node = Node::start().await;
     let page = node.open(Method::GET, "/docs").send().await.unwrap();
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
@@ -117,7 +117,7 @@ async fn the_page_needs_nothing_from_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_that_do_not_arrive_cost_others_nothing() {
+async fn slow_bodies_do_not_block_other_requests() {
     let node = Node::start().await;
     let mut slow = Vec::new();
     for head in ["Transfer-Encoding: chunked", "Content-Length: 500000"] {
@@ -128,7 +128,7 @@ async fn bodies_that_do_not_arrive_cost_others_nothing() {
                  Content-Type: application/json\r\nExpect: 100-continue\r\n{head}\r\n\r\n"
             );
             stream.write_all(text.as_bytes()).await.unwrap();
-            // The node says that it waits for the body.
+            // The node answers that it waits for the body.
             let mut answer = [0; 12];
             stream.read_exact(&mut answer).await.unwrap();
             assert_eq!(&answer, b"HTTP/1.1 100");

@@ -1,12 +1,12 @@
-//! `/v1/feed`: nothing lost and nothing twice.
+//! `/v1/feed`: no event is lost or sent twice.
 
 use std::collections::BTreeMap;
 
-use lamplighter_ledger::Cursor;
+use lamplighter_types::wire::Cursor;
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use crate::node::{Answer, Node, PATIENCE};
+use crate::node::{Answer, Node, STEP_TIMEOUT};
 
 /// Reads server-sent events (the event stream of the HTML standard).
 pub struct Reader {
@@ -19,7 +19,7 @@ impl Reader {
         Self::open_at(&node.base(), node, query, last).await
     }
 
-    /// At another address than the node's own.
+    /// Opens the feed at an address that is not the node's, e.g. of a proxy.
     pub async fn open_at(base: &str, node: &Node, query: &str, last: Option<&str>) -> Self {
         let request = node.http.get(format!("{base}/v1/feed{query}"));
         let mut request = request.bearer_auth(&node.token);
@@ -37,10 +37,10 @@ impl Reader {
         }
     }
 
-    /// The next event with data; none at the end.
+    /// The next event with data; `None` at the end.
     async fn next(&mut self) -> Option<BTreeMap<String, String>> {
         loop {
-            let event = self.any().await?;
+            let event = self.next_fields().await?;
             if event.contains_key("data") {
                 return Some(event);
             }
@@ -48,16 +48,16 @@ impl Reader {
     }
 
     /// The id of the next event, which has nothing else.
-    pub async fn place(&mut self) -> Cursor {
-        let event = self.any().await.unwrap();
+    pub async fn cursor_alone(&mut self) -> Cursor {
+        let event = self.next_fields().await.unwrap();
         assert_eq!(event.len(), 1, "{event:?}");
         event["id"].parse().unwrap()
     }
 
-    /// The next event's fields, whatever they are; none at the end.
-    async fn any(&mut self) -> Option<BTreeMap<String, String>> {
-        // Comments come all the time: they are not what is waited for.
-        let event = tokio::time::timeout(PATIENCE, self.read());
+    /// The fields of the next event; `None` at the end.
+    async fn next_fields(&mut self) -> Option<BTreeMap<String, String>> {
+        // Comments come all the time and do not count.
+        let event = tokio::time::timeout(STEP_TIMEOUT, self.read());
         event.await.expect("an event")
     }
 
@@ -102,7 +102,7 @@ impl Reader {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_that_comes_back_misses_nothing_and_sees_nothing_twice() {
+async fn a_subscriber_resumes_without_loss_or_repetition() {
     let node = Node::start().await;
     node.act(node.devices(&["a1", "a2", "a3"], "north")).await;
     node.act(node.devices(&["b1", "b2"], "north/harbour")).await;
@@ -157,32 +157,36 @@ async fn a_wrong_cursor_is_refused() {
     node.stop().await;
 }
 
-/// Nothing that is wanted has happened yet when the connection breaks.
+/// The connection breaks before any event matches the filter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_has_seen_nothing_yet_resumes_where_the_stream_began() {
+async fn a_subscriber_without_events_resumes_where_the_stream_began() {
     let node = Node::start().await;
     let query = "?kind=device_registered&district=north";
-    let began = Reader::open(&node, query, None).await.place().await;
+    let began = Reader::open(&node, query, None).await.cursor_alone().await;
     assert!(began.height <= node.handle.head().height);
     node.act(node.devices(&["a1"], "north")).await;
     let mut reader = Reader::open(&node, query, Some(&began.to_string())).await;
-    assert_eq!(reader.place().await, began, "the first line is an id");
+    assert_eq!(
+        reader.cursor_alone().await,
+        began,
+        "the first line is an id"
+    );
     assert_eq!(reader.devices(1).await.0, ["a1"]);
     node.stop().await;
 }
 
-/// Blocks are made all the time, and none has what is wanted.
+/// Blocks are made all the time, and none has an event that matches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ids_go_on_while_nothing_is_wanted() {
+async fn cursors_are_sent_while_no_event_matches() {
     let node = Node::start().await;
-    let mut reader = Reader::open(&node, "?after=0.0&device=nobody", None).await;
-    assert_eq!(reader.place().await, Cursor::default());
-    let reached = reader.place().await;
+    let mut reader = Reader::open(&node, "?after=0.0&device=missing", None).await;
+    assert_eq!(reader.cursor_alone().await, Cursor::default());
+    let reached = reader.cursor_alone().await;
     assert!(reached.height > 1, "{reached}");
     node.stop().await;
 }
 
-/// It was given by another ledger, which waiting would hide.
+/// The cursor belongs to another ledger. Waiting would hide that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_from_the_future_is_refused() {
     let node = Node::start().await;
@@ -194,12 +198,12 @@ async fn a_cursor_from_the_future_is_refused() {
     let request = node.request(Method::GET, "/v1/feed");
     let request = request.header("last-event-id", far).send().await.unwrap();
     Answer::of(request).await.assert_problem(409, "feed.ahead");
-    // A node that is a little behind the one that gave it: it waits, and skips what comes before.
+    // The node is a little behind the one that sent the cursor: it waits, and skips earlier events.
     let height = node.handle.head().height + 3;
     let near = format!("?after={height}.0");
     let mut reader = Reader::open(&node, &near, None).await;
-    assert_eq!(reader.place().await, Cursor { height, index: 0 });
-    let reached = node.handle.wait_height(height, PATIENCE);
+    assert_eq!(reader.cursor_alone().await, Cursor { height, index: 0 });
+    let reached = node.handle.wait_height(height, STEP_TIMEOUT);
     reached.await.unwrap();
     node.act(node.devices(&["a1"], "north")).await;
     assert_eq!(reader.devices(1).await.0, ["a1"]);

@@ -1,4 +1,4 @@
-//! Who did what, and when: of transactions, blocks and records.
+//! Authors, times and histories of transactions, blocks and records.
 
 use lamplighter_ledger::DiskFull;
 use lamplighter_types::{
@@ -9,20 +9,20 @@ use serde_json::{Value, json};
 
 use crate::node::{Answer, Node, admin, id};
 
-/// The block's time of what was done.
+/// The time of the block of a transaction.
 async fn time_of(node: &Node, done: &Value) -> Value {
     let header = node.get(&format!("/v1/headers/{}", done["height"])).await;
     header.ok()["timestamp_ms"].clone()
 }
 
-/// Asserts that an entry or a change says who, when and by what.
+/// Asserts that an entry or a change has the author, time and transaction.
 #[track_caller]
-fn assert_by_admin(told: &Value, done: &Value, time_ms: &Value) {
-    assert_eq!(told["author"], "admin", "{told}");
-    assert_eq!(told["key"], admin().public().to_string(), "{told}");
-    assert_eq!(told["transaction"], done["transaction"], "{told}");
-    assert_eq!(told["height"], done["height"], "{told}");
-    assert_eq!(&told["time_ms"], time_ms, "{told}");
+fn assert_by_admin(answer: &Value, done: &Value, time_ms: &Value) {
+    assert_eq!(answer["author"], "admin", "{answer}");
+    assert_eq!(answer["key"], admin().public().to_string(), "{answer}");
+    assert_eq!(answer["transaction"], done["transaction"], "{answer}");
+    assert_eq!(answer["height"], done["height"], "{answer}");
+    assert_eq!(&answer["time_ms"], time_ms, "{answer}");
 }
 
 fn user(name: &str, key: PublicKey) -> Action {
@@ -35,21 +35,25 @@ fn user(name: &str, key: PublicKey) -> Action {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_says_who_asked_for_what_and_when() {
+async fn a_transaction_has_its_author_action_and_time() {
     let node = Node::start().await;
     let transaction = node.transaction(node.organization("north"));
     let signed = node.sign_for(&transaction, &node.genesis.chain_id());
     let done = node.submit(&signed, "").await.ok();
     let path = format!("/v1/transactions/{}", done["transaction"].as_str().unwrap());
-    let told = node.get(&path).await.ok();
-    assert_eq!(told["sender"], "admin");
-    assert_eq!(told["key"], admin().public().to_string());
-    assert_eq!(told["sequence"], transaction.sequence);
-    assert_eq!(told["expires_ms"], transaction.expires_ms);
-    assert_eq!(told["action"], json!(transaction.action), "as it was sent");
-    assert_eq!(told["time_ms"], time_of(&node, &done).await);
+    let answer = node.get(&path).await.ok();
+    assert_eq!(answer["sender"], "admin");
+    assert_eq!(answer["key"], admin().public().to_string());
+    assert_eq!(answer["sequence"], transaction.sequence);
+    assert_eq!(answer["expires_ms"], transaction.expires_ms);
+    assert_eq!(
+        answer["action"],
+        json!(transaction.action),
+        "as it was sent"
+    );
+    assert_eq!(answer["time_ms"], time_of(&node, &done).await);
     for field in ["transaction", "height", "index", "receipt"] {
-        assert_eq!(told[field], done[field], "{told}");
+        assert_eq!(answer[field], done[field], "{answer}");
     }
     let stranger = node.open(reqwest::Method::GET, &path).send().await.unwrap();
     let stranger = Answer::of(stranger).await;
@@ -61,10 +65,10 @@ async fn a_transaction_says_who_asked_for_what_and_when() {
         "/v1/transactions/{}",
         failed["transaction"].as_str().unwrap()
     );
-    let told = node.get(&path).await.ok();
-    assert_eq!(told["sender"], "admin");
+    let answer = node.get(&path).await.ok();
+    assert_eq!(answer["sender"], "admin");
     assert_eq!(
-        told["receipt"]["outcome"]["failed"]["code"],
+        answer["receipt"]["outcome"]["failed"]["code"],
         "users.organization_exists"
     );
     node.stop().await;
@@ -91,7 +95,7 @@ async fn a_block_has_its_transactions_decoded() {
     node.stop().await;
 }
 
-/// However many histories are asked for, no more are read at once than feeds.
+/// No more histories are read at once than feeds, however many are requested.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_history_is_read_in_turn() {
     let node = Node::start().await;
@@ -131,7 +135,7 @@ async fn a_history_is_read_in_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_says_who_changed_it() {
+async fn an_account_has_its_last_change() {
     let node = Node::start().await;
     let registered = node
         .act(user("anna", SecretKey::from_seed([9; 32]).public()))
@@ -179,7 +183,7 @@ async fn an_account_says_who_changed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_organizations_and_documents_say_who_changed_them() {
+async fn devices_organizations_and_documents_have_their_last_change() {
     let node = Node::start().await;
     let organization = node.act(node.organization("north")).await;
     node.act(node.devices(&["lamp-1", "lamp-2"], "north")).await;

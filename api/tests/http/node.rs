@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_api::{Config as EdgeConfig, Edges, serve};
-use lamplighter_consensus::{Consensus, Lane, Transport, TransportError};
+use lamplighter_api::{EdgeAddresses, EdgeConfig, serve};
+use lamplighter_consensus::{Consensus, RaftLane, Transport, TransportError};
 use lamplighter_ledger::{
-    Clock, Config, Handle, Identity, Ledger, PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers,
-    SystemClock,
+    Clock, Handle, Identity, Ledger, LedgerConfig, PeerAnswer, PeerError, PeerGossip, PeerRequest,
+    Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Longest that any step of a test may take; only a failing test gets there.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -73,12 +73,18 @@ fn genesis() -> Genesis {
     }
 }
 
-/// There is nobody else.
+/// The network of a node without peers.
 struct Alone;
 
 #[async_trait]
 impl Transport for Alone {
-    async fn call(&self, to: u64, _: Lane, _: Bytes, _: Duration) -> Result<Bytes, TransportError> {
+    async fn call(
+        &self,
+        to: u64,
+        _: RaftLane,
+        _: Bytes,
+        _: Duration,
+    ) -> Result<Bytes, TransportError> {
         Err(TransportError::Unreachable(to))
     }
 }
@@ -89,7 +95,7 @@ impl Peers for Alone {
         Err(PeerError::Unreachable(node))
     }
 
-    fn tell_all(&self, _: PeerNotice) {}
+    fn broadcast(&self, _: PeerGossip) {}
 
     fn connected(&self) -> Vec<u64> {
         Vec::new()
@@ -97,7 +103,7 @@ impl Peers for Alone {
 }
 
 pub struct Node {
-    pub edges: Edges,
+    pub edges: EdgeAddresses,
     pub handle: Handle,
     pub genesis: Genesis,
     pub http: reqwest::Client,
@@ -152,7 +158,7 @@ impl Answer {
         );
     }
 
-    /// Asserts success and gives the JSON.
+    /// Asserts success and returns the JSON.
     #[track_caller]
     pub fn ok(self) -> Value {
         assert!(self.status.is_success(), "{} {}", self.status, self.json);
@@ -162,28 +168,28 @@ impl Answer {
 
 impl Node {
     pub async fn start() -> Self {
-        Self::start_with(Config::new(1)).await
+        Self::start_with(LedgerConfig::new(1)).await
     }
 
-    pub async fn start_with(config: Config) -> Self {
+    pub async fn start_with(config: LedgerConfig) -> Self {
         let reader = (id("admin"), admin());
         Self::start_in(config, genesis(), Arc::new(SystemClock), reader).await
     }
 
-    /// A ledger that begins with `genesis`, whose clock is `clock`; reads are those of `reader`.
+    /// Starts a ledger with this genesis and clock, and logs `reader` in for reads.
     pub async fn start_in(
-        config: Config,
+        config: LedgerConfig,
         genesis: Genesis,
         clock: Arc<dyn Clock>,
         reader: (Id, SecretKey),
     ) -> Self {
         let mut node = Self::begin(config, genesis, clock).await;
-        node.handle.wait_certified(1, PATIENCE).await.unwrap();
+        node.handle.wait_certified(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&reader.0, &reader.1).await;
         node
     }
 
-    /// A node whose blocks are not certified: another validator would have to sign them too.
+    /// Starts a node whose blocks are not certified: a second validator would have to sign them.
     pub async fn start_without_certificates() -> Self {
         let mut genesis = genesis();
         genesis.validators.validators.push(Validator {
@@ -192,13 +198,13 @@ impl Node {
             key: SecretKey::from_seed([2; 32]).public(),
             address: "127.0.0.1:9002".into(),
         });
-        let mut node = Self::begin(Config::new(1), genesis, Arc::new(SystemClock)).await;
-        node.handle.wait_height(1, PATIENCE).await.unwrap();
+        let mut node = Self::begin(LedgerConfig::new(1), genesis, Arc::new(SystemClock)).await;
+        node.handle.wait_height(1, STEP_TIMEOUT).await.unwrap();
         node.token = node.login(&id("admin"), &admin()).await;
         node
     }
 
-    async fn begin(mut config: Config, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
+    async fn begin(mut config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
         let dir = TempDir::new().unwrap();
         let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
         config.heartbeat_every = Duration::from_millis(200);
@@ -217,7 +223,8 @@ impl Node {
             clock,
         );
         let ledger = opened.await.unwrap();
-        let mut settings = lamplighter_consensus::Config::new(1, dir.path().join("snapshots"));
+        let mut settings =
+            lamplighter_consensus::ConsensusConfig::new(1, dir.path().join("snapshots"));
         settings.timers.heartbeat = Duration::from_millis(50);
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);
@@ -255,10 +262,10 @@ impl Node {
         }
     }
 
-    /// Ends everything; hangs when something does not end.
+    /// Stops all tasks. Fails if one does not end.
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.tasks.wait())
+        tokio::time::timeout(STEP_TIMEOUT, self.tasks.wait())
             .await
             .unwrap();
         self.consensus.shutdown().await.unwrap();
@@ -268,14 +275,14 @@ impl Node {
         format!("http://{}", self.edges.http)
     }
 
-    /// Without a token.
+    /// A request without a token.
     pub fn open(&self, method: Method, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("{}{path}", self.base()))
-            .timeout(PATIENCE)
+            .timeout(STEP_TIMEOUT)
     }
 
-    /// With the administrator's token.
+    /// A request with the administrator's token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.open(method, path).bearer_auth(&self.token)
     }
@@ -301,9 +308,9 @@ impl Node {
     }
 
     pub async fn token_for(&self, audience: Audience, account: &Id, secret: &SecretKey) -> String {
-        let given = self.challenge(account, secret).await;
+        let challenge = self.challenge(account, secret).await;
         let chain_id = self.genesis.chain_id();
-        let answer = TokenRequest::sign(&chain_id, account, audience, &given, secret);
+        let answer = TokenRequest::sign(&chain_id, account, audience, &challenge, secret);
         let sent = self
             .open(Method::POST, "/v1/auth/token")
             .json(&answer)

@@ -1,4 +1,4 @@
-//! Behind a proxy of another maker, with nothing set but where the node is.
+//! The feed behind nginx, configured with nothing but the address of the node.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::feed::Reader;
-use crate::node::{Node, PATIENCE};
+use crate::node::{Node, STEP_TIMEOUT};
 
-/// An event is there in this time, or somebody will say that the alarms come late.
+/// Longest delay of an event before operators see alarms too late.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// nginx as Debian has it.
@@ -57,7 +57,7 @@ impl Nginx {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, listens).await.unwrap();
+        tokio::time::timeout(STEP_TIMEOUT, listens).await.unwrap();
         started
     }
 }
@@ -78,7 +78,7 @@ async fn events_come_at_once_through_nginx() {
     let open = Reader::open_at(&base, &node, query, None);
     let opened = tokio::time::timeout(AT_ONCE, open).await;
     let mut reader = opened.expect("the stream begins at once");
-    reader.place().await;
+    reader.cursor_alone().await;
     node.act(node.devices(&["a1"], "north")).await;
     let devices = tokio::time::timeout(AT_ONCE, reader.devices(1)).await;
     assert_eq!(devices.expect("the event comes at once").0, ["a1"]);

@@ -1,4 +1,4 @@
-//! Reading: tokens, heights, pages, proofs.
+//! Reads: tokens, heights, pages, proofs.
 
 use lamplighter_types::login::{Audience, TokenRequest};
 use lamplighter_types::proof::{ProofBundle, ProofFile, ProvenRecord};
@@ -8,9 +8,9 @@ use lamplighter_types::{
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::node::{Answer, Node, PATIENCE, admin, id};
+use crate::node::{Answer, Node, STEP_TIMEOUT, admin, id};
 
-/// What anybody may read.
+/// Paths that need no token.
 const OPEN: [&str; 6] = [
     "/v1/status",
     "/v1/genesis",
@@ -34,7 +34,7 @@ async fn every_documented_read_answers_and_wants_its_token() {
         let answer = node.get(&filled).await;
         match answer.status.as_u16() {
             200 => found += 1,
-            404 => answer.assert_problem(404, code_of_nothing(path)),
+            404 => answer.assert_problem(404, code_of_missing(path)),
             status => panic!("{filled}: {status} {}", answer.json),
         }
         let open = OPEN.contains(&path.as_str());
@@ -49,7 +49,7 @@ async fn every_documented_read_answers_and_wants_its_token() {
     node.stop().await;
 }
 
-fn code_of_nothing(path: &str) -> &'static str {
+fn code_of_missing(path: &str) -> &'static str {
     match path.starts_with("/v1/iotregistry/") {
         true => "iotregistry.not_found",
         false => "not_found",
@@ -87,7 +87,7 @@ fn fill(path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_is_for_who_signs_the_challenge() {
+async fn a_token_needs_a_signed_challenge() {
     let node = Node::start().await;
     let (account, chain_id) = (id("admin"), node.genesis.chain_id());
     let login = async |answer: &TokenRequest| {
@@ -97,8 +97,14 @@ async fn a_token_is_for_who_signs_the_challenge() {
             .send();
         Answer::of(sent.await.unwrap()).await
     };
-    let given = node.challenge(&account, &admin()).await;
-    let good = TokenRequest::sign(&chain_id, &account, Audience::HttpRead, &given, &admin());
+    let challenge = node.challenge(&account, &admin()).await;
+    let good = TokenRequest::sign(
+        &chain_id,
+        &account,
+        Audience::HttpRead,
+        &challenge,
+        &admin(),
+    );
     let token = login(&good).await.ok()["token"]
         .as_str()
         .unwrap()
@@ -111,10 +117,18 @@ async fn a_token_is_for_who_signs_the_challenge() {
     forged.signature.0[5] ^= 1;
     login(&forged).await.assert_problem(401, "auth.refused");
     let unknown = SecretKey::from_seed([77; 32]);
-    let theirs = node.challenge(&account, &unknown).await;
-    let theirs = TokenRequest::sign(&chain_id, &account, Audience::HttpRead, &theirs, &unknown);
-    login(&theirs).await.assert_problem(401, "auth.refused");
-    let mut elsewhere = given.clone();
+    let unregistered = node.challenge(&account, &unknown).await;
+    let unregistered = TokenRequest::sign(
+        &chain_id,
+        &account,
+        Audience::HttpRead,
+        &unregistered,
+        &unknown,
+    );
+    login(&unregistered)
+        .await
+        .assert_problem(401, "auth.refused");
+    let mut elsewhere = challenge.clone();
     elsewhere.node = 2;
     let elsewhere = TokenRequest::sign(
         &chain_id,
@@ -313,7 +327,10 @@ async fn the_chain_can_be_read() {
     let node = Node::start().await;
     let done = node.act(node.organization("north")).await;
     let height = done["height"].as_u64().unwrap();
-    node.handle.wait_certified(height, PATIENCE).await.unwrap();
+    node.handle
+        .wait_certified(height, STEP_TIMEOUT)
+        .await
+        .unwrap();
     let block = node.get(&format!("/v1/blocks/{height}")).await.ok();
     assert_eq!(block["block"]["transactions"].as_array().unwrap().len(), 1);
     assert_eq!(block["receipts"][0]["transaction"], done["transaction"]);

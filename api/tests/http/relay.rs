@@ -21,7 +21,7 @@ struct Vector {
 
 type Parameters = Vec<(&'static str, String)>;
 
-/// The route and parameters of an operation; none if its bytes are no message.
+/// The route and parameters of an operation; `None` if its bytes are no message.
 fn operation(function: &str, argument: &str) -> Option<(&'static str, Parameters)> {
     let bytes = hex::decode(argument).ok()?;
     Some(match function {
@@ -77,7 +77,7 @@ fn operation(function: &str, argument: &str) -> Option<(&'static str, Parameters
     })
 }
 
-/// Sends an operation, again when the node says later.
+/// Sends an operation, and again while the rate limit refuses it.
 async fn invoke(node: &Node, route: &str, parameters: &Parameters) -> Answer {
     loop {
         let path = format!("/v1/iotregistry/{route}");

@@ -1,22 +1,23 @@
-//! The actions of `docs/examples/actions.json`, in their order a scenario in which each succeeds.
+//! The actions of `docs/examples/actions.json`. In their order they are a scenario in which each
+//! succeeds.
 //!
-//! Names and texts are written there by hand; what follows from others (keys, digests, signatures)
-//! is computed here. `UPDATE_GOLDEN=1` writes it into the file.
+//! Names and texts are written there by hand; derived values (keys, digests, signatures) are
+//! computed here. `UPDATE_GOLDEN=1` writes them into the file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lamplighter_ledger::{Clock, Config};
+use lamplighter_ledger::{Clock, LedgerConfig};
 use lamplighter_types::report::key_rotation_message;
 use lamplighter_types::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::node::{Answer, Node, PATIENCE, id, node_key};
+use crate::node::{Answer, Node, STEP_TIMEOUT, id, node_key};
 
-/// When the ledger of the examples begins, Unix ms.
+/// The creation time of the ledger of the examples, Unix ms.
 pub const BEGIN_MS: u64 = 1_800_000_000_000;
 /// The image that the examples roll out.
 const IMAGE: &[u8] = b"the image of lamp-2.0.0";
@@ -76,7 +77,7 @@ pub fn genesis() -> Genesis {
     }
 }
 
-/// Goes on from [`BEGIN_MS`], so that what the examples say of times stays true.
+/// A clock that runs from [`BEGIN_MS`] on, so that the times in the examples stay true.
 struct ExampleClock(Instant);
 
 impl Clock for ExampleClock {
@@ -88,7 +89,7 @@ impl Clock for ExampleClock {
 pub async fn node() -> Node {
     let clock = Arc::new(ExampleClock(Instant::now()));
     let reader = (id("olga"), secret("olga"));
-    Node::start_in(Config::new(1), genesis(), clock, reader).await
+    Node::start_in(LedgerConfig::new(1), genesis(), clock, reader).await
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,7 +104,7 @@ pub fn printed() -> Vec<Value> {
     serde_json::from_str(&std::fs::read_to_string(path("actions.json")).unwrap()).unwrap()
 }
 
-/// The steps with all that follows from others.
+/// The steps with their derived values.
 pub fn computed() -> Vec<Step> {
     let mut known = Known {
         chain: genesis().chain_id(),
@@ -117,7 +118,7 @@ pub fn computed() -> Vec<Step> {
     steps
 }
 
-/// What later actions name by its digest.
+/// The values that later actions name by their digest.
 struct Known {
     chain: Hash,
     plans: BTreeMap<Id, Hash>,
@@ -251,7 +252,7 @@ fn manifest() -> ReleaseManifest {
     }
 }
 
-/// Makes, signs and sends transactions as a client does that has nothing but JSON and a key.
+/// A client that makes, signs and sends transactions with nothing but JSON and a key.
 #[derive(Default)]
 pub struct Client {
     sequences: BTreeMap<String, u64>,
@@ -281,7 +282,7 @@ impl Client {
         signed
     }
 
-    /// Waits until a step can be taken: a report needs its deployment.
+    /// Waits until a step can be performed: a report needs its deployment.
     pub async fn ready(&self, node: &Node, step: &Value) {
         let reports = &step["action"]["rollouts"]["report"]["reports"];
         for report in reports.as_array().into_iter().flatten() {
@@ -291,7 +292,7 @@ impl Client {
         }
     }
 
-    /// Takes one step of the scenario.
+    /// Performs one step of the scenario.
     pub async fn send(&mut self, node: &Node, step: &Value) -> Answer {
         self.ready(node, step).await;
         let sender = step["sender"].as_str().unwrap();
@@ -306,8 +307,8 @@ async fn until_found(node: &Node, path: &str) {
     let begun = Instant::now();
     let mut height = node.handle.head().height;
     while node.get(path).await.status != 200 {
-        assert!(begun.elapsed() < PATIENCE, "never: {path}");
+        assert!(begun.elapsed() < STEP_TIMEOUT, "never: {path}");
         height += 1;
-        node.handle.wait_height(height, PATIENCE).await.unwrap();
+        node.handle.wait_height(height, STEP_TIMEOUT).await.unwrap();
     }
 }

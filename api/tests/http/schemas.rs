@@ -1,4 +1,4 @@
-//! What a node sends is held against the documents, by a validator of another maker.
+//! Checks of a node's messages against the documents, with an independent validator.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -10,7 +10,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 pub const OPENAPI: &str = "api/openapi.json";
 pub const ASYNCAPI: &str = "docs/asyncapi.yaml";
 
-/// Values and the schemas that they should have; equal ones are kept once.
+/// Values and the schemas that they must have; equal values are kept once.
 #[derive(Default)]
 pub struct Cases(BTreeSet<String>);
 
@@ -21,7 +21,7 @@ impl Cases {
         self.0.insert(case.to_string());
     }
 
-    /// Asserts that every value has its schema.
+    /// Asserts that every value agrees with its schema.
     #[track_caller]
     pub fn check(&self) {
         let mut program = Command::new(format!("{ROOT}/.venv/bin/python"))
@@ -37,12 +37,12 @@ impl Cases {
         let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
         let output = program.wait_with_output().unwrap();
         writer.join().unwrap().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
+        let answer = String::from_utf8_lossy(&output.stderr);
         let faults = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{faults}{told}");
+        assert!(output.status.success(), "{faults}{answer}");
         assert!(
-            told.contains(&format!("{} checked", self.0.len())),
-            "{told}"
+            answer.contains(&format!("{} checked", self.0.len())),
+            "{answer}"
         );
     }
 }

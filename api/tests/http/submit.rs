@@ -1,8 +1,8 @@
-//! `/v1/transactions`: what is taken, what is refused, and what is told.
+//! `/v1/transactions`: accepted and refused submissions, and their answers.
 
 use std::process::Stdio;
 
-use lamplighter_ledger::{Config, PoolLimits};
+use lamplighter_ledger::{LedgerConfig, MempoolLimits};
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::{Encoding, Hash, HexBytes, SignedTransaction, codec};
 use serde_json::Value;
@@ -88,7 +88,7 @@ async fn a_client_need_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_transaction_is_refused() {
+async fn malformed_transactions_are_refused() {
     let node = Node::start().await;
     let signed = node.sign(node.organization("north"));
     let text = serde_json::to_string(&signed).unwrap();
@@ -141,7 +141,7 @@ async fn what_is_no_transaction_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_signed_for_now_and_here_is_refused() {
+async fn transactions_of_another_time_or_chain_are_refused() {
     let node = Node::start().await;
     let chain_id = node.genesis.chain_id();
     let transaction = node.transaction(node.organization("north"));
@@ -187,7 +187,7 @@ async fn what_is_not_signed_for_now_and_here_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_reached_and_not_certified_is_told_so() {
+async fn a_missing_certificate_is_a_deadline() {
     let node = Node::start_without_certificates().await;
     let signed = node.sign(node.organization("north"));
     let answer = node
@@ -213,10 +213,10 @@ async fn what_is_reached_and_not_certified_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_pool_is_busy() {
-    let mut config = Config::new(1);
-    config.pool = PoolLimits {
+    let mut config = LedgerConfig::new(1);
+    config.mempool = MempoolLimits {
         transactions_max: 0,
-        ..PoolLimits::default()
+        ..MempoolLimits::default()
     };
     let node = Node::start_with(config).await;
     let answer = node

@@ -1,4 +1,4 @@
-//! A token opens one thing, and what it opened ends with it.
+//! Tokens: each is valid for one audience, and connections end with their token.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use reqwest::{Method, Response};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS};
 use serde_json::json;
 
-use crate::node::{Answer, Node, PATIENCE, admin, id, node_key, now_ms};
+use crate::node::{Answer, Node, STEP_TIMEOUT, admin, id, node_key, now_ms};
 
 fn secret() -> SecretKey {
     SecretKey::from_seed([9; 32])
@@ -26,7 +26,7 @@ async fn register(node: &Node) {
     node.act(Action::Users(gateway)).await;
 }
 
-/// A token of the node that ends after `lasting`: those that it gives last for minutes.
+/// A token of the node that expires after `lasting`. The node itself issues tokens for minutes.
 fn short(node: &Node, audience: &str, account: &str, key: PublicKey, lasting: Duration) -> String {
     let seed = node_key().seed();
     let secret = blake3::derive_key("lamplighter 2026 tokens of one node", &seed);
@@ -64,10 +64,10 @@ async fn connect(node: &Node, token: &str) -> Result<(AsyncClient, EventLoop), S
 
 async fn closed(events: &mut EventLoop) {
     let until = async { while events.poll().await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, until).await.unwrap();
+    tokio::time::timeout(STEP_TIMEOUT, until).await.unwrap();
 }
 
-/// Whoever listens on the way to the HTTP listener gets the token that a gateway reads with.
+/// An eavesdropper at the HTTP listener sees the token of a gateway's reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_was_stolen_from_http_does_not_open_mqtt() {
     let node = Node::start().await;
@@ -113,7 +113,7 @@ async fn follow(node: &Node, token: &str) -> Response {
 
 async fn ends(mut stream: Response) {
     let rest = async { while let Ok(Some(_)) = stream.chunk().await {} };
-    tokio::time::timeout(PATIENCE, rest).await.unwrap();
+    tokio::time::timeout(STEP_TIMEOUT, rest).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,7 @@
 //! Clients of other makers as programs of their own: Debian's mosquitto and paho for Python.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -12,7 +11,7 @@ use super::support::*;
 
 const TX: &str = "lamplighter/1/gw/gw-1/tx";
 
-/// How a mosquitto client proves who it is.
+/// The credentials of a mosquitto client.
 enum Proof<'a> {
     Token(&'a World, &'a str),
     Certificate(&'a World, &'a Files),
@@ -55,7 +54,7 @@ async fn run(program: &str, arguments: Vec<String>) -> Output {
         .args(&arguments)
         .kill_on_drop(true)
         .output();
-    timeout(PATIENCE, child)
+    timeout(TIMEOUT, child)
         .await
         .unwrap_or_else(|_| panic!("{program} {arguments:?} does not end"))
         .unwrap_or_else(|error| panic!("{program}: {error}; see scripts/setup --test"))
@@ -67,10 +66,9 @@ fn and(mut first: Vec<String>, more: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mosquitto_pub_hands_transactions_in() {
-    let world = world();
+async fn mosquitto_pub_submits_transactions() {
+    let world = world().await;
     let files = Files::of("gw-1");
-    let mut handed = 0;
     // A gateway that has shown its certificate is not let in by a token any more.
     for proof in [
         Proof::Token(&world, "gw-1"),
@@ -78,24 +76,22 @@ async fn mosquitto_pub_hands_transactions_in() {
     ] {
         for version in ["mqttv311", "mqttv5"] {
             for qos in ["0", "1", "2"] {
-                let text = format!("{version} qos {qos}");
-                let more = ["-t", TX, "-q", qos, "-m", &text];
+                let (tx, hash) = world.transaction("gw-1");
+                let file = files.write("tx.json", tx);
+                let file = file.to_str().unwrap();
+                let more = ["-t", TX, "-q", qos, "-f", file];
                 let output = run("mosquitto_pub", and(proof.arguments(version), &more)).await;
-                assert!(output.status.success(), "{text}: {output:?}");
-                handed += 1;
-                world
-                    .ledger
-                    .until(&text, |l| l.taken_by("gw-1").len() == handed)
-                    .await;
+                assert!(output.status.success(), "{version} {qos}: {output:?}");
+                world.until_committed(&hash).await;
             }
             let other = ["-t", "lamplighter/1/gw/gw-2/tx", "-q", "1", "-m", "x"];
             let output = run("mosquitto_pub", and(proof.arguments(version), &other)).await;
-            let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
-            let refused = !output.status.success() || said.contains("not authorized");
+            let printed = String::from_utf8_lossy(&output.stderr).to_lowercase();
+            let refused = !output.status.success() || printed.contains("not authorized");
             assert!(refused, "{version}: {output:?}");
         }
     }
-    assert_eq!(world.ledger.taken_by("gw-2").len(), 0);
+    assert_eq!(world.count("admitted"), 12);
     let output = run(
         "mosquitto_pub",
         and(
@@ -115,52 +111,46 @@ async fn mosquitto_pub_hands_transactions_in() {
     assert!(!output.status.success());
 }
 
+/// The one message that `mosquitto_sub` prints.
+async fn subscribe_one(proof: &Proof<'_>, version: &str, topic: &str) -> Vec<u8> {
+    let more = ["-q", "1", "-C", "1", "-t", topic];
+    let output = run("mosquitto_sub", and(proof.arguments(version), &more)).await;
+    output.stdout
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn mosquitto_sub_gets_work_receipts_head_and_notifications() {
-    let world = world();
-    world.publisher.publish_head("the head".into()).unwrap();
+async fn mosquitto_sub_gets_work_head_and_notifications() {
+    let world = world().await;
     let (files, ann) = (Files::of("gw-1"), Files::of("ann"));
     for version in ["mqttv311", "mqttv5"] {
         for (proof, gateway) in [
             (Proof::Token(&world, "gw-2"), "gw-2"),
             (Proof::Certificate(&world, &files), "gw-1"),
         ] {
-            let topics = [
-                "lamplighter/1/head",
-                &format!("lamplighter/1/gw/{gateway}/work"),
-            ];
-            let more = ["-q", "1", "-C", "2", "-v", "-t", topics[0], "-t", topics[1]];
-            let output = run("mosquitto_sub", and(proof.arguments(version), &more)).await;
-            let text = String::from_utf8(output.stdout).unwrap();
-            let mut lines: Vec<&str> = text.lines().collect();
-            lines.sort_unstable();
-            let work = format!("{} work since the start", topics[1]);
-            assert_eq!(lines, [work, format!("{} the head", topics[0])]);
+            let head = subscribe_one(&proof, version, "lamplighter/1/head").await;
+            assert!(head_height(&head) > 0);
+            let topic = format!("lamplighter/1/gw/{gateway}/work");
+            let work = subscribe_one(&proof, version, &topic).await;
+            assert_eq!(json(&work)["gateway"], gateway);
         }
         for proof in [
             Proof::Token(&world, "ann"),
             Proof::Certificate(&world, &ann),
         ] {
-            let more = [
-                "-q",
-                "1",
-                "-C",
-                "1",
-                "-t",
-                "lamplighter/1/notify/alarm/north/+",
-            ];
-            let sub = tokio::spawn(run("mosquitto_sub", and(proof.arguments(version), &more)));
-            let told = async {
-                while !sub.is_finished() {
-                    world
-                        .publisher
-                        .notify("alarm", "north", "lamp", "dark".into())
-                        .unwrap();
+            let topic = "lamplighter/1/notify/device_tagged/north/+";
+            let notification = subscribe_one(&proof, version, topic);
+            let tagging = async {
+                loop {
+                    world.tag(&["lamp-1"]).await;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
-            timeout(PATIENCE, told).await.unwrap();
-            assert_eq!(sub.await.unwrap().stdout, b"dark\n");
+            let notification = tokio::select! {
+                notification = notification => notification,
+                () = tagging => unreachable!(),
+            };
+            let place = &json(&notification)["notification"]["place"];
+            assert_eq!(place["device"], "lamp-1");
         }
         let foreign = ["-q", "1", "-C", "1", "-t", "lamplighter/1/gw/gw-1/work"];
         let output = run(
@@ -168,9 +158,9 @@ async fn mosquitto_sub_gets_work_receipts_head_and_notifications() {
             and(Proof::Token(&world, "gw-2").arguments(version), &foreign),
         );
         let output = output.await;
-        let said = [output.stdout, output.stderr].concat();
+        let printed = [output.stdout, output.stderr].concat();
         assert!(
-            String::from_utf8_lossy(&said).contains("denied"),
+            String::from_utf8_lossy(&printed).contains("denied"),
             "{version}"
         );
     }
@@ -178,9 +168,7 @@ async fn mosquitto_sub_gets_work_receipts_head_and_notifications() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paho_uses_all_of_it_over_plain_tcp_and_tls() {
-    let world = world();
-    world.ledger.receipts.store(true, Ordering::Relaxed);
-    world.publisher.publish_head("the head".into()).unwrap();
+    let world = world().await;
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
     assert!(
         python.exists(),
@@ -189,7 +177,11 @@ async fn paho_uses_all_of_it_over_plain_tcp_and_tls() {
     );
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mqtt/paho_client.py");
     let files = Files::of("gw-1");
-    let folder: PathBuf = files.dir.path().to_owned();
+    for n in 0..12 {
+        let (tx, hash) = world.transaction("gw-1");
+        files.write(&format!("tx-{n}.json"), tx);
+        files.write(&format!("tx-{n}.hash"), hash.to_string());
+    }
     let child = Command::new(python)
         .arg(script)
         .args([
@@ -197,22 +189,22 @@ async fn paho_uses_all_of_it_over_plain_tcp_and_tls() {
             world.tls.port().to_string(),
             token("gw-1"),
         ])
-        .arg(folder)
+        .arg(files.dir.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .output();
-    let output = timeout(PATIENCE * 2, child)
+    let output = timeout(TIMEOUT * 2, child)
         .await
         .expect("paho does not end")
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "{said}\n{}",
+        "{printed}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    assert_eq!(said.matches("ok ").count(), 4, "{said}");
+    assert_eq!(printed.matches("ok ").count(), 4, "{printed}");
     // 3 transactions of each of the four runs, QoS 2 among them, each once.
-    assert_eq!(world.ledger.taken_by("gw-1").len(), 12);
+    assert_eq!(world.count("admitted"), 12);
 }

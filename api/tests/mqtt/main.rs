@@ -10,6 +10,7 @@ mod rust_client;
 mod scale;
 mod sessions;
 mod standard;
+mod store;
 mod support;
 mod tls;
 mod topics;

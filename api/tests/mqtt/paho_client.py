@@ -1,8 +1,11 @@
 """A gateway with paho-mqtt: transactions at every QoS, receipts, work, head, refusals.
 
-Arguments: plain port, TLS port, token of gw-1, folder with cert.pem, key.pem and node.pem.
+Arguments: plain port, TLS port, token of gw-1, folder with cert.pem, key.pem, node.pem and
+transactions tx-N.json with their hashes tx-N.hash.
 """
 
+import itertools
+import json
 import queue
 import ssl
 import sys
@@ -14,6 +17,19 @@ from paho.mqtt.properties import Properties
 PLAIN, TLS, TOKEN, FOLDER = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 BASE = "lamplighter/1/gw/gw-1"
 WAIT = 10
+NUMBERS = itertools.count()
+
+
+def read(name):
+    with open(f"{FOLDER}/{name}", "rb") as file:
+        return file.read()
+
+
+def message_on(messages, topic):
+    while True:
+        message = messages.get(timeout=WAIT)
+        if message.topic == topic:
+            return message
 
 
 def run(protocol, secure):
@@ -39,8 +55,8 @@ def run(protocol, secure):
     reasons = subscribed.get(timeout=WAIT)
     assert [reason.value for reason in reasons[:3]] == [1, 1, 0], reasons
     assert reasons[3].is_failure
-    first = {messages.get(timeout=WAIT).topic for _ in range(2)}
-    assert first == {f"{BASE}/work", "lamplighter/1/head"}, first
+    assert json.loads(message_on(messages, "lamplighter/1/head").payload)["header"]["height"] > 0
+    assert json.loads(message_on(messages, f"{BASE}/work").payload)["gateway"] == "gw-1"
 
     for qos in (0, 1, 2):
         properties = None
@@ -48,11 +64,11 @@ def run(protocol, secure):
             properties = Properties(PacketTypes.PUBLISH)
             properties.CorrelationData = b"number %d" % qos
             properties.ContentType = "application/json"
-        body = f"paho {protocol} {secure} {qos}"
+        number = next(NUMBERS)
+        body, digest = read(f"tx-{number}.json"), read(f"tx-{number}.hash").decode()
         client.publish(f"{BASE}/tx", body, qos=qos, properties=properties).wait_for_publish(WAIT)
-        receipt = messages.get(timeout=WAIT)
-        assert receipt.topic == f"{BASE}/receipt"
-        assert receipt.payload.decode() == f"receipt of {body}"
+        receipt = message_on(messages, f"{BASE}/receipt")
+        assert json.loads(receipt.payload)["transaction"] == digest
         if protocol == mqtt.MQTTv5:
             assert receipt.properties.CorrelationData == b"number %d" % qos
             assert receipt.properties.UserProperty[0][0] == "transaction"

@@ -1,4 +1,4 @@
-//! A client made of bytes, which can also say what no library would.
+//! A client made of bytes, which can also send what no library would.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::support::{PATIENCE, token};
+use super::support::{TIMEOUT, token};
 
 pub const CONNACK: u8 = 2;
 pub const PUBLISH: u8 = 3;
@@ -54,8 +54,8 @@ pub struct Raw {
     pub v5: bool,
 }
 
-/// What a CONNECT says.
-pub struct Hello<'a> {
+/// The content of a CONNECT.
+pub struct ConnectPacket<'a> {
     pub v5: bool,
     pub id: &'a str,
     pub user: &'a str,
@@ -71,7 +71,7 @@ pub struct Hello<'a> {
     pub will_delay: u32,
 }
 
-impl<'a> Hello<'a> {
+impl<'a> ConnectPacket<'a> {
     pub fn new(v5: bool, id: &'a str) -> Self {
         Self {
             v5,
@@ -144,16 +144,16 @@ impl Raw {
     }
 
     /// Connects and is accepted.
-    pub async fn connect(address: SocketAddr, hello: Hello<'_>) -> Self {
-        let (raw, code, _) = Self::try_connect(address, hello).await;
+    pub async fn connect(address: SocketAddr, connect: ConnectPacket<'_>) -> Self {
+        let (raw, code, _) = Self::try_connect(address, connect).await;
         assert_eq!(code, 0);
         raw
     }
 
     /// Connects and returns code and session flag of the CONNACK.
-    pub async fn try_connect(address: SocketAddr, hello: Hello<'_>) -> (Self, u8, bool) {
-        let mut raw = Self::open(address, hello.v5).await;
-        raw.send(&hello.bytes()).await;
+    pub async fn try_connect(address: SocketAddr, connect: ConnectPacket<'_>) -> (Self, u8, bool) {
+        let mut raw = Self::open(address, connect.v5).await;
+        raw.send(&connect.bytes()).await;
         let ack = raw.packet().await;
         assert_eq!(ack.kind, CONNACK);
         (raw, ack.body[1], ack.body[0] == 1)
@@ -172,7 +172,7 @@ impl Raw {
 
     /// The next packet, or `None` when the server closed.
     pub async fn next(&mut self) -> Option<Packet> {
-        timeout(PATIENCE, self.read())
+        timeout(TIMEOUT, self.read())
             .await
             .expect("the server said nothing")
     }
@@ -197,6 +197,18 @@ impl Raw {
         })
     }
 
+    /// The next packet of this kind. Messages before it are acknowledged and dropped.
+    pub async fn until(&mut self, kind: u8) -> Packet {
+        loop {
+            let packet = self.packet().await;
+            if packet.kind == kind {
+                return packet;
+            }
+            assert_eq!(packet.kind, PUBLISH, "{packet:?}");
+            self.ack(packet.publish(self.v5).1).await;
+        }
+    }
+
     /// The next packet is of this kind.
     pub async fn expect(&mut self, kind: u8) -> Packet {
         let packet = self.packet().await;
@@ -204,7 +216,7 @@ impl Raw {
         packet
     }
 
-    /// Nothing comes for a while.
+    /// No packet comes for a while.
     pub async fn expect_silence(&mut self) {
         let read = timeout(Duration::from_millis(150), self.read()).await;
         assert!(read.is_err(), "{read:?}");
@@ -226,7 +238,7 @@ impl Raw {
         let mut rest = Vec::new();
         // A reset is an end as well.
         let read = self.stream.read_to_end(&mut rest);
-        timeout(PATIENCE, read).await.expect("no end").ok();
+        timeout(TIMEOUT, read).await.expect("no end").ok();
         rest.len()
     }
 
@@ -248,19 +260,23 @@ impl Raw {
     /// Publishes at QoS 1 and returns the reason of the PUBACK (0 in MQTT 3.1.1).
     pub async fn publish_acked(&mut self, topic: &str, id: u16, payload: &[u8]) -> u8 {
         self.publish(topic, 1, id, payload).await;
-        let ack = self.expect(PUBACK).await;
+        let ack = self.until(PUBACK).await;
         assert_eq!(ack.body[..2], id.to_be_bytes());
         ack.body.get(2).copied().unwrap_or(0)
     }
 
+    /// Acknowledges a message; one of QoS 0 has the id 0 and needs none.
     pub async fn ack(&mut self, id: u16) {
+        if id == 0 {
+            return;
+        }
         self.send(&[&[0x40, 2][..], &id.to_be_bytes()].concat())
             .await;
     }
 
     pub async fn ping(&mut self) {
         self.send(&[0xc0, 0]).await;
-        self.expect(PINGRESP).await;
+        self.until(PINGRESP).await;
     }
 }
 

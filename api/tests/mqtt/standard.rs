@@ -1,6 +1,8 @@
-//! What the standards say of CONNECTs, wills and retained messages.
+//! Rules of the MQTT standards about CONNECT, wills and retained messages.
 
 use std::time::{Duration, Instant};
+
+use lamplighter_types::Hash;
 
 use super::raw::*;
 use super::support::*;
@@ -20,7 +22,7 @@ fn connect_with(properties: &[u8]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connect_that_breaks_the_standard_is_refused() {
-    let world = world();
+    let world = world().await;
     let mut user_properties = vec![38, 0, 1, b'a', 0, 1, b'b'];
     user_properties.extend(user_properties.clone());
     let cases: [(&str, &[u8], u8); 14] = [
@@ -52,20 +54,20 @@ async fn a_connect_that_breaks_the_standard_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_to_be_kept_needs_a_client_id() {
-    let world = world();
+    let world = world().await;
     for (clean, code) in [(true, 0), (false, 2)] {
-        let hello = Hello {
+        let connect = ConnectPacket {
             id: "",
             clean,
-            ..Hello::new(false, "gw-1")
+            ..ConnectPacket::new(false, "gw-1")
         };
-        assert_eq!(Raw::try_connect(world.plain, hello).await.1, code);
+        assert_eq!(Raw::try_connect(world.plain, connect).await.1, code);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mqtt_3_1_is_told_that_it_is_too_old() {
-    let world = world();
+async fn mqtt_3_1_gets_the_answer_that_it_is_too_old() {
+    let world = world().await;
     let old_name = [&string("MQIsdp")[..], &[3]].concat();
     let new_name = [&string("MQTT")[..], &[3]].concat();
     for name in [old_name, new_name] {
@@ -79,68 +81,71 @@ async fn mqtt_3_1_is_told_that_it_is_too_old() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn properties_that_a_client_may_not_send_end_the_connection() {
-    let world = world();
+    let world = world().await;
     let topic = TX.as_bytes();
     let cases: [(&[u8], u8); 3] = [
-        // A subscription identifier is the server's to say.
+        // A subscription identifier is sent by the server only.
         (&[11, 5], 0x82),
         (&[1, 1, 1, 1], 0x82),
         (&[1, 2], 0x82),
     ];
     for (properties, code) in cases {
-        let mut raw = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;
+        let mut raw = Raw::connect(world.plain, ConnectPacket::new(true, "gw-1")).await;
         raw.send(&publish_with(true, topic, 2, 1, properties, b"tx"))
             .await;
         assert_eq!(raw.expect_closed().await, Some(code), "{properties:?}");
     }
-    assert!(world.ledger.taken_by("gw-1").is_empty());
+    assert_eq!(world.count("admitted"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_wants_a_message_kept_is_told_so() {
-    let world = world();
+async fn a_client_that_asks_to_retain_a_message_is_disconnected() {
+    let world = world().await;
     let mut raw = Raw::open(world.plain, true).await;
-    raw.send(&Hello::new(true, "gw-1").bytes()).await;
+    raw.send(&ConnectPacket::new(true, "gw-1").bytes()).await;
     let ack = raw.expect(CONNACK).await.body;
     // Property 37: retain available.
     assert!(ack.windows(2).any(|pair| pair == [37, 0]), "{ack:?}");
     raw.send(&publish_with(true, TX.as_bytes(), 3, 1, &[], b"tx"))
         .await;
     assert_eq!(raw.expect_closed().await, Some(0x9a));
-    assert!(world.ledger.taken_by("gw-1").is_empty());
+    assert_eq!(world.count("admitted"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_will_waits_no_longer_than_its_session() {
-    let world = world();
-    let will = |text: &'static str, expiry| Hello {
-        will: Some((TX, text.as_bytes())),
-        will_delay: 600,
-        clean: false,
-        expiry,
-        ..Hello::new(true, "gw-1")
+    let world = world().await;
+    fn will(tx: &[u8], expiry: u32) -> ConnectPacket<'_> {
+        ConnectPacket {
+            will: Some((TX, tx)),
+            will_delay: 600,
+            clean: false,
+            expiry,
+            ..ConnectPacket::new(true, "gw-1")
+        }
+    }
+    let committed = async |hash: &Hash| {
+        let start = Instant::now();
+        world.until_committed(hash).await;
+        start.elapsed()
     };
-    let taken = async |text: &'static str| {
-        let begun = Instant::now();
-        world
-            .ledger
-            .until(text, move |l| l.taken_by("gw-1").iter().any(|t| t == text))
-            .await;
-        begun.elapsed()
-    };
-    drop(Raw::connect(world.plain, will("no session", 0)).await);
+    let (tx, hash) = world.transaction("gw-1");
+    drop(Raw::connect(world.plain, will(&tx, 0)).await);
     // The delay that was asked for is 600 s.
-    assert!(taken("no session").await < Duration::from_secs(30));
-    drop(Raw::connect(world.plain, will("one second", 1)).await);
-    let after = taken("one second").await;
+    assert!(committed(&hash).await < Duration::from_secs(30));
+    let (tx, hash) = world.transaction("gw-1");
+    drop(Raw::connect(world.plain, will(&tx, 1)).await);
+    let after = committed(&hash).await;
     assert!(after > Duration::from_millis(700) && after < Duration::from_secs(60));
     // A new session ends the old one, and so does its will's waiting.
-    drop(Raw::connect(world.plain, will("a new session", 600)).await);
-    let mut new = Raw::connect(world.plain, Hello::new(true, "gw-1")).await;
-    assert!(taken("a new session").await < Duration::from_secs(60));
-    // The client shortens the session as it leaves with its will.
-    let mut raw = Raw::connect(world.plain, will("shortened", 600)).await;
+    let (tx, hash) = world.transaction("gw-1");
+    drop(Raw::connect(world.plain, will(&tx, 600)).await);
+    let mut new = Raw::connect(world.plain, ConnectPacket::new(true, "gw-1")).await;
+    assert!(committed(&hash).await < Duration::from_secs(60));
+    // The client shortens the session as it disconnects with its will.
+    let (tx, hash) = world.transaction("gw-1");
+    let mut raw = Raw::connect(world.plain, will(&tx, 600)).await;
     raw.send(&[0xe0, 7, 4, 5, 17, 0, 0, 0, 0]).await;
-    assert!(taken("shortened").await < Duration::from_secs(5));
+    assert!(committed(&hash).await < Duration::from_secs(5));
     new.expect_closed().await;
 }

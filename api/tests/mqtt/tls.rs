@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lamplighter_types::PublicKey;
+use lamplighter_types::{Action, UsersAction};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -15,9 +15,9 @@ use super::support::*;
 
 /// Pins the node's key, as gateways do.
 pub fn client_config(account: Option<&str>) -> ClientConfig {
-    let own = account.map(identity);
-    let node = PublicKey(public_key("node"));
-    lamplighter_tls::client(own.as_ref(), [node].into()).unwrap()
+    let identity = account.map(identity);
+    let node = public_key("node");
+    lamplighter_tls::client(identity.as_ref(), [node].into()).unwrap()
 }
 
 pub async fn dial(world: &World, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
@@ -28,23 +28,23 @@ pub async fn dial(world: &World, config: ClientConfig) -> std::io::Result<TlsStr
         .await
 }
 
-fn bare(id: &str) -> Hello<'_> {
-    Hello {
+fn bare(id: &str) -> ConnectPacket<'_> {
+    ConnectPacket {
         user: "",
         password: String::new(),
-        ..Hello::new(true, id)
+        ..ConnectPacket::new(true, id)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_the_certificate_is_the_account() {
-    let world = world();
+    let world = world().await;
     let stream = dial(&world, client_config(Some("gw-1"))).await.unwrap();
     let mut raw = Raw::over(stream, true);
     raw.send(&bare("gw-1").bytes()).await;
     assert_eq!(raw.expect(CONNACK).await.body[1], 0);
     assert_eq!(
-        raw.publish_acked("lamplighter/1/gw/gw-1/tx", 1, b"tx")
+        raw.publish_acked("lamplighter/1/gw/gw-1/tx", 1, &world.tx("gw-1"))
             .await,
         0
     );
@@ -53,14 +53,17 @@ async fn the_key_of_the_certificate_is_the_account() {
             .await,
         0x87
     );
-    // The key is gone from the registry: the connection ends, and TLS does not begin again.
-    world.ledger.revoke("gw-1");
-    world.publisher.revoked_key(&public_key("gw-1"));
+    // The key is revoked: the connection ends, and TLS does not begin again.
+    let mut other = Raw::connect(world.plain, ConnectPacket::new(true, "gw-2")).await;
+    let (account, key) = (id("gw-1"), public_key("gw-1"));
+    let revoke = UsersAction::RevokeKey { account, key };
+    world.act(Action::Users(revoke)).await;
     assert_eq!(raw.expect_closed().await, Some(0x87));
     assert_eq!(world.count("revoked"), 1);
+    other.ping().await;
     let refused = dial(&world, client_config(Some("gw-1"))).await;
     if let Ok(stream) = refused {
-        // In TLS 1.3 the client hears of a refused certificate with its first read.
+        // In TLS 1.3 the client learns of a refused certificate with its first read.
         let mut raw = Raw::over(stream, true);
         raw.send(&bare("gw-1").bytes()).await;
         assert_eq!(raw.next().await, None);
@@ -69,19 +72,19 @@ async fn the_key_of_the_certificate_is_the_account() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_no_other_account_and_no_stranger() {
-    let world = world();
-    for hello in [
+    let world = world().await;
+    for connect in [
         bare("gw-2"),
-        Hello {
+        ConnectPacket {
             id: "gw-1",
-            ..Hello::new(true, "gw-2")
+            ..ConnectPacket::new(true, "gw-2")
         },
     ] {
         let mut raw = Raw::over(
             dial(&world, client_config(Some("gw-1"))).await.unwrap(),
             true,
         );
-        raw.send(&hello.bytes()).await;
+        raw.send(&connect.bytes()).await;
         assert!([0x85, 0x86].contains(&raw.expect(CONNACK).await.body[1]));
     }
     if let Ok(stream) = dial(&world, client_config(Some("stranger"))).await {
@@ -94,15 +97,15 @@ async fn a_certificate_is_no_other_account_and_no_stranger() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_enough_inside_tls() {
-    let world = world();
+    let world = world().await;
     let mut raw = Raw::over(dial(&world, client_config(None)).await.unwrap(), false);
-    raw.send(&Hello::new(false, "gw-2").bytes()).await;
+    raw.send(&ConnectPacket::new(false, "gw-2").bytes()).await;
     assert_eq!(raw.expect(CONNACK).await.body, [0, 0]);
     let mut raw = Raw::over(dial(&world, client_config(None)).await.unwrap(), true);
     raw.send(
-        &Hello {
+        &ConnectPacket {
             password: "x".to_owned(),
-            ..Hello::new(true, "gw-2")
+            ..ConnectPacket::new(true, "gw-2")
         }
         .bytes(),
     )
@@ -110,36 +113,36 @@ async fn a_token_is_enough_inside_tls() {
     assert_eq!(raw.expect(CONNACK).await.body[1], 0x86);
 }
 
-/// Whoever has a certificate has no use for tokens: one that comes in its name was stolen.
+/// A gateway with a certificate has no use for tokens: one that comes in its name was stolen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_with_a_certificate_is_not_let_in_by_a_token() {
-    let world = world();
-    let own = dial(&world, client_config(Some("gw-1"))).await.unwrap();
-    let mut own = Raw::over(own, true);
-    own.send(&bare("gw-1").bytes()).await;
-    assert_eq!(own.expect(CONNACK).await.body[1], 0);
+    let world = world().await;
+    let stream = dial(&world, client_config(Some("gw-1"))).await.unwrap();
+    let mut owner = Raw::over(stream, true);
+    owner.send(&bare("gw-1").bytes()).await;
+    assert_eq!(owner.expect(CONNACK).await.body[1], 0);
     for (v5, code) in [(false, 5), (true, 0x87)] {
         let mut thief = Raw::over(dial(&world, client_config(None)).await.unwrap(), v5);
-        thief.send(&Hello::new(v5, "gw-1").bytes()).await;
+        thief.send(&ConnectPacket::new(v5, "gw-1").bytes()).await;
         assert_eq!(thief.expect(CONNACK).await.body[1], code);
-        let (_, plain, _) = Raw::try_connect(world.plain, Hello::new(v5, "gw-1")).await;
+        let (_, plain, _) = Raw::try_connect(world.plain, ConnectPacket::new(v5, "gw-1")).await;
         assert_eq!(plain, code);
     }
-    own.ping().await;
+    owner.ping().await;
     // A gateway without a certificate, and people, who have several programs.
-    Raw::connect(world.plain, Hello::new(true, "gw-2")).await;
+    Raw::connect(world.plain, ConnectPacket::new(true, "gw-2")).await;
     let ann = dial(&world, client_config(Some("ann"))).await.unwrap();
     let mut ann = Raw::over(ann, true);
     ann.send(&bare("ann").bytes()).await;
     assert_eq!(ann.expect(CONNACK).await.body[1], 0);
-    Raw::connect(world.plain, Hello::new(true, "ann")).await;
+    Raw::connect(world.plain, ConnectPacket::new(true, "ann")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_tls_and_plain_bytes_on_the_tls_port_are_refused() {
-    let world = world();
+    let world = world().await;
     let mut raw = Raw::open(world.tls, true).await;
-    raw.send(&Hello::new(true, "gw-1").bytes()).await;
+    raw.send(&ConnectPacket::new(true, "gw-1").bytes()).await;
     // What comes back is a TLS alert at most, and the end.
     raw.next().await;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

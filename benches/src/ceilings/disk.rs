@@ -1,4 +1,5 @@
-//! Blocks of 4 KiB made durable one by one, in a file that grows and in one that has its full size.
+//! The rate of the disk: blocks of 4 KiB made durable one by one, in a file that grows and in one
+//! of full size.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,9 +10,9 @@ use crate::error::BenchError;
 use crate::report::{SyncRate, percentile};
 
 const BLOCK: [u8; 4_096] = [0xA5; 4_096];
-/// Of the file that is overwritten in a ring.
+/// Size of the file that is overwritten in a ring.
 const RING_BLOCKS: u64 = 2_048;
-/// Bounds the file that grows to 400 MB, should syncs cost nothing.
+/// Bounds the growing file to 400 MB on a disk whose syncs cost nothing.
 const SYNCS_MAX: usize = 100_000;
 
 /// Appends to `files` files at once.
@@ -58,7 +59,7 @@ fn measure(
     })
 }
 
-/// An unnamed file, which goes with its handle.
+/// An unnamed file, which is removed with its handle.
 fn prepared(dir: &Path, ring: Option<u64>) -> Result<File, BenchError> {
     let failed = || BenchError::io("preparing a file in", dir);
     let file = tempfile::tempfile_in(dir).map_err(failed())?;

@@ -1,5 +1,5 @@
-//! What the machine does at best of the two things that every transaction needs: a signature
-//! verified, and bytes that are safe on the disk.
+//! The ceilings of the machine for the two needs of every transaction: verifying a signature, and
+//! making bytes durable on the disk.
 
 mod disk;
 mod signatures;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::error::BenchError;
 use crate::report::{Ceilings, SyncRate};
 
-/// Long enough for a rate; more would only warm the room.
+/// Duration of one measurement; a longer one gives no better rate.
 const MEASURE_MAX: Duration = Duration::from_secs(3);
 
-/// A growing file's fdatasync once more, for what is measured next.
+/// Measures the fdatasync of a growing file once more, for the next phase.
 pub fn fdatasync(dir: &Path, seconds: u64) -> Result<SyncRate, BenchError> {
     disk::extending(dir, 1, MEASURE_MAX.min(Duration::from_secs(seconds)))
 }
@@ -21,7 +21,7 @@ pub fn fdatasync(dir: &Path, seconds: u64) -> Result<SyncRate, BenchError> {
 /// Measures each ceiling for at most `seconds` seconds, in a quiet machine.
 pub fn measure(dir: &Path, seconds: u64) -> Result<Ceilings, BenchError> {
     let within = MEASURE_MAX.min(Duration::from_secs(seconds));
-    let messages = signatures::Messages::new();
+    let messages = signatures::SignedMessages::new();
     Ok(Ceilings {
         signs_per_second: messages.sign(within),
         single_verifications_per_second: messages.verify_single(within),

@@ -1,4 +1,4 @@
-//! Signatures on one core: of real transactions, under as many keys as the load has.
+//! The rates of signatures on one core: of real transactions, under as many keys as the load has.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use lamplighter_types::{Hash, PublicKey, Signature};
 use crate::fleet::{Fleet, administrator_key};
 
 /// 256 signed transactions of 64 keys.
-pub struct Messages(Vec<(PublicKey, Vec<u8>, Signature)>);
+pub struct SignedMessages(Vec<(PublicKey, Vec<u8>, Signature)>);
 
-/// How often `work`, which counts for `each`, can be done in a second.
+/// The rate of `work` per second; each call counts for `each`.
 fn rate(within: Duration, each: usize, mut work: impl FnMut(usize)) -> f64 {
     let begun = Instant::now();
     let mut rounds = 0;
@@ -22,7 +22,7 @@ fn rate(within: Duration, each: usize, mut work: impl FnMut(usize)) -> f64 {
     (rounds * each) as f64 / begun.elapsed().as_secs_f64()
 }
 
-impl Messages {
+impl SignedMessages {
     pub fn new() -> Self {
         let fleet = Fleet::new(Hash::ZERO);
         let signed = (0..VERIFY_BATCH).map(|client| fleet.event(client));

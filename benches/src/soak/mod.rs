@@ -1,7 +1,7 @@
-//! `soak`: an hour at half load, to see what grows that should not, and whether the disk grows as
-//! predicted.
+//! The measurement `soak`: an hour at half load, to find resources that grow, and to compare the
+//! growth of the disk with the prediction.
 
-mod judge;
+mod assessment;
 mod pace;
 mod predict;
 #[cfg(test)]
@@ -18,24 +18,25 @@ use tokio::time::{Instant, sleep_until};
 use crate::cluster::Cluster;
 use crate::error::BenchError;
 use crate::fleet::Fleet;
-use crate::load::{self, Limits, Phase, Workload};
+use crate::load::{self, LoadPhase, MachineLimits, Workload};
 use crate::machine::{self, Machine};
 use crate::options::SoakOptions;
-use crate::table;
+use crate::{report, table};
 
-use judge::Verdict;
+use assessment::SoakAssessment;
 use pace::Pace;
 use predict::Prediction;
 use watch::Sample;
 
 /// Length of the calibration.
 const CALIBRATION_S: u64 = 20;
-/// Clients of the calibration: as many as the soak has, so that half of it is half.
+/// Clients of the calibration and of the soak: the same number, so that half the rate is half the
+/// load.
 pub const CLIENTS: usize = 64;
-/// Part of the time that is not judged: caches fill, and the first snapshot and flushes come.
+/// Part of the time that is not assessed: caches fill, and the first snapshot and flushes happen.
 const WARM_UP_PART: f64 = 0.2;
 
-/// What the soak found; `soak-report.json`.
+/// The report of a soak: `soak-report.json`.
 #[derive(Debug, Serialize)]
 pub struct SoakReport {
     pub machine: Machine,
@@ -49,17 +50,17 @@ pub struct SoakReport {
     pub failed: u64,
     pub first_failure: Option<String>,
     pub busy: u64,
-    /// How late the latest transaction was sent, against the rate.
+    /// Largest delay of a transaction against the schedule.
     pub late_ms_max: u64,
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
     pub prediction: Prediction,
-    pub verdict: Verdict,
+    pub verdict: SoakAssessment,
     pub samples: Vec<Sample>,
 }
 
-/// Runs it all and writes the report.
+/// Runs the soak and writes the report.
 ///
 /// # Errors
 /// A node ends, a transaction fails, or something is not flat or not as predicted.
@@ -71,46 +72,35 @@ pub async fn run(options: &SoakOptions, dir: &Path, program: &Path) -> Result<()
     let stopped = cluster.stop().await;
     let report = outcome?.report(machine, options);
     stopped?;
-    judge::print(&report);
-    write(options.report.as_deref(), &report)?;
+    assessment::print(&report);
+    report::write(options.report.as_deref(), "soak-report.json", &report)?;
     if report.failed > 0 {
         let first = report.first_failure.unwrap_or_default();
         return Err(BenchError::Failures(report.failed, "the soak", first));
     }
-    report.verdict.demand()
+    report.verdict.check()
 }
 
-fn write(path: Option<&Path>, report: &SoakReport) -> Result<(), BenchError> {
-    let path = match path {
-        Some(path) => path.to_owned(),
-        None => crate::home()?.join("soak-report.json"),
-    };
-    let text = serde_json::to_vec_pretty(report).expect("the report has a JSON form");
-    std::fs::write(&path, text).map_err(BenchError::io("writing", &path))?;
-    println!("\nreport: {}", path.display());
-    Ok(())
-}
-
-/// What was seen.
-struct Soaked {
+/// The samples and counts of a soak.
+struct SoakRun {
     calibrated: Option<f64>,
     rate: f64,
     warm_up: Duration,
-    tally: pace::Tally,
+    tally: pace::PaceTally,
     prediction: Prediction,
     samples: Vec<Sample>,
 }
 
-impl Soaked {
+impl SoakRun {
     fn report(self, machine: Machine, options: &SoakOptions) -> SoakReport {
-        let judged_from_s = self.warm_up.as_secs_f64();
-        let verdict = judge::judge(&self.samples, judged_from_s, &self.prediction);
+        let assessed_from_s = self.warm_up.as_secs_f64();
+        let verdict = assessment::assess(&self.samples, assessed_from_s, &self.prediction);
         let ms = |percent| self.tally.percentile_ms(percent);
         SoakReport {
             machine,
             validators: options.validators,
             minutes: options.minutes,
-            warm_up_minutes: judged_from_s / 60.0,
+            warm_up_minutes: assessed_from_s / 60.0,
             calibrated_per_second: self.calibrated,
             rate_per_second: self.rate,
             committed: self.tally.committed,
@@ -132,7 +122,7 @@ async fn soak(
     cluster: &mut Cluster,
     options: &SoakOptions,
     dir: &Path,
-) -> Result<Soaked, BenchError> {
+) -> Result<SoakRun, BenchError> {
     cluster.ready().await?;
     let fleet = Arc::new(Fleet::new(cluster.chain_id));
     load::register(cluster, &fleet).await?;
@@ -155,8 +145,8 @@ async fn soak(
     let clients = pace::start(&pace, cluster);
     let samples = sample(cluster, &pace, options, length).await?;
     let tally = clients.join(cluster).await?;
-    let prediction = predict::predict(pace.taken(), dir, cluster)?;
-    Ok(Soaked {
+    let prediction = predict::predict(pace.sent(), dir, cluster)?;
+    Ok(SoakRun {
         calibrated,
         rate,
         warm_up,
@@ -167,11 +157,11 @@ async fn soak(
 }
 
 async fn calibrate(cluster: &mut Cluster, fleet: &Arc<Fleet>) -> Result<f64, BenchError> {
-    let phase = Phase {
+    let phase = LoadPhase {
         workload: Workload::Transactions,
         clients: CLIENTS,
         seconds: CALIBRATION_S,
-        limits: Limits {
+        limits: MachineLimits {
             signs_per_second: 1.0,
             verifications_per_second: 1.0,
             fdatasync_ms: 0.0,
@@ -184,7 +174,7 @@ async fn calibrate(cluster: &mut Cluster, fleet: &Arc<Fleet>) -> Result<f64, Ben
     }
 }
 
-/// Looks at the nodes until the time is over.
+/// Samples the nodes until the time is over.
 async fn sample(
     cluster: &mut Cluster,
     pace: &Pace,

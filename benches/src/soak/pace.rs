@@ -1,4 +1,4 @@
-//! Clients that together send at one rate.
+//! The clients of a soak, which together send at one rate.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,20 +13,20 @@ use super::CLIENTS;
 use crate::cluster::Cluster;
 use crate::error::BenchError;
 use crate::fleet::Fleet;
-use crate::load::{self, BUSY_PAUSE, Fate, Landed};
+use crate::load::{self, BUSY_PAUSE, CommittedTransaction, SubmitOutcome};
 use crate::report::percentile;
 
-/// Transactions that are kept to predict the growth of the disk: 30 MB of rows, so that what a
-/// table file has once does not count.
-const TAKEN_MAX: usize = 30_000;
-/// Times that are kept: 40 MB. Of a longer run the rest is counted, not timed.
+/// Transactions that are kept to predict the growth of the disk: 30 MB of rows, so that the fixed
+/// part of a table file does not count.
+const SENT_MAX: usize = 30_000;
+/// Latencies that are kept: 40 MB. The rest of a longer run is counted, not timed.
 const TIMES_MAX: usize = 10_000_000;
 
-/// A transaction with its place in the chain.
+/// A committed transaction with its position in the chain.
 #[derive(Clone)]
-pub struct Taken {
+pub struct SentTransaction {
     pub signed: SignedTransaction,
-    pub landed: Landed,
+    pub committed: CommittedTransaction,
 }
 
 /// The schedule that all clients share.
@@ -35,15 +35,15 @@ pub struct Pace {
     begun: Instant,
     gap: Duration,
     ends: Instant,
-    /// The next place in the schedule.
+    /// The next slot in the schedule.
     next: AtomicU64,
     committed: AtomicU64,
-    taken: Mutex<Vec<Taken>>,
+    sent: Mutex<Vec<SentTransaction>>,
 }
 
-/// What clients saw.
+/// The counts and latencies of the clients.
 #[derive(Default)]
-pub struct Tally {
+pub struct PaceTally {
     times_us: Vec<u32>,
     pub committed: u64,
     pub failed: u64,
@@ -52,8 +52,8 @@ pub struct Tally {
     pub late_ms_max: u64,
 }
 
-/// The clients at work.
-pub struct Clients(JoinSet<Result<Tally, BenchError>>);
+/// The running clients.
+pub struct Clients(JoinSet<Result<PaceTally, BenchError>>);
 
 impl Pace {
     pub fn new(fleet: Arc<Fleet>, per_second: f64, length: Duration) -> Self {
@@ -65,7 +65,7 @@ impl Pace {
             ends: begun + length,
             next: AtomicU64::new(0),
             committed: AtomicU64::new(0),
-            taken: Mutex::default(),
+            sent: Mutex::default(),
         }
     }
 
@@ -73,23 +73,24 @@ impl Pace {
         self.committed.load(Ordering::Relaxed)
     }
 
-    /// The first transactions, each with its place.
-    pub fn taken(&self) -> Vec<Taken> {
-        std::mem::take(&mut *self.taken.lock().expect("nobody panics with the lock"))
+    /// Takes the first committed transactions.
+    pub fn sent(&self) -> Vec<SentTransaction> {
+        std::mem::take(&mut *self.sent.lock().expect("nobody panics with the lock"))
     }
 
-    /// When the next transaction is due, if there is one. What could not be sent in time is left.
-    fn due(&self) -> Option<Instant> {
+    /// The instant of the next transaction; `None` after the end. Transactions that could not be
+    /// sent in time are skipped.
+    fn next_slot(&self) -> Option<Instant> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let at = self.begun + self.gap.mul_f64(number as f64);
         (at < self.ends && Instant::now() < self.ends).then_some(at)
     }
 
-    fn note(&self, signed: SignedTransaction, landed: Landed) {
+    fn record(&self, signed: SignedTransaction, committed: CommittedTransaction) {
         self.committed.fetch_add(1, Ordering::Relaxed);
-        let mut taken = self.taken.lock().expect("nobody panics with the lock");
-        if taken.len() < TAKEN_MAX {
-            taken.push(Taken { signed, landed });
+        let mut sent = self.sent.lock().expect("nobody panics with the lock");
+        if sent.len() < SENT_MAX {
+            sent.push(SentTransaction { signed, committed });
         }
     }
 }
@@ -104,30 +105,30 @@ pub fn start(pace: &Arc<Pace>, cluster: &Cluster) -> Clients {
     Clients(clients)
 }
 
-async fn client(pace: Arc<Pace>, number: usize, node: SocketAddr) -> Result<Tally, BenchError> {
-    let mut tally = Tally::default();
+async fn client(pace: Arc<Pace>, number: usize, node: SocketAddr) -> Result<PaceTally, BenchError> {
+    let mut tally = PaceTally::default();
     let mut connection = load::open(node).await?;
-    while let Some(due) = pace.due() {
-        sleep_until(due).await;
-        let late = due.elapsed().as_millis() as u64;
-        tally.late_ms_max = tally.late_ms_max.max(late);
+    while let Some(slot) = pace.next_slot() {
+        sleep_until(slot).await;
+        let late_ms = slot.elapsed().as_millis() as u64;
+        tally.late_ms_max = tally.late_ms_max.max(late_ms);
         let signed = pace.fleet.event(number);
         let body = codec::encode(&signed);
         let begun = Instant::now();
         loop {
             match load::submit(&mut connection, &body).await? {
-                Fate::Committed(landed) => {
+                SubmitOutcome::Committed(committed) => {
                     tally.times_us.push(begun.elapsed().as_micros() as u32);
                     tally.times_us.truncate(TIMES_MAX / CLIENTS);
                     tally.committed += 1;
-                    pace.note(signed, landed);
+                    pace.record(signed, committed);
                     break;
                 }
-                Fate::Busy => {
+                SubmitOutcome::Busy => {
                     tally.busy += 1;
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }
-                Fate::Failed(why) => {
+                SubmitOutcome::Failed(why) => {
                     tally.failed += 1;
                     tally.first_failure.get_or_insert(why);
                     break;
@@ -139,11 +140,11 @@ async fn client(pace: Arc<Pace>, number: usize, node: SocketAddr) -> Result<Tall
 }
 
 impl Clients {
-    /// Waits for all of them.
-    pub async fn join(mut self, cluster: &mut Cluster) -> Result<Tally, BenchError> {
-        let mut sum = Tally::default();
+    /// Waits for all clients.
+    pub async fn join(mut self, cluster: &mut Cluster) -> Result<PaceTally, BenchError> {
+        let mut sum = PaceTally::default();
         while let Some(done) = self.0.join_next().await {
-            // A node's own end explains more than the connection that broke.
+            // The end of a node explains more than a broken connection.
             cluster.check()?;
             sum.add(done.expect("clients do not panic")?);
         }
@@ -152,7 +153,7 @@ impl Clients {
     }
 }
 
-impl Tally {
+impl PaceTally {
     fn add(&mut self, other: Self) {
         self.times_us.extend(other.times_us);
         self.committed += other.committed;

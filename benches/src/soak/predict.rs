@@ -1,10 +1,11 @@
-//! How much a transaction takes on the disk for ever, from the records that it leaves.
+//! The prediction of the disk space that a transaction takes for ever, from the rows that it
+//! leaves.
 //!
-//! Rows of transactions that the clients signed, with the receipts that came back, are made by the
-//! code that nodes use, and written into a store of their own with the settings that nodes have.
-//! It is done twice, in the blocks in which they came and in large ones, since some rows are there
-//! once for each block: the two sizes of the table files give bytes for a transaction and bytes for
-//! a block. The nodes' disks are not looked at.
+//! The code of the nodes makes the rows of the transactions that the clients signed, with their
+//! receipts, and writes them into a separate store with the settings of the nodes. This is done
+//! twice, with the blocks as they were and with large ones, since some rows exist once for each
+//! block: the two sizes of the table files give bytes per transaction and bytes per block. The
+//! disks of the nodes are not used.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use lamplighter_rocks::{Options, RocksKv};
 use lamplighter_state::tables;
-use lamplighter_store::{Batch, Durability, Kv};
+use lamplighter_store::{Durability, Kv, WriteBatch};
 use lamplighter_types::merkle::History;
 use lamplighter_types::{
     Action, Attestation, Certificate, CertificateSignature, EventRecord, EventsAction,
@@ -21,7 +22,7 @@ use lamplighter_types::{
 };
 use serde::Serialize;
 
-use super::pace::Taken;
+use super::pace::SentTransaction;
 use crate::cluster::Cluster;
 use crate::error::BenchError;
 use crate::procfs;
@@ -29,24 +30,24 @@ use crate::procfs;
 /// Transactions of a large block: as many as share a row.
 const LARGE: usize = 64;
 
-/// What the disk grows by, for ever.
+/// The predicted growth of the disk.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Prediction {
-    /// Bytes of table files for a transaction ...
+    /// Bytes of table files per transaction.
     pub transaction_bytes: f64,
-    /// ... and for a block.
+    /// Bytes of table files per block.
     pub block_bytes: f64,
     pub rows: Rows,
 }
 
 impl Prediction {
-    /// Bytes of tables of so many transactions in so many blocks.
+    /// Bytes of table files of these transactions and blocks.
     pub fn bytes(&self, transactions: u64, blocks: u64) -> f64 {
         self.transaction_bytes * transactions as f64 + self.block_bytes * blocks as f64
     }
 }
 
-/// What it was made of. Bytes are means for a transaction, before compression.
+/// The rows of the prediction. Bytes are means per transaction, before compression.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Rows {
     pub transactions: u64,
@@ -55,57 +56,63 @@ pub struct Rows {
     pub envelope_bytes: f64,
     pub receipt_bytes: f64,
     pub event_bytes: f64,
-    /// All rows that stay, keys included.
+    /// All permanent rows, keys included.
     pub all_bytes: f64,
-    /// Of them history, certificate and note of the attestation, which each block has once.
+    /// The part of them that each block has once: history, certificate, note of the attestation.
     pub once_bytes: f64,
 }
 
-/// One block as far as it was seen.
-type Members = BTreeMap<u32, Taken>;
+/// The kept transactions of one block, by index.
+type Members = BTreeMap<u32, SentTransaction>;
 
-pub fn predict(taken: Vec<Taken>, dir: &Path, cluster: &Cluster) -> Result<Prediction, BenchError> {
+pub fn predict(
+    sent: Vec<SentTransaction>,
+    dir: &Path,
+    cluster: &Cluster,
+) -> Result<Prediction, BenchError> {
     let mut blocks: BTreeMap<u64, Members> = BTreeMap::new();
-    for one in taken {
-        let block = blocks.entry(one.landed.height).or_default();
-        block.insert(one.landed.index, one);
+    for one in sent {
+        let block = blocks.entry(one.committed.height).or_default();
+        block.insert(one.committed.index, one);
     }
-    // Of the first and the last block others may have the rest.
+    // The first and the last block may be incomplete.
     blocks.pop_first();
     blocks.pop_last();
-    let blocks: Vec<Vec<Taken>> = blocks
+    let blocks: Vec<Vec<SentTransaction>> = blocks
         .into_values()
         .map(|block| block.into_values().collect())
         .collect();
-    let all: Vec<Taken> = blocks.iter().flatten().cloned().collect();
-    let large: Vec<Vec<Taken>> = all.chunks(LARGE).map(<[Taken]>::to_vec).collect();
-    let (rows, came_bytes) = write(cluster, dir, "came", blocks)?;
+    let all: Vec<SentTransaction> = blocks.iter().flatten().cloned().collect();
+    let large: Vec<Vec<SentTransaction>> =
+        all.chunks(LARGE).map(<[SentTransaction]>::to_vec).collect();
+    let (rows, as_sent_bytes) = write(cluster, dir, "as-sent", blocks)?;
     let (of_large, large_bytes) = write(cluster, dir, "large", large)?;
     let (transactions, blocks) = (rows.transactions as f64, rows.blocks as f64);
     let more_blocks = blocks - of_large.blocks as f64;
-    // Of blocks that are as large already nothing can be told apart, and need not.
-    let block_bytes = match more_blocks > blocks / 10.0 {
-        true => (came_bytes as f64 - large_bytes as f64) / more_blocks,
-        false => 0.0,
+    // If the blocks were as large already, their share cannot be told apart, and need not.
+    let block_bytes = if more_blocks > blocks / 10.0 {
+        (as_sent_bytes as f64 - large_bytes as f64) / more_blocks
+    } else {
+        0.0
     };
     Ok(Prediction {
-        transaction_bytes: (came_bytes as f64 - blocks * block_bytes) / transactions.max(1.0),
+        transaction_bytes: (as_sent_bytes as f64 - blocks * block_bytes) / transactions.max(1.0),
         block_bytes,
         rows,
     })
 }
 
-/// Writes blocks to a store of their own; what was written, and the bytes of its tables.
+/// Writes blocks to a separate store; returns the rows, and the bytes of its tables.
 fn write(
     cluster: &Cluster,
     dir: &Path,
     name: &str,
-    blocks: Vec<Vec<Taken>>,
+    blocks: Vec<Vec<SentTransaction>>,
 ) -> Result<(Rows, u64), BenchError> {
     let store = RocksKv::open(&dir.join(name), Options::default())?;
     let mut writer = Writer::new(cluster);
     for (height, members) in (1..).zip(blocks) {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         writer.block(&mut batch, height, members);
         store.write(batch, Durability::Unsynced)?;
     }
@@ -127,7 +134,7 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         let set = &cluster.validators;
-        // The bytes of a signature are as random under any key.
+        // Signatures are equally random under any key.
         let key = |n: usize| SecretKey::from_seed(Hash::of(&n.to_le_bytes()).0);
         Self {
             chain_id: cluster.chain_id,
@@ -138,12 +145,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn block(&mut self, batch: &mut Batch, height: u64, members: Vec<Taken>) {
+    fn block(&mut self, batch: &mut WriteBatch, height: u64, members: Vec<SentTransaction>) {
         let (mut transactions, mut receipts, mut events) = (Vec::new(), Vec::new(), Vec::new());
         let mut timestamp_ms = 0;
-        for taken in members {
-            let Taken { signed, landed } = taken;
-            let receipt = landed.receipt;
+        for sent in members {
+            let SentTransaction { signed, committed } = sent;
+            let receipt = committed.receipt;
             self.sums.transactions += 1;
             self.sums.envelope_bytes += codec::encode(&signed).len() as f64;
             self.sums.receipt_bytes += codec::encode(&receipt).len() as f64;
@@ -159,15 +166,16 @@ impl<'a> Writer<'a> {
             receipts.push(Arc::new(receipt));
         }
         let header = self.header(height, timestamp_ms);
-        self.once(batch, &header);
+        self.put_once_rows(batch, &header);
         self.sums.once_bytes += batch.size_bytes() as f64;
         tables::put_block(batch, &header, &transactions, &receipts, &events);
         self.sums.all_bytes += batch.size_bytes() as f64;
         self.sums.blocks += 1;
     }
 
-    /// What each block has once, but for its header, which comes with its lists.
-    fn once(&mut self, batch: &mut Batch, header: &Header) {
+    /// Writes the rows that each block has once, except for its header, which is written with its
+    /// lists.
+    fn put_once_rows(&mut self, batch: &mut WriteBatch, header: &Header) {
         let hash = header.hash();
         tables::put_history(batch, &self.history.append(&hash));
         tables::put_attested(batch, header.height, &hash);
@@ -218,7 +226,7 @@ impl<'a> Writer<'a> {
 
 fn verified(signed: SignedTransaction, chain_id: &Hash) -> Option<Verified<Transaction>> {
     let verified = signed.verify(chain_id);
-    // The ledger took it, so it is good.
+    // The ledger committed it, so it is valid.
     verified.ok()
 }
 

@@ -1,4 +1,4 @@
-use super::judge::{Line, judge};
+use super::assessment::{TrendLine, assess};
 use super::predict::Prediction;
 use super::watch::{NodeSample, Sample};
 use crate::cluster::BoundedMemory;
@@ -6,7 +6,7 @@ use crate::procfs::{DiskUse, OpenFiles};
 
 const MIB: u64 = 1 << 20;
 
-/// An hour of 100 transactions a second, with a node that grows as `node` says.
+/// Samples of an hour of 100 transactions a second, with the figures of `node`.
 fn hour(node: impl Fn(u64) -> NodeSample) -> Vec<Sample> {
     (0..360)
         .map(|n| Sample {
@@ -20,7 +20,7 @@ fn hour(node: impl Fn(u64) -> NodeSample) -> Vec<Sample> {
 
 fn node(n: u64) -> NodeSample {
     NodeSample {
-        // A little up and down, as allocators do.
+        // Memory varies a little, like that of allocators.
         memory_bytes: 100 * MIB + n % 7 * MIB + n % 20 * MIB,
         bounded: BoundedMemory {
             memtable_bytes: n % 20 * MIB,
@@ -39,7 +39,7 @@ fn node(n: u64) -> NodeSample {
     }
 }
 
-/// Half of it for transactions, half for the blocks of ten of them.
+/// A prediction with half for transactions, half for their blocks of ten.
 fn predicted(each: f64) -> Prediction {
     Prediction {
         transaction_bytes: each / 2.0,
@@ -49,22 +49,22 @@ fn predicted(each: f64) -> Prediction {
 }
 
 #[test]
-fn a_line_goes_through_its_points() {
-    let line = Line::fit(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]).unwrap();
+fn a_fitted_line_passes_through_its_points() {
+    let line = TrendLine::fit(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)]).unwrap();
     assert_eq!((line.begin, line.end, line.per_unit), (1.0, 5.0, 2.0));
-    assert_eq!(Line::fit(&[(1.0, 1.0)]), None);
-    assert_eq!(Line::fit(&[(1.0, 1.0), (1.0, 2.0)]), None);
+    assert_eq!(TrendLine::fit(&[(1.0, 1.0)]), None);
+    assert_eq!(TrendLine::fit(&[(1.0, 1.0), (1.0, 2.0)]), None);
 }
 
 #[test]
 fn a_flat_hour_is_good_and_a_leak_is_not() {
     let each = MIB as f64 / 1_000.0;
-    assert!(judge(&hour(node), 720.0, &predicted(each)).good);
+    assert!(assess(&hour(node), 720.0, &predicted(each)).good);
     let leak = |n| NodeSample {
         memory_bytes: node(n).memory_bytes + n * MIB / 10,
         ..node(n)
     };
-    let verdict = judge(&hour(leak), 720.0, &predicted(each));
+    let verdict = assess(&hour(leak), 720.0, &predicted(each));
     assert_eq!(verdict.nodes[0].memory_flat, Some(false));
     assert!(!verdict.good);
     // Memtables may fill, up to their bound.
@@ -78,7 +78,7 @@ fn a_flat_hour_is_good_and_a_leak_is_not() {
             },
             ..node(n)
         };
-        assert_eq!(judge(&hour(fills), 720.0, &predicted(each)).good, good);
+        assert_eq!(assess(&hour(fills), 720.0, &predicted(each)).good, good);
     }
     let files = |n| NodeSample {
         files: OpenFiles {
@@ -87,26 +87,26 @@ fn a_flat_hour_is_good_and_a_leak_is_not() {
         },
         ..node(n)
     };
-    assert!(!judge(&hour(files), 720.0, &predicted(each)).good);
+    assert!(!assess(&hour(files), 720.0, &predicted(each)).good);
 }
 
 #[test]
-fn a_disk_that_grows_otherwise_than_predicted_is_told() {
+fn a_disk_that_grows_differently_from_the_prediction_is_detected() {
     let each = MIB as f64 / 1_000.0;
     for (factor, good) in [(0.94, false), (0.96, true), (1.04, true), (1.07, false)] {
-        let verdict = judge(&hour(node), 720.0, &predicted(each * factor));
+        let verdict = assess(&hour(node), 720.0, &predicted(each * factor));
         assert_eq!(verdict.good, good, "{factor}");
     }
 }
 
 #[test]
-fn what_is_too_short_is_not_judged() {
+fn a_short_run_is_not_assessed() {
     let leak = |n| NodeSample {
         memory_bytes: 100 * MIB + n * MIB,
         ..node(n)
     };
     let short: Vec<_> = hour(leak).into_iter().take(30).collect();
-    let verdict = judge(&short, 60.0, &predicted(1.0));
+    let verdict = assess(&short, 60.0, &predicted(1.0));
     assert_eq!(verdict.nodes[0].memory_flat, None);
     assert_eq!(verdict.nodes[0].tables_as_predicted, None);
     assert!(verdict.good);

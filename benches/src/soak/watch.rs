@@ -1,4 +1,4 @@
-//! What the nodes use at one moment.
+//! Samples of the resources of all nodes.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::procfs::{self, DiskUse, OpenFiles};
 
 const MIB: f64 = 1_048_576.0;
 
-/// All nodes at one moment.
+/// The resources of all nodes at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
     pub seconds: f64,
     /// Transactions so far.
     pub committed: u64,
-    /// Of the first node.
+    /// Height of the first node.
     pub height: u64,
     pub nodes: Vec<NodeSample>,
 }
 
-/// One node.
+/// The resources of one node.
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeSample {
     pub memory_bytes: u64,
@@ -32,8 +32,8 @@ pub struct NodeSample {
 }
 
 impl NodeSample {
-    /// Memory beside what has a bound of its own.
-    pub fn other_memory_bytes(&self) -> u64 {
+    /// Memory without the parts that have a bound.
+    pub fn unbounded_memory_bytes(&self) -> u64 {
         let BoundedMemory {
             memtable_bytes,
             cache_bytes,
@@ -100,7 +100,7 @@ pub fn row(sample: &Sample) {
         sample.seconds,
         sample.committed,
         most(|node| node.memory_bytes) as f64 / MIB,
-        most(NodeSample::other_memory_bytes) as f64 / MIB,
+        most(NodeSample::unbounded_memory_bytes) as f64 / MIB,
         most(|node| node.threads),
         most(|node| node.files.tables),
         most(|node| node.files.others),

@@ -6,7 +6,7 @@ use lamplighter_types::{
 use super::{because, change, hash, key, names, place, role, selection, target};
 use crate::time;
 
-/// What a transaction asks for, in a line.
+/// An action in a line.
 pub fn action(action: &Action) -> String {
     match action {
         Action::Users(action) => of_users(action),
@@ -28,20 +28,20 @@ fn of_users(action: &UsersAction) -> String {
             account,
             organization,
             name,
-            key: theirs,
+            key: public_key,
         } => format!(
             "register the user {account} ({name}) of {organization} with the key {}",
-            key(theirs)
+            key(public_key)
         ),
         UsersAction::RegisterGateway {
             account,
             organization,
             district,
-            key: theirs,
+            key: public_key,
         } => format!(
             "register the gateway {account} of {organization} for {} with the key {}",
             place(district),
-            key(theirs)
+            key(public_key)
         ),
         UsersAction::Grant {
             account,
@@ -157,25 +157,17 @@ fn of_rollouts(action: &RolloutsAction) -> String {
         RolloutsAction::Cancel { rollout, reason } => {
             format!("cancel the rollout {rollout}{}", because(reason))
         }
-        RolloutsAction::Postpone {
-            rollout,
-            device,
-            until_ms: 0,
-            reason,
-        } => format!(
-            "postpone {device} in {rollout} no longer{}",
-            because(reason)
-        ),
-        RolloutsAction::Postpone {
-            rollout,
-            device,
-            until_ms,
-            reason,
-        } => format!(
-            "postpone {device} in {rollout} until {}{}",
-            time::local(*until_ms),
-            because(reason)
-        ),
+        RolloutsAction::Postpone(p) => {
+            let until = match p.until_ms {
+                0 => "no longer".to_owned(),
+                until_ms => format!("until {}", time::local(until_ms)),
+            };
+            let (device, rollout) = (&p.device, &p.rollout);
+            format!(
+                "postpone {device} in {rollout} {until}{}",
+                because(&p.reason)
+            )
+        }
         RolloutsAction::Report { reports } => {
             let all: Vec<_> = reports.iter().map(|report| &report.device).collect();
             format!("report steps of deployments: {}", names(&all))

@@ -1,5 +1,5 @@
-//! What happened and what is asked for, in words: a line for each fact and each action. Every match
-//! is total, so that something new does not compile until it has its words.
+//! Facts and actions in words, a line each. Every match is total, so that a new fact or action does
+//! not compile until it has its words.
 
 mod actions;
 mod facts;
@@ -16,9 +16,9 @@ pub use facts::notification;
 
 use crate::output::name;
 
-/// How many of several names are told.
+/// The most names that are listed.
 const NAMED_MAX: usize = 3;
-/// Characters of a hash or key that are told where the whole one is not needed.
+/// Characters of a hash or key that are printed where the whole one is not needed.
 const SHORT: usize = 12;
 
 /// A value's name with blanks, e.g. `timed out`.
@@ -40,7 +40,7 @@ pub fn place(scope: &Scope) -> String {
     }
 }
 
-/// What a receipt says: each fact, or why nothing was done.
+/// The lines of a receipt: each fact, or why nothing was done.
 pub fn receipt(receipt: &Receipt) -> Vec<String> {
     match &receipt.outcome {
         Outcome::Failed { code, message } => vec![format!("refused: {message} ({code})")],
@@ -72,7 +72,7 @@ pub fn selection(selection: &Selection) -> String {
     }
 }
 
-/// Whom a document is for.
+/// The devices that a document is for.
 pub fn target(target: &ConfigTarget) -> String {
     match target {
         ConfigTarget::Fleet => "the fleet".to_owned(),
@@ -82,7 +82,7 @@ pub fn target(target: &ConfigTarget) -> String {
     }
 }
 
-/// What a proposal changes.
+/// A change of governance in a line.
 pub fn change(change: &GovernanceChange) -> String {
     match change {
         GovernanceChange::AddValidator { validator } => add_validator(validator),
@@ -148,7 +148,7 @@ fn hash(hash: &Hash) -> String {
     short(hash)
 }
 
-/// A reason or comment after what it is of, if one was given.
+/// A reason or comment, if there is one, to follow what it explains.
 fn because(reason: &str) -> String {
     match reason {
         "" => String::new(),

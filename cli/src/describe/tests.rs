@@ -296,10 +296,10 @@ fn every_fact_has_its_words() {
             place: Some(place.clone()),
             fact,
         };
-        let told = notification(&about);
-        assert_eq!(told, line.replace("HASH", &short(&hash())), "{json}");
+        let text = notification(&about);
+        assert_eq!(text, line.replace("HASH", &short(&hash())), "{json}");
         assert!(
-            told == "policies set" || told != words(&kind),
+            text == "policies set" || text != words(&kind),
             "{json} has no words"
         );
         kinds.insert(kind);

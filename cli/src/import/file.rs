@@ -1,12 +1,11 @@
-//! Reading the file: whatever is wrong is told with its row and field.
+//! Reader of the file; each error names its row and field.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use lamplighter_types::limits::{ID_BYTES_MAX, SMALL_LIST_MAX};
-use lamplighter_types::{NewDevice, Tag, codec};
+use lamplighter_types::{NewDevice, codec};
 use serde_json::{Value, json};
 
 use super::{Problem, Row, problems};
@@ -14,19 +13,17 @@ use crate::failure::Failure;
 
 /// Half a million devices; a larger file is a mistake, and would fill the memory.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Of the value of a tag, as the ledger has it.
-const TAG_VALUE_BYTES_MAX: usize = 256;
-/// What editors write before UTF-8.
+/// The mark that editors write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The devices of a file, each sound in itself and none twice.
 pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     let shown = path.display();
-    let doing = || format!("reading {shown}");
-    let file = File::open(path).map_err(Failure::doing(doing()))?;
+    let operation = || format!("reading {shown}");
+    let file = File::open(path).map_err(Failure::during(operation()))?;
     let mut bytes = Vec::new();
     let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(Failure::doing(doing()))?;
+    read.map_err(Failure::during(operation()))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Failure::plain(format!(
             "{shown} has more than {FILE_BYTES_MAX} bytes; divide it"
@@ -39,7 +36,7 @@ pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     })
 }
 
-/// As [`read`], of the bytes; what is wrong is told in lines.
+/// Parses the bytes of a file; errors come as lines.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(vec!["the text is in UTF-16; save it as UTF-8".to_owned()]);
@@ -57,11 +54,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Row>, Vec<String>> {
     }
     let mut wrong = repeated(&rows);
     for row in &rows {
-        wrong.extend(unsound(&row.device).map(|what| row.problem(what)));
+        let fault = row.device.check().err();
+        wrong.extend(fault.map(|fault| row.problem(fault.to_string())));
     }
-    match wrong.is_empty() {
-        true => Ok(rows),
-        false => Err(problems(wrong, rows.len())),
+    if wrong.is_empty() {
+        Ok(rows)
+    } else {
+        Err(problems(wrong, rows.len()))
     }
 }
 
@@ -82,57 +81,7 @@ fn repeated(rows: &[Row]) -> Vec<Problem> {
     wrong
 }
 
-/// What of a device no ledger takes, as the contract of devices checks it. The ledger judges; here
-/// the row is known.
-fn unsound(device: &NewDevice) -> Option<String> {
-    let NewDevice {
-        device: _,
-        owner: _,
-        model,
-        hardware_class,
-        district: _,
-        gateway: _,
-        key,
-        tags,
-    } = device;
-    let names: BTreeSet<_> = tags.iter().map(|tag| &tag.name).collect();
-    wrong_name("model", model)
-        .or_else(|| wrong_name("hardware_class", hardware_class))
-        .or_else(|| (tags.len() > SMALL_LIST_MAX).then(|| "there are too many tags".to_owned()))
-        .or_else(|| tags.iter().find_map(wrong_tag))
-        .or_else(|| (names.len() < tags.len()).then(|| "a tag is there twice".to_owned()))
-        .or_else(|| {
-            key.filter(|key| !key.is_acceptable())
-                .map(|key| format!("{key} is no sound key"))
-        })
-}
-
-/// A name is one line and not empty.
-fn wrong_name(field: &str, text: &str) -> Option<String> {
-    let what = match text {
-        "" => "is empty".to_owned(),
-        text if text.len() > ID_BYTES_MAX => format!("has more than {ID_BYTES_MAX} bytes"),
-        text if text.chars().any(char::is_control) => "has a control character".to_owned(),
-        _ => return None,
-    };
-    Some(format!("{field} {what}"))
-}
-
-/// The value of a tag may be empty, and have line breaks and tabs.
-fn wrong_tag(tag: &Tag) -> Option<String> {
-    let Tag { name, value } = tag;
-    let is_bad = |c: char| c.is_control() && c != '\n' && c != '\t';
-    wrong_name("tag", name).or_else(|| {
-        let what = match value {
-            value if value.len() > TAG_VALUE_BYTES_MAX => "a too long value",
-            value if value.chars().any(is_bad) => "a control character in its value",
-            _ => return None,
-        };
-        Some(format!("the tag {name} has {what}"))
-    })
-}
-
-/// Says where a text that is no list of devices is wrong.
+/// Finds the errors in a text that is no list of devices.
 fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
     let Ok(whole) = serde_json::from_slice::<Value>(bytes) else {
         return vec![format!("this is no JSON: {error}")];
@@ -153,18 +102,19 @@ fn locate(bytes: &[u8], error: &serde_json::Error) -> Vec<String> {
             })
         })
         .collect();
-    match wrong.is_empty() {
-        // A field that is there twice, which only the strict reader notices.
-        true => vec![format!("this is no list of devices: {error}")],
-        false => problems(wrong, items.len()),
+    if wrong.is_empty() {
+        // Only the strict reader notices a field that is there twice.
+        vec![format!("this is no list of devices: {error}")]
+    } else {
+        problems(wrong, items.len())
     }
 }
 
-/// What is wrong with one item, if something is.
+/// The errors in one item.
 fn wrong_with(item: &Value) -> Vec<String> {
     let read = |item: &Value| codec::decode_json::<NewDevice>(item.to_string().as_bytes());
     let reason = |error: codec::CodecError| match error {
-        codec::CodecError::Json { source, .. } => without_place(&source),
+        codec::CodecError::Json { source, .. } => source.message(),
         error => error.to_string(),
     };
     let Err(error) = read(item) else {
@@ -185,15 +135,9 @@ fn wrong_with(item: &Value) -> Vec<String> {
             }
         }
     }
-    match wrong.is_empty() {
-        true => vec![reason(error)],
-        false => wrong,
+    if wrong.is_empty() {
+        vec![reason(error)]
+    } else {
+        wrong
     }
-}
-
-/// Line and column would be of one item, not of the file.
-fn without_place(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_client::DeviceFilter;
 use lamplighter_types::{
-    Account, AccountKind, Device, DeviceStatus, Id, NewDevice, PublicKey, Role, Scope, Tag,
+    Account, AccountKind, Device, DeviceStatus, Id, NewDevice, PublicKey, Role, Tag,
 };
 
 use super::{Problem, Row};
+use crate::describe::place;
 use crate::failure::Failure;
 use crate::output::name;
 use crate::session::{Session, asking};
@@ -19,73 +20,73 @@ const ASKED_ONE_BY_ONE: usize = 64;
 const PAGE: u32 = 1_000;
 
 /// The rows, sorted by what is to be done with them.
-pub struct Judged {
+pub struct Comparison {
     pub new: Vec<Row>,
-    /// How many are registered with the same content.
+    /// The number of devices registered with the same content.
     pub same: usize,
-    /// How many are registered with another one and were to be left alone.
+    /// The number of devices registered with another content, which were to be left alone.
     pub different: usize,
     pub problems: Vec<Problem>,
 }
 
-/// What the ledger knows of the rows' devices and keys.
+/// The ledger's records of the rows' devices and keys.
 #[derive(Default)]
-struct Known {
+struct LedgerRecords {
     devices: BTreeMap<Id, Device>,
     /// Keys of the file that other devices have.
     keys: BTreeMap<PublicKey, Id>,
 }
 
-pub async fn judge(
+pub async fn compare(
     session: &Session,
     rows: Vec<Row>,
     skip_existing: bool,
-) -> Result<Judged, Failure> {
-    let known = known(session, &rows).await?;
-    let mut judged = Judged {
+) -> Result<Comparison, Failure> {
+    let records = records(session, &rows).await?;
+    let mut comparison = Comparison {
         new: Vec::new(),
         same: 0,
         different: 0,
         problems: Vec::new(),
     };
     for row in rows {
-        match known.devices.get(&row.device.device) {
-            None => match row.device.key.and_then(|key| known.keys.get(&key)) {
-                None => judged.new.push(row),
-                Some(other) => judged
+        match records.devices.get(&row.device.device) {
+            None => match row.device.key.and_then(|key| records.keys.get(&key)) {
+                None => comparison.new.push(row),
+                Some(other) => comparison
                     .problems
                     .push(row.problem(format!("the device {other} has the same key"))),
             },
             Some(there) => match differences(&row.device, there).as_slice() {
-                [] => judged.same += 1,
-                _ if skip_existing => judged.different += 1,
-                all => judged.problems.push(row.problem(format!(
+                [] => comparison.same += 1,
+                _ if skip_existing => comparison.different += 1,
+                all => comparison.problems.push(row.problem(format!(
                     "it is registered with another content: {}",
                     all.join(", ")
                 ))),
             },
         }
     }
-    let rules = rules(session, &judged.new).await?;
-    judged.problems.extend(rules);
-    Ok(judged)
+    let rules = rules(session, &comparison.new).await?;
+    comparison.problems.extend(rules);
+    Ok(comparison)
 }
 
-async fn known(session: &Session, rows: &[Row]) -> Result<Known, Failure> {
-    let mut known = Known::default();
+async fn records(session: &Session, rows: &[Row]) -> Result<LedgerRecords, Failure> {
+    let mut records = LedgerRecords::default();
     if rows.len() <= ASKED_ONE_BY_ONE {
         for row in rows {
             let device = &row.device.device;
             if let Some(read) = found(session.client.device(device).await)? {
-                known.devices.insert(device.clone(), read);
+                records.devices.insert(device.clone(), read);
             }
         }
-        let is_new = |row: &Row| !known.devices.contains_key(&row.device.device);
+        let is_new = |row: &Row| !records.devices.contains_key(&row.device.device);
         if !rows
             .iter()
             .any(|row| row.device.key.is_some() && is_new(row))
         {
-            return Ok(known);
+            return Ok(records);
         }
     }
     let names: BTreeSet<_> = rows.iter().map(|row| &row.device.device).collect();
@@ -97,15 +98,15 @@ async fn known(session: &Session, rows: &[Row]) -> Result<Known, Failure> {
         let page = page.map_err(asking)?.value;
         for device in page.items {
             if let Some(key) = device.key.filter(|key| keys.contains(key)) {
-                known.keys.insert(key, device.device.clone());
+                records.keys.insert(key, device.device.clone());
             }
             if names.contains(&device.device) {
-                known.devices.insert(device.device.clone(), device);
+                records.devices.insert(device.device.clone(), device);
             }
         }
         after = page.next;
         if after.is_none() {
-            return Ok(known);
+            return Ok(records);
         }
     }
 }
@@ -179,7 +180,7 @@ fn tag_words(tags: &[Tag]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What the ledger would refuse: owners and gateways that are not there, districts that are not the
+/// Rows that the ledger would refuse: there is no such owner or gateway, or the district is not the
 /// sender's.
 async fn rules(session: &Session, new: &[Row]) -> Result<Vec<Problem>, Failure> {
     let (account, _) = session.account()?;
@@ -220,15 +221,7 @@ async fn rules(session: &Session, new: &[Row]) -> Result<Vec<Problem>, Failure> 
     Ok(problems)
 }
 
-/// A district in words.
-fn place(district: &Scope) -> &str {
-    match district.as_str() {
-        "" => "the whole city",
-        district => district,
-    }
-}
-
-/// Why a device can't be given to a gateway.
+/// The reason why a gateway cannot get a device.
 fn wrong_gateway(record: Option<&Account>, device: &NewDevice) -> Option<String> {
     match record {
         Some(record) if record.kind == AccountKind::Gateway && !record.disabled => {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{joined, or_dash, table, text};
 
-/// What a terminal obeys or a person does not see, by the numbers of the characters.
+/// Characters that a terminal obeys or a person does not see, by their numbers.
 fn is_harmless(c: char) -> bool {
     let code = u32::from(c);
     let control = code < 0x20 || (0x7f..0xa0).contains(&code);

@@ -1,12 +1,13 @@
-//! A ledger of one node, and people who give commands to it.
+//! A ledger of one node, and accounts that run commands on it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Parser;
 use lamplighter_client::{Client, ClientConfig};
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, Fact, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
     Transaction, Validator, ValidatorSet,
@@ -17,7 +18,7 @@ use crate::failure::Failure;
 use crate::{Arguments, carry_out};
 
 /// Longest that any step may take; only a failing test gets there.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const PEOPLE: [(&str, Option<Role>); 9] = [
     ("admin-1", Some(Role::Administrator)),
@@ -27,7 +28,7 @@ const PEOPLE: [(&str, Option<Role>); 9] = [
     ("vendor", Some(Role::Vendor)),
     ("security", Some(Role::Security)),
     ("auditor", Some(Role::Auditor)),
-    // Acts when a command does not say who; nothing of what follows is allowed to it.
+    // The account of commands without `--as`; it may do nothing that follows.
     ("nobody", None),
     ("node-1", None),
 ];
@@ -44,11 +45,6 @@ pub fn id(text: &str) -> Id {
     Id::new(text).unwrap()
 }
 
-pub fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap().as_millis() as u64
-}
-
 impl City {
     pub async fn found() -> Self {
         let dir = TempDir::new().unwrap();
@@ -59,7 +55,7 @@ impl City {
         let text = serde_json::to_vec_pretty(&genesis).unwrap();
         std::fs::write(dir.path().join("genesis.json"), text).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
-        let config = Config {
+        let config = NodeConfig {
             node: 1,
             genesis: dir.path().join("genesis.json"),
             key: keys.join("node-1.key"),
@@ -76,7 +72,7 @@ impl City {
             disk: Default::default(),
         };
         let node = Node::start(config).await.unwrap();
-        node.handle.wait_certified(1, PATIENCE).await.unwrap();
+        node.handle.wait_certified(1, TIMEOUT).await.unwrap();
         let profile = format!(
             "nodes = [\"http://{}\"]\ngenesis = \"genesis.json\"\nkeys = \"keys\"\n\
              account = \"nobody\"\n",
@@ -99,12 +95,13 @@ impl City {
         self.dir.path().join(name)
     }
 
-    /// Makes a key in the folder of keys; gives the public one in hexadecimal digits.
+    /// Makes a key in the folder of keys and returns the public one in hexadecimal digits.
     pub fn key(&self, account: &str) -> String {
         let file = self.path("keys").join(format!("{account}.key"));
-        let secret = match file.exists() {
-            true => key::read(&file).unwrap(),
-            false => new_key(&file),
+        let secret = if file.exists() {
+            key::read(&file).unwrap()
+        } else {
+            new_key(&file)
         };
         secret.public().to_string()
     }
@@ -113,8 +110,8 @@ impl City {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    /// Gives a command: words parted by spaces, `{name}` for a file of the city's folder.
-    pub async fn give(&self, account: &str, command: &str) -> Result<ExitCode, Failure> {
+    /// Runs a command: words separated by spaces, `{name}` for a file of the city's folder.
+    pub async fn run(&self, account: &str, command: &str) -> Result<ExitCode, Failure> {
         let folder = self.dir.path().display().to_string();
         let in_braces = |word: &str| {
             let name = word.strip_prefix('{')?.strip_suffix('}')?;
@@ -127,14 +124,14 @@ impl City {
         let all = begin.map(str::to_owned).into_iter().chain(words);
         let arguments = Arguments::try_parse_from(all);
         let arguments = arguments.unwrap_or_else(|error| panic!("{command}: {error}"));
-        tokio::time::timeout(PATIENCE, carry_out(arguments))
+        tokio::time::timeout(TIMEOUT, carry_out(arguments))
             .await
             .unwrap_or_else(|_| panic!("{command} did not end"))
     }
 
-    /// As [`give`](Self::give), for what must succeed.
+    /// Runs a command that must succeed, like [`run`](Self::run).
     pub async fn done(&self, account: &str, command: &str) {
-        let done = self.give(account, command).await;
+        let done = self.run(account, command).await;
         if let Err(failure) = done {
             panic!("{account}: {command}: {failure}");
         }
@@ -174,7 +171,7 @@ impl City {
                 head.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(PATIENCE, held).await.unwrap();
+        tokio::time::timeout(TIMEOUT, held).await.unwrap();
     }
 
     /// A client for what is no command of people.
@@ -214,7 +211,7 @@ fn genesis(secrets: &[SecretKey; PEOPLE.len()]) -> Genesis {
     });
     Genesis {
         name: "Test City".into(),
-        created_ms: now_ms(),
+        created_ms: unix_ms(),
         validators: ValidatorSet {
             validators: vec![Validator {
                 node: 1,

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::{Command, CommandFactory};
 use lamplighter_client::HistoryOf;
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
     GovernanceAction, GovernanceChange, Hash, Policies, RolloutsAction, Severity, UsersAction,
     codec,
 };
 
-use super::city::{City, id, now_ms};
+use super::city::{City, id};
 use crate::Arguments;
 
 /// All options that are meant for every command, with what they are called.
@@ -63,14 +64,15 @@ fn all_leaves() -> Vec<(String, Command)> {
 /// takes their place.
 fn hidden(command: &Command, above: &[(String, String)], path: &str, wrong: &mut Vec<String>) {
     for argument in command.get_arguments() {
-        let own = (
+        let names = (
             argument.get_id().to_string(),
             argument.get_long().unwrap_or_default().to_owned(),
         );
-        let taken =
-            |(id, long): &(String, String)| *id == own.0 || (!long.is_empty() && *long == own.1);
+        let taken = |(id, long): &(String, String)| {
+            *id == names.0 || (!long.is_empty() && *long == names.1)
+        };
         if above.iter().any(taken) {
-            wrong.push(format!("{path}: {}", own.0));
+            wrong.push(format!("{path}: {}", names.0));
         }
     }
     let mut known = above.to_vec();
@@ -193,10 +195,10 @@ fn command_of(action: &Action) -> Option<&'static str> {
     })
 }
 
-/// A day that a person of the city has: who gives which command.
+/// A day in the city: accounts run commands.
 struct Day {
     city: City,
-    given: BTreeSet<String>,
+    commands_run: BTreeSet<String>,
     written: BTreeSet<&'static str>,
 }
 
@@ -219,8 +221,8 @@ impl Day {
             .clone()
     }
 
-    /// What is in new blocks must be this command's action by this account, and one thing only.
-    fn look(&mut self, command: &str, author: &str) {
+    /// Checks that new blocks hold this command's action by this account, and nothing else.
+    fn check_blocks(&mut self, command: &str, author: &str) {
         let path = self.path(command);
         let new = self.city.new_transactions();
         assert_eq!(new.len(), 1, "{command}: {new:?}");
@@ -229,49 +231,49 @@ impl Day {
             assert_eq!(command_of(&new[0].action), Some(path.as_str()), "{command}");
         }
         self.written.extend(command_of(&new[0].action));
-        self.given.insert(path);
+        self.commands_run.insert(path);
     }
 
     /// A command that writes and succeeds.
     async fn writes(&mut self, account: &str, command: &str) {
         self.city.done(account, command).await;
-        self.look(command, account);
+        self.check_blocks(command, account);
     }
 
     /// A command whose transaction the ledger refuses: it is in a block all the same.
     async fn is_refused(&mut self, account: &str, command: &str) {
-        let failure = self.city.give(account, command).await.unwrap_err();
+        let failure = self.city.run(account, command).await.unwrap_err();
         assert_eq!(
             failure.exit_code(),
             std::process::ExitCode::from(3),
             "{failure}"
         );
-        let told = failure.to_string();
-        let (_, hash) = told.rsplit_once(": ").unwrap();
+        let output = failure.to_string();
+        let (_, hash) = output.rsplit_once(": ").unwrap();
         let client = self.city.client("auditor");
         let found = client.transaction(&hash.parse().unwrap()).await.unwrap();
         let place = format!(
             "), on the record in block {} (transaction {}): {hash}",
             found.height, found.index
         );
-        assert!(told.ends_with(&place), "{told}");
-        self.look(command, account);
+        assert!(output.ends_with(&place), "{output}");
+        self.check_blocks(command, account);
     }
 
     /// A command that only reads.
     async fn reads(&mut self, account: &str, command: &str) {
         self.city.done(account, command).await;
         assert!(self.city.new_transactions().is_empty(), "{command} wrote");
-        self.given.insert(self.path(command));
+        self.commands_run.insert(self.path(command));
     }
 
-    /// Reads until somebody ends it.
+    /// Runs a command that reads until it is stopped.
     async fn follows(&mut self, account: &str, command: &str) {
         let some = Duration::from_millis(300);
-        let ended = tokio::time::timeout(some, self.city.give(account, command)).await;
+        let ended = tokio::time::timeout(some, self.city.run(account, command)).await;
         assert!(ended.is_err(), "{command} ended");
         assert!(self.city.new_transactions().is_empty(), "{command} wrote");
-        self.given.insert(self.path(command));
+        self.commands_run.insert(self.path(command));
     }
 
     async fn people(&mut self) {
@@ -335,9 +337,9 @@ impl Day {
         let publish = "firmware publish {image.bin} --release lamp-2 --version 2.0.0 \
                        --hardware-class lamp-v1 --security-counter 1";
         self.writes("vendor", publish).await;
-        // Before the node has signed that it holds the image nobody can approve it.
+        // The release cannot be approved before the node has signed that it holds the image.
         self.city.holds(&Hash::of(&[7; 100_000])).await;
-        // The node says so once, not again for another release of the same image.
+        // The node reports this once, not again for another release of the same image.
         let again = publish
             .replace("lamp-2", "lamp-3")
             .replace("2.0.0", "3.0.0");
@@ -361,7 +363,7 @@ impl Day {
             self.is_refused("operator", &postpone).await;
         }
         self.writes("operator", "rollout cancel first enough").await;
-        self.tells_of_a_rollout().await;
+        self.check_rollout_history().await;
         for command in [
             "firmware list",
             "firmware show lamp-2",
@@ -376,29 +378,29 @@ impl Day {
         self.writes("security", "firmware revoke lamp-2 flaw").await;
     }
 
-    /// Who did what to the rollout, by which transaction: in one call.
-    async fn tells_of_a_rollout(&self) {
+    /// Checks the history of the rollout: authors and transactions, in one call.
+    async fn check_rollout_history(&self) {
         let client = self.city.client("auditor");
         let history = client.history(&HistoryOf::Rollout(id("first")), None).await;
         let changes = history.unwrap().value.items;
-        let mut told = Vec::new();
+        let mut output = Vec::new();
         for change in changes.iter().rev() {
             let author = change
                 .author
                 .clone()
                 .map_or(String::new(), |id| id.to_string());
             for notification in &change.receipt.notifications {
-                told.push(format!("{author} {}", notification.fact.kind()));
+                output.push(format!("{author} {}", notification.fact.kind()));
             }
             if change.author.is_some() {
                 let found = client.transaction(&change.transaction).await.unwrap();
-                assert_eq!(Some(&found.sender), change.author.as_ref());
+                assert_eq!(Some(&found.decoded.sender), change.author.as_ref());
                 assert_eq!(found.time_ms, change.time_ms);
             }
         }
-        told.truncate(6);
+        output.truncate(6);
         assert_eq!(
-            told,
+            output,
             [
                 "operator rollout_planned",
                 "approver rollout_approved",
@@ -417,7 +419,7 @@ impl Day {
         let event = DeviceEvent {
             device: id("lamp-2"),
             sequence: 1,
-            time_ms: now_ms(),
+            time_ms: unix_ms(),
             kind: "x-test".into(),
             severity: Severity::Major,
             alarm: AlarmChange::Raise,
@@ -433,11 +435,11 @@ impl Day {
         let signed = self.city.client("gateway-1").sign(action).await.unwrap();
         self.city
             .write("signed.json", serde_json::to_vec(&signed).unwrap());
-        // Who signed is the author, whoever sends it.
+        // The signer is the author, whoever sends it.
         self.city
             .done("auditor", "transaction send {signed.json}")
             .await;
-        self.look("transaction send", "gateway-1");
+        self.check_blocks("transaction send", "gateway-1");
         self.writes("operator", "alarm ack lamp-2 1").await;
         self.writes("operator", "alarm clear lamp-2 1").await;
         let hash = signed.hash(&self.city.genesis.chain_id());
@@ -480,7 +482,7 @@ impl Day {
         self.reads("auditor", &command).await;
         let before = std::fs::read(self.city.path("user.json")).unwrap();
         let again = "proof get --out {user.json} device lamp-1";
-        let failure = self.city.give("auditor", again).await.unwrap_err();
+        let failure = self.city.run("auditor", again).await.unwrap_err();
         assert!(failure.to_string().contains("exists already"), "{failure}");
         assert_eq!(std::fs::read(self.city.path("user.json")).unwrap(), before);
         self.follows("auditor", "event watch").await;
@@ -499,12 +501,12 @@ impl Day {
             "proposal nope",
         ] {
             let command = format!("history {of}");
-            let failure = self.city.give("auditor", &command).await.unwrap_err();
-            let told = failure.to_string();
-            assert!(told.ends_with("(not_found)"), "{command}: {told}");
+            let failure = self.city.run("auditor", &command).await.unwrap_err();
+            let output = failure.to_string();
+            assert!(output.ends_with("(not_found)"), "{command}: {output}");
             assert_eq!(failure.exit_code(), std::process::ExitCode::from(3));
         }
-        let shown = self.city.give("auditor", "device history nope").await;
+        let shown = self.city.run("auditor", "device history nope").await;
         assert!(shown.unwrap_err().to_string().ends_with("(not_found)"));
         self.reads("auditor", "history config --fleet").await;
     }
@@ -514,7 +516,7 @@ impl Day {
         let new = format!("--public-key {key} --address 10.0.0.5:7400");
         for change in [
             format!("add-observer --node 5 {new}"),
-            // Nobody approves it.
+            // No account approves it.
             format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),
@@ -562,7 +564,7 @@ impl Day {
             "device tag lamp-1 pole=18 --key {keys/bob-third.key}",
         )
         .await;
-        let refused = self.city.give("bob", "device tag lamp-1 pole=19").await;
+        let refused = self.city.run("bob", "device tag lamp-1 pole=19").await;
         assert!(
             refused
                 .unwrap_err()
@@ -579,7 +581,7 @@ impl Day {
 async fn every_command_writes_in_the_name_of_who_is_named_with_as() {
     let mut day = Day {
         city: City::found().await,
-        given: BTreeSet::new(),
+        commands_run: BTreeSet::new(),
         written: BTreeSet::new(),
     };
     day.city.new_transactions();
@@ -592,7 +594,7 @@ async fn every_command_writes_in_the_name_of_who_is_named_with_as() {
     day.keys().await;
     let known: BTreeSet<_> = all_leaves().into_iter().map(|(path, _)| path).collect();
     let without = WITHOUT_LEDGER.map(str::to_owned);
-    let expected: BTreeSet<_> = day.given.iter().cloned().chain(without).collect();
+    let expected: BTreeSet<_> = day.commands_run.iter().cloned().chain(without).collect();
     assert_eq!(
         known, expected,
         "each command is given once, or needs no ledger"

@@ -8,11 +8,11 @@ const INTEL_HEX: &[u8] = b":10010000214601360121470136007EFE09D2190140\r\n:00000
 const SREC: &[u8] = b"S00F000068656C6C6F202020202000003C\nS9030000FC\n";
 const UF2: &[u8] = b"UF2\x0aWQ\x5d\x9e\0\0\0\0";
 
-fn checked(bytes: &[u8], said: Option<Format>) -> Result<(), String> {
+fn checked(bytes: &[u8], declared: Option<Format>) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
     std::fs::write(&path, bytes).unwrap();
-    check(&path, said).map_err(|failure| failure.to_string())
+    check(&path, declared).map_err(|failure| failure.to_string())
 }
 
 #[test]

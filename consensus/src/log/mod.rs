@@ -1,10 +1,10 @@
 //! The Raft log and the vote in the store.
 //!
-//! In [`Cf::Log`] the key is the log index (u64, big-endian) and the value the entry; in
-//! [`Cf::Meta`] are the vote, the last committed and the last purged log id.
+//! [`Cf::Log`] maps a log index (u64, big-endian) to its entry. [`Cf::Meta`] has the vote, the last
+//! committed and the last purged log id.
 
-mod durability;
 mod recent;
+mod sync_tracker;
 #[cfg(test)]
 mod tests;
 
@@ -13,21 +13,24 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use lamplighter_store::{Batch, Cf, Direction, Durability as Write, KeyRange, Kv, StoreError};
+use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, StoreError, WriteBatch};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageIOError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use self::durability::Durability;
-use self::recent::{Recent, Slot};
-use crate::codec::{self, CodecError, Marker};
+use self::recent::{CachedEntry, RecentEntries};
+use self::sync_tracker::SyncTracker;
+use crate::blocking_io::BlockingIo;
+use crate::codec::{self, CodecError};
 use crate::config::Limits;
 use crate::error::ConsensusError;
-use crate::io::{Guarded, Io};
-use crate::machine::StateMachine;
-use crate::raft::{Entry, LogId, StorageError, TypeConfig, Vote};
+use crate::message::{entry_bytes, get_entry, put_entry};
+use crate::state_machine::StateMachine;
+use crate::type_config::{RaftLogEntry, TypeConfig};
+use crate::types::{LogId, Marker, StorageError, Vote};
 
 const VOTE: &[u8] = b"raft/vote";
 const COMMITTED: &[u8] = b"raft/committed";
@@ -35,36 +38,37 @@ const PURGED: &[u8] = b"raft/purged";
 
 /// A handle to the log; clones share it.
 #[derive(Clone)]
-pub(crate) struct LogStore(Arc<Shared>);
+pub(crate) struct LogStore(Arc<LogInner>);
 
-struct Shared {
+struct LogInner {
     kv: Arc<dyn Kv>,
-    io: Io,
+    io: BlockingIo,
     limits: Limits,
-    recent: Mutex<Recent>,
-    durability: Arc<Durability>,
-    /// Bytes of entries appended since the last snapshot was asked for.
-    grown_bytes: AtomicU64,
-    grown: Notify,
-    /// An image is being installed, see [`LogStore::hold_purges`].
+    recent: Mutex<RecentEntries>,
+    syncs: Arc<SyncTracker>,
+    /// Bytes of entries appended since a snapshot was last requested.
+    bytes_since_request: AtomicU64,
+    /// Notified after each append.
+    appended: Notify,
+    /// A snapshot is being installed, see [`LogStore::hold_purges`].
     purges_held: AtomicBool,
-    /// Bytes of entries appended since the last image was made.
-    kept_bytes: AtomicU64,
-    _syncer: Guarded,
+    /// Bytes of entries appended since a snapshot was last made.
+    bytes_since_image: AtomicU64,
+    _syncer: AbortOnDropHandle<()>,
 }
 
 impl LogStore {
-    /// Opens the log in a store, and makes everything that is found there durable: after the end
-    /// of a mere process some of it may still be on its way to the disk.
+    /// Opens the log in a store, and makes all of it durable: when only the process ended before,
+    /// some of it may still be in the memory of the operating system.
     pub(crate) async fn open(
         kv: Arc<dyn Kv>,
-        io: Io,
+        io: BlockingIo,
         limits: Limits,
     ) -> Result<Self, ConsensusError> {
         let store = kv.clone();
-        let found = io.run(move || find_ends(&*store).and_then(|ends| store.sync().map(|()| ends)));
-        let (last, purged) = found.await.map_err(|source| ConsensusError::Store {
-            doing: "open the log",
+        let ends = io.run(move || find_ends(&*store).and_then(|ends| store.sync().map(|()| ends)));
+        let (last, purged) = ends.await.map_err(|source| ConsensusError::Store {
+            operation: "open the log",
             source,
         })?;
         let corrupt = |error: CodecError| ConsensusError::Corrupt(error.to_string());
@@ -72,76 +76,76 @@ impl LogStore {
             .map(|bytes| codec::decode("log id", &bytes))
             .transpose()
             .map_err(corrupt)?;
-        let last = last.map(codec::get_entry).transpose().map_err(corrupt)?;
-        let recent = Recent::new(last.map(|entry| entry.log_id).or(purged), purged);
-        let durability = Arc::new(Durability::new());
-        let syncer = Guarded::spawn(durability.clone().run(kv.clone(), io));
-        Ok(Self(Arc::new(Shared {
+        let last = last.map(get_entry).transpose().map_err(corrupt)?;
+        let recent = RecentEntries::new(last.map(|entry| entry.log_id).or(purged), purged);
+        let syncs = Arc::new(SyncTracker::new());
+        let syncer = tokio::spawn(syncs.clone().run(kv.clone(), io));
+        Ok(Self(Arc::new(LogInner {
             kv,
             io,
             limits,
             recent: Mutex::new(recent),
-            durability,
-            grown_bytes: AtomicU64::new(0),
-            grown: Notify::new(),
+            syncs,
+            bytes_since_request: AtomicU64::new(0),
+            appended: Notify::new(),
             purges_held: AtomicBool::new(false),
-            kept_bytes: AtomicU64::new(0),
-            _syncer: syncer,
+            bytes_since_image: AtomicU64::new(0),
+            _syncer: AbortOnDropHandle::new(syncer),
         })))
     }
 
     /// Waits until the entry of this index, and all before it, are on disk.
     pub(crate) async fn durable(&self, index: u64) -> Result<(), Arc<StoreError>> {
-        let written = self.recent().written(index);
-        self.0.durability.wait(written).await
+        let write = self.recent().write_number(index);
+        self.0.syncs.wait(write).await
     }
 
     /// Waits until everything that was written up to now is on disk.
     pub(crate) async fn all_durable(&self) -> Result<(), Arc<StoreError>> {
-        self.0.durability.wait_all().await
+        self.0.syncs.wait_all().await
     }
 
-    /// How often the log was synced.
+    /// The number of syncs of the log.
     pub(crate) fn syncs(&self) -> u64 {
-        self.0.durability.syncs()
+        self.0.syncs.count()
     }
 
-    /// Purges nothing until [`release_purges`](Self::release_purges). openraft asks for the purge
-    /// of what an image replaces when it has merely begun to install it: a crash would leave a log
-    /// without the state that it stands on.
+    /// Purges nothing until [`release_purges`](Self::release_purges). openraft requests the purge
+    /// of the log that a snapshot replaces as soon as it begins the installation: a crash would
+    /// leave a log without the state before it.
     pub(crate) fn hold_purges(&self) {
         self.0.purges_held.store(true, Ordering::SeqCst);
     }
 
-    /// The image is in the state, or will not be.
+    /// Allows purges again: the snapshot is in the state, or its installation failed.
     pub(crate) fn release_purges(&self) {
         self.0.purges_held.store(false, Ordering::SeqCst);
     }
 
-    /// Bytes appended since [`begin_image`](Self::begin_image).
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        self.0.kept_bytes.load(Ordering::Relaxed)
+    /// Bytes appended since [`start_image`](Self::start_image).
+    pub(crate) fn bytes_since_image(&self) -> u64 {
+        self.0.bytes_since_image.load(Ordering::Relaxed)
     }
 
-    /// An image is being made.
-    pub(crate) fn begin_image(&self) {
-        self.0.kept_bytes.store(0, Ordering::Relaxed);
+    /// Records that a snapshot is being made.
+    pub(crate) fn start_image(&self) {
+        self.0.bytes_since_image.store(0, Ordering::Relaxed);
     }
 
-    /// Waits until so many bytes were appended that there should be a snapshot.
-    pub(crate) async fn grown(&self) {
+    /// Waits until the bytes appended since the last request are enough for a new snapshot.
+    pub(crate) async fn snapshot_due(&self) {
         loop {
-            self.0.grown.notified().await;
+            self.0.appended.notified().await;
             let limit = self.0.limits.snapshot_every_bytes;
-            if self.0.grown_bytes.load(Ordering::Relaxed) >= limit {
-                self.0.grown_bytes.store(0, Ordering::Relaxed);
+            if self.0.bytes_since_request.load(Ordering::Relaxed) >= limit {
+                self.0.bytes_since_request.store(0, Ordering::Relaxed);
                 return;
             }
         }
     }
 
-    /// Makes this node forget that it led, as a restarted leader must not go on in the same term
-    /// (see the documentation of the crate). Its vote in that term stays.
+    /// Removes this node's leadership from the stored vote, as a restarted leader must not continue
+    /// in the same term (see the documentation of the crate). Its vote in that term stays.
     pub(crate) async fn resign(&mut self, node_id: u64) -> Result<(), StorageError> {
         let Some(mut vote) = RaftLogStorage::read_vote(self).await? else {
             return Ok(());
@@ -153,8 +157,8 @@ impl LogStore {
         Ok(())
     }
 
-    /// The index of the last purged entry, if the state machine has not applied that much.
-    pub(crate) fn ahead_of(
+    /// The index of the last purged entry, if the state machine has not applied it.
+    pub(crate) fn purged_beyond(
         &self,
         machine: &dyn StateMachine,
     ) -> Result<Option<u64>, ConsensusError> {
@@ -169,24 +173,24 @@ impl LogStore {
         Ok(purged.filter(|purged| applied < Some(*purged)))
     }
 
-    /// Up to where the log was removed.
+    /// The last entry that was purged.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.recent().purged()
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
+    fn recent(&self) -> MutexGuard<'_, RecentEntries> {
         self.0
             .recent
             .lock()
             .expect("no code panics while it holds this lock")
     }
 
-    async fn write(&self, batch: Batch, durability: Write) -> Result<(), StoreError> {
+    async fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         let kv = self.0.kv.clone();
         let write = move || kv.write(batch, durability);
         match durability {
-            Write::Synced => self.0.io.sync(write).await,
-            Write::Unsynced => self.0.io.run(write).await,
+            Durability::Synced => self.0.io.sync(write).await,
+            Durability::Unsynced => self.0.io.run(write).await,
         }
     }
 
@@ -194,9 +198,9 @@ impl LogStore {
         &self,
         key: &'static [u8],
         value: &T,
-        durability: Write,
+        durability: Durability,
     ) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.put(Cf::Meta, key, codec::encode(value));
         self.write(batch, durability).await
     }
@@ -207,22 +211,23 @@ impl LogStore {
     ) -> Result<Option<T>, StorageError> {
         let kv = self.0.kv.clone();
         let found = self.0.io.run(move || kv.get(Cf::Meta, key)).await;
-        let found = found.map_err(|error| failed(ErrorSubject::Store, ErrorVerb::Read, &error))?;
+        let found =
+            found.map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Read, &error))?;
         let decode = |bytes: bytes::Bytes| codec::decode("record of consensus", &bytes);
         found
             .map(decode)
             .transpose()
-            .map_err(|error| failed(ErrorSubject::Store, ErrorVerb::Read, &error))
+            .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Read, &error))
     }
 
-    /// Entries from `start` to before `end`, at least one if there is one, and no more than fit
-    /// into `bytes_max`.
+    /// The entries from `start` to before `end`: as many as fit into `bytes_max`, but at least one
+    /// if there is one.
     async fn read(
         &self,
         start: u64,
         end: u64,
         bytes_max: usize,
-    ) -> Result<Vec<Entry>, StorageError> {
+    ) -> Result<Vec<RaftLogEntry>, StorageError> {
         if let Some(entries) = self.recent().get(start, end, bytes_max) {
             return Ok(entries);
         }
@@ -235,50 +240,52 @@ impl LogStore {
         read.map_err(|error| StorageIOError::read_logs(error).into())
     }
 
-    async fn append_entries(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let mut batch = Batch::new();
-        let mut slots = Vec::with_capacity(entries.len());
+    async fn append_entries(&self, entries: Vec<RaftLogEntry>) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::new();
+        let mut cached = Vec::with_capacity(entries.len());
         let mut bytes = 0;
         for entry in entries {
-            let mut value = Vec::with_capacity(codec::entry_bytes(&entry));
-            codec::put_entry(&entry, &mut value);
+            let mut value = Vec::with_capacity(entry_bytes(&entry));
+            put_entry(&entry, &mut value);
             bytes += value.len();
-            slots.push(Slot {
+            cached.push(CachedEntry {
                 bytes: value.len(),
                 entry,
-                written: 0,
+                write_number: 0,
             });
-            let index = slots[slots.len() - 1].entry.log_id.index;
+            let index = cached[cached.len() - 1].entry.log_id.index;
             batch.put(Cf::Log, key(index), value);
         }
-        self.write(batch, Write::Unsynced).await?;
+        self.write(batch, Durability::Unsynced).await?;
         {
             let mut recent = self.recent();
-            let written = self.0.durability.written();
-            let synced = self.0.durability.synced();
-            recent.append(slots, written, synced, self.0.limits.cache_bytes_max);
+            let write = self.0.syncs.record_write();
+            let synced = self.0.syncs.synced();
+            recent.append(cached, write, synced, self.0.limits.cache_bytes_max);
         }
         self.0
-            .grown_bytes
+            .bytes_since_request
             .fetch_add(bytes as u64, Ordering::Relaxed);
-        self.0.kept_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.0.grown.notify_one();
+        self.0
+            .bytes_since_image
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.appended.notify_one();
         Ok(())
     }
 
     /// Removes the entries from this index on.
     async fn truncate_from(&self, index: u64) -> Result<(), AnyError> {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.delete_range(Cf::Log, KeyRange::starting_at(key(index)));
-        self.write(batch, Write::Unsynced)
+        self.write(batch, Durability::Unsynced)
             .await
             .map_err(|error| AnyError::new(&error))?;
-        self.0.durability.written();
+        self.0.syncs.record_write();
         let kv = self.0.kv.clone();
         let ends = self.0.io.run(move || find_ends(&*kv)).await;
         let (last, _) = ends.map_err(|error| AnyError::new(&error))?;
         let last = last
-            .map(codec::get_entry)
+            .map(get_entry)
             .transpose()
             .map_err(|error| AnyError::new(&error))?;
         self.recent()
@@ -291,10 +298,10 @@ fn key(index: u64) -> Vec<u8> {
     index.to_be_bytes().to_vec()
 }
 
-type Found = (Option<bytes::Bytes>, Option<bytes::Bytes>);
+/// The last entry, and the record of the last purge.
+type LogEnds = (Option<bytes::Bytes>, Option<bytes::Bytes>);
 
-/// The last entry and the record of the last purge.
-fn find_ends(kv: &dyn Kv) -> Result<Found, StoreError> {
+fn find_ends(kv: &dyn Kv) -> Result<LogEnds, StoreError> {
     let mut entries = kv.scan(Cf::Log, KeyRange::all(), Direction::Backward)?;
     let last = entries.next().transpose()?.map(|(_, value)| value);
     Ok((last, kv.get(Cf::Meta, PURGED)?))
@@ -305,7 +312,7 @@ fn read_entries(
     start: u64,
     end: u64,
     bytes_max: usize,
-) -> Result<Vec<Entry>, AnyError> {
+) -> Result<Vec<RaftLogEntry>, AnyError> {
     let range = KeyRange::between(key(start), key(end));
     let scan = kv
         .scan(Cf::Log, range, Direction::Forward)
@@ -318,12 +325,12 @@ fn read_entries(
         if bytes > bytes_max && !entries.is_empty() {
             break;
         }
-        entries.push(codec::get_entry(value).map_err(|error| AnyError::new(&error))?);
+        entries.push(get_entry(value).map_err(|error| AnyError::new(&error))?);
     }
     Ok(entries)
 }
 
-pub(crate) fn failed<E: std::error::Error + 'static>(
+pub(crate) fn storage_error<E: std::error::Error + 'static>(
     subject: ErrorSubject<u64>,
     verb: ErrorVerb,
     error: &E,
@@ -331,7 +338,7 @@ pub(crate) fn failed<E: std::error::Error + 'static>(
     StorageIOError::new(subject, verb, AnyError::new(error)).into()
 }
 
-fn limits_of(range: impl RangeBounds<u64>) -> (u64, u64) {
+fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
     let start = match range.start_bound() {
         Bound::Included(start) => *start,
         Bound::Excluded(start) => start.saturating_add(1),
@@ -349,8 +356,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
         &mut self,
         range: RB,
-    ) -> Result<Vec<Entry>, StorageError> {
-        let (start, end) = limits_of(range);
+    ) -> Result<Vec<RaftLogEntry>, StorageError> {
+        let (start, end) = bounds(range);
         self.read(start, end, usize::MAX).await
     }
 
@@ -358,7 +365,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         start: u64,
         end: u64,
-    ) -> Result<Vec<Entry>, StorageError> {
+    ) -> Result<Vec<RaftLogEntry>, StorageError> {
         self.read(start, end, self.0.limits.append_bytes_max).await
     }
 }
@@ -378,52 +385,48 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.clone()
     }
 
-    /// A vote that is given must outlive everything, so it is synced.
+    /// Writes the vote synced: a vote that was given must survive every crash.
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        #[cfg(feature = "planted")]
-        if self.0.io.vote_not_persisted {
-            return Ok(());
-        }
-        self.put(VOTE, vote, Write::Synced)
+        self.put(VOTE, vote, Durability::Synced)
             .await
-            .map_err(|error| failed(ErrorSubject::Vote, ErrorVerb::Write, &error))
+            .map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         self.get(VOTE).await
     }
 
-    /// Written behind the entries that it is about, so where it is found they are too; if it is
-    /// lost, the leader tells again.
+    /// Writes the committed index unsynced behind its entries, so they are there where it is. If it
+    /// is lost, the leader announces it again.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        self.put(COMMITTED, &committed, Write::Unsynced)
+        self.put(COMMITTED, &committed, Durability::Unsynced)
             .await
-            .map_err(|error| failed(ErrorSubject::Store, ErrorVerb::Write, &error))
+            .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Write, &error))
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
         Ok(self.get(COMMITTED).await?.flatten())
     }
 
-    /// Tells openraft that the entries are there as soon as they are written. What may only follow
-    /// once they are durable waits elsewhere (see the documentation of the crate).
+    /// Completes as soon as the entries are written. The steps that need durable entries wait for
+    /// that themselves (see the documentation of the crate).
     async fn append<I>(
         &mut self,
         entries: I,
         callback: LogFlushed<TypeConfig>,
     ) -> Result<(), StorageError>
     where
-        I: IntoIterator<Item = Entry> + Send,
+        I: IntoIterator<Item = RaftLogEntry> + Send,
         I::IntoIter: Send,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
+        let entries: Vec<RaftLogEntry> = entries.into_iter().collect();
         match self.append_entries(entries).await {
             Ok(()) => {
                 callback.log_io_completed(Ok(()));
                 Ok(())
             }
             Err(error) => {
-                let failure = failed(ErrorSubject::Logs, ErrorVerb::Write, &error);
+                let failure = storage_error(ErrorSubject::Logs, ErrorVerb::Write, &error);
                 callback.log_io_completed(Err(std::io::Error::other(error)));
                 Err(failure)
             }
@@ -436,20 +439,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .map_err(|error| StorageIOError::write_logs(error).into())
     }
 
-    /// Unsynced: it stands in the write-ahead log behind the effects of what it removes, so it is
-    /// never durable without them. One that is held comes again: after an installation by the
-    /// adapter, else with the next purge.
+    /// Writes the purge unsynced: in the write-ahead log it follows the effects of the entries that
+    /// it removes, so it is never durable without them. A purge that is held back is repeated: by
+    /// `OpenraftStateMachine` after an installation, otherwise with the next purge.
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         if self.0.purges_held.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         batch.put(Cf::Meta, PURGED, codec::encode(&log_id));
         let end = log_id.index.saturating_add(1);
         batch.delete_range(Cf::Log, KeyRange::between(key(0), key(end)));
-        self.write(batch, Write::Unsynced)
+        self.write(batch, Durability::Unsynced)
             .await
-            .map_err(|error| failed(ErrorSubject::Log(log_id), ErrorVerb::Delete, &error))?;
+            .map_err(|error| storage_error(ErrorSubject::Log(log_id), ErrorVerb::Delete, &error))?;
         self.recent().purge(log_id);
         Ok(())
     }

@@ -1,27 +1,29 @@
 use std::collections::VecDeque;
 
-use crate::raft::{Entry, LogId};
+use crate::type_config::RaftLogEntry;
+use crate::types::LogId;
 
-pub(super) struct Slot {
-    pub entry: Entry,
+/// An entry of the log in memory.
+pub(super) struct CachedEntry {
+    pub entry: RaftLogEntry,
     pub bytes: usize,
-    /// Number of the write that it came with.
-    pub written: u64,
+    /// The number of the write that it came with.
+    pub write_number: u64,
 }
 
-/// Both ends of the log, and its last entries in memory. An entry that is not durable yet is always
-/// among them.
-pub(super) struct Recent {
-    slots: VecDeque<Slot>,
+/// Both ends of the log, and its last entries in memory. They include every entry that is not
+/// durable yet.
+pub(super) struct RecentEntries {
+    cached: VecDeque<CachedEntry>,
     bytes: usize,
     last: Option<LogId>,
     purged: Option<LogId>,
 }
 
-impl Recent {
+impl RecentEntries {
     pub(super) fn new(last: Option<LogId>, purged: Option<LogId>) -> Self {
         Self {
-            slots: VecDeque::new(),
+            cached: VecDeque::new(),
             bytes: 0,
             last,
             purged,
@@ -37,85 +39,93 @@ impl Recent {
     }
 
     fn first_index(&self) -> Option<u64> {
-        self.slots.front().map(|slot| slot.entry.log_id.index)
+        self.cached.front().map(|cached| cached.entry.log_id.index)
     }
 
-    /// The slots of a range that begins in memory.
+    /// The position in memory of the entry of this index.
     fn position(&self, index: u64) -> Option<usize> {
         let first = self.first_index()?;
         let at = index.checked_sub(first)? as usize;
-        (at < self.slots.len()).then_some(at)
+        (at < self.cached.len()).then_some(at)
     }
 
-    /// Number of the write that brought this entry and with it all before; 0 if it is known to be
-    /// durable or was never here.
-    pub(super) fn written(&self, index: u64) -> u64 {
-        self.position(index).map_or(0, |at| self.slots[at].written)
+    /// The number of the write that this entry came with; 0 if it is durable or was never here.
+    pub(super) fn write_number(&self, index: u64) -> u64 {
+        self.position(index)
+            .map_or(0, |at| self.cached[at].write_number)
     }
 
     /// The entries from `start` to before `end`, as many as fit into `bytes_max` but at least one;
     /// none if the first is not in memory.
-    pub(super) fn get(&self, start: u64, end: u64, bytes_max: usize) -> Option<Vec<Entry>> {
+    pub(super) fn get(&self, start: u64, end: u64, bytes_max: usize) -> Option<Vec<RaftLogEntry>> {
         let at = self.position(start)?;
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for slot in self.slots.range(at..) {
-            bytes += slot.bytes;
+        for cached in self.cached.range(at..) {
+            bytes += cached.bytes;
             let over = bytes > bytes_max && !entries.is_empty();
-            if slot.entry.log_id.index >= end || over {
+            if cached.entry.log_id.index >= end || over {
                 break;
             }
-            entries.push(slot.entry.clone());
+            entries.push(cached.entry.clone());
         }
         Some(entries)
     }
 
-    /// Adds entries that came with one write, and forgets the oldest beyond the limit unless they
-    /// came after the write that is known to be durable.
-    pub(super) fn append(&mut self, slots: Vec<Slot>, written: u64, synced: u64, bytes_max: usize) {
-        for slot in slots {
-            let index = slot.entry.log_id.index;
+    /// Adds the entries of one write, and removes the oldest durable ones beyond the limit.
+    pub(super) fn append(
+        &mut self,
+        entries: Vec<CachedEntry>,
+        write_number: u64,
+        synced: u64,
+        bytes_max: usize,
+    ) {
+        for cached in entries {
+            let index = cached.entry.log_id.index;
             let follows = self
-                .slots
+                .cached
                 .back()
                 .is_none_or(|last| last.entry.log_id.index + 1 == index);
             if !follows {
                 self.clear();
             }
-            self.last = Some(slot.entry.log_id);
-            self.bytes += slot.bytes;
-            self.slots.push_back(Slot { written, ..slot });
+            self.last = Some(cached.entry.log_id);
+            self.bytes += cached.bytes;
+            self.cached.push_back(CachedEntry {
+                write_number,
+                ..cached
+            });
         }
         while self.bytes > bytes_max
             && self
-                .slots
+                .cached
                 .front()
-                .is_some_and(|oldest| oldest.written <= synced)
+                .is_some_and(|oldest| oldest.write_number <= synced)
         {
             self.pop_front();
         }
     }
 
     fn clear(&mut self) {
-        self.slots.clear();
+        self.cached.clear();
         self.bytes = 0;
     }
 
     fn pop_front(&mut self) {
-        if let Some(slot) = self.slots.pop_front() {
-            self.bytes -= slot.bytes;
+        if let Some(cached) = self.cached.pop_front() {
+            self.bytes -= cached.bytes;
         }
     }
 
-    /// Removes the entries from this index on; `last` is what then is the last one on disk.
+    /// Removes the entries from this index on; `last` is the last one on disk afterwards.
     pub(super) fn truncate(&mut self, index: u64, last: Option<LogId>) {
         while self
-            .slots
+            .cached
             .back()
-            .is_some_and(|slot| slot.entry.log_id.index >= index)
+            .is_some_and(|cached| cached.entry.log_id.index >= index)
         {
-            if let Some(slot) = self.slots.pop_back() {
-                self.bytes -= slot.bytes;
+            if let Some(cached) = self.cached.pop_back() {
+                self.bytes -= cached.bytes;
             }
         }
         self.last = last.or(self.purged);

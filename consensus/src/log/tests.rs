@@ -7,12 +7,12 @@ use openraft::CommittedLeaderId;
 use tokio::time::timeout;
 
 use super::*;
-use crate::raft::{Batch as Proposed, Payload};
+use crate::type_config::{EntryPayload, ProposedBatch};
 
 async fn open(kv: &MemoryKv) -> LogStore {
-    let io = Io {
+    let io = BlockingIo {
         inline: true,
-        ..Io::default()
+        ..BlockingIo::default()
     };
     LogStore::open(Arc::new(kv.clone()), io, Limits::default())
         .await
@@ -23,20 +23,20 @@ fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(term, 1), index)
 }
 
-fn entry(term: u64, index: u64, bytes: usize) -> Entry {
-    let batch = Proposed(Bytes::from(vec![index as u8; bytes]));
-    Entry {
+fn entry(term: u64, index: u64, bytes: usize) -> RaftLogEntry {
+    let batch = ProposedBatch(Bytes::from(vec![index as u8; bytes]));
+    RaftLogEntry {
         log_id: log_id(term, index),
-        payload: Payload::Normal(batch),
+        payload: EntryPayload::Normal(batch),
     }
 }
 
-fn indexes(entries: &[Entry]) -> Vec<u64> {
+fn indexes(entries: &[RaftLogEntry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.log_id.index).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_is_readable_at_once_and_durable_later() {
+async fn an_entry_is_readable_before_it_is_durable() {
     let kv = MemoryKv::new();
     let mut log = open(&kv).await;
     let syncs = kv.syncs();
@@ -69,7 +69,7 @@ async fn one_sync_serves_many_appends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_sync_lets_nobody_believe_in_durability() {
+async fn no_entry_is_durable_after_a_failed_sync() {
     let kv = MemoryKv::new();
     let log = open(&kv).await;
     log.append_entries(vec![entry(1, 0, 10)]).await.unwrap();
@@ -83,8 +83,8 @@ async fn a_failed_sync_lets_nobody_believe_in_durability() {
     assert!(log.durable(1).await.is_err());
     assert!(log.all_durable().await.is_err());
     log.durable(0).await.unwrap();
-    let found = open(&kv.crash()).await;
-    assert_eq!(found.recent().last(), Some(log_id(1, 0)));
+    let reopened = open(&kv.crash()).await;
+    assert_eq!(reopened.recent().last(), Some(log_id(1, 0)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,9 +152,9 @@ async fn memory_is_bounded() {
             .unwrap();
         log.all_durable().await.unwrap();
     }
-    let first = log.recent().written(0);
+    let first = log.recent().write_number(0);
     assert_eq!(first, 0, "the oldest entries are only on disk");
-    assert!(log.recent().written(39) > 0);
+    assert!(log.recent().write_number(39) > 0);
     let kept = log.recent().get(30, 40, usize::MAX).unwrap();
     assert!(kept.len() == 10 && kept.len() << 20 < limit);
     let read = log.try_get_log_entries(0..40).await.unwrap();
@@ -182,17 +182,17 @@ async fn a_restarted_leader_resigns() {
 async fn damaged_records_are_errors() {
     let kv = MemoryKv::new();
     let mut log = open(&kv).await;
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(Cf::Meta, VOTE, "nonsense");
     batch.put(Cf::Log, key(0), "nonsense");
-    kv.write(batch, Write::Synced).unwrap();
+    kv.write(batch, Durability::Synced).unwrap();
     assert!(log.read_vote().await.is_err());
     assert!(log.try_get_log_entries(0..1).await.is_err());
     let opened = LogStore::open(
         Arc::new(kv),
-        Io {
+        BlockingIo {
             inline: true,
-            ..Io::default()
+            ..BlockingIo::default()
         },
         Limits::default(),
     )

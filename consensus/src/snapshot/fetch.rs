@@ -1,29 +1,29 @@
-//! Fetching an image, for a node that lost its state but neither its log nor its vote.
+//! Fetching a snapshot, for a node that lost its state but neither its log nor its vote.
 //!
-//! Its log begins after what it has, so consensus can't start; and as it does not take part, no
-//! leader sends it anything. It asks the others one after the other until one has an image that
-//! reaches the beginning of its log, and reads that piece by piece. An interrupted transfer goes on
-//! where it was.
+//! Its log begins after its state, so consensus can't start; and as it does not take part, no
+//! leader sends it anything. It asks the other nodes in turn until one has a snapshot that reaches
+//! the beginning of its log, and reads that piece by piece. An interrupted transfer continues where
+//! it stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Complete, ReceiveError, Receiver, Step};
-use crate::codec::{self, Manifest, Marker, SnapshotRequest, SnapshotResponse};
-use crate::config::Config;
+use super::message::{Manifest, SnapshotRequest, SnapshotResponse};
+use super::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
+use crate::blocking_io::BlockingIo;
+use crate::codec;
+use crate::config::ConsensusConfig;
 use crate::error::{ConsensusError, TransportError};
-use crate::io::Io;
-use crate::log::LogStore;
-use crate::machine::{Fatal, Rejected, StateMachine};
-use crate::raft::NodeId;
-use crate::transport::{Lane, Transport};
+use crate::state_machine::{Fatal, Rejected, StateMachine};
+use crate::transport::{RaftLane, Transport};
+use crate::types::{Marker, NodeId};
 
-/// After a round in which no node had an image: one may be in the making.
-const ROUND_EVERY: Duration = Duration::from_secs(2);
+/// The pause after a round in which no node had a snapshot; one may be in the making.
+const ROUND_PAUSE: Duration = Duration::from_secs(2);
 
-/// Why a node's image was not taken; the next node is asked.
+/// The reason why a node's snapshot was not installed; the next node is asked.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error(transparent)]
@@ -42,39 +42,36 @@ enum FetchError {
     Install(#[from] Fatal),
 }
 
-/// Does nothing on a node whose state reaches its log. Otherwise returns when an image is
-/// installed; only a failure of this node's own disk ends it earlier.
-pub(crate) async fn fetch_if_behind(
-    log: &LogStore,
-    receiver: &mut Receiver,
+/// Fetches and installs a snapshot that reaches the log index `at_least`. Only a failure of this
+/// node's own disk ends it without one.
+pub(crate) async fn fetch_snapshot(
+    at_least: u64,
+    receiver: &mut SnapshotReceiver,
     transport: &dyn Transport,
     machine: &Arc<dyn StateMachine>,
-    config: &Config,
+    config: &ConsensusConfig,
 ) -> Result<(), ConsensusError> {
-    let Some(at_least) = log.ahead_of(&**machine)? else {
-        return Ok(());
-    };
-    let fetch = Fetch {
+    let fetch = SnapshotFetch {
         transport,
         machine,
         config,
-        io: Io::of(config),
+        io: BlockingIo::new(config),
         at_least,
     };
     fetch.run(receiver).await
 }
 
-struct Fetch<'a> {
+struct SnapshotFetch<'a> {
     transport: &'a dyn Transport,
     machine: &'a Arc<dyn StateMachine>,
-    config: &'a Config,
-    io: Io,
-    /// The log index that the image has to reach.
+    config: &'a ConsensusConfig,
+    io: BlockingIo,
+    /// The log index that the snapshot has to reach.
     at_least: u64,
 }
 
-impl Fetch<'_> {
-    async fn run(&self, receiver: &mut Receiver) -> Result<(), ConsensusError> {
+impl SnapshotFetch<'_> {
+    async fn run(&self, receiver: &mut SnapshotReceiver) -> Result<(), ConsensusError> {
         let sources = &self.config.sources;
         tracing::warn!(
             log_index = self.at_least,
@@ -83,7 +80,7 @@ impl Fetch<'_> {
         );
         loop {
             for node in sources {
-                match self.from(*node, receiver).await {
+                match self.fetch_from(*node, receiver).await {
                     Ok(()) => return Ok(()),
                     Err(FetchError::Install(fatal)) => {
                         return Err(ConsensusError::Snapshots(fatal.into()));
@@ -94,27 +91,31 @@ impl Fetch<'_> {
                     }
                 }
             }
-            sleep(ROUND_EVERY).await;
+            sleep(ROUND_PAUSE).await;
         }
     }
 
-    async fn from(&self, node: NodeId, receiver: &mut Receiver) -> Result<(), FetchError> {
+    async fn fetch_from(
+        &self,
+        node: NodeId,
+        receiver: &mut SnapshotReceiver,
+    ) -> Result<(), FetchError> {
         let manifest = self.describe(node).await?;
         let hash = manifest.hash();
         let mut step = receiver.offer(manifest)?;
-        while let Step::Next { file, offset } = step {
+        while let TransferStep::Next { file, offset } = step {
             let request = SnapshotRequest::Read {
                 manifest: hash,
                 file,
                 offset,
             };
-            step = match self.ask(node, request).await? {
+            step = match self.call(node, request).await? {
                 SnapshotResponse::Piece { bytes } => receiver.chunk(hash, file, offset, bytes)?,
                 SnapshotResponse::NoImage => return Err(FetchError::NotYet),
                 _ => return Err(FetchError::Answer),
             };
         }
-        let Complete { snapshot, .. } = receiver.complete(hash)?;
+        let ReceivedSnapshot { snapshot, .. } = receiver.complete(hash)?;
         let machine = self.machine.clone();
         let at_least = self.at_least;
         let installed = self.io.run(move || {
@@ -123,7 +124,7 @@ impl Fetch<'_> {
             if reaches < at_least {
                 return Err(FetchError::TooOld(reaches));
             }
-            // If it fails in the middle, the next start needs the image again.
+            // If the installation fails, the next start needs the snapshot again.
             snapshot.keep();
             machine.install_snapshot(&data)?;
             snapshot.set_obsolete();
@@ -138,14 +139,14 @@ impl Fetch<'_> {
         let request = SnapshotRequest::Describe {
             at_least: self.at_least,
         };
-        match self.ask(node, request).await? {
+        match self.call(node, request).await? {
             SnapshotResponse::Image { manifest } => Ok(manifest),
             SnapshotResponse::NoImage => Err(FetchError::NotYet),
             _ => Err(FetchError::Answer),
         }
     }
 
-    async fn ask(
+    async fn call(
         &self,
         node: NodeId,
         request: SnapshotRequest,
@@ -154,13 +155,13 @@ impl Fetch<'_> {
         let bytes = codec::frame(&request, &[]);
         let answer = self
             .transport
-            .call(node, Lane::Snapshot, bytes, time)
+            .call(node, RaftLane::Snapshot, bytes, time)
             .await?;
         codec::decode("answer", &answer).map_err(|_| FetchError::Answer)
     }
 }
 
-/// Where the log goes on after an image.
+/// The last log index in a snapshot.
 fn log_index(marker: Option<Vec<u8>>) -> Result<u64, FetchError> {
     let marker = marker.ok_or(FetchError::Answer)?;
     let marker: Marker = codec::decode("marker", &marker).map_err(|_| FetchError::Answer)?;

@@ -1,21 +1,22 @@
-//! Snapshots are directories: built by the state machine, kept here, sent file by file.
+//! Snapshots as directories: the state machine builds them, consensus keeps them and sends them
+//! file by file.
 //!
-//! In the snapshot directory there are
+//! The snapshot directory has
 //! - `snapshot-<name>/`: `data/` as the state machine built it, and `meta`, written last and
-//!   synced, so that a directory without it is the rest of an interruption;
-//! - `building/`: the same, while it is being made and sealed; `adopting/`: while one from
-//!   elsewhere is made ours;
-//! - `incoming-<hash of the manifest>/`: `data/` as far as it has arrived from another node. It
-//!   outlives a restart, so that a transfer goes on where it stopped.
+//!   synced, so that a directory without it remains from an interruption;
+//! - `building/`: the same, while it is being made and sealed; `adopting/`: the same, while a
+//!   snapshot of another directory is copied;
+//! - `incoming-<hash of the manifest>/`: `data/` as far as it was received from another node. It
+//!   outlives a restart, so that a transfer continues where it stopped.
 
 mod fetch;
-mod lend;
-mod pace;
+pub(crate) mod message;
 mod receive;
 mod send;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::fs;
 use std::io::{self, Read};
@@ -23,31 +24,30 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-pub(crate) use self::fetch::fetch_if_behind;
-pub(crate) use self::lend::Lent;
-pub(crate) use self::pace::Pace;
-pub use self::receive::Transfer;
-pub(crate) use self::receive::{Complete, ReceiveError, Receiver, Step};
-pub(crate) use self::send::{SendError, Sender};
+pub(crate) use self::fetch::fetch_snapshot;
+use self::message::{FileInfo, Manifest};
+pub use self::receive::SnapshotTransfer;
+pub(crate) use self::receive::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
+pub(crate) use self::send::{SendError, SnapshotSender, read_at};
 pub(crate) use self::store::SnapshotStore;
-use crate::codec::{FileInfo, Manifest};
-use crate::raft::SnapshotMeta;
+pub(crate) use self::throttle::SnapshotThrottle;
+use crate::types::SnapshotMeta;
 
 const DATA: &str = "data";
 const META: &str = "meta";
 
 /// Files of one snapshot. RocksDB makes table files of 64 MiB and more, so this is over 6 TiB.
 const FILES_MAX: usize = 10_000;
-/// Bytes of a file's name.
+/// Bytes of a file name.
 const NAME_BYTES_MAX: usize = 200;
-/// Bytes read at once for hashing.
+/// Bytes that are read at once for hashing.
 const READ_BYTES: usize = 256 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
-    #[error("{doing} {}", path.display())]
+    #[error("{operation} {}", path.display())]
     Io {
-        doing: &'static str,
+        operation: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -59,10 +59,10 @@ pub(crate) enum SnapshotError {
 }
 
 impl SnapshotError {
-    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
-            doing,
+            operation,
             path,
             source,
         }
@@ -86,7 +86,7 @@ impl SnapshotDir {
         })
     }
 
-    /// Where the state machine's files are.
+    /// The directory of the state machine's files.
     pub(crate) fn data(&self) -> PathBuf {
         self.path.join(DATA)
     }
@@ -95,14 +95,14 @@ impl SnapshotDir {
         self.obsolete.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it is not removed with the last handle. An installation that failed in the
-    /// middle needs the image again when the node starts the next time.
+    /// Keeps the directory when the last handle is dropped. An installation that failed needs the
+    /// image again at the next start of the node.
     pub(crate) fn keep(&self) {
         self.obsolete.store(false, Ordering::Relaxed);
     }
 
-    /// What a receiver has to get. Reads every file the first time.
-    fn manifest(&self, meta: &SnapshotMeta) -> Result<Arc<Manifest>, SnapshotError> {
+    /// The manifest, by which another node receives the snapshot. Reads every file the first time.
+    pub(crate) fn manifest(&self, meta: &SnapshotMeta) -> Result<Arc<Manifest>, SnapshotError> {
         let mut known = self
             .manifest
             .lock()
@@ -126,7 +126,7 @@ impl Drop for SnapshotDir {
             return;
         }
         if let Err(error) = remove(&self.path) {
-            // It takes space, no more; the next start removes it.
+            // It only takes space; the next start removes it.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "old snapshot stays"
@@ -151,7 +151,7 @@ fn sync_dir(path: &Path) -> Result<(), SnapshotError> {
         .map_err(SnapshotError::io("sync directory", path))
 }
 
-/// A name that means nothing to any file system.
+/// True if a name has no meaning to any file system.
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty()

@@ -6,54 +6,55 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::message::{FileInfo, Manifest};
 use super::store::INCOMING;
 use super::{
     DATA, FILES_MAX, SnapshotDir, SnapshotError, SnapshotStore, hash_file, is_plain, remove,
     sync_dir,
 };
-use crate::codec::{FileInfo, Manifest};
 
-/// The receiving end: at most one transfer at a time. Blocks on the disk.
-pub(crate) struct Receiver {
+/// Receives at most one snapshot at a time. Blocks on the disk.
+pub(crate) struct SnapshotReceiver {
     store: Arc<SnapshotStore>,
     bytes_max: u64,
-    incoming: Option<Incoming>,
-    progress: watch::Sender<Option<Transfer>>,
+    incoming: Option<IncomingSnapshot>,
+    progress: watch::Sender<Option<SnapshotTransfer>>,
 }
 
-/// How far the image that is coming in has come.
+/// The progress of a snapshot that is being received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transfer {
-    /// The log index that it stands for.
+pub struct SnapshotTransfer {
+    /// The last log index in the snapshot.
     pub log_index: u64,
+    /// Bytes that were received.
     pub bytes: u64,
     pub bytes_total: u64,
-    /// Of `bytes`, those that were here when the transfer began or went on.
+    /// The part of `bytes` that was here when the transfer began or continued.
     pub bytes_before: u64,
 }
 
-struct Incoming {
+struct IncomingSnapshot {
     hash: [u8; 32],
     manifest: Manifest,
     path: PathBuf,
-    /// Bytes of each file that are here.
+    /// Bytes of each file that were received.
     present: Vec<u64>,
-    /// Which files were compared with their hash.
+    /// True for each file that was compared with its hash.
     checked: Vec<bool>,
 }
 
-/// Where a transfer stands.
+/// The next step of a transfer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The next bytes that are wanted.
+pub(crate) enum TransferStep {
+    /// The sender sends these bytes next.
     Next { file: u32, offset: u64 },
-    /// All are here, and checked.
+    /// All bytes were received and checked.
     Complete,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
-    /// The sender's fault.
+    /// The sender is at fault.
     #[error("{0}")]
     Invalid(String),
     #[error(transparent)]
@@ -64,7 +65,7 @@ fn invalid<T>(reason: impl Into<String>) -> Result<T, ReceiveError> {
     Err(ReceiveError::Invalid(reason.into()))
 }
 
-impl Receiver {
+impl SnapshotReceiver {
     pub(crate) fn new(store: Arc<SnapshotStore>, bytes_max: u64) -> Self {
         Self {
             store,
@@ -74,13 +75,13 @@ impl Receiver {
         }
     }
 
-    /// How far the transfer has come; none while there is none.
-    pub(crate) fn progress(&self) -> watch::Receiver<Option<Transfer>> {
+    /// The progress of the transfer; none while there is no transfer.
+    pub(crate) fn progress(&self) -> watch::Receiver<Option<SnapshotTransfer>> {
         self.progress.subscribe()
     }
 
-    /// Begins a transfer, or goes on with one that was interrupted. Another one is given up.
-    pub(crate) fn offer(&mut self, manifest: Manifest) -> Result<Step, ReceiveError> {
+    /// Begins a transfer, or continues one that was interrupted. Ends any other transfer.
+    pub(crate) fn offer(&mut self, manifest: Manifest) -> Result<TransferStep, ReceiveError> {
         self.check(&manifest)?;
         let hash = manifest.hash();
         if self
@@ -94,7 +95,7 @@ impl Receiver {
                 .dir()
                 .join(format!("{INCOMING}{}", hex::encode(hash)));
             remove_others(self.store.dir(), &path)?;
-            let incoming = Incoming::open(hash, manifest, path)?;
+            let incoming = IncomingSnapshot::open(hash, manifest, path)?;
             let transfer = incoming.transfer();
             tracing::info!(
                 bytes_before = transfer.bytes_before,
@@ -128,16 +129,16 @@ impl Receiver {
         }
     }
 
-    /// Takes a piece. One that was not asked for changes nothing; the answer says what is wanted.
+    /// Writes a piece, and returns the next step. A piece that was not requested changes nothing.
     pub(crate) fn chunk(
         &mut self,
         hash: [u8; 32],
         file: u32,
         offset: u64,
         bytes: Bytes,
-    ) -> Result<Step, ReceiveError> {
+    ) -> Result<TransferStep, ReceiveError> {
         let incoming = self.transfer(hash)?;
-        if incoming.next() == (Step::Next { file, offset }) {
+        if incoming.next() == (TransferStep::Next { file, offset }) {
             incoming.write(file as usize, offset, &bytes)?;
             let bytes = incoming.present.iter().sum();
             self.progress.send_modify(|progress| {
@@ -149,30 +150,30 @@ impl Receiver {
         self.step()
     }
 
-    /// All files of a transfer that is complete; it stays so until it is installed.
-    pub(crate) fn complete(&mut self, hash: [u8; 32]) -> Result<Complete, ReceiveError> {
-        if self.transfer(hash)?.next() != Step::Complete {
+    /// Ends a transfer whose files are all here.
+    pub(crate) fn complete(&mut self, hash: [u8; 32]) -> Result<ReceivedSnapshot, ReceiveError> {
+        if self.transfer(hash)?.next() != TransferStep::Complete {
             return invalid("a snapshot that is not complete");
         }
         let incoming = self.incoming.take();
-        let Some(Incoming { manifest, path, .. }) = incoming else {
+        let Some(IncomingSnapshot { manifest, path, .. }) = incoming else {
             return invalid("no snapshot is under way");
         };
         self.progress.send_replace(None);
-        Ok(Complete {
+        Ok(ReceivedSnapshot {
             manifest,
             snapshot: SnapshotDir::new(path, true),
         })
     }
 
-    fn transfer(&mut self, hash: [u8; 32]) -> Result<&mut Incoming, ReceiveError> {
+    fn transfer(&mut self, hash: [u8; 32]) -> Result<&mut IncomingSnapshot, ReceiveError> {
         match &mut self.incoming {
             Some(incoming) if incoming.hash == hash => Ok(incoming),
             _ => invalid("a piece of a snapshot that was not offered"),
         }
     }
 
-    fn step(&mut self) -> Result<Step, ReceiveError> {
+    fn step(&mut self) -> Result<TransferStep, ReceiveError> {
         match &self.incoming {
             Some(incoming) => Ok(incoming.next()),
             None => invalid("no snapshot is under way"),
@@ -180,13 +181,13 @@ impl Receiver {
     }
 }
 
-/// A snapshot that has arrived. Unless it is adopted it is removed with the handle.
-pub(crate) struct Complete {
+/// A snapshot that was received. Unless it is adopted it is removed with the handle.
+pub(crate) struct ReceivedSnapshot {
     pub manifest: Manifest,
     pub snapshot: Arc<SnapshotDir>,
 }
 
-impl Incoming {
+impl IncomingSnapshot {
     fn open(hash: [u8; 32], manifest: Manifest, path: PathBuf) -> Result<Self, SnapshotError> {
         let data = path.join(DATA);
         fs::create_dir_all(&data).map_err(SnapshotError::io("create", &data))?;
@@ -200,16 +201,16 @@ impl Incoming {
             checked,
         };
         for at in 0..count {
-            incoming.find(at)?;
+            incoming.load(at)?;
         }
         sync_dir(&data)?;
         Ok(incoming)
     }
 
-    fn transfer(&self) -> Transfer {
+    fn transfer(&self) -> SnapshotTransfer {
         let bytes = self.present.iter().sum();
         let last = self.manifest.meta.last_log_id;
-        Transfer {
+        SnapshotTransfer {
             log_index: last.map_or(0, |log_id| log_id.index),
             bytes,
             bytes_total: self.manifest.files.iter().map(|file| file.bytes).sum(),
@@ -222,8 +223,9 @@ impl Incoming {
         (info, self.path.join(DATA).join(&info.name))
     }
 
-    /// What is there of a file from before; a whole one only counts if it is the right one.
-    fn find(&mut self, at: usize) -> Result<(), SnapshotError> {
+    /// Loads the state of a file that was received before; a complete one is kept only if its hash
+    /// is right.
+    fn load(&mut self, at: usize) -> Result<(), SnapshotError> {
         let (info, path) = self.file(at);
         let bytes = info.bytes;
         let file = fs::OpenOptions::new()
@@ -259,13 +261,13 @@ impl Incoming {
         Ok(equal)
     }
 
-    fn next(&self) -> Step {
+    fn next(&self) -> TransferStep {
         match self.checked.iter().position(|checked| !checked) {
-            Some(at) => Step::Next {
+            Some(at) => TransferStep::Next {
                 file: at as u32,
                 offset: self.present[at],
             },
-            None => Step::Complete,
+            None => TransferStep::Complete,
         }
     }
 
@@ -296,7 +298,7 @@ fn write_at(path: &Path, offset: u64, bytes: &[u8], sync: bool) -> std::io::Resu
     if sync { file.sync_all() } else { Ok(()) }
 }
 
-/// A node takes one snapshot at a time; the rest of others only take space.
+/// Removes the remains of other transfers, which only take space.
 fn remove_others(dir: &Path, path: &Path) -> Result<(), SnapshotError> {
     for entry in fs::read_dir(dir).map_err(SnapshotError::io("list", dir))? {
         let other = entry.map_err(SnapshotError::io("list", dir))?.path();

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Pace, SnapshotDir, SnapshotError};
-use crate::codec::{self, Manifest, SnapshotRequest, SnapshotResponse};
+use super::message::{Manifest, SnapshotRequest, SnapshotResponse};
+use super::{SnapshotDir, SnapshotError, SnapshotThrottle};
+use crate::blocking_io::BlockingIo;
+use crate::codec;
 use crate::error::TransportError;
-use crate::io::Io;
-use crate::raft::{SnapshotMeta, Vote};
-use crate::transport::{Lane, Transport};
-use crate::{Config, NodeId};
+use crate::transport::{RaftLane, Transport};
+use crate::types::{SnapshotMeta, Vote};
+use crate::{ConsensusConfig, NodeId};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
@@ -25,26 +26,26 @@ pub(crate) enum SendError {
     Answer(NodeId),
 }
 
-/// Who sends an image, and to whom.
-pub(crate) struct Sender<'a> {
+/// Sends a snapshot to one node.
+pub(crate) struct SnapshotSender<'a> {
     pub transport: &'a dyn Transport,
     pub to: NodeId,
-    pub config: &'a Config,
-    pub pace: &'a Pace,
+    pub config: &'a ConsensusConfig,
+    pub throttle: &'a SnapshotThrottle,
 }
 
-impl Sender<'_> {
-    /// Sends a snapshot and has it installed; returns the vote of the other node. What was sent
-    /// before an interruption is not sent again: the other node says what it wants next. `pulse` is
-    /// called whenever it answers.
+impl SnapshotSender<'_> {
+    /// Sends a snapshot and has it installed; returns the vote of the other node. After an
+    /// interruption nothing is sent twice: the other node names the bytes that it wants next. Each
+    /// of its answers calls `on_progress`.
     pub(crate) async fn send(
         &self,
         vote: Vote,
         meta: SnapshotMeta,
         snapshot: Arc<SnapshotDir>,
-        pulse: impl Fn(),
+        on_progress: impl Fn(),
     ) -> Result<Vote, SendError> {
-        let (io, dir) = (Io::of(self.config), snapshot.clone());
+        let (io, dir) = (BlockingIo::new(self.config), snapshot.clone());
         let manifest = io.run(move || dir.manifest(&meta)).await?;
         let mut steps = self.steps_max(&manifest);
         let hash = manifest.hash();
@@ -52,9 +53,9 @@ impl Sender<'_> {
             vote,
             manifest: Manifest::clone(&manifest),
         };
-        let mut answer = self.ask(&offer, &[]).await?;
+        let mut answer = self.call(&offer, &[]).await?;
         loop {
-            pulse();
+            on_progress();
             steps = steps.checked_sub(1).ok_or(SendError::Answer(self.to))?;
             answer = match answer {
                 SnapshotResponse::Next { file, offset } => {
@@ -65,14 +66,14 @@ impl Sender<'_> {
                         file,
                         offset,
                     };
-                    self.ask(&request, &bytes).await?
+                    self.call(&request, &bytes).await?
                 }
                 SnapshotResponse::Complete => {
                     let request = SnapshotRequest::Install {
                         vote,
                         manifest: hash,
                     };
-                    self.ask(&request, &[]).await?
+                    self.call(&request, &[]).await?
                 }
                 SnapshotResponse::Done { vote } => return Ok(vote),
                 SnapshotResponse::Image { .. }
@@ -84,17 +85,17 @@ impl Sender<'_> {
 
     fn piece_bytes(&self) -> usize {
         let most = self.config.limits.snapshot_chunk_bytes;
-        self.pace.piece_bytes(most)
+        self.throttle.piece_bytes(most)
     }
 
-    /// More answers than this mean that the other node is not getting on.
+    /// Answers after which the other node is taken to make no progress.
     fn steps_max(&self, manifest: &Manifest) -> u64 {
         let pieces = |bytes: u64| bytes.div_ceil(self.piece_bytes() as u64);
         let all: u64 = manifest.files.iter().map(|file| pieces(file.bytes)).sum();
         2 * all + manifest.files.len() as u64 + 4
     }
 
-    /// The bytes that the other node wants next, when they may leave.
+    /// Reads the bytes that the other node wants next, when the throttle allows them.
     async fn piece(
         &self,
         manifest: &Manifest,
@@ -106,15 +107,15 @@ impl Sender<'_> {
         let Some(info) = manifest.files.get(file as usize) else {
             return Err(unexpected);
         };
-        let left = info.bytes.checked_sub(offset).filter(|left| *left > 0);
-        let len = left.ok_or(unexpected)?.min(self.piece_bytes() as u64) as usize;
-        self.pace.wait(len).await;
+        let rest = info.bytes.checked_sub(offset).filter(|rest| *rest > 0);
+        let len = rest.ok_or(unexpected)?.min(self.piece_bytes() as u64) as usize;
+        self.throttle.wait(len).await;
         let path = snapshot.data().join(&info.name);
-        let read = Io::of(self.config).run(move || read_at(&path, offset, len));
+        let read = BlockingIo::new(self.config).run(move || read_at(&path, offset, len));
         Ok(read.await?)
     }
 
-    async fn ask(
+    async fn call(
         &self,
         request: &SnapshotRequest,
         bytes: &[u8],
@@ -131,13 +132,14 @@ impl Sender<'_> {
         let request = codec::frame(request, bytes);
         let answer = self
             .transport
-            .call(self.to, Lane::Snapshot, request, timeout)
+            .call(self.to, RaftLane::Snapshot, request, timeout)
             .await?;
         codec::decode("answer", &answer).map_err(|_| SendError::Answer(self.to))
     }
 }
 
-pub(super) fn read_at(path: &Path, offset: u64, len: usize) -> Result<Bytes, SnapshotError> {
+/// Reads a piece of a file.
+pub(crate) fn read_at(path: &Path, offset: u64, len: usize) -> Result<Bytes, SnapshotError> {
     let read = || -> std::io::Result<Bytes> {
         let mut file = fs::File::open(path)?;
         file.seek(SeekFrom::Start(offset))?;

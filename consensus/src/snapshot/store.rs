@@ -1,41 +1,42 @@
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use lamplighter_system::files;
+
 use super::{DATA, META, SnapshotDir, SnapshotError, remove, sync_dir};
-use crate::codec::{self, Marker};
-use crate::machine::StateMachine;
-use crate::raft::SnapshotMeta;
+use crate::codec;
+use crate::state_machine::StateMachine;
+use crate::types::{Marker, SnapshotMeta};
 
 const PREFIX: &str = "snapshot-";
 const BUILDING: &str = "building";
 const ADOPTING: &str = "adopting";
 pub(super) const INCOMING: &str = "incoming-";
 
-type Current = (SnapshotMeta, Arc<SnapshotDir>);
+type CurrentSnapshot = (SnapshotMeta, Arc<SnapshotDir>);
 
 /// The snapshots of this node: at most one is current.
 pub(crate) struct SnapshotStore {
     dir: PathBuf,
-    current: Mutex<Option<Current>>,
+    current: Mutex<Option<CurrentSnapshot>>,
 }
 
-/// An image that is made and not handed out yet.
-pub(crate) struct Built {
+/// A snapshot that was built and is not current yet.
+pub(crate) struct BuiltSnapshot {
     path: PathBuf,
     marker: Option<Marker>,
 }
 
-impl Built {
-    /// Where the state machine's files are.
+impl BuiltSnapshot {
+    /// The directory of the state machine's files.
     pub(crate) fn data(&self) -> PathBuf {
         self.path.join(DATA)
     }
 }
 
 impl SnapshotStore {
-    /// Finds the newest whole snapshot and removes the rest of interruptions.
+    /// Finds the newest complete snapshot and removes the remains of interruptions.
     pub(crate) fn open(dir: &Path) -> Result<Self, SnapshotError> {
         fs::create_dir_all(dir).map_err(SnapshotError::io("create", dir))?;
         let mut current: Option<(SnapshotMeta, PathBuf)> = None;
@@ -79,18 +80,18 @@ impl SnapshotStore {
         &self.dir
     }
 
-    pub(crate) fn current(&self) -> Option<Current> {
+    pub(crate) fn current(&self) -> Option<CurrentSnapshot> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
+    fn lock(&self) -> MutexGuard<'_, Option<CurrentSnapshot>> {
         self.current
             .lock()
             .expect("no code panics while it holds this lock")
     }
 
-    /// Lets the state machine build an image; one at a time, which openraft sees to.
-    pub(crate) fn build(&self, machine: &dyn StateMachine) -> Result<Built, SnapshotError> {
+    /// Lets the state machine build an image; openraft builds one at a time.
+    pub(crate) fn build(&self, machine: &dyn StateMachine) -> Result<BuiltSnapshot, SnapshotError> {
         let path = self.dir.join(BUILDING);
         remove(&path)?;
         fs::create_dir(&path).map_err(SnapshotError::io("create", &path))?;
@@ -103,15 +104,14 @@ impl SnapshotStore {
             .map(|marker| codec::decode("marker", &marker))
             .transpose()
             .map_err(|error| malformed(error.to_string()))?;
-        Ok(Built { path, marker })
+        Ok(BuiltSnapshot { path, marker })
     }
 
-    /// Makes an image of this node the current snapshot, unless a newer one was installed
-    /// meanwhile.
-    pub(crate) fn finish(&self, built: Built) -> Result<Current, SnapshotError> {
-        let Built { path, marker } = built;
+    /// Makes a built snapshot the current one, unless a newer one was installed meanwhile.
+    pub(crate) fn finish(&self, built: BuiltSnapshot) -> Result<CurrentSnapshot, SnapshotError> {
+        let BuiltSnapshot { path, marker } = built;
         let last_log_id = marker.as_ref().map(|marker| marker.log_id);
-        let newer = |(known, _): &Current| known.last_log_id > last_log_id;
+        let newer = |(known, _): &CurrentSnapshot| known.last_log_id > last_log_id;
         if let Some(current) = self.current().filter(newer) {
             remove(&path)?;
             return Ok(current);
@@ -119,23 +119,22 @@ impl SnapshotStore {
         let meta = SnapshotMeta {
             last_log_id,
             last_membership: marker.map(|marker| marker.membership).unwrap_or_default(),
-            snapshot_id: self.free_name(last_log_id.map_or(0, |log_id| log_id.index)),
+            snapshot_id: self.unused_name(last_log_id.map_or(0, |log_id| log_id.index)),
         };
         self.keep(meta, &path)
     }
 
-    /// Makes a snapshot that came from another node, and was installed, the current one.
+    /// Makes a snapshot from another node, which is installed, the current one.
     pub(crate) fn adopt(
         &self,
         meta: SnapshotMeta,
         snapshot: &SnapshotDir,
-    ) -> Result<Current, SnapshotError> {
+    ) -> Result<CurrentSnapshot, SnapshotError> {
         let meta = SnapshotMeta {
-            snapshot_id: self.free_name(meta.last_log_id.map_or(0, |log_id| log_id.index)),
+            snapshot_id: self.unused_name(meta.last_log_id.map_or(0, |log_id| log_id.index)),
             ..meta
         };
-        let ours = snapshot.path.parent() == Some(&self.dir);
-        if ours {
+        if snapshot.path.parent() == Some(&self.dir) {
             return self.keep(meta, &snapshot.path);
         }
         let path = self.dir.join(ADOPTING);
@@ -144,7 +143,7 @@ impl SnapshotStore {
         self.keep(meta, &path)
     }
 
-    /// A directory for a snapshot that comes from elsewhere.
+    /// An empty directory for a snapshot of another node.
     pub(crate) fn blank(&self) -> Result<Arc<SnapshotDir>, SnapshotError> {
         let path = self.dir.join(format!("{INCOMING}blank"));
         let data = path.join(DATA);
@@ -152,8 +151,8 @@ impl SnapshotStore {
         Ok(SnapshotDir::new(path, true))
     }
 
-    /// A name that no snapshot has yet.
-    fn free_name(&self, index: u64) -> String {
+    /// A name that no snapshot uses yet.
+    fn unused_name(&self, index: u64) -> String {
         let taken = |name: &String| self.dir.join(format!("{PREFIX}{name}")).exists();
         let mut names = (0u64..).map(|round| format!("{index}-{round}"));
         names
@@ -161,12 +160,11 @@ impl SnapshotStore {
             .expect("there are more numbers than directories")
     }
 
-    /// The step that makes it a snapshot is the renaming of a directory that is whole and synced.
-    fn keep(&self, meta: SnapshotMeta, from: &Path) -> Result<Current, SnapshotError> {
+    /// Makes a directory that is complete and synced the current snapshot by renaming it.
+    fn keep(&self, meta: SnapshotMeta, from: &Path) -> Result<CurrentSnapshot, SnapshotError> {
         write_meta(from, &meta)?;
         let to = self.dir.join(format!("{PREFIX}{}", meta.snapshot_id));
-        fs::rename(from, &to).map_err(SnapshotError::io("rename", from))?;
-        sync_dir(&self.dir)?;
+        files::rename(from, &to).map_err(SnapshotError::io("rename", from))?;
         let current = (meta, SnapshotDir::new(to, false));
         if let Some((_, old)) = self.lock().replace(current.clone()) {
             old.set_obsolete();
@@ -177,16 +175,10 @@ impl SnapshotStore {
 
 fn write_meta(path: &Path, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
     let file = path.join(META);
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&file)?;
-        file.write_all(&codec::encode(meta))?;
-        file.sync_all()
-    };
-    write().map_err(SnapshotError::io("write", &file))?;
-    sync_dir(path)
+    files::replace(&file, &codec::encode(meta)).map_err(SnapshotError::io("write", &file))
 }
 
-/// None if the directory has no whole description.
+/// Reads the description of a snapshot; none if the directory has no complete one.
 fn read_meta(path: &Path) -> Result<Option<SnapshotMeta>, SnapshotError> {
     let file = path.join(META);
     match fs::read(&file) {
@@ -196,7 +188,7 @@ fn read_meta(path: &Path) -> Result<Option<SnapshotMeta>, SnapshotError> {
     }
 }
 
-/// The same files in a second place, without their bytes where the file system can.
+/// Links the files into a second directory; copies them where the file system has no links.
 fn link_all(data: &Path, to: &Path) -> Result<(), SnapshotError> {
     let target = to.join(DATA);
     fs::create_dir_all(&target).map_err(SnapshotError::io("create", &target))?;

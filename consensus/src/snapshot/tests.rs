@@ -2,9 +2,8 @@ use std::fs;
 
 use bytes::Bytes;
 
-use super::receive::Complete;
+use super::message::Manifest;
 use super::*;
-use crate::codec::Manifest;
 
 fn store(dir: &Path) -> Arc<SnapshotStore> {
     Arc::new(SnapshotStore::open(dir).unwrap())
@@ -27,11 +26,16 @@ fn piece(source: &SnapshotDir, manifest: &Manifest, file: u32, offset: u64, len:
     Bytes::copy_from_slice(&bytes[offset as usize..end])
 }
 
-/// Sends up to so many pieces, and says where the transfer stands.
-fn run(receiver: &mut Receiver, source: &SnapshotDir, manifest: &Manifest, pieces: usize) -> Step {
+/// Sends at most so many pieces; returns the next step of the transfer.
+fn run(
+    receiver: &mut SnapshotReceiver,
+    source: &SnapshotDir,
+    manifest: &Manifest,
+    pieces: usize,
+) -> TransferStep {
     let mut step = receiver.offer(manifest.clone()).unwrap();
     for _ in 0..pieces {
-        let Step::Next { file, offset } = step else {
+        let TransferStep::Next { file, offset } = step else {
             break;
         };
         let bytes = piece(source, manifest, file, offset, 400);
@@ -43,29 +47,32 @@ fn run(receiver: &mut Receiver, source: &SnapshotDir, manifest: &Manifest, piece
 }
 
 #[test]
-fn a_transfer_goes_on_after_a_restart_of_the_receiver() {
+fn a_transfer_continues_after_a_restart_of_the_receiver() {
     let dir = tempfile::tempdir().unwrap();
     let source = source(dir.path());
     let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
     let target = dir.path().join("target");
 
-    let mut receiver = Receiver::new(store(&target), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&target), 1 << 20);
     let step = run(&mut receiver, &source, &manifest, 5);
     assert_eq!(
         step,
-        Step::Next {
+        TransferStep::Next {
             file: 2,
             offset: 800
         }
     );
     drop(receiver);
 
-    let mut receiver = Receiver::new(store(&target), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&target), 1 << 20);
     let offered = receiver.offer(Manifest::clone(&manifest)).unwrap();
     assert_eq!(offered, step, "what has arrived is not sent again");
     assert!(receiver.complete(manifest.hash()).is_err());
-    assert_eq!(run(&mut receiver, &source, &manifest, 99), Step::Complete);
-    let Complete { snapshot, .. } = receiver.complete(manifest.hash()).unwrap();
+    assert_eq!(
+        run(&mut receiver, &source, &manifest, 99),
+        TransferStep::Complete
+    );
+    let ReceivedSnapshot { snapshot, .. } = receiver.complete(manifest.hash()).unwrap();
     assert_eq!(list(&snapshot.data()).unwrap(), manifest.files);
     let path = snapshot.path.clone();
     drop(snapshot);
@@ -78,18 +85,18 @@ fn a_file_that_is_not_the_offered_one_is_sent_again() {
     let source = source(dir.path());
     let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
     let hash = manifest.hash();
-    let mut receiver = Receiver::new(store(&dir.path().join("target")), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), 1 << 20);
     receiver.offer(Manifest::clone(&manifest)).unwrap();
     let error = receiver
         .chunk(hash, 0, 0, vec![9; 1000].into())
         .unwrap_err();
     assert!(matches!(error, ReceiveError::Invalid(_)), "{error}");
     let step = receiver.offer(Manifest::clone(&manifest)).unwrap();
-    assert_eq!(step, Step::Next { file: 0, offset: 0 });
+    assert_eq!(step, TransferStep::Next { file: 0, offset: 0 });
 
-    // What nobody asked for changes nothing.
+    // A piece that was not requested changes nothing.
     let next = receiver.chunk(hash, 2, 100, vec![3; 10].into()).unwrap();
-    assert_eq!(next, Step::Next { file: 0, offset: 0 });
+    assert_eq!(next, TransferStep::Next { file: 0, offset: 0 });
     assert!(
         receiver.chunk(hash, 0, 0, vec![1; 1001].into()).is_err(),
         "too long"
@@ -102,7 +109,10 @@ fn a_file_that_is_not_the_offered_one_is_sent_again() {
         receiver.chunk([0; 32], 0, 0, vec![1; 10].into()).is_err(),
         "another transfer"
     );
-    assert_eq!(run(&mut receiver, &source, &manifest, 99), Step::Complete);
+    assert_eq!(
+        run(&mut receiver, &source, &manifest, 99),
+        TransferStep::Complete
+    );
 }
 
 #[test]
@@ -110,7 +120,7 @@ fn impossible_offers_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let source = source(dir.path());
     let good = source.manifest(&SnapshotMeta::default()).unwrap();
-    let mut receiver = Receiver::new(store(&dir.path().join("target")), 10_000);
+    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), 10_000);
     let change = |change: &dyn Fn(&mut Manifest)| {
         let mut manifest = Manifest::clone(&good);
         change(&mut manifest);
@@ -140,7 +150,7 @@ fn impossible_offers_are_refused() {
 }
 
 #[test]
-fn the_rest_of_interruptions_is_removed_at_the_start() {
+fn remains_of_interruptions_are_removed_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["building", "snapshot-7-0", "something"] {
         fs::create_dir_all(dir.path().join(name).join(DATA)).unwrap();
@@ -148,23 +158,23 @@ fn the_rest_of_interruptions_is_removed_at_the_start() {
     fs::write(dir.path().join("snapshot-7-0").join(META), b"torn").unwrap();
     fs::create_dir_all(dir.path().join("incoming-00").join(DATA)).unwrap_or_default();
     assert!(store(dir.path()).current().is_none());
-    let left: Vec<_> = fs::read_dir(dir.path())
+    let remaining: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["incoming-00"], "a transfer may go on");
+    assert_eq!(remaining, ["incoming-00"], "a transfer may continue");
 }
 
-/// Whoever asks, all together get so many bytes a second, in pieces that never take long.
+/// All receivers together get so many bytes a second, in pieces that never take long.
 #[tokio::test(start_paused = true)]
-async fn all_who_are_sent_images_share_one_pace() {
-    let pace = Pace::new(1_000);
-    assert_eq!(pace.piece_bytes(1 << 20), 250);
-    assert_eq!(pace.piece_bytes(100), 100);
+async fn all_snapshots_share_one_rate() {
+    let throttle = SnapshotThrottle::new(1_000);
+    assert_eq!(throttle.piece_bytes(1 << 20), 250);
+    assert_eq!(throttle.piece_bytes(100), 100);
     let begun = tokio::time::Instant::now();
     let take = async || {
         for _ in 0..8 {
-            pace.wait(250).await;
+            throttle.wait(250).await;
         }
     };
     tokio::join!(take(), take());
@@ -173,16 +183,16 @@ async fn all_who_are_sent_images_share_one_pace() {
     assert!((3_750..3_770).contains(&took), "{took} ms");
 }
 
-/// Another node asks for pieces, and gives up at once, again and again.
+/// Another node requests pieces, and stops waiting at once, many times.
 #[tokio::test(start_paused = true)]
-async fn who_gives_up_takes_nothing_from_the_others() {
-    let pace = Pace::new(1_000);
-    pace.wait(250).await;
+async fn a_caller_that_stops_waiting_uses_up_nothing() {
+    let throttle = SnapshotThrottle::new(1_000);
+    throttle.wait(250).await;
     for _ in 0..1_000 {
-        let given_up = tokio::time::timeout(std::time::Duration::ZERO, pace.wait(250)).await;
-        assert!(given_up.is_err());
+        let waited = tokio::time::timeout(std::time::Duration::ZERO, throttle.wait(250)).await;
+        assert!(waited.is_err());
     }
     let begun = tokio::time::Instant::now();
-    pace.wait(250).await;
+    throttle.wait(250).await;
     assert!(begun.elapsed().as_millis() <= 251, "{:?}", begun.elapsed());
 }

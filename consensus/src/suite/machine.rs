@@ -3,14 +3,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_store::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError};
+use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, KvView, StoreError, WriteBatch};
 
-use crate::machine::{Committed, Fatal, Rejected, StateMachine};
+use crate::state_machine::{Committed, Fatal, Rejected, StateMachine};
 
 const MARKER: &[u8] = b"marker";
 const HASH: &[u8] = b"hash";
 
-/// Keeps every batch under its log index in [`Cf::State`], and a hash over all of them.
+/// A state machine that keeps every batch under its log index in [`Cf::State`], and a hash over all
+/// of them.
 pub struct KvMachine {
     kv: Arc<dyn Kv>,
 }
@@ -52,7 +53,7 @@ impl StateMachine for KvMachine {
     /// Answers with the hash after each batch.
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
         let mut hash = self.hash().map_err(Fatal::new)?;
-        let mut write = Batch::new();
+        let mut write = WriteBatch::new();
         let mut responses = Vec::with_capacity(entries.len());
         for entry in entries {
             if let Some(batch) = entry.batch {
@@ -93,7 +94,7 @@ impl StateMachine for KvMachine {
 
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
         let image = self.kv.read_checkpoint(dir).map_err(Fatal::new)?;
-        let mut write = Batch::new();
+        let mut write = WriteBatch::new();
         write.delete_range(Cf::State, KeyRange::all());
         for (index, batch) in batches(&*image).map_err(Fatal::new)? {
             write.put(Cf::State, index.to_be_bytes().to_vec(), batch);

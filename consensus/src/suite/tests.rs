@@ -3,6 +3,6 @@ use std::sync::Arc;
 use lamplighter_store::MemoryKv;
 
 #[test]
-fn openraft_is_content_with_our_log() {
+fn the_suite_of_openraft_passes() {
     super::run(|_| Arc::new(MemoryKv::new()));
 }

@@ -11,15 +11,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::suite::KvMachine;
 use lamplighter_consensus::{
-    Applied, Config, Consensus, ConsensusError, Lane, Limits, NodeId, ProposeError, Transport,
-    TransportError,
+    Applied, Consensus, ConsensusConfig, ConsensusError, Limits, NodeId, ProposeError, RaftLane,
+    Transport, TransportError,
 };
 use lamplighter_store::MemoryKv;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 /// Longer than any election, in the runtime's own time.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 const LATENCY: Duration = Duration::from_millis(2);
 
 #[derive(Default)]
@@ -31,7 +31,7 @@ pub struct Net {
     snapshot_requests_left: Mutex<Option<u64>>,
     pub snapshot_bytes: AtomicU64,
     pub append_bytes: AtomicU64,
-    /// Of requests on the append lane; 0 is no limit.
+    /// The rate of requests on the append lane; 0 is no limit.
     pub bytes_per_second: AtomicU64,
 }
 
@@ -61,8 +61,8 @@ impl Net {
         }
     }
 
-    async fn transmit(&self, lane: Lane, bytes: usize) {
-        if lane != Lane::Append {
+    async fn transmit(&self, lane: RaftLane, bytes: usize) {
+        if lane != RaftLane::Append {
             return;
         }
         self.append_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -72,8 +72,8 @@ impl Net {
         }
     }
 
-    fn admit(&self, to: NodeId, lane: Lane, bytes: usize) -> Result<(), TransportError> {
-        if lane != Lane::Snapshot {
+    fn admit(&self, to: NodeId, lane: RaftLane, bytes: usize) -> Result<(), TransportError> {
+        if lane != RaftLane::Snapshot {
             return Ok(());
         }
         if let Some(left) = &mut *self.snapshot_requests_left.lock().unwrap() {
@@ -95,7 +95,7 @@ impl Transport for Link {
     async fn call(
         &self,
         to: NodeId,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
         time: Duration,
     ) -> Result<Bytes, TransportError> {
@@ -127,7 +127,7 @@ pub struct Node {
 pub struct Cluster {
     pub net: Arc<Net>,
     pub nodes: BTreeMap<NodeId, Node>,
-    /// What is on the disks of nodes that are down.
+    /// The disks of nodes that are down.
     pub down: BTreeMap<NodeId, MemoryKv>,
     pub limits: Limits,
     dir: TempDir,
@@ -182,8 +182,8 @@ impl Cluster {
         (cluster, behind)
     }
 
-    pub fn config(&self, id: NodeId) -> Config {
-        let mut config = Config::new(id, self.dir.path().join(id.to_string()));
+    pub fn config(&self, id: NodeId) -> ConsensusConfig {
+        let mut config = ConsensusConfig::new(id, self.dir.path().join(id.to_string()));
         config.limits = self.limits.clone();
         config.sources = (1..=3).filter(|source| *source != id).collect();
         config.inline_io = true;
@@ -245,7 +245,8 @@ impl Cluster {
         let ready = async {
             loop {
                 let leads = |(id, node): (&NodeId, &Node)| {
-                    let ready = node.consensus.lead().borrow().ready && !cut.contains(id);
+                    let ready =
+                        node.consensus.watch_leadership().borrow().ready && !cut.contains(id);
                     ready.then_some(*id)
                 };
                 if let Some(id) = self.nodes.iter().find_map(leads) {
@@ -254,9 +255,9 @@ impl Cluster {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, ready)
+        timeout(TIMEOUT, ready)
             .await
-            .expect("somebody leads in the end")
+            .expect("a node leads in the end")
     }
 
     /// The first node that is up and does not lead.
@@ -283,10 +284,10 @@ impl Cluster {
     /// batches that all of them then hold.
     pub async fn agree(&self) -> Vec<String> {
         let leader = self.leader().await;
-        let index = self.node(leader).read_index(PATIENCE).await.unwrap();
+        let index = self.node(leader).read_index(TIMEOUT).await.unwrap();
         let mut seen: Vec<Vec<(u64, Bytes)>> = Vec::new();
         for node in self.nodes.values() {
-            node.consensus.wait_applied(index, PATIENCE).await.unwrap();
+            node.consensus.wait_applied(index, TIMEOUT).await.unwrap();
             seen.push(node.machine.batches().unwrap());
         }
         assert!(

@@ -1,14 +1,14 @@
 use lamplighter_types::Id;
+use lamplighter_types::json::JsonError;
 
-use super::json::JsonError;
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
-/// Why the config contract refuses.
+/// Why the config contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("the document, {0}")]
     Document(JsonError),
     #[error("the document is not a JSON object")]
@@ -24,7 +24,7 @@ pub enum ConfigError {
 impl ContractError for ConfigError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::Document(_) => "config.document",
             Self::NotAnObject => "config.not_an_object",
             Self::UseFleet => "config.use_fleet",

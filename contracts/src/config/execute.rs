@@ -1,15 +1,17 @@
+//! The actions on configuration.
+
 use lamplighter_state::Overlay;
+use lamplighter_types::json::{self, JsonValue};
 use lamplighter_types::limits::{CONFIG_BYTES_MAX, ID_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{
     ConfigAction, ConfigReport, ConfigTarget, DesiredConfig, Device, DeviceStatus, Fact,
     Notification, ReportedConfig, Role, Scope,
 };
 
-use super::json::{self, Value};
 use super::{ConfigError, keys};
-use crate::devices::{self, DevicesError, Reported, accept_report, demand_active};
-use crate::shape::{self, ShapeError};
-use crate::{Context, ExecutionError, about_device, in_city};
+use crate::devices::{self, AcceptedReport, DevicesError, accept_report, require_active};
+use crate::validate::{self, FieldError};
+use crate::{Context, ExecutionError};
 
 /// Checks shape and size.
 pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
@@ -23,10 +25,10 @@ pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
             document_of(document)?;
         }
         ConfigAction::Report { reports } => {
-            shape::list("reports", reports, LIST_ITEMS_MAX)?;
+            validate::list("reports", reports, LIST_ITEMS_MAX)?;
             for report in reports {
-                shape::text("detail", &report.detail, TEXT_BYTES_MAX)?;
-                shape::number("counter", report.counter)?;
+                validate::text("detail", &report.detail, TEXT_BYTES_MAX)?;
+                validate::number("counter", report.counter)?;
             }
         }
     }
@@ -35,7 +37,7 @@ pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
 
 fn check_target(target: &ConfigTarget) -> Result<(), ConfigError> {
     match target {
-        ConfigTarget::Model { model } => Ok(shape::name("model", model, ID_BYTES_MAX)?),
+        ConfigTarget::Model { model } => Ok(validate::name("model", model, ID_BYTES_MAX)?),
         ConfigTarget::District { district } if *district == Scope::city() => {
             Err(ConfigError::UseFleet)
         }
@@ -45,13 +47,13 @@ fn check_target(target: &ConfigTarget) -> Result<(), ConfigError> {
     }
 }
 
-fn document_of(text: &str) -> Result<Value, ConfigError> {
+fn document_of(text: &str) -> Result<JsonValue, ConfigError> {
     if text.len() > CONFIG_BYTES_MAX {
         let (field, got, max) = ("document", text.len(), CONFIG_BYTES_MAX);
-        return Err(ShapeError::TooLong { field, got, max }.into());
+        return Err(FieldError::TooLong { field, got, max }.into());
     }
-    match json::parse(text).map_err(ConfigError::Document)? {
-        object @ Value::Object(_) => Ok(object),
+    match json::parse(text, &json::CONFIGURATION).map_err(ConfigError::Document)? {
+        object @ JsonValue::Object(_) => Ok(object),
         _ => Err(ConfigError::NotAnObject),
     }
 }
@@ -88,7 +90,7 @@ fn set_desired(
         (_, Some(device)) => device.district.clone(),
         (_, None) => Scope::city(),
     };
-    context.demand(Role::Operator, &scope)?;
+    context.require(Role::Operator, &scope)?;
     let key = keys::desired(target);
     let current = overlay.get(&key)?.map_or(0, |desired| desired.version);
     if replaces != current {
@@ -99,7 +101,7 @@ fn set_desired(
         document: document_of(document)?.canonical(),
         version: current + 1,
         author: context.sender.account.clone(),
-        height: context.height,
+        height: context.block.height,
     };
     overlay.put(&key, &desired);
     let fact = Fact::DesiredSet {
@@ -107,12 +109,12 @@ fn set_desired(
         version: desired.version,
     };
     Ok(vec![match &device {
-        Some(device) => about_device(device, fact),
-        None => in_city(fact),
+        Some(device) => Notification::about_device(device, fact),
+        None => Notification::city(fact),
     }])
 }
 
-/// The device of a target that is one.
+/// The device that a target names, if it names one.
 fn addressed(overlay: &Overlay, target: &ConfigTarget) -> Result<Option<Device>, ExecutionError> {
     let ConfigTarget::Device { device: name } = target else {
         return Ok(None);
@@ -137,13 +139,14 @@ fn record(
         counter,
         signature: _,
     } = report;
-    let Reported {
+    let AcceptedReport {
         device,
         state,
         attested,
     } = accept_report(overlay, context, name, report, *counter)?;
-    demand_active(&device)?;
-    // Whoever registers in a Thing's name could otherwise keep its configuration from it.
+    require_active(&device)?;
+    // Otherwise an impostor that registers under a Thing's name could keep its configuration from
+    // it.
     if device.key.is_some() && !attested {
         return Err(DevicesError::Unsigned(device.device).into());
     }
@@ -154,12 +157,12 @@ fn record(
         applied: *applied,
         detail: detail.clone(),
         attested,
-        height: context.height,
+        height: context.block.height,
     };
     overlay.put(&keys::reported(name), &reported);
     let fact = Fact::ConfigReported {
         document: *document,
         applied: *applied,
     };
-    Ok(about_device(&device, fact))
+    Ok(Notification::about_device(&device, fact))
 }

@@ -1,4 +1,4 @@
-//! Configuration: what devices should have (*desired*), what they say they have (*reported*).
+//! Configuration: the documents that devices should have (*desired*) and report (*reported*).
 //!
 //! | action | who | refused |
 //! |---|---|---|
@@ -9,19 +9,19 @@
 //!
 //! A document is a JSON object without fractions and exponents, nested at most
 //! [`CONFIG_DEPTH_MAX`](lamplighter_types::limits::CONFIG_DEPTH_MAX) deep, no name twice in one
-//! object. It is kept in one canonical form: names in the order of their bytes, no white space,
-//! the shortest escapes.
+//! object ([`json`](lamplighter_types::json)). It is stored in canonical form: names in the order
+//! of their bytes, no white space, the shortest escapes.
 //!
-//! The document that a device gets is the *effective* one: an empty object, into which those of
-//! fleet, model, district (from the outermost to the innermost) and device are merged in this
-//! order as RFC 7396 says; `null` takes away. Its digest is what the device reports.
+//! A device gets the *effective* document: an empty object, into which the documents of fleet,
+//! model, district (from the outermost to the innermost) and device are merged in this order by RFC
+//! 7396; `null` removes. The device reports its digest.
 //!
-//! What the gateway reports of a device without a key is kept as not attested.
+//! A gateway's report for a device without a key is stored as not attested.
 
 mod error;
 mod execute;
-pub mod json;
 pub mod keys;
+mod merge;
 mod read;
 #[cfg(test)]
 mod tests;

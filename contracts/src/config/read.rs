@@ -1,12 +1,13 @@
-//! Reading configuration, at the edge.
+//! Queries of configuration.
 
 use std::collections::BTreeMap;
 
 use lamplighter_state::StateError;
+use lamplighter_types::json::{self, JsonValue};
 use lamplighter_types::{ConfigTarget, DesiredConfig, Device, Hash, Id, ReportedConfig};
 
-use super::json::{self, Value};
 use super::keys;
+use super::merge::merge;
 use crate::Reader;
 
 /// The desired document of one target.
@@ -17,20 +18,20 @@ pub fn desired(
     reader.get(&keys::desired(target))
 }
 
-/// What a device last said of its configuration.
+/// The last report of a device about its configuration.
 pub fn reported(reader: &impl Reader, device: &Id) -> Result<Option<ReportedConfig>, StateError> {
     reader.get(&keys::reported(device))
 }
 
-/// The document that a device should have and its blake3 digest; `{}` where nothing was set.
+/// The effective document of a device and its blake3 digest; `{}` if nothing was set.
 ///
 /// # Errors
 /// The state can't be read.
 pub fn effective(reader: &impl Reader, device: &Device) -> Result<(String, Hash), StateError> {
-    let mut document = Value::Object(BTreeMap::new());
+    let mut document = JsonValue::Object(BTreeMap::new());
     for target in targets(device) {
         if let Some(layer) = desired(reader, &target)? {
-            document.merge(stored(&layer)?);
+            merge(&mut document, stored(&layer)?);
         }
     }
     let text = document.canonical();
@@ -38,7 +39,7 @@ pub fn effective(reader: &impl Reader, device: &Device) -> Result<(String, Hash)
     Ok((text, hash))
 }
 
-/// Whose documents a device gets, the least specific first.
+/// The targets whose documents a device gets, the least specific first.
 fn targets(device: &Device) -> Vec<ConfigTarget> {
     let mut targets = vec![
         ConfigTarget::Fleet,
@@ -54,8 +55,8 @@ fn targets(device: &Device) -> Vec<ConfigTarget> {
     targets
 }
 
-fn stored(desired: &DesiredConfig) -> Result<Value, StateError> {
-    json::parse(&desired.document).map_err(|error| StateError::Mismatch {
+fn stored(desired: &DesiredConfig) -> Result<JsonValue, StateError> {
+    json::parse(&desired.document, &json::CONFIGURATION).map_err(|error| StateError::Mismatch {
         what: "a stored configuration document",
         expected: "JSON that was checked before".to_owned(),
         got: error.to_string(),

@@ -1,14 +1,14 @@
 use lamplighter_types::crypto::BadSignature;
-use lamplighter_types::{DeviceStatus, Id, PublicKey, Scope};
+use lamplighter_types::{DeviceStatus, Id, NewDeviceError, PublicKey, Scope};
 
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
-/// Why the devices contract refuses.
+/// Why the devices contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DevicesError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("there is no device {0}")]
     UnknownDevice(Id),
     #[error("the id {0} is or was that of a device")]
@@ -49,10 +49,19 @@ pub enum DevicesError {
     UnknownRegistrant(String),
 }
 
+impl From<NewDeviceError> for DevicesError {
+    fn from(error: NewDeviceError) -> Self {
+        match error {
+            NewDeviceError::Field(error) => Self::Field(error),
+            NewDeviceError::WeakKey(key) => Self::WeakKey(key),
+        }
+    }
+}
+
 impl ContractError for DevicesError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::UnknownDevice(_) => "devices.unknown_device",
             Self::DeviceExists(_) => "devices.device_exists",
             Self::WeakKey(_) => "devices.weak_key",

@@ -36,7 +36,8 @@ pub fn in_district(district: &Scope) -> Key<Id> {
     })
 }
 
-/// An empty part ends the levels, so that a device is not taken for a district below.
+/// The index key of a device. An empty part ends the levels, so that a device is not taken for a
+/// district below.
 pub fn by_district(district: &Scope, device: &Id) -> Key<Id> {
     in_district(district).text("").id(device)
 }

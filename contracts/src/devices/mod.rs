@@ -1,4 +1,4 @@
-//! Devices: who owns them, where they are, which gateway speaks for them, what they run.
+//! The registry of devices: their owners, districts, gateways and running firmware.
 //!
 //! | action | who | refused |
 //! |---|---|---|
@@ -11,37 +11,38 @@
 //! | IOTRegistry operation | relay or administrator of the whole city | see [`iotregistry`] |
 //! | link a registrant to an organization | administrator of the whole city | unknown registrant or organization |
 //!
-//! A device's id, model, hardware class, district and key are for ever; a decommissioned one
-//! keeps its id and key, so that neither is given to another. Its gateway must be enabled and its
-//! district must cover the device's.
+//! A device's id, model, hardware class, district and key never change; a decommissioned device
+//! keeps its id and key, so that no other device gets them. Its gateway must be enabled, and the
+//! gateway's district must cover the device's.
 //!
 //! *Reports* of a device (inventory, deployment, configuration) carry a counter that only rises.
-//! A device with its own key moves the counter only by what it signed itself: what its gateway
-//! says for it is not counted, so that a gateway can't use the numbers up. See [`accept_report`].
+//! For a device with a key only the reports that it signed move the counter, so that its gateway
+//! can't use the numbers up. See [`accept_report`].
 //!
-//! *Drift*: a device whose reported digest is neither that of its confirmed release nor that of
-//! the rollout under way is marked as drifted, until it reports the right one again. The floor of
-//! the security counter never sinks.
+//! *Drift*: a device whose reported digest is neither that of its confirmed release nor that of the
+//! rollout under way is marked as drifted, until it reports the right one again. The floor of the
+//! security counter never falls.
 
+mod access;
 mod error;
 mod execute;
 pub mod iotregistry;
 pub mod keys;
+mod lifecycle;
+mod ownership_transfer;
 mod read;
-mod registry;
-mod report;
+mod registration;
+mod reports;
 #[cfg(test)]
 mod tests;
-mod title;
 
+pub(crate) use access::device_of_gateway;
+use access::device_of_operator;
+pub use access::require_active;
 pub use error::DevicesError;
 pub use execute::{check, execute};
+pub use iotregistry::state::{iotregistry_check, iotregistry_query};
 pub use read::{
     by_gateway, by_key, by_owner, device, devices, in_district, registrant_link, state,
 };
-pub use registry::{iotregistry_check, iotregistry_query};
-pub(crate) use report::of_sender;
-pub use report::{Reported, accept_report, demand_active};
-
-/// Longest value of a tag: a label, not a document.
-pub const TAG_VALUE_BYTES_MAX: usize = 256;
+pub use reports::{AcceptedReport, accept_report};

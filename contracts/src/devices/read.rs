@@ -1,4 +1,4 @@
-//! Reading devices, at the edge and from other contracts.
+//! Queries of devices, for the edge and for other contracts.
 
 use lamplighter_state::{Key, StateError};
 use lamplighter_types::{Device, DeviceState, Id, PublicKey, RegistrantLink, Scope};
@@ -10,7 +10,7 @@ pub fn device(reader: &impl Reader, device: &Id) -> Result<Option<Device>, State
     reader.get(&keys::device(device))
 }
 
-/// What a device runs and which counters it has used.
+/// The running firmware of a device and the counters that it has used.
 pub fn state(reader: &impl Reader, device: &Id) -> Result<Option<DeviceState>, StateError> {
     reader.get(&keys::state(device))
 }
@@ -48,7 +48,7 @@ pub fn by_owner(
 }
 
 /// The devices of a district and of those below it, ordered by district and id, after the device
-/// `after`; nothing if there is no such device.
+/// `after`; none if there is no such device.
 pub fn in_district(
     reader: &impl Reader,
     district: &Scope,

@@ -1,4 +1,4 @@
-//! The life of alarms.
+//! Alarms: raised and cleared by events, acknowledged and cleared by people.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
@@ -6,9 +6,9 @@ use lamplighter_types::{
 };
 
 use super::{EventsError, keys};
-use crate::{Context, ExecutionError, about_device, devices};
+use crate::{Context, ExecutionError, devices};
 
-/// Does to the device's alarm what the event asks for.
+/// Applies an event to the device's alarm of its kind.
 pub(super) fn change(
     overlay: &mut Overlay,
     context: &Context,
@@ -34,9 +34,12 @@ pub(super) fn change(
         (AlarmChange::Clear, Some(alarm)) => {
             slot.active = None;
             let mut record = stored(overlay, &alarm)?;
-            record.cleared_ms = Some(context.time_ms);
+            record.cleared_ms = Some(context.block.time_ms);
             store(overlay, &record);
-            Some(about_device(device, Fact::AlarmCleared { alarm }))
+            Some(Notification::about_device(
+                device,
+                Fact::AlarmCleared { alarm },
+            ))
         }
         (AlarmChange::Clear | AlarmChange::None, _) => None,
     };
@@ -61,7 +64,7 @@ fn raise(
         alarm: named(device, event.sequence),
         kind: event.kind.clone(),
         severity: event.severity,
-        raised_ms: context.time_ms,
+        raised_ms: context.block.time_ms,
         cleared_ms: None,
         cleared_by: None,
         acknowledged: None,
@@ -77,7 +80,7 @@ fn raised(device: &Device, record: Alarm) -> Notification {
         severity,
         ..
     } = record;
-    about_device(
+    Notification::about_device(
         device,
         Fact::AlarmRaised {
             alarm,
@@ -87,7 +90,7 @@ fn raised(device: &Device, record: Alarm) -> Notification {
     )
 }
 
-/// The alarm is active already: only its severity may change.
+/// Changes the severity of an active alarm that is raised again.
 fn reassess(
     overlay: &mut Overlay,
     device: &Device,
@@ -110,7 +113,7 @@ fn stored(overlay: &Overlay, alarm: &AlarmId) -> Result<Alarm, StateError> {
     overlay.get(&keys::alarm(alarm))?.ok_or_else(missing)
 }
 
-/// Stores an alarm, and lists it as open as long as it is.
+/// Stores an alarm, and lists it while it is open.
 fn store(overlay: &mut Overlay, record: &Alarm) {
     let open = record.cleared_ms.is_none() || record.acknowledged.is_none();
     if open {
@@ -131,7 +134,7 @@ fn operated(
     let Some(device) = device else {
         return Err(EventsError::UnknownAlarm(alarm.clone()).into());
     };
-    context.demand(Role::Operator, &device.district)?;
+    context.require(Role::Operator, &device.district)?;
     match overlay.get(&keys::alarm(alarm))? {
         Some(record) => Ok((device, record)),
         None => Err(EventsError::UnknownAlarm(alarm.clone()).into()),
@@ -152,10 +155,10 @@ pub(super) fn acknowledge(
     record.acknowledged = Some(Acknowledgement {
         by: by.clone(),
         comment: comment.to_owned(),
-        time_ms: context.time_ms,
+        time_ms: context.block.time_ms,
     });
     store(overlay, &record);
-    Ok(vec![about_device(
+    Ok(vec![Notification::about_device(
         &device,
         Fact::AlarmAcknowledged {
             alarm: alarm.clone(),
@@ -173,14 +176,14 @@ pub(super) fn clear(
     if record.cleared_ms.is_some() {
         return Err(EventsError::Cleared(alarm.clone()).into());
     }
-    record.cleared_ms = Some(context.time_ms);
+    record.cleared_ms = Some(context.block.time_ms);
     record.cleared_by = Some(context.sender.account.clone());
     store(overlay, &record);
     let key = keys::slot(&alarm.device, &record.kind);
     let mut slot = overlay.get(&key)?.unwrap_or_default();
     slot.active = None;
     overlay.put(&key, &slot);
-    Ok(vec![about_device(
+    Ok(vec![Notification::about_device(
         &device,
         Fact::AlarmCleared {
             alarm: alarm.clone(),

@@ -1,21 +1,22 @@
-//! Which sequence numbers of a device have come.
+//! The sequence numbers of a device that have come.
 
 use lamplighter_types::limits::EVENT_GAPS_MAX;
 use lamplighter_types::{EventCursor, EventGap, Id};
 
 use super::{EventsError, SEQUENCE_JUMP_MAX};
 
-/// How an event came.
+/// The order of an event among those that came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum SequenceOrder {
+    /// The next number.
     Next,
-    /// After numbers that have not come.
+    /// A number after some that have not come.
     After(EventGap),
-    /// Into a gap.
+    /// A number that closes a gap or a part of one.
     Late,
 }
 
-pub(super) fn fresh() -> EventCursor {
+pub(super) fn empty() -> EventCursor {
     EventCursor {
         highest: 0,
         count: 0,
@@ -23,17 +24,17 @@ pub(super) fn fresh() -> EventCursor {
     }
 }
 
-/// Uses a number; the error leaves the cursor as it was.
-pub(super) fn take(
+/// Accepts a number; an error leaves the cursor as it was.
+pub(super) fn accept(
     cursor: &mut EventCursor,
     device: &Id,
     sequence: u64,
-) -> Result<Arrival, EventsError> {
+) -> Result<SequenceOrder, EventsError> {
     let highest = cursor.highest;
     if sequence <= highest {
         fill(cursor, device, sequence)?;
         cursor.count += 1;
-        return Ok(Arrival::Late);
+        return Ok(SequenceOrder::Late);
     }
     if sequence - highest > SEQUENCE_JUMP_MAX {
         return Err(EventsError::SequenceTooFar {
@@ -45,7 +46,7 @@ pub(super) fn take(
     cursor.highest = sequence;
     cursor.count += 1;
     if sequence == highest + 1 {
-        return Ok(Arrival::Next);
+        return Ok(SequenceOrder::Next);
     }
     let gap = EventGap {
         first: highest + 1,
@@ -53,10 +54,10 @@ pub(super) fn take(
     };
     cursor.gaps.push(gap);
     merge_oldest(cursor);
-    Ok(Arrival::After(gap))
+    Ok(SequenceOrder::After(gap))
 }
 
-/// Takes a number out of its gap, which shrinks, parts or goes.
+/// Removes a number from its gap, which shrinks, is split or disappears.
 fn fill(cursor: &mut EventCursor, device: &Id, sequence: u64) -> Result<(), EventsError> {
     let closed = usize::from(first_is_merged(cursor));
     let within = |gap: &EventGap| (gap.first..=gap.last).contains(&sequence);
@@ -83,8 +84,8 @@ fn fill(cursor: &mut EventCursor, device: &Id, sequence: u64) -> Result<(), Even
     Ok(())
 }
 
-/// Makes the two oldest gaps one when there are too many. At least one used number lies between
-/// them, so that the merged gap makes gaps and events more than the highest number for ever.
+/// Merges the two oldest gaps if there are too many. At least one used number lies between them, so
+/// that gaps and events together are more than the highest number from then on.
 fn merge_oldest(cursor: &mut EventCursor) {
     if cursor.gaps.len() > EVENT_GAPS_MAX {
         let oldest = cursor.gaps.remove(0);

@@ -1,13 +1,13 @@
 use lamplighter_types::{AlarmId, Id};
 
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
-/// Why the events contract refuses.
+/// Why the events contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EventsError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("{0:?} is neither a known kind of events nor x- with letters, digits, '.', '_' or '-'")]
     UnknownKind(String),
     #[error("sequence numbers begin at 1")]
@@ -35,7 +35,7 @@ pub enum EventsError {
 impl ContractError for EventsError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::UnknownKind(_) => "events.unknown_kind",
             Self::SequenceZero => "events.sequence_zero",
             Self::SequenceUsed { .. } => "events.sequence_used",

@@ -1,3 +1,5 @@
+//! The actions on events.
+
 use std::collections::BTreeMap;
 
 use lamplighter_state::Overlay;
@@ -8,22 +10,22 @@ use lamplighter_types::{
     Notification,
 };
 
-use super::cursor::Arrival;
+use super::cursor::SequenceOrder;
 use super::{EventsError, alarms, cursor, is_kind, keys};
-use crate::devices::{demand_active, of_sender};
-use crate::shape::{self, ShapeError};
-use crate::{Context, ExecutionError, about_device};
+use crate::devices::{device_of_gateway, require_active};
+use crate::validate::{self, FieldError};
+use crate::{Context, ExecutionError};
 
 /// Checks shape and size.
 pub fn check(action: &EventsAction) -> Result<(), EventsError> {
     match action {
         EventsAction::Append { events } => {
-            shape::list("events", events, LIST_ITEMS_MAX)?;
+            validate::list("events", events, LIST_ITEMS_MAX)?;
             events.iter().try_for_each(check_event)
         }
         EventsAction::Acknowledge { alarm: _, comment }
         | EventsAction::Clear { alarm: _, comment } => {
-            Ok(shape::text("comment", comment, TEXT_BYTES_MAX)?)
+            Ok(validate::text("comment", comment, TEXT_BYTES_MAX)?)
         }
     }
 }
@@ -32,7 +34,7 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     let DeviceEvent {
         device: _,
         sequence,
-        // What the clock of the Thing said: a wrong one must not cost the event.
+        // The clock of the Thing: a wrong one must not cost the event.
         time_ms: _,
         kind,
         severity: _,
@@ -43,13 +45,13 @@ fn check_event(event: &DeviceEvent) -> Result<(), EventsError> {
     if *sequence == 0 {
         return Err(EventsError::SequenceZero);
     }
-    shape::number("sequence", *sequence)?;
+    validate::number("sequence", *sequence)?;
     if !is_kind(kind) {
         return Err(EventsError::UnknownKind(kind.clone()));
     }
     if data.len() > EVENT_DATA_BYTES_MAX {
         let (field, got, max) = ("data", data.len(), EVENT_DATA_BYTES_MAX);
-        return Err(ShapeError::TooLong { field, got, max }.into());
+        return Err(FieldError::TooLong { field, got, max }.into());
     }
     Ok(())
 }
@@ -70,7 +72,7 @@ pub fn execute(
     }
 }
 
-/// A device of the action, and where its numbers stand.
+/// A device of the action with its sequence numbers.
 struct Emitter {
     device: Device,
     cursor: EventCursor,
@@ -88,14 +90,14 @@ fn append(
         let emitter = emitters
             .get_mut(&event.device)
             .expect("collected from the same events");
-        let arrival = cursor::take(&mut emitter.cursor, &event.device, event.sequence)?;
+        let order = cursor::accept(&mut emitter.cursor, &event.device, event.sequence)?;
         let device = &emitter.device;
-        if let Arrival::After(gap) = arrival {
+        if let SequenceOrder::After(gap) = order {
             let fact = Fact::EventGapSeen {
                 first: gap.first,
                 last: gap.last,
             };
-            notifications.push(about_device(device, fact));
+            notifications.push(Notification::about_device(device, fact));
         }
         notifications.push(appended(device, event, attested));
         notifications.extend(alarms::change(overlay, context, device, event)?);
@@ -103,7 +105,7 @@ fn append(
             event: event.clone(),
             gateway: context.sender.account.clone(),
             attested,
-            received_ms: context.time_ms,
+            received_ms: context.block.time_ms,
         });
     }
     for (name, emitter) in &emitters {
@@ -114,7 +116,7 @@ fn append(
 
 fn appended(device: &Device, event: &DeviceEvent, attested: bool) -> Notification {
     let (kind, severity, sequence) = (event.kind.clone(), event.severity, event.sequence);
-    about_device(
+    Notification::about_device(
         device,
         Fact::EventAppended {
             kind,
@@ -125,7 +127,7 @@ fn appended(device: &Device, event: &DeviceEvent, attested: bool) -> Notificatio
     )
 }
 
-/// The devices of the events; all are the sender's and active.
+/// The devices of the events; all belong to the sending gateway and are active.
 fn emitters(
     overlay: &Overlay,
     context: &Context,
@@ -134,8 +136,8 @@ fn emitters(
     let mut emitters = BTreeMap::new();
     for event in events {
         if !emitters.contains_key(&event.device) {
-            let device = of_sender(overlay, context, &event.device)?;
-            demand_active(&device)?;
+            let device = device_of_gateway(overlay, context, &event.device)?;
+            require_active(&device)?;
             let cursor = super::read::cursor(overlay, &event.device)?;
             emitters.insert(event.device.clone(), Emitter { device, cursor });
         }
@@ -143,9 +145,9 @@ fn emitters(
     Ok(emitters)
 }
 
-/// Which events their devices signed. A signature that is wrong, or that nobody could have made,
-/// is refused, and so is an event without one of a device that has a key: its gateway must not use
-/// up the Thing's numbers, nor raise alarms in its name.
+/// Tells which events their devices signed. A wrong signature is refused, and so is one for a
+/// device without a key, and an event without one of a device that has a key: its gateway must not
+/// use up the Thing's numbers, nor raise alarms in its name.
 fn verify(
     context: &Context,
     events: &[DeviceEvent],
@@ -158,7 +160,7 @@ fn verify(
             .and_then(|emitter| emitter.device.key);
         match (key, event.signature) {
             (Some(key), Some(signature)) => {
-                messages.push((key, event.message(&context.chain_id), signature));
+                messages.push((key, event.message(&context.block.chain_id), signature));
             }
             (None, Some(_)) => return Err(wrong_signature(event)),
             (Some(_), None) => {

@@ -27,7 +27,7 @@ pub fn open_alarm(alarm: &AlarmId) -> Key<AlarmId> {
     open_alarms().id(&alarm.device).number(alarm.sequence)
 }
 
-/// Where the alarm of a kind stands on a device.
+/// The state of the alarm of one kind on a device.
 pub fn slot(device: &Id, kind: &str) -> Key<AlarmSlot> {
     Key::table(Table::AlarmSlot as u8).id(device).text(kind)
 }

@@ -1,4 +1,4 @@
-//! What street-lighting systems already call their events. Made from
+//! The vocabulary of event kinds of street-lighting systems. It is made from
 //! `tests/data/event-kinds.json`; a test compares the two.
 
 use lamplighter_types::limits::ID_BYTES_MAX;
@@ -6,8 +6,8 @@ use lamplighter_types::limits::ID_BYTES_MAX;
 /// Prefix of kinds outside the vocabulary.
 pub const FREE_PREFIX: &str = "x-";
 
-/// Whether an event may be of this kind: one of the vocabulary, or `x-` and letters, digits, `.`,
-/// `_`, `-`.
+/// Tells whether an event may have this kind: one of the vocabulary, or `x-` and letters, digits,
+/// `.`, `_`, `-`.
 pub fn is_kind(kind: &str) -> bool {
     if KINDS.binary_search(&kind).is_ok() {
         return true;
@@ -19,7 +19,7 @@ pub fn is_kind(kind: &str) -> bool {
             .is_some_and(|free| !free.is_empty() && free.bytes().all(allowed))
 }
 
-/// In the order of their bytes.
+/// The vocabulary, in the order of its bytes.
 pub const KINDS: &[&str] = &[
     "NH3TooHigh",
     "NH4TooHigh",

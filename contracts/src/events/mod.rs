@@ -1,4 +1,4 @@
-//! Device events and alarms.
+//! Events and alarms of devices.
 //!
 //! | action | who | refused |
 //! |---|---|---|
@@ -6,24 +6,25 @@
 //! | acknowledge, with a comment | operator of the device's district | unknown alarm, acknowledged already |
 //! | clear by hand, with a comment | operator of the device's district | unknown alarm, cleared already |
 //!
-//! An append is recorded whole or not at all. Events are not state: they are leaves of their
-//! block's event root. State is, per device, where its sequence numbers stand, and its alarms.
+//! An append is recorded as a whole or not at all. Events are not state: they are leaves of their
+//! block's event root. The state has, for each device, the sequence numbers that have come, and its
+//! alarms.
 //!
 //! *Sequence numbers* count up from 1 per device. A number that is left out opens a *gap*; an
-//! event that comes late fills it. At most
+//! event that comes late closes it. At most
 //! [`EVENT_GAPS_MAX`](lamplighter_types::limits::EVENT_GAPS_MAX) gaps are kept: then the two
-//! oldest become one, which spans used numbers as well and takes no late events any more. It is
-//! known by its size: gaps and events together are then more than the highest number.
+//! oldest become one, which spans used numbers as well and accepts no late events any more. It is
+//! recognised by its size: gaps and events together are then more than the highest number.
 //!
-//! *Signatures*: a device with a key signs all its events, and they are attested: in its name its
-//! gateway can say nothing. For a device without a key its gateway vouches. A gateway that has
-//! something to say itself, for instance that a Thing is silent, has a device of its own for it.
+//! *Signatures*: a device with a key signs all its events, and they are attested; its gateway can't
+//! send any in its name. The gateway vouches for a device without a key. A gateway that has events
+//! itself, for instance that a Thing is silent, has a device of its own for them.
 //!
-//! *Alarms*: of one kind, a device has at most one active alarm, named by the event that raised
-//! it. Raising it again changes its severity at most. An event that comes late, after a later one
-//! of its kind has raised or cleared, changes no alarm. An alarm stays open until it is both
-//! cleared and acknowledged. The time of an event is the Thing's and is not judged; those of
-//! alarms are the block's.
+//! *Alarms*: a device has at most one active alarm of each kind, named by the event that raised it.
+//! Raising it again changes at most its severity. An event that comes after a higher one of its
+//! kind has raised or cleared changes no alarm. An alarm stays open until it is both cleared and
+//! acknowledged. The time of an event is that of the Thing and is not checked; the times of alarms
+//! are those of blocks.
 
 mod alarms;
 mod cursor;
@@ -40,5 +41,5 @@ pub use execute::{check, execute};
 pub use kinds::{FREE_PREFIX, KINDS, is_kind};
 pub use read::{alarm, alarms, cursor, open_alarms};
 
-/// A larger jump of a device's sequence numbers is refused: one mistake must not use them all up.
+/// Largest jump of a device's sequence numbers: one mistake must not use them all up.
 pub const SEQUENCE_JUMP_MAX: u64 = 1 << 32;

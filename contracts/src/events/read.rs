@@ -1,4 +1,4 @@
-//! Reading where events and alarms stand.
+//! Queries of event cursors and alarms.
 
 use lamplighter_state::StateError;
 use lamplighter_types::{Alarm, AlarmId, EventCursor, Id};
@@ -6,11 +6,11 @@ use lamplighter_types::{Alarm, AlarmId, EventCursor, Id};
 use super::{cursor as numbers, keys};
 use crate::Reader;
 
-/// Which sequence numbers of a device have come.
+/// The sequence numbers of a device that have come.
 pub fn cursor(reader: &impl Reader, device: &Id) -> Result<EventCursor, StateError> {
     Ok(reader
         .get(&keys::cursor(device))?
-        .unwrap_or_else(numbers::fresh))
+        .unwrap_or_else(numbers::empty))
 }
 
 pub fn alarm(reader: &impl Reader, alarm: &AlarmId) -> Result<Option<Alarm>, StateError> {

@@ -4,7 +4,7 @@ use lamplighter_types::limits::EVENT_GAPS_MAX;
 use lamplighter_types::{EventCursor, EventGap};
 use proptest::prelude::*;
 
-use super::cursor::{Arrival, fresh, take};
+use super::cursor::{SequenceOrder, accept, empty};
 use super::{KINDS, is_kind};
 use crate::tests::city::id;
 
@@ -41,9 +41,9 @@ fn other_kinds_have_a_prefix() {
 }
 
 fn taken(numbers: &[u64]) -> EventCursor {
-    let mut cursor = fresh();
+    let mut cursor = empty();
     for number in numbers {
-        take(&mut cursor, &id("lamp-1"), *number).unwrap();
+        accept(&mut cursor, &id("lamp-1"), *number).unwrap();
     }
     cursor
 }
@@ -53,7 +53,7 @@ fn late_numbers_shrink_part_and_close_a_gap() {
     let mut cursor = taken(&[1, 6]);
     let name = id("lamp-1");
     assert_eq!(cursor.gaps, [EventGap { first: 2, last: 5 }]);
-    assert_eq!(take(&mut cursor, &name, 3), Ok(Arrival::Late));
+    assert_eq!(accept(&mut cursor, &name, 3), Ok(SequenceOrder::Late));
     assert_eq!(
         cursor.gaps,
         [
@@ -61,9 +61,9 @@ fn late_numbers_shrink_part_and_close_a_gap() {
             EventGap { first: 4, last: 5 }
         ]
     );
-    assert_eq!(take(&mut cursor, &name, 5), Ok(Arrival::Late));
-    assert_eq!(take(&mut cursor, &name, 4), Ok(Arrival::Late));
-    assert_eq!(take(&mut cursor, &name, 2), Ok(Arrival::Late));
+    assert_eq!(accept(&mut cursor, &name, 5), Ok(SequenceOrder::Late));
+    assert_eq!(accept(&mut cursor, &name, 4), Ok(SequenceOrder::Late));
+    assert_eq!(accept(&mut cursor, &name, 2), Ok(SequenceOrder::Late));
     assert_eq!(
         cursor,
         EventCursor {
@@ -72,7 +72,7 @@ fn late_numbers_shrink_part_and_close_a_gap() {
             gaps: Vec::new()
         }
     );
-    assert_eq!(take(&mut cursor, &name, 7), Ok(Arrival::Next));
+    assert_eq!(accept(&mut cursor, &name, 7), Ok(SequenceOrder::Next));
 }
 
 #[test]
@@ -83,21 +83,21 @@ fn a_gap_made_of_two_takes_nothing_any_more() {
     assert_eq!(cursor.gaps.len(), EVENT_GAPS_MAX);
     assert_eq!(cursor.gaps[0], EventGap { first: 1, last: 3 });
     for closed in 1..=3 {
-        assert!(take(&mut cursor, &name, closed).is_err(), "{closed}");
+        assert!(accept(&mut cursor, &name, closed).is_err(), "{closed}");
     }
-    assert_eq!(take(&mut cursor, &name, 5), Ok(Arrival::Late));
-    assert!(take(&mut cursor, &name, 2).is_err());
+    assert_eq!(accept(&mut cursor, &name, 5), Ok(SequenceOrder::Late));
+    assert!(accept(&mut cursor, &name, 2).is_err());
 }
 
 proptest! {
     #[test]
-    fn no_number_is_taken_twice_and_gaps_tell_what_is_missing(
+    fn no_number_is_accepted_twice_and_gaps_hold_the_missing_ones(
         numbers in prop::collection::vec(1_u64..120, 0..200)
     ) {
-        let mut cursor = fresh();
+        let mut cursor = empty();
         let mut used = BTreeSet::new();
         for number in numbers {
-            if take(&mut cursor, &id("lamp-1"), number).is_ok() {
+            if accept(&mut cursor, &id("lamp-1"), number).is_ok() {
                 prop_assert!(used.insert(number), "{} twice", number);
             }
             prop_assert!(cursor.gaps.len() <= EVENT_GAPS_MAX);

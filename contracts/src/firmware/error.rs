@@ -4,13 +4,13 @@ use lamplighter_types::report::ReleaseError;
 use lamplighter_types::{Hash, Id, PublicKey};
 
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
-/// Why the firmware contract refuses.
+/// Why the firmware contract refuses an action.
 #[derive(Debug, thiserror::Error)]
 pub enum FirmwareError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("the release can't be read")]
     Manifest(#[source] CodecError),
     #[error("an artifact has 1 to {ARTIFACT_BYTES_MAX} bytes, not {0}")]
@@ -48,7 +48,7 @@ pub enum FirmwareError {
     #[error("the release {0} is not waiting for approval")]
     NotPending(Id),
     #[error("{0} published the release or is its vendor, so it can't approve it")]
-    OwnRelease(Id),
+    SelfApproval(Id),
     #[error("{0} has approved this release already")]
     Approved(Id),
     #[error("the published manifest is {published}, not {looked_at}")]
@@ -68,7 +68,7 @@ pub enum FirmwareError {
 impl ContractError for FirmwareError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::Manifest(_) => "firmware.manifest",
             Self::Size(_) => "firmware.size",
             Self::SecurityCounter(_) => "firmware.security_counter",
@@ -85,7 +85,7 @@ impl ContractError for FirmwareError {
             Self::Expired(_) => "firmware.expired",
             Self::SizeMismatch { .. } => "firmware.size_mismatch",
             Self::NotPending(_) => "firmware.not_pending",
-            Self::OwnRelease(_) => "firmware.own_release",
+            Self::SelfApproval(_) => "firmware.own_release",
             Self::Approved(_) => "firmware.approved",
             Self::OtherManifest { .. } => "firmware.other_manifest",
             Self::NotHeld { .. } => "firmware.not_held",

@@ -1,3 +1,5 @@
+//! The actions on releases and artifacts.
+
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::{
     ARTIFACT_BYTES_MAX, ID_BYTES_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX, TRANSACTION_BYTES_MAX,
@@ -9,22 +11,22 @@ use lamplighter_types::{
 
 use super::read::is_expired;
 use super::{FirmwareError, keys};
-use crate::{Context, ExecutionError, governance, in_city, rollouts, shape, users};
+use crate::{Context, ExecutionError, governance, rollouts, users, validate};
 
-/// MCUboot and its kin keep the counter in 32 bits.
+/// MCUboot and similar boot loaders keep the counter in 32 bits.
 const SECURITY_COUNTER_MAX: u64 = u32::MAX as u64;
 
 /// Checks shape and size, without the signature.
 pub fn check(action: &FirmwareAction) -> Result<(), FirmwareError> {
     match action {
         FirmwareAction::Publish { release } => {
-            shape::at_most("manifest", &release.manifest.0, TRANSACTION_BYTES_MAX)?;
+            validate::at_most("manifest", &release.manifest.0, TRANSACTION_BYTES_MAX)?;
             let manifest = codec::decode(&release.manifest.0).map_err(FirmwareError::Manifest)?;
             check_manifest(&manifest)?;
         }
         FirmwareAction::Deprecate { release: _, reason }
         | FirmwareAction::Revoke { release: _, reason } => {
-            shape::text("reason", reason, TEXT_BYTES_MAX)?;
+            validate::text("reason", reason, TEXT_BYTES_MAX)?;
         }
         FirmwareAction::HoldArtifact {
             artifact: _,
@@ -61,17 +63,17 @@ fn check_manifest(manifest: &ReleaseManifest) -> Result<(), FirmwareError> {
         provenance: _,
     } = manifest;
     check_size(*size_bytes)?;
-    shape::list("hardware_classes", hardware_classes, SMALL_LIST_MAX)?;
+    validate::list("hardware_classes", hardware_classes, SMALL_LIST_MAX)?;
     for class in hardware_classes {
-        shape::name("hardware_classes", class, ID_BYTES_MAX)?;
+        validate::name("hardware_classes", class, ID_BYTES_MAX)?;
     }
-    shape::distinct("hardware_classes", hardware_classes)?;
+    validate::distinct("hardware_classes", hardware_classes)?;
     if *security_counter > SECURITY_COUNTER_MAX {
         return Err(FirmwareError::SecurityCounter(*security_counter));
     }
-    shape::number("expires_ms", expires_ms.unwrap_or(0))?;
-    shape::at_most("depends_on", depends_on, SMALL_LIST_MAX)?;
-    shape::distinct("depends_on", depends_on)?;
+    validate::number("expires_ms", expires_ms.unwrap_or(0))?;
+    validate::at_most("depends_on", depends_on, SMALL_LIST_MAX)?;
+    validate::distinct("depends_on", depends_on)?;
     if depends_on.contains(release) {
         return Err(FirmwareError::DependsOnItself(release.clone()));
     }
@@ -111,12 +113,12 @@ fn publish(
         let (account, vendor) = (sender.account.clone(), manifest.vendor);
         return Err(FirmwareError::NotPublisher { account, vendor }.into());
     }
-    demand_vendor(overlay, &manifest.vendor, &signed.key)?;
+    require_vendor(overlay, &manifest.vendor, &signed.key)?;
     let key = keys::release(&manifest.release);
     if overlay.exists(&key)? {
         return Err(FirmwareError::Exists(manifest.release).into());
     }
-    if is_expired(&manifest, context.time_ms) {
+    if is_expired(&manifest, context.block.time_ms) {
         return Err(FirmwareError::Expired(manifest.release).into());
     }
     for dependency in &manifest.depends_on {
@@ -134,14 +136,17 @@ fn publish(
         author: sender.account.clone(),
         approvals: Vec::new(),
         reason: String::new(),
-        published_height: context.height,
+        published_height: context.block.height,
     };
     overlay.put(&key, &record);
-    Ok(vec![in_city(Fact::ReleasePublished { release, artifact })])
+    Ok(vec![Notification::city(Fact::ReleasePublished {
+        release,
+        artifact,
+    })])
 }
 
-/// Demands that `key` is in use by `vendor`, and that `vendor` is one.
-fn demand_vendor(overlay: &Overlay, vendor: &Id, key: &PublicKey) -> Result<(), ExecutionError> {
+/// Requires that `key` is in use by `vendor`, and that `vendor` has the role of one.
+fn require_vendor(overlay: &Overlay, vendor: &Id, key: &PublicKey) -> Result<(), ExecutionError> {
     let Some(account) = users::account(overlay, vendor)? else {
         return Err(FirmwareError::UnknownVendor(vendor.clone()).into());
     };
@@ -170,7 +175,7 @@ fn demand_vendor(overlay: &Overlay, vendor: &Id, key: &PublicKey) -> Result<(), 
     Ok(())
 }
 
-/// Makes the artifact's record what the manifest says, unless a quorum knows better.
+/// Sets the artifact's record to the size in the manifest, unless a quorum holds another size.
 fn expect_artifact(
     overlay: &mut Overlay,
     manifest: &ReleaseManifest,
@@ -203,7 +208,7 @@ fn expect_artifact(
     Ok(())
 }
 
-/// How many validators in force hold the artifact, and how many make a quorum.
+/// The number of validators in force that hold the artifact, and the number of a quorum.
 fn holders_in_force(
     overlay: &Overlay,
     artifact: &Artifact,
@@ -227,14 +232,14 @@ fn approve(
     name: &Id,
     looked_at: &Hash,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    context.demand(Role::Approver, &Scope::city())?;
+    context.require(Role::Approver, &Scope::city())?;
     let mut release = find(overlay, name)?;
     let by = &context.sender.account;
     if release.status != ReleaseStatus::Signed {
         return Err(FirmwareError::NotPending(name.clone()).into());
     }
     if *by == release.author || *by == release.manifest.vendor {
-        return Err(FirmwareError::OwnRelease(by.clone()).into());
+        return Err(FirmwareError::SelfApproval(by.clone()).into());
     }
     if release.approvals.contains(by) {
         return Err(FirmwareError::Approved(by.clone()).into());
@@ -247,20 +252,20 @@ fn approve(
         }
         .into());
     }
-    if is_expired(&release.manifest, context.time_ms) {
+    if is_expired(&release.manifest, context.block.time_ms) {
         return Err(FirmwareError::Expired(name.clone()).into());
     }
-    demand_vendor(overlay, &release.manifest.vendor, &release.signed.key)?;
-    demand_held(overlay, &release.manifest)?;
+    require_vendor(overlay, &release.manifest.vendor, &release.signed.key)?;
+    require_held(overlay, &release.manifest)?;
     release.approvals.push(by.clone());
-    let mut notifications = vec![in_city(Fact::ReleaseApproved {
+    let mut notifications = vec![Notification::city(Fact::ReleaseApproved {
         release: name.clone(),
         by: by.clone(),
     })];
     let wanted = usize::from(governance::policies(overlay)?.release_approvals.max(1));
     if release.approvals.len() >= wanted {
         release.status = ReleaseStatus::Released;
-        notifications.push(in_city(Fact::ReleaseReleased {
+        notifications.push(Notification::city(Fact::ReleaseReleased {
             release: name.clone(),
         }));
     }
@@ -268,7 +273,7 @@ fn approve(
     Ok(notifications)
 }
 
-fn demand_held(overlay: &Overlay, manifest: &ReleaseManifest) -> Result<(), ExecutionError> {
+fn require_held(overlay: &Overlay, manifest: &ReleaseManifest) -> Result<(), ExecutionError> {
     let (holders, quorum) = match overlay.get(&keys::artifact(&manifest.artifact))? {
         Some(artifact) if artifact.size_bytes == manifest.size_bytes => {
             holders_in_force(overlay, &artifact)?
@@ -281,8 +286,12 @@ fn demand_held(overlay: &Overlay, manifest: &ReleaseManifest) -> Result<(), Exec
     Ok(())
 }
 
-/// Demands that the sender is the release's vendor or has `role` for the whole city.
-fn demand_charge(context: &Context, release: &Release, role: Role) -> Result<(), FirmwareError> {
+/// Requires that the sender is the release's vendor or has `role` for the whole city.
+fn require_vendor_or_role(
+    context: &Context,
+    release: &Release,
+    role: Role,
+) -> Result<(), FirmwareError> {
     let sender = &context.sender;
     if sender.account == release.manifest.vendor || sender.has_role(role, &Scope::city()) {
         return Ok(());
@@ -297,14 +306,14 @@ fn deprecate(
     reason: &str,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut release = find(overlay, name)?;
-    demand_charge(context, &release, Role::Operator)?;
+    require_vendor_or_role(context, &release, Role::Operator)?;
     if release.status != ReleaseStatus::Released {
         return Err(FirmwareError::NotReleased(name.clone()).into());
     }
     release.status = ReleaseStatus::Deprecated;
     release.reason = reason.to_owned();
     overlay.put(&keys::release(name), &release);
-    Ok(vec![in_city(Fact::ReleaseDeprecated {
+    Ok(vec![Notification::city(Fact::ReleaseDeprecated {
         release: name.clone(),
     })])
 }
@@ -316,7 +325,7 @@ fn revoke(
     reason: &str,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut release = find(overlay, name)?;
-    demand_charge(context, &release, Role::Security)?;
+    require_vendor_or_role(context, &release, Role::Security)?;
     if release.status == ReleaseStatus::Revoked {
         return Err(FirmwareError::Revoked(name.clone()).into());
     }
@@ -327,12 +336,8 @@ fn revoke(
         release: name.clone(),
         reason: reason.to_owned(),
     };
-    let mut notifications = vec![in_city(revoked)];
-    notifications.extend(rollouts::recall(
-        overlay,
-        &rollouts::block_of(context),
-        name,
-    )?);
+    let mut notifications = vec![Notification::city(revoked)];
+    notifications.extend(rollouts::recall(overlay, &context.block, name)?);
     Ok(notifications)
 }
 
@@ -369,11 +374,11 @@ fn hold(
         return Ok(Vec::new());
     };
     artifact.holders.insert(at, validator.node);
-    // Nodes that left the set no longer count and are not kept: the list stays as short as the set.
+    // Nodes that left the set do not count and are removed: the list stays as short as the set.
     artifact.holders.retain(|node| set.by_node(*node).is_some());
     overlay.put(&key, &artifact);
     let (artifact, node, holders) = (*digest, validator.node, artifact.holders.len() as u32);
-    Ok(vec![in_city(Fact::ArtifactHeld {
+    Ok(vec![Notification::city(Fact::ArtifactHeld {
         artifact,
         node,
         holders,

@@ -1,9 +1,9 @@
-//! Artifacts and releases.
+//! Artifacts and releases of firmware.
 //!
 //! A release is a manifest that its vendor has signed: everything that protects a device (digest
 //! and size of the artifact, hardware classes, security counter, lowest version it may replace,
-//! dependencies, expiry) is inside that signature, so that nobody at the ledger can aim an image at
-//! hardware it was not made for.
+//! dependencies, expiry) is inside that signature, so that no user of the ledger can send an image
+//! to hardware that it was not made for.
 //!
 //! | action | who | refused |
 //! |---|---|---|
@@ -14,13 +14,14 @@
 //! | hold an artifact | a validator in force | another size than the known one |
 //!
 //! A release is *signed* when published, *released* when as many different people have approved it
-//! as the policy says (one at least). A deprecated release gets no new rollout; those under way go
-//! on. Revoking a release stops its rollouts: the blocks that follow cancel every deployment that
-//! is not yet installing, a bounded number in each.
+//! as the policy says (one at least). A deprecated release gets no new rollout; those under way
+//! continue. Revoking a release stops its rollouts: the blocks that follow cancel every deployment
+//! that is not yet installing, a bounded number in each.
 //!
 //! Validators may hold an artifact before its release is published. The size that the first of them
-//! names can be wrong, so a published manifest with another size replaces it and the holders begin
-//! anew, unless a quorum holds the artifact with its size: then the manifest is refused.
+//! names can be wrong, so a published manifest with another size replaces it and the list of
+//! holders is emptied, unless a quorum holds the artifact with its size: then the manifest is
+//! refused.
 
 mod error;
 mod execute;

@@ -1,4 +1,4 @@
-//! Reading releases and artifacts, at the edge and from other contracts.
+//! Queries of releases and artifacts, for the edge and for other contracts.
 
 use lamplighter_state::StateError;
 use lamplighter_types::{Artifact, Hash, Id, Release, ReleaseManifest, ReleaseStatus};
@@ -50,7 +50,7 @@ pub(crate) fn installable(
     Ok(found)
 }
 
-/// Whether the release may no longer be installed.
+/// Tells whether the release may no longer be installed.
 pub(crate) fn is_expired(manifest: &ReleaseManifest, time_ms: u64) -> bool {
     manifest
         .expires_ms

@@ -3,13 +3,13 @@ use lamplighter_types::{Hash, Id};
 
 use super::OBSERVERS_MAX;
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
-/// Why the governance contract refuses.
+/// Why the governance contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum GovernanceError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("{0:?} is not host:port")]
     Address(String),
     #[error("every policy is a number from 1 to {APPROVALS_MAX}")]
@@ -47,7 +47,7 @@ pub enum GovernanceError {
 impl ContractError for GovernanceError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::Address(_) => "governance.address",
             Self::Policies => "governance.policies",
             Self::ProposalExists(_) => "governance.proposal_exists",

@@ -1,3 +1,5 @@
+//! Proposals: made, approved, carried out.
+
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::{ADDRESS_BYTES_MAX, APPROVALS_MAX};
 use lamplighter_types::{
@@ -7,7 +9,7 @@ use lamplighter_types::{
 
 use super::{GovernanceError, keys, membership, policies, protocol};
 use crate::users::{self, UsersError};
-use crate::{Context, ExecutionError, in_city, shape};
+use crate::{Context, ExecutionError, validate};
 
 /// Checks shape and size.
 pub fn check(action: &GovernanceAction) -> Result<(), GovernanceError> {
@@ -32,7 +34,7 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
                 key: _,
                 address,
             } = validator;
-            shape::number("node", *node)?;
+            validate::number("node", *node)?;
             check_address(address)
         }
         GovernanceChange::AddObserver { observer } => {
@@ -42,7 +44,7 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
                 key: _,
                 address,
             } = observer;
-            shape::number("node", *node)?;
+            validate::number("node", *node)?;
             check_address(address)
         }
         GovernanceChange::SetPolicies { policies } => check_policies(policies),
@@ -51,25 +53,27 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
         GovernanceChange::SetProtocol {
             version: _,
             from_height,
-        } => Ok(shape::number("from_height", *from_height)?),
+        } => Ok(validate::number("from_height", *from_height)?),
     }
 }
 
 /// Checks a `host:port`.
 pub(crate) fn check_address(address: &str) -> Result<(), GovernanceError> {
-    shape::name("address", address, ADDRESS_BYTES_MAX)?;
-    match Validator::is_address(address) {
-        true => Ok(()),
-        false => Err(GovernanceError::Address(address.to_owned())),
+    validate::name("address", address, ADDRESS_BYTES_MAX)?;
+    if Validator::is_address(address) {
+        Ok(())
+    } else {
+        Err(GovernanceError::Address(address.to_owned()))
     }
 }
 
-/// Checks that every number can be reached and none is zero.
+/// Checks that no policy is zero and each can be met.
 pub fn check_policies(policies: &Policies) -> Result<(), GovernanceError> {
     let is_sound = |(_, n): &(_, u8)| (1..=APPROVALS_MAX).contains(&usize::from(*n));
-    match policies.named().iter().all(is_sound) {
-        true => Ok(()),
-        false => Err(GovernanceError::Policies),
+    if policies.named().iter().all(is_sound) {
+        Ok(())
+    } else {
+        Err(GovernanceError::Policies)
     }
 }
 
@@ -79,7 +83,7 @@ pub fn execute(
     context: &Context,
     action: &GovernanceAction,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    context.demand(Role::Administrator, &Scope::city())?;
+    context.require(Role::Administrator, &Scope::city())?;
     match action {
         GovernanceAction::Propose { proposal, change } => {
             propose(overlay, context, proposal, change)
@@ -106,12 +110,12 @@ fn propose(
         author: context.sender.account.clone(),
         approvals: vec![context.sender.account.clone()],
         carried_out: false,
-        proposed_height: context.height,
+        proposed_height: context.block.height,
     };
-    let proposed = in_city(Fact::ChangeProposed {
+    let proposed = Notification::city(Fact::ChangeProposed {
         proposal: name.clone(),
     });
-    settle(overlay, context, proposal, proposed)
+    store_proposal(overlay, context, proposal, proposed)
 }
 
 fn approve(
@@ -146,21 +150,21 @@ fn approve(
         return Err(GovernanceError::TooManyApprovals.into());
     }
     proposal.approvals.push(account.clone());
-    let approved = in_city(Fact::ChangeApproved {
+    let approved = Notification::city(Fact::ChangeApproved {
         proposal: name.clone(),
         by: account,
     });
-    settle(overlay, context, proposal, approved)
+    store_proposal(overlay, context, proposal, approved)
 }
 
-/// Stores a proposal, after carrying it out if enough have approved.
-fn settle(
+/// Stores a proposal, and carries it out first if enough accounts have approved it.
+fn store_proposal(
     overlay: &mut Overlay,
     context: &Context,
     mut proposal: Proposal,
-    news: Notification,
+    notification: Notification,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let mut notifications = vec![news];
+    let mut notifications = vec![notification];
     let needed = usize::from(policies(overlay)?.governance_approvals);
     if live_approvals(overlay, &proposal)? >= needed {
         notifications.extend(carry_out(overlay, context, &proposal)?);
@@ -190,16 +194,16 @@ fn carry_out(
     let organization = author.organization;
     match &proposal.change {
         GovernanceChange::AddValidator { validator } => {
-            membership::add_validator(overlay, validator, &organization, context.height)
+            membership::add_validator(overlay, validator, &organization, context.block.height)
         }
         GovernanceChange::RemoveValidator { node } => membership::remove_validator(overlay, *node),
         GovernanceChange::AddObserver { observer } => {
-            membership::add_observer(overlay, observer, &organization, context.height)
+            membership::add_observer(overlay, observer, &organization, context.block.height)
         }
         GovernanceChange::RemoveObserver { node } => membership::remove_observer(overlay, *node),
         GovernanceChange::SetPolicies { policies } => {
             overlay.put(&keys::policies(), policies);
-            Ok(vec![in_city(Fact::PoliciesSet)])
+            Ok(vec![Notification::city(Fact::PoliciesSet)])
         }
         GovernanceChange::SetProtocol {
             version,
@@ -221,12 +225,12 @@ fn set_protocol(
     if version <= now {
         return Err(GovernanceError::OldProtocol(now).into());
     }
-    if from_height <= context.height {
-        return Err(GovernanceError::PastHeight(context.height).into());
+    if from_height <= context.block.height {
+        return Err(GovernanceError::PastHeight(context.block.height).into());
     }
     let next = Some((version, from_height));
     overlay.put(&keys::protocol(), &Protocol { version: now, next });
-    Ok(vec![in_city(Fact::ProtocolSet {
+    Ok(vec![Notification::city(Fact::ProtocolSet {
         version,
         from_height,
     })])

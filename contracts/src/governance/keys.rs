@@ -34,7 +34,7 @@ pub fn protocol() -> Key<Protocol> {
     Key::table(Table::Protocol as u8)
 }
 
-/// A node id that was given, and the account that got it.
+/// A node id that is or was in use, with its account.
 pub fn used_node(node: u64) -> Key<Id> {
     Key::table(Table::UsedNode as u8).number(node)
 }

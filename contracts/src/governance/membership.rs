@@ -1,4 +1,4 @@
-//! Validators and observers come and go.
+//! Changes of the validator set and of the observers.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::VALIDATORS_MAX;
@@ -8,10 +8,11 @@ use lamplighter_types::{
 };
 
 use super::{GovernanceError, OBSERVERS_MAX, keys, observers, validator_set};
+use crate::ExecutionError;
 use crate::users::{accounts, keys as users};
-use crate::{ExecutionError, in_city};
 
-/// The account of a node: it relays IOTRegistry operations and says which artifacts it holds.
+/// The account of a node, with which it relays IOTRegistry operations and reports the artifacts
+/// that it holds.
 pub fn node_account(account: &Id, organization: &Id, key: &PublicKey, height: u64) -> Account {
     Account {
         account: account.clone(),
@@ -29,7 +30,7 @@ pub fn node_account(account: &Id, organization: &Id, key: &PublicKey, height: u6
     }
 }
 
-/// What a new node brings.
+/// A node that is new to the ledger.
 struct NewNode<'a> {
     node: u64,
     account: &'a Id,
@@ -58,7 +59,7 @@ pub(super) fn add_validator(
     match overlay.get(&keys::observer(*node))? {
         Some(observer) if observer.account == *account && observer.key == *key => {
             overlay.delete(&keys::observer(*node));
-            notifications.push(in_city(Fact::ObserverRemoved { node: *node }));
+            notifications.push(Notification::city(Fact::ObserverRemoved { node: *node }));
         }
         _ => admit_node(
             overlay,
@@ -74,7 +75,7 @@ pub(super) fn add_validator(
     set.validators.push(validator.clone());
     set.validators.sort_by_key(|v| v.node);
     overlay.put(&keys::validator_set(), &set);
-    notifications.push(in_city(Fact::ValidatorAdded {
+    notifications.push(Notification::city(Fact::ValidatorAdded {
         validator: validator.clone(),
     }));
     Ok(notifications)
@@ -99,7 +100,7 @@ pub(super) fn remove_validator(
     } = set.validators.remove(at);
     overlay.put(&keys::validator_set(), &set);
     retire_node(overlay, &account)?;
-    Ok(vec![in_city(Fact::ValidatorRemoved { node })])
+    Ok(vec![Notification::city(Fact::ValidatorRemoved { node })])
 }
 
 pub(super) fn add_observer(
@@ -128,7 +129,9 @@ pub(super) fn add_observer(
         },
     )?;
     overlay.put(&keys::observer(*node), observer);
-    Ok(vec![in_city(Fact::ObserverAdded { node: *node })])
+    Ok(vec![Notification::city(Fact::ObserverAdded {
+        node: *node,
+    })])
 }
 
 pub(super) fn remove_observer(
@@ -140,7 +143,7 @@ pub(super) fn remove_observer(
     };
     overlay.delete(&keys::observer(node));
     retire_node(overlay, &observer.account)?;
-    Ok(vec![in_city(Fact::ObserverRemoved { node })])
+    Ok(vec![Notification::city(Fact::ObserverRemoved { node })])
 }
 
 fn admit_node(overlay: &mut Overlay, new: &NewNode<'_>) -> Result<(), ExecutionError> {

@@ -1,15 +1,14 @@
-//! The ledger itself: its validators and observers, how many people must agree, its protocol
-//! version.
+//! Governance of the ledger itself: its validators and observers, the policies of approval, and the
+//! protocol version.
 //!
 //! | action | who | refused |
 //! |---|---|---|
 //! | propose | administrator of the whole city | name taken, the change can't be made |
 //! | approve, by the digest of the change | another administrator of the whole city | another digest, carried out already, approved already |
 //!
-//! A proposal is its author's approval. As soon as `governance_approvals` accounts that could
-//! still approve have done so, it is carried out, by the action that completed them. A change
-//! that has become impossible meanwhile makes that last approval fail, so the proposal stays
-//! open.
+//! A proposal counts as its author's approval. As soon as `governance_approvals` accounts have
+//! approved it, and could still do so, it is carried out by the last of these actions. If the
+//! change has become impossible meanwhile, that last approval fails and the proposal stays open.
 //!
 //! Changes:
 //! - *Add a validator*: at most [`VALIDATORS_MAX`](lamplighter_types::limits::VALIDATORS_MAX).
@@ -22,8 +21,8 @@
 //! - *Observers* likewise, at most [`OBSERVERS_MAX`].
 //! - *Policies*: each number from 1 to
 //!   [`APPROVALS_MAX`](lamplighter_types::limits::APPROVALS_MAX).
-//! - *Protocol*: a version above the one in force, from a height to come. A node that doesn't
-//!   know the version stops there instead of computing another state than the others.
+//! - *Protocol*: a version above the one in force, from a height to come. A node whose program does
+//!   not have that version stops there ([`lamplighter_types::protocol`]).
 
 mod error;
 mod execute;
@@ -37,10 +36,10 @@ mod tests;
 pub use error::GovernanceError;
 pub use execute::{check, check_policies, execute};
 pub use membership::node_account;
-pub use protocol::{PROTOCOL_VERSION, begin_block};
+pub use protocol::begin_block;
 pub use read::{
     observer, observers, policies, proposal, proposals, protocol, used_node, validator_set,
 };
 
-/// Observers: each is a connection that validators keep up and a reader of every block.
+/// Number of observers: validators keep a connection to each, and it reads every block.
 pub const OBSERVERS_MAX: usize = 64;

@@ -1,4 +1,4 @@
-//! Reading the rules of the ledger.
+//! Queries of validators, observers, policies and proposals.
 
 use lamplighter_state::StateError;
 use lamplighter_types::{Id, Observer, Policies, Proposal, Protocol, ValidatorSet};
@@ -25,7 +25,7 @@ pub fn observer(reader: &impl Reader, node: u64) -> Result<Option<Observer>, Sta
     reader.get(&keys::observer(node))
 }
 
-/// How many people must agree.
+/// The numbers of people who must agree.
 ///
 /// # Errors
 /// The state can't be read, or no genesis was installed.
@@ -59,7 +59,7 @@ pub fn proposals(
     reader.page(&keys::proposals(), after.as_ref(), limit)
 }
 
-/// The account to which a node id was given, now or before.
+/// The account that has or had a node id.
 pub fn used_node(reader: &impl Reader, node: u64) -> Result<Option<Id>, StateError> {
     reader.get(&keys::used_node(node))
 }

@@ -3,13 +3,13 @@ use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus};
 
 use super::{ROLLOUTS_AT_WORK_MAX, STEP_MS_MAX};
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
-/// Why the rollouts contract refuses.
+/// Why the rollouts contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RolloutsError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("a share is 0 to 100 percent, not {0}")]
     Percent(u8),
     #[error("{field} is 1 to {STEP_MS_MAX} ms, not {got}")]
@@ -25,7 +25,7 @@ pub enum RolloutsError {
     #[error("the rollout is {0:?}, so this can't be done now")]
     Status(RolloutStatus),
     #[error("{0} planned the rollout, so it can't approve it")]
-    OwnPlan(Id),
+    SelfApproval(Id),
     #[error("{0} has approved this plan already")]
     Approved(Id),
     #[error("the plan is {planned}, not {looked_at}")]
@@ -73,7 +73,7 @@ pub enum RolloutsError {
 impl ContractError for RolloutsError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::Percent(_) => "rollouts.percent",
             Self::Duration { .. } => "rollouts.duration",
             Self::TooManyDistricts => "rollouts.too_many_districts",
@@ -81,7 +81,7 @@ impl ContractError for RolloutsError {
             Self::Unknown(_) => "rollouts.unknown_rollout",
             Self::UnknownDevice(_) => "rollouts.unknown_device",
             Self::Status(_) => "rollouts.status",
-            Self::OwnPlan(_) => "rollouts.own_plan",
+            Self::SelfApproval(_) => "rollouts.own_plan",
             Self::Approved(_) => "rollouts.approved",
             Self::OtherPlan { .. } => "rollouts.other_plan",
             Self::NotApprovedAgain { .. } => "rollouts.not_approved_again",

@@ -1,12 +1,16 @@
+//! The actions on rollouts: checks and dispatch.
+
 use lamplighter_state::Overlay;
-use lamplighter_types::limits::{ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{
+    ID_BYTES_MAX, LIST_ITEMS_MAX, ROLLOUT_LIST_MAX, TAG_VALUE_BYTES_MAX, TEXT_BYTES_MAX,
+};
 use lamplighter_types::{
     DeferralPolicy, DeploymentReport, Notification, RolloutPlan, RolloutsAction, Selection,
     StepTimers,
 };
 
-use super::{RolloutsError, STEP_MS_MAX, control, plan, report};
-use crate::shape::{self, ShapeError};
+use super::{RolloutsError, STEP_MS_MAX, operator_actions, plan, reports};
+use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
 
 /// Checks shape and size.
@@ -14,17 +18,14 @@ pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
     match action {
         RolloutsAction::Plan { plan } => check_plan(plan)?,
         RolloutsAction::Pause { rollout: _, reason }
-        | RolloutsAction::Cancel { rollout: _, reason }
-        | RolloutsAction::Postpone {
-            rollout: _,
-            device: _,
-            until_ms: _,
-            reason,
-        } => {
-            shape::text("reason", reason, TEXT_BYTES_MAX)?;
+        | RolloutsAction::Cancel { rollout: _, reason } => {
+            validate::text("reason", reason, TEXT_BYTES_MAX)?;
+        }
+        RolloutsAction::Postpone(postponement) => {
+            operator_actions::check_postponement(postponement)?
         }
         RolloutsAction::Report { reports } => {
-            shape::list("reports", reports, LIST_ITEMS_MAX)?;
+            validate::list("reports", reports, LIST_ITEMS_MAX)?;
             reports.iter().try_for_each(check_report)?;
         }
         RolloutsAction::Approve {
@@ -37,7 +38,7 @@ pub fn check(action: &RolloutsAction) -> Result<(), RolloutsError> {
     Ok(())
 }
 
-fn check_report(report: &DeploymentReport) -> Result<(), ShapeError> {
+fn check_report(report: &DeploymentReport) -> Result<(), FieldError> {
     let DeploymentReport {
         rollout: _,
         device: _,
@@ -50,9 +51,9 @@ fn check_report(report: &DeploymentReport) -> Result<(), ShapeError> {
         detail,
         signature: _,
     } = report;
-    shape::number("seen_height", *seen_height)?;
-    shape::number("counter", *counter)?;
-    shape::text("detail", detail, TEXT_BYTES_MAX)
+    validate::number("seen_height", *seen_height)?;
+    validate::number("counter", *counter)?;
+    validate::text("detail", detail, TEXT_BYTES_MAX)
 }
 
 fn check_plan(plan: &RolloutPlan) -> Result<(), RolloutsError> {
@@ -99,11 +100,11 @@ fn check_plan(plan: &RolloutPlan) -> Result<(), RolloutsError> {
     Ok(())
 }
 
-fn check_selection(selection: &Selection) -> Result<(), ShapeError> {
+fn check_selection(selection: &Selection) -> Result<(), FieldError> {
     match selection {
         Selection::List { devices } => {
-            shape::list("devices", devices, ROLLOUT_LIST_MAX)?;
-            shape::distinct("devices", devices)
+            validate::list("devices", devices, ROLLOUT_LIST_MAX)?;
+            validate::distinct("devices", devices)
         }
         Selection::Filter {
             district: _,
@@ -118,7 +119,7 @@ fn check_selection(selection: &Selection) -> Result<(), ShapeError> {
             ];
             for (field, text) in named {
                 if let Some(text) = text {
-                    shape::name(field, text, FILTER_BYTES_MAX)?;
+                    validate::name(field, text, FILTER_BYTES_MAX)?;
                 }
             }
             Ok(())
@@ -126,8 +127,8 @@ fn check_selection(selection: &Selection) -> Result<(), ShapeError> {
     }
 }
 
-/// `name=value` of a tag is the longest text of a filter.
-const FILTER_BYTES_MAX: usize = ID_BYTES_MAX + 1 + crate::devices::TAG_VALUE_BYTES_MAX;
+/// Longest text of a filter: `name=value` of a tag.
+const FILTER_BYTES_MAX: usize = ID_BYTES_MAX + 1 + TAG_VALUE_BYTES_MAX;
 
 /// Carries out a checked action.
 pub fn execute(
@@ -140,18 +141,15 @@ pub fn execute(
         RolloutsAction::Approve { rollout, plan } => plan::approve(overlay, context, rollout, plan),
         RolloutsAction::Start { rollout } => plan::start(overlay, context, rollout),
         RolloutsAction::Pause { rollout, reason } => {
-            control::pause(overlay, context, rollout, reason)
+            operator_actions::pause(overlay, context, rollout, reason)
         }
-        RolloutsAction::Resume { rollout } => control::resume(overlay, context, rollout),
+        RolloutsAction::Resume { rollout } => operator_actions::resume(overlay, context, rollout),
         RolloutsAction::Cancel { rollout, reason } => {
-            control::cancel(overlay, context, rollout, reason)
+            operator_actions::cancel(overlay, context, rollout, reason)
         }
-        RolloutsAction::Postpone {
-            rollout,
-            device,
-            until_ms,
-            reason,
-        } => control::postpone(overlay, context, rollout, device, *until_ms, reason),
-        RolloutsAction::Report { reports } => report::report(overlay, context, reports),
+        RolloutsAction::Postpone(postponement) => {
+            operator_actions::postpone(overlay, context, postponement)
+        }
+        RolloutsAction::Report { reports } => reports::report(overlay, context, reports),
     }
 }

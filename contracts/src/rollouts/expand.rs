@@ -1,40 +1,41 @@
-//! Giving the devices of a selection their part in a rollout, a bounded number in each block.
+//! Expansion: a running rollout assigns the devices of its selection, a bounded number in each
+//! block.
 
 use lamplighter_state::StateError;
 use lamplighter_types::{
-    DeploymentState, Device, DeviceState, DeviceStatus, Fact, Id, ReleaseManifest, RolloutStatus,
-    Selection, Tag,
+    DeploymentState, Device, DeviceState, DeviceStatus, Fact, Id, Notification, ReleaseManifest,
+    RolloutStatus, Selection, SkipReason, Tag,
 };
 
-use super::desk::{Desk, StepInfo};
-use super::{fleet, keys};
-use crate::{about_device, devices, firmware};
-use lamplighter_types::SkipReason;
+use super::unit::{RolloutUnit, StepInfo};
+use super::{device_state, keys};
+use crate::{devices, firmware};
 
-/// Looks at no more than `budget` devices, which it lowers.
-pub fn expand(desk: &mut Desk<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
-    let rollout = desk.rollout(name)?;
+/// Assigns the next devices of a rollout. It looks at no more than `budget` devices, and lowers the
+/// budget by their number.
+pub fn expand(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
+    let rollout = unit.rollout(name)?;
     if rollout.status != RolloutStatus::Running || rollout.expanded || *budget == 0 {
         return Ok(());
     }
     let (selection, after) = (rollout.plan.selection.clone(), rollout.cursor.clone());
-    let found = next_devices(desk, &selection, after.as_ref(), *budget)?;
+    let found = next_devices(unit, &selection, after.as_ref(), *budget)?;
     let exhausted = found.len() < *budget;
     *budget -= found.len();
     let last = found.last().map(|device| device.device.clone());
     for device in &found {
         if is_selected(&selection, device) {
-            consider(desk, name, device)?;
+            assign_if_eligible(unit, name, device)?;
         }
     }
-    let rollout = desk.edit(name)?;
+    let rollout = unit.edit(name)?;
     rollout.cursor = last.or(after);
     rollout.expanded = exhausted;
-    desk.settle(name)
+    unit.evaluate_gate(name)
 }
 
 fn next_devices(
-    desk: &Desk<'_>,
+    unit: &RolloutUnit<'_>,
     selection: &Selection,
     after: Option<&Id>,
     limit: usize,
@@ -43,7 +44,7 @@ fn next_devices(
         Selection::List { devices } => {
             let seen = after.and_then(|after| devices.iter().position(|device| device == after));
             let rest = devices.iter().skip(seen.map_or(0, |at| at + 1)).take(limit);
-            rest.map(|device| fleet::known_device(desk.overlay, device))
+            rest.map(|device| device_state::known_device(unit.overlay, device))
                 .collect()
         }
         Selection::Filter {
@@ -51,7 +52,7 @@ fn next_devices(
             model: _,
             hardware_class: _,
             tag: _,
-        } => devices::in_district(desk.overlay, district, after, limit),
+        } => devices::in_district(unit.overlay, district, after, limit),
     }
 }
 
@@ -83,81 +84,87 @@ fn fits(tag: &Tag, wanted: &str) -> bool {
     }
 }
 
-/// What becomes of a selected device.
-enum Verdict {
+/// The decision about a selected device.
+enum Eligibility {
     Assign,
     NotNeeded,
     Skip(SkipReason),
 }
 
-fn consider(desk: &mut Desk<'_>, name: &Id, device: &Device) -> Result<(), StateError> {
-    if desk
+fn assign_if_eligible(
+    unit: &mut RolloutUnit<'_>,
+    name: &Id,
+    device: &Device,
+) -> Result<(), StateError> {
+    if unit
         .overlay
         .exists(&keys::deployment(name, &device.device))?
     {
         return Ok(());
     }
-    let release = desk.rollout(name)?.plan.release.clone();
-    let manifest = desk.release(&release)?.manifest.clone();
-    let state = fleet::state(desk.overlay, &device.device)?;
-    let mut verdict = judge(&manifest, device, &state, desk.block.time_ms);
-    if matches!(verdict, Verdict::Assign) && !make_room(desk, name, &manifest, device, &state)? {
-        verdict = Verdict::Skip(SkipReason::Busy);
+    let release = unit.rollout(name)?.plan.release.clone();
+    let manifest = unit.release(&release)?.manifest.clone();
+    let state = device_state::state(unit.overlay, &device.device)?;
+    let mut verdict = eligibility(&manifest, device, &state, unit.block.time_ms);
+    if matches!(verdict, Eligibility::Assign)
+        && !supersede_older(unit, name, &manifest, device, &state)?
+    {
+        verdict = Eligibility::Skip(SkipReason::Busy);
     }
     match verdict {
-        Verdict::Assign => desk.assign(name, device, DeploymentState::Assigned),
-        Verdict::NotNeeded => desk.assign(name, device, DeploymentState::NotNeeded),
-        Verdict::Skip(reason) => {
-            desk.edit(name)?.counts.skipped += 1;
+        Eligibility::Assign => unit.assign(name, device, DeploymentState::Assigned),
+        Eligibility::NotNeeded => unit.assign(name, device, DeploymentState::NotNeeded),
+        Eligibility::Skip(reason) => {
+            unit.edit(name)?.counts.skipped += 1;
             let fact = Fact::DeploymentSkipped {
                 rollout: name.clone(),
                 reason,
             };
-            desk.notify(about_device(device, fact));
+            unit.notify(Notification::about_device(device, fact));
             Ok(())
         }
     }
 }
 
-fn judge(
+fn eligibility(
     manifest: &ReleaseManifest,
     device: &Device,
     state: &DeviceState,
     time_ms: u64,
-) -> Verdict {
+) -> Eligibility {
     if device.status != DeviceStatus::Active {
-        return Verdict::Skip(SkipReason::NotActive);
+        return Eligibility::Skip(SkipReason::NotActive);
     }
     if device.gateway.is_none() {
-        return Verdict::Skip(SkipReason::NoGateway);
+        return Eligibility::Skip(SkipReason::NoGateway);
     }
     if !manifest.hardware_classes.contains(&device.hardware_class) {
-        return Verdict::Skip(SkipReason::HardwareClass);
+        return Eligibility::Skip(SkipReason::HardwareClass);
     }
     if state.active_rollout.is_none() && state.digest == Some(manifest.artifact) {
-        return Verdict::NotNeeded;
+        return Eligibility::NotNeeded;
     }
     if firmware::is_expired(manifest, time_ms) {
-        return Verdict::Skip(SkipReason::ReleaseExpired);
+        return Eligibility::Skip(SkipReason::ReleaseExpired);
     }
     if manifest.security_counter < state.security_counter {
-        return Verdict::Skip(SkipReason::SecurityCounter);
+        return Eligibility::Skip(SkipReason::SecurityCounter);
     }
     let replaceable = |from| state.version.is_some_and(|running| running >= from);
     if !manifest.replaces_from.is_none_or(replaceable) {
-        return Verdict::Skip(SkipReason::RunningVersion);
+        return Eligibility::Skip(SkipReason::RunningVersion);
     }
     let confirmed = |release: &Id| state.confirmed.contains(release);
     if !manifest.depends_on.is_empty() && !manifest.depends_on.iter().any(confirmed) {
-        return Verdict::Skip(SkipReason::Dependency);
+        return Eligibility::Skip(SkipReason::Dependency);
     }
-    Verdict::Assign
+    Eligibility::Assign
 }
 
-/// Whether nothing else is at work on the device, or gives way: a deployment of a lower version
-/// that is not yet installing.
-fn make_room(
-    desk: &mut Desk<'_>,
+/// Supersedes an active deployment of a lower version that is not yet installing. Returns whether
+/// the device is free now.
+fn supersede_older(
+    unit: &mut RolloutUnit<'_>,
     name: &Id,
     manifest: &ReleaseManifest,
     device: &Device,
@@ -170,12 +177,12 @@ fn make_room(
         what: format!("the deployment of {other}"),
     };
     let key = keys::deployment(other, &device.device);
-    let mut deployment = desk.overlay.get(&key)?.ok_or_else(missing)?;
-    let version = desk.release(&deployment.release)?.manifest.version;
+    let mut deployment = unit.overlay.get(&key)?.ok_or_else(missing)?;
+    let version = unit.release(&deployment.release)?.manifest.version;
     if deployment.state.is_past_return() || version >= manifest.version {
         return Ok(false);
     }
-    let info = StepInfo::because(&format!("by the rollout {name}"));
-    desk.advance(&mut deployment, device, DeploymentState::Superseded, info)?;
+    let info = StepInfo::system(&format!("by the rollout {name}"));
+    unit.advance(&mut deployment, device, DeploymentState::Superseded, info)?;
     Ok(true)
 }

@@ -27,7 +27,7 @@ pub fn device_rollouts(device: &Id) -> Key<Id> {
     Key::table(Table::DeploymentByDevice as u8).id(device)
 }
 
-/// `height` is that of the assignment.
+/// The key of a device's part in a rollout; `height` is that of the assignment.
 pub fn device_rollout(device: &Id, height: u64, rollout: &Id) -> Key<Id> {
     device_rollouts(device).number(height).id(rollout)
 }
@@ -44,7 +44,7 @@ pub fn timer(deadline_ms: u64, rollout: &Id, device: &Id) -> Key<Timer> {
     timers().number(deadline_ms).id(rollout).id(device)
 }
 
-/// The rollouts begun and not ended, with what blocks have to do for them.
+/// The rollouts begun and not ended, with the work that blocks have left for them.
 pub fn at_work() -> Key<(Id, RolloutWork)> {
     Key::table(Table::RunningRollout as u8)
 }

@@ -1,4 +1,4 @@
-//! From a plan to a running rollout.
+//! Plans: made, approved, started.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use lamplighter_types::{
     Selection, codec,
 };
 
-use super::desk::Desk;
-use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, block_of, keys};
-use crate::{Context, ExecutionError, Reader, devices, firmware, governance, in_city};
+use super::unit::RolloutUnit;
+use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, keys};
+use crate::{Context, ExecutionError, Reader, devices, firmware, governance};
 
 pub fn plan(
     overlay: &mut Overlay,
@@ -19,12 +19,12 @@ pub fn plan(
     plan: &RolloutPlan,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let districts = districts(overlay, &plan.selection)?;
-    demand(context, Role::Operator, &districts)?;
+    require(context, Role::Operator, &districts)?;
     let key = keys::rollout(&plan.rollout);
     if overlay.exists(&key)? {
         return Err(RolloutsError::Exists(plan.rollout.clone()).into());
     }
-    firmware::installable(overlay, &plan.release, context.time_ms)?;
+    firmware::installable(overlay, &plan.release, context.block.time_ms)?;
     let rollout = Rollout {
         plan: plan.clone(),
         plan_digest: codec::digest(plan),
@@ -39,12 +39,12 @@ pub fn plan(
         expanded: false,
         sweep: None,
         swept: false,
-        planned_height: context.height,
+        planned_height: context.block.height,
         started_ms: None,
-        status_height: context.height,
+        status_height: context.block.height,
     };
     overlay.put(&key, &rollout);
-    Ok(vec![in_city(Fact::RolloutPlanned {
+    Ok(vec![Notification::city(Fact::RolloutPlanned {
         rollout: plan.rollout.clone(),
     })])
 }
@@ -76,14 +76,14 @@ fn districts(overlay: &Overlay, selection: &Selection) -> Result<Vec<Scope>, Exe
     Ok(districts)
 }
 
-/// Demands a role over all districts.
-pub(super) fn demand(
+/// Requires a role over all districts.
+pub(super) fn require(
     context: &Context,
     role: Role,
     districts: &[Scope],
 ) -> Result<(), ExecutionError> {
     for district in districts {
-        context.demand(role, district)?;
+        context.require(role, district)?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ pub fn approve(
     looked_at: &Hash,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut rollout = find(overlay, name)?;
-    demand(context, Role::Approver, &rollout.districts)?;
+    require(context, Role::Approver, &rollout.districts)?;
     let waiting = [
         RolloutStatus::PendingApproval,
         RolloutStatus::PausedByErrors,
@@ -110,7 +110,7 @@ pub fn approve(
     }
     let by = &context.sender.account;
     if *by == rollout.author {
-        return Err(RolloutsError::OwnPlan(by.clone()).into());
+        return Err(RolloutsError::SelfApproval(by.clone()).into());
     }
     if rollout.approvals.contains(by) {
         return Err(RolloutsError::Approved(by.clone()).into());
@@ -124,22 +124,22 @@ pub fn approve(
         .into());
     }
     if rollout.status == RolloutStatus::PendingApproval {
-        firmware::installable(overlay, &rollout.plan.release, context.time_ms)?;
+        firmware::installable(overlay, &rollout.plan.release, context.block.time_ms)?;
     }
     rollout.approvals.push(by.clone());
     let enough = rollout.approvals.len() >= wanted_approvals(overlay)?;
     if enough && rollout.status == RolloutStatus::PendingApproval {
         rollout.status = RolloutStatus::Approved;
-        rollout.status_height = context.height;
+        rollout.status_height = context.block.height;
     }
     overlay.put(&keys::rollout(name), &rollout);
-    Ok(vec![in_city(Fact::RolloutApproved {
+    Ok(vec![Notification::city(Fact::RolloutApproved {
         rollout: name.clone(),
         by: by.clone(),
     })])
 }
 
-/// How many people besides the author must approve a plan: one at least.
+/// Number of people besides the author who must approve a plan, at least one.
 pub(super) fn wanted_approvals(overlay: &Overlay) -> Result<usize, ExecutionError> {
     Ok(usize::from(
         governance::policies(overlay)?.rollout_approvals.max(1),
@@ -152,11 +152,11 @@ pub fn start(
     name: &Id,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let rollout = find(overlay, name)?;
-    demand(context, Role::Operator, &rollout.districts)?;
+    require(context, Role::Operator, &rollout.districts)?;
     if rollout.status != RolloutStatus::Approved {
         return Err(RolloutsError::Status(rollout.status).into());
     }
-    firmware::installable(overlay, &rollout.plan.release, context.time_ms)?;
+    firmware::installable(overlay, &rollout.plan.release, context.block.time_ms)?;
     if overlay
         .page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)?
         .len()
@@ -164,11 +164,11 @@ pub fn start(
     {
         return Err(RolloutsError::TooMany.into());
     }
-    let mut desk = Desk::new(overlay, block_of(context));
-    desk.edit(name)?.started_ms = Some(context.time_ms);
-    desk.set_status(name, RolloutStatus::Running)?;
-    desk.notify(in_city(Fact::RolloutStarted {
+    let mut unit = RolloutUnit::new(overlay, context.block);
+    unit.edit(name)?.started_ms = Some(context.block.time_ms);
+    unit.set_status(name, RolloutStatus::Running)?;
+    unit.notify(Notification::city(Fact::RolloutStarted {
         rollout: name.clone(),
     }));
-    Ok(desk.close()?)
+    Ok(unit.commit()?)
 }

@@ -1,4 +1,4 @@
-//! Reading rollouts and deployments, at the edge and from other contracts.
+//! Queries of rollouts and deployments, for the edge and for other contracts.
 
 use lamplighter_state::StateError;
 use lamplighter_types::{Deployment, Id, Rollout};

@@ -3,7 +3,7 @@ use lamplighter_types::{
     Selection, StepTimers, codec,
 };
 
-use super::{gate, keys};
+use super::{error_gate, keys};
 
 fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -71,7 +71,7 @@ fn the_gate_passes_a_share_up_to_the_limit() {
     ] {
         let rollout = rollout(percent, sample, confirmed, failed);
         assert_eq!(
-            gate::verdict(&rollout),
+            error_gate::status_after(&rollout),
             expected,
             "{percent} {sample} {confirmed} {failed}"
         );
@@ -79,19 +79,28 @@ fn the_gate_passes_a_share_up_to_the_limit() {
 }
 
 #[test]
-fn the_last_end_is_judged_whatever_the_sample() {
+fn the_last_end_counts_whatever_the_sample() {
     let mut last = rollout(50, 1000, 1, 2);
     last.counts.active = 0;
-    assert_eq!(gate::verdict(&last), Some(RolloutStatus::PausedByErrors));
+    assert_eq!(
+        error_gate::status_after(&last),
+        Some(RolloutStatus::PausedByErrors)
+    );
     last.expanded = false;
-    assert_eq!(gate::verdict(&last), None, "more devices come");
+    assert_eq!(error_gate::status_after(&last), None, "more devices come");
     last.expanded = true;
     last.counts_at_resume = last.counts;
-    assert_eq!(gate::verdict(&last), Some(RolloutStatus::Finished));
+    assert_eq!(
+        error_gate::status_after(&last),
+        Some(RolloutStatus::Finished)
+    );
     last.status = RolloutStatus::Stopping;
-    assert_eq!(gate::verdict(&last), None, "not yet swept");
+    assert_eq!(error_gate::status_after(&last), None, "not yet swept");
     last.swept = true;
-    assert_eq!(gate::verdict(&last), Some(RolloutStatus::Stopped));
+    assert_eq!(
+        error_gate::status_after(&last),
+        Some(RolloutStatus::Stopped)
+    );
 }
 
 #[test]
@@ -101,7 +110,7 @@ fn failures_are_what_the_type_calls_failures() {
         Reverted, Failed, Rejected, TimedOut, Confirmed, Cancelled, Removed, Trial,
     ] {
         let mut counts = RolloutCounts::default();
-        *gate::count_of(&mut counts, state) += 1;
+        *error_gate::count_of(&mut counts, state) += 1;
         assert_eq!(counts.failed == 1, state.is_failure(), "{state:?}");
         assert_eq!(counts.active == 1, !state.is_end(), "{state:?}");
     }

@@ -1,38 +1,38 @@
-//! What rollouts do by block time alone.
+//! The work of rollouts that block time alone brings.
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::STEPS_PER_BLOCK_MAX;
 use lamplighter_types::{DeploymentState, Id, Notification, RolloutStatus, RolloutWork};
 
-use super::desk::{Desk, StepInfo};
-use super::{ROLLOUTS_AT_WORK_MAX, expand, fleet, keys, timers};
+use super::unit::{RolloutUnit, StepInfo};
+use super::{ROLLOUTS_AT_WORK_MAX, device_state, expand, keys, timers};
 use crate::{BlockContext, Reader};
 
-/// Once per block: timers that are up, then recalls, then new deployments; of each kind no more
-/// than [`STEPS_PER_BLOCK_MAX`], whatever the size of the fleet.
+/// Does the work of one block: expired timers, then recalls, then new deployments, of each kind no
+/// more than [`STEPS_PER_BLOCK_MAX`], whatever the size of the fleet.
 ///
 /// # Errors
 /// The state can't be read.
 pub fn tick(overlay: &mut Overlay, block: &BlockContext) -> Result<Vec<Notification>, StateError> {
-    let mut desk = Desk::new(overlay, *block);
-    timers::run(&mut desk)?;
+    let mut unit = RolloutUnit::new(overlay, *block);
+    timers::run(&mut unit)?;
     let (mut sweeps, mut assignments) = (STEPS_PER_BLOCK_MAX, STEPS_PER_BLOCK_MAX);
-    for (name, work) in desk
+    for (name, work) in unit
         .overlay
         .page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)?
     {
         match work {
             RolloutWork::Nothing => {}
-            RolloutWork::Sweep => sweep(&mut desk, &name, &mut sweeps)?,
-            RolloutWork::Expand => expand::expand(&mut desk, &name, &mut assignments)?,
+            RolloutWork::Sweep => sweep(&mut unit, &name, &mut sweeps)?,
+            RolloutWork::Expand => expand::expand(&mut unit, &name, &mut assignments)?,
         }
     }
-    desk.close()
+    unit.commit()
 }
 
-/// When [`tick`] has something to do next, in Unix ms: 0 when at once, `None` when nothing waits
-/// for time. A block that is made then, even an empty one, keeps timers and expansion going on an
-/// idle ledger.
+/// Unix time in ms at which [`tick`] has work next: 0 for at once, `None` if nothing waits for
+/// time. A block at that time, even an empty one, keeps timers and expansion running on an idle
+/// ledger.
 ///
 /// # Errors
 /// The state can't be read.
@@ -48,15 +48,15 @@ pub fn due_ms(reader: &impl Reader) -> Result<Option<u64>, StateError> {
     Ok(next.first().map(|(deadline_ms, _, _)| *deadline_ms))
 }
 
-/// Cancels what is not yet installing of a stopping rollout.
-fn sweep(desk: &mut Desk<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
-    let rollout = desk.rollout(name)?;
+/// Cancels the next deployments of a stopping rollout that are not yet installing.
+fn sweep(unit: &mut RolloutUnit<'_>, name: &Id, budget: &mut usize) -> Result<(), StateError> {
+    let rollout = unit.rollout(name)?;
     if rollout.status != RolloutStatus::Stopping || rollout.swept || *budget == 0 {
         return Ok(());
     }
     let (after, reason) = (rollout.sweep.clone(), rollout.reason.clone());
     let after = after.map(|device| keys::deployment(name, &device));
-    let found = desk
+    let found = unit
         .overlay
         .page(&keys::deployments(name), after.as_ref(), *budget)?;
     let exhausted = found.len() < *budget;
@@ -64,13 +64,13 @@ fn sweep(desk: &mut Desk<'_>, name: &Id, budget: &mut usize) -> Result<(), State
     let last = found.last().map(|deployment| deployment.device.clone());
     for mut deployment in found {
         if !deployment.state.is_past_return() {
-            let device = fleet::known_device(desk.overlay, &deployment.device)?;
-            let info = StepInfo::because(&reason);
-            desk.advance(&mut deployment, &device, DeploymentState::Cancelled, info)?;
+            let device = device_state::known_device(unit.overlay, &deployment.device)?;
+            let info = StepInfo::system(&reason);
+            unit.advance(&mut deployment, &device, DeploymentState::Cancelled, info)?;
         }
     }
-    let rollout = desk.edit(name)?;
+    let rollout = unit.edit(name)?;
     rollout.sweep = last.or(rollout.sweep.take());
     rollout.swept = exhausted;
-    desk.settle(name)
+    unit.evaluate_gate(name)
 }

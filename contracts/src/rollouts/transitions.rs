@@ -1,4 +1,4 @@
-//! Which state of a deployment may follow which.
+//! The transitions of a deployment.
 //!
 //! | from | reported |
 //! |---|---|
@@ -11,17 +11,17 @@
 //! | trial | confirmed, reverted |
 //! | any that is not an end | failed, rejected |
 //!
-//! `downloading` may be left out where the gateway had the artifact already, `staged` where a Thing
-//! installs and boots in one go. By the contract itself: everything before installing can be
-//! postponed (from offered on), cancelled or superseded; a postponement leads back to where it came
-//! from; everything that is not an end can time out or be removed; a failure that is retried leads
-//! to assigned.
+//! `downloading` may be left out if the gateway had the artifact already, `staged` if a Thing
+//! installs and boots in one step. The contract itself can postpone (from offered on), cancel or
+//! supersede any deployment before installing; it returns a postponed one to its former state; any
+//! deployment that has not ended can time out or be removed; a failure that is retried leads to
+//! assigned.
 
 use lamplighter_types::DeploymentState;
 
 use DeploymentState::*;
 
-/// Whether a report may move a deployment so.
+/// Tells whether a report may move a deployment from one state to the other.
 pub fn is_reportable(from: DeploymentState, to: DeploymentState) -> bool {
     match to {
         Offered => from == Assigned,
@@ -39,8 +39,13 @@ pub fn is_reportable(from: DeploymentState, to: DeploymentState) -> bool {
     }
 }
 
-/// Whether the contract itself may move a deployment so; `None` before it is assigned.
-pub fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> bool {
+/// Tells whether a deployment may move so; `from` is `None` before the assignment.
+pub fn is_legal(from: Option<DeploymentState>, to: DeploymentState) -> bool {
+    is_by_contract(from, to) || from.is_some_and(|from| is_reportable(from, to))
+}
+
+/// Tells whether the contract itself may make this move.
+fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> bool {
     let Some(from) = from else {
         return matches!(to, Assigned | NotNeeded);
     };
@@ -55,25 +60,27 @@ pub fn is_by_contract(from: Option<DeploymentState>, to: DeploymentState) -> boo
     }
 }
 
-/// Whether a deployment may be postponed: it was offered, and the Thing does not yet install it.
+/// Tells whether a deployment may be postponed: it was offered, and the Thing does not yet install
+/// it.
 pub fn is_postponable(from: DeploymentState) -> bool {
     matches!(from, Offered | Downloading | Downloaded | Postponed)
 }
 
-/// Whether a Thing that has a key must sign the step itself.
+/// Tells whether a Thing that has a key must sign the step itself.
 pub(super) fn needs_signature(to: DeploymentState) -> bool {
     !matches!(to, Offered | Downloading | Failed)
 }
 
-/// What a step says about the digest.
+/// The rule for the digest in a report of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DigestRule {
-    /// There, and that of the artifact.
+    /// The digest of the artifact.
     Artifact,
-    /// That of the artifact, if it is there.
+    /// The digest of the artifact, or none.
     ArtifactIfAny,
-    /// Another one, if it is there: the Thing went back to the old image.
+    /// Another digest, or none: the Thing has reverted to the old image.
     OtherIfAny,
+    /// Any digest or none.
     Free,
 }
 

@@ -83,15 +83,8 @@ pub fn block(height: u64) -> BlockContext {
 /// Executes an action as `sender`; what a refused one wrote is dropped. Returns the refusal's code.
 pub fn act(overlay: &mut Overlay, sender: &str, action: Action) -> Result<(), &'static str> {
     let account = users::account(overlay, &id(sender)).unwrap().unwrap();
-    let BlockContext {
-        chain_id,
-        height,
-        time_ms,
-    } = block(1);
     let context = Context {
-        chain_id,
-        height,
-        time_ms,
+        block: block(1),
         transaction: Hash::ZERO,
         key: secret(sender).public(),
         sender: account,

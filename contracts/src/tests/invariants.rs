@@ -167,7 +167,7 @@ fn events_action() -> impl Strategy<Value = EventsAction> {
     ]
 }
 
-/// What people and gateways do who have the right: alarms come and go.
+/// A step of a person or gateway with the right to it, by which alarms are raised and cleared.
 fn alarm_step() -> impl Strategy<Value = (Id, Action)> {
     let step = prop_oneof![
         event(1..9).prop_map(|event| {
@@ -254,7 +254,7 @@ fn accounts_agree(overlay: &Overlay) {
         .collect();
     let listed = table(overlay, &users::keys::administrators());
     assert_eq!(expected, listed.into_iter().map(|(_, name)| name).collect());
-    assert!(!expected.is_empty(), "nobody administers the city");
+    assert!(!expected.is_empty(), "no account administers the city");
     let mut live = BTreeMap::new();
     for account in &accounts {
         for key in &account.keys {

@@ -2,15 +2,19 @@ pub mod city;
 mod invariants;
 mod state_keys;
 
+use lamplighter_state::StateError;
 use lamplighter_types::limits::VALIDATORS_MAX;
+use lamplighter_types::protocol::{NewVariant, PROTOCOL_VERSION};
 use lamplighter_types::{
-    Action, Encoding, GenesisError, GovernanceAction, GovernanceChange, Grant, Hash, Role, Scope,
-    SignedTransaction, Transaction, UsersAction, Validator,
+    Action, Encoding, GenesisError, GovernanceAction, GovernanceChange, Grant, Hash, Protocol,
+    Role, Scope, SignedTransaction, Transaction, UsersAction, Validator,
 };
 
 use self::city::{TIME_MS, act, block, empty, genesis, id, installed, secret};
 use crate::genesis::{InstallError, install};
-use crate::{AdmissionError, Context, admission, execute, governance, shape, users};
+use crate::{
+    AdmissionError, Context, ContractError, admission, execute, governance, users, validate,
+};
 
 fn sign(sender: &str, sequence: u64, action: Action) -> SignedTransaction {
     let transaction = Transaction {
@@ -58,9 +62,9 @@ fn genesis_makes_accounts_of_users_and_nodes() {
 
 #[test]
 fn a_genesis_file_that_breaks_a_rule_is_refused() {
-    let mut nobody = genesis();
-    nobody.accounts.truncate(0);
-    let refused = install(&mut empty(), &nobody);
+    let mut without_users = genesis();
+    without_users.accounts.truncate(0);
+    let refused = install(&mut empty(), &without_users);
     assert!(matches!(
         refused,
         Err(InstallError::Genesis(GenesisError::NoAdministrator))
@@ -96,7 +100,7 @@ fn a_genesis_file_that_breaks_a_rule_is_refused() {
 }
 
 #[test]
-fn what_is_not_admitted_leaves_no_trace() {
+fn a_transaction_that_is_not_admitted_leaves_no_trace() {
     let mut overlay = installed();
     let before = overlay.get(&users::keys::account(&id("olga"))).unwrap();
     let mut stranger = sign("ada", 1, disable("olga"));
@@ -104,8 +108,8 @@ fn what_is_not_admitted_leaves_no_trace() {
     let chain_id = genesis().chain_id();
     stranger.signature = secret("stranger").sign(&stranger.signing_bytes(&chain_id));
     let verified = stranger.verify(&chain_id).unwrap();
-    let judged = execute::execute(&mut overlay, &block(1), &verified).unwrap();
-    assert!(matches!(judged, Err(AdmissionError::UnknownKey { .. })));
+    let executed = execute::execute(&mut overlay, &block(1), &verified).unwrap();
+    assert!(matches!(executed, Err(AdmissionError::UnknownKey { .. })));
     let window = users::replay_window(&overlay, &secret("stranger").public()).unwrap();
     assert_eq!(window.highest(), 0);
     assert_eq!(
@@ -172,10 +176,10 @@ fn the_number_of_validators_is_bounded() {
 }
 
 #[test]
-fn a_protocol_version_that_this_software_does_not_know_stops_the_node() {
+fn a_newer_protocol_version_stops_the_node_before_its_first_block() {
     let mut overlay = installed();
     let change = GovernanceChange::SetProtocol {
-        version: 2,
+        version: PROTOCOL_VERSION + 1,
         from_height: 5,
     };
     let propose = GovernanceAction::Propose {
@@ -183,45 +187,99 @@ fn a_protocol_version_that_this_software_does_not_know_stops_the_node() {
         change,
     };
     act(&mut overlay, "ada", Action::Governance(propose)).unwrap();
-    assert!(execute::begin_block(&mut overlay, &block(4)).is_ok());
-    assert!(execute::begin_block(&mut overlay, &block(5)).is_err());
+    execute::begin_block(&mut overlay, &block(4)).unwrap();
+    let stopped = execute::begin_block(&mut overlay, &block(5)).unwrap_err();
+    assert_eq!(
+        stopped.to_string(),
+        format!(
+            "from height 5 on this chain runs protocol version {}; this program knows versions up \
+             to {PROTOCOL_VERSION}: install a newer release of Lamplighter",
+            PROTOCOL_VERSION + 1
+        )
+    );
+    overlay.commit();
+    let protocol = governance::protocol(&overlay).unwrap();
+    assert_eq!(protocol.version, PROTOCOL_VERSION, "nothing was executed");
+    assert_eq!(protocol.next, Some((PROTOCOL_VERSION + 1, 5)));
 }
 
 #[test]
-fn a_right_is_asked_for_with_its_district() {
+fn a_node_that_begins_under_a_newer_version_stops_too() {
+    let mut overlay = installed();
+    let newer = Protocol {
+        version: PROTOCOL_VERSION + 1,
+        next: None,
+    };
+    overlay.put(&governance::keys::protocol(), &newer);
+    overlay.commit();
+    let stopped = execute::begin_block(&mut overlay, &block(9)).unwrap_err();
+    assert!(matches!(
+        stopped,
+        StateError::NewerProtocol { height: 9, .. }
+    ));
+}
+
+#[test]
+fn a_new_variant_is_not_admitted_before_its_version_is_in_force() {
+    let mut overlay = installed();
+    let chain_id = genesis().chain_id();
+    let verified = sign("ada", 1, disable("olga")).verify(&chain_id).unwrap();
+    let new = [NewVariant {
+        of: "UsersAction",
+        variant: "disable",
+        since: 2,
+    }];
+    let check = |overlay: &_| admission::check_version(overlay, verified.get(), &new).unwrap();
+    let refused = check(&overlay).unwrap_err();
+    assert_eq!(
+        refused,
+        AdmissionError::ProtocolVersion {
+            needed: 2,
+            in_force: 1
+        }
+    );
+    assert_eq!(refused.code(), "admission.protocol_version");
+    let second = Protocol {
+        version: 2,
+        next: None,
+    };
+    overlay.put(&governance::keys::protocol(), &second);
+    assert_eq!(check(&overlay), Ok(()));
+}
+
+#[test]
+fn a_role_covers_its_district_only() {
     let overlay = installed();
     let mut sender = users::account(&overlay, &id("olga")).unwrap().unwrap();
     sender.grants[0].scope = Scope::new("north").unwrap();
     let context = Context {
-        chain_id: Hash::ZERO,
-        height: 1,
-        time_ms: 1,
+        block: block(1),
         transaction: Hash::ZERO,
         key: secret("olga").public(),
         sender,
     };
     assert!(
         context
-            .demand(Role::Operator, &Scope::new("north/harbour").unwrap())
+            .require(Role::Operator, &Scope::new("north/harbour").unwrap())
             .is_ok()
     );
     assert!(
         context
-            .demand(Role::Operator, &Scope::new("northern").unwrap())
+            .require(Role::Operator, &Scope::new("northern").unwrap())
             .is_err()
     );
-    assert!(context.demand(Role::Operator, &Scope::city()).is_err());
+    assert!(context.require(Role::Operator, &Scope::city()).is_err());
 }
 
 #[test]
 fn texts_and_lists_have_bounds() {
-    assert!(shape::name("name", "Harbour City", 12).is_ok());
-    assert!(shape::name("name", "Harbour City!", 12).is_err());
-    assert!(shape::name("name", "two\nlines", 12).is_err());
-    assert!(shape::text("reason", "two\nlines\t", 12).is_ok());
-    assert!(shape::text("reason", "bell\u{7}", 12).is_err());
-    assert!(shape::list::<u8>("list", &[], 2).is_err());
-    assert!(shape::list("list", &[1, 2], 2).is_ok());
-    assert!(shape::list("list", &[1, 2, 3], 2).is_err());
-    assert!(shape::distinct("list", [1, 2, 1]).is_err());
+    assert!(validate::name("name", "Harbour City", 12).is_ok());
+    assert!(validate::name("name", "Harbour City!", 12).is_err());
+    assert!(validate::name("name", "two\nlines", 12).is_err());
+    assert!(validate::text("reason", "two\nlines\t", 12).is_ok());
+    assert!(validate::text("reason", "bell\u{7}", 12).is_err());
+    assert!(validate::list::<u8>("list", &[], 2).is_err());
+    assert!(validate::list("list", &[1, 2], 2).is_ok());
+    assert!(validate::list("list", &[1, 2, 3], 2).is_err());
+    assert!(validate::distinct("list", [1, 2, 1]).is_err());
 }

@@ -204,23 +204,23 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
 }
 
 #[test]
-fn a_key_is_told_in_words() {
-    let told = |key: StateKey| key.to_string();
+fn a_key_is_shown_in_words() {
+    let text = |key: StateKey| key.to_string();
     let deployment = StateKey::Deployment {
         rollout: id("spring"),
         device: id("lamp-1"),
     };
     assert_eq!(
-        told(deployment),
+        text(deployment),
         "deployment of device lamp-1, rollout spring"
     );
     let device = || id("lamp-1");
-    assert_eq!(told(StateKey::Device { device: device() }), "device lamp-1");
+    assert_eq!(text(StateKey::Device { device: device() }), "device lamp-1");
     let state = StateKey::DeviceState { device: device() };
-    assert_eq!(told(state), "device state of device lamp-1");
-    assert_eq!(told(StateKey::Policies), "policies");
+    assert_eq!(text(state), "device state of device lamp-1");
+    assert_eq!(text(StateKey::Policies), "policies");
     let fleet = StateKey::DesiredConfig {
         target: ConfigTarget::Fleet,
     };
-    assert_eq!(told(fleet), "desired config of target fleet");
+    assert_eq!(text(fleet), "desired config of target fleet");
 }

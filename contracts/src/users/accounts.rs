@@ -1,19 +1,30 @@
-//! Writing accounts and keys, with the records that must agree with them.
+//! Storage of accounts and keys, with the records that must agree with them.
 
 use lamplighter_state::{Overlay, StateError};
-use lamplighter_types::{Account, Id, KeyRecord, PublicKey, Role, Scope};
+use lamplighter_types::{Account, AccountKind, Id, KeyRecord, PublicKey, Role, Scope};
 
 use super::{UsersError, keys};
 use crate::{ExecutionError, Reader};
 
-/// Stores a new account with its keys, which [`demand_new_key`] has passed.
+/// An account that this contract may change.
+pub(super) fn changeable_account(overlay: &Overlay, name: &Id) -> Result<Account, ExecutionError> {
+    let account = overlay
+        .get(&keys::account(name))?
+        .ok_or_else(|| UsersError::UnknownAccount(name.clone()))?;
+    match account.kind {
+        AccountKind::User | AccountKind::Gateway => Ok(account),
+        AccountKind::Node => Err(UsersError::IsNode(account.account).into()),
+    }
+}
+
+/// Stores a new account with its keys, which [`require_new_key`] has passed.
 pub(crate) fn insert(overlay: &mut Overlay, account: &Account) -> Result<(), ExecutionError> {
     let name = &account.account;
     if overlay.exists(&keys::account(name))? {
         return Err(UsersError::AccountExists(name.clone()).into());
     }
     for key in &account.keys {
-        demand_new_key(overlay, key)?;
+        require_new_key(overlay, key)?;
         introduce_key(overlay, name, key);
     }
     store(overlay, account)?;
@@ -23,7 +34,7 @@ pub(crate) fn insert(overlay: &mut Overlay, account: &Account) -> Result<(), Exe
 /// Stores a changed account.
 ///
 /// # Errors
-/// [`UsersError::LastAdministrator`] when nobody could administer the city any more.
+/// [`UsersError::LastAdministrator`] if no account could administer the city any more.
 pub(crate) fn update(overlay: &mut Overlay, account: &Account) -> Result<(), ExecutionError> {
     let listed = keys::administrator(&account.account);
     if overlay.exists(&listed)? && !administers(account) {
@@ -52,8 +63,8 @@ fn administers(account: &Account) -> bool {
     able && account.has_role(Role::Administrator, &Scope::city())
 }
 
-/// Demands a sound key that nobody has or had.
-pub(crate) fn demand_new_key(overlay: &Overlay, key: &PublicKey) -> Result<(), ExecutionError> {
+/// Requires an acceptable key that no account has or had.
+pub(crate) fn require_new_key(overlay: &Overlay, key: &PublicKey) -> Result<(), ExecutionError> {
     if !key.is_acceptable() {
         return Err(UsersError::WeakKey(*key).into());
     }
@@ -71,8 +82,8 @@ pub(crate) fn introduce_key(overlay: &mut Overlay, account: &Id, key: &PublicKey
     overlay.put(&keys::key(key), &record);
 }
 
-/// Takes a key out of use for ever. Its replay window goes: the key is refused before it is asked
-/// for.
+/// Revokes a key for ever. Its replay window is deleted: the key is refused before the window would
+/// be read.
 pub(crate) fn retire_key(overlay: &mut Overlay, account: &Id, key: &PublicKey) {
     let record = KeyRecord {
         account: account.clone(),

@@ -3,13 +3,13 @@ use lamplighter_types::limits::{APPROVALS_MAX, GRANTS_PER_ACCOUNT_MAX};
 use lamplighter_types::{Id, PublicKey, Role, Scope};
 
 use crate::ContractError;
-use crate::shape::ShapeError;
+use crate::validate::FieldError;
 
-/// Why the users contract refuses.
+/// Why the users contract refuses an action.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UsersError {
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Field(#[from] FieldError),
     #[error("there is no organization {0}")]
     UnknownOrganization(Id),
     #[error("there is an organization {0} already")]
@@ -51,7 +51,7 @@ pub enum UsersError {
     #[error("{0} is not disabled")]
     Enabled(Id),
     #[error("{0} can't vote for its own recovery")]
-    OwnRecovery(Id),
+    SelfRecovery(Id),
     #[error("{0} has voted for this key already")]
     Voted(Id),
     #[error("{APPROVALS_MAX} votes have been cast for this key, which is the most")]
@@ -61,7 +61,7 @@ pub enum UsersError {
 impl ContractError for UsersError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Shape(error) => error.code(),
+            Self::Field(error) => error.code(),
             Self::UnknownOrganization(_) => "users.unknown_organization",
             Self::OrganizationExists(_) => "users.organization_exists",
             Self::UnknownAccount(_) => "users.unknown_account",
@@ -78,7 +78,7 @@ impl ContractError for UsersError {
             Self::LastAdministrator(_) => "users.last_administrator",
             Self::Disabled(_) => "users.disabled",
             Self::Enabled(_) => "users.enabled",
-            Self::OwnRecovery(_) => "users.own_recovery",
+            Self::SelfRecovery(_) => "users.own_recovery",
             Self::Voted(_) => "users.voted",
             Self::TooManyVotes => "users.too_many_votes",
         }

@@ -29,7 +29,7 @@ pub fn replay_window(key: &PublicKey) -> Key<ReplayWindow> {
     Key::table(Table::ReplayWindow as u8).key(key)
 }
 
-/// Votes to recover an account, by the key that they want to give it.
+/// Votes to recover an account, by the new key that they are for.
 pub fn recoveries(account: &Id) -> Key<Recovery> {
     Key::table(Table::Recovery as u8).id(account)
 }

@@ -1,9 +1,9 @@
 //! Organizations, accounts, keys and roles.
 //!
-//! An account is a user, a gateway or a node. It acts with its keys; what it may do, its roles
-//! say, each within a district and those below it. A gateway has no roles: what it may do follows
-//! from the devices assigned to it. A node's account comes and goes with its place in the
-//! validator set (see `governance`), so nothing here changes it.
+//! An account is a user, a gateway or a node, and acts with its keys. Its roles say what it may do,
+//! each within a district and those below it. A gateway has no roles: its rights follow from the
+//! devices assigned to it. Governance makes and disables the accounts of nodes, so nothing here
+//! changes them.
 //!
 //! | action | who | refused |
 //! |---|---|---|
@@ -16,26 +16,29 @@
 //! | disable, enable | administrator of its district | the last administrator |
 //! | recover | administrators of its district, as many as the policy says, each voting for the same new key | own account |
 //!
-//! A user's district is the whole city. A key belongs to one account for ever: once revoked it is
-//! never registered again. The *last administrator* is the only account that could still
-//! administer the whole city: it is not disabled, has a key, and has the role for the empty
-//! scope.
+//! A user's district is the whole city. A key belongs to one account for ever: a revoked key is
+//! never registered again. The *last administrator* is the only account that could still administer
+//! the whole city: it is not disabled, has a key, and has the role for the empty scope.
 //!
-//! Votes for a recovery are counted when the last one comes in: only those of accounts that could
-//! still cast them count. All keys that the account had are revoked by it.
+//! Votes for a recovery are counted with each new one; only those of accounts that could still vote
+//! count. A recovery revokes all keys that the account had.
 
 pub(crate) mod accounts;
 mod error;
 mod execute;
-mod keyring;
+mod key_changes;
 pub mod keys;
+mod lifecycle;
 mod read;
+mod recovery;
+mod registration;
+mod roles;
 #[cfg(test)]
 mod tests;
 
 pub use error::UsersError;
 pub use execute::{check, execute};
 pub use read::{
-    account, account_of_key, accounts, has_live_role, organization, organizations, recovery,
+    account, account_of_key, accounts, has_live_role, organization, organizations, recoveries,
     replay_window,
 };

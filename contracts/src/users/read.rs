@@ -1,4 +1,4 @@
-//! Reading accounts, at the edge and from other contracts.
+//! Queries of accounts, for the edge and for other contracts.
 
 use lamplighter_state::StateError;
 use lamplighter_types::{
@@ -39,8 +39,8 @@ pub fn accounts(
     reader.page(&keys::accounts(), after.as_ref(), limit)
 }
 
-/// The account that acts with `key`; `None` if nobody does or the key was revoked. The account may
-/// be disabled.
+/// The account that acts with `key`; `None` if there is none or the key was revoked. The account
+/// may be disabled.
 pub fn account_of_key(
     reader: &impl Reader,
     key: &PublicKey,
@@ -64,7 +64,7 @@ pub fn replay_window(reader: &impl Reader, key: &PublicKey) -> Result<ReplayWind
 }
 
 /// The votes to recover an account, one record for each key voted for.
-pub fn recovery(
+pub fn recoveries(
     reader: &impl Reader,
     account: &Id,
     limit: usize,
@@ -72,7 +72,7 @@ pub fn recovery(
     reader.page(&keys::recoveries(account), None, limit)
 }
 
-/// Whether an account can act now and has `role` for all of `scope`.
+/// Tells whether an account can act now and has `role` for all of `scope`.
 pub fn has_live_role(
     reader: &impl Reader,
     name: &Id,

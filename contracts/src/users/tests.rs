@@ -1,7 +1,7 @@
 use lamplighter_types::limits::{APPROVALS_MAX, GRANTS_PER_ACCOUNT_MAX};
 use lamplighter_types::{Action, Grant, Role, Scope, UsersAction};
 
-use super::{account, account_of_key, accounts, keys, recovery};
+use super::{account, account_of_key, accounts, keys, recoveries};
 use crate::tests::city::{act, id, installed, scope, secret};
 
 fn users(action: UsersAction) -> Action {
@@ -73,7 +73,9 @@ fn votes_for_one_key_are_bounded() {
         Err("users.too_many_votes")
     );
     assert_eq!(
-        recovery(&overlay, &id("nora"), 10).unwrap()[0].votes.len(),
+        recoveries(&overlay, &id("nora"), 10).unwrap()[0]
+            .votes
+            .len(),
         APPROVALS_MAX
     );
 }

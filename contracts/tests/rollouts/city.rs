@@ -8,7 +8,7 @@ use lamplighter_contracts::{
     users,
 };
 use lamplighter_state::{Overlay, View};
-use lamplighter_store::{Batch, Cf, Durability, Kv, MemoryKv};
+use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::*;
 
 pub const HOUR_MS: u64 = 3_600_000;
@@ -22,7 +22,7 @@ pub fn scope(text: &str) -> Scope {
     Scope::new(text).unwrap()
 }
 
-/// The secret key of whoever has this name.
+/// The secret key that has this name.
 pub fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
@@ -75,7 +75,7 @@ fn the_genesis() -> Genesis {
 }
 
 /// Notifications, or the code of the refusal.
-pub type Told = Result<Vec<Fact>, &'static str>;
+pub type ActResult = Result<Vec<Fact>, &'static str>;
 
 pub struct City {
     kv: Arc<MemoryKv>,
@@ -132,13 +132,11 @@ impl City {
         }
     }
 
-    /// What one transaction of `who` does. Refused, it changes nothing.
-    pub fn act(&mut self, who: &str, action: Action) -> Told {
+    /// Executes one transaction of `who`. A refused one changes nothing.
+    pub fn act(&mut self, who: &str, action: Action) -> ActResult {
         let sender = users::account(&self.overlay, &id(who)).unwrap().unwrap();
         let context = Context {
-            chain_id: self.chain_id,
-            height: self.height,
-            time_ms: self.time_ms,
+            block: self.block_context(),
             transaction: Hash::of(who.as_bytes()),
             key: sender.keys[0],
             sender,
@@ -165,42 +163,42 @@ impl City {
         }
     }
 
-    pub fn firmware(&mut self, who: &str, action: FirmwareAction) -> Told {
+    pub fn firmware(&mut self, who: &str, action: FirmwareAction) -> ActResult {
         self.act(who, Action::Firmware(action))
     }
 
-    pub fn rollouts(&mut self, who: &str, action: RolloutsAction) -> Told {
+    pub fn rollouts(&mut self, who: &str, action: RolloutsAction) -> ActResult {
         self.act(who, Action::Rollouts(action))
     }
 
-    /// The next block, `ms` later: what is due is done, and everything is stored.
+    /// Makes the next block, `ms` later: due work is done, and all changes are stored.
     pub fn block(&mut self, ms: u64) -> Vec<Fact> {
         self.height += 1;
         self.time_ms += ms;
         let block = self.block_context();
-        let told = rollouts::tick(&mut self.overlay, &block).unwrap();
+        let facts = rollouts::tick(&mut self.overlay, &block).unwrap();
         self.overlay.commit();
         self.store();
-        told.into_iter().map(|n| n.fact).collect()
+        facts.into_iter().map(|n| n.fact).collect()
     }
 
     /// Blocks of one millisecond until nothing is due.
-    pub fn settle(&mut self) -> Vec<Fact> {
-        let mut told = Vec::new();
+    pub fn run_until_idle(&mut self) -> Vec<Fact> {
+        let mut facts = Vec::new();
         while rollouts::due_ms(&self.overlay)
             .unwrap()
             .is_some_and(|due| due <= self.time_ms)
         {
-            told.extend(self.block(1));
+            facts.extend(self.block(1));
         }
-        told
+        facts
     }
 
     fn store(&mut self) {
         let fresh = Overlay::new(View::new(self.kv.clone()));
         let changes = std::mem::replace(&mut self.overlay, fresh).into_changes();
         self.last_writes = changes.writes.len();
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         for (key, value) in changes.writes {
             match value {
                 Some(value) => batch.put(Cf::State, key, value),
@@ -221,7 +219,7 @@ impl City {
         }
     }
 
-    pub fn publish(&mut self, manifest: &ReleaseManifest) -> Told {
+    pub fn publish(&mut self, manifest: &ReleaseManifest) -> ActResult {
         let release = SignedRelease::sign(manifest, &secret(manifest.vendor.as_str()));
         self.firmware(
             manifest.vendor.clone().as_str(),
@@ -229,7 +227,7 @@ impl City {
         )
     }
 
-    pub fn hold(&mut self, node: u64, manifest: &ReleaseManifest) -> Told {
+    pub fn hold(&mut self, node: u64, manifest: &ReleaseManifest) -> ActResult {
         let action = FirmwareAction::HoldArtifact {
             artifact: manifest.artifact,
             size_bytes: manifest.size_bytes,
@@ -237,7 +235,7 @@ impl City {
         self.firmware(&format!("validator-{node}"), action)
     }
 
-    pub fn approve_release(&mut self, who: &str, manifest: &ReleaseManifest) -> Told {
+    pub fn approve_release(&mut self, who: &str, manifest: &ReleaseManifest) -> ActResult {
         let release = manifest.release.clone();
         let manifest = codec::digest(manifest);
         self.firmware(who, FirmwareAction::Approve { release, manifest })
@@ -252,11 +250,11 @@ impl City {
         self.approve_release("ben", manifest).unwrap();
     }
 
-    pub fn plan(&mut self, who: &str, plan: &RolloutPlan) -> Told {
+    pub fn plan(&mut self, who: &str, plan: &RolloutPlan) -> ActResult {
         self.rollouts(who, RolloutsAction::Plan { plan: plan.clone() })
     }
 
-    pub fn approve(&mut self, who: &str, plan: &RolloutPlan) -> Told {
+    pub fn approve(&mut self, who: &str, plan: &RolloutPlan) -> ActResult {
         let rollout = plan.rollout.clone();
         self.rollouts(
             who,
@@ -274,7 +272,7 @@ impl City {
         self.approve("anna", plan).unwrap();
         self.rollouts("olga", RolloutsAction::Start { rollout })
             .unwrap();
-        self.settle();
+        self.run_until_idle();
     }
 
     pub fn rollout(&self, name: &str) -> Rollout {
@@ -338,12 +336,12 @@ impl City {
         report
     }
 
-    pub fn send(&mut self, gateway: &str, reports: Vec<DeploymentReport>) -> Told {
+    pub fn send(&mut self, gateway: &str, reports: Vec<DeploymentReport>) -> ActResult {
         self.rollouts(gateway, RolloutsAction::Report { reports })
     }
 
     /// Reports the step as it should be reported.
-    pub fn step(&mut self, rollout: &str, device: &str, to: DeploymentState) -> Told {
+    pub fn step(&mut self, rollout: &str, device: &str, to: DeploymentState) -> ActResult {
         let report = self.next_report(rollout, device, to);
         self.send("gw-1", vec![report])
     }
@@ -445,9 +443,9 @@ pub fn plan(rollout: &str, release: &str, selection: Selection) -> RolloutPlan {
     }
 }
 
-/// The moves among what was told, as (from, to).
-pub fn moves(told: &[Fact]) -> Vec<(Option<DeploymentState>, DeploymentState)> {
-    let moves = told.iter().filter_map(|fact| match fact {
+/// The moves of deployments among facts, as (from, to).
+pub fn moves(facts: &[Fact]) -> Vec<(Option<DeploymentState>, DeploymentState)> {
+    let moves = facts.iter().filter_map(|fact| match fact {
         Fact::DeploymentMoved {
             rollout: _,
             from,

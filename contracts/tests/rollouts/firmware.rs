@@ -37,9 +37,9 @@ fn two_people_who_are_neither_author_nor_vendor_release() {
         Err("forbidden"),
         "of one district only"
     );
-    let told = city.approve_release("anna", &manifest).unwrap();
+    let facts = city.approve_release("anna", &manifest).unwrap();
     assert_eq!(
-        told,
+        facts,
         [Fact::ReleaseApproved {
             release: id("r1"),
             by: id("anna")
@@ -60,8 +60,8 @@ fn two_people_who_are_neither_author_nor_vendor_release() {
         scope: Scope::city(),
     };
     city.act("admin", Action::Users(grant)).unwrap();
-    let told = city.approve_release("carl", &manifest).unwrap();
-    assert_eq!(told[1], Fact::ReleaseReleased { release: id("r1") });
+    let facts = city.approve_release("carl", &manifest).unwrap();
+    assert_eq!(facts[1], Fact::ReleaseReleased { release: id("r1") });
     assert_eq!(
         city.approve_release("carl", &manifest),
         Err("firmware.not_pending")
@@ -210,13 +210,13 @@ fn a_quorum_of_validators_holds_the_bytes_before_anybody_can_approve() {
     let good = manifest("r1");
     city.hold(1, &good).unwrap();
     city.publish(&good).unwrap();
-    let told = city.hold(4, &good).unwrap();
+    let facts = city.hold(4, &good).unwrap();
     let held = Fact::ArtifactHeld {
         artifact: good.artifact,
         node: 4,
         holders: 2,
     };
-    assert_eq!(told, [held]);
+    assert_eq!(facts, [held]);
     assert_eq!(city.hold(4, &good), Ok(vec![]), "said again, counted once");
     assert_eq!(
         city.approve_release("anna", &good),
@@ -266,7 +266,7 @@ fn a_wrong_size_named_first_does_not_block_a_release() {
 }
 
 #[test]
-fn a_deprecated_release_gets_no_new_rollout_and_the_old_ones_go_on() {
+fn a_deprecated_release_gets_no_new_rollout_and_the_old_ones_continue() {
     let mut city = City::with_lamps(2);
     city.started(&plan("first", "r1", list(&["lamp-0"])));
     let deprecate = || FirmwareAction::Deprecate {
@@ -311,14 +311,14 @@ fn revoking_recalls_what_is_not_yet_installing() {
         city.firmware("rival", revoke()),
         Err("firmware.not_in_charge")
     );
-    let told = city.firmware("sina", revoke()).unwrap();
-    assert!(told.contains(&Fact::ReleaseRevoked {
+    let facts = city.firmware("sina", revoke()).unwrap();
+    assert!(facts.contains(&Fact::ReleaseRevoked {
         release: id("r1"),
         reason: "bad".to_owned()
     }));
     assert_eq!(city.firmware("acme", revoke()), Err("firmware.revoked"));
     assert_eq!(city.rollout("all").status, RolloutStatus::Stopping);
-    city.settle();
+    city.run_until_idle();
     let states = ["lamp-0", "lamp-1", "lamp-2"].map(|lamp| city.state_of("all", lamp));
     assert_eq!(states, [Cancelled, Cancelled, Installing]);
     city.walk("all", "lamp-2", &[Trial, Confirmed]);

@@ -71,7 +71,7 @@ fn nothing_begins_while_paused_and_no_timer_punishes_the_wait() {
     assert_eq!(city.rollouts("olga", pause("x")), Err("rollouts.status"));
     assert_eq!(city.step("x", "lamp-1", Offered), Err("rollouts.status"));
     city.block(HOUR_MS);
-    // What is installing goes on, and its silence is a failure; what has not begun waits.
+    // An installing deployment continues, and its silence is a failure; the others wait.
     assert_eq!(city.state_of("x", "lamp-0"), TimedOut);
     assert_eq!(city.state_of("x", "lamp-1"), Assigned);
     // A gateway that offered before it could know of the pause is believed.
@@ -101,17 +101,17 @@ fn cancelling_ends_what_is_not_yet_installing() {
     city.rollouts("olga", cancel("x")).unwrap();
     assert_eq!(city.rollouts("olga", cancel("x")), Err("rollouts.status"));
     assert_eq!(city.step("x", "lamp-0", Offered), Err("rollouts.status"));
-    let told = city.settle();
+    let facts = city.run_until_idle();
     assert_eq!(
-        moves(&told),
+        moves(&facts),
         [(Some(Assigned), Cancelled), (Some(Downloaded), Cancelled)]
     );
-    let postpone = RolloutsAction::Postpone {
+    let postpone = RolloutsAction::Postpone(Postponement {
         rollout: id("x"),
         device: id("lamp-2"),
         until_ms: city.time_ms + 1,
         reason: String::new(),
-    };
+    });
     assert_eq!(city.rollouts("olga", postpone), Err("rollouts.too_late"));
     assert_eq!(
         city.state_of("x", "lamp-2"),
@@ -120,8 +120,8 @@ fn cancelling_ends_what_is_not_yet_installing() {
     );
     assert_eq!(city.rollout("x").status, RolloutStatus::Stopping);
     city.walk("x", "lamp-2", &[Trial, Reverted]);
-    let told = city.step("x", "lamp-3", Confirmed).unwrap();
-    assert!(told.contains(&Fact::RolloutStopped { rollout: id("x") }));
+    let facts = city.step("x", "lamp-3", Confirmed).unwrap();
+    assert!(facts.contains(&Fact::RolloutStopped { rollout: id("x") }));
     let counts = city.rollout("x").counts;
     assert_eq!((counts.confirmed, counts.failed, counts.other), (2, 1, 2));
     assert_eq!(city.rollouts("olga", resume("x")), Err("rollouts.status"));
@@ -145,9 +145,9 @@ fn a_failure_is_retried_as_often_as_planned() {
     city.started(&x);
     for from in [1, 4] {
         city.walk("x", "lamp-0", &ALL_THE_WAY[..from]);
-        let told = city.step("x", "lamp-0", Failed).unwrap();
-        assert_eq!(moves(&told)[0].1, Failed);
-        assert_eq!(moves(&told)[1], (Some(Failed), Assigned));
+        let facts = city.step("x", "lamp-0", Failed).unwrap();
+        assert_eq!(moves(&facts)[0].1, Failed);
+        assert_eq!(moves(&facts)[1], (Some(Failed), Assigned));
         assert_eq!(city.rollout("x").counts.failed, 0);
     }
     city.step("x", "lamp-0", Failed).unwrap();
@@ -203,14 +203,14 @@ fn a_decommissioned_device_leaves_its_rollout() {
         device: id("lamp-0"),
         reason,
     };
-    let told = city.act("olga", Action::Devices(decommission)).unwrap();
-    assert_eq!(moves(&told), [(Some(Trial), Removed)]);
+    let facts = city.act("olga", Action::Devices(decommission)).unwrap();
+    assert_eq!(moves(&facts), [(Some(Trial), Removed)]);
     assert_eq!(city.rollout("x").status, RolloutStatus::Finished);
     assert_eq!(city.rollout("x").counts.other, 1);
 }
 
 #[test]
-fn a_late_confirmation_tells_what_runs_and_changes_no_count() {
+fn a_late_confirmation_updates_the_device_and_no_count() {
     let mut city = City::with_lamps(1);
     city.started(&plan("x", "r1", list(&["lamp-0"])));
     city.walk("x", "lamp-0", &ALL_THE_WAY[..6]);
@@ -221,9 +221,9 @@ fn a_late_confirmation_tells_what_runs_and_changes_no_count() {
     let mut unsigned = city.next_report("x", "lamp-0", Confirmed);
     unsigned.signature = None;
     assert_eq!(city.send("gw-1", vec![unsigned]), Err("rollouts.unsigned"));
-    let told = city.step("x", "lamp-0", Confirmed).unwrap();
+    let facts = city.step("x", "lamp-0", Confirmed).unwrap();
     assert_eq!(
-        told,
+        facts,
         [Fact::InventoryReported {
             digest: manifest("r1").artifact
         }]
@@ -240,7 +240,7 @@ fn a_late_confirmation_tells_what_runs_and_changes_no_count() {
 }
 
 #[test]
-fn a_thing_that_went_back_to_an_unknown_image_has_drifted() {
+fn a_thing_that_reverts_to_an_unknown_image_has_drifted() {
     let mut city = City::with_lamps(1);
     city.released(&manifest("r2"));
     city.started(&plan("one", "r1", list(&["lamp-0"])));

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod city;
+mod error_gate;
 mod firmware;
-mod gate;
 mod lifecycle;
 mod planning;
 mod postponing;

@@ -10,7 +10,7 @@ fn start(rollout: &str) -> RolloutsAction {
 }
 
 #[test]
-fn the_exact_plan_is_approved_by_somebody_else() {
+fn the_exact_plan_is_approved_by_another_person() {
     let mut city = City::with_lamps(1);
     let plan = plan("x", "r1", whole_city());
     city.plan("ben", &plan).unwrap();
@@ -132,7 +132,7 @@ fn plans_have_a_shape() {
 }
 
 #[test]
-fn a_filter_narrows_by_each_given_part() {
+fn a_filter_narrows_by_each_of_its_parts() {
     let mut city = City::with_lamps(4);
     city.lamps(4..6, "north/harbour", true);
     city.lamps(6..8, "northern", true);
@@ -181,10 +181,12 @@ fn skipped(change: fn(&mut NewDevice), release: ReleaseManifest) -> Option<SkipR
     city.plan("olga", &plan).unwrap();
     city.approve("anna", &plan).unwrap();
     city.rollouts("olga", start("x")).unwrap();
-    city.settle().into_iter().find_map(|fact| match fact {
-        Fact::DeploymentSkipped { rollout: _, reason } => Some(reason),
-        _ => None,
-    })
+    city.run_until_idle()
+        .into_iter()
+        .find_map(|fact| match fact {
+            Fact::DeploymentSkipped { rollout: _, reason } => Some(reason),
+            _ => None,
+        })
 }
 
 #[test]
@@ -258,7 +260,7 @@ fn a_device_that_runs_the_image_needs_none() {
     city.walk("one", "lamp-0", &crate::city::ALL_THE_WAY);
     city.started(&plan("again", "r1", list(&["lamp-0", "lamp-1"])));
     assert_eq!(city.state_of("again", "lamp-0"), DeploymentState::NotNeeded);
-    // The other one was flashed at the factory and says so.
+    // The other one was flashed at the factory and reports it.
     city.step("again", "lamp-1", DeploymentState::NotNeeded)
         .unwrap();
     let rollout = city.rollout("again");
@@ -286,6 +288,6 @@ fn rollouts_at_work_are_limited() {
         reason: String::new(),
     };
     city.rollouts("olga", cancel).unwrap();
-    city.settle();
+    city.run_until_idle();
     city.rollouts("olga", start(&format!("x{most}"))).unwrap();
 }

@@ -1,7 +1,7 @@
 use lamplighter_contracts::rollouts;
 use lamplighter_types::*;
 
-use crate::city::{City, HOUR_MS, Told, id, list, manifest, plan};
+use crate::city::{ActResult, City, HOUR_MS, id, list, manifest, plan};
 
 use DeploymentState::*;
 
@@ -12,22 +12,22 @@ fn offered() -> City {
     city
 }
 
-fn postpone(city: &mut City, who: &str, until_ms: u64) -> Told {
+fn postpone(city: &mut City, who: &str, until_ms: u64) -> ActResult {
     let reason = "football".to_owned();
     let (rollout, device) = (id("x"), id("lamp-0"));
     city.rollouts(
         who,
-        RolloutsAction::Postpone {
+        RolloutsAction::Postpone(Postponement {
             rollout,
             device,
             until_ms,
             reason,
-        },
+        }),
     )
 }
 
 #[test]
-fn it_goes_on_where_it_was_at_the_deadline() {
+fn it_resumes_its_state_at_the_deadline() {
     let mut city = offered();
     city.walk("x", "lamp-0", &[Downloading]);
     let until = city.time_ms + 3 * HOUR_MS;
@@ -105,11 +105,13 @@ fn it_can_be_taken_back() {
 fn not_before_the_offer_nor_when_installing() {
     let mut city = offered();
     let until = city.time_ms + HOUR_MS;
-    let other = |city: &City, device: &str| RolloutsAction::Postpone {
-        rollout: id("x"),
-        device: id(device),
-        until_ms: city.time_ms + HOUR_MS,
-        reason: String::new(),
+    let other = |city: &City, device: &str| {
+        RolloutsAction::Postpone(Postponement {
+            rollout: id("x"),
+            device: id(device),
+            until_ms: city.time_ms + HOUR_MS,
+            reason: String::new(),
+        })
     };
     let action = other(&city, "lamp-1");
     assert_eq!(city.rollouts("olga", action), Err("rollouts.not_offered"));
@@ -148,7 +150,7 @@ fn a_postponed_deployment_is_recalled_like_any_other() {
         reason: String::new(),
     };
     city.rollouts("olga", cancel).unwrap();
-    city.settle();
+    city.run_until_idle();
     assert_eq!(city.state_of("x", "lamp-0"), Cancelled);
     assert_eq!(
         rollouts::due_ms(&city.overlay).unwrap(),

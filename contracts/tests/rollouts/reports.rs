@@ -124,7 +124,7 @@ fn counters_only_rise_and_a_gateway_cannot_use_them_up() {
 }
 
 #[test]
-fn nobody_has_seen_a_height_to_come() {
+fn a_future_height_cannot_have_been_seen() {
     let mut city = begun();
     let mut report = city.next_report("x", "lamp-0", Offered);
     report.seen_height = city.height + 1;
@@ -177,8 +177,8 @@ fn a_batch_is_taken_report_by_report() {
     let mut unknown = stale.clone();
     unknown.device = id("lamp-9");
     reports.insert(0, unknown);
-    let told = city.send("gw-1", reports).unwrap();
-    let refused: Vec<&str> = told
+    let facts = city.send("gw-1", reports).unwrap();
+    let refused: Vec<&str> = facts
         .iter()
         .filter_map(|fact| match fact {
             Fact::ReportRefused {
@@ -191,7 +191,7 @@ fn a_batch_is_taken_report_by_report() {
         })
         .collect();
     assert_eq!(refused, ["devices.unknown_device", "rollouts.stale"]);
-    assert_eq!(moves(&told).len(), way.len());
+    assert_eq!(moves(&facts).len(), way.len());
     assert_eq!(city.state_of("x", "lamp-0"), Confirmed);
     // Nothing of a refused report stays: its number is still free.
     assert_eq!(city.device_state("lamp-1").report_counter, 0);
@@ -222,7 +222,7 @@ fn a_device_outside_the_rollout_has_no_deployment() {
 }
 
 #[test]
-fn an_expired_release_is_not_offered_but_what_runs_is_told() {
+fn an_expired_release_is_not_offered_but_its_confirmation_is_recorded() {
     let mut city = City::with_lamps(2);
     let mut short = manifest("r2");
     short.expires_ms = Some(city.time_ms + HOUR_MS / 2);
@@ -253,6 +253,6 @@ fn a_device_out_of_service_is_offered_nothing() {
         device: id("lamp-1"),
         reason,
     };
-    let told = city.act("olga", Action::Devices(decommission)).unwrap();
-    assert_eq!(moves(&told).len(), 0, "its timer had ended it");
+    let facts = city.act("olga", Action::Devices(decommission)).unwrap();
+    assert_eq!(moves(&facts).len(), 0, "its timer had ended it");
 }

@@ -17,9 +17,9 @@ fn blocks(city: &mut City, to: DeploymentState) -> usize {
         .unwrap()
         .is_some_and(|due| due <= city.time_ms)
     {
-        let told = city.block(1);
-        assert!(moves(&told).len() <= STEPS_PER_BLOCK_MAX);
-        assert!(moves(&told).iter().all(|(_, reached)| *reached == to));
+        let facts = city.block(1);
+        assert!(moves(&facts).len() <= STEPS_PER_BLOCK_MAX);
+        assert!(moves(&facts).iter().all(|(_, reached)| *reached == to));
         assert!(city.last_writes <= WRITES_PER_STEP * STEPS_PER_BLOCK_MAX + 2);
         blocks += 1;
     }

@@ -65,7 +65,7 @@ const ALLOWED: [(DeploymentState, DeploymentState); 34] = [
     (Trial, Rejected),
 ];
 
-/// The ends after which a Thing may still tell that it runs the release.
+/// The ends after which a Thing may still report that it runs the release.
 const ENDS_WITH_LATE_CONFIRMATION: [DeploymentState; 7] = [
     Reverted, Failed, Rejected, TimedOut, Cancelled, Superseded, Removed,
 ];
@@ -98,16 +98,16 @@ fn exactly_the_steps_of_the_table_are_taken() {
             let mut city = City::with_lamps(1);
             city.started(&plan("x", "r1", list(&["lamp-0"])));
             plant(&mut city, from);
-            let told = city.step("x", "lamp-0", to);
+            let facts = city.step("x", "lamp-0", to);
             let late = to == Confirmed && ENDS_WITH_LATE_CONFIRMATION.contains(&from);
             if ALLOWED.contains(&(from, to)) {
-                assert!(told.is_ok(), "{from:?} to {to:?}: {told:?}");
+                assert!(facts.is_ok(), "{from:?} to {to:?}: {facts:?}");
                 assert_eq!(city.state_of("x", "lamp-0"), to);
             } else {
-                assert_eq!(told.is_ok(), late, "{from:?} to {to:?}: {told:?}");
+                assert_eq!(facts.is_ok(), late, "{from:?} to {to:?}: {facts:?}");
                 assert!(
-                    late || told == Err("rollouts.transition"),
-                    "{from:?} {to:?}: {told:?}"
+                    late || facts == Err("rollouts.transition"),
+                    "{from:?} {to:?}: {facts:?}"
                 );
                 assert_eq!(city.state_of("x", "lamp-0"), from);
             }

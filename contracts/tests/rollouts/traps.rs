@@ -1,4 +1,4 @@
-//! What other systems got wrong, one test each.
+//! Mistakes of other systems, one test each.
 
 use lamplighter_contracts::rollouts::DEPLOYMENT_STEPS_MAX;
 use lamplighter_types::*;
@@ -31,7 +31,7 @@ fn a_rollout_in_which_everything_ended_badly_does_not_finish() {
 
 /// hawkBit: resuming after an error pause goes straight to the next group.
 #[test]
-fn resuming_goes_on_where_the_expansion_stopped() {
+fn resuming_continues_the_expansion() {
     let mut city = City::with_lamps(600);
     let mut x = plan("x", "r1", whole_city());
     x.error_percent_max = 0;
@@ -43,7 +43,7 @@ fn resuming_goes_on_where_the_expansion_stopped() {
     let first = city.rollout("x").cursor.unwrap();
     city.walk("x", first.as_str(), &[Failed]);
     assert_eq!(city.rollout("x").status, RolloutStatus::PausedByErrors);
-    city.settle();
+    city.run_until_idle();
     assert_eq!(
         city.rollout("x").cursor,
         Some(first),
@@ -52,7 +52,7 @@ fn resuming_goes_on_where_the_expansion_stopped() {
     city.approve("anna", &x).unwrap();
     city.rollouts("olga", RolloutsAction::Resume { rollout: id("x") })
         .unwrap();
-    city.settle();
+    city.run_until_idle();
     let counts = city.rollout("x").counts;
     assert_eq!(
         (counts.assigned, counts.failed),
@@ -166,7 +166,7 @@ fn cancelling_needs_no_answer_and_leaves_the_device_free() {
         reason: String::new(),
     };
     city.rollouts("olga", cancel).unwrap();
-    city.settle();
+    city.run_until_idle();
     assert_eq!(city.rollout("x").status, RolloutStatus::Stopped);
     city.started(&plan("y", "r2", list(&["lamp-0"])));
     assert_eq!(city.state_of("y", "lamp-0"), Assigned);

@@ -16,7 +16,7 @@ pub fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
 
-/// What a filling depends on, and the names that it has met.
+/// Fills in the placeholders of an action, and keeps the names that it used.
 pub struct Filler<'a> {
     pub view: &'a View,
     pub chain_id: Hash,

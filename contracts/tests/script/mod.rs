@@ -1,11 +1,11 @@
-//! Runs a script: people send actions, one block each; the output tells the receipts, the
+//! Runs a script: people send actions, one block each; the output has the receipts, the
 //! notifications, the device events and the state records that changed. Lines of a script, each
 //! copied to the output:
 //!
 //! ```text
 //! # comment
 //! ada: {"users": {"disable": {"account": "olga"}}}    ada sends it (JSON as in a transaction)
-//!     "a line that begins with a space goes on with the line before"
+//!     "a line that begins with a space continues the line before"
 //! gw-1 [lamp-1 lamp-2]: {...}     reports and events of these devices are signed by their keys
 //! ada as thief: {...}             ada's name, signed with the key `thief`
 //! @key ada ada-2                  from now on ada signs with the key `ada-2`

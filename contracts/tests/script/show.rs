@@ -188,7 +188,7 @@ fn key_text(mut key: &[u8], parts: &[Part]) -> String {
     texts.join(" ")
 }
 
-/// Whoever has a proof reads the same of key and record.
+/// Checks that a reader of a proof decodes the same key and record.
 fn check_readable(key: &[u8], value: Option<&[u8]>, show: Show) {
     let named = StateKey::parse(key).expect("auditors can read every key");
     let Some(value) = value else { return };
@@ -221,7 +221,7 @@ pub fn changes(changes: &Changes) -> Vec<String> {
     lines
 }
 
-/// What somebody is told.
+/// A notification as a line of text.
 pub fn notification(notification: &Notification) -> String {
     let fact = serde_json::to_string(&notification.fact).expect("JSON");
     match &notification.place {

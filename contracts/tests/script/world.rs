@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use lamplighter_contracts::{BlockContext, config, devices, execute, genesis};
 use lamplighter_state::{Changes, Overlay, View};
-use lamplighter_store::{Batch, Cf, Durability, Kv, MemoryKv};
+use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::{
     Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Outcome, Policies, PublicKey, Role, Scope,
     SignedTransaction, Transaction, Validator, ValidatorSet,
@@ -119,9 +119,9 @@ impl World {
         self.changes
     }
 
-    /// Does what a line says; returns what comes of it, one indented line each.
+    /// Executes a line; returns its output, in indented lines.
     pub fn step(&mut self, line: Line) -> String {
-        let told = match line {
+        let lines = match line {
             Line::Comment => Vec::new(),
             Line::Key { account, key } => {
                 self.keys.insert(account, key);
@@ -166,7 +166,7 @@ impl World {
                 }
             }
         };
-        let lines = told
+        let lines = lines
             .iter()
             .map(|line| format!("  {}\n", show::shorten(line, &self.labels)));
         lines.collect()
@@ -259,7 +259,7 @@ impl World {
     }
 
     fn store(&mut self, changes: Changes) {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         for (key, value) in changes.writes.clone() {
             match value {
                 Some(value) => batch.put(Cf::State, key, value),

@@ -1,10 +1,10 @@
-//! Headers that are not certified.
+//! Attacks with headers that are not certified.
 
 use lamplighter_client::Subject;
 use lamplighter_types::proof::ProofBundle;
 use lamplighter_types::{Attestation, Certificate, CertificateSignature};
 
-use super::stray;
+use super::unregistered_key;
 use crate::DevnetError;
 use crate::journal::Journal;
 use crate::network::Devnet;
@@ -29,13 +29,13 @@ pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), De
     journal.attack(
         "a header with a doubled signature",
         with(&|certificate| {
-            // One signature is a quorum where there is one validator; twice the same is none.
+            // With one validator one signature is a quorum, but the same one twice is not.
             certificate.signatures.truncate((quorum - 1).max(1));
             let first = certificate.signatures[0].clone();
             certificate.signatures.insert(0, first);
         }),
     );
-    let foreign = stray()?;
+    let foreign = unregistered_key()?;
     journal.attack(
         "a header with a foreign signature",
         with(&|certificate| {
@@ -62,7 +62,7 @@ pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), De
 
 fn refused(devnet: &Devnet, bundle: &ProofBundle) -> Result<String, DevnetError> {
     match bundle.verify(&devnet.city.genesis) {
-        Err(error) => Ok(crate::causes(&error)),
+        Err(error) => Ok(lamplighter_system::error_chain(&error)),
         Ok(_) => Err(DevnetError::NotRefused("the bundle".to_owned())),
     }
 }

@@ -1,26 +1,27 @@
-//! Events that are not what they seem.
+//! Attacks with forged and repeated events.
 
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, AlarmChange, DeviceEvent, DeviceSigned, DevicesAction, EventsAction, Id, NewDevice,
     SecretKey, Severity, UsersAction,
 };
 
-use super::{client_with, must_fail, stray};
+use super::{client_with, must_fail, unregistered_key};
 use crate::DevnetError;
 use crate::city::{district, id};
 use crate::journal::Journal;
-use crate::network::{Devnet, act, now_ms};
+use crate::network::{Devnet, submit_action};
 use crate::scenario::lamp;
 
-/// A gateway that is registered and has one device of its own, but no lamps.
+/// A registered gateway that serves one device, but no lamps.
 pub(super) const ROGUE: &str = "gateway-rogue";
 const PROBE: &str = "probe";
 
 async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
     let keys = devnet.files.keys();
     let (rogue, probe) = (
-        devnet.city.admit(&keys, ROGUE)?,
-        devnet.city.admit(&keys, PROBE)?,
+        devnet.city.add_key(&keys, ROGUE)?,
+        devnet.city.add_key(&keys, PROBE)?,
     );
     let action = UsersAction::RegisterGateway {
         account: rogue.account.clone(),
@@ -28,7 +29,7 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
         district: district(""),
         key: rogue.secret.public(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "registering a gateway",
         Action::Users(action),
@@ -47,7 +48,7 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
     let action = Action::Devices(DevicesAction::Register {
         devices: vec![device],
     });
-    act(&devnet.client("operator")?, "registering a device", action)
+    submit_action(&devnet.client("operator")?, "registering a device", action)
         .await
         .map(drop)
 }
@@ -56,7 +57,7 @@ fn event(devnet: &Devnet, device: &Id, sequence: u64, key: &SecretKey) -> Action
     let mut event = DeviceEvent {
         device: device.clone(),
         sequence,
-        time_ms: now_ms(),
+        time_ms: unix_ms(),
         kind: "x-probe".to_owned(),
         severity: Severity::Warning,
         alarm: AlarmChange::None,
@@ -73,7 +74,7 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     set_up(devnet).await?;
     let rogue = devnet.client(ROGUE)?;
     let (probe, probe_key) = (id(PROBE), devnet.city.member(PROBE).secret.clone());
-    act(
+    submit_action(
         &rogue,
         "a first event",
         event(devnet, &probe, 1, &probe_key),
@@ -83,7 +84,7 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     let verdict = must_fail(&rogue, again, &["events.sequence_used"]).await;
     journal.attack("an event with a used sequence number", verdict);
 
-    let forged = event(devnet, &probe, 2, &stray()?);
+    let forged = event(devnet, &probe, 2, &unregistered_key()?);
     let verdict = must_fail(&rogue, forged, &["events.wrong_signature"]).await;
     journal.attack("an event signed by another key", verdict);
 
@@ -92,8 +93,8 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     let foreign = event(devnet, &lamp, 1_000, lamp_key);
     let verdict = must_fail(&rogue, foreign, &["devices.not_your_device"]).await;
     journal.attack("an event for a device of another gateway", verdict);
-    let nobody = stray()?;
-    let stranger = client_with(devnet, &id("gateway-nobody"), &nobody)?;
+    let stranger_key = unregistered_key()?;
+    let stranger = client_with(devnet, &id("gateway-nobody"), &stranger_key)?;
     let verdict = must_fail(
         &stranger,
         event(devnet, &probe, 2, &probe_key),

@@ -1,9 +1,9 @@
-//! What must be refused, tried from outside, each with the words of the refusal.
+//! Attacks that must be refused, tried from outside; each result has the text of the refusal.
 
 mod artifacts;
 mod certificates;
 mod events;
-mod liar;
+mod lying_node;
 mod nodes;
 mod pool;
 mod releases;
@@ -17,57 +17,57 @@ use lamplighter_types::{Action, Hash, Id, Outcome, SecretKey, UsersAction};
 
 use crate::DevnetError;
 use crate::city::id;
-use crate::feed::Observer;
-use crate::journal::{Journal, Verdict};
-use crate::network::{Devnet, act};
+use crate::feed::FeedSubscriber;
+use crate::journal::{AttackOutcome, Journal};
+use crate::network::{Devnet, submit_action};
 use crate::scenario;
 
-/// Tries everything.
+/// Runs all attacks.
 ///
 /// # Errors
 /// An attack could not even be tried; whether each was refused is in the journal.
 pub async fn run(
     devnet: &mut Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let begun = Instant::now();
-    let tries = attempts(devnet, observer, journal).await;
-    let tried = journal.attacks.len() - journal.count(Verdict::NotApplicable);
-    let refused = journal.count(Verdict::Refused);
-    let verdict = match (tries, journal.count(Verdict::NotRefused)) {
+    let tries = attempts(devnet, feed, journal).await;
+    let tried = journal.attacks.len() - journal.count(AttackOutcome::NotApplicable);
+    let refused = journal.count(AttackOutcome::Refused);
+    let verdict = match (tries, journal.count(AttackOutcome::NotRefused)) {
         (Ok(()), 0) => Ok(serde_json::json!({ "tried": tried, "refused": refused })),
         (Ok(()), through) => Err(DevnetError::NotRefused(format!("{through} of {tried}"))),
         (Err(error), _) => Err(error),
     };
     let passed = format!("{refused} attacks were tried, each was refused");
-    journal.note("attacks", &passed, begun, &verdict);
+    journal.record("attacks", &passed, begun, &verdict);
     verdict?;
     let passed = "all validators still have the same certified block";
     journal
-        .step("still in agreement", passed, scenario::agree(devnet))
+        .step("still in agreement", passed, scenario::same_head(devnet))
         .await
         .map(drop)
 }
 
 async fn attempts(
     devnet: &mut Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     transactions::run(devnet, journal).await?;
     transactions::json(devnet, journal).await?;
     certificates::run(devnet, journal).await?;
-    releases::run(devnet, observer, journal).await?;
+    releases::run(devnet, feed, journal).await?;
     events::run(devnet, journal).await?;
     topics::run(devnet, journal).await?;
     artifacts::store(devnet, journal).await?;
-    artifacts::field(devnet, observer, journal).await?;
+    artifacts::field(devnet, feed, journal).await?;
     nodes::run(devnet, journal).await?;
     pool::run(devnet, journal).await
 }
 
-/// The stable code and the words with which a submission was refused: by a node, or in a receipt.
+/// The stable code and the text with which a submission was refused, by a node or in a receipt.
 fn refusal(result: &Result<Submitted, ClientError>) -> Option<(String, String)> {
     match result {
         Ok(submitted) => match &submitted.receipt.as_ref()?.outcome {
@@ -81,13 +81,13 @@ fn refusal(result: &Result<Submitted, ClientError>) -> Option<(String, String)> 
     }
 }
 
-/// Code and words of a problem that a node answered.
-fn words_of(problem: &serde_json::Value) -> String {
+/// Code and detail of a problem document that a node answered.
+fn problem_text(problem: &serde_json::Value) -> String {
     let member = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
     format!("{}: {}", member("code"), member("detail"))
 }
 
-/// Demands that a submission was refused with one of these codes, and that it changed nothing.
+/// Checks that a submission was refused with one of these codes, and that it changed nothing.
 fn must_refuse(
     result: Result<Submitted, ClientError>,
     codes: &[&str],
@@ -103,12 +103,12 @@ fn must_refuse(
         Some((code, words)) if codes.contains(&code.as_str()) && !changed => {
             Ok(format!("{code}: {words}"))
         }
-        Some((code, words)) => Err(DevnetError::Found(format!(
+        Some((code, words)) => Err(DevnetError::Unexpected(format!(
             "{code}: {words}, where {codes:?} was expected"
         ))),
         None => Err(DevnetError::NotRefused(match result {
             Ok(submitted) => format!("the transaction {}", submitted.transaction),
-            Err(error) => crate::causes(&error),
+            Err(error) => lamplighter_system::error_chain(&error),
         })),
     }
 }
@@ -118,7 +118,7 @@ async fn must_fail(client: &Client, action: Action, codes: &[&str]) -> Result<St
     must_refuse(client.submit(action, Wait::Committed).await, codes)
 }
 
-/// A client that signs with a key of its own choice.
+/// A client that signs with this key, whether it belongs to the account or not.
 fn client_with(devnet: &Devnet, account: &Id, secret: &SecretKey) -> Result<Client, DevnetError> {
     let urls = devnet.nodes.iter().map(crate::NodeProcess::url).collect();
     let config = lamplighter_client::ClientConfig::new(urls)
@@ -127,21 +127,21 @@ fn client_with(devnet: &Devnet, account: &Id, secret: &SecretKey) -> Result<Clie
     Client::new(config).map_err(DevnetError::client("setting up a client"))
 }
 
-/// A key that nobody knows.
-fn stray() -> Result<SecretKey, DevnetError> {
+/// A new key that the ledger does not know.
+fn unregistered_key() -> Result<SecretKey, DevnetError> {
     Ok(lamplighter_node::key::generate()?)
 }
 
 /// Registers one more user by a transaction.
-async fn admit_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetError> {
-    let member = devnet.city.admit(&devnet.files.keys(), name)?;
+async fn register_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetError> {
+    let member = devnet.city.add_key(&devnet.files.keys(), name)?;
     let action = UsersAction::RegisterUser {
         account: member.account,
         organization: id("city"),
         name: name.to_owned(),
         key: member.secret.public(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "registering a user",
         Action::Users(action),
@@ -152,7 +152,7 @@ async fn admit_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetError> 
 
 /// An image that no other part of the demonstration uses.
 fn image_of(seed: &str) -> (Vec<u8>, Hash) {
-    let image = crate::files::made_up(seed);
+    let image = crate::files::synthetic_image(seed);
     let digest = Hash::of(&image);
     (image, digest)
 }

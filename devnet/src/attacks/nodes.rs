@@ -1,19 +1,19 @@
-//! Nodes that do not belong to the ledger, and data of another one.
+//! Attacks by nodes that do not belong to the ledger, and with the data of another chain.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::stray;
+use super::unregistered_key;
 use crate::DevnetError;
 use crate::journal::Journal;
 use crate::network::{Devnet, NodeProcess};
 
-/// For a process to end by itself, or to be turned away.
+/// Time for a process to end by itself, or to be refused.
 const WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
-    let verdict = stranger(devnet).await;
+    let verdict = unlisted_node(devnet).await;
     journal.attack("a node that is not on the allow-list", verdict);
     let verdict = wrong_key(devnet).await;
     journal.attack("a validator's id with another key", verdict);
@@ -24,8 +24,8 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     devnet.ready(last).await
 }
 
-/// A node with a key of its own: it comes up, dials, and nobody talks to it.
-async fn stranger(devnet: &mut Devnet) -> Result<String, DevnetError> {
+/// Starts a node with an unregistered key: it comes up and dials, and no peer accepts it.
+async fn unlisted_node(devnet: &mut Devnet) -> Result<String, DevnetError> {
     let lowest = devnet
         .city
         .genesis
@@ -34,23 +34,24 @@ async fn stranger(devnet: &mut Devnet) -> Result<String, DevnetError> {
         .iter()
         .map(|v| v.key)
         .min();
-    // The node with the lower key dials: only so it comes to a connection that can be refused.
+    // The node with the lower key dials: a lower key makes sure that there is a connection to
+    // refuse.
     let secret = loop {
-        let secret = stray()?;
+        let secret = unregistered_key()?;
         if lowest.is_none_or(|lowest| secret.public() < lowest) {
             break secret;
         }
     };
     lamplighter_node::key::write(&devnet.files.key("node-99"), &secret)?;
-    let peer = devnet.ports.take()?;
+    let peer = devnet.ports.allocate()?;
     let mut node = devnet.node(99, peer)?;
     node.process.start()?;
-    let verdict = turned_away(&mut node).await;
+    let verdict = wait_refused(&mut node).await;
     node.process.kill().await?;
     verdict
 }
 
-async fn turned_away(node: &mut NodeProcess) -> Result<String, DevnetError> {
+async fn wait_refused(node: &mut NodeProcess) -> Result<String, DevnetError> {
     let url = format!("{}/v1/status", node.url());
     let begun = Instant::now();
     loop {
@@ -62,13 +63,14 @@ async fn turned_away(node: &mut NodeProcess) -> Result<String, DevnetError> {
             .find(|line| line.contains("no connection"))
             .map(str::to_owned);
         if let (Ok(answer), Some(line)) = (reqwest::get(&url).await, refused) {
-            let failed = |error: reqwest::Error| DevnetError::Found(error.to_string());
+            let failed = |error: reqwest::Error| DevnetError::Unexpected(error.to_string());
             let status: Value = answer.json().await.map_err(failed)?;
             let alone = status["connected"].as_array().is_some_and(Vec::is_empty);
             let words = line.split("no connection").last().unwrap_or_default();
-            return match alone && status["height"] == 0 {
-                true => Ok(format!("no peer, height 0{}", words.trim_end())),
-                false => Err(DevnetError::NotRefused(status.to_string())),
+            return if alone && status["height"] == 0 {
+                Ok(format!("no peer, height 0{}", words.trim_end()))
+            } else {
+                Err(DevnetError::NotRefused(status.to_string()))
             };
         }
         if begun.elapsed() > WITHIN {
@@ -84,19 +86,19 @@ async fn turned_away(node: &mut NodeProcess) -> Result<String, DevnetError> {
 }
 
 async fn wrong_key(devnet: &mut Devnet) -> Result<String, DevnetError> {
-    let peer = devnet.ports.take()?;
-    // One that was never used: another is refused for that already.
+    let peer = devnet.ports.allocate()?;
+    // A key that was never used: a used one is refused for that reason already.
     let stranger = devnet.files.key("node-1-pretended");
-    lamplighter_node::key::write(&stranger, &stray()?)?;
+    lamplighter_node::key::write(&stranger, &unregistered_key()?)?;
     let mut config = devnet.node(99, peer)?.config;
     config.node = 1;
     config.key = stranger;
     config.data_dir = devnet.files.root.join("node-1-pretended");
     let node = devnet.node_process("node-1-pretended", config)?;
-    ends_with(node, "the key is of no node").await
+    must_exit_with(node, "the key is of no node").await
 }
 
-/// Kills the last validator and starts another chain's on its data.
+/// Kills the last validator and starts a validator of another chain on its data.
 async fn other_chain(devnet: &mut Devnet) -> Result<String, DevnetError> {
     let last = devnet.nodes.len() - 1;
     devnet.nodes[last].process.kill().await?;
@@ -106,11 +108,11 @@ async fn other_chain(devnet: &mut Devnet) -> Result<String, DevnetError> {
     let mut config = devnet.nodes[last].config.clone();
     config.genesis = path;
     let node = devnet.node_process("another-city", config)?;
-    ends_with(node, "chain").await
+    must_exit_with(node, "chain").await
 }
 
-/// The process must end by itself, with an error that says this.
-async fn ends_with(mut node: NodeProcess, words: &str) -> Result<String, DevnetError> {
+/// Checks that the process ends by itself, with an error that contains this text.
+async fn must_exit_with(mut node: NodeProcess, words: &str) -> Result<String, DevnetError> {
     node.process.start()?;
     let good = node.process.wait(WITHIN).await?;
     let log = node.process.read_log()?;

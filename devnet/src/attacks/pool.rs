@@ -1,46 +1,46 @@
-//! A full pool: the majority of the validators is gone, nothing can be ordered, and one more
-//! transaction is too many.
+//! An attack that fills the pool: with the majority of the validators stopped, nothing can be
+//! ordered, until the pool refuses one transaction more.
 
 use std::time::{Duration, Instant};
 
 use lamplighter_types::{Action, DevicesAction, Hash, codec};
 use serde_json::Value;
 
-use super::words_of;
+use super::problem_text;
 use crate::DevnetError;
 use crate::journal::Journal;
 use crate::network::Devnet;
 
-/// Text of one transaction, so that a pool of 64 MiB is full after some hundred.
+/// Text of one transaction: a pool of 64 MiB is full after some hundred transactions.
 const TEXT_BYTES: usize = 250_000;
-/// More than fit the pool, and less than the window of one key.
+/// Transactions to try: more than fit the pool, and less than the window of one key.
 const TRANSACTIONS_MAX: usize = 600;
-/// For everything that was taken to be in a block, once there is a majority again.
+/// Time for all accepted transactions to be in a block, once there is a majority again.
 const ORDERED_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     let name = "one transaction more than the pool holds";
     let count = devnet.nodes.len();
     if count == 1 {
-        // Without it there is no pool, and with it every transaction is ordered.
+        // A single validator is its own majority: the pool never fills.
         journal.not_applicable(name, "1 validator");
         return Ok(());
     }
-    // Half of them are no majority. The first stays: transactions that were only promised a place
-    // live in its memory.
-    let gone = count / 2..count;
-    for at in gone.clone() {
+    // Half of them are no majority. The first keeps running: accepted transactions are in its
+    // memory.
+    let stopped = count / 2..count;
+    for at in stopped.clone() {
         devnet.nodes[at].process.kill().await?;
     }
     let filled = fill(devnet).await;
-    for at in gone.clone() {
+    for at in stopped.clone() {
         devnet.nodes[at].process.start()?;
     }
-    for at in gone {
+    for at in stopped {
         devnet.ready(at).await?;
     }
     let (accepted, words) = filled?;
-    let verdict = all_there(devnet, &accepted).await.map(|()| {
+    let verdict = wait_receipts(devnet, &accepted).await.map(|()| {
         format!(
             "{words}; all {} that were taken before are in blocks",
             accepted.len()
@@ -50,17 +50,18 @@ pub(super) async fn run(devnet: &mut Devnet, journal: &mut Journal) -> Result<()
     Ok(())
 }
 
-/// Fills the pool of the first node. Gives what it took, and the words with which it refused the
-/// next one.
+/// Fills the pool of the first node. Returns the accepted transactions, and the text with which the
+/// next one was refused.
 async fn fill(devnet: &Devnet) -> Result<(Vec<Hash>, String), DevnetError> {
     let operator = devnet.client("operator")?;
     let chain_id = devnet.city.genesis.chain_id();
     let url = format!("{}/v1/transactions?wait=none", devnet.nodes[0].url());
     let http = reqwest::Client::new();
-    let failed = |error: reqwest::Error| DevnetError::Found(format!("filling the pool: {error}"));
+    let failed =
+        |error: reqwest::Error| DevnetError::Unexpected(format!("filling the pool: {error}"));
     let mut accepted = Vec::new();
     while accepted.len() < TRANSACTIONS_MAX {
-        // It fails when it is executed, and changes nothing.
+        // Its execution fails and changes nothing.
         let function = "registerSpec".to_owned();
         let argument = "ab".repeat(TEXT_BYTES / 2);
         let action = Action::Devices(DevicesAction::IotRegistry { function, argument });
@@ -86,10 +87,11 @@ async fn fill(devnet: &Devnet) -> Result<(Vec<Hash>, String), DevnetError> {
             .and_then(|v| v.to_str().ok())
             .unwrap_or("none");
         let problem: Value = answer.json().await.map_err(failed)?;
-        let words = format!("{status} {}, Retry-After {retry}", words_of(&problem));
-        return match status == 503 && retry != "none" {
-            true => Ok((accepted, words)),
-            false => Err(DevnetError::Found(words)),
+        let words = format!("{status} {}, Retry-After {retry}", problem_text(&problem));
+        return if status == 503 && retry != "none" {
+            Ok((accepted, words))
+        } else {
+            Err(DevnetError::Unexpected(words))
         };
     }
     Err(DevnetError::NotRefused(format!(
@@ -98,8 +100,8 @@ async fn fill(devnet: &Devnet) -> Result<(Vec<Hash>, String), DevnetError> {
     )))
 }
 
-/// Every transaction has its receipt.
-async fn all_there(devnet: &Devnet, accepted: &[Hash]) -> Result<(), DevnetError> {
+/// Waits until every transaction has its receipt.
+async fn wait_receipts(devnet: &Devnet, accepted: &[Hash]) -> Result<(), DevnetError> {
     let client = devnet.client("operator")?;
     let begun = Instant::now();
     for hash in accepted {
@@ -110,7 +112,9 @@ async fn all_there(devnet: &Devnet, accepted: &[Hash]) -> Result<(), DevnetError
                     return Err(DevnetError::client("asking for a receipt")(error));
                 }
                 _ if begun.elapsed() > ORDERED_WITHIN => {
-                    return Err(DevnetError::Found(format!("{hash} is in no block: lost")));
+                    return Err(DevnetError::Unexpected(format!(
+                        "{hash} is in no block: lost"
+                    )));
                 }
                 _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }

@@ -1,4 +1,4 @@
-//! Releases that nobody may install.
+//! Attacks with releases that must not be installed.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use lamplighter_types::{
     Selection, SignedRelease, SkipReason, UsersAction, codec,
 };
 
-use super::{admit_user, image_of, must_fail, stray};
+use super::{image_of, must_fail, register_user, unregistered_key};
 use crate::DevnetError;
 use crate::city::id;
-use crate::feed::{Observer, name_of};
+use crate::feed::{FeedSubscriber, name_of};
 use crate::journal::Journal;
-use crate::network::{Devnet, act};
-use crate::scenario::{begin, lamp, manifest_of, plan_for, publish, stored, try_approve};
+use crate::network::{Devnet, submit_action};
+use crate::scenario::{approve_as, begin, lamp, manifest_of, plan_for, publish, wait_stored};
 
-/// For a rollout to look at a device.
+/// Time for a rollout to consider a device.
 const LOOKED_AT_WITHIN: Duration = Duration::from_secs(60);
 
 fn publish_action(release: SignedRelease) -> Action {
@@ -36,7 +36,7 @@ async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetE
         role,
         scope: Scope::city(),
     };
-    act(
+    submit_action(
         &devnet.client("admin-1")?,
         "granting a role",
         Action::Users(action),
@@ -47,19 +47,19 @@ async fn grant(devnet: &Devnet, account: &str, role: Role) -> Result<(), DevnetE
 
 pub(super) async fn run(
     devnet: &mut Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     keys(devnet, journal).await?;
     people(devnet, journal).await?;
-    devices(devnet, observer, journal).await
+    devices(devnet, feed, journal).await
 }
 
-/// Signed by a key that is not, or no longer, the vendor's.
+/// Releases signed by a key that is not, or no longer, the vendor's.
 async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     let operator = devnet.client("operator")?;
     let manifest = manifest_of("unregistered-key", "vendor", &devnet.firmware.1);
-    let signed = SignedRelease::sign(&manifest, &stray()?);
+    let signed = SignedRelease::sign(&manifest, &unregistered_key()?);
     let verdict = must_fail(&operator, publish_action(signed), &["firmware.foreign_key"]).await;
     journal.attack("a release signed by an unregistered key", verdict);
 
@@ -71,7 +71,7 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
     let verdict = must_fail(&operator, publish_action(signed), &codes).await;
     journal.attack("a manifest that was not signed", verdict);
 
-    admit_user(devnet, "former-vendor").await?;
+    register_user(devnet, "former-vendor").await?;
     grant(devnet, "former-vendor", Role::Vendor).await?;
     let former = devnet.city.member("former-vendor").secret.clone();
     let account = id("former-vendor");
@@ -79,7 +79,7 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
         account,
         key: former.public(),
     };
-    act(
+    submit_action(
         &devnet.client("security")?,
         "revoking a key",
         Action::Users(revoke),
@@ -93,9 +93,9 @@ async fn keys(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetEr
     Ok(())
 }
 
-/// Approved by its author, twice by one person, by too few.
+/// Releases approved by their author, twice by one person, or by too few.
 async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
-    admit_user(devnet, "rival").await?;
+    register_user(devnet, "rival").await?;
     grant(devnet, "rival", Role::Vendor).await?;
     grant(devnet, "rival", Role::Approver).await?;
     let rival = devnet.client("rival")?;
@@ -109,7 +109,7 @@ async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), Devnet
     journal.attack("a release approved by its author", verdict);
 
     let approver = devnet.client("approver-1")?;
-    try_approve(&approver, &manifest).await?;
+    approve_as(&approver, &manifest).await?;
     let verdict = must_fail(&approver, approve_action(&manifest), &["firmware.approved"]).await;
     journal.attack("a second approval by the same person", verdict);
 
@@ -123,10 +123,10 @@ async fn people(devnet: &mut Devnet, journal: &mut Journal) -> Result<(), Devnet
     Ok(())
 }
 
-/// Below the security counter that a device has reached, and for other hardware.
+/// Releases below the security counter of a device, and for other hardware.
 async fn devices(
     devnet: &Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let device = lamp(1);
@@ -141,14 +141,14 @@ async fn devices(
     for manifest in [&old, &other] {
         let signed = SignedRelease::sign(manifest, &devnet.city.member("vendor").secret);
         publish(&devnet.client("vendor")?, signed).await?;
-        stored(devnet, observer, artifact).await?;
+        wait_stored(devnet, feed, artifact).await?;
         for approver in ["approver-1", "approver-2"] {
-            try_approve(&devnet.client(approver)?, manifest).await?;
+            approve_as(&devnet.client(approver)?, manifest).await?;
         }
     }
-    let verdict = skipped(devnet, observer, &device, &old, SkipReason::SecurityCounter).await;
+    let verdict = skipped(devnet, feed, &device, &old, SkipReason::SecurityCounter).await;
     journal.attack("a release with a lower security counter", verdict);
-    let verdict = skipped(devnet, observer, &device, &other, SkipReason::HardwareClass).await;
+    let verdict = skipped(devnet, feed, &device, &other, SkipReason::HardwareClass).await;
     journal.attack("a release for another hardware class", verdict);
     Ok(())
 }
@@ -164,10 +164,10 @@ pub(super) fn plan_for_list(rollout: &str, release: &Id, devices: &[Id]) -> Roll
     }
 }
 
-/// Rolls a release out to one device, which must be left out for this reason.
+/// Rolls a release out to one device, which must be skipped for this reason.
 async fn skipped(
     devnet: &Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     device: &Id,
     manifest: &ReleaseManifest,
     reason: SkipReason,
@@ -179,16 +179,17 @@ async fn skipped(
         plan_for_list(rollout.as_str(), &manifest.release, devices),
     )
     .await?;
-    let looked = |seen: &crate::Seen| seen.skipped.iter().any(|(of, ..)| *of == rollout);
-    let seen = observer
+    let looked = |seen: &crate::FeedState| seen.skipped.iter().any(|(of, ..)| *of == rollout);
+    let seen = feed
         .until("the device is looked at", LOOKED_AT_WITHIN, looked)
         .await?;
     let wanted = (rollout.clone(), device.clone(), reason);
-    match seen.skipped.contains(&wanted) && seen.by_state(&rollout).is_empty() {
-        true => Ok(format!(
+    if seen.skipped.contains(&wanted) && seen.by_state(&rollout).is_empty() {
+        Ok(format!(
             "{device} is left out by the contract: {}",
             name_of(&reason)
-        )),
-        false => Err(DevnetError::Found(format!("{:?}", seen.skipped))),
+        ))
+    } else {
+        Err(DevnetError::Unexpected(format!("{:?}", seen.skipped)))
     }
 }

@@ -1,4 +1,4 @@
-//! A gateway at the topics of another one.
+//! Attacks by a gateway on the MQTT topics of another one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::DevnetError;
 use crate::journal::Journal;
 use crate::network::Devnet;
 
-/// For a node to answer.
+/// Time for a node to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 async fn connect(devnet: &Devnet, password: Option<String>) -> (AsyncClient, EventLoop) {
@@ -24,7 +24,7 @@ async fn connect(devnet: &Devnet, password: Option<String>) -> (AsyncClient, Eve
     AsyncClient::new(options, 10)
 }
 
-/// Waits for a packet that says yes or no.
+/// Waits for the packet that decides.
 async fn answer<T>(
     events: &mut EventLoop,
     mut look: impl FnMut(Result<Incoming, String>) -> Option<T>,
@@ -41,7 +41,7 @@ async fn answer<T>(
             }
         }
     };
-    let late = |_| DevnetError::Found("the MQTT edge did not answer".to_owned());
+    let late = |_| DevnetError::Unexpected("the MQTT edge did not answer".to_owned());
     tokio::time::timeout(ANSWER_WITHIN, search)
         .await
         .map_err(late)
@@ -78,7 +78,7 @@ async fn without_token(devnet: &Devnet, password: Option<String>) -> Result<Stri
 
 async fn subscription(devnet: &Devnet, token: String) -> Result<String, DevnetError> {
     let (client, mut events) = connect(devnet, Some(token)).await;
-    let failed = |error: rumqttc::v5::ClientError| DevnetError::Found(error.to_string());
+    let failed = |error: rumqttc::v5::ClientError| DevnetError::Unexpected(error.to_string());
     client
         .subscribe("lamplighter/1/gw/gateway-1/work", QoS::AtLeastOnce)
         .await
@@ -96,7 +96,7 @@ async fn subscription(devnet: &Devnet, token: String) -> Result<String, DevnetEr
 
 async fn publication(devnet: &Devnet, token: String) -> Result<String, DevnetError> {
     let (client, mut events) = connect(devnet, Some(token)).await;
-    let failed = |error: rumqttc::v5::ClientError| DevnetError::Found(error.to_string());
+    let failed = |error: rumqttc::v5::ClientError| DevnetError::Unexpected(error.to_string());
     let topic = "lamplighter/1/gw/gateway-1/tx";
     client
         .publish(topic, QoS::AtLeastOnce, false, "{}")
@@ -107,7 +107,7 @@ async fn publication(devnet: &Devnet, token: String) -> Result<String, DevnetErr
             PubAckReason::NotAuthorized => Ok("PUBACK 0x87 not authorized".to_owned()),
             other => Err(format!("{other:?}")),
         }),
-        // The acknowledgement comes first; an error alone is no answer.
+        // The acknowledgement comes first; an error alone does not decide.
         Ok(_) => None,
         Err(error) if error.contains("NotAuthorized") => Some(Ok(error)),
         Err(error) => Some(Err(error)),

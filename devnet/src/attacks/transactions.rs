@@ -1,6 +1,7 @@
-//! Transactions that are replayed, late, forged, cut, too long or of people without the right.
+//! Attacks with transactions that are replayed, late, forged, cut, too long or not allowed.
 
 use lamplighter_client::{Submitted, Wait};
+use lamplighter_system::unix_ms;
 use lamplighter_types::limits::TRANSACTION_BYTES_MAX;
 use lamplighter_types::{
     Action, ConfigAction, ConfigTarget, DevicesAction, Encoding, Hash, HexBytes, SignedTransaction,
@@ -12,13 +13,13 @@ use super::must_refuse;
 use crate::DevnetError;
 use crate::city::id;
 use crate::journal::Journal;
-use crate::network::{Devnet, now_ms};
+use crate::network::Devnet;
 use crate::scenario::lamp;
 
 const MALFORMED: &[&str] = &["transaction.malformed", "transaction.invalid"];
 
-/// A harmless action: the tags of the first lamp.
-fn tagging(value: &str) -> Action {
+/// A harmless action that sets the tags of the first lamp.
+fn tag_action(value: &str) -> Action {
     let tags = vec![Tag {
         name: "note".to_owned(),
         value: value.to_owned(),
@@ -29,7 +30,7 @@ fn tagging(value: &str) -> Action {
     })
 }
 
-/// Signs as the operator, with everything chosen freely.
+/// Signs transactions as the operator, with freely chosen fields.
 struct Forge<'a> {
     devnet: &'a Devnet,
     sequence: u64,
@@ -46,7 +47,7 @@ impl<'a> Forge<'a> {
         Ok(Self {
             devnet,
             sequence: info.value.highest_sequence + 1,
-            expires_ms: now_ms() + 60_000,
+            expires_ms: unix_ms() + 60_000,
             chain_id: devnet.city.genesis.chain_id(),
             encoding: Encoding::Bincode,
         })
@@ -57,7 +58,7 @@ impl<'a> Forge<'a> {
             sender: id("operator"),
             sequence: self.sequence,
             expires_ms: self.expires_ms,
-            action: tagging(value),
+            action: tag_action(value),
         }
     }
 
@@ -91,14 +92,14 @@ async fn send(
         .await)
 }
 
-/// Posts raw bytes; gives status and problem.
+/// Posts raw bytes; returns status and problem.
 async fn post(devnet: &Devnet, kind: &str, body: Vec<u8>) -> Result<(u16, Value), DevnetError> {
     let url = format!("{}/v1/transactions", devnet.nodes[0].url());
     let request = reqwest::Client::new()
         .post(url)
         .header("content-type", kind)
         .body(body);
-    let failed = |error: reqwest::Error| DevnetError::Found(format!("posting: {error}"));
+    let failed = |error: reqwest::Error| DevnetError::Unexpected(format!("posting: {error}"));
     let response = request.send().await.map_err(failed)?;
     let status = response.status().as_u16();
     let text = response.text().await.map_err(failed)?;
@@ -118,13 +119,14 @@ async fn must_refuse_bytes(
     let (status, answer) = post(devnet, kind, body).await?;
     let code = answer["code"].as_str().unwrap_or_default();
     let words = answer["detail"].as_str().unwrap_or_default();
-    match (400..500).contains(&status) && codes.contains(&code) {
-        true => Ok(format!("{status} {code}: {words}")),
-        false => Err(DevnetError::Found(format!("{status} {answer}"))),
+    if (400..500).contains(&status) && codes.contains(&code) {
+        Ok(format!("{status} {code}: {words}"))
+    } else {
+        Err(DevnetError::Unexpected(format!("{status} {answer}")))
     }
 }
 
-/// The same bytes again, and other bytes under the same sequence number.
+/// Sends the same bytes again, and other bytes under the same sequence number.
 async fn replays(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     let forge = Forge::new(devnet).await?;
     let first = forge.sign("first");
@@ -151,7 +153,7 @@ async fn replays(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetErr
 pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     replays(devnet, journal).await?;
     let late = Forge {
-        expires_ms: now_ms() - 1_000,
+        expires_ms: unix_ms() - 1_000,
         ..Forge::new(devnet).await?
     };
     let verdict = must_refuse(
@@ -203,7 +205,7 @@ pub(super) async fn run(devnet: &Devnet, journal: &mut Journal) -> Result<(), De
     Ok(())
 }
 
-/// The JSON forms: unknown, doubled and missing fields, and what is no JSON at all.
+/// Attacks on the JSON forms: unknown, doubled and missing fields, and bytes that are no JSON.
 pub(super) async fn json(devnet: &Devnet, journal: &mut Journal) -> Result<(), DevnetError> {
     let forge = Forge {
         encoding: Encoding::Json,

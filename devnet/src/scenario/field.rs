@@ -1,4 +1,4 @@
-//! Gateways and Things: their start, their images, configuration, alarms.
+//! The steps with gateways and Things: start, images, configuration, alarms.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,28 +10,31 @@ use serde_json::{Value, json};
 
 use super::{VERSION, gateway_name, lamp, things};
 use crate::DevnetError;
-use crate::feed::Observer;
-use crate::field::Order;
-use crate::network::{Devnet, act};
+use crate::feed::FeedSubscriber;
+use crate::field::ThingCommand;
+use crate::network::{Devnet, submit_action};
 
-/// For all Things to register and to tell what they run.
+/// Time for all Things to register and to report their running image.
 const UP_WITHIN: Duration = Duration::from_secs(120);
-/// For a configuration to be applied everywhere.
+/// Time for a configuration to be applied everywhere.
 const APPLIED_WITHIN: Duration = Duration::from_secs(120);
-/// For an event to come through gateway and ledger to a subscriber.
+/// Time for an event to come through gateway and ledger to a subscriber.
 const EVENT_WITHIN: Duration = Duration::from_secs(60);
 const CONFIGURATION: &str = r#"{"dimming":{"at":"23:30","percent":40},"heartbeat_s":60}"#;
 
-pub(super) async fn start(devnet: &mut Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+pub(super) async fn start(
+    devnet: &mut Devnet,
+    feed: &FeedSubscriber,
+) -> Result<Value, DevnetError> {
     for gateway in 0..devnet.plan.gateways {
         devnet.start_gateway(&gateway_name(gateway), Vec::new())?;
         let mesh = things(devnet, gateway);
         devnet.start_mesh(gateway, &mesh)?;
     }
     let count = devnet.plan.things;
-    let all = |seen: &crate::Seen| seen.inventories.len() >= count;
-    let seen = observer
-        .until("every Thing has told what it runs", UP_WITHIN, all)
+    let all = |seen: &crate::FeedState| seen.inventories.len() >= count;
+    let seen = feed
+        .until("every Thing has reported what it runs", UP_WITHIN, all)
         .await?;
     devnet.check()?;
     Ok(json!({ "gateways": devnet.plan.gateways, "things": seen.inventories.len() }))
@@ -53,24 +56,27 @@ pub(super) async fn compare(devnet: &mut Devnet) -> Result<Value, DevnetError> {
             let (image, status) = (mesh.image(&device).await?, mesh.status(&device).await?);
             if image != expected || status.digest != digest || status.version != VERSION {
                 let found = format!("{device} runs {} with {} bytes", status.digest, image.len());
-                return Err(DevnetError::Found(found));
+                return Err(DevnetError::Unexpected(found));
             }
             let (bytes, slot) = (image.len(), status.slot);
-            let told = json!({ "bytes": bytes, "digest": status.digest, "slot": slot });
-            held.insert(device, told);
+            let reported = json!({ "bytes": bytes, "digest": status.digest, "slot": slot });
+            held.insert(device, reported);
         }
     }
     Ok(json!({ "file_bytes": expected.len(), "file_digest": digest, "things": held }))
 }
 
 /// Changes the configuration of the fleet and waits until each Thing has applied it.
-pub(super) async fn configure(devnet: &Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+pub(super) async fn configure(
+    devnet: &Devnet,
+    feed: &FeedSubscriber,
+) -> Result<Value, DevnetError> {
     let action = ConfigAction::SetDesired {
         target: ConfigTarget::Fleet,
         document: CONFIGURATION.to_owned(),
         replaces_version: 0,
     };
-    act(
+    submit_action(
         &devnet.client("operator")?,
         "setting the configuration",
         Action::Config(action),
@@ -83,36 +89,39 @@ pub(super) async fn configure(devnet: &Devnet, observer: &Observer) -> Result<Va
         .map_err(DevnetError::client("reading a configuration"))?
         .value;
     let count = devnet.plan.things;
-    let applied = |seen: &crate::Seen| {
+    let applied = |seen: &crate::FeedState| {
         seen.applied
             .values()
             .filter(|document| **document == wanted.hash)
             .count()
             >= count
     };
-    observer
-        .until(
-            "every Thing has applied the configuration",
-            APPLIED_WITHIN,
-            applied,
-        )
-        .await?;
+    feed.until(
+        "every Thing has applied the configuration",
+        APPLIED_WITHIN,
+        applied,
+    )
+    .await?;
     let read = auditor.device_config(&device).await;
     let now = read
         .map_err(DevnetError::client("reading a configuration"))?
         .value;
-    match now.in_sync {
-        true => Ok(json!({ "document": now.effective, "digest": now.hash, "applied_by": count })),
-        false => Err(DevnetError::Found(format!("{device} is not in sync"))),
+    if now.in_sync {
+        Ok(json!({ "document": now.effective, "digest": now.hash, "applied_by": count }))
+    } else {
+        Err(DevnetError::Unexpected(format!("{device} is not in sync")))
     }
 }
 
-/// A lamp fails, its alarm reaches a subscriber, the operator acknowledges it, the lamp clears it.
-/// The alarm of another lamp is left for a person to acknowledge.
-pub(super) async fn alarm(devnet: &mut Devnet, observer: &Observer) -> Result<Value, DevnetError> {
+/// Lets a lamp raise an alarm, acknowledges it as the operator, and lets the lamp clear it. Each
+/// step reaches the subscriber. The alarm of another lamp is left for a person to acknowledge.
+pub(super) async fn alarm(
+    devnet: &mut Devnet,
+    feed: &FeedSubscriber,
+) -> Result<Value, DevnetError> {
     let begun = Instant::now();
     let device = lamp(1);
-    let alarm = raise(devnet, observer, &device, r#"{"lamp":"dark"}"#).await?;
+    let alarm = raise(devnet, feed, &device, r#"{"lamp":"dark"}"#).await?;
     let ms = begun.elapsed().as_millis() as u64;
     let comment = "a lamp was sent for".to_owned();
     let acknowledged = alarm.clone();
@@ -121,25 +130,25 @@ pub(super) async fn alarm(devnet: &mut Devnet, observer: &Observer) -> Result<Va
         comment,
     };
     let operator = devnet.client("operator")?;
-    act(&operator, "acknowledging an alarm", Action::Events(action)).await?;
-    let known = |seen: &crate::Seen| seen.alarms.get(&alarm) == Some(&true);
+    submit_action(&operator, "acknowledging an alarm", Action::Events(action)).await?;
+    let known = |seen: &crate::FeedState| seen.alarms.get(&alarm) == Some(&true);
     let what = "the acknowledgement reaches a subscriber";
-    observer.until(what, EVENT_WITHIN, known).await?;
+    feed.until(what, EVENT_WITHIN, known).await?;
     let clear = lamp_failure(&device, AlarmChange::Clear, r#"{"lamp":"lit"}"#);
-    devnet.mesh_of(&device)?.order(&clear).await?;
-    let cleared = |seen: &crate::Seen| seen.counts.contains_key("alarm_cleared");
+    devnet.mesh_of(&device)?.command(&clear).await?;
+    let cleared = |seen: &crate::FeedState| seen.counts.contains_key("alarm_cleared");
     let what = "the end of the alarm reaches a subscriber";
-    observer.until(what, EVENT_WITHIN, cleared).await?;
+    feed.until(what, EVENT_WITHIN, cleared).await?;
     let other = lamp(devnet.plan.things.min(2));
-    let open = raise(devnet, observer, &other, r#"{"lamp":"flickers"}"#).await?;
+    let open = raise(devnet, feed, &other, r#"{"lamp":"flickers"}"#).await?;
     Ok(
         json!({ "device": device, "sequence": alarm.sequence, "ms_from_lamp_to_subscriber": ms,
         "open": open }),
     )
 }
 
-fn lamp_failure(device: &Id, alarm: AlarmChange, data: &str) -> Order {
-    Order::Raise {
+fn lamp_failure(device: &Id, alarm: AlarmChange, data: &str) -> ThingCommand {
+    ThingCommand::Raise {
         device: device.clone(),
         kind: "lampFailure".to_owned(),
         severity: Severity::Major,
@@ -151,31 +160,31 @@ fn lamp_failure(device: &Id, alarm: AlarmChange, data: &str) -> Order {
 /// Lets a lamp raise an alarm and waits until a subscriber knows it.
 async fn raise(
     devnet: &mut Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     device: &Id,
     data: &str,
 ) -> Result<AlarmId, DevnetError> {
-    let order = lamp_failure(device, AlarmChange::Raise, data);
-    let raised = devnet.mesh_of(device)?.order(&order).await?;
+    let command = lamp_failure(device, AlarmChange::Raise, data);
+    let raised = devnet.mesh_of(device)?.command(&command).await?;
     let sequence = raised.as_u64().ok_or_else(|| {
-        DevnetError::Found(format!("{device} gave {raised} as the number of its event"))
+        DevnetError::Unexpected(format!("{device} gave {raised} as the number of its event"))
     })?;
     let alarm = AlarmId {
         device: device.clone(),
         sequence,
     };
-    let seen = |seen: &crate::Seen| seen.alarms.contains_key(&alarm);
+    let seen = |seen: &crate::FeedState| seen.alarms.contains_key(&alarm);
     let what = "the alarm reaches a subscriber";
-    observer.until(what, EVENT_WITHIN, seen).await?;
+    feed.until(what, EVENT_WITHIN, seen).await?;
     Ok(alarm)
 }
 
-/// What the subscriber has counted.
-pub(super) async fn events(observer: &Observer) -> Result<Value, DevnetError> {
-    let seen = observer.seen();
+/// The subscriber's counts of notifications.
+pub(super) async fn events(feed: &FeedSubscriber) -> Result<Value, DevnetError> {
+    let seen = feed.seen();
     match (seen.disorder, &seen.ended) {
         (0, None) => Ok(json!({ "total": seen.total(), "by_kind": seen.counts })),
-        _ => Err(DevnetError::Found(
+        _ => Err(DevnetError::Unexpected(
             "the feed came out of order, or ended".to_owned(),
         )),
     }

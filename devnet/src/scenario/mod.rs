@@ -10,16 +10,16 @@ use lamplighter_types::{Hash, Id, Version};
 
 use crate::DevnetError;
 use crate::city::id;
-use crate::feed::Observer;
+use crate::feed::FeedSubscriber;
 use crate::journal::Journal;
 use crate::network::Devnet;
 
-pub use proof::head as agree;
+pub use proof::head as same_head;
 pub(crate) use proof::tampered;
-pub use release::Begun;
-pub(crate) use release::{begin, manifest_of, plan_for, publish, stored, try_approve};
+pub use release::StartedRollout;
+pub(crate) use release::{approve_as, begin, manifest_of, plan_for, publish, wait_stored};
 
-/// What the simulated lamps are.
+/// Hardware class of the simulated lamps.
 pub const HARDWARE_CLASS: &str = "acme-lamp-v2";
 pub(crate) const MODEL: &str = "glow-40";
 pub(crate) const RELEASE: &str = "lamp-firmware-1.1.0";
@@ -35,7 +35,7 @@ pub(crate) fn lamp(number: usize) -> Id {
     id(&format!("lamp-{number:03}"))
 }
 
-/// The Things of a gateway: all gateways take turns.
+/// The Things of a gateway; they are dealt out to the gateways in turn.
 pub fn things(devnet: &Devnet, gateway: usize) -> Vec<Id> {
     let gateways = devnet.plan.gateways;
     let numbers = (0..devnet.plan.things).filter(|n| n % gateways.max(1) == gateway);
@@ -52,13 +52,16 @@ pub fn gateway_name(gateway: usize) -> String {
     format!("gateway-{}", gateway + 1)
 }
 
-/// Starts the validators, registers everybody and starts gateways and Things.
-pub async fn bring_up(devnet: &mut Devnet, journal: &mut Journal) -> Result<Observer, DevnetError> {
+/// Starts the validators, registers all accounts and devices, and starts gateways and Things.
+pub async fn bring_up(
+    devnet: &mut Devnet,
+    journal: &mut Journal,
+) -> Result<FeedSubscriber, DevnetError> {
     let passed = "the validators have a leader and serve";
     journal
         .step("validators", passed, people::validators(devnet))
         .await?;
-    let observer = Observer::start(&devnet.client("auditor")?);
+    let feed = FeedSubscriber::start(&devnet.client("auditor")?);
     let passed = "people and gateways are registered";
     journal
         .step("accounts", passed, people::register(devnet))
@@ -69,24 +72,24 @@ pub async fn bring_up(devnet: &mut Devnet, journal: &mut Journal) -> Result<Obse
         .await?;
     let passed = "every Thing has reported through its gateway what it runs";
     journal
-        .step("field", passed, field::start(devnet, &observer))
+        .step("field", passed, field::start(devnet, &feed))
         .await?;
-    Ok(observer)
+    Ok(feed)
 }
 
-/// Upload, publication, approvals, rollout, configuration, alarm, proof.
+/// Runs all steps: upload, publication, approvals, rollout, configuration, alarm, proof.
 pub async fn run(
     devnet: &mut Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
-    release(devnet, observer, journal).await?;
-    roll_out(devnet, observer, journal).await?;
+    release(devnet, feed, journal).await?;
+    roll_out(devnet, feed, journal).await?;
     let passed = "every Thing has applied a new configuration";
-    let work = field::configure(devnet, observer);
+    let work = field::configure(devnet, feed);
     journal.step("configuration", passed, work).await?;
     let passed = "an alarm was raised, acknowledged and cleared; another one waits for a person";
-    let work = field::alarm(devnet, observer);
+    let work = field::alarm(devnet, feed);
     journal.step("alarm", passed, work).await?;
     let passed = "a proof of a deployment holds, and does not with one bit changed";
     journal.step("proof", passed, proof::check(devnet)).await?;
@@ -94,16 +97,16 @@ pub async fn run(
     journal.step("head", passed, proof::head(devnet)).await?;
     let passed = "a subscriber was told of everything, in order";
     journal
-        .step("events", passed, field::events(observer))
+        .step("events", passed, field::events(feed))
         .await
         .map(drop)
 }
 
-/// The image uploaded by the vendor, published, stored by a quorum of validators, approved by two
-/// people.
+/// Uploads and publishes the image as the vendor, waits until a quorum of validators stores it, and
+/// approves it as two people.
 pub async fn release(
     devnet: &Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let passed = "the vendor has uploaded a firmware image";
@@ -112,11 +115,11 @@ pub async fn release(
         .await?;
     let passed = format!("the vendor has published the release {RELEASE}");
     journal
-        .step("publish", &passed, release::publish_ours(devnet))
+        .step("publish", &passed, release::publish_release(devnet))
         .await?;
     let digest = Hash::of(&devnet.firmware.1);
     let passed = "a quorum of validators stores the image";
-    let work = release::stored(devnet, observer, digest);
+    let work = release::wait_stored(devnet, feed, digest);
     journal.step("stored", passed, work).await?;
     let passed = "two people have approved the release";
     journal
@@ -125,18 +128,18 @@ pub async fn release(
         .map(drop)
 }
 
-/// Rolled out to every Thing, and each active slot compared with the file.
+/// Rolls the release out to every Thing, and compares each active slot with the file.
 pub async fn roll_out(
     devnet: &mut Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
 ) -> Result<(), DevnetError> {
     let begun = start(devnet, journal).await?;
-    finish(devnet, observer, journal, &begun).await
+    finish(devnet, feed, journal, &begun).await
 }
 
-/// The rollout planned, approved and started.
-pub async fn start(devnet: &Devnet, journal: &mut Journal) -> Result<Begun, DevnetError> {
+/// Plans, approves and starts the rollout.
+pub async fn start(devnet: &Devnet, journal: &mut Journal) -> Result<StartedRollout, DevnetError> {
     let passed = format!("the rollout {ROLLOUT} is planned, approved and started");
     let work = release::begin(devnet, plan_for(ROLLOUT, RELEASE));
     journal.step("rollout begins", &passed, work).await
@@ -145,12 +148,12 @@ pub async fn start(devnet: &Devnet, journal: &mut Journal) -> Result<Begun, Devn
 /// Waits for the end of the rollout and compares the active slots with the file.
 pub async fn finish(
     devnet: &mut Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     journal: &mut Journal,
-    begun: &Begun,
+    begun: &StartedRollout,
 ) -> Result<(), DevnetError> {
     let passed = "every Thing has confirmed the release";
-    let work = release::finish(devnet, observer, begun, journal.progress());
+    let work = release::finish(devnet, feed, begun, journal.progress());
     journal.step("rollout", passed, work).await?;
     let passed = "every Thing runs the image, compared byte by byte";
     journal

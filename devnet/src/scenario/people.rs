@@ -1,4 +1,4 @@
-//! Validators up, accounts and devices registered.
+//! The steps that start the validators and register accounts and devices.
 
 use lamplighter_types::{Action, DevicesAction, NewDevice, Role, Scope, Tag, UsersAction};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{HARDWARE_CLASS, MODEL, gateway_name, things};
 use crate::DevnetError;
 use crate::city::{district, id};
-use crate::network::{Devnet, act};
+use crate::network::{Devnet, submit_action};
 
 /// Devices of one transaction.
 const DEVICES_PER_TRANSACTION: usize = 250;
@@ -22,7 +22,8 @@ pub(crate) fn district_of(gateway: usize) -> Scope {
     district(["north", "harbour", "old-town", "west"][gateway % 4])
 }
 
-/// The lamps' owner, a maintainer and the gateways, each by a transaction of the administrator.
+/// Registers the lamps' owner, a maintainer and the gateways, each by a transaction of the
+/// administrator.
 pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> {
     let admin = devnet.client("admin-1")?;
     let mut accounts = vec!["maintainer".to_owned()];
@@ -30,49 +31,49 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
         organization: id("lighting"),
         name: "Street lighting department".to_owned(),
     };
-    act(
+    submit_action(
         &admin,
         "registering an organization",
         Action::Users(organization),
     )
     .await?;
-    let maintainer = devnet.city.admit(&devnet.files.keys(), "maintainer")?;
+    let maintainer = devnet.city.add_key(&devnet.files.keys(), "maintainer")?;
     let user = UsersAction::RegisterUser {
         account: maintainer.account.clone(),
         organization: id("lighting"),
         name: "Maintainer of the lamps".to_owned(),
         key: maintainer.secret.public(),
     };
-    act(&admin, "registering a user", Action::Users(user)).await?;
+    submit_action(&admin, "registering a user", Action::Users(user)).await?;
     let account = maintainer.account;
     let grant = UsersAction::Grant {
         account,
         role: Role::Operator,
         scope: district_of(0),
     };
-    act(&admin, "granting a role", Action::Users(grant)).await?;
+    submit_action(&admin, "granting a role", Action::Users(grant)).await?;
     for gateway in 0..devnet.plan.gateways {
         let name = gateway_name(gateway);
-        let member = devnet.city.admit(&devnet.files.keys(), &name)?;
+        let member = devnet.city.add_key(&devnet.files.keys(), &name)?;
         let action = UsersAction::RegisterGateway {
             account: member.account,
             organization: id("lighting"),
             district: district_of(gateway),
             key: member.secret.public(),
         };
-        act(&admin, "registering a gateway", Action::Users(action)).await?;
+        submit_action(&admin, "registering a gateway", Action::Users(action)).await?;
         accounts.push(name);
     }
     Ok(json!({ "registered": accounts }))
 }
 
-/// Every Thing with its own key, by the operator.
+/// Registers every Thing with its key, as the operator.
 pub(super) async fn register_devices(devnet: &mut Devnet) -> Result<Value, DevnetError> {
     let operator = devnet.client("operator")?;
     let mut devices = Vec::new();
     for gateway in 0..devnet.plan.gateways {
         for device in things(devnet, gateway) {
-            let member = devnet.city.admit(&devnet.files.keys(), device.as_str())?;
+            let member = devnet.city.add_key(&devnet.files.keys(), device.as_str())?;
             devices.push(NewDevice {
                 device,
                 owner: id("lighting"),
@@ -92,7 +93,7 @@ pub(super) async fn register_devices(devnet: &mut Devnet) -> Result<Value, Devne
         let action = DevicesAction::Register {
             devices: some.to_vec(),
         };
-        act(&operator, "registering devices", Action::Devices(action)).await?;
+        submit_action(&operator, "registering devices", Action::Devices(action)).await?;
     }
     Ok(json!({ "devices": devices.len() }))
 }

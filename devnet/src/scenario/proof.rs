@@ -1,4 +1,4 @@
-//! Proofs checked offline by another process, and the head of the chain.
+//! The steps that check a proof offline in another process, and compare the heads of the chain.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::DevnetError;
 use crate::city::id;
 use crate::network::Devnet;
 
-/// For all validators to come to one head.
+/// Time for all validators to reach one head.
 const SAME_WITHIN: Duration = Duration::from_secs(30);
 
 /// Fetches the proof of one deployment, and has `lamplighter audit verify` check it with nothing
@@ -27,7 +27,7 @@ pub(super) async fn check(devnet: &Devnet) -> Result<Value, DevnetError> {
     let path = devnet.files.write("proof.json", &bundle.to_json())?;
     let (good, words) = verify(devnet, &path).await?;
     if !good {
-        return Err(DevnetError::Found(format!(
+        return Err(DevnetError::Unexpected(format!(
             "the proof does not hold: {words}"
         )));
     }
@@ -46,7 +46,7 @@ pub(super) async fn check(devnet: &Devnet) -> Result<Value, DevnetError> {
     }))
 }
 
-/// Runs `lamplighter audit verify`: whether it holds, and what it said.
+/// Runs `lamplighter audit verify`; returns whether the proof holds, and the output.
 async fn verify(devnet: &Devnet, path: &std::path::Path) -> Result<(bool, String), DevnetError> {
     let name = "audit verify".to_owned();
     let output = Command::new(&devnet.plan.program)
@@ -82,7 +82,7 @@ pub(crate) fn tampered(mut bundle: ProofBundle) -> ProofBundle {
     bundle
 }
 
-/// All validators have the same block at one height; who signed its certificate.
+/// Checks that all validators have the same block at one height; returns its signers.
 pub async fn head(devnet: &Devnet) -> Result<Value, DevnetError> {
     let auditor = devnet.client("auditor")?;
     let head = auditor
@@ -98,7 +98,7 @@ pub async fn head(devnet: &Devnet) -> Result<Value, DevnetError> {
                 Ok(header) if header == head.header => break,
                 Ok(_) => {
                     let found = format!("validators differ at height {height}");
-                    return Err(DevnetError::Found(found));
+                    return Err(DevnetError::Unexpected(found));
                 }
                 Err(error) if error.is_not_found() && begun.elapsed() < SAME_WITHIN => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -110,7 +110,7 @@ pub async fn head(devnet: &Devnet) -> Result<Value, DevnetError> {
     let set = &devnet.city.genesis.validators;
     head.certificate
         .verify(set)
-        .map_err(|error| DevnetError::Found(error.to_string()))?;
+        .map_err(|error| DevnetError::Unexpected(error.to_string()))?;
     let signers = head
         .certificate
         .signatures

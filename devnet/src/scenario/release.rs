@@ -1,9 +1,10 @@
-//! Upload, publication, approval and rollout of the release.
+//! The steps of a release: upload, publication, approval and rollout.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lamplighter_client::Client;
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, DeferralPolicy, FirmwareAction, Hash, Id, ReleaseManifest, ReleaseStatus, RolloutPlan,
     RolloutStatus, RolloutsAction, Selection, SignedRelease, StepTimers, codec,
@@ -14,13 +15,13 @@ use serde_json::{Value, json};
 use super::{HARDWARE_CLASS, MODEL, RELEASE, VERSION};
 use crate::DevnetError;
 use crate::city::{district, id};
-use crate::feed::{Observer, name_of};
+use crate::feed::{FeedSubscriber, name_of};
 use crate::journal::Progress;
-use crate::network::{Devnet, act, now_ms};
+use crate::network::{Devnet, submit_action};
 
-/// For the validators to fetch an image from each other.
+/// Time for the validators to fetch an image from each other.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
-/// For a rollout on this machine.
+/// Time for a rollout on this machine.
 const ROLLOUT_WITHIN: Duration = Duration::from_secs(600);
 const MINUTE_MS: u64 = 60_000;
 
@@ -32,16 +33,17 @@ pub(super) async fn upload(devnet: &Devnet) -> Result<Value, DevnetError> {
     Ok(json!({ "digest": digest, "bytes": size_bytes }))
 }
 
-/// Waits until a quorum of validators has signed that it holds an image: before, nobody can approve
-/// it.
-pub(crate) async fn stored(
+/// Waits until a quorum of validators has signed that it holds an image; it cannot be approved
+/// before.
+pub(crate) async fn wait_stored(
     devnet: &Devnet,
-    observer: &Observer,
+    feed: &FeedSubscriber,
     artifact: Hash,
 ) -> Result<Value, DevnetError> {
     let quorum = devnet.city.genesis.validators.quorum() as u32;
-    let stored = |seen: &crate::Seen| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
-    let seen = observer
+    let stored =
+        |seen: &crate::FeedState| seen.holders.get(&artifact).is_some_and(|n| *n >= quorum);
+    let seen = feed
         .until(
             "a quorum of validators stores the image",
             STORED_WITHIN,
@@ -51,7 +53,7 @@ pub(crate) async fn stored(
     Ok(json!({ "holders": seen.holders.get(&artifact), "quorum": quorum }))
 }
 
-/// What a vendor signs about an image.
+/// The manifest of an image, which a vendor signs.
 pub(crate) fn manifest_of(release: &str, vendor: &str, image: &[u8]) -> ReleaseManifest {
     ReleaseManifest {
         release: id(release),
@@ -71,18 +73,20 @@ pub(crate) fn manifest_of(release: &str, vendor: &str, image: &[u8]) -> ReleaseM
 
 pub(crate) async fn publish(client: &Client, release: SignedRelease) -> Result<(), DevnetError> {
     let action = Action::Firmware(FirmwareAction::Publish { release });
-    act(client, "publishing a release", action).await.map(drop)
+    submit_action(client, "publishing a release", action)
+        .await
+        .map(drop)
 }
 
-pub(super) async fn publish_ours(devnet: &Devnet) -> Result<Value, DevnetError> {
+pub(super) async fn publish_release(devnet: &Devnet) -> Result<Value, DevnetError> {
     let manifest = manifest_of(RELEASE, "vendor", &devnet.firmware.1);
     let signed = SignedRelease::sign(&manifest, &devnet.city.member("vendor").secret);
     publish(&devnet.client("vendor")?, signed).await?;
     Ok(json!({ "release": RELEASE, "manifest": codec::digest(&manifest) }))
 }
 
-/// Approves a release as one member.
-pub(crate) async fn try_approve(
+/// Approves a release as the client's member.
+pub(crate) async fn approve_as(
     client: &Client,
     manifest: &ReleaseManifest,
 ) -> Result<(), DevnetError> {
@@ -91,7 +95,7 @@ pub(crate) async fn try_approve(
         release,
         manifest: codec::digest(manifest),
     };
-    act(client, "approving a release", Action::Firmware(action))
+    submit_action(client, "approving a release", Action::Firmware(action))
         .await
         .map(drop)
 }
@@ -99,7 +103,7 @@ pub(crate) async fn try_approve(
 pub(super) async fn approve(devnet: &Devnet) -> Result<Value, DevnetError> {
     let manifest = manifest_of(RELEASE, "vendor", &devnet.firmware.1);
     for approver in ["approver-1", "approver-2"] {
-        try_approve(&devnet.client(approver)?, &manifest).await?;
+        approve_as(&devnet.client(approver)?, &manifest).await?;
     }
     let release = devnet.client("auditor")?.release(&manifest.release).await;
     let release = release
@@ -107,7 +111,7 @@ pub(super) async fn approve(devnet: &Devnet) -> Result<Value, DevnetError> {
         .value;
     match release.status {
         ReleaseStatus::Released => Ok(json!({ "by": release.approvals })),
-        status => Err(DevnetError::Found(format!(
+        status => Err(DevnetError::Unexpected(format!(
             "the approved release is {}",
             name_of(&status)
         ))),
@@ -141,20 +145,23 @@ pub(crate) fn plan_for(rollout: &str, release: &str) -> RolloutPlan {
     }
 }
 
-/// When the rollout was approved.
+/// A rollout with the time of its approval.
 #[derive(Clone, Debug, Serialize)]
-pub struct Begun {
+pub struct StartedRollout {
     rollout: Id,
     approved_ms: u64,
 }
 
 /// Plans, approves and starts a rollout.
-pub(crate) async fn begin(devnet: &Devnet, plan: RolloutPlan) -> Result<Begun, DevnetError> {
+pub(crate) async fn begin(
+    devnet: &Devnet,
+    plan: RolloutPlan,
+) -> Result<StartedRollout, DevnetError> {
     let operator = devnet.client("operator")?;
     let rollout = plan.rollout.clone();
     let digest = codec::digest(&plan);
     let action = |action| Action::Rollouts(action);
-    act(
+    submit_action(
         &operator,
         "planning a rollout",
         action(RolloutsAction::Plan { plan }),
@@ -164,55 +171,59 @@ pub(crate) async fn begin(devnet: &Devnet, plan: RolloutPlan) -> Result<Begun, D
         rollout: rollout.clone(),
         plan: digest,
     };
-    act(
+    submit_action(
         &devnet.client("approver-1")?,
         "approving a rollout",
         action(approval),
     )
     .await?;
-    let approved_ms = now_ms();
+    let approved_ms = unix_ms();
     let start = RolloutsAction::Start {
         rollout: rollout.clone(),
     };
-    act(&operator, "starting a rollout", action(start)).await?;
-    Ok(Begun {
+    submit_action(&operator, "starting a rollout", action(start)).await?;
+    Ok(StartedRollout {
         rollout,
         approved_ms,
     })
 }
 
 /// Things by the state of their deployment, e.g. `confirmed 17, downloading 3`.
-fn counted(states: &BTreeMap<String, u64>) -> String {
+fn state_counts(states: &BTreeMap<String, u64>) -> String {
     let parts = states
         .iter()
         .map(|(state, count)| format!("{state} {count}"));
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Prints how far the rollout is until it ends; gives what became of it.
+/// Prints the progress of the rollout until it ends; returns its figures.
 pub(super) async fn finish(
     devnet: &Devnet,
-    observer: &Observer,
-    begun: &Begun,
+    feed: &FeedSubscriber,
+    begun: &StartedRollout,
     mut progress: Progress,
 ) -> Result<Value, DevnetError> {
     let rollout = &begun.rollout;
-    let ended = observer.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
-        progress.say(counted(&seen.by_state(rollout)));
+    let ended = feed.until("the rollout ends", ROLLOUT_WITHIN, |seen| {
+        progress.print(state_counts(&seen.by_state(rollout)));
         seen.rollouts
             .get(rollout)
             .is_some_and(|status| *status != RolloutStatus::Running)
     });
     ended.await?;
-    let seen = observer.seen();
+    let seen = feed.seen();
     let states = seen.by_state(&begun.rollout);
     let status = seen.rollouts.get(&begun.rollout).copied();
     let last_ms = seen.confirmed_ms.get(&begun.rollout).copied().unwrap_or(0);
     let seconds = last_ms.saturating_sub(begun.approved_ms) as f64 / 1000.0;
     let confirmed = states.get("confirmed").copied().unwrap_or(0) as usize;
     if status != Some(RolloutStatus::Finished) || confirmed != devnet.plan.things {
-        let found = format!("the rollout is {}: {}", name_of(&status), counted(&states));
-        return Err(DevnetError::Found(found));
+        let found = format!(
+            "the rollout is {}: {}",
+            name_of(&status),
+            state_counts(&states)
+        );
+        return Err(DevnetError::Unexpected(found));
     }
     Ok(json!({
         "deployments": states, "status": "finished",

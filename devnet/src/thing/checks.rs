@@ -1,5 +1,5 @@
-//! What must hold before a Thing takes a release: the vendor's signature, and everything in it that
-//! protects the device.
+//! The checks of a release before a Thing accepts it: the vendor's signature, and everything in the
+//! manifest that protects the device.
 
 use lamplighter_gateway::lwm2m::UpdateResult;
 use lamplighter_types::report::ReleaseError;
@@ -8,38 +8,38 @@ use lamplighter_types::{PublicKey, ReleaseManifest, SignedRelease, Version};
 /// Largest image that fits a slot, in bytes.
 pub const SLOT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Why a release is not for this Thing. The text goes into the signed report.
+/// A Thing refuses a release. The text goes into the signed report.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum ReleaseRefusal {
     /// No trusted vendor signed it.
     #[error("the release is not signed by a vendor that this Thing trusts")]
     UnknownVendor,
     /// The signature is wrong.
     #[error("the signature of the release does not verify")]
     Signature(#[source] ReleaseError),
-    /// It is for other hardware.
+    /// The release is for other hardware.
     #[error("the release is not for hardware class {0}")]
     HardwareClass(String),
-    /// It is older than what runs here, where that matters for security.
+    /// The release is older than the running one, in a way that matters for security.
     #[error("security counter {counter} is below the floor {floor}")]
     SecurityCounter {
-        /// Of the release.
+        /// The counter of the release.
         counter: u64,
-        /// Of the Thing.
+        /// The floor of the Thing.
         floor: u64,
     },
-    /// It may not replace what runs here.
+    /// The release may not replace the running version.
     #[error("the release replaces version {needed} or later, {running} is running")]
     Precursor {
         /// The lowest version that it may replace.
         needed: Version,
-        /// What runs.
+        /// The running version.
         running: Version,
     },
-    /// Its time is over.
+    /// The release has expired.
     #[error("the release has expired")]
     Expired,
-    /// It does not fit.
+    /// The image does not fit into a slot.
     #[error("{0} bytes do not fit the slot")]
     TooLarge(u64),
     /// The image is not the one that the vendor signed.
@@ -47,78 +47,80 @@ pub enum Refusal {
     Image,
 }
 
-impl Refusal {
+impl ReleaseRefusal {
     /// The value of `/5/0/5` for it.
     pub fn result(&self) -> UpdateResult {
         match self {
-            Refusal::UnknownVendor | Refusal::Signature(_) | Refusal::Image => {
-                UpdateResult::IntegrityCheckFailed
-            }
-            Refusal::TooLarge(_) => UpdateResult::NotEnoughFlash,
+            ReleaseRefusal::UnknownVendor
+            | ReleaseRefusal::Signature(_)
+            | ReleaseRefusal::Image => UpdateResult::IntegrityCheckFailed,
+            ReleaseRefusal::TooLarge(_) => UpdateResult::NotEnoughFlash,
             _ => UpdateResult::UnsupportedPackage,
         }
     }
 }
 
-/// Decides whose signature on a release counts.
+/// Verifies the signature on a release.
 pub trait ManifestVerifier: Send + Sync {
     /// The manifest, if a trusted vendor signed it.
-    fn verify(&self, release: &SignedRelease) -> Result<ReleaseManifest, Refusal>;
+    fn verify(&self, release: &SignedRelease) -> Result<ReleaseManifest, ReleaseRefusal>;
 }
 
-/// Vendors' keys that were put into the Thing in the factory.
+/// Keys of vendors that the Thing trusts since the factory.
 #[derive(Debug, Clone)]
 pub struct VendorKeys(pub Vec<PublicKey>);
 
 impl ManifestVerifier for VendorKeys {
-    fn verify(&self, release: &SignedRelease) -> Result<ReleaseManifest, Refusal> {
+    fn verify(&self, release: &SignedRelease) -> Result<ReleaseManifest, ReleaseRefusal> {
         if !self.0.contains(&release.key) {
-            return Err(Refusal::UnknownVendor);
+            return Err(ReleaseRefusal::UnknownVendor);
         }
-        release.verify().map_err(Refusal::Signature)
+        release.verify().map_err(ReleaseRefusal::Signature)
     }
 }
 
-/// What the Thing knows about itself when it looks at a release.
+/// The facts about a Thing that a release is checked against.
 #[derive(Debug, Clone)]
-pub struct Facts<'a> {
+pub struct ThingFacts<'a> {
     /// Its hardware class.
     pub hardware_class: &'a str,
     /// Its security counter floor.
     pub floor: u64,
-    /// What runs.
+    /// The running version.
     pub running: Version,
     /// Unix time in ms.
     pub now_ms: u64,
 }
 
-/// Whether the Thing may take the release.
-pub fn check(manifest: &ReleaseManifest, facts: &Facts<'_>) -> Result<(), Refusal> {
+/// Checks that the Thing may accept the release.
+pub fn check(manifest: &ReleaseManifest, facts: &ThingFacts<'_>) -> Result<(), ReleaseRefusal> {
     if !manifest
         .hardware_classes
         .iter()
         .any(|class| class == facts.hardware_class)
     {
-        return Err(Refusal::HardwareClass(facts.hardware_class.to_owned()));
+        return Err(ReleaseRefusal::HardwareClass(
+            facts.hardware_class.to_owned(),
+        ));
     }
     let (counter, floor) = (manifest.security_counter, facts.floor);
     if counter < floor {
-        return Err(Refusal::SecurityCounter { counter, floor });
+        return Err(ReleaseRefusal::SecurityCounter { counter, floor });
     }
     if let Some(needed) = manifest
         .replaces_from
         .filter(|needed| facts.running < *needed)
     {
-        return Err(Refusal::Precursor {
+        return Err(ReleaseRefusal::Precursor {
             needed,
             running: facts.running,
         });
     }
     if manifest.expires_ms.is_some_and(|at| at <= facts.now_ms) {
-        return Err(Refusal::Expired);
+        return Err(ReleaseRefusal::Expired);
     }
     if manifest.size_bytes == 0 || manifest.size_bytes > SLOT_BYTES_MAX {
-        return Err(Refusal::TooLarge(manifest.size_bytes));
+        return Err(ReleaseRefusal::TooLarge(manifest.size_bytes));
     }
     Ok(())
 }

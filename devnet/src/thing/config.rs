@@ -1,4 +1,4 @@
-//! What a simulated Thing is made of.
+//! The configuration of a simulated Thing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,25 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_gateway::coap::simulated::SimulatedNetwork;
-use lamplighter_gateway::coap::{self, Link};
+use lamplighter_gateway::coap::{self, DatagramSocket};
 use lamplighter_types::{Hash, Id, SecretKey, Version};
 use tokio::net::UdpSocket;
 
 use super::checks::ManifestVerifier;
 
-/// What a new image does after its first boot.
+/// The result of a new image's self-test after its first boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SelfTest {
-    /// It works.
+    /// The image works.
     Passes,
-    /// It finds that it does not work; the old image boots again.
+    /// The image finds that it does not work; the old image boots again.
     Fails,
-    /// It hangs and nothing ever comes from the Thing again, until someone cycles its power; then
-    /// the boot loader takes the old image.
+    /// The image hangs and the Thing is silent until its power is cycled; then the boot loader
+    /// starts the old image.
     NeverComesBack,
 }
 
-/// Where a Thing's datagrams go.
+/// The datagram socket of a Thing.
 #[derive(Debug, Clone)]
 pub enum Socket {
     /// A UDP socket; with port 0 the system chooses one at the first boot.
@@ -36,7 +36,7 @@ pub enum Socket {
 
 impl Socket {
     /// Opens the socket; a port that the system chose is kept for the next boots.
-    pub(super) async fn open(&mut self) -> io::Result<Arc<dyn Link>> {
+    pub(super) async fn open(&mut self) -> io::Result<Arc<dyn DatagramSocket>> {
         match self {
             Socket::Udp(addr) => {
                 let socket = UdpSocket::bind(*addr).await?;
@@ -48,7 +48,7 @@ impl Socket {
     }
 }
 
-/// What is in the Thing when it leaves the factory.
+/// The content of a Thing when it leaves the factory.
 #[derive(Debug, Clone)]
 pub struct Factory {
     /// Image of slot A.
@@ -66,7 +66,7 @@ pub struct ThingConfig {
     pub device: Id,
     /// Hardware class, checked against each release.
     pub hardware_class: String,
-    /// Its own key.
+    /// Its secret key.
     pub key: SecretKey,
     /// The ledger that its reports are for.
     pub chain_id: Hash,
@@ -74,27 +74,27 @@ pub struct ThingConfig {
     pub directory: PathBuf,
     /// Its socket.
     pub socket: Socket,
-    /// Where its gateway listens.
+    /// The address of its gateway.
     pub gateway: SocketAddr,
-    /// Whose releases it takes.
+    /// Verifies the vendors' signatures.
     pub verifier: Arc<dyn ManifestVerifier>,
-    /// What it leaves the factory with.
+    /// Its content when it leaves the factory.
     pub factory: Factory,
-    /// Lifetime of its registration; half of it passes between updates.
+    /// Lifetime of its registration, which is updated after half of it.
     pub lifetime: Duration,
-    /// What a new image does after its first boot.
+    /// The result of a new image's self-test.
     pub self_test: SelfTest,
-    /// How long booting takes, and the self-test.
+    /// Duration of a boot, and of the self-test.
     pub boot_time: Duration,
-    /// How long a new image may take to reach the gateway before the old one boots again; the same
-    /// for a new configuration.
+    /// Time for a new image to reach the gateway before the old one boots again; the same for a new
+    /// configuration.
     pub trial_timeout: Duration,
     /// Timers and limits of its endpoint.
-    pub coap: coap::Config,
+    pub coap: coap::CoapConfig,
 }
 
 impl ThingConfig {
-    /// A Thing with usual timers, for the rest see the fields.
+    /// A Thing with the default timers.
     pub fn new(
         device: Id,
         hardware_class: &str,
@@ -119,7 +119,7 @@ impl ThingConfig {
             self_test: SelfTest::Passes,
             boot_time: Duration::from_millis(200),
             trial_timeout: Duration::from_secs(120),
-            coap: coap::Config::default(),
+            coap: coap::CoapConfig::default(),
         }
     }
 }

@@ -4,39 +4,41 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_gateway::coap::{Code, Handle, Request, TransferError, format};
+use lamplighter_gateway::coap::{CoapHandle, Code, Request, TransferError, format};
 use lamplighter_gateway::lwm2m::{agent, path};
+use lamplighter_system::Backoff;
 use tokio::sync::watch;
 
 use super::ThingError;
-use super::service::{OBJECTS, Shared, Signals, on_disk};
+use super::service::{OBJECTS, SharedMachine, Signals, with_machine};
 
-/// First wait after the gateway did not answer; doubled up to the last.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(30);
+/// Shortest and longest pause after the gateway did not answer.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// One Thing's way to its gateway, during one boot.
+/// The connection of a Thing to its gateway, during one boot.
 #[derive(Clone)]
 pub(super) struct Uplink {
-    pub(super) handle: Handle,
+    pub(super) handle: CoapHandle,
     pub(super) gateway: SocketAddr,
     pub(super) endpoint: String,
     pub(super) lifetime: Duration,
-    pub(super) machine: Shared,
+    pub(super) machine: SharedMachine,
     pub(super) signals: Arc<Signals>,
-    /// How often the gateway was reached by a registration or its update.
+    /// The number of registrations and updates that reached the gateway.
     pub(super) reached: Arc<watch::Sender<u64>>,
 }
 
 impl Uplink {
-    /// Registers, and keeps the registration alive; begins anew where the gateway has forgotten it.
+    /// Registers, and keeps the registration alive; registers again if the gateway does not know
+    /// it.
     pub(super) async fn keep_registered(&self) {
-        let mut retry = RETRY_FIRST;
+        let mut retry = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut location = None;
         loop {
             match self.register_or_update(&mut location).await {
                 Ok(true) => {
-                    retry = RETRY_FIRST;
+                    retry.reset();
                     self.reached.send_modify(|count| *count += 1);
                     tokio::select! {
                         () = tokio::time::sleep(self.lifetime / 2) => {}
@@ -46,19 +48,17 @@ impl Uplink {
                 }
                 Ok(false) => {
                     location = None;
-                    tokio::time::sleep(retry).await;
-                    retry = (retry * 2).min(RETRY_LAST);
+                    tokio::time::sleep(retry.next_pause()).await;
                 }
                 Err(error) => {
                     tracing::debug!(thing = self.endpoint, %error, "the gateway does not answer");
-                    tokio::time::sleep(retry).await;
-                    retry = (retry * 2).min(RETRY_LAST);
+                    tokio::time::sleep(retry.next_pause()).await;
                 }
             }
         }
     }
 
-    /// True if the gateway knows the Thing now.
+    /// Updates the registration, or registers; true if the gateway knows the Thing now.
     async fn register_or_update(
         &self,
         location: &mut Option<String>,
@@ -85,32 +85,31 @@ impl Uplink {
         Ok(true)
     }
 
-    /// Brings the reports and events to the gateway, oldest first, each until it is taken.
+    /// Sends the reports and events to the gateway, oldest first, each until it is stored.
     pub(super) async fn deliver(&self) -> Result<(), ThingError> {
-        // Nothing is taken from a Thing that has not registered.
+        // The gateway accepts nothing from a Thing that has not registered.
         let mut reached = self.reached.subscribe();
         if reached.wait_for(|count| *count > 0).await.is_err() {
             return Ok(());
         }
-        let mut retry = RETRY_FIRST;
+        let mut retry = Backoff::new(RETRY_MIN, RETRY_MAX);
         loop {
-            let next = on_disk(&self.machine, |machine| Ok(machine.next_letter())).await?;
+            let next = with_machine(&self.machine, |machine| Ok(machine.next_message())).await?;
             let Some((number, event, bytes)) = next else {
-                self.signals.letters.notified().await;
+                self.signals.outbox.notified().await;
                 continue;
             };
-            if self.hand_over(event, bytes).await {
-                retry = RETRY_FIRST;
-                on_disk(&self.machine, move |machine| machine.delivered(number)).await?;
+            if self.send_message(event, bytes).await {
+                retry.reset();
+                with_machine(&self.machine, move |machine| machine.delivered(number)).await?;
             } else {
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(RETRY_LAST);
+                tokio::time::sleep(retry.next_pause()).await;
             }
         }
     }
 
-    /// True if the letter is done with.
-    async fn hand_over(&self, event: bool, bytes: Vec<u8>) -> bool {
+    /// Sends a message; true if it must not be sent again.
+    async fn send_message(&self, event: bool, bytes: Vec<u8>) -> bool {
         let target = if event { agent::EVENTS } else { agent::REPORTS };
         let post = Request::new(Code::POST, target).with_payload(format::OCTETS, bytes);
         match self.handle.request(self.gateway, post).await {
@@ -120,19 +119,19 @@ impl Uplink {
                 tracing::warn!(
                     thing = self.endpoint,
                     reason,
-                    "the gateway refused a letter"
+                    "the gateway refused a message"
                 );
                 true
             }
             Ok(response) => {
-                tracing::debug!(thing = self.endpoint, code = %response.code, "letter deferred");
+                tracing::debug!(thing = self.endpoint, code = %response.code, "message deferred");
                 if response.code == Code::UNAUTHORIZED {
                     self.signals.unregistered.notify_one();
                 }
                 false
             }
             Err(error) => {
-                tracing::debug!(thing = self.endpoint, %error, "letter not delivered");
+                tracing::debug!(thing = self.endpoint, %error, "message not delivered");
                 false
             }
         }

@@ -1,11 +1,11 @@
-//! The directory of a Thing. What must survive a power cut is replaced whole: temporary file,
-//! fsync, rename, fsync of the directory.
+//! The directory of a Thing. Files that must survive a power cut are replaced atomically.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use lamplighter_system::files;
 use lamplighter_types::Hash;
 
 use super::ThingError;
@@ -42,18 +42,10 @@ impl Disk {
     /// Replaces a file, all or nothing.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ThingError> {
         let path = self.path(name);
-        let write = || {
-            let temporary = self.path(&format!("{name}.new"));
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(failed("writing", &path))
+        files::replace(&path, bytes).map_err(failed("writing", &path))
     }
 
-    /// Writes into a file at a place, and makes it durable where asked.
+    /// Writes into a file at an offset; with `sync` it is durable.
     pub(super) fn write_at(
         &self,
         name: &str,
@@ -116,16 +108,16 @@ impl Disk {
             let mut to = File::create(&path)?;
             io::copy(&mut from, &mut to)?;
             to.sync_all()?;
-            File::open(&self.directory)?.sync_all()
+            files::sync_parent(&path)
         };
         copy().map_err(failed("writing", &path))
     }
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ThingError {
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ThingError {
     let path = path.to_owned();
     move |source| ThingError::Disk {
-        doing,
+        operation,
         path,
         source,
     }

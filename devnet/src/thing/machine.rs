@@ -1,11 +1,9 @@
-//! The rules of a Thing and everything durable of it, without network and tasks. Each change that
-//! must survive is on disk before the method returns, so a Thing may be killed between any two
-//! calls.
-
-use std::time::{SystemTime, UNIX_EPOCH};
+//! The rules and the durable state of a Thing, without network and tasks. Each change that must
+//! survive is on disk before the method returns, so a Thing may be killed between any two calls.
 
 use lamplighter_gateway::lwm2m::agent::{Offer, ThingReport};
 use lamplighter_gateway::lwm2m::{FirmwareState, UpdateResult};
+use lamplighter_system::unix_ms;
 use lamplighter_types::limits::EVENT_DATA_BYTES_MAX;
 use lamplighter_types::{
     ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, DeviceSigned, Hash, HexBytes,
@@ -14,19 +12,19 @@ use lamplighter_types::{
 
 use super::config::ThingConfig;
 use super::disk::Disk;
-use super::life::NewEvent;
-use super::state::{Image, Letter, Phase, Slot, State};
+use super::lifecycle::NewEvent;
+use super::state::{Image, OutboxMessage, Slot, ThingState, UpdatePhase};
 use super::{ThingError, update};
 
 /// The state file.
 const STATE_FILE: &str = "state.json";
-/// Letters that events may fill; reports have the rest, so that events never crowd out the last
-/// report of a deployment.
-const EVENT_LETTERS_MAX: usize = 192;
-/// Letters that wait for the gateway, reports included.
-const LETTERS_MAX: usize = 256;
+/// Messages in the outbox that may be events; reports have the rest, so that events never crowd out
+/// the last report of a deployment.
+const OUTBOX_EVENTS_MAX: usize = 192;
+/// Messages that wait for the gateway, reports included.
+const OUTBOX_MAX: usize = 256;
 
-/// What the boot loader has started.
+/// The image that the boot loader has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boot {
     /// The confirmed image.
@@ -35,7 +33,7 @@ pub enum Boot {
     Trial,
 }
 
-/// What a Thing says of itself.
+/// The status of a Thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Active slot.
@@ -44,7 +42,7 @@ pub struct Status {
     pub digest: Hash,
     /// Version of the active slot.
     pub version: Version,
-    /// How often it booted.
+    /// Number of boots.
     pub boots: u64,
     /// Security counter floor.
     pub floor: u64,
@@ -56,7 +54,7 @@ pub struct Status {
     pub held_bytes: u64,
     /// blake3 of the applied configuration document.
     pub configuration: Option<Hash>,
-    /// Reports and events that the gateway has not taken.
+    /// Reports and events that the gateway has not stored.
     pub outbox: usize,
 }
 
@@ -64,8 +62,8 @@ pub struct Status {
 pub struct Machine {
     pub(super) config: ThingConfig,
     pub(super) disk: Disk,
-    pub(super) state: State,
-    /// Flip one bit of the next block, as a bad link or flash would.
+    pub(super) state: ThingState,
+    /// Flip one bit of the next block, like a bad link or flash.
     pub(super) corrupt_next: bool,
 }
 
@@ -81,7 +79,7 @@ impl Machine {
             None => {
                 let factory = &config.factory;
                 disk.replace(Slot::A.file(), &factory.image)?;
-                State::new(Image {
+                ThingState::new(Image {
                     digest: Hash::of(&factory.image),
                     version: factory.version,
                     security_counter: factory.security_counter,
@@ -98,19 +96,19 @@ impl Machine {
         Ok(machine)
     }
 
-    /// What the boot loader does: counts, takes the old image where the new one did not confirm
-    /// itself, and never starts an image whose bytes are not those that were verified.
+    /// Boots: counts, falls back to the old image if the new one did not confirm itself, and never
+    /// starts an image whose bytes differ from the verified ones.
     pub fn boot(&mut self) -> Result<Boot, ThingError> {
         self.state.boots += 1;
         self.revert_configuration_on_trial()?;
         let boot = match self.state.update.as_ref().map(|u| u.phase) {
-            Some(Phase::Staged) => self.boot_staged()?,
-            Some(Phase::Trial) => {
-                self.take_old_image("the new image did not confirm itself before the next boot")?;
+            Some(UpdatePhase::Staged) => self.boot_staged()?,
+            Some(UpdatePhase::Trial) => {
+                self.fall_back("the new image did not confirm itself before the next boot")?;
                 Boot::Normal
             }
-            // With a phase "installing" the power failed while the other slot was written; the
-            // package is still there, and the caller installs it again.
+            // In phase "installing" the power failed while the other slot was written; the package
+            // is still there, and the caller installs it again.
             _ => Boot::Normal,
         };
         self.save()?;
@@ -122,29 +120,29 @@ impl Machine {
         let expected = self.state.image(new).map(|image| image.digest);
         let (digest, _) = self.disk.digest(new.file())?;
         if expected != Some(digest) {
-            self.take_old_image("the new image changed after it was written")?;
+            self.fall_back("the new image changed after it was written")?;
             return Ok(Boot::Normal);
         }
-        self.phase(Phase::Trial);
+        self.phase(UpdatePhase::Trial);
         self.state.active = new;
         Ok(Boot::Trial)
     }
 
-    /// Whether the package waits to be written to the other slot.
+    /// True if the package must be written to the other slot.
     pub fn is_installing(&self) -> bool {
-        self.state.update.as_ref().map(|u| u.phase) == Some(Phase::Installing)
+        self.state.update.as_ref().map(|u| u.phase) == Some(UpdatePhase::Installing)
     }
 
-    /// The new image says that it runs: on trial, not yet a success.
+    /// Reports that the new image runs: on trial, not yet a success.
     pub fn begin_trial(&mut self) -> Result<(), ThingError> {
         let digest = self.disk.digest(self.state.active.file())?.0;
         self.report_deployment(DeploymentState::Trial, 0, Some(digest), "")?;
         self.save()
     }
 
-    /// The new image works and has reached the gateway: it stays, and the floor rises.
+    /// Confirms the new image, which works and has reached the gateway, and raises the floor.
     pub fn confirm(&mut self) -> Result<(), ThingError> {
-        if self.state.update.as_ref().map(|u| u.phase) != Some(Phase::Trial) {
+        if self.state.update.as_ref().map(|u| u.phase) != Some(UpdatePhase::Trial) {
             return Ok(());
         }
         let image = self.state.running();
@@ -160,16 +158,16 @@ impl Machine {
         self.disk.remove(update::PACKAGE_FILE)
     }
 
-    /// The new image does not work: the old one is active again. The caller boots it.
+    /// Makes the old image active again, since the new one does not work. The caller boots it.
     pub fn revert(&mut self, reason: &str) -> Result<(), ThingError> {
-        if self.state.update.as_ref().map(|u| u.phase) == Some(Phase::Trial) {
-            self.take_old_image(reason)?;
+        if self.state.update.as_ref().map(|u| u.phase) == Some(UpdatePhase::Trial) {
+            self.fall_back(reason)?;
         }
         self.save()
     }
 
-    fn take_old_image(&mut self, reason: &str) -> Result<(), ThingError> {
-        if self.state.update.as_ref().map(|u| u.phase) == Some(Phase::Trial) {
+    fn fall_back(&mut self, reason: &str) -> Result<(), ThingError> {
+        if self.state.update.as_ref().map(|u| u.phase) == Some(UpdatePhase::Trial) {
             self.state.active = self.state.active.other();
         }
         let digest = self.disk.digest(self.state.active.file())?.0;
@@ -181,7 +179,7 @@ impl Machine {
         self.disk.remove(update::PACKAGE_FILE)
     }
 
-    /// Notes what runs, signed, for the gateway.
+    /// Queues a signed report of the running image.
     pub fn report_inventory(&mut self) -> Result<(), ThingError> {
         let image = self.state.running();
         let (digest, _) = self.disk.digest(self.state.active.file())?;
@@ -194,7 +192,7 @@ impl Machine {
             signature: None,
         };
         report.sign(&self.config.chain_id, &self.config.key);
-        self.post(ThingReport::Inventory(report))
+        self.queue_report(ThingReport::Inventory(report))
     }
 
     pub(super) fn report_deployment(
@@ -225,7 +223,7 @@ impl Machine {
             signature: None,
         };
         report.sign(&self.config.chain_id, &self.config.key);
-        self.post(ThingReport::Deployment(report))
+        self.queue_report(ThingReport::Deployment(report))
     }
 
     pub(super) fn report_configuration(
@@ -243,10 +241,10 @@ impl Machine {
             signature: None,
         };
         report.sign(&self.config.chain_id, &self.config.key);
-        self.post(ThingReport::Config(report))
+        self.queue_report(ThingReport::Config(report))
     }
 
-    /// Signs an event with the next sequence number and keeps it for the gateway. Gives the number.
+    /// Signs an event with the next sequence number and queues it. Returns the number.
     pub fn raise(&mut self, event: &NewEvent) -> Result<u64, ThingError> {
         if event.data.len() > EVENT_DATA_BYTES_MAX {
             return Err(ThingError::EventTooLong);
@@ -255,9 +253,9 @@ impl Machine {
             .state
             .outbox
             .iter()
-            .filter(|letter| letter.event)
+            .filter(|message| message.event)
             .count()
-            >= EVENT_LETTERS_MAX
+            >= OUTBOX_EVENTS_MAX
         {
             return Err(ThingError::OutboxFull);
         }
@@ -265,7 +263,7 @@ impl Machine {
         let mut signed = DeviceEvent {
             device: self.config.device.clone(),
             sequence: self.state.event_sequence,
-            time_ms: now_ms(),
+            time_ms: unix_ms(),
             kind: event.kind.clone(),
             severity: event.severity,
             alarm: event.alarm,
@@ -273,27 +271,26 @@ impl Machine {
             signature: None,
         };
         signed.sign(&self.config.chain_id, &self.config.key);
-        self.put_letter(true, codec::encode(&signed))?;
+        self.queue_message(true, codec::encode(&signed))?;
         self.save()?;
         Ok(self.state.event_sequence)
     }
 
-    /// The oldest report or event that the gateway has not taken: its number, whether it is an
-    /// event, and its bytes.
-    pub fn next_letter(&self) -> Option<(u64, bool, Vec<u8>)> {
+    /// The oldest report or event in the outbox: its number, whether it is an event, and its bytes.
+    pub fn next_message(&self) -> Option<(u64, bool, Vec<u8>)> {
         self.state
             .outbox
             .front()
             .map(|l| (l.number, l.event, l.bytes.0.clone()))
     }
 
-    /// The gateway has taken a letter, or never will.
+    /// Removes a message that the gateway has stored, or will never accept.
     pub fn delivered(&mut self, number: u64) -> Result<(), ThingError> {
-        self.state.outbox.retain(|letter| letter.number != number);
+        self.state.outbox.retain(|message| message.number != number);
         self.save()
     }
 
-    /// What the Thing says of itself now.
+    /// The status of the Thing.
     pub fn status(&self) -> Result<Status, ThingError> {
         let image = self.state.running();
         Ok(Status {
@@ -305,13 +302,13 @@ impl Machine {
             state: self.firmware_state(),
             result: UpdateResult::from_value(i64::from(self.state.result))
                 .unwrap_or(UpdateResult::Initial),
-            held_bytes: self.held(),
+            held_bytes: self.received_bytes(),
             configuration: self.state.applied.as_ref().map(|applied| applied.digest),
             outbox: self.state.outbox.len(),
         })
     }
 
-    /// Every byte of the active slot.
+    /// The bytes of the active slot.
     pub fn active_image(&self) -> Result<Vec<u8>, ThingError> {
         Ok(self
             .disk
@@ -331,11 +328,11 @@ impl Machine {
 
     /// Name and version of the offered release.
     pub(super) fn offered_release(&self) -> Option<(String, String)> {
-        let manifest = self.checked(&self.offer()?).ok()?;
+        let manifest = self.verified_manifest(&self.offer()?).ok()?;
         Some((manifest.release.to_string(), manifest.version.to_string()))
     }
 
-    pub(super) fn phase(&mut self, phase: Phase) {
+    pub(super) fn phase(&mut self, phase: UpdatePhase) {
         if let Some(update) = self.state.update.as_mut() {
             update.phase = phase;
         }
@@ -351,36 +348,29 @@ impl Machine {
         self.state.report_counter
     }
 
-    fn post(&mut self, report: ThingReport) -> Result<(), ThingError> {
-        self.put_letter(false, codec::encode(&report))
+    fn queue_report(&mut self, report: ThingReport) -> Result<(), ThingError> {
+        self.queue_message(false, codec::encode(&report))
     }
 
-    /// A Thing that cannot reach its gateway for very long forgets its oldest inventory or
-    /// configuration reports first: deployments would otherwise end without their last word.
-    fn put_letter(&mut self, event: bool, bytes: Vec<u8>) -> Result<(), ThingError> {
-        if self.state.outbox.len() >= LETTERS_MAX {
-            let spare = |letter: &Letter| {
-                let report = codec::decode_stored::<ThingReport>(&letter.bytes.0);
-                !letter.event && !matches!(report, Ok(ThingReport::Deployment(_)))
+    /// Queues a message. A full outbox drops its oldest inventory or configuration report first:
+    /// deployments would otherwise end without their last report.
+    fn queue_message(&mut self, event: bool, bytes: Vec<u8>) -> Result<(), ThingError> {
+        if self.state.outbox.len() >= OUTBOX_MAX {
+            let spare = |message: &OutboxMessage| {
+                let report = codec::decode_stored::<ThingReport>(&message.bytes.0);
+                !message.event && !matches!(report, Ok(ThingReport::Deployment(_)))
             };
             let oldest = self.state.outbox.iter().position(spare);
             let oldest = oldest.ok_or(ThingError::OutboxFull)?;
             self.state.outbox.remove(oldest);
         }
-        self.state.letter += 1;
-        let letter = Letter {
-            number: self.state.letter,
+        self.state.message_number += 1;
+        let message = OutboxMessage {
+            number: self.state.message_number,
             event,
             bytes: HexBytes(bytes),
         };
-        self.state.outbox.push_back(letter);
+        self.state.outbox.push_back(message);
         Ok(())
     }
-}
-
-/// Unix time in ms; 0 if the clock is before 1970.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64)
 }

@@ -6,7 +6,7 @@ use lamplighter_types::Id;
 
 use super::ThingError;
 use super::config::ThingConfig;
-use super::life::Thing;
+use super::lifecycle::Thing;
 
 /// Running Things by id.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub struct ThingMesh {
 }
 
 impl ThingMesh {
-    /// Boots all of them.
+    /// Boots all Things.
     pub async fn spawn(configs: Vec<ThingConfig>) -> Result<ThingMesh, ThingError> {
         let mut mesh = ThingMesh::default();
         for config in configs {
@@ -24,7 +24,7 @@ impl ThingMesh {
         Ok(mesh)
     }
 
-    /// Boots one more; one of the same id loses its power first.
+    /// Boots one more Thing; a running one of the same id loses its power first.
     pub async fn add(&mut self, config: ThingConfig) -> Result<(), ThingError> {
         let device = config.device.clone();
         if let Some(old) = self.things.remove(&device) {
@@ -34,22 +34,22 @@ impl ThingMesh {
         Ok(())
     }
 
-    /// One of them.
+    /// The Thing with this id.
     pub fn get(&self, device: &Id) -> Option<&Thing> {
         self.things.get(device)
     }
 
-    /// All of them, by id.
+    /// All Things, by id.
     pub fn iter(&self) -> impl Iterator<Item = (&Id, &Thing)> {
         self.things.iter()
     }
 
-    /// Takes one out, running.
+    /// Removes a Thing, which keeps running.
     pub fn remove(&mut self, device: &Id) -> Option<Thing> {
         self.things.remove(device)
     }
 
-    /// Turns all of them off.
+    /// Cuts the power of all Things.
     pub async fn kill(self) {
         for (_, thing) in self.things {
             thing.kill().await;

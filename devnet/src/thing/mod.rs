@@ -1,14 +1,14 @@
-//! Simulated Things: each has its own socket, key and directory with two firmware slots, speaks
-//! CoAP and LwM2M to its gateway, and installs nothing that its vendor did not sign.
+//! Simulated Things. Each has a socket, a key and a directory with two firmware slots, speaks CoAP
+//! and LwM2M to its gateway, and installs only images that its vendor signed.
 //!
-//! [`Machine`] keeps the rules and everything durable; the life of a Thing ([`Thing::spawn`]) is a
-//! loop in which each turn is one boot. A Thing that is killed goes on from its directory.
+//! [`Machine`] holds the rules and the durable state; the task of a Thing ([`Thing::spawn`]) is a
+//! loop of boots. A Thing that was killed continues from its directory.
 
 mod checks;
 mod config;
 mod delivery;
 mod disk;
-mod life;
+mod lifecycle;
 mod machine;
 mod mesh;
 mod package;
@@ -22,24 +22,24 @@ use std::path::PathBuf;
 
 use lamplighter_types::codec::CodecError;
 
-pub use checks::{ManifestVerifier, Refusal, SLOT_BYTES_MAX, VendorKeys};
+pub use checks::{ManifestVerifier, ReleaseRefusal, SLOT_BYTES_MAX, VendorKeys};
 pub use config::{Factory, SelfTest, Socket, ThingConfig};
-pub use life::{NewEvent, Thing};
+pub use lifecycle::{NewEvent, Thing};
 pub use machine::{Boot, Machine, Status};
 pub use mesh::ThingMesh;
 pub use state::Slot;
 
-/// Why a simulated Thing cannot go on.
+/// A simulated Thing failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ThingError {
     /// Reading or writing its directory.
-    #[error("{doing} {path}")]
+    #[error("{operation} {path}")]
     Disk {
-        /// Reading, writing, ...
-        doing: &'static str,
+        /// The operation: reading, writing, ...
+        operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -48,14 +48,14 @@ pub enum ThingError {
     State {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The decoder's error.
         #[source]
         source: CodecError,
     },
     /// Binding its socket.
     #[error("binding the socket of a Thing")]
     Socket(#[source] std::io::Error),
-    /// Too many reports and events wait for the gateway.
+    /// The limit of reports and events that wait for the gateway is reached.
     #[error("the outbox is full")]
     OutboxFull,
     /// The body of an event is too long.

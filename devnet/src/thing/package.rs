@@ -1,29 +1,32 @@
-//! How a Thing takes its package, block by block, into a file that outlives interruptions.
+//! The reception of a package, block by block, into a file that survives interruptions.
 
 use lamplighter_gateway::coap::{Block, Code, Request, Response};
 use lamplighter_types::DeploymentState;
 
 use super::ThingError;
-use super::checks::Refusal;
+use super::checks::ReleaseRefusal;
 use super::machine::Machine;
-use super::state::Phase;
+use super::state::UpdatePhase;
 use super::update::PACKAGE_FILE;
 
-/// The file is made durable each time that so many bytes have arrived: a power cut costs little,
-/// and what it garbles, the digest shows.
+/// The file is synced each time that so many bytes have arrived. A power cut loses little, and the
+/// digest shows bytes that it corrupted.
 const SYNC_EVERY_BYTES: u64 = 16 * 1024;
 
 impl Machine {
     /// Bytes of the offered package that have arrived.
-    pub(super) fn held(&self) -> u64 {
+    pub(super) fn received_bytes(&self) -> u64 {
         match self.state.update.as_ref().map(|u| u.phase) {
-            Some(Phase::Downloading | Phase::Downloaded) => self.disk.size(PACKAGE_FILE),
+            Some(UpdatePhase::Downloading | UpdatePhase::Downloaded) => {
+                self.disk.size(PACKAGE_FILE)
+            }
             _ => 0,
         }
     }
 
-    /// A write to `/5/0/0`: one block, a whole small package, or nothing to reset the object.
-    pub(super) fn take_package(&mut self, request: &Request) -> Result<Response, ThingError> {
+    /// Handles a write to `/5/0/0`: one block, a whole small package, or no bytes to reset the
+    /// object.
+    pub(super) fn accept_package(&mut self, request: &Request) -> Result<Response, ThingError> {
         let answer = |code, reason: &str| Response::error(code, reason);
         if request.payload.is_empty() {
             let (code, reason) = self.cancel()?;
@@ -50,37 +53,37 @@ impl Machine {
             return Ok(answer(Code::FORBIDDEN, "no release was offered"));
         };
         match self.state.update.as_ref().map(|u| u.phase) {
-            Some(Phase::Downloading) => {}
-            Some(Phase::Downloaded) if block.more => return Ok(echo(Code::CONTINUE)),
-            Some(Phase::Downloaded) => return Ok(echo(Code::CHANGED)),
+            Some(UpdatePhase::Downloading) => {}
+            Some(UpdatePhase::Downloaded) if block.more => return Ok(echo(Code::CONTINUE)),
+            Some(UpdatePhase::Downloaded) => return Ok(echo(Code::CHANGED)),
             _ => return Ok(answer(Code::METHOD_NOT_ALLOWED, "installing")),
         }
-        let manifest = match self.checked(&offer) {
+        let manifest = match self.verified_manifest(&offer) {
             Ok(manifest) => manifest,
             Err(refusal) => return self.refused(&refusal),
         };
         if block.more && request.payload.len() != block.size_bytes() {
             return Ok(answer(Code::BAD_REQUEST, "payload does not fill its block"));
         }
-        let (held, start) = (self.held(), block.offset_bytes());
+        let (received, start) = (self.received_bytes(), block.offset_bytes());
         let end = start + request.payload.len() as u64;
-        if start > held {
+        if start > received {
             return Ok(answer(Code::INCOMPLETE, "a block is missing"));
         }
-        // More or fewer bytes than signed are an attack, or a gateway that is lost.
+        // More or fewer bytes than signed are an attack or a fault of the gateway.
         if end > manifest.size_bytes || (!block.more && end != manifest.size_bytes) {
-            return self.refused(&Refusal::Image);
+            return self.refused(&ReleaseRefusal::Image);
         }
-        if end > held {
+        if end > received {
             self.write_block(start, &request.payload, end)?;
         }
         if end < manifest.size_bytes {
             return Ok(echo(Code::CONTINUE));
         }
         if self.disk.digest(PACKAGE_FILE)? != (manifest.artifact, manifest.size_bytes) {
-            return self.refused(&Refusal::Image);
+            return self.refused(&ReleaseRefusal::Image);
         }
-        self.phase(Phase::Downloaded);
+        self.phase(UpdatePhase::Downloaded);
         let digest = Some(manifest.artifact);
         self.report_deployment(DeploymentState::Downloaded, 0, digest, "")?;
         self.save()?;
@@ -96,7 +99,7 @@ impl Machine {
         self.disk.write_at(PACKAGE_FILE, start, &bytes, sync)
     }
 
-    fn refused(&mut self, refusal: &Refusal) -> Result<Response, ThingError> {
+    fn refused(&mut self, refusal: &ReleaseRefusal) -> Result<Response, ThingError> {
         let (code, reason) = self.refuse(refusal)?;
         Ok(Response::error(code, &reason))
     }

@@ -1,10 +1,10 @@
-//! The resources that a Thing offers to its gateway.
+//! The CoAP resources of a Thing for its gateway.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use lamplighter_gateway::coap::{BodyPolicy, Code, Request, Response, Service, format};
+use lamplighter_gateway::coap::{BodyPolicy, CoapService, Code, Request, Response, format};
 use lamplighter_gateway::lwm2m::{agent, path};
 use lamplighter_types::Hash;
 use tokio::sync::Notify;
@@ -12,16 +12,16 @@ use tokio::sync::Notify;
 use super::ThingError;
 use super::machine::Machine;
 
-/// The objects in link format, as told at registration.
+/// The objects in link format, as listed at registration.
 pub(super) const OBJECTS: &str = "</3/0>,</5/0>;ver=1.1,</33000/0>";
 
-/// The machine, shared between the life of the Thing, its resources and its owner; taken out when
-/// the Thing is killed, so that no call that was under way touches the directory afterwards.
-pub(super) type Shared = Arc<Mutex<Option<Machine>>>;
+/// The machine, shared between the task of the Thing, its resources and its owner. It is removed
+/// when the Thing is killed, so that no call under way touches the directory afterwards.
+pub(super) type SharedMachine = Arc<Mutex<Option<Machine>>>;
 
 /// Calls the machine on a thread that may wait for the disk.
-pub(super) async fn on_disk<T: Send + 'static>(
-    machine: &Shared,
+pub(super) async fn with_machine<T: Send + 'static>(
+    machine: &SharedMachine,
     call: impl FnOnce(&mut Machine) -> Result<T, ThingError> + Send + 'static,
 ) -> Result<T, ThingError> {
     let machine = machine.clone();
@@ -34,23 +34,23 @@ pub(super) async fn on_disk<T: Send + 'static>(
         .map_err(|_| ThingError::Ended)?
 }
 
-/// What the resources tell the life of the Thing.
+/// Signals of the resources to the task of the Thing.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     /// An installation was ordered.
     pub(super) install: Notify,
     /// Reports wait to be sent.
-    pub(super) letters: Notify,
+    pub(super) outbox: Notify,
     /// A configuration was applied: the gateway must be reached with it now.
     pub(super) configured: Notify,
-    /// The same, for the one who counts the time.
+    /// A configuration was applied: its timeout starts.
     pub(super) on_trial: Notify,
     /// The gateway does not know the Thing: it must register again.
     pub(super) unregistered: Notify,
 }
 
 pub(super) struct ThingService {
-    pub(super) machine: Shared,
+    pub(super) machine: SharedMachine,
     pub(super) gateway: SocketAddr,
     pub(super) signals: Arc<Signals>,
 }
@@ -61,16 +61,16 @@ impl ThingService {
         let what = target.clone();
         let change = move |machine: &mut Machine| {
             let verdict = match (request.method, target.as_str()) {
-                (Code::PUT, path::PACKAGE) => return machine.take_package(&request),
-                (Code::PUT, agent::OFFER) => machine.take_offer(&request.payload)?,
+                (Code::PUT, path::PACKAGE) => return machine.accept_package(&request),
+                (Code::PUT, agent::OFFER) => machine.accept_offer(&request.payload)?,
                 (Code::PUT, agent::CONFIGURATION) => machine.configure(&request.payload)?,
-                (Code::POST, path::UPDATE) => machine.take_install()?,
+                (Code::POST, path::UPDATE) => machine.accept_install()?,
                 (Code::POST, agent::CANCEL) => machine.cancel()?,
                 _ => (Code::METHOD_NOT_ALLOWED, String::new()),
             };
             Ok(Response::error(verdict.0, &verdict.1))
         };
-        let response = on_disk(&self.machine, change).await?;
+        let response = with_machine(&self.machine, change).await?;
         match (response.code, what.as_str()) {
             (Code::CHANGED, path::UPDATE) => self.signals.install.notify_one(),
             (Code::CHANGED, agent::CONFIGURATION) => {
@@ -79,7 +79,7 @@ impl ThingService {
             }
             _ => {}
         }
-        self.signals.letters.notify_one();
+        self.signals.outbox.notify_one();
         Ok(response)
     }
 
@@ -90,7 +90,7 @@ impl ThingService {
                 OBJECTS.as_bytes().to_vec(),
             ));
         }
-        let value = on_disk(&self.machine, move |machine| value_of(machine, &target)).await?;
+        let value = with_machine(&self.machine, move |machine| value_of(machine, &target)).await?;
         Ok(match value {
             Some(text) => Response::content(format::TEXT, text.into_bytes()),
             None => Response::new(Code::NOT_FOUND),
@@ -99,11 +99,11 @@ impl ThingService {
 }
 
 #[async_trait]
-impl Service for ThingService {
+impl CoapService for ThingService {
     fn body_policy(&self, peer: SocketAddr, request: &Request) -> BodyPolicy {
         match request.path_text() == path::PACKAGE {
-            true => BodyPolicy::EachBlock,
-            false if peer == self.gateway => BodyPolicy::Known,
+            true => BodyPolicy::SingleBlocks,
+            false if peer == self.gateway => BodyPolicy::Registered,
             false => BodyPolicy::Stranger,
         }
     }
@@ -126,7 +126,7 @@ impl Service for ThingService {
 /// The text of a resource; `None` if there is no such one.
 fn value_of(machine: &Machine, target: &str) -> Result<Option<String>, ThingError> {
     let hex = |hash: Option<Hash>| hash.map(|h| h.to_string()).unwrap_or_default();
-    // Reading the slot is for those who ask for its digest.
+    // The slot is read only for its digest.
     if target == agent::RUNNING_DIGEST {
         return Ok(Some(machine.status()?.digest.to_string()));
     }
@@ -141,7 +141,7 @@ fn value_of(machine: &Machine, target: &str) -> Result<Option<String>, ThingErro
         agent::CONFIGURATION_DIGEST => hex(state.applied.as_ref().map(|a| a.digest)),
         agent::BOOT_COUNTER => state.boots.to_string(),
         agent::SLOT => state.active.name().to_owned(),
-        agent::HELD => machine.held().to_string(),
+        agent::RECEIVED_BYTES => machine.received_bytes().to_string(),
         agent::SECURITY_COUNTER => state.floor.to_string(),
         agent::PUBLIC_KEY => machine.config.key.public().to_string(),
         agent::HARDWARE_CLASS => machine.config.hardware_class.clone(),

@@ -1,4 +1,4 @@
-//! What a Thing remembers over a power cut.
+//! The durable state of a Thing.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 /// One of the two places for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Slot {
-    /// The factory's.
+    /// The slot of the factory image.
     A,
-    /// The other.
+    /// The other slot.
     B,
 }
 
 impl Slot {
-    /// The slot that this one is not.
+    /// The other slot.
     pub fn other(self) -> Slot {
         match self {
             Slot::A => Slot::B,
@@ -39,7 +39,7 @@ impl Slot {
     }
 }
 
-/// What is in a slot.
+/// The content of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Image {
@@ -48,14 +48,14 @@ pub(super) struct Image {
     pub(super) security_counter: u64,
 }
 
-/// How far an update is.
+/// The phase of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Phase {
+pub(super) enum UpdatePhase {
     Downloading,
     Downloaded,
     Installing,
-    /// Written to the other slot, to be booted.
+    /// The image is written to the other slot, to be booted.
     Staged,
     /// The new image has booted once and must confirm itself before the next boot.
     Trial,
@@ -67,17 +67,17 @@ pub(super) enum Phase {
 pub(super) struct Update {
     /// The encoded offer.
     pub(super) offer: HexBytes,
-    pub(super) phase: Phase,
-    /// The state of the deployment after our last report: the next one goes from here.
+    pub(super) phase: UpdatePhase,
+    /// The state of the deployment after the last report; the next report starts from it.
     pub(super) reported: DeploymentState,
 }
 
-/// A report or event that the gateway has not taken yet.
+/// A report or event that the gateway has not stored yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Letter {
+pub(super) struct OutboxMessage {
     pub(super) number: u64,
-    /// An event; otherwise a report.
+    /// True for an event, false for a report.
     pub(super) event: bool,
     pub(super) bytes: HexBytes,
 }
@@ -85,42 +85,43 @@ pub(super) struct Letter {
 /// The configuration document that was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Applied {
+pub(super) struct AppliedConfiguration {
     pub(super) digest: Hash,
-    /// Not yet proven by reaching the gateway: after a boot the one before is taken again.
+    /// True until the gateway was reached with it: a boot reverts to the document before.
     pub(super) on_trial: bool,
     pub(super) before: Option<Hash>,
 }
 
-/// Everything that is durable but the files themselves.
+/// The durable state except for the images and documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct State {
+pub(super) struct ThingState {
     pub(super) active: Slot,
     pub(super) slot_a: Image,
     pub(super) slot_b: Option<Image>,
-    /// How often it booted.
+    /// Number of boots.
     pub(super) boots: u64,
-    /// No release with a lower security counter is taken.
+    /// The lowest security counter of releases that are accepted.
     pub(super) floor: u64,
     /// Number of the last report.
     pub(super) report_counter: u64,
     /// Number of the last event.
     pub(super) event_sequence: u64,
-    /// Number of the last letter.
-    pub(super) letter: u64,
+    /// Number of the last message in the outbox.
+    #[serde(rename = "letter")]
+    pub(super) message_number: u64,
     /// Newest height that an offer named.
     pub(super) seen_height: u64,
     /// Value of `/5/0/5`.
     pub(super) result: u8,
     pub(super) update: Option<Update>,
-    pub(super) applied: Option<Applied>,
-    pub(super) outbox: VecDeque<Letter>,
+    pub(super) applied: Option<AppliedConfiguration>,
+    pub(super) outbox: VecDeque<OutboxMessage>,
 }
 
-impl State {
-    pub(super) fn new(factory: Image) -> State {
-        State {
+impl ThingState {
+    pub(super) fn new(factory: Image) -> ThingState {
+        ThingState {
             active: Slot::A,
             slot_a: factory,
             slot_b: None,
@@ -128,7 +129,7 @@ impl State {
             floor: factory.security_counter,
             report_counter: 0,
             event_sequence: 0,
-            letter: 0,
+            message_number: 0,
             seen_height: 0,
             result: 0,
             update: None,

@@ -1,7 +1,8 @@
-//! Things against a real south side of a gateway, over a simulated network with a paused clock.
+//! Tests of Things with a real south side of a gateway, over a simulated network with a paused
+//! clock.
 
-mod bed;
 mod faults;
 mod real;
 mod refusals;
+mod testbed;
 mod updates;

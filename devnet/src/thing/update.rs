@@ -1,29 +1,30 @@
-//! What a Thing does with offers, configuration documents and the order to install.
+//! Offers, configuration documents and orders to install, handled by a Thing.
 
 use lamplighter_gateway::coap::Code;
 use lamplighter_gateway::lwm2m::agent::Offer;
 use lamplighter_gateway::lwm2m::{FirmwareState, UpdateResult};
+use lamplighter_system::unix_ms;
 use lamplighter_types::limits::CONFIG_BYTES_MAX;
 use lamplighter_types::{DeploymentState, Hash, HexBytes, ReleaseManifest, codec};
 
 use super::ThingError;
-use super::checks::{Facts, Refusal, check};
-use super::machine::{Machine, now_ms};
-use super::state::{Applied, Image, Phase, Update};
+use super::checks::{ReleaseRefusal, ThingFacts, check};
+use super::machine::Machine;
+use super::state::{AppliedConfiguration, Image, Update, UpdatePhase};
 
-/// What has arrived of the package.
+/// The received part of the package.
 pub(super) const PACKAGE_FILE: &str = "package";
 /// The applied configuration document, and the one before.
 pub(super) const CONFIGURATION_FILE: &str = "configuration.json";
 const BEFORE_FILE: &str = "configuration.before.json";
 
-/// What the Thing answers: a code and words for a person.
-pub(super) type Verdict = (Code, String);
+/// The reply of the Thing: a code and a text for a person.
+pub(super) type Reply = (Code, String);
 
 impl Machine {
-    /// Takes an encoded offer, after checking everything that the vendor signed. A refusal is also
-    /// reported, signed. The offer that is held already changes nothing: a transfer goes on.
-    pub(super) fn take_offer(&mut self, bytes: &[u8]) -> Result<Verdict, ThingError> {
+    /// Accepts an encoded offer, after checking everything that the vendor signed. A refusal is
+    /// also reported, signed. The same offer again changes nothing: a transfer continues.
+    pub(super) fn accept_offer(&mut self, bytes: &[u8]) -> Result<Reply, ThingError> {
         let Ok(offer) = codec::decode::<Offer>(bytes) else {
             return Ok((Code::BAD_REQUEST, "not an offer".to_owned()));
         };
@@ -33,8 +34,10 @@ impl Machine {
         if let (Some(held), Some(update)) = (self.offer(), &self.state.update) {
             let same = held.rollout == offer.rollout && held.release == offer.release;
             match update.phase {
-                Phase::Downloading | Phase::Downloaded if same => return self.again(&offer),
-                Phase::Downloading | Phase::Downloaded => {}
+                UpdatePhase::Downloading | UpdatePhase::Downloaded if same => {
+                    return self.repeat_offer(&offer);
+                }
+                UpdatePhase::Downloading | UpdatePhase::Downloaded => {}
                 _ => return Ok((Code::METHOD_NOT_ALLOWED, "installing".to_owned())),
             }
         }
@@ -42,28 +45,28 @@ impl Machine {
         self.state.seen_height = self.state.seen_height.max(offer.seen_height);
         self.state.result = UpdateResult::Initial.value();
         let reported = offer.state;
-        let phase = Phase::Downloading;
+        let phase = UpdatePhase::Downloading;
         let held = HexBytes(bytes.to_vec());
         self.state.update = Some(Update {
             offer: held,
             phase,
             reported,
         });
-        if let Err(refusal) = self.checked(&offer) {
+        if let Err(refusal) = self.verified_manifest(&offer) {
             return self.refuse(&refusal);
         }
         self.save()?;
         Ok((Code::CHANGED, String::new()))
     }
 
-    /// The offer that is held already. Where the ledger has taken the deployment back to before the
-    /// download, the Thing tells again how far it is.
-    fn again(&mut self, offer: &Offer) -> Result<Verdict, ThingError> {
+    /// Handles an offer that was accepted before. If the ledger has reset the deployment to a state
+    /// before the download, the Thing reports its state again.
+    fn repeat_offer(&mut self, offer: &Offer) -> Result<Reply, ThingError> {
         self.state.seen_height = self.state.seen_height.max(offer.seen_height);
         let Some(update) = self.state.update.as_mut() else {
             return Ok((Code::CHANGED, String::new()));
         };
-        let ahead = update.phase == Phase::Downloaded && offer.state != update.reported;
+        let ahead = update.phase == UpdatePhase::Downloaded && offer.state != update.reported;
         update.reported = offer.state;
         if ahead && offer.state < DeploymentState::Downloaded {
             let digest = self.disk.digest(PACKAGE_FILE)?.0;
@@ -73,21 +76,24 @@ impl Machine {
         Ok((Code::CHANGED, String::new()))
     }
 
-    /// The manifest of an offer, if all of it holds for this Thing now.
-    pub(super) fn checked(&self, offer: &Offer) -> Result<ReleaseManifest, Refusal> {
+    /// The manifest of an offer, if it passes all checks now.
+    pub(super) fn verified_manifest(
+        &self,
+        offer: &Offer,
+    ) -> Result<ReleaseManifest, ReleaseRefusal> {
         let manifest = self.config.verifier.verify(&offer.release)?;
-        let facts = Facts {
+        let facts = ThingFacts {
             hardware_class: &self.config.hardware_class,
             floor: self.state.floor,
             running: self.state.running().version,
-            now_ms: now_ms(),
+            now_ms: unix_ms(),
         };
         check(&manifest, &facts)?;
         Ok(manifest)
     }
 
-    /// Ends the update with a signed report of why.
-    pub(super) fn refuse(&mut self, refusal: &Refusal) -> Result<Verdict, ThingError> {
+    /// Ends the update with a signed report of the reason.
+    pub(super) fn refuse(&mut self, refusal: &ReleaseRefusal) -> Result<Reply, ThingError> {
         let result = refusal.result().value();
         tracing::warn!(device = %self.config.device, %refusal, "release refused");
         self.state.result = result;
@@ -99,35 +105,35 @@ impl Machine {
         Ok((Code::FORBIDDEN, reason))
     }
 
-    /// The order to install: everything is checked once more, since time has passed.
-    pub(super) fn take_install(&mut self) -> Result<Verdict, ThingError> {
+    /// Handles the order to install: everything is checked once more, since time has passed.
+    pub(super) fn accept_install(&mut self) -> Result<Reply, ThingError> {
         let phase = self.state.update.as_ref().map(|u| u.phase);
-        let (Some(Phase::Downloaded), Some(offer)) = (phase, self.offer()) else {
+        let (Some(UpdatePhase::Downloaded), Some(offer)) = (phase, self.offer()) else {
             return Ok((Code::METHOD_NOT_ALLOWED, "no package to install".to_owned()));
         };
-        if let Err(refusal) = self.checked(&offer) {
+        if let Err(refusal) = self.verified_manifest(&offer) {
             return self.refuse(&refusal);
         }
-        self.phase(Phase::Installing);
+        self.phase(UpdatePhase::Installing);
         self.report_deployment(DeploymentState::Installing, 0, None, "")?;
         self.save()?;
         Ok((Code::CHANGED, String::new()))
     }
 
     /// Writes the package to the other slot, reads it back, and stages it for the next boot. False
-    /// if the slot does not hold what was signed.
+    /// if the slot does not hold the signed image.
     pub fn install(&mut self) -> Result<bool, ThingError> {
         let Some(offer) = self.offer() else {
             return Ok(false);
         };
-        let manifest = match self.checked(&offer) {
+        let manifest = match self.verified_manifest(&offer) {
             Ok(manifest) => manifest,
             Err(refusal) => return self.refuse(&refusal).map(|_| false),
         };
         let slot = self.state.active.other();
         self.disk.copy_to_slot(PACKAGE_FILE, slot)?;
         if self.disk.digest(slot.file())? != (manifest.artifact, manifest.size_bytes) {
-            return self.refuse(&Refusal::Image).map(|_| false);
+            return self.refuse(&ReleaseRefusal::Image).map(|_| false);
         }
         let ReleaseManifest {
             version,
@@ -143,18 +149,18 @@ impl Machine {
                 security_counter,
             },
         );
-        self.phase(Phase::Staged);
+        self.phase(UpdatePhase::Staged);
         self.report_deployment(DeploymentState::Staged, 0, Some(digest), "")?;
         self.save()?;
         Ok(true)
     }
 
-    /// Gives the package up, unless it is being installed. The ledger has cancelled the deployment
+    /// Drops the package, unless it is being installed. The ledger has cancelled the deployment
     /// before, so there is nothing to report.
-    pub(super) fn cancel(&mut self) -> Result<Verdict, ThingError> {
+    pub(super) fn cancel(&mut self) -> Result<Reply, ThingError> {
         match self.state.update.as_ref().map(|u| u.phase) {
             None => Ok((Code::CHANGED, "nothing under way".to_owned())),
-            Some(Phase::Downloading | Phase::Downloaded) => {
+            Some(UpdatePhase::Downloading | UpdatePhase::Downloaded) => {
                 self.state.result = UpdateResult::Cancelled.value();
                 self.state.update = None;
                 self.save()?;
@@ -168,15 +174,17 @@ impl Machine {
     pub(super) fn firmware_state(&self) -> FirmwareState {
         match self.state.update.as_ref().map(|u| u.phase) {
             None => FirmwareState::Idle,
-            Some(Phase::Downloading) if self.held() == 0 => FirmwareState::Idle,
-            Some(Phase::Downloading) => FirmwareState::Downloading,
-            Some(Phase::Downloaded) => FirmwareState::Downloaded,
-            Some(Phase::Installing | Phase::Staged | Phase::Trial) => FirmwareState::Updating,
+            Some(UpdatePhase::Downloading) if self.received_bytes() == 0 => FirmwareState::Idle,
+            Some(UpdatePhase::Downloading) => FirmwareState::Downloading,
+            Some(UpdatePhase::Downloaded) => FirmwareState::Downloaded,
+            Some(UpdatePhase::Installing | UpdatePhase::Staged | UpdatePhase::Trial) => {
+                FirmwareState::Updating
+            }
         }
     }
 
     /// Applies a configuration document, on trial until the gateway is reached again.
-    pub(super) fn configure(&mut self, document: &[u8]) -> Result<Verdict, ThingError> {
+    pub(super) fn configure(&mut self, document: &[u8]) -> Result<Reply, ThingError> {
         let digest = Hash::of(document);
         let applied = self.state.applied.as_ref();
         if applied.is_some_and(|a| a.digest == digest && !a.on_trial) {
@@ -196,7 +204,7 @@ impl Machine {
         if let Some(old) = self.disk.read(CONFIGURATION_FILE)? {
             self.disk.replace(BEFORE_FILE, &old)?;
         }
-        self.state.applied = Some(Applied {
+        self.state.applied = Some(AppliedConfiguration {
             digest,
             on_trial: true,
             before,
@@ -206,12 +214,12 @@ impl Machine {
         Ok((Code::CHANGED, String::new()))
     }
 
-    /// Whether a configuration waits to be proven.
+    /// True if a configuration is on trial.
     pub(super) fn configuration_on_trial(&self) -> bool {
         self.state.applied.as_ref().is_some_and(|a| a.on_trial)
     }
 
-    /// The gateway was reached with the new configuration: it stays.
+    /// Confirms the configuration on trial, since the gateway was reached with it.
     pub(super) fn confirm_configuration(&mut self) -> Result<(), ThingError> {
         let Some(applied) = self.state.applied.as_mut().filter(|a| a.on_trial) else {
             return Ok(());
@@ -222,7 +230,7 @@ impl Machine {
         self.save()
     }
 
-    /// The gateway was not reached with the new configuration: the one before is back.
+    /// Reverts to the configuration before, since the gateway was not reached with the new one.
     pub(super) fn revert_configuration_on_trial(&mut self) -> Result<(), ThingError> {
         let Some(applied) = self.state.applied.clone().filter(|a| a.on_trial) else {
             return Ok(());
@@ -230,7 +238,7 @@ impl Machine {
         match (applied.before, self.disk.read(BEFORE_FILE)?) {
             (Some(digest), Some(old)) => {
                 self.disk.replace(CONFIGURATION_FILE, &old)?;
-                self.state.applied = Some(Applied {
+                self.state.applied = Some(AppliedConfiguration {
                     digest,
                     on_trial: false,
                     before: None,

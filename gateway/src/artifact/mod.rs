@@ -1,8 +1,8 @@
-//! The artifacts of a mesh: each is fetched once, from any node, checked while it arrives and again
-//! before it is served, and kept under its digest.
+//! The cache of artifacts of a mesh. Each artifact is fetched once, from any node, checked while it
+//! arrives and again before it is served, and kept in a file named by its digest.
 //!
-//! A download goes to `{digest}.part` and is taken up there after an interruption. When it is whole
-//! it is synced, renamed to `{digest}`, and the directory is synced.
+//! A download goes to `{digest}.part` and continues there after an interruption. Once it is
+//! complete it is synced, renamed to `{digest}`, and the directory is synced.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,21 +12,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use lamplighter_client::{Client, ClientError};
+use lamplighter_system::files;
 use lamplighter_types::Hash;
 use tokio::sync::Mutex as AsyncMutex;
 
 #[cfg(test)]
 mod tests;
 
-/// Artifacts under way at once; more wait. Each holds a file and one range in memory.
+/// Artifacts fetched at once; more wait. Each has a file open and one range in memory.
 const FETCHES_MAX: usize = 4;
 
-/// Why an artifact is not there.
+/// Why an artifact is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    #[error("{doing} {}", path.display())]
+    #[error("{operation} {}", path.display())]
     File {
-        doing: &'static str,
+        operation: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -45,67 +46,68 @@ pub enum CacheError {
     Task(#[source] tokio::task::JoinError),
 }
 
-/// Artifacts on disk.
+/// The artifacts on disk. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Cache {
-    inner: Arc<Inner>,
+pub struct ArtifactCache {
+    shared: Arc<SharedCache>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct SharedCache {
     dir: PathBuf,
     bytes_max: u64,
-    places: tokio::sync::Semaphore,
-    /// One at a time for each digest; an entry goes with its last user.
+    fetch_permits: tokio::sync::Semaphore,
+    /// One lock for each digest in use; its last user removes it.
     locks: Mutex<HashMap<Hash, Arc<AsyncMutex<()>>>>,
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
     move |source| CacheError::File {
-        doing,
+        operation,
         path: path.to_owned(),
         source,
     }
 }
 
-impl Cache {
+impl ArtifactCache {
     /// Opens the directory, which may be empty.
     ///
     /// # Errors
     /// It can't be made.
     pub fn open(dir: &Path, bytes_max: u64) -> Result<Self, CacheError> {
-        fs::create_dir_all(dir).map_err(failed("making", dir))?;
-        let places = tokio::sync::Semaphore::new(FETCHES_MAX);
-        let inner = Inner {
+        fs::create_dir_all(dir).map_err(file_error("making", dir))?;
+        let fetch_permits = tokio::sync::Semaphore::new(FETCHES_MAX);
+        let shared = SharedCache {
             dir: dir.to_owned(),
             bytes_max,
-            places,
+            fetch_permits,
             locks: Mutex::default(),
         };
         Ok(Self {
-            inner: Arc::new(inner),
+            shared: Arc::new(shared),
         })
     }
 
-    /// Where the artifacts are, each under its digest.
+    /// The directory of the artifacts, each in a file named by its digest.
     pub fn dir(&self) -> &Path {
-        &self.inner.dir
+        &self.shared.dir
     }
 
-    /// Where an artifact is or will be.
+    /// The file of an artifact, which may not exist yet.
     pub fn path(&self, digest: &Hash) -> PathBuf {
-        self.inner.dir.join(digest.to_string())
+        self.shared.dir.join(digest.to_string())
     }
 
-    fn part(&self, digest: &Hash) -> PathBuf {
-        self.inner.dir.join(format!("{digest}.part"))
+    /// The file of an unfinished download.
+    fn part_path(&self, digest: &Hash) -> PathBuf {
+        self.shared.dir.join(format!("{digest}.part"))
     }
 
-    /// Makes sure that the artifact is here with the right bytes, and gives its file. `in_use` is
-    /// not removed to make room.
+    /// Makes sure that the artifact is in the cache with the right bytes, and returns its file. The
+    /// artifacts `in_use` are not evicted for it.
     ///
     /// # Errors
-    /// No node gives it, no room, or the disk fails.
+    /// No node has it, there is no space, or the disk fails.
     pub async fn ensure(
         &self,
         client: &Client,
@@ -115,35 +117,35 @@ impl Cache {
     ) -> Result<PathBuf, CacheError> {
         let lock = self.lock(digest);
         let result = {
-            let _one = lock.lock().await;
-            self.ensure_alone(client, digest, size_bytes, in_use).await
+            let _guard = lock.lock().await;
+            self.ensure_locked(client, digest, size_bytes, in_use).await
         };
         self.unlock(digest, lock);
         result
     }
 
-    async fn ensure_alone(
+    async fn ensure_locked(
         &self,
         client: &Client,
         digest: Hash,
         size_bytes: u64,
         in_use: Vec<Hash>,
     ) -> Result<PathBuf, CacheError> {
-        let _place = self
-            .inner
-            .places
+        let _permit = self
+            .shared
+            .fetch_permits
             .acquire()
             .await
             .expect("the semaphore is never closed");
         let path = self.path(&digest);
         let this = self.clone();
-        let held = blocking(move || this.is_whole(&digest, size_bytes)).await?;
-        if held {
+        let is_cached = blocking(move || this.is_intact(&digest, size_bytes)).await?;
+        if is_cached {
             return Ok(path);
         }
         let this = self.clone();
-        blocking(move || this.make_room(size_bytes, &digest, &in_use)).await?;
-        let part = self.part(&digest);
+        blocking(move || this.evict_for(size_bytes, &digest, &in_use)).await?;
+        let part = self.part_path(&digest);
         let fetched = client
             .download(digest, size_bytes, &part, &mut |_, _| {})
             .await;
@@ -152,57 +154,57 @@ impl Cache {
             source: Box::new(source),
         })?;
         let this = self.clone();
-        blocking(move || this.publish(&digest)).await?;
+        blocking(move || this.complete(&digest)).await?;
         Ok(path)
     }
 
-    /// Whether the file is here and has the digest. A damaged one is removed, to be fetched again.
-    fn is_whole(&self, digest: &Hash, size_bytes: u64) -> Result<bool, CacheError> {
+    /// True if the file exists and has the digest. A damaged one is removed, to be fetched again.
+    fn is_intact(&self, digest: &Hash, size_bytes: u64) -> Result<bool, CacheError> {
         let path = self.path(digest);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failed("opening", &path)(error)),
+            Err(error) => return Err(file_error("opening", &path)(error)),
         };
-        let (found, size) = digest_of(&mut file).map_err(failed("reading", &path))?;
+        let (found, size) = digest_of(&mut file).map_err(file_error("reading", &path))?;
         if found == *digest && size == size_bytes {
-            // What is used last is evicted last.
+            // The artifact that was used last is evicted last.
             file.set_modified(SystemTime::now())
-                .map_err(failed("touching", &path))?;
+                .map_err(file_error("touching", &path))?;
             return Ok(true);
         }
         tracing::error!(%digest, "an artifact was damaged on disk; it is fetched again");
-        fs::remove_file(&path).map_err(failed("removing", &path))?;
+        fs::remove_file(&path).map_err(file_error("removing", &path))?;
         Ok(false)
     }
 
-    /// A whole part becomes the artifact. The bytes were checked group by group and synced; they
-    /// are read once more, so that nothing else ever gets this name.
-    fn publish(&self, digest: &Hash) -> Result<(), CacheError> {
-        let (part, path) = (self.part(digest), self.path(digest));
-        let mut file = File::open(&part).map_err(failed("opening", &part))?;
-        let (found, _) = digest_of(&mut file).map_err(failed("reading", &part))?;
+    /// Turns a complete download into the artifact. The bytes were checked group by group and
+    /// synced; they are read once more, so that no other bytes ever get this name.
+    fn complete(&self, digest: &Hash) -> Result<(), CacheError> {
+        let (part, path) = (self.part_path(digest), self.path(digest));
+        let mut file = File::open(&part).map_err(file_error("opening", &part))?;
+        let (found, _) = digest_of(&mut file).map_err(file_error("reading", &part))?;
         if found != *digest {
-            fs::remove_file(&part).map_err(failed("removing", &part))?;
+            fs::remove_file(&part).map_err(file_error("removing", &part))?;
             return Err(CacheError::Digest(*digest));
         }
-        fs::rename(&part, &path).map_err(failed("renaming", &part))?;
-        let dir = File::open(&self.inner.dir).map_err(failed("opening", &self.inner.dir))?;
-        dir.sync_all().map_err(failed("syncing", &self.inner.dir))
+        files::rename(&part, &path).map_err(file_error("renaming", &part))
     }
 
-    /// Removes what was not used for longest, until there is room.
-    fn make_room(&self, bytes: u64, keep: &Hash, in_use: &[Hash]) -> Result<(), CacheError> {
-        let dir = &self.inner.dir;
+    /// Removes the artifacts that were not used for longest, until there is space for `bytes`.
+    fn evict_for(&self, bytes: u64, keep: &Hash, in_use: &[Hash]) -> Result<(), CacheError> {
+        let dir = &self.shared.dir;
         let full = CacheError::Full {
             size_bytes: bytes,
-            limit: self.inner.bytes_max,
+            limit: self.shared.bytes_max,
         };
-        let mut files = Vec::new();
+        let mut candidates = Vec::new();
         let mut used: u64 = bytes;
-        for entry in fs::read_dir(dir).map_err(failed("reading", dir))? {
-            let entry = entry.map_err(failed("reading", dir))?;
-            let metadata = entry.metadata().map_err(failed("reading", &entry.path()))?;
+        for entry in fs::read_dir(dir).map_err(file_error("reading", dir))? {
+            let entry = entry.map_err(file_error("reading", dir))?;
+            let metadata = entry
+                .metadata()
+                .map_err(file_error("reading", &entry.path()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let digest = name
                 .strip_suffix(".part")
@@ -216,28 +218,27 @@ impl Cache {
             if !digest.is_some_and(|digest| in_use.contains(&digest)) {
                 let age = metadata
                     .modified()
-                    .map_err(failed("reading", &entry.path()))?;
-                files.push((age, metadata.len(), entry.path()));
+                    .map_err(file_error("reading", &entry.path()))?;
+                candidates.push((age, metadata.len(), entry.path()));
             }
         }
-        files.sort();
-        for (_, size, path) in files {
-            if used <= self.inner.bytes_max {
+        candidates.sort();
+        for (_, size, path) in candidates {
+            if used <= self.shared.bytes_max {
                 break;
             }
-            fs::remove_file(&path).map_err(failed("removing", &path))?;
+            fs::remove_file(&path).map_err(file_error("removing", &path))?;
             used -= size;
         }
-        if used <= self.inner.bytes_max {
-            Ok(())
-        } else {
-            Err(full)
+        if used > self.shared.bytes_max {
+            return Err(full);
         }
+        Ok(())
     }
 
     fn lock(&self, digest: Hash) -> Arc<AsyncMutex<()>> {
         let mut locks = self
-            .inner
+            .shared
             .locks
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -246,11 +247,11 @@ impl Cache {
 
     fn unlock(&self, digest: Hash, lock: Arc<AsyncMutex<()>>) {
         let mut locks = self
-            .inner
+            .shared
             .locks
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // The map's own and ours.
+        // One in the map, and this one.
         if Arc::strong_count(&lock) <= 2 {
             locks.remove(&digest);
         }

@@ -13,7 +13,7 @@ use lamplighter_client::{Client, ClientConfig};
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, GroupsBuilder};
 
-use super::{Cache, CacheError};
+use super::{ArtifactCache, CacheError};
 
 #[derive(Clone)]
 struct Node {
@@ -31,8 +31,8 @@ fn image(groups: usize) -> Vec<u8> {
         .collect()
 }
 
-/// What breaks a connection, some time after the bytes before it.
-fn cut(broken: bool) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
+/// An error that breaks a connection, some time after the bytes before it.
+fn broken_end(broken: bool) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
     stream::iter(broken.then_some(())).then(|()| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         Err(std::io::Error::other("cut"))
@@ -47,8 +47,8 @@ async fn groups(State(node): State<Node>) -> Vec<u8> {
 
 async fn range(State(node): State<Node>, headers: HeaderMap) -> Response {
     node.ranges.fetch_add(1, Ordering::SeqCst);
-    let asked = headers.get("range").unwrap().to_str().unwrap().to_owned();
-    let (first, last) = asked
+    let requested = headers.get("range").unwrap().to_str().unwrap().to_owned();
+    let (first, last) = requested
         .strip_prefix("bytes=")
         .unwrap()
         .split_once('-')
@@ -60,7 +60,7 @@ async fn range(State(node): State<Node>, headers: HeaderMap) -> Response {
     }
     let broken = bytes.len() > node.cut;
     bytes.truncate(node.cut);
-    let end = cut(broken);
+    let end = broken_end(broken);
     let body = stream::iter([Ok(Bytes::from(bytes))]).chain(end);
     (StatusCode::PARTIAL_CONTENT, Body::from_stream(body)).into_response()
 }
@@ -98,27 +98,27 @@ async fn an_artifact_is_fetched_once_for_the_mesh() {
     let node = node(bytes.clone(), 100_000, None);
     let client = client(vec![serve(&node).await]);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
     let all = (0..10).map(|_| cache.ensure(&client, digest, size, vec![]));
     for path in futures::future::join_all(all).await {
         assert_eq!(std::fs::read(path.unwrap()).unwrap(), bytes);
     }
-    let asked = node.ranges.load(Ordering::SeqCst);
+    let ranges = node.ranges.load(Ordering::SeqCst);
     assert!(
-        (4..8).contains(&asked),
-        "{asked} ranges through cut connections"
+        (4..8).contains(&ranges),
+        "{ranges} ranges through cut connections"
     );
-    assert!(!cache.part(&digest).exists());
+    assert!(!cache.part_path(&digest).exists());
 }
 
 #[tokio::test]
-async fn a_restart_goes_on_where_the_download_was() {
+async fn a_download_is_resumed_after_a_restart() {
     let bytes = image(20);
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
-    std::fs::write(cache.part(&digest), &bytes[..15 * GROUP_BYTES + 7]).unwrap();
-    // More would be noticed: the connection breaks after what is missing.
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
+    std::fs::write(cache.part_path(&digest), &bytes[..15 * GROUP_BYTES + 7]).unwrap();
+    // The connection breaks after the missing bytes: fetching more would fail.
     let node = node(bytes.clone(), 6 * GROUP_BYTES, None);
     let client = client(vec![serve(&node).await]);
     let path = cache.ensure(&client, digest, size, vec![]).await.unwrap();
@@ -127,13 +127,13 @@ async fn a_restart_goes_on_where_the_download_was() {
 }
 
 #[tokio::test]
-async fn what_was_damaged_on_disk_is_never_served() {
+async fn a_file_that_was_damaged_on_disk_is_never_served() {
     let bytes = image(5);
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     let node = node(bytes.clone(), usize::MAX, None);
     let client = client(vec![serve(&node).await]);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
     let path = cache.ensure(&client, digest, size, vec![]).await.unwrap();
     let mut damaged = bytes.clone();
     damaged[40_000] ^= 4;
@@ -144,13 +144,13 @@ async fn what_was_damaged_on_disk_is_never_served() {
 }
 
 #[tokio::test]
-async fn a_liar_is_left_for_another_node_and_alone_gives_nothing() {
+async fn a_node_that_lies_is_replaced_and_alone_yields_nothing() {
     let bytes = image(8);
     let (digest, size) = (Hash::of(&bytes), bytes.len() as u64);
     let liar = node(bytes.clone(), usize::MAX, Some(5 * GROUP_BYTES));
     let honest = node(bytes.clone(), usize::MAX, None);
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 20).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 1 << 20).unwrap();
     let alone = client(vec![serve(&liar).await]);
     let error = cache
         .ensure(&alone, digest, size, vec![])
@@ -164,9 +164,9 @@ async fn a_liar_is_left_for_another_node_and_alone_gives_nothing() {
 }
 
 #[tokio::test]
-async fn the_oldest_that_is_not_in_use_makes_room() {
+async fn the_oldest_artifact_that_is_not_in_use_is_evicted() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 2 * 100_000).unwrap();
+    let cache = ArtifactCache::open(dir.path(), 2 * 100_000).unwrap();
     let mut digests = Vec::new();
     for seed in 0..3u8 {
         let bytes = vec![seed; 80_000];
@@ -176,11 +176,11 @@ async fn the_oldest_that_is_not_in_use_makes_room() {
         cache.ensure(&client, digest, size, in_use).await.unwrap();
         digests.push(digest);
     }
-    let here: Vec<_> = digests
+    let cached: Vec<_> = digests
         .iter()
         .map(|digest| cache.path(digest).exists())
         .collect();
-    assert_eq!(here, [true, false, true]);
+    assert_eq!(cached, [true, false, true]);
     let bytes = vec![9; 80_000];
     let client = client(vec![serve(&node(bytes.clone(), usize::MAX, None)).await]);
     let full = cache

@@ -10,12 +10,12 @@ pub const BLOCK_NUMBER_MAX: u32 = (1 << 20) - 1;
 /// Largest size exponent: blocks of 1,024 bytes. 7 is reserved.
 pub const SZX_MAX: u8 = 6;
 
-/// Place and size of one block.
+/// Position and size of one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
     /// Index of the block, in units of its own size.
     pub number: u32,
-    /// Whether more blocks follow.
+    /// True if more blocks follow.
     pub more: bool,
     /// Size exponent 0 to 6: blocks of `2^(4 + szx)` bytes.
     pub szx: u8,
@@ -27,7 +27,7 @@ impl Block {
         size_bytes(self.szx)
     }
 
-    /// Place of its first byte in the whole body.
+    /// Offset of its first byte in the whole body.
     pub fn offset_bytes(&self) -> u64 {
         u64::from(self.number) << (self.szx + 4)
     }

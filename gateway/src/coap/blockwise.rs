@@ -1,7 +1,7 @@
-//! Block-wise transfer on the serving side (RFC 7959), without IO: bodies of requests are put
-//! together from Block1, large responses are cut for Block2. Both tables are bounded, have one
-//! entry for each peer, forget, and drop the oldest entry where there is no room: nobody can hold
-//! up the others by leaving bodies unfinished.
+//! Block-wise transfer on the serving side (RFC 7959), without IO. It assembles bodies of requests
+//! from Block1 and cuts large responses for Block2. Both tables are bounded, have one entry for
+//! each peer, and drop entries that are idle, or the oldest one to make room: a peer that leaves
+//! bodies unfinished does not hold up the others.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,75 +10,76 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::block::{Block, SZX_MAX, size_bytes};
-use super::config::Config;
+use super::config::CoapConfig;
 use super::message::Code;
 use super::request::{Request, Response};
 
-/// Bodies of known peers that are put together at a time: a quarter of the largest mesh. With 64
+/// Bodies of registered peers that are assembled at a time: a quarter of the largest mesh. With 64
 /// KiB each this is 16 MiB at most.
-const KNOWN_BODIES_MAX: usize = 256;
-/// The same of strangers, who can't drop the bodies of known peers: 4 MiB at most.
-const STRANGERS_BODIES_MAX: usize = 64;
-/// Large responses that are kept for their next blocks.
+const REGISTERED_BODIES_MAX: usize = 256;
+/// Bodies of strangers that are assembled at a time, 4 MiB at most. Strangers have their own limit
+/// so that they cannot displace the bodies of registered peers.
+const STRANGER_BODIES_MAX: usize = 64;
+/// Large responses that are cached for their next blocks.
 const RESPONSES_MAX: usize = 64;
-/// How long an unfinished body or response is kept after its last block.
+/// The time that an unfinished body or response is cached after its last block.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Whether the blocks of a request are put together.
+/// The handling of a request's blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyPolicy {
-    /// They are not: the service takes each block by itself.
-    EachBlock,
-    /// They are, for a peer that the service knows.
-    Known,
-    /// They are, for a peer that may be anybody.
+    /// The service takes each block by itself.
+    SingleBlocks,
+    /// Blocks are assembled, in the share of registered peers.
+    Registered,
+    /// Blocks are assembled, in the share of strangers.
     Stranger,
-    /// They are not, and this is the answer.
+    /// Blocks are refused with this response.
     Refused(Response),
 }
 
-/// What became of a request.
+/// The result of accepting a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Assembled {
-    /// It is complete: handle it.
-    Whole(Request),
-    /// Answer this; nothing is to be handled.
-    Answer(Response),
+    /// The request is complete: handle it.
+    Complete(Request),
+    /// Send this response; there is nothing to handle.
+    Reply(Response),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct ResourceKey {
     method: Code,
     path: Vec<String>,
     query: Vec<String>,
 }
 
 #[derive(Debug)]
-struct Body {
-    key: Key,
+struct PartialBody {
+    key: ResourceKey,
     known: bool,
     bytes: Vec<u8>,
     used_at: Instant,
 }
 
 #[derive(Debug)]
-struct Kept {
-    key: Key,
+struct CachedResponse {
+    key: ResourceKey,
     response: Response,
     used_at: Instant,
 }
 
-/// Bodies and responses under way.
+/// Unfinished bodies and responses of all peers.
 #[derive(Debug)]
 pub(super) struct Blockwise {
     szx: u8,
     body_bytes_max: usize,
-    bodies: HashMap<SocketAddr, Body>,
-    responses: HashMap<SocketAddr, Kept>,
+    bodies: HashMap<SocketAddr, PartialBody>,
+    responses: HashMap<SocketAddr, CachedResponse>,
 }
 
 impl Blockwise {
-    pub(super) fn new(config: &Config) -> Blockwise {
+    pub(super) fn new(config: &CoapConfig) -> Blockwise {
         let (szx, body_bytes_max) = (config.szx.min(SZX_MAX), config.body_bytes_max);
         Blockwise {
             szx,
@@ -96,23 +97,23 @@ impl Blockwise {
         request: Request,
         policy: BodyPolicy,
     ) -> Assembled {
-        self.forget(now);
+        self.drop_idle(now);
         if let Some(block) = request.block2.filter(|b| b.number > 0) {
             return self.next_block(now, peer, &request, block);
         }
         let Some(block) = request.block1 else {
-            return Assembled::Whole(request);
+            return Assembled::Complete(request);
         };
         match policy {
-            BodyPolicy::EachBlock => Assembled::Whole(request),
-            BodyPolicy::Known => self.add_block(now, peer, request, block, true),
+            BodyPolicy::SingleBlocks => Assembled::Complete(request),
+            BodyPolicy::Registered => self.add_block(now, peer, request, block, true),
             BodyPolicy::Stranger => self.add_block(now, peer, request, block, false),
-            BodyPolicy::Refused(response) => Assembled::Answer(response),
+            BodyPolicy::Refused(response) => Assembled::Reply(response),
         }
     }
 
     /// Cuts a response that is larger than a block; small ones pass.
-    pub(super) fn slice(
+    pub(super) fn cut_response(
         &mut self,
         now: Instant,
         peer: SocketAddr,
@@ -134,14 +135,14 @@ impl Blockwise {
         }
         if !self.responses.contains_key(&peer) && self.responses.len() >= RESPONSES_MAX {
             let all = self.responses.iter();
-            let oldest = all.min_by_key(|(_, kept)| kept.used_at);
+            let oldest = all.min_by_key(|(_, cached)| cached.used_at);
             if let Some(oldest) = oldest.map(|(peer, _)| *peer) {
                 self.responses.remove(&oldest);
             }
         }
         let digest = blake3::hash(&response.payload);
         response.etag = Some(digest.as_bytes()[..8].to_vec());
-        let first = cut(
+        let first = block_of(
             &response,
             Block {
                 number: 0,
@@ -150,12 +151,12 @@ impl Blockwise {
             },
         );
         response.block1 = None;
-        let kept = Kept {
-            key: key(request),
+        let cached = CachedResponse {
+            key: resource_key(request),
             response,
             used_at: now,
         };
-        self.responses.insert(peer, kept);
+        self.responses.insert(peer, cached);
         first.unwrap_or_else(|| Response::error(Code::INTERNAL_ERROR, "empty block"))
     }
 
@@ -167,24 +168,24 @@ impl Blockwise {
         block: Block,
     ) -> Assembled {
         let szx = block.szx.min(self.szx);
-        // A client that asked for larger blocks than we give counts in ours from then on.
+        // A client that asked for larger blocks than ours counts in our size from then on.
         let number = (block.offset_bytes() / size_bytes(szx) as u64) as u32;
-        let wanted = key(request);
-        let kept = self.responses.get_mut(&peer);
-        let Some(kept) = kept.filter(|kept| kept.key == wanted) else {
-            let gone = Response::error(Code::INCOMPLETE, "start again at block 0");
-            return Assembled::Answer(gone);
+        let wanted = resource_key(request);
+        let cached = self.responses.get_mut(&peer);
+        let Some(cached) = cached.filter(|cached| cached.key == wanted) else {
+            let missing = Response::error(Code::INCOMPLETE, "start again at block 0");
+            return Assembled::Reply(missing);
         };
-        kept.used_at = now;
-        let answer = cut(
-            &kept.response,
+        cached.used_at = now;
+        let answer = block_of(
+            &cached.response,
             Block {
                 number,
                 more: false,
                 szx,
             },
         );
-        Assembled::Answer(answer.unwrap_or_else(|| Response::error(Code::BAD_REQUEST, "block")))
+        Assembled::Reply(answer.unwrap_or_else(|| Response::error(Code::BAD_REQUEST, "block")))
     }
 
     fn add_block(
@@ -195,10 +196,10 @@ impl Blockwise {
         block: Block,
         known: bool,
     ) -> Assembled {
-        let key = key(&request);
+        let key = resource_key(&request);
         let answer = |code, reason: &str| {
             let error = Response::error(code, reason);
-            Assembled::Answer(Response {
+            Assembled::Reply(Response {
                 block1: Some(block),
                 ..error
             })
@@ -209,7 +210,7 @@ impl Blockwise {
         }
         if block.number == 0 {
             if !block.more {
-                return Assembled::Whole(request);
+                return Assembled::Complete(request);
             }
             self.begin_body(now, peer, key.clone(), known);
         }
@@ -229,7 +230,7 @@ impl Blockwise {
         if !block.more {
             let body = self.bodies.remove(&peer);
             request.payload = body.map(|body| body.bytes).unwrap_or_default();
-            return Assembled::Whole(request);
+            return Assembled::Complete(request);
         }
         // Asking for smaller blocks is only possible at the first one (section 2.3).
         let szx = match block.number {
@@ -237,20 +238,20 @@ impl Blockwise {
             _ => block.szx,
         };
         let block1 = Some(Block { szx, ..block });
-        Assembled::Answer(Response {
+        Assembled::Reply(Response {
             block1,
             ..Response::new(Code::CONTINUE)
         })
     }
 
-    /// An empty body in place of another one of the peer, and of the oldest of its kind where there
-    /// is no room.
-    fn begin_body(&mut self, now: Instant, peer: SocketAddr, key: Key, known: bool) {
+    /// Starts an empty body. It replaces the peer's earlier one, or the oldest of the same kind if
+    /// there is no room.
+    fn begin_body(&mut self, now: Instant, peer: SocketAddr, key: ResourceKey, known: bool) {
         self.bodies.remove(&peer);
         let max = if known {
-            KNOWN_BODIES_MAX
+            REGISTERED_BODIES_MAX
         } else {
-            STRANGERS_BODIES_MAX
+            STRANGER_BODIES_MAX
         };
         let same = self.bodies.iter().filter(|(_, body)| body.known == known);
         if same.clone().count() >= max {
@@ -259,7 +260,7 @@ impl Blockwise {
                 self.bodies.remove(&oldest);
             }
         }
-        let body = Body {
+        let body = PartialBody {
             key,
             known,
             bytes: Vec::new(),
@@ -268,22 +269,22 @@ impl Blockwise {
         self.bodies.insert(peer, body);
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn drop_idle(&mut self, now: Instant) {
         self.bodies
             .retain(|_, body| now.duration_since(body.used_at) < IDLE);
         self.responses
-            .retain(|_, kept| now.duration_since(kept.used_at) < IDLE);
+            .retain(|_, cached| now.duration_since(cached.used_at) < IDLE);
     }
 }
 
-fn key(request: &Request) -> Key {
+fn resource_key(request: &Request) -> ResourceKey {
     let Request {
         method,
         path,
         query,
         ..
     } = request;
-    Key {
+    ResourceKey {
         method: *method,
         path: path.clone(),
         query: query.clone(),
@@ -291,7 +292,7 @@ fn key(request: &Request) -> Key {
 }
 
 /// One block of a response; `None` if the block lies beyond its end.
-fn cut(whole: &Response, block: Block) -> Option<Response> {
+fn block_of(whole: &Response, block: Block) -> Option<Response> {
     let start = usize::try_from(block.offset_bytes()).ok()?;
     let end = whole
         .payload

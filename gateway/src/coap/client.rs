@@ -1,25 +1,25 @@
-//! Block-wise transfer on the asking side (RFC 7959): whole bodies in and out, and uploads that
-//! start at any block.
+//! Block-wise transfer on the requesting side (RFC 7959): whole bodies in and out, and uploads
+//! that start at any block.
 
 use std::net::SocketAddr;
 
 use thiserror::Error;
 
 use super::block::{BLOCK_NUMBER_MAX, Block, SZX_MAX, size_bytes};
-use super::endpoint::Handle;
+use super::endpoint::CoapHandle;
 use super::message::Code;
 use super::protocol::RequestError;
 use super::request::{Request, Response};
 
-/// Why a body could not be moved.
+/// A body could not be transferred.
 #[derive(Debug, Error)]
 pub enum TransferError {
-    /// A message got no response.
+    /// A message received no response.
     #[error("asking {path}")]
     Request {
         /// The resource.
         path: String,
-        /// What went wrong.
+        /// The cause.
         #[source]
         source: RequestError,
     },
@@ -39,9 +39,9 @@ pub enum TransferError {
     },
 }
 
-impl Handle {
-    /// Sends a request with its whole body and gives the response with its whole body, in blocks
-    /// where it is larger than one. Bodies are bounded by `Config::body_bytes_max`.
+impl CoapHandle {
+    /// Sends a request with its whole body and returns the response with its whole body. Bodies
+    /// larger than a block travel in blocks. Bodies are bounded by `CoapConfig::body_bytes_max`.
     pub async fn request(
         &self,
         peer: SocketAddr,
@@ -58,11 +58,11 @@ impl Handle {
         } else {
             self.ask(peer, request.clone()).await?
         };
-        self.rest_of(peer, &request, response).await
+        self.read_rest(peer, &request, response).await
     }
 
-    /// Sends one block of a body that the caller holds; `total_bytes` is told with the first one.
-    /// The size that the peer asks for is in the response's `block1`.
+    /// Sends one block of a body that the caller holds. The first block announces `total_bytes`.
+    /// The block size that the peer asks for is in the response's `block1`.
     pub async fn send_block(
         &self,
         peer: SocketAddr,
@@ -126,7 +126,7 @@ impl Handle {
         }
     }
 
-    async fn rest_of(
+    async fn read_rest(
         &self,
         peer: SocketAddr,
         request: &Request,
@@ -165,14 +165,15 @@ impl Handle {
             let fits = next
                 .block2
                 .filter(|b| b.offset_bytes() == whole.payload.len() as u64);
-            let Some(got) = fits.filter(|b| !b.more || next.payload.len() == b.size_bytes()) else {
+            let Some(received) = fits.filter(|b| !b.more || next.payload.len() == b.size_bytes())
+            else {
                 return Err(TransferError::BlocksDiffer { path });
             };
             if next.etag != whole.etag || next.code != whole.code {
                 return Err(TransferError::BlocksDiffer { path });
             }
             whole.payload.extend_from_slice(&next.payload);
-            block = got;
+            block = received;
         }
         whole.block2 = None;
         Ok(whole)

@@ -4,30 +4,30 @@ use std::time::Duration;
 
 /// Timers and limits; the default is what the RFC recommends.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct CoapConfig {
     /// ACK_TIMEOUT: first wait for an acknowledgement.
     pub ack_timeout: Duration,
     /// ACK_RANDOM_FACTOR: the first wait is stretched by a random factor between 1 and this.
     pub ack_random_factor: f64,
     /// MAX_RETRANSMIT: how often a confirmable message is sent again.
     pub retransmit_max: u32,
-    /// NSTART: unanswered requests to one peer at a time; others wait their turn.
+    /// NSTART: unanswered requests to one peer at a time; others wait.
     pub nstart: usize,
-    /// How long a response may take after the request was acknowledged, or was not confirmable.
+    /// The time for a response after the request was acknowledged, or was not confirmable.
     pub response_timeout: Duration,
-    /// How long a handler may take before the request is acknowledged without its response.
+    /// The time for a handler before the request is acknowledged without its response.
     pub separate_after: Duration,
     /// EXCHANGE_LIFETIME: how long a message id is remembered to find duplicates.
     pub exchange_lifetime: Duration,
-    /// Size exponent of the blocks that we propose.
+    /// Size exponent of the blocks that this endpoint proposes.
     pub szx: u8,
-    /// Largest body that is put together from blocks in memory, in bytes, in and out.
+    /// Largest body that is assembled from blocks in memory, in bytes, in and out.
     pub body_bytes_max: usize,
 }
 
-impl Default for Config {
-    fn default() -> Config {
-        Config {
+impl Default for CoapConfig {
+    fn default() -> CoapConfig {
+        CoapConfig {
             ack_timeout: Duration::from_secs(2),
             ack_random_factor: 1.5,
             retransmit_max: 4,
@@ -46,9 +46,9 @@ pub const PEERS_MAX: usize = 4096;
 /// Message ids remembered per peer. With NSTART 1 a duplicate is among the newest few; a window
 /// this short also lets ids come round again on a fast link within EXCHANGE_LIFETIME.
 pub const DUPLICATES_PER_PEER_MAX: usize = 32;
-/// Requests of ours that wait for an answer or for their turn.
+/// Outgoing requests that wait for a response or for their turn.
 pub const REQUESTS_MAX: usize = 2048;
-/// Requests of others that are being handled; more are answered 5.03.
+/// Incoming requests that are being handled; more are answered 5.03.
 pub const HANDLERS_MAX: usize = 256;
 /// Separate responses that wait for an acknowledgement.
 pub const SEPARATE_MAX: usize = 256;

@@ -16,94 +16,94 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::blockwise::{Assembled, Blockwise, BodyPolicy};
-use super::config::{Config, HANDLERS_MAX};
-use super::link::Link;
+use super::config::{CoapConfig, HANDLERS_MAX};
 use super::message::{Code, DATAGRAM_BYTES_MAX};
-use super::protocol::{Exchange, Output, Protocol, RequestError, Ticket};
+use super::protocol::{Exchange, Output, Protocol, RequestError, RequestId};
 use super::request::{Request, Response};
+use super::socket::DatagramSocket;
 
-/// Requests that callers have handed over and the task has not seen yet.
+/// Requests of callers that wait for the endpoint's task.
 const COMMANDS_MAX: usize = 64;
 
-/// Answers requests.
+/// The resources of an endpoint.
 #[async_trait]
-pub trait Service: Send + Sync + 'static {
-    /// Whether the blocks of a request are put together first, up to [`Config::body_bytes_max`]. A
-    /// firmware package is not; and whoever serves strangers should keep them apart.
+pub trait CoapService: Send + Sync + 'static {
+    /// Tells how the blocks of a request are handled. Assembled bodies are bounded by
+    /// [`CoapConfig::body_bytes_max`]: a firmware package is too large. A service that accepts
+    /// strangers should keep them apart.
     fn body_policy(&self, _peer: SocketAddr, _request: &Request) -> BodyPolicy {
-        BodyPolicy::Known
+        BodyPolicy::Registered
     }
 
-    /// Handles one request. A slow handler costs the client nothing: the endpoint acknowledges the
-    /// request in between.
+    /// Handles one request. The endpoint acknowledges the request by itself if this takes long.
     async fn handle(&self, peer: SocketAddr, request: Request) -> Response;
 }
 
 #[derive(Debug)]
-enum Command {
+enum EndpointCommand {
     Request(
         SocketAddr,
-        Ticket,
+        RequestId,
         Box<Request>,
         oneshot::Sender<Result<Box<Response>, RequestError>>,
     ),
-    Cancel(SocketAddr, Ticket),
+    Cancel(SocketAddr, RequestId),
 }
 
 /// Sends requests through a running endpoint; clones share it.
 #[derive(Debug, Clone)]
-pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    tickets: Arc<AtomicU64>,
-    config: Arc<Config>,
+pub struct CoapHandle {
+    commands: mpsc::Sender<EndpointCommand>,
+    next_request_id: Arc<AtomicU64>,
+    config: Arc<CoapConfig>,
     local_addr: SocketAddr,
 }
 
-/// Withdraws a request whose caller stopped waiting, so that it does not hold up the next one.
-struct Withdraw<'a> {
-    handle: &'a Handle,
+/// Cancels a request whose caller stopped waiting, so that it does not hold up the next one.
+struct CancelOnDrop<'a> {
+    handle: &'a CoapHandle,
     peer: SocketAddr,
-    ticket: Option<Ticket>,
+    request_id: Option<RequestId>,
 }
 
-impl Drop for Withdraw<'_> {
+impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
+        if let Some(request_id) = self.request_id {
             // If the queue is full the request merely runs into its own time limit.
             let _ = self
                 .handle
                 .commands
-                .try_send(Command::Cancel(self.peer, ticket));
+                .try_send(EndpointCommand::Cancel(self.peer, request_id));
         }
     }
 }
 
-impl Handle {
+impl CoapHandle {
     /// Sends one request as one message and waits for its response.
     pub async fn exchange(
         &self,
         peer: SocketAddr,
         request: Request,
     ) -> Result<Response, RequestError> {
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let request_id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        let command = Command::Request(peer, ticket, Box::new(request), sender);
+        let command = EndpointCommand::Request(peer, request_id, Box::new(request), sender);
         self.commands
             .send(command)
             .await
             .map_err(|_| RequestError::Closed)?;
-        let mut withdraw = Withdraw {
+        let mut cancel_on_drop = CancelOnDrop {
             handle: self,
             peer,
-            ticket: Some(ticket),
+            request_id: Some(request_id),
         };
         let result = receiver.await.map_err(|_| RequestError::Closed);
-        withdraw.ticket = None;
+        cancel_on_drop.request_id = None;
         Ok(*result??)
     }
 
     /// Timers and limits of the endpoint.
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &CoapConfig {
         &self.config
     }
 
@@ -115,47 +115,47 @@ impl Handle {
 
 /// A running endpoint; dropping it closes it.
 #[derive(Debug)]
-pub struct Endpoint {
-    handle: Handle,
+pub struct CoapEndpoint {
+    handle: CoapHandle,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Endpoint {
+impl CoapEndpoint {
     /// Binds a UDP socket and serves it.
     pub async fn bind(
         addr: SocketAddr,
-        config: Config,
-        service: Arc<dyn Service>,
-    ) -> io::Result<Endpoint> {
-        Endpoint::start(Arc::new(UdpSocket::bind(addr).await?), config, service)
+        config: CoapConfig,
+        service: Arc<dyn CoapService>,
+    ) -> io::Result<CoapEndpoint> {
+        CoapEndpoint::start(Arc::new(UdpSocket::bind(addr).await?), config, service)
     }
 
     /// Serves a socket, with tokens and jitter from the operating system's randomness.
     pub fn start(
-        link: Arc<dyn Link>,
-        config: Config,
-        service: Arc<dyn Service>,
-    ) -> io::Result<Endpoint> {
-        Endpoint::start_seeded(link, config, service, StdRng::from_os_rng())
+        link: Arc<dyn DatagramSocket>,
+        config: CoapConfig,
+        service: Arc<dyn CoapService>,
+    ) -> io::Result<CoapEndpoint> {
+        CoapEndpoint::start_seeded(link, config, service, StdRng::from_os_rng())
     }
 
     /// Serves a socket with the given source of randomness, for repeatable tests.
     pub fn start_seeded(
-        link: Arc<dyn Link>,
-        config: Config,
-        service: Arc<dyn Service>,
+        link: Arc<dyn DatagramSocket>,
+        config: CoapConfig,
+        service: Arc<dyn CoapService>,
         random: StdRng,
-    ) -> io::Result<Endpoint> {
+    ) -> io::Result<CoapEndpoint> {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        let handle = Handle {
+        let handle = CoapHandle {
             commands,
-            tickets: Arc::new(AtomicU64::new(0)),
+            next_request_id: Arc::new(AtomicU64::new(0)),
             config: Arc::new(config.clone()),
             local_addr: link.local_addr()?,
         };
         let stop = CancellationToken::new();
-        let driver = Driver {
+        let task = EndpointTask {
             blockwise: Blockwise::new(&config),
             protocol: Protocol::new(config, random),
             link,
@@ -163,12 +163,12 @@ impl Endpoint {
             callers: HashMap::new(),
             handlers: JoinSet::new(),
         };
-        let task = tokio::spawn(driver.run(receiver, stop.clone()));
-        Ok(Endpoint { handle, stop, task })
+        let task = tokio::spawn(task.run(receiver, stop.clone()));
+        Ok(CoapEndpoint { handle, stop, task })
     }
 
     /// Sends requests through this endpoint.
-    pub fn handle(&self) -> Handle {
+    pub fn handle(&self) -> CoapHandle {
         self.handle.clone()
     }
 
@@ -181,28 +181,28 @@ impl Endpoint {
     }
 }
 
-impl Drop for Endpoint {
+impl Drop for CoapEndpoint {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-/// A handled request: what to answer, and the request that it answers.
-type Handled = (Exchange, Request, Response);
+/// A handled request with its response.
+type HandledRequest = (Exchange, Request, Response);
 
-struct Driver {
+struct EndpointTask {
     protocol: Protocol,
     blockwise: Blockwise,
-    link: Arc<dyn Link>,
-    service: Arc<dyn Service>,
-    callers: HashMap<Ticket, oneshot::Sender<Result<Box<Response>, RequestError>>>,
-    handlers: JoinSet<Handled>,
+    link: Arc<dyn DatagramSocket>,
+    service: Arc<dyn CoapService>,
+    callers: HashMap<RequestId, oneshot::Sender<Result<Box<Response>, RequestError>>>,
+    handlers: JoinSet<HandledRequest>,
 }
 
-impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+impl EndpointTask {
+    async fn run(mut self, mut commands: mpsc::Receiver<EndpointCommand>, stop: CancellationToken) {
         let link = self.link.clone();
-        // One byte more than allowed, so that a datagram that is too long is seen to be so.
+        // One byte more than allowed, to recognise a datagram that is too long.
         let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
         loop {
             let deadline = self.protocol.next_deadline();
@@ -235,25 +235,27 @@ impl Driver {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: EndpointCommand) {
         let now = Instant::now();
         match command {
-            Command::Request(peer, ticket, request, caller) => {
-                self.callers.insert(ticket, caller);
-                self.protocol.request(now, peer, ticket, *request);
+            EndpointCommand::Request(peer, request_id, request, caller) => {
+                self.callers.insert(request_id, caller);
+                self.protocol.request(now, peer, request_id, *request);
             }
-            Command::Cancel(peer, ticket) => {
-                self.callers.remove(&ticket);
-                self.protocol.cancel(now, peer, ticket);
+            EndpointCommand::Cancel(peer, request_id) => {
+                self.callers.remove(&request_id);
+                self.protocol.cancel(now, peer, request_id);
             }
         }
     }
 
-    fn handled(&mut self, handled: Result<Handled, tokio::task::JoinError>) {
+    fn handled(&mut self, handled: Result<HandledRequest, tokio::task::JoinError>) {
         match handled {
             Ok((exchange, request, response)) => {
                 let now = Instant::now();
-                let response = self.blockwise.slice(now, exchange.peer, &request, response);
+                let response = self
+                    .blockwise
+                    .cut_response(now, exchange.peer, &request, response);
                 self.protocol.respond(now, exchange, &response);
             }
             Err(error) => tracing::error!(%error, "a CoAP handler panicked"),
@@ -273,10 +275,10 @@ impl Driver {
                             tracing::debug!(%peer, %error, "sending a datagram");
                         }
                     }
-                    Output::Handle(exchange, request) => self.handle(exchange, *request),
-                    Output::Done(ticket, result) => {
-                        if let Some(caller) = self.callers.remove(&ticket) {
-                            // The caller may have gone; then nobody wants the result.
+                    Output::Request(exchange, request) => self.handle(exchange, *request),
+                    Output::Done(request_id, result) => {
+                        if let Some(caller) = self.callers.remove(&request_id) {
+                            // The caller may have stopped waiting.
                             let _ = caller.send(result);
                         }
                     }
@@ -289,8 +291,8 @@ impl Driver {
         let now = Instant::now();
         let policy = self.service.body_policy(exchange.peer, &request);
         let mut whole = match self.blockwise.accept(now, exchange.peer, request, policy) {
-            Assembled::Whole(request) => request,
-            Assembled::Answer(response) => {
+            Assembled::Complete(request) => request,
+            Assembled::Reply(response) => {
                 return self.protocol.respond(now, exchange, &response);
             }
         };
@@ -300,7 +302,7 @@ impl Driver {
         }
         let service = self.service.clone();
         self.handlers.spawn(async move {
-            // What names the resource is kept, to find the response's next blocks by it.
+            // The head is kept: it names the resource whose response is cut into blocks.
             let payload = std::mem::take(&mut whole.payload);
             let head = whole.clone();
             whole.payload = payload;
@@ -309,7 +311,8 @@ impl Driver {
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
+/// Waits until an instant, or for ever without one.
+pub(crate) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

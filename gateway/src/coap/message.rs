@@ -1,12 +1,15 @@
 //! One CoAP message (RFC 7252 section 3), decoded strictly.
 //!
-//! `coap-lite` parses; this module adds what it leaves out: the version, a payload marker without
-//! payload, bytes after an empty message, and limits on size and number of options.
+//! `coap-lite` parses. This module adds checks that it leaves out: the version, a payload marker
+//! without payload, bytes after an empty message, and limits on size and number of options.
+//! [`Code`] stays a byte, since `coap_lite::MessageClass` has neither `Eq` nor `Hash` nor the
+//! classes of codes that it does not know.
 
 use std::fmt;
 
 use coap_lite::error::MessageError;
-use coap_lite::{MessageClass, MessageType, Packet};
+pub use coap_lite::{CoapOption, MessageType};
+use coap_lite::{MessageClass, Packet};
 use thiserror::Error;
 
 /// Largest datagram taken or sent, in bytes (RFC 7252 section 4.6: fits an IPv6 MTU of 1280).
@@ -16,43 +19,7 @@ pub const OPTIONS_MAX: usize = 32;
 /// Longest token (RFC 7252 section 5.3.1).
 pub const TOKEN_BYTES_MAX: usize = 8;
 
-/// Option numbers that are used here (RFC 7252 section 12.2, RFC 7641, RFC 7959).
-pub mod option {
-    /// Host part of the request's address.
-    pub const URI_HOST: u16 = 3;
-    /// Version of a representation.
-    pub const ETAG: u16 = 4;
-    /// Observation of a resource.
-    pub const OBSERVE: u16 = 6;
-    /// Port part of the request's address.
-    pub const URI_PORT: u16 = 7;
-    /// One segment of the place of a new resource.
-    pub const LOCATION_PATH: u16 = 8;
-    /// One segment of the request's path.
-    pub const URI_PATH: u16 = 11;
-    /// Media type of the payload.
-    pub const CONTENT_FORMAT: u16 = 12;
-    /// How long a response stays fresh, in seconds.
-    pub const MAX_AGE: u16 = 14;
-    /// One argument of the request.
-    pub const URI_QUERY: u16 = 15;
-    /// Media type that the client wants.
-    pub const ACCEPT: u16 = 17;
-    /// Block of a response.
-    pub const BLOCK2: u16 = 23;
-    /// Block of a request.
-    pub const BLOCK1: u16 = 27;
-    /// Size of the whole response, in bytes.
-    pub const SIZE2: u16 = 28;
-    /// Absolute address, for proxies.
-    pub const PROXY_URI: u16 = 35;
-    /// Scheme, for proxies.
-    pub const PROXY_SCHEME: u16 = 39;
-    /// Size of the whole request, in bytes.
-    pub const SIZE1: u16 = 60;
-}
-
-/// Why bytes are no CoAP message, or a message cannot be sent.
+/// Bytes are no CoAP message, or a message cannot be sent.
 #[derive(Debug, Error)]
 pub enum DecodeError {
     /// More bytes than one datagram may have.
@@ -64,7 +31,7 @@ pub enum DecodeError {
     /// The bytes do not follow RFC 7252 section 3.
     #[error("parsing a CoAP message")]
     Malformed {
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: MessageError,
     },
@@ -77,19 +44,6 @@ pub enum DecodeError {
     /// More options than the limit.
     #[error("{0} options, the limit is {OPTIONS_MAX}")]
     TooManyOptions(usize),
-}
-
-/// How a message travels (RFC 7252 section 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Sent again until acknowledged.
-    Confirmable,
-    /// Sent once.
-    NonConfirmable,
-    /// Answers a confirmable message.
-    Acknowledgement,
-    /// Refuses a message.
-    Reset,
 }
 
 /// Request method or response code, as on the wire (`class << 5 | detail`).
@@ -201,10 +155,10 @@ impl Token {
 }
 
 /// One message. Options are in ascending order of their numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// How it travels.
-    pub kind: Kind,
+    /// Confirmable, non-confirmable, acknowledgement or reset.
+    pub message_type: MessageType,
     /// Method or response code.
     pub code: Code,
     /// Message id: pairs a message with its acknowledgement and finds duplicates.
@@ -219,10 +173,10 @@ pub struct Message {
 
 impl Message {
     /// An empty message: acknowledgement or reset.
-    pub fn empty(kind: Kind, id: u16) -> Message {
+    pub fn empty(message_type: MessageType, id: u16) -> Message {
         let token = Token::default();
         Message {
-            kind,
+            message_type,
             code: Code::EMPTY,
             id,
             token,
@@ -240,7 +194,8 @@ impl Message {
         if packet.header.get_version() != 1 {
             return Err(DecodeError::Version(packet.header.get_version()));
         }
-        // The encoding of a message is unique, so whatever the parser was lenient about shows here.
+        // The encoding of a message is unique, so everything the parser was lenient about shows
+        // here.
         if packet
             .to_bytes_with_limit(DATAGRAM_BYTES_MAX)
             .map_err(malformed)?
@@ -261,10 +216,10 @@ impl Message {
             .flat_map(|(number, values)| values.iter().map(|v| (*number, v.clone())))
             .collect();
         let token = Token::new(packet.get_token()).ok_or(DecodeError::NotCanonical)?;
-        let kind = kind_of(packet.header.get_type());
+        let message_type = packet.header.get_type();
         let id = packet.header.message_id;
         Ok(Message {
-            kind,
+            message_type,
             code,
             id,
             token,
@@ -277,7 +232,7 @@ impl Message {
     pub fn encode(&self) -> Result<Vec<u8>, DecodeError> {
         let mut packet = Packet::new();
         packet.header.set_version(1);
-        packet.header.set_type(type_of(self.kind));
+        packet.header.set_type(self.message_type);
         packet.header.code = MessageClass::from(self.code.0);
         packet.header.message_id = self.id;
         packet.set_token(self.token.as_bytes().to_vec());
@@ -291,7 +246,8 @@ impl Message {
     }
 
     /// Values of an option that may repeat, in order.
-    pub fn values(&self, number: u16) -> impl Iterator<Item = &[u8]> {
+    pub fn values(&self, option: CoapOption) -> impl Iterator<Item = &[u8]> {
+        let number = u16::from(option);
         self.options
             .iter()
             .filter(move |(n, _)| *n == number)
@@ -299,22 +255,25 @@ impl Message {
     }
 
     /// First value of an option as an unsigned number; `None` if absent or longer than 4 bytes.
-    pub fn uint(&self, number: u16) -> Option<u32> {
-        self.values(number).next().and_then(decode_uint)
+    pub fn uint(&self, option: CoapOption) -> Option<u32> {
+        self.values(option).next().and_then(decode_uint)
     }
 
-    /// First critical option (odd number, section 5.4.1) that this endpoint does not know.
-    pub fn unknown_critical(&self) -> Option<u16> {
-        use option::*;
-        const KNOWN: [u16; 7] = [
-            URI_HOST, URI_PORT, URI_PATH, URI_QUERY, ACCEPT, BLOCK2, BLOCK1,
-        ];
-        let unknown = |n: &u16| n % 2 == 1 && !KNOWN.contains(n);
-        self.options.iter().map(|(n, _)| *n).find(unknown)
+    /// First critical option (odd number, section 5.4.1) that this endpoint does not support.
+    pub fn unsupported_critical(&self) -> Option<u16> {
+        use CoapOption::*;
+        let supported = |number: u16| {
+            matches!(
+                CoapOption::from(number),
+                UriHost | UriPort | UriPath | UriQuery | Accept | Block2 | Block1
+            )
+        };
+        let mut numbers = self.options.iter().map(|(number, _)| *number);
+        numbers.find(|number| number % 2 == 1 && !supported(*number))
     }
 }
 
-/// Message id of bytes that start like a confirmable message of version 1: what a reset refers to.
+/// Message id of bytes that start like a confirmable message of version 1, for a reset.
 pub fn confirmable_id(bytes: &[u8]) -> Option<u16> {
     match bytes {
         [first, _, high, low, ..] if first >> 4 == 0b0100 => {
@@ -337,22 +296,4 @@ pub fn decode_uint(bytes: &[u8]) -> Option<u32> {
 
 fn malformed(source: MessageError) -> DecodeError {
     DecodeError::Malformed { source }
-}
-
-fn kind_of(kind: MessageType) -> Kind {
-    match kind {
-        MessageType::Confirmable => Kind::Confirmable,
-        MessageType::NonConfirmable => Kind::NonConfirmable,
-        MessageType::Acknowledgement => Kind::Acknowledgement,
-        MessageType::Reset => Kind::Reset,
-    }
-}
-
-fn type_of(kind: Kind) -> MessageType {
-    match kind {
-        Kind::Confirmable => MessageType::Confirmable,
-        Kind::NonConfirmable => MessageType::NonConfirmable,
-        Kind::Acknowledgement => MessageType::Acknowledgement,
-        Kind::Reset => MessageType::Reset,
-    }
 }

@@ -1,4 +1,5 @@
-//! What is remembered per peer: its next message id, and the ids it used, to find duplicates.
+//! The bounded table of peers: the next message id towards each, and the ids that each used, to
+//! find duplicates.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -9,19 +10,19 @@ use tokio::time::Instant;
 
 use super::config::{DUPLICATES_PER_PEER_MAX, PEERS_MAX};
 
-/// Whether a message id was seen from this peer.
+/// The result of recording a message id.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// Not within the lifetime of an exchange.
+pub(super) enum Reception {
+    /// The id is new within the lifetime of an exchange.
     New,
-    /// Seen; with what was answered, if anything yet.
-    Before(Option<Vec<u8>>),
+    /// The id was received before; with its reply, if there is one yet.
+    Duplicate(Option<Vec<u8>>),
     /// The table is full of peers that are busy.
     TooManyPeers,
 }
 
 #[derive(Debug)]
-struct Message {
+struct ReceivedMessage {
     id: u16,
     at: Instant,
     reply: Option<Vec<u8>>,
@@ -31,11 +32,11 @@ struct Message {
 struct Peer {
     next_id: u16,
     outstanding: usize,
-    seen: VecDeque<Message>,
+    received: VecDeque<ReceivedMessage>,
     used_at: Instant,
 }
 
-/// A bounded table of peers.
+/// The table of peers.
 #[derive(Debug)]
 pub(super) struct Peers {
     lifetime: Duration,
@@ -50,46 +51,46 @@ impl Peers {
         }
     }
 
-    /// Notes a message id and says whether it is new.
-    pub(super) fn seen(
+    /// Records a message id and returns whether it is new.
+    pub(super) fn record(
         &mut self,
         now: Instant,
         peer: SocketAddr,
         id: u16,
         random: &mut impl RngCore,
-    ) -> Seen {
+    ) -> Reception {
         if !self.peers.contains_key(&peer) && !self.make_room() {
-            return Seen::TooManyPeers;
+            return Reception::TooManyPeers;
         }
         let lifetime = self.lifetime;
         let peer = self.entry(now, peer, random);
         while peer
-            .seen
+            .received
             .front()
             .is_some_and(|m| now.duration_since(m.at) >= lifetime)
         {
-            peer.seen.pop_front();
+            peer.received.pop_front();
         }
-        if let Some(message) = peer.seen.iter().find(|m| m.id == id) {
-            return Seen::Before(message.reply.clone());
+        if let Some(message) = peer.received.iter().find(|m| m.id == id) {
+            return Reception::Duplicate(message.reply.clone());
         }
-        if peer.seen.len() >= DUPLICATES_PER_PEER_MAX {
-            peer.seen.pop_front();
+        if peer.received.len() >= DUPLICATES_PER_PEER_MAX {
+            peer.received.pop_front();
         }
-        peer.seen.push_back(Message {
+        peer.received.push_back(ReceivedMessage {
             id,
             at: now,
             reply: None,
         });
-        Seen::New
+        Reception::New
     }
 
-    /// Keeps what was answered, for duplicates still to come.
+    /// Keeps the reply to a message, for duplicates of it.
     pub(super) fn set_reply(&mut self, peer: SocketAddr, id: u16, reply: Vec<u8>) {
         let message = self
             .peers
             .get_mut(&peer)
-            .and_then(|p| p.seen.iter_mut().find(|m| m.id == id));
+            .and_then(|p| p.received.iter_mut().find(|m| m.id == id));
         if let Some(message) = message {
             message.reply = Some(reply);
         }
@@ -110,7 +111,7 @@ impl Peers {
         peer.next_id
     }
 
-    /// Our requests that the peer has not answered.
+    /// Outgoing requests that the peer has not answered.
     pub(super) fn outstanding(&self, peer: SocketAddr) -> usize {
         self.peers.get(&peer).map_or(0, |p| p.outstanding)
     }
@@ -125,14 +126,14 @@ impl Peers {
         let peer = self.peers.entry(peer).or_insert_with(|| Peer {
             next_id: random.next_u32() as u16,
             outstanding: 0,
-            seen: VecDeque::new(),
+            received: VecDeque::new(),
             used_at: now,
         });
         peer.used_at = now;
         peer
     }
 
-    /// Makes room for one more peer by forgetting the idle one that was quiet for longest.
+    /// Makes room for one more peer by dropping the one that was idle for longest.
     fn make_room(&mut self) -> bool {
         if self.peers.len() < PEERS_MAX {
             return true;

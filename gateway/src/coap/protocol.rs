@@ -9,33 +9,33 @@ use rand::{Rng, RngCore};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::config::{Config, REQUESTS_MAX, SEPARATE_MAX};
-use super::message::{Code, Kind, Message, Token, confirmable_id};
-use super::peers::{Peers, Seen};
+use super::config::{CoapConfig, REQUESTS_MAX, SEPARATE_MAX};
+use super::message::{Code, Message, MessageType, Token, confirmable_id};
+use super::peers::{Peers, Reception};
 use super::request::{Request, Response};
 
-/// Names one of our requests towards its caller.
-pub type Ticket = u64;
+/// Identifies an outgoing request towards its caller.
+pub type RequestId = u64;
 
-/// A request of another endpoint that waits for its response.
+/// An incoming request that waits for its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Exchange {
-    /// Who asked.
+    /// The peer that sent it.
     pub peer: SocketAddr,
     /// The message id of the request.
     pub id: u16,
 }
 
-/// Why one of our requests got no response.
+/// An outgoing request got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RequestError {
-    /// Sent as often as allowed, never acknowledged.
+    /// The request was sent as often as allowed and never acknowledged.
     #[error("no acknowledgement after {attempts} transmissions")]
     NoAcknowledgement {
-        /// How often it was sent.
+        /// The number of transmissions.
         attempts: u32,
     },
-    /// Acknowledged, but the response did not come in time.
+    /// The request was acknowledged, but the response did not come in time.
     #[error("no response within the time limit")]
     NoResponse,
     /// The peer refused the message.
@@ -47,7 +47,7 @@ pub enum RequestError {
     /// The request does not fit into a datagram.
     #[error("the request does not fit into a datagram")]
     TooLong,
-    /// Too many requests wait already.
+    /// The limit of waiting requests is reached.
     #[error("too many requests are waiting")]
     Busy,
     /// The endpoint was closed.
@@ -55,15 +55,15 @@ pub enum RequestError {
     Closed,
 }
 
-/// What the endpoint must do.
+/// An instruction to the endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a datagram.
     Send(SocketAddr, Vec<u8>),
     /// Handle a request, then call [`Protocol::respond`].
-    Handle(Exchange, Box<Request>),
-    /// One of our requests has ended.
-    Done(Ticket, Result<Box<Response>, RequestError>),
+    Request(Exchange, Box<Request>),
+    /// An outgoing request has ended.
+    Done(RequestId, Result<Box<Response>, RequestError>),
 }
 
 #[derive(Debug)]
@@ -72,19 +72,19 @@ struct Confirmable {
     attempts: u32,
     timeout: std::time::Duration,
     deadline: Instant,
-    /// The request that it carries; none for a separate response.
+    /// Token of the request that it carries; none for a separate response.
     request: Option<Token>,
 }
 
 #[derive(Debug)]
-struct Pending {
-    ticket: Ticket,
+struct PendingRequest {
+    request_id: RequestId,
     id: u16,
     deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Incoming {
+struct IncomingRequest {
     token: Token,
     confirmable: bool,
     acknowledged: bool,
@@ -101,21 +101,21 @@ enum Timer {
 /// State of one endpoint.
 #[derive(Debug)]
 pub struct Protocol {
-    config: Config,
+    config: CoapConfig,
     random: StdRng,
     peers: Peers,
     confirmables: HashMap<(SocketAddr, u16), Confirmable>,
-    pending: HashMap<(SocketAddr, Token), Pending>,
-    waiting: HashMap<SocketAddr, VecDeque<(Ticket, Request)>>,
+    pending: HashMap<(SocketAddr, Token), PendingRequest>,
+    waiting: HashMap<SocketAddr, VecDeque<(RequestId, Request)>>,
     waiting_count: usize,
-    incoming: HashMap<Exchange, Incoming>,
+    incoming: HashMap<Exchange, IncomingRequest>,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: Vec<Output>,
 }
 
 impl Protocol {
-    /// A protocol with nothing under way; `random` gives tokens, message ids and jitter.
-    pub fn new(config: Config, random: StdRng) -> Protocol {
+    /// A protocol without exchanges; `random` gives tokens, message ids and jitter.
+    pub fn new(config: CoapConfig, random: StdRng) -> Protocol {
         Protocol {
             peers: Peers::new(config.exchange_lifetime),
             config,
@@ -130,69 +130,73 @@ impl Protocol {
         }
     }
 
-    /// Takes what must be done since the last call, in order.
+    /// Returns the instructions since the last call, in order.
     pub fn outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }
 
-    /// When [`Protocol::tick`] must be called next.
+    /// The instant at which [`Protocol::tick`] must be called next.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Sends a request as a confirmable message, at once or when the peer's turn comes.
-    pub fn request(&mut self, now: Instant, peer: SocketAddr, ticket: Ticket, request: Request) {
+    /// Sends a request as a confirmable message, at once or after earlier ones to the same peer.
+    pub fn request(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        request_id: RequestId,
+        request: Request,
+    ) {
         if self.waiting_count + self.pending.len() >= REQUESTS_MAX {
-            self.outputs
-                .push(Output::Done(ticket, Err(RequestError::Busy)));
-            return;
+            return self.fail(request_id, RequestError::Busy);
         }
         self.waiting
             .entry(peer)
             .or_default()
-            .push_back((ticket, request));
+            .push_back((request_id, request));
         self.waiting_count += 1;
         self.start_waiting(now, peer);
     }
 
-    /// Forgets a request whose caller has gone.
-    pub fn cancel(&mut self, now: Instant, peer: SocketAddr, ticket: Ticket) {
+    /// Drops a request whose caller stopped waiting.
+    pub fn cancel(&mut self, now: Instant, peer: SocketAddr, request_id: RequestId) {
         if let Some(queue) = self.waiting.get_mut(&peer) {
             let before = queue.len();
-            queue.retain(|(t, _)| *t != ticket);
+            queue.retain(|(t, _)| *t != request_id);
             self.waiting_count -= before - queue.len();
         }
-        let find =
-            |(key, p): (&(SocketAddr, Token), &Pending)| (p.ticket == ticket).then_some(*key);
-        if let Some((peer, token)) = self.pending.iter().find_map(find) {
+        let mut pending = self.pending.iter();
+        let found = pending.find(|(_, pending)| pending.request_id == request_id);
+        if let Some((peer, token)) = found.map(|(key, _)| *key) {
             self.end_request(now, peer, token);
         }
     }
 
-    /// Takes one datagram.
+    /// Processes one datagram.
     pub fn receive(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8]) {
         let message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(error) => {
                 tracing::debug!(%peer, %error, "datagram refused");
                 if let Some(id) = confirmable_id(bytes) {
-                    self.send(peer, &Message::empty(Kind::Reset, id));
+                    self.send_reset(peer, id);
                 }
                 return;
             }
         };
-        match message.kind {
-            Kind::Acknowledgement => self.acknowledged(now, peer, &message),
-            Kind::Reset => self.was_reset(now, peer, message.id),
-            _ if message.code.is_request() => self.requested(now, peer, message),
-            _ if message.code.is_response() => self.responded(now, peer, &message),
-            // A confirmable empty message asks whether we are there; the answer is a reset.
-            Kind::Confirmable => self.send(peer, &Message::empty(Kind::Reset, message.id)),
-            Kind::NonConfirmable => {}
+        match message.message_type {
+            MessageType::Acknowledgement => self.on_acknowledgement(now, peer, &message),
+            MessageType::Reset => self.on_reset(now, peer, message.id),
+            _ if message.code.is_request() => self.on_request(now, peer, message),
+            _ if message.code.is_response() => self.on_response(now, peer, &message),
+            // A confirmable empty message is a ping; the answer is a reset.
+            MessageType::Confirmable => self.send_reset(peer, message.id),
+            MessageType::NonConfirmable => {}
         }
     }
 
-    /// Gives the response to a request that came as [`Output::Handle`].
+    /// Sends the response to a request that came as [`Output::Request`].
     pub fn respond(&mut self, now: Instant, exchange: Exchange, response: &Response) {
         let Some(incoming) = self.incoming.remove(&exchange) else {
             return;
@@ -200,7 +204,7 @@ impl Protocol {
         self.drop_timer(incoming.deadline, Timer::Acknowledge(exchange));
         let Exchange { peer, id } = exchange;
         if incoming.confirmable && !incoming.acknowledged {
-            let reply = response.to_message(Kind::Acknowledgement, id, incoming.token);
+            let reply = response.to_message(MessageType::Acknowledgement, id, incoming.token);
             let bytes = encode_or_error(&reply);
             self.peers.set_reply(peer, id, bytes.clone());
             self.outputs.push(Output::Send(peer, bytes));
@@ -209,12 +213,12 @@ impl Protocol {
         let id = self.peers.next_id(now, peer, &mut self.random);
         let separate =
             incoming.confirmable && self.confirmables.len() < SEPARATE_MAX + REQUESTS_MAX;
-        let kind = if separate {
-            Kind::Confirmable
+        let message_type = if separate {
+            MessageType::Confirmable
         } else {
-            Kind::NonConfirmable
+            MessageType::NonConfirmable
         };
-        let bytes = encode_or_error(&response.to_message(kind, id, incoming.token));
+        let bytes = encode_or_error(&response.to_message(message_type, id, incoming.token));
         if separate {
             self.send_confirmable(now, peer, id, bytes, None);
         } else {
@@ -222,7 +226,7 @@ impl Protocol {
         }
     }
 
-    /// Does what is due at `now`.
+    /// Processes the timers that have expired at `now`.
     pub fn tick(&mut self, now: Instant) {
         while let Some(&(at, timer)) = self.timers.first() {
             if at > now {
@@ -234,7 +238,7 @@ impl Protocol {
                 Timer::Response(peer, token) => {
                     self.finish(now, peer, token, Err(RequestError::NoResponse));
                 }
-                Timer::Acknowledge(exchange) => self.acknowledge_late(exchange),
+                Timer::Acknowledge(exchange) => self.send_empty_acknowledgement(exchange),
             }
         }
     }
@@ -244,34 +248,32 @@ impl Protocol {
             let Some(queue) = self.waiting.get_mut(&peer) else {
                 return;
             };
-            let Some((ticket, request)) = queue.pop_front() else {
+            let Some((request_id, request)) = queue.pop_front() else {
                 self.waiting.remove(&peer);
                 return;
             };
             self.waiting_count -= 1;
             let id = self.peers.next_id(now, peer, &mut self.random);
             let token = self.new_token(peer);
-            match request.to_message(Kind::Confirmable, id, token).encode() {
+            let message = request.to_message(MessageType::Confirmable, id, token);
+            match message.encode() {
                 Ok(bytes) => {
                     self.peers.add_outstanding(peer, 1);
-                    self.pending.insert(
-                        (peer, token),
-                        Pending {
-                            ticket,
-                            id,
-                            deadline: None,
-                        },
-                    );
+                    let pending = PendingRequest {
+                        request_id,
+                        id,
+                        deadline: None,
+                    };
+                    self.pending.insert((peer, token), pending);
                     self.send_confirmable(now, peer, id, bytes, Some(token));
                 }
-                Err(_) => self
-                    .outputs
-                    .push(Output::Done(ticket, Err(RequestError::TooLong))),
+                Err(_) => self.fail(request_id, RequestError::TooLong),
             }
         }
     }
 
-    /// Random, so that an attacker off the path cannot answer in the peer's name (section 5.3.1).
+    /// A random token, so that an attacker off the path cannot answer in the peer's name (section
+    /// 5.3.1).
     fn new_token(&mut self, peer: SocketAddr) -> Token {
         loop {
             let token = Token::new(&self.random.next_u64().to_be_bytes()).expect("8 bytes fit");
@@ -315,12 +317,8 @@ impl Protocol {
             let request = confirmable.request;
             self.confirmables.remove(&(peer, id));
             if let Some(token) = request {
-                self.finish(
-                    now,
-                    peer,
-                    token,
-                    Err(RequestError::NoAcknowledgement { attempts }),
-                );
+                let error = RequestError::NoAcknowledgement { attempts };
+                self.finish(now, peer, token, Err(error));
             }
             return;
         }
@@ -333,7 +331,7 @@ impl Protocol {
             .push(Output::Send(peer, confirmable.bytes.clone()));
     }
 
-    fn acknowledged(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
+    fn on_acknowledgement(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
         let Some(confirmable) = self.confirmables.get(&(peer, message.id)) else {
             return;
         };
@@ -348,12 +346,12 @@ impl Protocol {
                 }
             }
         } else if message.code.is_response() && request == Some(message.token) {
-            let result = understand(message);
+            let result = parse_response(message);
             self.finish(now, peer, message.token, result);
         }
     }
 
-    fn was_reset(&mut self, now: Instant, peer: SocketAddr, id: u16) {
+    fn on_reset(&mut self, now: Instant, peer: SocketAddr, id: u16) {
         let request = self.confirmables.get(&(peer, id)).and_then(|c| c.request);
         self.stop_retransmitting(peer, id);
         if let Some(token) = request {
@@ -361,13 +359,15 @@ impl Protocol {
         }
     }
 
-    fn requested(&mut self, now: Instant, peer: SocketAddr, message: Message) {
-        match self.peers.seen(now, peer, message.id, &mut self.random) {
-            Seen::New => {}
-            Seen::Before(Some(reply)) => return self.outputs.push(Output::Send(peer, reply)),
-            Seen::Before(None) | Seen::TooManyPeers => return,
+    fn on_request(&mut self, now: Instant, peer: SocketAddr, message: Message) {
+        match self.peers.record(now, peer, message.id, &mut self.random) {
+            Reception::New => {}
+            Reception::Duplicate(Some(reply)) => {
+                return self.outputs.push(Output::Send(peer, reply));
+            }
+            Reception::Duplicate(None) | Reception::TooManyPeers => return,
         }
-        let confirmable = message.kind == Kind::Confirmable;
+        let confirmable = message.message_type == MessageType::Confirmable;
         let exchange = Exchange {
             peer,
             id: message.id,
@@ -379,7 +379,7 @@ impl Protocol {
         self.timers
             .extend(deadline.map(|at| (at, Timer::Acknowledge(exchange))));
         let token = message.token;
-        let incoming = Incoming {
+        let incoming = IncomingRequest {
             token,
             confirmable,
             acknowledged: false,
@@ -389,47 +389,52 @@ impl Protocol {
         match Request::from_message(&message) {
             Ok(request) => self
                 .outputs
-                .push(Output::Handle(exchange, Box::new(request))),
+                .push(Output::Request(exchange, Box::new(request))),
             Err(response) => self.respond(now, exchange, &response),
         }
     }
 
-    fn responded(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
+    fn on_response(&mut self, now: Instant, peer: SocketAddr, message: &Message) {
         let known = self.pending.contains_key(&(peer, message.token));
-        if message.kind == Kind::Confirmable {
+        if message.message_type == MessageType::Confirmable {
             let reply = if known {
-                Kind::Acknowledgement
+                MessageType::Acknowledgement
             } else {
-                Kind::Reset
+                MessageType::Reset
             };
             let reply = encode_or_error(&Message::empty(reply, message.id));
             // A response that came twice is acknowledged twice, though its request has ended.
-            match self.peers.seen(now, peer, message.id, &mut self.random) {
-                Seen::Before(Some(before)) => self.outputs.push(Output::Send(peer, before)),
-                Seen::Before(None) => {}
-                Seen::New => {
+            match self.peers.record(now, peer, message.id, &mut self.random) {
+                Reception::Duplicate(Some(before)) => self.outputs.push(Output::Send(peer, before)),
+                Reception::Duplicate(None) => {}
+                Reception::New => {
                     self.peers.set_reply(peer, message.id, reply.clone());
                     self.outputs.push(Output::Send(peer, reply));
                 }
-                Seen::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
+                Reception::TooManyPeers => self.outputs.push(Output::Send(peer, reply)),
             }
         }
         if known {
-            let result = understand(message);
+            let result = parse_response(message);
             self.finish(now, peer, message.token, result);
         }
     }
 
-    fn acknowledge_late(&mut self, exchange: Exchange) {
+    fn send_empty_acknowledgement(&mut self, exchange: Exchange) {
         let Some(incoming) = self.incoming.get_mut(&exchange) else {
             return;
         };
         incoming.acknowledged = true;
         incoming.deadline = None;
-        let reply = encode_or_error(&Message::empty(Kind::Acknowledgement, exchange.id));
+        let reply = encode_or_error(&Message::empty(MessageType::Acknowledgement, exchange.id));
         self.peers
             .set_reply(exchange.peer, exchange.id, reply.clone());
         self.outputs.push(Output::Send(exchange.peer, reply));
+    }
+
+    /// Ends an outgoing request that was never sent.
+    fn fail(&mut self, request_id: RequestId, error: RequestError) {
+        self.outputs.push(Output::Done(request_id, Err(error)));
     }
 
     fn finish(
@@ -439,18 +444,18 @@ impl Protocol {
         token: Token,
         result: Result<Box<Response>, RequestError>,
     ) {
-        if let Some(ticket) = self.end_request(now, peer, token) {
-            self.outputs.push(Output::Done(ticket, result));
+        if let Some(request_id) = self.end_request(now, peer, token) {
+            self.outputs.push(Output::Done(request_id, result));
         }
     }
 
-    fn end_request(&mut self, now: Instant, peer: SocketAddr, token: Token) -> Option<Ticket> {
+    fn end_request(&mut self, now: Instant, peer: SocketAddr, token: Token) -> Option<RequestId> {
         let pending = self.pending.remove(&(peer, token))?;
         self.drop_timer(pending.deadline, Timer::Response(peer, token));
         self.stop_retransmitting(peer, pending.id);
         self.peers.add_outstanding(peer, -1);
         self.start_waiting(now, peer);
-        Some(pending.ticket)
+        Some(pending.request_id)
     }
 
     fn stop_retransmitting(&mut self, peer: SocketAddr, id: u16) {
@@ -465,19 +470,19 @@ impl Protocol {
         }
     }
 
-    fn send(&mut self, peer: SocketAddr, message: &Message) {
-        self.outputs
-            .push(Output::Send(peer, encode_or_error(message)));
+    fn send_reset(&mut self, peer: SocketAddr, id: u16) {
+        let bytes = encode_or_error(&Message::empty(MessageType::Reset, id));
+        self.outputs.push(Output::Send(peer, bytes));
     }
 }
 
-fn understand(message: &Message) -> Result<Box<Response>, RequestError> {
+fn parse_response(message: &Message) -> Result<Box<Response>, RequestError> {
     Response::from_message(message)
         .map(Box::new)
         .ok_or(RequestError::BadResponse)
 }
 
-/// A response that does not fit is a mistake of its handler: the client is told so.
+/// Encodes a message. A response that does not fit is a fault of its handler: the client gets 5.00.
 fn encode_or_error(message: &Message) -> Vec<u8> {
     message.encode().unwrap_or_else(|_| {
         let code = Code::INTERNAL_ERROR;

@@ -1,7 +1,7 @@
-//! Requests and responses, free of how they travel.
+//! Requests and responses, independent of the messages that carry them.
 
 use super::block::Block;
-use super::message::{Code, Kind, Message, Token, decode_uint, encode_uint, option};
+use super::message::{CoapOption, Code, Message, MessageType, Token, decode_uint, encode_uint};
 
 /// Most segments in a path: LwM2M needs 4, `.well-known/core` 2.
 pub const PATH_SEGMENTS_MAX: usize = 8;
@@ -32,7 +32,7 @@ pub mod format {
     pub const LWM2M_JSON: u16 = 11543;
 }
 
-/// What is asked of a resource.
+/// A request for a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// GET, POST, PUT or DELETE.
@@ -45,9 +45,9 @@ pub struct Request {
     pub content_format: Option<u16>,
     /// Media type that the client wants.
     pub accept: Option<u16>,
-    /// Which block of the request the payload is.
+    /// The block of the request that the payload is.
     pub block1: Option<Block>,
-    /// Which block of the response is wanted.
+    /// The block of the response that is wanted.
     pub block2: Option<Block>,
     /// Size of the whole request in bytes, a hint.
     pub size1: Option<u32>,
@@ -96,7 +96,7 @@ impl Request {
         self
     }
 
-    /// Says which media type is wanted.
+    /// Adds the media type that is wanted.
     pub fn with_accept(mut self, content_format: u16) -> Request {
         self.accept = Some(content_format);
         self
@@ -118,61 +118,67 @@ impl Request {
             .find_map(|q| value(q).map(|start| &q[start..]))
     }
 
-    /// Reads a request; on failure the code and reason of the response to give.
+    /// Reads a request; the error is the response to send.
     pub fn from_message(message: &Message) -> Result<Request, Response> {
         let bad = |reason: &str| Response::error(Code::BAD_REQUEST, reason);
-        let proxy =
-            |(n, _): &(u16, Vec<u8>)| matches!(*n, option::PROXY_URI | option::PROXY_SCHEME);
+        let proxy = |(n, _): &(u16, Vec<u8>)| {
+            matches!(
+                CoapOption::from(*n),
+                CoapOption::ProxyUri | CoapOption::ProxyScheme
+            )
+        };
         if message.options.iter().any(proxy) {
             return Err(Response::new(Code::NO_PROXY));
         }
-        if let Some(number) = message.unknown_critical() {
+        if let Some(number) = message.unsupported_critical() {
             return Err(Response::error(
                 Code::BAD_OPTION,
                 &format!("option {number}"),
             ));
         }
-        let path = texts(message, option::URI_PATH, PATH_SEGMENTS_MAX).ok_or(bad("path"))?;
-        let query = texts(message, option::URI_QUERY, QUERIES_MAX).ok_or(bad("query"))?;
-        let block1 = block(message, option::BLOCK1).map_err(|()| bad("block1"))?;
-        let block2 = block(message, option::BLOCK2).map_err(|()| bad("block2"))?;
+        let path =
+            text_options(message, CoapOption::UriPath, PATH_SEGMENTS_MAX).ok_or(bad("path"))?;
+        let query = text_options(message, CoapOption::UriQuery, QUERIES_MAX).ok_or(bad("query"))?;
+        let block1 = block_option(message, CoapOption::Block1).map_err(|()| bad("block1"))?;
+        let block2 = block_option(message, CoapOption::Block2).map_err(|()| bad("block2"))?;
         Ok(Request {
             method: message.code,
             path,
             query,
-            content_format: short(message, option::CONTENT_FORMAT).map_err(|()| bad("format"))?,
-            accept: short(message, option::ACCEPT).map_err(|()| bad("accept"))?,
+            content_format: u16_option(message, CoapOption::ContentFormat)
+                .map_err(|()| bad("format"))?,
+            accept: u16_option(message, CoapOption::Accept).map_err(|()| bad("accept"))?,
             block1,
             block2,
-            size1: message.uint(option::SIZE1),
+            size1: message.uint(CoapOption::Size1),
             payload: message.payload.clone(),
         })
     }
 
     /// The message that carries it.
-    pub fn to_message(&self, kind: Kind, id: u16, token: Token) -> Message {
+    pub fn to_message(&self, message_type: MessageType, id: u16, token: Token) -> Message {
         let mut options = Vec::new();
         options.extend(
             self.path
                 .iter()
-                .map(|s| (option::URI_PATH, s.clone().into_bytes())),
+                .map(|s| (CoapOption::UriPath.into(), s.clone().into_bytes())),
         );
         push_uint(
             &mut options,
-            option::CONTENT_FORMAT,
+            CoapOption::ContentFormat,
             self.content_format.map(u32::from),
         );
         options.extend(
             self.query
                 .iter()
-                .map(|s| (option::URI_QUERY, s.clone().into_bytes())),
+                .map(|s| (CoapOption::UriQuery.into(), s.clone().into_bytes())),
         );
-        push_uint(&mut options, option::ACCEPT, self.accept.map(u32::from));
-        options.extend(self.block2.map(|b| (option::BLOCK2, b.encode())));
-        options.extend(self.block1.map(|b| (option::BLOCK1, b.encode())));
-        push_uint(&mut options, option::SIZE1, self.size1);
+        push_uint(&mut options, CoapOption::Accept, self.accept.map(u32::from));
+        options.extend(self.block2.map(|b| (CoapOption::Block2.into(), b.encode())));
+        options.extend(self.block1.map(|b| (CoapOption::Block1.into(), b.encode())));
+        push_uint(&mut options, CoapOption::Size1, self.size1);
         Message {
-            kind,
+            message_type,
             code: self.method,
             id,
             token,
@@ -182,18 +188,18 @@ impl Request {
     }
 }
 
-/// What a resource answers.
+/// The response of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// 2.xx, 4.xx or 5.xx.
     pub code: Code,
     /// Media type of the payload.
     pub content_format: Option<u16>,
-    /// Segments of the place of a new resource.
+    /// Segments of the path of a new resource.
     pub location: Vec<String>,
-    /// Which block of the request is acknowledged, and the size wanted from now on.
+    /// The block of the request that is acknowledged, with the size wanted from now on.
     pub block1: Option<Block>,
-    /// Which block of the response the payload is.
+    /// The block of the response that the payload is.
     pub block2: Option<Block>,
     /// Size of the whole response in bytes, a hint.
     pub size2: Option<u32>,
@@ -243,37 +249,41 @@ impl Response {
 
     /// Reads a response; `None` if an option is malformed or critical and unknown.
     pub fn from_message(message: &Message) -> Option<Response> {
-        if message.unknown_critical().is_some() {
+        if message.unsupported_critical().is_some() {
             return None;
         }
         Some(Response {
             code: message.code,
-            content_format: short(message, option::CONTENT_FORMAT).ok()?,
-            location: texts(message, option::LOCATION_PATH, PATH_SEGMENTS_MAX)?,
-            block1: block(message, option::BLOCK1).ok()?,
-            block2: block(message, option::BLOCK2).ok()?,
-            size2: message.uint(option::SIZE2),
-            etag: message.values(option::ETAG).next().map(<[u8]>::to_vec),
+            content_format: u16_option(message, CoapOption::ContentFormat).ok()?,
+            location: text_options(message, CoapOption::LocationPath, PATH_SEGMENTS_MAX)?,
+            block1: block_option(message, CoapOption::Block1).ok()?,
+            block2: block_option(message, CoapOption::Block2).ok()?,
+            size2: message.uint(CoapOption::Size2),
+            etag: message.values(CoapOption::ETag).next().map(<[u8]>::to_vec),
             payload: message.payload.clone(),
         })
     }
 
     /// The message that carries it.
-    pub fn to_message(&self, kind: Kind, id: u16, token: Token) -> Message {
+    pub fn to_message(&self, message_type: MessageType, id: u16, token: Token) -> Message {
         let mut options = Vec::new();
-        options.extend(self.etag.iter().map(|tag| (option::ETAG, tag.clone())));
+        options.extend(
+            self.etag
+                .iter()
+                .map(|tag| (CoapOption::ETag.into(), tag.clone())),
+        );
         let location = self.location.iter().map(|s| s.clone().into_bytes());
-        options.extend(location.map(|s| (option::LOCATION_PATH, s)));
+        options.extend(location.map(|s| (CoapOption::LocationPath.into(), s)));
         push_uint(
             &mut options,
-            option::CONTENT_FORMAT,
+            CoapOption::ContentFormat,
             self.content_format.map(u32::from),
         );
-        options.extend(self.block2.map(|b| (option::BLOCK2, b.encode())));
-        options.extend(self.block1.map(|b| (option::BLOCK1, b.encode())));
-        push_uint(&mut options, option::SIZE2, self.size2);
+        options.extend(self.block2.map(|b| (CoapOption::Block2.into(), b.encode())));
+        options.extend(self.block1.map(|b| (CoapOption::Block1.into(), b.encode())));
+        push_uint(&mut options, CoapOption::Size2, self.size2);
         Message {
-            kind,
+            message_type,
             code: self.code,
             id,
             token,
@@ -283,12 +293,12 @@ impl Response {
     }
 }
 
-fn push_uint(options: &mut Vec<(u16, Vec<u8>)>, number: u16, value: Option<u32>) {
-    options.extend(value.map(|v| (number, encode_uint(v))));
+fn push_uint(options: &mut Vec<(u16, Vec<u8>)>, option: CoapOption, value: Option<u32>) {
+    options.extend(value.map(|v| (option.into(), encode_uint(v))));
 }
 
-fn texts(message: &Message, number: u16, count_max: usize) -> Option<Vec<String>> {
-    let texts = message.values(number).map(|value| {
+fn text_options(message: &Message, option: CoapOption, count_max: usize) -> Option<Vec<String>> {
+    let texts = message.values(option).map(|value| {
         let text = std::str::from_utf8(value).ok()?;
         (text.len() <= TEXT_BYTES_MAX).then(|| text.to_owned())
     });
@@ -296,15 +306,15 @@ fn texts(message: &Message, number: u16, count_max: usize) -> Option<Vec<String>
     (texts.len() <= count_max).then_some(texts)
 }
 
-fn block(message: &Message, number: u16) -> Result<Option<Block>, ()> {
-    let value = message.values(number).next();
+fn block_option(message: &Message, option: CoapOption) -> Result<Option<Block>, ()> {
+    let value = message.values(option).next();
     value
         .map(|bytes| Block::decode(bytes).ok_or(()))
         .transpose()
 }
 
-fn short(message: &Message, number: u16) -> Result<Option<u16>, ()> {
-    let value = message.values(number).next();
+fn u16_option(message: &Message, option: CoapOption) -> Result<Option<u16>, ()> {
+    let value = message.values(option).next();
     let read = |bytes| {
         decode_uint(bytes)
             .and_then(|v| u16::try_from(v).ok())

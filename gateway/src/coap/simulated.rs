@@ -1,5 +1,5 @@
-//! A network in memory that loses, doubles and reorders datagrams as its seed says. With tokio's
-//! paused clock a test over it is fast and gives the same result each time.
+//! A network in memory that loses, duplicates and reorders datagrams by a seed. With tokio's
+//! paused clock a test over it is fast and repeatable.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,19 +12,19 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 
-use super::link::Link;
+use super::socket::DatagramSocket;
 
 /// Datagrams that one socket holds before it drops more, as a kernel's buffer does.
 const SOCKET_DATAGRAMS_MAX: usize = 1024;
 
-/// What goes wrong on the way.
+/// The faults of the network.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
     /// Share of datagrams that are lost, 0 to 1.
     pub drop: f64,
     /// Share of datagrams that arrive twice.
     pub duplicate: f64,
-    /// Each datagram takes a random time up to this; so later ones may overtake.
+    /// The longest delay; each datagram gets a random one, so datagrams may overtake each other.
     pub delay_max: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Faults {
 type Datagram = (SocketAddr, Vec<u8>);
 
 #[derive(Debug)]
-struct Shared {
+struct NetworkState {
     random: StdRng,
     faults: Faults,
     sockets: HashMap<SocketAddr, mpsc::Sender<Datagram>>,
@@ -49,27 +49,27 @@ struct Shared {
 
 /// The network; clones are the same network.
 #[derive(Debug, Clone)]
-pub struct SimulatedNetwork(Arc<Mutex<Shared>>);
+pub struct SimulatedNetwork(Arc<Mutex<NetworkState>>);
 
 impl SimulatedNetwork {
     /// A network whose faults follow from the seed.
     pub fn new(seed: u64, faults: Faults) -> SimulatedNetwork {
         let random = StdRng::seed_from_u64(seed);
-        let shared = Shared {
+        let state = NetworkState {
             random,
             faults,
             sockets: HashMap::new(),
             sent: 0,
         };
-        SimulatedNetwork(Arc::new(Mutex::new(shared)))
+        SimulatedNetwork(Arc::new(Mutex::new(state)))
     }
 
     /// A socket at this address; it replaces an earlier one there.
-    pub fn attach(&self, addr: SocketAddr) -> Arc<dyn Link> {
+    pub fn attach(&self, addr: SocketAddr) -> Arc<dyn DatagramSocket> {
         let (sender, receiver) = mpsc::channel(SOCKET_DATAGRAMS_MAX);
         self.lock().sockets.insert(addr, sender);
         let receiver = tokio::sync::Mutex::new(receiver);
-        Arc::new(SimulatedLink {
+        Arc::new(SimulatedSocket {
             network: self.clone(),
             addr,
             receiver,
@@ -86,23 +86,23 @@ impl SimulatedNetwork {
         self.lock().sent
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, NetworkState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let mut shared = self.lock();
-        shared.sent += 1;
-        let faults = shared.faults;
-        let mut copies = usize::from(!shared.random.random_bool(faults.drop));
-        copies *= 1 + usize::from(shared.random.random_bool(faults.duplicate));
-        let Some(socket) = shared.sockets.get(&to).cloned() else {
+        let mut state = self.lock();
+        state.sent += 1;
+        let faults = state.faults;
+        let mut copies = usize::from(!state.random.random_bool(faults.drop));
+        copies *= 1 + usize::from(state.random.random_bool(faults.duplicate));
+        let Some(socket) = state.sockets.get(&to).cloned() else {
             return;
         };
         for _ in 0..copies {
             let delay = faults
                 .delay_max
-                .mul_f64(shared.random.random_range(0.0..=1.0));
+                .mul_f64(state.random.random_range(0.0..=1.0));
             let (socket, datagram) = (socket.clone(), (from, bytes.to_vec()));
             if delay.is_zero() {
                 // A full or closed socket loses the datagram: that is what UDP does.
@@ -117,14 +117,14 @@ impl SimulatedNetwork {
     }
 }
 
-struct SimulatedLink {
+struct SimulatedSocket {
     network: SimulatedNetwork,
     addr: SocketAddr,
     receiver: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
 }
 
 #[async_trait]
-impl Link for SimulatedLink {
+impl DatagramSocket for SimulatedSocket {
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let received = self.receiver.lock().await.recv().await;
         let (from, bytes) = received.ok_or(io::ErrorKind::ConnectionAborted)?;

@@ -15,20 +15,21 @@ use async_trait::async_trait;
 
 use super::*;
 
-/// Keeps what is PUT, gives it back on GET; POST to `/slow` takes a while; counts what it handles.
+/// A service that stores bodies by PUT and returns them by GET; POST to `/slow` takes a while. It
+/// counts the requests.
 #[derive(Default)]
-struct Shelf {
-    kept: Mutex<HashMap<String, Vec<u8>>>,
+struct MemoryService {
+    bodies: Mutex<HashMap<String, Vec<u8>>>,
     handled: AtomicUsize,
 }
 
-impl Shelf {
+impl MemoryService {
     fn get(&self, path: &str) -> Option<Vec<u8>> {
-        self.kept.lock().unwrap().get(path).cloned()
+        self.bodies.lock().unwrap().get(path).cloned()
     }
 
     fn put(&self, path: &str, bytes: &[u8]) {
-        self.kept
+        self.bodies
             .lock()
             .unwrap()
             .insert(path.to_owned(), bytes.to_vec());
@@ -40,7 +41,7 @@ impl Shelf {
 }
 
 #[async_trait]
-impl Service for Shelf {
+impl CoapService for MemoryService {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         self.handled.fetch_add(1, Ordering::Relaxed);
         let path = request.path_text();
@@ -79,6 +80,6 @@ fn body(bytes: usize) -> Vec<u8> {
     body
 }
 
-fn shelf() -> Arc<Shelf> {
-    Arc::new(Shelf::default())
+fn memory_service() -> Arc<MemoryService> {
+    Arc::new(MemoryService::default())
 }

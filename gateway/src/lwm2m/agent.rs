@@ -1,6 +1,6 @@
-//! Object 33000, "Lamplighter agent", and what a Thing that has it posts to its gateway. The number
-//! is not registered with OMA. Things without it are served through objects 3 and 5 alone; what
-//! the gateway then says in their name is not attested.
+//! Object 33000, "Lamplighter agent", and the messages that a Thing with this object posts to its
+//! gateway. The number is not registered with OMA. Things without it are served through objects 3
+//! and 5 alone; the gateway's reports about them are not attested.
 //!
 //! | path | operations | type | meaning |
 //! |---|---|---|---|
@@ -10,7 +10,7 @@
 //! | `/33000/0/3` | R | integer | boot counter |
 //! | `/33000/0/4` | R | text | active slot, `A` or `B` |
 //! | `/33000/0/5` | R | text | blake3 of the active slot |
-//! | `/33000/0/6` | R | integer | bytes of the offered package that have arrived: where to go on |
+//! | `/33000/0/6` | R | integer | bytes of the offered package that have arrived |
 //! | `/33000/0/7` | R | integer | security counter floor |
 //! | `/33000/0/8` | R | text | the Thing's ed25519 public key, hexadecimal |
 //! | `/33000/0/9` | R | text | hardware class |
@@ -18,7 +18,8 @@
 //!
 //! The gateway's own resources: `/rp` takes a [`ThingReport`], `/ev` a [`DeviceEvent`], both in the
 //! binary encoding of `lamplighter_types::codec` and signed by the Thing. 2.04 means that the
-//! gateway has it on disk; 4.00 that it never will; anything else: try again later.
+//! gateway has it on disk; 4.00 that the gateway will never accept it; after any other code the
+//! Thing sends it again.
 
 use lamplighter_types::{
     ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Id, InventoryReport,
@@ -41,7 +42,7 @@ pub const SLOT: &str = "/33000/0/4";
 /// Digest of the active slot.
 pub const RUNNING_DIGEST: &str = "/33000/0/5";
 /// Bytes of the offered package that have arrived.
-pub const HELD: &str = "/33000/0/6";
+pub const RECEIVED_BYTES: &str = "/33000/0/6";
 /// Security counter floor.
 pub const SECURITY_COUNTER: &str = "/33000/0/7";
 /// The Thing's public key.
@@ -59,8 +60,9 @@ pub const REPORTS: &str = "/rp";
 /// or an event with its largest body, with room to spare.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
-/// What the gateway tells a Thing before it sends a package: which release it must be, and which
-/// deployment the Thing's reports are about. The Thing trusts only the vendor's signature in it.
+/// The message that the gateway sends a Thing before a package. It names the release that the
+/// package must be and the deployment that the Thing's reports are about. The Thing trusts only the
+/// vendor's signature in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offer {
@@ -76,11 +78,11 @@ pub struct Offer {
     pub seen_height: u64,
 }
 
-/// What a Thing posts to `/rp`.
+/// A message that a Thing posts to `/rp`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum ThingReport {
-    /// What it runs; sent after each boot.
+    /// The running image; sent after each boot.
     Inventory(InventoryReport),
     /// A step of a deployment.
     Deployment(DeploymentReport),
@@ -88,5 +90,5 @@ pub enum ThingReport {
     Config(ConfigReport),
 }
 
-/// The type that `/ev` takes, named here so that both ends read one definition.
+/// The message that a Thing posts to `/ev`.
 pub type ThingEvent = DeviceEvent;

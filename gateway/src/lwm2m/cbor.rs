@@ -1,5 +1,5 @@
-//! The little of CBOR (RFC 8949) that single values and SenML need. Everything is bounded by the
-//! bytes of one response.
+//! A parser for the part of CBOR (RFC 8949) that single values and SenML need. Everything is
+//! bounded by the bytes of one response.
 
 /// Nesting of arrays and maps that is followed: SenML has two levels.
 const DEPTH_MAX: usize = 4;
@@ -17,7 +17,7 @@ pub enum Cbor<'a> {
     Array(Vec<Cbor<'a>>),
     /// Pairs, in the order in which they came.
     Map(Vec<(Cbor<'a>, Cbor<'a>)>),
-    /// What is of no use here: true, false, null.
+    /// True, false, null or another value without use here.
     Simple(u8),
 }
 
@@ -33,7 +33,7 @@ fn item(bytes: &[u8], depth: usize) -> Option<(Cbor<'_>, &[u8])> {
     let (major, short) = (head >> 5, head & 0x1F);
     let (argument, rest) = match short {
         0..=23 => (u64::from(short), rest),
-        24..=27 => take_uint(rest, 1 << (short - 24))?,
+        24..=27 => read_uint(rest, 1 << (short - 24))?,
         _ => return None,
     };
     Some(match major {
@@ -86,16 +86,16 @@ fn simple(short: u8, argument: u64) -> Option<Cbor<'static>> {
         27 => f64::from_bits(argument),
         _ => return Some(Cbor::Simple(short)),
     };
-    whole(number).map(Cbor::Integer)
+    exact_integer(number).map(Cbor::Integer)
 }
 
 /// A number that has no fraction and is exact as an integer.
-pub fn whole(number: f64) -> Option<i64> {
+pub fn exact_integer(number: f64) -> Option<i64> {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then_some(number as i64)
 }
 
-fn take_uint(bytes: &[u8], count: usize) -> Option<(u64, &[u8])> {
+fn read_uint(bytes: &[u8], count: usize) -> Option<(u64, &[u8])> {
     let (number, rest) = bytes.split_at_checked(count)?;
     let fold = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
     Some((number.iter().fold(0, fold), rest))

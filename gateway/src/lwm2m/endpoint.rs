@@ -1,9 +1,8 @@
-//! Which device an endpoint name stands for. Manufacturers fix endpoint names (an EUI-64 in one of
-//! its spellings, `urn:imei:...`), the ledger has its own rules for ids: a table of the gateway's
-//! configuration and then these rules lead from the one to the other. All spellings of one name
-//! lead to one id.
+//! The mapping from endpoint names to device ids. Manufacturers fix endpoint names (an EUI-64 in
+//! one of its spellings, `urn:imei:...`), the ledger has its own rules for ids. A table of the
+//! gateway's configuration comes first, then these rules. All spellings of one name map to one id.
 //!
-//! 1. Upper-case letters of ASCII become lower case. Then the table is looked at.
+//! 1. Upper-case letters of ASCII become lower case. Then the table is consulted.
 //! 2. An EUI-48 or EUI-64, in pairs of digits joined by `:` or `-`, or behind `urn:dev:mac:` or
 //!    `urn:dev:os:`, becomes its 12 or 16 hexadecimal digits.
 //! 3. In every other name each character that an id can't have becomes `-`.
@@ -37,7 +36,7 @@ impl Endpoints {
         if let Some(device) = self.0.get(&name) {
             return Some(device.clone());
         }
-        Id::new(eui(&name).unwrap_or_else(|| replaced(&name))).ok()
+        Id::new(eui(&name).unwrap_or_else(|| sanitized(&name))).ok()
     }
 }
 
@@ -59,7 +58,7 @@ fn eui(name: &str) -> Option<String> {
     is_eui.then_some(digits)
 }
 
-fn replaced(name: &str) -> String {
+fn sanitized(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.chars()
         .map(|c| if allowed(c) { c } else { '-' })

@@ -1,9 +1,12 @@
-//! Object 5, Firmware Update: its state, its result, and what both mean for a deployment.
+//! Object 5, Firmware Update: its state, its result, and the stage of a deployment that both mean.
+
+use super::value;
+use crate::coap::Response;
 
 /// Resource 3, State.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirmwareState {
-    /// 0: nothing under way.
+    /// 0: no update is under way.
     Idle,
     /// 1: the package arrives.
     Downloading,
@@ -20,6 +23,11 @@ impl FirmwareState {
         [Idle, Downloading, Downloaded, Updating]
             .get(usize::try_from(value).ok()?)
             .copied()
+    }
+
+    /// Reads the response to a GET of the resource.
+    pub fn read(response: &Response) -> Option<FirmwareState> {
+        FirmwareState::from_value(value::integer(response, 3)?)
     }
 
     /// The resource's value.
@@ -78,43 +86,47 @@ impl UpdateResult {
         ALL.get(usize::try_from(value).ok()?).copied()
     }
 
+    /// Reads the response to a GET of the resource.
+    pub fn read(response: &Response) -> Option<UpdateResult> {
+        UpdateResult::from_value(value::integer(response, 5)?)
+    }
+
     /// The resource's value, which is also the result code of a deployment's report.
     pub fn value(self) -> u8 {
         self as u8
     }
 }
 
-/// What the Thing's object 5 says about the deployment.
+/// The stage of a deployment, read from the Thing's object 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Nothing under way and no result.
+    /// No update is under way and there is no result.
     Idle,
     /// The package arrives.
     Downloading,
     /// The package is complete.
     Downloaded,
-    /// It is being installed.
+    /// The package is being installed.
     Installing,
     /// The new image has started; not yet a success.
     Trial,
     /// The new image registered and named its version.
     Confirmed,
-    /// It runs another version, with no update under way.
+    /// The Thing runs another version, with no update under way.
     Reverted,
     /// The update went wrong.
     Failed(UpdateResult),
     /// The package was refused.
     Rejected(UpdateResult),
-    /// Ended on request.
+    /// The update ended on request.
     Cancelled,
-    /// The user wants it later.
+    /// The user of the Thing deferred the update.
     Postponed,
 }
 
 impl Stage {
-    /// Reads state and result together. A result other than "initial" tells of the last attempt
-    /// once nothing is under way; an update that failed may leave the package where it was (state
-    /// 2).
+    /// Combines state and result. A result other than "initial" is about the last attempt once
+    /// no update is under way; an update that failed may leave the package where it was (state 2).
     pub fn of(state: FirmwareState, result: UpdateResult) -> Stage {
         use UpdateResult::*;
         match (state, result) {

@@ -1,5 +1,12 @@
-//! Link format (RFC 6690), as a Thing lists its objects: `</3/0>,</5/0>;ver=1.1`.
+//! The CoRE link format (RFC 6690) in which a Thing lists its objects: `</3/0>,</5/0>;ver=1.1`.
+//!
+//! `coap-lite` parses it in one pass over the text and never panics, but it is lenient: it accepts
+//! a bracket or a quote that is never closed, text between a link and its first attribute, and
+//! stray semicolons. This module refuses those and bounds the document and the attributes of a
+//! link. Values are unquoted with `to_string`, because `Unquote::to_cow` of `coap-lite` panics on
+//! a quote that is never closed.
 
+use coap_lite::link_format::LinkFormatParser;
 use thiserror::Error;
 
 /// Most attributes of one link.
@@ -10,122 +17,74 @@ pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 
 /// One link and its attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// What is between the angle brackets.
+pub struct WebLink {
+    /// The text between the angle brackets.
     pub target: String,
-    /// Names with their values, quotes removed.
-    pub attributes: Vec<(String, Option<String>)>,
+    /// Names with their values, quotes removed; a value is empty where the document has none.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// Why a document is not in link format.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum LinkError {
-    /// Too long.
+pub enum LinkFormatError {
+    /// The document is too long.
     #[error("link document of {0} bytes, the limit is {DOCUMENT_BYTES_MAX}")]
     TooLong(usize),
-    /// Not UTF-8.
+    /// The document is not UTF-8.
     #[error("link document is not UTF-8")]
     NotText,
-    /// Too many attributes.
+    /// A link has too many attributes.
     #[error("more than {ATTRIBUTES_MAX} attributes of one link")]
-    TooMany,
-    /// Not `<target>;name=value,...`.
-    #[error("link document is malformed at byte {0}")]
-    Malformed(usize),
+    TooManyAttributes,
+    /// The document is not `<target>;name=value,...`.
+    #[error("link document is malformed")]
+    Malformed,
 }
 
 /// Parses a document.
-pub fn parse(document: &[u8]) -> Result<Vec<Link>, LinkError> {
+pub fn parse(document: &[u8]) -> Result<Vec<WebLink>, LinkFormatError> {
     if document.len() > DOCUMENT_BYTES_MAX {
-        return Err(LinkError::TooLong(document.len()));
+        return Err(LinkFormatError::TooLong(document.len()));
     }
-    let text = std::str::from_utf8(document).map_err(|_| LinkError::NotText)?;
-    let mut parser = Parser { text, at: 0 };
-    let mut links = Vec::new();
+    let text = std::str::from_utf8(document).map_err(|_| LinkFormatError::NotText)?;
     if text.trim().is_empty() {
-        return Ok(links);
+        return Ok(Vec::new());
     }
-    loop {
-        links.push(parser.link()?);
-        if !parser.take(',') {
-            break;
+    // An empty link at the end: a bracket or a quote that is never closed swallows it.
+    let terminated = format!("{},<>", text.trim());
+    let (mut links, mut parsed) = (Vec::new(), String::new());
+    for link in LinkFormatParser::new(&terminated) {
+        let (target, attribute_parser) = link.map_err(|_| LinkFormatError::Malformed)?;
+        parsed.extend([",<", target, ">"]);
+        let mut attributes = Vec::new();
+        for (name, value) in attribute_parser {
+            match (name, value.clone().into_raw_str()) {
+                ("", "") => continue,
+                ("", _) => return Err(LinkFormatError::Malformed),
+                (_, raw_value) => parsed.extend([";", name, raw_value]),
+            }
+            if attributes.len() >= ATTRIBUTES_MAX {
+                return Err(LinkFormatError::TooManyAttributes);
+            }
+            attributes.push((name.to_owned(), value.to_string()));
         }
+        links.push(WebLink {
+            target: target.to_owned(),
+            attributes,
+        });
     }
-    if parser.at == text.len() {
+    let end = links.pop().filter(|end| end.target.is_empty());
+    // Text that the parser skipped is missing from its result; blanks and `=` are not compared.
+    let significant = |c: &char| !c.is_whitespace() && *c != '=';
+    let significant_text = terminated.chars().filter(significant);
+    let complete = parsed
+        .chars()
+        .skip(1)
+        .filter(significant)
+        .eq(significant_text);
+    if end.is_some() && complete {
         Ok(links)
     } else {
-        Err(parser.malformed())
-    }
-}
-
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Parser<'a> {
-    fn link(&mut self) -> Result<Link, LinkError> {
-        self.skip_spaces();
-        if !self.take('<') {
-            return Err(self.malformed());
-        }
-        let target = self.until('>')?.to_owned();
-        let mut attributes = Vec::new();
-        self.skip_spaces();
-        while self.take(';') {
-            if attributes.len() >= ATTRIBUTES_MAX {
-                return Err(LinkError::TooMany);
-            }
-            attributes.push(self.attribute()?);
-            self.skip_spaces();
-        }
-        Ok(Link { target, attributes })
-    }
-
-    fn attribute(&mut self) -> Result<(String, Option<String>), LinkError> {
-        self.skip_spaces();
-        let name = self.word().to_owned();
-        if name.is_empty() {
-            return Err(self.malformed());
-        }
-        if !self.take('=') {
-            return Ok((name, None));
-        }
-        let value = if self.take('"') {
-            self.until('"')?
-        } else {
-            self.word()
-        };
-        Ok((name, Some(value.to_owned())))
-    }
-
-    fn word(&mut self) -> &'a str {
-        let rest = &self.text[self.at..];
-        let ends = |c: char| matches!(c, ';' | ',' | '=' | '"' | '<' | '>') || c.is_whitespace();
-        let word = &rest[..rest.find(ends).unwrap_or(rest.len())];
-        self.at += word.len();
-        word
-    }
-
-    fn until(&mut self, end: char) -> Result<&'a str, LinkError> {
-        let rest = &self.text[self.at..];
-        let length = rest.find(end).ok_or(self.malformed())?;
-        self.at += length + end.len_utf8();
-        Ok(&rest[..length])
-    }
-
-    fn take(&mut self, wanted: char) -> bool {
-        let found = self.text[self.at..].starts_with(wanted);
-        self.at += if found { wanted.len_utf8() } else { 0 };
-        found
-    }
-
-    fn skip_spaces(&mut self) {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start().len();
-    }
-
-    fn malformed(&self) -> LinkError {
-        LinkError::Malformed(self.at)
+        Err(LinkFormatError::Malformed)
     }
 }

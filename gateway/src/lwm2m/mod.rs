@@ -7,7 +7,7 @@
 //! | `/3/0/3` | R | firmware version |
 //! | `/3/0/9` | R | battery level in percent, optional |
 //! | `/5/0/0` | W | package, block-wise; an empty write resets the object |
-//! | `/5/0/1` | W | package URI (we never write it) |
+//! | `/5/0/1` | W | package URI (never written) |
 //! | `/5/0/2` | E | update |
 //! | `/5/0/3` | R | state: see [`FirmwareState`] |
 //! | `/5/0/5` | R | result: see [`UpdateResult`] |
@@ -34,7 +34,7 @@ pub use registration::{Registration, RegistrationError, Registry};
 
 /// Paths of the standard objects, instance 0.
 pub mod path {
-    /// Where Things register.
+    /// The resource at which Things register.
     pub const REGISTRATION: &str = "/rd";
     /// Device: firmware version.
     pub const FIRMWARE_VERSION: &str = "/3/0/3";

@@ -1,5 +1,5 @@
-//! Registration of Things (LwM2M 1.1 transport, section 6.4.3) without IO: requests and time in,
-//! answers out. The table is bounded and entries end with their lifetime.
+//! Registration of Things (LwM2M 1.1 transport, section 6.4.3) without IO: requests and time go
+//! in, registrations come out. The table is bounded and entries end with their lifetime.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,17 +9,17 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::agent;
-use super::link_format::{self, Link, LinkError};
+use super::link_format::{self, LinkFormatError, WebLink};
 use crate::coap::{Code, Request};
 
 /// Things that one gateway serves: a mesh has a few hundred.
 pub const REGISTRATIONS_MAX: usize = 1024;
 /// Longest endpoint name: an id, or a URN around one.
 pub const ENDPOINT_BYTES_MAX: usize = 128;
-/// Most segments of the path below which a Thing has its objects, and their bytes together: with
-/// object, instance and resource it must fit into a request.
+/// Most segments of the path below which a Thing has its objects: with object, instance and
+/// resource the path must fit into a request.
 pub const ROOT_SEGMENTS_MAX: usize = 4;
-/// See [`ROOT_SEGMENTS_MAX`].
+/// Most bytes of these segments together.
 pub const ROOT_BYTES_MAX: usize = 128;
 /// Lifetime when the Thing names none (LwM2M 1.1, table 6.2.1-1), in seconds.
 pub const LIFETIME_DEFAULT_S: u64 = 86_400;
@@ -28,7 +28,7 @@ pub const LIFETIME_MAX_S: u64 = 30 * 86_400;
 /// Shortest lifetime: faster updates would load the mesh for nothing.
 pub const LIFETIME_MIN_S: u64 = 5;
 
-/// Why a registration was refused.
+/// A registration was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistrationError {
     /// `ep` is missing, too long, or has other characters than those of a URN.
@@ -45,14 +45,14 @@ pub enum RegistrationError {
     Binding,
     /// The list of objects is malformed.
     #[error("reading the list of objects")]
-    Links(#[source] LinkError),
+    Links(#[source] LinkFormatError),
     /// The path of the objects (`rt="oma.lwm2m"`) is too long.
     #[error("the root of the objects has too many or too long segments")]
     Root,
     /// The table is full.
     #[error("this gateway serves {REGISTRATIONS_MAX} Things already")]
     Full,
-    /// The location is not, or no longer, known.
+    /// The location has no registration, or no longer.
     #[error("no such registration")]
     Unknown,
     /// The ledger does not assign this Thing to this gateway.
@@ -73,29 +73,29 @@ impl RegistrationError {
     }
 }
 
-/// What a Thing says that it has.
+/// The objects that a Thing lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Objects {
-    /// Whether it has object 33000.
+    /// True if it has object 33000.
     pub agent: bool,
-    /// Whether it has object 5.
+    /// True if it has object 5.
     pub updatable: bool,
-    /// Segments of the path below which its objects are; none as a rule.
+    /// Segments of the path below which its objects are; usually empty.
     pub root: Vec<String>,
 }
 
 /// A Thing that is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// By which this gateway knows the Thing: the device's id, however the Thing spelled its name.
+    /// The device's id, whichever spelling of its name the Thing used.
     pub endpoint: String,
-    /// Where it can be reached; `None` once another Thing registered from that address.
+    /// Its address; `None` once another Thing registered from that address.
     pub peer: Option<SocketAddr>,
-    /// How long it stays without an update.
+    /// The time that it lasts without an update.
     pub lifetime: Duration,
-    /// What it has.
+    /// The objects of the Thing.
     pub objects: Objects,
-    /// When it ends.
+    /// The instant at which it ends.
     pub expires: Instant,
 }
 
@@ -108,8 +108,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Registers the Thing `endpoint` under a location that nobody can guess, and that no earlier
-    /// run gave away; a second registration of the same Thing replaces the first.
+    /// Registers the Thing `endpoint` under a location that cannot be guessed and that no earlier
+    /// run used. A second registration of the same Thing replaces the first.
     pub fn register(
         &mut self,
         now: Instant,
@@ -142,7 +142,7 @@ impl Registry {
         Ok(registration)
     }
 
-    /// Prolongs a registration; address, lifetime and objects may change.
+    /// Extends a registration; address, lifetime and objects may change.
     pub fn update(
         &mut self,
         now: Instant,
@@ -154,7 +154,9 @@ impl Registry {
         let objects = (!request.payload.is_empty())
             .then(|| objects(&request.payload))
             .transpose()?;
-        let mut registration = self.take(location).ok_or(RegistrationError::Unknown)?;
+        let mut registration = self
+            .remove_location(location)
+            .ok_or(RegistrationError::Unknown)?;
         registration.peer = Some(peer);
         registration.lifetime = lifetime.unwrap_or(registration.lifetime);
         registration.expires = now + registration.lifetime;
@@ -163,7 +165,7 @@ impl Registry {
         Ok(registration)
     }
 
-    /// Ends a registration at the Thing's wish.
+    /// Ends a registration at the Thing's request.
     pub fn deregister(&mut self, location: &str) -> Result<Registration, RegistrationError> {
         let registration = self
             .by_location
@@ -176,10 +178,10 @@ impl Registry {
     /// Ends the registration of a Thing, if it has one.
     pub fn remove(&mut self, endpoint: &str) -> Option<Registration> {
         let location = self.by_endpoint.get(endpoint)?.clone();
-        self.take(&location)
+        self.remove_location(&location)
     }
 
-    /// Takes out what has expired.
+    /// Removes the registrations that have expired.
     pub fn expire(&mut self, now: Instant) -> Vec<Registration> {
         let expired = self.by_location.values().filter(|r| r.expires <= now);
         let endpoints: Vec<String> = expired.map(|r| r.endpoint.clone()).collect();
@@ -189,33 +191,28 @@ impl Registry {
             .collect()
     }
 
-    /// When the next one expires, unless updated.
+    /// The instant at which the next one expires, unless updated.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.by_location.values().map(|r| r.expires).min()
     }
 
     /// The Thing of a location.
-    pub fn location(&self, location: &str) -> Option<&Registration> {
+    pub fn find_by_location(&self, location: &str) -> Option<&Registration> {
         self.by_location.get(location)
     }
 
     /// The Thing at an address.
-    pub fn at(&self, peer: SocketAddr) -> Option<&Registration> {
+    pub fn find_by_peer(&self, peer: SocketAddr) -> Option<&Registration> {
         self.by_location.get(self.by_peer.get(&peer)?)
     }
 
     /// The Thing of a name.
-    pub fn named(&self, endpoint: &str) -> Option<&Registration> {
+    pub fn find_by_endpoint(&self, endpoint: &str) -> Option<&Registration> {
         self.by_location.get(self.by_endpoint.get(endpoint)?)
     }
 
-    /// The addresses of all that can be reached.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.by_peer.keys().copied()
-    }
-
-    /// An address that another Thing had before is the newer one's now: what is meant for the other
-    /// one must not go there any more.
+    /// Inserts a registration. If another Thing had this address before, messages for that Thing
+    /// must not go there any more: it loses the address.
     fn insert(&mut self, location: String, peer: SocketAddr, registration: Registration) {
         if let Some(before) = self.by_peer.insert(peer, location.clone())
             && let Some(other) = self.by_location.get_mut(&before)
@@ -227,8 +224,8 @@ impl Registry {
         self.by_location.insert(location, registration);
     }
 
-    /// Takes a registration out, and with it only what is its own.
-    fn take(&mut self, location: &str) -> Option<Registration> {
+    /// Removes a registration with its name, and its address unless another Thing has it now.
+    fn remove_location(&mut self, location: &str) -> Option<Registration> {
         let registration = self.by_location.remove(location)?;
         self.by_endpoint.remove(&registration.endpoint);
         if let Some(peer) = registration.peer {
@@ -240,7 +237,7 @@ impl Registry {
 
 /// The endpoint name of a registration, as the Thing spells it.
 pub fn endpoint_name(request: &Request) -> Result<&str, RegistrationError> {
-    // What RFC 8141 allows in a URN.
+    // The characters that RFC 8141 allows in a URN.
     let marks = "._:-+,;=@~!$&'()*%/";
     let allowed = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
     request
@@ -250,7 +247,7 @@ pub fn endpoint_name(request: &Request) -> Result<&str, RegistrationError> {
         .ok_or(RegistrationError::Endpoint)
 }
 
-/// Whether UDP is among the transports of a binding. `Q` (queue mode, LwM2M 1.0) is none.
+/// True if UDP is among the transports of a binding. `Q` (queue mode, LwM2M 1.0) is no transport.
 fn has_udp(binding: &str) -> bool {
     binding.contains('U') && binding.chars().all(|c| "UTSNMHQ".contains(c))
 }
@@ -265,14 +262,13 @@ fn lifetime(request: &Request) -> Result<Option<Duration>, RegistrationError> {
     )))
 }
 
-/// What the list of links says. Objects are below the root, which is the link with the resource
-/// type `oma.lwm2m` (LwM2M 1.1 core, section 6.2.1.2).
+/// Reads the list of objects. They are below the root, which is the link with the resource type
+/// `oma.lwm2m` (LwM2M 1.1 core, section 6.2.1.2).
 fn objects(payload: &[u8]) -> Result<Objects, RegistrationError> {
     let links = link_format::parse(payload).map_err(RegistrationError::Links)?;
-    let is_root = |link: &&Link| {
-        let types = link.attributes.iter().filter(|(name, _)| name == "rt");
-        let mut words = types.filter_map(|(_, value)| value.as_deref());
-        words.any(|value| value.split(' ').any(|word| word == "oma.lwm2m"))
+    let is_root = |link: &&WebLink| {
+        let mut types = link.attributes.iter().filter(|(name, _)| name == "rt");
+        types.any(|(_, value)| value.split(' ').any(|word| word == "oma.lwm2m"))
     };
     let root = links.iter().find(is_root).map(|link| &link.target);
     let root = segments(root.map_or("", String::as_str));
@@ -282,7 +278,7 @@ fn objects(payload: &[u8]) -> Result<Objects, RegistrationError> {
     }
     let has = |object: u16| {
         let object = object.to_string();
-        let wanted = |link: &Link| {
+        let wanted = |link: &WebLink| {
             let path = segments(&link.target);
             let below = path.strip_prefix(root.as_slice());
             below.and_then(<[&str]>::first) == Some(&object.as_str())

@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::link_format::{DOCUMENT_BYTES_MAX, LinkError, parse};
+use super::link_format::{DOCUMENT_BYTES_MAX, LinkFormatError, parse};
 use super::registration::{REGISTRATIONS_MAX, endpoint_name};
 use super::value::{integer, parse_tlv, text};
 use super::version::{Comparison, compare};
@@ -23,7 +23,7 @@ fn registration(queries: &[&str], links: &str) -> Request {
         .fold(request, |r, q| r.with_query((*q).to_owned()))
 }
 
-/// Under the name that the Thing gives itself.
+/// Registers a Thing under the name in its request.
 fn register(
     registry: &mut Registry,
     now: Instant,
@@ -43,10 +43,19 @@ fn links_with_attributes_are_read() {
     assert_eq!(targets, ["/", "/3/0", "/5/0", "/33000/0"]);
     assert_eq!(
         links[0].attributes[0],
-        ("rt".to_owned(), Some("oma.lwm2m".to_owned()))
+        ("rt".to_owned(), "oma.lwm2m".to_owned())
     );
-    assert_eq!(links[2].attributes[1], ("obs".to_owned(), None));
+    assert_eq!(links[2].attributes[1], ("obs".to_owned(), String::new()));
     assert_eq!(parse(b"").unwrap(), []);
+    let quoted = parse(
+        br#" </a> ;t="x,<y>;\"z" ; b= , </c>
+"#,
+    );
+    let quoted = quoted.unwrap();
+    let attribute = |(name, value): &(String, String)| format!("{name}:{value}");
+    let attributes: Vec<_> = quoted[0].attributes.iter().map(attribute).collect();
+    assert_eq!(attributes, ["t:x,<y>;\"z", "b:"]);
+    assert_eq!(quoted.len(), 2);
 }
 
 #[test]
@@ -59,17 +68,30 @@ fn malformed_links_are_refused() {
         "</3/0>;a=\"",
         "</3/0>x",
         "</3/0>;=1",
+        "</3/0>;=",
+        "</3/0>;;a",
+        "</3/0",
+        "</3/0>,</5/0",
+        "</3/0>;a=\"é",
+        "</3/0>;a=\"\\",
+        "</3/0>;a=\"\\\"",
+        ",</3/0>",
+        "</3/0>,,</5/0>",
     ] {
-        assert!(
-            matches!(parse(text.as_bytes()), Err(LinkError::Malformed(_))),
-            "{text}"
-        );
+        let result = parse(text.as_bytes());
+        assert_eq!(result, Err(LinkFormatError::Malformed), "{text}");
     }
-    assert_eq!(parse(&[0xFF]), Err(LinkError::NotText));
+    assert_eq!(parse(&[0xFF]), Err(LinkFormatError::NotText));
     let many = format!("</1>{}", ";a".repeat(17));
-    assert_eq!(parse(many.as_bytes()), Err(LinkError::TooMany));
+    assert_eq!(
+        parse(many.as_bytes()),
+        Err(LinkFormatError::TooManyAttributes)
+    );
     let long = DOCUMENT_BYTES_MAX + 1;
-    assert_eq!(parse(&vec![b'a'; long]), Err(LinkError::TooLong(long)));
+    assert_eq!(
+        parse(&vec![b'a'; long]),
+        Err(LinkFormatError::TooLong(long))
+    );
 }
 
 #[test]
@@ -78,10 +100,30 @@ fn a_device_may_list_hundreds_of_objects() {
     assert_eq!(parse(many.join(",").as_bytes()).unwrap().len(), 1_000);
 }
 
+/// Documents near to the link format, most of them valid.
+const LINKS: &str = concat!(
+    "(</?[a-z0-9]{0,3}>",
+    "(;[a-z]{1,2}(=(\"[a-z<>;, ]{0,4}\"|[a-z0-9]{1,3}))?){0,3}",
+    ",? ?){0,4}"
+);
+
 proptest! {
     #[test]
-    fn any_text_is_read_or_refused(text in "[<>/0-9;,=\" a-zé]{0,60}") {
+    fn any_text_is_read_or_refused(text in "[<>/0-9;,=\"\\\\ a-zé]{0,60}") {
         let _ = parse(text.as_bytes());
+    }
+
+    /// An accepted document is parsed completely: its links, written again, parse to the same.
+    #[test]
+    fn accepted_links_are_complete(text in LINKS) {
+        if let Ok(links) = parse(text.as_bytes()) {
+            let written: Vec<String> = links.iter().map(|link| {
+                let attributes = link.attributes.iter();
+                let attributes = attributes.map(|(name, value)| format!(";{name}=\"{value}\""));
+                format!("<{}>{}", link.target, attributes.collect::<String>())
+            }).collect();
+            prop_assert_eq!(parse(written.join(",").as_bytes()), Ok(links));
+        }
     }
 
     #[test]
@@ -99,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn an_id_stands_for_itself_however_its_letters_are(name in "[a-z0-9][a-z0-9._]{0,30}") {
+    fn an_id_maps_to_itself_in_upper_and_lower_case(name in "[a-z0-9][a-z0-9._]{0,30}") {
         let endpoints = Endpoints::default();
         let device = endpoints.device(&name).unwrap();
         prop_assert_eq!(device.as_str(), &name);
@@ -138,7 +180,7 @@ fn all_spellings_of_a_name_are_one_device() {
 }
 
 #[test]
-fn a_table_leads_from_any_name_to_a_device() {
+fn a_table_maps_any_name_to_a_device() {
     let table = [
         ("URN:IMEI:354658090100980", "lamp-101"),
         ("lamp-1", "lamp-2"),
@@ -211,7 +253,7 @@ fn values_come_in_the_format_that_the_answer_names() {
         |content_format, bytes: &[u8]| text(&Response::content(content_format, bytes.to_vec()), 3);
     assert_eq!(number(format::CBOR, &[0x02]), Some(2));
     assert_eq!(number(format::LWM2M_TLV_OLD, &[0xC1, 3, 2]), Some(2));
-    // The object instance around the resource.
+    // A resource inside its object instance.
     assert_eq!(number(format::LWM2M_TLV, &[0x03, 0, 0xC1, 3, 2]), Some(2));
     let json = br#"[{"bn":"/5/0/","n":"5","v":1},{"n":"3","v":2}]"#;
     assert_eq!(number(format::SENML_JSON, json), Some(2));
@@ -234,7 +276,7 @@ fn values_come_in_the_format_that_the_answer_names() {
     let cbor = [&head[..], &[0x03, 0x65], b"2.0.0"].concat();
     assert_eq!(words(format::SENML_CBOR, &cbor).as_deref(), Some("2.0.0"));
     assert_eq!(number(format::SENML_CBOR, &cbor[..9]), None);
-    // As a floating-point number, which small encoders make of everything.
+    // A floating-point number, which small encoders use for every number.
     let float = [
         &[0x81, 0xA2, 0x21, 0x66][..],
         b"/5/0/3",
@@ -245,7 +287,7 @@ fn values_come_in_the_format_that_the_answer_names() {
 }
 
 #[test]
-fn state_and_result_give_the_stage() {
+fn state_and_result_determine_the_stage() {
     let stage = |state, result| {
         let state = FirmwareState::from_value(state).unwrap();
         Stage::of(state, UpdateResult::from_value(result).unwrap())
@@ -284,22 +326,25 @@ fn state_and_result_give_the_stage() {
 }
 
 #[test]
-fn a_registration_lives_as_long_as_it_is_prolonged() {
+fn a_registration_lasts_while_it_is_extended() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let request = registration(&["ep=lamp-1", "lt=60", "lwm2m=1.1", "b=U"], "</3/0>,</5/0>");
     let thing = register(&mut registry, now, addr(1), &request, "a").unwrap();
     assert!(thing.objects.updatable && !thing.objects.agent);
     assert_eq!(registry.next_expiry(), Some(now + Duration::from_secs(60)));
-    let later = now + Duration::from_secs(59);
+    let updated_at = now + Duration::from_secs(59);
     let update = Request::new(Code::POST, "/rd/a");
-    let thing = registry.update(later, addr(2), "a", &update).unwrap();
+    let thing = registry.update(updated_at, addr(2), "a", &update).unwrap();
     assert_eq!(thing.peer, Some(addr(2)));
-    assert_eq!(registry.at(addr(1)), None);
-    assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-1");
-    assert_eq!(registry.expire(later + Duration::from_secs(59)), []);
-    assert_eq!(registry.expire(later + Duration::from_secs(60)).len(), 1);
+    assert_eq!(registry.find_by_peer(addr(1)), None);
+    assert_eq!(registry.find_by_peer(addr(2)).unwrap().endpoint, "lamp-1");
+    assert_eq!(registry.expire(updated_at + Duration::from_secs(59)), []);
     assert_eq!(
-        registry.update(later, addr(2), "a", &update),
+        registry.expire(updated_at + Duration::from_secs(60)).len(),
+        1
+    );
+    assert_eq!(
+        registry.update(updated_at, addr(2), "a", &update),
         Err(RegistrationError::Unknown)
     );
     assert_eq!(registry.next_expiry(), None);
@@ -313,10 +358,13 @@ fn a_second_registration_replaces_the_first() {
     let thing = register(&mut registry, now, addr(2), &request, "b").unwrap();
     assert!(thing.objects.agent && thing.objects.updatable);
     assert_eq!(registry.deregister("a"), Err(RegistrationError::Unknown));
-    assert_eq!(registry.named("lamp-1").unwrap().peer, Some(addr(2)));
+    assert_eq!(
+        registry.find_by_endpoint("lamp-1").unwrap().peer,
+        Some(addr(2))
+    );
     assert_eq!(registry.deregister("b").unwrap().endpoint, "lamp-1");
-    assert_eq!(registry.named("lamp-1"), None);
-    assert_eq!(registry.at(addr(2)), None);
+    assert_eq!(registry.find_by_endpoint("lamp-1"), None);
+    assert_eq!(registry.find_by_peer(addr(2)), None);
 }
 
 #[test]
@@ -375,15 +423,15 @@ fn objects_may_be_below_another_root() {
     assert!(objects.updatable && !objects.agent);
 }
 
-/// Its address was given to another Thing, by DHCP or by a datagram with a false source.
+/// Another Thing registers from the same address, by DHCP or by a datagram with a false source.
 #[test]
-fn an_address_is_only_the_newest_things() {
+fn an_address_belongs_to_the_newest_registration() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let thing = |name: &str| registration(&[&format!("ep={name}"), "lwm2m=1.1"], "</5/0>");
     let (first, second) = (thing("lamp-101"), thing("lamp-102"));
     register(&mut registry, now, addr(1), &first, "a").unwrap();
     register(&mut registry, now, addr(1), &second, "b").unwrap();
-    let displaced = registry.named("lamp-101").unwrap();
+    let displaced = registry.find_by_endpoint("lamp-101").unwrap();
     assert_eq!(
         displaced.peer, None,
         "what is meant for it must not go there"
@@ -391,13 +439,13 @@ fn an_address_is_only_the_newest_things() {
     let update = Request::new(Code::POST, "/rd/a");
     let moved = registry.update(now, addr(2), "a", &update).unwrap();
     assert_eq!(moved.peer, Some(addr(2)));
-    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-102");
-    assert_eq!(registry.at(addr(2)).unwrap().endpoint, "lamp-101");
+    assert_eq!(registry.find_by_peer(addr(1)).unwrap().endpoint, "lamp-102");
+    assert_eq!(registry.find_by_peer(addr(2)).unwrap().endpoint, "lamp-101");
     // Back at the first address: now the other one is displaced.
     registry.update(now, addr(1), "a", &update).unwrap();
-    assert_eq!(registry.named("lamp-102").unwrap().peer, None);
+    assert_eq!(registry.find_by_endpoint("lamp-102").unwrap().peer, None);
     registry.deregister("b").unwrap();
-    assert_eq!(registry.at(addr(1)).unwrap().endpoint, "lamp-101");
+    assert_eq!(registry.find_by_peer(addr(1)).unwrap().endpoint, "lamp-101");
 }
 
 #[test]

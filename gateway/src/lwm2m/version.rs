@@ -1,25 +1,25 @@
-//! How the version that a device names compares with that of a release.
+//! Comparison of the version that a device names with that of a release.
 //!
-//! Blanks and NUL bytes around it, one leading `v` or `V`, and build metadata (`+` and what
-//! follows) do not count. What is left is compared by its three numbers. Anything else, `2.0` or
-//! `2.0.0-rc1`, says nothing about the version: it is neither the wanted one nor another.
+//! Blanks and NUL bytes around it, one leading `v` or `V`, and build metadata (from the `+` on) do
+//! not count. The three numbers are compared. Any other text, `2.0` or `2.0.0-rc1`, is unknown: it
+//! counts neither as the wanted version nor as another one.
 
 use lamplighter_types::Version;
 
-/// What a named version says about the wanted one.
+/// The result of comparing a named version with the wanted one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is the wanted one.
+    /// The device names the wanted version.
     Same,
-    /// It is another one.
+    /// The device names another version.
     Other,
-    /// It can't be told.
+    /// The device names no version that can be compared.
     Unknown,
 }
 
-/// Compares what a device names with the version that it should run.
+/// Compares the version that a device names with the version that it should run.
 pub fn compare(wanted: Version, named: &str) -> Comparison {
-    let named = super::value::trimmed(named);
+    let named = super::value::trim_padding(named);
     let named = named.strip_prefix(['v', 'V']).unwrap_or(named);
     let numbers = named.split('+').next().unwrap_or_default();
     match numbers.parse::<Version>() {

@@ -1,94 +1,95 @@
-//! Starts an installation. A Thing with our agent reports the rest itself; a foreign one is asked
-//! until it runs the new version or says why not.
+//! The installation of a package. A Thing with our agent reports the progress itself; a foreign
+//! Thing is polled until it runs the new version or gives a reason for its failure.
 //!
-//! State, result and version are read before the order is given, and again before it is repeated:
-//! a Thing that boots at once may have done what it was told although its answer never came.
+//! State, result and version are read before the order to install is sent, and again before it is
+//! repeated: a Thing that boots at once may have carried out the order although its answer was
+//! lost.
 
 use std::time::Duration;
 
 use lamplighter_types::Version;
 use tokio::time::Instant;
 
-use super::session::{Next, Notice, Outcome, SessionConfig};
-use crate::coap::{Code, Request, Response};
+use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
+use crate::coap::{Code, Request};
 use crate::lwm2m::version::{Comparison, compare};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, path, value};
 
-/// So long a Thing that registered after the order and says nothing of its success may name
-/// another version: its boot loader may not have finished.
+/// The time for which a Thing that registered after the order, and does not report success, may
+/// name another version: its boot loader may not have finished.
 pub(super) const RETURN_GRACE: Duration = Duration::from_secs(120);
 
-/// A foreign Thing that refuses the order so often, and did not begin, has failed.
+/// Refusals of the order after which a foreign Thing that did not begin has failed.
 const REFUSALS_MAX: u32 = 3;
-/// Pause after its first refusal, doubled with each: it may just be at something else.
+/// Pause after the first refusal, doubled with each: the Thing may be busy.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum InstallPhase {
     State,
     Result(FirmwareState),
-    /// The version that it runs, with the result.
+    /// Read the version that it runs; the result is known.
     Version(UpdateResult),
-    /// The version of the package that it took last, for a Thing that does not name the other.
+    /// Read the version of the package that it accepted last, for a Thing without the other one.
     PackageVersion(UpdateResult),
     Execute,
 }
 
 #[derive(Debug)]
-pub(super) struct Install {
+pub(super) struct InstallTask {
     deployment: String,
     wanted: Version,
-    phase: Phase,
-    /// The order was taken: until the Thing registers again it may not have begun yet.
-    taken: bool,
-    /// Why it did not take the last order.
+    phase: InstallPhase,
+    /// The order was accepted; until the Thing registers again it may not have begun yet.
+    accepted: bool,
+    /// The Thing's reason for refusing the last order.
     refusal: Option<String>,
-    /// How often it refused since it last took one.
+    /// Refusals since the last accepted order.
     refusals: u32,
-    /// It registered since the order was first given, here or before this gateway started.
-    returned: bool,
-    ordered: bool,
-    /// Since when it names another version with nothing under way and no result.
-    old_since: Option<Instant>,
+    /// True if it registered since the first order, here or before this gateway started.
+    reregistered: bool,
+    order_sent: bool,
+    /// The instant from which on it names another version with no update under way and no result.
+    old_version_since: Option<Instant>,
     poll_at: Option<Instant>,
     deadline: Instant,
 }
 
-impl Install {
-    /// Gives the order.
+impl InstallTask {
+    /// Starts an installation.
     pub(super) fn new(
         now: Instant,
         deployment: String,
         wanted: Version,
         config: &SessionConfig,
-    ) -> Install {
-        Install {
+    ) -> InstallTask {
+        InstallTask {
             deployment,
             wanted,
-            phase: Phase::State,
-            taken: false,
+            phase: InstallPhase::State,
+            accepted: false,
             refusal: None,
             refusals: 0,
-            returned: false,
-            ordered: false,
-            old_since: None,
+            reregistered: false,
+            order_sent: false,
+            old_version_since: None,
             poll_at: None,
             deadline: now + config.install_timeout,
         }
     }
 
-    /// Asks how an installation goes that was begun before this gateway started.
+    /// Follows an installation that was begun before this gateway started.
     pub(super) fn resume(
         now: Instant,
         deployment: String,
         wanted: Version,
         config: &SessionConfig,
-    ) -> Install {
-        Install {
-            taken: true,
-            ordered: true,
-            returned: true,
-            ..Install::new(now, deployment, wanted, config)
+    ) -> InstallTask {
+        InstallTask {
+            accepted: true,
+            order_sent: true,
+            reregistered: true,
+            ..InstallTask::new(now, deployment, wanted, config)
         }
     }
 
@@ -96,231 +97,221 @@ impl Install {
         &self.deployment
     }
 
-    /// The Thing registered anew: it may have booted.
+    /// Starts over when the Thing registered again: it may have booted.
     pub(super) fn restart(&mut self) {
-        self.phase = Phase::State;
-        (self.poll_at, self.old_since) = (None, None);
-        self.taken = false;
-        self.returned |= self.ordered;
+        self.phase = InstallPhase::State;
+        (self.poll_at, self.old_version_since) = (None, None);
+        self.accepted = false;
+        self.reregistered |= self.order_sent;
     }
 
-    /// No answer came to the last question.
-    pub(super) fn unanswered(&mut self) {
-        self.phase = Phase::State;
+    /// Starts reading over when the Thing did not answer.
+    pub(super) fn restart_reading(&mut self) {
+        self.phase = InstallPhase::State;
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> TaskStep {
         if let Some(at) = self.poll_at.filter(|at| *at > now) {
-            return Next::Wait(at);
+            return TaskStep::Wait(at);
         }
         // From here on the order may have reached the Thing.
-        self.ordered |= self.phase == Phase::Execute;
-        Next::Ask(match self.phase {
-            Phase::State => Request::get(path::STATE),
-            Phase::Result(_) => Request::get(path::RESULT),
-            Phase::Version(_) => Request::get(path::FIRMWARE_VERSION),
-            Phase::PackageVersion(_) => Request::get(path::PACKAGE_VERSION),
-            Phase::Execute => Request::new(Code::POST, path::UPDATE),
+        self.order_sent |= self.phase == InstallPhase::Execute;
+        TaskStep::Request(match self.phase {
+            InstallPhase::State => Request::get(path::STATE),
+            InstallPhase::Result(_) => Request::get(path::RESULT),
+            InstallPhase::Version(_) => Request::get(path::FIRMWARE_VERSION),
+            InstallPhase::PackageVersion(_) => Request::get(path::PACKAGE_VERSION),
+            InstallPhase::Execute => Request::new(Code::POST, path::UPDATE),
         })
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> Outcome {
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         match self.phase {
-            Phase::State => {
-                let state = value::integer(response, 3).and_then(FirmwareState::from_value);
-                match state {
-                    Some(state) if agent => self.agent_stands(state),
-                    Some(state) => self.enter(Phase::Result(state)),
-                    None => self.poll(now, config),
-                }
-            }
-            Phase::Result(state) => {
-                let result = value::integer(response, 5).and_then(UpdateResult::from_value);
-                match result {
-                    Some(result) => self.stands(now, state, result, config),
-                    None => self.poll(now, config),
-                }
-            }
-            Phase::Version(result) => match value::text(response, 3).filter(|t| !t.is_empty()) {
-                Some(version) => self.runs(now, result, &version, config),
-                None => self.enter(Phase::PackageVersion(result)),
+            InstallPhase::State => match FirmwareState::read(reply.response) {
+                Some(state) if reply.agent => self.on_agent_state(state),
+                Some(state) => self.enter(InstallPhase::Result(state)),
+                None => self.poll(reply),
             },
-            Phase::PackageVersion(result) => {
-                let version = value::text(response, 7).unwrap_or_default();
-                self.runs(now, result, &version, config)
+            InstallPhase::Result(state) => match UpdateResult::read(reply.response) {
+                Some(result) => self.on_result(state, result, reply),
+                None => self.poll(reply),
+            },
+            InstallPhase::Version(result) => {
+                match value::text(reply.response, 3).filter(|t| !t.is_empty()) {
+                    Some(version) => self.on_version(result, &version, reply),
+                    None => self.enter(InstallPhase::PackageVersion(result)),
+                }
             }
-            Phase::Execute => self.executed(now, agent, response, config),
+            InstallPhase::PackageVersion(result) => {
+                let version = value::text(reply.response, 7).unwrap_or_default();
+                self.on_version(result, &version, reply)
+            }
+            InstallPhase::Execute => self.on_execute_response(reply),
         }
     }
 
-    /// The notice with which it ends when its time is up.
-    pub(super) fn overdue(&self, now: Instant) -> Option<Notice> {
+    /// The notice with which it ends after its deadline.
+    pub(super) fn overdue(&self, now: Instant) -> Option<WorkNotice> {
         let failed = Stage::Failed(UpdateResult::ConnectionLost);
         (now >= self.deadline).then(|| self.stage(failed, "no result in time".to_owned()))
     }
 
-    /// A Thing with our agent says all but this itself.
-    fn agent_stands(&mut self, state: FirmwareState) -> Outcome {
+    /// Handles the state of a Thing with our agent, which reports everything else itself.
+    fn on_agent_state(&mut self, state: FirmwareState) -> TaskOutcome {
         match state {
             FirmwareState::Downloaded => match self.refusal.take() {
                 Some(reason) => self.refused(reason),
-                None => self.enter(Phase::Execute),
+                None => self.enter(InstallPhase::Execute),
             },
-            FirmwareState::Updating => Outcome::end(self.stage(Stage::Installing, String::new())),
+            FirmwareState::Updating => {
+                TaskOutcome::end(self.stage(Stage::Installing, String::new()))
+            }
             // It does not hold the package, or runs the new image already.
             FirmwareState::Idle | FirmwareState::Downloading => {
                 let deployment = self.deployment.clone();
-                Outcome::end(Notice::Later { deployment })
+                TaskOutcome::end(WorkNotice::Busy { deployment })
             }
         }
     }
 
-    fn stands(
+    fn on_result(
         &mut self,
-        now: Instant,
         state: FirmwareState,
         result: UpdateResult,
-        config: &SessionConfig,
-    ) -> Outcome {
+        reply: &TaskResponse<'_>,
+    ) -> TaskOutcome {
         let stage = Stage::of(state, result);
         if stage != Stage::Idle {
-            self.old_since = None;
+            self.old_version_since = None;
         }
         match stage {
-            Stage::Downloaded if self.taken => self.poll(now, config),
-            Stage::Downloaded => self.execute(now),
+            Stage::Downloaded if self.accepted => self.poll(reply),
+            Stage::Downloaded => self.execute(reply.now),
             Stage::Installing => {
-                let mut outcome = self.poll(now, config);
+                let mut outcome = self.poll(reply);
                 if !outcome.done {
                     outcome.notices = vec![self.stage(Stage::Installing, String::new())];
                 }
                 outcome
             }
-            Stage::Idle | Stage::Trial => self.enter(Phase::Version(result)),
+            Stage::Idle | Stage::Trial => self.enter(InstallPhase::Version(result)),
             Stage::Cancelled | Stage::Postponed => {
                 let detail = "the Thing put the installation off".to_owned();
-                Outcome::end(self.stage(Stage::Failed(result), detail))
+                TaskOutcome::end(self.stage(Stage::Failed(result), detail))
             }
             failed @ (Stage::Failed(_) | Stage::Rejected(_)) => {
-                Outcome::end(self.stage(failed, String::new()))
+                TaskOutcome::end(self.stage(failed, String::new()))
             }
-            Stage::Downloading | Stage::Confirmed | Stage::Reverted => self.poll(now, config),
+            Stage::Downloading | Stage::Confirmed | Stage::Reverted => self.poll(reply),
         }
     }
 
-    /// Nothing is under way, and it names a version.
-    fn runs(
+    /// Handles the named version when no update is under way.
+    fn on_version(
         &mut self,
-        now: Instant,
         result: UpdateResult,
         version: &str,
-        config: &SessionConfig,
-    ) -> Outcome {
+        reply: &TaskResponse<'_>,
+    ) -> TaskOutcome {
         let success = result == UpdateResult::Success;
         let named = format!("it names version {version:?}");
         match compare(self.wanted, version) {
-            Comparison::Same => Outcome {
+            Comparison::Same => TaskOutcome {
                 done: true,
                 notices: vec![
                     self.stage(Stage::Trial, String::new()),
                     self.stage(Stage::Confirmed, named),
                 ],
             },
-            Comparison::Other if success && self.ordered => self.on_trial(now, named, config),
-            Comparison::Unknown if success => self.on_trial(now, named, config),
-            Comparison::Other if self.returned => {
-                let since = *self.old_since.get_or_insert(now);
-                match now.duration_since(since) >= RETURN_GRACE {
-                    true => Outcome::end(self.stage(Stage::Reverted, named)),
-                    false => self.poll(now, config),
+            Comparison::Other if success && self.order_sent => {
+                self.on_unnamed_success(named, reply)
+            }
+            Comparison::Unknown if success => self.on_unnamed_success(named, reply),
+            Comparison::Other if self.reregistered => {
+                let since = *self.old_version_since.get_or_insert(reply.now);
+                if reply.now.duration_since(since) >= RETURN_GRACE {
+                    TaskOutcome::end(self.stage(Stage::Reverted, named))
+                } else {
+                    self.poll(reply)
                 }
             }
-            // Between the order and the boot a Thing may say nothing yet.
-            _ if self.taken || self.returned => self.poll(now, config),
+            // Between the order and the boot a Thing may show nothing yet.
+            _ if self.accepted || self.reregistered => self.poll(reply),
             _ => {
                 let failed = Stage::Failed(UpdateResult::UpdateFailed);
                 let detail = format!("the package is gone; {named}");
-                Outcome::end(self.stage(failed, detail))
+                TaskOutcome::end(self.stage(failed, detail))
             }
         }
     }
 
-    /// It says that the update went well, and does not (or not yet) name the new version. The
-    /// ledger's timer of the trial decides: when the time here is up, it is watched anew.
-    fn on_trial(&mut self, now: Instant, named: String, config: &SessionConfig) -> Outcome {
-        if now >= self.deadline {
+    /// Handles a Thing that reports success and does not (or not yet) name the new version. The
+    /// ledger's timer of the trial decides: after the deadline here, the gateway starts to watch
+    /// the installation again.
+    fn on_unnamed_success(&mut self, named: String, reply: &TaskResponse<'_>) -> TaskOutcome {
+        if reply.now >= self.deadline {
             return self.refused(format!("it does not name the new version; {named}"));
         }
-        self.poll(now, config);
-        Outcome::tell(self.stage(Stage::Trial, String::new()))
+        self.poll(reply);
+        TaskOutcome::notify(self.stage(Stage::Trial, String::new()))
     }
 
-    fn executed(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> Outcome {
-        self.phase = Phase::State;
-        if response.code == Code::UNAVAILABLE {
-            return self.poll(now, config);
+    fn on_execute_response(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        self.phase = InstallPhase::State;
+        if reply.response.code == Code::UNAVAILABLE {
+            return self.poll(reply);
         }
-        if !response.code.is_success() {
-            // It may have begun all the same, by an order whose answer was lost.
-            self.refusal = Some(format!("{} {}", response.code, response.text()));
-            return Outcome::go_on();
+        if !reply.response.code.is_success() {
+            // It may have begun all the same, by an earlier order whose answer was lost.
+            self.refusal = Some(format!("{} {}", reply.response.code, reply.response.text()));
+            return TaskOutcome::pending();
         }
-        (self.taken, self.refusals) = (true, 0);
-        self.poll_at = Some(now + config.poll);
+        (self.accepted, self.refusals) = (true, 0);
+        self.poll_at = Some(reply.next_poll());
         let notice = self.stage(Stage::Installing, String::new());
-        match agent {
-            true => Outcome::end(notice),
-            false => Outcome::tell(notice),
+        if reply.agent {
+            TaskOutcome::end(notice)
+        } else {
+            TaskOutcome::notify(notice)
         }
     }
 
-    /// Gives the order to a foreign Thing that holds the package and has not begun: at once, or
-    /// after a pause if it has just refused it.
-    fn execute(&mut self, now: Instant) -> Outcome {
+    /// Sends the order to a foreign Thing that holds the package and has not begun: at once, or
+    /// after a pause if it has just refused one.
+    fn execute(&mut self, now: Instant) -> TaskOutcome {
         let Some(reason) = self.refusal.take() else {
-            return self.enter(Phase::Execute);
+            return self.enter(InstallPhase::Execute);
         };
         self.refusals += 1;
         if self.refusals >= REFUSALS_MAX {
             let failed = Stage::Failed(UpdateResult::UpdateFailed);
             let detail = format!("the order to install was refused {REFUSALS_MAX} times: {reason}");
-            return Outcome::end(self.stage(failed, detail));
+            return TaskOutcome::end(self.stage(failed, detail));
         }
         self.poll_at = Some(now + REFUSAL_PAUSE * 2u32.pow(self.refusals - 1));
-        self.enter(Phase::State)
+        self.enter(InstallPhase::State)
     }
 
-    fn refused(&self, reason: String) -> Outcome {
+    fn refused(&self, reason: String) -> TaskOutcome {
         let deployment = self.deployment.clone();
-        Outcome::end(Notice::Refused { deployment, reason })
+        TaskOutcome::end(WorkNotice::Refused { deployment, reason })
     }
 
-    fn enter(&mut self, phase: Phase) -> Outcome {
+    fn enter(&mut self, phase: InstallPhase) -> TaskOutcome {
         self.phase = phase;
-        Outcome::go_on()
+        TaskOutcome::pending()
     }
 
-    /// Asks again after a while, unless the time is up.
-    fn poll(&mut self, now: Instant, config: &SessionConfig) -> Outcome {
-        self.phase = Phase::State;
-        self.poll_at = Some(now + config.poll);
-        self.overdue(now).map_or_else(Outcome::go_on, Outcome::end)
+    /// Reads again after a pause, unless the deadline has passed.
+    fn poll(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        self.phase = InstallPhase::State;
+        self.poll_at = Some(reply.next_poll());
+        self.overdue(reply.now)
+            .map_or_else(TaskOutcome::pending, TaskOutcome::end)
     }
 
-    fn stage(&self, stage: Stage, detail: String) -> Notice {
-        Notice::Stage {
+    fn stage(&self, stage: Stage, detail: String) -> WorkNotice {
+        WorkNotice::Stage {
             deployment: self.deployment.clone(),
             stage,
             detail,

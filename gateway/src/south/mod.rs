@@ -1,19 +1,19 @@
 //! The south side of the gateway: one CoAP endpoint, a table of registered Things, and one worker
-//! per Thing that moves packages, starts installations and asks how they went.
+//! per Thing that transfers packages, starts installations and polls their results.
 //!
 //! In: [`SouthCommand`]s. Out: [`SouthEvent`]s on a bounded channel. A report or event of a Thing
-//! is acknowledged to it only once the reader of the channel says that it is [`Stored::Kept`].
-//! Nothing is kept on disk here: after a restart Things register anew, the north side gives its
-//! commands again (doing so twice is harmless), and a Thing with our agent says how much of a
-//! package it holds, so that the transfer goes on there.
+//! is acknowledged to it only once the reader of the channel answers [`StorageReply::Stored`].
+//! Nothing is kept on disk here: after a restart Things register again, the north side repeats its
+//! commands (which is harmless), and a Thing with our agent reports how many bytes of a package it
+//! holds, so that the transfer resumes there.
 
-mod addresses;
-mod budget;
 mod install;
 mod manager;
+mod rate;
+mod registry;
 mod service;
 mod session;
-mod small;
+mod single_request;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -25,35 +25,38 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter_types::Version;
+use lamplighter_types::{Hash, Version};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::coap::{self, Endpoint, Link};
+use crate::coap::{self, CoapEndpoint, DatagramSocket};
 use crate::lwm2m::Stage;
-use addresses::Addresses;
+use registry::SharedRegistry;
 
-pub use budget::Budget;
-pub use session::{Answer, Input, Notice, Session, SessionConfig, Step, WORK_MAX};
+pub use rate::TransferRate;
+pub use session::{
+    SessionConfig, SessionInput, SessionStep, StepResult, ThingSession, WORK_MAX, WorkNotice,
+};
 
 /// Commands that wait for the manager.
 const COMMANDS_MAX: usize = 256;
-/// Requests of Things that wait for the manager.
-const FRONT_MAX: usize = 256;
+/// Registrations of Things that wait for the manager.
+const REGISTRATION_REQUESTS_MAX: usize = 256;
 
-/// Which Things this gateway serves.
-pub trait Admits: Send + Sync + 'static {
-    /// The Thing that an endpoint name stands for, by the name that commands and events have for
-    /// it; `None` if it is not served here.
-    fn named(&self, endpoint_name: &str) -> Option<String>;
+/// The devices that this gateway serves.
+pub trait ServedDevices: Send + Sync + 'static {
+    /// The Thing that an endpoint name stands for, by its name in commands and events; `None` if it
+    /// is not served here.
+    fn resolve(&self, endpoint_name: &str) -> Option<String>;
 
-    /// Whether the Thing that commands and events name so is still served here.
+    /// True if the Thing with this name in commands and events is still served here.
     fn serves(&self, endpoint: &str) -> bool;
 }
 
-/// Each Thing by the name that it gives itself.
-impl<F: Fn(&str) -> bool + Send + Sync + 'static> Admits for F {
-    fn named(&self, endpoint_name: &str) -> Option<String> {
+/// Resolves each accepted name to itself.
+impl<F: Fn(&str) -> bool + Send + Sync + 'static> ServedDevices for F {
+    fn resolve(&self, endpoint_name: &str) -> Option<String> {
         self(endpoint_name).then(|| endpoint_name.to_owned())
     }
 
@@ -66,46 +69,49 @@ impl<F: Fn(&str) -> bool + Send + Sync + 'static> Admits for F {
 #[derive(Debug, Clone)]
 pub struct SouthConfig {
     /// Timers and limits of the endpoint.
-    pub coap: coap::Config,
-    /// What all transfers of the mesh together may send, in bytes per second.
+    pub coap: coap::CoapConfig,
+    /// The bytes per second that all transfers of the mesh together may send.
     pub rate_bytes_per_s: u32,
+    /// Directory of the verified artifacts, each in a file named by its digest.
+    pub artifacts: PathBuf,
     /// Timers of the work on one Thing.
     pub session: SessionConfig,
-    /// How long a Thing waits until its report is stored, before it is told to try again.
+    /// The time for which a Thing's report may wait to be stored; then the Thing gets 5.03.
     pub stored_timeout: Duration,
 }
 
 impl Default for SouthConfig {
     fn default() -> SouthConfig {
         SouthConfig {
-            coap: coap::Config::default(),
+            coap: coap::CoapConfig::default(),
             // Half of what IEEE 802.15.4 at 250 kbit/s carries on one hop.
             rate_bytes_per_s: 12_000,
+            artifacts: PathBuf::from("artifacts"),
             session: SessionConfig::default(),
             stored_timeout: Duration::from_secs(20),
         }
     }
 }
 
-/// A package to be brought to a Thing.
+/// A package to transfer to a Thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     /// The Thing.
     pub endpoint: String,
-    /// Name of the deployment, given back in events.
+    /// Name of the deployment, repeated in events.
     pub deployment: String,
-    /// The verified artifact.
-    pub artifact: PathBuf,
+    /// Digest of the verified artifact.
+    pub artifact: Hash,
     /// Its size in bytes.
     pub size_bytes: u64,
     /// Encoded `lwm2m::agent::Offer`, for Things with our agent.
     pub offer: Vec<u8>,
 }
 
-/// What the north side wants.
+/// A command of the north side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SouthCommand {
-    /// Bring a package to a Thing, going on where an earlier attempt stopped.
+    /// Transfer a package to a Thing, from the point where an earlier attempt stopped.
     Transfer(Transfer),
     /// Install the package that the Thing holds.
     Install {
@@ -116,8 +122,8 @@ pub enum SouthCommand {
         /// The version that it runs then.
         version: Version,
     },
-    /// Ask how an installation goes that was begun before this gateway started (Things without our
-    /// agent only).
+    /// Follow an installation that was begun before this gateway started (Things without our agent
+    /// only).
     Watch {
         /// The Thing.
         endpoint: String,
@@ -126,21 +132,21 @@ pub enum SouthCommand {
         /// The version that it runs then.
         version: Version,
     },
-    /// Give a deployment up, unless it is being installed.
+    /// Cancel a deployment, unless it is being installed.
     Cancel {
         /// The Thing.
         endpoint: String,
         /// The deployment.
         deployment: String,
     },
-    /// Hand over a configuration document (Things with our agent only).
+    /// Send a configuration document (Things with our agent only).
     Configure {
         /// The Thing.
         endpoint: String,
         /// The document.
         document: Vec<u8>,
     },
-    /// End the registration of a Thing that is no longer this gateway's, and all work on it.
+    /// End the registration of a Thing that this gateway no longer serves, and all work on it.
     Release {
         /// The Thing.
         endpoint: String,
@@ -172,35 +178,35 @@ impl SouthCommand {
     }
 }
 
-/// What became of a report or event.
+/// The answer to a report or event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
-    /// It is on disk; the Thing may forget it. Answered 2.04.
-    Kept,
-    /// It does not decode, or could never be recorded as it is, and it is on disk with the reason;
-    /// the Thing may forget it. Answered 4.00.
+pub enum StorageReply {
+    /// The message is on disk; the Thing may delete it. Sent as 2.04.
+    Stored,
+    /// The message does not decode, or could never be recorded, and is on disk with the reason; the
+    /// Thing may delete it. Sent as 4.00.
     Refused(String),
-    /// It is of a device that is not, or not any more, served here; the Thing keeps it and
-    /// registers again, here or elsewhere. Answered 4.01.
+    /// The device is not, or no longer, served here; the Thing keeps the message and registers
+    /// again, here or elsewhere. Sent as 4.01.
     Unregistered(String),
-    /// It can't be taken now; the Thing keeps it and tries again. Answered 5.03.
-    Later(String),
+    /// The message cannot be stored now; the Thing keeps it and sends it again. Sent as 5.03.
+    Unavailable(String),
 }
 
-/// What happened in the south.
+/// An event of the south side.
 #[derive(Debug)]
 pub enum SouthEvent {
-    /// A Thing registered; its work goes on.
+    /// A Thing registered; its work continues.
     Registered {
         /// The Thing.
         endpoint: String,
-        /// Where it is.
+        /// Its address.
         peer: SocketAddr,
-        /// Whether it has our agent, and so attests what it does.
+        /// True if it has our agent, and so attests its reports.
         agent: bool,
-        /// Whether it has object 5.
+        /// True if it has object 5.
         updatable: bool,
-        /// The first time since work for it is done here: earlier commands may be lost.
+        /// True for the first registration since its worker started: earlier commands may be lost.
         fresh: bool,
     },
     /// A Thing ended its registration or let it expire; its work waits.
@@ -208,12 +214,12 @@ pub enum SouthEvent {
         /// The Thing.
         endpoint: String,
     },
-    /// What happened to the work on one Thing.
-    Notice {
+    /// Progress or result of the work on one Thing.
+    Work {
         /// The Thing.
         endpoint: String,
-        /// What happened.
-        notice: Notice,
+        /// The progress or result.
+        notice: WorkNotice,
     },
     /// A report that the Thing signed: an encoded `lwm2m::agent::ThingReport`.
     Report {
@@ -221,8 +227,8 @@ pub enum SouthEvent {
         endpoint: String,
         /// The encoded report.
         bytes: Vec<u8>,
-        /// Answer here; dropping it makes the Thing try again.
-        stored: oneshot::Sender<Stored>,
+        /// Takes the answer; if it is dropped, the Thing sends the message again.
+        stored: oneshot::Sender<StorageReply>,
     },
     /// An event that the Thing signed: an encoded `lwm2m::agent::ThingEvent`.
     Event {
@@ -230,19 +236,20 @@ pub enum SouthEvent {
         endpoint: String,
         /// The encoded event.
         bytes: Vec<u8>,
-        /// Answer here; dropping it makes the Thing try again.
-        stored: oneshot::Sender<Stored>,
+        /// Takes the answer; if it is dropped, the Thing sends the message again.
+        stored: oneshot::Sender<StorageReply>,
     },
 }
 
 impl SouthEvent {
-    /// The stage that a notice tells of, with its deployment.
+    /// The stage that a notice is about, with its deployment.
     pub fn stage(&self) -> Option<(&str, Stage)> {
         match self {
-            SouthEvent::Notice {
-                notice: Notice::Stage {
-                    deployment, stage, ..
-                },
+            SouthEvent::Work {
+                notice:
+                    WorkNotice::Stage {
+                        deployment, stage, ..
+                    },
                 ..
             } => Some((deployment, *stage)),
             _ => None,
@@ -259,7 +266,7 @@ pub struct SouthClosed;
 #[derive(Debug)]
 pub struct South {
     commands: mpsc::Sender<SouthCommand>,
-    endpoint: Endpoint,
+    endpoint: CoapEndpoint,
     stop: CancellationToken,
     manager: tokio::task::JoinHandle<()>,
 }
@@ -267,30 +274,32 @@ pub struct South {
 impl South {
     /// Serves a socket. Events go to `events`, whose capacity bounds what is under way.
     pub fn start(
-        link: Arc<dyn Link>,
+        link: Arc<dyn DatagramSocket>,
         config: SouthConfig,
-        admits: Arc<dyn Admits>,
+        served: Arc<dyn ServedDevices>,
         events: mpsc::Sender<SouthEvent>,
     ) -> io::Result<South> {
         let (commands, command_receiver) = mpsc::channel(COMMANDS_MAX);
-        let (front, front_receiver) = mpsc::channel(FRONT_MAX);
-        let addresses = Addresses::default();
-        let service = service::SouthService::new(
-            front,
-            events.clone(),
-            config.stored_timeout,
-            addresses.clone(),
-        );
-        let endpoint = Endpoint::start(link, config.coap.clone(), Arc::new(service))?;
+        let (registrations, registration_receiver) = mpsc::channel(REGISTRATION_REQUESTS_MAX);
+        let registry = SharedRegistry::default();
+        let service = service::SouthService {
+            registrations,
+            events: events.clone(),
+            stored_timeout: config.stored_timeout,
+            served: served.clone(),
+            registry: registry.clone(),
+        };
+        let endpoint = CoapEndpoint::start(link, config.coap.clone(), Arc::new(service))?;
         let stop = CancellationToken::new();
-        let budget = Arc::new(Budget::new(config.rate_bytes_per_s));
-        let tools = worker::Tools {
+        let rate = TransferRate::new(config.rate_bytes_per_s, Instant::now());
+        let context = worker::WorkerContext {
             handle: endpoint.handle(),
-            budget,
+            rate: Arc::new(rate),
+            artifacts: config.artifacts.clone(),
             events,
         };
-        let manager = manager::Manager::new(config, admits, tools, addresses, stop.clone());
-        let manager = tokio::spawn(manager.run(command_receiver, front_receiver));
+        let manager = manager::Manager::new(config, served, context, registry, stop.clone());
+        let manager = tokio::spawn(manager.run(command_receiver, registration_receiver));
         Ok(South {
             commands,
             endpoint,
@@ -299,7 +308,7 @@ impl South {
         })
     }
 
-    /// Gives a command; waits while too many are under way.
+    /// Sends a command; waits while the queue is full.
     pub async fn command(&self, command: SouthCommand) -> Result<(), SouthClosed> {
         self.commands.send(command).await.map_err(|_| SouthClosed)
     }
@@ -314,8 +323,8 @@ impl South {
         self.endpoint.handle().local_addr()
     }
 
-    /// The endpoint, to ask a Thing directly.
-    pub fn handle(&self) -> coap::Handle {
+    /// The endpoint, for requests to a Thing.
+    pub fn handle(&self) -> coap::CoapHandle {
         self.endpoint.handle()
     }
 

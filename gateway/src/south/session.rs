@@ -1,14 +1,14 @@
-//! The work on one Thing without IO: commands, answers and time go in; [`Step`]s and [`Notice`]s
-//! come out. One thing is asked at a time, as RFC 7252 wants it (NSTART 1).
+//! The work on one Thing without IO: commands, results and time go in; [`SessionStep`]s and
+//! [`WorkNotice`]s come out. There is one request at a time, as RFC 7252 wants it (NSTART 1).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::install::Install;
-use super::small::{Cancel, Configure};
-use super::transfer::TransferJob;
+use super::install::InstallTask;
+use super::single_request::{CancelTask, ConfigureTask};
+use super::transfer::TransferTask;
 use super::{SouthCommand, Transfer};
 use crate::coap::{Block, Code, Request, Response};
 use crate::lwm2m::Stage;
@@ -17,16 +17,16 @@ use crate::lwm2m::value::ACCEPTS;
 /// Commands that wait for one Thing: a few deployments and configurations.
 pub const WORK_MAX: usize = 16;
 /// First wait after a Thing did not answer; doubled up to [`SessionConfig::retry_max`].
-const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// Timers of the work on one Thing.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// How often state and result are asked while the Thing works.
+    /// The interval between two reads of state and result while the Thing works.
     pub poll: Duration,
     /// Longest wait between attempts to reach a Thing that does not answer.
     pub retry_max: Duration,
-    /// How long the Thing may check a package, or install it and boot, before we give it up.
+    /// The time for the Thing to check a package, or to install it and boot.
     pub install_timeout: Duration,
     /// Size exponent of the first block; the Thing may ask for smaller ones.
     pub szx: u8,
@@ -43,27 +43,27 @@ impl Default for SessionConfig {
     }
 }
 
-/// What is to be done next.
+/// The next step of the work.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing until an input comes.
+pub enum SessionStep {
+    /// Wait for an input.
     Idle,
-    /// Nothing until then, or until an input comes.
+    /// Wait until this instant or for an input.
     Wait(Instant),
-    /// Send this and give the [`Answer`].
-    Ask(Box<Request>),
-    /// Send these bytes of the artifact and give the [`Answer`].
+    /// Send this request and return its [`StepResult`].
+    Request(Box<Request>),
+    /// Send this block of the artifact and return its [`StepResult`].
     Block {
-        /// The transfer that they belong to.
+        /// The transfer that the block belongs to.
         transfer: Transfer,
-        /// Their place, as the block option has it.
+        /// The position, as the block option has it.
         block: Block,
     },
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Debug)]
-pub enum Answer {
+pub enum StepResult {
     /// The Thing answered, perhaps with an error code.
     Response(Box<Response>),
     /// The Thing did not answer.
@@ -72,24 +72,24 @@ pub enum Answer {
     Unreadable(String),
 }
 
-/// What happens to a Thing from outside.
+/// An input of the work on one Thing.
 #[derive(Debug)]
-pub enum Input {
-    /// It registered; whether it has our agent.
+pub enum SessionInput {
+    /// The Thing registered.
     Registered {
-        /// Whether it has our agent.
+        /// True if it has our agent.
         agent: bool,
     },
-    /// It is gone for now.
+    /// The Thing cannot be reached for now.
     Lost,
-    /// The north side wants something.
+    /// A command of the north side.
     Command(SouthCommand),
 }
 
-/// What the north side is told about the work on a Thing.
+/// A notice to the north side about the work on a Thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// How much of a package has been taken.
+pub enum WorkNotice {
+    /// The Thing accepted a part of the package.
     Progress {
         /// The deployment.
         deployment: String,
@@ -98,18 +98,19 @@ pub enum Notice {
         /// Size of the package.
         total_bytes: u64,
     },
-    /// What the Thing's object 5 says; without our agent nothing attests it.
+    /// The stage by the Thing's object 5; without our agent nothing attests it.
     Stage {
         /// The deployment.
         deployment: String,
-        /// Where it stands.
+        /// The stage.
         stage: Stage,
-        /// For a person: the Thing's words, or its new version.
+        /// For a person: the Thing's text, or its new version.
         detail: String,
     },
-    /// A configuration document was taken or not; whether it was applied, the Thing reports itself.
+    /// A configuration document was accepted or not. The Thing itself reports whether it applied
+    /// it.
     Configured {
-        /// Taken.
+        /// True if it was accepted.
         accepted: bool,
         /// For a person.
         detail: String,
@@ -118,45 +119,60 @@ pub enum Notice {
     Refused {
         /// The deployment; empty for a configuration.
         deployment: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The Thing is at something else now; try again later.
-    Later {
+    /// The Thing is busy now; the command must be repeated.
+    Busy {
         /// The deployment; empty for a configuration.
         deployment: String,
     },
 }
 
-/// How a job goes on.
+/// The next step of a task.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    Ask(Request),
+pub(super) enum TaskStep {
+    Request(Request),
     Block(Block),
     Wait(Instant),
 }
 
-/// What an answer means for a job.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) done: bool,
-    pub(super) notices: Vec<Notice>,
+/// A response of the Thing to the last request of a task.
+pub(super) struct TaskResponse<'a> {
+    pub(super) now: Instant,
+    pub(super) agent: bool,
+    pub(super) response: &'a Response,
+    pub(super) config: &'a SessionConfig,
 }
 
-impl Outcome {
-    pub(super) fn go_on() -> Outcome {
-        Outcome::default()
+impl TaskResponse<'_> {
+    /// The instant of the next read while the Thing works.
+    pub(super) fn next_poll(&self) -> Instant {
+        self.now + self.config.poll
+    }
+}
+
+/// The result of a response for a task.
+#[derive(Debug, Default)]
+pub(super) struct TaskOutcome {
+    pub(super) done: bool,
+    pub(super) notices: Vec<WorkNotice>,
+}
+
+impl TaskOutcome {
+    pub(super) fn pending() -> TaskOutcome {
+        TaskOutcome::default()
     }
 
-    pub(super) fn tell(notice: Notice) -> Outcome {
-        Outcome {
+    pub(super) fn notify(notice: WorkNotice) -> TaskOutcome {
+        TaskOutcome {
             done: false,
             notices: vec![notice],
         }
     }
 
-    pub(super) fn end(notice: Notice) -> Outcome {
-        Outcome {
+    pub(super) fn end(notice: WorkNotice) -> TaskOutcome {
+        TaskOutcome {
             done: true,
             notices: vec![notice],
         }
@@ -164,38 +180,38 @@ impl Outcome {
 }
 
 #[derive(Debug)]
-pub(super) enum Job {
-    Transfer(TransferJob),
-    Install(Install),
-    Cancel(Cancel),
-    Configure(Configure),
+pub(super) enum SessionTask {
+    Transfer(TransferTask),
+    Install(InstallTask),
+    Cancel(CancelTask),
+    Configure(ConfigureTask),
 }
 
 /// The work on one Thing.
 #[derive(Debug)]
-pub struct Session {
+pub struct ThingSession {
     config: SessionConfig,
-    /// Whether the Thing has our agent; `None` while it is not registered.
+    /// True if the Thing has our agent; `None` while it is not registered.
     agent: Option<bool>,
-    job: Option<Job>,
+    task: Option<SessionTask>,
     queue: VecDeque<SouthCommand>,
     retry_at: Option<Instant>,
     failures: u32,
-    /// Which of [`ACCEPTS`] the Thing is asked with, and how many it has refused for this read.
+    /// Index in [`ACCEPTS`] of the format that reads ask for, and the number refused for this read.
     accept: usize,
     accepts_refused: usize,
-    /// The step under way is a read.
+    /// True if the step under way is a read.
     reading: bool,
 }
 
-impl Session {
-    /// No work, and a Thing that has not registered yet.
-    pub fn new(config: SessionConfig) -> Session {
+impl ThingSession {
+    /// A session without work, for a Thing that has not registered yet.
+    pub fn new(config: SessionConfig) -> ThingSession {
         let queue = VecDeque::new();
-        Session {
+        ThingSession {
             config,
             agent: None,
-            job: None,
+            task: None,
             queue,
             retry_at: None,
             failures: 0,
@@ -205,139 +221,150 @@ impl Session {
         }
     }
 
-    /// Takes an input. The flag says whether the step under way must be given up.
-    pub fn input(&mut self, input: Input) -> (bool, Vec<Notice>) {
+    /// Processes an input. The flag is true if the step under way must be aborted.
+    pub fn input(&mut self, input: SessionInput) -> (bool, Vec<WorkNotice>) {
         match input {
-            Input::Registered { agent } => {
+            SessionInput::Registered { agent } => {
                 self.agent = Some(agent);
                 (self.retry_at, self.failures) = (None, 0);
-                self.restarted();
+                self.restart_task();
                 (true, vec![])
             }
-            Input::Lost => {
+            SessionInput::Lost => {
                 self.agent = None;
                 (true, vec![])
             }
-            Input::Command(SouthCommand::Cancel { deployment, .. }) => self.cancel(deployment),
-            Input::Command(command) => (false, self.enqueue(command)),
+            SessionInput::Command(SouthCommand::Cancel { deployment, .. }) => {
+                self.cancel(deployment)
+            }
+            SessionInput::Command(command) => (false, self.enqueue(command)),
         }
     }
 
-    /// What to do now.
-    pub fn step(&mut self, now: Instant) -> Step {
+    /// The step to do now.
+    pub fn step(&mut self, now: Instant) -> SessionStep {
         let Some(agent) = self.agent else {
-            return Step::Idle;
+            return SessionStep::Idle;
         };
         if let Some(at) = self.retry_at.filter(|at| *at > now) {
-            return Step::Wait(at);
+            return SessionStep::Wait(at);
         }
-        if self.job.is_none() {
+        if self.task.is_none() {
             let Some(command) = self.queue.pop_front() else {
-                return Step::Idle;
+                return SessionStep::Idle;
             };
-            self.job = self.job_for(now, command);
+            self.task = self.task_for(now, command);
         }
-        let next = match self.job.as_mut() {
-            Some(Job::Transfer(job)) => job.next(now, agent),
-            Some(Job::Install(job)) => job.next(now),
-            Some(Job::Cancel(job)) => job.next(agent),
-            Some(Job::Configure(job)) => job.next(now),
-            None => return Step::Idle,
+        let next = match self.task.as_mut() {
+            Some(SessionTask::Transfer(task)) => task.next(now, agent),
+            Some(SessionTask::Install(task)) => task.next(now),
+            Some(SessionTask::Cancel(task)) => task.next(agent),
+            Some(SessionTask::Configure(task)) => task.next(now),
+            None => return SessionStep::Idle,
         };
-        match (next, &self.job) {
-            (Next::Ask(mut request), _) => {
+        match (next, &self.task) {
+            (TaskStep::Request(mut request), _) => {
                 self.reading = request.method == Code::GET;
                 if self.reading {
                     request.accept = ACCEPTS[self.accept];
                 }
-                Step::Ask(Box::new(request))
+                SessionStep::Request(Box::new(request))
             }
-            (Next::Wait(at), _) => Step::Wait(at),
-            (Next::Block(block), Some(Job::Transfer(job))) => {
+            (TaskStep::Wait(at), _) => SessionStep::Wait(at),
+            (TaskStep::Block(block), Some(SessionTask::Transfer(task))) => {
                 self.reading = false;
-                let transfer = job.transfer().clone();
-                Step::Block { transfer, block }
+                let transfer = task.transfer().clone();
+                SessionStep::Block { transfer, block }
             }
-            (Next::Block(_), _) => Step::Idle,
+            (TaskStep::Block(_), _) => SessionStep::Idle,
         }
     }
 
-    /// Takes what became of the last step.
-    pub fn answer(&mut self, now: Instant, answer: Answer) -> Vec<Notice> {
-        let response = match answer {
-            Answer::Response(response) => *response,
-            Answer::Unreadable(reason) => return self.give_up(reason),
-            Answer::Unreachable(_) => {
-                if let Some(Job::Install(job)) = self.job.as_mut() {
-                    job.unanswered();
+    /// Processes the result of the last step.
+    pub fn answer(&mut self, now: Instant, result: StepResult) -> Vec<WorkNotice> {
+        let response = match result {
+            StepResult::Response(response) => *response,
+            StepResult::Unreadable(reason) => return self.fail_task(reason),
+            StepResult::Unreachable(_) => {
+                if let Some(SessionTask::Install(task)) = self.task.as_mut() {
+                    task.restart_reading();
                 }
                 self.failures = self.failures.saturating_add(1);
-                let doubled = RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16) - 1);
+                let doubled = RETRY_MIN * 2u32.saturating_pow(self.failures.min(16) - 1);
                 self.retry_at = Some(now + doubled.min(self.config.retry_max));
                 return self.overdue(now);
             }
         };
         (self.retry_at, self.failures) = (None, 0);
-        if self.asks_for_another_format(response.code) {
+        if self.try_next_format(response.code) {
             return vec![];
         }
-        let agent = self.agent.unwrap_or(false);
-        let outcome = match self.job.as_mut() {
-            Some(Job::Transfer(job)) => job.answer(now, agent, &response, &self.config),
-            Some(Job::Install(job)) => job.answer(now, agent, &response, &self.config),
-            Some(Job::Cancel(job)) => job.answer(&response),
-            Some(Job::Configure(job)) => job.answer(now, &response, &self.config),
-            None => Outcome::go_on(),
+        let reply = TaskResponse {
+            now,
+            agent: self.agent.unwrap_or(false),
+            response: &response,
+            config: &self.config,
+        };
+        let outcome = match self.task.as_mut() {
+            Some(SessionTask::Transfer(task)) => task.answer(&reply),
+            Some(SessionTask::Install(task)) => task.answer(&reply),
+            Some(SessionTask::Cancel(task)) => task.answer(&response),
+            Some(SessionTask::Configure(task)) => task.answer(&reply),
+            None => TaskOutcome::pending(),
         };
         if outcome.done {
-            let failed = |notice: &Notice| match notice {
-                Notice::Stage { stage, .. } => *stage != Stage::Downloaded,
+            let failed = |notice: &WorkNotice| match notice {
+                WorkNotice::Stage { stage, .. } => *stage != Stage::Downloaded,
                 _ => false,
             };
-            if let Some(Job::Transfer(job)) = self.job.take()
+            if let Some(SessionTask::Transfer(task)) = self.task.take()
                 && outcome.notices.iter().any(failed)
             {
-                let deployment = &job.transfer().deployment;
+                let deployment = &task.transfer().deployment;
                 self.queue.retain(|command| !installs(command, deployment));
             }
         }
         outcome.notices
     }
 
-    fn job_for(&self, now: Instant, command: SouthCommand) -> Option<Job> {
+    fn task_for(&self, now: Instant, command: SouthCommand) -> Option<SessionTask> {
         Some(match command {
             SouthCommand::Transfer(transfer) => {
-                Job::Transfer(TransferJob::new(now, transfer, &self.config))
+                SessionTask::Transfer(TransferTask::new(now, transfer, &self.config))
             }
             SouthCommand::Install {
                 deployment,
                 version,
                 ..
-            } => Job::Install(Install::new(now, deployment, version, &self.config)),
+            } => SessionTask::Install(InstallTask::new(now, deployment, version, &self.config)),
             SouthCommand::Watch {
                 deployment,
                 version,
                 ..
-            } => Job::Install(Install::resume(now, deployment, version, &self.config)),
-            SouthCommand::Cancel { deployment, .. } => Job::Cancel(Cancel { deployment }),
-            SouthCommand::Configure { document, .. } => Job::Configure(Configure::new(document)),
-            // The manager has ended this session by then.
+            } => SessionTask::Install(InstallTask::resume(now, deployment, version, &self.config)),
+            SouthCommand::Cancel { deployment, .. } => {
+                SessionTask::Cancel(CancelTask { deployment })
+            }
+            SouthCommand::Configure { document, .. } => {
+                SessionTask::Configure(ConfigureTask::new(document))
+            }
+            // The manager ends the session instead.
             SouthCommand::Release { .. } => return None,
         })
     }
 
-    /// The Thing may have booted: what is under way is begun again, from where the Thing stands.
-    fn restarted(&mut self) {
-        match self.job.as_mut() {
-            Some(Job::Transfer(job)) => job.restart(),
-            Some(Job::Install(job)) => job.restart(),
+    /// Starts the task over after a registration, from the Thing's own state: it may have booted.
+    fn restart_task(&mut self) {
+        match self.task.as_mut() {
+            Some(SessionTask::Transfer(task)) => task.restart(),
+            Some(SessionTask::Install(task)) => task.restart(),
             _ => {}
         }
     }
 
-    /// A Thing that can't give a resource in the format that was asked for (4.06), or does not know
-    /// that one can ask (4.02), is asked with the next one; true if it is.
-    fn asks_for_another_format(&mut self, code: Code) -> bool {
+    /// Chooses the next format if the Thing cannot give a resource in this one (4.06), or does not
+    /// know the option (4.02). True if the read is repeated.
+    fn try_next_format(&mut self, code: Code) -> bool {
         let refused = matches!(code, Code::NOT_ACCEPTABLE | Code::BAD_OPTION);
         if !self.reading || !refused || self.accepts_refused + 1 >= ACCEPTS.len() {
             self.accepts_refused = 0;
@@ -348,16 +375,16 @@ impl Session {
         true
     }
 
-    /// A command that is under way or waiting already is not taken twice.
-    fn enqueue(&mut self, command: SouthCommand) -> Vec<Notice> {
-        let under_way = match (&self.job, &command) {
-            (Some(Job::Transfer(job)), SouthCommand::Transfer(transfer)) => {
-                job.transfer().deployment == transfer.deployment
+    /// Queues a command, unless the same one is under way or queued already.
+    fn enqueue(&mut self, command: SouthCommand) -> Vec<WorkNotice> {
+        let under_way = match (&self.task, &command) {
+            (Some(SessionTask::Transfer(task)), SouthCommand::Transfer(transfer)) => {
+                task.transfer().deployment == transfer.deployment
             }
             (
-                Some(Job::Install(job)),
+                Some(SessionTask::Install(task)),
                 SouthCommand::Install { deployment, .. } | SouthCommand::Watch { deployment, .. },
-            ) => job.deployment() == deployment,
+            ) => task.deployment() == deployment,
             _ => false,
         };
         let waits = self.queue.iter_mut().find(|other| is_same(other, &command));
@@ -371,7 +398,7 @@ impl Session {
         }
         if self.queue.len() >= WORK_MAX {
             let reason = format!("{WORK_MAX} commands wait for this Thing already");
-            return vec![Notice::Refused {
+            return vec![WorkNotice::Refused {
                 deployment: command.deployment().unwrap_or_default().to_owned(),
                 reason,
             }];
@@ -380,16 +407,16 @@ impl Session {
         vec![]
     }
 
-    fn cancel(&mut self, deployment: String) -> (bool, Vec<Notice>) {
+    fn cancel(&mut self, deployment: String) -> (bool, Vec<WorkNotice>) {
         self.queue
             .retain(|command| command.deployment() != Some(&deployment));
-        match &self.job {
-            Some(Job::Install(job)) if job.deployment() == deployment => {
+        match &self.task {
+            Some(SessionTask::Install(task)) if task.deployment() == deployment => {
                 let reason = "too late: it is being installed".to_owned();
-                (false, vec![Notice::Refused { deployment, reason }])
+                (false, vec![WorkNotice::Refused { deployment, reason }])
             }
-            Some(Job::Transfer(job)) if job.transfer().deployment == deployment => {
-                self.job = Some(Job::Cancel(Cancel { deployment }));
+            Some(SessionTask::Transfer(task)) if task.transfer().deployment == deployment => {
+                self.task = Some(SessionTask::Cancel(CancelTask { deployment }));
                 (true, vec![])
             }
             _ => {
@@ -403,28 +430,28 @@ impl Session {
         }
     }
 
-    fn give_up(&mut self, reason: String) -> Vec<Notice> {
-        let deployment = match self.job.take() {
-            Some(Job::Transfer(job)) => job.transfer().deployment.clone(),
+    fn fail_task(&mut self, reason: String) -> Vec<WorkNotice> {
+        let deployment = match self.task.take() {
+            Some(SessionTask::Transfer(task)) => task.transfer().deployment.clone(),
             _ => String::new(),
         };
-        vec![Notice::Refused { deployment, reason }]
+        vec![WorkNotice::Refused { deployment, reason }]
     }
 
-    /// An installation whose Thing never comes back must end, or nothing else could follow.
-    fn overdue(&mut self, now: Instant) -> Vec<Notice> {
-        let outcome = match &self.job {
-            Some(Job::Install(job)) => job.overdue(now),
+    /// Ends an installation whose Thing never comes back, so that other work can follow.
+    fn overdue(&mut self, now: Instant) -> Vec<WorkNotice> {
+        let outcome = match &self.task {
+            Some(SessionTask::Install(task)) => task.overdue(now),
             _ => None,
         };
         if outcome.is_some() {
-            self.job = None;
+            self.task = None;
         }
         outcome.into_iter().collect()
     }
 }
 
-/// Whether both want the same, though perhaps by an offer of another time.
+/// True if both commands want the same, though perhaps with offers of different times.
 fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
     match (one, other) {
         (SouthCommand::Transfer(one), SouthCommand::Transfer(other)) => {
@@ -434,7 +461,7 @@ fn is_same(one: &SouthCommand, other: &SouthCommand) -> bool {
     }
 }
 
-/// There is nothing to install when the transfer has failed.
+/// True if the command installs the package of a deployment: pointless when its transfer failed.
 fn installs(command: &SouthCommand, of: &str) -> bool {
     let installs = matches!(
         command,

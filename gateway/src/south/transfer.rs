@@ -1,25 +1,25 @@
-//! Brings a package to a Thing, block by block, going on where it stopped.
+//! The transfer of a package to a Thing, block by block, resumed at the point where it stopped.
 
 use tokio::time::Instant;
 
 use super::Transfer;
-use super::session::{Next, Notice, Outcome, SessionConfig};
+use super::session::{SessionConfig, TaskOutcome, TaskResponse, TaskStep, WorkNotice};
 use crate::coap::block::size_bytes;
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{FirmwareState, Stage, UpdateResult, agent, path, value};
 
-/// How often a Thing may ask to begin again before the transfer is given up: a Thing that loses
-/// what it took would otherwise keep the mesh busy for ever.
+/// Restarts that a Thing may ask for before the transfer fails: a Thing that loses the blocks it
+/// accepted would otherwise keep the mesh busy for ever.
 const RESTARTS_MAX: u32 = 8;
-/// Progress is told this often per package.
+/// Notices of progress per package.
 const PROGRESS_STEPS: u64 = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Tell the agent which release comes.
+enum TransferPhase {
+    /// Announce the release to the agent.
     Offer,
-    /// Ask the agent how much it holds.
-    Held,
+    /// Ask the agent how many bytes it holds.
+    Received,
     /// Ask a foreign Thing whether object 5 is idle.
     Probe,
     /// Make object 5 idle by an empty write.
@@ -35,22 +35,22 @@ enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct TransferJob {
+pub(super) struct TransferTask {
     transfer: Transfer,
-    phase: Option<Phase>,
+    phase: Option<TransferPhase>,
     offset: u64,
     szx: u8,
     restarts: u32,
-    /// It registered again in the middle, and may have forgotten the blocks before.
+    /// True if it registered again in the middle, and may have lost the blocks before.
     resumed: bool,
     poll_at: Option<Instant>,
     deadline: Option<Instant>,
-    told_bytes: u64,
+    reported_bytes: u64,
 }
 
-impl TransferJob {
-    pub(super) fn new(_now: Instant, transfer: Transfer, config: &SessionConfig) -> TransferJob {
-        TransferJob {
+impl TransferTask {
+    pub(super) fn new(_now: Instant, transfer: Transfer, config: &SessionConfig) -> TransferTask {
+        TransferTask {
             transfer,
             phase: None,
             offset: 0,
@@ -59,7 +59,7 @@ impl TransferJob {
             resumed: false,
             poll_at: None,
             deadline: None,
-            told_bytes: 0,
+            reported_bytes: 0,
         }
     }
 
@@ -67,81 +67,91 @@ impl TransferJob {
         &self.transfer
     }
 
-    /// The Thing registered anew: its agent is asked where to go on; a foreign Thing is tried at
-    /// the next block, and says 4.08, or another error, if it has forgotten the others.
+    /// Resumes after a registration: the agent is asked for its position; a foreign Thing gets the
+    /// next block, and answers 4.08, or another error, if it has lost the others.
     pub(super) fn restart(&mut self) {
         self.poll_at = None;
         self.resumed = true;
         self.phase = match self.phase {
-            Some(Phase::Block) if self.offset > 0 => Some(Phase::Block),
+            Some(TransferPhase::Block) if self.offset > 0 => Some(TransferPhase::Block),
             _ => None,
         };
     }
 
-    pub(super) fn next(&mut self, now: Instant, agent: bool) -> Next {
+    pub(super) fn next(&mut self, now: Instant, agent: bool) -> TaskStep {
         if let Some(at) = self.poll_at.filter(|at| *at > now) {
-            return Next::Wait(at);
+            return TaskStep::Wait(at);
         }
-        let first = if agent { Phase::Offer } else { Phase::Probe };
-        let get = |path| Next::Ask(Request::get(path));
+        let first = if agent {
+            TransferPhase::Offer
+        } else {
+            TransferPhase::Probe
+        };
+        let get = |path| TaskStep::Request(Request::get(path));
         let put = |path, body| {
             let put = Request::new(Code::PUT, path);
-            Next::Ask(put.with_payload(format::OCTETS, body))
+            TaskStep::Request(put.with_payload(format::OCTETS, body))
         };
         match *self.phase.get_or_insert(first) {
-            Phase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
-            Phase::Held => get(agent::HELD),
-            Phase::Reset => put(path::PACKAGE, Vec::new()),
-            Phase::ResetByNul => put(path::PACKAGE, vec![0]),
-            Phase::Block => Next::Block(self.block()),
-            Phase::Probe | Phase::State => get(path::STATE),
-            Phase::Result(_) => get(path::RESULT),
+            TransferPhase::Offer => put(agent::OFFER, self.transfer.offer.clone()),
+            TransferPhase::Received => get(agent::RECEIVED_BYTES),
+            TransferPhase::Reset => put(path::PACKAGE, Vec::new()),
+            TransferPhase::ResetByNul => put(path::PACKAGE, vec![0]),
+            TransferPhase::Block => TaskStep::Block(self.block()),
+            TransferPhase::Probe | TransferPhase::State => get(path::STATE),
+            TransferPhase::Result(_) => get(path::RESULT),
         }
     }
 
-    pub(super) fn answer(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> Outcome {
-        if matches!(response.code, Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS) {
-            self.poll_at = Some(now + config.poll);
-            return Outcome::go_on();
+    pub(super) fn answer(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
+        if matches!(
+            reply.response.code,
+            Code::UNAVAILABLE | Code::TOO_MANY_REQUESTS
+        ) {
+            self.poll_at = Some(reply.next_poll());
+            return TaskOutcome::pending();
         }
         match self.phase {
-            Some(Phase::Offer) if response.code.is_success() => self.enter(Phase::Held),
-            Some(Phase::Offer) => self.refused(UpdateResult::UnsupportedPackage, response),
-            Some(Phase::Held) => {
-                let held = value::integer(response, 6).and_then(|n| u64::try_from(n).ok());
-                self.go_on_at(held.unwrap_or(0))
+            Some(TransferPhase::Offer) if reply.response.code.is_success() => {
+                self.enter(TransferPhase::Received)
             }
-            Some(Phase::Probe) => match value::integer(response, 3) {
-                Some(0) => self.enter(Phase::Block),
-                _ => self.enter(Phase::Reset),
+            Some(TransferPhase::Offer) => {
+                self.refused(UpdateResult::UnsupportedPackage, reply.response)
+            }
+            Some(TransferPhase::Received) => {
+                let received =
+                    value::integer(reply.response, 6).and_then(|n| u64::try_from(n).ok());
+                self.resume_at(received.unwrap_or(0))
+            }
+            Some(TransferPhase::Probe) => match value::integer(reply.response, 3) {
+                Some(0) => self.enter(TransferPhase::Block),
+                _ => self.enter(TransferPhase::Reset),
             },
-            Some(Phase::Reset) if !response.code.is_success() => self.enter(Phase::ResetByNul),
-            // Whether it is idle now, it says to the first block.
-            Some(Phase::Reset | Phase::ResetByNul) => self.enter(Phase::Block),
-            Some(Phase::Block) => self.block_answered(now, agent, response, config),
-            Some(Phase::State) => self.state_answered(response),
-            Some(Phase::Result(state)) => self.result_answered(now, agent, state, response, config),
-            None => Outcome::go_on(),
+            Some(TransferPhase::Reset) if !reply.response.code.is_success() => {
+                self.enter(TransferPhase::ResetByNul)
+            }
+            // Its answer to the first block shows whether it is idle now.
+            Some(TransferPhase::Reset | TransferPhase::ResetByNul) => {
+                self.enter(TransferPhase::Block)
+            }
+            Some(TransferPhase::Block) => self.block_answered(reply),
+            Some(TransferPhase::State) => self.state_answered(reply.response),
+            Some(TransferPhase::Result(state)) => self.result_answered(state, reply),
+            None => TaskOutcome::pending(),
         }
     }
 
-    fn enter(&mut self, phase: Phase) -> Outcome {
+    fn enter(&mut self, phase: TransferPhase) -> TaskOutcome {
         self.phase = Some(phase);
-        Outcome::go_on()
+        TaskOutcome::pending()
     }
 
-    fn go_on_at(&mut self, held: u64) -> Outcome {
-        if held >= self.transfer.size_bytes {
-            return self.enter(Phase::State);
+    fn resume_at(&mut self, received: u64) -> TaskOutcome {
+        if received >= self.transfer.size_bytes {
+            return self.enter(TransferPhase::State);
         }
-        self.offset = held - held % size_bytes(self.szx) as u64;
-        self.enter(Phase::Block)
+        self.offset = received - received % size_bytes(self.szx) as u64;
+        self.enter(TransferPhase::Block)
     }
 
     fn block(&self) -> Block {
@@ -154,23 +164,20 @@ impl TransferJob {
         }
     }
 
-    fn block_answered(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> Outcome {
+    fn block_answered(&mut self, reply: &TaskResponse<'_>) -> TaskOutcome {
         let sent = self.block();
-        let wanted = response.block1.map_or(self.szx, |b| b.szx.min(self.szx));
-        match response.code {
+        let wanted = reply
+            .response
+            .block1
+            .map_or(self.szx, |b| b.szx.min(self.szx));
+        match reply.response.code {
             Code::TOO_LARGE if wanted < self.szx => {
                 self.szx = wanted;
-                Outcome::go_on()
+                TaskOutcome::pending()
             }
-            Code::INCOMPLETE => self.begin_again(agent, response),
-            code if !code.is_success() && self.resumed && !agent && sent.number > 0 => {
-                self.begin_again(agent, response)
+            Code::INCOMPLETE => self.start_over(reply.agent, reply.response),
+            code if !code.is_success() && self.resumed && !reply.agent && sent.number > 0 => {
+                self.start_over(reply.agent, reply.response)
             }
             code if code.is_success() => {
                 self.resumed = false;
@@ -178,74 +185,72 @@ impl TransferJob {
                 self.offset = end.min(self.transfer.size_bytes);
                 self.szx = wanted;
                 if !sent.more {
-                    self.deadline = Some(now + config.install_timeout);
-                    self.phase = Some(Phase::State);
+                    self.deadline = Some(reply.now + reply.config.install_timeout);
+                    self.phase = Some(TransferPhase::State);
                 }
                 self.progress()
             }
-            // Why the package was refused is in the result; the code may be any error.
-            _ if !sent.more => self.enter(Phase::State),
-            _ => self.refused(UpdateResult::UpdateFailed, response),
+            // The reason of the refusal is in the result; the code may be any error.
+            _ if !sent.more => self.enter(TransferPhase::State),
+            _ => self.refused(UpdateResult::UpdateFailed, reply.response),
         }
     }
 
-    fn begin_again(&mut self, agent: bool, response: &Response) -> Outcome {
+    fn start_over(&mut self, agent: bool, response: &Response) -> TaskOutcome {
         self.restarts += 1;
         if self.restarts > RESTARTS_MAX {
             return self.refused(UpdateResult::ConnectionLost, response);
         }
-        (self.offset, self.told_bytes) = (0, 0);
-        // A foreign Thing may take block 0 for one that it has, unless it was reset.
-        self.enter(if agent { Phase::Held } else { Phase::Reset })
+        (self.offset, self.reported_bytes) = (0, 0);
+        // A foreign Thing may mistake block 0 for one that it has, unless it was reset.
+        self.enter(if agent {
+            TransferPhase::Received
+        } else {
+            TransferPhase::Reset
+        })
     }
 
-    fn progress(&mut self) -> Outcome {
+    fn progress(&mut self) -> TaskOutcome {
         let Transfer {
             deployment,
             size_bytes,
             ..
         } = &self.transfer;
-        let due = self.told_bytes + size_bytes / PROGRESS_STEPS;
+        let due = self.reported_bytes + size_bytes / PROGRESS_STEPS;
         if self.offset < due && self.offset < *size_bytes {
-            return Outcome::go_on();
+            return TaskOutcome::pending();
         }
-        self.told_bytes = self.offset;
-        Outcome::tell(Notice::Progress {
+        self.reported_bytes = self.offset;
+        TaskOutcome::notify(WorkNotice::Progress {
             deployment: deployment.clone(),
             sent_bytes: self.offset,
             total_bytes: *size_bytes,
         })
     }
 
-    fn state_answered(&mut self, response: &Response) -> Outcome {
-        match value::integer(response, 3).and_then(FirmwareState::from_value) {
-            Some(state) => self.enter(Phase::Result(state)),
+    fn state_answered(&mut self, response: &Response) -> TaskOutcome {
+        match FirmwareState::read(response) {
+            Some(state) => self.enter(TransferPhase::Result(state)),
             None => self.refused(UpdateResult::UnsupportedProtocol, response),
         }
     }
 
-    fn result_answered(
-        &mut self,
-        now: Instant,
-        agent: bool,
-        state: FirmwareState,
-        response: &Response,
-        config: &SessionConfig,
-    ) -> Outcome {
-        let result = value::integer(response, 5).and_then(UpdateResult::from_value);
-        let Some(result) = result else {
-            return self.refused(UpdateResult::UnsupportedProtocol, response);
+    fn result_answered(&mut self, state: FirmwareState, reply: &TaskResponse<'_>) -> TaskOutcome {
+        let Some(result) = UpdateResult::read(reply.response) else {
+            return self.refused(UpdateResult::UnsupportedProtocol, reply.response);
         };
         let stage = Stage::of(state, result);
-        let deadline = *self.deadline.get_or_insert(now + config.install_timeout);
-        if stage == Stage::Downloading && now < deadline {
-            self.phase = Some(Phase::State);
-            self.poll_at = Some(now + config.poll);
-            return Outcome::go_on();
+        let deadline = *self
+            .deadline
+            .get_or_insert(reply.now + reply.config.install_timeout);
+        if stage == Stage::Downloading && reply.now < deadline {
+            self.phase = Some(TransferPhase::State);
+            self.poll_at = Some(reply.next_poll());
+            return TaskOutcome::pending();
         }
-        // A Thing with our agent reports the end itself, for a foreign one it must be told here.
+        // A Thing with our agent reports the end itself; for a foreign one it is reported here.
         let (stage, detail) = match stage {
-            _ if agent => (stage, ""),
+            _ if reply.agent => (stage, ""),
             Stage::Idle => (
                 Stage::Failed(UpdateResult::UpdateFailed),
                 "the Thing keeps nothing of the complete package (state 0, result 0)",
@@ -258,20 +263,20 @@ impl TransferJob {
             Stage::Postponed => (Stage::Failed(result), "the Thing put the update off"),
             other => (other, ""),
         };
-        Outcome::end(Notice::Stage {
+        TaskOutcome::end(WorkNotice::Stage {
             deployment: self.transfer.deployment.clone(),
             stage,
             detail: detail.to_owned(),
         })
     }
 
-    fn refused(&self, result: UpdateResult, response: &Response) -> Outcome {
+    fn refused(&self, result: UpdateResult, response: &Response) -> TaskOutcome {
         let stage = match result {
             UpdateResult::UnsupportedPackage => Stage::Rejected(result),
             _ => Stage::Failed(result),
         };
         let detail = format!("{} {}", response.code, response.text());
-        Outcome::end(Notice::Stage {
+        TaskOutcome::end(WorkNotice::Stage {
             deployment: self.transfer.deployment.clone(),
             stage,
             detail,

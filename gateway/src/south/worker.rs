@@ -1,4 +1,4 @@
-//! The task around a [`Session`]: does its steps and tells the north side what comes of them.
+//! The task around a [`ThingSession`]: it carries out the steps and reports to the north side.
 
 use std::fs::File;
 use std::future::Future;
@@ -8,90 +8,94 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use lamplighter_types::Hash;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::session::{Answer, Input, Notice, Session, Step};
-use super::{Budget, SouthCommand, SouthEvent, Transfer};
-use crate::coap::{Block, Code, Handle, Request, TransferError, format};
+use super::session::{SessionInput, SessionStep, StepResult, ThingSession, WorkNotice};
+use super::{SouthCommand, SouthEvent, Transfer, TransferRate};
+use crate::coap::{Block, CoapHandle, Code, Request, TransferError, format, sleep_until};
 use crate::lwm2m::path;
 use crate::lwm2m::registration::{Objects, Registration};
 
-/// What the manager tells a worker.
+/// An input of a worker.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum WorkerInput {
     Registered(Registration),
     Lost,
     Command(SouthCommand),
 }
 
-/// What all workers share.
+/// The handles that all workers share.
 #[derive(Debug, Clone)]
-pub(super) struct Tools {
-    pub(super) handle: Handle,
-    pub(super) budget: Arc<Budget>,
+pub(super) struct WorkerContext {
+    pub(super) handle: CoapHandle,
+    pub(super) rate: Arc<TransferRate>,
+    pub(super) artifacts: PathBuf,
     pub(super) events: mpsc::Sender<SouthEvent>,
 }
 
-impl Tools {
-    /// Waits while the north side has too much to read; when it has gone there is nobody to tell.
-    pub(super) async fn tell(&self, event: SouthEvent) {
+impl WorkerContext {
+    /// Sends an event; waits while the north side has too much to read.
+    pub(super) async fn publish(&self, event: SouthEvent) {
         if self.events.send(event).await.is_err() {
-            tracing::debug!("nobody reads the events of the south side");
+            tracing::debug!("the north side has ended");
         }
     }
 }
 
-type Doing = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type PendingRequest = Pin<Box<dyn Future<Output = StepResult> + Send>>;
 
 struct Worker {
     endpoint: String,
-    session: Session,
-    tools: Tools,
+    session: ThingSession,
+    context: WorkerContext,
     peer: Option<SocketAddr>,
-    /// It has registered since this worker began.
+    /// True if it has registered since this worker started.
     registered: bool,
     /// Segments of the path below which the Thing's objects are.
     root: Vec<String>,
-    open: Option<(PathBuf, Arc<File>)>,
+    open: Option<(Hash, Arc<File>)>,
 }
 
-/// Works until the manager drops the other end of `orders`.
+/// Runs until the manager drops the other end of `inputs`.
 pub(super) async fn run(
     endpoint: String,
-    session: Session,
-    tools: Tools,
-    mut orders: mpsc::Receiver<Order>,
+    session: ThingSession,
+    context: WorkerContext,
+    mut inputs: mpsc::Receiver<WorkerInput>,
 ) {
     let mut worker = Worker {
         endpoint,
         session,
-        tools,
+        context,
         peer: None,
         registered: false,
         root: Vec::new(),
         open: None,
     };
-    let mut doing: Option<Doing> = None;
+    let mut pending: Option<PendingRequest> = None;
     loop {
         let mut wait = None;
-        if doing.is_none() {
+        if pending.is_none() {
             match worker.session.step(Instant::now()) {
-                Step::Idle => {}
-                Step::Wait(at) => wait = Some(at),
-                Step::Ask(request) => doing = worker.ask(*request),
-                Step::Block { transfer, block } => doing = worker.send_block(transfer, block),
+                SessionStep::Idle => {}
+                SessionStep::Wait(at) => wait = Some(at),
+                SessionStep::Request(request) => pending = worker.send_request(*request),
+                SessionStep::Block { transfer, block } => {
+                    pending = worker.send_block(transfer, block)
+                }
             }
         }
         tokio::select! {
-            order = orders.recv() => match order {
+            input = inputs.recv() => match input {
                 None => return,
-                Some(order) => if worker.order(order).await { doing = None },
+                Some(input) => if worker.input(input).await { pending = None },
             },
-            answer = finish(&mut doing) => {
-                doing = None;
+            answer = finish(&mut pending) => {
+                pending = None;
                 let notices = worker.session.answer(Instant::now(), answer);
-                worker.tell(notices).await;
+                worker.publish(notices).await;
             }
             () = sleep_until(wait), if wait.is_some() => {}
         }
@@ -99,11 +103,11 @@ pub(super) async fn run(
 }
 
 impl Worker {
-    /// Takes an order; true if what is under way must be given up.
-    async fn order(&mut self, order: Order) -> bool {
+    /// Processes an input; true if the request under way must be aborted.
+    async fn input(&mut self, input: WorkerInput) -> bool {
         let endpoint = self.endpoint.clone();
-        let input = match order {
-            Order::Registered(registration) => {
+        let input = match input {
+            WorkerInput::Registered(registration) => {
                 let Registration { peer, objects, .. } = registration;
                 let Some(peer) = peer else {
                     return self.lost().await;
@@ -121,63 +125,65 @@ impl Worker {
                     updatable,
                     fresh: !std::mem::replace(&mut self.registered, true),
                 };
-                self.tools.tell(event).await;
-                Input::Registered { agent }
+                self.context.publish(event).await;
+                SessionInput::Registered { agent }
             }
-            Order::Lost => return self.lost().await,
-            Order::Command(command) => Input::Command(command),
+            WorkerInput::Lost => return self.lost().await,
+            WorkerInput::Command(command) => SessionInput::Command(command),
         };
         let (interrupt, notices) = self.session.input(input);
-        self.tell(notices).await;
+        self.publish(notices).await;
         interrupt
     }
 
     async fn lost(&mut self) -> bool {
         let endpoint = self.endpoint.clone();
         self.peer = None;
-        self.tools.tell(SouthEvent::Lost { endpoint }).await;
-        let (interrupt, notices) = self.session.input(Input::Lost);
-        self.tell(notices).await;
+        self.context.publish(SouthEvent::Lost { endpoint }).await;
+        let (interrupt, notices) = self.session.input(SessionInput::Lost);
+        self.publish(notices).await;
         interrupt
     }
 
-    async fn tell(&self, notices: Vec<Notice>) {
+    async fn publish(&self, notices: Vec<WorkNotice>) {
         for notice in notices {
             let endpoint = self.endpoint.clone();
-            self.tools
-                .tell(SouthEvent::Notice { endpoint, notice })
+            self.context
+                .publish(SouthEvent::Work { endpoint, notice })
                 .await;
         }
     }
 
-    fn ask(&self, request: Request) -> Option<Doing> {
-        let (handle, peer) = (self.tools.handle.clone(), self.peer?);
+    fn send_request(&self, request: Request) -> Option<PendingRequest> {
+        let (handle, peer) = (self.context.handle.clone(), self.peer?);
         let request = request.below(&self.root);
         Some(Box::pin(async move {
-            answer_of(handle.request(peer, request).await)
+            step_result(handle.request(peer, request).await)
         }))
     }
 
-    fn send_block(&mut self, transfer: Transfer, block: Block) -> Option<Doing> {
-        let (tools, peer) = (self.tools.clone(), self.peer?);
+    fn send_block(&mut self, transfer: Transfer, block: Block) -> Option<PendingRequest> {
+        let (context, peer) = (self.context.clone(), self.peer?);
         let template = Request::new(Code::PUT, path::PACKAGE).below(&self.root);
-        let file = match self.file(&transfer.artifact) {
+        let file = match self.file(transfer.artifact) {
             Ok(file) => file,
             Err(error) => {
-                let reason = format!("opening {}: {error}", transfer.artifact.display());
-                return Some(Box::pin(async move { Answer::Unreadable(reason) }));
+                let reason = format!("opening {}: {error}", transfer.artifact);
+                return Some(Box::pin(async move { StepResult::Unreadable(reason) }));
             }
         };
         Some(Box::pin(async move {
             let payload = match read_block(file, transfer.size_bytes, block).await {
                 Ok(payload) => payload,
-                Err(error) => return Answer::Unreadable(format!("reading the artifact: {error}")),
+                Err(error) => {
+                    return StepResult::Unreadable(format!("reading the artifact: {error}"));
+                }
             };
-            tools.budget.take(payload.len()).await;
+            context.rate.acquire(payload.len()).await;
             let template = template.with_payload(format::OCTETS, Vec::new());
             let total = transfer.size_bytes;
-            answer_of(
-                tools
+            step_result(
+                context
                     .handle
                     .send_block(peer, &template, block, payload, total)
                     .await,
@@ -185,12 +191,14 @@ impl Worker {
         }))
     }
 
-    fn file(&mut self, artifact: &PathBuf) -> std::io::Result<Arc<File>> {
-        if let Some((_, file)) = self.open.as_ref().filter(|(path, _)| path == artifact) {
+    fn file(&mut self, artifact: Hash) -> std::io::Result<Arc<File>> {
+        if let Some((_, file)) = self.open.as_ref().filter(|(open, _)| *open == artifact) {
             return Ok(file.clone());
         }
-        let file = Arc::new(File::open(artifact)?);
-        self.open = Some((artifact.clone(), file.clone()));
+        let file = Arc::new(File::open(
+            self.context.artifacts.join(artifact.to_string()),
+        )?);
+        self.open = Some((artifact, file.clone()));
         Ok(file)
     }
 }
@@ -209,26 +217,19 @@ async fn read_block(file: Arc<File>, size_bytes: u64, block: Block) -> std::io::
         .map_err(std::io::Error::other)?
 }
 
-fn answer_of(result: Result<crate::coap::Response, TransferError>) -> Answer {
+fn step_result(result: Result<crate::coap::Response, TransferError>) -> StepResult {
     match result {
-        Ok(response) => Answer::Response(Box::new(response)),
+        Ok(response) => StepResult::Response(Box::new(response)),
         Err(error) => {
             tracing::debug!(%error, "a Thing did not answer");
-            Answer::Unreachable(error.to_string())
+            StepResult::Unreachable(error.to_string())
         }
     }
 }
 
-async fn finish(doing: &mut Option<Doing>) -> Answer {
-    match doing {
-        Some(doing) => doing.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
+async fn finish(pending: &mut Option<PendingRequest>) -> StepResult {
+    match pending {
+        Some(pending) => pending.await,
         None => std::future::pending().await,
     }
 }

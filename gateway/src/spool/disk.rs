@@ -1,54 +1,56 @@
-//! The few steps on the disk that the spool is made of, apart so that tests can let each of them
-//! fail.
+//! The steps on the disk that the spool consists of, behind a trait so that tests can let each of
+//! them fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The log file and the one that is to replace it.
+use lamplighter_system::files;
+
+/// The log file and its replacement.
 pub trait Disk: Send {
-    /// Everything in the log.
+    /// Reads the whole log.
     fn read(&mut self) -> io::Result<Vec<u8>>;
     /// Writes at the end of the log; durable after [`sync`](Self::sync).
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the log; durable after [`sync`](Self::sync).
     fn truncate(&mut self, length: u64) -> io::Result<()>;
-    /// Writes and syncs the file that is to replace the log.
-    fn write_new(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes it the log, for ever.
-    fn put_in_place(&mut self) -> io::Result<()>;
+    /// Writes and syncs a replacement of the log.
+    fn write_replacement(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the replacement the log, durably.
+    fn install_replacement(&mut self) -> io::Result<()>;
 }
 
-/// Files of a directory that this process alone uses.
+/// The files of a directory, which only this process uses.
 #[derive(Debug)]
 pub struct FileDisk {
     dir: PathBuf,
     log: File,
-    /// Held for as long as the spool is open.
+    /// DeferredReports for as long as the spool is open.
     _lock: File,
 }
 
 const LOG: &str = "log";
-const NEW: &str = "log.new";
+const REPLACEMENT: &str = "log.new";
 const LOCK: &str = "lock";
 
 impl FileDisk {
     /// Opens the directory.
     ///
     /// # Errors
-    /// It can't be made or written, or another process uses it.
+    /// The directory can't be made or written, or another process uses it.
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let lock = File::create(dir.join(LOCK))?;
         lock.try_lock().map_err(io::Error::from)?;
-        // A leftover of a compaction that did not end.
-        match fs::remove_file(dir.join(NEW)) {
+        // A compaction that did not end may have left it.
+        match fs::remove_file(dir.join(REPLACEMENT)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let log = open_log(dir)?;
-        File::open(dir)?.sync_all()?;
+        files::sync_parent(&dir.join(LOG))?;
         Ok(Self {
             dir: dir.to_owned(),
             log,
@@ -90,15 +92,14 @@ impl Disk for FileDisk {
         self.log.seek(SeekFrom::Start(length)).map(drop)
     }
 
-    fn write_new(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut file = File::create(self.dir.join(NEW))?;
+    fn write_replacement(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = File::create(self.dir.join(REPLACEMENT))?;
         file.write_all(bytes)?;
         file.sync_all()
     }
 
-    fn put_in_place(&mut self) -> io::Result<()> {
-        fs::rename(self.dir.join(NEW), self.dir.join(LOG))?;
-        File::open(&self.dir)?.sync_all()?;
+    fn install_replacement(&mut self) -> io::Result<()> {
+        files::rename(&self.dir.join(REPLACEMENT), &self.dir.join(LOG))?;
         self.log = open_log(&self.dir)?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the spool holds, as its records make it; no IO.
+//! The content of the spool, computed from its records. No IO.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,26 +8,37 @@ use lamplighter_types::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Items of one transaction.
+/// Most reports in one transaction.
 pub const BATCH_ITEMS_MAX: u32 = 100;
 
-/// Something that must reach the ledger.
+/// A report or an event that must reach the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outgoing {
+pub enum OutgoingReport {
     Inventory(InventoryReport),
     Deployment(DeploymentReport),
     Config(ConfigReport),
     Event(DeviceEvent),
 }
 
-/// What is to come in the order in which it was given: the reports of a device, whose counters go
-/// up, and its events.
-pub type Lane = (Id, bool);
+/// Reports with equal keys reach the ledger in the order in which they came. The reports of a
+/// device have one key, because their counters go up; its events have another one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OrderingKey {
+    pub device: Id,
+    pub is_event: bool,
+}
 
-/// By which two copies of one report are known.
-pub type Name = (Id, bool, u64, Option<DeploymentState>);
+/// Two copies of one report have the same identity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportIdentity {
+    ordering_key: OrderingKey,
+    /// Counter of a report or sequence number of an event.
+    counter: u64,
+    to: Option<DeploymentState>,
+}
 
-impl Outgoing {
+impl OutgoingReport {
+    /// The device that the report is about.
     pub fn device(&self) -> &Id {
         match self {
             Self::Inventory(report) => &report.device,
@@ -41,121 +52,141 @@ impl Outgoing {
         matches!(self, Self::Event(_))
     }
 
-    pub fn lane(&self) -> Lane {
-        (self.device().clone(), self.is_event())
+    /// Its place among the reports that must keep their order.
+    pub fn ordering_key(&self) -> OrderingKey {
+        OrderingKey {
+            device: self.device().clone(),
+            is_event: self.is_event(),
+        }
     }
 
-    /// Counters of reports are used once per device, sequence numbers of events as well.
-    pub fn name(&self) -> Name {
-        let (number, to) = match self {
+    /// Its identity. A device uses each counter and each sequence number once.
+    pub fn identity(&self) -> ReportIdentity {
+        let (counter, to) = match self {
             Self::Inventory(report) => (report.counter, None),
             Self::Deployment(report) => (report.counter, Some(report.to)),
             Self::Config(report) => (report.counter, None),
             Self::Event(event) => (event.sequence, None),
         };
-        (self.device().clone(), self.is_event(), number, to)
+        ReportIdentity {
+            ordering_key: self.ordering_key(),
+            counter,
+            to,
+        }
     }
 }
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Record {
-    /// A report was taken; `number` counts up.
+pub enum SpoolRecord {
+    /// A report was stored; `number` counts up.
     Add {
         number: u64,
         batch_max: u32,
-        outgoing: Box<Outgoing>,
+        outgoing: Box<OutgoingReport>,
     },
-    /// Reports were signed as one transaction, which from now on is these very bytes.
+    /// Reports were signed as one transaction. From now on the transaction is exactly these bytes.
     Sign {
         sequence: u64,
         items: Vec<u64>,
         transaction: Hash,
         envelope: Box<SignedTransaction>,
     },
-    /// The ledger has dealt with a transaction and all in it.
-    Settle { transaction: Hash },
+    /// The ledger has executed a transaction: its reports leave the spool.
+    Resolve { transaction: Hash },
     /// The reports of a transaction wait again, at most `batch_max` of them together.
     Requeue { transaction: Hash, batch_max: u32 },
     /// Numbers up to these are used.
     Counters { sequence: u64, number: u64 },
 }
 
-/// A report that waits.
+/// A report that is in no transaction yet, or in one whose receipt is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    pub outgoing: Outgoing,
-    /// At most so many in a transaction with it: smaller after a refusal, to find the bad one.
+pub struct WaitingReport {
+    pub outgoing: OutgoingReport,
+    /// Most reports of a transaction with this one in it: it shrinks after each failure, until the
+    /// report that made the transaction fail stands alone.
     pub batch_max: u32,
-    bytes: u64,
+    /// Length of the encoded report.
+    pub bytes: u64,
 }
 
 /// A signed transaction whose receipt is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flight {
+pub struct InFlightTransaction {
     pub transaction: Hash,
     pub envelope: SignedTransaction,
-    pub items: BTreeMap<u64, Waiting>,
+    /// Its reports by their numbers.
+    pub items: BTreeMap<u64, WaitingReport>,
     bytes: u64,
 }
 
-/// A record does not fit what came before it.
+/// Why a record does not fit the records before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Contradiction {
+pub enum RecordConflict {
     #[error("the report {0} is there twice")]
-    Twice(u64),
+    Duplicate(u64),
     #[error("the report {0} does not wait")]
     NotWaiting(u64),
     #[error("the transaction {0} is not under way")]
-    NoFlight(Hash),
+    NotInFlight(Hash),
     #[error("the sequence number {0} was used before")]
-    Sequence(u64),
+    SequenceUsed(u64),
 }
 
-/// Reports that wait and transactions under way.
+/// The reports that wait and the transactions in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    waiting: BTreeMap<u64, Waiting>,
-    /// By sequence number.
-    flights: BTreeMap<u64, Flight>,
-    names: BTreeSet<Name>,
+pub struct SpoolState {
+    waiting: BTreeMap<u64, WaitingReport>,
+    /// Sequence numbers are the keys.
+    in_flight: BTreeMap<u64, InFlightTransaction>,
+    identities: BTreeSet<ReportIdentity>,
     sequence: u64,
     number: u64,
     bytes: u64,
 }
 
-impl State {
-    /// Reports that are in no transaction, oldest first.
-    pub fn waiting(&self) -> &BTreeMap<u64, Waiting> {
+impl SpoolState {
+    /// The reports that are in no transaction, oldest first.
+    pub fn waiting(&self) -> &BTreeMap<u64, WaitingReport> {
         &self.waiting
     }
 
-    /// Transactions under way, oldest first.
-    pub fn flights(&self) -> &BTreeMap<u64, Flight> {
-        &self.flights
+    /// The transactions whose receipts are not known, oldest first.
+    pub fn in_flight(&self) -> &BTreeMap<u64, InFlightTransaction> {
+        &self.in_flight
     }
 
-    pub fn flight(&self, transaction: &Hash) -> Option<&Flight> {
-        self.flights
-            .values()
-            .find(|flight| flight.transaction == *transaction)
+    /// The transaction of this hash, if its receipt is not known.
+    pub fn transaction(&self, transaction: &Hash) -> Option<&InFlightTransaction> {
+        let mut all = self.in_flight.values();
+        all.find(|in_flight| in_flight.transaction == *transaction)
     }
 
-    /// Whether this very report is here already.
-    pub fn has(&self, outgoing: &Outgoing) -> bool {
-        self.names.contains(&outgoing.name())
+    /// True if the spool has a copy of the report.
+    pub fn contains(&self, outgoing: &OutgoingReport) -> bool {
+        self.identities.contains(&outgoing.identity())
     }
 
-    /// Everything about a device that is not settled.
-    pub fn of_device<'a>(&'a self, device: &'a Id) -> impl Iterator<Item = &'a Outgoing> {
-        let flying = self
-            .flights
-            .values()
-            .flat_map(|flight| flight.items.values());
-        let all = flying
-            .chain(self.waiting.values())
-            .map(|waiting| &waiting.outgoing);
+    /// All reports in the spool with their numbers: those in flight first.
+    fn reports(&self) -> impl Iterator<Item = (&u64, &WaitingReport)> {
+        let in_flight = self.in_flight.values().flat_map(|one| &one.items);
+        in_flight.chain(&self.waiting)
+    }
+
+    /// All reports about a device.
+    pub fn of_device<'a>(&'a self, device: &'a Id) -> impl Iterator<Item = &'a OutgoingReport> {
+        let all = self.reports().map(|(_, waiting)| &waiting.outgoing);
         all.filter(move |outgoing| outgoing.device() == device)
+    }
+
+    /// The highest number of a report with this key; `None` if there is no such report.
+    pub fn newest_number(&self, key: &OrderingKey) -> Option<u64> {
+        let same_key = self.reports().filter(|(_, waiting)| {
+            let outgoing = &waiting.outgoing;
+            *outgoing.device() == key.device && outgoing.is_event() == key.is_event
+        });
+        same_key.map(|(number, _)| *number).max()
     }
 
     /// The highest sequence number used.
@@ -168,48 +199,46 @@ impl State {
         self.number
     }
 
-    /// Bytes of everything that is not settled, about as much as it takes on disk.
+    /// The size of all that must be kept, about as much as it takes on disk.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Does what a record says.
+    /// Applies a record.
     ///
     /// # Errors
     /// It does not fit; nothing has changed.
-    pub fn apply(&mut self, record: Record) -> Result<(), Contradiction> {
+    pub fn apply(&mut self, record: SpoolRecord) -> Result<(), RecordConflict> {
         match record {
-            Record::Add {
+            SpoolRecord::Add {
                 number,
                 batch_max,
                 outgoing,
             } => self.add(number, batch_max, *outgoing),
-            Record::Sign {
+            SpoolRecord::Sign {
                 sequence,
                 items,
                 transaction,
                 envelope,
             } => self.sign(sequence, items, transaction, *envelope),
-            Record::Settle { transaction } => {
-                let flight = self.land(&transaction)?;
-                for waiting in flight.items.values() {
-                    self.names.remove(&waiting.outgoing.name());
+            SpoolRecord::Resolve { transaction } => {
+                for waiting in self.remove_in_flight(&transaction)?.items.values() {
+                    self.identities.remove(&waiting.outgoing.identity());
                     self.bytes -= waiting.bytes;
                 }
                 Ok(())
             }
-            Record::Requeue {
+            SpoolRecord::Requeue {
                 transaction,
                 batch_max,
             } => {
-                let flight = self.land(&transaction)?;
-                for (number, mut waiting) in flight.items {
+                for (number, mut waiting) in self.remove_in_flight(&transaction)?.items {
                     waiting.batch_max = waiting.batch_max.min(batch_max).max(1);
                     self.waiting.insert(number, waiting);
                 }
                 Ok(())
             }
-            Record::Counters { sequence, number } => {
+            SpoolRecord::Counters { sequence, number } => {
                 self.sequence = self.sequence.max(sequence);
                 self.number = self.number.max(number);
                 Ok(())
@@ -221,22 +250,22 @@ impl State {
         &mut self,
         number: u64,
         batch_max: u32,
-        outgoing: Outgoing,
-    ) -> Result<(), Contradiction> {
-        let flying = |flight: &Flight| flight.items.contains_key(&number);
-        if self.waiting.contains_key(&number) || self.flights.values().any(flying) {
-            return Err(Contradiction::Twice(number));
+        outgoing: OutgoingReport,
+    ) -> Result<(), RecordConflict> {
+        let mut in_flight = self.in_flight.values();
+        if self.waiting.contains_key(&number)
+            || in_flight.any(|one| one.items.contains_key(&number))
+        {
+            return Err(RecordConflict::Duplicate(number));
         }
         let bytes = codec::encode(&outgoing).len() as u64;
-        self.names.insert(outgoing.name());
-        self.waiting.insert(
-            number,
-            Waiting {
-                outgoing,
-                batch_max,
-                bytes,
-            },
-        );
+        self.identities.insert(outgoing.identity());
+        let waiting = WaitingReport {
+            outgoing,
+            batch_max,
+            bytes,
+        };
+        self.waiting.insert(number, waiting);
         self.number = self.number.max(number);
         self.bytes += bytes;
         Ok(())
@@ -248,63 +277,62 @@ impl State {
         numbers: Vec<u64>,
         transaction: Hash,
         envelope: SignedTransaction,
-    ) -> Result<(), Contradiction> {
-        if self.flights.contains_key(&sequence) {
-            return Err(Contradiction::Sequence(sequence));
+    ) -> Result<(), RecordConflict> {
+        if self.in_flight.contains_key(&sequence) {
+            return Err(RecordConflict::SequenceUsed(sequence));
         }
-        if let Some(number) = numbers
-            .iter()
-            .find(|number| !self.waiting.contains_key(number))
-        {
-            return Err(Contradiction::NotWaiting(*number));
+        let mut missing = numbers.iter().filter(|n| !self.waiting.contains_key(n));
+        if let Some(number) = missing.next() {
+            return Err(RecordConflict::NotWaiting(*number));
         }
-        let taken = numbers
+        let items = numbers
             .into_iter()
-            .filter_map(|number| self.waiting.remove_entry(&number));
-        let items = taken.collect();
+            .filter_map(|number| self.waiting.remove_entry(&number))
+            .collect();
         let bytes = codec::encode(&envelope).len() as u64;
         self.bytes += bytes;
         self.sequence = self.sequence.max(sequence);
-        self.flights.insert(
-            sequence,
-            Flight {
-                transaction,
-                envelope,
-                items,
-                bytes,
-            },
-        );
+        let in_flight = InFlightTransaction {
+            transaction,
+            envelope,
+            items,
+            bytes,
+        };
+        self.in_flight.insert(sequence, in_flight);
         Ok(())
     }
 
-    fn land(&mut self, transaction: &Hash) -> Result<Flight, Contradiction> {
-        let mut flights = self.flights.iter();
-        let found = flights.find(|(_, flight)| flight.transaction == *transaction);
+    fn remove_in_flight(
+        &mut self,
+        transaction: &Hash,
+    ) -> Result<InFlightTransaction, RecordConflict> {
+        let mut in_flight = self.in_flight.iter();
+        let found = in_flight.find(|(_, one)| one.transaction == *transaction);
         let sequence = found.map(|(sequence, _)| *sequence);
-        let flight = sequence.and_then(|sequence| self.flights.remove(&sequence));
-        let flight = flight.ok_or(Contradiction::NoFlight(*transaction))?;
-        self.bytes -= flight.bytes;
-        Ok(flight)
+        let removed = sequence.and_then(|sequence| self.in_flight.remove(&sequence));
+        let removed = removed.ok_or(RecordConflict::NotInFlight(*transaction))?;
+        self.bytes -= removed.bytes;
+        Ok(removed)
     }
 
-    /// The records from which this state comes again.
-    pub fn records(&self) -> Vec<Record> {
-        let mut records = vec![Record::Counters {
+    /// Records that make this state again from nothing.
+    pub fn records(&self) -> Vec<SpoolRecord> {
+        let mut records = vec![SpoolRecord::Counters {
             sequence: self.sequence,
             number: self.number,
         }];
-        let add = |(number, waiting): (&u64, &Waiting)| Record::Add {
+        let add = |(number, waiting): (&u64, &WaitingReport)| SpoolRecord::Add {
             number: *number,
             batch_max: waiting.batch_max,
             outgoing: Box::new(waiting.outgoing.clone()),
         };
-        for (sequence, flight) in &self.flights {
-            records.extend(flight.items.iter().map(add));
-            records.push(Record::Sign {
+        for (sequence, in_flight) in &self.in_flight {
+            records.extend(in_flight.items.iter().map(add));
+            records.push(SpoolRecord::Sign {
                 sequence: *sequence,
-                items: flight.items.keys().copied().collect(),
-                transaction: flight.transaction,
-                envelope: Box::new(flight.envelope.clone()),
+                items: in_flight.items.keys().copied().collect(),
+                transaction: in_flight.transaction,
+                envelope: Box::new(in_flight.envelope.clone()),
             });
         }
         records.extend(self.waiting.iter().map(add));

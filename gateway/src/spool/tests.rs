@@ -8,28 +8,27 @@ use lamplighter_types::{
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{BATCH_ITEMS_MAX, Disk, Outgoing, Record, Spool, SpoolError, State};
-use crate::north::held::Held;
-use crate::north::outbox;
+use super::{BATCH_ITEMS_MAX, Disk, OutgoingReport, Spool, SpoolError, SpoolRecord, SpoolState};
+use crate::submission::{DeferredReports, next_batch};
 
-const ROOM: u64 = 64 * 1024 * 1024;
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What happens at a step.
+/// The way in which a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// It fails and nothing of it is there.
+    /// The disk has nothing of it.
     Failed,
-    /// It fails and all of it is there.
+    /// The disk has all of it.
     Persisted,
-    /// It fails and half of it is there.
+    /// The disk has half of it.
     Torn,
 }
 
 #[derive(Default)]
 struct Files {
-    /// What survives a crash.
+    /// The bytes that survive a crash.
     durable: Vec<u8>,
-    /// What this process sees.
+    /// The bytes that this process reads.
     log: Vec<u8>,
     new: Option<Vec<u8>>,
     /// Steps until the fault.
@@ -37,7 +36,7 @@ struct Files {
 }
 
 impl Files {
-    /// `None`: the step works.
+    /// The fault of the next step; `None` if it works.
     fn step(&mut self) -> Option<Fault> {
         let (left, fault) = self.fault?;
         self.fault = (left > 0).then(|| (left - 1, fault));
@@ -54,7 +53,7 @@ impl Memory {
         self.0.lock().unwrap().fault = Some((steps, fault));
     }
 
-    /// Power loss: what was not synced is gone.
+    /// Power loss: only synced bytes are left.
     fn crash(&self) -> Self {
         let durable = self.0.lock().unwrap().durable.clone();
         Self(Arc::new(Mutex::new(Files {
@@ -125,7 +124,7 @@ impl Disk for Memory {
         }
     }
 
-    fn write_new(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_replacement(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut files = self.0.lock().unwrap();
         let fault = files.step();
         if fault != Some(Fault::Failed) {
@@ -134,7 +133,7 @@ impl Disk for Memory {
         fault.map_or(Ok(()), |_| Err(error()))
     }
 
-    fn put_in_place(&mut self) -> io::Result<()> {
+    fn install_replacement(&mut self) -> io::Result<()> {
         let mut files = self.0.lock().unwrap();
         let fault = files.step();
         if fault != Some(Fault::Failed) {
@@ -145,8 +144,8 @@ impl Disk for Memory {
     }
 }
 
-fn event(device: u64, sequence: u64) -> Outgoing {
-    Outgoing::Event(DeviceEvent {
+fn event(device: u64, sequence: u64) -> OutgoingReport {
+    OutgoingReport::Event(DeviceEvent {
         device: Id::new(format!("lamp-{device}")).unwrap(),
         sequence,
         time_ms: 1,
@@ -158,17 +157,17 @@ fn event(device: u64, sequence: u64) -> Outgoing {
     })
 }
 
-fn add(number: u64) -> Record {
+fn add(number: u64) -> SpoolRecord {
     let outgoing = Box::new(event(number % 3, number));
-    Record::Add {
+    SpoolRecord::Add {
         number,
         batch_max: BATCH_ITEMS_MAX,
         outgoing,
     }
 }
 
-fn sign(state: &State) -> Record {
-    let batch = outbox::next_batch(state, &Held::default(), Instant::now()).unwrap();
+fn sign(state: &SpoolState) -> SpoolRecord {
+    let batch = next_batch(state, &DeferredReports::default(), Instant::now()).unwrap();
     let (chain, secret) = (Hash::of(b"chain"), SecretKey::from_seed([1; 32]));
     let sequence = state.sequence() + 1;
     let sender = Id::new("gw").unwrap();
@@ -180,7 +179,7 @@ fn sign(state: &State) -> Record {
     };
     let envelope = SignedTransaction::sign(&content, Encoding::Bincode, &chain, &secret);
     let transaction = envelope.hash(&chain);
-    Record::Sign {
+    SpoolRecord::Sign {
         sequence,
         items: batch.items,
         transaction,
@@ -188,19 +187,19 @@ fn sign(state: &State) -> Record {
     }
 }
 
-fn settle(state: &State) -> Record {
-    let flight = state.flights().values().next().unwrap();
-    Record::Settle {
-        transaction: flight.transaction,
+fn resolve(state: &SpoolState) -> SpoolRecord {
+    let transaction = state.in_flight().values().next().unwrap();
+    SpoolRecord::Resolve {
+        transaction: transaction.transaction,
     }
 }
 
 fn open(memory: &Memory) -> Spool {
-    Spool::with_disk(Box::new(memory.clone()), ROOM).unwrap()
+    Spool::with_disk(Box::new(memory.clone()), BYTES_MAX).unwrap()
 }
 
 #[test]
-fn what_was_committed_is_there_again() {
+fn a_committed_record_survives_a_crash() {
     let memory = Memory::default();
     let mut spool = open(&memory);
     spool.commit(vec![add(1), add(2), add(3), add(4)]).unwrap();
@@ -210,17 +209,20 @@ fn what_was_committed_is_there_again() {
     let again = open(&memory.crash());
     assert_eq!(again.state(), spool.state());
     assert_eq!(
-        (again.state().waiting().len(), again.state().flights().len()),
+        (
+            again.state().waiting().len(),
+            again.state().in_flight().len()
+        ),
         (1, 1)
     );
     assert_eq!((again.state().sequence(), again.state().number()), (1, 5));
-    spool.commit(vec![settle(spool.state())]).unwrap();
+    spool.commit(vec![resolve(spool.state())]).unwrap();
     let again = open(&memory.crash());
     assert_eq!(
         again.state().waiting().keys().copied().collect::<Vec<_>>(),
         [5]
     );
-    assert!(again.state().has(&event(2, 5)) && !again.state().has(&event(1, 1)));
+    assert!(again.state().contains(&event(2, 5)) && !again.state().contains(&event(1, 1)));
 }
 
 /// Each durable step × (failed, failed but persisted, half persisted), then the process goes on or
@@ -230,7 +232,7 @@ fn every_step_may_fail() {
     for fault in [Fault::Failed, Fault::Persisted, Fault::Torn] {
         // Append and sync of the commit; then cutting and syncing of its repair.
         for step in 0..2 {
-            for (steps_of_commit, name) in [(0, "add"), (1, "sign"), (2, "settle")] {
+            for (steps_of_commit, name) in [(0, "add"), (1, "sign"), (2, "resolve")] {
                 let memory = Memory::default();
                 let mut spool = open(&memory);
                 spool.commit(vec![add(1), add(2)]).unwrap();
@@ -240,7 +242,7 @@ fn every_step_may_fail() {
                 let record = match steps_of_commit {
                     0 => add(3),
                     1 => sign(spool.state()),
-                    _ => settle(spool.state()),
+                    _ => resolve(spool.state()),
                 };
                 let before = spool.state().clone();
                 memory.fail_after(step, fault);
@@ -248,13 +250,14 @@ fn every_step_may_fail() {
                 let what = format!("{name}, step {step}, {fault:?}");
                 assert!(matches!(result, Err(SpoolError::Disk { .. })), "{what}");
                 assert_eq!(spool.state(), &before, "{what}");
-                // The process dies right here: the Things were not told, so either is right.
+                // The process dies right here: no Thing has an answer yet, so either state is
+                // right.
                 let after_crash = open(&memory.crash());
                 let mut done = before.clone();
                 done.apply(record.clone()).unwrap();
                 let state = after_crash.state();
                 assert!(*state == before || *state == done, "{what}: {state:?}");
-                // The process goes on: the same again, once.
+                // The process goes on and commits the same record again.
                 spool.commit(vec![record]).unwrap();
                 assert_eq!(spool.state(), &done, "{what}");
                 assert_eq!(open(&memory.crash()).state(), &done, "{what}");
@@ -264,7 +267,7 @@ fn every_step_may_fail() {
 }
 
 #[test]
-fn nothing_is_taken_while_the_file_can_not_be_cut_back() {
+fn nothing_is_committed_while_the_file_can_not_be_cut_back() {
     let memory = Memory::default();
     let mut spool = open(&memory);
     spool.commit(vec![add(1)]).unwrap();
@@ -292,7 +295,7 @@ fn compaction_may_fail_at_each_step() {
             spool.commit((1..=300).map(add).collect()).unwrap();
             for _ in 0..2 {
                 spool.commit(vec![sign(spool.state())]).unwrap();
-                spool.commit(vec![settle(spool.state())]).unwrap();
+                spool.commit(vec![resolve(spool.state())]).unwrap();
             }
             let before = spool.state().clone();
             memory.fail_after(step, fault);
@@ -311,16 +314,16 @@ fn compaction_may_fail_at_each_step() {
 }
 
 #[test]
-fn a_settled_spool_stays_small() {
+fn an_emptied_spool_stays_small() {
     let dir = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    let mut spool = Spool::open(dir.path(), BYTES_MAX).unwrap();
     for round in 0..100 {
         spool
             .commit((1..=100).map(|n| add(round * 100 + n)).collect())
             .unwrap();
         while !spool.state().waiting().is_empty() {
             spool.commit(vec![sign(spool.state())]).unwrap();
-            spool.commit(vec![settle(spool.state())]).unwrap();
+            spool.commit(vec![resolve(spool.state())]).unwrap();
         }
     }
     let size = std::fs::metadata(dir.path().join("log")).unwrap().len();
@@ -328,7 +331,7 @@ fn a_settled_spool_stays_small() {
     assert_eq!(spool.state().bytes(), 0);
     drop(spool);
     assert_eq!(
-        Spool::open(dir.path(), ROOM).unwrap().state().number(),
+        Spool::open(dir.path(), BYTES_MAX).unwrap().state().number(),
         10_000
     );
 }
@@ -336,20 +339,20 @@ fn a_settled_spool_stays_small() {
 #[test]
 fn a_second_process_is_kept_out() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Spool::open(dir.path(), ROOM).unwrap();
+    let first = Spool::open(dir.path(), BYTES_MAX).unwrap();
     assert!(matches!(
-        Spool::open(dir.path(), ROOM),
+        Spool::open(dir.path(), BYTES_MAX),
         Err(SpoolError::Open { .. })
     ));
     drop(first);
-    Spool::open(dir.path(), ROOM).unwrap();
+    Spool::open(dir.path(), BYTES_MAX).unwrap();
 }
 
 #[test]
-fn a_full_spool_refuses_and_keeps() {
+fn a_full_spool_refuses_new_reports_and_keeps_the_others() {
     let mut spool = Spool::with_disk(Box::new(Memory::default()), 3_000).unwrap();
     let mut number = 0;
-    while spool.check_room(200).is_ok() {
+    while spool.check_capacity(200).is_ok() {
         number += 1;
         spool.commit(vec![add(number)]).unwrap();
     }
@@ -365,7 +368,7 @@ fn damage_before_the_end_is_not_taken_for_a_torn_end() {
     spool.commit(vec![add(2)]).unwrap();
     let damaged = memory.crash();
     damaged.0.lock().unwrap().log[20] ^= 1;
-    let opened = Spool::with_disk(Box::new(damaged), ROOM);
+    let opened = Spool::with_disk(Box::new(damaged), BYTES_MAX);
     assert!(matches!(opened, Err(SpoolError::Damaged { at: 0 })));
     let torn = memory.crash();
     let last = torn.0.lock().unwrap().log.len() - 1;

@@ -1,22 +1,22 @@
-//! A small ledger by hand, and every way to lie about it.
+//! A small ledger made by hand, and the ways to lie about it.
 
 mod world;
 
 use std::time::Duration;
 
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
-use lamplighter_types::work::{WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{WorkItem, WorkMessage};
 use lamplighter_types::{
     ConfigTarget, DeploymentState, DeviceStatus, Hash, KeyRecord, ReleaseStatus, Role, SecretKey,
     Version, codec,
 };
 
-use super::{Distrust, Judged, ProvenState, configuration, deployment, device};
+use super::{ProvenState, VerifiedDeployment, VerifyError, configuration, deployment, device};
 pub(crate) use world::{NOW_MS, World, id};
 
 const AGE_MAX: Duration = Duration::from_secs(300);
 
-fn prove(world: &World, message: &WorkMessage) -> Result<ProvenState, Distrust> {
+fn prove(world: &World, message: &WorkMessage) -> Result<ProvenState, VerifyError> {
     ProvenState::prove(message, &world.genesis, NOW_MS, AGE_MAX)
 }
 
@@ -27,7 +27,7 @@ fn work() -> WorkItem {
     }
 }
 
-fn judge(world: &World) -> Result<Judged, Distrust> {
+fn verify_deployment(world: &World) -> Result<VerifiedDeployment, VerifyError> {
     let state = prove(world, &world.message(vec![work()]))?;
     deployment(&state, &id("r1"), &id("lamp-1"), &id("gw"), NOW_MS)
 }
@@ -35,7 +35,7 @@ fn judge(world: &World) -> Result<Judged, Distrust> {
 #[test]
 fn a_proven_assignment_is_taken() {
     let world = World::new();
-    let Judged::Open(assignment) = judge(&world).unwrap() else {
+    let VerifiedDeployment::Open(assignment) = verify_deployment(&world).unwrap() else {
         panic!("it is open")
     };
     assert_eq!(assignment.manifest.release, id("fw-2"));
@@ -47,17 +47,17 @@ fn a_proven_assignment_is_taken() {
     world.change(&rollouts::keys::deployment(&id("r1"), &id("lamp-1")), |d| {
         d.state = DeploymentState::Cancelled;
     });
-    let ended = Judged::Ended {
+    let ended = VerifiedDeployment::Ended {
         state: DeploymentState::Cancelled,
         height: world.height,
     };
-    assert_eq!(judge(&world).unwrap(), ended);
+    assert_eq!(verify_deployment(&world).unwrap(), ended);
 }
 
-/// Changes of what the ledger says, each with what must be refused.
+/// Changes of the ledger's records, each with the error that must follow.
 #[test]
-fn a_release_that_does_not_hold_is_refused() {
-    type Change = (&'static str, fn(&mut World), fn(&Distrust) -> bool);
+fn a_release_that_is_not_valid_is_refused() {
+    type Change = (&'static str, fn(&mut World), fn(&VerifyError) -> bool);
     let table: [Change; 12] = [
         (
             "not released",
@@ -66,7 +66,7 @@ fn a_release_that_does_not_hold_is_refused() {
                     r.status = ReleaseStatus::Signed
                 })
             },
-            |d| matches!(d, Distrust::Status { .. }),
+            |d| matches!(d, VerifyError::Status { .. }),
         ),
         (
             "revoked",
@@ -74,7 +74,7 @@ fn a_release_that_does_not_hold_is_refused() {
                 let key = firmware::keys::release(&id("fw-2"));
                 w.change(&key, |r| r.status = ReleaseStatus::Revoked);
             },
-            |d| matches!(d, Distrust::Status { .. }),
+            |d| matches!(d, VerifyError::Status { .. }),
         ),
         (
             "another manifest than the signed one",
@@ -82,7 +82,7 @@ fn a_release_that_does_not_hold_is_refused() {
                 let key = firmware::keys::release(&id("fw-2"));
                 w.change(&key, |r| r.manifest.artifact = Hash::of(b"evil"));
             },
-            |d| matches!(d, Distrust::Manifest(_)),
+            |d| matches!(d, VerifyError::Manifest(_)),
         ),
         (
             "a flipped bit in the signed manifest",
@@ -91,12 +91,12 @@ fn a_release_that_does_not_hold_is_refused() {
                     r.signed.manifest.0[9] ^= 1
                 })
             },
-            |d| matches!(d, Distrust::Signature(_)),
+            |d| matches!(d, VerifyError::Signature(_)),
         ),
         (
-            "signed by nobody's key",
+            "signed by an unknown key",
             |w| w.sign_release(&SecretKey::from_seed([99; 32])),
-            |d| matches!(d, Distrust::Record(_)),
+            |d| matches!(d, VerifyError::Record(_)),
         ),
         (
             "the vendor's key was revoked",
@@ -104,7 +104,7 @@ fn a_release_that_does_not_hold_is_refused() {
                 let key = users::keys::key(&w.vendor.public());
                 w.change(&key, |k| k.revoked = true);
             },
-            |d| matches!(d, Distrust::VendorKey { .. }),
+            |d| matches!(d, VerifyError::VendorKey { .. }),
         ),
         (
             "the key is another account's",
@@ -112,12 +112,12 @@ fn a_release_that_does_not_hold_is_refused() {
                 let key = users::keys::key(&w.vendor.public());
                 w.change(&key, |k| k.account = id("mallory"));
             },
-            |d| matches!(d, Distrust::VendorKey { .. }),
+            |d| matches!(d, VerifyError::VendorKey { .. }),
         ),
         (
             "the vendor has lost its role",
             |w| w.change(&users::keys::account(&id("acme")), |a| a.grants.clear()),
-            |d| matches!(d, Distrust::Vendor(_)),
+            |d| matches!(d, VerifyError::Vendor(_)),
         ),
         (
             "other hardware",
@@ -125,7 +125,7 @@ fn a_release_that_does_not_hold_is_refused() {
                 let key = devices::keys::device(&id("lamp-1"));
                 w.change(&key, |d| d.hardware_class = "toaster".to_owned());
             },
-            |d| matches!(d, Distrust::HardwareClass { .. }),
+            |d| matches!(d, VerifyError::HardwareClass { .. }),
         ),
         (
             "below the security counter",
@@ -137,7 +137,7 @@ fn a_release_that_does_not_hold_is_refused() {
             |d| {
                 matches!(
                     d,
-                    Distrust::SecurityCounter {
+                    VerifyError::SecurityCounter {
                         counter: 2,
                         floor: 9
                     }
@@ -150,7 +150,7 @@ fn a_release_that_does_not_hold_is_refused() {
                 let key = devices::keys::device(&id("lamp-1"));
                 w.change(&key, |d| d.gateway = Some(id("gw-2")));
             },
-            |d| matches!(d, Distrust::NotOurs { .. }),
+            |d| matches!(d, VerifyError::OtherGateway { .. }),
         ),
         (
             "a suspended device",
@@ -158,38 +158,47 @@ fn a_release_that_does_not_hold_is_refused() {
                 let key = devices::keys::device(&id("lamp-1"));
                 w.change(&key, |d| d.status = DeviceStatus::Suspended);
             },
-            |d| matches!(d, Distrust::NotActive(_)),
+            |d| matches!(d, VerifyError::NotActive(_)),
         ),
     ];
     for (name, change, expected) in table {
         let mut world = World::new();
         change(&mut world);
-        let refused = judge(&world).unwrap_err();
+        let refused = verify_deployment(&world).unwrap_err();
         assert!(expected(&refused), "{name}: {refused:?}");
     }
 }
 
 #[test]
-fn an_expired_release_is_refused_and_a_deprecated_one_goes_on() {
+fn an_expired_release_is_refused_and_a_deprecated_one_continues() {
     let mut world = World::new();
     let vendor = world.vendor.clone();
     world.manifest.expires_ms = Some(NOW_MS - 1);
     world.sign_release(&vendor);
-    assert!(matches!(judge(&world), Err(Distrust::Expired(_))));
+    assert!(matches!(
+        verify_deployment(&world),
+        Err(VerifyError::Expired(_))
+    ));
     let mut world = World::new();
     let key = firmware::keys::release(&id("fw-2"));
     world.change(&key, |release| release.status = ReleaseStatus::Deprecated);
-    assert!(matches!(judge(&world), Ok(Judged::Open(_))));
-    // What a Thing installs already it goes on with.
+    assert!(matches!(
+        verify_deployment(&world),
+        Ok(VerifiedDeployment::Open(_))
+    ));
+    // A Thing that installs already continues.
     let mut world = World::new();
     world.change(&key, |release| release.status = ReleaseStatus::Revoked);
     world.change(&rollouts::keys::deployment(&id("r1"), &id("lamp-1")), |d| {
         d.state = DeploymentState::Installing;
     });
-    assert!(matches!(judge(&world), Ok(Judged::Open(_))));
+    assert!(matches!(
+        verify_deployment(&world),
+        Ok(VerifiedDeployment::Open(_))
+    ));
 }
 
-/// Each field of what carries the proof, changed on the way.
+/// Each part of a proof, changed on the way.
 #[test]
 fn a_tampered_proof_is_refused() {
     type Change = (&'static str, fn(&mut WorkMessage));
@@ -252,40 +261,46 @@ fn a_tampered_proof_is_refused() {
         let mut message = good.clone();
         change(&mut message);
         assert!(
-            matches!(prove(&world, &message), Err(Distrust::Work(_))),
+            matches!(prove(&world, &message), Err(VerifyError::Work(_))),
             "{name}"
         );
     }
     let stranger = World::with_seed(7);
-    assert!(matches!(prove(&stranger, &good), Err(Distrust::Work(_))));
+    assert!(matches!(prove(&stranger, &good), Err(VerifyError::Work(_))));
 }
 
 #[test]
-fn an_old_state_is_not_believed_even_under_a_fresh_head() {
+fn an_old_state_is_refused_even_under_a_new_head() {
     let mut world = World::new();
     world.time_ms = NOW_MS - 301_000;
-    assert!(matches!(judge(&world), Err(Distrust::Stale { .. })));
+    assert!(matches!(
+        verify_deployment(&world),
+        Err(VerifyError::Stale { .. })
+    ));
     world.time_ms = NOW_MS - 299_000;
-    judge(&world).unwrap();
+    verify_deployment(&world).unwrap();
 }
 
 #[test]
-fn what_is_not_proven_is_not_assumed() {
+fn a_missing_proof_is_no_proof_of_absence() {
     let world = World::new();
     let message = world.message(vec![work()]);
-    for left_out in 0..message.proofs.records.len() {
+    for omitted in 0..message.proofs.records.len() {
         let mut less = message.clone();
-        less.proofs.records.remove(left_out);
+        less.proofs.records.remove(omitted);
         let state = prove(&world, &less).unwrap();
-        let judged = deployment(&state, &id("r1"), &id("lamp-1"), &id("gw"), NOW_MS);
+        let result = deployment(&state, &id("r1"), &id("lamp-1"), &id("gw"), NOW_MS);
         assert!(
-            matches!(judged, Err(Distrust::Record(_))),
-            "{left_out}: {judged:?}"
+            matches!(result, Err(VerifyError::Record(_))),
+            "{omitted}: {result:?}"
         );
     }
     let mut absent = World::new();
     absent.remove(&rollouts::keys::deployment(&id("r1"), &id("lamp-1")));
-    assert!(matches!(judge(&absent), Err(Distrust::Absent { .. })));
+    assert!(matches!(
+        verify_deployment(&absent),
+        Err(VerifyError::Absent { .. })
+    ));
 }
 
 #[test]
@@ -317,11 +332,11 @@ fn the_configuration_is_merged_from_proven_parts() {
     });
     let state = prove(&world, &less).unwrap();
     let merged = configuration(&state, &id("lamp-1"), &id("gw"));
-    assert!(matches!(merged, Err(Distrust::Record(_))));
+    assert!(matches!(merged, Err(VerifyError::Record(_))));
 }
 
 #[test]
-fn a_device_that_went_elsewhere_is_proven_gone() {
+fn a_device_of_another_gateway_is_proven_absent() {
     let mut world = World::new();
     let item = WorkItem::Device {
         device: id("lamp-1"),
@@ -341,7 +356,7 @@ fn a_device_that_went_elsewhere_is_proven_gone() {
 }
 
 #[test]
-fn messages_are_bounded_and_for_us() {
+fn messages_have_limits_and_a_receiver() {
     let world = World::new();
     let message = world.message(vec![work()]);
     let json = message.to_json();
@@ -352,9 +367,9 @@ fn messages_are_bounded_and_for_us() {
     let mut many = message.clone();
     many.items = vec![work(); 257];
     assert!(WorkMessage::from_json(&many.to_json(), &id("gw")).is_err());
-    let mut later = message;
-    later.version = 2;
-    assert!(WorkMessage::from_json(&later.to_json(), &id("gw")).is_err());
+    let mut newer = message;
+    newer.version = 2;
+    assert!(WorkMessage::from_json(&newer.to_json(), &id("gw")).is_err());
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lamplighter_client::{Client, ClientConfig, Wait};
 use lamplighter_devnet::thing::{Factory, Thing, ThingConfig, VendorKeys};
 use lamplighter_gateway::{Gateway, GatewayConfig, NodeAddress};
-use lamplighter_node::{Config, Node, key};
+use lamplighter_node::{Node, NodeConfig, key};
+use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, Genesis, GenesisAccount,
     Grant, Hash, Id, NewDevice, Policies, ReleaseManifest, Role, RolloutPlan, RolloutsAction,
@@ -19,8 +20,8 @@ use lamplighter_types::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-/// Everything that these tests wait for happens within this time.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+/// The tests wait this long for one condition.
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 
 pub fn id(text: &str) -> Id {
     Id::new(text).unwrap()
@@ -30,16 +31,9 @@ pub fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
 
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_millis() as u64
-}
-
 fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the range from which the system gives ports by itself, and apart from other processes.
+    // Below the range of ephemeral ports, and at another place for each process.
     let begin = std::process::id() as u16 % 800 * 10;
     (0..8_000)
         .map(|_| 12_000 + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 8_000)
@@ -85,7 +79,7 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
     };
     Genesis {
         name: "Test City".to_owned(),
-        created_ms: now_ms(),
+        created_ms: unix_ms(),
         validators: ValidatorSet {
             validators: vec![validator],
         },
@@ -112,7 +106,7 @@ impl City {
         key::write(&dir.path().join("node.key"), &node_key).unwrap();
         key::write(&dir.path().join("gw.key"), &secret("gw")).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
-        let node = Node::start(Config {
+        let node = Node::start(NodeConfig {
             node: 1,
             genesis: dir.path().join("genesis.json"),
             key: dir.path().join("node.key"),
@@ -176,7 +170,7 @@ impl City {
         self.act("admin", Action::Users(gateway)).await;
     }
 
-    /// One transaction's worth of devices of the gateway `gw`.
+    /// Registers devices of the gateway `gw` with one transaction.
     pub async fn register_devices(&self, devices: impl Iterator<Item = &str>) {
         let devices = devices.map(|name| NewDevice {
             device: id(name),
@@ -185,7 +179,7 @@ impl City {
             hardware_class: "lamp-v1".to_owned(),
             district: Scope::new("north/harbour").unwrap(),
             gateway: Some(id("gw")),
-            // What others made signs nothing.
+            // Devices of other manufacturers sign nothing.
             key: (!name.starts_with("foreign")).then(|| secret(name).public()),
             tags: Vec::new(),
         });
@@ -207,7 +201,7 @@ impl City {
         let edges = &self.node.edges;
         let dir = self.dir.path();
         let nodes = vec![
-            // Nobody is there: the gateway goes on to the next one.
+            // Nothing listens there: the gateway tries the next one.
             NodeAddress {
                 http: format!("http://{}", free_address()),
                 mqtt: free_address().to_string(),
@@ -267,7 +261,7 @@ impl City {
             verifier,
             factory,
         );
-        // A Thing finds out by its next update that a new gateway does not know it.
+        // With its next update a Thing finds out that a restarted gateway does not know it.
         config.lifetime = Duration::from_secs(4);
         Thing::spawn(config).await.unwrap()
     }
@@ -305,7 +299,7 @@ impl City {
                 release,
                 manifest: digest,
             };
-            // Until the validator has signed that it holds the bytes.
+            // It fails until the validator has reported that it has the bytes.
             until("an approval", async || {
                 let action = Action::Firmware(approve.clone());
                 let done = self
@@ -382,18 +376,18 @@ impl Running {
     }
 }
 
-/// Asks until there is an answer.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let asking = async {
+/// Polls a condition until it returns a value.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let polling = async {
         let mut every = tokio::time::interval(Duration::from_millis(100));
         loop {
             every.tick().await;
-            if let Some(answer) = ask().await {
-                return answer;
+            if let Some(value) = condition().await {
+                return value;
             }
         }
     };
-    let found = tokio::time::timeout(PATIENCE, asking).await;
+    let found = tokio::time::timeout(TIMEOUT, polling).await;
     found.unwrap_or_else(|_| panic!("waiting for {what}"))
 }
 

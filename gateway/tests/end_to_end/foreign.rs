@@ -1,60 +1,61 @@
-//! A LwM2M device that knows nothing of us, gives its values in TLV only, and spells its name and
-//! its version in its own way.
+//! A LwM2M device of another manufacturer: it has no object of ours, sends its values in TLV only,
+//! and spells its name and its version in another way.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
+use lamplighter_gateway::coap::{self, CoapEndpoint, CoapService, Code, Request, Response, format};
 use lamplighter_gateway::lwm2m::path;
 
-/// What is behind its resources.
+/// The values of its resources.
 #[derive(Default)]
 pub struct Device {
     pub state: u8,
     pub result: u8,
     pub version: String,
     pub package: Vec<u8>,
-    pub orders: usize,
-    /// How often its state was read.
-    pub looks: usize,
+    /// Orders to install.
+    pub updates: usize,
+    /// Reads of its state.
+    pub state_reads: usize,
 }
 
-/// Served to whoever asks.
+/// The device behind its socket.
 #[derive(Clone, Default)]
 pub struct Foreign(Arc<Mutex<Device>>);
 
 impl Foreign {
-    /// Looks at it or changes it.
+    /// Reads or changes its values.
     pub fn with<T>(&self, call: impl FnOnce(&mut Device) -> T) -> T {
         call(&mut self.0.lock().unwrap())
     }
 
     /// Opens its socket.
-    pub async fn start(&self) -> Endpoint {
+    pub async fn start(&self) -> CoapEndpoint {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let config = coap::Config {
+        let config = coap::CoapConfig {
             body_bytes_max: 1 << 20,
-            ..coap::Config::default()
+            ..coap::CoapConfig::default()
         };
-        let endpoint = Endpoint::bind(any, config, Arc::new(self.clone())).await;
+        let endpoint = CoapEndpoint::bind(any, config, Arc::new(self.clone())).await;
         endpoint.unwrap()
     }
 }
 
-/// Registers under a name; the code that it was answered.
-pub async fn register(endpoint: &Endpoint, gateway: SocketAddr, name: &str) -> Option<Code> {
+/// Registers under a name; returns the code of the response.
+pub async fn register(endpoint: &CoapEndpoint, gateway: SocketAddr, name: &str) -> Option<Code> {
     let request = Request::new(Code::POST, path::REGISTRATION)
         .with_query(format!("ep={name}"))
         .with_query("lwm2m=1.1".to_owned())
         .with_query("b=UQS".to_owned())
         .with_payload(format::LINK_FORMAT, b"</3/0>,</5/0>".to_vec());
-    let answer = endpoint.handle().request(gateway, request).await;
-    answer.ok().map(|response| response.code)
+    let response = endpoint.handle().request(gateway, request).await;
+    response.ok().map(|response| response.code)
 }
 
 #[async_trait]
-impl Service for Foreign {
+impl CoapService for Foreign {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         if request
             .accept
@@ -69,7 +70,7 @@ impl Service for Foreign {
         self.with(
             |device| match (request.method, request.path_text().as_str()) {
                 (Code::GET, path::STATE) => {
-                    device.looks += 1;
+                    device.state_reads += 1;
                     tlv(3, &[device.state])
                 }
                 (Code::GET, path::RESULT) => tlv(5, &[device.result]),
@@ -82,7 +83,7 @@ impl Service for Foreign {
                 }
                 (Code::POST, path::UPDATE) if device.state == 2 => {
                     device.state = 3;
-                    device.orders += 1;
+                    device.updates += 1;
                     Response::new(Code::CHANGED)
                 }
                 (Code::POST, path::UPDATE) => Response::new(Code::METHOD_NOT_ALLOWED),

@@ -1,58 +1,85 @@
-//! A node that lies: a broker and an HTTP server that say whatever they like.
+//! A node that lies: a broker and an HTTP server that send invented messages.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use lamplighter_gateway::NodeAddress;
-use lamplighter_types::{Hash, SignedTransaction};
-use serde_json::json;
+use lamplighter_types::wire::topics::{self, GatewayTopic};
+use lamplighter_types::{Hash, Id, SignedTransaction, Transaction};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The liar, and how often it was asked to prove what it said.
+/// The message on the receipt topic about a transaction.
+type Message = fn(Hash) -> Value;
+
+/// A receipt of a transaction that is in no block.
+pub fn lie(hash: Hash) -> Value {
+    json!({"transaction": hash, "height": 9, "index": 0, "receipt": {
+        "transaction": hash, "outcome": "succeeded", "notifications": [],
+    }})
+}
+
+/// The node, and what it was asked for.
 pub struct Liar {
     pub address: NodeAddress,
-    pub receipts: Arc<AtomicU32>,
-    pub proofs: Arc<AtomicU32>,
+    log: Arc<RequestLog>,
+}
+
+#[derive(Default)]
+struct RequestLog {
+    transactions: Mutex<Vec<(Instant, Transaction)>>,
+    proofs: Mutex<Vec<Instant>>,
 }
 
 impl Liar {
-    pub async fn start(chain_id: Hash) -> Self {
-        let (receipts, proofs) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    /// Starts a node that answers each transaction with this message.
+    pub async fn start(chain_id: Hash, message: Message) -> Self {
+        let log = Arc::new(RequestLog::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mqtt = listener.local_addr().unwrap();
-        let told = receipts.clone();
+        let received = log.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(broker(stream, chain_id, told.clone()));
+                tokio::spawn(broker(stream, chain_id, message, received.clone()));
             }
         });
-        let http = http(proofs.clone()).await;
+        let http = http(log.clone()).await;
         let address = NodeAddress {
             http: format!("http://{http}"),
             mqtt: mqtt.to_string(),
             tls: false,
             key: None,
         };
-        Self {
-            address,
-            receipts,
-            proofs,
-        }
+        Self { address, log }
+    }
+
+    /// The transactions that it answered, with the time; one that is sent again is there again.
+    pub fn transactions(&self) -> Vec<(Instant, Transaction)> {
+        self.log.transactions.lock().unwrap().clone()
+    }
+
+    /// When it was asked to prove a message.
+    pub fn proofs(&self) -> Vec<Instant> {
+        self.log.proofs.lock().unwrap().clone()
     }
 }
 
-async fn http(proofs: Arc<AtomicU32>) -> SocketAddr {
+fn gateway() -> Id {
+    Id::new("gw").unwrap()
+}
+
+async fn http(log: Arc<RequestLog>) -> SocketAddr {
     let challenge =
         async || json!({"challenge": Hash::ZERO, "node": 1, "expires_ms": 1}).to_string();
     let token = async || json!({"token": "t", "expires_ms": 1}).to_string();
     let key = async || json!({"account": "gw", "highest_sequence": 0}).to_string();
     let proof = async move || {
-        proofs.fetch_add(1, Ordering::SeqCst);
+        log.proofs.lock().unwrap().push(Instant::now());
         (
             StatusCode::OK,
             json!({"version": 1, "set_changes": []}).to_string(),
@@ -69,8 +96,13 @@ async fn http(proofs: Arc<AtomicU32>) -> SocketAddr {
     address
 }
 
-/// MQTT 3.1.1, as little of it as a gateway notices. Ends with the connection.
-async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>) -> Option<()> {
+/// A broker with the parts of MQTT 3.1.1 that a gateway needs. It ends with the connection.
+async fn broker(
+    mut stream: TcpStream,
+    chain_id: Hash,
+    message: Message,
+    log: Arc<RequestLog>,
+) -> Option<()> {
     loop {
         let first = stream.read_u8().await.ok()?;
         let mut length = 0usize;
@@ -91,7 +123,7 @@ async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>)
                     .await
                     .ok()?;
                 // Nonsense on every topic.
-                for topic in ["lamplighter/1/gw/gw/work", "lamplighter/1/head"] {
+                for topic in [GatewayTopic::Work.of(&gateway()).as_str(), topics::HEAD] {
                     for text in ["", "{}", "[[[[", "{\"version\":1}"] {
                         publish(&mut stream, topic, text).await?;
                     }
@@ -107,12 +139,12 @@ async fn broker(mut stream: TcpStream, chain_id: Hash, receipts: Arc<AtomicU32>)
                 else {
                     continue;
                 };
-                let hash = signed.hash(&chain_id);
-                let lie = json!({"transaction": hash, "height": 9, "index": 0, "receipt": {
-                    "transaction": hash, "outcome": "succeeded", "notifications": [],
-                }});
-                publish(&mut stream, "lamplighter/1/gw/gw/receipt", &lie.to_string()).await?;
-                receipts.fetch_add(1, Ordering::SeqCst);
+                let text = message(signed.hash(&chain_id)).to_string();
+                let topic = GatewayTopic::Receipt.of(&gateway());
+                publish(&mut stream, &topic, &text).await?;
+                let transaction = signed.decode_payload().unwrap();
+                let answered = (Instant::now(), transaction);
+                log.transactions.lock().unwrap().push(answered);
             }
             12 => stream.write_all(&[0xd0, 0]).await.ok()?,
             _ => {}

@@ -1,4 +1,4 @@
-//! The whole way: ledger, gateway, Things.
+//! A ledger, a gateway and Things together.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,18 +9,20 @@ mod many;
 
 use city::{City, Running, id, is_empty, secret, until};
 use foreign::Foreign;
-use liar::Liar;
+use liar::{Liar, lie};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lamplighter_devnet::thing::{NewEvent, Thing};
-use lamplighter_gateway::coap::{self, Code, Endpoint, Request, Response, Service, format};
+use lamplighter_gateway::coap::{self, CoapEndpoint, CoapService, Code, Request, Response, format};
 use lamplighter_gateway::spool::Spool;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeploymentState, DeviceEvent, DeviceSigned,
-    DevicesAction, Hash, Severity, codec,
+    DevicesAction, Hash, Severity, Transaction, codec,
 };
+use serde_json::{Value, json};
 
 fn event(alarm: AlarmChange) -> NewEvent {
     NewEvent {
@@ -49,8 +51,8 @@ async fn confirmed(city: &City, thing: &Thing, name: &str) {
     assert!(trial.attested, "the Thing signed it");
 }
 
-/// Waits until the ledger has what the Thing said of itself: the gateway knows it by then.
-async fn known(city: &City) {
+/// Waits until the ledger has a report of a Thing: by then the gateway knows the device.
+async fn wait_for_report(city: &City) {
     let client = city.client("operator");
     until("the Thing to be known", async || {
         let state = client.device_state(&id("lamp-1")).await.ok()?;
@@ -108,7 +110,7 @@ async fn an_update_a_configuration_and_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_is_stopped_in_the_middle_goes_on() {
+async fn a_gateway_that_is_stopped_in_a_transfer_resumes_it() {
     let city = City::build(&["lamp-1"]).await;
     let mut slow = city.gateway_config(true);
     slow.rate_bytes_per_s = 20_000;
@@ -116,24 +118,24 @@ async fn a_gateway_that_is_stopped_in_the_middle_goes_on() {
     let thing = city.thing("lamp-1").await;
     city.release().await;
     city.roll_out().await;
-    let held = until("a part of the package", async || {
-        let held = thing.status().await.unwrap().held_bytes;
-        (held > 20_000).then_some(held)
+    let received = until("a part of the package", async || {
+        let received = thing.status().await.unwrap().held_bytes;
+        (received > 20_000).then_some(received)
     })
     .await;
     gateway.stop().await;
-    // Cut off, the Thing keeps its events, and gives them to the gateway when it is back.
+    // Without a gateway the Thing keeps its events, and sends them when the gateway is back.
     thing.raise(event(AlarmChange::None)).await.unwrap();
     let gateway = city.gateway(true).await;
     let more = until("more of the package", async || {
         let now = thing.status().await.unwrap().held_bytes;
-        (now > held || city.deployment("lamp-1").await?.state > DeploymentState::Downloading)
+        (now > received || city.deployment("lamp-1").await?.state > DeploymentState::Downloading)
             .then_some(now)
     })
     .await;
     assert!(
-        more == 0 || more > held,
-        "it began anew: {more} after {held}"
+        more == 0 || more > received,
+        "it started again: {more} after {received}"
     );
     confirmed(&city, &thing, "lamp-1").await;
     let client = city.client("operator");
@@ -150,7 +152,7 @@ async fn a_gateway_that_is_stopped_in_the_middle_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
+async fn events_wait_on_the_gateways_disk_while_no_node_is_reachable() {
     let city = City::build(&["lamp-1"]).await;
     let gateway = city.gateway(false).await;
     let thing = city.thing("lamp-1").await;
@@ -169,7 +171,7 @@ async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
     };
     recorded(1).await;
     gateway.stop().await;
-    // A gateway without any node: it knows its devices from before.
+    // A gateway without any node knows its devices from its disk.
     let mut alone = city.gateway_config(false);
     alone.nodes.truncate(1);
     let gateway = city.gateway_at(alone).await;
@@ -184,7 +186,7 @@ async fn events_wait_on_the_gateways_disk_while_no_node_is_in_reach() {
     gateway.stop().await;
 }
 
-/// The gateway of `lamp-1`, as the ledger and then the gateway itself know it.
+/// Assigns `lamp-1`, and waits until the gateway knows it.
 async fn assign(city: &City, gateway: Option<&str>) {
     let action = DevicesAction::AssignGateway {
         device: id("lamp-1"),
@@ -200,7 +202,7 @@ async fn assign(city: &City, gateway: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
+async fn a_device_that_is_unassigned_and_assigned_again_loses_no_alarm() {
     let city = City::build(&["lamp-1", "lamp-2"]).await;
     let gateway = city.gateway(false).await;
     let lamp = city.thing("lamp-1").await;
@@ -219,7 +221,7 @@ async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
     for _ in 0..3 {
         lamp.raise(event(AlarmChange::Raise)).await.unwrap();
     }
-    // What another Thing says meanwhile arrives: these were answered as well.
+    // The event of another Thing arrives meanwhile: the others were answered as well.
     other.raise(event(AlarmChange::None)).await.unwrap();
     recorded("lamp-2", 1).await;
     assert_eq!(lamp.status().await.unwrap().outbox, 3, "it keeps them");
@@ -230,11 +232,11 @@ async fn a_device_that_is_taken_away_and_given_back_loses_no_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_taken_of_a_device_that_is_suspended_is_recorded_afterwards() {
+async fn stored_events_of_a_suspended_device_are_recorded_afterwards() {
     let city = City::build(&["lamp-1", "lamp-2"]).await;
     let gateway = city.gateway(false).await;
     let things = [city.thing("lamp-1").await, city.thing("lamp-2").await];
-    known(&city).await;
+    wait_for_report(&city).await;
     let client = city.client("operator");
     let recorded = async |device: &str, count: usize| {
         until("events", async || {
@@ -297,35 +299,35 @@ async fn a_foreign_device_that_succeeds_over_a_restart_of_its_gateway_is_confirm
     assert!(device.with(|device| device.package == city.image));
     gateway.stop().await;
     // Its boot loader is at work: it still names the old version.
-    let looks = device.with(|device| device.looks);
+    let reads = device.with(|device| device.state_reads);
     let gateway = city.gateway(false).await;
     registered(&gateway).await;
-    until("a look at its state", async || {
-        (device.with(|device| device.looks) > looks).then_some(())
+    until("a read of its state", async || {
+        (device.with(|device| device.state_reads) > reads).then_some(())
     })
     .await;
     let version = "v2.0.0+build7".to_owned();
     device.with(|device| (device.state, device.result, device.version) = (0, 1, version));
     reached(DeploymentState::Confirmed).await;
-    assert_eq!(device.with(|device| device.orders), 1);
+    assert_eq!(device.with(|device| device.updates), 1);
     assert!(is_empty(&city.dir.path().join("gw/refused.jsonl")));
     gateway.stop().await;
 }
 
-/// A Thing that has nothing to say but nonsense.
+/// A Thing without resources.
 struct Silent;
 
 #[async_trait::async_trait]
-impl Service for Silent {
+impl CoapService for Silent {
     async fn handle(&self, _peer: SocketAddr, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
 }
 
-/// Such a Thing, registered as `lamp-1`.
-async fn silent(gateway: &Running) -> Endpoint {
+/// Registers such a Thing as `lamp-1`.
+async fn silent(gateway: &Running) -> CoapEndpoint {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let thing = Endpoint::bind(any, coap::Config::default(), Arc::new(Silent));
+    let thing = CoapEndpoint::bind(any, coap::CoapConfig::default(), Arc::new(Silent));
     let thing = thing.await.unwrap();
     let register = Request::new(Code::POST, "/rd")
         .with_query("ep=LAMP-1".to_owned())
@@ -342,19 +344,19 @@ async fn silent(gateway: &Running) -> Endpoint {
 /// Pretends to be a Thing with our agent that holds any package.
 #[derive(Default)]
 struct Spoofer {
-    /// It was asked for the result, and so for all.
-    asked: AtomicBool,
+    /// The gateway has read the result, and so all values.
+    result_read: AtomicBool,
 }
 
 #[async_trait::async_trait]
-impl Service for Spoofer {
+impl CoapService for Spoofer {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         let number = |text: &str| Response::content(format::TEXT, text.as_bytes().to_vec());
         match request.path_text().trim_start_matches('/') {
             "33000/0/6" => number("1000000000"),
             "5/0/3" => number("2"),
             "5/0/5" => {
-                self.asked.store(true, Ordering::SeqCst);
+                self.result_read.store(true, Ordering::SeqCst);
                 number("0")
             }
             _ => Response::new(Code::CHANGED),
@@ -368,7 +370,7 @@ async fn a_thing_gets_its_update_after_another_one_in_its_name() {
     let gateway = city.gateway(false).await;
     let spoofer = Arc::new(Spoofer::default());
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = Endpoint::bind(any, coap::Config::default(), spoofer.clone());
+    let endpoint = CoapEndpoint::bind(any, coap::CoapConfig::default(), spoofer.clone());
     let endpoint = endpoint.await.unwrap();
     let links = b"</33000/0>,</5/0>".to_vec();
     let register = Request::new(Code::POST, "/rd")
@@ -384,7 +386,7 @@ async fn a_thing_gets_its_update_after_another_one_in_its_name() {
     city.release().await;
     city.roll_out().await;
     until("the spoofer to have taken the package", async || {
-        spoofer.asked.load(Ordering::SeqCst).then_some(())
+        spoofer.result_read.load(Ordering::SeqCst).then_some(())
     })
     .await;
     let thing = city.thing("lamp-1").await;
@@ -397,7 +399,7 @@ fn post(bytes: Vec<u8>) -> Request {
 }
 
 /// A signed event of this kind.
-fn of_kind(kind: &str, device: &str, city: &City) -> Vec<u8> {
+fn event_of_kind(kind: &str, device: &str, city: &City) -> Vec<u8> {
     let mut event = DeviceEvent {
         device: id(device),
         sequence: 1,
@@ -413,26 +415,26 @@ fn of_kind(kind: &str, device: &str, city: &City) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_ledger_refuses_is_kept_until_it_is_written_down() {
+async fn a_rejected_report_is_kept_until_its_dead_letter_is_written() {
     let city = City::build(&["lamp-1", "lamp-2"]).await;
-    let letters = city.dir.path().join("gw/refused.jsonl");
+    let dead_letters = city.dir.path().join("gw/refused.jsonl");
     // Nothing can be written to it.
-    std::fs::create_dir_all(&letters).unwrap();
+    std::fs::create_dir_all(&dead_letters).unwrap();
     let gateway = city.gateway(false).await;
     let thing = silent(&gateway).await;
     let address = gateway.gateway.south_address();
-    let ask = async |event: Vec<u8>| {
+    let send = async |event: Vec<u8>| {
         let answer = thing.handle().request(address, post(event)).await;
         assert_eq!(answer.unwrap().code, Code::CHANGED);
     };
-    ask(of_kind("no-such-kind", "lamp-1", &city)).await;
+    send(event_of_kind("no-such-kind", "lamp-1", &city)).await;
     let client = city.client("operator");
     until("the ledger to have refused it", async || {
         let known = client.key(&secret("gw").public()).await.ok()?.value;
         (known.highest_sequence > 0).then_some(())
     })
     .await;
-    ask(of_kind("x-door", "lamp-2", &city)).await;
+    send(event_of_kind("x-door", "lamp-2", &city)).await;
     until("what came later", async || {
         let page = client.device_events(&id("lamp-2"), None).await.ok()?.value;
         (page.items.len() == 1).then_some(())
@@ -443,10 +445,10 @@ async fn what_the_ledger_refuses_is_kept_until_it_is_written_down() {
     let device = id("lamp-1");
     assert_eq!(spool.state().of_device(&device).count(), 1, "it is kept");
     drop(spool);
-    std::fs::remove_dir(&letters).unwrap();
+    std::fs::remove_dir(&dead_letters).unwrap();
     let gateway = city.gateway(false).await;
     until("the letter", async || {
-        let text = std::fs::read_to_string(&letters).ok()?;
+        let text = std::fs::read_to_string(&dead_letters).ok()?;
         text.contains("events.unknown_kind").then_some(())
     })
     .await;
@@ -454,24 +456,24 @@ async fn what_the_ledger_refuses_is_kept_until_it_is_written_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_thing_is_told_to_forget_was_written_down_before() {
+async fn a_dead_letter_is_written_before_a_thing_discards_its_report() {
     let city = City::build(&["lamp-1"]).await;
     let gateway = city.gateway(false).await;
     let thing = silent(&gateway).await;
-    let ask = async |request: Request| {
+    let send = async |request: Request| {
         let address = gateway.gateway.south_address();
         thing.handle().request(address, request).await.unwrap().code
     };
-    assert_eq!(ask(post(vec![1, 2, 255])).await, Code::BAD_REQUEST);
+    assert_eq!(send(post(vec![1, 2, 255])).await, Code::BAD_REQUEST);
     let text = std::fs::read_to_string(city.dir.path().join("gw/refused.jsonl")).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["code"], "gateway.malformed");
     assert_eq!(line["bytes"], "0102ff");
-    assert_eq!(ask(post(Vec::new())).await, Code::BAD_REQUEST);
+    assert_eq!(send(post(Vec::new())).await, Code::BAD_REQUEST);
     let text = std::fs::read_to_string(city.dir.path().join("gw/refused.jsonl")).unwrap();
     assert_eq!(text.lines().count(), 2, "the empty one too: {text}");
-    assert_eq!(ask(post(vec![1; 20_000])).await, Code::TOO_LARGE);
-    // Signed with a key that the ledger does not have (yet): it is to be kept.
+    assert_eq!(send(post(vec![1; 20_000])).await, Code::TOO_LARGE);
+    // It is signed with a key that the ledger does not have (yet): the Thing must keep it.
     let mut event = DeviceEvent {
         device: id("lamp-1"),
         sequence: 1,
@@ -483,32 +485,23 @@ async fn what_a_thing_is_told_to_forget_was_written_down_before() {
         signature: None,
     };
     event.sign(&city.genesis.chain_id(), &secret("another key"));
-    assert_eq!(ask(post(codec::encode(&event))).await, Code::UNAVAILABLE);
+    assert_eq!(send(post(codec::encode(&event))).await, Code::UNAVAILABLE);
     gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_lies_can_not_make_the_gateway_forget() {
+async fn a_node_that_lies_can_not_make_the_gateway_delete_reports() {
     let city = City::build(&["lamp-1"]).await;
-    let gateway = city.gateway(false).await;
-    let thing = city.thing("lamp-1").await;
-    known(&city).await;
-    gateway.stop().await;
-    let liar = Liar::start(city.genesis.chain_id()).await;
-    let mut misled = city.gateway_config(false);
-    misled.nodes = vec![liar.address.clone()];
-    let gateway = city.gateway_at(misled).await;
-    thing.raise(event(AlarmChange::Raise)).await.unwrap();
-    until("a lie that was asked for its proof", async || {
-        let (told, asked) = (&liar.receipts, &liar.proofs);
-        let both = told.load(Ordering::SeqCst) > 0 && asked.load(Ordering::SeqCst) > 1;
-        both.then_some(())
+    let (gateway, _thing, liar) = gateway_of(&city, lie).await;
+    until("a lie whose proof was fetched", async || {
+        let is_done = !liar.transactions().is_empty() && liar.proofs().len() > 1;
+        is_done.then_some(())
     })
     .await;
     gateway.stop().await;
     let spool = Spool::open(&city.dir.path().join("gw/spool"), 1 << 24).unwrap();
     assert!(
-        !spool.state().flights().is_empty(),
+        !spool.state().in_flight().is_empty(),
         "it is still on its way"
     );
     drop(spool);
@@ -523,5 +516,64 @@ async fn a_node_that_lies_can_not_make_the_gateway_forget() {
         (page.items.len() == 1).then_some(())
     })
     .await;
+    gateway.stop().await;
+}
+
+/// Starts a gateway with a report for a node that answers with this message.
+async fn gateway_of(city: &City, message: fn(Hash) -> Value) -> (Running, Thing, Liar) {
+    let gateway = city.gateway(false).await;
+    let thing = city.thing("lamp-1").await;
+    wait_for_report(city).await;
+    gateway.stop().await;
+    let liar = Liar::start(city.genesis.chain_id(), message).await;
+    let mut config = city.gateway_config(false);
+    config.nodes = vec![liar.address.clone()];
+    let gateway = city.gateway_at(config).await;
+    thing.raise(event(AlarmChange::Raise)).await.unwrap();
+    (gateway, thing, liar)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_an_older_node_refuses_is_signed_again() {
+    let city = City::build(&["lamp-1"]).await;
+    let refusal = |transaction| {
+        json!({
+            "transaction": transaction, "status": "refused", "detail": "a bad signature",
+        })
+    };
+    let (gateway, _thing, liar) = gateway_of(&city, refusal).await;
+    until(
+        "the same reports with another sequence number",
+        async || {
+            let all = liar.transactions();
+            let is_again = |(_, next): &(_, Transaction)| {
+                all.iter().any(|(_, before)| {
+                    before.action == next.action && before.sequence < next.sequence
+                })
+            };
+            all.iter().any(is_again).then_some(())
+        },
+    )
+    .await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_of_a_newer_node_is_fetched_at_once() {
+    let city = City::build(&["lamp-1"]).await;
+    let newer = |transaction| {
+        let mut message = lie(transaction);
+        message["receipt"]["notifications"] = json!([{"place": null, "fact": "moon_rose"}]);
+        message
+    };
+    let (gateway, _thing, liar) = gateway_of(&city, newer).await;
+    let asked = until("a request for the proof", async || {
+        liar.proofs().first().copied()
+    })
+    .await;
+    let (answered, _) = liar.transactions()[0];
+    // After 15 s without a receipt the gateway would ask by itself.
+    let pause = asked.duration_since(answered);
+    assert!(pause < Duration::from_secs(10), "{pause:?}");
     gateway.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A gateway of many devices on a slow link knows them all, and none that is not its own.
+//! A gateway of many devices on a slow link knows them all, and no other device.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ const DEVICES: usize = 5_000;
 /// Bytes a second of the slow link, each way.
 const RATE: usize = 1_000_000;
 
-/// A link that carries so many bytes a second and no more.
+/// A link that carries at most [`RATE`] bytes a second.
 struct SlowLink {
     address: SocketAddr,
     /// Bytes towards the gateway.
@@ -44,7 +44,7 @@ impl SlowLink {
     }
 }
 
-/// A second's worth at a time, as over a radio that takes turns.
+/// Forwards the bytes of one second at a time, as a radio does that takes turns.
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -77,18 +77,18 @@ fn name(number: usize) -> String {
     format!("lamp-{number:05}")
 }
 
-/// The devices that the gateway has on its disk as its own.
-fn known(path: &Path) -> BTreeSet<String> {
+/// The devices of this gateway in its table on disk.
+fn stored_devices(path: &Path) -> BTreeSet<String> {
     let text = std::fs::read(path).unwrap_or_else(|_| b"{}".to_vec());
     let table: BTreeMap<String, Value> = serde_json::from_slice(&text).unwrap();
-    let own = table
+    let devices = table
         .into_iter()
         .filter(|(_, entry)| !entry["device"].is_null());
-    own.map(|(name, _)| name).collect()
+    devices.map(|(name, _)| name).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_devices_are_known_over_a_slow_link_and_one_that_left_is_not() {
+async fn five_thousand_devices_are_known_over_a_slow_link_and_a_removed_one_is_not() {
     let city = City::build(&[]).await;
     city.register_gateway("gw-2").await;
     let names: Vec<_> = (0..DEVICES).map(name).collect();
@@ -100,37 +100,37 @@ async fn five_thousand_devices_are_known_over_a_slow_link_and_one_that_left_is_n
     config.nodes.remove(0);
     config.nodes[0].mqtt = link.address.to_string();
     let path = config.data_dir.join("devices.json");
-    let are = async |wanted: &BTreeSet<String>| {
+    let wait_for = async |expected: &BTreeSet<String>| {
         until("the gateway to know its devices", async || {
-            (known(&path) == *wanted).then_some(())
+            (stored_devices(&path) == *expected).then_some(())
         })
         .await;
     };
 
-    let mut wanted: BTreeSet<_> = names.into_iter().collect();
+    let mut expected: BTreeSet<_> = names.into_iter().collect();
     let gateway = city.gateway_at(config.clone()).await;
-    are(&wanted).await;
+    wait_for(&expected).await;
     let all = link.carried.swap(0, Ordering::Relaxed);
 
     // While it is connected, and while it is away.
     city.assign(&name(8), "gw-2").await;
-    wanted.remove(&name(8));
-    are(&wanted).await;
+    expected.remove(&name(8));
+    wait_for(&expected).await;
     gateway.stop().await;
     city.assign(&name(7), "gw-2").await;
-    wanted.remove(&name(7));
+    expected.remove(&name(7));
     city.assign(&name(8), "gw").await;
-    wanted.insert(name(8));
+    expected.insert(name(8));
     let more = name(DEVICES);
     city.register_devices([more.as_str()].into_iter()).await;
-    wanted.insert(more);
+    expected.insert(more);
     link.carried.store(0, Ordering::Relaxed);
     let gateway = city.gateway_at(config).await;
-    are(&wanted).await;
+    wait_for(&expected).await;
     gateway.stop().await;
-    let again = link.carried.load(Ordering::Relaxed);
+    let second = link.carried.load(Ordering::Relaxed);
     assert!(
-        again < all / 20,
-        "only what differs is told: {again} of {all} bytes"
+        second < all / 20,
+        "only the differences are sent: {second} of {all} bytes"
     );
 }

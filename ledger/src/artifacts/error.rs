@@ -8,13 +8,14 @@ use lamplighter_types::artifact::ArtifactMismatch;
 /// Why an artifact can't be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    #[error("{doing} {}", path.display())]
+    #[error("{action} {}", path.display())]
     Io {
-        doing: &'static str,
+        action: &'static str,
         path: PathBuf,
         source: io::Error,
     },
-    /// What is on the disk is unknown now, and trying again would tell nothing: the node stops.
+    /// The content of the disk is unknown now, and another sync would prove nothing: the node
+    /// stops.
     #[error("syncing {}", path.display())]
     Unsynced { path: PathBuf, source: io::Error },
     #[error("the artifacts take nothing more since a sync failed: {0}")]
@@ -35,7 +36,7 @@ pub enum ArtifactError {
         "this account has {0} unfinished uploads at this node, which is the most allowed: finish \
          or drop one, or wait; they expire after a day without a byte"
     )]
-    TooManyOwnUploads(usize),
+    TooManyAccountUploads(usize),
     #[error("the artifacts would take more than the {bytes_max} bytes allowed")]
     Quota { bytes_max: u64 },
     #[error("there is no artifact {0} here")]
@@ -54,12 +55,12 @@ pub enum ArtifactError {
 
 impl ArtifactError {
     pub(crate) fn io(
-        doing: &'static str,
+        action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io {
-            doing,
+            action,
             path,
             source,
         }

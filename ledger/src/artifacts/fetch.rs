@@ -3,9 +3,10 @@ use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups};
 
-use super::{ArtifactError, ArtifactRequest, Artifacts, RANGE_BYTES_MAX, Uploader};
+use super::{ArtifactError, Artifacts, Uploader};
+use crate::message::{ArtifactRequest, RANGE_BYTES_MAX};
 
-/// A peer did not give what it was asked for.
+/// Why a peer did not answer a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerFailure {
     #[error("it does not have it")]
@@ -16,26 +17,26 @@ pub enum PeerFailure {
     Wrong,
 }
 
-/// Where artifacts can be fetched.
+/// The nodes that artifacts can be fetched from.
 #[async_trait]
 pub trait ArtifactPeers: Send + Sync {
-    /// Whom to ask, in turn.
+    /// The peers to ask, in this order.
     fn peers(&self) -> Vec<u64>;
 
     async fn fetch(&self, peer: u64, request: ArtifactRequest) -> Result<Bytes, PeerFailure>;
 }
 
 impl Artifacts {
-    /// Gets an artifact from the peers unless it is here. Each group is checked as it comes, a peer
-    /// that sends wrong bytes is left, and what was fetched stays for the next try.
+    /// Fetches an artifact from the peers unless it is here. Each group is checked when it arrives;
+    /// a peer that sends wrong bytes is not asked further; fetched bytes stay for the next try.
     pub async fn fetch_missing(
         &self,
         digest: Hash,
         size_bytes: u64,
         peers: &impl ArtifactPeers,
     ) -> Result<(), ArtifactError> {
-        let begun = self.begin(&Uploader::Node, digest, size_bytes).await?;
-        if begun == size_bytes && self.size(&digest).is_some() {
+        let offset = self.begin(&Uploader::Node, digest, size_bytes).await?;
+        if offset == size_bytes && self.size(&digest).is_some() {
             return Ok(());
         }
         for peer in peers.peers() {
@@ -44,7 +45,7 @@ impl Artifacts {
                 Err(FetchError::Peer(failure)) => {
                     tracing::debug!(%digest, peer, %failure, "another peer is asked");
                 }
-                Err(FetchError::Here(error)) => return Err(error),
+                Err(FetchError::Local(error)) => return Err(error),
             }
         }
         Err(ArtifactError::NoPeer(digest))
@@ -81,9 +82,8 @@ impl Artifacts {
     }
 }
 
-/// Checks the groups that lie whole in a piece. A power failure may have left the part in the
-/// middle of a group, where the first piece begins; that group is checked with the whole at the
-/// end.
+/// Checks the groups that lie whole in a piece. After a power failure the first piece may begin in
+/// the middle of a group; that group is checked with the whole artifact at the end.
 fn check(groups: &Groups, offset: u64, length: u64, bytes: &[u8]) -> Result<(), PeerFailure> {
     if bytes.len() as u64 != length {
         return Err(PeerFailure::Wrong);
@@ -99,19 +99,10 @@ fn check(groups: &Groups, offset: u64, length: u64, bytes: &[u8]) -> Result<(), 
     Ok(())
 }
 
+#[derive(Debug, thiserror::Error)]
 enum FetchError {
-    Peer(PeerFailure),
-    Here(ArtifactError),
-}
-
-impl From<PeerFailure> for FetchError {
-    fn from(failure: PeerFailure) -> Self {
-        Self::Peer(failure)
-    }
-}
-
-impl From<ArtifactError> for FetchError {
-    fn from(error: ArtifactError) -> Self {
-        Self::Here(error)
-    }
+    #[error(transparent)]
+    Peer(#[from] PeerFailure),
+    #[error(transparent)]
+    Local(#[from] ArtifactError),
 }

@@ -2,9 +2,8 @@
 //!
 //! `<digest>` is complete and was verified; `<digest>.groups` are its group values;
 //! `<digest>.<size>.<account>.part` is being uploaded, `<digest>.<size>.part` is being fetched by
-//! this node; `<digest>.damaged` was found damaged. A complete file
-//! appears by rename after it was synced, so a crash leaves either a part that goes on or the
-//! whole.
+//! this node; `<digest>.damaged` was found damaged. A complete file appears by rename after it was
+//! synced, so a crash leaves either a part that can be continued or the whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,41 +12,72 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use lamplighter_types::Hash;
+use lamplighter_system::files::sync_parent;
 use lamplighter_types::artifact::{GROUP_BYTES, Groups, GroupsBuilder};
+use lamplighter_types::{Hash, Id};
 
 use super::error::ArtifactError;
-use super::uploads::Uploader;
 
 /// Bytes read at a time while hashing.
 const READ_BYTES: usize = 256 * 1024;
 
+/// The origin of an upload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Uploader {
+    /// This node, which fetches from a peer.
+    Node,
+    /// An unknown client of a node without login.
+    Anyone,
+    Account(Id),
+}
+
+/// File name part for [`Uploader::Anyone`]; ids have no capital letters.
+const ANYONE: &str = "ANYONE";
+
+impl Uploader {
+    /// The uploader in file names; the node itself is not named.
+    fn file_name(&self) -> Option<&str> {
+        match self {
+            Self::Node => None,
+            Self::Anyone => Some(ANYONE),
+            Self::Account(account) => Some(account.as_str()),
+        }
+    }
+
+    fn from_file_name(name: &str) -> Option<Self> {
+        match name {
+            ANYONE => Some(Self::Anyone),
+            account => Id::new(account).ok().map(Self::Account),
+        }
+    }
+}
+
 /// The paths of one store.
 #[derive(Clone, Debug)]
-pub(super) struct Files {
+pub(super) struct ArtifactFiles {
     dir: PathBuf,
 }
 
-/// What a scan of the folder found.
+/// The artifacts and uploads in the folder.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FolderScan {
     /// Sizes of complete artifacts.
     pub complete: BTreeMap<Hash, u64>,
-    pub parts: Vec<FoundPart>,
+    pub uploads: Vec<UploadFile>,
 }
 
-/// An upload that was under way.
+/// The file of an unfinished upload.
 #[derive(Debug)]
-pub(super) struct FoundPart {
+pub(super) struct UploadFile {
     pub digest: Hash,
     pub uploader: Uploader,
-    /// As announced.
+    /// The announced size.
     pub size_bytes: u64,
-    /// When it was last written.
-    pub touched: SystemTime,
+    /// Time of the last write.
+    pub modified: SystemTime,
 }
 
-/// Reads the name of a part behind its digest: `<size>.part`, or `<size>.<account>.part`.
+/// Parses the name of a part after its digest: `<size>.part`, or `<size>.<account>.part`.
 fn parse_part(name: &str) -> Option<(u64, Uploader)> {
     let name = name.strip_suffix(".part")?;
     let (size, uploader) = match name.split_once('.') {
@@ -57,7 +87,7 @@ fn parse_part(name: &str) -> Option<(u64, Uploader)> {
     Some((size.parse().ok()?, uploader))
 }
 
-impl Files {
+impl ArtifactFiles {
     pub fn open(dir: PathBuf) -> Result<Self, ArtifactError> {
         fs::create_dir_all(&dir).map_err(ArtifactError::io("creating", &dir))?;
         Ok(Self { dir })
@@ -79,9 +109,9 @@ impl Files {
         self.dir.join(name)
     }
 
-    /// Looks at every name in the folder; what is not ours stays untouched.
-    pub fn scan(&self) -> Result<Found, ArtifactError> {
-        let mut found = Found::default();
+    /// Reads every name in the folder; files with other names are ignored.
+    pub fn scan(&self) -> Result<FolderScan, ArtifactError> {
+        let mut scan = FolderScan::default();
         let failed = || ArtifactError::io("listing", &self.dir);
         for entry in fs::read_dir(&self.dir).map_err(failed())? {
             let entry = entry.map_err(failed())?;
@@ -94,23 +124,22 @@ impl Files {
             };
             let Ok(digest) = digest.parse() else { continue };
             let Some(rest) = rest else {
-                found.complete.insert(digest, metadata.len());
+                scan.complete.insert(digest, metadata.len());
                 continue;
             };
             if let Some((size_bytes, uploader)) = parse_part(rest) {
-                found.parts.push(FoundPart {
+                scan.uploads.push(UploadFile {
                     digest,
                     uploader,
                     size_bytes,
-                    touched: metadata.modified().map_err(failed())?,
+                    modified: metadata.modified().map_err(failed())?,
                 });
             }
         }
         // The groups are written before the rename; without them the artifact is not complete.
-        found
-            .complete
+        scan.complete
             .retain(|digest, _| self.groups(digest).exists());
-        Ok(found)
+        Ok(scan)
     }
 
     pub fn length(&self, path: &Path) -> Result<u64, ArtifactError> {
@@ -121,8 +150,7 @@ impl Files {
         }
     }
 
-    /// Appends at the end of a part, and syncs it: the offset that is told to the client is
-    /// durable.
+    /// Appends at the end of a part, and syncs it: the offset that the client gets is durable.
     pub fn append(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), ArtifactError> {
         let failed = || ArtifactError::io("writing", path);
         let mut options = OpenOptions::new();
@@ -134,14 +162,14 @@ impl Files {
             .map_err(failed())?;
         file.seek(SeekFrom::Start(offset)).map_err(failed())?;
         if let Err(error) = file.write_all(bytes) {
-            // Of a piece that does not fit on the disk nothing stays.
+            // A piece that does not fit on the disk is removed whole.
             file.set_len(offset).map_err(failed())?;
             return Err(failed()(error));
         }
         file.sync_data().map_err(ArtifactError::unsynced(path))
     }
 
-    /// Hashes a part; where it is the artifact, makes it complete, otherwise drops it.
+    /// Hashes a part; if it is the artifact, makes it complete, otherwise removes it.
     ///
     /// Groups first, then the rename: after a crash between them the part is still there and is
     /// completed again.
@@ -161,10 +189,10 @@ impl Files {
         let file = File::open(part).map_err(ArtifactError::io("opening", part))?;
         file.sync_all().map_err(ArtifactError::unsynced(part))?;
         fs::rename(part, &complete).map_err(ArtifactError::io("renaming", part))?;
-        self.sync_dir()
+        sync_parent(&complete).map_err(ArtifactError::unsynced(&self.dir))
     }
 
-    /// Removes a part, if it has any bytes.
+    /// Removes a part, if there is a file of it.
     pub fn remove(&self, part: &Path) -> Result<(), ArtifactError> {
         match fs::remove_file(part) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -174,6 +202,8 @@ impl Files {
         }
     }
 
+    /// Replaces the groups file durably. Unlike in `files::replace`, a failed sync is another error
+    /// than a full disk.
     fn write_groups(&self, groups: &Groups) -> Result<(), ArtifactError> {
         let path = self.groups(&groups.digest());
         let temporary = path.with_extension("groups-new");
@@ -183,12 +213,7 @@ impl Files {
         file.sync_all()
             .map_err(ArtifactError::unsynced(&temporary))?;
         fs::rename(&temporary, &path).map_err(failed())?;
-        self.sync_dir()
-    }
-
-    fn sync_dir(&self) -> Result<(), ArtifactError> {
-        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(ArtifactError::unsynced(&self.dir))
+        sync_parent(&path).map_err(ArtifactError::unsynced(&self.dir))
     }
 
     /// The groups of a complete artifact, checked against its digest.
@@ -225,12 +250,12 @@ impl Files {
         Ok(out)
     }
 
-    /// Takes a damaged artifact out of use; the file stays for whoever wants to know what happened.
+    /// Takes a damaged artifact out of use; the file is kept for an analysis.
     pub fn quarantine(&self, digest: &Hash) -> Result<(), ArtifactError> {
         let path = self.complete(digest);
         let aside = self.dir.join(format!("{digest}.damaged"));
         fs::rename(&path, aside).map_err(ArtifactError::io("moving aside", &path))?;
-        self.sync_dir()
+        sync_parent(&path).map_err(ArtifactError::unsynced(&self.dir))
     }
 }
 

@@ -1,112 +1,62 @@
-//! Firmware images on this validator: files named by their blake3 digest, verified when they come
-//! in and whenever they are read, fetched from other validators where they are missing.
+//! Firmware images on this validator: files named by their blake3 digest, verified when they arrive
+//! and whenever they are read, fetched from other validators if they are missing.
 
 mod error;
 mod fetch;
 mod files;
+mod index;
+pub(crate) mod replicate;
 mod scrub;
 mod uploads;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::Groups;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 pub use error::ArtifactError;
 pub use fetch::{ArtifactPeers, PeerFailure};
-use files::Files;
+use files::ArtifactFiles;
+pub use files::Uploader;
+pub use index::ArtifactLimits;
+use index::Index;
 pub use scrub::ArtifactScrub;
-use uploads::Parts;
-pub use uploads::{UnfinishedUpload, Uploader};
+pub use uploads::UnfinishedUpload;
 
-/// Bytes of one range that a peer may ask for.
-pub const RANGE_BYTES_MAX: u64 = 1 << 20;
+use crate::message::ArtifactRequest;
+pub use crate::message::RANGE_BYTES_MAX;
+
 /// Bytes of one appended piece.
 pub const APPEND_BYTES_MAX: usize = 4 << 20;
 
-/// Bounds of the store.
-#[derive(Clone, Debug)]
-pub struct ArtifactLimits {
-    /// Uploads of clients under way at once.
-    pub uploads_max: usize,
-    /// Of one account: several people work with it, and nobody takes the places of all others.
-    pub uploads_per_account_max: usize,
-    /// Bytes of all artifacts and uploads, as announced.
-    pub bytes_max: u64,
-    /// An upload to which nothing was added for so long is dropped, or those that were given up
-    /// would fill places and disk for ever. A day: an upload that broke off is continued the next
-    /// morning.
-    pub idle_max: Duration,
-}
-
-impl Default for ArtifactLimits {
-    fn default() -> Self {
-        Self {
-            uploads_max: 64,
-            uploads_per_account_max: 8,
-            bytes_max: 64 << 30,
-            idle_max: Duration::from_secs(24 * 3600),
-        }
-    }
-}
-
-/// What one validator asks another for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ArtifactRequest {
-    /// The group values.
-    Groups { digest: Hash },
-    /// At most [`RANGE_BYTES_MAX`] bytes.
-    Range {
-        digest: Hash,
-        offset: u64,
-        length: u64,
-    },
-}
-
-#[derive(Debug, Default)]
-struct Index {
-    /// Sizes in bytes.
-    complete: BTreeMap<Hash, u64>,
-    parts: Parts,
-}
-
-struct Inner {
-    files: Files,
+struct ArtifactStore {
+    files: ArtifactFiles,
     limits: ArtifactLimits,
+    /// The content of the folder, never held over file work.
     index: Mutex<Index>,
-    /// Held while an upload becomes an artifact: two of the same artifact write the same files.
+    /// Held while an upload becomes an artifact: two uploads of one artifact write the same files.
     completing: AsyncMutex<()>,
     failed: watch::Sender<Option<Arc<str>>>,
     damaged: watch::Sender<(u64, Option<Hash>)>,
 }
 
-/// The artifacts of one node. Clones share it.
+/// The artifacts of one node. Clones share them.
 #[derive(Clone)]
-pub struct Artifacts(Arc<Inner>);
+pub struct Artifacts(Arc<ArtifactStore>);
 
 impl Artifacts {
-    /// Opens the folder, or makes it. Uploads that were under way can go on.
+    /// Opens the folder, or makes it. Unfinished uploads can be continued.
     pub async fn open(dir: PathBuf, limits: ArtifactLimits) -> Result<Self, ArtifactError> {
         blocking(move || {
-            let files = Files::open(dir)?;
-            let found = files.scan()?;
-            let mut index = Index {
-                complete: found.complete,
-                ..Index::default()
-            };
-            for part in found.parts {
-                index.parts.insert(part);
-            }
-            Ok(Self(Arc::new(Inner {
+            let files = ArtifactFiles::open(dir)?;
+            let scan = files.scan()?;
+            Ok(Self(Arc::new(ArtifactStore {
                 files,
                 limits,
-                index: Mutex::new(index),
+                index: Mutex::new(Index::new(scan)),
                 completing: AsyncMutex::default(),
                 failed: watch::Sender::new(None),
                 damaged: watch::Sender::default(),
@@ -119,21 +69,21 @@ impl Artifacts {
         self.0
             .index
             .lock()
-            .expect("nobody panics with the index locked")
+            .expect("the lock is not poisoned: no holder panics")
     }
 
-    /// Why nothing more is taken: a sync that failed. Whoever runs the node ends it then.
+    /// The failed sync after which nothing more is stored. The node stops then.
     pub fn failed(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.0.failed.subscribe()
     }
 
-    /// Remembers a sync that failed.
-    fn note<T>(&self, done: Result<T, ArtifactError>) -> Result<T, ArtifactError> {
-        if let Err(ArtifactError::Unsynced { path, source }) = &done {
-            let what = format!("syncing {}: {source}", path.display());
-            self.0.failed.send_replace(Some(what.into()));
+    /// Records a failed sync, after which nothing more is stored.
+    fn record_failed_sync<T>(&self, result: Result<T, ArtifactError>) -> Result<T, ArtifactError> {
+        if let Err(ArtifactError::Unsynced { path, source }) = &result {
+            let reason = format!("syncing {}: {source}", path.display());
+            self.0.failed.send_replace(Some(reason.into()));
         }
-        done
+        result
     }
 
     /// The size of a complete artifact.
@@ -156,31 +106,35 @@ impl Artifacts {
         let files = self.0.files.clone();
         let read = blocking(move || files.read_groups(&digest, size_bytes)).await;
         if read.is_err() {
-            self.set_aside(digest, 0).await?;
+            self.quarantine(digest, 0).await?;
         }
         read
     }
 
-    /// Takes a damaged artifact out of use. Whoever replicates is told, also when the reader has
-    /// given up.
-    async fn set_aside(&self, digest: Hash, group: u64) -> Result<(), ArtifactError> {
-        let artifacts = self.clone();
-        to_the_end(async move { artifacts.quarantine(digest, group).await }).await
-    }
-
+    /// Takes a damaged artifact out of use and notifies the replicator, even if the reader stops
+    /// waiting.
     async fn quarantine(&self, digest: Hash, group: u64) -> Result<(), ArtifactError> {
-        tracing::error!(%digest, group, "an artifact is damaged on this disk; it is fetched again");
-        self.index().complete.remove(&digest);
-        let files = self.0.files.clone();
-        self.note(blocking(move || files.quarantine(&digest)).await)?;
-        self.0.damaged.send_modify(|(count, last)| {
-            *count += 1;
-            *last = Some(digest);
-        });
-        Ok(())
+        let artifacts = self.clone();
+        run_to_completion(async move {
+            tracing::error!(
+                %digest,
+                group,
+                "an artifact is damaged on this disk; it is fetched again"
+            );
+            artifacts.index().complete.remove(&digest);
+            let files = artifacts.0.files.clone();
+            let moved = blocking(move || files.quarantine(&digest)).await;
+            artifacts.record_failed_sync(moved)?;
+            artifacts.0.damaged.send_modify(|(count, last)| {
+                *count += 1;
+                *last = Some(digest);
+            });
+            Ok(())
+        })
+        .await
     }
 
-    /// How many were damaged since the start, and the last of them.
+    /// The number of artifacts found damaged since the start, and the last of them.
     pub fn damaged(&self) -> watch::Receiver<(u64, Option<Hash>)> {
         self.0.damaged.subscribe()
     }
@@ -212,7 +166,7 @@ impl Artifacts {
         })
         .await;
         if let Err(ArtifactError::Damaged { group, .. }) = read {
-            self.set_aside(digest, group).await?;
+            self.quarantine(digest, group).await?;
         }
         read.map(Bytes::from)
     }
@@ -230,9 +184,9 @@ impl Artifacts {
     }
 }
 
-/// Goes on when the caller is dropped, as a request is whose client has gone: otherwise the files
-/// would still change, with nobody to keep others from them and to note what became of them.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+/// Completes the work even if the caller is dropped, as the request of a client that disconnects:
+/// otherwise the files would still change, but without the lock and without a record of the result.
+async fn run_to_completion<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
     tokio::spawn(work).await.expect("file work does not panic")
 }
 

@@ -2,7 +2,7 @@ use lamplighter_types::Hash;
 
 use super::{Artifacts, RANGE_BYTES_MAX};
 
-/// Where a scrubber stands in the artifacts. It goes through all and begins again.
+/// A scrubber's position in the artifacts. It goes through all of them and starts over.
 #[derive(Clone, Debug, Default)]
 pub struct ArtifactScrub {
     digest: Option<Hash>,
@@ -10,15 +10,15 @@ pub struct ArtifactScrub {
 }
 
 impl Artifacts {
-    /// Reads and verifies about so many bytes; what is damaged is moved aside as in
+    /// Reads and verifies about `bytes` bytes; a damaged artifact is moved aside as in
     /// [`Artifacts::read`].
     pub async fn scrub(&self, at: &mut ArtifactScrub, bytes: u64) {
-        let mut left = bytes;
-        while left > 0 {
+        let mut remaining = bytes;
+        while remaining > 0 {
             let next = self
                 .list()
                 .into_iter()
-                .find(|(digest, _)| at.digest.is_none_or(|known| *digest >= known));
+                .find(|(digest, _)| at.digest.is_none_or(|current| *digest >= current));
             let Some((digest, size)) = next else {
                 *at = ArtifactScrub::default();
                 return;
@@ -31,7 +31,7 @@ impl Artifacts {
                 tracing::debug!(%digest, %error, "an artifact is gone");
             }
             at.offset += length;
-            left = left.saturating_sub(length);
+            remaining = remaining.saturating_sub(length);
             if at.offset >= size {
                 at.digest = Some(after(digest));
                 at.offset = 0;

@@ -40,7 +40,7 @@ async fn upload(artifacts: &Artifacts, bytes: &[u8]) -> Hash {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_where_it_stopped_after_a_restart() {
+async fn an_upload_continues_at_its_offset_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let bytes = image(100_000);
     let digest = Hash::of(&bytes);
@@ -50,9 +50,9 @@ async fn an_upload_goes_on_where_it_stopped_after_a_restart() {
         .append(&NODE, digest, 0, Bytes::copy_from_slice(&bytes[..40_000]))
         .await
         .unwrap();
-    let again = open(&dir).await;
-    assert_eq!(again.begin(&NODE, digest, 100_000).await.unwrap(), 40_000);
-    let wrong = again
+    let second = open(&dir).await;
+    assert_eq!(second.begin(&NODE, digest, 100_000).await.unwrap(), 40_000);
+    let wrong = second
         .append(&NODE, digest, 30_000, Bytes::from_static(b"x"))
         .await
         .unwrap_err();
@@ -63,7 +63,7 @@ async fn an_upload_goes_on_where_it_stopped_after_a_restart() {
             got: 30_000
         }
     ));
-    again
+    second
         .append(
             &NODE,
             digest,
@@ -73,14 +73,14 @@ async fn an_upload_goes_on_where_it_stopped_after_a_restart() {
         .await
         .unwrap();
     assert_eq!(
-        again.read(digest, 39_990, 20).await.unwrap(),
+        second.read(digest, 39_990, 20).await.unwrap(),
         bytes[39_990..40_010]
     );
     assert_eq!(open(&dir).await.size(&digest), Some(100_000));
 }
 
 #[tokio::test]
-async fn one_flipped_bit_is_refused_and_nothing_stays() {
+async fn one_flipped_bit_is_refused_and_no_file_stays() {
     let dir = TempDir::new().unwrap();
     let artifacts = open(&dir).await;
     let mut bytes = image(50_000);
@@ -125,12 +125,12 @@ async fn damage_on_the_disk_is_never_served() {
     ));
 }
 
-/// Peers that answer from another store, some with lies.
+/// Peers that answer from another store; the liars flip a bit.
 struct FakePeers<'a> {
     source: &'a Artifacts,
     liars: Vec<u64>,
-    asked: Mutex<BTreeMap<u64, usize>>,
-    /// The honest peer goes away after so many answers.
+    requests: Mutex<BTreeMap<u64, usize>>,
+    /// Answers after which the honest peer becomes unreachable.
     answers_max: usize,
 }
 
@@ -141,12 +141,12 @@ impl ArtifactPeers for FakePeers<'_> {
     }
 
     async fn fetch(&self, peer: u64, request: ArtifactRequest) -> Result<Bytes, PeerFailure> {
-        let asked = {
-            let mut asked = self.asked.lock().unwrap();
-            *asked.entry(peer).or_default() += 1;
-            asked[&peer]
+        let count = {
+            let mut requests = self.requests.lock().unwrap();
+            *requests.entry(peer).or_default() += 1;
+            requests[&peer]
         };
-        if asked > self.answers_max {
+        if count > self.answers_max {
             return Err(PeerFailure::Unreachable("gone".into()));
         }
         let is_range = matches!(request, ArtifactRequest::Range { .. });
@@ -166,16 +166,15 @@ impl ArtifactPeers for FakePeers<'_> {
 
 #[tokio::test]
 async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
-    let (there, here) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let source = open(&there).await;
+    let (source_dir, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let source = open(&source_dir).await;
     let bytes = image(3_000_000);
     let digest = upload(&source, &bytes).await;
-    let artifacts = open(&here).await;
-    let asked = Mutex::default;
+    let artifacts = open(&dir).await;
     let short = FakePeers {
         source: &source,
         liars: vec![1],
-        asked: asked(),
+        requests: Mutex::default(),
         answers_max: 2,
     };
     let failed = artifacts.fetch_missing(digest, 3_000_000, &short).await;
@@ -188,7 +187,7 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
     let peers = FakePeers {
         source: &source,
         liars: vec![1],
-        asked: asked(),
+        requests: Mutex::default(),
         answers_max: 9,
     };
     artifacts
@@ -196,7 +195,7 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
         .await
         .unwrap();
     assert_eq!(
-        peers.asked.lock().unwrap()[&2],
+        peers.requests.lock().unwrap()[&2],
         3,
         "the groups and the two missing pieces"
     );
@@ -204,10 +203,10 @@ async fn a_missing_artifact_is_fetched_around_a_liar_and_in_pieces() {
     assert_eq!(read, bytes[2_999_000..]);
 }
 
-/// Any byte of an artifact or of its groups, flipped or cut off: the scrubber sets it aside, tells
-/// of it, and it can be stored again.
+/// Any byte of an artifact or of its groups is flipped or cut off: the scrubber moves the artifact
+/// aside and reports it, and it can be stored again.
 #[tokio::test]
-async fn a_scrubber_sets_aside_what_changed() {
+async fn a_scrubber_moves_damaged_artifacts_aside() {
     let dir = TempDir::new().unwrap();
     let bytes = image(70_000);
     let whole = Hash::of(&image(40_000));

@@ -1,12 +1,10 @@
-//! Which nodes validate, vote in Raft, observe, or are on their way out. Pure: facts in, decision
-//! out; [`Chain`](crate::chain::Chain) reads the facts from the store, `reconcile` carries the
-//! decision out.
+//! The nodes of the ledger: validators, voters in Raft, observers, departing nodes. Pure: facts in,
+//! decision out; the chain reads the facts from the store, the reconciler carries the decision out.
 //!
 //! A change of the validator set takes effect on the chain at once, and on Raft's votes only when
 //! its header is certified (ADR 10): until then the set that must certify it votes, and a validator
 //! that it removes stays reachable.
 
-pub(crate) mod reconcile;
 #[cfg(test)]
 mod tests;
 
@@ -41,7 +39,7 @@ pub struct Membership {
     pub departing: Vec<Validator>,
 }
 
-/// Raft's members as Raft has them.
+/// The members that Raft has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RaftMembers {
     pub voters: BTreeSet<u64>,
@@ -56,7 +54,7 @@ impl RaftMembers {
 }
 
 /// The changes that make Raft's members equal to the membership, in the order to carry them out: a
-/// node learns before it votes, and is dropped after it lost its vote.
+/// node is a learner before it votes, and is dropped after it lost its vote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RaftChanges {
     pub add_learners: BTreeSet<u64>,
@@ -89,12 +87,12 @@ impl Membership {
         }
         let voters = membership.voters.clone();
         let before = before.map_or(&[][..], |set| &set.validators);
-        membership.depart(voters.validators.iter().chain(before));
+        membership.add_departing(voters.validators.iter().chain(before));
         membership
     }
 
-    /// Takes over what a new state names, if anything, and who must certify the first uncertified
-    /// change. Returns whether anything differs.
+    /// Sets the nodes that a new state names, if there is one, and the set that must certify the
+    /// first uncertified change. Returns whether anything differs.
     pub fn update(
         &mut self,
         named: Option<NamedNodes>,
@@ -104,21 +102,17 @@ impl Membership {
         if let Some(named) = named {
             self.named = named;
         }
-        let known = before
-            .voters
-            .validators
-            .iter()
-            .chain(&before.named.validators.validators);
-        self.depart(known);
+        let voters = before.voters.validators.iter();
+        self.add_departing(voters.chain(&before.named.validators.validators));
         self.voters = certifying.unwrap_or_else(|| self.named.validators.clone());
         *self != before
     }
 
-    /// Adds to the departing those of `known` that are not named, and takes off it who is named
-    /// again.
-    fn depart<'a>(&mut self, known: impl Iterator<Item = &'a Validator>) {
+    /// Adds the former validators that are no longer named to the departing nodes, and removes the
+    /// departing nodes that are named again.
+    fn add_departing<'a>(&mut self, former: impl Iterator<Item = &'a Validator>) {
         self.departing.retain(|v| !self.named.names(v.node));
-        for validator in known {
+        for validator in former {
             let departing = |v: &Validator| v.node == validator.node;
             if !self.named.names(validator.node) && !self.departing.iter().any(departing) {
                 self.departing.push(validator.clone());
@@ -126,8 +120,8 @@ impl Membership {
         }
     }
 
-    /// Releases the departing nodes that have no vote by the ledger and that Raft has no longer.
-    /// Returns whether anybody was released.
+    /// Releases the departing nodes that have no vote by the ledger and are no members of Raft.
+    /// Returns whether a node was released.
     pub fn release(&mut self, raft: &RaftMembers) -> bool {
         // Raft knows no member before it has read its log.
         if raft.voters.is_empty() {
@@ -140,7 +134,7 @@ impl Membership {
         self.departing.len() != count
     }
 
-    /// The changes that Raft needs.
+    /// The changes that Raft's members need.
     pub fn raft_changes(&self, raft: &RaftMembers) -> RaftChanges {
         let nodes = |set: &ValidatorSet| -> BTreeSet<u64> {
             set.validators.iter().map(|v| v.node).collect()
@@ -156,7 +150,7 @@ impl Membership {
         }
     }
 
-    /// Id, key and address of each node that may connect, once.
+    /// Id, key and address of each node that may connect, each node once.
     pub fn all(&self) -> impl Iterator<Item = (u64, PublicKey, &str)> {
         let validators = self.named.validators.validators.iter();
         let validators = validators.chain(&self.departing);
@@ -168,14 +162,13 @@ impl Membership {
     /// The key of a node.
     pub fn key_of(&self, node: u64) -> Option<PublicKey> {
         let mut all = self.all();
-        all.find(|(known, ..)| *known == node)
-            .map(|(_, key, _)| key)
+        all.find(|(id, ..)| *id == node).map(|(_, key, _)| key)
     }
 
     /// The node of a key.
     pub fn node_of(&self, key: &PublicKey) -> Option<u64> {
         let mut all = self.all();
-        all.find(|(_, known, _)| known == key)
+        all.find(|(_, node_key, _)| node_key == key)
             .map(|(node, ..)| node)
     }
 }

@@ -1,14 +1,14 @@
-//! Golden scripts: each command of `scripts/NAME.script` is followed by what it printed, indented.
-//! `UPDATE_GOLDEN=1` writes the outputs anew.
+//! Golden scripts: each command of `scripts/NAME.script` is followed by its output, indented.
+//! `UPDATE_GOLDEN=1` rewrites the outputs.
 //!
 //! | command | meaning |
 //! |---|---|
 //! | `start` | the node starts on a state of which every change is certified |
 //! | `restart` | it starts again; `certifying=` and `before=` as the store has them |
 //! | `update` | a block or a certificate came |
-//! | `raft` | what Raft must change to, given what it has |
-//! | `release` | the departed leave, given what Raft has |
-//! | `reach` | who may connect |
+//! | `raft` | prints the changes that Raft's members need |
+//! | `release` | releases the departed, given Raft's members |
+//! | `reach` | prints the nodes that may connect |
 //!
 //! Arguments are lists of node ids: `validators=1,2 observers=5`.
 
@@ -91,9 +91,10 @@ impl Arguments {
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
-    match items.is_empty() {
-        true => "-".to_owned(),
-        false => items.join(","),
+    if items.is_empty() {
+        "-".to_owned()
+    } else {
+        items.join(",")
     }
 }
 
@@ -112,7 +113,7 @@ fn show(membership: &Membership) -> String {
     )
 }
 
-/// Carries out one command and says what it did.
+/// Carries out one command and returns its output.
 fn run(membership: &mut Option<Membership>, command: &str) -> String {
     let mut words = command.split_whitespace();
     let verb = words.next().unwrap();
@@ -152,7 +153,7 @@ fn run(membership: &mut Option<Membership>, command: &str) -> String {
 }
 
 #[test]
-fn every_script_prints_what_it_says() {
+fn every_script_prints_its_golden_output() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/membership/scripts");
     let mut scripts = 0;
     for entry in fs::read_dir(folder).unwrap() {

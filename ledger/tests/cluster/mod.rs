@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, Lane, Limits, StateMachine, Transport, TransportError};
+use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
-    Acceptance, Config, Handle, Identity, Ledger, OpenError, PeerAnswer, PeerError, PeerNotice,
-    PeerRequest, Peers, SystemClock,
+    Acceptance, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
+    PeerGossip, PeerRequest, Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
@@ -36,7 +36,7 @@ pub fn admin_secret() -> SecretKey {
     SecretKey::from_seed([200; 32])
 }
 
-/// Of the second administrator, who approves what the first proposes.
+/// The key of the second administrator, who approves the first one's proposals.
 fn deputy_secret() -> SecretKey {
     SecretKey::from_seed([201; 32])
 }
@@ -85,19 +85,19 @@ pub fn register(name: &str) -> Action {
     })
 }
 
-/// Everybody who can be reached; a node that is cut off is not in it.
+/// The reachable nodes, and the faults of their connections.
 #[derive(Default)]
 pub struct Wires {
     nodes: Mutex<BTreeMap<u64, (Consensus, Handle)>>,
-    /// How often each node told what is certified.
-    told_certified: Mutex<BTreeMap<u64, u32>>,
-    /// The leader says that it took the next transactions, and has lost them.
+    /// Broadcasts of each node that had a certificate.
+    certified_broadcasts: Mutex<BTreeMap<u64, u32>>,
+    /// The leader accepts the next forwarded transactions, and loses them.
     loses_next: AtomicBool,
-    /// The same of all that are passed on.
+    /// The leader accepts all forwarded transactions, and loses them.
     loses_all: AtomicBool,
-    /// How often it lost some.
+    /// Messages with forwarded transactions that were lost.
     lost: AtomicU32,
-    /// Transactions that a leader refused when they were passed on to it.
+    /// Forwarded transactions that a leader refused.
     refused: AtomicU32,
 }
 
@@ -106,7 +106,7 @@ impl Wires {
         self.nodes.lock().unwrap().get(&node).cloned()
     }
 
-    /// Whether what is passed on now gets lost.
+    /// Returns whether the transactions that are forwarded now get lost.
     fn loses(&self) -> bool {
         let next = self.loses_next.swap(false, Ordering::SeqCst);
         let loses = next || self.loses_all.load(Ordering::SeqCst);
@@ -121,8 +121,8 @@ struct Wire {
 }
 
 impl Wire {
-    /// The other side, if both are connected, and each has the other on its list.
-    fn reach(&self, to: u64) -> Option<(Consensus, Handle)> {
+    /// The other node, if both are connected and each has the other in its membership.
+    fn connect(&self, to: u64) -> Option<(Consensus, Handle)> {
         let (from, other) = (self.wires.node(self.from)?, self.wires.node(to)?);
         let lists =
             |handle: &Handle, node| handle.watch_membership().borrow().key_of(node).is_some();
@@ -135,11 +135,11 @@ impl Transport for Wire {
     async fn call(
         &self,
         to: u64,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
-        let (consensus, _) = self.reach(to).ok_or(TransportError::Unreachable(to))?;
+        let (consensus, _) = self.connect(to).ok_or(TransportError::Unreachable(to))?;
         let answer = tokio::time::timeout(timeout, consensus.serve(self.from, lane, request));
         let answer = answer.await.map_err(|_| TransportError::Timeout(to))?;
         answer.map_err(|e| TransportError::Refused {
@@ -152,7 +152,7 @@ impl Transport for Wire {
 #[async_trait]
 impl Peers for Wire {
     async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
-        let (_, handle) = self.reach(node).ok_or(PeerError::Unreachable(node))?;
+        let (_, handle) = self.connect(node).ok_or(PeerError::Unreachable(node))?;
         if let PeerRequest::Submit(transactions) = &request
             && self.wires.loses()
         {
@@ -171,14 +171,13 @@ impl Peers for Wire {
         })
     }
 
-    fn tell_all(&self, notice: PeerNotice) {
-        let told = u32::from(notice.certified.is_some());
-        let mut counts = self.wires.told_certified.lock().unwrap();
-        *counts.entry(self.from).or_default() += told;
+    fn broadcast(&self, gossip: PeerGossip) {
+        let mut counts = self.wires.certified_broadcasts.lock().unwrap();
+        *counts.entry(self.from).or_default() += u32::from(gossip.certified.is_some());
         drop(counts);
         for node in self.connected() {
-            if let Some((_, handle)) = self.reach(node) {
-                handle.take_notice(notice.clone()).unwrap();
+            if let Some((_, handle)) = self.connect(node) {
+                handle.handle_gossip(gossip.clone()).unwrap();
             }
         }
     }
@@ -207,7 +206,7 @@ pub struct Cluster {
     stores: BTreeMap<u64, Arc<MemoryKv>>,
     dir: TempDir,
     pub limits: Limits,
-    /// After how long at least and at most a node without a leader wants to lead.
+    /// Shortest and longest election timeout.
     election: [Duration; 2],
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
@@ -218,7 +217,7 @@ impl Cluster {
         Self::start_with(nodes, [150, 300].map(Duration::from_millis)).await
     }
 
-    /// As [`start`](Self::start), and who leads keeps leading also when the machine is slow.
+    /// Starts with long election timeouts: the leader stays even if the machine is slow.
     pub async fn start_calm(nodes: u64) -> Self {
         Self::start_with(nodes, [2, 4].map(Duration::from_secs)).await
     }
@@ -242,7 +241,7 @@ impl Cluster {
         cluster
     }
 
-    /// What is on the disk of a node.
+    /// The disk of a node.
     pub fn store(&self, node: u64) -> &MemoryKv {
         &self.stores[&node]
     }
@@ -268,7 +267,7 @@ impl Cluster {
             self.stores[&node].clone(),
             self.dir.path().join(node.to_string()),
         );
-        let mut config = Config::new(node);
+        let mut config = LedgerConfig::new(node);
         config.heartbeat_every = Duration::from_millis(200);
         config.forward_again_after = Duration::from_millis(500);
         let clock = Arc::new(SystemClock);
@@ -283,7 +282,7 @@ impl Cluster {
             clock,
         )
         .await?;
-        let mut settings = lamplighter_consensus::Config::new(node, dir.join("snapshots"));
+        let mut settings = lamplighter_consensus::ConsensusConfig::new(node, dir.join("snapshots"));
         settings.limits = self.limits.clone();
         settings.timers.heartbeat = Duration::from_millis(50);
         [settings.timers.election_min, settings.timers.election_max] = self.election;
@@ -316,7 +315,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends a node as a crash would: what was not synced is gone.
+    /// Ends a node as a crash does: unsynced writes are lost.
     pub async fn crash(&mut self, node: u64) {
         self.wires.nodes.lock().unwrap().remove(&node);
         let running = self.running.remove(&node).unwrap();
@@ -327,12 +326,12 @@ impl Cluster {
         self.stores.insert(node, Arc::new(reopened));
     }
 
-    /// Has the leader lose the next transactions that are passed on to it.
+    /// Makes the leader lose the next transactions that are forwarded to it.
     pub fn lose_next(&self) {
         self.wires.loses_next.store(true, Ordering::SeqCst);
     }
 
-    /// Has the leader lose all transactions that are passed on to it, or no more.
+    /// Makes the leader lose all transactions that are forwarded to it, or no more.
     pub fn lose_all(&self, loses: bool) {
         self.wires.loses_all.store(loses, Ordering::SeqCst);
     }
@@ -341,14 +340,14 @@ impl Cluster {
         self.wires.lost.load(Ordering::SeqCst) > 0
     }
 
-    /// How many transactions a leader refused when they were passed on to it.
+    /// The number of forwarded transactions that a leader refused.
     pub fn refused(&self) -> u32 {
         self.wires.refused.load(Ordering::SeqCst)
     }
 
-    /// How often a node told the others what is certified.
-    pub fn told_certified(&self, node: u64) -> u32 {
-        let counts = self.wires.told_certified.lock().unwrap();
+    /// Broadcasts of a node that had a certificate.
+    pub fn certified_broadcasts(&self, node: u64) -> u32 {
+        let counts = self.wires.certified_broadcasts.lock().unwrap();
         counts.get(&node).copied().unwrap_or_default()
     }
 
@@ -361,7 +360,7 @@ impl Cluster {
         self.sign_as("admin", &admin_secret(), action)
     }
 
-    /// What brings a change of the nodes about: the proposal, and its approval.
+    /// A change of the nodes: the proposal, and its approval.
     pub fn govern(&self, name: &str, change: GovernanceChange) -> [SignedTransaction; 2] {
         let digest = codec::digest(&change);
         let propose = GovernanceAction::Propose {
@@ -384,12 +383,12 @@ impl Cluster {
         self.sign_numbered(account, secret, sequence, action)
     }
 
-    /// A sequence number above all that were given.
+    /// A sequence number above all that were used.
     pub fn next_number(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// The numbers given from now on are so much higher.
+    /// Raises the next sequence number by `count`.
     pub fn skip_numbers(&self, count: u64) {
         self.sequence.fetch_add(count, Ordering::SeqCst);
     }
@@ -417,7 +416,7 @@ impl Cluster {
 
     pub async fn leader(&self) -> u64 {
         let (_, any) = self.running.first_key_value().unwrap();
-        let mut lead = any.consensus.lead();
+        let mut lead = any.consensus.watch_leadership();
         let alive: Vec<u64> = self.running.keys().copied().collect();
         let led = lead.wait_for(|l| l.leader.is_some_and(|leader| alive.contains(&leader)));
         tokio::time::timeout(Duration::from_secs(20), led)
@@ -438,7 +437,7 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// A node's ledger on this store, without anything that runs.
+    /// A node's ledger on this store, without its tasks.
     pub async fn open_only(&self, node: u64, kv: &MemoryKv) -> Result<Ledger, OpenError> {
         let wire = Arc::new(Wire {
             from: node,
@@ -452,7 +451,7 @@ impl Cluster {
         Ledger::open(
             Arc::new(kv.clone()),
             self.genesis.clone(),
-            Config::new(node),
+            LedgerConfig::new(node),
             identity,
             &artifacts,
             wire,

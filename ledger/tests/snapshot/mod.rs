@@ -1,4 +1,5 @@
-//! Images of the chain: sealed by a certificate, checked by who gets one, installed or not at all.
+//! Images of the chain: sealed by a certificate, checked by the receiver, installed whole or not at
+//! all.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,10 @@ use lamplighter_consensus::Limits;
 use lamplighter_contracts::ContractError;
 use lamplighter_ledger::{OpenError, Verdict};
 use lamplighter_state::tables;
-use lamplighter_store::{Batch, Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv};
+use lamplighter_store::{
+    Cf, Direction, Durability, Fault, KeyRange, Kv, KvView, MemoryKv, WriteBatch,
+};
+use lamplighter_system::error_chain;
 use lamplighter_types::ValidatorSet;
 use lamplighter_types::merkle::StateProof;
 use lamplighter_types::proof::HeaderProof;
@@ -36,10 +40,10 @@ async fn image(cluster: &Cluster, node: u64, name: &str) -> (PathBuf, Option<Vec
     (dir, marker)
 }
 
-/// The same image with other contents, by somebody who does not care about certificates.
-fn forge(image: &Path, to: &Path, change: impl FnOnce(&MemoryKv, &mut Batch)) -> PathBuf {
+/// A copy of the image with changed contents and the same proof.
+fn forge(image: &Path, to: &Path, change: impl FnOnce(&MemoryKv, &mut WriteBatch)) -> PathBuf {
     let kv = MemoryKv::open_checkpoint(image).unwrap();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     change(&kv, &mut batch);
     kv.write(batch, Durability::Synced).unwrap();
     kv.checkpoint(to).unwrap();
@@ -54,7 +58,7 @@ fn first(kv: &MemoryKv, cf: Cf) -> (bytes::Bytes, Vec<u8>) {
     (key, value.to_vec())
 }
 
-fn flip_first(cf: Cf) -> impl FnOnce(&MemoryKv, &mut Batch) {
+fn flip_first(cf: Cf) -> impl FnOnce(&MemoryKv, &mut WriteBatch) {
     move |kv, batch| {
         let (key, mut value) = first(kv, cf);
         *value.last_mut().unwrap() ^= 1;
@@ -62,18 +66,8 @@ fn flip_first(cf: Cf) -> impl FnOnce(&MemoryKv, &mut Batch) {
     }
 }
 
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
 #[tokio::test]
-async fn an_image_carries_its_certificate_and_what_was_changed_in_it_is_refused() {
+async fn an_image_has_its_certificate_and_a_changed_one_is_refused() {
     let cluster = Cluster::start(4).await;
     for n in 0..3 {
         register(&cluster, 1, &format!("o{n}")).await;
@@ -82,10 +76,10 @@ async fn an_image_carries_its_certificate_and_what_was_changed_in_it_is_refused(
     let proof = HeaderProof::from_bytes(&fs::read(good.join("header-proof")).unwrap()).unwrap();
     let header = proof.verify(&cluster.genesis).unwrap();
     assert!(header.height >= 1);
-    let judge = &cluster.running[&1].machine;
-    assert_eq!(judge.check_snapshot(&good).unwrap(), marker);
+    let receiver = &cluster.running[&1].machine;
+    assert_eq!(receiver.check_snapshot(&good).unwrap(), marker);
 
-    type Change = Box<dyn FnOnce(&MemoryKv, &mut Batch)>;
+    type Change = Box<dyn FnOnce(&MemoryKv, &mut WriteBatch)>;
     let certificate: Change = Box::new(|kv, batch| {
         let newest = tables::newest_certified(kv, 0).unwrap().unwrap();
         let mut bad = tables::certificate(kv, newest).unwrap().unwrap();
@@ -123,21 +117,21 @@ async fn an_image_carries_its_certificate_and_what_was_changed_in_it_is_refused(
     ];
     for (name, change) in changes {
         let bad = forge(&good, &cluster.path().join(format!("bad {name}")), change);
-        let error = judge.check_snapshot(&bad).expect_err(name);
-        println!("{name}: {}", reason(&error));
+        let error = receiver.check_snapshot(&bad).expect_err(name);
+        println!("{name}: {}", error_chain(&error));
     }
     let unproven = forge(&good, &cluster.path().join("unproven"), |_, _| ());
     fs::remove_file(unproven.join("header-proof")).unwrap();
-    judge.check_snapshot(&unproven).expect_err("no proof");
+    receiver.check_snapshot(&unproven).expect_err("no proof");
     fs::write(unproven.join("header-proof"), b"\x07".repeat(90)).unwrap();
-    judge
+    receiver
         .check_snapshot(&unproven)
         .expect_err("no proof either");
     cluster.stop().await;
 }
 
-/// Of five nodes three go on, but certificates need four: the image has to wait for them, and the
-/// log with it, or a node that comes back could get neither.
+/// Three of five nodes continue, but certificates need four: the image must wait for the
+/// certificate, and the purge of the log with it, or a node that comes back could get neither.
 #[tokio::test]
 async fn an_image_waits_for_the_quorum() {
     let mut cluster = Cluster::start(5).await;
@@ -159,7 +153,7 @@ async fn an_image_waits_for_the_quorum() {
     running.machine.build_snapshot(&dir).unwrap();
     let sealed = running.machine.seal_snapshot(&dir);
     let early = tokio::time::timeout(Duration::from_millis(500), sealed).await;
-    assert!(early.is_err(), "nobody certified it");
+    assert!(early.is_err(), "it is not certified");
     assert!(!dir.join("header-proof").exists());
     let metrics = running.consensus.metrics();
     assert_eq!((metrics.snapshot_index, metrics.purged_index), (None, None));
@@ -195,7 +189,7 @@ async fn wait_for_purge(cluster: &Cluster, node: u64, above: u64) {
     purged.expect("the log is purged");
 }
 
-/// Three nodes go on, and the fourth comes back when its part of the log is purged.
+/// Three nodes continue, and the fourth comes back when its part of the log is purged.
 async fn with_one_behind() -> (Cluster, u64, u64) {
     let mut cluster = Cluster::start(4).await;
     cluster.limits = small_limits();
@@ -216,20 +210,23 @@ async fn with_one_behind() -> (Cluster, u64, u64) {
 
 async fn assert_equal(cluster: &Cluster, leader: u64, away: u64) {
     let height = register(cluster, leader, "last").await;
-    let (one, other) = (cluster.handle(leader), cluster.handle(away));
-    other.wait_certified(height, WITHIN).await.unwrap();
+    let (first, second) = (cluster.handle(leader), cluster.handle(away));
+    second.wait_certified(height, WITHIN).await.unwrap();
     for height in 0..=height {
-        assert_eq!(one.header(height).unwrap(), other.header(height).unwrap());
         assert_eq!(
-            one.receipts(height).unwrap(),
-            other.receipts(height).unwrap()
+            first.header(height).unwrap(),
+            second.header(height).unwrap()
+        );
+        assert_eq!(
+            first.receipts(height).unwrap(),
+            second.receipts(height).unwrap()
         );
     }
     register(cluster, away, "through-the-one-that-was-away").await;
 }
 
 #[tokio::test]
-async fn a_node_that_was_away_installs_an_image_and_goes_on() {
+async fn a_node_that_was_away_installs_an_image_and_continues() {
     let (mut cluster, leader, away) = with_one_behind().await;
     cluster.start_node(away).await;
     assert_equal(&cluster, leader, away).await;
@@ -238,9 +235,9 @@ async fn a_node_that_was_away_installs_an_image_and_goes_on() {
     cluster.stop().await;
 }
 
-/// Its block is never applied here, so nothing but the image says what became of it.
+/// Its block is never applied on this node, so only the image decides over it.
 #[tokio::test]
-async fn a_transaction_that_came_with_an_image_is_answered() {
+async fn a_transaction_in_an_image_gets_its_verdict() {
     let (mut cluster, leader, away) = with_one_behind().await;
     let signed = cluster.organization("in-the-image");
     let ticket = cluster.handle(leader).submit(signed.clone()).await.unwrap();
@@ -255,17 +252,17 @@ async fn a_transaction_that_came_with_an_image_is_answered() {
     let ticket = cluster.handle(away).submit(signed).await.unwrap();
     let answered = tokio::time::timeout(WITHIN, ticket.verdict()).await;
     match answered.expect("it is answered when the image is installed") {
-        Verdict::Committed(again) => {
-            assert_eq!((again.height, again.index), (first.height, first.index))
+        Verdict::Committed(second) => {
+            assert_eq!((second.height, second.index), (first.height, first.index))
         }
         other => panic!("{other:?}"),
     }
     cluster.stop().await;
 }
 
-/// Its number was used by another one, in a block that is never applied here.
+/// Another transaction used its number, in a block that is never applied on this node.
 #[tokio::test]
-async fn a_transaction_whose_number_an_image_used_is_refused() {
+async fn a_transaction_with_a_number_used_in_an_image_is_refused() {
     let cluster = Cluster::start(1).await;
     let number = cluster.next_number();
     let sign = |name| {
@@ -292,7 +289,7 @@ async fn a_transaction_whose_number_an_image_used_is_refused() {
 
 /// The power fails after each single write of the installation.
 #[tokio::test]
-async fn an_interrupted_installation_goes_on() {
+async fn an_interrupted_installation_is_repeated() {
     let (cluster, leader, away) = with_one_behind().await;
     let (image, _) = image(&cluster, leader, "image").await;
     let head = |kv: &MemoryKv| tables::head_height(kv).unwrap();
@@ -311,11 +308,11 @@ async fn an_interrupted_installation_goes_on() {
         let victim = MemoryKv::open_checkpoint(&copy.join("before")).unwrap();
         let outcome = install(&cluster, &victim, away, &inside, writes).await;
         let reopened = victim.crash_keeping(writes as usize % 3);
-        let begun = tables::installing(&reopened).unwrap().is_some();
-        interrupted += u32::from(begun);
+        let is_interrupted = tables::installing(&reopened).unwrap().is_some();
+        interrupted += u32::from(is_interrupted);
         cluster.open_only(away, &reopened).await.unwrap();
         assert_eq!(tables::installing(&reopened).unwrap(), None);
-        if begun {
+        if is_interrupted {
             assert_eq!(head(&reopened), installed);
             assert!(
                 !copy.join("data").exists(),
@@ -331,9 +328,9 @@ async fn an_interrupted_installation_goes_on() {
         interrupted >= 5,
         "{interrupted} interruptions in the middle"
     );
-    // An image that is gone can't be gone on with.
+    // An installation can't be repeated without its image.
     let lost = MemoryKv::new();
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     tables::put_installing(&mut batch, Some("/nowhere/data"));
     lost.write(batch, Durability::Synced).unwrap();
     let refused = cluster.open_only(away, &lost).await;
@@ -341,21 +338,21 @@ async fn an_interrupted_installation_goes_on() {
     cluster.stop().await;
 }
 
-/// A certificate that this node has and the sender had not, when it made the image, may be one that
-/// nobody can make again.
+/// This node may have a certificate that the sender had not when it made the image, and that can't
+/// be made again.
 #[tokio::test]
-async fn an_image_takes_no_certificates_away() {
+async fn installing_an_image_keeps_the_certificates() {
     let (cluster, leader, away) = with_one_behind().await;
     let (image, _) = image(&cluster, leader, "image").await;
     let whole = MemoryKv::open_checkpoint(&image).unwrap();
     let newest = tables::newest_certified(&whole, 0).unwrap().unwrap();
     let certificate = |kv: &MemoryKv, height| tables::certificate(kv, height).unwrap();
     let mut certified = (1..newest).filter_map(|height| certificate(&whole, height));
-    let own = certified.next().expect("many headers are certified");
+    let kept = certified.next().expect("many headers are certified");
 
     let kv = cluster.store(away).clone();
-    let mut batch = Batch::new();
-    tables::put_certificate(&mut batch, &own);
+    let mut batch = WriteBatch::new();
+    tables::put_certificate(&mut batch, &kept);
     kv.write(batch, Durability::Synced).unwrap();
     let lacking = forge(&image, &cluster.path().join("lacking"), |_, batch| {
         batch.delete_range(Cf::Certificates, KeyRange::all());
@@ -365,7 +362,7 @@ async fn an_image_takes_no_certificates_away() {
         .await
         .unwrap();
     assert_eq!(tables::newest_certified(&kv, 0).unwrap(), Some(newest));
-    assert_eq!(certificate(&kv, own.height), Some(own));
+    assert_eq!(certificate(&kv, kept.height), Some(kept));
     cluster.stop().await;
 }
 
@@ -386,5 +383,5 @@ async fn install(
     });
     machine
         .install_snapshot(image)
-        .map_err(|error| reason(&error))
+        .map_err(|error| error_chain(&error))
 }

@@ -1,4 +1,4 @@
-//! What waits in a pool and can't be in any block any more is answered at once, not when it
+//! A pending transaction that can't be in any block any more is refused at once, not when it
 //! expires.
 
 use std::time::Duration;
@@ -22,8 +22,7 @@ async fn until(is_so: impl Fn() -> bool) {
     tokio::time::timeout(WITHIN, wait).await.expect("it comes");
 }
 
-/// Four nodes, of which one that follows has a transaction that its leader loses, however often it
-/// is passed on.
+/// Four nodes. A follower has a transaction that the leader loses, however often it is forwarded.
 struct Waiting {
     cluster: Cluster,
     leader: Handle,
@@ -43,7 +42,7 @@ impl Waiting {
         }
     }
 
-    /// The transaction waits at the follower, and nowhere else.
+    /// Submits a transaction that is pending at the follower only.
     async fn lose(&self, signed: SignedTransaction) -> Ticket {
         let before = self.follower.status().pending;
         self.cluster.lose_all(true);
@@ -54,27 +53,27 @@ impl Waiting {
     }
 
     async fn act(&self, signed: SignedTransaction) {
-        let done = committed(self.leader.submit(signed).await.unwrap()).await;
-        assert!(done.receipt.succeeded(), "{:?}", done.receipt);
+        let commitment = committed(self.leader.submit(signed).await.unwrap()).await;
+        assert!(commitment.receipt.succeeded(), "{:?}", commitment.receipt);
     }
 
-    /// The code of the refusal, which comes at once and leaves nothing behind.
+    /// The code of the refusal, which comes at once and empties the mempool.
     async fn refusal(&self, ticket: Ticket) -> &'static str {
         let verdict = tokio::time::timeout(WITHIN, ticket.verdict()).await;
-        let Verdict::Refused(refusal) = verdict.expect("it is answered") else {
+        let Verdict::Refused(refusal) = verdict.expect("there is a verdict") else {
             panic!("it is refused");
         };
         assert_eq!(self.follower.status().pending, 0);
         refusal.code()
     }
 
-    /// The follower has what the leader has.
-    async fn follow(&self) {
+    /// Waits until the follower has the leader's blocks.
+    async fn catch_up(&self) {
         let head = self.leader.head().height;
         self.follower.wait_height(head, WITHIN).await.unwrap();
     }
 
-    /// A user with a key of its own.
+    /// Registers a user and returns its key.
     async fn register(&self, name: &str) -> SecretKey {
         let secret = SecretKey::from_seed([77; 32]);
         let action = UsersAction::RegisterUser {
@@ -84,13 +83,13 @@ impl Waiting {
             key: secret.public(),
         };
         self.act(self.cluster.sign(Action::Users(action))).await;
-        self.follow().await;
+        self.catch_up().await;
         secret
     }
 }
 
 #[tokio::test]
-async fn who_loses_its_number_in_a_race_is_told_at_once() {
+async fn a_transaction_that_loses_a_race_for_its_number_is_refused_at_once() {
     let test = Waiting::start().await;
     let number = test.cluster.next_number();
     let sign = |name| {
@@ -105,7 +104,7 @@ async fn who_loses_its_number_in_a_race_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn who_falls_out_of_the_window_is_told_at_once() {
+async fn a_transaction_below_the_replay_window_is_refused_at_once() {
     let test = Waiting::start().await;
     let old = test.lose(test.cluster.organization("old")).await;
     test.cluster.skip_numbers(2_000);
@@ -115,53 +114,53 @@ async fn who_falls_out_of_the_window_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn whose_key_is_revoked_is_told_at_once() {
+async fn a_transaction_of_a_revoked_key_is_refused_at_once() {
     let test = Waiting::start().await;
     let secret = test.register("eve").await;
     let signed = test.cluster.sign_as("eve", &secret, register("hers"));
-    let waits = test.lose(signed).await;
+    let ticket = test.lose(signed).await;
     let (account, key) = (id("eve"), secret.public());
     let revoke = Action::Users(UsersAction::RevokeKey { account, key });
     test.act(test.cluster.sign(revoke)).await;
-    assert_eq!(test.refusal(waits).await, "admission.key_revoked");
+    assert_eq!(test.refusal(ticket).await, "admission.key_revoked");
     test.cluster.stop().await;
 }
 
-/// The account may be enabled again, and the leader may have the transaction in a block already
-/// that this node does not know: whatever it would say now could turn out wrong.
+/// The account may be enabled again, and the transaction may be in a block that this node has not
+/// applied yet: any verdict now could be wrong.
 #[tokio::test]
-async fn whose_account_is_disabled_may_come_in_when_it_is_enabled_again() {
+async fn a_transaction_of_a_disabled_account_waits_until_it_is_enabled_again() {
     let test = Waiting::start().await;
     let secret = test.register("eve").await;
     let signed = test.cluster.sign_as("eve", &secret, register("hers"));
-    let waits = test.lose(signed).await;
+    let ticket = test.lose(signed).await;
     let account = id("eve");
     let disable = UsersAction::Disable { account };
     test.act(test.cluster.sign(Action::Users(disable))).await;
-    test.follow().await;
+    test.catch_up().await;
     test.cluster.lose_all(false);
-    // It is passed on a second time only if it was kept after the first.
+    // It is forwarded a second time only if it was kept after the first.
     until(|| test.cluster.refused() >= 2).await;
     assert_eq!(test.follower.status().pending, 1);
     let account = id("eve");
     let enable = UsersAction::Enable { account };
     test.act(test.cluster.sign(Action::Users(enable))).await;
-    committed(waits).await;
+    committed(ticket).await;
     test.cluster.stop().await;
 }
 
-/// What others do meanwhile changes nothing for those who can still be admitted.
+/// Transactions of others change nothing for one that can still be admitted.
 #[tokio::test]
-async fn who_can_still_be_admitted_is_not_refused() {
+async fn a_transaction_that_can_still_be_admitted_is_not_refused() {
     let test = Waiting::start().await;
     test.register("eve").await;
-    let waits = test.lose(test.cluster.organization("waits")).await;
+    let ticket = test.lose(test.cluster.organization("waits")).await;
     test.act(test.cluster.organization("other-number")).await;
     let disable = UsersAction::Disable { account: id("eve") };
     test.act(test.cluster.sign(Action::Users(disable))).await;
-    test.follow().await;
+    test.catch_up().await;
     assert_eq!(test.follower.status().pending, 1);
     test.cluster.lose_all(false);
-    assert!(committed(waits).await.receipt.succeeded());
+    assert!(committed(ticket).await.receipt.succeeded());
     test.cluster.stop().await;
 }

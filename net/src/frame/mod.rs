@@ -1,7 +1,7 @@
-//! Frames: how messages follow each other on a stream.
+//! Frames: the messages on a stream.
 //!
-//! `length u32 | kind u8 | id u64 | aux u32 | body`, numbers little-endian; `length` counts what
-//! comes after it, so it is 13 plus the length of the body.
+//! `length u32 | kind u8 | id u64 | aux u32 | body`, numbers little-endian; `length` counts the
+//! bytes after it, so it is 13 plus the length of the body.
 
 use std::io;
 
@@ -13,42 +13,42 @@ pub(crate) const HEAD_BYTES: usize = PREFIX_BYTES + FIXED_BYTES;
 const PREFIX_BYTES: usize = 4;
 const FIXED_BYTES: usize = 13;
 
-/// A reader's buffer: frames up to this size are read without an allocation but their body.
+/// Bytes of a reader's buffer: frames up to this size need no allocation except for their body.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// A long body's memory grows by what has arrived, and at least by this.
+/// The least growth of a long body's memory; otherwise it grows by the bytes that arrived.
 const READ_STEP_BYTES: usize = 64 * 1024;
 
-/// Frames are gathered up to this size before they are written: with yamux's 12-byte header it
-/// fits one Noise message (64,511 bytes), so it costs one encryption and one system call.
+/// Bytes of frames that are written at once: with yamux's 12-byte header they fit one Noise message
+/// (64,511 bytes), so they cost one encryption and one system call.
 pub(crate) const WRITE_BATCH_BYTES: usize = 60 * 1024;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Hello = 1,
+pub(crate) enum FrameKind {
+    Handshake = 1,
     Refuse = 2,
     Ping = 3,
     Pong = 4,
-    Bye = 5,
+    Close = 5,
     Request = 16,
     Answer = 17,
     Failure = 18,
     Notify = 19,
 }
 
-impl Kind {
-    fn from_byte(byte: u8) -> Option<Kind> {
+impl FrameKind {
+    fn from_byte(byte: u8) -> Option<FrameKind> {
         Some(match byte {
-            1 => Kind::Hello,
-            2 => Kind::Refuse,
-            3 => Kind::Ping,
-            4 => Kind::Pong,
-            5 => Kind::Bye,
-            16 => Kind::Request,
-            17 => Kind::Answer,
-            18 => Kind::Failure,
-            19 => Kind::Notify,
+            1 => FrameKind::Handshake,
+            2 => FrameKind::Refuse,
+            3 => FrameKind::Ping,
+            4 => FrameKind::Pong,
+            5 => FrameKind::Close,
+            16 => FrameKind::Request,
+            17 => FrameKind::Answer,
+            18 => FrameKind::Failure,
+            19 => FrameKind::Notify,
             _ => return None,
         })
     }
@@ -57,15 +57,15 @@ impl Kind {
 /// One message on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
-    pub kind: Kind,
-    /// Number of the request, or of the ping.
+    pub kind: FrameKind,
+    /// The number of the request, or of the ping.
     pub id: u64,
-    /// Timeout in ms of a request, code of a failure, protocol version of a hello.
+    /// The timeout in ms of a request, the code of a failure, the protocol version of a handshake.
     pub aux: u32,
     pub body: Bytes,
 }
 
-/// Why no frame could be read.
+/// The reason why no frame could be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrameError {
     #[error("reading or writing failed")]
@@ -99,7 +99,7 @@ impl Frame {
     }
 }
 
-/// Reads frames from a stream; takes memory only for bytes that have arrived.
+/// Reads frames from a stream; allocates memory only for bytes that have arrived.
 pub(crate) struct FrameReader<R> {
     io: R,
     buffer: Box<[u8]>,
@@ -129,7 +129,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let body_bytes = self.body_length()?;
         self.need(HEAD_BYTES).await?;
         let head = &self.buffer[self.start..self.start + HEAD_BYTES];
-        let kind = Kind::from_byte(head[4]).ok_or(FrameError::UnknownKind(head[4]))?;
+        let kind = FrameKind::from_byte(head[4]).ok_or(FrameError::UnknownKind(head[4]))?;
         let id = u64::from_le_bytes(head[5..13].try_into().expect("eight bytes"));
         let aux = u32::from_le_bytes(head[13..].try_into().expect("four bytes"));
         let body = self.body(body_bytes).await?;
@@ -213,7 +213,7 @@ fn truncated(error: io::Error) -> FrameError {
     }
 }
 
-/// Writes frames to a stream, several in one go.
+/// Writes frames to a stream, several at once.
 pub(crate) struct FrameWriter<W> {
     io: W,
     buffer: Vec<u8>,
@@ -227,7 +227,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         }
     }
 
-    /// Adds a frame; what does not fit the buffer is written at once, long bodies uncopied.
+    /// Adds a frame; the part that does not fit the buffer is written at once, without a copy.
     pub async fn push(&mut self, frame: &Frame) -> Result<(), FrameError> {
         self.buffer.extend_from_slice(&frame.head());
         let room = WRITE_BATCH_BYTES.saturating_sub(self.buffer.len());
@@ -240,7 +240,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(())
     }
 
-    /// Writes what is left and hands it on to the peer.
+    /// Writes the rest of the buffer and flushes the stream.
     pub async fn flush(&mut self) -> Result<(), FrameError> {
         self.write_buffer().await?;
         Ok(self.io.flush().await?)

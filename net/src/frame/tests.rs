@@ -30,7 +30,7 @@ impl AsyncRead for Pieces {
     }
 }
 
-fn frame(kind: Kind, id: u64, aux: u32, body: Vec<u8>) -> Frame {
+fn frame(kind: FrameKind, id: u64, aux: u32, body: Vec<u8>) -> Frame {
     Frame {
         kind,
         id,
@@ -71,7 +71,7 @@ fn read_all(bytes: Vec<u8>, sizes: Vec<usize>, max: usize) -> Result<Vec<Frame>,
 
 #[test]
 fn layout_is_as_documented() {
-    let bytes = written(&[frame(Kind::Request, 0x0102, 0x0a0b, vec![0xee, 0xff])]);
+    let bytes = written(&[frame(FrameKind::Request, 0x0102, 0x0a0b, vec![0xee, 0xff])]);
     assert_eq!(
         hex::encode(bytes),
         concat!("0f000000", "10", "0201000000000000", "0b0a0000", "eeff")
@@ -79,8 +79,8 @@ fn layout_is_as_documented() {
 }
 
 #[test]
-fn too_long_is_refused_before_the_body_arrives() {
-    let head = frame(Kind::Notify, 0, 0, vec![0; 101]).head().to_vec();
+fn a_long_frame_is_refused_before_its_body_is_read() {
+    let head = frame(FrameKind::Notify, 0, 0, vec![0; 101]).head().to_vec();
     let error = read_all(head[..4].to_vec(), vec![4], 100).unwrap_err();
     assert!(
         matches!(
@@ -97,7 +97,7 @@ fn too_long_is_refused_before_the_body_arrives() {
 #[test]
 fn a_claimed_length_takes_no_memory() {
     let max = 1 << 30;
-    let mut bytes = frame(Kind::Notify, 0, 0, Vec::new()).head().to_vec();
+    let mut bytes = frame(FrameKind::Notify, 0, 0, Vec::new()).head().to_vec();
     bytes[..4].copy_from_slice(&(max as u32).to_le_bytes());
     bytes.extend_from_slice(&[7; 1000]);
     // The reader asks for at most one step before it learns that nothing follows.
@@ -109,7 +109,7 @@ fn a_claimed_length_takes_no_memory() {
 
 #[test]
 fn broken_frames() {
-    let good = written(&[frame(Kind::Ping, 1, 0, Vec::new())]);
+    let good = written(&[frame(FrameKind::Ping, 1, 0, Vec::new())]);
     let mut short = good.clone();
     short[0] = 12;
     assert!(matches!(
@@ -132,7 +132,12 @@ fn broken_frames() {
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
-    let kind = prop::sample::select(vec![Kind::Hello, Kind::Request, Kind::Answer, Kind::Notify]);
+    let kind = prop::sample::select(vec![
+        FrameKind::Handshake,
+        FrameKind::Request,
+        FrameKind::Answer,
+        FrameKind::Notify,
+    ]);
     let body_bytes = prop_oneof![
         0usize..64,
         READ_BUFFER_BYTES - 20..READ_BUFFER_BYTES + 20,
@@ -162,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_frames_or_an_error(
+    fn arbitrary_bytes_are_frames_or_an_error(
         bytes in prop::collection::vec(any::<u8>(), 0..4096),
         small in any::<bool>(),
     ) {

@@ -1,4 +1,4 @@
-//! The calling side of a lane: requests with their numbers and limits, and notifications.
+//! The client side of a lane: requests with their numbers and limits, and notifications.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,61 +9,62 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::error::{LinkError, NetError, ServiceError};
-use crate::frame::{Frame, Kind};
+use crate::frame::{Frame, FrameKind};
 use crate::{Lane, NodeKey};
 
-/// No caller waits longer than this; a longer timeout is taken as this one.
+/// The longest timeout of a request; a longer one is reduced to it.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
-/// A request whose answer is so late after its timeout shows that the peer lost it: without an
-/// end to this, the peer could use up the lane's places one by one.
+/// The time after its timeout at which a request counts as lost by the peer, which ends the link.
+/// Otherwise such a peer could use up the lane's limit one by one.
 const OVERDUE_MAX: Duration = Duration::from_secs(30);
 
-/// A frame on its way to the writer, with the room it takes in a limit until it is written.
-pub(crate) struct Outgoing {
+/// A frame in the writer's queue, with its permit of a limit until it is written.
+pub(crate) struct OutgoingFrame {
     pub frame: Frame,
-    pub room: Option<OwnedSemaphorePermit>,
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
+/// The client of one lane of one link.
 pub(crate) struct LaneClient {
     to: NodeKey,
     lane: Lane,
-    queue: mpsc::Sender<Outgoing>,
-    calls: Mutex<Calls>,
+    queue: mpsc::Sender<OutgoingFrame>,
+    pending: Mutex<PendingRequests>,
     requests: Arc<Semaphore>,
     request_bytes: Arc<Semaphore>,
     notify_bytes: Arc<Semaphore>,
 }
 
-/// Requests without an answer. An entry stays after its caller's timeout, until the peer has
-/// answered: only so do both sides count the same number of requests in flight.
-struct Calls {
+/// The requests without an answer. A request stays after its caller's timeout until the peer has
+/// answered, so that both sides count the same number of requests in flight.
+struct PendingRequests {
     open: bool,
     next_id: u64,
-    waiting: HashMap<u64, Call>,
+    by_id: HashMap<u64, PendingRequest>,
 }
 
-struct Call {
+struct PendingRequest {
     answer: oneshot::Sender<Result<Bytes, ServiceError>>,
     deadline: Instant,
-    _room: [OwnedSemaphorePermit; 2],
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl LaneClient {
-    /// A client and the queue that its lane's writer empties.
-    pub fn new(to: NodeKey, lane: Lane) -> (LaneClient, mpsc::Receiver<Outgoing>) {
+    /// A client, and the queue for its lane's writer.
+    pub fn new(to: NodeKey, lane: Lane) -> (LaneClient, mpsc::Receiver<OutgoingFrame>) {
         let limits = lane.limits();
         let (queue, outgoing) = mpsc::channel(limits.queue_max);
-        let calls = Calls {
+        let pending = PendingRequests {
             open: true,
             next_id: 0,
-            waiting: HashMap::new(),
+            by_id: HashMap::new(),
         };
         let client = LaneClient {
             to,
             lane,
             queue,
-            calls: Mutex::new(calls),
+            pending: Mutex::new(pending),
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             request_bytes: Arc::new(Semaphore::new(limits.bytes_max)),
             notify_bytes: Arc::new(Semaphore::new(limits.bytes_max)),
@@ -71,7 +72,7 @@ impl LaneClient {
         (client, outgoing)
     }
 
-    pub fn queue(&self) -> mpsc::Sender<Outgoing> {
+    pub fn queue(&self) -> mpsc::Sender<OutgoingFrame> {
         self.queue.clone()
     }
 
@@ -80,29 +81,32 @@ impl LaneClient {
         self.check_size(&body)?;
         let after = after.min(REQUEST_TIMEOUT_MAX);
         let deadline = Instant::now() + after;
-        let room = [
-            self.take(&self.requests, 1)?,
-            self.take(&self.request_bytes, body.len() as u32)?,
+        let permits = [
+            self.acquire(&self.requests, 1)?,
+            self.acquire(&self.request_bytes, body.len() as u32)?,
         ];
         let call = async {
-            let place = self
+            let slot = self
                 .queue
                 .reserve()
                 .await
                 .map_err(|_| self.disconnected())?;
-            // From here to `send` nothing waits, so a request is known exactly if it is sent.
-            let (id, answer) = self.register(deadline, room)?;
-            let left = deadline
+            // Nothing waits from here to `send`: a request is registered exactly if it is sent.
+            let (id, answer) = self.register(deadline, permits)?;
+            let remaining_ms = deadline
                 .saturating_duration_since(Instant::now())
                 .as_millis()
                 .max(1);
             let frame = Frame {
-                kind: Kind::Request,
+                kind: FrameKind::Request,
                 id,
-                aux: left as u32,
+                aux: remaining_ms as u32,
                 body,
             };
-            place.send(Outgoing { frame, room: None });
+            slot.send(OutgoingFrame {
+                frame,
+                permit: None,
+            });
             answer.await.map_err(|_| self.disconnected())
         };
         match timeout(after, call).await {
@@ -121,71 +125,71 @@ impl LaneClient {
         }
     }
 
-    /// Queues a notification; an error if there is no room for it.
+    /// Queues a notification; an error if the queue is full.
     pub fn notify(&self, body: Bytes) -> Result<(), NetError> {
         self.check_size(&body)?;
-        let room = Some(self.take(&self.notify_bytes, body.len() as u32)?);
+        let permit = Some(self.acquire(&self.notify_bytes, body.len() as u32)?);
         let frame = Frame {
-            kind: Kind::Notify,
+            kind: FrameKind::Notify,
             id: 0,
             aux: 0,
             body,
         };
         self.queue
-            .try_send(Outgoing { frame, room })
+            .try_send(OutgoingFrame { frame, permit })
             .map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => self.busy(),
                 mpsc::error::TrySendError::Closed(_) => self.disconnected(),
             })
     }
 
-    /// Hands an answer or a failure to the caller that waits for it.
+    /// Passes an answer or a failure to the caller that waits for it.
     pub fn complete(&self, frame: Frame) -> Result<(), LinkError> {
-        let call = self.calls().waiting.remove(&frame.id);
-        let call = call.ok_or(LinkError::UnknownAnswer(self.lane))?;
+        let request = self.pending().by_id.remove(&frame.id);
+        let request = request.ok_or(LinkError::UnknownAnswer(self.lane))?;
         let result = match frame.kind {
-            Kind::Answer => Ok(frame.body),
+            FrameKind::Answer => Ok(frame.body),
             _ => Err(ServiceError::decode(frame.aux, &frame.body)),
         };
-        // An error means that the caller has given up meanwhile.
-        let _gone = call.answer.send(result);
+        // An error means that the caller has stopped waiting.
+        let _ = request.answer.send(result);
         Ok(())
     }
 
-    /// Whether a request got no answer long after its time was over.
+    /// True if a request has no answer long after its timeout.
     pub fn has_overdue(&self) -> bool {
         let now = Instant::now();
-        self.calls()
-            .waiting
+        self.pending()
+            .by_id
             .values()
-            .any(|call| call.deadline + OVERDUE_MAX < now)
+            .any(|request| request.deadline + OVERDUE_MAX < now)
     }
 
-    /// Ends every call with `Disconnected`, now and from now on.
+    /// Ends every pending and future request with `Disconnected`.
     pub fn close(&self) {
-        let mut calls = self.calls();
-        calls.open = false;
-        calls.waiting.clear();
+        let mut pending = self.pending();
+        pending.open = false;
+        pending.by_id.clear();
     }
 
     fn register(
         &self,
         deadline: Instant,
-        room: [OwnedSemaphorePermit; 2],
+        permits: [OwnedSemaphorePermit; 2],
     ) -> Result<(u64, oneshot::Receiver<Result<Bytes, ServiceError>>), NetError> {
         let (answer, receiver) = oneshot::channel();
-        let mut calls = self.calls();
-        if !calls.open {
+        let mut pending = self.pending();
+        if !pending.open {
             return Err(self.disconnected());
         }
-        let id = calls.next_id;
-        calls.next_id += 1;
-        calls.waiting.insert(
+        let id = pending.next_id;
+        pending.next_id += 1;
+        pending.by_id.insert(
             id,
-            Call {
+            PendingRequest {
                 answer,
                 deadline,
-                _room: room,
+                _permits: permits,
             },
         );
         Ok((id, receiver))
@@ -203,7 +207,11 @@ impl LaneClient {
         Ok(())
     }
 
-    fn take(&self, limit: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, NetError> {
+    fn acquire(
+        &self,
+        limit: &Arc<Semaphore>,
+        count: u32,
+    ) -> Result<OwnedSemaphorePermit, NetError> {
         limit
             .clone()
             .try_acquire_many_owned(count)
@@ -224,7 +232,7 @@ impl LaneClient {
         }
     }
 
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, PendingRequests> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

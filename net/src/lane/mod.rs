@@ -1,4 +1,4 @@
-//! Lanes: independent streams of one link, so that bulk never delays what is urgent.
+//! Lanes: independent streams of one link, so that bulk data never delays urgent messages.
 
 pub(crate) mod client;
 pub(crate) mod server;
@@ -8,7 +8,7 @@ use std::fmt;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Room beside a 4 MiB payload for the envelope that a lane's user puts around it.
+/// Bytes of the headers that a lane's user adds to a 4 MiB payload.
 const ENVELOPE_BYTES: usize = 64 * KIB;
 
 /// One persistent stream of a link.
@@ -20,18 +20,18 @@ pub enum Lane {
     Append,
     /// Signatures on headers and artifacts.
     Attestation,
-    /// Transactions on their way to the leader.
+    /// Transactions for the leader.
     Transactions,
-    /// Blocks and artifacts for who lags behind.
+    /// Certificates and artifacts for a node that is behind.
     Sync,
     /// Raft snapshots.
     Snapshot,
 }
 
-/// What one lane carries at most; a part of the protocol, so equal on all nodes.
+/// The limits of one lane; a part of the protocol, so equal on all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits {
-    /// Longest body of a request, an answer or a notification.
+    /// Bytes of the body of a request, an answer or a notification.
     pub frame_bytes_max: usize,
     /// Requests of one side without an answer.
     pub requests_max: usize,
@@ -52,7 +52,7 @@ impl Lane {
         Lane::Snapshot,
     ];
 
-    /// Position in [`Lane::ALL`].
+    /// The position in [`Lane::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }

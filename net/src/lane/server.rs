@@ -1,4 +1,4 @@
-//! The task of one lane of one link: reads and writes its frames, and hands requests and
+//! The task of one lane of one link: it reads and writes frames, and passes requests and
 //! notifications to the service.
 
 use std::panic::AssertUnwindSafe;
@@ -10,24 +10,24 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, FutureExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::client::{Outgoing, REQUEST_TIMEOUT_MAX};
+use super::client::{OutgoingFrame, REQUEST_TIMEOUT_MAX};
 use crate::error::{LinkError, ServiceError};
-use crate::frame::{Frame, FrameReader, FrameWriter, Kind};
-use crate::link::Link;
-use crate::shared::Shared;
+use crate::frame::{Frame, FrameKind, FrameReader, FrameWriter};
+use crate::link::PeerLink;
+use crate::network_state::NetworkState;
 use crate::upgrade::Stream;
 use crate::{Lane, NodeKey, Service};
 
-/// Frames taken from the queue for one write.
+/// Frames of the queue in one write.
 const FRAMES_PER_WRITE: usize = 64;
 
-/// Notifications that were read and wait for the service; then the lane is not read further, so
-/// that the sender's queue fills and the sender learns of it.
+/// Notifications that wait for the service. With more the lane is not read, so that the sender's
+/// queue fills and the sender notices.
 const NOTIFICATIONS_WAITING_MAX: usize = 64;
 
 struct LaneServer {
-    shared: Arc<Shared>,
-    link: Arc<Link>,
+    state: Arc<NetworkState>,
+    link: Arc<PeerLink>,
     lane: Lane,
     slots: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
@@ -35,23 +35,23 @@ struct LaneServer {
     notifications: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
 }
 
-/// Serves the lane until its stream ends or the peer breaks the protocol; returns why.
+/// Serves the lane until its stream ends or the peer violates the protocol; returns the reason.
 pub(crate) async fn run(
-    shared: Arc<Shared>,
-    link: Arc<Link>,
+    state: Arc<NetworkState>,
+    link: Arc<PeerLink>,
     lane: Lane,
     stream: Stream,
-    outgoing: mpsc::Receiver<Outgoing>,
+    outgoing: mpsc::Receiver<OutgoingFrame>,
 ) -> LinkError {
     let limits = lane.limits();
     let (notifications, waiting) = mpsc::channel(NOTIFICATIONS_WAITING_MAX);
-    let worker = deliver(shared.service.clone(), link.key, lane, waiting);
+    let worker = deliver(state.service.clone(), link.key, lane, waiting);
     let stop = link.stop.clone();
-    shared
+    state
         .tasks
         .spawn(async move { stop.run_until_cancelled(worker).await });
     let server = LaneServer {
-        shared,
+        state,
         link,
         lane,
         slots: Arc::new(Semaphore::new(limits.requests_max)),
@@ -77,16 +77,18 @@ impl LaneServer {
         let broken = |source| LinkError::Stream { stream, source };
         while let Some(frame) = reader.next().await.map_err(broken)? {
             match frame.kind {
-                Kind::Request => self.serve(frame)?,
-                Kind::Answer | Kind::Failure => self.link.lane(self.lane).complete(frame)?,
-                Kind::Notify => self.notified(frame.body).await?,
+                FrameKind::Request => self.serve(frame)?,
+                FrameKind::Answer | FrameKind::Failure => {
+                    self.link.lane(self.lane).complete(frame)?
+                }
+                FrameKind::Notify => self.enqueue_notification(frame.body).await?,
                 kind => return Err(LinkError::UnexpectedFrame { stream, kind }),
             }
         }
         Ok(())
     }
 
-    /// Starts a request; the reader never waits for one, or answers behind it would be stuck.
+    /// Starts a request. The reader does not wait for it, as answers behind it would be stuck.
     fn serve(&self, frame: Frame) -> Result<(), LinkError> {
         let slot = self.slots.clone().try_acquire_owned();
         let room = self
@@ -96,7 +98,7 @@ impl LaneServer {
         let (Ok(slot), Ok(room)) = (slot, room) else {
             return Err(LinkError::TooManyRequests(self.lane));
         };
-        let (service, from, lane) = (self.shared.service.clone(), self.link.key, self.lane);
+        let (service, from, lane) = (self.state.service.clone(), self.link.key, self.lane);
         let queue = self.link.lane(lane).queue();
         let work = async move {
             let id = frame.id;
@@ -104,18 +106,21 @@ impl LaneServer {
             let Ok(place) = queue.reserve().await else {
                 return;
             };
-            // Before the answer leaves: the caller may use the place as soon as it has it.
+            // Released before the answer is sent: the caller may send again as soon as it has it.
             drop((slot, room));
-            place.send(Outgoing { frame, room: None });
+            place.send(OutgoingFrame {
+                frame,
+                permit: None,
+            });
         };
         let stop = self.link.stop.clone();
-        self.shared
+        self.state
             .tasks
             .spawn(async move { stop.run_until_cancelled(work).await });
         Ok(())
     }
 
-    async fn notified(&self, body: Bytes) -> Result<(), LinkError> {
+    async fn enqueue_notification(&self, body: Bytes) -> Result<(), LinkError> {
         let room = self
             .notify_bytes
             .clone()
@@ -132,7 +137,7 @@ impl LaneServer {
 async fn write<W: AsyncWrite + Unpin>(
     lane: Lane,
     mut writer: FrameWriter<W>,
-    mut outgoing: mpsc::Receiver<Outgoing>,
+    mut outgoing: mpsc::Receiver<OutgoingFrame>,
 ) -> Result<(), LinkError> {
     let broken = |source| LinkError::Stream {
         stream: lane.protocol(),
@@ -140,9 +145,9 @@ async fn write<W: AsyncWrite + Unpin>(
     };
     let mut batch = Vec::with_capacity(FRAMES_PER_WRITE);
     while outgoing.recv_many(&mut batch, FRAMES_PER_WRITE).await > 0 {
-        for Outgoing { frame, room } in batch.drain(..) {
+        for OutgoingFrame { frame, permit } in batch.drain(..) {
             writer.push(&frame).await.map_err(broken)?;
-            drop(room);
+            drop(permit);
         }
         writer.flush().await.map_err(broken)?;
     }
@@ -181,7 +186,7 @@ fn answer_frame(id: u64, lane: Lane, result: Result<Bytes, ServiceError>) -> Fra
     });
     match result {
         Ok(body) => Frame {
-            kind: Kind::Answer,
+            kind: FrameKind::Answer,
             id,
             aux: 0,
             body,
@@ -189,7 +194,7 @@ fn answer_frame(id: u64, lane: Lane, result: Result<Bytes, ServiceError>) -> Fra
         Err(error) => {
             let (aux, body) = error.encode();
             Frame {
-                kind: Kind::Failure,
+                kind: FrameKind::Failure,
                 id,
                 aux,
                 body,
@@ -198,7 +203,7 @@ fn answer_frame(id: u64, lane: Lane, result: Result<Bytes, ServiceError>) -> Fra
     }
 }
 
-/// Gives notifications to the service, one by one in their order.
+/// Passes notifications to the service, one by one in their order.
 async fn deliver(
     service: Arc<dyn Service>,
     from: NodeKey,

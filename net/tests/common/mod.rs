@@ -11,16 +11,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_net::{
-    Config, Lane, Limits, NetError, Network, NodeKey, Peer, PeerStatus, Peers, Service,
-    ServiceError,
+    AllowList, AllowedPeer, Lane, NetConfig, NetError, NetLimits, Network, NodeKey, PeerStatus,
+    Service, ServiceError,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
-/// Longer than anything takes on a busy machine; only a failing test waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any step takes on a busy machine; only a failing test waits so long.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// More than any test sends before it looks.
+/// More than any test sends before it reads.
 const NOTIFIED_MAX: usize = 256;
 
 pub const CHAIN: [u8; 32] = [7; 32];
@@ -28,9 +28,9 @@ pub const CHAIN: [u8; 32] = [7; 32];
 /// Control and Append echo; Transactions and Snapshot wait until they are released, and echo;
 /// Sync answers with as many bytes as the request's four bytes say; Attestation fails or panics.
 pub struct TestService {
-    /// Why peers with this key are refused.
+    /// The peer that is refused, and the reason.
     pub refuses: std::sync::Mutex<Option<(NodeKey, String)>>,
-    /// Who refused this node, and why.
+    /// The peers that refused this node, and their reasons.
     pub refused: mpsc::Sender<(NodeKey, String)>,
     pub released: Semaphore,
     pub notified: mpsc::Sender<(NodeKey, Lane, Bytes)>,
@@ -55,7 +55,7 @@ impl Service for TestService {
                 Ok(vec![5; bytes as usize].into())
             }
             Lane::Attestation => match &body[..] {
-                b"panic" => panic!("as the test wants it"),
+                b"panic" => panic!("requested by the test"),
                 _ => Err(ServiceError::Unavailable("not today".into())),
             },
         }
@@ -69,8 +69,8 @@ impl Service for TestService {
         Bytes::from_static(b"a test node")
     }
 
-    async fn judge(&self, from: NodeKey, greeting: Bytes) -> Result<(), String> {
-        // A peer written by hand greets with nothing.
+    async fn verify_greeting(&self, from: NodeKey, greeting: Bytes) -> Result<(), String> {
+        // The raw peer sends an empty greeting.
         assert!(greeting.is_empty() || greeting == "a test node");
         match &*self.refuses.lock().unwrap() {
             Some((key, reason)) if *key == from => Err(reason.clone()),
@@ -78,7 +78,7 @@ impl Service for TestService {
         }
     }
 
-    fn refused(&self, by: NodeKey, reason: &str) {
+    fn on_refused(&self, by: NodeKey, reason: &str) {
         // Only the first ones are of interest.
         self.refused.try_send((by, reason.to_owned())).ok();
     }
@@ -88,20 +88,20 @@ pub struct Node {
     pub secret: [u8; 32],
     pub key: NodeKey,
     pub network: Network,
-    pub peers: watch::Sender<Peers>,
+    pub peers: watch::Sender<AllowList>,
     pub service: Arc<TestService>,
     pub notified: mpsc::Receiver<(NodeKey, Lane, Bytes)>,
     pub refused: mpsc::Receiver<(NodeKey, String)>,
 }
 
-pub fn config(secret: [u8; 32]) -> Config {
-    Config {
+pub fn config(secret: [u8; 32]) -> NetConfig {
+    NetConfig {
         secret: secret.into(),
         listen: "127.0.0.1:0".parse().unwrap(),
         chain_id: CHAIN,
         protocol: 1,
         dials_all: false,
-        limits: Limits::default(),
+        limits: NetLimits::default(),
     }
 }
 
@@ -112,7 +112,7 @@ pub fn secrets(count: u8) -> Vec<[u8; 32]> {
     secrets
 }
 
-pub async fn start(config: Config) -> Node {
+pub async fn start(config: NetConfig) -> Node {
     let (notified_sender, notified) = mpsc::channel(NOTIFIED_MAX);
     let (refused_sender, refused) = mpsc::channel(NOTIFIED_MAX);
     let service = Arc::new(TestService {
@@ -121,7 +121,7 @@ pub async fn start(config: Config) -> Node {
         released: Semaphore::new(0),
         notified: notified_sender,
     });
-    let (peers, list) = watch::channel(Peers::default());
+    let (peers, list) = watch::channel(AllowList::default());
     let secret = *config.secret;
     let network = Network::start(config, list, service.clone()).await.unwrap();
     Node {
@@ -157,13 +157,13 @@ pub async fn pair() -> (Node, Node) {
     (nodes.pop().unwrap(), second)
 }
 
-pub fn list(nodes: &[&Node]) -> Peers {
-    Peers(nodes.iter().map(|node| node.entry()).collect())
+pub fn list(nodes: &[&Node]) -> AllowList {
+    AllowList(nodes.iter().map(|node| node.entry()).collect())
 }
 
 impl Node {
-    pub fn entry(&self) -> Peer {
-        Peer {
+    pub fn entry(&self) -> AllowedPeer {
+        AllowedPeer {
             key: self.key,
             address: Some(self.network.local_address().to_string()),
         }
@@ -172,7 +172,7 @@ impl Node {
     pub async fn wait_for_peers(&self, count: usize) -> BTreeSet<NodeKey> {
         let mut connected = self.network.connected();
         let reached = connected.wait_for(|peers| peers.len() == count);
-        match timeout(PATIENCE, reached).await {
+        match timeout(TIMEOUT, reached).await {
             Ok(peers) => peers.unwrap().clone(),
             Err(_) => panic!("{count} peers expected: {:?}", self.network.status()),
         }
@@ -195,7 +195,7 @@ impl Node {
 
     pub async fn ask(&self, to: &Node, lane: Lane, body: &[u8]) -> Result<Bytes, NetError> {
         let body = Bytes::copy_from_slice(body);
-        self.network.request(to.key, lane, body, PATIENCE).await
+        self.network.request(to.key, lane, body, TIMEOUT).await
     }
 
     /// An echo in both directions, the proof that a link works.
@@ -217,12 +217,12 @@ pub fn until(condition: impl Fn() -> bool) -> impl Future<Output = ()> {
     }
 }
 
-/// Whether the condition holds before the patience is over.
+/// True if the condition holds within the timeout.
 async fn poll(condition: impl Fn() -> bool) -> bool {
     let polling = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, polling).await.is_ok()
+    timeout(TIMEOUT, polling).await.is_ok()
 }

@@ -1,4 +1,4 @@
-//! A peer that does what a test tells it, right or wrong. It shares no code with the crate: it
+//! A peer that sends what a test wants, right or wrong. It shares no code with the crate: it
 //! follows the description of the protocol in the crate's documentation.
 
 use std::future::poll_fn;
@@ -36,7 +36,7 @@ pub fn frame(kind: u8, id: u64, aux: u32, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub fn hello() -> Vec<u8> {
+pub fn handshake() -> Vec<u8> {
     frame(1, 0, 1, &CHAIN)
 }
 
@@ -65,7 +65,7 @@ pub struct Raw {
     pub streams: Vec<yamux::Stream>,
 }
 
-/// A connection with yamux and `count` streams of which nothing was said yet.
+/// A connection with yamux and `count` streams on which nothing was sent yet.
 pub async fn muxed(to: SocketAddr, secret: [u8; 32], count: usize) -> Raw {
     let io = secure(to, secret).await;
     let (_, io) = dialer_select_proto(io, ["/yamux/1.0.0"], Version::V1)
@@ -98,7 +98,7 @@ impl Raw {
     }
 }
 
-/// A complete link: the link stream after both hellos, and the lanes; one stream is left over.
+/// A complete link: the link stream after both handshakes, the lanes, and one unused stream.
 pub struct Link {
     pub link: Stream,
     pub lanes: Vec<Stream>,
@@ -108,7 +108,7 @@ pub struct Link {
 pub async fn linked(to: SocketAddr, secret: [u8; 32]) -> Link {
     let mut raw = muxed(to, secret, 8).await;
     let mut link = raw.open("link").await;
-    link.write_all(&hello()).await.unwrap();
+    link.write_all(&handshake()).await.unwrap();
     link.flush().await.unwrap();
     let (kind, body) = read(&mut link).await.unwrap();
     assert_eq!(
@@ -128,8 +128,8 @@ impl Link {
         self.lanes[lane].flush().await.unwrap();
     }
 
-    /// The reason in the bye, which is the last frame on the link stream but for pings.
-    pub async fn bye(&mut self) -> String {
+    /// The reason in the close frame, which is the last frame on the link stream except for pings.
+    pub async fn close_reason(&mut self) -> String {
         loop {
             match read(&mut self.link).await.unwrap() {
                 (5, reason) => return String::from_utf8(reason).unwrap(),

@@ -33,13 +33,13 @@ fn logged(json: bool) -> String {
 }
 
 #[test]
-fn nothing_in_a_log_commands_a_terminal_or_begins_a_line() {
+fn no_text_in_a_log_controls_a_terminal_or_begins_a_line() {
     for json in [false, true] {
         let text = logged(json);
         let line = text.strip_suffix('\n').unwrap();
         assert!(line.contains("of a Thing: door"), "{line}");
-        let seen = |c: char| !c.is_control() && c != '\u{202e}';
-        assert!(line.chars().all(seen), "{line:?}");
+        let printable = |c: char| !c.is_control() && c != '\u{202e}';
+        assert!(line.chars().all(printable), "{line:?}");
     }
 }
 

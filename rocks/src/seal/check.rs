@@ -1,4 +1,4 @@
-//! The comparison at the opening.
+//! The comparison of a store with its seal, at the opening.
 
 use std::fs;
 use std::io;
@@ -6,13 +6,14 @@ use std::path::Path;
 
 use lamplighter_store::StoreError;
 
+use super::digests::FileDigests;
 use super::files::{self, Stored, folder, log_number, manifest_number};
-use super::prints::Prints;
 use super::writer::{DURABLE, NOW};
 use crate::damage::Damage;
 
-/// What was sealed: by both files, since each of them is true and neither need be the newer one.
-type Sealed = Vec<(String, Prints)>;
+/// The sealed files with their digests, from both seal files: each of them is true, and neither
+/// need be the newer one.
+type Sealed = Vec<(String, FileDigests)>;
 
 /// Why a store must not be opened as it is.
 pub(crate) enum Problem {
@@ -32,7 +33,7 @@ impl From<Damage> for Problem {
     }
 }
 
-/// Compares a store that nobody has open with what was sealed of it.
+/// Compares a closed store with its seal.
 pub(crate) fn check(dir: &Path) -> Result<(), Problem> {
     let names = match files::names(dir) {
         Ok(names) => names,
@@ -46,7 +47,7 @@ pub(crate) fn check(dir: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What was sealed, if anything was.
+/// Reads the seal, if there is one.
 fn read(dir: &Path) -> Result<Option<Sealed>, StoreError> {
     let folder = folder(dir);
     let mut sealed: Option<Sealed> = None;
@@ -57,12 +58,12 @@ fn read(dir: &Path) -> Result<Option<Sealed>, StoreError> {
             // Torn by a cut of the power; the other one never is.
             Stored::Malformed if name == NOW => {}
             Stored::Malformed => {
-                tracing::error!(path = %path.display(), "damaged; it is written anew");
+                tracing::error!(path = %path.display(), "damaged; it is written again");
             }
             Stored::Lines(lines) => {
                 let parsed = lines.iter().filter_map(|line| {
-                    let (name, prints) = line.split_once(' ')?;
-                    Some((name.to_owned(), Prints::from_line(prints)?))
+                    let (name, digests) = line.split_once(' ')?;
+                    Some((name.to_owned(), FileDigests::from_line(digests)?))
                 });
                 sealed.get_or_insert_default().extend(parsed);
             }
@@ -105,7 +106,7 @@ fn compare(dir: &Path, names: &[String], sealed: &Sealed, current: u64) -> Resul
         let numbers = names.iter().filter_map(|name| of(name));
         numbers.max()
     };
-    for (name, prints) in sealed {
+    for (name, digests) in sealed {
         let path = dir.join(name);
         if let Some(number) = manifest_number(name) {
             if current > number {
@@ -122,7 +123,7 @@ fn compare(dir: &Path, names: &[String], sealed: &Sealed, current: u64) -> Resul
             }
             continue;
         }
-        let found = prints.compare_all(&path);
+        let found = digests.compare_all(&path);
         if let Some(mismatch) = found.map_err(StoreError::io("read", &path))? {
             return Err(Damage::bytes(&path, mismatch, None).into());
         }

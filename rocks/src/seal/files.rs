@@ -1,12 +1,12 @@
 //! The files beside the store in which its digests are.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use lamplighter_store::StoreError;
 
-/// First line of each file of ours.
+/// First line of each file of the seal.
 const VERSION: &str = "lamplighter-seal 1";
 
 /// The folder of digests that belongs to a store.
@@ -16,10 +16,10 @@ pub(crate) fn folder(dir: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What stands in a file of ours.
+/// The content of a file of the seal.
 pub(crate) enum Stored {
     Missing,
-    /// Not whole, or not what was written.
+    /// Incomplete, or not what was written.
     Malformed,
     Lines(Vec<String>),
 }
@@ -57,14 +57,9 @@ pub(crate) fn write(path: &Path, lines: &[String]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// Writes a file so that either the old or the new one is there, whatever happens.
+/// Replaces a file durably: after a crash it is the old one or the new one, whole.
 pub(crate) fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&text(lines))?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    lamplighter_system::files::replace(path, &text(lines))
 }
 
 /// The names in a folder that can be names of RocksDB's files.

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use lamplighter_store::StoreError;
 
+use super::digests::FileDigests;
 use super::files::{self, Stored, folder};
-use super::prints::Prints;
 use super::tables;
 use crate::damage::Damage;
 
 const NOTE: &str = "image-";
 
 /// Files of an image with their digests.
-pub(crate) type Noted = Vec<(String, Prints)>;
+pub(crate) type ImageDigests = Vec<(String, FileDigests)>;
 
 fn note_path(dir: &Path, image: &Path) -> PathBuf {
     // The folder above the files has the image's own name.
@@ -23,50 +23,50 @@ fn note_path(dir: &Path, image: &Path) -> PathBuf {
     folder(dir).join(format!("{NOTE}{}", parent.to_string_lossy()))
 }
 
-/// What was noted of an image when it was seen first. Its tables are those of the store, so that
-/// what is known of them is taken over; only the rest is read for the note.
-pub(crate) fn noted(dir: &Path, image: &Path) -> Result<Noted, StoreError> {
+/// The digests of an image, recorded when it was seen first. Its tables are those of the store, so
+/// their recorded digests are reused; only the other files are read.
+pub(crate) fn recorded(dir: &Path, image: &Path) -> Result<ImageDigests, StoreError> {
     let path = note_path(dir, image);
     if let Stored::Lines(lines) = files::read(&path)?
-        && let Some(noted) = parse(&lines)
+        && let Some(recorded) = parse(&lines)
     {
-        return Ok(noted);
+        return Ok(recorded);
     }
-    let noted = take(dir, image)?;
-    let lines = noted.iter();
+    let recorded = digest_files(dir, image)?;
+    let lines = recorded.iter();
     let lines: Vec<_> = lines
-        .map(|(name, prints)| format!("{name} {}", prints.to_line()))
+        .map(|(name, digests)| format!("{name} {}", digests.to_line()))
         .collect();
     files::replace(&path, &lines).map_err(StoreError::io("write", &path))?;
-    Ok(noted)
+    Ok(recorded)
 }
 
-fn parse(lines: &[String]) -> Option<Noted> {
+fn parse(lines: &[String]) -> Option<ImageDigests> {
     let parsed = lines.iter().map(|line| {
-        let (name, prints) = line.split_once(' ')?;
-        Some((name.to_owned(), Prints::from_line(prints)?))
+        let (name, digests) = line.split_once(' ')?;
+        Some((name.to_owned(), FileDigests::from_line(digests)?))
     });
     parsed.collect()
 }
 
-fn take(dir: &Path, image: &Path) -> Result<Noted, StoreError> {
+fn digest_files(dir: &Path, image: &Path) -> Result<ImageDigests, StoreError> {
     let names = files::names(image).map_err(StoreError::io("list", image))?;
-    let mut noted = Noted::new();
+    let mut recorded = ImageDigests::new();
     for name in names {
-        let known = tables::known(dir, &name)?.map(|known| known.prints);
+        let of_table = tables::recorded(dir, &name)?.map(|table| table.digests);
         let path = image.join(&name);
-        let prints = match known {
-            Some(prints) => prints,
-            None => Prints::of(&path).map_err(StoreError::io("read", &path))?,
+        let digests = match of_table {
+            Some(digests) => digests,
+            None => FileDigests::of(&path).map_err(StoreError::io("read", &path))?,
         };
-        noted.push((name, prints));
+        recorded.push((name, digests));
     }
-    Ok(noted)
+    Ok(recorded)
 }
 
 /// Compares one file of an image.
-pub(crate) fn compare(path: &Path, prints: &Prints) -> Result<Option<Damage>, StoreError> {
-    match prints.compare_all(path) {
+pub(crate) fn compare(path: &Path, digests: &FileDigests) -> Result<Option<Damage>, StoreError> {
+    match digests.compare_all(path) {
         Ok(mismatch) => Ok(mismatch.map(|mismatch| Damage::bytes(path, mismatch, None))),
         // The image was replaced by a newer one meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -74,7 +74,7 @@ pub(crate) fn compare(path: &Path, prints: &Prints) -> Result<Option<Damage>, St
     }
 }
 
-/// Forgets the notes of images that are gone.
+/// Removes the digests of images that are not in use any more.
 pub(crate) fn forget(dir: &Path, images: &BTreeSet<PathBuf>) -> Result<(), StoreError> {
     let folder = folder(dir);
     let kept: BTreeSet<_> = images.iter().map(|image| note_path(dir, image)).collect();

@@ -1,4 +1,4 @@
-//! What RocksDB's own checks leave open.
+//! Checks of stored bytes that RocksDB's own checks leave out.
 //!
 //! A write-ahead log and a manifest are files that grow, and a reader cannot tell a byte that
 //! changed near their end from a record that a crash tore: RocksDB drops what follows without a
@@ -19,8 +19,8 @@
 //! is known whose bytes they are.
 
 pub(crate) mod check;
+pub(crate) mod digests;
 pub(crate) mod files;
 pub(crate) mod image;
-pub(crate) mod prints;
 pub(crate) mod tables;
 pub(crate) mod writer;

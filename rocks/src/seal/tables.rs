@@ -1,4 +1,4 @@
-//! Digests of table files, each in a file of ours with the column family that the table is of.
+//! Digests of table files, each in a file of the seal with the column family of the table.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 
 use lamplighter_store::{Cf, StoreError};
 
+use super::digests::{FileDigests, PIECE_BYTES};
 use super::files::{self, Stored, folder};
-use super::prints::{PIECE_BYTES, Prints};
 use crate::damage::Damage;
 
-/// Says which damage was found, for the next opening.
+/// The file that names the damage, for the next opening.
 const MARK: &str = "damaged";
-/// In a mark: something is damaged, nobody knows what.
+/// In a mark: something is damaged, and it is not known what.
 const UNKNOWN: &str = "?";
 
-/// What is known of a table file.
-pub(crate) struct Known {
+/// A table file with its recorded digests.
+pub(crate) struct RecordedTable {
     pub family: Cf,
-    pub prints: Prints,
+    pub digests: FileDigests,
 }
 
 /// A table file that the store uses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Table {
-    /// As `000012.sst`.
+    /// The file name, for example `000012.sst`.
     pub name: String,
     pub family: &'static str,
 }
@@ -34,47 +34,48 @@ fn family(name: &str) -> Option<Cf> {
     Cf::ALL.into_iter().find(|cf| cf.name() == name)
 }
 
-/// What was noted of a table; none if nothing was, or the note is damaged: then it is taken again.
-pub(crate) fn known(dir: &Path, table: &str) -> Result<Option<Known>, StoreError> {
+/// The recorded digests of a table. None if nothing was recorded or the record is damaged; then it
+/// is made again.
+pub(crate) fn recorded(dir: &Path, table: &str) -> Result<Option<RecordedTable>, StoreError> {
     let path = folder(dir).join(table);
     let lines = match files::read(&path)? {
         Stored::Missing => return Ok(None),
         Stored::Malformed => {
-            tracing::error!(path = %path.display(), "damaged; it is written anew");
+            tracing::error!(path = %path.display(), "damaged; it is written again");
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
             return Ok(None);
         }
         Stored::Lines(lines) => lines,
     };
     let parsed = lines.first().and_then(|line| {
-        let (name, prints) = line.split_once(' ')?;
-        Some(Known {
+        let (name, digests) = line.split_once(' ')?;
+        Some(RecordedTable {
             family: family(name)?,
-            prints: Prints::from_line(prints)?,
+            digests: FileDigests::from_line(digests)?,
         })
     });
     Ok(parsed)
 }
 
-/// Takes the digests of tables that are new, and forgets those that are gone.
-pub(crate) fn note(dir: &Path, live: &BTreeSet<Table>) -> Result<(), StoreError> {
+/// Records the digests of new tables, and removes those of deleted tables.
+pub(crate) fn record(dir: &Path, live: &BTreeSet<Table>) -> Result<(), StoreError> {
     let folder = folder(dir);
-    let noted = files::names(&folder).map_err(StoreError::io("list", &folder))?;
-    for table in live.iter().filter(|table| !noted.contains(&table.name)) {
+    let recorded = files::names(&folder).map_err(StoreError::io("list", &folder))?;
+    for table in live.iter().filter(|table| !recorded.contains(&table.name)) {
         let path = dir.join(&table.name);
-        let prints = match Prints::of(&path) {
-            Ok(prints) => prints,
+        let digests = match FileDigests::of(&path) {
+            Ok(digests) => digests,
             // Compacted away meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(StoreError::io("read", &path)(error)),
         };
-        let line = format!("{} {}", table.family, prints.to_line());
-        let note = folder.join(&table.name);
-        files::replace(&note, &[line]).map_err(StoreError::io("write", &note))?;
+        let line = format!("{} {}", table.family, digests.to_line());
+        let record = folder.join(&table.name);
+        files::replace(&record, &[line]).map_err(StoreError::io("write", &record))?;
     }
-    let gone =
+    let is_unused =
         |name: &&String| name.ends_with(".sst") && !live.iter().any(|table| table.name == **name);
-    for name in noted.iter().filter(gone) {
+    for name in recorded.iter().filter(is_unused) {
         remove(&folder.join(name))?;
     }
     Ok(())
@@ -89,22 +90,22 @@ fn remove(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Compares a part of a table with what was noted of it.
+/// Compares a part of a table with its recorded digests.
 pub(crate) fn compare(
     dir: &Path,
     table: &str,
-    known: &Known,
+    recorded: &RecordedTable,
     first: u64,
     most: u64,
 ) -> Result<Option<Damage>, StoreError> {
     let path = dir.join(table);
-    let compared = File::open(&path).and_then(|file| known.prints.compare(&file, first, most));
+    let compared = File::open(&path).and_then(|file| recorded.digests.compare(&file, first, most));
     match compared {
-        Ok(mismatch) => Ok(mismatch.map(|at| Damage::bytes(&path, at, Some(known.family)))),
+        Ok(mismatch) => Ok(mismatch.map(|at| Damage::bytes(&path, at, Some(recorded.family)))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // A bad sector: the disk itself found it.
         Err(error) if error.raw_os_error() == Some(EIO) => Ok(Some(Damage {
-            family: Some(known.family),
+            family: Some(recorded.family),
             ..Damage::new(&path, first * PIECE_BYTES, &error.to_string())
         })),
         Err(error) => Err(StoreError::io("read", &path)(error)),
@@ -114,7 +115,7 @@ pub(crate) fn compare(
 /// `EIO` of Linux.
 const EIO: i32 = 5;
 
-/// The tables that something was noted of and that are there, if `of` says so.
+/// Compares the tables with recorded digests whose family passes the filter `of`.
 fn compare_noted(dir: &Path, of: impl Fn(Cf) -> bool) -> Result<Option<Damage>, StoreError> {
     let folder = folder(dir);
     let mut names = match files::names(&folder) {
@@ -123,11 +124,11 @@ fn compare_noted(dir: &Path, of: impl Fn(Cf) -> bool) -> Result<Option<Damage>, 
     };
     names.sort();
     for name in names.iter().filter(|name| name.ends_with(".sst")) {
-        let Some(known) = known(dir, name)? else {
+        let Some(recorded) = recorded(dir, name)? else {
             continue;
         };
-        if of(known.family)
-            && let Some(damage) = compare(dir, name, &known, 0, u64::MAX)?
+        if of(recorded.family)
+            && let Some(damage) = compare(dir, name, &recorded, 0, u64::MAX)?
         {
             return Ok(Some(damage));
         }
@@ -135,11 +136,11 @@ fn compare_noted(dir: &Path, of: impl Fn(Cf) -> bool) -> Result<Option<Damage>, 
     Ok(None)
 }
 
-/// Before a store is opened: what a read or the scrubber found, and the tables with this node's own
-/// promises, which are small.
+/// The check before a store is opened: damage that a read or the scrubber found, and the tables
+/// with this node's own promises, which are small.
 pub(crate) fn check(dir: &Path) -> Result<Option<Damage>, StoreError> {
     match marked(dir)? {
-        Some(Marked::Known(damage)) => return Ok(Some(damage)),
+        Some(Marked::Damage(damage)) => return Ok(Some(damage)),
         Some(Marked::Unknown) => {
             if let Some(damage) = compare_noted(dir, |_| true)? {
                 return Ok(Some(damage));
@@ -152,7 +153,7 @@ pub(crate) fn check(dir: &Path) -> Result<Option<Damage>, StoreError> {
 }
 
 enum Marked {
-    Known(Damage),
+    Damage(Damage),
     Unknown,
 }
 
@@ -176,10 +177,10 @@ fn marked(dir: &Path) -> Result<Option<Marked>, StoreError> {
             ..damage
         })
     })();
-    Ok(Some(parsed.map_or(Marked::Unknown, Marked::Known)))
+    Ok(Some(parsed.map_or(Marked::Unknown, Marked::Damage)))
 }
 
-/// Remembers damage until it is repaired.
+/// Records damage until it is repaired.
 pub(crate) fn mark(dir: &Path, damage: Option<&Damage>) -> Result<(), StoreError> {
     let lines = match damage {
         None => vec![UNKNOWN.to_owned()],

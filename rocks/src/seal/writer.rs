@@ -1,4 +1,4 @@
-//! The thread that seals.
+//! The thread that writes the seal.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,94 +10,94 @@ use std::time::{Duration, Instant};
 
 use lamplighter_store::StoreError;
 
+use super::digests::FileDigests;
 use super::files::{self, folder, log_number, manifest_number};
-use super::prints::Prints;
 use crate::health::Health;
 
-/// Outlives the power.
+/// The seal that survives a power loss.
 pub(crate) const DURABLE: &str = "sealed";
-/// Outlives the process.
+/// The seal that survives the end of the process.
 pub(crate) const NOW: &str = "sealed-now";
-/// Between two looks while there is work.
+/// The pause between two rounds while there is work.
 const PAUSE: Duration = Duration::from_millis(30);
-/// So long a look waits for a sync that somebody else makes.
+/// The longest wait for a sync already in progress.
 const SYNC_WITHIN: Duration = Duration::from_millis(30);
-/// Between two seals that outlive the power.
+/// The pause between two seals that survive a power loss.
 const DURABLE_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks without a sync: a flush in the background lets the manifest grow.
+/// The pause between two rounds without a sync: a flush in the background lets the manifest grow.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
-struct Turn {
+struct SyncCounts {
     /// Syncs that have begun.
     begun: u64,
     /// The last of those that are done, by its number.
     done: u64,
-    /// Of syncs, when the last look began.
-    seen: u64,
+    /// The number of finished syncs when the last round began.
+    sealed_syncs: u64,
     ends: bool,
 }
 
-/// Knows of the syncs of a store.
+/// Counts the syncs of a store.
 #[derive(Default)]
 pub(crate) struct Syncs {
-    turn: Mutex<Turn>,
+    counts: Mutex<SyncCounts>,
     changed: Condvar,
 }
 
 impl Syncs {
-    fn lock(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().expect("nobody panics with the lock")
+    fn lock(&self) -> MutexGuard<'_, SyncCounts> {
+        self.counts.lock().expect("nobody panics with the lock")
     }
 
-    /// To be called before a sync; gives its number.
+    /// Counts a sync that begins, and returns its number.
     pub fn begin(&self) -> u64 {
-        let mut turn = self.lock();
-        turn.begun += 1;
-        turn.begun
+        let mut counts = self.lock();
+        counts.begun += 1;
+        counts.begun
     }
 
-    /// To be called after one that went well.
+    /// Counts a sync that succeeded.
     pub fn done(&self, number: u64) {
-        let mut turn = self.lock();
-        turn.done = turn.done.max(number);
+        let mut counts = self.lock();
+        counts.done = counts.done.max(number);
         self.changed.notify_all();
     }
 
-    /// Waits for a sync that was not looked at, at most until a moment; `false` at the end.
+    /// Waits for a sync that no round has seen, until an instant at most; `false` at the end.
     fn wait(&self, until: Instant) -> bool {
-        let mut turn = self.lock();
+        let mut counts = self.lock();
         loop {
-            if turn.ends {
+            if counts.ends {
                 return false;
             }
-            if turn.done > turn.seen {
-                turn.seen = turn.done;
+            if counts.done > counts.sealed_syncs {
+                counts.sealed_syncs = counts.done;
                 return true;
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
             }
-            let waited = self.changed.wait_timeout(turn, left);
-            turn = waited.expect("nobody panics with the lock").0;
+            let waited = self.changed.wait_timeout(counts, left);
+            counts = waited.expect("nobody panics with the lock").0;
         }
     }
 
-    /// Whether a sync that begins after this call is done within a time.
+    /// Waits until a sync that begins after this call is done; `false` after the timeout.
     fn another(&self, within: Duration) -> bool {
-        let mut turn = self.lock();
-        let after = turn.begun;
+        let mut counts = self.lock();
+        let after = counts.begun;
         let end = Instant::now() + within;
-        while turn.done <= after && !turn.ends {
+        while counts.done <= after && !counts.ends {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            let waited = self.changed.wait_timeout(turn, left);
-            turn = waited.expect("nobody panics with the lock").0;
+            let waited = self.changed.wait_timeout(counts, left);
+            counts = waited.expect("nobody panics with the lock").0;
         }
-        turn.done > after
+        counts.done > after
     }
 
     fn end(&self) {
@@ -113,7 +113,7 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Begins with a store that was just opened.
+    /// Starts the thread for a store that was just opened.
     pub fn start(dir: &Path, syncs: Arc<Syncs>, health: Arc<Health>) -> Result<Self, StoreError> {
         let folder = folder(dir);
         fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
@@ -123,11 +123,11 @@ impl Sealer {
             sealed: BTreeMap::new(),
             health,
         };
-        // Before anything is promised: what the seal of the last run says is over.
+        // Before anything is promised: the seal of the last run does not hold any more.
         work.seal(&syncs, true)
             .map_err(StoreError::io("seal", dir))?;
-        let told = syncs.clone();
-        let run = move || work.run(&told);
+        let sealer_syncs = syncs.clone();
+        let run = move || work.run(&sealer_syncs);
         let thread = std::thread::Builder::new().name("seal".to_owned());
         let thread = thread.spawn(run).map_err(StoreError::io("seal", dir))?;
         Ok(Self {
@@ -143,7 +143,7 @@ impl Drop for Sealer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("sealing panicked");
+            tracing::error!("the thread that seals panicked");
         }
     }
 }
@@ -151,16 +151,17 @@ impl Drop for Sealer {
 struct Work {
     dir: PathBuf,
     folder: PathBuf,
-    sealed: BTreeMap<String, Prints>,
+    sealed: BTreeMap<String, FileDigests>,
     health: Arc<Health>,
 }
 
 impl Work {
     fn run(mut self, syncs: &Syncs) {
-        let mut due: Option<Instant> = None;
+        let mut durable_at: Option<Instant> = None;
         loop {
-            let goes_on = syncs.wait(due.unwrap_or_else(|| Instant::now() + LOOK_EVERY));
-            let durable = !goes_on || due.is_some_and(|due| due <= Instant::now());
+            let running = syncs.wait(durable_at.unwrap_or_else(|| Instant::now() + LOOK_EVERY));
+            let durable =
+                !running || durable_at.is_some_and(|durable_at| durable_at <= Instant::now());
             if self.health.failure().is_some() {
                 return;
             }
@@ -172,22 +173,22 @@ impl Work {
                     return;
                 }
             };
-            if !goes_on {
+            if !running {
                 return;
             }
-            due = match durable {
-                true => None,
-                false if changed => due.or_else(|| Some(Instant::now() + DURABLE_EVERY)),
-                false => due,
-            };
+            if durable {
+                durable_at = None;
+            } else if changed {
+                durable_at.get_or_insert_with(|| Instant::now() + DURABLE_EVERY);
+            }
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// Takes the lengths, waits until they are synced, and writes them down. Tells whether there
-    /// was anything new.
+    /// Takes the lengths, waits until they are synced, and writes the seal. Returns whether
+    /// anything was new.
     fn seal(&mut self, syncs: &Syncs, durable: bool) -> io::Result<bool> {
-        let mut grown = Vec::new();
+        let mut longer = Vec::new();
         let mut present = BTreeMap::new();
         for name in files::names(&self.dir)? {
             if log_number(&name).is_none() && manifest_number(&name).is_none() {
@@ -200,30 +201,31 @@ impl Work {
                 Err(error) => return Err(error),
             };
             let bytes = file.metadata()?.len();
-            let known = self.sealed.remove(&name).unwrap_or_default();
-            if known.bytes != bytes {
-                grown.push((name.clone(), file, bytes));
+            let recorded = self.sealed.remove(&name).unwrap_or_default();
+            if recorded.bytes != bytes {
+                longer.push((name.clone(), file, bytes));
             }
-            present.insert(name, known);
+            present.insert(name, recorded);
         }
-        let gone = !std::mem::replace(&mut self.sealed, present).is_empty();
-        if !durable && !gone && grown.is_empty() {
+        let deleted = !std::mem::replace(&mut self.sealed, present).is_empty();
+        if !durable && !deleted && longer.is_empty() {
             return Ok(false);
         }
-        self.make_durable(&grown, syncs)?;
-        for (name, file, bytes) in grown {
+        self.make_durable(&longer, syncs)?;
+        for (name, file, bytes) in longer {
             self.sealed.entry(name).or_default().grow(&file, bytes)?;
         }
         self.write(durable)?;
         Ok(true)
     }
 
-    /// The manifest is synced by RocksDB whenever it grows, but not before we can see it grow; the
-    /// logs by whoever uses the store, or, when nobody does, here.
-    fn make_durable(&self, grown: &[(String, File, u64)], syncs: &Syncs) -> io::Result<()> {
-        let logs = grown.iter().any(|(name, ..)| log_number(name).is_some());
+    /// Makes the lengths durable. RocksDB syncs the manifest whenever it grows, but we can see it
+    /// grow before that sync, so it is synced here. The logs are synced by the user of the store,
+    /// or here when there is no such sync.
+    fn make_durable(&self, longer: &[(String, File, u64)], syncs: &Syncs) -> io::Result<()> {
+        let logs = longer.iter().any(|(name, ..)| log_number(name).is_some());
         let logs_synced = !logs || syncs.another(SYNC_WITHIN);
-        for (name, file, _) in grown {
+        for (name, file, _) in longer {
             if !logs_synced || log_number(name).is_none() {
                 file.sync_data()?;
             }
@@ -234,7 +236,7 @@ impl Work {
     fn write(&self, durable: bool) -> io::Result<()> {
         let lines = self.sealed.iter();
         let lines: Vec<_> = lines
-            .map(|(name, prints)| format!("{name} {}", prints.to_line()))
+            .map(|(name, digests)| format!("{name} {}", digests.to_line()))
             .collect();
         if durable {
             files::replace(&self.folder.join(DURABLE), &lines)?;

@@ -1,6 +1,8 @@
+//! Blocks with their transactions, receipts and events.
+
 use std::sync::Arc;
 
-use lamplighter_store::{Batch, Cf, Direction, KvView};
+use lamplighter_store::{Cf, Direction, KvView, WriteBatch};
 use lamplighter_types::{
     Block, EventRecord, Hash, Header, Receipt, SignedTransaction, Transaction, Verified, codec,
 };
@@ -9,9 +11,9 @@ use super::keys::{EVENTS, HEAD, HEADERS, PLACES, RECEIPTS, TRANSACTIONS};
 use super::{devices, history, lists, row};
 use crate::{Changes, StateError};
 
-/// Adds a block with all that is looked up by it, and makes it the head.
+/// Adds a block with all its indexes, and makes it the head.
 pub fn put_block(
-    batch: &mut Batch,
+    batch: &mut WriteBatch,
     header: &Header,
     transactions: &[Arc<Verified<Transaction>>],
     receipts: &[Arc<Receipt>],
@@ -35,7 +37,7 @@ pub fn put_block(
 }
 
 /// Adds the changes of the state.
-pub fn put_changes(batch: &mut Batch, changes: &Changes) {
+pub fn put_changes(batch: &mut WriteBatch, changes: &Changes) {
     for (key, value) in &changes.writes {
         match value {
             Some(value) => batch.put(Cf::State, key.clone(), value.clone()),
@@ -105,7 +107,7 @@ pub fn transaction_place(
     row::get(store, PLACES, &PLACES.hash(hash))
 }
 
-/// How many transactions have a place.
+/// Number of transactions that have a place.
 pub fn count_places(store: &dyn KvView) -> Result<u64, StateError> {
     let mut count = 0;
     for row in store.scan(PLACES.cf, row::whole(PLACES), Direction::Forward)? {
@@ -149,7 +151,7 @@ pub fn encoded_events(store: &dyn KvView, height: u64) -> Result<Vec<Vec<u8>>, S
 /// One item of a list, decoded.
 pub(super) fn item<T: serde::de::DeserializeOwned>(
     store: &dyn KvView,
-    table: super::keys::Table,
+    table: super::keys::StoreTable,
     height: u64,
     index: u32,
 ) -> Result<Option<T>, StateError> {
@@ -160,7 +162,7 @@ pub(super) fn item<T: serde::de::DeserializeOwned>(
 }
 
 fn decode_all<T: serde::de::DeserializeOwned>(
-    table: super::keys::Table,
+    table: super::keys::StoreTable,
     height: u64,
     items: Vec<Vec<u8>>,
 ) -> Result<Vec<T>, StateError> {

@@ -1,8 +1,10 @@
+//! The chain: its head, history, certificates, validator sets, and what this node attested.
+
 use std::ops::Range;
 
-use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
 use lamplighter_types::limits::SET_CHANGES_MAX;
-use lamplighter_types::merkle::history::Node;
+use lamplighter_types::merkle::history::HistoryNode;
 use lamplighter_types::merkle::{History, StateProof};
 use lamplighter_types::{Certificate, Hash, ValidatorSet};
 
@@ -17,18 +19,18 @@ pub fn head_height(store: &dyn KvView) -> Result<Option<u64>, StateError> {
     row::get(store, HEAD, &HEAD.only())
 }
 
-/// Adds what consensus applied last, in its own words.
-pub fn put_marker(batch: &mut Batch, marker: &[u8]) {
+/// Adds the marker of the last entry that consensus applied, in the encoding of consensus.
+pub fn put_marker(batch: &mut WriteBatch, marker: &[u8]) {
     row::put(batch, MARKER, MARKER.only(), &marker.to_vec());
 }
 
-/// What consensus applied last.
+/// The marker of the last entry that consensus applied.
 pub fn marker(store: &dyn KvView) -> Result<Option<Vec<u8>>, StateError> {
     row::get(store, MARKER, &MARKER.only())
 }
 
 /// Adds the digest of the batch that the newest block was made of.
-pub fn put_last_batch(batch: &mut Batch, digest: &Hash) {
+pub fn put_last_batch(batch: &mut WriteBatch, digest: &Hash) {
     row::put(batch, LAST_BATCH, LAST_BATCH.only(), digest);
 }
 
@@ -38,20 +40,20 @@ pub fn last_batch(store: &dyn KvView) -> Result<Hash, StateError> {
     Ok(digest.unwrap_or(Hash::ZERO))
 }
 
-/// Notes that the image in this directory is being installed, or none any more.
-pub fn put_installing(batch: &mut Batch, image: Option<&str>) {
+/// Records that the image in this directory is being installed, or that none is any more.
+pub fn put_installing(batch: &mut WriteBatch, image: Option<&str>) {
     row::put(batch, INSTALLING, INSTALLING.only(), &image);
 }
 
-/// The directory of an image whose installation was begun and not finished: the other tables are
-/// then not to be used.
+/// The directory of an image whose installation was begun and not finished. The other tables must
+/// not be used then.
 pub fn installing(store: &dyn KvView) -> Result<Option<String>, StateError> {
     let image = row::get::<Option<String>>(store, INSTALLING, &INSTALLING.only())?;
     Ok(image.flatten())
 }
 
 /// Adds the nodes that [`History::append`] completed.
-pub fn put_history(batch: &mut Batch, nodes: &[Node]) {
+pub fn put_history(batch: &mut WriteBatch, nodes: &[HistoryNode]) {
     for node in nodes {
         let key = HISTORY.node(node.level, node.index);
         row::put(batch, HISTORY, key, &node.hash);
@@ -78,7 +80,7 @@ pub fn load_history(store: &dyn KvView, size: u64) -> Result<History, StateError
 }
 
 /// Adds a certificate.
-pub fn put_certificate(batch: &mut Batch, certificate: &Certificate) {
+pub fn put_certificate(batch: &mut WriteBatch, certificate: &Certificate) {
     let key = CERTIFICATES.height(certificate.height);
     row::put(batch, CERTIFICATES, key, certificate);
 }
@@ -89,8 +91,8 @@ pub fn certificate(store: &dyn KvView, height: u64) -> Result<Option<Certificate
 }
 
 /// Height of the newest certificate that can be proven from the genesis file up: below it every
-/// header that changes the validators has a certificate of its own, since no later set can certify
-/// it. Of those up to `proven` the caller knows that; 0 if it knows nothing.
+/// header that changes the validators has a certificate of its own, since no set after it can
+/// certify it. The caller knows that already for the headers up to `proven`, which may be 0.
 pub fn newest_certified(store: &dyn KvView, proven: u64) -> Result<Option<u64>, StateError> {
     let Some(newest) = last_certificate(store, u64::MAX)? else {
         return Ok(None);
@@ -109,13 +111,13 @@ fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, State
     range.end = Some(CERTIFICATES.height(below).into());
     let mut found = row::scan::<Certificate>(store, CERTIFICATES, range, Direction::Backward)?;
     let newest = found.next().transpose()?;
-    // The place of a row, not what is written in it: in an image that is another node's word.
+    // The height in the key counts, not the one in the record: in an image another node wrote it.
     newest
         .map(|(key, _)| row::read_key(CERTIFICATES, &key, last_number(&key)))
         .transpose()
 }
 
-/// Where the certificates up to this height stand.
+/// The keys of the certificates up to this height.
 pub fn certificates_up_to(height: u64) -> KeyRange {
     let end = CERTIFICATES.height(height.saturating_add(1));
     KeyRange::between(CERTIFICATES.height(0), end)
@@ -124,7 +126,7 @@ pub fn certificates_up_to(height: u64) -> KeyRange {
 /// Adds the validators that are in force after the block at `height`, where they changed there,
 /// with the proof of their record under that block's `state_root`. The genesis block has an entry
 /// too.
-pub fn put_validators(batch: &mut Batch, height: u64, set: &ValidatorSet, path: &StateProof) {
+pub fn put_validators(batch: &mut WriteBatch, height: u64, set: &ValidatorSet, path: &StateProof) {
     row::put(batch, VALIDATORS, VALIDATORS.height(height), &(set, path));
 }
 
@@ -146,8 +148,8 @@ pub fn validators_at(store: &dyn KvView, height: u64) -> Result<ValidatorSet, St
 }
 
 /// Height, new set and proof of the changes that the blocks at these heights made, lowest first, at
-/// most `limit`. A block that wrote the set that was in force already made none, nor did the
-/// genesis block.
+/// most `limit`. A block that wrote the set already in force made no change, nor did the genesis
+/// block.
 pub fn set_changes(
     store: &dyn KvView,
     heights: Range<u64>,
@@ -171,13 +173,13 @@ pub fn set_changes(
     Ok(changes)
 }
 
-/// Notes which header this node is about to sign at `height`. Synced before the signature leaves
-/// the node.
-pub fn put_attested(batch: &mut Batch, height: u64, header: &Hash) {
+/// Records the header that this node is about to sign at `height`. The caller syncs it before the
+/// signature leaves the node.
+pub fn put_attested(batch: &mut WriteBatch, height: u64, header: &Hash) {
     row::put(batch, ATTESTED, ATTESTED.height(height), header);
 }
 
-/// The highest header that this node noted.
+/// The highest header that this node recorded before signing.
 pub fn last_attested(store: &dyn KvView) -> Result<Option<(u64, Hash)>, StateError> {
     let range = row::whole(ATTESTED);
     let mut found = row::scan::<Hash>(store, ATTESTED, range, Direction::Backward)?;
@@ -188,13 +190,14 @@ pub fn last_attested(store: &dyn KvView) -> Result<Option<(u64, Hash)>, StateErr
     Ok(Some((height, header)))
 }
 
-/// Which header this node noted at `height`.
+/// The header that this node recorded before signing at `height`.
 pub fn attested(store: &dyn KvView, height: u64) -> Result<Option<Hash>, StateError> {
     row::get(store, ATTESTED, &ATTESTED.height(height))
 }
 
-/// Drops the notes below `height`. The highest one has to stay: it forbids a second header there.
-pub fn forget_attested(batch: &mut Batch, height: u64) {
+/// Drops the recorded headers below `height`. The highest one must stay: it forbids a second header
+/// at its height.
+pub fn prune_attested(batch: &mut WriteBatch, height: u64) {
     let range = KeyRange::between(ATTESTED.height(0), ATTESTED.height(height));
     batch.delete_range(ATTESTED.cf, range);
 }

@@ -1,4 +1,6 @@
-use lamplighter_store::{Batch, Direction, KvView};
+//! The index of events by device.
+
+use lamplighter_store::{Direction, KvView, WriteBatch};
 use lamplighter_types::{EventRecord, Id};
 
 use super::blocks::item;
@@ -10,13 +12,13 @@ use crate::StateError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceEventEntry {
     pub height: u64,
-    /// Among the events of the block.
+    /// Place among the events of the block.
     pub index: u32,
     pub record: EventRecord,
 }
 
 /// Adds the index of events by device.
-pub(super) fn put(batch: &mut Batch, height: u64, events: &[EventRecord]) {
+pub(super) fn put(batch: &mut WriteBatch, height: u64, events: &[EventRecord]) {
     for (record, index) in events.iter().zip(0u32..) {
         let key = DEVICE_EVENTS.device_sequence(&record.event.device, record.event.sequence);
         row::put(batch, DEVICE_EVENTS, key, &(height, index));

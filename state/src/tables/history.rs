@@ -1,7 +1,9 @@
+//! The history of records: the index of receipts by subject.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lamplighter_store::{Batch, Direction, KvView};
+use lamplighter_store::{Direction, KvView, WriteBatch};
 use lamplighter_types::{
     AlarmId, ConfigTarget, Fact, Id, Notification, PublicKey, Receipt, Transaction,
     TransactionError,
@@ -31,22 +33,22 @@ pub enum Subject {
     Governance,
 }
 
-/// Who brought a receipt about, and when.
+/// The author and time of a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorship {
     /// Time of the block, Unix ms.
     pub time_ms: u64,
     /// The account that signed; `None` when the time of the block alone was the cause.
     pub author: Option<Id>,
-    /// The key that signed, of the author.
+    /// The key of the author that signed.
     pub key: Option<PublicKey>,
 }
 
-/// What a receipt says of a subject.
+/// A receipt with its notifications about one subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryEntry {
     pub height: u64,
-    /// Of the receipt in its block. With `height`, the cursor.
+    /// Place of the receipt in its block; with `height` it is the cursor.
     pub index: u32,
     pub authorship: Authorship,
     /// The receipt, with the notifications about this subject only.
@@ -54,7 +56,7 @@ pub struct HistoryEntry {
 }
 
 /// Adds the receipts of a block to the index by subject.
-pub(super) fn put(batch: &mut Batch, height: u64, receipts: &[Arc<Receipt>]) {
+pub(super) fn put(batch: &mut WriteBatch, height: u64, receipts: &[Arc<Receipt>]) {
     for (receipt, index) in receipts.iter().zip(0u32..) {
         let subjects = receipt.notifications.iter().flat_map(subjects);
         for subject in subjects.collect::<BTreeSet<_>>() {
@@ -64,7 +66,7 @@ pub(super) fn put(batch: &mut Batch, height: u64, receipts: &[Arc<Receipt>]) {
     }
 }
 
-/// What a notification is about: a device, another record, or both. Appended events have an index
+/// The subjects of a notification: a device, another record, or both. Appended events have an index
 /// of their own and do not count as history.
 fn subjects(notification: &Notification) -> impl Iterator<Item = Subject> + use<> {
     let Notification { place, fact } = notification;
@@ -76,7 +78,8 @@ fn subjects(notification: &Notification) -> impl Iterator<Item = Subject> + use<
     device.into_iter().chain(record).chain(record_of(fact))
 }
 
-/// Whether a fact changes the record of the device that it names, beside what the device does.
+/// Tells whether a fact changes the record of its device, not only the state that the device
+/// reports.
 fn changes_device(fact: &Fact) -> bool {
     matches!(
         fact,
@@ -93,8 +96,8 @@ fn changes_device(fact: &Fact) -> bool {
 }
 
 /// The record that a fact changes, unless it is the device that the notification names. The moves
-/// of deployments are in the history of their devices: they would bury what people did to a
-/// rollout.
+/// of deployments are in the history of their devices only: in that of the rollout they would hide
+/// the actions of people.
 fn record_of(fact: &Fact) -> Option<Subject> {
     use Fact::*;
     Some(match fact {
@@ -219,8 +222,8 @@ fn entry(
     })
 }
 
-/// Who brought about receipt `index` of the block at `height`. A receipt beyond the transactions is
-/// the block's own and has no author.
+/// The author and time of receipt `index` of the block at `height`. A receipt beyond the
+/// transactions is that of the block itself and has no author.
 pub fn authorship(store: &dyn KvView, height: u64, index: u32) -> Result<Authorship, StateError> {
     let missing = || StateError::Missing {
         what: format!("the header {height}, which an index names,"),
@@ -242,7 +245,8 @@ pub fn authorship(store: &dyn KvView, height: u64, index: u32) -> Result<Authors
     })
 }
 
-/// A payload in a block was decoded before it came there: what does not decode now is damaged.
+/// The error of a payload that does not decode: it was decoded before it came into the block, so it
+/// is damaged.
 fn undecodable(height: u64, index: u32, error: TransactionError) -> StateError {
     match error {
         TransactionError::Payload(source) => {

@@ -1,57 +1,57 @@
-//! Every key beside the contracts' state, in one place. Numbers are big-endian and of fixed width,
-//! names end with a zero byte; a key begins with a prefix that is its own in its column family.
+//! All keys of the tables beside the contracts' state. Numbers are big-endian and of fixed width,
+//! names end with a zero byte, and each table has a prefix of its own in its column family.
 
 use lamplighter_store::Cf;
 use lamplighter_types::{AlarmId, ConfigTarget, Hash, Id};
 
 use super::history::Subject;
 
-/// A table: where its keys are and what they begin with.
+/// A table: the column family and the prefix of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Table {
+pub(crate) struct StoreTable {
     pub cf: Cf,
     pub prefix: &'static [u8],
     /// For messages about damaged records.
     pub name: &'static str,
 }
 
-const fn table(cf: Cf, prefix: &'static [u8], name: &'static str) -> Table {
-    Table { cf, prefix, name }
+const fn table(cf: Cf, prefix: &'static [u8], name: &'static str) -> StoreTable {
+    StoreTable { cf, prefix, name }
 }
 
 /// height → header
-pub(crate) const HEADERS: Table = table(Cf::Blocks, b"h", "headers");
+pub(crate) const HEADERS: StoreTable = table(Cf::Blocks, b"h", "headers");
 /// height, first index → transactions from that index on
-pub(crate) const TRANSACTIONS: Table = table(Cf::Blocks, b"t", "transactions");
+pub(crate) const TRANSACTIONS: StoreTable = table(Cf::Blocks, b"t", "transactions");
 /// height, first index → receipts from that index on
-pub(crate) const RECEIPTS: Table = table(Cf::Receipts, b"r", "receipts");
+pub(crate) const RECEIPTS: StoreTable = table(Cf::Receipts, b"r", "receipts");
 /// height, first index → event records from that index on
-pub(crate) const EVENTS: Table = table(Cf::Events, b"e", "events");
+pub(crate) const EVENTS: StoreTable = table(Cf::Events, b"e", "events");
 /// transaction hash → height, index
-pub(crate) const PLACES: Table = table(Cf::Transactions, b"p", "transaction places");
+pub(crate) const PLACES: StoreTable = table(Cf::Transactions, b"p", "transaction places");
 /// height → certificate
-pub(crate) const CERTIFICATES: Table = table(Cf::Certificates, b"c", "certificates");
+pub(crate) const CERTIFICATES: StoreTable = table(Cf::Certificates, b"c", "certificates");
 /// level, index → hash of a complete subtree
-pub(crate) const HISTORY: Table = table(Cf::History, b"n", "history nodes");
+pub(crate) const HISTORY: StoreTable = table(Cf::History, b"n", "history nodes");
 /// device, sequence → height, index
-pub(crate) const DEVICE_EVENTS: Table = table(Cf::Index, b"e", "events of devices");
+pub(crate) const DEVICE_EVENTS: StoreTable = table(Cf::Index, b"e", "events of devices");
 /// subject, height, receipt → nothing
-pub(crate) const SUBJECT_RECEIPTS: Table = table(Cf::Index, b"s", "receipts by subject");
+pub(crate) const SUBJECT_RECEIPTS: StoreTable = table(Cf::Index, b"s", "receipts by subject");
 /// → height of the newest block
-pub(crate) const HEAD: Table = table(Cf::Chain, b"head", "head");
-/// → what consensus applied last, in its own words
-pub(crate) const MARKER: Table = table(Cf::Chain, b"marker", "marker");
+pub(crate) const HEAD: StoreTable = table(Cf::Chain, b"head", "head");
+/// → the last entry that consensus applied, in its encoding
+pub(crate) const MARKER: StoreTable = table(Cf::Chain, b"marker", "marker");
 /// → digest of the last batch
-pub(crate) const LAST_BATCH: Table = table(Cf::Chain, b"batch", "last batch");
+pub(crate) const LAST_BATCH: StoreTable = table(Cf::Chain, b"batch", "last batch");
 /// height → the validators in force after that block
-pub(crate) const VALIDATORS: Table = table(Cf::Chain, b"validators", "validators");
+pub(crate) const VALIDATORS: StoreTable = table(Cf::Chain, b"validators", "validators");
 /// height → the header that this node attested
-pub(crate) const ATTESTED: Table = table(Cf::Meta, b"attested", "attested headers");
+pub(crate) const ATTESTED: StoreTable = table(Cf::Meta, b"attested", "attested headers");
 /// → directory of the image that is being installed, none when it is done
-pub(crate) const INSTALLING: Table = table(Cf::Meta, b"installing", "installing");
+pub(crate) const INSTALLING: StoreTable = table(Cf::Meta, b"installing", "installing");
 
 #[cfg(test)]
-pub(crate) const ALL: [Table; 15] = [
+pub(crate) const ALL: [StoreTable; 15] = [
     HEADERS,
     TRANSACTIONS,
     RECEIPTS,
@@ -69,7 +69,7 @@ pub(crate) const ALL: [Table; 15] = [
     INSTALLING,
 ];
 
-impl Table {
+impl StoreTable {
     fn parts(&self, parts: &[&[u8]]) -> Vec<u8> {
         let mut key = self.prefix.to_vec();
         parts.iter().for_each(|part| key.extend_from_slice(part));
@@ -97,7 +97,7 @@ impl Table {
         self.parts(&[&[level], &index.to_be_bytes()])
     }
 
-    /// The beginning of all keys of a device.
+    /// The prefix of all keys of a device.
     pub fn device(&self, device: &Id) -> Vec<u8> {
         self.parts(&[device.as_str().as_bytes(), &[0]])
     }
@@ -106,7 +106,7 @@ impl Table {
         [self.device(device), sequence.to_be_bytes().to_vec()].concat()
     }
 
-    /// The beginning of all keys of a subject. None of them begins another one: the kind is one
+    /// The prefix of all keys of a subject. No such prefix begins another one: the kind is one
     /// byte, a name ends with a zero byte, a number has a fixed width.
     pub fn subject(&self, subject: &Subject) -> Vec<u8> {
         let mut number = None;

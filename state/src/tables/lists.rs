@@ -1,23 +1,23 @@
 //! The lists of a block (transactions, receipts, events), several items to a row.
 //!
-//! A row of its own for each of up to a hundred thousand items in a block would cost more than the
-//! items; one row for all would be read whole for each item. A row holds up to [`ROW_ITEMS_MAX`]
-//! items under the index of its first one.
+//! A row for each of up to a hundred thousand items in a block would cost more than the items; a
+//! single row for all would have to be read whole for each item. So a row holds up to
+//! [`ROW_ITEMS_MAX`] items under the index of the first.
 
-use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
 use lamplighter_types::HexBytes;
 
-use super::keys::{Table, last_item};
+use super::keys::{StoreTable, last_item};
 use super::row;
 use crate::StateError;
 
-/// Items in one row.
+/// Number of items in one row.
 pub(super) const ROW_ITEMS_MAX: usize = 64;
-/// A row ends with the item that reaches this, so that none comes near the limit of the codec.
+/// Bytes of items at which a row ends, so that no row comes near the limit of the codec.
 pub(super) const ROW_BYTES_MAX: usize = 1024 * 1024;
 
 /// Adds the encoded items of the block at `height`.
-pub(super) fn put(batch: &mut Batch, table: Table, height: u64, items: Vec<Vec<u8>>) {
+pub(super) fn put(batch: &mut WriteBatch, table: StoreTable, height: u64, items: Vec<Vec<u8>>) {
     let (mut first, mut row, mut bytes) = (0, Vec::new(), 0);
     for (index, item) in items.into_iter().enumerate() {
         bytes += item.len();
@@ -36,7 +36,7 @@ pub(super) fn put(batch: &mut Batch, table: Table, height: u64, items: Vec<Vec<u
 /// Item `index` of the block at `height`.
 pub(super) fn get(
     store: &dyn KvView,
-    table: Table,
+    table: StoreTable,
     height: u64,
     index: u32,
 ) -> Result<Option<Vec<u8>>, StateError> {
@@ -55,7 +55,7 @@ pub(super) fn get(
 /// All items of the block at `height`.
 pub(super) fn all(
     store: &dyn KvView,
-    table: Table,
+    table: StoreTable,
     height: u64,
 ) -> Result<Vec<Vec<u8>>, StateError> {
     let range = KeyRange::prefix(table.height(height));

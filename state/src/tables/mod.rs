@@ -1,6 +1,6 @@
-//! What a node keeps beside the state: blocks, receipts, events, certificates, the history of
-//! headers, indexes, and where the chain stands. `put_*` adds to the one batch of a block; the
-//! others read.
+//! The tables of a node beside the state: blocks, receipts, events, certificates, the history of
+//! headers, indexes, and the head of the chain. The functions `put_*` add to the one batch of a
+//! block; the others read.
 //!
 //! Damaged rows are [`StateError::Corrupt`], never a panic.
 
@@ -20,10 +20,10 @@ pub use blocks::{
     transaction, transaction_place,
 };
 pub use chain::{
-    attested, certificate, certificates_up_to, forget_attested, head_height, history_node,
-    installing, last_attested, last_batch, load_history, marker, newest_certified, put_attested,
-    put_certificate, put_history, put_installing, put_last_batch, put_marker, put_validators,
-    set_changes, validators_at,
+    attested, certificate, certificates_up_to, head_height, history_node, installing,
+    last_attested, last_batch, load_history, marker, newest_certified, prune_attested,
+    put_attested, put_certificate, put_history, put_installing, put_last_batch, put_marker,
+    put_validators, set_changes, validators_at,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};

@@ -1,20 +1,25 @@
 //! Reading and writing single rows.
 
-use lamplighter_store::{Batch, Direction, KeyRange, KvView};
+use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
 use lamplighter_types::codec::{self, CodecError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::keys::Table;
+use super::keys::StoreTable;
 use crate::StateError;
 
-pub(super) fn put<T: Serialize>(batch: &mut Batch, table: Table, key: Vec<u8>, record: &T) {
+pub(super) fn put<T: Serialize>(
+    batch: &mut WriteBatch,
+    table: StoreTable,
+    key: Vec<u8>,
+    record: &T,
+) {
     batch.put(table.cf, key, codec::encode(record));
 }
 
 pub(super) fn get<T: DeserializeOwned>(
     store: &dyn KvView,
-    table: Table,
+    table: StoreTable,
     key: &[u8],
 ) -> Result<Option<T>, StateError> {
     let bytes = store.get(table.cf, key)?;
@@ -24,7 +29,7 @@ pub(super) fn get<T: DeserializeOwned>(
 /// The rows of a range in order; the range lies inside the table.
 pub(super) fn scan<'a, T: DeserializeOwned + 'a>(
     store: &'a dyn KvView,
-    table: Table,
+    table: StoreTable,
     range: KeyRange,
     direction: Direction,
 ) -> Result<impl Iterator<Item = Result<(Vec<u8>, T), StateError>> + 'a, StateError> {
@@ -37,7 +42,7 @@ pub(super) fn scan<'a, T: DeserializeOwned + 'a>(
 }
 
 /// All keys of a table.
-pub(super) fn whole(table: Table) -> KeyRange {
+pub(super) fn whole(table: StoreTable) -> KeyRange {
     KeyRange::prefix(table.prefix)
 }
 
@@ -61,20 +66,20 @@ pub(super) fn before(prefix: Vec<u8>, before: Option<Vec<u8>>) -> KeyRange {
 }
 
 pub(super) fn decode<T: DeserializeOwned>(
-    table: Table,
+    table: StoreTable,
     key: &[u8],
     bytes: &[u8],
 ) -> Result<T, StateError> {
     codec::decode_stored(bytes).map_err(|source| corrupt(table, key, source))
 }
 
-/// What a key says, or that it is damaged.
-pub(super) fn read_key<T>(table: Table, key: &[u8], read: Option<T>) -> Result<T, StateError> {
+/// The decoded part of a key, or the error that the key is damaged.
+pub(super) fn read_key<T>(table: StoreTable, key: &[u8], read: Option<T>) -> Result<T, StateError> {
     let wanted = "key";
     read.ok_or_else(|| corrupt(table, key, CodecError::NotCanonical { wanted }))
 }
 
-pub(super) fn corrupt(table: Table, key: &[u8], source: CodecError) -> StateError {
+pub(super) fn corrupt(table: StoreTable, key: &[u8], source: CodecError) -> StateError {
     StateError::Corrupt {
         table: table.name,
         key: key.iter().map(|byte| format!("{byte:02x}")).collect(),

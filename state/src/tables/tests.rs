@@ -37,7 +37,7 @@ fn keys_are_in_the_order_of_their_parts() {
 }
 
 #[test]
-fn no_device_shares_keys_with_one_whose_name_is_longer() {
+fn no_device_shares_keys_with_one_of_a_longer_name() {
     let id = |text: &str| text.parse::<Id>().unwrap();
     let one = RECEIPTS.device(&id("lamp"));
     for longer in ["lamp-1", "lamp.", "lamp0"] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lamplighter_state::tables;
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{Changes, StateError, prove};
-use lamplighter_store::{Batch, Durability, Kv, MemoryKv};
+use lamplighter_store::{Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::merkle::{History, list};
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
 use lamplighter_types::*;
@@ -19,7 +19,7 @@ pub struct TestChain {
     in_force: ValidatorSet,
 }
 
-/// What a block has.
+/// The contents of a block.
 #[derive(Default)]
 pub struct Content {
     pub transactions: Vec<Arc<Verified<Transaction>>>,
@@ -104,7 +104,7 @@ impl TestChain {
             history_root: self.history.root(),
             validators_hash: self.in_force.hash(),
         };
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         let Content {
             transactions,
             receipts,
@@ -124,7 +124,7 @@ impl TestChain {
         self.kv.write(batch, Durability::Synced).unwrap();
     }
 
-    fn certify_into(&self, batch: &mut Batch, header: &Header) {
+    fn certify_into(&self, batch: &mut WriteBatch, header: &Header) {
         let nodes = self
             .in_force
             .validators
@@ -139,7 +139,7 @@ impl TestChain {
 
     /// Certifies the newest block.
     pub fn certify(&mut self) {
-        let mut batch = Batch::new();
+        let mut batch = WriteBatch::new();
         self.certify_into(&mut batch, self.headers.last().unwrap());
         self.kv.write(batch, Durability::Synced).unwrap();
     }

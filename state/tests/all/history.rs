@@ -55,7 +55,7 @@ fn alarm(sequence: u64) -> AlarmId {
     }
 }
 
-/// What one transaction, and then the block itself, say of many subjects.
+/// Facts about many subjects, each of which one transaction and then the block itself cause.
 fn facts() -> Vec<(Subject, Notification)> {
     let rollout = || id("spring");
     let reason = || "too windy".to_owned();
@@ -113,18 +113,18 @@ fn all_of(kv: &dyn KvView, subject: &Subject) -> Vec<HistoryEntry> {
 }
 
 #[test]
-fn every_record_says_who_changed_it_when_and_by_which_transaction() {
+fn every_record_has_the_author_time_and_transaction_of_its_changes() {
     let mut chain = TestChain::new();
     let signed = transaction(5, &chain.genesis.chain_id());
-    let said: Vec<_> = facts()
+    let notifications: Vec<_> = facts()
         .into_iter()
         .map(|(_, notification)| notification)
         .collect();
     chain.push(Content {
         transactions: vec![signed.clone()],
         receipts: vec![
-            receipt(signed.hash(), said.clone()),
-            receipt(Hash::ZERO, said),
+            receipt(signed.hash(), notifications.clone()),
+            receipt(Hash::ZERO, notifications),
         ],
         ..Content::default()
     });
@@ -132,11 +132,11 @@ fn every_record_says_who_changed_it_when_and_by_which_transaction() {
     let time_ms = chain.headers[1].timestamp_ms;
     for (subject, notification) in facts() {
         let found = all_of(kv, &subject);
-        let [own, by_alice] = &found[..] else {
+        let [by_block, by_alice] = &found[..] else {
             panic!("{subject:?}: {found:?}");
         };
         let about = std::slice::from_ref(&notification);
-        assert_eq!(own.receipt.notifications, about, "{subject:?}");
+        assert_eq!(by_block.receipt.notifications, about, "{subject:?}");
         assert_eq!(by_alice.receipt.notifications, about);
         assert_eq!(by_alice.receipt.transaction, signed.hash());
         let alice = Authorship {
@@ -145,12 +145,16 @@ fn every_record_says_who_changed_it_when_and_by_which_transaction() {
             key: Some(secret(100).public()),
         };
         assert_eq!((by_alice.index, &by_alice.authorship), (0, &alice));
-        let nobody = Authorship {
+        let without_author = Authorship {
             time_ms,
             author: None,
             key: None,
         };
-        assert_eq!((own.index, &own.authorship), (1, &nobody), "{subject:?}");
+        assert_eq!(
+            (by_block.index, &by_block.authorship),
+            (1, &without_author),
+            "{subject:?}"
+        );
     }
     let others = [
         Subject::Rollout(id("spring-2")),
@@ -169,20 +173,20 @@ fn every_record_says_who_changed_it_when_and_by_which_transaction() {
 }
 
 #[test]
-fn a_receipt_that_says_nothing_of_records_is_in_no_history() {
+fn a_receipt_about_no_record_is_in_no_history() {
     let mut chain = TestChain::new();
     let held = Fact::ArtifactHeld {
         artifact: Hash::ZERO,
         node: 1,
         holders: 1,
     };
-    let said = Arc::new(Receipt {
+    let silent = Arc::new(Receipt {
         transaction: Hash::ZERO,
         outcome: Outcome::Succeeded,
         notifications: vec![fact(held)],
     });
     chain.push(Content {
-        receipts: vec![said],
+        receipts: vec![silent],
         ..Content::default()
     });
     assert_eq!(all_of(&*chain.kv, &Subject::Governance), []);

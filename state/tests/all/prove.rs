@@ -1,7 +1,7 @@
 //! Bundles from tables and tree verify from the genesis file.
 
 use lamplighter_state::{StateError, prove, tables};
-use lamplighter_store::{Batch, Durability, Kv};
+use lamplighter_store::{Durability, Kv, WriteBatch};
 use lamplighter_types::merkle::list;
 use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
 use lamplighter_types::{ValidatorSet, codec};
@@ -74,7 +74,7 @@ fn all_kinds_of_records_are_proven_under_the_newest_certificate() {
 }
 
 #[test]
-fn a_state_proof_outlives_later_blocks() {
+fn a_state_proof_stays_valid_when_blocks_follow() {
     let mut chain = chain();
     let record =
         |chain: &TestChain, key: &[u8]| prove::state(&*chain.kv, &chain.tree, key).unwrap();
@@ -123,7 +123,7 @@ fn an_entry_without_a_change_is_left_out() {
         chain.height() + 1,
     );
     chain.push(Content::default());
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     let path = chain.tree.prove(VALIDATOR_SET_KEY);
     tables::put_validators(&mut batch, height, &validators(8..=11), &path);
     chain.kv.write(batch, Durability::Synced).unwrap();

@@ -1,6 +1,6 @@
 use lamplighter_state::tables::Subject;
 use lamplighter_state::{StateError, tables};
-use lamplighter_store::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv};
+use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, WriteBatch};
 use lamplighter_types::*;
 
 use crate::fixture::{Content, TestChain, about, event, receipt, transaction, validators};
@@ -200,7 +200,7 @@ fn where_the_chain_stands_is_kept() {
     assert_eq!(tables::installing(&kv).unwrap(), None);
     assert_eq!(tables::last_attested(&kv).unwrap(), None);
     assert_eq!(tables::newest_certified(&kv, 0).unwrap(), None);
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     tables::put_marker(&mut batch, b"entry 7");
     tables::put_last_batch(&mut batch, &Hash([3; 32]));
     tables::put_installing(&mut batch, Some("images/7"));
@@ -219,8 +219,8 @@ fn where_the_chain_stands_is_kept() {
         Some((300, Hash([44; 32])))
     );
     assert_eq!(tables::attested(&kv, 2).unwrap(), Some(Hash([2; 32])));
-    let mut batch = Batch::new();
-    tables::forget_attested(&mut batch, 300);
+    let mut batch = WriteBatch::new();
+    tables::prune_attested(&mut batch, 300);
     tables::put_installing(&mut batch, None);
     kv.write(batch, Durability::Synced).unwrap();
     assert_eq!(tables::attested(&kv, 2).unwrap(), None);
@@ -247,7 +247,7 @@ fn a_change_of_validators_without_a_certificate_holds_up_those_above() {
     let kv = &*chain.kv;
     assert_eq!(tables::newest_certified(kv, 0).unwrap(), Some(3));
     let of_change = tables::certificate(kv, 2).unwrap().unwrap();
-    let mut lost = Batch::new();
+    let mut lost = WriteBatch::new();
     for entry in kv
         .scan(Cf::Certificates, KeyRange::all(), Direction::Forward)
         .unwrap()
@@ -259,7 +259,7 @@ fn a_change_of_validators_without_a_certificate_holds_up_those_above() {
     }
     kv.write(lost, Durability::Synced).unwrap();
     assert_eq!(tables::newest_certified(kv, 0).unwrap(), Some(1));
-    let mut found = Batch::new();
+    let mut found = WriteBatch::new();
     tables::put_certificate(&mut found, &of_change);
     kv.write(found, Durability::Synced).unwrap();
     assert_eq!(tables::newest_certified(kv, 0).unwrap(), Some(3));
@@ -371,7 +371,7 @@ fn damaged_rows_are_reported() {
             let cut = key[..key.len() - 1].to_vec();
             put(&chain.kv, cf, &cut, &value);
             let _either_way_without_panic = read_all(&*chain.kv, &lamp);
-            let mut batch = Batch::new();
+            let mut batch = WriteBatch::new();
             batch.delete(cf, cut);
             chain.kv.write(batch, Durability::Synced).unwrap();
         }
@@ -381,7 +381,7 @@ fn damaged_rows_are_reported() {
 }
 
 fn put(kv: &MemoryKv, cf: Cf, key: &[u8], value: &[u8]) {
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(cf, key.to_vec(), value.to_vec());
     kv.write(batch, Durability::Synced).unwrap();
 }

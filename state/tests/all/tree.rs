@@ -17,7 +17,7 @@ fn definition(entries: &[(Hash, Hash)], depth: usize) -> Hash {
         _ => {
             let (right, left): (Vec<_>, Vec<_>) = entries
                 .iter()
-                .partition(|(key, _)| sparse::goes_right(key, depth));
+                .partition(|(key, _)| sparse::branches_right(key, depth));
             sparse::node(
                 &definition(&left, depth + 1),
                 &definition(&right, depth + 1),

@@ -61,15 +61,15 @@ fn decode(mut rest: Bytes) -> Option<Tables> {
     for cf in Cf::ALL {
         let mut table = Table::new_sync();
         for _ in 0..rest.try_get_u64_le().ok()? {
-            let key = take(&mut rest)?;
-            table.insert_mut(key, take(&mut rest)?);
+            let key = read_part(&mut rest)?;
+            table.insert_mut(key, read_part(&mut rest)?);
         }
         tables.0[cf as usize] = table;
     }
     rest.is_empty().then_some(tables)
 }
 
-fn take(rest: &mut Bytes) -> Option<Bytes> {
+fn read_part(rest: &mut Bytes) -> Option<Bytes> {
     let len = rest.try_get_u32_le().ok()? as usize;
     (len <= rest.len()).then(|| rest.split_to(len))
 }

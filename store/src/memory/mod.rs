@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
 
-use crate::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError};
+use crate::{Cf, Direction, Durability, KeyRange, Kv, KvView, Op, Scan, StoreError, WriteBatch};
 
 /// Unsynced writes that are remembered one by one. When there are more, the oldest becomes durable,
 /// as an operating system writes back old pages on its own; this bounds the memory.
@@ -72,7 +72,7 @@ impl KvView for Tables {
     }
 
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
-        Ok(Box::new(Cursor {
+        Ok(Box::new(TableScan {
             table: self.table(cf).clone(),
             range,
             direction,
@@ -81,13 +81,13 @@ impl KvView for Tables {
 }
 
 /// A scan that owns what it reads, so that it needs no lock.
-struct Cursor {
+struct TableScan {
     table: Table,
     range: KeyRange,
     direction: Direction,
 }
 
-impl Iterator for Cursor {
+impl Iterator for TableScan {
     type Item = Result<(Bytes, Bytes), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -116,18 +116,18 @@ fn successor(key: &[u8]) -> Bytes {
     Bytes::from(next)
 }
 
-/// A failure to come: which write fails and what becomes of it.
+/// A planned failure: the write that fails, and its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Writes (and syncs) that still succeed before the one that fails.
     pub after_writes: u64,
-    /// Whether the write that fails is there nevertheless, as after a timeout of the disk.
+    /// Whether the failed write is stored nevertheless, as after a timeout of the disk.
     pub persisted: bool,
-    /// Whether all later writes fail too (and are not there), as on a disk that broke.
+    /// Whether all later writes fail too (and are not stored), as on a broken disk.
     pub lasting: bool,
 }
 
-struct Inner {
+struct MemoryDisk {
     current: Tables,
     durable: Tables,
     /// The content after each write since the last sync, oldest first.
@@ -139,7 +139,7 @@ struct Inner {
     syncs: u64,
 }
 
-impl Inner {
+impl MemoryDisk {
     fn new(tables: Tables) -> Self {
         Self {
             current: tables.clone(),
@@ -153,7 +153,7 @@ impl Inner {
         }
     }
 
-    /// Whether the write that comes now fails, and if so whether it is kept.
+    /// Whether the next write fails, and if so whether it is kept.
     fn next_fault(&mut self) -> Option<Fault> {
         if self.broken {
             return Some(Fault {
@@ -171,7 +171,7 @@ impl Inner {
         fault
     }
 
-    fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&mut self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         if self.crashed {
             return Err(StoreError::Closed);
         }
@@ -182,7 +182,7 @@ impl Inner {
         fault.map_or(Ok(()), |_| Err(StoreError::Injected))
     }
 
-    fn commit(&mut self, batch: Batch, durability: Durability) {
+    fn commit(&mut self, batch: WriteBatch, durability: Durability) {
         self.writes += 1;
         for op in batch.into_ops() {
             self.current.apply(op);
@@ -207,7 +207,7 @@ impl Inner {
 
 /// A store in memory that can lose its power. Clones are handles to the same store.
 #[derive(Clone)]
-pub struct MemoryKv(Arc<Mutex<Inner>>);
+pub struct MemoryKv(Arc<Mutex<MemoryDisk>>);
 
 impl Default for MemoryKv {
     fn default() -> Self {
@@ -221,7 +221,7 @@ impl MemoryKv {
     }
 
     fn with(tables: Tables) -> Self {
-        Self(Arc::new(Mutex::new(Inner::new(tables))))
+        Self(Arc::new(Mutex::new(MemoryDisk::new(tables))))
     }
 
     /// A store with the content that [`Kv::checkpoint`] wrote into the directory.
@@ -229,60 +229,58 @@ impl MemoryKv {
         checkpoint::read(dir).map(Self::with)
     }
 
-    /// Power loss: everything unsynced is gone. Every handle to this store fails from now on with
-    /// [`StoreError::Closed`]; what comes back is the store as the next process finds it.
+    /// Cuts the power: everything unsynced is lost. Every handle to this store fails from now on
+    /// with [`StoreError::Closed`]. Returns the store as the next process finds it.
     pub fn crash(&self) -> MemoryKv {
         self.crash_keeping(0)
     }
 
     /// Power loss after the operating system wrote back the first `kept` of the unsynced writes.
     pub fn crash_keeping(&self, kept: usize) -> MemoryKv {
-        let mut inner = self.inner();
-        inner.crashed = true;
-        let kept = kept.min(inner.unsynced.len());
-        let last = kept
-            .checked_sub(1)
-            .and_then(|last| inner.unsynced.get(last));
-        Self::with(last.unwrap_or(&inner.durable).clone())
+        let mut disk = self.disk();
+        disk.crashed = true;
+        let kept = kept.min(disk.unsynced.len());
+        let last = kept.checked_sub(1).and_then(|last| disk.unsynced.get(last));
+        Self::with(last.unwrap_or(&disk.durable).clone())
     }
 
-    /// The process is killed, the machine goes on: nothing is lost.
+    /// Kills the process while the machine keeps running: nothing is lost.
     pub fn kill(&self) -> MemoryKv {
         self.crash_keeping(usize::MAX)
     }
 
-    /// What a crash at this moment would leave at least.
+    /// The content that a crash at this moment would leave at least.
     pub fn durable(&self) -> Arc<dyn KvView> {
-        Arc::new(self.inner().durable.clone())
+        Arc::new(self.disk().durable.clone())
     }
 
-    /// Adds a failure to come. Several may be planned.
+    /// Plans a failure. Several may be planned.
     pub fn plan(&self, fault: Fault) {
-        self.inner().faults.push(fault);
+        self.disk().faults.push(fault);
     }
 
-    /// Writes since this store was opened that took effect.
+    /// The number of writes that took effect since this store was opened.
     pub fn writes(&self) -> u64 {
-        self.inner().writes
+        self.disk().writes
     }
 
-    /// How many of them were synced.
+    /// The number of synced writes.
     pub fn syncs(&self) -> u64 {
-        self.inner().syncs
+        self.disk().syncs
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn disk(&self) -> MutexGuard<'_, MemoryDisk> {
         self.0
             .lock()
             .expect("no code panics while it holds this lock")
     }
 
     fn tables(&self) -> Result<Tables, StoreError> {
-        let inner = self.inner();
-        if inner.crashed {
+        let disk = self.disk();
+        if disk.crashed {
             Err(StoreError::Closed)
         } else {
-            Ok(inner.current.clone())
+            Ok(disk.current.clone())
         }
     }
 }
@@ -294,7 +292,7 @@ impl KvView for MemoryKv {
 
     fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
         let table = self.tables()?.table(cf).clone();
-        Ok(Box::new(Cursor {
+        Ok(Box::new(TableScan {
             table,
             range,
             direction,
@@ -303,12 +301,12 @@ impl KvView for MemoryKv {
 }
 
 impl Kv for MemoryKv {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
-        self.inner().write(batch, durability)
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
+        self.disk().write(batch, durability)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.inner().write(Batch::new(), Durability::Synced)
+        self.disk().write(WriteBatch::new(), Durability::Synced)
     }
 
     fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {

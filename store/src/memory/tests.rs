@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::Durability::{Synced, Unsynced};
 
-fn put(key: &'static str, value: &'static str) -> Batch {
-    let mut batch = Batch::new();
+fn put(key: &'static str, value: &'static str) -> WriteBatch {
+    let mut batch = WriteBatch::new();
     batch.put(Cf::State, key, value);
     batch
 }

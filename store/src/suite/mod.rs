@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::Durability::{Synced, Unsynced};
-use crate::{Batch, Cf, Direction, KeyRange, Kv, KvView};
+use crate::{Cf, Direction, KeyRange, Kv, KvView, WriteBatch};
 
 /// Name and code.
 type Test = (&'static str, fn(&dyn Kv));
@@ -59,8 +59,8 @@ fn keys(view: &dyn KvView, cf: Cf, range: KeyRange, direction: Direction) -> Vec
         .collect()
 }
 
-fn write(kv: &dyn Kv, fill: impl FnOnce(&mut Batch)) {
-    let mut batch = Batch::new();
+fn write(kv: &dyn Kv, fill: impl FnOnce(&mut WriteBatch)) {
+    let mut batch = WriteBatch::new();
     fill(&mut batch);
     kv.write(batch, Unsynced).expect("write succeeds");
 }
@@ -229,7 +229,7 @@ fn reopen(open: &impl Fn(&Path) -> Arc<dyn Kv>) {
     let dir = parent.path().join("kv");
     let kv = open(&dir);
     write(&*kv, |batch| batch.put(Cf::Chain, "unsynced", "1"));
-    let mut batch = Batch::new();
+    let mut batch = WriteBatch::new();
     batch.put(Cf::Meta, "synced", "2");
     kv.write(batch, Synced).expect("write succeeds");
     drop(kv);

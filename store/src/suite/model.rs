@@ -9,15 +9,15 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::entries;
-use crate::{Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, Op};
+use crate::{Cf, Direction, Durability, KeyRange, Kv, KvView, Op, WriteBatch};
 
-/// Opening a store on disk takes some milliseconds, so not too many.
+/// The number of random runs; opening a store on disk takes some milliseconds.
 const CASES: u32 = 24;
 
 type Model = BTreeMap<(Cf, Bytes), Bytes>;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Operation {
     Write(Vec<Op>, Durability),
     View,
     Reopen,
@@ -65,17 +65,17 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = Operation> {
     let durability = prop_oneof![Just(Durability::Synced), Just(Durability::Unsynced)];
     prop_oneof![
         12 => (prop::collection::vec(op(), 0..8), durability)
-            .prop_map(|(ops, durability)| Step::Write(ops, durability)),
-        2 => Just(Step::View),
-        1 => Just(Step::Reopen),
+            .prop_map(|(ops, durability)| Operation::Write(ops, durability)),
+        2 => Just(Operation::View),
+        1 => Just(Operation::Reopen),
     ]
 }
 
-fn play(open: &impl Fn(&Path) -> Arc<dyn Kv>, steps: Vec<Step>) {
+fn play(open: &impl Fn(&Path) -> Arc<dyn Kv>, steps: Vec<Operation>) {
     let parent = tempfile::tempdir().expect("a temporary directory can be made");
     let dir = parent.path().join("kv");
     let mut kv = open(&dir);
@@ -83,12 +83,12 @@ fn play(open: &impl Fn(&Path) -> Arc<dyn Kv>, steps: Vec<Step>) {
     let mut views: Vec<(Arc<dyn KvView>, Model)> = Vec::new();
     for step in steps {
         match step {
-            Step::Write(ops, durability) => {
+            Operation::Write(ops, durability) => {
                 ops.iter().for_each(|op| apply(&mut model, op));
                 kv.write(batch(ops), durability).expect("write succeeds");
             }
-            Step::View => views.push((kv.view().expect("view opens"), model.clone())),
-            Step::Reopen => {
+            Operation::View => views.push((kv.view().expect("view opens"), model.clone())),
+            Operation::Reopen => {
                 check_views(&mut views);
                 drop(kv);
                 kv = open(&dir);
@@ -105,8 +105,8 @@ fn check_views(views: &mut Vec<(Arc<dyn KvView>, Model)>) {
     }
 }
 
-fn batch(ops: Vec<Op>) -> Batch {
-    let mut batch = Batch::new();
+fn batch(ops: Vec<Op>) -> WriteBatch {
+    let mut batch = WriteBatch::new();
     for op in ops {
         match op {
             Op::Put { cf, key, value } => batch.put(cf, key, value),

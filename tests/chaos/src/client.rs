@@ -1,5 +1,5 @@
-//! The clients: each has several transactions on its way at once, at nodes picked by chance, sends
-//! the same bytes to another node when no answer comes, and reads what it and others wrote.
+//! The clients. Each has several transactions in flight, at random nodes. It sends the same bytes
+//! to another node when no answer comes, and reads records that it and others wrote.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,43 +17,45 @@ use tokio::task::JoinSet;
 
 use crate::cluster::url;
 use crate::error::ChaosError;
-use crate::fleet::{self, SHARED_REGISTERS, Signed, Signer};
-use crate::history::{Answer, History, Place, Read, Said, Seen, Write};
+use crate::fleet::{self, SHARED_REGISTERS, Signer, TrackedTransaction};
+use crate::history::{
+    History, ReadRecord, ReadResult, ReceiptPosition, SubmitAnswer, TimedAnswer, WriteRecord,
+};
 
-/// One attempt; then the same bytes go to another node.
+/// Time for one attempt; then the same bytes go to another node.
 const ATTEMPT: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_millis(500);
-/// After so long a client takes a transaction for unanswered and goes on.
-const GIVE_UP: Duration = Duration::from_secs(20);
-/// How long a transaction may be on its way: longer than a client waits, so that what is unanswered
-/// may still happen.
-const LIVES: Duration = Duration::from_secs(60);
-/// Transactions of a client that may be asked for again.
+/// Time after which a client counts a transaction as unanswered.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Lifetime of a transaction: longer than a client waits, so that an unanswered one may still be
+/// executed.
+const TRANSACTION_LIFETIME: Duration = Duration::from_secs(60);
+/// Answered transactions of a client that may be submitted again.
 const RECENT_MAX: usize = 256;
-/// What nodes must never say; the first of it are kept.
-const SURPRISES_MAX: usize = 10;
+/// Unexpected answers of nodes that are kept.
+const UNEXPECTED_MAX: usize = 10;
 
-/// What all clients share.
+/// The state that all clients share.
 #[derive(Debug)]
-pub struct Shared {
+pub struct ClientsState {
     pub begun: Instant,
     pub history: Mutex<History>,
-    /// Lanes begin nothing new when it is set.
+    /// Lanes start nothing new once it is set.
     pub stop: AtomicBool,
-    /// Successes so far.
+    /// Transactions that succeeded so far.
     pub acknowledged: AtomicU64,
     pub nodes: usize,
     pub chain_id: Hash,
-    /// The greatest height that any client was shown.
+    /// The greatest height that any client has read.
     height: AtomicU64,
-    /// Transactions of which nothing definite was heard yet, with their place in the history.
-    pub unanswered: Mutex<Vec<(usize, usize, Signed)>>,
+    /// Transactions without a definite answer, with client and index in the history.
+    pub unanswered: Mutex<Vec<(usize, usize, TrackedTransaction)>>,
     surprises: Mutex<(u64, Vec<String>)>,
 }
 
-/// Whether a node said that it failed inside: another one may do better, but no fault of this test
-/// leads there.
-fn failed_inside(error: &ClientError) -> bool {
+/// True if a node answered with an internal error: another node may succeed, but no fault of this
+/// test may cause it.
+fn is_internal_error(error: &ClientError) -> bool {
     let error = match error {
         ClientError::Pending(pending) => pending.last.as_ref(),
         error => Some(error),
@@ -63,7 +65,7 @@ fn failed_inside(error: &ClientError) -> bool {
         .is_some_and(|problem| problem.status == 500)
 }
 
-impl Shared {
+impl ClientsState {
     pub fn new(nodes: usize, genesis: &Genesis) -> Self {
         Self {
             begun: Instant::now(),
@@ -86,9 +88,9 @@ impl Shared {
         self.history.lock().expect("nobody panics with the lock")
     }
 
-    fn begin(&self, signed: &Signed) -> usize {
+    fn record_write(&self, signed: &TrackedTransaction) -> usize {
         let mut history = self.history();
-        history.writes.push(Write {
+        history.writes.push(WriteRecord {
             transaction: signed.hash,
             invoked_us: self.now_us(),
             expires_ms: signed.expires_ms,
@@ -97,28 +99,28 @@ impl Shared {
         history.writes.len() - 1
     }
 
-    fn answer(&self, write: usize, said: Said) {
+    fn record_answer(&self, write: usize, answer: SubmitAnswer) {
         let at_us = self.now_us();
         let mut history = self.history();
         let answers = &mut history.writes[write].answers;
-        if let Said::Receipt(place) = &said {
+        if let SubmitAnswer::Receipt(place) = &answer {
             self.height.fetch_max(place.height, Ordering::Relaxed);
             let first = answers.is_empty();
             self.acknowledged
                 .fetch_add(u64::from(first && place.succeeded), Ordering::Relaxed);
         }
-        answers.push(Answer { at_us, said });
+        answers.push(TimedAnswer { at_us, answer });
     }
 
-    fn surprise(&self, error: &ClientError) {
+    fn record_unexpected(&self, error: &ClientError) {
         let mut surprises = self.surprises.lock().expect("nobody panics with the lock");
         surprises.0 += 1;
-        if surprises.1.len() < SURPRISES_MAX {
-            surprises.1.push(lamplighter_devnet::causes(error));
+        if surprises.1.len() < UNEXPECTED_MAX {
+            surprises.1.push(lamplighter_system::error_chain(error));
         }
     }
 
-    /// Answers that are neither success, refusal nor the plea to try again.
+    /// Unexpected answers: neither success, refusal nor a request to try again.
     pub fn surprises(&self) -> (u64, Vec<String>) {
         let surprises = self.surprises.lock().expect("nobody panics with the lock");
         surprises.clone()
@@ -127,34 +129,34 @@ impl Shared {
 
 /// One of the clients.
 #[derive(Debug)]
-pub struct Actor {
+pub struct ChaosClient {
     number: usize,
-    shared: Arc<Shared>,
+    shared: Arc<ClientsState>,
     operator: Signer,
     gateway: Signer,
-    /// The same nodes, each time with another one first.
-    reach: Vec<Client>,
-    /// Settled transactions with their place in the history.
-    recent: Mutex<VecDeque<(usize, Signed)>>,
+    /// Clients of all nodes, each with another node first.
+    node_clients: Vec<Client>,
+    /// Answered transactions with their index in the history.
+    recent: Mutex<VecDeque<(usize, TrackedTransaction)>>,
     organizations: Mutex<VecDeque<Id>>,
-    /// For values and names that nobody else gives.
+    /// Counter for unique values and names.
     unique: AtomicU64,
 }
 
 /// The answer to a read of one record.
 #[derive(Deserialize)]
-struct One<T> {
+struct SingleRecord<T> {
     record: T,
 }
 
-/// What of a device's events is compared.
+/// The compared part of a device's events.
 #[derive(Deserialize)]
-struct Events {
+struct EventPage {
     cursor: EventCursor,
 }
 
 /// A client of the ledger with the node `first` asked before the others.
-pub fn reach(
+pub fn client_for(
     genesis: &Genesis,
     signer: &Signer,
     first: usize,
@@ -170,79 +172,90 @@ pub fn reach(
     Client::new(config).map_err(ChaosError::client("setting up a client"))
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 enum Attempt {
-    Settled(Said),
-    /// Nobody knows.
-    Open,
+    Answered(SubmitAnswer),
+    /// The transaction may or may not be executed.
+    Unknown,
 }
 
-impl Actor {
-    pub fn new(number: usize, shared: Arc<Shared>, genesis: &Genesis) -> Result<Self, ChaosError> {
+impl ChaosClient {
+    pub fn new(
+        number: usize,
+        shared: Arc<ClientsState>,
+        genesis: &Genesis,
+    ) -> Result<Self, ChaosError> {
         let operator = fleet::operator(number);
         let nodes = shared.nodes;
-        let reach = (0..nodes)
-            .map(|first| reach(genesis, &operator, first, nodes, ATTEMPT))
+        let node_clients = (0..nodes)
+            .map(|first| client_for(genesis, &operator, first, nodes, ATTEMPT))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             number,
             shared,
             operator,
             gateway: fleet::gateway(number),
-            reach,
+            node_clients,
             recent: Mutex::default(),
             organizations: Mutex::default(),
             unique: AtomicU64::new(0),
         })
     }
 
-    fn somewhere(&self, rng: &mut StdRng) -> &Client {
-        let client = &self.reach[rng.random_range(0..self.reach.len())];
+    fn random_node(&self, rng: &mut StdRng) -> &Client {
+        let client = &self.node_clients[rng.random_range(0..self.node_clients.len())];
         client.prefer(0);
         client
     }
 
-    async fn attempt(&self, client: &Client, signed: &Signed) -> Attempt {
+    async fn attempt(&self, client: &Client, signed: &TrackedTransaction) -> Attempt {
         match client
             .submit_signed(&signed.envelope, Wait::Committed)
             .await
         {
-            Ok(submitted) => place(&submitted).map_or(Attempt::Open, |place| {
-                Attempt::Settled(Said::Receipt(place))
+            Ok(submitted) => place(&submitted).map_or(Attempt::Unknown, |place| {
+                Attempt::Answered(SubmitAnswer::Receipt(place))
             }),
             Err(error) => match error.problem() {
                 Some(problem) if problem.status == 422 => {
-                    Attempt::Settled(Said::Refused(problem.code.clone()))
+                    Attempt::Answered(SubmitAnswer::Refused(problem.code.clone()))
                 }
-                _ if error.is_transient() && !failed_inside(&error) => Attempt::Open,
+                _ if error.is_transient() && !is_internal_error(&error) => Attempt::Unknown,
                 _ => {
-                    self.shared.surprise(&error);
-                    Attempt::Open
+                    self.shared.record_unexpected(&error);
+                    Attempt::Unknown
                 }
             },
         }
     }
 
-    /// Sends the same bytes to one node after the other until it is known what became of them.
-    async fn insist(&self, write: usize, signed: &Signed, rng: &mut StdRng) -> bool {
+    /// Sends the same bytes to one node after the other until there is a definite answer.
+    async fn submit_until_answered(
+        &self,
+        write: usize,
+        signed: &TrackedTransaction,
+        rng: &mut StdRng,
+    ) -> bool {
         let begun = Instant::now();
-        while begun.elapsed() < GIVE_UP {
-            let client = self.somewhere(rng);
-            if let Attempt::Settled(said) = self.attempt(client, signed).await {
-                self.shared.answer(write, said);
+        while begun.elapsed() < ANSWER_WITHIN {
+            let client = self.random_node(rng);
+            if let Attempt::Answered(answer) = self.attempt(client, signed).await {
+                self.shared.record_answer(write, answer);
                 return true;
             }
         }
         false
     }
 
-    /// Signs and sends an action; whether it is known what became of it.
+    /// Signs and sends an action; true if there is a definite answer.
     async fn submit(&self, signer: &Signer, action: Action, rng: &mut StdRng) -> bool {
-        let signed = signer.sign(action, &self.shared.chain_id, LIVES).await;
-        let write = self.shared.begin(&signed);
-        let settled = self.insist(write, &signed, rng).await;
-        signer.free(signed.sequence);
-        if settled {
+        let signed = signer
+            .sign(action, &self.shared.chain_id, TRANSACTION_LIFETIME)
+            .await;
+        let write = self.shared.record_write(&signed);
+        let answered = self.submit_until_answered(write, &signed, rng).await;
+        signer.release(signed.sequence);
+        if answered {
             let mut recent = self.recent.lock().expect("nobody panics with the lock");
             recent.push_back((write, signed));
             if recent.len() > RECENT_MAX {
@@ -252,11 +265,11 @@ impl Actor {
             let mut open = self.shared.unanswered.lock().expect("no panic with it");
             open.push((self.number, write, signed));
         }
-        settled
+        answered
     }
 
-    /// Asks for a transaction that is settled once more: its answer must be the same.
-    async fn ask_again(&self, rng: &mut StdRng) {
+    /// Submits an answered transaction once more: the answer must be the same.
+    async fn resubmit_recent(&self, rng: &mut StdRng) {
         let picked = {
             let recent = self.recent.lock().expect("nobody panics with the lock");
             let picked = rng.random_range(0..recent.len().max(1));
@@ -265,19 +278,19 @@ impl Actor {
         let Some((write, signed)) = picked else {
             return;
         };
-        let client = self.somewhere(rng);
-        if let Attempt::Settled(said) = self.attempt(client, &signed).await {
-            self.shared.answer(write, said);
+        let client = self.random_node(rng);
+        if let Attempt::Answered(answer) = self.attempt(client, &signed).await {
+            self.shared.record_answer(write, answer);
         }
     }
 
-    /// Reads something by a path and notes it.
+    /// Reads a resource by its path and records the read.
     async fn read<T: serde::de::DeserializeOwned>(
         &self,
         path: String,
         rng: &mut StdRng,
-        seen: impl FnOnce(&T) -> Seen,
-        none: Option<Seen>,
+        seen: impl FnOnce(&T) -> ReadResult,
+        none: Option<ReadResult>,
     ) -> Option<T> {
         let linearizable = rng.random_bool(0.5);
         let known = self.shared.height.load(Ordering::Relaxed);
@@ -288,25 +301,25 @@ impl Actor {
             path.push_str("&linearizable=true");
         }
         let invoked_us = self.shared.now_us();
-        let answer = self.somewhere(rng).get::<T>(&path).await;
+        let answer = self.random_node(rng).get::<T>(&path).await;
         let at_us = self.shared.now_us();
         let (height, seen, value) = match answer {
             Ok(read) => (read.height, seen(&read.value), Some(read.value)),
             Err(error) if error.is_not_found() => (0, none?, None),
-            Err(error) if error.is_transient() && !failed_inside(&error) => return None,
+            Err(error) if error.is_transient() && !is_internal_error(&error) => return None,
             Err(error) => {
-                self.shared.surprise(&error);
+                self.shared.record_unexpected(&error);
                 return None;
             }
         };
         self.shared.height.fetch_max(height, Ordering::Relaxed);
-        self.shared.history().reads.push(Read {
+        self.shared.history().reads.push(ReadRecord {
             invoked_us,
             at_us,
             height,
             min_height,
             linearizable,
-            seen,
+            result: seen,
         });
         value
     }
@@ -314,7 +327,7 @@ impl Actor {
     async fn read_register(&self, name: &str, rng: &mut StdRng) -> Option<DesiredConfig> {
         let path = format!("/v1/config?model={name}");
         let register = name.to_owned();
-        let seen = |one: &One<DesiredConfig>| Seen::Register {
+        let seen = |one: &SingleRecord<DesiredConfig>| ReadResult::Register {
             name: register,
             version: one.record.version,
             document: Hash::of(one.record.document.as_bytes()),
@@ -324,7 +337,7 @@ impl Actor {
 
     async fn read_lamp(&self, device: &Id, rng: &mut StdRng) {
         let path = format!("/v1/devices/{device}/events?limit=1");
-        let seen = |events: &Events| Seen::Device {
+        let seen = |events: &EventPage| ReadResult::Device {
             device: device.clone(),
             count: events.cursor.count,
             highest: events.cursor.highest,
@@ -339,13 +352,15 @@ impl Actor {
         };
         let Some(name) = picked else { return };
         let path = format!("/v1/organizations/{name}");
-        let seen = |one: &One<Organization>| Seen::Organization(one.record.organization.clone());
-        let none = Some(Seen::NoOrganization(name.clone()));
+        let seen = |one: &SingleRecord<Organization>| {
+            ReadResult::Organization(one.record.organization.clone())
+        };
+        let none = Some(ReadResult::NoOrganization(name.clone()));
         self.read(path, rng, seen, none).await;
     }
 
-    /// Reads a document and replaces it, if nobody else was faster.
-    async fn replace(&self, name: &str, rng: &mut StdRng) {
+    /// Reads a document and replaces it, unless another client was faster.
+    async fn replace_document(&self, name: &str, rng: &mut StdRng) {
         let Some(current) = self.read_register(name, rng).await else {
             return;
         };
@@ -369,32 +384,32 @@ impl Actor {
         self.submit(&self.operator, action, rng).await;
     }
 
-    /// A document that clients share, or the client's own.
-    fn some_register(&self, rng: &mut StdRng) -> String {
+    /// A shared document, or the one of this client.
+    fn random_register(&self, rng: &mut StdRng) -> String {
         match rng.random_range(0..=SHARED_REGISTERS) {
-            SHARED_REGISTERS => fleet::own_register(self.number),
+            SHARED_REGISTERS => fleet::client_register(self.number),
             number => fleet::shared_register(number),
         }
     }
 
-    /// One thing after the other, until the run stops.
+    /// Runs one random operation after the other, until the run stops.
     async fn lane(self: Arc<Self>, lane: usize, mut rng: StdRng) {
         let lamp = fleet::lamp(self.number, lane);
         let mut next_event = 1;
         while !self.shared.stop.load(Ordering::Relaxed) {
             match rng.random_range(0..100) {
                 0..4 => {
-                    let name = self.some_register(&mut rng);
-                    self.replace(&name, &mut rng).await;
+                    let name = self.random_register(&mut rng);
+                    self.replace_document(&name, &mut rng).await;
                 }
                 4 => self.register_organization(&mut rng).await,
                 5..8 => {
-                    let name = self.some_register(&mut rng);
+                    let name = self.random_register(&mut rng);
                     self.read_register(&name, &mut rng).await;
                 }
                 8..10 => self.read_lamp(&lamp, &mut rng).await,
                 10 => self.read_organization(&mut rng).await,
-                11..13 => self.ask_again(&mut rng).await,
+                11..13 => self.resubmit_recent(&mut rng).await,
                 _ => {
                     let count = if rng.random_bool(0.1) { 5 } else { 1 };
                     let action = fleet::append(&lamp, next_event, count);
@@ -406,10 +421,10 @@ impl Actor {
     }
 }
 
-/// Where a node says that a transaction is.
-fn place(submitted: &Submitted) -> Option<Place> {
+/// The position of a transaction, by a node's answer.
+fn place(submitted: &Submitted) -> Option<ReceiptPosition> {
     let receipt = submitted.receipt.as_ref()?;
-    Some(Place {
+    Some(ReceiptPosition {
         height: submitted.height?,
         index: submitted.index?,
         receipt: codec::digest(receipt),
@@ -418,35 +433,35 @@ fn place(submitted: &Submitted) -> Option<Place> {
 }
 
 /// Starts all lanes of all clients.
-pub fn start(actors: &[Arc<Actor>], lanes: usize, seed: u64) -> JoinSet<()> {
+pub fn start(clients: &[Arc<ChaosClient>], lanes: usize, seed: u64) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for actor in actors {
+    for client in clients {
         for lane in 0..lanes {
-            let number = (actor.number * fleet::LANES_MAX + lane) as u64;
+            let number = (client.number * fleet::LANES_MAX + lane) as u64;
             let rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
-            tasks.spawn(actor.clone().lane(lane, rng));
+            tasks.spawn(client.clone().lane(lane, rng));
         }
     }
     tasks
 }
 
-/// Makes the ledger know gateways, lamps and documents, before the faults begin. Noted as every
-/// other transaction is.
+/// Registers gateways, lamps and documents before the faults begin. These transactions are recorded
+/// like all others.
 pub async fn prepare(
-    actors: &[Arc<Actor>],
+    clients: &[Arc<ChaosClient>],
     lanes: usize,
     rng: &mut StdRng,
 ) -> Result<(), ChaosError> {
-    let first = &actors[0];
+    let first = &clients[0];
     let administrator = fleet::administrator();
-    for action in fleet::registrations(actors.len(), lanes) {
+    for action in fleet::registrations(clients.len(), lanes) {
         if !first.submit(&administrator, action, rng).await {
             return Err(ChaosError::Setup("a registration was not answered".into()));
         }
     }
-    let own = (0..actors.len()).map(fleet::own_register);
+    let client_registers = (0..clients.len()).map(fleet::client_register);
     let shared = (0..SHARED_REGISTERS).map(fleet::shared_register);
-    for name in own.chain(shared) {
+    for name in client_registers.chain(shared) {
         let action = fleet::set(&name, "first", 0);
         if !first.submit(&administrator, action, rng).await {
             return Err(ChaosError::Setup("a document was not answered".into()));
@@ -454,32 +469,28 @@ pub async fn prepare(
     }
     let succeeded = first.shared.acknowledged.load(Ordering::Relaxed);
     let sent = first.shared.history().writes.len() as u64;
-    match succeeded == sent {
-        true => Ok(()),
-        false => Err(ChaosError::Setup(format!(
+    if succeeded == sent {
+        Ok(())
+    } else {
+        Err(ChaosError::Setup(format!(
             "only {succeeded} of {sent} registrations succeeded"
-        ))),
+        )))
     }
 }
 
-/// At the end, without faults: sends every other unanswered transaction that may still happen until
-/// it is settled. The rest is left as it is: of what is in no block yet, the time at which the last
-/// expires.
-pub async fn settle(actors: &[Arc<Actor>], rng: &mut StdRng) -> u64 {
+/// Resolves unanswered transactions at the end, without faults. Every other one is sent until it is
+/// answered; the rest stays unanswered. Returns the expiry of the last one that is in no block yet.
+pub async fn resolve_unanswered(clients: &[Arc<ChaosClient>], rng: &mut StdRng) -> u64 {
     let mut expires_ms = 0;
-    let shared = &actors[0].shared;
+    let shared = &clients[0].shared;
     let open = std::mem::take(&mut *shared.unanswered.lock().expect("no panic with it"));
     for (at, (client, write, signed)) in open.into_iter().enumerate() {
-        let actor = &actors[client];
-        if at % 2 == 0 && actor.insist(write, &signed, rng).await {
+        let client = &clients[client];
+        if at % 2 == 0 && client.submit_until_answered(write, &signed, rng).await {
             continue;
         }
-        if actor
-            .somewhere(rng)
-            .transaction(&signed.hash)
-            .await
-            .is_err()
-        {
+        let found = client.random_node(rng).transaction(&signed.hash).await;
+        if found.is_err() {
             expires_ms = expires_ms.max(signed.expires_ms);
         }
     }

@@ -1,5 +1,4 @@
-//! The validators: real processes, each in its own network namespace and with a clock that can be
-//! moved.
+//! The validators: real processes, each in a separate network namespace and with a movable clock.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lamplighter_devnet::Process;
 use lamplighter_node::key;
+use lamplighter_system::files;
 use lamplighter_types::{Genesis, Id, Policies, PublicKey, Validator, ValidatorSet};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,32 +16,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ChaosError;
 use crate::fleet;
-use crate::lab::{Lab, address};
+use crate::network::{TestNetwork, address};
 
-/// Ports are free: each node has its address for itself.
+/// Ports of each node; they are free, since each node has a separate address.
 const PEER_PORT: u16 = 7_000;
 const HTTP_PORT: u16 = 7_001;
 const ADMIN_PORT: u16 = 7_002;
 const MQTT_PORT: u16 = 7_003;
-/// So that an idle chain's time goes on, and what has expired can be told soon.
+/// A short heartbeat: the time of an idle chain advances, and expiry is known soon.
 const HEARTBEAT_MS: u64 = 1_000;
-/// The fault that an operator would make with a clock is far above this.
+/// Most offset of a clock that a node accepts.
 pub const CLOCK_OFFSET_MAX_MS: u64 = 30_000;
-/// Debian's place for it; the build for programs with threads.
+/// The library's path on Debian; the build for programs with threads.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
     "/usr/lib",
 ];
-/// A node that lost nothing but its memory is back by then, even on a busy machine.
+/// Time for a node to serve after a restart, even on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// For a question that a healthy node answers in a millisecond.
+/// Timeout of a status request, which a healthy node answers in a millisecond.
 const ASK_WITHIN: Duration = Duration::from_millis(500);
 
-/// What a node says of itself, as far as the faults need it.
+/// The used part of a node's status.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Status {
+pub struct NodeStatus {
     pub node: u64,
     pub height: u64,
     pub head_time_ms: u64,
@@ -50,14 +50,14 @@ pub struct Status {
     pub halted: Option<String>,
 }
 
-/// What a node noticed.
+/// An alarm of a node.
 #[derive(Clone, Debug, Deserialize)]
 pub struct NodeAlarm {
     pub kind: String,
     pub message: String,
 }
 
-/// What a node is told; for the rest its defaults hold.
+/// The configuration file of a node; other settings have their defaults.
 #[derive(Serialize)]
 struct NodeFile {
     node: u64,
@@ -77,12 +77,12 @@ struct NodeFile {
 pub struct Node {
     pub process: Process,
     pub key: PublicKey,
-    /// How far its clock is off, for libfaketime to read.
+    /// The file with the offset of its clock, read by libfaketime.
     clock: PathBuf,
     stopped: bool,
 }
 
-/// All validators. They end before their network does.
+/// All validators. They must end before their network is removed.
 #[derive(Debug)]
 pub struct Cluster {
     pub nodes: Vec<Node>,
@@ -103,21 +103,21 @@ fn admin_url(node: usize, path: &str) -> String {
 }
 
 fn faketime() -> Result<PathBuf, ChaosError> {
-    let mut places = LIBRARIES
+    let mut candidates = LIBRARIES
         .iter()
         .map(|folder| Path::new(folder).join(FAKETIME));
-    places
-        .find(|place| place.exists())
+    candidates
+        .find(|path| path.exists())
         .ok_or_else(|| ChaosError::Setup(format!("{FAKETIME} is missing: scripts/setup --test")))
 }
 
 impl Cluster {
-    /// Makes keys, genesis and configurations. Nothing runs yet.
+    /// Creates keys, genesis document and configurations. Nothing runs yet.
     ///
     /// # Errors
     /// A file can't be written, or libfaketime is missing.
-    pub fn found(
-        lab: &Lab,
+    pub fn create(
+        network: &TestNetwork,
         nodes: usize,
         clients: usize,
         folder: &Path,
@@ -140,16 +140,17 @@ impl Cluster {
         let keys: Vec<PublicKey> = validators.iter().map(|validator| validator.key).collect();
         let genesis = Genesis {
             name: "City of faults".to_owned(),
-            created_ms: fleet::now_ms(),
+            created_ms: lamplighter_system::unix_ms(),
             validators: ValidatorSet { validators },
             organization: fleet::organization(),
             accounts: fleet::accounts(clients),
             policies: Policies::default(),
         };
         let text = serde_json::to_vec_pretty(&genesis).expect("our types have JSON forms");
-        write(&folder.join("genesis.json"), &text)?;
+        write_file(&folder.join("genesis.json"), &text)?;
         let started = keys.into_iter().enumerate();
-        let nodes = started.map(|(node, key)| prepare(lab, node, key, folder, program, &faketime));
+        let nodes = started
+            .map(|(node, key)| configure_node(network, node, key, folder, program, &faketime));
         let http = reqwest::Client::builder()
             .connect_timeout(ASK_WITHIN)
             .timeout(ASK_WITHIN)
@@ -161,7 +162,7 @@ impl Cluster {
         })
     }
 
-    /// Starts all and waits until each serves.
+    /// Starts all nodes and waits until each serves.
     pub async fn start(&mut self) -> Result<(), ChaosError> {
         for node in &mut self.nodes {
             node.process.start()?;
@@ -192,19 +193,19 @@ impl Cluster {
     }
 }
 
-/// Whether a node's process answers at all.
+/// True if a node's process answers.
 pub async fn answers(http: &reqwest::Client, node: usize) -> bool {
     let asked = http.get(admin_url(node, "/healthz")).send().await;
     asked.is_ok_and(|answer| answer.status().is_success())
 }
 
-/// What a node says of itself, if it answers.
-pub async fn status(http: &reqwest::Client, node: usize) -> Option<Status> {
+/// The status of a node, if it answers.
+pub async fn status(http: &reqwest::Client, node: usize) -> Option<NodeStatus> {
     let asked = http.get(format!("{}/v1/status", url(node))).send().await;
     asked.ok()?.json().await.ok()
 }
 
-/// The node that most of those who answer take for the leader, counted from 0.
+/// The leader by the majority of the nodes that answer, counted from 0.
 pub async fn leader(http: &reqwest::Client, nodes: usize) -> Option<usize> {
     let all = futures::future::join_all((0..nodes).map(|node| status(http, node))).await;
     let named: Vec<u64> = all.into_iter().flatten().filter_map(|s| s.leader).collect();
@@ -217,14 +218,14 @@ fn account(node: usize) -> Id {
     fleet::id(&format!("node-{}", node + 1))
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ChaosError> {
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ChaosError> {
     fs::write(path, bytes).map_err(ChaosError::file("writing", path))
 }
 
 /// The configuration of a node and the command that runs it in its namespace, under a clock that
 /// can be moved.
-fn prepare(
-    lab: &Lab,
+fn configure_node(
+    network: &TestNetwork,
     node: usize,
     key: PublicKey,
     folder: &Path,
@@ -241,25 +242,25 @@ fn prepare(
         peer_listen: at(PEER_PORT),
         http_listen: at(HTTP_PORT),
         admin_listen: at(ADMIN_PORT),
-        // Without TLS it may listen to its own machine only; nobody uses it here.
+        // Without TLS it may listen on loopback only; it is not used here.
         mqtt_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, MQTT_PORT)),
         heartbeat_ms: HEARTBEAT_MS,
         clock_offset_max_ms: CLOCK_OFFSET_MAX_MS,
     };
     let path = folder.join(format!("{name}.toml"));
     let text = toml::to_string_pretty(&config).expect("configurations have TOML forms");
-    write(&path, text.as_bytes())?;
+    write_file(&path, text.as_bytes())?;
     let clock = folder.join(format!("{name}.clock"));
-    write(&clock, b"+0\n")?;
+    write_file(&clock, b"+0\n")?;
     let preload = [
         format!("LD_PRELOAD={}", faketime.display()),
         format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
-        // Timers of the program and of the store go on as they are.
+        // Timers of the program and of the store keep the real time.
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
         "FAKETIME_CACHE_DURATION=1".to_owned(),
         "NO_FAKE_STAT=1".to_owned(),
     ];
-    let namespace = lab.namespace(node);
+    let namespace = network.namespace(node);
     let mut arguments: Vec<OsString> = ["netns", "exec", &namespace, "env"].map(Into::into).into();
     arguments.extend(preload.map(OsString::from));
     arguments.push(program.into());
@@ -281,16 +282,17 @@ impl Node {
         self.process.kill().await?;
         self.stopped = false;
         if let Some(pid) = pid {
-            forget_shared_memory(pid);
+            remove_shared_memory(pid);
         }
         Ok(())
     }
 
-    /// SIGSTOP, or SIGCONT.
-    pub fn hold(&mut self, stop: bool) -> Result<(), ChaosError> {
-        let (signal, name) = match stop {
-            true => (Signal::SIGSTOP, "SIGSTOP"),
-            false => (Signal::SIGCONT, "SIGCONT"),
+    /// Sends SIGSTOP or SIGCONT.
+    pub fn set_stopped(&mut self, stop: bool) -> Result<(), ChaosError> {
+        let (signal, name) = if stop {
+            (Signal::SIGSTOP, "SIGSTOP")
+        } else {
+            (Signal::SIGCONT, "SIGCONT")
         };
         let Some(pid) = self.process.pid() else {
             return Ok(());
@@ -308,24 +310,23 @@ impl Node {
         self.stopped
     }
 
-    /// Moves its clock against the machine's; it notices within a second.
+    /// Moves its clock against the machine's; this takes effect within a second.
     pub fn set_clock(&self, offset_s: i64) -> Result<(), ChaosError> {
-        let beside = self.clock.with_extension("clock.new");
-        write(&beside, format!("{offset_s:+}\n").as_bytes())?;
-        fs::rename(&beside, &self.clock).map_err(ChaosError::file("renaming", &beside))
+        files::replace(&self.clock, format!("{offset_s:+}\n").as_bytes())
+            .map_err(ChaosError::file("writing", &self.clock))
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(pid) = self.process.pid() {
-            forget_shared_memory(pid);
+            remove_shared_memory(pid);
         }
     }
 }
 
-/// libfaketime removes these itself only where the process ends in order.
-fn forget_shared_memory(pid: u32) {
+/// Removes files that libfaketime removes itself only at an orderly end of the process.
+fn remove_shared_memory(pid: u32) {
     for name in [
         format!("faketime_shm_{pid}"),
         format!("sem.faketime_sem_{pid}"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lamplighter_client::ClientError;
 use lamplighter_devnet::DevnetError;
 
-/// Why a run did not come to an end.
+/// A run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChaosError {
     #[error(
@@ -13,11 +13,11 @@ pub enum ChaosError {
          run as root, on Linux with iproute2 and nftables"
     )]
     Namespaces(#[source] Box<ChaosError>),
-    #[error("`{command}` failed: {said}")]
-    Command { command: String, said: String },
-    #[error("{doing} {}", path.display())]
+    #[error("`{command}` failed: {stderr}")]
+    Command { command: String, stderr: String },
+    #[error("{operation} {}", path.display())]
     File {
-        doing: &'static str,
+        operation: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -26,9 +26,9 @@ pub enum ChaosError {
     Enter(String, #[source] io::Error),
     #[error("a node's process")]
     Process(#[from] DevnetError),
-    #[error("{doing}")]
+    #[error("{operation}")]
     Client {
-        doing: String,
+        operation: String,
         #[source]
         source: Box<ClientError>,
     },
@@ -51,21 +51,21 @@ pub enum ChaosError {
 
 impl ChaosError {
     pub fn file(
-        doing: &'static str,
+        operation: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> ChaosError {
         let path = path.into();
         move |source| ChaosError::File {
-            doing,
+            operation,
             path,
             source,
         }
     }
 
-    pub fn client(doing: impl Into<String>) -> impl FnOnce(ClientError) -> ChaosError {
-        let doing = doing.into();
+    pub fn client(operation: impl Into<String>) -> impl FnOnce(ClientError) -> ChaosError {
+        let operation = operation.into();
         move |source| ChaosError::Client {
-            doing,
+            operation,
             source: Box::new(source),
         }
     }

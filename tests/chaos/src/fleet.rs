@@ -1,9 +1,10 @@
-//! Who acts: the accounts of the clients, their keys and sequence numbers, and what they sign.
+//! The accounts of the clients, their keys and sequence numbers, and the actions that they sign.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use lamplighter_system::unix_ms;
 use lamplighter_types::limits::{LIST_ITEMS_MAX, REPLAY_WINDOW};
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeviceEvent, DevicesAction, Encoding,
@@ -12,53 +13,46 @@ use lamplighter_types::{
 };
 use tokio::sync::Notify;
 
-/// Numbers that may be on their way beyond the oldest one: the replay window, less what another
-/// node's view of it may lag behind.
+/// Sequence numbers in flight, counted from the oldest one: the replay window, less the lag of
+/// another node's view of it.
 const IN_FLIGHT_MAX: u64 = REPLAY_WINDOW - 24;
 /// Documents that all clients replace in turn.
 pub const SHARED_REGISTERS: usize = 8;
-/// Lamps of a client: one for each transaction that it has on its way at once.
+/// Lamps of a client: one for each transaction in flight.
 pub const LANES_MAX: usize = 128;
 
 pub fn id(text: &str) -> Id {
     Id::new(text).expect("names of this test are ids")
 }
 
-/// Unix time in ms.
-pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
-}
-
-/// An account with its one key.
+/// An account with its key and sequence numbers.
 #[derive(Debug)]
 pub struct Signer {
     pub account: Id,
     pub secret: SecretKey,
-    numbers: Mutex<Numbers>,
-    freed: Notify,
+    numbers: Mutex<SequenceNumbers>,
+    released: Notify,
 }
 
 /// Sequence numbers of a key.
 #[derive(Debug, Default)]
-struct Numbers {
+struct SequenceNumbers {
     last: u64,
     in_flight: BTreeSet<u64>,
 }
 
 impl Signer {
-    /// The key is made of the name: it guards a ledger that is gone after the run.
+    /// A signer whose key is derived from its name; the ledger is removed after the run.
     pub fn new(name: &str) -> Self {
         Self {
             account: id(name),
             secret: SecretKey::from_seed(Hash::of(name.as_bytes()).0),
             numbers: Mutex::default(),
-            freed: Notify::new(),
+            released: Notify::new(),
         }
     }
 
-    fn take(&self) -> Option<u64> {
+    fn try_reserve(&self) -> Option<u64> {
         let mut numbers = self.numbers.lock().expect("nobody panics with the lock");
         let next = numbers.last + 1;
         let oldest = numbers.in_flight.first().copied().unwrap_or(next);
@@ -70,29 +64,34 @@ impl Signer {
         Some(next)
     }
 
-    /// The next number, once the window has room.
-    async fn number(&self) -> u64 {
+    /// Reserves the next number, once the window has room.
+    async fn reserve(&self) -> u64 {
         loop {
-            let freed = self.freed.notified();
-            if let Some(number) = self.take() {
+            let released = self.released.notified();
+            if let Some(number) = self.try_reserve() {
                 return number;
             }
-            freed.await;
+            released.await;
         }
     }
 
-    /// What had this number is settled, or given up.
-    pub fn free(&self, number: u64) {
+    /// Releases a number whose transaction is answered, or unanswered for good.
+    pub fn release(&self, number: u64) {
         let mut numbers = self.numbers.lock().expect("nobody panics with the lock");
         numbers.in_flight.remove(&number);
         drop(numbers);
-        self.freed.notify_waiters();
+        self.released.notify_waiters();
     }
 
-    /// Signs an action with the next number, to be freed afterwards.
-    pub async fn sign(&self, action: Action, chain_id: &Hash, lives: Duration) -> Signed {
-        let sequence = self.number().await;
-        let expires_ms = now_ms() + lives.as_millis() as u64;
+    /// Signs an action with the next number, which must be released afterwards.
+    pub async fn sign(
+        &self,
+        action: Action,
+        chain_id: &Hash,
+        lifetime: Duration,
+    ) -> TrackedTransaction {
+        let sequence = self.reserve().await;
+        let expires_ms = unix_ms() + lifetime.as_millis() as u64;
         let transaction = Transaction {
             sender: self.account.clone(),
             sequence,
@@ -101,7 +100,7 @@ impl Signer {
         };
         let envelope =
             SignedTransaction::sign(&transaction, Encoding::Bincode, chain_id, &self.secret);
-        Signed {
+        TrackedTransaction {
             hash: envelope.hash(chain_id),
             envelope,
             sequence,
@@ -110,9 +109,9 @@ impl Signer {
     }
 }
 
-/// A signed transaction, and what its history needs.
+/// A signed transaction with the fields that the history needs.
 #[derive(Clone, Debug)]
-pub struct Signed {
+pub struct TrackedTransaction {
     pub envelope: SignedTransaction,
     pub hash: Hash,
     pub sequence: u64,
@@ -136,8 +135,8 @@ pub fn lamp(client: usize, lane: usize) -> Id {
     id(&format!("lamp-{client:02}-{lane:03}"))
 }
 
-/// The document that only this client replaces, or one of the shared ones.
-pub fn own_register(client: usize) -> String {
+/// The document that only this client replaces.
+pub fn client_register(client: usize) -> String {
     format!("own-{client:02}")
 }
 
@@ -145,7 +144,7 @@ pub fn shared_register(number: usize) -> String {
     format!("shared-{number}")
 }
 
-/// The accounts of the genesis file: they may do all that the clients do.
+/// The accounts of the genesis document, with all roles that the clients need.
 pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
     let signers = (0..clients).map(operator).chain([administrator()]);
     let grant = |role| Grant {
@@ -162,7 +161,7 @@ pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
         .collect()
 }
 
-/// What makes the ledger know gateways and lamps, to be done in this order.
+/// The actions that register gateways and lamps, in this order.
 pub fn registrations(clients: usize, lanes: usize) -> Vec<Action> {
     let gateways = (0..clients).map(|client| {
         let Signer {
@@ -207,7 +206,7 @@ pub fn append(device: &Id, first: u64, count: u64) -> Action {
     let event = |sequence| DeviceEvent {
         device: device.clone(),
         sequence,
-        time_ms: now_ms(),
+        time_ms: unix_ms(),
         kind: "lightStateChange".to_owned(),
         severity: Severity::Warning,
         alarm: AlarmChange::None,
@@ -218,7 +217,7 @@ pub fn append(device: &Id, first: u64, count: u64) -> Action {
     Action::Events(EventsAction::Append { events })
 }
 
-/// Replaces a document. The text is in the form in which the ledger keeps it.
+/// Replaces a document. The text is in the canonical form of the ledger.
 pub fn set(register: &str, value: &str, replaces_version: u64) -> Action {
     Action::Config(ConfigAction::SetDesired {
         target: ConfigTarget::Model {

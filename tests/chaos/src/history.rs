@@ -1,60 +1,61 @@
-//! What the clients did and were told: written down while it happens, judged afterwards.
+//! The history of the clients: their requests and the answers, recorded during the run and checked
+//! afterwards.
 
 use lamplighter_types::{Hash, Id};
 
-/// Where a receipt is and what it says.
+/// The position of a receipt in the chain, with its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ReceiptPosition {
     pub height: u64,
-    /// Among the transactions of the block.
+    /// Index in the block.
     pub index: u32,
     /// blake3 of the receipt's bytes.
     pub receipt: Hash,
     pub succeeded: bool,
 }
 
-/// What a node said of a transaction.
+/// The definite answer of a node about a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// It is in a block.
-    Receipt(Place),
-    /// It can be in no block; the stable code.
+pub enum SubmitAnswer {
+    /// The transaction is in a block.
+    Receipt(ReceiptPosition),
+    /// The transaction is in no block; the stable code.
     Refused(String),
 }
 
-/// An answer, and when it came.
+/// An answer with its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct TimedAnswer {
     pub at_us: u64,
-    pub said: Said,
+    pub answer: SubmitAnswer,
 }
 
 /// A transaction that a client signed. Times are microseconds since the run began, by the monotonic
 /// clock of the one process in which all clients are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
+pub struct WriteRecord {
     pub transaction: Hash,
-    /// Before it was first sent.
+    /// The time before it was first sent.
     pub invoked_us: u64,
-    /// Unix time in ms from which on no block may take it.
+    /// Unix time in ms from which on it may be in no block.
     pub expires_ms: u64,
-    /// Empty when nothing definite was heard of it. More than one when it was asked for again.
-    pub answers: Vec<Answer>,
+    /// Definite answers; more than one if it was submitted again.
+    pub answers: Vec<TimedAnswer>,
 }
 
-impl Write {
-    /// The first receipt, and when it came.
-    pub fn acknowledged(&self) -> Option<(u64, Place)> {
-        self.answers.iter().find_map(|answer| match answer.said {
-            Said::Receipt(place) => Some((answer.at_us, place)),
-            Said::Refused(_) => None,
+impl WriteRecord {
+    /// The first receipt, with its time.
+    pub fn acknowledged(&self) -> Option<(u64, ReceiptPosition)> {
+        self.answers.iter().find_map(|answer| match answer.answer {
+            SubmitAnswer::Receipt(place) => Some((answer.at_us, place)),
+            SubmitAnswer::Refused(_) => None,
         })
     }
 }
 
-/// What a read showed.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum ReadResult {
     /// A configuration document that clients replace in turn.
     Register {
         name: String,
@@ -62,34 +63,35 @@ pub enum Seen {
         /// blake3 of the document.
         document: Hash,
     },
-    /// How many events of a device came, and the highest number of one.
+    /// The count of a device's events, and the highest number of one.
     Device {
         device: Id,
         count: u64,
         highest: u64,
     },
     Organization(Id),
-    /// There was none of this name; such an answer does not say its height.
+    /// The organization does not exist; such an answer has no height.
     NoOrganization(Id),
 }
 
 /// A read by a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct ReadRecord {
     pub invoked_us: u64,
     pub at_us: u64,
-    /// Of the state that was read, as the node said; 0 for [`Seen::NoOrganization`].
+    /// Height of the state that was read, by the node's answer; 0 for
+    /// [`ReadResult::NoOrganization`].
     pub height: u64,
-    /// What the client asked for at least.
+    /// The least height that the client asked for.
     pub min_height: u64,
-    /// Whether the client asked for everything that was acknowledged before.
+    /// True if the client asked for a linearizable read.
     pub linearizable: bool,
-    pub seen: Seen,
+    pub result: ReadResult,
 }
 
-/// All that clients did and saw.
+/// All writes and reads of the clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    pub writes: Vec<Write>,
-    pub reads: Vec<Read>,
+    pub writes: Vec<WriteRecord>,
+    pub reads: Vec<ReadRecord>,
 }

@@ -1,9 +1,8 @@
-//! Real processes under real faults, and clients whose histories are judged.
+//! Real processes under real faults, and a check of their clients' histories.
 //!
-//! Four validators, each in a network namespace of its own, are killed, stopped, parted from each
-//! other and given wrong clocks, while clients send signed transactions and read. At the end the
-//! chain of every node is read block by block, and [`check`] compares it with what each client was
-//! told.
+//! Four validators, each in a separate network namespace, are killed, stopped, partitioned and
+//! given wrong clocks, while clients send signed transactions and read. At the end the chain of
+//! every node is read block by block, and [`check`] compares it with the answers to each client.
 
 pub mod check;
 mod client;
@@ -11,9 +10,9 @@ mod cluster;
 mod error;
 mod fleet;
 pub mod history;
-mod lab;
 pub mod links;
 mod nemesis;
+mod network;
 mod reader;
 pub mod report;
 mod run;
@@ -24,4 +23,4 @@ mod world;
 mod tests;
 
 pub use error::ChaosError;
-pub use run::{Kind, Options, run};
+pub use run::{ChaosOptions, FaultKind, run};

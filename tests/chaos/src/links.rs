@@ -1,4 +1,4 @@
-//! Which node hears which, and whether a majority can work: pure.
+//! The states of the links between nodes, and whether a majority is connected; without IO.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-/// One direction between two nodes.
+/// The state of one direction between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkState {
     Whole,
-    /// Nothing arrives.
+    /// No packet arrives.
     Cut,
-    /// So many of a hundred packets do not arrive.
+    /// This percentage of packets is lost.
     Lossy {
         percent: u8,
     },
@@ -21,17 +21,17 @@ pub enum Link {
 /// All links of a network of nodes, counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Links {
-    /// By receiver and sender.
-    between: Vec<Vec<Link>>,
-    from_clients: Vec<Link>,
+    /// Link states by receiver and sender.
+    between: Vec<Vec<LinkState>>,
+    from_clients: Vec<LinkState>,
 }
 
 impl Links {
-    /// Everybody hears everybody.
+    /// All links are whole.
     pub fn whole(nodes: usize) -> Self {
         Self {
-            between: vec![vec![Link::Whole; nodes]; nodes],
-            from_clients: vec![Link::Whole; nodes],
+            between: vec![vec![LinkState::Whole; nodes]; nodes],
+            from_clients: vec![LinkState::Whole; nodes],
         }
     }
 
@@ -39,16 +39,16 @@ impl Links {
         self.from_clients.len()
     }
 
-    pub fn between(&self, from: usize, to: usize) -> Link {
+    pub fn between(&self, from: usize, to: usize) -> LinkState {
         self.between[to][from]
     }
 
-    pub fn from_clients(&self, to: usize) -> Link {
+    pub fn from_clients(&self, to: usize) -> LinkState {
         self.from_clients[to]
     }
 
     fn cut(&mut self, from: usize, to: usize) {
-        self.between[to][from] = Link::Cut;
+        self.between[to][from] = LinkState::Cut;
     }
 
     fn cut_both(&mut self, one: usize, other: usize) {
@@ -56,25 +56,26 @@ impl Links {
         self.cut(other, one);
     }
 
-    /// Whether two nodes hear each other well.
-    fn joined(&self, one: usize, other: usize) -> bool {
+    /// True if two nodes are connected in both directions, without loss.
+    fn connected(&self, one: usize, other: usize) -> bool {
         one == other
-            || (self.between(one, other) == Link::Whole && self.between(other, one) == Link::Whole)
+            || (self.between(one, other) == LinkState::Whole
+                && self.between(other, one) == LinkState::Whole)
     }
 
-    /// Whether there is a majority of all nodes, each of them up, hearing each other well, and one
-    /// of them heard by the clients. Then the ledger has to serve.
+    /// True if a majority of all nodes is up and connected without loss, and the clients reach one
+    /// of them. Then the ledger has to serve.
     pub fn majority(&self, up: &[bool]) -> bool {
         let nodes = self.nodes();
         let usable = |set: &u32| {
             let members: Vec<usize> = (0..nodes).filter(|node| set >> node & 1 == 1).collect();
-            let joined = |one: &usize| members.iter().all(|other| self.joined(*one, *other));
+            let connected = |one: &usize| members.iter().all(|other| self.connected(*one, *other));
             members.len() * 2 > nodes
                 && members.iter().all(|node| up[*node])
-                && members.iter().all(joined)
+                && members.iter().all(connected)
                 && members
                     .iter()
-                    .any(|node| self.from_clients(*node) == Link::Whole)
+                    .any(|node| self.from_clients(*node) == LinkState::Whole)
         };
         (0..1u32 << nodes).any(|set| usable(&set))
     }
@@ -86,12 +87,14 @@ impl fmt::Display for Links {
         for from in 0..self.nodes() {
             for to in (0..self.nodes()).filter(|to| *to != from) {
                 match self.between(from, to) {
-                    Link::Whole => {}
-                    Link::Cut => write!(f, " {}-x>{}", from + 1, to + 1)?,
-                    Link::Lossy { percent } => write!(f, " {}-{percent}%>{}", from + 1, to + 1)?,
+                    LinkState::Whole => {}
+                    LinkState::Cut => write!(f, " {}-x>{}", from + 1, to + 1)?,
+                    LinkState::Lossy { percent } => {
+                        write!(f, " {}-{percent}%>{}", from + 1, to + 1)?
+                    }
                 }
             }
-            if self.from_clients[from] != Link::Whole {
+            if self.from_clients[from] != LinkState::Whole {
                 write!(f, " clients-x>{}", from + 1)?;
             }
         }
@@ -103,27 +106,28 @@ impl fmt::Display for Links {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// One node does not hear another, which hears it.
+    /// One node receives nothing from another, which receives its packets.
     OneWay,
-    /// Two nodes do not hear each other; all others hear both.
+    /// Two nodes are disconnected; all other links are whole.
     TwoWay,
-    /// The leader and the other nodes do not hear each other; clients reach it.
+    /// The leader is disconnected from the other nodes; clients reach it.
     LeaderAlone,
-    /// The leader hears nobody, while all hear it.
+    /// The leader receives nothing, while all receive its packets.
     LeaderDeaf,
-    /// All hear nothing of the leader, while it hears them.
+    /// The leader's packets are lost, while it receives all others.
     LeaderMute,
-    /// Nobody reaches the leader, clients neither.
-    LeaderGone,
+    /// The leader is disconnected from all nodes and clients.
+    #[serde(rename = "leader_gone")]
+    LeaderIsolated,
     /// One node against all others.
     Minority,
-    /// Two halves: nobody has a majority.
+    /// Two halves: there is no majority.
     Halves,
-    /// One node hears all; the others are in two groups that do not hear each other.
+    /// One node is connected to all; the others are in two disconnected groups.
     Bridge,
-    /// Each hears two neighbours only.
+    /// Each node is connected to two neighbours only.
     Ring,
-    /// The leader is cut off and joined again several times a second.
+    /// The leader is cut off and connected again several times a second.
     Flapping,
     /// A fifth of all packets between nodes is lost.
     Lossy,
@@ -136,7 +140,7 @@ pub const SHAPES: [Shape; 12] = [
     Shape::LeaderAlone,
     Shape::LeaderDeaf,
     Shape::LeaderMute,
-    Shape::LeaderGone,
+    Shape::LeaderIsolated,
     Shape::Minority,
     Shape::Halves,
     Shape::Bridge,
@@ -148,7 +152,7 @@ pub const SHAPES: [Shape; 12] = [
 const LOSS_PERCENT: u8 = 20;
 
 impl Shape {
-    /// The links of this shape around a leader; who else is meant is left to chance.
+    /// The links of this shape around a leader; the other nodes are chosen at random.
     pub fn links(self, nodes: usize, leader: usize, rng: &mut impl Rng) -> Links {
         let mut links = Links::whole(nodes);
         let mut order: Vec<usize> = (0..nodes).collect();
@@ -162,9 +166,9 @@ impl Shape {
             }
             Self::LeaderDeaf => others(leader).for_each(|other| links.cut(other, leader)),
             Self::LeaderMute => others(leader).for_each(|other| links.cut(leader, other)),
-            Self::LeaderGone => {
+            Self::LeaderIsolated => {
                 others(leader).for_each(|other| links.cut_both(leader, other));
-                links.from_clients[leader] = Link::Cut;
+                links.from_clients[leader] = LinkState::Cut;
             }
             Self::Minority => others(order[0]).for_each(|other| links.cut_both(order[0], other)),
             Self::Halves => {
@@ -186,7 +190,7 @@ impl Shape {
                 }
             }
             Self::Lossy => {
-                let lossy = Link::Lossy {
+                let lossy = LinkState::Lossy {
                     percent: LOSS_PERCENT,
                 };
                 links.between = vec![vec![lossy; nodes]; nodes];

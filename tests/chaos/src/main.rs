@@ -1,35 +1,35 @@
-//! `make chaos`.
+//! The program of `make chaos`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use lamplighter_chaos::{Kind, Options, run};
-use lamplighter_devnet::causes;
+use lamplighter_chaos::{ChaosOptions, FaultKind, run};
+use lamplighter_system::error_chain;
 
-/// Kills, stops and parts real nodes while clients write and read, and judges what they saw.
+/// Kills, stops and partitions real nodes while clients write and read, and checks their histories.
 #[derive(Debug, Parser)]
 #[command(name = "chaos")]
 struct Arguments {
-    /// Goes on until 1,000 kills and 1,000,000 acknowledged transactions, about an hour.
+    /// Runs until 1,000 kills and 1,000,000 acknowledged transactions, about an hour.
     #[arg(long)]
     full: bool,
-    /// So many kills instead.
+    /// Least number of kills instead.
     #[arg(long)]
     kills: Option<u64>,
-    /// So many acknowledged transactions instead.
+    /// Least number of acknowledged transactions instead.
     #[arg(long)]
     acknowledged: Option<u64>,
-    /// Begins no new round after so many minutes.
+    /// Minutes after which no new round begins.
     #[arg(long, default_value_t = 180)]
     minutes: u64,
     #[arg(long, default_value_t = 16)]
     clients: usize,
-    /// Transactions that each client has on its way at once.
+    /// Transactions that each client has in flight.
     #[arg(long)]
     lanes: Option<usize>,
-    /// Of all schedules and of what clients do; chosen and printed if it is not given.
+    /// Seed of all schedules and of the clients; chosen and printed if it is not given.
     #[arg(long)]
     seed: Option<u64>,
     /// The program `lamplighter`; the one beside this program if it is not given.
@@ -38,37 +38,37 @@ struct Arguments {
     /// An empty folder for stores and logs, which stay; a temporary one if it is not given.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the JSON report goes.
+    /// Path of the JSON report.
     #[arg(long)]
     report: Option<PathBuf>,
 }
 
 /// One round of the long run: mostly kills, and each other fault alone and with all others.
-const FULL: [(Kind, u64); 5] = [
-    (Kind::Kills, 240),
-    (Kind::LeaderStops, 15),
-    (Kind::Partitions, 30),
-    (Kind::Clocks, 15),
-    (Kind::Everything, 60),
+const FULL: [(FaultKind, u64); 5] = [
+    (FaultKind::Kills, 240),
+    (FaultKind::LeaderStops, 15),
+    (FaultKind::Partitions, 30),
+    (FaultKind::Clocks, 15),
+    (FaultKind::Everything, 60),
 ];
-const SHORT: [(Kind, u64); 6] = [
-    (Kind::Calm, 10),
-    (Kind::Kills, 90),
-    (Kind::LeaderStops, 40),
-    (Kind::Partitions, 80),
-    (Kind::Clocks, 40),
-    (Kind::Everything, 40),
+const SHORT: [(FaultKind, u64); 6] = [
+    (FaultKind::Calm, 10),
+    (FaultKind::Kills, 90),
+    (FaultKind::LeaderStops, 40),
+    (FaultKind::Partitions, 80),
+    (FaultKind::Clocks, 40),
+    (FaultKind::Everything, 40),
 ];
 
-fn options(arguments: &Arguments) -> Options {
+fn options(arguments: &Arguments) -> ChaosOptions {
     let full = arguments.full;
-    let parts: &[(Kind, u64)] = if full { &FULL } else { &SHORT };
-    let aim = |given: Option<u64>, of_full: u64| given.unwrap_or(if full { of_full } else { 0 });
+    let parts: &[(FaultKind, u64)] = if full { &FULL } else { &SHORT };
+    let goal = |chosen: Option<u64>, of_full: u64| chosen.unwrap_or(if full { of_full } else { 0 });
     let beside = || {
         let this = std::env::current_exe().expect("a running program has a path");
         this.with_file_name("lamplighter")
     };
-    Options {
+    ChaosOptions {
         nodes: 4,
         clients: arguments.clients,
         lanes: arguments.lanes.unwrap_or(if full { 16 } else { 8 }),
@@ -77,8 +77,8 @@ fn options(arguments: &Arguments) -> Options {
             .iter()
             .map(|(kind, seconds)| (*kind, Duration::from_secs(*seconds)))
             .collect(),
-        kills: aim(arguments.kills, 1_000),
-        acknowledged: aim(arguments.acknowledged, 1_000_000),
+        kills: goal(arguments.kills, 1_000),
+        acknowledged: goal(arguments.acknowledged, 1_000_000),
         longest: Duration::from_secs(arguments.minutes * 60),
         program: arguments.program.clone().unwrap_or_else(beside),
         folder: arguments.dir.clone(),
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     let report = match run(options(&arguments)) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("chaos: {}", causes(&error));
+            eprintln!("chaos: {}", error_chain(&error));
             return ExitCode::FAILURE;
         }
     };
@@ -103,8 +103,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match report.is_good() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

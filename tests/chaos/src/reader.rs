@@ -1,4 +1,4 @@
-//! Reads the whole chain of a node over HTTP.
+//! The reader of a node's whole chain over HTTP.
 
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,22 @@ use lamplighter_types::{
     UsersAction, codec,
 };
 
-use crate::check::{ChainBlock, Digest, Effect, Entry};
+use crate::check::{ActionEffect, BlockDigest, ChainBlock, ChainEntry};
 use crate::cluster::url;
 use crate::error::ChaosError;
 use crate::fleet::Signer;
 
-/// Blocks that are fetched at once.
+/// Concurrent requests for blocks.
 const AT_ONCE: usize = 8;
-/// For one block, from a node that is well.
+/// Timeout for one block from a healthy node.
 const BLOCK_WITHIN: Duration = Duration::from_secs(60);
 
 /// A client that asks one node alone.
-pub fn only(genesis: &Genesis, signer: &Signer, node: usize) -> Result<Client, ChaosError> {
+pub fn single_node_client(
+    genesis: &Genesis,
+    signer: &Signer,
+    node: usize,
+) -> Result<Client, ChaosError> {
     let mut config = ClientConfig::new(vec![url(node)])
         .with_genesis(genesis.clone())
         .with_key(signer.account.clone(), signer.secret.clone());
@@ -29,7 +33,7 @@ pub fn only(genesis: &Genesis, signer: &Signer, node: usize) -> Result<Client, C
     Client::new(config).map_err(ChaosError::client("setting up a client"))
 }
 
-/// Blocks 1 to `last`, each checked against its header.
+/// Fetches the blocks 1 to `last`, each checked against its header.
 pub async fn chain(client: &Client, last: u64) -> Result<Vec<ChainBlock>, ChaosError> {
     let chain_id = client
         .chain_id()
@@ -38,10 +42,10 @@ pub async fn chain(client: &Client, last: u64) -> Result<Vec<ChainBlock>, ChaosE
     blocks(client, last, move |full| block(&full, &chain_id)).await
 }
 
-/// Digests of the blocks 1 to `last`.
-pub async fn digests(client: &Client, last: u64) -> Result<Vec<Digest>, ChaosError> {
+/// Fetches the digests of the blocks 1 to `last`.
+pub async fn digests(client: &Client, last: u64) -> Result<Vec<BlockDigest>, ChaosError> {
     blocks(client, last, |full| {
-        Ok(Digest {
+        Ok(BlockDigest {
             height: full.block.header.height,
             header: full.block.header.hash(),
             content: content(&full),
@@ -66,8 +70,8 @@ async fn blocks<T>(
         .await
 }
 
-/// Waits until every node has a block, and gives the height that all have.
-pub async fn level(clients: &[Client], within: Duration) -> Result<u64, ChaosError> {
+/// Waits until every node has the newest block of all, and returns the height that all have.
+pub async fn wait_same_height(clients: &[Client], within: Duration) -> Result<u64, ChaosError> {
     let begun = Instant::now();
     let mut wanted = 0;
     while begun.elapsed() < within {
@@ -88,7 +92,7 @@ pub async fn level(clients: &[Client], within: Duration) -> Result<u64, ChaosErr
     })
 }
 
-/// All bytes of transactions and receipts.
+/// Digest of all transactions and receipts.
 fn content(full: &FullBlock) -> Hash {
     codec::digest(&(&full.block.transactions, &full.receipts))
 }
@@ -112,7 +116,7 @@ fn block(full: &FullBlock, chain_id: &Hash) -> Result<ChainBlock, ChaosError> {
     }
     let entries = transactions.iter().zip(&full.receipts);
     let entries = entries.map(|(transaction, receipt)| entry(transaction, receipt, chain_id));
-    let entries: Option<Vec<Entry>> = entries.collect();
+    let entries: Option<Vec<ChainEntry>> = entries.collect();
     Ok(ChainBlock {
         height: header.height,
         header: header.hash(),
@@ -123,11 +127,12 @@ fn block(full: &FullBlock, chain_id: &Hash) -> Result<ChainBlock, ChaosError> {
     })
 }
 
-/// None if the payload can't be decoded or the receipt is of another transaction.
-fn entry(signed: &SignedTransaction, receipt: &Receipt, chain_id: &Hash) -> Option<Entry> {
+/// The entry of a transaction; `None` if the payload cannot be decoded or the receipt is of another
+/// transaction.
+fn entry(signed: &SignedTransaction, receipt: &Receipt, chain_id: &Hash) -> Option<ChainEntry> {
     let transaction = signed.decode_payload().ok()?;
     let hash = signed.hash(chain_id);
-    (receipt.transaction == hash).then(|| Entry {
+    (receipt.transaction == hash).then(|| ChainEntry {
         transaction: hash,
         expires_ms: transaction.expires_ms,
         receipt: codec::digest(receipt),
@@ -136,24 +141,24 @@ fn entry(signed: &SignedTransaction, receipt: &Receipt, chain_id: &Hash) -> Opti
     })
 }
 
-fn effect(action: &Action) -> Effect {
+fn effect(action: &Action) -> ActionEffect {
     match action {
         Action::Config(ConfigAction::SetDesired {
             target: ConfigTarget::Model { model },
             document,
             replaces_version,
-        }) => Effect::Set {
+        }) => ActionEffect::Set {
             register: model.clone(),
             document: Hash::of(document.as_bytes()),
             replaces: *replaces_version,
         },
         Action::Events(EventsAction::Append { events }) => {
             let events = events.iter().map(|e| (e.device.clone(), e.sequence));
-            Effect::Append(events.collect())
+            ActionEffect::Append(events.collect())
         }
         Action::Users(UsersAction::RegisterOrganization { organization, .. }) => {
-            Effect::Organization(organization.clone())
+            ActionEffect::Organization(organization.clone())
         }
-        _ => Effect::Other,
+        _ => ActionEffect::Other,
     }
 }

@@ -1,15 +1,15 @@
-//! What a run did and found: a table for people, JSON for programs.
+//! The report of a run: a table for people, JSON for programs.
 
 use serde::Serialize;
 
 use crate::check::{Fault, Findings};
-use crate::timeline::{Loss, Outage, Resumption};
+use crate::timeline::{LossKind, Outage, Resumption};
 use crate::world::Counts;
 
-/// Longest election timer of a node; a resumption is counted in these.
+/// Longest election timeout of a node; resumptions are counted in it.
 pub const ELECTION_TIMEOUT_MS: f64 = 3_000.0;
 
-/// How long service took to resume after leaders were lost in one way.
+/// Statistics of the times until service resumed after leaders were lost in one way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Resumptions {
     pub count: usize,
@@ -19,13 +19,13 @@ pub struct Resumptions {
     /// The same in election timeouts of 3 s.
     pub median_timeouts: f64,
     pub longest_timeouts: f64,
-    /// How many took more than two.
+    /// Resumptions that took more than two timeouts.
     pub over_two_timeouts: usize,
 }
 
 /// One part of the run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Part {
+pub struct ReportPart {
     pub name: &'static str,
     pub seconds: f64,
     pub kills: u64,
@@ -33,7 +33,7 @@ pub struct Part {
     pub per_second: f64,
 }
 
-/// All of it.
+/// The figures of a whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub seed: u64,
@@ -42,32 +42,33 @@ pub struct Report {
     pub lanes: usize,
     pub seconds: f64,
     pub per_second: f64,
-    pub parts: Vec<Part>,
+    pub parts: Vec<ReportPart>,
     pub counts: Counts,
     pub findings: Findings,
-    /// Longest first.
+    /// The longest outages, longest first.
     pub outages: Vec<Outage>,
-    /// Each single one, in the order of time.
+    /// All resumptions, in the order of time.
     pub resumptions: Vec<Resumption>,
     pub leader_killed: Resumptions,
     pub leader_stopped: Resumptions,
     pub leader_cut_off: Resumptions,
-    /// From the last fault until every node had the same blocks, and a certificate covered them.
+    /// Time from the last fault until every node had the same blocks, and a certificate covered
+    /// them.
     pub level_after_ms: u64,
     pub certified_after_ms: u64,
-    /// Answers that no client should get.
+    /// Unexpected answers to clients.
     pub surprises: u64,
     pub surprise_samples: Vec<String>,
-    /// Spoilt records that the checker found when it was tried on this run, of so many.
+    /// Corrupted records that the checker found when it was tested on this run, of those tried.
     pub corruptions_found: usize,
     pub corruptions_tried: usize,
-    /// Load averages of the machine at the end: what else runs on it tells in the times.
+    /// Load averages of the machine at the end: other processes affect the times.
     pub machine_load: String,
 }
 
 impl Resumptions {
-    /// Of one kind.
-    pub fn of(all: &[Resumption], how: Loss) -> Self {
+    /// The statistics of losses of one kind.
+    pub fn of(all: &[Resumption], how: LossKind) -> Self {
         let of_kind = all.iter().filter(|r| r.loss.how == how);
         let mut times: Vec<f64> = of_kind.map(|r| r.after_us as f64 / 1_000.0).collect();
         times.sort_by(f64::total_cmp);
@@ -91,14 +92,14 @@ impl Resumptions {
 }
 
 impl Report {
-    /// Whether nothing was found that must not be.
+    /// True if the run has no finding.
     pub fn is_good(&self) -> bool {
         self.findings.is_good()
             && self.counts.ended_by_themselves == 0
             && self.corruptions_found == self.corruptions_tried
     }
 
-    /// For people.
+    /// Prints the table.
     pub fn print(&self) {
         println!("\n{:-^100}", " parts ");
         for part in &self.parts {

@@ -1,5 +1,5 @@
-//! A whole run: build the network, start the nodes and the clients, do one kind of fault after the
-//! other, then read every node's chain and judge.
+//! A whole run: it builds the network, starts the nodes and the clients, applies one kind of fault
+//! after the other, then reads every node's chain and checks the histories.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,30 +14,30 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::check::{self, Evidence};
-use crate::client::{self, Actor, Shared};
+use crate::client::{self, ChaosClient, ClientsState};
 use crate::cluster::{self, Cluster};
 use crate::error::ChaosError;
 use crate::fleet;
-use crate::lab::Lab;
 use crate::nemesis::Nemesis;
+use crate::network::TestNetwork;
 use crate::reader;
-use crate::report::{Part, Report, Resumptions};
-use crate::timeline::Loss;
-use crate::world::{self, Field, World};
+use crate::report::{Report, ReportPart, Resumptions};
+use crate::timeline::LossKind;
+use crate::world::{self, SharedWorld, World};
 
-/// Nodes must have the same blocks so long after the last fault.
+/// Time until nodes must have the same blocks after the last fault.
 const LEVEL_WITHIN: Duration = Duration::from_secs(120);
-/// A certificate must cover them: a leader whose clock was ahead has left a chain whose time is
-/// ahead too, and nobody signs until the others' clocks are near.
+/// Time until a certificate covers them: a leader whose clock was ahead leaves a chain whose time
+/// is ahead too, and no node signs until the other clocks are near.
 const CERTIFIED_WITHIN: Duration = Duration::from_secs(120);
-/// Clients end their last transaction in this time.
+/// Time for clients to end their last transactions.
 const CLIENTS_WITHIN: Duration = Duration::from_secs(60);
-/// Between two lines about progress.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Interval between two lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// One kind of fault, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FaultKind {
     Calm,
     Kills,
     LeaderStops,
@@ -46,7 +46,7 @@ pub enum Kind {
     Everything,
 }
 
-impl Kind {
+impl FaultKind {
     fn name(self) -> &'static str {
         match self {
             Self::Calm => "calm",
@@ -59,42 +59,42 @@ impl Kind {
     }
 }
 
-/// How a run is asked for.
+/// Options of a run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ChaosOptions {
     pub nodes: usize,
     pub clients: usize,
-    /// Transactions that each client has on its way at once.
+    /// Transactions that each client has in flight.
     pub lanes: usize,
     pub seed: u64,
-    /// One after the other, and again from the beginning until the aims are reached.
-    pub parts: Vec<(Kind, Duration)>,
-    /// The run goes on until so many kills were made and transactions acknowledged, but begins no
-    /// new part after `longest`.
+    /// The parts in order, repeated until the goals are reached.
+    pub parts: Vec<(FaultKind, Duration)>,
+    /// Goals: the run repeats its parts until there were so many kills and acknowledged
+    /// transactions, but starts no new round after `longest`.
     pub kills: u64,
     pub acknowledged: u64,
     pub longest: Duration,
     /// The program `lamplighter`.
     pub program: PathBuf,
-    /// Keys, stores and logs; none for a temporary folder that goes at the end.
+    /// Folder of keys, stores and logs; `None` for a temporary one that is removed at the end.
     pub folder: Option<PathBuf>,
-    /// At the end each kind of corruption is tried on a copy of the evidence.
+    /// Tests the checker at the end: each kind of corruption is tried on a copy of the evidence.
     pub prove_checker: bool,
 }
 
-/// Runs in a thread of its own, which is moved into the run's network.
+/// Runs in a separate thread, which is moved into the run's network.
 ///
 /// # Errors
-/// The network, a node or a client could not be set up, or nothing came to an end.
-pub fn run(options: Options) -> Result<Report, ChaosError> {
+/// The network, a node or a client could not be set up, or the run did not end.
+pub fn run(options: ChaosOptions) -> Result<Report, ChaosError> {
     let thread = std::thread::spawn(move || {
-        let lab = Lab::build(options.nodes)?;
-        lab.enter()?;
+        let network = TestNetwork::build(options.nodes)?;
+        network.enter()?;
         let runtime =
             tokio::runtime::Runtime::new().map_err(ChaosError::file("starting the runtime", ""))?;
         let done = runtime.block_on(async {
             tokio::select! {
-                done = city(options, lab) => done,
+                done = run_city(options, network) => done,
                 () = interrupted() => Err(ChaosError::Interrupted),
             }
         });
@@ -107,12 +107,12 @@ pub fn run(options: Options) -> Result<Report, ChaosError> {
     }
 }
 
-/// Ctrl-C or SIGTERM.
+/// Waits for Ctrl-C or SIGTERM.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let wait = async |kind| match signal(kind) {
-        Ok(mut told) => {
-            told.recv().await;
+        Ok(mut signals) => {
+            signals.recv().await;
         }
         Err(_) => std::future::pending().await,
     };
@@ -122,39 +122,41 @@ async fn interrupted() {
     }
 }
 
-async fn city(options: Options, lab: Lab) -> Result<Report, ChaosError> {
+async fn run_city(options: ChaosOptions, network: TestNetwork) -> Result<Report, ChaosError> {
     let temporary = tempfile::tempdir().map_err(ChaosError::file("making a folder", ""))?;
     let folder = options.folder.clone();
     let folder = folder.unwrap_or_else(|| temporary.path().join("city"));
-    let Options { nodes, clients, .. } = options;
-    let mut cluster = Cluster::found(&lab, nodes, clients, &folder, &options.program)?;
+    let ChaosOptions { nodes, clients, .. } = options;
+    let mut cluster = Cluster::create(&network, nodes, clients, &folder, &options.program)?;
     cluster.start().await?;
     let genesis = cluster.genesis.clone();
-    let shared = Arc::new(Shared::new(nodes, &genesis));
-    let actors = (0..clients).map(|n| Actor::new(n, shared.clone(), &genesis).map(Arc::new));
-    let actors = actors.collect::<Result<Vec<_>, _>>()?;
+    let shared = Arc::new(ClientsState::new(nodes, &genesis));
+    let chaos_clients =
+        (0..clients).map(|n| ChaosClient::new(n, shared.clone(), &genesis).map(Arc::new));
+    let chaos_clients = chaos_clients.collect::<Result<Vec<_>, _>>()?;
     let mut rng = StdRng::seed_from_u64(options.seed);
-    client::prepare(&actors, options.lanes, &mut rng).await?;
+    client::prepare(&chaos_clients, options.lanes, &mut rng).await?;
     eprintln!(
         "chaos: {nodes} nodes, {clients} clients, seed {}",
         options.seed
     );
-    let readers = (0..nodes).map(|node| reader::only(&genesis, &fleet::operator(0), node));
+    let readers =
+        (0..nodes).map(|node| reader::single_node_client(&genesis, &fleet::operator(0), node));
     let http = cluster.http.clone();
-    let world = World::new(cluster, lab, shared.clone(), &folder)?;
+    let world = World::new(cluster, network, shared.clone(), &folder)?;
     let nemesis = Nemesis {
         http,
-        field: Arc::new(Mutex::new(world)),
+        world: Arc::new(Mutex::new(world)),
         nodes,
         readers: readers.collect::<Result<_, _>>()?,
     };
-    let run = Run {
+    let run = ChaosRun {
         options,
         shared,
-        actors,
+        chaos_clients,
         nemesis,
     };
-    let report = run.go(rng).await;
+    let report = run.execute(rng).await;
     if report.as_ref().is_ok_and(|r| !r.is_good()) && run.options.folder.is_none() {
         let kept = temporary.keep();
         eprintln!("chaos: logs and stores are kept in {}", kept.display());
@@ -163,43 +165,43 @@ async fn city(options: Options, lab: Lab) -> Result<Report, ChaosError> {
     report
 }
 
-struct Run {
-    options: Options,
-    shared: Arc<Shared>,
-    actors: Vec<Arc<Actor>>,
+struct ChaosRun {
+    options: ChaosOptions,
+    shared: Arc<ClientsState>,
+    chaos_clients: Vec<Arc<ChaosClient>>,
     nemesis: Nemesis,
 }
 
-impl Run {
-    fn field(&self) -> &Field {
-        &self.nemesis.field
+impl ChaosRun {
+    fn world(&self) -> &SharedWorld {
+        &self.nemesis.world
     }
 
-    async fn go(&self, mut rng: StdRng) -> Result<Report, ChaosError> {
+    async fn execute(&self, mut rng: StdRng) -> Result<Report, ChaosError> {
         let begun = Instant::now();
-        let watch = tokio::spawn(world::watch(self.field().clone()));
-        let lanes = client::start(&self.actors, self.options.lanes, self.options.seed);
+        let watch = tokio::spawn(world::watch(self.world().clone()));
+        let lanes = client::start(&self.chaos_clients, self.options.lanes, self.options.seed);
         let parts = self.parts(begun).await?;
         let (seconds, ended_us) = (begun.elapsed().as_secs_f64(), self.shared.now_us());
         self.shared.stop.store(true, Ordering::Relaxed);
         let healed = Instant::now();
-        join(lanes).await?;
-        let expires_ms = client::settle(&self.actors, &mut rng).await;
-        let height = reader::level(&self.nemesis.readers, LEVEL_WITHIN).await?;
+        join_lanes(lanes).await?;
+        let expires_ms = client::resolve_unanswered(&self.chaos_clients, &mut rng).await;
+        let height = reader::wait_same_height(&self.nemesis.readers, LEVEL_WITHIN).await?;
         let level_after_ms = healed.elapsed().as_millis() as u64;
         self.certified(height).await?;
         let certified_after_ms = healed.elapsed().as_millis() as u64;
         self.expire(expires_ms).await?;
         watch.abort();
         let evidence = self.evidence().await?;
-        let mut report = self.judge(evidence, parts, seconds, ended_us).await;
+        let mut report = self.evaluate(evidence, parts, seconds, ended_us).await;
         (report.level_after_ms, report.certified_after_ms) = (level_after_ms, certified_after_ms);
         Ok(report)
     }
 
-    /// The parts in turn until the aims are reached, each followed by healing.
-    async fn parts(&self, begun: Instant) -> Result<Vec<Part>, ChaosError> {
-        let Options {
+    /// Runs the parts in turn until the goals are reached, each followed by healing.
+    async fn parts(&self, begun: Instant) -> Result<Vec<ReportPart>, ChaosError> {
+        let ChaosOptions {
             kills,
             acknowledged,
             longest,
@@ -211,7 +213,7 @@ impl Run {
                 let seed = self.options.seed ^ (round << 32) ^ ((at as u64) << 16);
                 done.push(self.part(*kind, *length, seed).await?);
             }
-            let so_far = self.field().lock().await.counts.kills;
+            let so_far = self.world().lock().await.counts.kills;
             let reached =
                 so_far >= kills && self.shared.acknowledged.load(Ordering::Relaxed) >= acknowledged;
             if reached || begun.elapsed() >= longest {
@@ -221,32 +223,37 @@ impl Run {
         Ok(done)
     }
 
-    async fn part(&self, kind: Kind, length: Duration, seed: u64) -> Result<Part, ChaosError> {
+    async fn part(
+        &self,
+        kind: FaultKind,
+        length: Duration,
+        seed: u64,
+    ) -> Result<ReportPart, ChaosError> {
         let acknowledged = || self.shared.acknowledged.load(Ordering::Relaxed);
         let (begun, before) = (Instant::now(), acknowledged());
-        let kills = self.field().lock().await.counts.kills;
+        let kills = self.world().lock().await.counts.kills;
         let until = begun + length;
         let mut schedules: JoinSet<Result<(), ChaosError>> = JoinSet::new();
         let rng = |stream: u64| StdRng::seed_from_u64(seed.wrapping_add(stream));
-        let all = kind == Kind::Everything;
+        let all = kind == FaultKind::Everything;
         let nemesis = || self.nemesis.clone();
-        if all || kind == Kind::Kills {
+        if all || kind == FaultKind::Kills {
             schedules.spawn(nemesis().kills(until, rng(1)));
         }
-        if all || kind == Kind::LeaderStops {
+        if all || kind == FaultKind::LeaderStops {
             schedules.spawn(nemesis().stops(until, rng(2)));
         }
-        if all || kind == Kind::Partitions {
+        if all || kind == FaultKind::Partitions {
             schedules.spawn(nemesis().partitions(until, rng(3)));
         }
-        if all || kind == Kind::Clocks {
+        if all || kind == FaultKind::Clocks {
             schedules.spawn(nemesis().clocks(until, rng(4), !all));
         }
         while Instant::now() < until {
-            let left = until.saturating_duration_since(Instant::now());
-            tokio::time::sleep(left.min(TELL_EVERY)).await;
+            let remaining = until.saturating_duration_since(Instant::now());
+            tokio::time::sleep(remaining.min(PROGRESS_EVERY)).await;
             let (now, name) = (self.shared.begun.elapsed().as_secs(), kind.name());
-            let so_far = self.field().lock().await.counts.kills;
+            let so_far = self.world().lock().await.counts.kills;
             eprintln!(
                 "chaos: {now:5} s {name:12} {so_far:5} kills {:8} acknowledged",
                 acknowledged()
@@ -258,19 +265,19 @@ impl Run {
         self.heal().await?;
         let seconds = begun.elapsed().as_secs_f64();
         let done = acknowledged() - before;
-        Ok(Part {
+        Ok(ReportPart {
             name: kind.name(),
             seconds,
-            kills: self.field().lock().await.counts.kills - kills,
+            kills: self.world().lock().await.counts.kills - kills,
             acknowledged: done,
             per_second: done as f64 / seconds,
         })
     }
 
-    /// Makes everything whole and waits until every node serves.
+    /// Ends all faults and waits until every node serves.
     async fn heal(&self) -> Result<(), ChaosError> {
-        let mut world = self.field().lock().await;
-        world.heal(self.field())?;
+        let mut world = self.world().lock().await;
+        world.heal(self.world())?;
         drop(world);
         for node in 0..self.options.nodes {
             self.ready(node).await?;
@@ -278,7 +285,7 @@ impl Run {
         Ok(())
     }
 
-    /// Not under the lock: what waits for the node to answer needs it.
+    /// Waits without the lock, since the task that waits for the node's answer needs it.
     async fn ready(&self, node: usize) -> Result<(), ChaosError> {
         let begun = Instant::now();
         while begun.elapsed() < LEVEL_WITHIN {
@@ -295,7 +302,7 @@ impl Run {
     }
 
     async fn certified(&self, height: u64) -> Result<(), ChaosError> {
-        let set = self.field().lock().await.cluster.genesis.validators.clone();
+        let set = self.world().lock().await.cluster.genesis.validators.clone();
         for reader in &self.nemesis.readers {
             let begun = Instant::now();
             loop {
@@ -319,7 +326,8 @@ impl Run {
         Ok(())
     }
 
-    /// Waits until what was never answered can no longer happen: block time must pass it.
+    /// Waits until block time has passed the expiry of unanswered transactions: they can no longer
+    /// be executed then.
     async fn expire(&self, last_ms: u64) -> Result<(), ChaosError> {
         let within = Duration::from_secs(120);
         let begun = Instant::now();
@@ -338,7 +346,7 @@ impl Run {
 
     async fn evidence(&self) -> Result<Evidence, ChaosError> {
         let readers: &[Client] = &self.nemesis.readers;
-        let height = reader::level(readers, LEVEL_WITHIN).await?;
+        let height = reader::wait_same_height(readers, LEVEL_WITHIN).await?;
         let chain = reader::chain(&readers[0], height).await?;
         let mut others = Vec::new();
         for reader in &readers[1..] {
@@ -352,10 +360,10 @@ impl Run {
         })
     }
 
-    async fn judge(
+    async fn evaluate(
         &self,
         evidence: Evidence,
-        parts: Vec<Part>,
+        parts: Vec<ReportPart>,
         seconds: f64,
         ended_us: u64,
     ) -> Report {
@@ -366,19 +374,20 @@ impl Run {
         } = &evidence;
         let findings = check::check(history, chain, others);
         let (timeline, counts) = {
-            let mut world = self.field().lock().await;
+            let mut world = self.world().lock().await;
             world.timeline.ended_us = ended_us;
-            self.look_at_alarms(&mut world).await;
+            self.record_alarms(&mut world).await;
             (world.timeline.clone(), world.counts.clone())
         };
         let resumptions = timeline.resumptions(history);
         let outages = timeline.outages(history);
         let (surprises, surprise_samples) = self.shared.surprises();
-        let (corruptions_found, corruptions_tried) = match self.options.prove_checker {
-            true => prove_checker(&evidence),
-            false => (0, 0),
+        let (corruptions_found, corruptions_tried) = if self.options.prove_checker {
+            prove_checker(&evidence)
+        } else {
+            (0, 0)
         };
-        let Options {
+        let ChaosOptions {
             seed,
             nodes,
             clients,
@@ -396,9 +405,9 @@ impl Run {
             counts,
             findings,
             outages,
-            leader_killed: Resumptions::of(&resumptions, Loss::Killed),
-            leader_stopped: Resumptions::of(&resumptions, Loss::Stopped),
-            leader_cut_off: Resumptions::of(&resumptions, Loss::CutOff),
+            leader_killed: Resumptions::of(&resumptions, LossKind::Killed),
+            leader_stopped: Resumptions::of(&resumptions, LossKind::Stopped),
+            leader_cut_off: Resumptions::of(&resumptions, LossKind::CutOff),
             resumptions,
             level_after_ms: 0,
             certified_after_ms: 0,
@@ -410,8 +419,8 @@ impl Run {
         }
     }
 
-    /// A node that has stopped applying, or saw two headers of one height, says so.
-    async fn look_at_alarms(&self, world: &mut World) {
+    /// Records alarms of nodes that have halted, or saw two headers of one height.
+    async fn record_alarms(&self, world: &mut World) {
         for node in 0..self.options.nodes {
             let Some(status) = cluster::status(&self.nemesis.http, node).await else {
                 continue;
@@ -419,14 +428,16 @@ impl Run {
             let bad = status.alarms.iter().filter(|a| a.kind != "clock_offset");
             for what in bad.map(|a| &a.message).chain(&status.halted) {
                 world.counts.ended_by_themselves += 1;
-                world.counts.note(format!("node {}: {what}", status.node));
+                world
+                    .counts
+                    .add_note(format!("node {}: {what}", status.node));
             }
         }
     }
 
-    /// Ends every node in order.
+    /// Stops every node.
     async fn end(&self) -> Result<(), ChaosError> {
-        let mut world = self.field().lock().await;
+        let mut world = self.world().lock().await;
         for node in &mut world.cluster.nodes {
             node.process.stop().await?;
         }
@@ -434,7 +445,7 @@ impl Run {
     }
 }
 
-async fn join(mut lanes: JoinSet<()>) -> Result<(), ChaosError> {
+async fn join_lanes(mut lanes: JoinSet<()>) -> Result<(), ChaosError> {
     let all = async {
         while let Some(ended) = lanes.join_next().await {
             ended.expect("clients do not panic");
@@ -447,15 +458,15 @@ async fn join(mut lanes: JoinSet<()>) -> Result<(), ChaosError> {
     })
 }
 
-/// Spoils a copy of the evidence in each way: how many the checker found, of how many.
+/// Corrupts a copy of the evidence in each way; returns how many the checker found, of how many.
 fn prove_checker(evidence: &Evidence) -> (usize, usize) {
     let found = check::ALL.iter().filter(|corruption| {
-        let mut spoilt = evidence.clone();
-        let Some(fault) = spoilt.corrupt(**corruption) else {
+        let mut corrupted = evidence.clone();
+        let Some(fault) = corrupted.corrupt(**corruption) else {
             eprintln!("chaos: nothing to spoil for {corruption:?}");
             return false;
         };
-        let findings = check::check(&spoilt.history, &spoilt.chain, &spoilt.others);
+        let findings = check::check(&corrupted.history, &corrupted.chain, &corrupted.others);
         findings.count(fault) > 0
     });
     (found.count(), check::ALL.len())

@@ -1,53 +1,54 @@
-//! When the ledger had to serve, when it did, and how long it took after its leader died: pure.
+//! The timeline of a run: the times in which the ledger had to serve, outages, and resumptions
+//! after the loss of a leader; without IO.
 
 use serde::Serialize;
 
 use crate::history::History;
 
-/// Outages that are told.
+/// Outages in the report.
 const OUTAGES_MAX: usize = 5;
 
-/// A leader's end, or what took it from the others.
+/// The loss of a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LeaderLoss {
     pub at_us: u64,
     pub node: u64,
-    pub how: Loss,
+    pub how: LossKind,
 }
 
-/// How a leader was lost.
+/// The kind of a leader's loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Loss {
+pub enum LossKind {
     Killed,
     Stopped,
     CutOff,
 }
 
-/// What happened to the nodes, in the order of time.
+/// The events of the nodes, in the order of time.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
-    /// From when on a majority was up and connected, or was not.
+    /// Changes: from this time on a majority was up and connected, or not.
     pub majority: Vec<(u64, bool)>,
     pub losses: Vec<LeaderLoss>,
     pub ended_us: u64,
 }
 
-/// How long nobody got an acknowledgement although a majority was up and connected.
+/// A time without acknowledgements although a majority was up and connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Outage {
     pub from_us: u64,
     pub length_us: u64,
 }
 
-/// How long it took until something that was sent after a leader's loss was acknowledged.
+/// The time from a leader's loss until a transaction that was sent after it was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Resumption {
     pub loss: LeaderLoss,
     pub after_us: u64,
 }
 
-/// Times of acknowledgements: when it was sent, when it was answered; by the answer.
+/// Times of acknowledged transactions: answered, sent; in the order of the answers.
 fn acknowledgements(history: &History) -> Vec<(u64, u64)> {
     let answered = history
         .writes
@@ -59,7 +60,7 @@ fn acknowledgements(history: &History) -> Vec<(u64, u64)> {
 }
 
 impl Timeline {
-    /// Notes whether there is a majority from now on.
+    /// Records whether there is a majority from now on.
     pub fn note_majority(&mut self, at_us: u64, there: bool) {
         if self.majority.last().map(|(_, last)| *last) != Some(there) {
             self.majority.push((at_us, there));
@@ -67,21 +68,21 @@ impl Timeline {
     }
 
     /// The times in which a majority was up and connected.
-    fn spells(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    fn majority_spans(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let ends = self.majority.iter().skip(1).map(|(at_us, _)| *at_us);
         let ends = ends.chain([self.ended_us]);
-        let spells = self.majority.iter().zip(ends);
-        spells
+        let majority_spans = self.majority.iter().zip(ends);
+        majority_spans
             .filter(|((_, there), _)| *there)
             .map(|((from, _), to)| (*from, to))
     }
 
-    /// The longest times without an acknowledgement in spells with a majority, longest first.
+    /// The longest times without an acknowledgement while there was a majority, longest first.
     pub fn outages(&self, history: &History) -> Vec<Outage> {
         let times = acknowledgements(history);
         let times: Vec<u64> = times.into_iter().map(|(at, _)| at).collect();
         let mut outages = Vec::new();
-        for (from, to) in self.spells() {
+        for (from, to) in self.majority_spans() {
             let first = times.partition_point(|at| *at < from);
             let last = times.partition_point(|at| *at < to);
             let mut since = from;
@@ -98,18 +99,18 @@ impl Timeline {
         outages
     }
 
-    /// For each loss of a leader with a majority left until service resumed: how long that took.
-    /// Only what was sent after the loss counts: what was on its way may have been decided before.
-    /// Of losses that follow each other before that, the last one counts.
+    /// The time until service resumed, for each loss of a leader that left a majority. Only
+    /// transactions sent after the loss count: those in flight may have been decided before. Of
+    /// several losses before service resumed, the last one counts.
     pub fn resumptions(&self, history: &History) -> Vec<Resumption> {
         let answers = acknowledgements(history);
         let of = |loss: &LeaderLoss| {
-            let later = answers.partition_point(|(at, _)| *at < loss.at_us);
-            let mut later = answers[later..].iter();
-            let (at, _) = later.find(|(_, sent)| *sent >= loss.at_us)?;
-            // A majority may be lost for the moment in which the change is made.
+            let first_after = answers.partition_point(|(at, _)| *at < loss.at_us);
+            let mut answers_after = answers[first_after..].iter();
+            let (at, _) = answers_after.find(|(_, sent)| *sent >= loss.at_us)?;
+            // The majority may be lost for the moment of the change.
             let within = self
-                .spells()
+                .majority_spans()
                 .any(|(from, to)| from <= loss.at_us && *at <= to);
             let again = |next: &&LeaderLoss| next.at_us > loss.at_us && next.at_us < *at;
             let last = !self.losses.iter().any(|next| again(&next));

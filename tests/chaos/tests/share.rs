@@ -1,21 +1,21 @@
-//! The share of the faults that every run of the tests does: three minutes at most.
+//! A short run with all faults, for every run of the tests: three minutes at most.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lamplighter_chaos::check::Fault;
-use lamplighter_chaos::{Kind, Options, run};
+use lamplighter_chaos::{ChaosOptions, FaultKind, run};
 
-/// Faults in turn, 140 s in all.
-const PARTS: [(Kind, u64); 6] = [
-    (Kind::Calm, 4),
-    (Kind::Kills, 40),
-    (Kind::LeaderStops, 20),
-    (Kind::Partitions, 42),
-    (Kind::Clocks, 20),
-    (Kind::Everything, 14),
+/// Faults in turn, 140 s in total.
+const PARTS: [(FaultKind, u64); 6] = [
+    (FaultKind::Calm, 4),
+    (FaultKind::Kills, 40),
+    (FaultKind::LeaderStops, 20),
+    (FaultKind::Partitions, 42),
+    (FaultKind::Clocks, 20),
+    (FaultKind::Everything, 14),
 ];
-/// A third of what a machine of two busy cores does: so few would mean that nothing was tested.
+/// A third of the rate of a machine with two busy cores: fewer would mean that nothing was tested.
 const ACKNOWLEDGED_MIN: u64 = 2_000;
 const KILLS_MIN: u64 = 8;
 
@@ -34,7 +34,7 @@ fn lamplighter() -> PathBuf {
 #[test]
 fn nothing_acknowledged_is_lost_doubled_changed_or_stale() {
     let parts = PARTS.map(|(kind, seconds)| (kind, Duration::from_secs(seconds)));
-    let report = run(Options {
+    let report = run(ChaosOptions {
         nodes: 4,
         clients: 16,
         lanes: 4,

@@ -1,5 +1,5 @@
-//! Clients: sign, submit anywhere, submit the same bytes elsewhere when no answer comes, and
-//! remember what they were told.
+//! Clients: they sign, submit to any node, submit the same bytes to another one when no answer
+//! comes, and record the answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +14,14 @@ use lamplighter_types::{
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::dice::Dice;
-use crate::truth::{Answer, broken};
+use crate::oracle::{Answer, violation};
+use crate::rng::SimRng;
 use crate::world::{EPOCH_MS, World};
 
-/// How long most transactions may be on their way: longer than any run.
+/// The lifetime of most transactions: longer than any run.
 const LONG_MS: u64 = 600_000;
 /// Transactions that a client keeps, to send them again.
-const REMEMBERED_MAX: usize = 20;
+const KEPT_MAX: usize = 20;
 
 pub fn secret(client: u64) -> SecretKey {
     SecretKey::from_seed([200 + client as u8; 32])
@@ -31,17 +31,17 @@ pub fn account(client: u64) -> Id {
     Id::new(format!("client-{client}")).expect("a plain name")
 }
 
-/// One client; its lanes share the sequence numbers.
+/// One client; its streams share the sequence numbers.
 pub struct Client {
     world: Arc<World>,
     client: u64,
     sequence: AtomicU64,
 }
 
-/// How a transaction ended for its client.
-enum Told {
+/// The final result of a submission.
+enum SubmitOutcome {
     Committed(Outcome),
-    /// It can be in no block any more.
+    /// The transaction cannot be in a block any more.
     Refused,
 }
 
@@ -54,44 +54,43 @@ impl Client {
         })
     }
 
-    /// Submits one transaction after the other, until `over`; then the last one is still brought
-    /// to its end.
-    pub async fn lane(self: Arc<Self>, lane: u64, over: CancellationToken) {
-        let name = format!("client {} {lane}", self.client);
-        let mut dice = Dice::new(self.world.seed, &name);
+    /// Submits one transaction after the other until `over`; the last one is still completed.
+    pub async fn stream(self: Arc<Self>, stream: u64, over: CancellationToken) {
+        let name = format!("client {} {stream}", self.client);
+        let mut rng = SimRng::new(self.world.seed, &name);
         let mut sent: Vec<SignedTransaction> = Vec::new();
         while !over.is_cancelled() {
-            let signed = self.sign(&mut dice);
+            let signed = self.sign(&mut rng);
             self.world.count("submitted");
-            match self.submit(&mut dice, &signed).await {
-                Told::Committed(_) => self.world.count("acknowledged"),
-                Told::Refused => self.world.count("refused"),
+            match self.submit(&mut rng, &signed).await {
+                SubmitOutcome::Committed(_) => self.world.count("acknowledged"),
+                SubmitOutcome::Refused => self.world.count("refused"),
             }
             sent.push(signed);
-            if sent.len() > REMEMBERED_MAX {
+            if sent.len() > KEPT_MAX {
                 sent.remove(0);
             }
-            if dice.chance(100) {
-                let again = dice.pick(&sent).clone();
-                self.submit(&mut dice, &again).await;
+            if rng.chance(100) {
+                let again = rng.pick(&sent).clone();
+                self.submit(&mut rng, &again).await;
             }
-            if dice.chance(250) {
-                self.read(&mut dice).await;
+            if rng.chance(250) {
+                self.read(&mut rng).await;
             }
-            sleep(dice.millis(10, 500)).await;
+            sleep(rng.millis(10, 500)).await;
         }
     }
 
-    /// Something new, or what fails since it is there.
-    fn sign(&self, dice: &mut Dice) -> SignedTransaction {
-        let name = format!("{}-{}", self.client, dice.below(400));
+    /// A new record, or one that exists already and fails.
+    fn sign(&self, rng: &mut SimRng) -> SignedTransaction {
+        let name = format!("{}-{}", self.client, rng.below(400));
         let id = |text: String| Id::new(text).expect("a plain name");
-        let action = match dice.below(3) {
+        let action = match rng.below(3) {
             0 => UsersAction::RegisterUser {
                 account: id(format!("user-{name}")),
                 organization: id("city".to_owned()),
                 // Not the key of a node or a client.
-                key: SecretKey::from_seed([dice.between(20, 190) as u8; 32]).public(),
+                key: SecretKey::from_seed([rng.between(20, 190) as u8; 32]).public(),
                 name,
             },
             _ => UsersAction::RegisterOrganization {
@@ -99,11 +98,11 @@ impl Client {
                 name,
             },
         };
-        let lasts_ms = *dice.pick(&[LONG_MS, LONG_MS, LONG_MS, 4_000]);
-        self.sign_action(dice, Action::Users(action), lasts_ms)
+        let lasts_ms = *rng.pick(&[LONG_MS, LONG_MS, LONG_MS, 4_000]);
+        self.sign_action(rng, Action::Users(action), lasts_ms)
     }
 
-    fn sign_action(&self, dice: &mut Dice, action: Action, lasts_ms: u64) -> SignedTransaction {
+    fn sign_action(&self, rng: &mut SimRng, action: Action, lasts_ms: u64) -> SignedTransaction {
         let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         let transaction = Transaction {
             sender: account(self.client),
@@ -111,61 +110,61 @@ impl Client {
             expires_ms: EPOCH_MS + self.world.elapsed().as_millis() as u64 + lasts_ms,
             action,
         };
-        let encoding = *dice.pick(&[Encoding::Json, Encoding::Bincode]);
+        let encoding = *rng.pick(&[Encoding::Json, Encoding::Bincode]);
         let chain_id = self.world.genesis.chain_id();
         SignedTransaction::sign(&transaction, encoding, &chain_id, &secret(self.client))
     }
 
-    /// One action, brought to its end; none if it can be in no block any more.
-    pub async fn insist(&self, dice: &mut Dice, action: Action) -> Option<Outcome> {
-        let signed = self.sign_action(dice, action, LONG_MS);
-        match self.submit(dice, &signed).await {
-            Told::Committed(outcome) => Some(outcome),
-            Told::Refused => None,
+    /// Submits an action until it is final; none if it cannot be in a block any more.
+    pub async fn complete(&self, rng: &mut SimRng, action: Action) -> Option<Outcome> {
+        let signed = self.sign_action(rng, action, LONG_MS);
+        match self.submit(rng, &signed).await {
+            SubmitOutcome::Committed(outcome) => Some(outcome),
+            SubmitOutcome::Refused => None,
         }
     }
 
-    /// Sends the same bytes to one node after the other until one of them says what became of it.
-    async fn submit(&self, dice: &mut Dice, signed: &SignedTransaction) -> Told {
+    /// Sends the same bytes to one node after the other until one of them returns a final result.
+    async fn submit(&self, rng: &mut SimRng, signed: &SignedTransaction) -> SubmitOutcome {
         let hash = signed.hash(&self.world.genesis.chain_id());
         loop {
-            let node = *dice.pick(&self.world.nodes());
-            let patience = dice.millis(300, 6_000);
-            if let Some(told) = self.ask(node, signed, hash, patience).await {
-                return told;
+            let node = *rng.pick(&self.world.nodes());
+            let time_limit = rng.millis(300, 6_000);
+            if let Some(outcome) = self.try_submit(node, signed, hash, time_limit).await {
+                return outcome;
             }
-            sleep(dice.millis(10, 300)).await;
+            sleep(rng.millis(10, 300)).await;
         }
     }
 
-    /// One transaction through this node, which has to take it.
-    pub async fn once(&self, node: u64) {
-        let mut dice = Dice::new(self.world.seed, "once");
-        let patience = Duration::from_secs(5);
+    /// Submits transactions through this node until one is committed.
+    pub async fn submit_through(&self, node: u64) {
+        let mut rng = SimRng::new(self.world.seed, "once");
+        let time_limit = Duration::from_secs(5);
         loop {
-            let signed = self.sign(&mut dice);
+            let signed = self.sign(&mut rng);
             let hash = signed.hash(&self.world.genesis.chain_id());
-            let told = loop {
-                match self.ask(node, &signed, hash, patience).await {
-                    Some(told) => break told,
+            let outcome = loop {
+                match self.try_submit(node, &signed, hash, time_limit).await {
+                    Some(outcome) => break outcome,
                     None => sleep(Duration::from_millis(50)).await,
                 }
             };
-            if matches!(told, Told::Committed(_)) {
+            if matches!(outcome, SubmitOutcome::Committed(_)) {
                 return;
             }
         }
     }
 
-    async fn ask(
+    async fn try_submit(
         &self,
         node: u64,
         signed: &SignedTransaction,
         hash: Hash,
-        patience: Duration,
-    ) -> Option<Told> {
+        time_limit: Duration,
+    ) -> Option<SubmitOutcome> {
         let up = self.world.up(node)?;
-        let verdict = timeout(patience, async {
+        let verdict = timeout(time_limit, async {
             match up.handle.submit(signed.clone()).await {
                 Ok(ticket) => ticket.verdict().await,
                 Err(SubmitError::Refused(error)) => Verdict::Refused(error),
@@ -174,20 +173,20 @@ impl Client {
         });
         let verdict = verdict.await.ok()?;
         if !self.world.lives(node, up.life) {
-            // The answer did not get out any more.
+            // The node ended before it sent the answer.
             return None;
         }
         match verdict {
             Verdict::Committed(commitment) => {
-                self.acknowledged(node, hash, &commitment);
-                Some(Told::Committed(commitment.receipt.outcome.clone()))
+                self.record_commitment(node, hash, &commitment);
+                Some(SubmitOutcome::Committed(commitment.receipt.outcome.clone()))
             }
-            Verdict::Refused(error) => self.refused(node, hash, &error),
+            Verdict::Refused(error) => self.record_refusal(node, hash, &error),
             Verdict::Unknown => None,
         }
     }
 
-    fn acknowledged(&self, node: u64, hash: Hash, commitment: &Commitment) {
+    fn record_commitment(&self, node: u64, hash: Hash, commitment: &Commitment) {
         let Commitment {
             height,
             index,
@@ -198,22 +197,27 @@ impl Client {
             index: *index,
             receipt: codec::digest(&**receipt),
         };
-        let short = crate::machine::short(&hash);
+        let short = crate::state_machine::short(&hash);
         self.world
-            .note(format!("node {node} answers {short}: {height}.{index}"));
-        let check = self.world.truth().answer(hash, answer);
+            .log_event(format!("node {node} answers {short}: {height}.{index}"));
+        let check = self.world.oracle().answer(hash, answer);
         self.world.check(check);
     }
 
-    fn refused(&self, node: u64, hash: Hash, error: &AdmissionError) -> Option<Told> {
-        self.world.note(format!(
+    fn record_refusal(
+        &self,
+        node: u64,
+        hash: Hash,
+        error: &AdmissionError,
+    ) -> Option<SubmitOutcome> {
+        self.world.log_event(format!(
             "node {node} refuses {}: {error}",
-            crate::machine::short(&hash)
+            crate::state_machine::short(&hash)
         ));
         match error {
-            AdmissionError::Expired { .. } => Some(Told::Refused),
+            AdmissionError::Expired { .. } => Some(SubmitOutcome::Refused),
             AdmissionError::Sequence(SequenceError::Used { .. }) => {
-                self.world.check(broken(
+                self.world.check(violation(
                     "the same bytes get the same receipt",
                     format!("node {node} says that the number of {hash} was used: {error}"),
                 ));
@@ -223,13 +227,13 @@ impl Client {
         }
     }
 
-    /// A linearizable read sees everything that was acknowledged before it began.
-    async fn read(&self, dice: &mut Dice) {
-        let node = *dice.pick(&self.world.nodes());
+    /// Checks that a linearizable read sees everything that was acknowledged before it began.
+    async fn read(&self, rng: &mut SimRng) {
+        let node = *rng.pick(&self.world.nodes());
         let Some(up) = self.world.up(node) else {
             return;
         };
-        let floor = self.world.truth().highest_answer();
+        let floor = self.world.oracle().highest_answer();
         let read = up.consensus.read_index(Duration::from_secs(3)).await;
         let height = up.handle.head().height;
         if read.is_err() || !self.world.lives(node, up.life) {
@@ -237,7 +241,7 @@ impl Client {
         }
         self.world.count("linearizable reads");
         if height < floor {
-            self.world.check(broken(
+            self.world.check(violation(
                 "a linearizable read sees what was acknowledged",
                 format!("node {node} reads at {height}, {floor} was acknowledged"),
             ));

@@ -1,27 +1,27 @@
-//! A node's disk: the store in memory, whose power can fail at a chosen write.
+//! A node's disk: a store in memory whose power can fail at a chosen write.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use lamplighter_store::{
-    Batch, Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError,
+    Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError, WriteBatch,
 };
 use lamplighter_types::{Certificate, codec};
 
-use crate::wire;
+use crate::raft_messages;
 use crate::world::World;
 
 /// The disk of one life of a node.
-pub struct Disk {
+pub struct SimDisk {
     pub store: MemoryKv,
     pub world: Arc<World>,
     pub node: u64,
     pub life: u32,
 }
 
-impl Disk {
-    fn look_at(&self, batch: &Batch) {
+impl SimDisk {
+    fn check_batch(&self, batch: &WriteBatch) {
         for op in batch.ops() {
             let Op::Put { cf, value, .. } = op else {
                 continue;
@@ -29,12 +29,12 @@ impl Disk {
             match cf {
                 Cf::Certificates => {
                     if let Ok(certificate) = codec::decode::<Certificate>(value) {
-                        self.world.keeps_certificate(self.node, &certificate);
+                        self.world.check_certificate(self.node, &certificate);
                     }
                 }
                 Cf::Log => {
-                    if let Some((place, voters)) = wire::voters(value) {
-                        self.world.truth().names(place, voters);
+                    if let Some((place, voters)) = raft_messages::voters(value) {
+                        self.world.oracle().names(place, voters);
                     }
                 }
                 _ => {}
@@ -43,7 +43,7 @@ impl Disk {
     }
 }
 
-impl KvView for Disk {
+impl KvView for SimDisk {
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.store.get(cf, key)
     }
@@ -53,12 +53,12 @@ impl KvView for Disk {
     }
 }
 
-impl Kv for Disk {
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+impl Kv for SimDisk {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
         if self.world.power_fails(self.node, self.life) {
             return Err(StoreError::Closed);
         }
-        self.look_at(&batch);
+        self.check_batch(&batch);
         let written = self.store.write(batch, durability);
         if matches!(written, Err(StoreError::Injected)) {
             self.world.disk_failed(self.node, self.life);
@@ -67,7 +67,7 @@ impl Kv for Disk {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.write(Batch::new(), Durability::Synced)
+        self.write(WriteBatch::new(), Durability::Synced)
     }
 
     fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {

@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::dice;
+use crate::rng;
 
 /// `SYS_getrandom`.
 #[cfg(target_arch = "x86_64")]
@@ -36,7 +36,7 @@ thread_local! {
 /// From now on, and for the life of the process, every thread draws the same bytes again in every
 /// process with this seed.
 pub fn seed(seed: u64) {
-    SEED.store(dice::mix(seed) | 1, Ordering::SeqCst);
+    SEED.store(rng::mix(seed) | 1, Ordering::SeqCst);
     STATE.set(0);
 }
 
@@ -68,16 +68,16 @@ unsafe fn fill(buffer: *mut c_void, length: usize) {
     let bytes = buffer.cast::<u8>();
     for at in 0..length {
         if at % 8 == 0 {
-            state = dice::step(state);
+            state = rng::step(state);
         }
-        let byte = (dice::mix(state) >> (8 * (at % 8))) as u8;
+        let byte = (rng::mix(state) >> (8 * (at % 8))) as u8;
         // SAFETY: `at` is below the length that the caller promised.
         unsafe { bytes.add(at).write(byte) };
     }
     STATE.set(state);
 }
 
-/// As getrandom(2).
+/// Replaces getrandom(2).
 ///
 /// # Safety
 /// `buffer` has room for `length` bytes.
@@ -97,11 +97,11 @@ pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: c_
     }
 }
 
-/// As syscall(2). The C function takes as many arguments as the call needs, at most six, all of
-/// them in registers; those that a caller does not pass are passed on as they are.
+/// Replaces syscall(2). The C function has as many arguments as the call needs, at most six, all of
+/// them in registers; those that a caller does not set are passed on unchanged.
 ///
 /// # Safety
-/// As that of the system call.
+/// The same as for the system call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn syscall(
     number: c_long,

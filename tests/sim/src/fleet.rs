@@ -1,5 +1,5 @@
-//! Many seeds, each in a process of its own: what is left behind in a process (tokio counts its
-//! runtimes, for instance) would change the next run, and a run that dies takes no other with it.
+//! Runs many seeds, each in a process of its own: state that remains in a process (tokio counts its
+//! runtimes, for instance) would change the next run, and a run that dies ends no other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::plan::Planted;
+use crate::planted::Planted;
 use crate::run::Report;
 
-/// Failures that are shown whole; of more only the seed is named.
+/// Failures that are shown completely; only the seeds of more are listed.
 const SHOWN_MAX: usize = 3;
 
-/// What to run.
+/// The seeds to run.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct FleetPlan {
     pub first: u64,
     pub seeds: u64,
     pub jobs: usize,
@@ -26,45 +26,46 @@ pub struct Order {
     pub stop_at_failure: bool,
 }
 
-/// A seed that failed, and what it said.
+/// A seed that failed, and its output.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub seed: u64,
-    pub said: String,
+    pub output: String,
 }
 
 impl Failure {
     /// The invariant that was broken.
     pub fn invariant(&self) -> Option<&str> {
-        let (_, rest) = self.said.split_once("the invariant \"")?;
+        let (_, rest) = self.output.split_once("the invariant \"")?;
         rest.split_once('"').map(|(invariant, _)| invariant)
     }
 }
 
-/// What all runs came to.
+/// The result of all runs.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub runs: u64,
     pub took: Duration,
-    /// Sums over all runs that went well.
+    /// Sums over all successful runs.
     pub counts: BTreeMap<String, u64>,
-    /// By seed.
+    /// Ordered by seed.
     pub failures: Vec<Failure>,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for failure in self.failures.iter().take(SHOWN_MAX) {
-            writeln!(f, "{}", failure.said)?;
+            writeln!(f, "{}", failure.output)?;
         }
         writeln!(f, "{} seeds in {:.1} s", self.runs, self.took.as_secs_f64())?;
         for (what, count) in &self.counts {
             writeln!(f, "{count:>9} {what}")?;
         }
         let seeds: Vec<u64> = self.failures.iter().map(|failure| failure.seed).collect();
-        match seeds.is_empty() {
-            true => write!(f, "every invariant held"),
-            false => write!(f, "failed seeds: {seeds:?}; replay with make sim SEED=..."),
+        if seeds.is_empty() {
+            write!(f, "every invariant held")
+        } else {
+            write!(f, "failed seeds: {seeds:?}; replay with make sim SEED=...")
         }
     }
 }
@@ -77,13 +78,14 @@ pub fn cores() -> usize {
 pub fn scratch(seed: u64) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let name = format!("lamplighter-sim-{}-{seed}", std::process::id());
-    match memory.is_dir() {
-        true => memory.join(name),
-        false => std::env::temp_dir().join(name),
+    if memory.is_dir() {
+        memory.join(name)
+    } else {
+        std::env::temp_dir().join(name)
     }
 }
 
-/// What a run that went well says: its hash, then counts.
+/// The output of a successful run: its hash, then counts.
 pub fn line(report: &Report) -> String {
     let mut line = format!("trace={} events={}", report.hash, report.events);
     for (what, count) in &report.counts.0 {
@@ -103,23 +105,23 @@ pub fn one(program: &Path, seed: u64, planted: Option<Planted>) -> std::io::Resu
     command.output()
 }
 
-/// Runs all seeds, and all of them even if some fail, unless it is to stop.
-pub fn run(program: &Path, order: &Order) -> Outcome {
+/// Runs all seeds, even if some fail, unless the plan stops at a failure.
+pub fn run(program: &Path, plan: &FleetPlan) -> Outcome {
     let began = Instant::now();
-    let (next, stop) = (AtomicU64::new(order.first), AtomicBool::new(false));
+    let (next, stop) = (AtomicU64::new(plan.first), AtomicBool::new(false));
     let outcome = Mutex::new(Outcome::default());
-    let end = order.first.saturating_add(order.seeds);
+    let end = plan.first.saturating_add(plan.seeds);
     thread::scope(|scope| {
-        for _ in 0..order.jobs.max(1) {
+        for _ in 0..plan.jobs.max(1) {
             scope.spawn(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
                     if seed >= end {
                         return;
                     }
-                    let output = one(program, seed, order.planted);
+                    let output = one(program, seed, plan.planted);
                     let mut outcome = outcome.lock().expect("a panic ends the run");
-                    if !add(&mut outcome, seed, output) && order.stop_at_failure {
+                    if !add(&mut outcome, seed, output) && plan.stop_at_failure {
                         stop.store(true, Ordering::SeqCst);
                     }
                 }
@@ -132,20 +134,20 @@ pub fn run(program: &Path, order: &Order) -> Outcome {
     outcome
 }
 
-/// Adds what a process said; whether it went well.
+/// Adds the output of a process; returns whether it was successful.
 fn add(outcome: &mut Outcome, seed: u64, output: std::io::Result<Output>) -> bool {
     outcome.runs += 1;
     let output = match output {
         Ok(output) if output.status.success() => output,
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let said = format!("{said}({})", output.status);
-            outcome.failures.push(Failure { seed, said });
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let output = format!("{errors}({})", output.status);
+            outcome.failures.push(Failure { seed, output });
             return false;
         }
         Err(error) => {
-            let said = format!("seed {seed} could not be started: {error}");
-            outcome.failures.push(Failure { seed, said });
+            let output = format!("seed {seed} could not be started: {error}");
+            outcome.failures.push(Failure { seed, output });
             return false;
         }
     };

@@ -1,19 +1,20 @@
 //! The deterministic simulation of Lamplighter. See the README of this folder.
 
 mod client;
-mod dice;
 mod disk;
 pub mod entropy;
 mod faults;
 pub mod fleet;
-mod governor;
-mod machine;
+mod membership;
 mod net;
 mod node;
 mod observe;
+mod oracle;
 pub mod plan;
+pub mod planted;
+mod raft_messages;
+mod rng;
 pub mod run;
+mod state_machine;
 mod trace;
-mod truth;
-mod wire;
 mod world;

@@ -5,18 +5,19 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use lamplighter_sim::plan::{Plan, Planted};
+use lamplighter_sim::plan::Plan;
+use lamplighter_sim::planted::Planted;
 use lamplighter_sim::run::Report;
 use lamplighter_sim::{entropy, fleet, run};
 
-/// A run that takes longer than this in real time makes no progress in virtual time.
+/// The real time after which a run is taken to make no progress in virtual time.
 const HANGS_AFTER: Duration = Duration::from_secs(180);
 /// Bytes of the stack: unoptimised futures are large.
 const STACK_BYTES: usize = 64 << 20;
 
 #[derive(Parser)]
 struct Options {
-    /// How many seeds to run.
+    /// The number of seeds to run.
     #[arg(long, default_value_t = 500)]
     seeds: u64,
     /// The first of them.
@@ -31,7 +32,7 @@ struct Options {
     /// Processes at once; as many as there are cores if not given.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Runs with a bug, to see that it is found; needs the feature of the same name.
+    /// Runs with a planted bug, to see that it is found.
     #[arg(long)]
     planted: Option<Planted>,
     /// Runs one seed for the process that watches over all of them.
@@ -49,18 +50,19 @@ fn main() -> ExitCode {
 
 fn many(options: &Options) -> ExitCode {
     let program = std::env::current_exe().expect("a program that runs has a path");
-    let order = fleet::Order {
+    let plan = fleet::FleetPlan {
         first: options.first,
         seeds: options.seeds,
         jobs: options.jobs.unwrap_or_else(fleet::cores),
         planted: options.planted,
         stop_at_failure: options.planted.is_some(),
     };
-    let outcome = fleet::run(&program, &order);
+    let outcome = fleet::run(&program, &plan);
     println!("{outcome}");
-    match outcome.failures.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if outcome.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -87,16 +89,16 @@ fn one(seed: u64, options: &Options) -> ExitCode {
         .spawn(move || run::run(seed, plan, &path, loud))
         .expect("a thread can be started");
     let report = run.join();
-    // What stays is in a temporary folder; the result counts more.
+    // The rest of the files is in a temporary folder; the result is more important.
     let _ = std::fs::remove_dir_all(&dir);
     let Ok(report) = report else {
         eprintln!("seed {seed} panicked. Replay: make sim SEED={seed}");
         return ExitCode::FAILURE;
     };
-    tell(seed, &report, if options.worker { 40 } else { 400 })
+    print_report(seed, &report, if options.worker { 40 } else { 400 })
 }
 
-fn tell(seed: u64, report: &Report, events: usize) -> ExitCode {
+fn print_report(seed: u64, report: &Report, events: usize) -> ExitCode {
     let Some(broken) = &report.broken else {
         println!("{}", fleet::line(report));
         return ExitCode::SUCCESS;

@@ -6,37 +6,37 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Lane, Transport, TransportError};
-use lamplighter_ledger::{PeerAnswer, PeerError, PeerNotice, PeerRequest, Peers};
+use lamplighter_consensus::{RaftLane, Transport, TransportError};
+use lamplighter_ledger::{PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::dice::Dice;
 use crate::observe;
 use crate::plan::Plan;
-use crate::world::{Up, World};
+use crate::rng::SimRng;
+use crate::world::{RunningNode, World};
 
-/// For a question to another node, as in a real node.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// The timeout of a request to another node, as in a real node.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the network does at present.
-struct State {
-    dice: Dice,
+/// The present faults of the network.
+struct NetworkFaults {
+    rng: SimRng,
     faults: bool,
-    /// Links that carry nothing: from, to. How often each was cut, so that cuts may overlap.
+    /// The cut links (from, to), each with the number of cuts, so that cuts may overlap.
     cut: BTreeMap<(u64, u64), u32>,
 }
 
-pub struct Net {
-    state: Mutex<State>,
+pub struct SimNetwork {
+    state: Mutex<NetworkFaults>,
     plan: Plan,
 }
 
-impl Net {
+impl SimNetwork {
     pub fn new(seed: u64, plan: &Plan) -> Self {
         Self {
-            state: Mutex::new(State {
-                dice: Dice::new(seed, "network"),
+            state: Mutex::new(NetworkFaults {
+                rng: SimRng::new(seed, "network"),
                 faults: true,
                 cut: BTreeMap::new(),
             }),
@@ -44,7 +44,7 @@ impl Net {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, NetworkFaults> {
         self.state.lock().expect("a panic ends the run")
     }
 
@@ -58,10 +58,10 @@ impl Net {
     pub fn mend(&self, links: &[(u64, u64)]) {
         let mut state = self.state();
         for link in links {
-            let left = state.cut.get(link).map_or(0, |cuts| cuts.saturating_sub(1));
-            match left {
+            let cuts = state.cut.get(link).map_or(0, |cuts| cuts.saturating_sub(1));
+            match cuts {
                 0 => state.cut.remove(link),
-                left => state.cut.insert(*link, left),
+                cuts => state.cut.insert(*link, cuts),
             };
         }
     }
@@ -73,7 +73,7 @@ impl Net {
         state.faults = false;
     }
 
-    /// Whether the time of faults goes on.
+    /// True during the time of faults.
     pub fn has_faults(&self) -> bool {
         self.state().faults
     }
@@ -82,7 +82,7 @@ impl Net {
         self.state().cut.contains_key(&(from, to))
     }
 
-    /// How long a message takes; none if it is lost.
+    /// The delay of a message; none if it is lost.
     fn travel(&self, from: u64, to: u64) -> Option<Duration> {
         let mut state = self.state();
         if state.cut.contains_key(&(from, to)) {
@@ -91,56 +91,56 @@ impl Net {
         let plan = &self.plan;
         let (least, most) = plan.delay_ms;
         if !state.faults {
-            return Some(state.dice.millis(least.min(5), most.min(10)));
+            return Some(state.rng.millis(least.min(5), most.min(10)));
         }
-        if state.dice.chance(plan.loss) {
+        if state.rng.chance(plan.loss) {
             return None;
         }
-        if state.dice.chance(plan.stragglers) {
-            return Some(state.dice.millis(most, most + plan.straggle_ms));
+        if state.rng.chance(plan.stragglers) {
+            return Some(state.rng.millis(most, most + plan.straggle_ms));
         }
         // Microseconds, so that not everything happens at once.
-        let us = state.dice.between(least * 1000, most * 1000 + 100);
+        let us = state.rng.between(least * 1000, most * 1000 + 100);
         Some(Duration::from_micros(us))
     }
 
     fn is_repeated(&self) -> bool {
         let mut state = self.state();
-        state.faults && state.dice.chance(self.plan.duplicates)
+        state.faults && state.rng.chance(self.plan.duplicates)
     }
 
-    /// How long a node takes to learn that a connection is gone: at once when the other process
-    /// ended, by the pulse of the connection when packets vanish.
+    /// The time until a node notices a lost connection: at once when the other process ended, by
+    /// the pings of the connection when packets are lost.
     fn noticed_after(&self) -> Duration {
         let mut state = self.state();
-        let most = *state.dice.pick(&[5, 200, 3_000]);
-        state.dice.millis(1, most)
+        let most = *state.rng.pick(&[5, 200, 3_000]);
+        state.rng.millis(1, most)
     }
 }
 
-/// One life of a node, as it reaches the others.
+/// The network as one life of a node sees it.
 #[derive(Clone)]
-pub struct Wire {
+pub struct NodeNetwork {
     pub world: Arc<World>,
     pub from: u64,
     pub life: u32,
 }
 
-/// How a message ends.
-enum Ended<T> {
+/// The result of a request.
+enum Exchange<T> {
     Answered(T),
     /// The other side can't be reached, and this side knows.
     Unreachable,
     Timeout,
 }
 
-impl Wire {
+impl NodeNetwork {
     /// Carries a message to a node and its answer back. `serve` is what the other node does.
-    async fn ask<T, F, S>(&self, to: u64, within: Duration, name: String, serve: S) -> Ended<T>
+    async fn ask<T, F, S>(&self, to: u64, within: Duration, name: String, serve: S) -> Exchange<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send,
-        S: Fn(Up) -> F + Send + Sync + 'static,
+        S: Fn(RunningNode) -> F + Send + Sync + 'static,
     {
         let ends = Instant::now() + within;
         let serve = Arc::new(serve);
@@ -151,13 +151,14 @@ impl Wire {
         }
         self.carry(to, name, serve, Some(sender));
         match timeout(within, receiver).await {
-            Ok(Ok(answer)) => Ended::Answered(answer),
-            Err(_) => Ended::Timeout,
+            Ok(Ok(answer)) => Exchange::Answered(answer),
+            Err(_) => Exchange::Timeout,
             Ok(Err(_)) => {
                 sleep_until(ends.min(Instant::now() + self.world.net.noticed_after())).await;
-                match Instant::now() < ends {
-                    true => Ended::Unreachable,
-                    false => Ended::Timeout,
+                if Instant::now() < ends {
+                    Exchange::Unreachable
+                } else {
+                    Exchange::Timeout
                 }
             }
         }
@@ -172,7 +173,7 @@ impl Wire {
     ) where
         T: Send + 'static,
         F: Future<Output = T> + Send,
-        S: Fn(Up) -> F + Send + Sync + 'static,
+        S: Fn(RunningNode) -> F + Send + Sync + 'static,
     {
         let (world, from, life) = (self.world.clone(), self.from, self.life);
         if !world.lives(from, life) {
@@ -187,12 +188,12 @@ impl Wire {
             let Some(up) = world.up(to).filter(|_| !world.net.is_cut(from, to)) else {
                 return;
             };
-            if !world.are_acquainted(from, to) {
+            if !world.are_connected(from, to) {
                 world.count("strangers turned away");
                 return;
             }
             let served_by = up.life;
-            world.note(format!("{from} > {to}.{served_by} {name}"));
+            world.log_event(format!("{from} > {to}.{served_by} {name}"));
             world.count("messages");
             let done = serve(up).await;
             if !world.lives(to, served_by) {
@@ -203,7 +204,7 @@ impl Wire {
             };
             sleep(delay).await;
             if world.lives(from, life) && !world.net.is_cut(to, from) {
-                // Nobody may be waiting any more.
+                // The requesting node may have stopped waiting.
                 let _ = sender.send(done);
             }
         });
@@ -211,11 +212,11 @@ impl Wire {
 }
 
 #[async_trait]
-impl Transport for Wire {
+impl Transport for NodeNetwork {
     async fn call(
         &self,
         to: u64,
-        lane: Lane,
+        lane: RaftLane,
         request: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
@@ -224,7 +225,7 @@ impl Transport for Wire {
         }
         let name = observe::request(self, lane, &request);
         let wire = self.clone();
-        let serve = move |up: Up| {
+        let serve = move |up: RunningNode| {
             let (wire, request) = (wire.clone(), request.clone());
             async move {
                 let life = up.life;
@@ -236,37 +237,37 @@ impl Transport for Wire {
             }
         };
         match self.ask(to, timeout, name, serve).await {
-            Ended::Answered(Ok(answer)) => Ok(answer),
-            Ended::Answered(Err(reason)) => Err(TransportError::Refused { node: to, reason }),
-            Ended::Unreachable => Err(TransportError::Unreachable(to)),
-            Ended::Timeout => Err(TransportError::Timeout(to)),
+            Exchange::Answered(Ok(answer)) => Ok(answer),
+            Exchange::Answered(Err(reason)) => Err(TransportError::Refused { node: to, reason }),
+            Exchange::Unreachable => Err(TransportError::Unreachable(to)),
+            Exchange::Timeout => Err(TransportError::Timeout(to)),
         }
     }
 }
 
 #[async_trait]
-impl Peers for Wire {
+impl Peers for NodeNetwork {
     async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
         let name = match &request {
             PeerRequest::Submit(transactions) => format!("submit {}", transactions.len()),
             _ => "peer request".to_owned(),
         };
         let from = self.from;
-        let serve = move |up: Up| {
+        let serve = move |up: RunningNode| {
             let request = request.clone();
             async move { up.handle.serve(from, request).await }
         };
-        match self.ask(node, REQUEST_WITHIN, name, serve).await {
-            Ended::Answered(Ok(answer)) => Ok(answer),
-            Ended::Answered(Err(error)) => Err(PeerError::Refused {
+        match self.ask(node, REQUEST_TIMEOUT, name, serve).await {
+            Exchange::Answered(Ok(answer)) => Ok(answer),
+            Exchange::Answered(Err(error)) => Err(PeerError::Refused {
                 node,
                 reason: error.to_string(),
             }),
-            Ended::Unreachable | Ended::Timeout => Err(PeerError::Unreachable(node)),
+            Exchange::Unreachable | Exchange::Timeout => Err(PeerError::Unreachable(node)),
         }
     }
 
-    fn tell_all(&self, notice: PeerNotice) {
+    fn broadcast(&self, notice: PeerGossip) {
         if !self.world.lives(self.from, self.life) {
             return;
         }
@@ -278,10 +279,10 @@ impl Peers for Wire {
         for node in self.connected() {
             let notice = notice.clone();
             let world = self.world.clone();
-            let serve = move |up: Up| {
-                let taken = up.handle.take_notice(notice.clone());
+            let serve = move |up: RunningNode| {
+                let taken = up.handle.handle_gossip(notice.clone());
                 if let Err(error) = taken {
-                    world.note(format!("node {node} can't take a notice: {error}"));
+                    world.log_event(format!("node {node} can't take a notice: {error}"));
                 }
                 async {}
             };
@@ -297,7 +298,7 @@ impl Peers for Wire {
             .into_iter()
             .filter(|node| *node != self.from && self.world.up(*node).is_some())
             .filter(|node| !net.is_cut(self.from, *node) && !net.is_cut(*node, self.from))
-            .filter(|node| self.world.are_acquainted(self.from, *node))
+            .filter(|node| self.world.are_connected(self.from, *node))
             .collect()
     }
 }

@@ -11,22 +11,23 @@ use futures::executor::block_on;
 use lamplighter_consensus::{Consensus, Timers};
 use lamplighter_ledger::{Clock, Identity, Ledger};
 use lamplighter_state::tables;
+use lamplighter_system::error_chain;
 use lamplighter_types::{Id, SecretKey};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::disk::Disk;
-use crate::machine::Watched;
-use crate::net::Wire;
-use crate::truth::{Check, broken};
-use crate::wire;
-use crate::world::{Up, World};
+use crate::disk::SimDisk;
+use crate::net::NodeNetwork;
+use crate::oracle::{Check, violation};
+use crate::state_machine::CheckedStateMachine;
+use crate::world::{RunningNode, World};
+use crate::{planted, raft_messages};
 
-/// A node's tasks end within this time after it was told.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
-/// Between two looks at a running node.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The timeout of a node's shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The interval of checks of a running node.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A block whose time is further off is not attested; small, so that a run can wait for it.
 pub const CLOCK_OFFSET_MAX_MS: u64 = 5_000;
@@ -56,31 +57,18 @@ fn dir(world: &World, node: u64) -> PathBuf {
     world.dir.join(node.to_string())
 }
 
-fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::Config {
-    let mut config = lamplighter_ledger::Config::new(node);
+fn ledger_config(world: &World, node: u64) -> lamplighter_ledger::LedgerConfig {
+    let mut config = lamplighter_ledger::LedgerConfig::new(node);
     config.heartbeat_every = Duration::from_millis(world.plan.heartbeat_block_ms);
     config.clock_offset_max_ms = CLOCK_OFFSET_MAX_MS;
     config.inline = true;
-    #[cfg(feature = "planted")]
-    {
-        use crate::plan::Planted;
-        config.planted = match world.plan.planted {
-            Some(Planted::AttestationBeforeDisk) => {
-                Some(lamplighter_ledger::Planted::AttestationBeforeDisk)
-            }
-            Some(Planted::WindowsNotInSnapshot) => {
-                Some(lamplighter_ledger::Planted::WindowsNotInSnapshot)
-            }
-            Some(Planted::VoteNotPersisted) | None => None,
-        };
-    }
     config
 }
 
-fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Config {
+fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::ConsensusConfig {
     let plan = &world.plan;
     let snapshots = dir(world, node).join("snapshots");
-    let mut config = lamplighter_consensus::Config::new(node, snapshots);
+    let mut config = lamplighter_consensus::ConsensusConfig::new(node, snapshots);
     config.inline_io = true;
     WORLD.set(Some(world.clone()));
     config.sync_time = Some(sync_time);
@@ -96,10 +84,6 @@ fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Con
         config.limits.hold_bytes_max = 0;
     }
     config.limits.snapshot_chunk_bytes = plan.chunk_bytes;
-    #[cfg(feature = "planted")]
-    {
-        config.vote_not_persisted = plan.planted == Some(crate::plan::Planted::VoteNotPersisted);
-    }
     config
 }
 
@@ -108,30 +92,33 @@ thread_local! {
     static WORLD: RefCell<Option<Arc<World>>> = const { RefCell::new(None) };
 }
 
-/// How long the next sync takes. Most are quick even on a disk that sometimes is not.
+/// The duration of the next sync. Most are quick even on a disk that sometimes is slow.
 fn sync_time() -> Duration {
     WORLD.with_borrow(|world| {
         let Some(world) = world else {
             return Duration::ZERO;
         };
         let (least, most) = world.plan.sync_ms;
-        let mut dice = world.dice();
-        match dice.chance(300) {
-            true => dice.millis(least, most),
-            false => dice.millis(least, least + (most - least) / 10),
+        let mut rng = world.rng();
+        if rng.chance(300) {
+            rng.millis(least, most)
+        } else {
+            rng.millis(least, least + (most - least) / 10)
         }
     })
 }
 
-async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartError> {
+async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<RunningNode, StartError> {
     let store = world.with(node, |slot| slot.store.clone());
-    let disk = Arc::new(Disk {
+    let disk = Arc::new(SimDisk {
         store,
         world: world.clone(),
         node,
         life,
     });
-    let wire = Arc::new(Wire {
+    let planted = world.plan.planted;
+    let disk = planted::disk(planted, disk);
+    let wire = Arc::new(NodeNetwork {
         world: world.clone(),
         from: node,
         life,
@@ -144,8 +131,8 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         account: account(node),
         secret: secret(node),
     };
-    // Opening uses a blocking thread for its folders. Nothing else runs while it does, or the
-    // operating system would decide what comes first.
+    // Opening uses a blocking thread for its folders. Nothing else runs meanwhile, as otherwise the
+    // operating system would decide the order.
     let ledger = block_on(Ledger::open(
         disk.clone(),
         world.genesis.clone(),
@@ -155,14 +142,14 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
         wire.clone(),
         Arc::new(clock),
     ))?;
-    if let Some(told) = world.with(node, |slot| slot.told.clone()) {
-        ledger.handle().introduce(told);
+    if let Some(bootstrap) = world.with(node, |slot| slot.bootstrap.clone()) {
+        ledger.handle().add_bootstrap_validators(bootstrap);
     }
     if let Ok(Some(header)) = ledger.handle().header(0) {
-        world.check(world.truth().header(node, &header));
+        world.check(world.oracle().header(node, &header));
     }
-    let machine = Arc::new(Watched {
-        inner: ledger.state_machine(),
+    let machine = Arc::new(CheckedStateMachine {
+        inner: planted::state_machine(planted, ledger.state_machine()),
         handle: ledger.handle(),
         store: disk.clone(),
         world: world.clone(),
@@ -179,7 +166,7 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = ledger.start(consensus.clone(), &tasks, &stop);
     tasks.close();
-    Ok(Up {
+    Ok(RunningNode {
         life,
         consensus,
         handle,
@@ -188,25 +175,25 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<Up, StartErro
     })
 }
 
-/// Starts the node again and again, until the run ends.
+/// Starts the node after each crash, until the run ends.
 pub async fn live(world: Arc<World>, node: u64) {
     loop {
         let (life, died) = world.with(node, |slot| (slot.life, slot.died.clone()));
         match start(&world, node, life).await {
             Ok(up) => {
-                world.note(format!("node {node}.{life} runs"));
+                world.log_event(format!("node {node}.{life} runs"));
                 world.with(node, |slot| slot.up = Some(up));
             }
             Err(error) => {
-                world.note(format!(
+                world.log_event(format!(
                     "node {node}.{life} does not start: {}",
-                    chain(&*error)
+                    error_chain(&*error)
                 ));
                 let excused = world.with(node, |slot| !slot.alive || slot.disk_failed);
                 if !excused {
-                    world.check(broken(
+                    world.check(violation(
                         "a node starts from what is on its disk",
-                        format!("node {node}: {}", chain(&*error)),
+                        format!("node {node}: {}", error_chain(&*error)),
                     ));
                 }
                 world.crash(node, 0, Duration::from_millis(200), "failed starts");
@@ -221,7 +208,7 @@ pub async fn live(world: Arc<World>, node: u64) {
         }
         tear(&world, node);
         sleep(down).await;
-        // Whether it ran when it was removed, or was down.
+        // It was removed while it ran or was down.
         if world.with(node, |slot| slot.removed) {
             return;
         }
@@ -234,12 +221,12 @@ pub async fn live(world: Arc<World>, node: u64) {
     }
 }
 
-/// What a power loss does to a file that comes in: some of its end is not what was written. Of an
-/// image that is being installed every byte was synced before.
+/// Damages the end of a file that is being received, as a power loss does. Every byte of an image
+/// that is being installed was synced before.
 fn tear(world: &World, node: u64) {
     let (torn, store) = world.with(node, |slot| (slot.torn, slot.store.clone()));
     let installing = tables::installing(&store).is_ok_and(|note| note.is_some());
-    if !torn || installing || !world.dice().chance(500) {
+    if !torn || installing || !world.rng().chance(500) {
         return;
     }
     let Ok(folders) = fs::read_dir(dir(world, node).join("snapshots")) else {
@@ -254,71 +241,59 @@ fn tear(world: &World, node: u64) {
         let Some(mut bytes) = fs::read(&file).ok().filter(|_| incoming) else {
             continue;
         };
-        let lost = world.dice().below(bytes.len() as u64 + 1) as usize;
+        let lost = world.rng().below(bytes.len() as u64 + 1) as usize;
         let whole = bytes.len() - lost;
-        match world.dice().chance(500) {
-            true => bytes.truncate(whole),
-            false => bytes[whole..].fill(0),
+        if world.rng().chance(500) {
+            bytes.truncate(whole);
+        } else {
+            bytes[whole..].fill(0);
         }
         fs::write(&file, bytes).expect("the run owns its directory");
-        world.note(format!("node {node} has a torn file"));
+        world.log_event(format!("node {node} has a torn file"));
         world.count("torn files");
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-/// Lets the tasks of a node that is dead already end. They can reach neither disk nor network.
-async fn end(node: u64, up: Up) -> Check {
+/// Lets the tasks of a crashed node end. They can reach neither disk nor network.
+async fn end(node: u64, up: RunningNode) -> Check {
     up.stop.cancel();
-    let ended = timeout(ENDS_WITHIN, async {
+    let ended = timeout(SHUTDOWN_TIMEOUT, async {
         up.tasks.wait().await;
         // It has failed already, as its disk is closed.
         let _ = up.consensus.shutdown().await;
     });
     match ended.await {
         Ok(()) => Ok(()),
-        Err(_) => broken(
-            "a node's tasks end when they are told",
-            format!("node {node}"),
-        ),
+        Err(_) => violation("a node's tasks end at its shutdown", format!("node {node}")),
     }
 }
 
-/// Looks at every node again and again: the order of its indexes, and whether it has stopped.
+/// Checks every node periodically: the order of its indexes, and whether it has stopped.
 pub async fn watch(world: Arc<World>) {
     loop {
-        sleep(LOOK_EVERY).await;
+        sleep(CHECK_INTERVAL).await;
         for node in world.nodes() {
             if let Some(up) = world.up(node) {
-                look(&world, node, &up);
+                check_node(&world, node, &up);
             }
         }
     }
 }
 
-fn look(world: &Arc<World>, node: u64, up: &Up) {
+fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
     let metrics = up.consensus.metrics();
     let snapshot = metrics.snapshot_index;
     let store = world.with(node, |slot| slot.store.clone());
     // openraft raises its own figure before an image is installed and its log purged.
-    let purged = wire::purged(&store).map(|place| place.2);
+    let purged = raft_messages::purged(&store).map(|place| place.2);
     let purged = purged.min(metrics.purged_index);
     // What the machine applied; openraft's own figure follows a little later.
-    let applied = wire::applied(&store).map(|place| place.2);
-    let committed = world.truth().committed().map(|place| place.2);
+    let applied = raft_messages::applied(&store).map(|place| place.2);
+    let committed = world.oracle().committed().map(|place| place.2);
     // openraft counts an image from another node before the machine has it.
     let ordered = purged <= snapshot && snapshot <= committed && applied <= committed;
     if metrics.failure.is_none() && !ordered {
-        world.check(broken(
+        world.check(violation(
             "purged <= snapshot <= applied <= committed",
             format!("node {node}: {purged:?} {snapshot:?} {applied:?} {committed:?}"),
         ));
@@ -329,16 +304,16 @@ fn look(world: &Arc<World>, node: u64, up: &Up) {
     }
     let reason = format!("{:?} {halted:?}", metrics.failure);
     if !world.with(node, |slot| slot.disk_failed) {
-        world.check(broken(
+        world.check(violation(
             "a node stops only when its disk fails",
             format!("node {node}: {reason}"),
         ));
     }
-    world.note(format!("node {node} has stopped: {reason}"));
+    world.log_event(format!("node {node} has stopped: {reason}"));
     world.count("stopped by a failed write");
     let (kept, down) = {
-        let mut dice = world.dice();
-        (dice.below(3) as usize, dice.millis(50, 1_000))
+        let mut rng = world.rng();
+        (rng.below(3) as usize, rng.millis(50, 1_000))
     };
     world.crash(node, kept, down, "restarts after a failed write");
 }

@@ -1,22 +1,22 @@
-//! Looks at what nodes send, for the invariants of Raft, and names it for the trace.
+//! Checks the messages of nodes against the invariants of Raft, and describes them for the trace.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lamplighter_consensus::{Lane, ServeError};
+use lamplighter_consensus::{RaftLane, ServeError};
 use lamplighter_types::Hash;
 
-use crate::net::Wire;
-use crate::truth::{Check, broken};
-use crate::wire::{self, Control};
+use crate::net::NodeNetwork;
+use crate::oracle::{Check, violation};
+use crate::raft_messages::{self, Control};
 use crate::world::World;
 
-/// A request leaves a node.
-pub fn request(wire: &Wire, lane: Lane, request: &Bytes) -> String {
+/// Checks and describes a request that a node sends.
+pub fn request(wire: &NodeNetwork, lane: RaftLane, request: &Bytes) -> String {
     match lane {
-        Lane::Control => control(wire, request),
-        Lane::Append => append(wire, request),
-        Lane::Snapshot => {
+        RaftLane::Control => control(wire, request),
+        RaftLane::Append => append(wire, request),
+        RaftLane::Snapshot => {
             let tag = request.get(4).copied().unwrap_or(0);
             let step = ["offer", "chunk", "install"].get(tag as usize);
             format!("snapshot {}", step.unwrap_or(&"?"))
@@ -24,12 +24,12 @@ pub fn request(wire: &Wire, lane: Lane, request: &Bytes) -> String {
     }
 }
 
-fn control(wire: &Wire, request: &[u8]) -> String {
-    let Wire { world, from, life } = wire;
-    match wire::control(request).expect("a node sends what others understand") {
+fn control(wire: &NodeNetwork, request: &[u8]) -> String {
+    let NodeNetwork { world, from, life } = wire;
+    match raft_messages::control(request).expect("a node sends what others understand") {
         Control::Vote(request) => {
-            let candidate = wire::leader(&request.vote);
-            let check = world.truth().vote(*from, candidate);
+            let candidate = raft_messages::leader(&request.vote);
+            let check = world.oracle().vote(*from, candidate);
             world.check(check);
             format!("asks for votes as {candidate:?}")
         }
@@ -38,8 +38,8 @@ fn control(wire: &Wire, request: &[u8]) -> String {
             leader_commit,
             ..
         } => {
-            let leader = wire::leader(&vote);
-            let commit = leader_commit.as_ref().map(wire::place);
+            let leader = raft_messages::leader(&vote);
+            let commit = leader_commit.as_ref().map(raft_messages::place);
             leads(wire, leader, commit);
             format!("heartbeat {leader:?} commit {:?}", commit.map(|c| c.2))
         }
@@ -48,25 +48,28 @@ fn control(wire: &Wire, request: &[u8]) -> String {
     }
 }
 
-fn leads(wire: &Wire, leader: wire::Leader, commit: Option<wire::Place>) {
-    let Wire { world, from, life } = wire;
-    let check = world.truth().lead(*from, *life, leader);
+fn leads(wire: &NodeNetwork, leader: raft_messages::Leader, commit: Option<raft_messages::Place>) {
+    let NodeNetwork { world, from, life } = wire;
+    let check = world.oracle().lead(*from, *life, leader);
     world.check(check);
     if let Some(commit) = commit {
-        let told = world.truth().told_commit(*from, commit);
-        let check = told.and_then(|new| match new {
-            true => world.check_majority(commit),
-            false => Ok(()),
+        let announced = world.oracle().announce_commit(*from, commit);
+        let check = announced.and_then(|new| {
+            if new {
+                world.check_majority(commit)
+            } else {
+                Ok(())
+            }
         });
         world.check(check);
     }
 }
 
-fn append(wire: &Wire, request: &Bytes) -> String {
-    let append = wire::append(request).expect("a node sends what others understand");
+fn append(wire: &NodeNetwork, request: &Bytes) -> String {
+    let append = raft_messages::append(request).expect("a node sends what others understand");
     leads(wire, append.leader, append.commit);
     for (place, content) in &append.entries {
-        let check = wire.world.truth().entry(*place, Hash::of(content));
+        let check = wire.world.oracle().entry(*place, Hash::of(content));
         wire.world.check(check);
     }
     let last = append.entries.last().map(|(place, _)| *place);
@@ -78,45 +81,45 @@ fn append(wire: &Wire, request: &Bytes) -> String {
     )
 }
 
-/// A node has answered a request.
+/// Checks the answer of a node to a request.
 pub fn answer(
     world: &Arc<World>,
     node: u64,
-    lane: Lane,
+    lane: RaftLane,
     request: &Bytes,
     answer: &Result<Bytes, ServeError>,
 ) {
     match (lane, answer) {
-        (Lane::Control, Ok(answer)) => voted(world, node, request, answer),
-        (Lane::Append, Ok(answer)) => appended(world, node, request, answer),
+        (RaftLane::Control, Ok(answer)) => voted(world, node, request, answer),
+        (RaftLane::Append, Ok(answer)) => appended(world, node, request, answer),
         _ => {}
     }
 }
 
 fn voted(world: &Arc<World>, node: u64, request: &[u8], answer: &[u8]) {
-    let Some(Control::Vote(request)) = wire::control(request) else {
+    let Some(Control::Vote(request)) = raft_messages::control(request) else {
         return;
     };
-    let response = wire::vote_response(answer).expect("a vote is answered with a vote");
-    let candidate = wire::leader(&request.vote);
+    let response = raft_messages::vote_response(answer).expect("a vote is answered with a vote");
+    let candidate = raft_messages::leader(&request.vote);
     if response.vote_granted {
-        world.note(format!("node {node} votes for {candidate:?}"));
-        let check = world.truth().vote(node, candidate);
+        world.log_event(format!("node {node} votes for {candidate:?}"));
+        let check = world.oracle().vote(node, candidate);
         world.check(check);
     }
 }
 
 /// A leader that was replaced may still read its log, which has the new leader's entries by then,
-/// and send them under its own name and behind its own entry. Whoever took them would have a log
-/// with a wrong joint, so they must be refused.
+/// and send them under its own name and behind its own entry. A node that accepted them would have
+/// a log with a wrong joint, so they must be refused.
 fn appended(world: &Arc<World>, node: u64, request: &Bytes, answer: &[u8]) {
-    if !wire::is_success(answer) {
+    if !raft_messages::is_success(answer) {
         return;
     }
-    let append = wire::append(request).expect("a node answers what it understands");
+    let append = raft_messages::append(request).expect("a node answers what it understands");
     for (place, _) in &append.entries {
         if (place.0, place.1) > append.leader {
-            world.check(broken(
+            world.check(violation(
                 "no entry is newer than the leader it is taken from",
                 format!("node {node} takes {place:?} from {:?}", append.leader),
             ));
@@ -125,12 +128,12 @@ fn appended(world: &Arc<World>, node: u64, request: &Bytes, answer: &[u8]) {
     world.check(stored(world, node, &append));
 }
 
-/// What was acknowledged is on the disk, or was before a newer leader replaced it.
-fn stored(world: &Arc<World>, node: u64, append: &wire::Append) -> Check {
+/// Checks that acknowledged entries are on the disk, unless a newer leader replaced them.
+fn stored(world: &Arc<World>, node: u64, append: &raft_messages::Append) -> Check {
     let last = world.last_entry(node);
     let replaced = last.is_some_and(|(term, by, _)| (term, by) > append.leader);
     match append.entries.last() {
-        Some((place, _)) if !world.holds(node, *place) && !replaced => broken(
+        Some((place, _)) if !world.holds(node, *place) && !replaced => violation(
             "what a follower acknowledges is on its disk",
             format!("node {node} acknowledges {place:?}"),
         ),

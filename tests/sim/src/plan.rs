@@ -1,30 +1,20 @@
-//! What a seed does. Each seed has its own subset of the faults ("swarm testing": Groce et al.,
-//! ISSTA 2012), so that some runs are extreme in one kind and others have none of it, which finds
-//! more than a little of everything.
+//! The plan of a seed. Each seed has its own subset of the faults ("swarm testing": Groce et al.,
+//! ISSTA 2012): some runs are extreme in one kind and others have none of it, which finds more bugs
+//! than a little of everything.
 
 use std::time::Duration;
 
-use crate::dice::Dice;
+use crate::planted::Planted;
+use crate::rng::SimRng;
 
-/// How far clocks are off.
+/// The errors of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skew {
     None,
-    /// Less than what attesters tolerate.
+    /// Within the tolerance of attesters.
     Within,
     /// More than that, on some nodes.
     Beyond,
-}
-
-/// A planted bug that the run has to find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Planted {
-    /// The vote is answered without being written.
-    VoteNotPersisted,
-    /// The attestation is sent before (height, hash) is on disk.
-    AttestationBeforeDisk,
-    /// Sequence windows are left out of the snapshot image.
-    WindowsNotInSnapshot,
 }
 
 /// The faults of one seed. Chances are per mille.
@@ -32,11 +22,11 @@ pub enum Planted {
 pub struct Plan {
     pub nodes: u64,
     pub clients: u64,
-    /// Transactions of one client on their way at once.
-    pub lanes: u64,
+    /// Transactions that one client submits at once.
+    pub streams: u64,
     /// The time with faults.
     pub safety: Duration,
-    /// Of every link, in ms.
+    /// The delay of every link, in ms.
     pub delay_ms: (u64, u64),
     pub loss: u64,
     pub duplicates: u64,
@@ -56,74 +46,76 @@ pub struct Plan {
     pub jumps: bool,
     /// A node joins and becomes a validator, and another one is removed.
     pub changes: bool,
-    /// How long a sync takes, in ms.
+    /// The duration of a sync, in ms.
     pub sync_ms: (u64, u64),
     /// Log entries from one snapshot to the next.
     pub snapshot_every: u64,
     /// Log entries that are kept behind a snapshot.
     pub keep_entries: u64,
-    /// Whether the log is purged though a node that is behind still needs it.
+    /// The log is purged even if a node that is behind still needs it.
     pub purges_early: bool,
     /// Bytes of a snapshot sent at once.
     pub chunk_bytes: usize,
     pub heartbeat_block_ms: u64,
-    /// Of the leader.
+    /// The heartbeat interval of the leader.
     pub heartbeat: Duration,
-    /// Least and most.
+    /// The shortest and the longest election timeout.
     pub election: (Duration, Duration),
     pub planted: Option<Planted>,
 }
 
-/// Of heartbeats and of the shortest and longest election, in ms, as nodes have them.
+/// The heartbeat interval and the election timeouts of a real node, in ms.
 const REAL_TIMERS: (u64, u64, u64) = (250, 1_500, 3_000);
 
 impl Plan {
     /// The plan of a seed.
     pub fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, "plan");
-        let dice = &mut dice;
-        let often = |dice: &mut Dice| dice.chance(500);
-        let slow = dice.chance(250);
-        let snapshots = dice.chance(700);
+        let mut rng = SimRng::new(seed, "plan");
+        let rng = &mut rng;
+        let often = |rng: &mut SimRng| rng.chance(500);
+        let slow = rng.chance(250);
+        let snapshots = rng.chance(700);
         let ms = Duration::from_millis;
-        let quick = *dice.pick(&[(100, 400, 800), (100, 300, 900), REAL_TIMERS]);
-        // Who stands for election needs its own sync and that of a voter before it stands again.
+        let quick = *rng.pick(&[(100, 400, 800), (100, 300, 900), REAL_TIMERS]);
+        // A candidate needs its own sync and that of a voter before its next candidacy.
         let (heartbeat, least, most) = if slow { REAL_TIMERS } else { quick };
         Self {
-            nodes: dice.between(3, 5),
-            clients: dice.between(1, 5),
-            lanes: dice.between(1, 6),
-            safety: dice.millis(8_000, 16_000),
-            delay_ms: *dice.pick(&[(0, 2), (1, 10), (1, 10), (5, 60), (0, 150)]),
-            loss: *dice.pick(&[0, 0, 10, 50, 200]),
-            duplicates: *dice.pick(&[0, 0, 20, 200]),
-            stragglers: *dice.pick(&[0, 0, 20, 100]),
-            straggle_ms: *dice.pick(&[300, 3_000, 9_000]),
-            partitions: often(dice),
-            one_way: often(dice),
-            flapping: dice.chance(250),
-            crashes: dice.chance(600),
-            cuts: often(dice),
-            blackouts: dice.chance(200),
-            disk_faults: dice.chance(300),
-            skew: *dice.pick(&[Skew::None, Skew::Within, Skew::Beyond]),
-            jumps: dice.chance(250),
-            sync_ms: match slow {
-                true => *dice.pick(&[(20, 200), (0, 400), (100, 100)]),
-                false => *dice.pick(&[(0, 0), (1, 8), (2, 30)]),
+            nodes: rng.between(3, 5),
+            clients: rng.between(1, 5),
+            streams: rng.between(1, 6),
+            safety: rng.millis(8_000, 16_000),
+            delay_ms: *rng.pick(&[(0, 2), (1, 10), (1, 10), (5, 60), (0, 150)]),
+            loss: *rng.pick(&[0, 0, 10, 50, 200]),
+            duplicates: *rng.pick(&[0, 0, 20, 200]),
+            stragglers: *rng.pick(&[0, 0, 20, 100]),
+            straggle_ms: *rng.pick(&[300, 3_000, 9_000]),
+            partitions: often(rng),
+            one_way: often(rng),
+            flapping: rng.chance(250),
+            crashes: rng.chance(600),
+            cuts: often(rng),
+            blackouts: rng.chance(200),
+            disk_faults: rng.chance(300),
+            skew: *rng.pick(&[Skew::None, Skew::Within, Skew::Beyond]),
+            jumps: rng.chance(250),
+            sync_ms: if slow {
+                *rng.pick(&[(20, 200), (0, 400), (100, 100)])
+            } else {
+                *rng.pick(&[(0, 0), (1, 8), (2, 30)])
             },
-            snapshot_every: match snapshots {
-                true => dice.between(3, 20),
-                false => 10_000,
+            snapshot_every: if snapshots {
+                rng.between(3, 20)
+            } else {
+                10_000
             },
-            keep_entries: dice.between(0, 5),
-            purges_early: dice.chance(700),
-            chunk_bytes: *dice.pick(&[4 << 10, 64 << 10, 1 << 20]),
-            heartbeat_block_ms: *dice.pick(&[300, 1_000, 5_000]),
+            keep_entries: rng.between(0, 5),
+            purges_early: rng.chance(700),
+            chunk_bytes: *rng.pick(&[4 << 10, 64 << 10, 1 << 20]),
+            heartbeat_block_ms: *rng.pick(&[300, 1_000, 5_000]),
             heartbeat: ms(heartbeat),
             election: (ms(least), ms(most)),
-            // The last one drawn, so that the rest of a seed's plan is what it was.
-            changes: dice.chance(500),
+            // Drawn last, so that the rest of a seed's plan stays the same.
+            changes: rng.chance(500),
             planted: None,
         }
     }

@@ -1,4 +1,4 @@
-//! One run: faults, then none, then everything has to be right.
+//! One run: a time with faults, a time without, then the final checks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, Client};
+use crate::oracle::{Answer, Check, Violation, violation};
 use crate::plan::Plan;
-use crate::truth::{Answer, Broken, Check, broken};
-use crate::world::{Counts, EPOCH_MS, Up, World};
-use crate::{faults, governor, machine, node};
+use crate::world::{Counts, EPOCH_MS, RunningNode, World};
+use crate::{faults, membership, node, state_machine};
 
-/// Without faults the cluster is whole again within this time. Clocks that were ahead by twice the
-/// tolerance have to be waited for.
-const WHOLE_WITHIN: Duration = Duration::from_secs(60);
+/// The time in which the cluster recovers without faults. Clocks that were ahead by twice the
+/// tolerance delay it.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a run came to.
+/// The result of a run.
 pub struct Report {
     pub hash: String,
     pub events: u64,
     pub counts: Counts,
-    pub broken: Option<Broken>,
+    pub broken: Option<Violation>,
     /// The last events.
     pub last: Vec<String>,
 }
@@ -62,7 +62,7 @@ fn genesis(plan: &Plan) -> Genesis {
     }
 }
 
-/// Runs a seed in this thread, which must be new: what it draws on depends on what it did before.
+/// Runs a seed in this thread, which must be new: its random numbers depend on earlier draws.
 pub fn run(seed: u64, plan: Plan, dir: &Path, loud: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -72,7 +72,7 @@ pub fn run(seed: u64, plan: Plan, dir: &Path, loud: bool) -> Report {
     runtime.block_on(async {
         let genesis = genesis(&plan);
         let world = World::new(seed, plan, genesis, dir.to_owned(), loud);
-        world.note(format!("{:?}", world.plan));
+        world.log_event(format!("{:?}", world.plan));
         let broken = tokio::select! {
             biased;
             broken = world.violated() => Some(broken),
@@ -106,17 +106,17 @@ async fn scenario(world: &Arc<World>) -> Check {
     let mut clients = JoinSet::new();
     for client in 1..=world.plan.clients {
         let shared = Client::new(world, client);
-        for lane in 0..world.plan.lanes {
-            clients.spawn(shared.clone().lane(lane, over.clone()));
+        for stream in 0..world.plan.streams {
+            clients.spawn(shared.clone().stream(stream, over.clone()));
         }
     }
     if world.plan.changes {
-        clients.spawn(governor::run(world.clone(), over.clone()));
+        clients.spawn(membership::run(world.clone(), over.clone()));
     }
     sleep(world.plan.safety).await;
     faults::end(world, &over);
-    if timeout(WHOLE_WITHIN, clients.join_all()).await.is_err() {
-        return broken(
+    if timeout(RECOVERY_TIMEOUT, clients.join_all()).await.is_err() {
+        return violation(
             "every transaction gets a verdict",
             "some client still waits",
         );
@@ -132,14 +132,14 @@ async fn scenario(world: &Arc<World>) -> Check {
     Ok(())
 }
 
-type Ups = Vec<(u64, Up)>;
+type RunningNodes = Vec<(u64, RunningNode)>;
 
-async fn all_up(world: &Arc<World>) -> Result<Ups, Broken> {
-    let found = timeout(WHOLE_WITHIN, async {
+async fn all_up(world: &Arc<World>) -> Result<RunningNodes, Violation> {
+    let found = timeout(RECOVERY_TIMEOUT, async {
         loop {
             let nodes = world.nodes();
             let running = nodes.iter().map(|node| Some((*node, world.up(*node)?)));
-            if let Some(ups) = running.collect::<Option<Ups>>() {
+            if let Some(ups) = running.collect::<Option<RunningNodes>>() {
                 return ups;
             }
             sleep(Duration::from_millis(20)).await;
@@ -147,26 +147,29 @@ async fn all_up(world: &Arc<World>) -> Result<Ups, Broken> {
     });
     match found.await {
         Ok(ups) => Ok(ups),
-        Err(_) => broken("every node runs again", "not within the time"),
+        Err(_) => violation("every node runs again", "not within the time"),
     }
 }
 
-/// A new transaction through each node; the height of the last.
-async fn serves(world: &Arc<World>) -> Result<u64, Broken> {
+/// Submits a transaction through each node; returns the height of the last.
+async fn serves(world: &Arc<World>) -> Result<u64, Violation> {
     let client = Client::new(world, 0);
     for node in world.nodes() {
-        if timeout(WHOLE_WITHIN, client.once(node)).await.is_err() {
-            return broken("every node serves again", format!("node {node} does not"));
+        if timeout(RECOVERY_TIMEOUT, client.submit_through(node))
+            .await
+            .is_err()
+        {
+            return violation("every node serves again", format!("node {node} does not"));
         }
     }
-    Ok(world.truth().highest_answer())
+    Ok(world.oracle().highest_answer())
 }
 
-async fn certified(ups: &Ups, height: u64) -> Check {
+async fn certified(ups: &RunningNodes, height: u64) -> Check {
     for (node, up) in ups {
-        let waited = up.handle.wait_certified(height, WHOLE_WITHIN).await;
+        let waited = up.handle.wait_certified(height, RECOVERY_TIMEOUT).await;
         if let Err(error) = waited {
-            return broken(
+            return violation(
                 "every node has a certificate",
                 format!("node {node}: {error}"),
             );
@@ -175,17 +178,17 @@ async fn certified(ups: &Ups, height: u64) -> Check {
     Ok(())
 }
 
-/// Whoever has the genesis file alone can check what a node calls certified.
-async fn proven(world: &Arc<World>, ups: &Ups) -> Check {
+/// Checks that a certified state can be proven with the genesis file alone.
+async fn proven(world: &Arc<World>, ups: &RunningNodes) -> Check {
     for (node, up) in ups {
         let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
-        let bundle = up.handle.prove(subject, WHOLE_WITHIN).await;
+        let bundle = up.handle.prove(subject, RECOVERY_TIMEOUT).await;
         let held = match &bundle {
             Ok(bundle) => bundle.verify(&world.genesis).map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = held {
-            return broken(
+            return violation(
                 "what is certified can be proven",
                 format!("node {node}: {error}"),
             );
@@ -194,25 +197,25 @@ async fn proven(world: &Arc<World>, ups: &Ups) -> Check {
     Ok(())
 }
 
-/// Raft's members are the nodes that the ledger names.
-async fn members_follow(ups: &Ups) -> Check {
-    let differs = |up: &Up| {
+/// Checks that Raft's members are the nodes that the ledger names.
+async fn members_follow(ups: &RunningNodes) -> Check {
+    let differs = |up: &RunningNode| {
         let named = up.handle.watch_membership().borrow().named.clone();
         let validators = named.validators.validators.iter().map(|v| v.node);
         let observers = named.observers.iter().map(|o| o.node);
         let members = up.consensus.metrics();
         members.voters != validators.collect() || members.learners != observers.collect()
     };
-    let settled = timeout(WHOLE_WITHIN, async {
+    let converged = timeout(RECOVERY_TIMEOUT, async {
         while ups.iter().any(|(_, up)| differs(up)) {
             sleep(Duration::from_millis(20)).await;
         }
     });
-    match settled.await {
+    match converged.await {
         Ok(()) => Ok(()),
         Err(_) => {
             let members = ups.iter().map(|(_, up)| up.consensus.metrics());
-            broken(
+            violation(
                 "the members are the nodes that the ledger names",
                 format!("{:?}", members.collect::<Vec<_>>()),
             )
@@ -220,9 +223,9 @@ async fn members_follow(ups: &Ups) -> Check {
     }
 }
 
-/// Everything that was acknowledged is on this node, as it was acknowledged.
-fn holds_all(world: &Arc<World>, node: u64, up: &Up) -> Check {
-    let answers = world.truth().answers().clone();
+/// Checks that this node has everything that was acknowledged, unchanged.
+fn holds_all(world: &Arc<World>, node: u64, up: &RunningNode) -> Check {
+    let answers = world.oracle().answers().clone();
     for (hash, answer) in answers {
         let found = up.handle.transaction(&hash);
         let found = match found {
@@ -232,14 +235,14 @@ fn holds_all(world: &Arc<World>, node: u64, up: &Up) -> Check {
                 receipt: codec::digest(&*found.receipt),
             },
             other => {
-                return broken(
+                return violation(
                     "nothing acknowledged is lost",
                     format!("node {node} does not have {hash} at {answer:?}: {other:?}"),
                 );
             }
         };
         if found != answer {
-            return broken(
+            return violation(
                 "no receipt changes",
                 format!("{hash} was {answer:?}, node {node} has {found:?}"),
             );
@@ -247,10 +250,10 @@ fn holds_all(world: &Arc<World>, node: u64, up: &Up) -> Check {
     }
     for height in 0..=up.handle.head().height {
         match up.handle.header(height) {
-            Ok(Some(header)) => world.truth().header(node, &header)?,
-            other => return broken("every node has every header", format!("{other:?}")),
+            Ok(Some(header)) => world.oracle().header(node, &header)?,
+            other => return violation("every node has every header", format!("{other:?}")),
         }
     }
     let store = world.with(node, |slot| slot.store.clone());
-    machine::check_root(node, &up.handle, &store)
+    state_machine::check_root(node, &up.handle, &store)
 }

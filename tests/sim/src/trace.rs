@@ -1,4 +1,4 @@
-//! What happened, in order: a hash over all of it, and the last events for people.
+//! The events of a run in order: a hash of all of them, and the last ones as text.
 
 use std::collections::VecDeque;
 use std::time::Duration;

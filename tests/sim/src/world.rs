@@ -1,4 +1,4 @@
-//! What the parts of a run share: the nodes, the network, the clocks, the trace, and the truth.
+//! The state that the parts of a run share: nodes, network, clocks, trace, and oracle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lamplighter_consensus::Consensus;
-use lamplighter_ledger::{Handle, Later};
+use lamplighter_ledger::{AnnouncedValidators, Handle};
 use lamplighter_state::tables;
 use lamplighter_store::{Cf, Direction, KeyRange, KvView, MemoryKv};
 use lamplighter_types::{Certificate, Genesis};
@@ -15,19 +15,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::dice::Dice;
-use crate::net::Net;
+use crate::net::SimNetwork;
+use crate::oracle::{Check, Oracle, Violation, violation};
 use crate::plan::Plan;
+use crate::raft_messages;
+use crate::rng::SimRng;
 use crate::trace::Trace;
-use crate::truth::{Broken, Check, Truth, broken};
-use crate::wire;
 
 /// Unix time in ms at the start of every run.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
 
-/// A node that runs.
+/// A running node.
 #[derive(Clone)]
-pub struct Up {
+pub struct RunningNode {
     pub life: u32,
     pub consensus: Consensus,
     pub handle: Handle,
@@ -36,32 +36,32 @@ pub struct Up {
 }
 
 /// A node through all its lives.
-pub struct Slot {
-    /// What is on its disk.
+pub struct NodeSlot {
+    /// The contents of its disk.
     pub store: MemoryKv,
     /// Counts its starts.
     pub life: u32,
-    /// Its process runs, or starts.
+    /// Its process runs or starts.
     pub alive: bool,
-    pub up: Option<Up>,
+    pub up: Option<RunningNode>,
     /// Its disk failed in this life, so it may stop.
     pub disk_failed: bool,
-    /// The power fails after so many more writes.
+    /// The number of writes after which its power fails.
     pub power_for: Option<u64>,
     /// Its power was lost, so files that it did not sync may be torn.
     pub torn: bool,
-    /// How long it stays down.
+    /// The time until it starts again.
     pub down: Duration,
-    /// What its clock shows too much, in ms.
+    /// The error of its clock, in ms.
     pub offset_ms: i64,
     pub died: Arc<Notify>,
-    /// The ledger named it no longer, and its operator ended it.
+    /// The ledger does not name it any more, and its operator stopped it.
     pub removed: bool,
-    /// Whom a node that joined was told of.
-    pub told: Option<Later>,
+    /// The validators that a joining node was started with.
+    pub bootstrap: Option<AnnouncedValidators>,
 }
 
-impl Default for Slot {
+impl Default for NodeSlot {
     fn default() -> Self {
         Self {
             store: MemoryKv::new(),
@@ -75,7 +75,7 @@ impl Default for Slot {
             offset_ms: 0,
             died: Arc::default(),
             removed: false,
-            told: None,
+            bootstrap: None,
         }
     }
 }
@@ -84,20 +84,20 @@ impl Default for Slot {
 #[derive(Clone, Debug, Default)]
 pub struct Counts(pub BTreeMap<&'static str, u64>);
 
-/// Everything of one run.
+/// The state of one run.
 pub struct World {
     pub seed: u64,
     pub plan: Plan,
     pub genesis: Genesis,
     pub dir: PathBuf,
-    pub net: Net,
+    pub net: SimNetwork,
     start: Instant,
-    slots: Mutex<BTreeMap<u64, Slot>>,
-    truth: Mutex<Truth>,
+    slots: Mutex<BTreeMap<u64, NodeSlot>>,
+    oracle: Mutex<Oracle>,
     trace: Mutex<Trace>,
-    dice: Mutex<Dice>,
+    rng: Mutex<SimRng>,
     counts: Mutex<Counts>,
-    violation: Mutex<Option<Broken>>,
+    violation: Mutex<Option<Violation>>,
     violated: Notify,
 }
 
@@ -107,14 +107,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World {
     pub fn new(seed: u64, plan: Plan, genesis: Genesis, dir: PathBuf, loud: bool) -> Arc<Self> {
-        let slots = (1..=plan.nodes).map(|node| (node, Slot::default()));
+        let slots = (1..=plan.nodes).map(|node| (node, NodeSlot::default()));
         Arc::new(Self {
             slots: Mutex::new(slots.collect()),
-            net: Net::new(seed, &plan),
+            net: SimNetwork::new(seed, &plan),
             start: Instant::now(),
-            truth: Mutex::default(),
+            oracle: Mutex::default(),
             trace: Mutex::new(Trace::new(loud)),
-            dice: Mutex::new(Dice::new(seed, "world")),
+            rng: Mutex::new(SimRng::new(seed, "world")),
             counts: Mutex::default(),
             violation: Mutex::default(),
             violated: Notify::new(),
@@ -132,59 +132,59 @@ impl World {
         there.map(|(node, _)| *node).collect()
     }
 
-    /// A machine for a new node, with an empty disk and a note of who is there.
+    /// Adds a machine for a new node, with an empty disk and the current validators.
     pub fn add(&self, node: u64) {
         let ups = self.nodes().into_iter().filter_map(|node| self.up(node));
-        let told = ups
-            .max_by_key(|up| up.handle.head().height)
-            .map(|up| Later {
-                height: up.handle.head().height,
-                validators: (*up.handle.watch_membership().borrow().named.validators).clone(),
-            });
-        self.note(format!("node {node} is new, and is told {told:?}"));
-        let slot = Slot {
-            told,
-            ..Slot::default()
+        let bootstrap =
+            ups.max_by_key(|up| up.handle.head().height)
+                .map(|up| AnnouncedValidators {
+                    height: up.handle.head().height,
+                    validators: (*up.handle.watch_membership().borrow().named.validators).clone(),
+                });
+        self.log_event(format!("node {node} is new, with {bootstrap:?}"));
+        let slot = NodeSlot {
+            bootstrap,
+            ..NodeSlot::default()
         };
         lock(&self.slots).insert(node, slot);
     }
 
-    /// Whether two nodes talk to each other: each has the other on its list. One that is about to
-    /// start has none yet.
-    pub fn are_acquainted(&self, one: u64, other: u64) -> bool {
-        let lists = |up: Up, node: u64| {
+    /// True if two nodes are connected: each has the other on its list. A node that is about to
+    /// start has no list yet.
+    pub fn are_connected(&self, one: u64, other: u64) -> bool {
+        let lists = |up: RunningNode, node: u64| {
             let height = up.handle.head().height;
-            let later = up.handle.watch_later();
-            let later = later.borrow();
-            let later = later.as_ref().filter(|later| height < later.height);
+            let announced = up.handle.watch_announced_validators();
+            let announced = announced.borrow();
+            let announced = announced.as_ref().filter(|set| height < set.height);
             up.handle.watch_membership().borrow().key_of(node).is_some()
-                || later.is_some_and(|later| later.validators.by_node(node).is_some())
+                || announced.is_some_and(|set| set.validators.by_node(node).is_some())
         };
         let both = [(one, other), (other, one)];
         both.into_iter()
             .all(|(owner, node)| self.up(owner).is_none_or(|up| lists(up, node)))
     }
 
-    /// The operator ends a node that the ledger names no longer.
+    /// Stops a node that the ledger does not name any more.
     pub fn remove(&self, node: u64) {
         self.with(node, |slot| slot.removed = true);
         self.crash(node, usize::MAX, Duration::ZERO, "removed nodes");
     }
 
-    pub fn truth(&self) -> MutexGuard<'_, Truth> {
-        lock(&self.truth)
+    pub fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        lock(&self.oracle)
     }
 
     pub fn trace(&self) -> MutexGuard<'_, Trace> {
         lock(&self.trace)
     }
 
-    pub fn dice(&self) -> MutexGuard<'_, Dice> {
-        lock(&self.dice)
+    pub fn rng(&self) -> MutexGuard<'_, SimRng> {
+        lock(&self.rng)
     }
 
     /// Adds an event to the trace.
-    pub fn note(&self, event: impl AsRef<str>) {
+    pub fn log_event(&self, event: impl AsRef<str>) {
         self.trace().add(self.start.elapsed(), event.as_ref());
     }
 
@@ -194,23 +194,25 @@ impl World {
 
     pub fn counts(&self) -> Counts {
         let mut counts = lock(&self.counts).clone();
-        let truth = self.truth();
-        counts.0.insert("transactions", truth.transactions() as u64);
-        counts.0.insert("leaderships", truth.leaderships() as u64);
+        let oracle = self.oracle();
+        counts
+            .0
+            .insert("transactions", oracle.transactions() as u64);
+        counts.0.insert("leaderships", oracle.leaderships() as u64);
         counts
     }
 
     /// Ends the run if an invariant is broken; the first one is reported.
     pub fn check(&self, check: Check) {
         if let Err(found) = check {
-            self.note(format!("BROKEN {found}"));
+            self.log_event(format!("BROKEN {found}"));
             lock(&self.violation).get_or_insert(found);
             self.violated.notify_one();
         }
     }
 
     /// Waits until an invariant is broken.
-    pub async fn violated(&self) -> Broken {
+    pub async fn violated(&self) -> Violation {
         loop {
             if let Some(found) = lock(&self.violation).clone() {
                 return found;
@@ -219,12 +221,12 @@ impl World {
         }
     }
 
-    /// Whether an invariant is broken.
+    /// True if an invariant is broken.
     pub fn is_broken(&self) -> bool {
         lock(&self.violation).is_some()
     }
 
-    pub fn with<T>(&self, node: u64, work: impl FnOnce(&mut Slot) -> T) -> T {
+    pub fn with<T>(&self, node: u64, work: impl FnOnce(&mut NodeSlot) -> T) -> T {
         let mut slots = lock(&self.slots);
         work(slots.get_mut(&node).expect("a slot stays"))
     }
@@ -234,25 +236,25 @@ impl World {
         self.start.elapsed()
     }
 
-    /// What a node's clock shows: Unix time in ms.
+    /// The time of a node's clock: Unix time in ms.
     pub fn clock_ms(&self, node: u64) -> u64 {
         let true_ms = EPOCH_MS + self.elapsed().as_millis() as u64;
         true_ms.saturating_add_signed(self.with(node, |slot| slot.offset_ms))
     }
 
-    /// The running node. One that the ledger names may not be switched on yet.
-    pub fn up(&self, node: u64) -> Option<Up> {
+    /// The running node. A node that the ledger names may not have been started yet.
+    pub fn up(&self, node: u64) -> Option<RunningNode> {
         let slots = lock(&self.slots);
         let slot = slots.get(&node)?;
         slot.up.clone().filter(|_| slot.alive)
     }
 
-    /// Whether this life of the node goes on.
+    /// True while this life of the node lasts.
     pub fn lives(&self, node: u64, life: u32) -> bool {
         self.with(node, |slot| slot.alive && slot.life == life)
     }
 
-    /// Ends a node without warning. Of its unsynced writes the first `kept` survive.
+    /// Ends a node without warning. The first `kept` of its unsynced writes survive.
     pub fn crash(&self, node: u64, kept: usize, down: Duration, why: &'static str) {
         let died = self.with(node, |slot| {
             if !slot.alive {
@@ -266,7 +268,7 @@ impl World {
             Some((slot.died.clone(), slot.life))
         });
         let Some((died, life)) = died else { return };
-        self.note(format!(
+        self.log_event(format!(
             "node {node}.{life} ends: {why}, keeps {kept}, down {down:?}"
         ));
         self.count(why);
@@ -274,28 +276,31 @@ impl World {
         died.notify_one();
     }
 
-    /// What a crash must not take away.
+    /// Checks the data that a crash must not remove.
     fn after_crash(&self, node: u64) -> Check {
         let store = self.with(node, |slot| slot.store.clone());
-        let signed = self.truth().last_attested(node);
+        let signed = self.oracle().last_attested(node);
         if let Some((height, header)) = signed {
             check_attested(node, &store, height, header)?;
         }
-        let (purged, applied) = (wire::purged(&store), wire::applied(&store));
+        let (purged, applied) = (
+            raft_messages::purged(&store),
+            raft_messages::applied(&store),
+        );
         if purged > applied {
-            return broken(
+            return violation(
                 "nothing is purged before its effects are on disk",
                 format!("node {node}: purged {purged:?}, applied {applied:?}"),
             );
         }
-        let committed = self.truth().committed();
+        let committed = self.oracle().committed();
         committed.map_or(Ok(()), |place| self.check_majority(place))
     }
 
-    /// An attestation is about to leave a node: what it says must be on disk.
+    /// Checks an attestation that a node is about to send: the header must be on its disk.
     pub fn attests(&self, node: u64, attestation: &lamplighter_types::Attestation) {
         let store = self.with(node, |slot| slot.store.clone());
-        self.check(self.truth().attest(node, attestation));
+        self.check(self.oracle().attest(node, attestation));
         self.check(check_attested(
             node,
             &*store.durable(),
@@ -304,56 +309,56 @@ impl World {
         ));
     }
 
-    /// A committed entry is on the disks of a majority, whatever crashes.
-    pub fn check_majority(&self, place: wire::Place) -> Check {
+    /// Checks that a committed entry is on the disks of a majority, whichever nodes crash.
+    pub fn check_majority(&self, place: raft_messages::Place) -> Check {
         let all: Vec<u64> = lock(&self.slots).keys().copied().collect();
         let holders = all.into_iter().filter(|node| self.holds(*node, place));
         let holders: BTreeSet<u64> = holders.collect();
-        if self.truth().is_quorum(&holders) {
+        if self.oracle().is_quorum(&holders) {
             return Ok(());
         }
-        broken(
+        violation(
             "a committed entry is durable on a majority",
             format!("{place:?} is on the disks of {holders:?} alone"),
         )
     }
 
-    /// Whether a committed entry, or what it did, is on a node's disk.
-    pub fn holds(&self, node: u64, place: wire::Place) -> bool {
+    /// True if a committed entry, or its effect, is on a node's disk.
+    pub fn holds(&self, node: u64, place: raft_messages::Place) -> bool {
         let store = self.with(node, |slot| slot.store.durable());
         let index = place.2;
         let entry = store.get(Cf::Log, &index.to_be_bytes());
         if let Ok(Some(entry)) = entry {
-            return wire::entry_place(&entry) == Some(place);
+            return raft_messages::entry_place(&entry) == Some(place);
         }
-        wire::applied(&*store).is_some_and(|applied| applied.2 >= index)
+        raft_messages::applied(&*store).is_some_and(|applied| applied.2 >= index)
     }
 
     /// The last entry of the log on a node's disk.
-    pub fn last_entry(&self, node: u64) -> Option<wire::Place> {
+    pub fn last_entry(&self, node: u64) -> Option<raft_messages::Place> {
         let store = self.with(node, |slot| slot.store.durable());
         let mut log = store
             .scan(Cf::Log, KeyRange::all(), Direction::Backward)
             .ok()?;
         let (_, entry) = log.next()?.ok()?;
-        wire::entry_place(&entry)
+        raft_messages::entry_place(&entry)
     }
 
-    pub fn keeps_certificate(&self, node: u64, certificate: &Certificate) {
-        self.note(format!(
+    pub fn check_certificate(&self, node: u64, certificate: &Certificate) {
+        self.log_event(format!(
             "node {node} has the certificate {}",
             certificate.height
         ));
         let store = self.with(node, |slot| slot.store.clone());
         let check = match tables::validators_at(&store, certificate.height) {
-            Ok(set) => self.truth().certificate(node, certificate, &set),
-            Err(error) => broken("a disk is readable", error.to_string()),
+            Ok(set) => self.oracle().certificate(node, certificate, &set),
+            Err(error) => violation("a disk is readable", error.to_string()),
         };
         self.check(check);
         self.count("certificates");
     }
 
-    /// Whether the power fails at this write; then the node has ended.
+    /// True if the power fails at this write; the node has ended then.
     pub fn power_fails(&self, node: u64, life: u32) -> bool {
         if !self.lives(node, life) {
             return true;
@@ -368,37 +373,37 @@ impl World {
         });
         if now {
             let (kept, down) = {
-                let mut dice = self.dice();
-                let kept = *dice.pick(&[0, 0, 1, 2, 5, 1_000]);
-                (kept, dice.millis(50, 3_000))
+                let mut rng = self.rng();
+                let kept = *rng.pick(&[0, 0, 1, 2, 5, 1_000]);
+                (kept, rng.millis(50, 3_000))
             };
             self.crash(node, kept, down, "power cuts");
         }
         now
     }
 
-    /// An image is being installed: now the power may fail.
+    /// Called when an image is being installed: the power may fail during it.
     pub fn endanger(&self, node: u64, life: u32) {
         let writes = {
-            let mut dice = self.dice();
-            (self.plan.cuts && self.net.has_faults() && dice.chance(400)).then(|| dice.below(14))
+            let mut rng = self.rng();
+            (self.plan.cuts && self.net.has_faults() && rng.chance(400)).then(|| rng.below(14))
         };
         if let Some(writes) = writes.filter(|_| self.lives(node, life)) {
-            self.note(format!(
+            self.log_event(format!(
                 "the power of node {node} fails after {writes} writes"
             ));
             self.with(node, |slot| slot.power_for = Some(writes));
         }
     }
 
-    /// A write failed because the run wanted it.
+    /// Called when an injected fault made a write fail.
     pub fn disk_failed(self: &Arc<Self>, node: u64, life: u32) {
-        self.note(format!("node {node}.{life}: a write fails"));
+        self.log_event(format!("node {node}.{life}: a write fails"));
         self.count("failed writes");
         if !self.with(node, |slot| !std::mem::replace(&mut slot.disk_failed, true)) {
             return;
         }
-        let (world, wait) = (self.clone(), self.dice().millis(4_000, 9_000));
+        let (world, wait) = (self.clone(), self.rng().millis(4_000, 9_000));
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             if world.lives(node, life) {
@@ -416,12 +421,12 @@ fn check_attested(
 ) -> Check {
     let noted = match tables::attested(store, height) {
         Ok(noted) => noted,
-        Err(error) => return broken("a disk is readable", error.to_string()),
+        Err(error) => return violation("a disk is readable", error.to_string()),
     };
     if noted == Some(header) {
         return Ok(());
     }
-    broken(
+    violation(
         "what a node signed is on its disk",
         format!("node {node} signed {header} at {height}, its disk has {noted:?}"),
     )

@@ -1,9 +1,9 @@
-//! Five hundred seeds, and the proof that a seed is one run.
+//! Five hundred seeds, and a check that a seed is one run.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lamplighter_sim::fleet::{self, Order};
+use lamplighter_sim::fleet::{self, FleetPlan};
 
 const SEEDS: u64 = 500;
 
@@ -13,14 +13,14 @@ fn program() -> &'static Path {
 
 #[test]
 fn every_invariant_holds_in_every_seed() {
-    let order = Order {
+    let plan = FleetPlan {
         first: 1,
         seeds: SEEDS,
         jobs: fleet::cores(),
         planted: None,
         stop_at_failure: false,
     };
-    let outcome = fleet::run(program(), &order);
+    let outcome = fleet::run(program(), &plan);
     println!("{outcome}");
     assert!(outcome.failures.is_empty(), "{outcome}");
     // Faults that never happen prove nothing.
@@ -49,8 +49,8 @@ fn every_invariant_holds_in_every_seed() {
     }
 }
 
-/// What one process says of a seed: the hash of its trace and every count.
-fn said(seed: u64) -> String {
+/// The output of one process: the hash of the trace and every count.
+fn output(seed: u64) -> String {
     let output = fleet::one(program(), seed, None).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
@@ -61,10 +61,10 @@ fn said(seed: u64) -> String {
 fn a_seed_is_one_run() {
     let mut hashes = BTreeSet::new();
     for seed in 1..=6 {
-        let first = said(seed);
+        let first = output(seed);
         assert!(first.starts_with("trace="), "{first}");
         assert_eq!(
-            said(seed),
+            output(seed),
             first,
             "seed {seed} ran otherwise the second time"
         );

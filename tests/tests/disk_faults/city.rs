@@ -19,11 +19,11 @@ fn gateway_secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::of(name.as_bytes()).0)
 }
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Networks of processes run one at a time: the machine has two cores.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// A file system of its own for one node, which can be filled without harm; unmounted when dropped.
+/// A separate file system for one node, which can be filled without harm; unmounted when dropped.
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -46,12 +46,17 @@ impl Tmpfs {
     /// Takes space until so many bytes are left.
     pub fn fill(&self, leave_bytes: u64) {
         let take = self.free_bytes().saturating_sub(leave_bytes);
-        let file = std::fs::File::create(self.filler()).unwrap();
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.filler())
+            .unwrap();
+        let taken = file.metadata().unwrap().len();
         nix::fcntl::fallocate(
             &file,
             nix::fcntl::FallocateFlags::empty(),
             0,
-            take.max(1) as i64,
+            (taken + take).max(1) as i64,
         )
         .unwrap();
     }
@@ -98,7 +103,7 @@ impl City {
             rate_bytes_per_s: None,
         };
         let mut city = Self {
-            devnet: Devnet::found(plan).unwrap(),
+            devnet: Devnet::create(plan).unwrap(),
             acknowledged: Vec::new(),
             next: 0,
             client: None,
@@ -216,7 +221,8 @@ impl City {
         }
     }
 
-    /// Waits until a node has a transaction.
+    /// Waits until a node has stopped by itself, with an error, and returns what it has logged
+    /// since.
     pub async fn has(&self, at: usize, hash: &Hash) {
         let url = format!("{}/v1/transactions/{hash}", self.devnet.nodes[at].url());
         until("a node catches up", async || {
@@ -254,7 +260,7 @@ impl City {
         Client::new(config).unwrap()
     }
 
-    /// Registers a gateway of this name, with a key of its own.
+    /// Registers a gateway with this name and a new key.
     pub async fn register_gateway(&mut self, name: &str) {
         let action = Action::Users(UsersAction::RegisterGateway {
             account: Id::new(name).unwrap(),
@@ -268,12 +274,12 @@ impl City {
         self.acknowledged.push(done.transaction);
     }
 
-    /// Publishes a transaction of a gateway by MQTT 5, QoS 1, to one node: what a client of another
-    /// make says of it.
+    /// Publishes a transaction of a gateway by MQTT 5, QoS 1, to one node, and returns the output
+    /// of a client of another maker.
     pub async fn publish(&mut self, at: usize, gateway: &str) -> Output {
         let action = self.action();
         let account = Id::new(gateway).unwrap();
-        let client = self.client_as(at, account, gateway_secret(gateway), PATIENCE);
+        let client = self.client_as(at, account, gateway_secret(gateway), TIMEOUT);
         let signed = client.sign(action).await.unwrap();
         let token = client.token(0, Audience::Mqtt).await.unwrap().token;
         let address = self.devnet.nodes[at].config.mqtt_listen;
@@ -291,8 +297,9 @@ impl City {
     /// it logged since.
     pub async fn ended(&mut self, at: usize, logged: usize) -> String {
         let process = &mut self.devnet.nodes[at].process;
-        let well = process.wait(PATIENCE).await.unwrap();
+        let ended = process.wait(TIMEOUT).await;
         let log = process.read_log().unwrap()[logged..].to_owned();
+        let well = ended.unwrap_or_else(|error| panic!("{error}: {log}"));
         assert!(!well, "it ended as if all were well: {log}");
         assert!(!log.contains("panicked"), "{log}");
         log
@@ -329,10 +336,7 @@ pub async fn ask(url: &str) -> Option<(u16, Value)> {
 pub async fn until(what: &str, mut reached: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !reached().await {
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "{what}: not within {PATIENCE:?}"
-        );
+        assert!(begun.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

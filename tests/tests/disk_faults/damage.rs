@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lamplighter_devnet::{Journal, Observer, scenario};
+use lamplighter_devnet::{FeedSubscriber, Journal, scenario};
 use lamplighter_types::Hash;
 
 use crate::city::{City, ask, until};
@@ -49,8 +49,8 @@ async fn noted_table(data_dir: &Path, family: &str) -> PathBuf {
     table(data_dir, family).unwrap()
 }
 
-/// Kills a node when all that a start reads is sealed and noted, and gives its tables of `meta` and
-/// `log`. A flush may come between the look and the kill; then it is tried again.
+/// Kills a node when all files that a start reads are sealed and recorded, and returns its tables
+/// of `meta` and `log`. A flush may come between the check and the kill; then it tries again.
 async fn kill_at_rest(city: &mut City, at: usize) -> (PathBuf, PathBuf) {
     let dir = city.data_dir(at);
     let rests = || {
@@ -88,7 +88,7 @@ async fn a_table_that_changes_is_found_and_fetched_from_the_others() {
     a_table_changes(320, "an image is fetched from another node").await;
 }
 
-async fn a_table_changes(work: usize, said: &str) {
+async fn a_table_changes(work: usize, message: &str) {
     let mut city = City::found().await;
     for at in 0..4 {
         city.configure(at, |disk| {
@@ -114,7 +114,7 @@ async fn a_table_changes(work: usize, said: &str) {
     city.work(5).await;
     city.nothing_is_lost().await;
     let log = city.node(HIT).process.read_log().unwrap()[logged..].to_owned();
-    assert!(log.contains(said), "{log}");
+    assert!(log.contains(message), "{log}");
     city.stop().await;
 }
 
@@ -187,7 +187,7 @@ async fn refuses(city: &mut City, at: usize, file: &Path) {
     assert!(last.contains("lamplighter node join"), "{log}");
 }
 
-/// Whatever else a node reads when it starts: it refuses, and says which file it is.
+/// Damage to any other file that a node reads when it starts: it refuses, and names the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_to_any_file_that_a_start_needs_is_refused() {
     let mut city = City::found().await;
@@ -268,9 +268,9 @@ async fn a_damaged_artifact_is_not_served_and_fetched_again() {
 
 /// Publishes an image, so that every validator fetches it.
 async fn release(city: &mut City) -> Hash {
-    let observer = Observer::start(&city.devnet.client("auditor").unwrap());
+    let subscriber = FeedSubscriber::start(&city.devnet.client("auditor").unwrap());
     let mut journal = Journal::new(false);
-    let released = scenario::release(&city.devnet, &observer, &mut journal).await;
+    let released = scenario::release(&city.devnet, &subscriber, &mut journal).await;
     released.unwrap();
     Hash::of(&city.devnet.firmware.1)
 }

@@ -10,10 +10,10 @@ use crate::city::City;
 /// The node that is hit.
 const HIT: usize = 3;
 
-/// What is on the disk after the sync that failed.
+/// The content of the disk after the failed sync.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
-    /// Nothing of what it should have brought there: the power is cut and the pages are gone.
+    /// Nothing of the sync: the power is cut and the pages are lost.
     Lost,
     /// All of it.
     Persisted,
@@ -74,13 +74,13 @@ impl Shim {
         fs::remove_file(&self.trigger).unwrap();
     }
 
-    /// Cuts the files to what was synced of them, as a cut of the power does; gives how many.
+    /// Cuts the files to their synced length, as a power cut does; returns how many were cut.
     fn cut_power(&self) -> usize {
         let lines = fs::read_to_string(&self.lost).unwrap();
         for line in lines.lines() {
             let (bytes, path) = line.split_once(' ').unwrap();
             let file = fs::OpenOptions::new().write(true).open(path);
-            // One that was given up already is gone.
+            // A deleted file is missing already.
             if let Ok(file) = file {
                 file.set_len(bytes.parse().unwrap()).unwrap();
             }
@@ -155,7 +155,7 @@ async fn a_node_does_not_start_over_syncs_that_fail() {
         shim.pull(part);
         city.node(HIT).process.start().unwrap();
         let wrong = if part.starts_with("/s") || part.starts_with("/a") {
-            // Nothing of these is synced at a start: it goes well.
+            // None of these is synced at a start, so the start succeeds.
             city.devnet.ready(HIT).await.unwrap();
             None
         } else {
@@ -179,7 +179,7 @@ async fn a_node_does_not_start_over_syncs_that_fail() {
     city.stop().await;
 }
 
-/// A table that a flush writes can't be synced. Nobody waits for a flush: the node finds out.
+/// A table that a flush writes cannot be synced. No caller waits for a flush: the node finds out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flush_that_fails_ends_the_node() {
     let folder = tempfile::tempdir().unwrap();
@@ -206,7 +206,8 @@ async fn a_flush_that_fails_ends_the_node() {
     city.stop().await;
 }
 
-/// A sync of an uploaded image fails: the node ends rather than tell the client a wrong offset.
+/// A sync of an uploaded image fails: the node stops before it reports a wrong offset to the
+/// client.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_of_an_artifact_that_fails_ends_the_node() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lamplighter_client::Wait;
 
-use crate::city::{City, PATIENCE, Tmpfs, ask, until};
+use crate::city::{City, TIMEOUT, Tmpfs, ask, until};
 
 const MIB: u64 = 1 << 20;
 const GATEWAY: &str = "gateway-1";
@@ -13,17 +13,17 @@ const GATEWAY: &str = "gateway-1";
 /// it.
 async fn published(city: &mut City, at: usize) -> Option<u8> {
     let output = city.publish(at, GATEWAY).await;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let puback = said.lines().find(|line| line.contains("received PUBACK"));
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let puback = output.lines().find(|line| line.contains("received PUBACK"));
     let code = puback.and_then(|line| line.split("RC:").nth(1)?.strip_suffix(')'));
     assert!(code.is_some(), "{output:?}");
     code?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_whose_disk_gets_full_is_read_only_until_there_is_space() {
+async fn a_leader_with_a_full_disk_is_read_only_until_there_is_space() {
     let mut city = City::found().await;
-    // Whoever leads first: each has a disk of its own, and one of them is filled.
+    // Each node has a separate disk; the disk of the first leader is filled.
     let disks: Vec<Tmpfs> = (0..4)
         .map(|at| Tmpfs::mount(&city.data_dir(at), 192))
         .collect();
@@ -76,7 +76,7 @@ async fn a_leader_whose_disk_gets_full_is_read_only_until_there_is_space() {
     city.stop().await;
 }
 
-/// Reads are answered, transactions and uploads are not taken, and the refusal says why.
+/// Reads are answered, transactions and uploads are refused with the reason.
 async fn refuses(city: &mut City, full: usize) {
     let url = city.node(full).url();
     let (status, head) = ask(&format!("{url}/v1/status")).await.unwrap();
@@ -109,7 +109,7 @@ async fn refuses(city: &mut City, full: usize) {
     assert_eq!(problem["code"], "read_only", "{problem}");
     assert_eq!(problem["title"], "Read-only", "{problem}");
     // The same bytes elsewhere are taken.
-    let elsewhere = city.client_of((full + 1) % 4, PATIENCE);
+    let elsewhere = city.client_of((full + 1) % 4, TIMEOUT);
     let taken = elsewhere.submit_signed(&signed, Wait::Committed).await;
     assert!(taken.unwrap().receipt.unwrap().succeeded());
 
@@ -142,7 +142,8 @@ async fn a_disk_without_any_space_ends_the_node_and_nothing_is_lost() {
     let path = city.data_dir(3).join("db");
     assert!(last.contains(path.to_str().unwrap()), "{log}");
 
-    // It does not start while there is no space, and says so.
+    // It does not start while there is no space, and names the reason. Closing has freed some.
+    disk.fill(0);
     let logged = city.logged(3);
     city.node(3).process.start().unwrap();
     let log = city.ended(3, logged).await;

@@ -1,4 +1,4 @@
-//! A ledger of processes, each with a loopback address of its own.
+//! A ledger of processes, each with a separate loopback address.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lamplighter_client::{Client, ClientConfig, Wait};
-use lamplighter_node::{Config, DiskConfig, key};
+use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_tests::lamplighter;
 use lamplighter_types::{
     Action, DevicesAction, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies, Role,
@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything takes on a busy machine; only a failing test waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 /// Images are made so often that a node which was away for seconds needs one.
 pub const SNAPSHOT_EVERY_BATCHES: u64 = 100;
@@ -53,7 +53,7 @@ impl Drop for Process {
 pub struct City {
     pub folder: TempDir,
     pub genesis: Genesis,
-    /// By node id.
+    /// The nodes by id.
     pub nodes: std::collections::BTreeMap<u64, Process>,
     subnet: (u8, u8),
 }
@@ -113,7 +113,7 @@ impl City {
         let secret = key::generate().unwrap();
         key::write(&home.join("node.key"), &secret).unwrap();
         let at = |step: u16| SocketAddr::from((self.ip(node), 7400 + step));
-        let config = Config {
+        let config = NodeConfig {
             node,
             genesis: self.genesis_path(),
             key: home.join("node.key"),
@@ -162,7 +162,7 @@ impl City {
         format!("http://{}:7401", self.ip(node))
     }
 
-    /// Starts a process whose output goes to files in the node's folder.
+    /// Starts a process and writes its output to files in the node's folder.
     fn spawn(&mut self, node: u64, arguments: &[String]) {
         let home = self.home(node);
         fs::create_dir_all(&home).unwrap();
@@ -235,7 +235,7 @@ impl City {
                 return status.code();
             }
             assert!(
-                begun.elapsed() < PATIENCE,
+                begun.elapsed() < TIMEOUT,
                 "node {node} does not end: {}",
                 self.log(node)
             );
@@ -310,7 +310,7 @@ impl City {
         }
     }
 
-    /// What a node says of itself; none while it does not answer.
+    /// The status of a node; none while it does not answer.
     pub async fn status_at(&self, url: &str) -> Option<Value> {
         let answer = reqwest::get(format!("{url}/v1/status")).await.ok()?;
         answer.json().await.ok()
@@ -324,11 +324,11 @@ impl City {
         self.status(node).await.unwrap()["height"].as_u64().unwrap()
     }
 
-    /// Waits until what a node says of itself fits.
+    /// Waits until the status of a node satisfies the condition.
     pub async fn until(&self, url: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         let mut last = None;
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < TIMEOUT {
             if let Some(status) = self.status_at(url).await {
                 if fits(&status) {
                     return status;
@@ -355,7 +355,7 @@ impl City {
             {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "{heads:?}");
+            assert!(begun.elapsed() < TIMEOUT, "{heads:?}");
             tokio::time::sleep(POLL).await;
         }
     }
@@ -368,7 +368,7 @@ pub fn wait_for<T>(ask: impl Fn() -> Option<T>) -> T {
         if let Some(found) = ask() {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "it never came");
+        assert!(begun.elapsed() < TIMEOUT, "it never came");
         std::thread::sleep(POLL);
     }
 }
@@ -385,7 +385,7 @@ impl Load {
         Self::start_from(city, writers, nodes, 0)
     }
 
-    /// As `start`; the names of what is registered are counted from `first`.
+    /// Starts the load like `start`; names are counted from `first`.
     pub fn start_from(city: &City, writers: usize, nodes: &[u64], first: u64) -> Self {
         let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let urls: Vec<_> = nodes.iter().map(|node| city.url(*node)).collect();
@@ -428,7 +428,7 @@ impl Load {
         let aim = self.acknowledged.load(Ordering::Relaxed) + count;
         let begun = Instant::now();
         while self.acknowledged.load(Ordering::Relaxed) < aim {
-            assert!(begun.elapsed() < PATIENCE, "the clients stand still");
+            assert!(begun.elapsed() < TIMEOUT, "the clients stand still");
             tokio::time::sleep(POLL).await;
         }
     }
@@ -451,7 +451,7 @@ impl Load {
 }
 
 /// A line for the record.
-pub fn say(line: &str) {
+pub fn print_line(line: &str) {
     eprintln!("{line}");
 }
 

@@ -7,12 +7,12 @@ use std::fs;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use city::{City, Load, SNAPSHOT_EVERY_BATCHES, say, wait_for, wipe};
+use city::{City, Load, SNAPSHOT_EVERY_BATCHES, print_line, wait_for, wipe};
 use lamplighter_node::{key, mark_path};
 use serde_json::Value;
 
 const WRITERS: usize = 16;
-/// What a node logs when an image begins to come in, or goes on.
+/// The log line of a node whose image begins to come in or resumes.
 const BEGINS: &str = "an image begins";
 /// Elections until a certain one of three has won, in all but one of a million cases.
 const ELECTIONS_MAX: u32 = 35;
@@ -69,15 +69,15 @@ async fn a_wiped_node_comes_back_as_a_new_one_only() {
 
     // The old one is removed, a new one joins and becomes a validator.
     let propose = ["governance", "propose", "gone-4", "remove-validator", "4"];
-    let told = city.done("anna", &propose);
-    let digest = told.trim().rsplit(' ').next().unwrap();
+    let printed = city.done("anna", &propose);
+    let digest = printed.trim().rsplit(' ').next().unwrap();
     let approve = ["governance", "approve", "gone-4", "--digest", digest];
     city.done("bert", &approve);
     let begun = Instant::now();
     city.join(5, &["--validator"]);
     city.approve_as_printed(5, "join-5");
     wait_for(|| city.file(5, "out").contains("node 5 follows").then_some(()));
-    say(&format!("joined and followed within {:?}", begun.elapsed()));
+    print_line(&format!("joined and followed within {:?}", begun.elapsed()));
     city.approve_as_printed(5, "promote-5");
     wait_for(|| {
         city.file(5, "out")
@@ -85,7 +85,7 @@ async fn a_wiped_node_comes_back_as_a_new_one_only() {
             .then_some(())
     });
     let acknowledged = load.finish().await;
-    say(&format!(
+    print_line(&format!(
         "validated within {:?}, {acknowledged} acknowledged",
         begun.elapsed()
     ));
@@ -133,8 +133,8 @@ async fn a_validator_that_is_not_there_is_not_let_in() {
     wait_for(|| city.file(2, "out").contains("node 2 follows").then_some(()));
     let proposed = propose(&city, "second");
     assert!(proposed.status.success());
-    let told = String::from_utf8(proposed.stdout).unwrap();
-    let digest = told.trim().rsplit(' ').next().unwrap();
+    let printed = String::from_utf8(proposed.stdout).unwrap();
+    let digest = printed.trim().rsplit(' ').next().unwrap();
 
     city.kill(2);
     let alone = |status: &Value| status["connected"].as_array().is_some_and(Vec::is_empty);
@@ -226,7 +226,7 @@ async fn new_nodes_are_no_wiped_nodes() {
 /// An observer that starts empty, killed again and again, and a validator that was away for so long
 /// that its log is purged, while 16 clients work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
+async fn nodes_catch_up_under_load_and_resume_transfers() {
     let mut city = started(4, WRITERS).await;
     city.register_devices(100).await;
     let load = Load::start(&city, WRITERS, &[1, 2, 3]);
@@ -248,18 +248,18 @@ async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
         seen.kills += 1;
         let logged = city.log(5).len();
         city.join(5, &[]);
-        let goes_on = wait_for(|| {
+        let resumes = wait_for(|| {
             let log = city.log(5);
             let line = log[logged..].lines().find(|line| line.contains(BEGINS));
             line.map(str::to_owned)
         });
-        seen.compare(before, &goes_on);
+        seen.compare(before, &resumes);
     }
     assert!(seen.resumed > 0, "every transfer began anew: {seen:?}");
     let url = city.joined_url(5);
     city.until(&url, |status| phase(status) == "following")
         .await;
-    say(&format!("empty: {:?}, {seen:?}", begun.elapsed()));
+    print_line(&format!("empty: {:?}, {seen:?}", begun.elapsed()));
     assert!(city.log(5).contains("an image"), "{}", city.log(5));
 
     // Until then the leader keeps the log for it.
@@ -269,10 +269,10 @@ async fn nodes_catch_up_under_load_and_go_on_where_they_were() {
     city.start(4);
     city.until(&city.url(4), |status| phase(status) == "following")
         .await;
-    say(&format!("away for {blocks} blocks: {:?}", begun.elapsed()));
+    print_line(&format!("away for {blocks} blocks: {:?}", begun.elapsed()));
     assert!(city.log(4).contains("an image"), "{}", city.log(4));
     let acknowledged = load.finish().await;
-    say(&format!("{acknowledged} acknowledged meanwhile"));
+    print_line(&format!("{acknowledged} acknowledged meanwhile"));
     let urls = [city.url(1), city.url(2), city.url(3), city.url(4), url];
     city.are_equal(&urls).await;
 }
@@ -285,19 +285,19 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// What is left may be through before anybody looks.
+    /// The rest of a transfer may be complete before the check.
     fn is_nearly_here(&self) -> bool {
         3 * (self.total - self.bytes) < self.total
     }
 }
 
-/// What was seen of the images that came in.
+/// The observed transfers of images.
 #[derive(Debug, Default)]
 struct Transfers {
     kills: u32,
-    /// What was here when the last transfer began or went on.
+    /// The bytes received when the last transfer began or resumed.
     before: u64,
-    /// Times that a transfer went on where it was, and bytes that were not sent again.
+    /// The number of resumed transfers, and the bytes that were not sent again.
     resumed: u32,
     spared_bytes: u64,
 }
@@ -316,7 +316,7 @@ impl Transfers {
         figures(&city.until(&url, got_on).await).expect("it had figures")
     }
 
-    /// What was here of an image when the node was killed is not sent again.
+    /// The bytes of an image received before a kill are not sent again.
     fn compare(&mut self, had: Incoming, line: &str) {
         self.before = figure(line, "bytes_before");
         if figure(line, "bytes_total") == had.total {

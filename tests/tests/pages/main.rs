@@ -17,16 +17,16 @@ use page::{Block, blocks, fits};
 use shell::{Shell, lines_of};
 
 /// For the devnet to come up, or to end, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// `lamplighter devnet up`, as `make devnet` gives it.
+/// `lamplighter devnet up`, as `make devnet` runs it.
 struct City {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl City {
-    /// Gives what it printed before its first step, when it is up.
+    /// Returns the lines printed before its first step, when it is up.
     fn start(folder: &Path) -> (Self, String) {
         let mut child = Command::new("target/debug/lamplighter")
             .args(["devnet", "up", "--dir", "devnet-data"])
@@ -38,7 +38,7 @@ impl City {
         let city = Self { child, lines };
         let mut printed = String::new();
         while !printed.contains("up until Ctrl-C") {
-            let line = city.lines.recv_timeout(PATIENCE);
+            let line = city.lines.recv_timeout(TIMEOUT);
             printed += &line.unwrap_or_else(|_| panic!("the devnet does not come up: {printed}"));
             printed.push('\n');
         }
@@ -50,7 +50,7 @@ impl City {
     /// Ctrl-C.
     fn interrupt(mut self) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
-        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        while self.lines.recv_timeout(TIMEOUT).is_ok() {}
         assert!(self.child.wait().unwrap().success());
     }
 }
@@ -95,7 +95,7 @@ fn run(page: &str, folder: &Path) {
     shell.interrupt();
 }
 
-/// What the pages say of exit codes: 3 for a refusal, 1 for what failed.
+/// The documented exit codes: 3 for a refusal, 1 for a failure.
 fn exit_code(shown: &str) -> i32 {
     match shown {
         _ if shown.starts_with("lamplighter: refused: ") => 3,

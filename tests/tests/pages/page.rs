@@ -1,6 +1,6 @@
 //! The blocks of code of a page.
 
-/// What a block is, and so how it is run.
+/// The kind of a block, which decides how it is run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Block {
     /// `sh`: commands that end, each with exit code 0.
@@ -78,7 +78,7 @@ fn session(lines: &[&str]) -> Vec<(String, String)> {
     session
 }
 
-/// Whether a command printed what the page shows, where `..` stands for any text.
+/// Whether the output of a command matches the page, where `..` stands for any text.
 pub fn fits(shown: &str, printed: &str) -> bool {
     let mut parts = shown.trim().split("..");
     let first = parts.next().unwrap_or_default();
@@ -100,7 +100,7 @@ pub fn fits(shown: &str, printed: &str) -> bool {
 }
 
 #[test]
-fn blocks_are_told_apart() {
+fn blocks_are_distinguished() {
     let page = "# Page\n```sh\none \\\n    two\n\ncat > f <<END\na\nEND\n\
                 three   # more\nfour |\n    cat\n```\n\
                 <!-- test: until Ctrl-C -->\n```sh\nwatch\n```\n```toml\na = 1\n```\n\

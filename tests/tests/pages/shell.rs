@@ -1,4 +1,4 @@
-//! A shell that is given one command after the other.
+//! A shell that runs one command after the other.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Longer than any command of a page takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// Lines that nobody has read yet: more than a devnet prints.
+const TIMEOUT: Duration = Duration::from_secs(180);
+/// The most unread lines: more than a devnet prints.
 const LINES_MAX: usize = 1_000;
 /// Exit code of a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
@@ -22,7 +22,7 @@ pub fn lines_of(output: impl std::io::Read + Send + 'static) -> Receiver<String>
     let (sender, lines) = sync_channel(LINES_MAX);
     std::thread::spawn(move || {
         let lines = BufReader::new(output).lines().map_while(Result::ok);
-        // Nobody listens any more when the test has ended.
+        // The receiver is dropped when the test has ended.
         lines
             .take_while(|line| sender.send(line.clone()).is_ok())
             .count();
@@ -54,7 +54,7 @@ impl Shell {
             .env_remove("LAMPLIGHTER_PROFILE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // What job control says of the processes in the background.
+            // The shell's messages about background processes.
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -70,10 +70,10 @@ impl Shell {
         shell
     }
 
-    /// Gives the line that the shell answers.
+    /// Returns the line that the shell answers.
     fn ask(&mut self, command: &str) -> String {
         writeln!(self.stdin, "{command}").unwrap();
-        let answer = self.answers.recv_timeout(PATIENCE);
+        let answer = self.answers.recv_timeout(TIMEOUT);
         answer.unwrap_or_else(|_| panic!("the shell does not answer: {command}"))
     }
 

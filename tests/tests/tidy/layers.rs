@@ -55,7 +55,7 @@ const FORBIDDEN: [(&str, &str, &str); 6] = [
     ),
 ];
 
-/// Who may compile RocksDB. Nobody else may wait for it.
+/// The crates that may compile RocksDB. No other crate may wait for it.
 const USERS_OF_ROCKS: [&str; 3] = ["node", "benches", "tests"];
 
 /// A crate of this repository and what it is built from.
@@ -93,15 +93,15 @@ fn package(value: &Value) -> Package {
     let dependencies = value["dependencies"].as_array().unwrap().iter();
     let uses = dependencies
         .filter(|dependency| dependency["kind"] != "dev")
-        .filter_map(|dependency| ours(&dependency["name"]))
+        .filter_map(|dependency| crate_name(&dependency["name"]))
         .collect();
     Package {
-        name: ours(&value["name"]).expect("our packages have the prefix"),
+        name: crate_name(&value["name"]).expect("our packages have the prefix"),
         uses,
     }
 }
 
-fn ours(name: &Value) -> Option<String> {
+fn crate_name(name: &Value) -> Option<String> {
     name.as_str()?
         .strip_prefix("lamplighter-")
         .map(str::to_owned)

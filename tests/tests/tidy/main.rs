@@ -2,11 +2,15 @@
 //! is listed with file and line. `samples.rs` shows for each rule that it can fail.
 
 mod docs;
+mod glossary;
 mod layers;
+mod names;
 mod rules;
 mod samples;
 mod scan;
 mod tree;
+
+use std::collections::BTreeMap;
 
 use tree::Tree;
 
@@ -18,6 +22,21 @@ fn expect_none(rule: &str, findings: Vec<String>) {
         "{rule}: {} found\n  {list}\n",
         findings.len()
     );
+}
+
+fn print_per_crate(findings: &[String]) {
+    let mut counts = BTreeMap::new();
+    for finding in findings {
+        let path = finding.split([':', ' ']).next().unwrap_or_default();
+        let folder = path.rsplit_once("/src").map_or(path, |(folder, _)| folder);
+        let folder = folder
+            .rsplit_once("/tests/")
+            .map_or(folder, |(folder, _)| folder);
+        *counts.entry(folder.to_owned()).or_insert(0) += 1;
+    }
+    for (folder, count) in counts {
+        println!("{folder}: {count}");
+    }
 }
 
 #[test]
@@ -87,12 +106,31 @@ fn no_path_of_one_machine_is_named() {
 }
 
 #[test]
-fn each_idea_has_one_word() {
+fn names_use_the_words_of_the_glossary() {
     let tree = Tree::of_this_repository();
+    let findings = names::refused_names(&tree);
+    print_per_crate(&findings);
     expect_none(
         "another word is ours for this, see CONTRIBUTING.md",
-        rules::foreign_words(&tree),
+        findings,
     );
+}
+
+#[test]
+fn general_type_names_have_one_meaning() {
+    let tree = Tree::of_this_repository();
+    expect_none(
+        "name what distinguishes each of these types",
+        names::repeated_types(&tree),
+    );
+}
+
+#[test]
+fn doc_comments_begin_with_what_it_is() {
+    let tree = Tree::of_this_repository();
+    let findings = names::inverted_openings(&tree);
+    print_per_crate(&findings);
+    expect_none("rewrite the first sentence", findings);
 }
 
 #[test]

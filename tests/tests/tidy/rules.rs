@@ -1,4 +1,4 @@
-//! The rules about single files. Each gives its findings as `file:line: what`.
+//! The rules about single files. Each returns its findings as `file:line: what`.
 
 use crate::scan::functions;
 use crate::tree::{File, Tree};
@@ -11,17 +11,6 @@ const FOLDERS_MAX: usize = 3;
 
 /// Files whose length is counted.
 const COUNTED: [&str; 6] = [".rs", ".ts", ".svelte", ".py", ".sh", ".js"];
-
-/// The words of other systems for what has a word here, see CONTRIBUTING.md. Only those are listed
-/// that have no second meaning in our code; a word in plural is found too.
-const FOREIGN_WORDS: [&str; 6] = [
-    "chaincode",
-    "endorsement",
-    "campaign",
-    "shadow",
-    "asset",
-    "blockchain",
-];
 
 /// Files with too many lines.
 pub fn long_files(tree: &Tree) -> Vec<String> {
@@ -179,47 +168,10 @@ pub fn absolute_paths(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// Whether `text` has a path that begins with `start`; in the middle of another path it does not.
+/// Whether `text` names a path that begins with `start`; in the middle of another path it does not.
 fn names_path(text: &str, start: &str) -> bool {
     text.match_indices(start).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         before.is_none_or(|c| !c.is_alphanumeric() && !"._-}])$".contains(c))
     })
-}
-
-/// Words of other systems in names of our code.
-pub fn foreign_words(tree: &Tree) -> Vec<String> {
-    let mut found = Vec::new();
-    for file in tree.rust_code() {
-        for (line, text) in file.code.lines().enumerate() {
-            for name in text.split(|c: char| !c.is_alphanumeric() && c != '_') {
-                let foreign = parts(name)
-                    .into_iter()
-                    .any(|part| FOREIGN_WORDS.contains(&part.trim_end_matches('s')));
-                if foreign {
-                    found.push(format!("{}: {name}", file.at(line)));
-                }
-            }
-        }
-    }
-    found
-}
-
-/// The parts of `snake_case` and `CamelCase` names, in lower case.
-fn parts(name: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut previous_lower = false;
-    for character in name.chars() {
-        if character == '_' || (character.is_uppercase() && previous_lower) {
-            parts.push(String::new());
-        }
-        if character != '_' {
-            parts
-                .last_mut()
-                .expect("there is always one")
-                .extend(character.to_lowercase());
-        }
-        previous_lower = character.is_lowercase() || character.is_numeric();
-    }
-    parts
 }

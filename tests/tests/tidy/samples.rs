@@ -1,9 +1,10 @@
 //! The rules at work on planted samples: each finds what it is for, and nothing else.
 
+use crate::glossary::Glossary;
 use crate::layers::{Package, forbidden_edges};
 use crate::scan::{Function, blank, functions};
-use crate::tree::Tree;
-use crate::{docs, rules};
+use crate::tree::{Tree, root};
+use crate::{docs, names, rules};
 
 const CODE: &str = "types/src/sample.rs";
 const TEST: &str = "types/src/tests.rs";
@@ -220,22 +221,118 @@ fn paths_of_one_machine_are_found() {
     );
 }
 
+/// Findings of a rule in one file, beside a glossary that refuses a few words.
+fn found_by_glossary(rule: fn(&Tree) -> Vec<String>, path: &str, text: &str) -> Vec<String> {
+    let glossary = "## Words\n| word | what | not |\n|---|---|---|\n\
+        | **receipt** | outcome | result, `grant` |\n| release | free | `let_go`, `hand()` |\n\
+        One type each: `Inner`.\n\
+        ## Next\n| a | b | `free` |\n";
+    rule(&Tree::of(&[("CONTRIBUTING.md", glossary), (path, text)]))
+}
+
 #[test]
-fn foreign_words_are_found() {
+fn refused_names_of_each_kind_are_found() {
     for text in [
-        "struct ChaincodeId;",
-        "fn start_campaigns()",
-        "let asset = 1;",
+        "fn grant() {}",
+        "impl A { fn do_grants(&self) {} }",
+        "impl A { const GRANT: u8 = 1; }",
+        "struct GrantId;",
+        "struct A { last_grant: u8 }",
+        "enum Grant {}",
+        "enum A { Grant(u8) }",
+        "enum A { B { grant: u8 } }",
+        "trait Grant {}",
+        "trait A { fn grant(&self); }",
+        "trait A { type Grant; }",
+        "type Grant = u8;",
+        "const GRANT_MAX: u8 = 1;",
+        "static GRANT: u8 = 1;",
+        "mod grant {}",
+        "use a::b as grant;",
+        "fn f(grant: u8) {}",
+        "fn f() { let (a, grant) = b; }",
+        "fn f() { c(|grant| 1); }",
+        "fn f() { match a { Some(grant) => 1, None => 2 } }",
+        "fn f() { for grant in a {} }",
+        "proptest! { fn grant(a in b) {} }",
+        "fn f() { run! { let mut grant = 1; } }",
+        "macro_rules! grant { () => {} }",
+        "fn let_go_all() {}",
+        "fn hand() {}",
     ] {
-        assert_eq!(found(rules::foreign_words, CODE, text), 1, "{text}");
+        for path in [CODE, TEST] {
+            let found = found_by_glossary(names::refused_names, path, text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+        }
     }
+    for path in ["types/src/grant.rs", "types/src/grants/mod.rs"] {
+        assert_eq!(found_by_glossary(names::refused_names, path, "").len(), 1);
+    }
+    let found = found_by_glossary(names::refused_names, CODE, "\nstruct GrantId;");
+    assert_eq!(
+        found,
+        ["types/src/sample.rs:2: `GrantId`: not `grant`, use receipt"]
+    );
+}
+
+#[test]
+fn names_of_others_and_advice_are_not_refused() {
     for text in [
-        "let a = \"campaign\"; // asset",
-        "let foreshadow = 1;",
-        "let asserted = 1;",
+        "impl Foreign for A { fn grant(&self) {} type Grant = u8; const GRANT: u8 = 1; }",
+        "fn f() { a.grant(); grant::b(); let c = Grant { grant: 1 }; }",
+        "fn f() { match a { GRANT => 1, Foreign::Grant => 2 } }",
+        "fn f() -> &'static str { \"grant\" } // grant",
+        "fn result() { let free = 1; let granted = 2; let grantor = 3; }",
+        "fn left() { let hand = 1; by_hand(); } fn hand_over() {} fn let_it_go() {}",
+        "use grant::Grant;",
     ] {
-        assert_eq!(found(rules::foreign_words, CODE, text), 0, "{text}");
+        let found = found_by_glossary(names::refused_names, CODE, text);
+        assert!(found.is_empty(), "{found:?}");
     }
+}
+
+#[test]
+fn the_glossary_of_this_repository_is_read() {
+    let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let glossary = Glossary::parse(&text);
+    assert!(glossary.count() > 50, "only {} words", glossary.count());
+    assert!(!glossary.one_type_each.is_empty());
+    for name in ["chaincode_id", "StartCampaigns", "ASSET", "told_height"] {
+        assert!(glossary.refused(name).is_some(), "{name}");
+    }
+    for name in ["asserted", "foreshadow", "owner", "landmark"] {
+        assert!(glossary.refused(name).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn general_type_names_that_return_are_found() {
+    let repeated = |text| found_by_glossary(names::repeated_types, CODE, text);
+    assert!(repeated("struct Inner; struct Outer; mod a { struct Outer; }").is_empty());
+    let found = repeated("struct Inner;\nmod a {\nenum Inner {} }");
+    assert_eq!(
+        found,
+        ["Inner: types/src/sample.rs:1, types/src/sample.rs:3"]
+    );
+}
+
+#[test]
+fn inverted_openings_are_found() {
+    let openings = |text| found(names::inverted_openings, CODE, text);
+    assert_eq!(openings("//! Whom a node asks.\nuse a;"), 1);
+    assert_eq!(
+        openings("struct A {\n    /// Of each node.\n    b: u8,\n}"),
+        1
+    );
+    assert_eq!(
+        openings("/// Those who vote.\nfn a() {}\n/// Who votes.\nfn b() {}"),
+        2
+    );
+    assert_eq!(
+        openings("/// The nodes.\n/// Those who vote.\nfn a() {}"),
+        0
+    );
+    assert_eq!(openings("/// Offsets.\nfn a() {} // Who\n// Who votes."), 0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ const SKIPPED: [&str; 6] = [
     "proptest-regressions",
 ];
 
-/// What the rules read: sources, scripts, documents, configuration.
+/// Extensions of the files that the rules read: sources, scripts, documents, configuration.
 const READ: [&str; 12] = [
     "rs", "toml", "md", "sh", "py", "ts", "svelte", "yml", "yaml", "js", "html", "css",
 ];
@@ -27,7 +27,7 @@ const READ_BY_NAME: [&str; 3] = ["Makefile", "setup", "run"];
 pub struct File {
     /// From the root of the repository, with `/`.
     pub path: String,
-    /// As it stands.
+    /// The content.
     pub text: String,
     /// Rust only: the text with comments, strings and characters blanked, line by line the same.
     pub code: String,
@@ -53,8 +53,8 @@ impl File {
         self.path.ends_with(".rs")
     }
 
-    /// Whether it is compiled for tests only: `tests.rs`, what is in a folder `tests`, what ends in
-    /// `_tests.rs`.
+    /// Whether it is compiled for tests only: `tests.rs`, a file in a folder `tests`, or a name
+    /// that ends in `_tests.rs`.
     pub fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         self.path.split('/').any(|folder| folder == "tests")

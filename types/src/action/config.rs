@@ -22,7 +22,9 @@ pub enum ConfigAction {
     },
 }
 
-/// Whom a desired document is for, from the least to the most specific.
+/// The devices that a desired document is for. A more specific target overrides a less specific
+/// one: fleet, model, district, device.
+// The derived order is that of index keys and has no meaning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -33,7 +35,7 @@ pub enum ConfigTarget {
     Device { device: Id },
 }
 
-/// What a Thing says of its configuration.
+/// A Thing's report of its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -42,10 +44,11 @@ pub struct ConfigReport {
     /// blake3 of the effective document that the Thing was given.
     pub document: Hash,
     pub applied: bool,
-    /// Why it was not applied.
+    /// The reason if it was not applied.
     pub detail: String,
-    /// From 1, above all earlier ones of this device.
+    /// Begins at 1 and rises with each report of this device.
     pub counter: u64,
-    /// By the Thing's key over [`ConfigReport::message`], which docs/formats.md describes.
+    /// The signature of the Thing's key over [`ConfigReport::message`], which docs/formats.md
+    /// describes.
     pub signature: Option<Signature>,
 }

@@ -1,9 +1,11 @@
 use serde::{Deserialize, Serialize};
 
+use crate::limits::ID_BYTES_MAX;
 use crate::record::Tag;
+use crate::validate::{self, FieldError};
 use crate::{Hash, Id, PublicKey, Scope, Signature, Version};
 
-/// The registry of devices, natively and in the IOTRegistry form.
+/// Actions on the registry of devices, in our own form and in that of IOTRegistry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -11,17 +13,17 @@ pub enum DevicesAction {
     Register {
         devices: Vec<NewDevice>,
     },
-    /// `None` takes the device from its gateway.
+    /// Assigns a device to a gateway; `None` leaves it without one.
     AssignGateway {
         device: Id,
         gateway: Option<Id>,
     },
-    /// Replaces all tags.
+    /// Replaces all tags of a device.
     Tag {
         device: Id,
         tags: Vec<Tag>,
     },
-    /// Offers the title to another organization.
+    /// Offers the title to a device to another organization.
     OfferTransfer {
         device: Id,
         to: Id,
@@ -39,12 +41,12 @@ pub enum DevicesAction {
     Resume {
         device: Id,
     },
-    /// For ever; the id is not given again.
+    /// Takes a device out of service for ever. Its id is never used again.
     Decommission {
         device: Id,
         reason: String,
     },
-    /// What the Thing runs, outside any deployment.
+    /// Reports the firmware that Things run, outside any deployment.
     ReportInventory {
         reports: Vec<InventoryReport>,
     },
@@ -70,7 +72,7 @@ pub struct NewDevice {
     /// The organization that has the title.
     pub owner: Id,
     pub model: String,
-    /// What a release must name to fit, e.g. `acme-lamp-v2`.
+    /// The class that a release must name to fit, e.g. `acme-lamp-v2`.
     pub hardware_class: String,
     pub district: Scope,
     pub gateway: Option<Id>,
@@ -79,7 +81,43 @@ pub struct NewDevice {
     pub tags: Vec<Tag>,
 }
 
-/// The running firmware as the Thing tells it.
+/// Why a device is refused whatever the state of the ledger.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NewDeviceError {
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    #[error("the key {0} is no point of the curve or of small order")]
+    WeakKey(PublicKey),
+}
+
+impl NewDevice {
+    /// Checks shape and size.
+    ///
+    /// # Errors
+    /// The first field that no ledger takes.
+    pub fn check(&self) -> Result<(), NewDeviceError> {
+        let Self {
+            device: _,
+            owner: _,
+            model,
+            hardware_class,
+            district: _,
+            gateway: _,
+            key,
+            tags,
+        } = self;
+        validate::name("model", model, ID_BYTES_MAX)?;
+        validate::name("hardware_class", hardware_class, ID_BYTES_MAX)?;
+        if let Some(key) = key
+            && !key.is_acceptable()
+        {
+            return Err(NewDeviceError::WeakKey(*key));
+        }
+        Ok(Tag::check_all(tags)?)
+    }
+}
+
+/// The running firmware as the Thing reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -90,8 +128,9 @@ pub struct InventoryReport {
     /// blake3 of the active slot.
     pub digest: Hash,
     pub security_counter: u64,
-    /// From 1, above all earlier ones of this device: a report can't be replayed.
+    /// Begins at 1 and rises with each report of this device: a report can't be replayed.
     pub counter: u64,
-    /// By the Thing's key over [`InventoryReport::message`], which docs/formats.md describes.
+    /// The signature of the Thing's key over [`InventoryReport::message`], which docs/formats.md
+    /// describes.
     pub signature: Option<Signature>,
 }

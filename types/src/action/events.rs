@@ -2,12 +2,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Id, Severity, Signature};
 
-/// Events and alarms.
+/// Actions on events and alarms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EventsAction {
-    /// By the devices' gateway, oldest first.
+    /// Appends events of devices, oldest first. The sender is their gateway.
     Append {
         events: Vec<DeviceEvent>,
     },
@@ -22,30 +22,29 @@ pub enum EventsAction {
     },
 }
 
-/// What a Thing emits.
+/// An event that a Thing emitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceEvent {
     pub device: Id,
-    /// From 1, up by one per device; a missing number is recorded as a gap.
+    /// Counts up by one per device, from 1; a missing number is recorded as a gap.
     pub sequence: u64,
     /// Unix time in ms by the clock of the Thing, or of the gateway where it has none.
     pub time_ms: u64,
-    /// From the vocabulary of street lighting, or free with the prefix `x-`.
+    /// A kind of the street-lighting vocabulary, or a free one with the prefix `x-`.
     pub kind: String,
     pub severity: Severity,
     pub alarm: AlarmChange,
     /// Free text or JSON.
     pub data: String,
-    /// By the Thing's key over [`DeviceEvent::message`], which docs/formats.md describes.
+    /// The signature of the Thing's key over [`DeviceEvent::message`], which docs/formats.md
+    /// describes.
     pub signature: Option<Signature>,
 }
 
-/// What an event does to the alarm of its device and kind.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The effect of an event on the alarm of its device and kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum AlarmChange {
@@ -54,7 +53,7 @@ pub enum AlarmChange {
     Clear,
 }
 
-/// An alarm is named by the event that raised it.
+/// The name of an alarm: the event that raised it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Hash, HexBytes, Id, PublicKey, Signature, Version};
 
-/// Artifacts and releases.
+/// Actions on artifacts and releases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -10,12 +10,12 @@ pub enum FirmwareAction {
     Publish {
         release: SignedRelease,
     },
-    /// `manifest` is the digest of the manifest bytes that the approver looked at.
+    /// Approves a release; `manifest` is the digest of the manifest bytes that the approver read.
     Approve {
         release: Id,
         manifest: Hash,
     },
-    /// No new rollout.
+    /// Ends new rollouts of a release.
     Deprecate {
         release: Id,
         reason: String,
@@ -25,7 +25,7 @@ pub enum FirmwareAction {
         release: Id,
         reason: String,
     },
-    /// A validator's statement that it holds every byte of the artifact.
+    /// States that the sending validator holds every byte of the artifact.
     HoldArtifact {
         artifact: Hash,
         size_bytes: u64,
@@ -41,12 +41,12 @@ pub struct SignedRelease {
     pub manifest: HexBytes,
     /// The vendor's key.
     pub key: PublicKey,
-    /// Over `"lamplighter/release/1\0" || manifest`. Without the chain: a vendor releases to many
+    /// Covers `"lamplighter/release/1\0" || manifest`, without the chain: a vendor releases to many
     /// cities.
     pub signature: Signature,
 }
 
-/// All that protects a device, inside the vendor's signature.
+/// A release as its vendor signs it, with all that protects a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -58,19 +58,19 @@ pub struct ReleaseManifest {
     /// blake3 of the artifact.
     pub artifact: Hash,
     pub size_bytes: u64,
-    /// Hardware that may install it.
+    /// The hardware classes that may install it.
     pub hardware_classes: Vec<String>,
-    /// Installed only where it is not below the device's floor; it becomes the floor
-    /// (anti-rollback). Below 2^32, as in MCUboot, so that no release can raise the floor to where
-    /// nothing follows.
+    /// Number against rollback: a device installs the release only if this is not below its floor,
+    /// and it becomes the new floor. It is below 2^32, as in MCUboot, so that no release can raise
+    /// the floor to a value above which nothing follows.
     pub security_counter: u64,
     /// The lowest running version it may replace.
     pub replaces_from: Option<Version>,
-    /// Releases one of which must be confirmed on the device before.
+    /// Releases of which one must have been confirmed on the device.
     pub depends_on: Vec<Id>,
-    /// Not to be installed from this time on.
+    /// Unix time in ms from which on no device installs it.
     pub expires_ms: Option<u64>,
-    /// Severity for deferral: a critical release can't be postponed.
+    /// A critical release can't be postponed.
     pub critical: bool,
     /// blake3 of a build attestation (in-toto), if there is one.
     pub provenance: Option<Hash>,

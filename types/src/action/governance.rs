@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 use crate::record::{Observer, Policies};
 use crate::{Hash, Id, Validator};
 
-/// Changes of the ledger itself: proposed by one administrator, carried out when enough have
-/// approved.
+/// Actions on the ledger itself. One administrator proposes a change; it is carried out when enough
+/// of them have approved it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -13,11 +13,11 @@ pub enum GovernanceAction {
         proposal: Id,
         change: GovernanceChange,
     },
-    /// `change` is the digest of the change that the approver looked at.
+    /// Approves a proposal; `change` is the digest of the change that the approver read.
     Approve { proposal: Id, change: Hash },
 }
 
-/// What a proposal changes.
+/// The change that a proposal makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

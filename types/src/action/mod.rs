@@ -1,4 +1,4 @@
-//! What a transaction can ask for, by contract. Grows only at the end of each enum.
+//! The actions of transactions, by contract. [`protocol`](crate::protocol) says how they grow.
 
 mod config;
 mod devices;
@@ -18,7 +18,7 @@ pub use users::*;
 
 use serde::{Deserialize, Serialize};
 
-/// The action of a transaction.
+/// The action of a transaction, by contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeploymentState, Hash, Id, Scope, Signature};
 
-/// Staged delivery of releases.
+/// Actions on rollouts, the staged delivery of releases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -10,7 +10,7 @@ pub enum RolloutsAction {
     Plan {
         plan: RolloutPlan,
     },
-    /// `plan` is the digest of the exact plan.
+    /// Approves a plan, by the digest of the exact plan.
     Approve {
         rollout: Id,
         plan: Hash,
@@ -22,31 +22,37 @@ pub enum RolloutsAction {
         rollout: Id,
         reason: String,
     },
-    /// After an error pause this needs a new approval of the plan.
+    /// Resumes a paused rollout. After a pause by errors this needs new approvals of the plan.
     Resume {
         rollout: Id,
     },
-    /// Ends what is not yet installing.
+    /// Cancels every deployment that is not yet installing.
     Cancel {
         rollout: Id,
         reason: String,
     },
-    /// Defers one deployment that is offered and not yet installing; `until_ms` 0 ends its
-    /// postponement.
-    Postpone {
-        rollout: Id,
-        device: Id,
-        until_ms: u64,
-        reason: String,
-    },
-    /// A gateway's reports, in the order in which they happened. Each is taken or refused by itself
-    /// (the receipt names the refused ones); the transaction fails when none is taken.
+    /// Postpones one deployment, or ends its postponement.
+    Postpone(Postponement),
+    /// A gateway's reports, in the order in which they happened. Each is accepted or refused on its
+    /// own, and the receipt names the refused ones; the transaction fails when none is accepted.
     Report {
         reports: Vec<DeploymentReport>,
     },
 }
 
-/// What a rollout delivers, to whom, and when it stops by itself.
+/// The postponement of a deployment that is offered and not yet installing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Postponement {
+    pub rollout: Id,
+    pub device: Id,
+    /// Unix time in ms at which the deployment continues; 0 ends the postponement now.
+    pub until_ms: u64,
+    pub reason: String,
+}
+
+/// The plan of a rollout: the release, the devices, and when it pauses on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -56,11 +62,11 @@ pub struct RolloutPlan {
     pub selection: Selection,
     /// The rollout pauses when more than this share of ended deployments failed, in percent.
     pub error_percent_max: u8,
-    /// Ended deployments before `error_percent_max` is looked at.
+    /// Number of ended deployments from which on `error_percent_max` counts.
     pub error_sample_min: u32,
     pub deferral: DeferralPolicy,
     pub timers: StepTimers,
-    /// How often a retryable failure leads back to `assigned`.
+    /// The number of times that a retryable failure leads back to `assigned`.
     pub retries_max: u8,
 }
 
@@ -72,7 +78,7 @@ pub enum Selection {
     List {
         devices: Vec<Id>,
     },
-    /// All active devices that match, each given part narrowing the set.
+    /// All active devices that match; each part that is present narrows the set.
     Filter {
         district: Scope,
         model: Option<String>,
@@ -82,17 +88,17 @@ pub enum Selection {
     },
 }
 
-/// How far an update may be put off.
+/// The limits within which an update may be postponed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeferralPolicy {
     pub count_max: u32,
-    /// From the first offer to the latest `until_ms`.
+    /// Longest time in ms from the first offer to the latest `until_ms`.
     pub total_ms_max: u64,
 }
 
-/// How long each step may take before the deployment is timed out.
+/// The time in ms that each step may take before the deployment times out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -107,29 +113,30 @@ pub struct StepTimers {
     pub trial_ms: u64,
 }
 
-/// One step of one deployment.
+/// A report of one step of one deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeploymentReport {
     pub rollout: Id,
     pub device: Id,
-    /// The state that the ledger has; a stale one is refused.
+    /// The state that the ledger has; a report from another state is refused as stale.
     pub from: DeploymentState,
     pub to: DeploymentState,
     /// Result code, e.g. LwM2M's `/5/0/5`; 0 when there is none.
     pub code: u32,
-    /// What the Thing holds (downloaded) or runs (trial, confirmed, reverted). That of the artifact
-    /// for downloaded, trial, confirmed and not_needed; for installing and staged that or none.
+    /// Digest of the image that the Thing holds (downloaded) or runs (trial, confirmed, reverted).
+    /// It must be that of the artifact for downloaded, trial, confirmed and not_needed, and that or
+    /// none for installing and staged.
     pub digest: Option<Hash>,
     /// The newest header that the reporter has seen.
     pub seen_height: u64,
-    /// From 1, above all earlier ones of this device. Not looked at when a device has a key and did
-    /// not sign: a gateway can't use up a Thing's numbers.
+    /// Begins at 1 and rises with each report of this device. It is ignored if the device has a key
+    /// and did not sign, so that a gateway can't use up a Thing's numbers.
     pub counter: u64,
-    /// For a person.
+    /// Text for people.
     pub detail: String,
-    /// By the Thing's key over [`DeploymentReport::message`], which docs/formats.md describes;
-    /// without it the step is marked unattested.
+    /// The signature of the Thing's key over [`DeploymentReport::message`], which docs/formats.md
+    /// describes; without it the step is marked unattested.
     pub signature: Option<Signature>,
 }

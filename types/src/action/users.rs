@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Id, PublicKey, Role, Scope, Signature};
 
-/// Organizations, accounts, keys and roles.
+/// Actions on organizations, accounts, keys and roles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -17,7 +17,7 @@ pub enum UsersAction {
         name: String,
         key: PublicKey,
     },
-    /// A gateway acts in its district and below.
+    /// Registers a gateway, which acts in its district and those below.
     RegisterGateway {
         account: Id,
         organization: Id,
@@ -40,7 +40,7 @@ pub enum UsersAction {
         new_key: PublicKey,
         proof: Signature,
     },
-    /// Takes a key out of use for ever, e.g. a stolen one.
+    /// Revokes a key for ever, e.g. a stolen one.
     RevokeKey {
         account: Id,
         key: PublicKey,
@@ -51,8 +51,8 @@ pub enum UsersAction {
     Enable {
         account: Id,
     },
-    /// One administrator's vote to give an account that lost its keys the single key `new_key`;
-    /// carried out when as many as the policy demands have voted for the same key.
+    /// One administrator's vote to replace the keys of an account by the single key `new_key`. It
+    /// is carried out when as many as the policy requires have voted for the same key.
     Recover {
         account: Id,
         new_key: PublicKey,

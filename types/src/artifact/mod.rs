@@ -1,7 +1,7 @@
-//! An artifact in groups of 16 KiB, each of which can be checked by itself as it arrives.
+//! Artifacts in groups of 16 KiB, each of which can be checked on its own as it comes in.
 //!
-//! blake3 is a tree hash: the chaining value of each aligned group, joined pairwise as the blake3
-//! paper (section 2.1) says, gives the digest that the ledger has. The list of these values, the
+//! blake3 is a tree hash: the chaining values of the aligned groups, joined pairwise as in section
+//! 2.1 of the blake3 paper, give the digest that the ledger has. The list of these values, the
 //! *groups* of an artifact, is fetched first and checked against the digest; then every group of
 //! the bytes is checked against its value, in any order and from any source.
 
@@ -16,7 +16,7 @@ use crate::limits::ARTIFACT_BYTES_MAX;
 /// for each are 0.2 % of the artifact.
 pub const GROUP_BYTES: usize = 16 * 1024;
 
-/// Bytes do not belong to the artifact.
+/// Why bytes do not belong to an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArtifactMismatch {
     #[error("an artifact has 1 to {ARTIFACT_BYTES_MAX} bytes, not {0}")]
@@ -43,19 +43,20 @@ pub struct Groups {
     values: Vec<ChainingValue>,
 }
 
-/// How many groups an artifact has.
+/// Number of groups of an artifact.
 pub fn group_count(size_bytes: u64) -> u64 {
     size_bytes.div_ceil(GROUP_BYTES as u64)
 }
 
 fn check_size(size_bytes: u64) -> Result<(), ArtifactMismatch> {
-    match (1..=ARTIFACT_BYTES_MAX).contains(&size_bytes) {
-        true => Ok(()),
-        false => Err(ArtifactMismatch::Size(size_bytes)),
+    if (1..=ARTIFACT_BYTES_MAX).contains(&size_bytes) {
+        Ok(())
+    } else {
+        Err(ArtifactMismatch::Size(size_bytes))
     }
 }
 
-/// Makes the values of an artifact whose bytes come in order.
+/// Computes the group values of an artifact whose bytes come in order.
 #[derive(Clone, Debug, Default)]
 pub struct GroupsBuilder {
     whole: blake3::Hasher,
@@ -65,15 +66,15 @@ pub struct GroupsBuilder {
 }
 
 impl GroupsBuilder {
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.whole.update(bytes);
         self.size_bytes += bytes.len() as u64;
         while !bytes.is_empty() {
             let room = GROUP_BYTES - self.pending.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.pending.extend_from_slice(now);
-            bytes = later;
+            let (head, rest) = bytes.split_at(room.min(bytes.len()));
+            self.pending.extend_from_slice(head);
+            bytes = rest;
             if self.pending.len() == GROUP_BYTES {
                 self.end_group();
             }
@@ -104,8 +105,8 @@ impl GroupsBuilder {
     }
 }
 
-/// The chaining value of a group. Of an artifact with a single group it is not used: there the
-/// group is the root of the tree.
+/// The chaining value of a group. An artifact with a single group does not use it: there the group
+/// is the root of the tree.
 fn value_of(index: u64, bytes: &[u8]) -> ChainingValue {
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(index * GROUP_BYTES as u64);
@@ -114,7 +115,7 @@ fn value_of(index: u64, bytes: &[u8]) -> ChainingValue {
 }
 
 impl Groups {
-    /// From the bytes that somebody sent for the artifact `digest`.
+    /// Reads the group values that another node sent for the artifact `digest`.
     ///
     /// # Errors
     /// Wrong length, or values that do not give the digest.
@@ -143,7 +144,7 @@ impl Groups {
         })
     }
 
-    /// The values one after the other, 32 bytes each.
+    /// The group values in their order, 32 bytes each.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.values.as_flattened().to_vec()
     }
@@ -156,7 +157,7 @@ impl Groups {
         self.size_bytes
     }
 
-    /// How many groups there are.
+    /// Number of groups.
     pub fn count(&self) -> u64 {
         self.values.len() as u64
     }

@@ -14,7 +14,7 @@ fn groups(bytes: &[u8]) -> Groups {
 }
 
 #[test]
-fn groups_give_the_digest_at_every_shape_of_the_tree() {
+fn groups_hash_to_the_digest_at_every_shape_of_the_tree() {
     let group = GROUP_BYTES;
     for len in [
         1,

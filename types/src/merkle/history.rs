@@ -1,8 +1,9 @@
-//! The tree over all header hashes: it only grows, and any header is proven under the newest one.
+//! The tree over all header hashes. It only grows, and any header is proven under the newest one.
 //!
-//! The header of height h has under `history_root` the tree over the hashes of the headers 0 to h -
-//! 1. Each complete subtree is hashed and stored once, under (level, index): it covers the 2^level
-//!    leaves from index * 2^level on. Roots and proofs of every size are made from these.
+//! The `history_root` of the header at height h is the root of the tree over the hashes of all
+//! headers below it. Each complete subtree is hashed and stored once, under (level, index): it
+//! covers the 2^level leaves from index * 2^level on. Roots and proofs of every size are made of
+//! these.
 
 use super::MerkleError;
 use super::list::{self, empty_root};
@@ -10,32 +11,32 @@ use crate::Hash;
 
 /// A complete subtree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct HistoryNode {
     /// 0 for leaves, at most 63.
     pub level: u8,
-    /// Among those of its level, from the left.
+    /// Place among the subtrees of its level, from the left.
     pub index: u64,
     pub hash: Hash,
 }
 
-/// The growing list, as the roots of its complete subtrees: O(log n) hashes.
+/// The growing list of headers, kept as the roots of its complete subtrees: O(log n) hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     size: u64,
-    /// One for each bit that is set in `size`, the largest first.
+    /// One root for each bit that is set in `size`, the largest subtree first.
     frontier: Vec<Hash>,
 }
 
 impl History {
-    /// Of no headers.
+    /// The history of no headers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Of the first `size` headers, from stored nodes.
+    /// Reads the history of the first `size` headers from stored nodes.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// The errors of `read`.
     pub fn load<E>(size: u64, mut read: impl FnMut(u8, u64) -> Result<Hash, E>) -> Result<Self, E> {
         let mut frontier = Vec::new();
         for level in (0..64).rev().filter(|level| size >> level & 1 == 1) {
@@ -53,14 +54,14 @@ impl History {
     ///
     /// # Panics
     /// After 2^64 - 1 headers.
-    pub fn append(&mut self, header: &Hash) -> Vec<Node> {
+    pub fn append(&mut self, header: &Hash) -> Vec<HistoryNode> {
         let mut nodes = Vec::new();
         self.append_leaf(list::leaf(&header.0), |node| nodes.push(node));
         nodes
     }
 
-    pub(super) fn append_leaf(&mut self, leaf: Hash, mut completed: impl FnMut(Node)) {
-        let mut node = Node {
+    pub(super) fn append_leaf(&mut self, leaf: Hash, mut completed: impl FnMut(HistoryNode)) {
+        let mut node = HistoryNode {
             level: 0,
             index: self.size,
             hash: leaf,
@@ -68,7 +69,7 @@ impl History {
         completed(node);
         while node.index & 1 == 1 {
             let left = self.frontier.pop().expect("one for each bit of the size");
-            node = Node {
+            node = HistoryNode {
                 level: node.level + 1,
                 index: node.index >> 1,
                 hash: list::node(&left, &node.hash),
@@ -79,7 +80,7 @@ impl History {
         self.size = self.size.checked_add(1).expect("no list has 2^64 items");
     }
 
-    /// Root over all headers so far.
+    /// The root over all headers so far.
     pub fn root(&self) -> Hash {
         let mut subtrees = self.frontier.iter().rev();
         let Some(smallest) = subtrees.next() else {
@@ -93,7 +94,7 @@ impl History {
 /// stored nodes. Empty when there is no such leaf.
 ///
 /// # Errors
-/// Those of `read(level, index)`.
+/// The errors of `read(level, index)`.
 pub fn inclusion_path<E>(
     index: u64,
     size: u64,
@@ -120,7 +121,7 @@ pub fn inclusion_path<E>(
 /// Empty unless `0 < old < new`.
 ///
 /// # Errors
-/// Those of `read(level, index)`.
+/// The errors of `read(level, index)`.
 pub fn consistency_path<E>(
     old: u64,
     new: u64,

@@ -7,9 +7,9 @@ use super::history::{self, History};
 use super::{LIST_COUNT, LIST_LEAF, LIST_NODE, MerkleError, pair};
 use crate::Hash;
 
-/// A path in a tree of at most 2^64 leaves.
+/// Hashes of a path in a tree of at most 2^64 leaves.
 pub const PATH_MAX: usize = 64;
-/// A consistency proof has one hash more than a path.
+/// Hashes of a consistency proof, which has one more than a path.
 pub const CONSISTENCY_MAX: usize = PATH_MAX + 1;
 
 /// Hash of an item.
@@ -49,7 +49,7 @@ pub fn counted(count: u64, root: &Hash) -> Hash {
     Hash::of(&bytes)
 }
 
-/// What a header says of a list: its [`root`], [`counted`].
+/// The root of a list in a header: its [`root`], [`counted`].
 pub fn block_root<I: AsRef<[u8]>>(items: impl IntoIterator<Item = I>) -> Hash {
     let mut list = History::new();
     for item in items {
@@ -70,9 +70,10 @@ pub fn verify_inclusion(
     path: &[Hash],
     root: &Hash,
 ) -> Result<(), MerkleError> {
-    match fold_path(leaf, index, size, path)? == *root {
-        true => Ok(()),
-        false => Err(MerkleError::Root),
+    if fold_path(leaf, index, size, path)? == *root {
+        Ok(())
+    } else {
+        Err(MerkleError::Root)
     }
 }
 
@@ -139,9 +140,10 @@ pub fn verify_consistency(
         };
     }
     let (old_found, new_found) = fold_consistency(old, old_root, new, path)?;
-    match old_found == *old_root && new_found == *new_root {
-        true => Ok(()),
-        false => Err(MerkleError::Root),
+    if old_found == *old_root && new_found == *new_root {
+        Ok(())
+    } else {
+        Err(MerkleError::Root)
     }
 }
 
@@ -153,9 +155,10 @@ fn fold_consistency(
 ) -> Result<(Hash, Hash), MerkleError> {
     let length = MerkleError::Length { got: path.len() };
     // A complete old tree is itself the first hash, and is left out.
-    let (first, rest) = match old.is_power_of_two() {
-        true => (old_root, path),
-        false => path.split_first().ok_or(length)?,
+    let (first, rest) = if old.is_power_of_two() {
+        (old_root, path)
+    } else {
+        path.split_first().ok_or(length)?
     };
     let up = (old - 1).trailing_ones();
     let (mut at, mut last) = ((old - 1) >> up, (new - 1) >> up);
@@ -184,7 +187,7 @@ fn fold_consistency(
     }
 }
 
-/// Where an item stands in a list of a block.
+/// The place of an item in a list of a block, with its path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -192,7 +195,7 @@ pub struct ListProof {
     pub index: u64,
     /// Number of items in the list.
     pub count: u64,
-    /// From the leaf upwards, at most 64 hashes.
+    /// The path from the leaf upwards, at most 64 hashes.
     pub path: Vec<Hash>,
 }
 
@@ -203,9 +206,10 @@ impl ListProof {
     /// As [`verify_inclusion`].
     pub fn verify(&self, item: &[u8], root: &Hash) -> Result<(), MerkleError> {
         let found = fold_path(&leaf(item), self.index, self.count, &self.path)?;
-        match counted(self.count, &found) == *root {
-            true => Ok(()),
-            false => Err(MerkleError::Root),
+        if counted(self.count, &found) == *root {
+            Ok(())
+        } else {
+            Err(MerkleError::Root)
         }
     }
 }
@@ -218,7 +222,7 @@ pub struct ListTree {
 }
 
 impl ListTree {
-    /// Over `items`; twice their number of hashes.
+    /// Makes the tree over `items`; it keeps twice as many hashes.
     pub fn new<I: AsRef<[u8]>>(items: impl IntoIterator<Item = I>) -> Self {
         let mut tree = Self::default();
         for item in items {
@@ -239,21 +243,22 @@ impl ListTree {
         self.list.size()
     }
 
-    /// What a header says of this list: see [`block_root`].
+    /// The root of this list in a header: see [`block_root`].
     pub fn block_root(&self) -> Hash {
         counted(self.list.size(), &self.list.root())
     }
 
-    /// Where item `index` stands; `None` if there is no such item.
+    /// The proof of item `index`; `None` if there is no such item.
     pub fn prove(&self, index: u64) -> Option<ListProof> {
         let count = self.list.size();
         let node = |level: u8, index: u64| {
             let nodes = self.levels.get(usize::from(level));
             nodes.and_then(|n| n.get(index as usize)).copied().ok_or(())
         };
-        let path = match index < count {
-            true => history::inclusion_path(index, count, node).ok()?,
-            false => return None,
+        let path = if index < count {
+            history::inclusion_path(index, count, node).ok()?
+        } else {
+            return None;
         };
         Some(ListProof { index, count, path })
     }

@@ -1,9 +1,9 @@
 //! Merkle trees: the list tree of a block, the history of header hashes, the sparse tree of the
-//! state, and the verifiers of their proofs. A verifier takes bytes from anybody: it never panics,
-//! and its work is bounded by the height of a tree of 2^64 leaves or 2^256 keys.
+//! state, and the verifiers of their proofs. A verifier reads bytes from unknown sources: it never
+//! panics, and its work is bounded by the height of a tree of 2^64 leaves or 2^256 keys.
 //!
-//! Every hash is blake3 over a tag byte and the parts below, so that no value of one kind can stand
-//! for one of another:
+//! Every hash is blake3 over a tag byte and the parts below, so that a value of one kind can't be
+//! taken for one of another:
 //!
 //! | tag | of | parts |
 //! |---|---|---|
@@ -29,7 +29,7 @@ const LIST_COUNT: u8 = 2;
 const STATE_LEAF: u8 = 3;
 const STATE_NODE: u8 = 4;
 
-/// A proof does not lead to the root it was checked against.
+/// Why a proof does not lead to the root that it was checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MerkleError {
     #[error("the index {index} is not below the number of leaves, {count}")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{MerkleError, STATE_LEAF, STATE_NODE, pair};
 use crate::Hash;
 
-/// A path has at most one hash for each bit of a key's digest.
+/// Hashes of a path: at most one for each bit of a key's digest.
 pub const PATH_MAX: usize = 256;
 
 /// Root of the state without keys.
@@ -23,12 +23,12 @@ pub fn node(left: &Hash, right: &Hash) -> Hash {
     pair(STATE_NODE, left, right)
 }
 
-/// Bit `depth` (0 to 255) of a key's digest: whether its path goes right there.
-pub fn goes_right(key: &Hash, depth: usize) -> bool {
+/// Bit `depth` (0 to 255) of a key's digest: the path of the key branches right there if it is set.
+pub fn branches_right(key: &Hash, depth: usize) -> bool {
     key.0[depth / 8] >> (7 - depth % 8) & 1 == 1
 }
 
-/// Another key's leaf.
+/// The leaf of another key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -39,7 +39,7 @@ pub struct OtherLeaf {
     pub value: Hash,
 }
 
-/// The path of a key, present or absent.
+/// The proof of a key, present or absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -89,20 +89,21 @@ impl StateProof {
         }
         let upwards = self.siblings.iter().enumerate().rev();
         let found = upwards.fold(end, |hash, (depth, sibling)| {
-            if goes_right(key, depth) {
+            if branches_right(key, depth) {
                 node(sibling, &hash)
             } else {
                 node(&hash, sibling)
             }
         });
-        match found == *root {
-            true => Ok(()),
-            false => Err(MerkleError::Root),
+        if found == *root {
+            Ok(())
+        } else {
+            Err(MerkleError::Root)
         }
     }
 }
 
-/// How many leading bits two digests have in common.
+/// Number of leading bits that two digests have in common.
 pub fn shared_bits(a: &Hash, b: &Hash) -> usize {
     match a.0.iter().zip(&b.0).position(|(a, b)| a != b) {
         None => PATH_MAX,

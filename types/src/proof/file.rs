@@ -1,14 +1,11 @@
 //! The file that is handed to an auditor: a bundle alone, or with the record that it proves beside
 //! it, as nodes answer `?proof=true`.
 //!
-//! Whatever stands in the file is either proven or makes it refused: no member that is unknown or
-//! repeated, no second spelling of a value, no record but the proven one. So two readers can't see
-//! two different things in a file that holds.
+//! Everything in the file is either proven or makes the file invalid: there is no unknown or
+//! repeated member, no second spelling of a value, no record but the proven one. So two readers
+//! can't see two different things in a valid file.
 
-use std::fmt;
-
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
@@ -17,17 +14,18 @@ use super::{
 use crate::Genesis;
 use crate::codec::{self, CodecError};
 
-/// A file: the JSON form of a bundle, and of a record, which is shorter than its proof's largest.
+/// Bytes of a file: the JSON form of a bundle, and of a record, which is shorter than the largest
+/// proof.
 pub const PROOF_FILE_BYTES_MAX: usize = PROOF_JSON_BYTES_MAX + 1024 * 1024;
 
-/// Characters of a value in an error: enough to know it again.
+/// Characters of a value that an error shows: enough to recognise it.
 const SHOWN_MAX: usize = 120;
 
-/// A proof, and what is said to be proven by it. Nothing in it is believed before
+/// A proof, with the record that it is claimed to prove. Nothing in it may be believed before
 /// [`ProofFile::verify`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProofFile {
-    /// The record as JSON; none in a file that is a bundle alone.
+    /// The record as JSON; a file that is a bundle alone has none.
     record: Option<Value>,
     proof: ProofBundle,
 }
@@ -55,7 +53,7 @@ pub enum ProofFileError {
 }
 
 impl ProofFile {
-    /// A proof that was verified, with what it says.
+    /// The file of a verified proof with its statement.
     pub fn new(proof: ProofBundle, statement: &Statement) -> Self {
         Self {
             record: Some(statement.record.clone()),
@@ -63,26 +61,29 @@ impl ProofFile {
         }
     }
 
-    /// Reads a file, or a node's answer.
+    /// Decodes a file, or the answer of a node.
     ///
     /// # Errors
-    /// It is too long, no proof, or has something in it that no proof covers.
+    /// It is too long, no proof, or has a part that no proof covers.
     pub fn from_json(bytes: &[u8]) -> Result<Self, ProofFileError> {
         check_length(bytes, PROOF_FILE_BYTES_MAX).map_err(ProofFileError::Malformed)?;
-        let Tree(tree) = codec::decode_json(bytes).map_err(ProofFileError::Malformed)?;
-        let (record, proof) = take_apart(tree)?;
-        let bundle: ProofBundle = codec::decode_value(&proof).map_err(ProofFileError::Malformed)?;
-        // What is left out for "none" would be read as it is here, and perhaps not elsewhere.
-        match serde_json::to_value(&bundle).is_ok_and(|again| again == proof) {
-            true => Ok(Self {
+        let tree = codec::decode_json(bytes).map_err(ProofFileError::Malformed)?;
+        let (record, proof) = split_members(tree)?;
+        let text = proof.to_string();
+        let bundle: ProofBundle =
+            codec::decode_json(text.as_bytes()).map_err(ProofFileError::Malformed)?;
+        // A member that is left out for "none" would be read so here, and perhaps not elsewhere.
+        if serde_json::to_value(&bundle).is_ok_and(|again| again == proof) {
+            Ok(Self {
                 record,
                 proof: bundle,
-            }),
-            false => Err(ProofFileError::NotCanonical),
+            })
+        } else {
+            Err(ProofFileError::NotCanonical)
         }
     }
 
-    /// For people: indented.
+    /// The indented JSON form, for people.
     pub fn to_json(&self) -> Vec<u8> {
         let bytes = match &self.record {
             Some(_) => serde_json::to_vec_pretty(self),
@@ -96,8 +97,8 @@ impl ProofFile {
         self.proof
     }
 
-    /// Checks the proof against the genesis file, decodes what is proven, and compares with it what
-    /// the file says.
+    /// Checks the proof against the genesis file, decodes the proven record, and compares the
+    /// record in the file with it.
     ///
     /// # Errors
     /// The first thing that does not hold.
@@ -105,8 +106,8 @@ impl ProofFile {
         let proven = self.proof.verify(genesis)?;
         let statement = Statement::of(&self.proof, &proven, genesis)?;
         match &self.record {
-            Some(said) if *said != statement.record => {
-                let where_they_differ = difference("record", said, &statement.record);
+            Some(stated) if *stated != statement.record => {
+                let where_they_differ = difference("record", stated, &statement.record);
                 Err(ProofFileError::OtherRecord(where_they_differ))
             }
             _ => Ok((proven, statement)),
@@ -114,8 +115,8 @@ impl ProofFile {
     }
 }
 
-/// The record, if there is one beside it, and the bundle.
-fn take_apart(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> {
+/// Splits a file into the record, if it has one, and the bundle.
+fn split_members(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> {
     let mut members = match tree {
         Value::Object(members) if members.contains_key("proof") => members,
         alone => return Ok((None, alone)),
@@ -128,18 +129,18 @@ fn take_apart(tree: Value) -> Result<(Option<Value>, Value), ProofFileError> {
     }
 }
 
-/// The first place at which two values differ, with what stands there.
-fn difference(at: &str, said: &Value, proven: &Value) -> String {
-    if let (Value::Object(said), Value::Object(proven)) = (said, proven) {
-        let names = said.keys().chain(proven.keys());
-        let differing = names.into_iter().find(|n| said.get(*n) != proven.get(*n));
+/// The first place at which two values differ, with both values.
+fn difference(at: &str, stated: &Value, proven: &Value) -> String {
+    if let (Value::Object(stated), Value::Object(proven)) = (stated, proven) {
+        let names = stated.keys().chain(proven.keys());
+        let differing = names.into_iter().find(|n| stated.get(*n) != proven.get(*n));
         if let Some(name) = differing {
             let of = |members: &Map<String, Value>| members.get(name).cloned().unwrap_or_default();
-            return difference(&format!("{at}.{name}"), &of(said), &of(proven));
+            return difference(&format!("{at}.{name}"), &of(stated), &of(proven));
         }
     }
-    let (said, proven) = (shown(said), shown(proven));
-    format!("{at} is {said} in the file, {proven} is proven")
+    let (stated, proven) = (shown(stated), shown(proven));
+    format!("{at} is {stated} in the file, {proven} is proven")
 }
 
 /// The beginning of a value, without characters that would change how a terminal shows the rest.
@@ -148,69 +149,4 @@ fn shown(value: &Value) -> String {
     let plain = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
     let beginning = text.chars().take(SHOWN_MAX);
     beginning.map(|c| if plain(c) { c } else { '?' }).collect()
-}
-
-/// Any JSON, in which no object has a member twice.
-struct Tree(Value);
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor).map(Self)
-    }
-}
-
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Err(E::custom(format!("{value}: no record has a fraction")))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Tree(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(list.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            let Tree(value) = members.next_value()?;
-            if map.contains_key(&name) {
-                return Err(de::Error::custom(format!(
-                    "the member {name:?} is there twice"
-                )));
-            }
-            map.insert(name, value);
-        }
-        Ok(map.into())
-    }
 }

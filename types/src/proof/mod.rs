@@ -1,5 +1,5 @@
-//! Proof bundles: everything that shows, offline and from the genesis file alone, that something is
-//! on the ledger.
+//! Proof bundles. A bundle shows, offline and from the genesis file alone, that a record is on the
+//! ledger.
 //!
 //! # Format, version 1
 //! A bundle is a [`ProofBundle`], as JSON or in the binary encoding of [`codec`](crate::codec). It
@@ -18,8 +18,8 @@
 //! needs the encoding of headers, certificates and validator sets only. [`crate::merkle`] has the
 //! hashes.
 //!
-//! A [`ProofFile`] is what people hand on: the bundle, perhaps with its record beside it. What it
-//! proves is told as a [`Statement`], decoded from the proven bytes alone.
+//! People hand on a [`ProofFile`]: the bundle, perhaps with its record. A [`Statement`] has what it
+//! proves, decoded from the proven bytes alone.
 
 mod file;
 mod statement;
@@ -45,7 +45,7 @@ pub const VALIDATOR_SET_KEY: &[u8] = &[0x60];
 /// The version of the format that this code reads.
 pub const PROOF_VERSION: u32 = 1;
 
-/// A bundle in JSON: hexadecimal digits double the bytes, and the fields have names.
+/// Bytes of a bundle in JSON: hexadecimal digits double the bytes, and the fields have names.
 pub const PROOF_JSON_BYTES_MAX: usize = 3 * PROOF_BYTES_MAX;
 
 /// A record of the ledger with all that proves it.
@@ -82,10 +82,10 @@ pub enum RecordProof {
         event: HexBytes,
         place: ListProof,
     },
-    /// What the state had under a key after the block.
+    /// The record, or its absence, under a key of the state after the block.
     State {
         key: HexBytes,
-        /// The encoded record; none if there was none.
+        /// The encoded record; none if the key was absent.
         value: Option<HexBytes>,
         path: StateProof,
     },
@@ -97,7 +97,7 @@ pub enum RecordProof {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ancestor {
     pub header: Header,
-    /// From its leaf up to the head's `history_root`, at most 64 hashes.
+    /// The path from its leaf up to the head's `history_root`, at most 64 hashes.
     pub path: Vec<Hash>,
 }
 
@@ -110,7 +110,7 @@ pub struct CertifiedHeader {
     pub certificate: Certificate,
 }
 
-/// Shows that a header is on the ledger, and with it the whole state and history that it names.
+/// The proof that a header is on the ledger, and with it the whole state and history that it names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderProof {
@@ -134,6 +134,8 @@ impl HeaderProof {
         codec::encode(self)
     }
 
+    /// Decodes the binary form.
+    ///
     /// # Errors
     /// More than [`PROOF_BYTES_MAX`], or no such proof.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
@@ -147,19 +149,20 @@ impl HeaderProof {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SetChange {
-    /// By the validators before the change.
+    /// Certified by the validators before the change.
     pub certified: CertifiedHeader,
     pub next: ValidatorSet,
-    /// Of [`VALIDATOR_SET_KEY`] with `next` under the header's `state_root`.
+    /// The path of [`VALIDATOR_SET_KEY`] with `next` under the header's `state_root`.
     pub path: StateProof,
 }
 
-/// What a bundle has proven. Whether `head_time_ms` is recent enough is for the caller to judge.
+/// The proven record of a bundle. The caller decides whether `head_time_ms` is recent enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proven {
     pub record: ProvenRecord,
-    /// Height and time of the record's block.
+    /// Height of the record's block.
     pub height: u64,
+    /// Unix time in ms of the record's block.
     pub time_ms: u64,
     /// The certified header to which the proof leads.
     pub head: Hash,
@@ -212,7 +215,7 @@ impl ProofBundle {
         codec::encode(self)
     }
 
-    /// From the binary form.
+    /// Decodes the binary form.
     ///
     /// # Errors
     /// More than [`PROOF_BYTES_MAX`], or no bundle.
@@ -226,7 +229,7 @@ impl ProofBundle {
         serde_json::to_vec(self).expect("our types have JSON forms")
     }
 
-    /// From the JSON form.
+    /// Decodes the JSON form.
     ///
     /// # Errors
     /// More than [`PROOF_JSON_BYTES_MAX`], or no bundle.
@@ -237,12 +240,13 @@ impl ProofBundle {
 }
 
 fn check_length(bytes: &[u8], limit: usize) -> Result<(), CodecError> {
-    match bytes.len() <= limit {
-        true => Ok(()),
-        false => Err(CodecError::TooLong {
+    if bytes.len() <= limit {
+        Ok(())
+    } else {
+        Err(CodecError::TooLong {
             wanted: "ProofBundle",
             got: bytes.len(),
             limit,
-        }),
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! What a bundle proves, decoded, so that nobody has to believe the text beside a proof.
+//! The statement of a bundle: the proven record, decoded, so that a reader need not believe any
+//! text beside the proof.
 
 use std::fmt;
 
@@ -9,12 +10,13 @@ use super::{CertifiedHeader, ProofBundle, Proven, ProvenRecord};
 use crate::codec::CodecError;
 use crate::{Genesis, Hash, Id, PublicKey, StateKey, ValidatorSet};
 
-/// What was proven: what it is, of whom, since which block, and who signed for it.
+/// The decoded contents of a verified bundle: the record, its name, its block, and the validators
+/// that signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Statement {
     #[serde(flatten)]
     pub subject: ProvenSubject,
-    /// The decoded record; null if it is proven that there is none.
+    /// The decoded record; null if its absence is proven.
     pub record: Value,
     /// Height and time (Unix ms) of the record's block.
     pub height: u64,
@@ -25,7 +27,7 @@ pub struct Statement {
     pub head_time_ms: u64,
     /// The validators whose signatures certify the head.
     pub signers: Vec<Signer>,
-    /// How those came into force: changes from the validators of the genesis file, lowest first.
+    /// The changes that lead from the validators of the genesis file to them, lowest first.
     pub set_changes: Vec<SignedChange>,
 }
 
@@ -34,17 +36,17 @@ pub struct Statement {
 pub struct SignedChange {
     pub height: u64,
     pub time_ms: u64,
-    /// Those of the validators before whose signatures certify it.
+    /// The validators in force before the change whose signatures certify it.
     pub signers: Vec<Signer>,
 }
 
-/// What a record is. In JSON `kind`, and `of` with what names it.
+/// The kind and name of a proven record; in JSON the members `kind` and `of`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum ProvenSubject {
     /// A part of a block.
     Block(BlockPart),
-    /// What the state has, or has not, under a key.
+    /// A record of the state, or its absence.
     State(StateKey),
 }
 
@@ -58,7 +60,7 @@ pub enum BlockPart {
         key: PublicKey,
         index: u64,
     },
-    /// The transaction is zero for what a block did by itself.
+    /// The transaction is zero in the receipt of the block itself.
     Receipt { transaction: Hash, index: u64 },
     Event {
         device: Id,
@@ -67,7 +69,7 @@ pub enum BlockPart {
     },
 }
 
-/// For people: `receipt of transaction 2c1f.., number 3 of its block`.
+/// The name for people, e.g. `receipt of transaction 2c1f.., number 3 of its block`.
 impl fmt::Display for BlockPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,12 +105,12 @@ pub struct Signer {
     pub key: PublicKey,
 }
 
-/// A proof holds, and what it proves can't be read.
+/// Why the record of a valid proof can't be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
     #[error(
-        "the proven key {0} is of no kind that this version of the program knows, so that what \
-         the proof says can't be told"
+        "the proven key {0} is of no kind that this version of the program knows, so that the \
+         proof can't be decoded"
     )]
     UnknownKey(String),
     #[error("the proven {key} does not decode")]
@@ -120,8 +122,8 @@ pub enum StatementError {
 }
 
 impl Statement {
-    /// Decodes what `bundle` has proven: `proven` is what [`ProofBundle::verify`] returned with
-    /// this `genesis`.
+    /// Decodes the record of `bundle`: `proven` is the result of [`ProofBundle::verify`] with this
+    /// `genesis`.
     ///
     /// # Errors
     /// The key or the record is of a form that this version does not know.
@@ -204,7 +206,7 @@ fn json(record: &impl Serialize) -> Value {
     serde_json::to_value(record).expect("our types have JSON forms")
 }
 
-/// The verified signatures are all of validators in force.
+/// The validators of the signatures; verification has shown that all are in force.
 fn signers(certified: &CertifiedHeader, in_force: &ValidatorSet) -> Vec<Signer> {
     let keys = certified.certificate.signatures.iter().map(|s| s.key);
     let validators = keys.filter_map(|key| in_force.by_key(&key));

@@ -1,3 +1,5 @@
+//! The steps of verification.
+
 use super::{
     Ancestor, CertifiedHeader, HeaderProof, PROOF_VERSION, ProofBundle, Proven, ProvenRecord,
     RecordProof, SetChange, VALIDATOR_SET_KEY,

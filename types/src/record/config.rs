@@ -1,3 +1,5 @@
+//! Records of configuration.
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ConfigTarget, Hash, Id};
@@ -9,13 +11,13 @@ use crate::{ConfigTarget, Hash, Id};
 pub struct DesiredConfig {
     pub target: ConfigTarget,
     pub document: String,
-    /// Counts up from 1.
+    /// Number of the version, counted up from 1.
     pub version: u64,
     pub author: Id,
     pub height: u64,
 }
 
-/// What a device last said of its configuration.
+/// The last report of a device about its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,7 +1,12 @@
+//! Records of devices.
+
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{ID_BYTES_MAX, SMALL_LIST_MAX, TAG_VALUE_BYTES_MAX};
+use crate::validate::{self, FieldError};
 use crate::{Hash, Id, PublicKey, Scope, Version};
 
+/// A tag of a device: a name with a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -10,9 +15,22 @@ pub struct Tag {
     pub value: String,
 }
 
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+impl Tag {
+    /// Checks the tags of one device: their number, their texts, and that no name occurs twice.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn check_all(tags: &[Self]) -> Result<(), FieldError> {
+        validate::at_most("tags", tags, SMALL_LIST_MAX)?;
+        for Self { name, value } in tags {
+            validate::name("tag", name, ID_BYTES_MAX)?;
+            validate::text("tag", value, TAG_VALUE_BYTES_MAX)?;
+        }
+        validate::distinct("tags", tags.iter().map(|tag| &tag.name))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum DeviceStatus {
@@ -40,14 +58,14 @@ pub struct Device {
     pub registered_height: u64,
 }
 
-/// What a device runs and which counters it has used. Apart from [`Device`], because it changes
-/// often.
+/// The running firmware of a device and the counters that it has used. It is a record of its own,
+/// apart from [`Device`], because it changes often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceState {
     pub version: Option<Version>,
-    /// The confirmed release, if it is one of ours.
+    /// The confirmed release, if it is on this ledger.
     pub release: Option<Id>,
     /// blake3 of the active slot as last reported.
     pub digest: Option<Hash>,

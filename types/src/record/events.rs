@@ -1,11 +1,13 @@
+//! Records of events and alarms.
+
 use serde::{Deserialize, Serialize};
 
 use crate::{AlarmId, DeviceEvent, Id};
 
-/// Severities in the order of ITU-T X.733.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The perceived severity of ITU-T X.733.
+// No derived order: the standard's (critical, major, minor, warning; indeterminate has no place) is
+// not that of the encoding, to which new variants are appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Severity {
@@ -16,7 +18,7 @@ pub enum Severity {
     Indeterminate,
 }
 
-/// A device event as the ledger recorded it. Not in the state tree: a leaf of its block's
+/// A device event as the ledger recorded it. It is not in the state tree but a leaf of its block's
 /// `event_root`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -30,10 +32,8 @@ pub struct EventRecord {
     pub received_ms: u64,
 }
 
-/// Sequence numbers that never came, both ends included.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// A range of sequence numbers that have not come, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EventGap {
@@ -41,7 +41,7 @@ pub struct EventGap {
     pub last: u64,
 }
 
-/// Where the events of one device stand.
+/// The sequence numbers of a device's events that have come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -49,10 +49,11 @@ pub struct EventCursor {
     /// The highest sequence number recorded.
     pub highest: u64,
     pub count: u64,
-    /// Ascending.
+    /// The gaps in ascending order.
     pub gaps: Vec<EventGap>,
 }
 
+/// The acknowledgement of an alarm by a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -62,6 +63,7 @@ pub struct Acknowledgement {
     pub time_ms: u64,
 }
 
+/// An alarm of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -70,17 +72,17 @@ pub struct Alarm {
     pub kind: String,
     pub severity: Severity,
     pub raised_ms: u64,
-    /// When it was cleared; `None` while it is active.
+    /// Unix time in ms when it was cleared; `None` while it is active.
     pub cleared_ms: Option<u64>,
-    /// Who cleared it by hand.
+    /// The account that cleared it by hand.
     pub cleared_by: Option<Id>,
     pub acknowledged: Option<Acknowledgement>,
 }
 
-/// Where the alarm of one kind stands on one device.
+/// The state of the alarm of one kind on one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlarmSlot {
-    /// The highest event that raised or cleared: earlier ones that come late change nothing.
+    /// The highest event that raised or cleared it. An earlier one that comes late changes nothing.
     pub changed: u64,
     /// The event that raised the active alarm.
     pub active: Option<u64>,

@@ -1,22 +1,22 @@
+//! Records of releases and artifacts.
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Id, ReleaseManifest, SignedRelease};
 
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ReleaseStatus {
-    /// Published, approvals missing.
+    /// Published; approvals are missing.
     Signed,
     Released,
-    /// No new rollout.
+    /// Gets no new rollout.
     Deprecated,
     Revoked,
 }
 
-/// A release with its life so far.
+/// A release with its status and approvals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -26,10 +26,10 @@ pub struct Release {
     /// Digest of the manifest's bytes.
     pub manifest_digest: Hash,
     pub status: ReleaseStatus,
-    /// Who published it.
+    /// The account that published it.
     pub author: Id,
     pub approvals: Vec<Id>,
-    /// Why it was deprecated or revoked.
+    /// The reason if it was deprecated or revoked.
     pub reason: String,
     pub published_height: u64,
 }

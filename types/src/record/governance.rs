@@ -1,8 +1,10 @@
+//! Records of governance.
+
 use serde::{Deserialize, Serialize};
 
 use crate::{GovernanceChange, Hash, Id, PublicKey};
 
-/// A node that follows without a vote.
+/// A node that follows the ledger without a vote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -13,14 +15,12 @@ pub struct Observer {
     pub address: String,
 }
 
-/// How many people must agree.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The numbers of people who must agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Policies {
-    /// Approvals of a release by others than its author.
+    /// Approvals of a release by people other than its author.
     pub release_approvals: u8,
     pub rollout_approvals: u8,
     /// Administrators who must vote for the recovery of an account.
@@ -30,7 +30,7 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Each number with its name.
+    /// The numbers with their names.
     pub fn named(&self) -> [(&'static str, u8); 4] {
         let Self {
             release_approvals,
@@ -72,12 +72,12 @@ pub struct Proposal {
     pub proposed_height: u64,
 }
 
-/// Rules of execution in force, and those that begin later.
+/// The protocol version in force, and the next one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Protocol {
     pub version: u32,
-    /// A later version and the height from which it holds.
+    /// The next version and the height from which on it is in force.
     pub next: Option<(u32, u64)>,
 }

@@ -1,4 +1,4 @@
-//! What the contracts keep: the values of the state, and the event records beside it.
+//! The records that contracts keep: the values of the state, and the event records beside it.
 
 mod config;
 mod devices;

@@ -1,41 +1,39 @@
+//! Records of rollouts and deployments.
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Id, RolloutPlan, Scope};
 
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RolloutStatus {
     PendingApproval,
     Approved,
     Running,
-    /// By an operator.
+    /// Paused by an operator.
     Paused,
-    /// By the contract, because too many deployments failed.
+    /// Paused by the contract, because too many deployments failed.
     PausedByErrors,
     Stopping,
     Stopped,
     Finished,
 }
 
-/// How many deployments are in each state that matters to a gate.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The numbers of deployments in the states that matter to the error gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Default)]
 pub struct RolloutCounts {
     pub assigned: u64,
-    /// Offered up to trial.
+    /// From offered to trial.
     pub active: u64,
     pub confirmed: u64,
     pub failed: u64,
     /// Cancelled, superseded, removed, not needed.
     pub other: u64,
-    /// Devices that were listed or matched and can't take the release.
+    /// Devices that were listed or matched and can't install the release.
     pub skipped: u64,
 }
 
@@ -51,17 +49,17 @@ pub struct Rollout {
     pub approvals: Vec<Id>,
     pub reason: String,
     pub counts: RolloutCounts,
-    /// The counts when an error pause was last ended: the gate looks at what came after.
+    /// The counts at the end of the last pause by errors: the gate looks at what came after.
     pub counts_at_resume: RolloutCounts,
-    /// Over which its operators and approvers must have their roles.
+    /// The districts over which its operators and approvers must have their roles.
     pub districts: Vec<Scope>,
-    /// Where the expansion of the selection stands: the last device looked at.
+    /// Place of the expansion of the selection: the last device looked at.
     pub cursor: Option<Id>,
     /// Every selected device has been looked at.
     pub expanded: bool,
-    /// Where the recall of a stopping rollout stands: the last deployment looked at.
+    /// Place of the recall of a stopping rollout: the last deployment looked at.
     pub sweep: Option<Id>,
-    /// Every deployment that can be cancelled has been.
+    /// Every deployment that can be cancelled has been cancelled.
     pub swept: bool,
     pub planned_height: u64,
     pub started_ms: Option<u64>,
@@ -69,25 +67,21 @@ pub struct Rollout {
     pub status_height: u64,
 }
 
-/// What blocks have still to do for a rollout that has begun and not ended.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The work that blocks have left for a rollout that has begun and not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RolloutWork {
-    /// It waits for reports, timers or people.
+    /// None: the rollout waits for reports, timers or people.
     Nothing,
-    /// Devices are still to be assigned.
+    /// Devices must still be assigned.
     Expand,
-    /// Deployments are still to be cancelled.
+    /// Deployments must still be cancelled.
     Sweep,
 }
 
 /// Why a listed or matching device gets no deployment.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum SkipReason {
@@ -107,7 +101,9 @@ pub enum SkipReason {
     ReleaseExpired,
 }
 
-/// One device's part in a rollout (UPDATES.md has the transitions).
+/// The state of one device's part in a rollout.
+// The derived order is that of set keys and has no meaning, because new states are appended:
+// `progress` compares. The table of transitions is in `contracts::rollouts::transitions`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
 )]
@@ -116,8 +112,10 @@ pub enum SkipReason {
 pub enum DeploymentState {
     Assigned,
     Offered,
+    /// Reserved: no transition leads here yet.
     WaitingConsent,
     Postponed,
+    /// Reserved: no transition leads here yet.
     WaitingWindow,
     Downloading,
     Downloaded,
@@ -136,17 +134,42 @@ pub enum DeploymentState {
 }
 
 impl DeploymentState {
-    /// Nothing follows.
+    /// Tells whether the deployment has ended.
     pub fn is_end(self) -> bool {
-        self >= DeploymentState::Confirmed
+        use DeploymentState::*;
+        match self {
+            Assigned | Offered | WaitingConsent | Postponed | WaitingWindow | Downloading
+            | Downloaded | Installing | Staged | Trial => false,
+            Confirmed | Reverted | Failed | Rejected | TimedOut | Cancelled | Superseded
+            | Removed | NotNeeded => true,
+        }
     }
 
-    /// From here on the Thing writes or boots the image: too late to cancel or postpone.
+    /// Tells whether it is too late to cancel or postpone: the Thing writes or boots the image, or
+    /// the deployment has ended.
     pub fn is_past_return(self) -> bool {
-        self >= DeploymentState::Installing
+        use DeploymentState::*;
+        self.is_end() || matches!(self, Installing | Staged | Trial)
     }
 
-    /// Ended without the release running where it should.
+    /// The place of the state on the way from assigned to confirmed, which orders the states there.
+    /// States beside that way have none.
+    pub fn progress(self) -> Option<usize> {
+        use DeploymentState::*;
+        let path = [
+            Assigned,
+            Offered,
+            Downloading,
+            Downloaded,
+            Installing,
+            Staged,
+            Trial,
+            Confirmed,
+        ];
+        path.iter().position(|state| *state == self)
+    }
+
+    /// Tells whether the deployment ended without the release running where it should.
     pub fn is_failure(self) -> bool {
         use DeploymentState::*;
         matches!(self, Reverted | Failed | Rejected | TimedOut)
@@ -161,7 +184,7 @@ pub struct DeploymentStep {
     pub to: DeploymentState,
     pub height: u64,
     pub time_ms: u64,
-    /// Who reported it; `None`: the contract itself.
+    /// The account that reported it; `None` if it was the contract itself.
     pub by: Option<Id>,
     /// Signed by the Thing's own key.
     pub attested: bool,
@@ -178,7 +201,8 @@ pub struct Deployment {
     pub release: Id,
     pub state: DeploymentState,
     pub assigned_height: u64,
-    /// Oldest first; the oldest but the first are dropped beyond 32. The blocks have all.
+    /// The steps, oldest first. Beyond 32 the oldest but the first are dropped; the blocks have
+    /// all.
     pub steps: Vec<DeploymentStep>,
     pub retries: u8,
     pub postponed_count: u32,
@@ -186,6 +210,6 @@ pub struct Deployment {
     /// The state to which a postponed deployment returns.
     pub postponed_from: Option<DeploymentState>,
     pub first_offered_ms: Option<u64>,
-    /// When the running timer is up.
+    /// Unix time in ms when the running timer expires.
     pub deadline_ms: Option<u64>,
 }

@@ -1,3 +1,5 @@
+//! Records of organizations, accounts, keys and roles.
+
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{NUMBER_MAX, REPLAY_WINDOW};
@@ -12,10 +14,8 @@ pub struct Organization {
     pub registered_height: u64,
 }
 
-/// Who an account stands for.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The kind of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum AccountKind {
@@ -25,10 +25,8 @@ pub enum AccountKind {
     Node,
 }
 
-/// What an account may do within the scope of a grant.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// A role: what an account may do within the scope of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Role {
@@ -64,7 +62,7 @@ pub struct Account {
     pub kind: AccountKind,
     pub organization: Id,
     pub name: String,
-    /// Where a gateway acts; the whole city for users.
+    /// The district in which a gateway acts; the whole city for users.
     pub district: Scope,
     /// Keys in use.
     pub keys: Vec<PublicKey>,
@@ -74,20 +72,21 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether the account has `role` for all of `scope`.
+    /// Tells whether the account has `role` for all of `scope`.
     pub fn has_role(&self, role: Role, scope: &Scope) -> bool {
         self.grants
             .iter()
             .any(|grant| grant.role == role && grant.scope.covers(scope))
     }
 
-    /// Whether the account has `role` anywhere.
+    /// Tells whether the account has `role` for any scope.
     pub fn has_role_somewhere(&self, role: Role) -> bool {
         self.grants.iter().any(|grant| grant.role == role)
     }
 }
 
-/// Whose a key is. Kept for ever, so that a revoked key is not registered again.
+/// The account of a key. The record is kept for ever, so that a revoked key is not registered
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -108,11 +107,9 @@ pub struct Recovery {
 
 const WORDS: usize = (REPLAY_WINDOW / 64) as usize;
 
-/// Which sequence numbers a key has used (RFC 4303, section 3.4.3 and appendix A2): the highest,
-/// and a map of the 1,024 up to it. Numbers start at 1.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize,
-)]
+/// The sequence numbers that a key has used (RFC 4303, section 3.4.3 and appendix A2): the highest,
+/// and a bit map of the 1,024 up to it. Numbers begin at 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, std::hash::Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplayWindow {
@@ -121,7 +118,7 @@ pub struct ReplayWindow {
     used: [u64; WORDS],
 }
 
-/// A sequence number can't be used.
+/// Why a sequence number can't be used.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 pub enum SequenceError {
     #[error("the sequence number {sequence} was used before")]
@@ -136,7 +133,7 @@ pub enum SequenceError {
     TooFar { sequence: u64, highest: u64 },
 }
 
-/// A jump further than this is refused: a key's numbers can't be used up by one mistake.
+/// Largest jump of a sequence number: a mistake must not use up all numbers of a key.
 const JUMP_MAX: u64 = 1 << 32;
 
 impl Default for ReplayWindow {
@@ -159,7 +156,7 @@ impl ReplayWindow {
         (at / 64, 1 << (at % 64))
     }
 
-    /// Whether `sequence` can be used.
+    /// Checks that `sequence` can be used.
     pub fn check(&self, sequence: u64) -> Result<(), SequenceError> {
         if sequence == 0 || sequence > NUMBER_MAX {
             return Err(SequenceError::OutOfRange);
@@ -187,7 +184,7 @@ impl ReplayWindow {
     /// Marks `sequence` as used.
     ///
     /// # Errors
-    /// As [`check`](Self::check); then nothing has changed.
+    /// Those of [`check`](Self::check); then nothing has changed.
     pub fn mark(&mut self, sequence: u64) -> Result<(), SequenceError> {
         self.check(sequence)?;
         if sequence > self.highest {

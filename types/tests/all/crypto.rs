@@ -43,7 +43,7 @@ fn singly(items: &[SignedMessage<'_>]) -> Vec<bool> {
 }
 
 #[test]
-fn crafted_signatures_are_judged_alike() {
+fn crafted_signatures_verify_equally_alone_and_in_batches() {
     let secret = SecretKey::from_seed([7; 32]);
     let good = secret.sign(b"message");
     let mut items = Vec::new();

@@ -16,7 +16,7 @@ pub fn sparse_root(state: &[(Hash, Hash)], depth: usize) -> Hash {
         _ => {
             let (right, left): (Vec<_>, Vec<_>) = state
                 .iter()
-                .partition(|(key, _)| sparse::goes_right(key, depth));
+                .partition(|(key, _)| sparse::branches_right(key, depth));
             sparse::node(
                 &sparse_root(&left, depth + 1),
                 &sparse_root(&right, depth + 1),
@@ -38,10 +38,10 @@ pub fn sparse_path(state: &State, key: &[u8]) -> StateProof {
     let (mut entries, mut siblings) = (digests(state), Vec::new());
     while entries.len() > 1 {
         let depth = siblings.len();
-        let side = sparse::goes_right(&key, depth);
+        let side = sparse::branches_right(&key, depth);
         let (same, others): (Vec<_>, Vec<_>) = entries
             .iter()
-            .partition(|(other, _)| sparse::goes_right(other, depth) == side);
+            .partition(|(other, _)| sparse::branches_right(other, depth) == side);
         siblings.push(sparse_root(&others, depth + 1));
         entries = same;
     }
@@ -174,8 +174,8 @@ pub fn device() -> Device {
 }
 
 impl TestChain {
-    /// Of `length` blocks; the one at `change_at` puts the validators 3 to 7 in the place of 1 to
-    /// 4.
+    /// A chain of `length` blocks; the one at `change_at` replaces the validators 1 to
+    /// 4 by 3 to 7.
     pub fn new(length: u64, change_at: Option<u64>) -> Self {
         let genesis = genesis();
         let mut chain = Self {

@@ -1,4 +1,4 @@
-//! What is wrong with a genesis file is told by name, before a node starts with it.
+//! Errors in a genesis file name the faulty part, before a node starts with the file.
 
 use lamplighter_types::*;
 
@@ -73,8 +73,8 @@ fn each_fault_names_those_that_it_is_about() {
             refused(|g| g.accounts[0].grants[0].scope = Scope::new("north").unwrap()),
         ),
     ];
-    for (wanted, told) in cases {
-        assert!(told.contains(wanted), "{told}, not {wanted}");
+    for (wanted, message) in cases {
+        assert!(message.contains(wanted), "{message}, not {wanted}");
     }
 }
 
@@ -90,9 +90,9 @@ fn an_address_has_a_host_and_a_port() {
         "h:65536",
         "h:7000 ",
     ] {
-        let told = refused(|g| g.validators.validators[2].address = wrong.to_owned());
+        let message = refused(|g| g.validators.validators[2].address = wrong.to_owned());
         let wanted = format!("the address {wrong:?} of node 3 is not of the form host:port");
-        assert_eq!(told, wanted);
+        assert_eq!(message, wanted);
     }
     for right in ["node-3.city.example:7000", "[2001:db8::3]:1"] {
         let mut genesis = genesis();
@@ -102,14 +102,14 @@ fn an_address_has_a_host_and_a_port() {
 }
 
 #[test]
-fn founders_are_told_what_they_may_not_have_meant() {
+fn warnings_name_what_founders_may_not_have_meant() {
     let mut genesis = genesis();
     genesis.accounts[0].grants.clear();
     genesis.accounts.push(user("ada", 101, Role::Administrator));
     genesis.accounts.push(user("ben", 102, Role::Approver));
     genesis.accounts.push(user("cyd", 103, Role::Approver));
     assert_eq!(genesis.check(), Ok(()));
-    let told: Vec<_> = genesis.warnings().iter().map(ToString::to_string).collect();
+    let message: Vec<_> = genesis.warnings().iter().map(ToString::to_string).collect();
     let people = |policy: &str| {
         format!(
             "{policy} is 2, and the file has 1 with the role administrator of the whole city: more \
@@ -121,7 +121,7 @@ fn founders_are_told_what_they_may_not_have_meant() {
         people("recovery_approvals"),
         people("governance_approvals"),
     ];
-    assert_eq!(told, wanted);
+    assert_eq!(message, wanted);
     genesis.accounts[0] = user("alice", 100, Role::Administrator);
     assert_eq!(genesis.warnings(), []);
 }

@@ -151,7 +151,7 @@ fn an_inner_node_is_no_item() {
 }
 
 #[test]
-fn headers_are_proven_under_every_later_head() {
+fn headers_are_proven_under_every_head_above() {
     let stored = Stored::new(70);
     for size in 1..=70 {
         for height in 0..size {
@@ -235,8 +235,8 @@ proptest! {
                 prop_assert!(proof.verify_value(&key, b"else", &root).is_err());
                 prop_assert!(proof.verify_absence(&key, &root).is_err());
                 // The key's own leaf shown as if it were another one.
-                let own = OtherLeaf { key: Hash::of(&key), value: Hash::of(value) };
-                let forged = StateProof { other: Some(own), ..proof.clone() };
+                let itself = OtherLeaf { key: Hash::of(&key), value: Hash::of(value) };
+                let forged = StateProof { other: Some(itself), ..proof.clone() };
                 let refused = forged.verify_absence(&key, &root);
                 prop_assert_eq!(refused, Err(MerkleError::OtherLeaf));
             }
@@ -262,8 +262,8 @@ proptest! {
         let root = sparse_root(&digests(&state), 0);
         for (key, value) in &state {
             let proof = sparse_path(&state, key);
-            let own = OtherLeaf { key: Hash::of(key), value: Hash::of(value) };
-            let forged = StateProof { other: Some(own), siblings: proof.siblings.clone() };
+            let itself = OtherLeaf { key: Hash::of(key), value: Hash::of(value) };
+            let forged = StateProof { other: Some(itself), siblings: proof.siblings.clone() };
             for (victim, _) in &state {
                 prop_assert!(forged.verify_absence(victim, &root).is_err());
             }

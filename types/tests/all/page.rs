@@ -51,7 +51,7 @@ fn names<T: DeserializeOwned>() -> Vec<&'static str> {
 }
 
 /// The names in the row of a type.
-fn told<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
+fn printed<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
     let row = format!("| `{kind}` |");
     let mut rows = page.lines().filter_map(|line| line.strip_prefix(&row));
     let cell = rows.next().unwrap_or_else(|| panic!("no row for {kind}"));
@@ -67,7 +67,7 @@ fn the_page_has_all_fields_and_variants_in_their_order() {
     let page = page.unwrap();
     macro_rules! check {
         ($($kind:ident)*) => {
-            $(assert_eq!(told(&page, stringify!($kind)), names::<$kind>(), stringify!($kind));)*
+            $(assert_eq!(printed(&page, stringify!($kind)), names::<$kind>(), stringify!($kind));)*
         };
     }
     check! {

@@ -1,7 +1,7 @@
 use lamplighter_types::{printable, printable_json};
 use proptest::prelude::*;
 
-/// What a terminal obeys or a person does not see: checked by other means than in the code.
+/// The characters that a terminal obeys or a person does not see, by other means than in the code.
 fn is_harmless(c: char) -> bool {
     let code = u32::from(c);
     let control = code < 0x20 || (0x7f..0xa0).contains(&code);
@@ -45,7 +45,7 @@ proptest! {
 }
 
 #[test]
-fn escapes_say_what_they_stand_for() {
+fn escapes_show_the_escaped_character() {
     let hostile = "\u{1b}[2J\u{202e}fine\n\u{e0041}";
     assert_eq!(
         printable(hostile),

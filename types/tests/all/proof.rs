@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use lamplighter_types::proof::*;
-use lamplighter_types::work::{ProofSet, WorkError};
+use lamplighter_types::wire::work::{ProofSet, WorkError};
 use lamplighter_types::*;
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn refusal(bundle: &ProofBundle, genesis: &Genesis) -> ProofError {
 }
 
 #[test]
-fn every_record_is_proven_under_every_later_head() {
+fn every_record_is_proven_under_every_head_above() {
     let chain = chain();
     for height in 0..11 {
         for head in height..11 {
@@ -45,7 +45,7 @@ fn every_record_is_proven_under_every_later_head() {
 }
 
 #[test]
-fn what_was_proven_is_told() {
+fn a_proof_returns_the_proven_record() {
     let chain = chain();
     let block = &chain.blocks[7];
     let mut seen = 0;

@@ -1,4 +1,5 @@
-//! A file that holds says nothing but what is proven: every change of it is refused, or told.
+//! A valid file has nothing but what is proven: every change of it is refused, or changes the
+//! statement.
 
 use std::sync::LazyLock;
 
@@ -32,7 +33,7 @@ impl Samples {
 static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
     let chain = TestChain::new(9, Some(3));
     let mut records = chain.records(7);
-    // Keys and records that are no contract's are proven, and can't be told.
+    // Keys and records of no contract are proven, and have no statement.
     records.retain(|record| {
         let RecordProof::State { key, .. } = record else {
             return true;
@@ -62,7 +63,7 @@ static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
 });
 
 #[test]
-fn what_is_proven_is_told_in_plain_json() {
+fn a_statement_is_the_proven_record_in_plain_json() {
     let mut kinds = Vec::new();
     for Sample { text, statement } in &SAMPLES.all {
         assert_eq!(SAMPLES.read(text).unwrap(), *statement);
@@ -70,10 +71,10 @@ fn what_is_proven_is_told_in_plain_json() {
         let nodes: Vec<_> = statement.signers.iter().map(|s| s.node).collect();
         assert_eq!(nodes, [3, 4, 5, 6, 7], "those in force after the change");
         assert_eq!(statement.signers[0].account.as_str(), "validator-3");
-        let told = json!(statement);
-        let kind = told["kind"].as_str().unwrap();
+        let statement_json = json!(statement);
+        let kind = statement_json["kind"].as_str().unwrap();
         let wanted = match kind {
-            "device" => match told["of"]["device"].as_str().unwrap() {
+            "device" => match statement_json["of"]["device"].as_str().unwrap() {
                 "lamp-1" => json!(device()),
                 name => {
                     assert_eq!(name, "lamp-2");
@@ -81,19 +82,19 @@ fn what_is_proven_is_told_in_plain_json() {
                 }
             },
             "event" => {
-                assert_eq!(told["of"]["device"], "lamp-1");
-                json!(event(told["of"]["index"].as_u64().unwrap()))
+                assert_eq!(statement_json["of"]["device"], "lamp-1");
+                json!(event(statement_json["of"]["index"].as_u64().unwrap()))
             }
             "transaction" => {
-                assert_eq!(told["of"]["key"], json!(secret(100).public()));
-                assert_eq!(told["record"]["sender"], "alice");
+                assert_eq!(statement_json["of"]["key"], json!(secret(100).public()));
+                assert_eq!(statement_json["record"]["sender"], "alice");
                 let action = json!({ "users": { "disable": { "account": "bob" } } });
-                assert_eq!(told["record"]["action"], action);
-                told["record"].clone()
+                assert_eq!(statement_json["record"]["action"], action);
+                statement_json["record"].clone()
             }
-            _ => told["record"].clone(),
+            _ => statement_json["record"].clone(),
         };
-        assert_eq!(told["record"], wanted, "{kind}");
+        assert_eq!(statement_json["record"], wanted, "{kind}");
         kinds.push(kind.to_owned());
     }
     kinds.sort();
@@ -102,12 +103,12 @@ fn what_is_proven_is_told_in_plain_json() {
     assert_eq!(kinds, all);
 }
 
-/// Whether a changed file is refused, or something else is told of it.
+/// Tells whether a changed file is refused, or gives another statement.
 fn is_noticed(text: &[u8], statement: &Statement) -> bool {
-    SAMPLES.read(text).map_or(true, |told| told != *statement)
+    SAMPLES.read(text).map_or(true, |read| read != *statement)
 }
 
-/// Every other value that stands in the place of one value of `value`, inside and out.
+/// All variants of `value` in which one value, at any depth, is replaced by another.
 fn changes(value: &Value) -> Vec<Value> {
     let mut changed = match value {
         Value::Null => vec![json!(0), json!({})],
@@ -240,7 +241,7 @@ fn twice(value: &Value, at: &mut i64, first: bool, out: &mut String) {
 }
 
 #[test]
-fn a_member_that_is_there_twice_is_refused_wherever_it_is() {
+fn a_repeated_member_is_refused_at_every_place() {
     for Sample { text, .. } in &SAMPLES.all {
         let tree: Value = serde_json::from_slice(text).unwrap();
         for first in [true, false] {
@@ -297,12 +298,13 @@ fn a_forged_record_is_named_where_it_differs() {
             tree["record"]["tags"][0]["value"] = json!("18\u{1b}[2J\u{202e}");
         }
         let refused = SAMPLES.read(tree.to_string().as_bytes()).unwrap_err();
-        let ProofFileError::OtherRecord(told) = &refused else {
+        let ProofFileError::OtherRecord(message) = &refused else {
             panic!("{refused}")
         };
-        assert!(told.contains("is proven"), "{told}");
+        assert!(message.contains("is proven"), "{message}");
         assert!(
-            told.chars()
+            message
+                .chars()
                 .all(|c| c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric())
         );
         tree["proof"] = json!({});
@@ -311,7 +313,7 @@ fn a_forged_record_is_named_where_it_differs() {
 }
 
 #[test]
-fn what_can_not_be_told_is_not_said_to_hold() {
+fn a_proof_that_cannot_be_decoded_is_refused() {
     let chain = TestChain::new(3, None);
     let read = |key: &[u8]| {
         let bundle = chain.bundle(chain.state_record(2, key), 2, 2);

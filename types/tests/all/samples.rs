@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lamplighter_types::login::{ChallengeRequest, TokenRequest};
 use lamplighter_types::merkle::{ListProof, StateProof};
 use lamplighter_types::proof::RecordProof;
-use lamplighter_types::work::{WorkItem, WorkMessage};
+use lamplighter_types::wire::work::{WorkItem, WorkMessage};
 use lamplighter_types::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

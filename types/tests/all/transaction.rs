@@ -90,7 +90,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn many_are_judged_as_one_by_one(
+    fn many_are_verified_as_one_by_one(
         spoiled in prop::collection::vec((0u64..6, 0usize..100, any::<bool>()), 0..20),
     ) {
         let transactions: Vec<_> = spoiled.iter().map(|(sequence, at, spoil)| {
@@ -157,12 +157,12 @@ fn what_a_thing_signs_is_bound_to_chain_kind_and_content() {
 fn a_login_is_for_one_node_account_audience_and_challenge() {
     use lamplighter_types::login::{Audience, Challenge, TokenRequest};
     let (alice, user) = ("alice".parse().unwrap(), secret(100));
-    let given = Challenge {
+    let encoded = Challenge {
         challenge: Hash([4; 32]),
         node: 2,
         expires_ms: 0,
     };
-    let request = TokenRequest::sign(&chain_id(), &alice, Audience::HttpRead, &given, &user);
+    let request = TokenRequest::sign(&chain_id(), &alice, Audience::HttpRead, &encoded, &user);
     assert_eq!(request.verify(&chain_id(), 2), Ok(()));
     assert!(request.verify(&chain_id(), 3).is_err());
     assert!(request.verify(&Hash::ZERO, 2).is_err());

@@ -63,13 +63,13 @@ struct ReceiptMirror {
 }
 
 /// Both encode to the same bytes, and wincode reads what bincode wrote.
-fn same<T, M>(ours: &T, mirror: &M)
+fn same<T, M>(value: &T, mirror: &M)
 where
     T: serde::Serialize,
     M: wincode::SchemaWrite<wincode::config::DefaultConfig, Src = M>
         + for<'de> wincode::SchemaRead<'de, wincode::config::DefaultConfig, Dst = M>,
 {
-    let bytes = codec::encode(ours);
+    let bytes = codec::encode(value);
     assert_eq!(wincode::serialize(mirror).unwrap(), bytes);
     let read: M = wincode::deserialize(&bytes).unwrap();
     assert_eq!(wincode::serialize(&read).unwrap(), bytes);

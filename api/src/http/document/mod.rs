@@ -1,5 +1,5 @@
-//! The description of the HTTP interface (OpenAPI 3.1): what is read off routes and types, and what
-//! holds for all of them, which is added here in one place.
+//! The description of the HTTP interface (OpenAPI 3.1). It is generated from routes and types; the
+//! parts that hold for all of them are added here.
 
 mod operations;
 mod schemas;
@@ -7,7 +7,8 @@ mod schemas;
 use axum::{Router, middleware};
 use lamplighter_types::proof::CertifiedHeader;
 use lamplighter_types::record::Artifact;
-use lamplighter_types::work::WorkMessage;
+use lamplighter_types::wire::Wait;
+use lamplighter_types::wire::work::WorkMessage;
 use lamplighter_types::{Attestation, ReleaseManifest, Transaction};
 use serde_json::Value;
 use utoipa::OpenApi;
@@ -15,15 +16,15 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    App, artifacts, auth, blocks, devices, events, feed, firmware, iotregistry, rollouts, status,
-    transactions, users,
+    App, alarms, artifacts, auth, blocks, config, devices, feed, firmware, iotregistry, rollouts,
+    status, transactions, users,
 };
 
-/// How the description calls the bearer token.
+/// The name of the bearer token in the description.
 const TOKEN: &str = "token";
 
-/// Beside what routes take and give there are the types that clients sign or check: the payload of
-/// a transaction, the manifest of a release, and what the MQTT edge sends.
+/// The document without routes. Its schemas are those that clients sign or check: the payload of a
+/// transaction, the manifest of a release, and the messages of the MQTT edge.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -34,7 +35,7 @@ const TOKEN: &str = "token";
     ),
     servers((url = "/", description = "The node that serves this document.")),
     components(schemas(
-        transactions::Wait,
+        Wait,
         Transaction,
         ReleaseManifest,
         Artifact,
@@ -61,11 +62,15 @@ pub fn describe(app: &App) -> (Router<App>, Value) {
         .merge(firmware::routes())
         .merge(artifacts::routes())
         .merge(rollouts::routes())
-        .merge(events::routes())
+        .merge(alarms::routes())
+        .merge(config::routes())
         .merge(feed::routes())
         .merge(iotregistry::routes())
-        .route_layer(middleware::from_fn_with_state(app.clone(), auth::guard));
-    operations::demand_token(guarded.get_openapi_mut());
+        .route_layer(middleware::from_fn_with_state(
+            app.clone(),
+            auth::require_token,
+        ));
+    operations::require_token(guarded.get_openapi_mut());
     let mut document = Document::openapi();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.get_or_insert_default();

@@ -1,5 +1,6 @@
-//! What every operation has by its nature: statuses, the form of problems, headers, security.
+//! The parts that all operations have: statuses, the form of problems, headers, security.
 
+use lamplighter_types::wire::content_type::{BYTES, JSON, PROBLEM as PROBLEM_JSON};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::PathItem;
@@ -7,15 +8,12 @@ use utoipa::openapi::security::SecurityRequirement;
 
 use super::TOKEN;
 
-const JSON: &str = "application/json";
-const PROBLEM_JSON: &str = "application/problem+json";
-const BYTES: &str = "application/octet-stream";
-const PROBLEM: &str = "#/components/schemas/Problem";
+const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 
-/// Parameters that have a node wait: for a height, the leader, or a certificate.
+/// Parameters that make a node wait: for a height, the leader, or a certificate.
 const WAITING: [&str; 3] = ["min_height", "linearizable", "proof"];
 
-/// What a status means where an operation does not say it of itself.
+/// The meanings of statuses that an operation does not describe.
 const MEANINGS: [(&str, &str); 15] = [
     ("200", "Done."),
     ("204", "Done; there is nothing to say."),
@@ -58,8 +56,8 @@ const MEANINGS: [(&str, &str); 15] = [
     ),
 ];
 
-/// Says of all operations that they need a token.
-pub fn demand_token(document: &mut OpenApi) {
+/// Marks all operations as needing a token.
+pub fn require_token(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         let PathItem {
             get,
@@ -75,7 +73,7 @@ pub fn demand_token(document: &mut OpenApi) {
     }
 }
 
-/// Adds to all operations what they do not say of themselves.
+/// Adds the common parts to all operations.
 pub fn complete(document: &mut Value) {
     let paths = document["paths"].as_object_mut().expect("there are routes");
     for (path, item) in paths {
@@ -109,7 +107,7 @@ fn describe(path: &str, method: &str, operation: &mut Value) {
         .as_object_mut()
         .expect("an operation has responses");
     for status in statuses {
-        let problem = json!({ "content": { JSON: { "schema": { "$ref": PROBLEM } } } });
+        let problem = json!({ "content": { JSON: { "schema": { "$ref": PROBLEM_SCHEMA } } } });
         responses.entry(status).or_insert(problem);
     }
     for (status, response) in responses {
@@ -117,7 +115,7 @@ fn describe(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
-/// The statuses of problems that come before, or beside, what the operation is about.
+/// The statuses of problems that are not particular to the operation.
 fn statuses(operation: &Value) -> Vec<&'static str> {
     let mut statuses = vec!["500", "503"];
     let list = |name: &str| {
@@ -139,7 +137,7 @@ fn statuses(operation: &Value) -> Vec<&'static str> {
     }
     if let Some(content) = operation.pointer("/requestBody/content") {
         statuses.extend(["400", "408", "413"]);
-        // A body that is only bytes is taken under any name.
+        // A body that is only bytes is accepted with any content type.
         if content.get(JSON).is_some() {
             statuses.push("415");
         }
@@ -147,7 +145,7 @@ fn statuses(operation: &Value) -> Vec<&'static str> {
     statuses
 }
 
-/// A parameter is left out, never null.
+/// Completes a parameter, which is left out and never null.
 fn parameter(path: &str, parameter: &mut Value) {
     let is_cursor = parameter["name"] == "after";
     let schema = &mut parameter["schema"];
@@ -179,14 +177,14 @@ fn cursor(path: &str) -> &'static str {
 }
 
 fn answer(method: &str, status: &str, response: &mut Value) {
-    let meaning = MEANINGS.iter().find(|(known, _)| *known == status);
+    let meaning = MEANINGS.iter().find(|(code, _)| *code == status);
     if let (Some((_, meaning)), true) = (meaning, has_no_text(response)) {
         response["description"] = (*meaning).into();
     }
     if let Some(content) = response.get_mut("content") {
         content_of(content);
     }
-    // What HEAD answers has no body.
+    // The answer to HEAD has no body.
     if let (Some(fields), true) = (response.as_object_mut(), method == "head") {
         fields.remove("content");
     }
@@ -222,7 +220,7 @@ fn content_of(content: &mut Value) {
         .expect("contents are listed by media type");
     if kinds
         .get(JSON)
-        .is_some_and(|c| c["schema"]["$ref"] == PROBLEM)
+        .is_some_and(|c| c["schema"]["$ref"] == PROBLEM_SCHEMA)
     {
         let problem = kinds.remove(JSON).expect("it was just there");
         kinds.insert(PROBLEM_JSON.to_owned(), problem);

@@ -1,5 +1,5 @@
-//! What every schema has: bounds of numbers, no unknown fields where none are taken, plain text,
-//! and examples.
+//! The parts that all schemas have: bounds of numbers, no unknown fields where none are accepted,
+//! plain text, and examples.
 
 use lamplighter_types::{HexBytes, ReleaseManifest, codec};
 use serde::Deserialize;
@@ -11,18 +11,18 @@ const PREFIX: &str = "#/components/schemas/";
 
 /// One action of each kind, in an order in which a ledger takes them all. A test sends them.
 const ACTIONS: &str = include_str!("../../../../docs/examples/actions.json");
-/// A transaction with all that its signature is made of, for who writes a client.
+/// A transaction with all inputs of its signature, for authors of clients.
 const TRANSACTION: &str = include_str!("../../../../docs/examples/transaction.json");
 
-/// An action that is shown.
+/// An example of an action.
 #[derive(Debug, Deserialize)]
 struct Example {
-    /// Who may do this.
+    /// The accounts that may perform it, for people.
     by: String,
     action: Value,
 }
 
-/// Adds to all schemas what they do not say of themselves.
+/// Adds the common parts to all schemas.
 pub fn complete(document: &mut Value) {
     each_object(&mut document["paths"], &mut |schema| bound(schema));
     let schemas = document["components"]["schemas"]
@@ -35,7 +35,7 @@ pub fn complete(document: &mut Value) {
         });
         close(schema);
     }
-    illustrate(schemas);
+    add_examples(schemas);
 }
 
 fn each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
@@ -62,7 +62,7 @@ fn bound(schema: &mut Map<String, Value>) {
     schema.entry("maximum").or_insert(max.into());
 }
 
-/// Links of the source have no meaning outside of it: what is left of them is their name.
+/// Replaces links of the source, which have no meaning outside of it, by their names.
 fn simplify(schema: &mut Map<String, Value>) {
     let Some(Value::String(text)) = schema.get_mut("description") else {
         return;
@@ -79,7 +79,7 @@ fn simplify(schema: &mut Map<String, Value>) {
     *text = text.replace("[`", "`").replace("`]", "`");
 }
 
-/// Our types take no unknown fields, the variants of an enum neither.
+/// Marks types that accept no unknown fields, and the variants of enums.
 fn close(schema: &mut Value) {
     let strict = schema.get("oneOf").is_some() || schema.get("additionalProperties").is_some();
     if strict {
@@ -91,16 +91,16 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Shows each kind of action, and each type that is part of one, by an example.
-fn illustrate(schemas: &mut Schemas) {
+/// Adds an example to each kind of action, and to each type that is part of one.
+fn add_examples(schemas: &mut Schemas) {
     let actions: Vec<Example> = serde_json::from_str(ACTIONS).expect("a test reads it");
     for Example { by, action } in &actions {
-        if say_who(schemas, action, by) {
+        if add_permission(schemas, action, by) {
             add(&mut schemas["Action"], action);
         }
-        show(schemas, &reference("Action"), action);
+        add_examples_of(schemas, &reference("Action"), action);
         if let Some(manifest) = manifest(action) {
-            show(schemas, &reference("ReleaseManifest"), &manifest);
+            add_examples_of(schemas, &reference("ReleaseManifest"), &manifest);
         }
     }
     let vector: Value = serde_json::from_str(TRANSACTION).expect("a test reads it");
@@ -112,7 +112,7 @@ fn illustrate(schemas: &mut Schemas) {
     }
 }
 
-/// The manifest of a release that is published, which the action has in its binary encoding.
+/// The manifest in an action that publishes a release, where it has its binary encoding.
 fn manifest(action: &Value) -> Option<Value> {
     let hex = action.pointer("/firmware/publish/release/manifest")?;
     let bytes = HexBytes::deserialize(hex).ok()?;
@@ -128,8 +128,8 @@ fn named(schema: &Value) -> Option<&str> {
     schema.get("$ref")?.as_str()?.strip_prefix(PREFIX)
 }
 
-/// Says at the kind of an action who may do it; false when it is said already.
-fn say_who(schemas: &mut Schemas, action: &Value, by: &str) -> bool {
+/// Adds to the kind of an action who may perform it; false if it was added before.
+fn add_permission(schemas: &mut Schemas, action: &Value, by: &str) -> bool {
     let Some((contract, action)) = action.as_object().and_then(|fields| fields.iter().next())
     else {
         return false;
@@ -141,50 +141,51 @@ fn say_who(schemas: &mut Schemas, action: &Value, by: &str) -> bool {
     let Some(contract) = contracts.iter().find_map(of_contract) else {
         return false;
     };
-    let own = named(&contract).and_then(|name| schemas.get_mut(name));
-    let Some(kind) = own.and_then(|own| variant(own, action)) else {
+    let actions = named(&contract).and_then(|name| schemas.get_mut(name));
+    let Some(kind) = actions.and_then(|actions| variant(actions, action)) else {
         return false;
     };
-    let said = kind["description"].as_str().unwrap_or_default();
-    if said.contains("By: ") {
+    let description = kind["description"].as_str().unwrap_or_default();
+    if description.contains("By: ") {
         return false;
     }
-    let pause = if said.is_empty() { "" } else { "\n\n" };
-    kind["description"] = format!("{said}{pause}By: {by}.").into();
+    let separator = if description.is_empty() { "" } else { "\n\n" };
+    kind["description"] = format!("{description}{separator}By: {by}.").into();
     true
 }
 
-/// Walks a value along its schema; each type and variant on the way gets its first example.
-fn show(schemas: &mut Schemas, schema: &Value, value: &Value) {
+/// Walks a value along its schema, and gives each type and variant on the way its first example.
+fn add_examples_of(schemas: &mut Schemas, schema: &Value, value: &Value) {
     let mut schema = schema.clone();
     if let Some(name) = named(&schema).map(str::to_owned) {
-        let Some(own) = schemas.get_mut(&name) else {
+        let Some(component) = schemas.get_mut(&name) else {
             return;
         };
-        let place = match own.get("oneOf").is_some() {
-            true => variant(own, value),
-            false => Some(own).filter(|own| own.get("properties").is_some()),
+        let target = if component.get("oneOf").is_some() {
+            variant(component, value)
+        } else {
+            Some(component).filter(|schema| schema.get("properties").is_some())
         };
-        if let Some(place) = place.filter(|place| place.get("examples").is_none()) {
-            add(place, value);
+        if let Some(target) = target.filter(|target| target.get("examples").is_none()) {
+            add(target, value);
         }
         schema = schemas[&name].clone();
     }
     let choices = schema["oneOf"].as_array().into_iter().flatten();
     for choice in choices.filter(|choice| fits(choice, value)) {
-        show(schemas, choice, value);
+        add_examples_of(schemas, choice, value);
     }
     for (field, part) in schema["properties"].as_object().into_iter().flatten() {
         if let Some(value) = value.get(field).filter(|value| !value.is_null()) {
-            show(schemas, part, value);
+            add_examples_of(schemas, part, value);
         }
     }
     for item in value.as_array().into_iter().flatten() {
-        show(schemas, &schema["items"], item);
+        add_examples_of(schemas, &schema["items"], item);
     }
 }
 
-/// The variant of an enum that a value is of.
+/// The variant of an enum that a value has.
 fn variant<'a>(schema: &'a mut Value, value: &Value) -> Option<&'a mut Value> {
     let choices = schema.get_mut("oneOf")?.as_array_mut()?;
     choices.iter_mut().find(|choice| fits(choice, value))

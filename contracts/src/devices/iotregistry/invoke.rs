@@ -1,37 +1,37 @@
-//! The three operations.
+//! The three operations: they register registrants, things and specs.
 
 use prost::Message;
 
+use super::error::{RegistryError, RegistryFailure};
 use super::message::{
     Alias, CreateRegistrant, RegisterSpec, RegisterThing, Registrant, Spec, Thing, alias_key,
     registrant_key, spec_key, thing_key,
 };
-use super::refusal::{Failure, Refusal};
 use super::signature::{compress, parse_key, verify};
 use super::{ALIASES_MAX, ARGUMENT_BYTES_MAX, NAME_BYTES_MAX, NONCE_BYTES_MAX, Records};
 
-/// What an accepted operation added.
+/// The record that an accepted operation added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registered {
-    /// By `createRegistrant`.
+    /// Added by `createRegistrant`.
     Registrant {
         /// Lower-case hexadecimal of the compressed key.
         pubkey: String,
-        /// As given.
+        /// The text of the operation.
         name: String,
     },
-    /// By `registerThing`.
+    /// Added by `registerThing`.
     Thing {
         /// Lower-case hexadecimal.
         nonce: String,
-        /// As given.
+        /// The text of the operation.
         aliases: Vec<String>,
         /// Lower-case hexadecimal of the registrant's compressed key.
         registrant: String,
     },
-    /// By `registerSpec`.
+    /// Added by `registerSpec`.
     Spec {
-        /// As given.
+        /// The text of the operation.
         name: String,
         /// Lower-case hexadecimal of the registrant's compressed key.
         registrant: String,
@@ -44,26 +44,26 @@ pub enum Registered {
 /// record is written, so a refusal leaves the records as they were.
 ///
 /// # Errors
-/// [`Failure::Refused`] when the operation breaks a rule, [`Failure::Records`] when the store
-/// fails.
+/// [`RegistryFailure::Refused`] when the operation breaks a rule, [`RegistryFailure::Records`] when
+/// the store fails.
 pub fn invoke<R: Records>(
     function: &str,
     argument: &str,
     records: &mut R,
-) -> Result<Registered, Failure<R::Error>> {
+) -> Result<Registered, RegistryFailure<R::Error>> {
     let bytes = decode_hex(argument)?;
     match function {
         "createRegistrant" => create_registrant(decode(&bytes)?, records),
         "registerThing" => register_thing(decode(&bytes)?, records),
         "registerSpec" => register_spec(decode(&bytes)?, records),
-        _ => Err(Refusal::UnknownFunction.into()),
+        _ => Err(RegistryError::UnknownFunction.into()),
     }
 }
 
 fn create_registrant<R: Records>(
     message: CreateRegistrant,
     records: &mut R,
-) -> Result<Registered, Failure<R::Error>> {
+) -> Result<Registered, RegistryFailure<R::Error>> {
     let CreateRegistrant {
         registrant_name,
         registrant_pubkey,
@@ -85,7 +85,7 @@ fn create_registrant<R: Records>(
     let pubkey = hex::encode(&compressed);
     let record_key = registrant_key(&pubkey);
     if exists(records, &record_key)? {
-        return Err(Refusal::RegistrantExists.into());
+        return Err(RegistryError::RegistrantExists.into());
     }
     verify(
         &key,
@@ -108,7 +108,7 @@ fn create_registrant<R: Records>(
 fn register_thing<R: Records>(
     message: RegisterThing,
     records: &mut R,
-) -> Result<Registered, Failure<R::Error>> {
+) -> Result<Registered, RegistryFailure<R::Error>> {
     let RegisterThing {
         nonce,
         aliases,
@@ -127,11 +127,11 @@ fn register_thing<R: Records>(
     }
 
     if exists(records, &thing_key(&nonce))? {
-        return Err(Refusal::NonceExists.into());
+        return Err(RegistryError::NonceExists.into());
     }
     for alias in &aliases {
         if exists(records, &alias_key(alias))? {
-            return Err(Refusal::AliasExists {
+            return Err(RegistryError::AliasExists {
                 alias: alias.clone(),
             }
             .into());
@@ -176,7 +176,7 @@ fn register_thing<R: Records>(
 fn register_spec<R: Records>(
     message: RegisterSpec,
     records: &mut R,
-) -> Result<Registered, Failure<R::Error>> {
+) -> Result<Registered, RegistryFailure<R::Error>> {
     let RegisterSpec {
         spec_name,
         registrant_pubkey,
@@ -189,7 +189,7 @@ fn register_spec<R: Records>(
     at_most("SpecName", spec_name.len(), NAME_BYTES_MAX, "bytes")?;
 
     if exists(records, &spec_key(&spec_name))? {
-        return Err(Refusal::SpecExists.into());
+        return Err(RegistryError::SpecExists.into());
     }
     let signed = format!("{spec_name}:{registrant_pubkey}:{data}");
     verify_by_registrant(records, &registrant_pubkey, &signature, &signed)?;
@@ -209,41 +209,42 @@ fn register_spec<R: Records>(
     })
 }
 
-/// The look-up is by the text as written, so a key in upper case is unknown.
+/// Verifies the signature of a registrant. It is looked up by the text as written, so a key in
+/// upper case is unknown.
 fn verify_by_registrant<R: Records>(
     records: &R,
     pubkey: &str,
     signature: &[u8],
     message: &str,
-) -> Result<(), Failure<R::Error>> {
+) -> Result<(), RegistryFailure<R::Error>> {
     if pubkey.len() > NAME_BYTES_MAX {
-        return Err(Refusal::UnknownRegistrant.into());
+        return Err(RegistryError::UnknownRegistrant.into());
     }
     let record = records
         .get(&registrant_key(pubkey))
-        .map_err(Failure::Records)?;
-    let record = record.ok_or(Refusal::UnknownRegistrant)?;
-    let registrant = Registrant::decode(record.as_slice()).map_err(Refusal::DamagedRecord)?;
+        .map_err(RegistryFailure::Records)?;
+    let record = record.ok_or(RegistryError::UnknownRegistrant)?;
+    let registrant = Registrant::decode(record.as_slice()).map_err(RegistryError::DamagedRecord)?;
     let key = parse_key(&registrant.registrant_pubkey)?;
     Ok(verify(&key, signature, message)?)
 }
 
-fn decode_hex(argument: &str) -> Result<Vec<u8>, Refusal> {
+fn decode_hex(argument: &str) -> Result<Vec<u8>, RegistryError> {
     if argument.len() > ARGUMENT_BYTES_MAX {
-        return Err(Refusal::ArgumentTooLong {
+        return Err(RegistryError::ArgumentTooLong {
             max: ARGUMENT_BYTES_MAX,
         });
     }
-    hex::decode(argument).map_err(Refusal::NotHex)
+    hex::decode(argument).map_err(RegistryError::NotHex)
 }
 
-fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
-    M::decode(bytes).map_err(Refusal::NotProtobuf)
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, RegistryError> {
+    M::decode(bytes).map_err(RegistryError::NotProtobuf)
 }
 
-fn not_empty(field: &'static str, value: &[u8]) -> Result<(), Refusal> {
+fn not_empty(field: &'static str, value: &[u8]) -> Result<(), RegistryError> {
     if value.is_empty() {
-        Err(Refusal::Empty { field })
+        Err(RegistryError::Empty { field })
     } else {
         Ok(())
     }
@@ -254,24 +255,27 @@ fn at_most(
     count: usize,
     max: usize,
     unit: &'static str,
-) -> Result<(), Refusal> {
+) -> Result<(), RegistryError> {
     if count > max {
-        Err(Refusal::TooLarge { field, max, unit })
+        Err(RegistryError::TooLarge { field, max, unit })
     } else {
         Ok(())
     }
 }
 
-fn exists<R: Records>(records: &R, key: &[u8]) -> Result<bool, Failure<R::Error>> {
-    Ok(records.get(key).map_err(Failure::Records)?.is_some())
+fn exists<R: Records>(records: &R, key: &[u8]) -> Result<bool, RegistryFailure<R::Error>> {
+    Ok(records
+        .get(key)
+        .map_err(RegistryFailure::Records)?
+        .is_some())
 }
 
 fn put<R: Records, M: Message>(
     records: &mut R,
     key: Vec<u8>,
     record: &M,
-) -> Result<(), Failure<R::Error>> {
+) -> Result<(), RegistryFailure<R::Error>> {
     records
         .put(key, record.encode_to_vec())
-        .map_err(Failure::Records)
+        .map_err(RegistryFailure::Records)
 }

@@ -1,7 +1,7 @@
 //! The proto3 messages of operations and records, and the keys of the records.
 //!
-//! The field numbers are the format's. Unknown fields are skipped, of a field that occurs twice the
-//! last one counts, absent and empty are the same.
+//! The field numbers are those of the format. Unknown fields are skipped, the last one counts if a
+//! field occurs twice, and absent and empty are the same.
 
 use prost::Message;
 
@@ -65,7 +65,7 @@ pub struct RegisterSpec {
 /// Record of a registrant.
 #[derive(Clone, PartialEq, Message)]
 pub struct Registrant {
-    /// As registered.
+    /// The text at registration.
     #[prost(string, tag = "1")]
     pub registrant_name: String,
     /// Compressed, 33 bytes.
@@ -76,7 +76,7 @@ pub struct Registrant {
 /// Record of a thing.
 #[derive(Clone, PartialEq, Message)]
 pub struct Thing {
-    /// As registered.
+    /// The text at registration.
     #[prost(string, repeated, tag = "1")]
     pub aliases: Vec<String>,
     /// The registrant, lower-case hexadecimal of its compressed key.
@@ -109,7 +109,7 @@ pub struct Spec {
     pub registrant_pubkey: String,
 }
 
-/// Key of a registrant's record; `pubkey` is the hexadecimal text as somebody wrote it.
+/// Key of a registrant's record; `pubkey` is the hexadecimal text as written.
 pub fn registrant_key(pubkey: &str) -> Vec<u8> {
     format!("RegistrantPubkey:{pubkey}").into_bytes()
 }

@@ -1,27 +1,27 @@
-//! The three queries.
+//! The three queries: owner, thing and spec.
 
 use prost::Message;
 
+use super::error::{RegistryError, RegistryFailure};
 use super::json::Object;
 use super::message::{
     Alias, Registrant, Spec, Thing, alias_key, registrant_key, spec_key, thing_key,
 };
-use super::refusal::{Failure, Refusal};
 use super::{ARGUMENT_BYTES_MAX, Records};
 
 /// Answers a query: `owner` by hexadecimal compressed key, `thing` by alias, `spec` by name. The
 /// reply is JSON; of a thing and a spec, empty fields are left out.
 ///
 /// # Errors
-/// [`Failure::Refused`] when there is no such query or record, [`Failure::Records`] when the store
-/// fails.
+/// [`RegistryFailure::Refused`] when there is no such query or record, [`RegistryFailure::Records`]
+/// when the store fails.
 pub fn query<R: Records>(
     function: &str,
     argument: &str,
     records: &R,
-) -> Result<String, Failure<R::Error>> {
+) -> Result<String, RegistryFailure<R::Error>> {
     if argument.len() > ARGUMENT_BYTES_MAX {
-        return Err(Refusal::ArgumentTooLong {
+        return Err(RegistryError::ArgumentTooLong {
             max: ARGUMENT_BYTES_MAX,
         }
         .into());
@@ -30,11 +30,11 @@ pub fn query<R: Records>(
         "owner" => owner(argument, records),
         "thing" => thing(argument, records),
         "spec" => spec(argument, records),
-        _ => Err(Refusal::UnknownFunction.into()),
+        _ => Err(RegistryError::UnknownFunction.into()),
     }
 }
 
-fn owner<R: Records>(pubkey: &str, records: &R) -> Result<String, Failure<R::Error>> {
+fn owner<R: Records>(pubkey: &str, records: &R) -> Result<String, RegistryFailure<R::Error>> {
     let Registrant {
         registrant_name,
         registrant_pubkey,
@@ -45,7 +45,7 @@ fn owner<R: Records>(pubkey: &str, records: &R) -> Result<String, Failure<R::Err
         .finish())
 }
 
-fn thing<R: Records>(alias: &str, records: &R) -> Result<String, Failure<R::Error>> {
+fn thing<R: Records>(alias: &str, records: &R) -> Result<String, RegistryFailure<R::Error>> {
     let Alias { nonce } = read(records, &alias_key(alias))?;
     let thing: Thing = read(records, &thing_key(&nonce))?;
     let Thing {
@@ -62,7 +62,7 @@ fn thing<R: Records>(alias: &str, records: &R) -> Result<String, Failure<R::Erro
         .finish())
 }
 
-fn spec<R: Records>(name: &str, records: &R) -> Result<String, Failure<R::Error>> {
+fn spec<R: Records>(name: &str, records: &R) -> Result<String, RegistryFailure<R::Error>> {
     let Spec {
         data,
         registrant_pubkey,
@@ -73,10 +73,13 @@ fn spec<R: Records>(name: &str, records: &R) -> Result<String, Failure<R::Error>
         .finish())
 }
 
-fn read<R: Records, M: Message + Default>(records: &R, key: &[u8]) -> Result<M, Failure<R::Error>> {
+fn read<R: Records, M: Message + Default>(
+    records: &R,
+    key: &[u8],
+) -> Result<M, RegistryFailure<R::Error>> {
     let record = records
         .get(key)
-        .map_err(Failure::Records)?
-        .ok_or(Refusal::NotFound)?;
-    Ok(M::decode(record.as_slice()).map_err(Refusal::DamagedRecord)?)
+        .map_err(RegistryFailure::Records)?
+        .ok_or(RegistryError::NotFound)?;
+    Ok(M::decode(record.as_slice()).map_err(RegistryError::DamagedRecord)?)
 }

@@ -3,7 +3,7 @@
 use k256::ecdsa::signature::Verifier;
 use k256::ecdsa::{Signature, VerifyingKey};
 
-use super::refusal::Refusal;
+use super::error::RegistryError;
 
 const COMPRESSED_BYTES: usize = 33;
 const UNCOMPRESSED_BYTES: usize = 65;
@@ -13,23 +13,23 @@ const UNCOMPRESSED_BYTES: usize = 65;
 /// `btcec` ignored the lowest bit of an uncompressed key's first byte, so 05 is taken as 04.
 ///
 /// # Errors
-/// [`Refusal::BadKey`] for anything else, and for what is no point of the curve.
-pub fn parse_key(bytes: &[u8]) -> Result<VerifyingKey, Refusal> {
+/// [`RegistryError::BadKey`] for anything else, and for what is no point of the curve.
+pub fn parse_key(bytes: &[u8]) -> Result<VerifyingKey, RegistryError> {
     let mut form = [0u8; UNCOMPRESSED_BYTES];
     let sec1 = match (bytes.len(), bytes.first()) {
         (COMPRESSED_BYTES, Some(2 | 3)) => bytes,
         (UNCOMPRESSED_BYTES, Some(first @ 4..=7)) => {
             let odd = bytes[UNCOMPRESSED_BYTES - 1] & 1;
             if *first >= 6 && first & 1 != odd {
-                return Err(Refusal::BadKey);
+                return Err(RegistryError::BadKey);
             }
             form.copy_from_slice(bytes);
             form[0] = 4;
             &form
         }
-        _ => return Err(Refusal::BadKey),
+        _ => return Err(RegistryError::BadKey),
     };
-    VerifyingKey::from_sec1_bytes(sec1).map_err(|_| Refusal::BadKey)
+    VerifyingKey::from_sec1_bytes(sec1).map_err(|_| RegistryError::BadKey)
 }
 
 /// The compressed form of a key, 33 bytes.
@@ -44,13 +44,15 @@ pub fn compress(key: &VerifyingKey) -> Vec<u8> {
 /// the same messages.
 ///
 /// # Errors
-/// [`Refusal::BadSignatureForm`] and [`Refusal::WrongSignature`].
-pub fn verify(key: &VerifyingKey, der: &[u8], message: &str) -> Result<(), Refusal> {
+/// [`RegistryError::BadSignatureForm`] and [`RegistryError::WrongSignature`].
+pub fn verify(key: &VerifyingKey, der: &[u8], message: &str) -> Result<(), RegistryError> {
     let body_bytes = der.get(1).copied().map_or(0, usize::from);
-    let der = der.get(..body_bytes + 2).ok_or(Refusal::BadSignatureForm)?;
+    let der = der
+        .get(..body_bytes + 2)
+        .ok_or(RegistryError::BadSignatureForm)?;
     let signature = Signature::from_der(der)
-        .map_err(|_| Refusal::BadSignatureForm)?
+        .map_err(|_| RegistryError::BadSignatureForm)?
         .normalize_s();
     key.verify(message.as_bytes(), &signature)
-        .map_err(|_| Refusal::WrongSignature)
+        .map_err(|_| RegistryError::WrongSignature)
 }

@@ -91,7 +91,7 @@ fn every_recorded_operation_and_query_has_the_verdict_and_reply_of_the_original(
 }
 
 #[test]
-fn refusals_say_which_rule_was_broken() {
+fn refusals_name_the_broken_rule() {
     let expected = [
         (8, "iotregistry.registrant_exists"),
         (9, "iotregistry.wrong_signature"),
@@ -239,7 +239,7 @@ fn signatures_are_read_as_btcec_read_them() {
     assert_eq!(verify(public, &der, "message"), Ok(()));
     assert_eq!(
         verify(public, &der, "massage"),
-        Err(Refusal::WrongSignature)
+        Err(RegistryError::WrongSignature)
     );
 
     let mut with_more = der.clone();
@@ -251,7 +251,7 @@ fn signatures_are_read_as_btcec_read_them() {
     );
     for length in 0..der.len() {
         let cut = verify(public, &der[..length], "message");
-        assert_eq!(cut, Err(Refusal::BadSignatureForm), "{length} bytes");
+        assert_eq!(cut, Err(RegistryError::BadSignatureForm), "{length} bytes");
     }
     let mut long_form = vec![0x30, 0x81, der[1]];
     long_form.extend(&der[2..]);
@@ -268,7 +268,7 @@ fn signatures_are_read_as_btcec_read_them() {
     let zero = [0x30, 6, 2, 1, 0, 2, 1, 1];
     assert_eq!(
         verify(public, &zero, "message"),
-        Err(Refusal::BadSignatureForm),
+        Err(RegistryError::BadSignatureForm),
         "r is zero"
     );
 }
@@ -335,7 +335,10 @@ fn every_limit_holds_at_its_edge() {
         thing(&key, &[1], &names),
     ] {
         let refusal = refused("registerThing", &argument(&message), &mut records);
-        assert!(matches!(refusal, Refusal::TooLarge { .. }), "{refusal}");
+        assert!(
+            matches!(refusal, RegistryError::TooLarge { .. }),
+            "{refusal}"
+        );
     }
     invoke(
         "registerThing",
@@ -356,7 +359,7 @@ fn every_limit_holds_at_its_edge() {
     );
     assert!(matches!(
         refusal,
-        Refusal::TooLarge {
+        RegistryError::TooLarge {
             field: "SpecName",
             ..
         }
@@ -368,7 +371,7 @@ fn every_limit_holds_at_its_edge() {
     );
     assert!(matches!(
         refusal,
-        Refusal::TooLarge {
+        RegistryError::TooLarge {
             field: "RegistrantName",
             ..
         }
@@ -377,29 +380,35 @@ fn every_limit_holds_at_its_edge() {
     let full = "0".repeat(ARGUMENT_BYTES_MAX);
     assert!(matches!(
         refused("registerSpec", &full, &mut records),
-        Refusal::NotProtobuf(_)
+        RegistryError::NotProtobuf(_)
     ));
     let over = format!("{full}00");
     assert!(matches!(
         refused("registerSpec", &over, &mut records),
-        Refusal::ArgumentTooLong { .. }
+        RegistryError::ArgumentTooLong { .. }
     ));
-    let Err(Failure::Refused(refusal)) = query("thing", &over, &records) else {
+    let Err(RegistryFailure::Refused(refusal)) = query("thing", &over, &records) else {
         panic!("a query over the limit was answered")
     };
-    assert!(matches!(refusal, Refusal::ArgumentTooLong { .. }));
+    assert!(matches!(refusal, RegistryError::ArgumentTooLong { .. }));
 }
 
 #[test]
 fn unknown_functions_are_refused() {
     let mut records = ledger_of_all_vectors();
     for name in ["", "owner", "createregistrant", "registerOwner"] {
-        assert_eq!(refused(name, "", &mut records), Refusal::UnknownFunction);
+        assert_eq!(
+            refused(name, "", &mut records),
+            RegistryError::UnknownFunction
+        );
     }
     for name in ["", "Owner", "registrant", "createRegistrant"] {
         let reply = query(name, "", &records);
         assert!(
-            matches!(reply, Err(Failure::Refused(Refusal::UnknownFunction))),
+            matches!(
+                reply,
+                Err(RegistryFailure::Refused(RegistryError::UnknownFunction))
+            ),
             "{name}"
         );
     }
@@ -441,10 +450,10 @@ fn a_failing_store_is_no_verdict() {
     }
     let message = argument(&registrant(&signing_key(1), "name"));
     let outcome = invoke("createRegistrant", &message, &mut Broken);
-    assert!(matches!(outcome, Err(Failure::Records("disk"))));
+    assert!(matches!(outcome, Err(RegistryFailure::Records("disk"))));
     assert!(matches!(
         query("owner", "00", &Broken),
-        Err(Failure::Records("disk"))
+        Err(RegistryFailure::Records("disk"))
     ));
 }
 
@@ -455,7 +464,7 @@ fn a_damaged_record_is_named() {
     let reply = query("spec", "s", &records);
     assert!(matches!(
         reply,
-        Err(Failure::Refused(Refusal::DamagedRecord(_)))
+        Err(RegistryFailure::Refused(RegistryError::DamagedRecord(_)))
     ));
 }
 
@@ -594,14 +603,14 @@ fn argument(message: &impl Message) -> String {
     hex::encode(message.encode_to_vec())
 }
 
-fn refused(function: &str, argument: &str, records: &mut Memory) -> Refusal {
+fn refused(function: &str, argument: &str, records: &mut Memory) -> RegistryError {
     let before = records.clone();
     match invoke(function, argument, records) {
-        Err(Failure::Refused(refusal)) => {
+        Err(RegistryFailure::Refused(refusal)) => {
             assert_eq!(before, *records, "a refusal changes nothing");
             refusal
         }
-        Err(Failure::Records(never)) => match never {},
+        Err(RegistryFailure::Records(never)) => match never {},
         Ok(added) => panic!("accepted: {added:?}"),
     }
 }

@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use lamplighter_gateway::coap::simulated::Faults;
 use lamplighter_gateway::lwm2m::agent::ThingReport;
-use lamplighter_gateway::south::{Notice, SouthCommand};
+use lamplighter_gateway::south::{SouthCommand, WorkNotice};
 use lamplighter_types::{AlarmChange, ConfigReport, DeploymentState::*, Hash, Severity};
 
 use super::super::{NewEvent, Slot, Thing};
-use super::bed::{Bed, Log, image, manifest};
+use super::testbed::{Log, Testbed, image, manifest};
 
 const SIZE: usize = 70 * 1024 + 13;
 
@@ -35,25 +35,26 @@ fn configure(document: &[u8]) -> SouthCommand {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_thing_goes_on_where_its_transfer_stopped() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+async fn a_killed_thing_resumes_its_transfer() {
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", SIZE);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.until("half", |log| log.progress() > SIZE as u64 / 2)
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed
+        .until("half", |log| log.progress() > SIZE as u64 / 2)
         .await;
     lamp.kill().await;
-    let before = bed.network.sent();
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let before = testbed.network.sent();
+    let lamp = testbed.lamp("lamp-1", 2).await;
     assert!(lamp.status().await.unwrap().held_bytes > SIZE as u64 / 2);
-    bed.install("lamp-1").await;
-    let log = bed
+    testbed.install("lamp-1").await;
+    let log = testbed
         .until("ended", |log| log.ended("lamp-1").is_some())
         .await;
     assert_eq!(log.ended("lamp-1").unwrap().to, Confirmed);
     assert_eq!(lamp.active_image().await.unwrap(), new);
     let blocks = SIZE.div_ceil(1024) as u64;
-    let sent = bed.network.sent() - before;
+    let sent = testbed.network.sent() - before;
     assert!(
         sent < 2 * blocks,
         "{sent} datagrams: fewer than the whole image would need"
@@ -61,43 +62,45 @@ async fn a_killed_thing_goes_on_where_its_transfer_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_starts_again_goes_on_where_the_thing_is() {
-    let mut bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+async fn a_restarted_gateway_resumes_the_transfer() {
+    let mut testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", SIZE);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.until("half", |log| log.progress() > SIZE as u64 / 2)
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed
+        .until("half", |log| log.progress() > SIZE as u64 / 2)
         .await;
-    bed.stop_gateway().await;
+    testbed.stop_gateway().await;
     let held = lamp.status().await.unwrap().held_bytes;
     assert!(held > SIZE as u64 / 2);
-    bed.start_gateway();
-    let before = bed.network.sent();
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    let log = bed
+    testbed.start_gateway();
+    let before = testbed.network.sent();
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    let log = testbed
         .until("ended", |log| log.ended("lamp-1").is_some())
         .await;
     assert_eq!(log.ended("lamp-1").unwrap().to, Confirmed);
     assert_eq!(lamp.active_image().await.unwrap(), new);
-    let sent = bed.network.sent() - before;
+    let sent = testbed.network.sent() - before;
     assert!(sent < 2 * SIZE.div_ceil(1024) as u64, "{sent} datagrams");
 }
 
 #[tokio::test(start_paused = true)]
 async fn power_lost_while_the_slot_is_written_installs_again() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", 20_000);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    bed.until("installing", |log| {
-        log.states("lamp-1").contains(&Installing)
-    })
-    .await;
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    testbed
+        .until("installing", |log| {
+            log.states("lamp-1").contains(&Installing)
+        })
+        .await;
     lamp.kill().await;
-    let lamp = bed.lamp("lamp-1", 2).await;
-    let log = bed
+    let lamp = testbed.lamp("lamp-1", 2).await;
+    let log = testbed
         .until("ended", |log| log.ended("lamp-1").is_some())
         .await;
     assert_eq!(log.ended("lamp-1").unwrap().to, Confirmed);
@@ -106,20 +109,21 @@ async fn power_lost_while_the_slot_is_written_installs_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_staged_image_that_changed_is_not_booted() {
-    let bed = Bed::new(1, Faults::NONE);
-    let mut config = bed.config("lamp-1", 2);
+    let testbed = Testbed::new(1, Faults::NONE);
+    let mut config = testbed.config("lamp-1", 2);
     config.boot_time = Duration::from_secs(60);
     let lamp = Thing::spawn(config).await.unwrap();
     let new = image("new", 20_000);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    bed.until("staged", |log| log.states("lamp-1").contains(&Staged))
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    testbed
+        .until("staged", |log| log.states("lamp-1").contains(&Staged))
         .await;
-    let slot = bed.folder.path().join("lamp-1/slot-b");
+    let slot = testbed.folder.path().join("lamp-1/slot-b");
     let mut bytes = std::fs::read(&slot).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&slot, bytes).unwrap();
-    let log = bed
+    let log = testbed
         .until("ended", |log| log.ended("lamp-1").is_some())
         .await;
     let last = log.ended("lamp-1").unwrap();
@@ -129,17 +133,21 @@ async fn a_staged_image_that_changed_is_not_booted() {
 
 #[tokio::test(start_paused = true)]
 async fn events_keep_their_numbers_and_wait_for_the_gateway() {
-    let mut bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let mut testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     assert_eq!(lamp.raise(failure()).await.unwrap(), 1);
-    bed.until("first event", |log| log.events.len() == 1).await;
-    bed.stop_gateway().await;
+    testbed
+        .until("first event", |log| log.events.len() == 1)
+        .await;
+    testbed.stop_gateway().await;
     assert_eq!(lamp.raise(failure()).await.unwrap(), 2);
     lamp.kill().await;
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let lamp = testbed.lamp("lamp-1", 2).await;
     assert_eq!(lamp.raise(failure()).await.unwrap(), 3);
-    bed.start_gateway();
-    let log = bed.until("all events", |log| log.events.len() == 3).await;
+    testbed.start_gateway();
+    let log = testbed
+        .until("all events", |log| log.events.len() == 3)
+        .await;
     let numbers: Vec<u64> = log.events.iter().map(|event| event.sequence).collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert_eq!(log.events[0].kind, "lampFailure");
@@ -147,18 +155,21 @@ async fn events_keep_their_numbers_and_wait_for_the_gateway() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thing_that_its_gateway_forgot_registers_again_with_its_next_event() {
-    let mut bed = Bed::new(1, Faults::NONE);
-    let mut config = bed.config("lamp-1", 2);
+async fn a_thing_unknown_to_its_gateway_registers_again_with_its_next_event() {
+    let mut testbed = Testbed::new(1, Faults::NONE);
+    let mut config = testbed.config("lamp-1", 2);
     config.lifetime = Duration::from_secs(86_400);
     let lamp = Thing::spawn(config).await.unwrap();
-    bed.until("registered", |log| log.registered.len() == 1)
+    testbed
+        .until("registered", |log| log.registered.len() == 1)
         .await;
-    bed.stop_gateway().await;
-    bed.start_gateway();
+    testbed.stop_gateway().await;
+    testbed.start_gateway();
     lamp.raise(failure()).await.unwrap();
     let raised = tokio::time::Instant::now();
-    let log = bed.until("the event", |log| !log.events.is_empty()).await;
+    let log = testbed
+        .until("the event", |log| !log.events.is_empty())
+        .await;
     assert_eq!(log.registered.len(), 2);
     assert!(
         raised.elapsed() < Duration::from_secs(60),
@@ -168,9 +179,9 @@ async fn a_thing_that_its_gateway_forgot_registers_again_with_its_next_event() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outbox_without_a_gateway_is_bounded() {
-    let mut bed = Bed::new(1, Faults::NONE);
-    bed.stop_gateway().await;
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let mut testbed = Testbed::new(1, Faults::NONE);
+    testbed.stop_gateway().await;
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let mut taken = 0;
     while lamp.raise(failure()).await.is_ok() {
         taken += 1;
@@ -181,18 +192,19 @@ async fn an_outbox_without_a_gateway_is_bounded() {
         ..failure()
     };
     assert!(lamp.raise(long).await.is_err());
-    bed.start_gateway();
-    bed.until("all that were taken", |log| log.events.len() == taken)
+    testbed.start_gateway();
+    testbed
+        .until("all that were taken", |log| log.events.len() == taken)
         .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_configuration_is_applied_once_the_gateway_was_reached_with_it() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let document = b"{\"dimming\":40}";
-    bed.command(configure(document)).await;
-    let log = bed
+    testbed.command(configure(document)).await;
+    let log = testbed
         .until("a report", |log| !config_reports(log).is_empty())
         .await;
     let report = &config_reports(&log)[0];
@@ -202,24 +214,25 @@ async fn a_configuration_is_applied_once_the_gateway_was_reached_with_it() {
         lamp.status().await.unwrap().configuration,
         Some(Hash::of(document))
     );
-    let file = bed.folder.path().join("lamp-1/configuration.json");
+    let file = testbed.folder.path().join("lamp-1/configuration.json");
     assert_eq!(std::fs::read(file).unwrap(), document);
 
-    bed.command(configure(b"[1, 2")).await;
-    let log = bed
+    testbed.command(configure(b"[1, 2")).await;
+    let log = testbed
         .until("a second report", |log| config_reports(log).len() == 2)
         .await;
     assert!(!config_reports(&log)[1].applied);
-    let refused = |(_, notice): &(String, Notice)| {
+    let refused = |(_, notice): &(String, WorkNotice)| {
         matches!(
             notice,
-            Notice::Configured {
+            WorkNotice::Configured {
                 accepted: false,
                 ..
             }
         )
     };
-    bed.until("the notice", |log| log.notices.iter().any(refused))
+    testbed
+        .until("the notice", |log| log.notices.iter().any(refused))
         .await;
     assert_eq!(
         lamp.status().await.unwrap().configuration,
@@ -228,22 +241,23 @@ async fn a_configuration_is_applied_once_the_gateway_was_reached_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_cuts_the_thing_off_is_taken_back() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
-    bed.command(configure(b"{\"channel\":11}")).await;
-    bed.until("applied", |log| !config_reports(log).is_empty())
+async fn a_configuration_that_cuts_the_thing_off_is_reverted() {
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
+    testbed.command(configure(b"{\"channel\":11}")).await;
+    testbed
+        .until("applied", |log| !config_reports(log).is_empty())
         .await;
-    // Slow enough that the link can be cut between the document's arrival and the proof.
-    bed.network.set_faults(Faults {
+    // The network is slow enough to be cut between the document's arrival and its confirmation.
+    testbed.network.set_faults(Faults {
         delay_max: Duration::from_secs(2),
         ..Faults::NONE
     });
-    bed.command(configure(b"{\"channel\":26}")).await;
+    testbed.command(configure(b"{\"channel\":26}")).await;
     while lamp.status().await.unwrap().configuration != Some(Hash::of(b"{\"channel\":26}")) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    bed.network.set_faults(Faults {
+    testbed.network.set_faults(Faults {
         drop: 1.0,
         ..Faults::NONE
     });
@@ -252,9 +266,9 @@ async fn a_configuration_that_cuts_the_thing_off_is_taken_back() {
         lamp.status().await.unwrap().configuration,
         Some(Hash::of(b"{\"channel\":11}"))
     );
-    bed.network.set_faults(Faults::NONE);
-    let log = bed
-        .until("told", |log| config_reports(log).len() == 2)
+    testbed.network.set_faults(Faults::NONE);
+    let log = testbed
+        .until("noticed", |log| config_reports(log).len() == 2)
         .await;
     assert!(!config_reports(&log)[1].applied);
 }

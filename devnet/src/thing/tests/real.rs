@@ -1,15 +1,15 @@
-//! Over UDP on loopback, with real time, against Debian's `coap-client` where it is installed.
+//! A test over UDP on loopback, in real time, with Debian's `coap-client` if it is installed.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter_gateway::coap::simulated::Faults;
-use lamplighter_gateway::south::{South, SouthConfig, SouthEvent, Stored};
+use lamplighter_gateway::south::{South, SouthConfig, SouthEvent, StorageReply};
 use tokio::sync::mpsc;
 
 use super::super::{Socket, Thing};
-use super::bed::Bed;
+use super::testbed::Testbed;
 
 fn client() -> Option<&'static str> {
     ["coap-client-notls", "coap-client"]
@@ -30,8 +30,8 @@ async fn libcoap_reads_a_thing_that_registered_over_udp() {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let admits = Arc::new(|_: &str| true);
     let south = South::start(Arc::new(socket), SouthConfig::default(), admits, sender).unwrap();
-    let bed = Bed::new(1, Faults::NONE);
-    let mut config = bed.config("lamp-1", 2);
+    let testbed = Testbed::new(1, Faults::NONE);
+    let mut config = testbed.config("lamp-1", 2);
     config.socket = Socket::Udp(([127, 0, 0, 1], 0).into());
     config.gateway = south.local_addr();
     let lamp = Thing::spawn(config).await.unwrap();
@@ -42,7 +42,7 @@ async fn libcoap_reads_a_thing_that_registered_over_udp() {
                 assert_eq!((endpoint.as_str(), peer), ("lamp-1", lamp.addr()));
             }
             SouthEvent::Report { stored, .. } => {
-                stored.send(Stored::Kept).unwrap();
+                stored.send(StorageReply::Stored).unwrap();
                 break;
             }
             _ => {}

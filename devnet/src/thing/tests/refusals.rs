@@ -1,20 +1,23 @@
 use lamplighter_gateway::coap::simulated::Faults;
-use lamplighter_gateway::coap::{Code, Config, Endpoint, Request, Response, Service, format};
+use lamplighter_gateway::coap::{
+    CoapConfig, CoapEndpoint, CoapService, Code, Request, Response, format,
+};
 use lamplighter_gateway::lwm2m::{Stage, UpdateResult, agent, path};
-use lamplighter_gateway::south::Notice;
+use lamplighter_gateway::south::WorkNotice;
 use lamplighter_types::{DeploymentState::*, ReleaseManifest, SecretKey};
 
 use super::super::{Slot, Thing};
-use super::bed::{Bed, image, key, manifest, offer, vendor, version};
+use super::testbed::{Testbed, image, key, manifest, offer, vendor, version};
 
-/// Offers a release with a package and gives the code and words of the rejection.
+/// Offers a release with a package and returns code and text of the rejection.
 async fn rejected(manifest: &ReleaseManifest, signer: &SecretKey, package: &[u8]) -> (u32, String) {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
-    bed.transfer_offer("lamp-1", package, offer("lamp-1", manifest, signer))
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
+    testbed
+        .transfer_offer("lamp-1", package, offer("lamp-1", manifest, signer))
         .await;
-    bed.install("lamp-1").await;
-    let log = bed
+    testbed.install("lamp-1").await;
+    let log = testbed
         .until("ended", |log| log.ended("lamp-1").is_some())
         .await;
     assert_eq!(log.states("lamp-1"), [Rejected]);
@@ -27,14 +30,14 @@ async fn rejected(manifest: &ReleaseManifest, signer: &SecretKey, package: &[u8]
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_flipped_bit_on_the_way_is_refused() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+async fn a_flipped_bit_in_transit_is_refused() {
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", 20_000);
     lamp.corrupt_next_block().await.unwrap();
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    let log = bed
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    let log = testbed
         .until("ended", |log| log.ended("lamp-1").is_some())
         .await;
     assert_eq!(log.states("lamp-1"), [Rejected]);
@@ -42,23 +45,25 @@ async fn one_flipped_bit_on_the_way_is_refused() {
     let status = lamp.status().await.unwrap();
     assert_eq!(status.result, UpdateResult::IntegrityCheckFailed);
     assert_eq!((status.slot, status.held_bytes), (Slot::A, 0));
-    // The same release without the flaw is taken afterwards.
-    bed.until("the gateway knows", |log| {
-        let rejected = |(_, notice): &(String, Notice)| {
-            matches!(
-                notice,
-                Notice::Stage {
-                    stage: Stage::Rejected(_),
-                    ..
-                }
-            )
-        };
-        log.notices.iter().any(rejected)
-    })
-    .await;
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    bed.until("confirmed", |log| log.states("lamp-1").contains(&Confirmed))
+    // The same release without the flaw is accepted afterwards.
+    testbed
+        .until("the gateway knows", |log| {
+            let rejected = |(_, notice): &(String, WorkNotice)| {
+                matches!(
+                    notice,
+                    WorkNotice::Stage {
+                        stage: Stage::Rejected(_),
+                        ..
+                    }
+                )
+            };
+            log.notices.iter().any(rejected)
+        })
+        .await;
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    testbed
+        .until("confirmed", |log| log.states("lamp-1").contains(&Confirmed))
         .await;
 }
 
@@ -114,10 +119,10 @@ async fn releases_that_are_not_for_this_thing_are_refused() {
     assert_eq!(rejected(&huge, &vendor(), &new).await.0, 2);
 }
 
-struct Nothing;
+struct EmptyService;
 
 #[async_trait::async_trait]
-impl Service for Nothing {
+impl CoapService for EmptyService {
     async fn handle(&self, _peer: std::net::SocketAddr, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
@@ -125,13 +130,19 @@ impl Service for Nothing {
 
 #[tokio::test(start_paused = true)]
 async fn only_the_gateway_may_write_and_nothing_without_an_offer() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp: Thing = bed.lamp("lamp-1", 2).await;
-    bed.until("registered", |log| !log.registered.is_empty())
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp: Thing = testbed.lamp("lamp-1", 2).await;
+    testbed
+        .until("registered", |log| !log.registered.is_empty())
         .await;
     let package = || Request::new(Code::PUT, path::PACKAGE).with_payload(format::OCTETS, vec![1]);
-    let link = bed.network.attach(([10, 0, 0, 99], 5683).into());
-    let other = Endpoint::start(link, Config::default(), std::sync::Arc::new(Nothing)).unwrap();
+    let link = testbed.network.attach(([10, 0, 0, 99], 5683).into());
+    let other = CoapEndpoint::start(
+        link,
+        CoapConfig::default(),
+        std::sync::Arc::new(EmptyService),
+    )
+    .unwrap();
     let response = other
         .handle()
         .request(lamp.addr(), package())
@@ -144,7 +155,7 @@ async fn only_the_gateway_may_write_and_nothing_without_an_offer() {
         .await;
     assert_eq!(version.unwrap().payload, b"1.0.0");
 
-    let south = bed.south.as_ref().unwrap().handle();
+    let south = testbed.south.as_ref().unwrap().handle();
     let response = south.request(lamp.addr(), package()).await.unwrap();
     assert_eq!(response.code, Code::FORBIDDEN);
     let install = Request::new(Code::POST, path::UPDATE);

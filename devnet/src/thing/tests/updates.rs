@@ -3,27 +3,28 @@ use std::time::Duration;
 use lamplighter_gateway::coap::simulated::Faults;
 use lamplighter_gateway::lwm2m::agent::ThingReport;
 use lamplighter_gateway::lwm2m::{FirmwareState, Stage, UpdateResult};
-use lamplighter_gateway::south::{Notice, SouthCommand};
+use lamplighter_gateway::south::{SouthCommand, WorkNotice};
 use lamplighter_types::{DeploymentState::*, Hash};
 
 use super::super::{SelfTest, Slot, ThingMesh};
-use super::bed::{Bed, image, manifest, version};
+use super::testbed::{Testbed, image, manifest, version};
 
 const SIZE: usize = 70 * 1024 + 13;
 
 #[tokio::test(start_paused = true)]
 async fn a_release_is_transferred_installed_tried_and_confirmed() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", SIZE);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.until("downloaded", |log| {
-        log.states("lamp-1").contains(&Downloaded)
-    })
-    .await;
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed
+        .until("downloaded", |log| {
+            log.states("lamp-1").contains(&Downloaded)
+        })
+        .await;
     assert_eq!(lamp.status().await.unwrap().slot, Slot::A);
-    bed.install("lamp-1").await;
-    let log = bed
+    testbed.install("lamp-1").await;
+    let log = testbed
         .until("confirmed", |log| log.ended("lamp-1").is_some())
         .await;
 
@@ -59,7 +60,7 @@ async fn a_release_is_transferred_installed_tried_and_confirmed() {
         (FirmwareState::Idle, UpdateResult::Success)
     );
     assert_eq!(lamp.active_image().await.unwrap(), new);
-    let last = bed.until("inventory of the new image", |log| {
+    let last = testbed.until("inventory of the new image", |log| {
         matches!(log.reports.last(), Some(ThingReport::Inventory(r)) if r.digest == Hash::of(&new))
     });
     last.await;
@@ -67,13 +68,13 @@ async fn a_release_is_transferred_installed_tried_and_confirmed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_that_fails_its_self_test_is_reverted() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     lamp.set_self_test(SelfTest::Fails);
     let new = image("new", 20_000);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    let log = bed
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    let log = testbed
         .until("reverted", |log| log.ended("lamp-1").is_some())
         .await;
     let expected = [Downloaded, Installing, Staged, Trial, Reverted];
@@ -92,20 +93,20 @@ async fn an_image_that_fails_its_self_test_is_reverted() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_that_hangs_is_lost_and_reverted_by_the_power_button() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     lamp.set_self_test(SelfTest::NeverComesBack);
     let new = image("new", 20_000);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    let log = bed.until("lost", |log| !log.lost.is_empty()).await;
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    let log = testbed.until("lost", |log| !log.lost.is_empty()).await;
     assert!(
         !log.states("lamp-1").contains(&Trial),
         "a hanging image says nothing"
     );
     assert_eq!(log.ended("lamp-1"), None);
     lamp.power_cycle();
-    let log = bed
+    let log = testbed
         .until("reverted", |log| log.ended("lamp-1").is_some())
         .await;
     let last = log.ended("lamp-1").unwrap();
@@ -115,22 +116,23 @@ async fn an_image_that_hangs_is_lost_and_reverted_by_the_power_button() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_that_cannot_reach_the_gateway_is_reverted() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", 20_000);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    bed.until("installing", |log| {
-        log.states("lamp-1").contains(&Installing)
-    })
-    .await;
-    bed.network.set_faults(Faults {
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    testbed
+        .until("installing", |log| {
+            log.states("lamp-1").contains(&Installing)
+        })
+        .await;
+    testbed.network.set_faults(Faults {
         drop: 1.0,
         ..Faults::NONE
     });
     tokio::time::sleep(Duration::from_secs(150)).await;
-    bed.network.set_faults(Faults::NONE);
-    let log = bed
+    testbed.network.set_faults(Faults::NONE);
+    let log = testbed
         .until("reverted", |log| log.ended("lamp-1").is_some())
         .await;
     assert_eq!(log.ended("lamp-1").unwrap().to, Reverted);
@@ -139,45 +141,51 @@ async fn an_image_that_cannot_reach_the_gateway_is_reverted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transfer_can_be_cancelled_but_not_an_installation() {
-    let bed = Bed::new(1, Faults::NONE);
-    let lamp = bed.lamp("lamp-1", 2).await;
+    let testbed = Testbed::new(1, Faults::NONE);
+    let lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", SIZE);
     let cancel = || SouthCommand::Cancel {
         endpoint: "lamp-1".to_owned(),
         deployment: "spring".to_owned(),
     };
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.until("some progress", |log| log.progress() > 0).await;
-    bed.command(cancel()).await;
-    let told = |log: &super::bed::Log, wanted: fn(&Notice) -> bool| {
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed
+        .until("some progress", |log| log.progress() > 0)
+        .await;
+    testbed.command(cancel()).await;
+    let noticed = |log: &super::testbed::Log, wanted: fn(&WorkNotice) -> bool| {
         log.notices.iter().any(|(_, notice)| wanted(notice))
     };
-    bed.until("the notice", |log| {
-        told(log, |n| {
-            matches!(
-                n,
-                Notice::Stage {
-                    stage: Stage::Cancelled,
-                    ..
-                }
-            )
+    testbed
+        .until("the notice", |log| {
+            noticed(log, |n| {
+                matches!(
+                    n,
+                    WorkNotice::Stage {
+                        stage: Stage::Cancelled,
+                        ..
+                    }
+                )
+            })
         })
-    })
-    .await;
+        .await;
     assert_eq!(lamp.status().await.unwrap().held_bytes, 0);
 
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.install("lamp-1").await;
-    bed.until("installing", |log| {
-        log.states("lamp-1").contains(&Installing)
-    })
-    .await;
-    bed.command(cancel()).await;
-    bed.until("refused", |log| {
-        told(log, |n| matches!(n, Notice::Refused { .. }))
-    })
-    .await;
-    bed.until("confirmed", |log| log.states("lamp-1").contains(&Confirmed))
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.install("lamp-1").await;
+    testbed
+        .until("installing", |log| {
+            log.states("lamp-1").contains(&Installing)
+        })
+        .await;
+    testbed.command(cancel()).await;
+    testbed
+        .until("refused", |log| {
+            noticed(log, |n| matches!(n, WorkNotice::Refused { .. }))
+        })
+        .await;
+    testbed
+        .until("confirmed", |log| log.states("lamp-1").contains(&Confirmed))
         .await;
 }
 
@@ -188,21 +196,21 @@ async fn twenty_things_are_updated_at_once_over_a_network_that_loses_a_tenth() {
         duplicate: 0.05,
         delay_max: Duration::from_millis(100),
     };
-    let bed = Bed::new(3, faults);
+    let testbed = Testbed::new(3, faults);
     let names: Vec<String> = (0..20).map(|n| format!("lamp-{n}")).collect();
     let configs = names
         .iter()
         .zip(10..)
-        .map(|(name, host)| bed.config(name, host))
+        .map(|(name, host)| testbed.config(name, host))
         .collect();
     let mesh = ThingMesh::spawn(configs).await.unwrap();
     let new = image("new", SIZE);
     for name in &names {
-        bed.transfer(name, &new, &manifest(&new)).await;
-        bed.install(name).await;
+        testbed.transfer(name, &new, &manifest(&new)).await;
+        testbed.install(name).await;
     }
-    let ended = |log: &super::bed::Log| names.iter().all(|name| log.ended(name).is_some());
-    let log = bed.until("all ended", ended).await;
+    let ended = |log: &super::testbed::Log| names.iter().all(|name| log.ended(name).is_some());
+    let log = testbed.until("all ended", ended).await;
     for name in &names {
         assert_eq!(log.ended(name).unwrap().to, Confirmed, "{name}");
         let thing = mesh.get(&name.parse().unwrap()).unwrap();
@@ -212,16 +220,16 @@ async fn twenty_things_are_updated_at_once_over_a_network_that_loses_a_tenth() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_package_that_is_held_is_told_again_when_the_ledger_has_gone_back() {
-    let bed = Bed::new(1, Faults::NONE);
-    let _lamp = bed.lamp("lamp-1", 2).await;
+async fn a_downloaded_package_is_reported_again_after_a_ledger_reset() {
+    let testbed = Testbed::new(1, Faults::NONE);
+    let _lamp = testbed.lamp("lamp-1", 2).await;
     let new = image("new", 20_000);
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    let idle = |log: &super::bed::Log, times: usize| {
-        let downloaded = |(_, notice): &&(String, Notice)| {
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    let idle = |log: &super::testbed::Log, times: usize| {
+        let downloaded = |(_, notice): &&(String, WorkNotice)| {
             matches!(
                 notice,
-                Notice::Stage {
+                WorkNotice::Stage {
                     stage: Stage::Downloaded,
                     ..
                 }
@@ -229,14 +237,14 @@ async fn a_package_that_is_held_is_told_again_when_the_ledger_has_gone_back() {
         };
         log.notices.iter().filter(downloaded).count() == times
     };
-    bed.until("downloaded", |log| idle(log, 1)).await;
-    let sent = bed.network.sent();
-    bed.transfer("lamp-1", &new, &manifest(&new)).await;
-    bed.until("downloaded again", |log| idle(log, 2)).await;
+    testbed.until("downloaded", |log| idle(log, 1)).await;
+    let sent = testbed.network.sent();
+    testbed.transfer("lamp-1", &new, &manifest(&new)).await;
+    testbed.until("downloaded again", |log| idle(log, 2)).await;
     assert!(
-        bed.network.sent() - sent < 20,
+        testbed.network.sent() - sent < 20,
         "nothing was transferred twice"
     );
-    let twice = |log: &super::bed::Log| log.states("lamp-1") == [Downloaded, Downloaded];
-    bed.until("reported again", twice).await;
+    let twice = |log: &super::testbed::Log| log.states("lamp-1") == [Downloaded, Downloaded];
+    testbed.until("reported again", twice).await;
 }

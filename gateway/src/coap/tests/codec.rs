@@ -3,17 +3,17 @@ use proptest::prelude::*;
 
 use super::super::block::{BLOCK_NUMBER_MAX, Block};
 use super::super::message::{
-    Code, DATAGRAM_BYTES_MAX, DecodeError, Kind, Message, Token, confirmable_id, decode_uint,
-    encode_uint,
+    Code, DATAGRAM_BYTES_MAX, DecodeError, Message, MessageType, Token, confirmable_id,
+    decode_uint, encode_uint,
 };
 use super::super::request::{Request, Response, format};
 
 fn any_message() -> impl Strategy<Value = Message> {
     let kinds = prop::sample::select(vec![
-        Kind::Confirmable,
-        Kind::NonConfirmable,
-        Kind::Acknowledgement,
-        Kind::Reset,
+        MessageType::Confirmable,
+        MessageType::NonConfirmable,
+        MessageType::Acknowledgement,
+        MessageType::Reset,
     ]);
     let options = vec((any::<u16>(), vec(any::<u8>(), 0..40)), 0..16);
     let token = vec(any::<u8>(), 0..=8);
@@ -25,11 +25,11 @@ fn any_message() -> impl Strategy<Value = Message> {
         options,
         vec(any::<u8>(), 0..300),
     )
-        .prop_map(|(kind, code, id, token, mut options, payload)| {
+        .prop_map(|(message_type, code, id, token, mut options, payload)| {
             options.sort_by_key(|(number, _)| *number);
             let token = Token::new(&token).unwrap();
             Message {
-                kind,
+                message_type,
                 code: Code(code),
                 id,
                 token,
@@ -41,7 +41,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded(message in any_message()) {
+    fn encoded_messages_decode_to_themselves(message in any_message()) {
         let bytes = message.encode().unwrap();
         prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
     }
@@ -83,7 +83,7 @@ proptest! {
 }
 
 #[test]
-fn what_the_rfc_forbids_is_refused() {
+fn messages_that_the_rfc_forbids_are_refused() {
     let refused: &[&[u8]] = &[
         b"",
         &[0x40, 1, 0],                               // shorter than a header
@@ -133,7 +133,7 @@ fn a_request_survives_its_message() {
     request.block1 = block;
     request.size1 = Some(70_000);
     let token = Token::new(b"token").unwrap();
-    let message = request.to_message(Kind::Confirmable, 9, token);
+    let message = request.to_message(MessageType::Confirmable, 9, token);
     let bytes = message.encode().unwrap();
     let read = Request::from_message(&Message::decode(&bytes).unwrap()).unwrap();
     assert_eq!(read, request);
@@ -145,9 +145,9 @@ fn a_request_survives_its_message() {
 fn requests_beyond_the_limits_are_answered_with_an_error() {
     let code_of = |options: Vec<(u16, Vec<u8>)>| {
         let token = Token::default();
-        let kind = Kind::Confirmable;
+        let message_type = MessageType::Confirmable;
         let message = Message {
-            kind,
+            message_type,
             code: Code::GET,
             id: 1,
             token,

@@ -1,11 +1,11 @@
-//! Against Debian's `coap-client` (package libcoap3-bin), where it is installed.
+//! Tests with Debian's `coap-client` (package libcoap3-bin), if it is installed.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use super::super::*;
-use super::{Shelf, addr, body, shelf};
+use super::{MemoryService, addr, body, memory_service};
 
 /// The program, or `None` with a note when the package is not installed.
 fn program() -> Option<&'static str> {
@@ -21,21 +21,21 @@ fn program() -> Option<&'static str> {
     found
 }
 
-async fn server() -> (Endpoint, Arc<Shelf>) {
-    let shelf = shelf();
-    let config = Config {
+async fn server() -> (CoapEndpoint, Arc<MemoryService>) {
+    let memory_service = memory_service();
+    let config = CoapConfig {
         body_bytes_max: 1 << 20,
-        ..Config::default()
+        ..CoapConfig::default()
     };
     (
-        Endpoint::bind(addr(0), config, shelf.clone())
+        CoapEndpoint::bind(addr(0), config, memory_service.clone())
             .await
             .unwrap(),
-        shelf,
+        memory_service,
     )
 }
 
-async fn run(program: &'static str, endpoint: &Endpoint, args: &[&str], path: &str) -> Output {
+async fn run(program: &'static str, endpoint: &CoapEndpoint, args: &[&str], path: &str) -> Output {
     let url = format!(
         "coap://127.0.0.1:{}{path}",
         endpoint.handle().local_addr().port()
@@ -59,8 +59,8 @@ fn text(path: &Path) -> &str {
 #[tokio::test]
 async fn libcoap_discovers_reads_and_gets_errors() {
     let Some(program) = program() else { return };
-    let (endpoint, shelf) = server().await;
-    shelf.put("/3/0/3", b"2.0.0");
+    let (endpoint, memory_service) = server().await;
+    memory_service.put("/3/0/3", b"2.0.0");
     let found = run(program, &endpoint, &["-B", "5"], "/.well-known/core").await;
     assert_eq!(
         String::from_utf8_lossy(&found.stdout).trim(),
@@ -69,8 +69,8 @@ async fn libcoap_discovers_reads_and_gets_errors() {
     let version = run(program, &endpoint, &["-B", "5"], "/3/0/3").await;
     assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), "2.0.0");
     let missing = run(program, &endpoint, &["-B", "5"], "/9/9").await;
-    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
-    assert!(said.contains("4.04 nothing there"), "{said}");
+    let output = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(output.contains("4.04 nothing there"), "{output}");
     let non = run(program, &endpoint, &["-B", "5", "-N"], "/3/0/3").await;
     assert_eq!(String::from_utf8_lossy(&non.stdout).trim(), "2.0.0");
     endpoint.close().await;
@@ -79,7 +79,7 @@ async fn libcoap_discovers_reads_and_gets_errors() {
 #[tokio::test]
 async fn libcoap_writes_and_reads_back_in_blocks() {
     let Some(program) = program() else { return };
-    let (endpoint, shelf) = server().await;
+    let (endpoint, memory_service) = server().await;
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in"), folder.path().join("out"));
     let image = body(20_001);
@@ -100,7 +100,7 @@ async fn libcoap_writes_and_reads_back_in_blocks() {
         let put = run(program, &endpoint, &args, "/5/0/0").await;
         assert!(put.status.success(), "{put:?}");
         assert_eq!(
-            shelf.get("/5/0/0").as_ref(),
+            memory_service.get("/5/0/0").as_ref(),
             Some(&image),
             "blocks of {size}"
         );
@@ -114,7 +114,7 @@ async fn libcoap_writes_and_reads_back_in_blocks() {
 #[tokio::test]
 async fn libcoap_over_a_lossy_link_is_served() {
     let Some(program) = program() else { return };
-    let (endpoint, shelf) = server().await;
+    let (endpoint, memory_service) = server().await;
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in");
     let image = body(3_000);
@@ -133,6 +133,6 @@ async fn libcoap_over_a_lossy_link_is_served() {
         text(&input),
     ];
     run(program, &endpoint, &args, "/5/0/0").await;
-    assert_eq!(shelf.get("/5/0/0").as_ref(), Some(&image));
+    assert_eq!(memory_service.get("/5/0/0").as_ref(), Some(&image));
     endpoint.close().await;
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::super::simulated::{Faults, SimulatedNetwork};
 use super::super::*;
-use super::{Shelf, addr, body, shelf};
+use super::{MemoryService, addr, body, memory_service};
 
 const BAD: Faults = Faults {
     drop: 0.1,
@@ -16,23 +16,28 @@ const BAD: Faults = Faults {
     delay_max: Duration::from_millis(200),
 };
 
-fn large() -> Config {
-    Config {
+fn large() -> CoapConfig {
+    CoapConfig {
         body_bytes_max: 1 << 20,
-        ..Config::default()
+        ..CoapConfig::default()
     }
 }
 
-fn start(network: &SimulatedNetwork, port: u16, config: Config, shelf: Arc<Shelf>) -> Endpoint {
+fn start(
+    network: &SimulatedNetwork,
+    port: u16,
+    config: CoapConfig,
+    memory_service: Arc<MemoryService>,
+) -> CoapEndpoint {
     let random = StdRng::seed_from_u64(u64::from(port));
-    Endpoint::start_seeded(network.attach(addr(port)), config, shelf, random).unwrap()
+    CoapEndpoint::start_seeded(network.attach(addr(port)), config, memory_service, random).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_of_70_kb_passes_a_network_that_loses_a_tenth() {
     for seed in 0..5 {
         let network = SimulatedNetwork::new(seed, BAD);
-        let (here, there) = (shelf(), shelf());
+        let (here, there) = (memory_service(), memory_service());
         let client = start(&network, 1, large(), here);
         let _server = start(&network, 2, large(), there.clone());
         let image = body(70 * 1024 + 13);
@@ -52,24 +57,24 @@ async fn a_body_of_70_kb_passes_a_network_that_loses_a_tenth() {
 
 #[tokio::test(start_paused = true)]
 async fn the_smaller_block_size_of_either_side_is_used() {
-    for (ours, theirs) in [(6, 2), (2, 6), (0, 0)] {
+    for (server_szx, client_szx) in [(6, 2), (2, 6), (0, 0)] {
         let network = SimulatedNetwork::new(1, Faults::NONE);
-        let there = shelf();
+        let there = memory_service();
         let client = start(
             &network,
             1,
-            Config {
-                szx: ours,
-                ..Config::default()
+            CoapConfig {
+                szx: server_szx,
+                ..CoapConfig::default()
             },
-            shelf(),
+            memory_service(),
         );
         let _server = start(
             &network,
             2,
-            Config {
-                szx: theirs,
-                ..Config::default()
+            CoapConfig {
+                szx: client_szx,
+                ..CoapConfig::default()
             },
             there.clone(),
         );
@@ -92,9 +97,9 @@ async fn the_smaller_block_size_of_either_side_is_used() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_handler_is_waited_for() {
     let network = SimulatedNetwork::new(1, BAD);
-    let there = shelf();
-    let client = start(&network, 1, Config::default(), shelf());
-    let _server = start(&network, 2, Config::default(), there.clone());
+    let there = memory_service();
+    let client = start(&network, 1, CoapConfig::default(), memory_service());
+    let _server = start(&network, 2, CoapConfig::default(), there.clone());
     let response = client
         .handle()
         .request(addr(2), Request::new(Code::POST, "/slow"))
@@ -104,9 +109,9 @@ async fn a_slow_handler_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_given_up_after_93_seconds_at_most() {
+async fn a_silent_peer_times_out_after_93_seconds_at_most() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
-    let client = start(&network, 1, Config::default(), shelf());
+    let client = start(&network, 1, CoapConfig::default(), memory_service());
     let before = Instant::now();
     let error = client
         .handle()
@@ -124,9 +129,9 @@ async fn a_silent_peer_is_given_up_after_93_seconds_at_most() {
 #[tokio::test(start_paused = true)]
 async fn bodies_beyond_the_limit_are_refused_by_both_sides() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
-    let there = shelf();
-    let client = start(&network, 1, large(), shelf());
-    let _server = start(&network, 2, Config::default(), there.clone());
+    let there = memory_service();
+    let client = start(&network, 1, large(), memory_service());
+    let _server = start(&network, 2, CoapConfig::default(), there.clone());
     let put = Request::new(Code::PUT, "/a").with_payload(format::OCTETS, body(70_000));
     assert_eq!(
         client.handle().request(addr(2), put).await.unwrap().code,
@@ -139,15 +144,15 @@ async fn bodies_beyond_the_limit_are_refused_by_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_gives_up_does_not_hold_up_the_next() {
+async fn a_cancelled_request_does_not_hold_up_the_next() {
     let network = SimulatedNetwork::new(1, Faults::NONE);
-    let client = start(&network, 1, Config::default(), shelf());
+    let client = start(&network, 1, CoapConfig::default(), memory_service());
     let handle = client.handle();
     let first = handle.exchange(addr(2), Request::get("/"));
     tokio::time::timeout(Duration::from_secs(1), first)
         .await
         .unwrap_err();
-    let _server = start(&network, 2, Config::default(), shelf());
+    let _server = start(&network, 2, CoapConfig::default(), memory_service());
     let before = Instant::now();
     handle.exchange(addr(2), Request::get("/")).await.unwrap();
     assert!(before.elapsed() < Duration::from_secs(1));
@@ -163,7 +168,7 @@ proptest! {
             .enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let network = SimulatedNetwork::new(1, Faults::NONE);
-            let server = start(&network, 2, Config::default(), shelf());
+            let server = start(&network, 2, CoapConfig::default(), memory_service());
             let attacker = network.attach(addr(3));
             for mut datagram in datagrams {
                 // Half of them at least look like CoAP.
@@ -172,7 +177,7 @@ proptest! {
                 }
                 attacker.send(&datagram, addr(2)).await.unwrap();
             }
-            let client = start(&network, 1, Config::default(), shelf());
+            let client = start(&network, 1, CoapConfig::default(), memory_service());
             let answer = client.handle().exchange(addr(2), Request::get("/x")).await.unwrap();
             assert_eq!(answer.code, Code::NOT_FOUND);
             drop(server);

@@ -5,12 +5,12 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::super::config::PEERS_MAX;
-use super::super::message::{Kind, Token};
+use super::super::message::{MessageType, Token};
 use super::super::*;
 use super::addr;
 
 fn protocol() -> Protocol {
-    Protocol::new(Config::default(), StdRng::seed_from_u64(1))
+    Protocol::new(CoapConfig::default(), StdRng::seed_from_u64(1))
 }
 
 fn sent(outputs: Vec<Output>) -> Vec<Message> {
@@ -24,7 +24,7 @@ fn sent(outputs: Vec<Output>) -> Vec<Message> {
 fn request(id: u16) -> Vec<u8> {
     let token = Token::new(&[1]).unwrap();
     Request::get("/3/0/3")
-        .to_message(Kind::Confirmable, id, token)
+        .to_message(MessageType::Confirmable, id, token)
         .encode()
         .unwrap()
 }
@@ -62,17 +62,17 @@ fn a_confirmable_message_is_sent_five_times_with_doubled_waits() {
 }
 
 #[test]
-fn requests_to_one_peer_take_turns() {
+fn requests_to_one_peer_are_sequential() {
     let (mut protocol, now) = (protocol(), Instant::now());
-    for ticket in 0..3 {
-        protocol.request(now, addr(1), ticket, Request::get("/a"));
+    for request_id in 0..3 {
+        protocol.request(now, addr(1), request_id, Request::get("/a"));
     }
     protocol.request(now, addr(2), 9, Request::get("/a"));
     let messages = sent(protocol.outputs());
     assert_eq!(messages.len(), 2, "one for each peer");
     let answer = Response::new(Code::CONTENT);
     let first = &messages[0];
-    let ack = answer.to_message(Kind::Acknowledgement, first.id, first.token);
+    let ack = answer.to_message(MessageType::Acknowledgement, first.id, first.token);
     protocol.receive(now, addr(1), &ack.encode().unwrap());
     let outputs = protocol.outputs();
     assert!(outputs.contains(&Output::Done(0, Ok(Box::new(answer)))));
@@ -95,14 +95,16 @@ fn an_answer_from_elsewhere_or_with_another_token_is_ignored() {
     let answer = Response::new(Code::CONTENT);
     let wrong = Token::new(b"guess").unwrap();
     let forged = answer
-        .to_message(Kind::Acknowledgement, message.id, wrong)
+        .to_message(MessageType::Acknowledgement, message.id, wrong)
         .encode()
         .unwrap();
     protocol.receive(now, addr(1), &forged);
-    let right = answer.to_message(Kind::Acknowledgement, message.id, message.token);
+    let right = answer.to_message(MessageType::Acknowledgement, message.id, message.token);
     protocol.receive(now, addr(2), &right.encode().unwrap());
     assert_eq!(protocol.outputs(), vec![]);
-    let reset = Message::empty(Kind::Reset, message.id).encode().unwrap();
+    let reset = Message::empty(MessageType::Reset, message.id)
+        .encode()
+        .unwrap();
     protocol.receive(now, addr(1), &reset);
     assert_eq!(
         protocol.outputs(),
@@ -114,7 +116,7 @@ fn an_answer_from_elsewhere_or_with_another_token_is_ignored() {
 fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
     let (mut protocol, now) = (protocol(), Instant::now());
     protocol.receive(now, addr(1), &request(5));
-    let Some(Output::Handle(exchange, _)) = protocol.outputs().pop() else {
+    let Some(Output::Request(exchange, _)) = protocol.outputs().pop() else {
         panic!("no request")
     };
     protocol.receive(now, addr(1), &request(5));
@@ -127,10 +129,10 @@ fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
     let answer = protocol.outputs();
     protocol.receive(now, addr(1), &request(5));
     assert_eq!(protocol.outputs(), answer);
-    let later = now + Config::default().exchange_lifetime;
-    protocol.receive(later, addr(1), &request(5));
+    let retransmitted_at = now + CoapConfig::default().exchange_lifetime;
+    protocol.receive(retransmitted_at, addr(1), &request(5));
     assert!(
-        matches!(protocol.outputs()[..], [Output::Handle(..)]),
+        matches!(protocol.outputs()[..], [Output::Request(..)]),
         "forgotten by now"
     );
 }
@@ -139,25 +141,25 @@ fn a_request_that_comes_twice_is_handled_once_and_answered_twice() {
 fn a_slow_response_comes_separately_and_is_repeated_until_acknowledged() {
     let (mut protocol, now) = (protocol(), Instant::now());
     protocol.receive(now, addr(1), &request(5));
-    let Some(Output::Handle(exchange, _)) = protocol.outputs().pop() else {
+    let Some(Output::Request(exchange, _)) = protocol.outputs().pop() else {
         panic!("no request")
     };
     let at = protocol.next_deadline().unwrap();
-    assert_eq!(at, now + Config::default().separate_after);
+    assert_eq!(at, now + CoapConfig::default().separate_after);
     protocol.tick(at);
     let ack = sent(protocol.outputs());
     assert_eq!(
-        (ack[0].kind, ack[0].code, ack[0].id),
-        (Kind::Acknowledgement, Code::EMPTY, 5)
+        (ack[0].message_type, ack[0].code, ack[0].id),
+        (MessageType::Acknowledgement, Code::EMPTY, 5)
     );
     protocol.respond(at, exchange, &Response::new(Code::CONTENT));
     let separate = sent(protocol.outputs());
-    assert_eq!(separate[0].kind, Kind::Confirmable);
+    assert_eq!(separate[0].message_type, MessageType::Confirmable);
     assert_eq!(separate[0].token.as_bytes(), &[1]);
     let again = protocol.next_deadline().unwrap();
     protocol.tick(again);
     assert_eq!(sent(protocol.outputs()), separate);
-    let ack = Message::empty(Kind::Acknowledgement, separate[0].id)
+    let ack = Message::empty(MessageType::Acknowledgement, separate[0].id)
         .encode()
         .unwrap();
     protocol.receive(again, addr(1), &ack);
@@ -170,15 +172,17 @@ fn an_unasked_response_and_a_ping_get_a_reset() {
     let token = Token::new(b"x").unwrap();
     let response = Response::new(Code::CONTENT);
     let unasked = response
-        .to_message(Kind::Confirmable, 3, token)
+        .to_message(MessageType::Confirmable, 3, token)
         .encode()
         .unwrap();
     protocol.receive(now, addr(1), &unasked);
-    let ping = Message::empty(Kind::Confirmable, 4).encode().unwrap();
+    let ping = Message::empty(MessageType::Confirmable, 4)
+        .encode()
+        .unwrap();
     protocol.receive(now, addr(1), &ping);
     protocol.receive(now, addr(1), &[0x40, 1, 0, 5, 0xFF]);
     let resets = sent(protocol.outputs());
-    assert!(resets.iter().all(|m| m.kind == Kind::Reset));
+    assert!(resets.iter().all(|m| m.message_type == MessageType::Reset));
     assert_eq!(resets.iter().map(|m| m.id).collect::<Vec<_>>(), [3, 4, 5]);
 }
 
@@ -191,14 +195,14 @@ fn a_flood_of_peers_is_forgotten_but_not_the_one_in_use() {
         let peer = ([10, 0, (n >> 8) as u8, n as u8], 5683).into();
         protocol.receive(now, peer, &request(1));
         for output in protocol.outputs() {
-            if let Output::Handle(exchange, _) = output {
+            if let Output::Request(exchange, _) = output {
                 protocol.respond(now, exchange, &Response::new(Code::CONTENT));
             }
         }
     }
     protocol.outputs();
     let answer = Response::new(Code::CONTENT);
-    let ack = answer.to_message(Kind::Acknowledgement, asked.id, asked.token);
+    let ack = answer.to_message(MessageType::Acknowledgement, asked.id, asked.token);
     protocol.receive(now, addr(1), &ack.encode().unwrap());
     assert_eq!(
         protocol.outputs(),

@@ -3,21 +3,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lamplighter_types::Version;
+use lamplighter_types::{Hash, Version};
 use tokio::sync::mpsc;
 
-use super::super::{Admits, South, SouthCommand, SouthConfig, SouthEvent, Stored, Transfer};
+use super::super::{
+    ServedDevices, South, SouthCommand, SouthConfig, SouthEvent, StorageReply, Transfer,
+};
 use crate::coap::simulated::{Faults, SimulatedNetwork};
-use crate::coap::{Block, Code, Config, Endpoint, Handle, Request, Response, Service, format};
+use crate::coap::{
+    Block, CoapConfig, CoapEndpoint, CoapHandle, CoapService, Code, Request, Response, format,
+};
 use crate::lwm2m::{Stage, UpdateResult, agent, path};
 
-/// A LwM2M device that knows nothing of us: it takes any package, answers in TLV, and runs as its
-/// version the first word of its image.
+/// A LwM2M device without our agent: it accepts any package, answers in TLV, and its version is the
+/// first word of its image.
 #[derive(Default)]
-struct Foreign(Mutex<Inside>);
+struct Foreign(Mutex<ForeignState>);
 
 #[derive(Default)]
-struct Inside {
+struct ForeignState {
     state: u8,
     result: u8,
     package: Vec<u8>,
@@ -50,7 +54,7 @@ fn tlv(id: u8, value: &[u8]) -> Response {
 }
 
 #[async_trait]
-impl Service for Foreign {
+impl CoapService for Foreign {
     async fn handle(&self, _peer: SocketAddr, request: Request) -> Response {
         let mut inside = self.0.lock().unwrap();
         inside.requests += 1;
@@ -82,48 +86,50 @@ fn at(host: u8) -> SocketAddr {
     ([10, 0, 0, host], 5683).into()
 }
 
-struct Bed {
+struct Testbed {
     network: SimulatedNetwork,
     south: South,
     events: mpsc::Receiver<SouthEvent>,
     device: Arc<Foreign>,
-    endpoint: Endpoint,
+    endpoint: CoapEndpoint,
     served: Arc<Served>,
+    artifacts: tempfile::TempDir,
 }
 
-fn bed(faults: Faults) -> Bed {
+fn testbed(faults: Faults) -> Testbed {
     let network = SimulatedNetwork::new(5, faults);
     let (sender, events) = mpsc::channel(64);
     let served = Arc::new(Served(Mutex::new(true)));
-    let south = South::start(
-        network.attach(at(1)),
-        SouthConfig::default(),
-        served.clone(),
-        sender,
-    );
+    let artifacts = tempfile::tempdir().unwrap();
+    let south_config = SouthConfig {
+        artifacts: artifacts.path().to_owned(),
+        ..SouthConfig::default()
+    };
+    let south = South::start(network.attach(at(1)), south_config, served.clone(), sender);
     let device = Arc::new(Foreign::default());
     device.0.lock().unwrap().version = "1.0.0".to_owned();
-    let config = Config {
+    let config = CoapConfig {
         body_bytes_max: 1 << 20,
         szx: 4,
-        ..Config::default()
+        ..CoapConfig::default()
     };
-    let endpoint = Endpoint::start(network.attach(at(2)), config, device.clone()).unwrap();
-    Bed {
+    let endpoint = CoapEndpoint::start(network.attach(at(2)), config, device.clone()).unwrap();
+    Testbed {
         network,
         south: south.unwrap(),
         events,
         device,
         endpoint,
         served,
+        artifacts,
     }
 }
 
-/// All whose names begin with `urn:lamp:`, until they are taken away.
+/// Serves all names that begin with `urn:lamp:`, until the flag is cleared.
 struct Served(Mutex<bool>);
 
-impl Admits for Served {
-    fn named(&self, endpoint_name: &str) -> Option<String> {
+impl ServedDevices for Served {
+    fn resolve(&self, endpoint_name: &str) -> Option<String> {
         let name = endpoint_name.to_ascii_lowercase();
         (name.starts_with("urn:lamp:") && self.serves(&name)).then_some(name)
     }
@@ -133,11 +139,11 @@ impl Admits for Served {
     }
 }
 
-async fn register(handle: &Handle, queries: &[&str]) -> Response {
+async fn register(handle: &CoapHandle, queries: &[&str]) -> Response {
     register_objects(handle, queries, "</1/0>,</3/0>,</5/0>").await
 }
 
-async fn register_objects(handle: &Handle, queries: &[&str], links: &str) -> Response {
+async fn register_objects(handle: &CoapHandle, queries: &[&str], links: &str) -> Response {
     let request = Request::new(Code::POST, path::REGISTRATION);
     let links = links.as_bytes().to_vec();
     let request = queries
@@ -151,7 +157,7 @@ async fn register_objects(handle: &Handle, queries: &[&str], links: &str) -> Res
 
 const NAME: [&str; 4] = ["ep=urn:lamp:7", "lt=300", "lwm2m=1.1", "b=U"];
 
-impl Bed {
+impl Testbed {
     async fn next(&mut self) -> SouthEvent {
         let limit = Duration::from_secs(24 * 3600);
         tokio::time::timeout(limit, self.events.recv())
@@ -172,9 +178,9 @@ impl Bed {
         }
     }
 
-    async fn update(&self, image: &[u8], folder: &tempfile::TempDir) {
-        let artifact = folder.path().join("image");
-        std::fs::write(&artifact, image).unwrap();
+    async fn update(&self, image: &[u8]) {
+        let artifact = Hash::of(image);
+        std::fs::write(self.artifacts.path().join(artifact.to_string()), image).unwrap();
         let (endpoint, deployment) = ("urn:lamp:7".to_owned(), "d".to_owned());
         let transfer = Transfer {
             endpoint: endpoint.clone(),
@@ -199,16 +205,15 @@ impl Bed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_knows_nothing_of_us_is_updated() {
+async fn a_device_without_our_agent_is_updated() {
     let faults = Faults {
         drop: 0.1,
         duplicate: 0.1,
         delay_max: Duration::from_millis(100),
     };
-    let mut bed = bed(faults);
-    let folder = tempfile::tempdir().unwrap();
+    let mut bed = testbed(faults);
     let image = [b"2.0.0 ".to_vec(), vec![0xA5; 30_000]].concat();
-    bed.update(&image, &folder).await;
+    bed.update(&image).await;
     assert_eq!(
         register(&bed.endpoint.handle(), &NAME).await.code,
         Code::CREATED
@@ -233,12 +238,11 @@ async fn a_device_that_knows_nothing_of_us_is_updated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_fails_says_so_and_one_that_vanishes_is_lost() {
-    let mut bed = bed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
+async fn a_device_that_fails_reports_it_and_one_that_vanishes_is_lost() {
+    let mut bed = testbed(Faults::NONE);
     bed.device.0.lock().unwrap().breaks = true;
     register(&bed.endpoint.handle(), &NAME).await;
-    bed.update(b"2.0.0 image", &folder).await;
+    bed.update(b"2.0.0 image").await;
     bed.stages(|stage| stage == Stage::Installing).await;
     bed.device.installs();
     let failed = |stage| matches!(stage, Stage::Failed(_));
@@ -252,8 +256,8 @@ async fn a_device_that_fails_says_so_and_one_that_vanishes_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn strangers_are_not_registered_and_their_letters_not_taken() {
-    let mut bed = bed(Faults::NONE);
+async fn strangers_are_not_registered_and_their_messages_not_stored() {
+    let mut bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
     assert_eq!(
         register(&handle, &["ep=stranger", "lwm2m=1.1"]).await.code,
@@ -279,16 +283,18 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
     loop {
         if let SouthEvent::Event { bytes, stored, .. } = bed.next().await {
             assert!(bytes.is_empty(), "the north side says what becomes of it");
-            stored.send(Stored::Refused("empty".to_owned())).unwrap();
+            stored
+                .send(StorageReply::Refused("empty".to_owned()))
+                .unwrap();
             break;
         }
     }
     assert_eq!(empty.await.unwrap(), Code::BAD_REQUEST);
-    let gone = handle
+    let unknown = handle
         .request(at(1), Request::new(Code::POST, "/rd/nothing"))
         .await
         .unwrap();
-    assert_eq!(gone.code, Code::NOT_FOUND);
+    assert_eq!(unknown.code, Code::NOT_FOUND);
 
     let answers = tokio::spawn(async move {
         let mut codes = vec![];
@@ -297,17 +303,17 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
         }
         codes
     });
-    let mut said = vec![
-        Some(Stored::Kept),
-        Some(Stored::Refused("junk".to_owned())),
-        Some(Stored::Unregistered("of another device".to_owned())),
-        Some(Stored::Later("not with this key".to_owned())),
+    let mut replies = vec![
+        Some(StorageReply::Stored),
+        Some(StorageReply::Refused("junk".to_owned())),
+        Some(StorageReply::Unregistered("of another device".to_owned())),
+        Some(StorageReply::Unavailable("not with this key".to_owned())),
         None,
     ];
-    while !said.is_empty() {
+    while !replies.is_empty() {
         if let SouthEvent::Event { bytes, stored, .. } = bed.next().await {
             assert_eq!(bytes, [1; 9]);
-            if let Some(answer) = said.remove(0) {
+            if let Some(answer) = replies.remove(0) {
                 stored.send(answer).unwrap();
             }
         }
@@ -324,7 +330,7 @@ async fn strangers_are_not_registered_and_their_letters_not_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn a_north_side_that_does_not_read_makes_things_wait() {
-    let bed = bed(Faults::NONE);
+    let bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
     register(&handle, &["ep=urn:lamp:7", "lt=86400", "lwm2m=1.1"]).await;
     let mut busy = 0;
@@ -341,20 +347,20 @@ fn event(bytes: usize) -> Request {
     Request::new(Code::POST, agent::EVENTS).with_payload(format::OCTETS, vec![1; bytes])
 }
 
-/// Takes what Things hand in, and says so.
-async fn keep_all(mut events: mpsc::Receiver<SouthEvent>) {
+/// Acknowledges every event of the Things.
+async fn store_all(mut events: mpsc::Receiver<SouthEvent>) {
     while let Some(event) = events.recv().await {
         if let SouthEvent::Event { stored, .. } = event {
-            stored.send(Stored::Kept).unwrap();
+            stored.send(StorageReply::Stored).unwrap();
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thing_that_is_taken_away_is_sent_elsewhere_with_all_that_it_has() {
-    let bed = bed(Faults::NONE);
+async fn a_reassigned_thing_keeps_its_messages_and_registers_elsewhere() {
+    let bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
-    tokio::spawn(keep_all(bed.events));
+    tokio::spawn(store_all(bed.events));
     let ask = async |request| handle.request(at(1), request).await.unwrap().code;
     let location = register(&handle, &NAME).await.location.join("/");
     let update = Request::new(Code::POST, &location);
@@ -368,7 +374,7 @@ async fn a_thing_that_is_taken_away_is_sent_elsewhere_with_all_that_it_has() {
     );
     assert_eq!(ask(update.clone()).await, Code::NOT_FOUND);
     assert_eq!(register(&handle, &NAME).await.code, Code::FORBIDDEN);
-    // Given back, it does not need to know.
+    // Served here again, the Thing just registers.
     *bed.served.0.lock().unwrap() = true;
     assert_eq!(ask(event(9)).await, Code::UNAUTHORIZED);
     assert_eq!(register(&handle, &NAME).await.code, Code::CREATED);
@@ -376,13 +382,12 @@ async fn a_thing_that_is_taken_away_is_sent_elsewhere_with_all_that_it_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thing_that_is_released_is_not_asked_anything_more() {
-    let mut bed = bed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
+async fn a_released_thing_gets_no_more_requests() {
+    let mut bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
     let location = register(&handle, &NAME).await.location.join("/");
-    bed.update(&vec![7; 200_000], &folder).await;
-    while !matches!(bed.next().await, SouthEvent::Notice { .. }) {}
+    bed.update(&vec![7; 200_000]).await;
+    while !matches!(bed.next().await, SouthEvent::Work { .. }) {}
     let endpoint = "urn:lamp:7".to_owned();
     bed.south
         .command(SouthCommand::Release { endpoint })
@@ -396,29 +401,29 @@ async fn a_thing_that_is_released_is_not_asked_anything_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_else_gets_the_package_of_a_thing_whose_address_it_took() {
-    let mut bed = bed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
+async fn packages_never_go_to_another_thing_at_the_same_address() {
+    let mut bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
     register(&handle, &NAME).await;
     let other = ["ep=urn:lamp:8", "lt=86400", "lwm2m=1.1"];
     register(&handle, &other).await;
     while !matches!(bed.next().await, SouthEvent::Lost { endpoint } if endpoint == "urn:lamp:7") {}
-    bed.update(&[7; 5_000], &folder).await;
+    bed.update(&[7; 5_000]).await;
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert_eq!(bed.device.0.lock().unwrap().requests, 0);
-    // It is back at an address of its own.
+    // It comes back at another address.
     let device = bed.device.clone();
-    let again = Endpoint::start(bed.network.attach(at(3)), Config::default(), device).unwrap();
+    let again =
+        CoapEndpoint::start(bed.network.attach(at(3)), CoapConfig::default(), device).unwrap();
     register(&again.handle(), &NAME).await;
     bed.stages(|stage| stage == Stage::Downloaded).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_left_unfinished_hold_up_nobody() {
-    let bed = bed(Faults::NONE);
+async fn unfinished_bodies_do_not_block_other_peers() {
+    let bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
-    tokio::spawn(keep_all(bed.events));
+    tokio::spawn(store_all(bed.events));
     register(&handle, &NAME).await;
     let first_block = |path: &str| {
         let block = Block {
@@ -431,12 +436,13 @@ async fn bodies_left_unfinished_hold_up_nobody() {
             ..Request::new(Code::POST, path).with_payload(format::OCTETS, vec![1; 16])
         }
     };
-    // From 200 addresses, to anything and everything.
+    // From 200 addresses, to existing and other resources.
     let mut strangers = vec![];
     for n in 0..200u16 {
         let peer = SocketAddr::from(([10, 0, 1, 1], 10_000 + n));
         let service = Arc::new(Foreign::default());
-        let endpoint = Endpoint::start(bed.network.attach(peer), Config::default(), service);
+        let endpoint =
+            CoapEndpoint::start(bed.network.attach(peer), CoapConfig::default(), service);
         strangers.push(endpoint.unwrap());
         let stranger = strangers[usize::from(n)].handle();
         for (path, code) in [
@@ -453,7 +459,8 @@ async fn bodies_left_unfinished_hold_up_nobody() {
     // A long registration as well, of a Thing that is not known yet.
     let peer = SocketAddr::from(([10, 0, 0, 9], 5683));
     let service = Arc::new(Foreign::default());
-    let late = Endpoint::start(bed.network.attach(peer), Config::default(), service).unwrap();
+    let late =
+        CoapEndpoint::start(bed.network.attach(peer), CoapConfig::default(), service).unwrap();
     let links: Vec<String> = (0..300).map(|n| format!("</3300/{n}>")).collect();
     let queries = ["ep=urn:lamp:9", "lwm2m=1.1"];
     let answer = register_objects(&late.handle(), &queries, &links.join(",")).await;
@@ -461,9 +468,8 @@ async fn bodies_left_unfinished_hold_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_things_with_work_than_there_is_room_for_stop_nobody() {
-    let mut bed = bed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
+async fn more_things_with_work_than_workers_are_all_served() {
+    let mut bed = testbed(Faults::NONE);
     for n in 0..3_000 {
         let cancel = SouthCommand::Cancel {
             endpoint: format!("urn:lamp:away-{n}"),
@@ -477,18 +483,17 @@ async fn more_things_with_work_than_there_is_room_for_stop_nobody() {
         bed.next().await,
         SouthEvent::Registered { fresh: true, .. }
     ));
-    bed.update(b"2.0.0 image", &folder).await;
+    bed.update(b"2.0.0 image").await;
     bed.stages(|stage| stage == Stage::Downloaded).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn objects_below_another_root_are_found_there() {
-    let mut bed = bed(Faults::NONE);
-    let folder = tempfile::tempdir().unwrap();
+    let mut bed = testbed(Faults::NONE);
     bed.device.0.lock().unwrap().root = "/lwm2m".to_owned();
     let links = r#"</lwm2m>;rt="oma.lwm2m",</lwm2m/3/0>,</lwm2m/5/0>"#;
     register_objects(&bed.endpoint.handle(), &NAME, links).await;
-    bed.update(b"2.0.0 image", &folder).await;
+    bed.update(b"2.0.0 image").await;
     bed.stages(|stage| stage == Stage::Installing).await;
     bed.device.installs();
     let stages = bed.stages(|stage| stage == Stage::Confirmed).await;
@@ -496,8 +501,8 @@ async fn objects_below_another_root_are_found_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_registration_or_discovery_lacks_is_said() {
-    let bed = bed(Faults::NONE);
+async fn a_refused_registration_or_discovery_names_the_reason() {
+    let bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
     assert_eq!(
         register(&handle, &["lwm2m=1.1"]).await.code,
@@ -524,7 +529,7 @@ async fn what_a_registration_or_discovery_lacks_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn blocks_that_break_the_rules_are_refused() {
-    let bed = bed(Faults::NONE);
+    let bed = testbed(Faults::NONE);
     let handle = bed.endpoint.handle();
     register(&handle, &NAME).await;
     let block = |number, more, szx, bytes| Request {

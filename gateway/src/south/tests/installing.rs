@@ -1,4 +1,4 @@
-//! What a foreign Thing's state, result and version mean while it installs.
+//! The meaning of a foreign Thing's state, result and version during an installation.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,7 +7,10 @@ use lamplighter_types::Version;
 use tokio::time::Instant;
 
 use super::super::install::RETURN_GRACE;
-use super::super::{Answer, Input, Notice, Session, SessionConfig, SouthCommand, Step, Transfer};
+use super::super::{
+    SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
+    WorkNotice,
+};
 use crate::coap::{Code, Request, Response, format};
 use crate::lwm2m::{Stage, UpdateResult, path};
 
@@ -17,16 +20,16 @@ const WANTED: Version = Version {
     patch: 0,
 };
 
-/// A Thing that answers what it is asked, and counts the orders.
+/// A simulated Thing that counts the orders to install.
 struct Foreign {
     state: u8,
     result: u8,
     version: Option<&'static str>,
     package_version: Option<&'static str>,
     orders: usize,
-    /// What it answers the next orders, 2.04 afterwards.
+    /// The answers to the next orders; 2.04 afterwards.
     answers: VecDeque<Option<Code>>,
-    /// Its state says at once that it installs.
+    /// True if its state is "updating" at once after an order.
     begins: bool,
 }
 
@@ -43,11 +46,11 @@ impl Foreign {
         }
     }
 
-    fn stands(&mut self, state: u8, result: u8, version: Option<&'static str>) {
+    fn set_object5(&mut self, state: u8, result: u8, version: Option<&'static str>) {
         (self.state, self.result, self.version) = (state, result, version);
     }
 
-    /// `None`: it does not answer.
+    /// Returns the response; `None` if it does not answer.
     fn answer(&mut self, request: &Request) -> Option<Response> {
         let text = |text: Option<&str>| match text {
             Some(text) => Response::content(format::TEXT, text.as_bytes().to_vec()),
@@ -72,17 +75,17 @@ impl Foreign {
     }
 }
 
-struct Bed {
-    session: Session,
+struct Testbed {
+    session: ThingSession,
     now: Instant,
     thing: Foreign,
-    notices: Vec<Notice>,
+    notices: Vec<WorkNotice>,
 }
 
-fn bed(thing: Foreign) -> Bed {
-    let mut session = Session::new(SessionConfig::default());
-    session.input(Input::Registered { agent: false });
-    Bed {
+fn testbed(thing: Foreign) -> Testbed {
+    let mut session = ThingSession::new(SessionConfig::default());
+    session.input(SessionInput::Registered { agent: false });
+    Testbed {
         session,
         now: Instant::now(),
         thing,
@@ -90,9 +93,9 @@ fn bed(thing: Foreign) -> Bed {
     }
 }
 
-impl Bed {
+impl Testbed {
     fn command(&mut self, command: SouthCommand) {
-        let notices = self.session.input(Input::Command(command)).1;
+        let notices = self.session.input(SessionInput::Command(command)).1;
         self.notices.extend(notices);
     }
 
@@ -113,25 +116,26 @@ impl Bed {
     }
 
     fn register(&mut self) {
-        self.session.input(Input::Registered { agent: false });
+        self.session
+            .input(SessionInput::Registered { agent: false });
     }
 
-    /// Goes on for so long.
+    /// Runs the session for this time.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             let answer = match self.session.step(self.now) {
-                Step::Idle => return self.now = end,
-                Step::Wait(at) if at > end => return self.now = end,
-                Step::Wait(at) => {
+                SessionStep::Idle => return self.now = end,
+                SessionStep::Wait(at) if at > end => return self.now = end,
+                SessionStep::Wait(at) => {
                     self.now = at;
                     continue;
                 }
-                Step::Ask(request) => match self.thing.answer(&request) {
-                    Some(response) => Answer::Response(Box::new(response)),
-                    None => Answer::Unreachable("silence".to_owned()),
+                SessionStep::Request(request) => match self.thing.answer(&request) {
+                    Some(response) => StepResult::Response(Box::new(response)),
+                    None => StepResult::Unreachable("silence".to_owned()),
                 },
-                Step::Block { .. } => panic!("a block"),
+                SessionStep::Block { .. } => panic!("a block"),
             };
             self.notices.extend(self.session.answer(self.now, answer));
         }
@@ -141,13 +145,13 @@ impl Bed {
         self.run(Duration::from_secs(seconds));
     }
 
-    /// The stages told so far, each once.
+    /// The stages reported so far, without repetitions.
     fn stages(&self) -> Vec<Stage> {
         let mut stages: Vec<Stage> = self
             .notices
             .iter()
             .filter_map(|notice| match notice {
-                Notice::Stage { stage, .. } => Some(*stage),
+                WorkNotice::Stage { stage, .. } => Some(*stage),
                 _ => None,
             })
             .collect();
@@ -159,14 +163,14 @@ impl Bed {
 const DONE: [Stage; 3] = [Stage::Installing, Stage::Trial, Stage::Confirmed];
 
 #[test]
-fn an_order_whose_answer_is_lost_is_not_given_again_to_a_thing_that_took_it() {
-    let mut bed = bed(Foreign::holding_the_package());
+fn an_accepted_order_is_not_repeated_when_its_answer_is_lost() {
+    let mut bed = testbed(Foreign::holding_the_package());
     bed.thing.answers = [None].into();
     bed.install();
     // It boots at once, and registers with the new version before any answer came.
     bed.run(Duration::ZERO);
     assert_eq!(bed.thing.orders, 1);
-    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.thing.set_object5(0, 1, Some("2.0.0"));
     bed.register();
     bed.seconds(60);
     assert_eq!(bed.thing.orders, 1, "the order was given again");
@@ -175,61 +179,61 @@ fn an_order_whose_answer_is_lost_is_not_given_again_to_a_thing_that_took_it() {
 
 #[test]
 fn a_registration_between_order_and_answer_does_not_repeat_the_order() {
-    let mut bed = bed(Foreign::holding_the_package());
+    let mut bed = testbed(Foreign::holding_the_package());
     bed.install();
     while bed.thing.orders == 0 {
         match bed.session.step(bed.now) {
-            Step::Ask(request) => {
+            SessionStep::Request(request) => {
                 let response = bed.thing.answer(&request).unwrap();
                 if bed.thing.orders == 0 {
-                    let answer = Answer::Response(Box::new(response));
+                    let answer = StepResult::Response(Box::new(response));
                     bed.session.answer(bed.now, answer);
                 }
             }
             other => panic!("{other:?}"),
         }
     }
-    bed.thing.stands(3, 0, Some("1.0.0"));
+    bed.thing.set_object5(3, 0, Some("1.0.0"));
     bed.register();
     bed.seconds(40);
-    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.thing.set_object5(0, 1, Some("2.0.0"));
     bed.seconds(40);
     assert_eq!((bed.thing.orders, bed.stages()), (1, DONE.to_vec()));
 }
 
 #[test]
 fn a_thing_that_lost_the_order_gets_it_again() {
-    let mut bed = bed(Foreign::holding_the_package());
+    let mut bed = testbed(Foreign::holding_the_package());
     bed.thing.answers = [None].into();
     bed.install();
     bed.seconds(30);
     assert_eq!(bed.thing.orders, 2);
-    // It took the second one, lost its power before it began, and still holds the package.
+    // It accepted the second order, lost its power before it began, and still holds the package.
     bed.register();
     bed.seconds(30);
     assert_eq!(bed.thing.orders, 3);
 }
 
 #[test]
-fn an_order_that_is_refused_and_not_begun_is_given_a_few_times() {
+fn a_refused_order_is_repeated_a_few_times() {
     let refusal = Some(Code::METHOD_NOT_ALLOWED);
-    let mut first = bed(Foreign::holding_the_package());
+    let mut first = testbed(Foreign::holding_the_package());
     first.thing.answers = [refusal; 9].into();
     first.install();
     first.seconds(59);
     assert_eq!((first.thing.orders, first.stages()), (1, vec![]));
-    // A registration hurries it, and is no new beginning.
+    // A registration shortens the pause, and does not reset the count.
     first.register();
     first.seconds(300);
-    let [Notice::Stage { stage, detail, .. }] = &first.notices[..] else {
+    let [WorkNotice::Stage { stage, detail, .. }] = &first.notices[..] else {
         panic!("{:?}", first.notices)
     };
     assert_eq!(*stage, Stage::Failed(UpdateResult::UpdateFailed));
     assert!(detail.ends_with("refused 3 times: 4.05 no way"), "{detail}");
     assert_eq!(first.thing.orders, 3);
-    assert_eq!(first.session.step(first.now), Step::Idle);
-    // One that takes it in the end goes on.
-    let mut late = bed(Foreign::holding_the_package());
+    assert_eq!(first.session.step(first.now), SessionStep::Idle);
+    // A Thing that accepts the order in the end continues.
+    let mut late = testbed(Foreign::holding_the_package());
     late.thing.answers = [refusal; 2].into();
     late.install();
     late.seconds(200);
@@ -237,8 +241,8 @@ fn an_order_that_is_refused_and_not_begun_is_given_a_few_times() {
         (late.thing.orders, late.stages()),
         (3, vec![Stage::Installing])
     );
-    // This one says 4.05 because an earlier order did reach it.
-    let mut second = bed(Foreign::holding_the_package());
+    // This Thing answers 4.05 because an earlier order did reach it.
+    let mut second = testbed(Foreign::holding_the_package());
     second.thing.answers = [Some(Code::METHOD_NOT_ALLOWED)].into();
     second.thing.begins = true;
     second.install();
@@ -248,27 +252,27 @@ fn an_order_that_is_refused_and_not_begun_is_given_a_few_times() {
 
 #[test]
 fn a_slow_installation_over_a_restart_of_the_gateway_is_confirmed() {
-    // It says the old version while its state says that the update is under way.
-    let mut bed = bed(Foreign {
+    // It names the old version while its state shows that the update is under way.
+    let mut bed = testbed(Foreign {
         state: 3,
         ..Foreign::holding_the_package()
     });
     bed.watch();
     bed.seconds(35);
     assert_eq!(bed.stages(), [Stage::Installing]);
-    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.thing.set_object5(0, 1, Some("2.0.0"));
     bed.register();
     bed.seconds(10);
     assert_eq!((bed.thing.orders, bed.stages()), (0, DONE.to_vec()));
 }
 
 #[test]
-fn a_version_that_says_nothing_is_no_failure() {
+fn a_version_that_cannot_be_compared_is_no_failure() {
     for version in [None, Some(""), Some("release 7"), Some("2.0")] {
-        let mut bed = bed(Foreign::holding_the_package());
+        let mut bed = testbed(Foreign::holding_the_package());
         bed.install();
         bed.run(Duration::ZERO);
-        bed.thing.stands(0, 1, version);
+        bed.thing.set_object5(0, 1, version);
         bed.register();
         bed.seconds(3_000);
         assert_eq!(
@@ -276,7 +280,7 @@ fn a_version_that_says_nothing_is_no_failure() {
             [Stage::Installing, Stage::Trial],
             "{version:?}"
         );
-        // Its own word is believed as soon as it can be understood.
+        // Its version counts as soon as it can be compared.
         bed.thing.version = Some("v2.0.0+build7 ");
         bed.seconds(10);
         assert_eq!(bed.stages(), DONE);
@@ -285,24 +289,24 @@ fn a_version_that_says_nothing_is_no_failure() {
 
 #[test]
 fn the_version_of_the_package_counts_for_a_thing_that_names_no_other() {
-    let mut bed = bed(Foreign {
+    let mut bed = testbed(Foreign {
         package_version: Some("2.0.0"),
         ..Foreign::holding_the_package()
     });
     bed.install();
     bed.run(Duration::ZERO);
-    bed.thing.stands(0, 1, None);
+    bed.thing.set_object5(0, 1, None);
     bed.register();
     bed.seconds(10);
     assert_eq!(bed.stages(), DONE);
 }
 
 #[test]
-fn an_old_version_with_nothing_under_way_after_a_boot_is_a_way_back() {
-    let mut bed = bed(Foreign::holding_the_package());
+fn an_old_version_without_update_after_a_boot_is_a_revert() {
+    let mut bed = testbed(Foreign::holding_the_package());
     bed.install();
     bed.run(Duration::ZERO);
-    bed.thing.stands(0, 0, Some("1.0.0"));
+    bed.thing.set_object5(0, 0, Some("1.0.0"));
     bed.seconds(20);
     assert_eq!(
         bed.stages(),
@@ -317,20 +321,20 @@ fn an_old_version_with_nothing_under_way_after_a_boot_is_a_way_back() {
 }
 
 #[test]
-fn a_boot_loader_that_takes_its_time_is_waited_for() {
-    let mut bed = bed(Foreign::holding_the_package());
+fn a_slow_boot_loader_has_time_to_finish() {
+    let mut bed = testbed(Foreign::holding_the_package());
     bed.install();
     bed.run(Duration::ZERO);
-    bed.thing.stands(0, 0, Some("1.0.0"));
+    bed.thing.set_object5(0, 0, Some("1.0.0"));
     bed.register();
     bed.seconds(60);
-    // It installs after all; the time counts from when it is idle again.
-    bed.thing.stands(3, 0, Some("1.0.0"));
+    // It installs after all; the time counts from the instant at which it is idle again.
+    bed.thing.set_object5(3, 0, Some("1.0.0"));
     bed.seconds(100);
-    bed.thing.stands(0, 0, Some("1.0.0"));
+    bed.thing.set_object5(0, 0, Some("1.0.0"));
     bed.seconds(60);
     assert_eq!(bed.stages(), [Stage::Installing]);
-    bed.thing.stands(0, 1, Some("2.0.0"));
+    bed.thing.set_object5(0, 1, Some("2.0.0"));
     bed.register();
     bed.seconds(10);
     assert_eq!(bed.stages(), DONE);
@@ -339,19 +343,22 @@ fn a_boot_loader_that_takes_its_time_is_waited_for() {
 #[test]
 fn a_success_that_still_names_the_old_version_stays_on_trial() {
     for registers in [true, false] {
-        let mut bed = bed(Foreign::holding_the_package());
+        let mut bed = testbed(Foreign::holding_the_package());
         bed.install();
         bed.run(Duration::ZERO);
-        bed.thing.stands(0, 1, Some("1.0.0"));
+        bed.thing.set_object5(0, 1, Some("1.0.0"));
         if registers {
             bed.register();
         }
         bed.seconds(3_000);
         assert_eq!(bed.stages(), [Stage::Installing, Stage::Trial]);
-        // Over the time that an installation may take too; the ledger's timer ends it.
+        // Even after the timeout of an installation; the ledger's timer ends it.
         bed.seconds(1_000);
         assert_eq!(bed.stages(), [Stage::Installing, Stage::Trial]);
-        assert!(matches!(bed.notices.last(), Some(Notice::Refused { .. })));
+        assert!(matches!(
+            bed.notices.last(),
+            Some(WorkNotice::Refused { .. })
+        ));
         bed.watch();
         bed.thing.version = Some("2.0.0");
         bed.seconds(10);
@@ -360,7 +367,7 @@ fn a_success_that_still_names_the_old_version_stays_on_trial() {
 }
 
 #[test]
-fn a_result_that_says_failure_ends_it() {
+fn a_failure_result_ends_the_installation() {
     let put_off = Stage::Failed(UpdateResult::Deferred);
     let cancelled = Stage::Failed(UpdateResult::Cancelled);
     let failed = Stage::Failed(UpdateResult::UpdateFailed);
@@ -370,18 +377,18 @@ fn a_result_that_says_failure_ends_it() {
         (0, 10, cancelled),
         (2, 11, put_off),
     ] {
-        let mut bed = bed(Foreign::holding_the_package());
+        let mut bed = testbed(Foreign::holding_the_package());
         bed.install();
         bed.run(Duration::ZERO);
-        bed.thing.stands(state, result, Some("1.0.0"));
+        bed.thing.set_object5(state, result, Some("1.0.0"));
         bed.seconds(20);
         assert_eq!(bed.stages(), [Stage::Installing, stage]);
     }
 }
 
 #[test]
-fn a_package_that_is_gone_before_the_order_is_told() {
-    let mut bed = bed(Foreign {
+fn a_package_lost_before_the_order_is_a_failure() {
+    let mut bed = testbed(Foreign {
         state: 0,
         ..Foreign::holding_the_package()
     });
@@ -392,34 +399,34 @@ fn a_package_that_is_gone_before_the_order_is_told() {
 }
 
 #[test]
-fn an_installation_without_end_is_given_up() {
-    let mut bed = bed(Foreign::holding_the_package());
+fn an_installation_ends_at_its_deadline() {
+    let mut bed = testbed(Foreign::holding_the_package());
     bed.install();
     bed.run(Duration::ZERO);
-    bed.thing.stands(3, 0, None);
+    bed.thing.set_object5(3, 0, None);
     bed.run(SessionConfig::default().install_timeout + Duration::from_secs(600));
     let lost = Stage::Failed(UpdateResult::ConnectionLost);
     assert_eq!(bed.stages(), [Stage::Installing, lost]);
-    assert_eq!(bed.session.step(bed.now), Step::Idle);
+    assert_eq!(bed.session.step(bed.now), SessionStep::Idle);
 }
 
-/// A transfer to a foreign Thing up to its last block.
-fn transferred() -> (Session, Instant) {
-    let mut session = Session::new(SessionConfig::default());
-    session.input(Input::Registered { agent: false });
-    session.input(Input::Command(SouthCommand::Transfer(Transfer {
+/// A transfer to a foreign Thing that has accepted `blocks` blocks with this code.
+fn transferring(size_bytes: u64, blocks: usize, code: Code) -> (ThingSession, Instant) {
+    let mut session = ThingSession::new(SessionConfig::default());
+    session.input(SessionInput::Registered { agent: false });
+    session.input(SessionInput::Command(SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: "d".to_owned(),
-        artifact: "/artifact".into(),
-        size_bytes: 1_500,
+        artifact: lamplighter_types::Hash::ZERO,
+        size_bytes,
         offer: vec![],
     })));
     let now = Instant::now();
     session.step(now);
     answer(&mut session, now, number(0));
-    for _ in 0..2 {
-        assert!(matches!(session.step(now), Step::Block { .. }));
-        answer(&mut session, now, Response::new(Code::CHANGED));
+    for _ in 0..blocks {
+        assert!(matches!(session.step(now), SessionStep::Block { .. }));
+        answer(&mut session, now, Response::new(code));
     }
     (session, now)
 }
@@ -428,8 +435,8 @@ fn number(number: u8) -> Response {
     Response::content(format::TEXT, number.to_string().into_bytes())
 }
 
-fn answer(session: &mut Session, now: Instant, response: Response) -> Vec<Notice> {
-    session.answer(now, Answer::Response(Box::new(response)))
+fn answer(session: &mut ThingSession, now: Instant, response: Response) -> Vec<WorkNotice> {
+    session.answer(now, StepResult::Response(Box::new(response)))
 }
 
 #[test]
@@ -439,12 +446,12 @@ fn a_complete_package_that_the_thing_does_not_keep_is_a_failure() {
         (0, 10, UpdateResult::Cancelled),
         (2, 11, UpdateResult::Deferred),
     ] {
-        let (mut session, now) = transferred();
+        let (mut session, now) = transferring(1_500, 2, Code::CHANGED);
         session.step(now);
         answer(&mut session, now, number(state));
         session.step(now);
         let notices = answer(&mut session, now, number(result));
-        let [Notice::Stage { stage, detail, .. }] = &notices[..] else {
+        let [WorkNotice::Stage { stage, detail, .. }] = &notices[..] else {
             panic!("{notices:?}")
         };
         assert_eq!(*stage, Stage::Failed(wanted));
@@ -453,10 +460,10 @@ fn a_complete_package_that_the_thing_does_not_keep_is_a_failure() {
 }
 
 #[test]
-fn a_thing_without_plain_text_is_asked_for_what_it_has() {
-    let (mut session, now) = transferred();
-    let accept = |step: Step| match step {
-        Step::Ask(request) => request.accept,
+fn a_thing_without_plain_text_is_read_in_another_format() {
+    let (mut session, now) = transferring(1_500, 2, Code::CHANGED);
+    let accept = |step: SessionStep| match step {
+        SessionStep::Request(request) => request.accept,
         other => panic!("{other:?}"),
     };
     assert_eq!(accept(session.step(now)), Some(format::TEXT));
@@ -466,22 +473,22 @@ fn a_thing_without_plain_text_is_asked_for_what_it_has() {
     assert_eq!(accept(session.step(now)), Some(format::LWM2M_TLV));
     let state = Response::content(format::LWM2M_TLV, vec![0xC1, 3, 2]);
     answer(&mut session, now, state);
-    // From now on it is asked so at once.
+    // From now on reads use this format at once.
     assert_eq!(accept(session.step(now)), Some(format::LWM2M_TLV));
     let result = Response::content(format::LWM2M_TLV, vec![0xC1, 5, 0]);
     let notices = answer(&mut session, now, result);
-    let [Notice::Stage { stage, .. }] = &notices[..] else {
+    let [WorkNotice::Stage { stage, .. }] = &notices[..] else {
         panic!("{notices:?}")
     };
     assert_eq!(*stage, Stage::Downloaded);
 }
 
 #[test]
-fn a_thing_that_gives_nothing_in_any_format_has_failed() {
-    let (mut session, now) = transferred();
+fn a_thing_that_refuses_all_formats_has_failed() {
+    let (mut session, now) = transferring(1_500, 2, Code::CHANGED);
     let mut asked = 0;
     let notices = loop {
-        assert!(matches!(session.step(now), Step::Ask(_)));
+        assert!(matches!(session.step(now), SessionStep::Request(_)));
         asked += 1;
         let notices = answer(&mut session, now, Response::new(Code::NOT_ACCEPTABLE));
         if !notices.is_empty() {
@@ -489,59 +496,40 @@ fn a_thing_that_gives_nothing_in_any_format_has_failed() {
         }
     };
     assert_eq!(asked, 5);
-    let [Notice::Stage { stage, .. }] = &notices[..] else {
+    let [WorkNotice::Stage { stage, .. }] = &notices[..] else {
         panic!("{notices:?}")
     };
     assert_eq!(*stage, Stage::Failed(UpdateResult::UnsupportedProtocol));
 }
 
-/// A transfer of three blocks to a foreign Thing that has taken one.
-fn transferring() -> (Session, Instant) {
-    let mut session = Session::new(SessionConfig::default());
-    session.input(Input::Registered { agent: false });
-    session.input(Input::Command(SouthCommand::Transfer(Transfer {
-        endpoint: "lamp".to_owned(),
-        deployment: "d".to_owned(),
-        artifact: "/artifact".into(),
-        size_bytes: 3_000,
-        offer: vec![],
-    })));
-    let now = Instant::now();
-    session.step(now);
-    answer(&mut session, now, number(0));
-    session.step(now);
-    answer(&mut session, now, Response::new(Code::CONTINUE));
-    (session, now)
-}
-
 #[test]
-fn a_thing_that_booted_in_the_middle_may_refuse_the_next_block_in_any_way() {
+fn after_a_boot_a_thing_may_refuse_the_next_block_with_any_code() {
     for code in [Code::BAD_REQUEST, Code::NOT_FOUND, Code::INCOMPLETE] {
-        let (mut session, now) = transferring();
-        session.input(Input::Registered { agent: false });
-        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 1));
+        let (mut session, now) = transferring(3_000, 1, Code::CONTINUE);
+        session.input(SessionInput::Registered { agent: false });
+        assert!(matches!(session.step(now), SessionStep::Block { block, .. } if block.number == 1));
         assert_eq!(answer(&mut session, now, Response::new(code)), []);
         session.step(now);
         answer(&mut session, now, Response::new(Code::CHANGED));
-        assert!(matches!(session.step(now), Step::Block { block, .. } if block.number == 0));
+        assert!(matches!(session.step(now), SessionStep::Block { block, .. } if block.number == 0));
     }
-    // One that did not has a reason.
-    let (mut session, now) = transferring();
+    // The refusal of a Thing that did not boot is final.
+    let (mut session, now) = transferring(3_000, 1, Code::CONTINUE);
     session.step(now);
     let notices = answer(&mut session, now, Response::new(Code::BAD_REQUEST));
     let failed = Stage::Failed(UpdateResult::UpdateFailed);
-    assert!(matches!(&notices[..], [Notice::Stage { stage, .. }] if *stage == failed));
+    assert!(matches!(&notices[..], [WorkNotice::Stage { stage, .. }] if *stage == failed));
 }
 
 #[test]
-fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
-    let (mut session, now) = transferring();
+fn a_thing_that_lost_the_blocks_is_reset_before_they_are_sent_again() {
+    let (mut session, now) = transferring(3_000, 1, Code::CONTINUE);
     session.step(now);
     answer(&mut session, now, Response::new(Code::INCOMPLETE));
     // An empty write, then one NUL byte for a Thing that takes no empty one.
     for (body, code) in [(vec![], Code::BAD_REQUEST), (vec![0], Code::CHANGED)] {
         match session.step(now) {
-            Step::Ask(request) => {
+            SessionStep::Request(request) => {
                 assert_eq!(
                     (request.path_text().as_str(), request.payload),
                     (path::PACKAGE, body)
@@ -552,7 +540,7 @@ fn a_thing_that_forgot_the_blocks_is_reset_before_they_come_again() {
         answer(&mut session, now, Response::new(code));
     }
     match session.step(now) {
-        Step::Block { block, .. } => assert_eq!(block.number, 0),
+        SessionStep::Block { block, .. } => assert_eq!(block.number, 0),
         other => panic!("{other:?}"),
     }
 }

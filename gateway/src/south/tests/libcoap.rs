@@ -1,5 +1,5 @@
-//! Against Debian's `coap-server` (package libcoap3-bin), where it is installed: it stands for a
-//! device, whose state, result and version the test writes as the device's firmware would.
+//! A test with Debian's `coap-server` (package libcoap3-bin), if it is installed. The server stands
+//! for a device: the test writes state, result and version in place of the device's firmware.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lamplighter_types::Hash;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::super::{Notice, South, SouthCommand, SouthConfig, SouthEvent, Transfer};
-use crate::coap::{Code, Config, Endpoint, Request, Response, Service, format};
+use super::super::{South, SouthCommand, SouthConfig, SouthEvent, Transfer, WorkNotice};
+use crate::coap::{CoapConfig, CoapEndpoint, CoapService, Code, Request, Response, format};
 use crate::lwm2m::{Stage, path};
 
 fn program() -> Option<&'static str> {
@@ -42,16 +43,16 @@ impl Drop for Server {
 struct Silent;
 
 #[async_trait]
-impl Service for Silent {
+impl CoapService for Silent {
     async fn handle(&self, _peer: SocketAddr, _request: Request) -> Response {
         Response::new(Code::NOT_FOUND)
     }
 }
 
-/// Registers a device and gives its address, at which nobody listens any more.
+/// Registers a device and returns its address, whose socket is closed by then.
 async fn register(gateway: SocketAddr) -> SocketAddr {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = Endpoint::bind(any, Config::default(), Arc::new(Silent)).await;
+    let endpoint = CoapEndpoint::bind(any, CoapConfig::default(), Arc::new(Silent)).await;
     let endpoint = endpoint.unwrap();
     let address = endpoint.handle().local_addr();
     let registration = Request::new(Code::POST, path::REGISTRATION)
@@ -64,21 +65,24 @@ async fn register(gateway: SocketAddr) -> SocketAddr {
     address
 }
 
-struct Bed {
+struct Testbed {
     south: South,
     events: mpsc::Receiver<SouthEvent>,
     device: SocketAddr,
+    artifacts: tempfile::TempDir,
     _server: Server,
 }
 
-impl Bed {
-    async fn start(program: &str) -> Bed {
+impl Testbed {
+    async fn start(program: &str) -> Testbed {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let (sender, events) = mpsc::channel(64);
         let mut config = SouthConfig::default();
         config.session.poll = Duration::from_millis(200);
-        let admits = Arc::new(|_: &str| true);
-        let south = South::start(Arc::new(socket), config, admits, sender).unwrap();
+        let artifacts = tempfile::tempdir().unwrap();
+        config.artifacts = artifacts.path().to_owned();
+        let served = Arc::new(|_: &str| true);
+        let south = South::start(Arc::new(socket), config, served, sender).unwrap();
         let device = register(south.local_addr()).await;
         let (host, port) = (device.ip().to_string(), device.port().to_string());
         let server = Command::new(program)
@@ -87,10 +91,11 @@ impl Bed {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        Bed {
+        Testbed {
             south,
             events,
             device,
+            artifacts,
             _server: Server(server.unwrap()),
         }
     }
@@ -102,12 +107,12 @@ impl Bed {
         assert!(answer.unwrap().code.is_success(), "{path}");
     }
 
-    async fn notice(&mut self, wanted: impl Fn(&Notice) -> bool) {
+    async fn notice(&mut self, wanted: impl Fn(&WorkNotice) -> bool) {
         let limit = Duration::from_secs(30);
         let found = async {
             while let Some(event) = self.events.recv().await {
                 match event {
-                    SouthEvent::Notice { notice, .. } if wanted(&notice) => return,
+                    SouthEvent::Work { notice, .. } if wanted(&notice) => return,
                     _ => {}
                 }
             }
@@ -116,8 +121,10 @@ impl Bed {
     }
 
     async fn stage(&mut self, wanted: Stage) {
-        let is =
-            |notice: &Notice| matches!(notice, Notice::Stage { stage, .. } if *stage == wanted);
+        let is = |notice: &WorkNotice| match notice {
+            WorkNotice::Stage { stage, .. } => *stage == wanted,
+            _ => false,
+        };
         self.notice(is).await;
     }
 }
@@ -125,10 +132,10 @@ impl Bed {
 #[tokio::test]
 async fn a_device_made_of_libcoap_is_updated() {
     let Some(program) = program() else { return };
-    let mut bed = Bed::start(program).await;
-    let folder = tempfile::tempdir().unwrap();
-    let (artifact, image) = (folder.path().join("image"), vec![0xA5; 5_000]);
-    std::fs::write(&artifact, &image).unwrap();
+    let mut bed = Testbed::start(program).await;
+    let image = vec![0xA5; 5_000];
+    let artifact = Hash::of(&image);
+    std::fs::write(bed.artifacts.path().join(artifact.to_string()), &image).unwrap();
     let (endpoint, deployment) = ("libcoap".to_owned(), "d".to_owned());
     for (path, value) in [
         (path::STATE, "1"),
@@ -149,8 +156,8 @@ async fn a_device_made_of_libcoap_is_updated() {
         .command(SouthCommand::Transfer(transfer))
         .await
         .unwrap();
-    let whole = |notice: &Notice| {
-        matches!(notice, Notice::Progress { sent_bytes, total_bytes, .. }
+    let whole = |notice: &WorkNotice| {
+        matches!(notice, WorkNotice::Progress { sent_bytes, total_bytes, .. }
             if sent_bytes == total_bytes)
     };
     bed.notice(whole).await;

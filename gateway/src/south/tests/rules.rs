@@ -3,7 +3,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::{
-    Answer, Budget, Input, Notice, Session, SessionConfig, SouthCommand, Step, Transfer, WORK_MAX,
+    SessionConfig, SessionInput, SessionStep, SouthCommand, StepResult, ThingSession, Transfer,
+    TransferRate, WORK_MAX, WorkNotice,
 };
 use crate::coap::{Block, Code, Request, Response, format};
 use crate::lwm2m::{Stage, UpdateResult, agent, path};
@@ -12,41 +13,41 @@ fn transfer(deployment: &str) -> SouthCommand {
     SouthCommand::Transfer(Transfer {
         endpoint: "lamp".to_owned(),
         deployment: deployment.to_owned(),
-        artifact: "/artifact".into(),
+        artifact: lamplighter_types::Hash::ZERO,
         size_bytes: 5_000,
         offer: vec![1, 2, 3],
     })
 }
 
-fn session(agent: bool) -> Session {
-    let mut session = Session::new(SessionConfig::default());
-    session.input(Input::Registered { agent });
+fn session(agent: bool) -> ThingSession {
+    let mut session = ThingSession::new(SessionConfig::default());
+    session.input(SessionInput::Registered { agent });
     session
 }
 
-fn asked(step: Step) -> Request {
+fn expect_request(step: SessionStep) -> Request {
     match step {
-        Step::Ask(request) => *request,
+        SessionStep::Request(request) => *request,
         other => panic!("expected a request, got {other:?}"),
     }
 }
 
-fn block(step: Step) -> Block {
+fn expect_block(step: SessionStep) -> Block {
     match step {
-        Step::Block { block, .. } => block,
+        SessionStep::Block { block, .. } => block,
         other => panic!("expected a block, got {other:?}"),
     }
 }
 
-fn respond(session: &mut Session, now: Instant, response: Response) -> Vec<Notice> {
-    session.answer(now, Answer::Response(Box::new(response)))
+fn respond(session: &mut ThingSession, now: Instant, response: Response) -> Vec<WorkNotice> {
+    session.answer(now, StepResult::Response(Box::new(response)))
 }
 
 fn number(value: u8) -> Response {
     Response::content(format::TEXT, value.to_string().into_bytes())
 }
 
-fn taken(block: Block, szx: u8) -> Response {
+fn block_accepted(block: Block, szx: u8) -> Response {
     let code = if block.more {
         Code::CONTINUE
     } else {
@@ -59,15 +60,18 @@ fn taken(block: Block, szx: u8) -> Response {
 }
 
 #[test]
-fn a_transfer_goes_on_where_the_agent_says_and_in_the_size_that_it_wants() {
+fn a_transfer_resumes_at_the_agents_position_in_its_block_size() {
     let (mut session, now) = (session(true), Instant::now());
-    session.input(Input::Command(transfer("d")));
-    assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+    session.input(SessionInput::Command(transfer("d")));
+    assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
     respond(&mut session, now, Response::new(Code::CHANGED));
-    assert_eq!(asked(session.step(now)).path_text(), agent::HELD);
+    assert_eq!(
+        expect_request(session.step(now)).path_text(),
+        agent::RECEIVED_BYTES
+    );
     let held = Response::content(format::TEXT, b"2100".to_vec());
     respond(&mut session, now, held);
-    let first = block(session.step(now));
+    let first = expect_block(session.step(now));
     assert_eq!(
         first,
         Block {
@@ -76,8 +80,8 @@ fn a_transfer_goes_on_where_the_agent_says_and_in_the_size_that_it_wants() {
             szx: 6
         }
     );
-    respond(&mut session, now, taken(first, 4));
-    let second = block(session.step(now));
+    respond(&mut session, now, block_accepted(first, 4));
+    let second = expect_block(session.step(now));
     assert_eq!(
         second,
         Block {
@@ -86,153 +90,183 @@ fn a_transfer_goes_on_where_the_agent_says_and_in_the_size_that_it_wants() {
             szx: 4
         }
     );
-    respond(&mut session, now, taken(second, 4));
+    respond(&mut session, now, block_accepted(second, 4));
     for number in 13..=19 {
-        let next = block(session.step(now));
+        let next = expect_block(session.step(now));
         assert_eq!((next.number, next.more), (number, number < 19));
-        respond(&mut session, now, taken(next, 4));
+        respond(&mut session, now, block_accepted(next, 4));
     }
-    assert_eq!(asked(session.step(now)).path_text(), path::STATE);
+    assert_eq!(expect_request(session.step(now)).path_text(), path::STATE);
     respond(&mut session, now, number(2));
-    assert_eq!(asked(session.step(now)).path_text(), path::RESULT);
+    assert_eq!(expect_request(session.step(now)).path_text(), path::RESULT);
     let notices = respond(&mut session, now, number(0));
-    let downloaded = Notice::Stage {
+    let downloaded = WorkNotice::Stage {
         deployment: "d".to_owned(),
         stage: Stage::Downloaded,
         detail: String::new(),
     };
     assert_eq!(notices, [downloaded]);
-    assert_eq!(session.step(now), Step::Idle);
+    assert_eq!(session.step(now), SessionStep::Idle);
 }
 
 #[test]
-fn an_unreachable_thing_is_asked_again_after_longer_and_longer_waits() {
+fn requests_to_an_unreachable_thing_back_off() {
     let (mut session, mut now) = (session(true), Instant::now());
-    session.input(Input::Command(transfer("d")));
+    session.input(SessionInput::Command(transfer("d")));
     for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-        assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
-        session.answer(now, Answer::Unreachable("silence".to_owned()));
+        assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
+        session.answer(now, StepResult::Unreachable("silence".to_owned()));
         let until = now + Duration::from_secs(wait);
-        assert_eq!(session.step(now), Step::Wait(until));
+        assert_eq!(session.step(now), SessionStep::Wait(until));
         now = until;
     }
-    session.answer(now, Answer::Unreachable("silence".to_owned()));
-    session.input(Input::Lost);
+    session.answer(now, StepResult::Unreachable("silence".to_owned()));
+    session.input(SessionInput::Lost);
     assert_eq!(
         session.step(now),
-        Step::Idle,
+        SessionStep::Idle,
         "nobody is asked who is not there"
     );
-    session.input(Input::Registered { agent: true });
-    assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+    session.input(SessionInput::Registered { agent: true });
+    assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
 }
 
 #[test]
-fn a_thing_that_forgets_for_ever_is_given_up() {
+fn a_transfer_that_always_restarts_fails() {
     let (mut session, now) = (session(false), Instant::now());
-    session.input(Input::Command(transfer("d")));
-    assert_eq!(asked(session.step(now)).path_text(), path::STATE);
+    session.input(SessionInput::Command(transfer("d")));
+    assert_eq!(expect_request(session.step(now)).path_text(), path::STATE);
     respond(&mut session, now, number(0));
     let mut notices = vec![];
     for _ in 0..100 {
-        if matches!(session.step(now), Step::Idle) {
+        if matches!(session.step(now), SessionStep::Idle) {
             break;
         }
         notices.extend(respond(&mut session, now, Response::new(Code::INCOMPLETE)));
     }
     let stage = Stage::Failed(UpdateResult::ConnectionLost);
     assert!(
-        matches!(&notices[..], [Notice::Stage { stage: s, .. }] if *s == stage),
+        matches!(&notices[..], [WorkNotice::Stage { stage: s, .. }] if *s == stage),
         "{notices:?}"
     );
 }
 
 #[test]
-fn a_command_that_is_repeated_is_taken_once_and_too_many_are_refused() {
+fn a_repeated_command_is_queued_once_and_too_many_are_refused() {
     let mut session = session(true);
     session.step(Instant::now());
     for _ in 0..3 {
-        assert_eq!(session.input(Input::Command(transfer("d"))).1, []);
+        assert_eq!(session.input(SessionInput::Command(transfer("d"))).1, []);
     }
     for n in 1..WORK_MAX {
         assert_eq!(
-            session.input(Input::Command(transfer(&n.to_string()))).1,
+            session
+                .input(SessionInput::Command(transfer(&n.to_string())))
+                .1,
             []
         );
     }
-    let notices = session.input(Input::Command(transfer("one more"))).1;
+    let notices = session.input(SessionInput::Command(transfer("one more"))).1;
     assert!(
-        matches!(&notices[..], [Notice::Refused { deployment, .. }] if deployment == "one more")
+        matches!(&notices[..], [WorkNotice::Refused { deployment, .. }] if deployment == "one more")
     );
 }
 
 #[test]
 fn an_offer_that_is_refused_ends_the_transfer() {
     let (mut session, now) = (session(true), Instant::now());
-    session.input(Input::Command(transfer("d")));
+    session.input(SessionInput::Command(transfer("d")));
     session.step(now);
     let notices = respond(
         &mut session,
         now,
         Response::error(Code::FORBIDDEN, "wrong hardware"),
     );
-    let [Notice::Stage { stage, detail, .. }] = &notices[..] else {
+    let [WorkNotice::Stage { stage, detail, .. }] = &notices[..] else {
         panic!("{notices:?}")
     };
     assert_eq!(*stage, Stage::Rejected(UpdateResult::UnsupportedPackage));
     assert!(detail.contains("wrong hardware"));
-    assert_eq!(session.step(now), Step::Idle);
+    assert_eq!(session.step(now), SessionStep::Idle);
 }
 
 #[test]
 fn an_artifact_that_cannot_be_read_ends_the_transfer() {
     let (mut session, now) = (session(true), Instant::now());
-    session.input(Input::Command(transfer("d")));
+    session.input(SessionInput::Command(transfer("d")));
     session.step(now);
-    let notices = session.answer(now, Answer::Unreadable("no such file".to_owned()));
-    assert!(matches!(&notices[..], [Notice::Refused { deployment, .. }] if deployment == "d"));
-    assert_eq!(session.step(now), Step::Idle);
+    let notices = session.answer(now, StepResult::Unreadable("no such file".to_owned()));
+    assert!(matches!(&notices[..], [WorkNotice::Refused { deployment, .. }] if deployment == "d"));
+    assert_eq!(session.step(now), SessionStep::Idle);
 }
 
 #[test]
-fn the_budget_spreads_what_is_sent() {
-    let (budget, now) = (Budget::new(1000), Instant::now());
-    assert_eq!(budget.reserve(now, 500), now);
-    assert_eq!(budget.reserve(now, 500), now + Duration::from_millis(250));
-    assert_eq!(budget.reserve(now, 500), now + Duration::from_millis(750));
-    let later = now + Duration::from_secs(10);
-    assert_eq!(budget.reserve(later, 500), later);
+fn transfers_share_a_rate_after_a_burst() {
+    let now = Instant::now();
+    let rate = TransferRate::new(1000, now);
+    assert_eq!(rate.reserve(now, 500), now);
+    assert_eq!(rate.reserve(now, 500), now + Duration::from_millis(250));
+    assert_eq!(rate.reserve(now, 500), now + Duration::from_millis(750));
+    let after_pause = now + Duration::from_secs(10);
+    assert_eq!(rate.reserve(after_pause, 1024), after_pause);
 }
 
 #[test]
-fn a_document_is_given_again_to_a_thing_that_is_not_ready() {
+fn a_burst_is_a_quarter_of_a_second_and_one_block() {
+    let now = Instant::now();
+    for (bytes_per_s, block) in [
+        (500, 64),
+        (500, 1024),
+        (12_000, 16),
+        (12_000, 1024),
+        (1, 64),
+    ] {
+        let rate = TransferRate::new(bytes_per_s, now);
+        let at_once = (0..10_000).take_while(|_| rate.reserve(now, block) == now);
+        let bytes = at_once.count() * block;
+        let allowed = bytes_per_s as usize / 4 + block;
+        assert!(
+            (block..=allowed).contains(&bytes),
+            "{bytes} bytes at once, {allowed} allowed"
+        );
+    }
+}
+
+#[test]
+fn a_document_is_sent_again_to_a_thing_that_is_not_ready() {
     let (mut session, mut now) = (session(true), Instant::now());
     let configure = || SouthCommand::Configure {
         endpoint: "lamp".to_owned(),
         document: b"{}".to_vec(),
     };
-    session.input(Input::Command(configure()));
-    assert_eq!(asked(session.step(now)).path_text(), agent::CONFIGURATION);
+    session.input(SessionInput::Command(configure()));
+    assert_eq!(
+        expect_request(session.step(now)).path_text(),
+        agent::CONFIGURATION
+    );
     assert_eq!(
         respond(&mut session, now, Response::new(Code::UNAVAILABLE)),
         []
     );
-    let Step::Wait(at) = session.step(now) else {
+    let SessionStep::Wait(at) = session.step(now) else {
         panic!("no pause")
     };
-    assert_eq!(asked(session.step(at)).path_text(), agent::CONFIGURATION);
+    assert_eq!(
+        expect_request(session.step(at)).path_text(),
+        agent::CONFIGURATION
+    );
     let notices = respond(&mut session, at, Response::new(Code::CHANGED));
     assert!(matches!(
         &notices[..],
-        [Notice::Configured { accepted: true, .. }]
+        [WorkNotice::Configured { accepted: true, .. }]
     ));
-    // Not for ever: other work waits behind it.
-    session.input(Input::Command(configure()));
+    // The document is not sent for ever, since other work waits behind it.
+    session.input(SessionInput::Command(configure()));
     let mut tries = 0;
     loop {
         match session.step(now) {
-            Step::Wait(at) => now = at,
-            Step::Ask(_) => {
+            SessionStep::Wait(at) => now = at,
+            SessionStep::Request(_) => {
                 tries += 1;
                 respond(&mut session, now, Response::new(Code::UNAVAILABLE));
             }
@@ -243,7 +277,7 @@ fn a_document_is_given_again_to_a_thing_that_is_not_ready() {
 }
 
 #[test]
-fn an_order_given_again_at_a_registration_is_not_done_twice() {
+fn a_command_repeated_at_a_registration_is_executed_once() {
     let (mut session, now) = (session(true), Instant::now());
     let offering = |offer: u8| match transfer("d") {
         SouthCommand::Transfer(transfer) => SouthCommand::Transfer(Transfer {
@@ -252,24 +286,24 @@ fn an_order_given_again_at_a_registration_is_not_done_twice() {
         }),
         other => panic!("{other:?}"),
     };
-    // Behind other work it waits once, with the offer of the newest state.
+    // A repeated transfer is queued once, with the offer of the newest state.
     let document = b"{}".to_vec();
-    session.input(Input::Command(SouthCommand::Configure {
+    session.input(SessionInput::Command(SouthCommand::Configure {
         endpoint: "lamp".to_owned(),
         document,
     }));
     session.step(now);
     for offer in [1, 2] {
-        session.input(Input::Registered { agent: true });
-        session.input(Input::Command(offering(offer)));
+        session.input(SessionInput::Registered { agent: true });
+        session.input(SessionInput::Command(offering(offer)));
     }
-    asked(session.step(now));
+    expect_request(session.step(now));
     respond(&mut session, now, Response::new(Code::CHANGED));
-    assert_eq!(asked(session.step(now)).payload, [2]);
-    // Under way it is begun again by the registration, not by the order.
-    session.input(Input::Registered { agent: true });
-    session.input(Input::Command(offering(3)));
-    assert_eq!(asked(session.step(now)).path_text(), agent::OFFER);
+    assert_eq!(expect_request(session.step(now)).payload, [2]);
+    // A transfer under way is restarted by the registration, not by the repeated command.
+    session.input(SessionInput::Registered { agent: true });
+    session.input(SessionInput::Command(offering(3)));
+    assert_eq!(expect_request(session.step(now)).path_text(), agent::OFFER);
     respond(&mut session, now, Response::new(Code::FORBIDDEN));
-    assert_eq!(session.step(now), Step::Idle);
+    assert_eq!(session.step(now), SessionStep::Idle);
 }

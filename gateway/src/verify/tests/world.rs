@@ -6,7 +6,8 @@ use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_state::Key;
 use lamplighter_state::tree::Tree;
 use lamplighter_types::proof::{CertifiedHeader, PROOF_VERSION, ProofBundle, RecordProof};
-use lamplighter_types::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
+use lamplighter_types::wire::Cursor;
+use lamplighter_types::wire::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
 use lamplighter_types::{
     Account, AccountKind, Attestation, Certificate, ConfigTarget, Deployment, DeploymentState,
     DesiredConfig, Device, DeviceState, DeviceStatus, Genesis, GenesisAccount, Grant,
@@ -275,7 +276,7 @@ impl World {
         }
     }
 
-    /// The records that an item needs, as `types::work` lists them.
+    /// The records that an item needs, as `types::wire::work` lists them.
     fn keys(&self, item: &WorkItem) -> Vec<Vec<u8>> {
         let bytes = |key: &[u8]| key.to_vec();
         match item {
@@ -324,7 +325,10 @@ impl World {
         WorkMessage {
             version: WORK_VERSION,
             gateway: id("gw"),
-            cursor: format!("{}.0", self.height),
+            cursor: Cursor {
+                height: self.height,
+                index: 0,
+            },
             items,
             proofs: ProofSet::from_bundles(bundles),
         }

@@ -5,8 +5,7 @@ use bytes::Bytes;
 use lamplighter_types::{Hash, Id};
 use tempfile::TempDir;
 
-use super::Uploader;
-use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts};
+use crate::artifacts::{ArtifactError, ArtifactLimits, Artifacts, Uploader};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -59,12 +58,15 @@ async fn uploads_and_bytes_are_bounded() {
     ));
     begin(&ada, 1, 600).await.unwrap();
     begin(&ada, 2, 10).await.unwrap();
-    let own = begin(&ada, 3, 10).await;
-    assert!(matches!(own, Err(ArtifactError::TooManyOwnUploads(2))));
+    let third = begin(&ada, 3, 10).await;
+    assert!(matches!(
+        third,
+        Err(ArtifactError::TooManyAccountUploads(2))
+    ));
     begin(&ben, 1, 10).await.unwrap();
     let all = begin(&ben, 2, 10).await;
     assert!(matches!(all, Err(ArtifactError::TooManyUploads(3))));
-    // What the ledger wants here waits for nobody's upload.
+    // A fetch of the node waits for no client's upload.
     begin(&Uploader::Node, 1, 10).await.unwrap();
     begin(&ada, 1, 600).await.unwrap();
     let long = Bytes::from(vec![0; 601]);
@@ -77,9 +79,9 @@ async fn uploads_and_bytes_are_bounded() {
     begin(&ben, 2, 10).await.unwrap();
 }
 
-/// Neither a wrong size nor wrong bytes of somebody else are in an uploader's way.
+/// A wrong size or wrong bytes of one uploader do not affect another.
 #[tokio::test]
-async fn nobody_spoils_the_upload_of_another() {
+async fn uploads_of_different_accounts_are_independent() {
     let dir = TempDir::new().unwrap();
     let artifacts = open(&dir).await;
     let (ada, eve) = (account("ada"), account("eve"));
@@ -92,8 +94,8 @@ async fn nobody_spoils_the_upload_of_another() {
     let wrong = Bytes::from_static(b"garbage");
     let refused = artifacts.append(&eve, digest, 0, wrong).await;
     assert!(matches!(refused, Err(ArtifactError::WrongDigest { .. })));
-    let gone = artifacts.drop_upload(&eve, digest).await;
-    assert!(matches!(gone, Err(ArtifactError::Missing(_))));
+    let dropped = artifacts.drop_upload(&eve, digest).await;
+    assert!(matches!(dropped, Err(ArtifactError::Missing(_))));
     assert_eq!(artifacts.offset(&ada, digest).await.unwrap(), 20_000);
 
     // A wrong announcement is corrected by its author, before and after some bytes.
@@ -104,7 +106,7 @@ async fn nobody_spoils_the_upload_of_another() {
         assert_eq!(end, sent as u64);
     }
     assert_eq!(artifacts.size(&digest), Some(50_000));
-    // It came whole from somebody else: nothing more is wanted, and nothing stays.
+    // Another uploader completed it: no upload of it stays.
     assert!(artifacts.uploads(&ada).await.unwrap().is_empty());
     let end = artifacts.append(&ada, digest, 20_000, bytes.slice(20_000..));
     assert_eq!(end.await.unwrap(), 50_000);
@@ -116,7 +118,7 @@ async fn nobody_spoils_the_upload_of_another() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_given_up_expires_also_over_a_restart() {
+async fn an_abandoned_upload_expires_even_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let (ada, digest) = (account("ada.b-c_1"), Hash::of(&image(100)));
     let first = open(&dir).await;
@@ -126,10 +128,10 @@ async fn an_upload_that_was_given_up_expires_also_over_a_restart() {
         first.append(uploader, digest, 0, piece).await.unwrap();
     }
     let before = SystemTime::now();
-    let again = open(&dir).await;
+    let second = open(&dir).await;
     for uploader in [&ada, &Uploader::Anyone, &Uploader::Node] {
-        let listed = again.uploads(uploader).await.unwrap();
-        assert_eq!(listed.len(), 1, "each sees its own");
+        let listed = second.uploads(uploader).await.unwrap();
+        assert_eq!(listed.len(), 1, "each uploader has one");
         let upload = &listed[0];
         assert_eq!(
             (upload.digest, upload.size_bytes, upload.offset),
@@ -138,19 +140,19 @@ async fn an_upload_that_was_given_up_expires_also_over_a_restart() {
         assert!(upload.expires <= before + DAY);
         assert!(upload.expires > before + DAY - Duration::from_secs(60));
     }
-    again.expire(before + DAY / 2).await;
+    second.expire(before + DAY / 2).await;
     assert_eq!(files(dir.path()).len(), 3);
-    // A clock that was set back makes nothing old.
-    again.expire(before - DAY).await;
+    // A clock that was set back expires nothing.
+    second.expire(before - DAY).await;
     assert_eq!(files(dir.path()).len(), 3);
-    again.expire(before + DAY + Duration::from_secs(60)).await;
+    second.expire(before + DAY + Duration::from_secs(60)).await;
     assert_eq!(files(dir.path()), [""; 0]);
-    assert!(again.uploads(&ada).await.unwrap().is_empty());
-    assert_eq!(again.begin(&ada, digest, 100).await.unwrap(), 0);
+    assert!(second.uploads(&ada).await.unwrap().is_empty());
+    assert_eq!(second.begin(&ada, digest, 100).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn places_that_were_taken_and_left_are_given_to_others() {
+async fn an_expired_upload_frees_the_limit_for_others() {
     let dir = TempDir::new().unwrap();
     let limits = ArtifactLimits {
         uploads_max: 1,
@@ -170,15 +172,15 @@ async fn places_that_were_taken_and_left_are_given_to_others() {
 
 /// The node stopped after the last byte and before the whole was checked.
 #[tokio::test]
-async fn an_upload_that_has_all_its_bytes_is_completed_when_it_is_taken_up() {
+async fn an_upload_that_has_all_its_bytes_is_completed_when_it_is_continued() {
     let dir = TempDir::new().unwrap();
     let bytes = image(20_000);
     let digest = Hash::of(&bytes);
     let part = dir.path().join(format!("{digest}.20000.ada.part"));
     std::fs::write(part, &bytes).unwrap();
     let artifacts = open(&dir).await;
-    let begun = artifacts.begin(&account("ada"), digest, 20_000).await;
-    assert_eq!(begun.unwrap(), 20_000);
+    let offset = artifacts.begin(&account("ada"), digest, 20_000).await;
+    assert_eq!(offset.unwrap(), 20_000);
     assert_eq!(artifacts.size(&digest), Some(20_000));
 }
 
@@ -207,9 +209,9 @@ async fn two_uploads_of_one_artifact_may_end_at_once() {
     assert_eq!(files(dir.path()).len(), 2);
 }
 
-/// The other one came whole when the last byte of this upload had been written.
+/// The other upload was completed when the last byte of this one had been written.
 #[tokio::test]
-async fn who_announced_another_size_does_not_change_that_of_the_artifact() {
+async fn an_upload_of_another_size_does_not_change_the_size_of_the_artifact() {
     let dir = TempDir::new().unwrap();
     let artifacts = open(&dir).await;
     let (ada, eve) = (account("ada"), account("eve"));
@@ -226,7 +228,7 @@ async fn who_announced_another_size_does_not_change_that_of_the_artifact() {
 }
 
 #[tokio::test]
-async fn a_part_that_can_t_be_removed_is_in_nobody_s_way() {
+async fn a_part_that_can_t_be_removed_blocks_no_upload() {
     let dir = TempDir::new().unwrap();
     let part = |n: u8, size| {
         dir.path()
@@ -241,16 +243,16 @@ async fn a_part_that_can_t_be_removed_is_in_nobody_s_way() {
     };
     let artifacts = open_with(&dir, limits).await;
     for by in [account("ben"), Uploader::Node] {
-        let begun = artifacts.begin(&by, Hash([3; 32]), 10).await;
-        assert_eq!(begun.unwrap(), 0);
+        let offset = artifacts.begin(&by, Hash([3; 32]), 10).await;
+        assert_eq!(offset.unwrap(), 0);
     }
     assert!(part(1, 10).exists());
     assert!(!part(2, 10).exists(), "the others are dropped");
 }
 
-/// A server drops a request whose client is gone.
+/// A server drops the request of a client that disconnects.
 #[tokio::test]
-async fn an_append_that_was_given_up_is_done_to_the_end_and_by_nobody_else() {
+async fn a_dropped_append_is_completed_under_its_lock() {
     let dir = TempDir::new().unwrap();
     let artifacts = open(&dir).await;
     let ada = account("ada");

@@ -1,12 +1,13 @@
-//! The chain as a node tells it, reduced to what is compared, and what it makes of the state.
+//! The chain of a node, reduced to the compared fields, and a model of the state that follows from
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lamplighter_types::{Hash, Id};
 
-/// What a transaction asks for, as far as clients can read it back.
+/// The effect of an action that clients can read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum ActionEffect {
     /// Replaces a document if its version is still the one named.
     Set {
         register: String,
@@ -17,19 +18,19 @@ pub enum Effect {
     /// Events: device and number of each.
     Append(Vec<(Id, u64)>),
     Organization(Id),
-    /// Nothing that clients read.
+    /// An effect that clients do not read.
     Other,
 }
 
 /// A transaction of a block with its receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ChainEntry {
     pub transaction: Hash,
     pub expires_ms: u64,
     /// blake3 of the receipt's bytes.
     pub receipt: Hash,
     pub succeeded: bool,
-    pub effect: Effect,
+    pub effect: ActionEffect,
 }
 
 /// A block.
@@ -41,20 +42,20 @@ pub struct ChainBlock {
     pub timestamp_ms: u64,
     /// blake3 of all its transactions and receipts.
     pub content: Hash,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ChainEntry>,
 }
 
-/// What another node has at a height: to be equal.
+/// The digest of a block, for the comparison with other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digest {
+pub struct BlockDigest {
     pub height: u64,
     pub header: Hash,
     pub content: Hash,
 }
 
 impl ChainBlock {
-    pub fn digest(&self) -> Digest {
-        Digest {
+    pub fn digest(&self) -> BlockDigest {
+        BlockDigest {
             height: self.height,
             header: self.header,
             content: self.content,
@@ -64,7 +65,7 @@ impl ChainBlock {
 
 /// A document from a height on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct DocumentVersion {
     pub height: u64,
     pub version: u64,
     pub document: Hash,
@@ -72,32 +73,33 @@ pub struct Version {
 
 /// Events of a device from a height on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct EventCount {
     pub height: u64,
     pub count: u64,
     pub highest: u64,
 }
 
-/// The state at every height, computed from the blocks alone and without the node's own code.
+/// A model of the state at every height, computed from the blocks alone and without the node's
+/// code.
 #[derive(Debug, Default)]
 pub struct Model {
-    registers: BTreeMap<String, Vec<Version>>,
-    devices: BTreeMap<Id, Vec<Count>>,
+    registers: BTreeMap<String, Vec<DocumentVersion>>,
+    devices: BTreeMap<Id, Vec<EventCount>>,
     used: BTreeMap<Id, BTreeSet<u64>>,
     organizations: BTreeMap<Id, u64>,
 }
 
 impl Model {
-    /// Takes the next transaction. Says what is wrong if its outcome can't be the right one.
-    pub fn take(&mut self, height: u64, entry: &Entry) -> Option<String> {
+    /// Applies the next transaction. Returns a description if its outcome is wrong.
+    pub fn apply(&mut self, height: u64, entry: &ChainEntry) -> Option<String> {
         match &entry.effect {
-            Effect::Set {
+            ActionEffect::Set {
                 register,
                 document,
                 replaces,
             } => self.set(height, entry.succeeded, register, *document, *replaces),
-            Effect::Append(events) if entry.succeeded => self.append(height, events),
-            Effect::Organization(name) => {
+            ActionEffect::Append(events) if entry.succeeded => self.append(height, events),
+            ActionEffect::Organization(name) => {
                 let there = self.organizations.contains_key(name);
                 if entry.succeeded {
                     self.organizations.entry(name.clone()).or_insert(height);
@@ -105,7 +107,7 @@ impl Model {
                 (there == entry.succeeded)
                     .then(|| format!("{name} was there: {there}, yet success: {}", !there))
             }
-            Effect::Append(_) | Effect::Other => None,
+            ActionEffect::Append(_) | ActionEffect::Other => None,
         }
     }
 
@@ -120,7 +122,7 @@ impl Model {
         let versions = self.registers.entry(register.to_owned()).or_default();
         let current = versions.last().map_or(0, |last| last.version);
         if succeeded {
-            versions.push(Version {
+            versions.push(DocumentVersion {
                 height,
                 version: current + 1,
                 document,
@@ -139,7 +141,7 @@ impl Model {
             }
             let counts = self.devices.entry(device.clone()).or_default();
             let last = counts.last().copied().unwrap_or_default();
-            counts.push(Count {
+            counts.push(EventCount {
                 height,
                 count: last.count + 1,
                 highest: last.highest.max(*number),
@@ -149,14 +151,14 @@ impl Model {
     }
 
     /// The document of a register after the block of a height.
-    pub fn register(&self, name: &str, height: u64) -> Option<Version> {
+    pub fn register(&self, name: &str, height: u64) -> Option<DocumentVersion> {
         let versions = self.registers.get(name)?;
         let after = versions.partition_point(|version| version.height <= height);
         versions[..after].last().copied()
     }
 
     /// The events of a device after the block of a height.
-    pub fn device(&self, device: &Id, height: u64) -> Count {
+    pub fn device(&self, device: &Id, height: u64) -> EventCount {
         let counts = self.devices.get(device).map_or(&[][..], Vec::as_slice);
         let after = counts.partition_point(|count| count.height <= height);
         counts[..after].last().copied().unwrap_or_default()

@@ -1,36 +1,36 @@
-//! Spoils one record of a real run, to show that the checker would have seen it.
+//! Corruptions of one record of a real run, to show that the checker finds them.
 
 use lamplighter_types::Hash;
 
-use super::{ChainBlock, Digest, Fault, Model};
-use crate::history::{History, Read, Said, Seen, Write};
+use super::{BlockDigest, ChainBlock, Fault, Model};
+use crate::history::{History, ReadRecord, ReadResult, SubmitAnswer, WriteRecord};
 
-/// What is spoilt, and must be found.
+/// A corruption that must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Corruption {
-    /// An acknowledged transaction is taken out of the chain.
+    /// An acknowledged transaction is removed from the chain.
     Lost,
-    /// A transaction is put into the chain once more.
+    /// A transaction is added to the chain once more.
     Doubled,
-    /// A byte of a receipt is another one.
+    /// A byte of a receipt is changed.
     Changed,
     /// A receipt moves to the next height.
     Moved,
-    /// What was acknowledged is said to have been refused.
+    /// An acknowledged transaction is recorded as refused.
     Refused,
     /// A linearizable read shows an older state, which was right once.
     Stale,
-    /// A read shows another version than its height has.
+    /// A read shows a version that its height does not have.
     WrongRead,
-    /// A transaction is said to have begun after everything had ended.
+    /// A transaction is recorded as sent after the end of the run.
     OutOfOrder,
-    /// A node has another header.
+    /// A node has a different header.
     NodesDiffer,
-    /// An unanswered transaction is nowhere and has not expired.
+    /// An unanswered transaction is not in the chain and has not expired.
     Undecided,
 }
 
-/// Every one of them.
+/// All corruptions.
 pub const ALL: [Corruption; 10] = [
     Corruption::Lost,
     Corruption::Doubled,
@@ -44,16 +44,16 @@ pub const ALL: [Corruption; 10] = [
     Corruption::Undecided,
 ];
 
-/// A whole run, as the checker takes it.
+/// The input of the checker: the records of a whole run.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     pub history: History,
     pub chain: Vec<ChainBlock>,
-    pub others: Vec<Vec<Digest>>,
+    pub others: Vec<Vec<BlockDigest>>,
 }
 
 impl Evidence {
-    /// Spoils one record; the fault that must be reported, none if there is no such record.
+    /// Corrupts one record. Returns the fault that must be found; `None` without such a record.
     pub fn corrupt(&mut self, corruption: Corruption) -> Option<Fault> {
         match corruption {
             Corruption::Lost => self.lose(),
@@ -67,8 +67,8 @@ impl Evidence {
                 Some(Fault::Changed)
             }
             Corruption::Refused => {
-                let refused = Said::Refused("admission.expired".to_owned());
-                self.acknowledged()?.answers[0].said = refused;
+                let refused = SubmitAnswer::Refused("admission.expired".to_owned());
+                self.acknowledged()?.answers[0].answer = refused;
                 Some(Fault::RefusedYetThere)
             }
             Corruption::Stale => self.stale(),
@@ -82,7 +82,7 @@ impl Evidence {
                 Some(Fault::NodesDiffer)
             }
             Corruption::Undecided => {
-                self.history.writes.push(Write {
+                self.history.writes.push(WriteRecord {
                     transaction: Hash::of(b"nowhere"),
                     invoked_us: 0,
                     expires_ms: u64::MAX,
@@ -94,17 +94,17 @@ impl Evidence {
     }
 
     /// The acknowledged transaction in the middle of the history.
-    fn acknowledged(&mut self) -> Option<&mut Write> {
+    fn acknowledged(&mut self) -> Option<&mut WriteRecord> {
         let half = self.history.writes.len() / 2;
-        let mut later = self.history.writes[half..].iter_mut();
-        later.find(|write| matches!(write.answers.first(), Some(a) if is_receipt(&a.said)))
+        let mut candidates = self.history.writes[half..].iter_mut();
+        candidates.find(|write| matches!(write.answers.first(), Some(a) if is_receipt(&a.answer)))
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut crate::history::Place)) -> Option<()> {
+    fn change(&mut self, change: impl FnOnce(&mut crate::history::ReceiptPosition)) -> Option<()> {
         let write = self.acknowledged()?;
-        match &mut write.answers[0].said {
-            Said::Receipt(place) => change(place),
-            Said::Refused(_) => return None,
+        match &mut write.answers[0].answer {
+            SubmitAnswer::Receipt(place) => change(place),
+            SubmitAnswer::Refused(_) => return None,
         }
         Some(())
     }
@@ -131,16 +131,16 @@ impl Evidence {
         let mut model = Model::default();
         for block in &self.chain {
             for entry in &block.entries {
-                model.take(block.height, entry);
+                model.apply(block.height, entry);
             }
         }
         let mut reads = self.history.reads.iter_mut().rev();
         let read = reads.find(|read| is_register(read))?;
-        let Seen::Register {
+        let ReadResult::Register {
             name,
             version,
             document,
-        } = &mut read.seen
+        } = &mut read.result
         else {
             return None;
         };
@@ -155,8 +155,8 @@ impl Evidence {
             .history
             .reads
             .iter_mut()
-            .find_map(|r| match &mut r.seen {
-                Seen::Register { version, .. } => Some(version),
+            .find_map(|r| match &mut r.result {
+                ReadResult::Register { version, .. } => Some(version),
                 _ => None,
             });
         *found? += 1;
@@ -164,10 +164,10 @@ impl Evidence {
     }
 }
 
-fn is_receipt(said: &Said) -> bool {
-    matches!(said, Said::Receipt(_))
+fn is_receipt(answer: &SubmitAnswer) -> bool {
+    matches!(answer, SubmitAnswer::Receipt(_))
 }
 
-fn is_register(read: &Read) -> bool {
-    read.linearizable && matches!(read.seen, Seen::Register { .. })
+fn is_register(read: &ReadRecord) -> bool {
+    read.linearizable && matches!(read.result, ReadResult::Register { .. })
 }

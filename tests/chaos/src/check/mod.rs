@@ -1,14 +1,14 @@
-//! Judges histories against the chain. Pure: no clock, no network.
+//! The check of histories against the chain, without clock and network.
 //!
-//! The ledger is one order of blocks, so every answer has a place in it, and what clients may see
-//! follows from three rules:
+//! The ledger is one order of blocks, so every answer has a position in it, and three rules tell
+//! which answers are right:
 //!
-//! - *The chain is what was acknowledged*: a receipt that a client has is in the chain of every
-//!   node, once, at the same height and index, with the same bytes. What was refused is not there.
+//! - *The chain has what was acknowledged*: a receipt that a client has is in the chain of every
+//!   node, once, at the same height and index, with the same bytes. A refused transaction is not.
 //! - *A read at a height shows the state of that height*, computed here from the blocks alone.
-//! - *Real time*: what begins after something else was answered comes after it in the order. That
-//!   holds for writes, and for reads that asked for it (linearizable); it makes the whole history
-//!   strictly serializable, since places are totally ordered.
+//! - *Real time*: a request that begins after another was answered comes after it in the order.
+//!   This holds for writes, and for linearizable reads; it makes the whole history strictly
+//!   serializable, since positions are totally ordered.
 
 mod chain;
 mod corrupt;
@@ -24,32 +24,34 @@ use std::collections::{BTreeMap, HashMap};
 use lamplighter_types::Hash;
 use serde::Serialize;
 
-use crate::history::{History, Place};
+use crate::history::{History, ReceiptPosition};
 
-pub use chain::{ChainBlock, Count, Digest, Effect, Entry, Model, Version};
+pub use chain::{
+    ActionEffect, BlockDigest, ChainBlock, ChainEntry, DocumentVersion, EventCount, Model,
+};
 pub use corrupt::{ALL, Corruption, Evidence};
-use order::Order;
+use order::KnownOrder;
 
-/// Described in full; more are only counted.
+/// Faults that are described in full; more are only counted.
 const SAMPLES_MAX: usize = 10;
 
-/// What can be wrong.
+/// A violation of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// Acknowledged, and not in the chain.
+    /// An acknowledged transaction is not in the chain.
     Lost,
-    /// In the chain more than once.
+    /// A transaction is in the chain more than once.
     Doubled,
-    /// A receipt differs from the chain's, in place or bytes.
+    /// A receipt differs from the chain's, in position or bytes.
     Changed,
-    /// A client was told that it can't be in a block, and it is.
+    /// A refused transaction is in a block.
     RefusedYetThere,
-    /// Nothing was heard of it, it is not in the chain, and it has not expired either.
+    /// An unanswered transaction is not in the chain, and has not expired either.
     Undecided,
-    /// In a block of a time at which it had expired.
+    /// A transaction is in a block after its expiry.
     Expired,
-    /// Began after another was answered, and stands before it.
+    /// A transaction that began after another was answered has a position before it.
     OutOfOrder,
     /// A linearizable read did not show what was acknowledged before it.
     Stale,
@@ -63,26 +65,26 @@ pub enum Fault {
     NodesDiffer,
 }
 
-/// How often something was wrong, and the first few times in words.
+/// The count of a fault, with descriptions of the first ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tally {
+pub struct FaultTally {
     pub count: u64,
     pub samples: Vec<String>,
 }
 
-/// What the checker found.
+/// The findings of the checker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
-    pub faults: BTreeMap<Fault, Tally>,
+    pub faults: BTreeMap<Fault, FaultTally>,
     /// Receipts of successes; each transaction counts once.
     pub acknowledged: u64,
     /// Receipts of failures.
     pub acknowledged_failed: u64,
     pub refused: u64,
-    /// Nothing definite was heard; of these so many are in the chain.
+    /// Transactions without a definite answer, and how many of these are in the chain.
     pub unknown: u64,
     pub unknown_there: u64,
-    /// Receipts that were asked for again and compared.
+    /// Receipts that were requested again and compared.
     pub compared_again: u64,
     pub reads: u64,
     pub linearizable_reads: u64,
@@ -95,7 +97,7 @@ impl Findings {
         self.faults.get(&fault).map_or(0, |tally| tally.count)
     }
 
-    /// Whether nothing was wrong.
+    /// True if there is no fault.
     pub fn is_good(&self) -> bool {
         self.faults.is_empty()
     }
@@ -112,28 +114,28 @@ impl Findings {
 /// The chain, indexed.
 struct Chain {
     model: Model,
-    places: HashMap<Hash, Place>,
+    places: HashMap<Hash, ReceiptPosition>,
     height: u64,
     /// Time of the last block.
     last_ms: u64,
 }
 
-/// Judges a history against the chain of one node and the digests of the others, each from height 1
+/// Checks a history against the chain of one node and the digests of the others, each from height 1
 /// on without a gap.
-pub fn check(history: &History, chain: &[ChainBlock], others: &[Vec<Digest>]) -> Findings {
+pub fn check(history: &History, chain: &[ChainBlock], others: &[Vec<BlockDigest>]) -> Findings {
     let mut findings = Findings {
         blocks: chain.len() as u64,
         ..Findings::default()
     };
     compare_nodes(chain, others, &mut findings);
     let chain = index(chain, &mut findings);
-    let order = Order::of(history);
+    let order = KnownOrder::from_history(history);
     writes::check(&history.writes, &chain, &order, &mut findings);
     reads::check(&history.reads, &chain, &order, &mut findings);
     findings
 }
 
-fn compare_nodes(chain: &[ChainBlock], others: &[Vec<Digest>], findings: &mut Findings) {
+fn compare_nodes(chain: &[ChainBlock], others: &[Vec<BlockDigest>], findings: &mut Findings) {
     for (node, other) in others.iter().enumerate() {
         if other.len() != chain.len() {
             let (here, there) = (chain.len(), other.len());
@@ -170,15 +172,21 @@ fn index(blocks: &[ChainBlock], findings: &mut Findings) -> Chain {
     }
     for block in blocks {
         for (at, entry) in (0..).zip(&block.entries) {
-            take(&mut chain, block, at, entry, findings);
+            add_entry(&mut chain, block, at, entry, findings);
         }
     }
     chain
 }
 
-fn take(chain: &mut Chain, block: &ChainBlock, at: u32, entry: &Entry, findings: &mut Findings) {
+fn add_entry(
+    chain: &mut Chain,
+    block: &ChainBlock,
+    at: u32,
+    entry: &ChainEntry,
+    findings: &mut Findings,
+) {
     findings.transactions += 1;
-    let place = Place {
+    let place = ReceiptPosition {
         height: block.height,
         index: at,
         receipt: entry.receipt,
@@ -198,7 +206,7 @@ fn take(chain: &mut Chain, block: &ChainBlock, at: u32, entry: &Entry, findings:
             format!("{} in block {}", entry.transaction, block.height)
         });
     }
-    if let Some(wrong) = chain.model.take(block.height, entry) {
+    if let Some(wrong) = chain.model.apply(block.height, entry) {
         findings.add(Fault::WrongOutcome, || {
             format!("{}.{at}: {wrong}", block.height)
         });

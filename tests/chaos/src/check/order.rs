@@ -1,27 +1,27 @@
-//! What was known to somebody at a moment: the furthest place in the order of the ledger that any
-//! answer had shown by then.
+//! The known order at a moment: the furthest position in the ledger that any answer had shown by
+//! then.
 
-use crate::history::{History, Seen};
+use crate::history::{History, ReadResult};
 
-/// A place: height, and index among the transactions; a read is behind all of its block.
+/// A position: height, and index among the transactions; a read is after all of its block.
 pub type Position = (u64, u64);
 
-/// A read of a height has seen the whole block.
+/// Index of a read, which has seen the whole block.
 pub const WHOLE_BLOCK: u64 = u64::MAX;
 
-/// Answers by their time, with the furthest place shown until then.
+/// Answers by their time, with the furthest position shown until then.
 #[derive(Debug, Default)]
-pub struct Order(Vec<(u64, Position)>);
+pub struct KnownOrder(Vec<(u64, Position)>);
 
-impl Order {
-    /// From every receipt and every read that says its height.
-    pub fn of(history: &History) -> Self {
+impl KnownOrder {
+    /// The order known from every receipt and every read with a height.
+    pub fn from_history(history: &History) -> Self {
         let receipts = history.writes.iter().filter_map(|write| {
             let (at_us, place) = write.acknowledged()?;
             Some((at_us, (place.height, u64::from(place.index))))
         });
-        let reads = history.reads.iter().filter_map(|read| match read.seen {
-            Seen::NoOrganization(_) => None,
+        let reads = history.reads.iter().filter_map(|read| match read.result {
+            ReadResult::NoOrganization(_) => None,
             _ => Some((read.at_us, (read.height, WHOLE_BLOCK))),
         });
         let mut shown: Vec<(u64, Position)> = receipts.chain(reads).collect();
@@ -34,7 +34,7 @@ impl Order {
         Self(shown)
     }
 
-    /// The furthest place shown by an answer that came before this moment.
+    /// The furthest position shown by an answer that came before this moment.
     pub fn before(&self, moment_us: u64) -> Position {
         let earlier = self.0.partition_point(|(at_us, _)| *at_us < moment_us);
         earlier.checked_sub(1).map_or((0, 0), |last| self.0[last].1)

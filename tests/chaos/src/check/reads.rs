@@ -1,14 +1,19 @@
 //! The rules about reads.
 
-use super::order::Order;
+use super::order::KnownOrder;
 use super::{Chain, Fault, Findings};
-use crate::history::{Read, Seen};
+use crate::history::{ReadRecord, ReadResult};
 
-pub(super) fn check(reads: &[Read], chain: &Chain, order: &Order, findings: &mut Findings) {
+pub(super) fn check(
+    reads: &[ReadRecord],
+    chain: &Chain,
+    order: &KnownOrder,
+    findings: &mut Findings,
+) {
     for read in reads {
         findings.reads += 1;
         findings.linearizable_reads += u64::from(read.linearizable);
-        if let Seen::NoOrganization(_) = read.seen {
+        if let ReadResult::NoOrganization(_) = read.result {
             absent(read, chain, order, findings);
             continue;
         }
@@ -27,10 +32,10 @@ pub(super) fn check(reads: &[Read], chain: &Chain, order: &Order, findings: &mut
     }
 }
 
-/// What the state of that height is, if the read shows something else.
-fn differs(read: &Read, chain: &Chain) -> Option<String> {
-    match &read.seen {
-        Seen::Register {
+/// The state at that height, if the read shows a different one.
+fn differs(read: &ReadRecord, chain: &Chain) -> Option<String> {
+    match &read.result {
+        ReadResult::Register {
             name,
             version,
             document,
@@ -39,7 +44,7 @@ fn differs(read: &Read, chain: &Chain) -> Option<String> {
             let same = right.is_some_and(|r| r.version == *version && r.document == *document);
             (!same).then(|| format!("{right:?}"))
         }
-        Seen::Device {
+        ReadResult::Device {
             device,
             count,
             highest,
@@ -48,19 +53,19 @@ fn differs(read: &Read, chain: &Chain) -> Option<String> {
             let same = right.count == *count && right.highest == *highest;
             (!same).then(|| format!("{right:?}"))
         }
-        Seen::Organization(name) => {
+        ReadResult::Organization(name) => {
             let registered = chain.model.organization(name);
             let there = registered.is_some_and(|height| height <= read.height);
             (!there).then(|| format!("registered at {registered:?}"))
         }
-        Seen::NoOrganization(_) => None,
+        ReadResult::NoOrganization(_) => None,
     }
 }
 
-/// Such an answer has no height. A linearizable one is wrong if the organization was there at a
-/// height that somebody had been shown before.
-fn absent(read: &Read, chain: &Chain, order: &Order, findings: &mut Findings) {
-    let Seen::NoOrganization(name) = &read.seen else {
+/// Checks an answer that an organization does not exist, which has no height. A linearizable one is
+/// wrong if the organization existed at a height that an earlier answer had shown.
+fn absent(read: &ReadRecord, chain: &Chain, order: &KnownOrder, findings: &mut Findings) {
+    let ReadResult::NoOrganization(name) = &read.result else {
         return;
     };
     let known = order.before(read.invoked_us);

@@ -2,11 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::order::Order;
+use super::order::KnownOrder;
 use super::{Chain, Fault, Findings};
-use crate::history::{Said, Write};
+use crate::history::{SubmitAnswer, WriteRecord};
 
-pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &mut Findings) {
+pub(super) fn check(
+    writes: &[WriteRecord],
+    chain: &Chain,
+    order: &KnownOrder,
+    findings: &mut Findings,
+) {
     let mut signed = HashSet::new();
     for write in writes {
         if !signed.insert(write.transaction) {
@@ -15,7 +20,7 @@ pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &m
         }
         count(write, chain, findings);
         for answer in &write.answers {
-            answered(write, &answer.said, chain, findings);
+            answered(write, &answer.answer, chain, findings);
         }
         if write.answers.is_empty() {
             unanswered(write, chain, findings);
@@ -24,9 +29,9 @@ pub(super) fn check(writes: &[Write], chain: &Chain, order: &Order, findings: &m
     }
 }
 
-fn count(write: &Write, chain: &Chain, findings: &mut Findings) {
-    let receipts = |said: &Said| matches!(said, Said::Receipt(_));
-    let receipts = write.answers.iter().filter(|a| receipts(&a.said)).count() as u64;
+fn count(write: &WriteRecord, chain: &Chain, findings: &mut Findings) {
+    let receipts = |answer: &SubmitAnswer| matches!(answer, SubmitAnswer::Receipt(_));
+    let receipts = write.answers.iter().filter(|a| receipts(&a.answer)).count() as u64;
     findings.compared_again += receipts.saturating_sub(1);
     match write.acknowledged() {
         Some((_, place)) if place.succeeded => findings.acknowledged += 1,
@@ -39,27 +44,27 @@ fn count(write: &Write, chain: &Chain, findings: &mut Findings) {
     }
 }
 
-fn answered(write: &Write, said: &Said, chain: &Chain, findings: &mut Findings) {
+fn answered(write: &WriteRecord, answer: &SubmitAnswer, chain: &Chain, findings: &mut Findings) {
     let transaction = write.transaction;
-    match (said, chain.places.get(&transaction)) {
-        (Said::Receipt(place), None) => {
+    match (answer, chain.places.get(&transaction)) {
+        (SubmitAnswer::Receipt(place), None) => {
             findings.add(Fault::Lost, || format!("{transaction}: {place:?}"));
         }
-        (Said::Receipt(place), Some(there)) if place != there => {
+        (SubmitAnswer::Receipt(place), Some(there)) if place != there => {
             findings.add(Fault::Changed, || {
                 format!("{transaction}: {place:?} became {there:?}")
             });
         }
-        (Said::Refused(code), Some(there)) => {
+        (SubmitAnswer::Refused(code), Some(there)) => {
             findings.add(Fault::RefusedYetThere, || {
                 format!("{transaction}: {code}, yet {there:?}")
             });
         }
-        (Said::Receipt(_), Some(_)) | (Said::Refused(_), None) => {}
+        (SubmitAnswer::Receipt(_), Some(_)) | (SubmitAnswer::Refused(_), None) => {}
     }
 }
 
-fn unanswered(write: &Write, chain: &Chain, findings: &mut Findings) {
+fn unanswered(write: &WriteRecord, chain: &Chain, findings: &mut Findings) {
     if chain.places.contains_key(&write.transaction) || chain.last_ms >= write.expires_ms {
         return;
     }
@@ -72,7 +77,7 @@ fn unanswered(write: &Write, chain: &Chain, findings: &mut Findings) {
     });
 }
 
-fn in_order(write: &Write, chain: &Chain, order: &Order, findings: &mut Findings) {
+fn in_order(write: &WriteRecord, chain: &Chain, order: &KnownOrder, findings: &mut Findings) {
     let Some(place) = chain.places.get(&write.transaction) else {
         return;
     };

@@ -1,0 +1,137 @@
+//! Work as it comes up: what a notification of the feed means for the gateways that are connected
+//! here, and what is still open for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_contracts::devices;
+use lamplighter_ledger::{FeedEvent, Subscription};
+use lamplighter_state::StateError;
+use lamplighter_system::error_chain;
+use lamplighter_types::wire::work::WorkItem;
+use lamplighter_types::{ConfigTarget, DeploymentState, Fact};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::open_work::{self, WorkSelection};
+use crate::mqtt::Shared;
+
+/// Open work is sent again after so long.
+const RESEND_INTERVAL: Duration = Duration::from_secs(10);
+/// Looking for open work takes at most one part in so many of the time, however many devices there
+/// are.
+const RESEND_PAUSE_FACTOR: u32 = 10;
+/// Pause after the feed could not be read.
+const FEED_RETRY: Duration = Duration::from_secs(1);
+
+/// Sends new work of a feed to the gateways that are connected here, until the node stops. Notifies
+/// `resend` when all of them may have some. The feed began before the first connection.
+pub async fn collect(shared: Arc<Shared>, mut feed: Subscription, resend: Arc<Notify>) {
+    loop {
+        let next = tokio::select! {
+            next = feed.next() => next,
+            () = shared.stop.cancelled() => return,
+        };
+        match next {
+            Ok(Some(step)) => {
+                for event in &step.events {
+                    if let Err(error) = collect_one(&shared, event, &resend) {
+                        let error = error_chain(&error);
+                        tracing::error!(error, "new work can't be read");
+                    }
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::error!(
+                    error,
+                    "the feed can't be read: gateways get all their work again"
+                );
+                sleep(FEED_RETRY).await;
+                feed = shared.handle.subscribe(None);
+                for gateway in shared.sessions.connected() {
+                    shared.work.send_all(&gateway);
+                }
+            }
+        }
+    }
+}
+
+/// Sends open work again, at intervals and when `resend` is notified, until the node stops. One
+/// gateway is looked at after the other, however often it is notified meanwhile.
+pub async fn resend_open(shared: Arc<Shared>, resend: Arc<Notify>) {
+    let mut pause = RESEND_INTERVAL;
+    loop {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = resend.notified() => {}
+            () = shared.stop.cancelled() => return,
+        }
+        let start = Instant::now();
+        for gateway in shared.sessions.connected() {
+            if shared.stop.is_cancelled() {
+                return;
+            }
+            if let Err(error) = shared.work.scan(&gateway, WorkSelection::Open).await {
+                let error = error_chain(&error);
+                tracing::error!(error, %gateway, "the work of a gateway can't be read");
+            }
+        }
+        pause = RESEND_INTERVAL.max(start.elapsed() * RESEND_PAUSE_FACTOR);
+    }
+}
+
+/// Adds the work that follows from a notification for the gateways that are connected here.
+fn collect_one(shared: &Shared, event: &FeedEvent, resend: &Notify) -> Result<(), StateError> {
+    let notification = &event.notification;
+    if let Fact::DesiredSet { target, .. } = &notification.fact
+        && !matches!(target, ConfigTarget::Device { .. })
+    {
+        resend.notify_one();
+        return Ok(());
+    }
+    let Some(place) = &notification.place else {
+        return Ok(());
+    };
+    let device = place.device.clone();
+    let item = match &notification.fact {
+        Fact::DeploymentMoved { rollout, to, .. } if concerns_gateway(*to) => {
+            WorkItem::Deployment {
+                rollout: rollout.clone(),
+                device,
+            }
+        }
+        Fact::DesiredSet { .. } => WorkItem::Config { device },
+        Fact::DeviceRegistered
+        | Fact::DeviceAssigned { .. }
+        | Fact::DeviceSuspended { .. }
+        | Fact::DeviceResumed
+        | Fact::DeviceDecommissioned { .. } => WorkItem::Device { device },
+        _ => return Ok(()),
+    };
+    let (view, _) = shared.handle.view()?;
+    let record = devices::device(&view, &place.device)?;
+    let assigned = record.as_ref().and_then(|d| d.gateway.clone());
+    for gateway in place.gateway.iter().chain(assigned.iter()) {
+        if !shared.sessions.is_connected(gateway) {
+            continue;
+        }
+        let mut items = vec![item.clone()];
+        if let (WorkItem::Device { .. }, Some(device)) = (&item, &record) {
+            items.extend(open_work::of_device(&view, device)?);
+        }
+        shared.work.add(gateway, items);
+    }
+    Ok(())
+}
+
+/// True if a gateway has to act on a state: one that the ledger brings about. States that the
+/// gateway itself reported it knows.
+fn concerns_gateway(state: DeploymentState) -> bool {
+    use DeploymentState::*;
+    !matches!(
+        state,
+        Offered | Downloading | Downloaded | Installing | Staged | Trial
+    )
+}

@@ -1,0 +1,249 @@
+//! A submission: the same signed bytes to one node after the other, until one reports the outcome.
+//!
+//! The report of a single node is not enough to give a transaction up. A node that accepted it may
+//! claim that it did not, and a client that believes that signs again and performs the action
+//! twice. So a refusal counts when a second node refuses too, and a transaction that was sent
+//! without an answer is reported as [`Pending`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lamplighter_types::wire::{Submitted, Wait, problem};
+use lamplighter_types::{Hash, SignedTransaction, codec};
+use reqwest::Method;
+use tokio::time::Instant;
+
+use crate::calls::{Call, RoundBackoff};
+use crate::error::{ClientError, Pending};
+use crate::{Client, submit};
+
+/// Longest call to one node before the next one is called: longer than an election takes.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The part of [`CALL_TIMEOUT`] that is left for the way of the answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Refusals that end a submission.
+const REFUSALS_MIN: usize = 2;
+
+/// A signed transaction, and the reports of nodes about it so far.
+pub(crate) struct Submission<'a> {
+    client: &'a Client,
+    signed: &'a SignedTransaction,
+    hash: Hash,
+    body: Bytes,
+    wait: Wait,
+    /// Nodes that reported that they accepted it.
+    accepted_by: BTreeSet<usize>,
+    /// Nodes that may have received it.
+    sent_to: BTreeSet<usize>,
+    started: Instant,
+}
+
+/// The report of one node.
+enum NodeReport {
+    Done(Submitted),
+    /// The node accepted it; it is in no block yet.
+    Accepted,
+    /// The transaction can't be in any block, or the bytes are no transaction.
+    Refused(ClientError),
+    /// The outcome is unknown. With the pause that the node asked for.
+    Failed(ClientError, Duration),
+}
+
+/// The reports of one round over all nodes.
+#[derive(Default)]
+struct Round {
+    refusals: usize,
+    first_refusal: Option<ClientError>,
+    last_error: Option<ClientError>,
+    retry_after: Duration,
+}
+
+impl<'a> Submission<'a> {
+    pub fn new(client: &'a Client, signed: &'a SignedTransaction, hash: Hash, wait: Wait) -> Self {
+        Self {
+            client,
+            signed,
+            hash,
+            body: codec::encode(signed).into(),
+            wait,
+            accepted_by: BTreeSet::new(),
+            sent_to: BTreeSet::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Sends the transaction until its outcome is known.
+    pub async fn run(mut self) -> Result<Submitted, ClientError> {
+        let until = self.started + self.client.inner.config.deadline;
+        let mut backoff = RoundBackoff::new();
+        loop {
+            let mut round = Round::default();
+            for index in self.client.inner.nodes.in_turn() {
+                if let Some(submitted) = self.send_to(index, until, &mut round).await {
+                    return Ok(submitted);
+                }
+                let is_refused = round.refusals >= REFUSALS_MIN && !self.may_be_pending();
+                if is_refused || Instant::now() >= until {
+                    break;
+                }
+            }
+            if !self.may_be_pending()
+                && let Some(refusal) = round.first_refusal
+            {
+                return Err(self.refusal_error(refusal, round.refusals));
+            }
+            let pause = backoff.next_pause(round.retry_after);
+            if Instant::now() + pause >= until {
+                return Err(self.deadline_error(round.first_refusal.or(round.last_error)));
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends the transaction to one node. Returns the outcome if the node reports it.
+    async fn send_to(
+        &mut self,
+        index: usize,
+        until: Instant,
+        round: &mut Round,
+    ) -> Option<Submitted> {
+        let nodes = &self.client.inner.nodes;
+        match self.call_node(index, until).await {
+            NodeReport::Done(submitted) => {
+                nodes.prefer(index);
+                return Some(submitted);
+            }
+            NodeReport::Accepted => {
+                self.sent_to.remove(&index);
+                self.accepted_by.insert(index);
+            }
+            NodeReport::Refused(error) => {
+                // The last report of a node counts.
+                self.accepted_by.remove(&index);
+                self.sent_to.remove(&index);
+                round.refusals += 1;
+                round.first_refusal.get_or_insert(error);
+            }
+            NodeReport::Failed(error, retry_after) => {
+                tracing::debug!(%error, "a node did not report the outcome of a transaction");
+                if is_uncertified(&error) {
+                    self.accepted_by.insert(index);
+                } else if may_have_received(&error) && !self.accepted_by.contains(&index) {
+                    self.sent_to.insert(index);
+                }
+                round.retry_after = round.retry_after.max(retry_after);
+                round.last_error = Some(error);
+            }
+        }
+        nodes.prefer_next(index);
+        None
+    }
+
+    async fn call_node(&self, index: usize, until: Instant) -> NodeReport {
+        let timeout = until
+            .saturating_duration_since(Instant::now())
+            .min(CALL_TIMEOUT);
+        let timeout_ms = (timeout - ANSWER_TIMEOUT.min(timeout / 4)).as_millis();
+        let wait = self.wait;
+        let path = format!("/v1/transactions?wait={wait}&timeout_ms={timeout_ms}");
+        let call = Call::new(Method::POST, path).bytes(self.body.clone());
+        let answer = self.client.attempt(index, &call, Instant::now() + timeout);
+        let submitted = match answer.await {
+            Ok(answer) => answer.json().and_then(|submitted| self.checked(submitted)),
+            Err((error, retry_after)) if error.is_transient() => {
+                return NodeReport::Failed(error, retry_after);
+            }
+            Err((error, _)) => Err(error),
+        };
+        match submitted {
+            Ok(done) if done.receipt.is_some() || self.wait == Wait::None => NodeReport::Done(done),
+            Ok(_) => NodeReport::Accepted,
+            Err(error) if error.problem().is_some() => NodeReport::Refused(error),
+            Err(error) => NodeReport::Failed(error, Duration::ZERO),
+        }
+    }
+
+    /// True if a node accepted the transaction or may have received it.
+    fn may_be_pending(&self) -> bool {
+        !self.accepted_by.is_empty() || !self.sent_to.is_empty()
+    }
+
+    /// Checks that an answer is about this transaction.
+    fn checked(&self, submitted: Submitted) -> Result<Submitted, ClientError> {
+        let receipt = submitted
+            .receipt
+            .as_ref()
+            .map(|receipt| receipt.transaction);
+        let hashes = [Some(submitted.transaction), receipt];
+        match hashes.into_iter().flatten().find(|got| *got != self.hash) {
+            Some(got) => Err(ClientError::WrongTransaction {
+                expected: self.hash,
+                got,
+            }),
+            None => Ok(submitted),
+        }
+    }
+
+    /// All nodes that answered refused the transaction. A node that hides a transaction that it
+    /// accepted also reports that the sequence number is used, so a second node must confirm that.
+    fn refusal_error(self, refusal: ClientError, refusals: usize) -> ClientError {
+        let are_several = self.client.inner.nodes.list.len() > 1;
+        if are_several && submit::is_about_sequence(&refusal) && refusals < REFUSALS_MIN {
+            self.pending(Some(refusal))
+        } else {
+            refusal
+        }
+    }
+
+    fn deadline_error(self, last: Option<ClientError>) -> ClientError {
+        if self.may_be_pending() {
+            return self.pending(last);
+        }
+        ClientError::Deadline {
+            waited: self.started.elapsed(),
+            last: Box::new(last.unwrap_or(ClientError::NoAddress)),
+        }
+    }
+
+    fn pending(self, last: Option<ClientError>) -> ClientError {
+        let nodes = &self.client.inner.nodes.list;
+        let urls = |indices: &BTreeSet<usize>| {
+            let urls = indices.iter().map(|index| nodes[*index].url.clone());
+            urls.collect::<Vec<_>>()
+        };
+        let sent_to = if self.may_be_pending() {
+            urls(&self.sent_to)
+        } else {
+            nodes.iter().map(|node| node.url.clone()).collect()
+        };
+        // No node accepts bytes that do not decode.
+        let expires_ms = self.signed.decode_payload().map_or(0, |t| t.expires_ms);
+        ClientError::Pending(Box::new(Pending {
+            transaction: self.hash,
+            signed: self.signed.clone(),
+            expires_ms,
+            taken_by: urls(&self.accepted_by),
+            sent_to,
+            waited: self.started.elapsed(),
+            last,
+        }))
+    }
+}
+
+/// True for a transaction in a block that was not certified in time.
+fn is_uncertified(error: &ClientError) -> bool {
+    error
+        .problem()
+        .is_some_and(|p| p.code == problem::code::DEADLINE)
+}
+
+/// True if a node that failed so may have received the transaction.
+fn may_have_received(error: &ClientError) -> bool {
+    match error {
+        ClientError::Transport { source, .. } => !source.is_connect(),
+        // The node reported that it did nothing.
+        ClientError::Problem { problem, .. } => !matches!(problem.status, 429 | 503),
+        _ => true,
+    }
+}

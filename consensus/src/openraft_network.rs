@@ -1,0 +1,272 @@
+//! The [`Transport`] trait as openraft's network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::{AnyError, EmptyNode, Snapshot};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::codec;
+use crate::config::ConsensusConfig;
+use crate::error::TransportError;
+use crate::last_contact::LastContact;
+use crate::log::LogStore;
+use crate::message::{
+    AppendRequest, AppendResponse, ControlRequest, ControlResponse, encode_append,
+};
+use crate::snapshot::{SendError, SnapshotSender, SnapshotThrottle};
+use crate::state_machine::StateMachine;
+use crate::transport::{RaftLane, Transport};
+use crate::type_config::TypeConfig;
+use crate::types::{LogId, NodeId, Vote};
+
+/// The pause between two attempts to reach a node that cannot be reached.
+const RETRY: Duration = Duration::from_millis(200);
+
+type CallError = RPCError<NodeId, EmptyNode, RaftError<NodeId>>;
+
+/// Creates the clients of the other nodes.
+#[derive(Clone)]
+pub(crate) struct OpenraftNetwork {
+    pub transport: Arc<dyn Transport>,
+    pub log: LogStore,
+    pub config: Arc<ConsensusConfig>,
+    pub machine: Arc<dyn StateMachine>,
+    pub last_contact: Arc<LastContact>,
+    pub throttle: Arc<SnapshotThrottle>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for OpenraftNetwork {
+    type Network = PeerClient;
+
+    async fn new_client(&mut self, target: NodeId, _: &EmptyNode) -> PeerClient {
+        PeerClient {
+            target,
+            network: self.clone(),
+            pending: None,
+        }
+    }
+}
+
+/// The client of one other node.
+pub(crate) struct PeerClient {
+    target: NodeId,
+    network: OpenraftNetwork,
+    pending: Option<PendingAppend>,
+}
+
+/// An append that has no answer yet. openraft retries after a heartbeat's time, but a large append
+/// on a slow link needs longer: it continues, and the next request for the same entries waits for
+/// it instead of sending them once more.
+struct PendingAppend {
+    prev: Option<LogId>,
+    last: LogId,
+    answer: oneshot::Receiver<Result<Bytes, TransportError>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl PendingAppend {
+    /// True if the pending entries are a prefix of the requested ones.
+    fn covers(&self, request: &AppendRequest) -> bool {
+        let last = request.entries.last().map(|entry| entry.log_id);
+        self.prev == request.prev_log_id && last >= Some(self.last)
+    }
+}
+
+impl PeerClient {
+    async fn call(
+        &self,
+        lane: RaftLane,
+        request: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, CallError> {
+        let answer = self
+            .network
+            .transport
+            .call(self.target, lane, request, timeout)
+            .await;
+        if answer.is_ok() {
+            self.network.last_contact.record(self.target);
+        }
+        answer.map_err(|error| unreachable(&error))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: &AppendRequest,
+        timeout: Duration,
+    ) -> Result<AppendResponse, CallError> {
+        let request = codec::encode(&ControlRequest::Heartbeat {
+            vote: request.vote,
+            prev_log_id: request.prev_log_id,
+            leader_commit: request.leader_commit,
+        });
+        let answer = self
+            .call(RaftLane::Control, request.into(), timeout)
+            .await?;
+        match codec::decode("answer", &answer) {
+            Ok(ControlResponse::Heartbeat(response)) => Ok(response),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn send_append(&self, request: &AppendRequest, last: LogId) -> PendingAppend {
+        let (sender, answer) = oneshot::channel();
+        let (target, transport) = (self.target, self.network.transport.clone());
+        let (bytes, time) = (encode_append(request), self.network.config.timers.append);
+        let task = tokio::spawn(async move {
+            let answer = transport.call(target, RaftLane::Append, bytes, time).await;
+            // If no request waits any more, this node leads no longer.
+            let _ = sender.send(answer);
+        });
+        PendingAppend {
+            prev: request.prev_log_id,
+            last,
+            answer,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// Sends entries, or waits for pending ones; returns the last entry that was sent.
+    async fn append(
+        &mut self,
+        request: &AppendRequest,
+        last: LogId,
+        timeout: Duration,
+    ) -> Result<(AppendResponse, LogId), CallError> {
+        let pending = match self.pending.take() {
+            Some(pending) if pending.covers(request) => self.pending.insert(pending),
+            _ => {
+                let started = self.send_append(request, last);
+                self.pending.insert(started)
+            }
+        };
+        let sent = pending.last;
+        let answer = tokio::time::timeout(timeout, &mut pending.answer).await;
+        let Ok(answer) = answer else {
+            // A slow append: the other node must not stand for election meanwhile.
+            let beat = self.heartbeat(request, timeout).await?;
+            let late = || unreachable(&TransportError::Timeout(self.target));
+            return if beat.is_success() {
+                Err(late())
+            } else {
+                Ok((beat, last))
+            };
+        };
+        self.pending = None;
+        let answer = answer.unwrap_or(Err(TransportError::Unreachable(self.target)));
+        let answer = answer.map_err(|error| unreachable(&error))?;
+        let response = codec::decode("answer", &answer).map_err(|_| self.unexpected())?;
+        Ok((response, sent))
+    }
+
+    fn unexpected(&self) -> CallError {
+        let reason = "an answer that is not understood".to_owned();
+        unreachable(&TransportError::Refused {
+            node: self.target,
+            reason,
+        })
+    }
+}
+
+/// Logs an unsent snapshot, unless the node is unreachable: openraft tries several times a second.
+fn log_unsent(node: NodeId, error: &SendError) {
+    if !matches!(error, SendError::Transport(TransportError::Unreachable(_))) {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(node, error, "an image was not sent");
+    }
+}
+
+/// An error after which openraft waits before it tries again.
+fn unreachable<E: std::error::Error + 'static>(error: &E) -> CallError {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+impl RaftNetwork<TypeConfig> for PeerClient {
+    async fn append_entries(
+        &mut self,
+        request: AppendRequest,
+        option: RPCOption,
+    ) -> Result<AppendResponse, CallError> {
+        // The others may act on a commit only when this node's copy is durable.
+        if let Some(commit) = request.leader_commit {
+            let durable = self.network.log.durable(commit.index).await;
+            durable.map_err(|error| RPCError::Network(NetworkError::new(&*error)))?;
+        }
+        let Some(last) = request.entries.last().map(|entry| entry.log_id) else {
+            return self.heartbeat(&request, option.soft_ttl()).await;
+        };
+        // Half of the time is for the entries, the rest for a heartbeat if they take longer.
+        let (response, sent) = self.append(&request, last, option.hard_ttl() / 2).await?;
+        if response.is_success() && sent != last {
+            return Ok(AppendResponse::PartialSuccess(Some(sent)));
+        }
+        Ok(response)
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<NodeId>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<NodeId>, CallError> {
+        let request = codec::encode(&ControlRequest::Vote(request));
+        let answer = self
+            .call(RaftLane::Control, request.into(), option.hard_ttl())
+            .await?;
+        match codec::decode("answer", &answer) {
+            Ok(ControlResponse::Vote(response)) => Ok(response),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
+        let OpenraftNetwork {
+            transport,
+            config,
+            machine,
+            last_contact,
+            throttle,
+            ..
+        } = &self.network;
+        let (meta, dir) = (snapshot.meta, *snapshot.snapshot);
+        let sent = async {
+            // A snapshot that was made before the node started is not sealed yet.
+            machine.seal_snapshot(&dir.data()).await?;
+            let sender = SnapshotSender {
+                transport: &**transport,
+                to: self.target,
+                config,
+                throttle,
+            };
+            let on_progress = || last_contact.record(self.target);
+            sender.send(vote, meta, dir, on_progress).await
+        };
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sent => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => {
+                    log_unsent(self.target, &error);
+                    Err(Unreachable::from(AnyError::new(&error)).into())
+                }
+            },
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(RETRY))
+    }
+}

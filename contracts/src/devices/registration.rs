@@ -1,0 +1,155 @@
+//! Registration of devices, and the changes of an operator to a registered one: its gateway, its
+//! tags.
+
+use lamplighter_state::Overlay;
+use lamplighter_types::{
+    AccountKind, Device, DeviceState, DeviceStatus, Fact, Id, NewDevice, Notification, Role, Scope,
+    Tag,
+};
+
+use super::{DevicesError, device_of_operator, keys};
+use crate::{Context, ExecutionError, users};
+
+pub(super) fn register(
+    overlay: &mut Overlay,
+    context: &Context,
+    new: &NewDevice,
+) -> Result<Notification, ExecutionError> {
+    let NewDevice {
+        device: name,
+        owner,
+        model,
+        hardware_class,
+        district,
+        gateway,
+        key,
+        tags,
+    } = new;
+    context.require(Role::Operator, district)?;
+    if overlay.exists(&keys::device(name))? {
+        return Err(DevicesError::DeviceExists(name.clone()).into());
+    }
+    if !overlay.exists(&users::keys::organization(owner))? {
+        return Err(DevicesError::UnknownOrganization(owner.clone()).into());
+    }
+    if let Some(gateway) = gateway {
+        require_gateway(overlay, gateway, district)?;
+        overlay.put(&keys::by_gateway(gateway, name), name);
+    }
+    if let Some(key) = key {
+        if let Some(device) = overlay.get(&keys::by_key(key))? {
+            return Err(DevicesError::KeyTaken { key: *key, device }.into());
+        }
+        overlay.put(&keys::by_key(key), name);
+    }
+    let device = Device {
+        device: name.clone(),
+        owner: owner.clone(),
+        offered_to: None,
+        model: model.clone(),
+        hardware_class: hardware_class.clone(),
+        district: district.clone(),
+        gateway: gateway.clone(),
+        key: *key,
+        tags: sorted(tags),
+        status: DeviceStatus::Active,
+        registered_height: context.block.height,
+    };
+    overlay.put(&keys::device(name), &device);
+    overlay.put(&keys::state(name), &fresh_state());
+    overlay.put(&keys::by_district(district, name), name);
+    overlay.put(&keys::by_owner(owner, name), name);
+    Ok(Notification::about_device(&device, Fact::DeviceRegistered))
+}
+
+fn fresh_state() -> DeviceState {
+    DeviceState {
+        version: None,
+        release: None,
+        digest: None,
+        security_counter: 0,
+        report_counter: 0,
+        drifted: false,
+        active_rollout: None,
+        confirmed: Vec::new(),
+    }
+}
+
+fn sorted(tags: &[Tag]) -> Vec<Tag> {
+    let mut tags = tags.to_vec();
+    tags.sort();
+    tags
+}
+
+fn require_gateway(overlay: &Overlay, name: &Id, district: &Scope) -> Result<(), ExecutionError> {
+    let account = users::account(overlay, name)?;
+    let Some(account) = account.filter(|a| a.kind == AccountKind::Gateway && !a.disabled) else {
+        return Err(DevicesError::NotAGateway(name.clone()).into());
+    };
+    if !account.district.covers(district) {
+        let (gateway, district) = (name.clone(), district.clone());
+        return Err(DevicesError::GatewayElsewhere { gateway, district }.into());
+    }
+    Ok(())
+}
+
+pub(super) fn assign_gateway(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+    gateway: Option<&Id>,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut device = device_of_operator(overlay, context, name)?;
+    if let Some(gateway) = gateway {
+        require_gateway(overlay, gateway, &device.district)?;
+    }
+    let mut former = None;
+    if device.gateway.as_ref() != gateway {
+        former = move_to_gateway(overlay, &mut device, gateway.cloned());
+    }
+    let fact = Fact::DeviceAssigned {
+        gateway: gateway.cloned(),
+    };
+    let mut notifications = vec![Notification::about_device(&device, fact.clone())];
+    // The gateway that lost the device follows its own name only, so it gets one as well.
+    if former.is_some() {
+        let before = Device {
+            gateway: former,
+            ..device
+        };
+        notifications.push(Notification::about_device(&before, fact));
+    }
+    Ok(notifications)
+}
+
+/// Stores the device under its new gateway; returns the former one.
+pub(super) fn move_to_gateway(
+    overlay: &mut Overlay,
+    device: &mut Device,
+    to: Option<Id>,
+) -> Option<Id> {
+    let former = std::mem::replace(&mut device.gateway, to);
+    if let Some(former) = &former {
+        overlay.delete(&keys::by_gateway(former, &device.device));
+    }
+    if let Some(gateway) = &device.gateway {
+        overlay.put(&keys::by_gateway(gateway, &device.device), &device.device);
+    }
+    overlay.put(&keys::device(&device.device), device);
+    former
+}
+
+pub(super) fn tag(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+    tags: &[Tag],
+) -> Result<Vec<Notification>, ExecutionError> {
+    let mut device = device_of_operator(overlay, context, name)?;
+    device.tags = sorted(tags);
+    overlay.put(&keys::device(name), &device);
+    Ok(vec![Notification::about_device(
+        &device,
+        Fact::DeviceTagged,
+    )])
+}

@@ -1,0 +1,240 @@
+//! Actions of operators on a rollout that has begun, and the calls of other contracts.
+
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::limits::TEXT_BYTES_MAX;
+use lamplighter_types::validate::{self, FieldError};
+use lamplighter_types::{
+    Deployment, DeploymentState, Device, Fact, Id, Notification, Postponement, Role, RolloutPlan,
+    RolloutStatus,
+};
+
+use super::plan::{find, require, wanted_approvals};
+use super::transitions::is_postponable;
+use super::unit::{RolloutUnit, StepInfo};
+use super::{ROLLOUTS_AT_WORK_MAX, RolloutsError, device_state, keys, timers};
+use crate::{BlockContext, Context, ExecutionError, Reader, devices};
+
+pub fn pause(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+    reason: &str,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let rollout = find(overlay, name)?;
+    require(context, Role::Operator, &rollout.districts)?;
+    if rollout.status != RolloutStatus::Running {
+        return Err(RolloutsError::Status(rollout.status).into());
+    }
+    let mut unit = RolloutUnit::new(overlay, context.block);
+    unit.set_status(name, RolloutStatus::Paused)?;
+    unit.edit(name)?.reason = reason.to_owned();
+    let (rollout, reason) = (name.clone(), reason.to_owned());
+    unit.notify(Notification::city(Fact::RolloutPaused { rollout, reason }));
+    Ok(unit.commit()?)
+}
+
+pub fn resume(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let rollout = find(overlay, name)?;
+    require(context, Role::Operator, &rollout.districts)?;
+    let after_errors = match rollout.status {
+        RolloutStatus::Paused => false,
+        RolloutStatus::PausedByErrors => true,
+        status => return Err(RolloutsError::Status(status).into()),
+    };
+    if after_errors {
+        let (got, wanted) = (rollout.approvals.len(), wanted_approvals(overlay)?);
+        if got < wanted {
+            return Err(RolloutsError::NotApprovedAgain { got, wanted }.into());
+        }
+    }
+    let mut unit = RolloutUnit::new(overlay, context.block);
+    unit.set_status(name, RolloutStatus::Running)?;
+    let record = unit.edit(name)?;
+    record.reason.clear();
+    if after_errors {
+        record.counts_at_resume = record.counts;
+    }
+    unit.notify(Notification::city(Fact::RolloutResumed {
+        rollout: name.clone(),
+    }));
+    unit.evaluate_gate(name)?;
+    Ok(unit.commit()?)
+}
+
+pub fn cancel(
+    overlay: &mut Overlay,
+    context: &Context,
+    name: &Id,
+    reason: &str,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let rollout = find(overlay, name)?;
+    require(context, Role::Operator, &rollout.districts)?;
+    let mut unit = RolloutUnit::new(overlay, context.block);
+    match rollout.status {
+        RolloutStatus::PendingApproval | RolloutStatus::Approved => {
+            unit.edit(name)?.reason = reason.to_owned();
+            unit.set_status(name, RolloutStatus::Stopped)?;
+            unit.notify(Notification::city(Fact::RolloutStopped {
+                rollout: name.clone(),
+            }));
+        }
+        RolloutStatus::Running | RolloutStatus::Paused | RolloutStatus::PausedByErrors => {
+            stop(&mut unit, name, reason)?;
+        }
+        status @ (RolloutStatus::Stopping | RolloutStatus::Stopped | RolloutStatus::Finished) => {
+            return Err(RolloutsError::Status(status).into());
+        }
+    }
+    Ok(unit.commit()?)
+}
+
+/// Stops a rollout: the blocks that follow cancel every deployment that is not yet installing.
+fn stop(unit: &mut RolloutUnit<'_>, name: &Id, reason: &str) -> Result<(), StateError> {
+    unit.set_status(name, RolloutStatus::Stopping)?;
+    unit.edit(name)?.reason = reason.to_owned();
+    let (rollout, reason) = (name.clone(), reason.to_owned());
+    unit.notify(Notification::city(Fact::RolloutStopping {
+        rollout,
+        reason,
+    }));
+    Ok(())
+}
+
+/// Stops every rollout of a revoked release. Bounded by [`ROLLOUTS_AT_WORK_MAX`]; the deployments
+/// follow block by block.
+///
+/// # Errors
+/// The state can't be read.
+pub fn recall(
+    overlay: &mut Overlay,
+    block: &BlockContext,
+    release: &Id,
+) -> Result<Vec<Notification>, StateError> {
+    let mut unit = RolloutUnit::new(overlay, *block);
+    for (name, _) in unit
+        .overlay
+        .page(&keys::at_work(), None, ROLLOUTS_AT_WORK_MAX)?
+    {
+        let rollout = unit.rollout(&name)?;
+        if rollout.plan.release == *release && rollout.status != RolloutStatus::Stopping {
+            stop(&mut unit, &name, "the release was revoked")?;
+        }
+    }
+    unit.commit()
+}
+
+/// Ends the active deployment of a device that is decommissioned. Without this call the deployment
+/// would end when its timer expires.
+///
+/// # Errors
+/// The state can't be read.
+pub fn device_left(
+    overlay: &mut Overlay,
+    block: &BlockContext,
+    device: &Device,
+) -> Result<Vec<Notification>, StateError> {
+    let Some(rollout) = device_state::state(overlay, &device.device)?.active_rollout else {
+        return Ok(Vec::new());
+    };
+    let missing = || StateError::Missing {
+        what: format!("the deployment of {rollout}"),
+    };
+    let key = keys::deployment(&rollout, &device.device);
+    let mut deployment = overlay.get(&key)?.ok_or_else(missing)?;
+    let mut unit = RolloutUnit::new(overlay, *block);
+    let info = StepInfo::system("the device was taken out of service");
+    unit.advance(&mut deployment, device, DeploymentState::Removed, info)?;
+    unit.commit()
+}
+
+/// Checks shape and size.
+pub fn check_postponement(postponement: &Postponement) -> Result<(), FieldError> {
+    let Postponement {
+        rollout: _,
+        device: _,
+        until_ms: _,
+        reason,
+    } = postponement;
+    validate::text("reason", reason, TEXT_BYTES_MAX)
+}
+
+pub fn postpone(
+    overlay: &mut Overlay,
+    context: &Context,
+    postponement: &Postponement,
+) -> Result<Vec<Notification>, ExecutionError> {
+    let Postponement {
+        rollout: name,
+        device,
+        until_ms,
+        reason,
+    } = postponement;
+    let plan = find(overlay, name)?.plan;
+    let unknown = || RolloutsError::UnknownDeployment {
+        rollout: name.clone(),
+        device: device.clone(),
+    };
+    let mut deployment = overlay
+        .get(&keys::deployment(name, device))?
+        .ok_or_else(unknown)?;
+    let device = devices::device(overlay, device)?
+        .ok_or_else(|| RolloutsError::UnknownDevice(device.clone()))?;
+    context.require(Role::Operator, &device.district)?;
+    let info = StepInfo {
+        by: Some(context.sender.account.clone()),
+        detail: reason.clone(),
+        ..StepInfo::default()
+    };
+    let mut unit = RolloutUnit::new(overlay, context.block);
+    if *until_ms == 0 {
+        if deployment.state != DeploymentState::Postponed {
+            return Err(RolloutsError::NotPostponed(deployment.state).into());
+        }
+        timers::resume_postponed(&mut unit, &mut deployment, &device, info)?;
+        return Ok(unit.commit()?);
+    }
+    require_postponable(&mut unit, &plan, &deployment, *until_ms)?;
+    if deployment.state != DeploymentState::Postponed {
+        deployment.postponed_from = Some(deployment.state);
+    }
+    deployment.postponed_count = deployment.postponed_count.saturating_add(1);
+    deployment.postponed_until_ms = Some(*until_ms);
+    unit.advance(&mut deployment, &device, DeploymentState::Postponed, info)?;
+    Ok(unit.commit()?)
+}
+
+fn require_postponable(
+    unit: &mut RolloutUnit<'_>,
+    plan: &RolloutPlan,
+    deployment: &Deployment,
+    until_ms: u64,
+) -> Result<(), ExecutionError> {
+    if deployment.state.is_past_return() {
+        return Err(RolloutsError::TooLate(deployment.state).into());
+    }
+    let offered_ms = deployment
+        .first_offered_ms
+        .filter(|_| is_postponable(deployment.state));
+    let Some(offered_ms) = offered_ms else {
+        return Err(RolloutsError::NotOffered(deployment.state).into());
+    };
+    if unit.release(&plan.release)?.manifest.critical {
+        return Err(RolloutsError::Critical.into());
+    }
+    if deployment.postponed_count >= plan.deferral.count_max {
+        return Err(RolloutsError::PostponedTooOften(deployment.postponed_count).into());
+    }
+    let latest_ms = offered_ms.saturating_add(plan.deferral.total_ms_max);
+    if until_ms <= unit.block.time_ms || until_ms > latest_ms {
+        return Err(RolloutsError::PostponedTooLong {
+            until_ms,
+            latest_ms,
+        }
+        .into());
+    }
+    Ok(())
+}

@@ -1,0 +1,385 @@
+//! The unit of work on rollouts: the only code that moves deployments, so that state, steps,
+//! counts, timers and indexes change together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lamplighter_state::{Overlay, StateError};
+use lamplighter_types::{
+    Deployment, DeploymentState, DeploymentStep, Device, Fact, Id, Notification, Release, Rollout,
+    RolloutStatus, StepTimers,
+};
+
+use super::transitions::is_legal;
+use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, keys};
+use crate::{BlockContext, firmware};
+
+/// The data of a step besides the state that it leads to.
+#[derive(Clone, Debug, Default)]
+pub struct StepInfo {
+    /// The account that caused the step; `None` if it was the contract itself.
+    pub by: Option<Id>,
+    pub attested: bool,
+    pub code: u32,
+    pub detail: String,
+}
+
+impl StepInfo {
+    /// A step of the contract itself.
+    pub fn system(detail: &str) -> Self {
+        Self {
+            detail: detail.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The work on deployments within one transaction or one block. Rollouts are read once and written
+/// by [`commit`](Self::commit). If it is dropped without that, the overlay must be rolled back.
+pub struct RolloutUnit<'a> {
+    pub overlay: &'a mut Overlay,
+    pub block: BlockContext,
+    rollouts: BTreeMap<Id, Rollout>,
+    changed: BTreeSet<Id>,
+    releases: BTreeMap<Id, Release>,
+    notifications: Vec<Notification>,
+}
+
+impl<'a> RolloutUnit<'a> {
+    pub fn new(overlay: &'a mut Overlay, block: BlockContext) -> Self {
+        Self {
+            overlay,
+            block,
+            rollouts: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            releases: BTreeMap::new(),
+            notifications: Vec::new(),
+        }
+    }
+
+    /// A rollout that a record names.
+    pub fn rollout(&mut self, name: &Id) -> Result<&Rollout, StateError> {
+        self.load(name).map(|rollout| &*rollout)
+    }
+
+    /// A rollout that a record names, to be changed.
+    pub fn edit(&mut self, name: &Id) -> Result<&mut Rollout, StateError> {
+        self.changed.insert(name.clone());
+        self.load(name)
+    }
+
+    fn load(&mut self, name: &Id) -> Result<&mut Rollout, StateError> {
+        if !self.rollouts.contains_key(name) {
+            let missing = || StateError::Missing {
+                what: format!("the rollout {name}"),
+            };
+            let found = self
+                .overlay
+                .get(&keys::rollout(name))?
+                .ok_or_else(missing)?;
+            self.rollouts.insert(name.clone(), found);
+        }
+        Ok(self
+            .rollouts
+            .get_mut(name)
+            .expect("it was inserted above if it was missing"))
+    }
+
+    /// A release that a record names.
+    pub fn release(&mut self, name: &Id) -> Result<&Release, StateError> {
+        if !self.releases.contains_key(name) {
+            let missing = || StateError::Missing {
+                what: format!("the release {name}"),
+            };
+            let found = firmware::release(self.overlay, name)?.ok_or_else(missing)?;
+            self.releases.insert(name.clone(), found);
+        }
+        Ok(&self.releases[name])
+    }
+
+    pub fn notify(&mut self, notification: Notification) {
+        self.notifications.push(notification);
+    }
+
+    /// Makes the deployment of a device in a rollout: `Assigned`, or `NotNeeded` at once.
+    pub fn assign(
+        &mut self,
+        rollout: &Id,
+        device: &Device,
+        to: DeploymentState,
+    ) -> Result<(), StateError> {
+        let height = self.block.height;
+        let release = self.rollout(rollout)?.plan.release.clone();
+        let mut deployment = Deployment {
+            rollout: rollout.clone(),
+            device: device.device.clone(),
+            release,
+            state: to,
+            assigned_height: height,
+            steps: Vec::new(),
+            retries: 0,
+            postponed_count: 0,
+            postponed_until_ms: None,
+            postponed_from: None,
+            first_offered_ms: None,
+            deadline_ms: None,
+        };
+        let index = keys::device_rollout(&device.device, height, rollout);
+        self.overlay.put(&index, rollout);
+        if !to.is_end() {
+            let mut state = device_state::state(self.overlay, &device.device)?;
+            state.active_rollout = Some(rollout.clone());
+            device_state::put_state(self.overlay, &device.device, &state);
+        }
+        *error_gate::count_of(&mut self.edit(rollout)?.counts, to) += 1;
+        self.enter(&mut deployment, device, None, StepInfo::default())
+    }
+
+    /// Moves a deployment to another state.
+    pub fn advance(
+        &mut self,
+        deployment: &mut Deployment,
+        device: &Device,
+        to: DeploymentState,
+        info: StepInfo,
+    ) -> Result<(), StateError> {
+        self.shift(deployment, device, deployment.state, to, info)
+    }
+
+    /// Records a failure that leads back to `assigned` and so does not count as an end.
+    pub fn retry(
+        &mut self,
+        deployment: &mut Deployment,
+        device: &Device,
+        info: StepInfo,
+    ) -> Result<(), StateError> {
+        let failed = DeploymentState::Failed;
+        self.notify_moved(deployment, device, Some(deployment.state), failed, &info);
+        self.add_step(deployment, failed, info);
+        deployment.retries = deployment.retries.saturating_add(1);
+        let again = StepInfo::system("retry");
+        self.shift(deployment, device, failed, DeploymentState::Assigned, again)
+    }
+
+    /// Moves a deployment. `from` is the state in the notification; after a retry it is not the one
+    /// that the counts have.
+    fn shift(
+        &mut self,
+        deployment: &mut Deployment,
+        device: &Device,
+        from: DeploymentState,
+        to: DeploymentState,
+        info: StepInfo,
+    ) -> Result<(), StateError> {
+        let counts = &mut self.edit(&deployment.rollout)?.counts;
+        let before = error_gate::count_of(counts, deployment.state);
+        *before = before.saturating_sub(1);
+        *error_gate::count_of(counts, to) += 1;
+        deployment.state = to;
+        self.enter(deployment, device, Some(from), info)?;
+        if to.is_end() {
+            self.clear_active(deployment)?;
+        }
+        self.evaluate_gate(&deployment.rollout)
+    }
+
+    /// Adds a step that does not change the state.
+    pub fn add_step(&self, deployment: &mut Deployment, to: DeploymentState, info: StepInfo) {
+        let StepInfo {
+            by,
+            attested,
+            code,
+            detail,
+        } = info;
+        let detail = shortened(detail);
+        let BlockContext {
+            chain_id: _,
+            height,
+            time_ms,
+        } = self.block;
+        if deployment.steps.len() >= DEPLOYMENT_STEPS_MAX {
+            deployment.steps.remove(1);
+        }
+        deployment.steps.push(DeploymentStep {
+            to,
+            height,
+            time_ms,
+            by,
+            attested,
+            code,
+            detail,
+        });
+    }
+
+    pub fn put(&mut self, deployment: &Deployment) {
+        self.overlay.put(
+            &keys::deployment(&deployment.rollout, &deployment.device),
+            deployment,
+        );
+    }
+
+    /// Sets or stops the timer of a deployment; the caller stores the deployment.
+    pub fn set_timer(&mut self, deployment: &mut Deployment, deadline_ms: Option<u64>) {
+        if deployment.deadline_ms == deadline_ms {
+            return;
+        }
+        let (rollout, device) = (deployment.rollout.clone(), deployment.device.clone());
+        if let Some(old) = deployment.deadline_ms {
+            self.overlay.delete(&keys::timer(old, &rollout, &device));
+        }
+        if let Some(new) = deadline_ms {
+            self.overlay.put(
+                &keys::timer(new, &rollout, &device),
+                &(new, rollout, device),
+            );
+        }
+        deployment.deadline_ms = deadline_ms;
+    }
+
+    /// Changes the status of a rollout.
+    pub fn set_status(&mut self, name: &Id, status: RolloutStatus) -> Result<(), StateError> {
+        let height = self.block.height;
+        let rollout = self.edit(name)?;
+        rollout.status = status;
+        rollout.status_height = height;
+        Ok(())
+    }
+
+    /// Pauses, finishes or stops the rollout if its counts say so.
+    pub fn evaluate_gate(&mut self, name: &Id) -> Result<(), StateError> {
+        let Some(status) = error_gate::status_after(self.rollout(name)?) else {
+            return Ok(());
+        };
+        self.set_status(name, status)?;
+        let rollout = name.clone();
+        let fact = match status {
+            RolloutStatus::PausedByErrors => {
+                let reason = "too many deployments failed".to_owned();
+                let record = self.edit(name)?;
+                record.approvals.clear();
+                record.reason.clone_from(&reason);
+                Fact::RolloutPaused { rollout, reason }
+            }
+            RolloutStatus::Stopped => Fact::RolloutStopped { rollout },
+            RolloutStatus::Finished => Fact::RolloutFinished { rollout },
+            // The gate leads to no other status.
+            RolloutStatus::PendingApproval
+            | RolloutStatus::Approved
+            | RolloutStatus::Running
+            | RolloutStatus::Paused
+            | RolloutStatus::Stopping => return Ok(()),
+        };
+        self.notify(Notification::city(fact));
+        Ok(())
+    }
+
+    /// Writes the changed rollouts and the index of running ones; returns the notifications.
+    pub fn commit(self) -> Result<Vec<Notification>, StateError> {
+        for name in &self.changed {
+            let rollout = &self.rollouts[name];
+            self.overlay.put(&keys::rollout(name), rollout);
+            let key = keys::work(name);
+            let old = self.overlay.get(&key)?;
+            match error_gate::work(rollout).map(|work| (name.clone(), work)) {
+                Some(new) if old.as_ref() != Some(&new) => self.overlay.put(&key, &new),
+                None if old.is_some() => self.overlay.delete(&key),
+                Some(_) | None => {}
+            }
+        }
+        Ok(self.notifications)
+    }
+
+    /// Does what every new state needs: step, timer, record, notification.
+    fn enter(
+        &mut self,
+        deployment: &mut Deployment,
+        device: &Device,
+        from: Option<DeploymentState>,
+        info: StepInfo,
+    ) -> Result<(), StateError> {
+        debug_assert!(
+            is_legal(from, deployment.state),
+            "{from:?} to {:?}",
+            deployment.state
+        );
+        let timers = self.rollout(&deployment.rollout)?.plan.timers.clone();
+        let deadline = deadline(deployment, from, &timers, self.block.time_ms);
+        self.set_timer(deployment, deadline);
+        self.notify_moved(deployment, device, from, deployment.state, &info);
+        self.add_step(deployment, deployment.state, info);
+        self.put(deployment);
+        Ok(())
+    }
+
+    fn notify_moved(
+        &mut self,
+        deployment: &Deployment,
+        device: &Device,
+        from: Option<DeploymentState>,
+        to: DeploymentState,
+        info: &StepInfo,
+    ) {
+        let rollout = deployment.rollout.clone();
+        let StepInfo {
+            by: _,
+            attested,
+            code,
+            detail: _,
+        } = *info;
+        let fact = Fact::DeploymentMoved {
+            rollout,
+            from,
+            to,
+            attested,
+            code,
+        };
+        self.notify(Notification::about_device(device, fact));
+    }
+
+    /// Clears the active rollout of the device, if it is that of the deployment.
+    fn clear_active(&mut self, deployment: &Deployment) -> Result<(), StateError> {
+        let mut state = device_state::state(self.overlay, &deployment.device)?;
+        if state.active_rollout.as_ref() == Some(&deployment.rollout) {
+            state.active_rollout = None;
+            device_state::put_state(self.overlay, &deployment.device, &state);
+        }
+        Ok(())
+    }
+}
+
+/// The time in ms that the timer of a state runs; `None` for ends.
+pub fn step_ms(state: DeploymentState, timers: &StepTimers) -> Option<u64> {
+    use DeploymentState::*;
+    match state {
+        Assigned => Some(timers.offer_ms),
+        Offered | WaitingConsent | Postponed | WaitingWindow | Downloading => {
+            Some(timers.download_ms)
+        }
+        Downloaded | Installing | Staged => Some(timers.install_ms),
+        Trial => Some(timers.trial_ms),
+        Confirmed | Reverted | Failed | Rejected | TimedOut | Cancelled | Superseded | Removed
+        | NotNeeded => None,
+    }
+}
+
+/// The deadline of a state that was just entered. One timer covers several states: it continues
+/// from offered to downloading, and from downloaded to staged.
+fn deadline(
+    deployment: &Deployment,
+    from: Option<DeploymentState>,
+    timers: &StepTimers,
+    now_ms: u64,
+) -> Option<u64> {
+    use DeploymentState::*;
+    match (from, deployment.state) {
+        (_, Postponed) => deployment.postponed_until_ms,
+        (Some(Offered), Downloading)
+        | (Some(Downloaded), Installing)
+        | (Some(Installing), Staged) => deployment.deadline_ms,
+        (_, state) => step_ms(state, timers).map(|ms| now_ms.saturating_add(ms)),
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(STEP_DETAIL_BYTES_MAX));
+    text
+}

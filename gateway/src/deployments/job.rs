@@ -1,0 +1,237 @@
+//! The deployment of one device.
+
+use std::time::Duration;
+
+use lamplighter_system::Backoff;
+use lamplighter_types::{DeploymentState, codec};
+
+use super::planner::Effect;
+use crate::lwm2m::agent::Offer;
+use crate::south::{SouthCommand, Transfer};
+use crate::verify::Assignment;
+
+use DeploymentState::*;
+
+/// Shortest and longest pause before a step that failed is tried again: the rollout may be paused.
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+pub(super) struct DeploymentJob {
+    assignment: Assignment,
+    /// The newest state that the ledger is known to have.
+    state: DeploymentState,
+    /// The last state that was reported and is not on the ledger yet.
+    queued: Option<DeploymentState>,
+    /// The artifact is in the cache, and was checked since this job started.
+    artifact_ready: bool,
+    fetching: bool,
+    /// The state in which the Thing got its last command.
+    commanded_in: Option<DeploymentState>,
+    /// The Thing registered after its last command: another one may have got that command.
+    reregistered: bool,
+    /// The Thing may have started with an earlier command.
+    started: bool,
+    backoff: Backoff,
+    /// Unix time before which no step is made; 0 if there is none.
+    retry_at_ms: u64,
+}
+
+impl DeploymentJob {
+    /// `queued` is the last state that was reported and is not on the ledger yet.
+    pub fn new(assignment: Assignment, queued: Option<DeploymentState>) -> Self {
+        Self {
+            state: assignment.deployment.state,
+            assignment,
+            queued,
+            artifact_ready: false,
+            fetching: false,
+            commanded_in: None,
+            reregistered: false,
+            started: false,
+            backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
+            retry_at_ms: 0,
+        }
+    }
+
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    pub fn state(&self) -> DeploymentState {
+        self.state
+    }
+
+    /// The last state that was reported, whether the ledger has it or not.
+    pub fn reported_state(&self) -> DeploymentState {
+        self.queued.unwrap_or(self.state)
+    }
+
+    /// Replaces the assignment by one of a newer state of the ledger. `queued` is the last state in
+    /// the spool.
+    pub fn update(&mut self, assignment: Assignment, queued: Option<DeploymentState>) {
+        let state = assignment.deployment.state;
+        self.assignment = assignment;
+        // While a report is on its way, its receipt decides.
+        if queued.is_none() && self.queued.is_none() && self.state != state {
+            // A transfer may still be running at the Thing when its deployment was postponed.
+            if state != Postponed {
+                self.commanded_in = None;
+            }
+            self.state = state;
+        }
+    }
+
+    /// Takes note that a report of this state is in the spool.
+    pub fn report_queued(&mut self, to: DeploymentState) {
+        self.queued = Some(to);
+    }
+
+    /// Takes note that a report of this state has left the spool; true if the ledger accepted it.
+    pub fn report_resolved(&mut self, to: DeploymentState, rejected: bool, now_ms: u64) -> bool {
+        if self.queued == Some(to) {
+            self.queued = None;
+        }
+        if rejected {
+            self.back_off(now_ms);
+        } else {
+            self.backoff.reset();
+            self.state = to;
+        }
+        !rejected
+    }
+
+    /// Takes note that the Thing registered.
+    pub fn thing_registered(&mut self) {
+        self.reregistered = true;
+    }
+
+    /// Takes note that the south lost the last command.
+    pub fn command_lost(&mut self) {
+        self.commanded_in = None;
+    }
+
+    /// Takes note of the end of a fetch; true if the artifact is ready.
+    pub fn artifact_fetched(&mut self, available: bool, now_ms: u64) -> bool {
+        (self.artifact_ready, self.fetching) = (available, false);
+        if !available {
+            self.back_off(now_ms);
+        }
+        available
+    }
+
+    /// Starts over after a pause: the south could not carry out the last command.
+    pub fn command_refused(&mut self, now_ms: u64) {
+        self.commanded_in = None;
+        self.artifact_ready = false;
+        self.back_off(now_ms);
+    }
+
+    fn back_off(&mut self, now_ms: u64) {
+        self.retry_at_ms = now_ms + self.backoff.next_pause().as_millis() as u64;
+    }
+
+    /// True once when a pause has ended.
+    pub fn pause_ends(&mut self, now_ms: u64) -> bool {
+        let ends = self.retry_at_ms > 0 && now_ms >= self.retry_at_ms;
+        if ends {
+            self.retry_at_ms = 0;
+        }
+        ends
+    }
+
+    /// True if the job waits for a receipt or for the end of a pause.
+    pub fn is_waiting(&self, now_ms: u64) -> bool {
+        self.queued.is_some() || now_ms < self.retry_at_ms
+    }
+
+    pub fn has_artifact(&self) -> bool {
+        self.artifact_ready
+    }
+
+    /// Fetches the artifact, unless that is under way.
+    pub fn fetch_artifact(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.fetching, true) {
+            return Vec::new();
+        }
+        let Assignment {
+            device, manifest, ..
+        } = &self.assignment;
+        vec![Effect::FetchArtifact {
+            device: device.device.clone(),
+            digest: manifest.artifact,
+            size_bytes: manifest.size_bytes,
+        }]
+    }
+
+    /// True if this is the deployment of the name that the south uses.
+    pub fn is_named(&self, deployment: &str) -> bool {
+        self.assignment.deployment.rollout.as_str() == deployment
+    }
+
+    /// The command for the Thing that the state asks for, once for each registration. The south
+    /// ignores a command that it carries out already.
+    pub fn next_command(&mut self, seen_height: u64) -> Vec<Effect> {
+        if self.commanded_in == Some(self.state) && !self.reregistered {
+            return Vec::new();
+        }
+        let deployment = self.assignment.deployment.rollout.to_string();
+        let endpoint = self.assignment.device.device.to_string();
+        let command = match self.state {
+            Downloading => SouthCommand::Transfer(self.transfer(seen_height)),
+            Downloaded => SouthCommand::Install {
+                endpoint,
+                deployment,
+                version: self.assignment.manifest.version,
+            },
+            Installing | Staged | Trial => SouthCommand::Watch {
+                endpoint,
+                deployment,
+                version: self.assignment.manifest.version,
+            },
+            Postponed if self.commanded_in == Some(Downloading) => SouthCommand::Cancel {
+                endpoint,
+                deployment,
+            },
+            _ => return Vec::new(),
+        };
+        (self.commanded_in, self.reregistered) = (Some(self.state), false);
+        self.started = true;
+        vec![Effect::Command(command)]
+    }
+
+    fn transfer(&self, seen_height: u64) -> Transfer {
+        let Assignment {
+            deployment,
+            device,
+            release,
+            manifest,
+            ..
+        } = &self.assignment;
+        let offer = Offer {
+            rollout: deployment.rollout.clone(),
+            device: device.device.clone(),
+            release: release.clone(),
+            state: self.state,
+            seen_height,
+        };
+        Transfer {
+            endpoint: device.device.to_string(),
+            deployment: deployment.rollout.to_string(),
+            artifact: manifest.artifact,
+            size_bytes: manifest.size_bytes,
+            offer: codec::encode(&offer),
+        }
+    }
+
+    /// The command that ends the work of the Thing, if it may have started and can still be ended.
+    pub fn cancel_if_started(&self) -> Option<Effect> {
+        let can_end = self.started && !self.reported_state().is_past_return();
+        can_end.then(|| {
+            Effect::Command(SouthCommand::Cancel {
+                endpoint: self.assignment.device.device.to_string(),
+                deployment: self.assignment.deployment.rollout.to_string(),
+            })
+        })
+    }
+}

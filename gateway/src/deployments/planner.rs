@@ -1,0 +1,415 @@
+//! The planner of all deployments of a gateway.
+
+use std::collections::BTreeMap;
+
+use lamplighter_types::limits::TEXT_BYTES_MAX;
+use lamplighter_types::{DeploymentReport, DeploymentState, Hash, Id};
+
+use super::documents::PendingDocuments;
+use super::job::DeploymentJob;
+use crate::lwm2m::{Stage, UpdateResult};
+use crate::south::{SouthCommand, WorkNotice};
+use crate::spool::OutgoingReport;
+use crate::text::sanitize;
+use crate::verify::{Assignment, DesiredDocument};
+
+use DeploymentState::*;
+
+/// IO that a step needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a report to the ledger.
+    Report(Box<OutgoingReport>),
+    /// Fetch the artifact, or check the one in the cache. Answered by
+    /// [`DeploymentPlanner::artifact_fetched`].
+    FetchArtifact {
+        device: Id,
+        digest: Hash,
+        size_bytes: u64,
+    },
+    /// Send a command to the Thing.
+    Command(SouthCommand),
+}
+
+/// The deployments and pending documents of all devices of a gateway.
+#[derive(Debug, Default)]
+pub struct DeploymentPlanner {
+    jobs: BTreeMap<Id, DeploymentJob>,
+    /// True for each registered Thing that has our agent.
+    agents: BTreeMap<Id, bool>,
+    documents: PendingDocuments,
+    /// Height of the newest proven state of a device's deployments: older proofs are ignored.
+    floors: BTreeMap<Id, u64>,
+    /// Counters of the reports that the gateway makes for Things.
+    counters: BTreeMap<Id, u64>,
+    /// Height of the newest certified header.
+    seen_height: u64,
+}
+
+impl DeploymentPlanner {
+    /// The artifacts that must stay in the cache.
+    pub fn artifacts(&self) -> Vec<Hash> {
+        let jobs = self.jobs.values();
+        jobs.map(|job| job.assignment().manifest.artifact).collect()
+    }
+
+    /// True if no deployment is open.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// The deployment of a device, if it is the one of this rollout.
+    fn job(&mut self, rollout: &Id, device: &Id) -> Option<&mut DeploymentJob> {
+        let job = self.jobs.get_mut(device);
+        job.filter(|job| job.assignment().deployment.rollout == *rollout)
+    }
+
+    /// Takes note of the height of a certified header.
+    pub fn observe_height(&mut self, height: u64) {
+        self.seen_height = self.seen_height.max(height);
+    }
+
+    /// Takes up a proven assignment. `queued` is the last state in the spool of the same
+    /// deployment.
+    pub fn assigned(
+        &mut self,
+        assignment: Assignment,
+        queued: Option<DeploymentState>,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let device = assignment.device.device.clone();
+        if !self.raise_floor(&device, assignment.height) {
+            return Vec::new();
+        }
+        self.observe_height(assignment.head_height);
+        let counter = self.counters.entry(device.clone()).or_default();
+        *counter = (*counter).max(assignment.report_counter);
+        let mut effects = Vec::new();
+        let rollout = assignment.deployment.rollout.clone();
+        if let Some(job) = self.job(&rollout, &device) {
+            job.update(assignment, queued);
+        } else {
+            let job = DeploymentJob::new(assignment, queued);
+            let replaced = self.jobs.insert(device.clone(), job);
+            effects.extend(replaced.and_then(|job| job.cancel_if_started()));
+        }
+        effects.extend(self.next_step(&device, now_ms));
+        effects
+    }
+
+    /// Ends a deployment that is proven to have ended on the ledger.
+    pub fn ended(&mut self, rollout: &Id, device: &Id, height: u64) -> Vec<Effect> {
+        if !self.raise_floor(device, height) {
+            return Vec::new();
+        }
+        let Some(job) = self.job(rollout, device) else {
+            return Vec::new();
+        };
+        let effect = job.cancel_if_started();
+        self.jobs.remove(device);
+        effect.into_iter().collect()
+    }
+
+    /// Forgets a device that is no longer this gateway's: its Thing shall register elsewhere, where
+    /// its work continues.
+    pub fn device_removed(&mut self, device: &Id) -> Vec<Effect> {
+        self.documents.remove(device);
+        self.agents.remove(device);
+        self.jobs.remove(device);
+        let endpoint = device.to_string();
+        vec![Effect::Command(SouthCommand::Release { endpoint })]
+    }
+
+    /// True if a proof of this height is not older than the newest one.
+    fn raise_floor(&mut self, device: &Id, height: u64) -> bool {
+        let floor = self.floors.entry(device.clone()).or_default();
+        let is_recent = height >= *floor;
+        *floor = (*floor).max(height);
+        is_recent
+    }
+
+    /// Continues after a fetch: the artifact is in the cache with the right bytes, or it is not
+    /// available now.
+    pub fn artifact_fetched(
+        &mut self,
+        device: &Id,
+        digest: &Hash,
+        available: bool,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let job = self.jobs.get_mut(device);
+        let Some(job) = job.filter(|job| job.assignment().manifest.artifact == *digest) else {
+            return Vec::new();
+        };
+        if !job.artifact_fetched(available, now_ms) {
+            return Vec::new();
+        }
+        self.next_step(device, now_ms)
+    }
+
+    /// Takes note that the south has lost its commands for a Thing; the Thing gets them again.
+    pub fn commands_lost(&mut self, device: &Id) {
+        if let Some(job) = self.jobs.get_mut(device) {
+            job.command_lost();
+        }
+    }
+
+    /// Takes up the registration of a Thing. Anybody can register in its name and swallow a
+    /// command: the command is sent again as long as the ledger's state asks for it.
+    pub fn thing_registered(&mut self, device: &Id, agent: bool, now_ms: u64) -> Vec<Effect> {
+        if let Some(job) = self.jobs.get_mut(device) {
+            job.thing_registered();
+        }
+        self.agents.insert(device.clone(), agent);
+        self.documents.clear_sent(device);
+        let mut effects = self.configure(device);
+        effects.extend(self.next_step(device, now_ms));
+        effects
+    }
+
+    /// Takes note that a report of a Thing is in the spool.
+    pub fn report_stored(&mut self, report: &DeploymentReport) {
+        if let Some(job) = self.job(&report.rollout, &report.device) {
+            job.report_queued(report.to);
+        }
+    }
+
+    /// Continues after the ledger accepted or rejected a report, in the block at `height`.
+    pub fn report_resolved(
+        &mut self,
+        outgoing: &OutgoingReport,
+        rejected: bool,
+        height: u64,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        match outgoing {
+            OutgoingReport::Deployment(report) => {
+                self.step_resolved(report, rejected, height, now_ms)
+            }
+            OutgoingReport::Config(report) if !rejected => {
+                self.documents.reported(report);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn step_resolved(
+        &mut self,
+        report: &DeploymentReport,
+        rejected: bool,
+        height: u64,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let Some(job) = self.job(&report.rollout, &report.device) else {
+            return Vec::new();
+        };
+        if !job.report_resolved(report.to, rejected, now_ms) {
+            return Vec::new();
+        }
+        self.raise_floor(&report.device, height);
+        if report.to.is_end() {
+            // The Thing itself reported the end: there is nothing to cancel.
+            self.jobs.remove(&report.device);
+            return Vec::new();
+        }
+        self.next_step(&report.device, now_ms)
+    }
+
+    /// The next step of a device's deployment, if it is the gateway's to make.
+    pub fn next_step(&mut self, device: &Id, now_ms: u64) -> Vec<Effect> {
+        let vouched = self.vouches_for(device);
+        let seen_height = self.seen_height;
+        let Some(job) = self.jobs.get_mut(device) else {
+            return Vec::new();
+        };
+        if job.is_waiting(now_ms) {
+            return Vec::new();
+        }
+        match job.state() {
+            Assigned => self.report(device, Offered, 0, "", now_ms),
+            Offered if job.has_artifact() => self.report(device, Downloading, 0, "", now_ms),
+            Offered | Downloading if !job.has_artifact() => job.fetch_artifact(),
+            Downloading | Downloaded | Postponed => job.next_command(seen_height),
+            Installing | Staged | Trial if vouched => job.next_command(seen_height),
+            _ => Vec::new(),
+        }
+    }
+
+    /// True if the gateway reports for the Thing: the device has no key, and the Thing registered
+    /// without our agent. For a device with a key a registration proves nothing, since it is not
+    /// signed.
+    fn vouches_for(&self, device: &Id) -> bool {
+        let has_key = |job: &DeploymentJob| job.assignment().device.key.is_some();
+        let foreign = self.agents.get(device) == Some(&false);
+        foreign && !self.jobs.get(device).is_some_and(has_key)
+    }
+
+    /// Continues every deployment whose pause has ended.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Effect> {
+        let mut devices = Vec::new();
+        for (device, job) in &mut self.jobs {
+            if job.pause_ends(now_ms) {
+                devices.push(device.clone());
+            }
+        }
+        devices
+            .iter()
+            .flat_map(|device| self.next_step(device, now_ms))
+            .collect()
+    }
+
+    /// A report that the gateway makes itself, without the Thing's signature.
+    fn report(
+        &mut self,
+        device: &Id,
+        to: DeploymentState,
+        code: u32,
+        detail: &str,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let counter = self.next_counter(device, now_ms);
+        let seen_height = self.seen_height;
+        let Some(job) = self.jobs.get_mut(device) else {
+            return Vec::new();
+        };
+        let Assignment {
+            deployment,
+            manifest,
+            ..
+        } = job.assignment();
+        let has_artifact = matches!(to, Downloaded | Trial | Confirmed);
+        let report = DeploymentReport {
+            rollout: deployment.rollout.clone(),
+            device: device.clone(),
+            from: job.reported_state(),
+            to,
+            code,
+            digest: has_artifact.then_some(manifest.artifact),
+            seen_height,
+            counter,
+            detail: sanitize(detail, TEXT_BYTES_MAX),
+            signature: None,
+        };
+        job.report_queued(to);
+        vec![Effect::Report(Box::new(OutgoingReport::Deployment(report)))]
+    }
+
+    /// A counter above all that the ledger or this gateway has used. The clock keeps it above them
+    /// over restarts too.
+    fn next_counter(&mut self, device: &Id, now_ms: u64) -> u64 {
+        let counter = self.counters.entry(device.clone()).or_default();
+        *counter = (*counter + 1).max(now_ms);
+        *counter
+    }
+
+    /// Continues after a notice of the south about the work on a Thing.
+    pub fn on_notice(&mut self, device: &Id, notice: &WorkNotice, now_ms: u64) -> Vec<Effect> {
+        match notice {
+            WorkNotice::Progress { .. } => {}
+            // The Thing's agent itself reports whether it applied the document.
+            WorkNotice::Configured { accepted, detail } => {
+                tracing::debug!(%device, accepted, detail, "a configuration was handed over");
+            }
+            WorkNotice::Refused { deployment, reason } => {
+                tracing::warn!(%device, deployment, reason, "the south refused");
+                if deployment.is_empty() {
+                    // It was a document, which is sent again with the node's next reminder.
+                    self.documents.clear_sent(device);
+                }
+                self.command_refused(device, deployment, now_ms);
+            }
+            WorkNotice::Busy { deployment } => self.command_refused(device, deployment, now_ms),
+            WorkNotice::Stage {
+                deployment,
+                stage,
+                detail,
+            } => {
+                let job = self.jobs.get(device);
+                if job.is_some_and(|job| job.is_named(deployment)) {
+                    return self.on_stage(device, *stage, detail, now_ms);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn command_refused(&mut self, device: &Id, deployment: &str, now_ms: u64) {
+        let job = self.jobs.get_mut(device);
+        if let Some(job) = job.filter(|job| job.is_named(deployment)) {
+            job.command_refused(now_ms);
+        }
+    }
+
+    /// Continues after a stage that object 5 shows. A Thing with our agent or a key reports itself,
+    /// except that it failed and can't report.
+    fn on_stage(&mut self, device: &Id, stage: Stage, detail: &str, now_ms: u64) -> Vec<Effect> {
+        match stage {
+            Stage::Failed(result) => self.report_failure(device, Failed, result, detail, now_ms),
+            _ if !self.vouches_for(device) => Vec::new(),
+            Stage::Rejected(result) => {
+                self.report_failure(device, Rejected, result, detail, now_ms)
+            }
+            Stage::Downloaded => self.report_up_to(device, Downloaded, now_ms),
+            Stage::Installing => self.report_up_to(device, Installing, now_ms),
+            Stage::Trial => self.report_up_to(device, Trial, now_ms),
+            Stage::Confirmed => self.report_up_to(device, Confirmed, now_ms),
+            Stage::Reverted => {
+                let mut effects = self.report_up_to(device, Installing, now_ms);
+                let result = UpdateResult::UpdateFailed;
+                effects.extend(self.report_failure(device, Reverted, result, detail, now_ms));
+                effects
+            }
+            Stage::Idle | Stage::Downloading | Stage::Cancelled | Stage::Postponed => Vec::new(),
+        }
+    }
+
+    fn report_failure(
+        &mut self,
+        device: &Id,
+        to: DeploymentState,
+        result: UpdateResult,
+        detail: &str,
+        now_ms: u64,
+    ) -> Vec<Effect> {
+        let job = self.jobs.get(device);
+        if job.is_none_or(|job| job.reported_state().is_end()) {
+            return Vec::new();
+        }
+        self.report(device, to, u32::from(result.value()), detail, now_ms)
+    }
+
+    /// Reports for a Thing every step up to `to` that was not reported.
+    fn report_up_to(&mut self, device: &Id, to: DeploymentState, now_ms: u64) -> Vec<Effect> {
+        let reported = self.jobs.get(device).map(DeploymentJob::reported_state);
+        let reported =
+            reported.filter(|at| !at.is_end() && at.progress() >= Downloading.progress());
+        let Some(reported) = reported.and_then(DeploymentState::progress) else {
+            return Vec::new();
+        };
+        let steps = [Downloaded, Installing, Trial, Confirmed];
+        let steps = steps
+            .into_iter()
+            .filter(|step| step.progress() > Some(reported) && step.progress() <= to.progress());
+        steps
+            .flat_map(|step| self.report(device, step, 0, "", now_ms))
+            .collect()
+    }
+
+    /// Takes up the proven document of a device.
+    pub fn set_document(&mut self, document: DesiredDocument) -> Vec<Effect> {
+        let device = document.device.clone();
+        self.documents.set(document);
+        self.configure(&device)
+    }
+
+    /// Sends the pending document to a Thing that has our agent. Another one has no resource for
+    /// it.
+    fn configure(&mut self, device: &Id) -> Vec<Effect> {
+        if self.agents.get(device) != Some(&true) {
+            return Vec::new();
+        }
+        let command = self.documents.next_command(device);
+        command.map(Effect::Command).into_iter().collect()
+    }
+}

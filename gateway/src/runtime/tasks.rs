@@ -1,0 +1,143 @@
+//! Background tasks: requests to nodes and proofs, which would hold up the event loop.
+
+use std::time::Duration;
+
+use lamplighter_client::{Client, ClientError};
+use lamplighter_system::{Backoff, error_chain, unix_ms};
+use lamplighter_types::wire::work::WorkMessage;
+use lamplighter_types::{Genesis, Hash, Id, PublicKey, Receipt};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::artifact::ArtifactCache;
+use crate::verify::{ProvenState, VerifyError};
+
+/// The node that is asked for a proof may be some blocks behind the one that announced the receipt:
+/// it is asked again so often, after these pauses. They are at least 3 s together, though each may
+/// be half of what it is at most.
+const PROOF_RETRIES: usize = 7;
+const PROOF_PAUSE_MIN: Duration = Duration::from_millis(100);
+const PROOF_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The result of a background task.
+pub(super) enum TaskResult {
+    ArtifactFetched {
+        device: Id,
+        digest: Hash,
+        available: bool,
+    },
+    /// A receipt that is proven by the block at a height; `None`: no node has proven it.
+    ReceiptFetched {
+        transaction: Hash,
+        proven: Option<(Receipt, u64)>,
+    },
+    /// The highest sequence number of the key on the ledger; `None`: no node answered.
+    SequenceFetched(Option<u64>),
+    WorkVerified(Box<Result<(WorkMessage, ProvenState), VerifyError>>),
+}
+
+/// The running background tasks.
+pub(super) struct BackgroundTasks {
+    client: Client,
+    key: PublicKey,
+    cache: ArtifactCache,
+    tasks: JoinSet<TaskResult>,
+}
+
+impl BackgroundTasks {
+    pub fn new(client: Client, key: PublicKey, cache: ArtifactCache) -> Self {
+        Self {
+            client,
+            key,
+            cache,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Asks the node at this index of the configuration first.
+    pub fn prefer_node(&self, node: usize) {
+        self.client.prefer(node);
+    }
+
+    /// The result of the next task that ends; `None` if there is no task.
+    pub async fn next(&mut self) -> Option<Result<TaskResult, JoinError>> {
+        self.tasks.join_next().await
+    }
+
+    /// Ends all tasks.
+    pub async fn shutdown(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    /// Fetches an artifact into the cache, or checks the one that is there. The cache does not
+    /// evict those `in_use`.
+    pub fn fetch_artifact(&mut self, device: Id, digest: Hash, size_bytes: u64, in_use: Vec<Hash>) {
+        let (cache, client) = (self.cache.clone(), self.client.clone());
+        self.tasks.spawn(async move {
+            let result = cache.ensure(&client, digest, size_bytes, in_use).await;
+            if let Err(error) = &result {
+                let error = error_chain(error);
+                tracing::warn!(%digest, error, "an artifact can't be had now");
+            }
+            TaskResult::ArtifactFetched {
+                device,
+                digest,
+                available: result.is_ok(),
+            }
+        });
+    }
+
+    /// Fetches the proven receipt of a transaction.
+    pub fn fetch_receipt(&mut self, transaction: Hash) {
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            let result = retry_proof(|| client.proven_receipt(&transaction)).await;
+            if let Err(error) = &result {
+                let error = error_chain(error);
+                tracing::info!(%transaction, error, "a receipt is not proven yet");
+            }
+            let proven = result.ok();
+            TaskResult::ReceiptFetched {
+                transaction,
+                proven: proven.map(|(receipt, proof)| (receipt, proof.height)),
+            }
+        });
+    }
+
+    /// Reads the highest sequence number of the key from a node.
+    pub fn fetch_sequence(&mut self) {
+        let (client, key) = (self.client.clone(), self.key);
+        self.tasks.spawn(async move {
+            let result = client.key(&key).await;
+            if let Err(error) = &result {
+                let error = error_chain(error);
+                tracing::warn!(error, "the key's sequence number is not known");
+            }
+            TaskResult::SequenceFetched(result.ok().map(|read| read.value.highest_sequence))
+        });
+    }
+
+    /// Verifies the proofs of a message of work.
+    pub fn verify_work(&mut self, message: WorkMessage, genesis: Genesis, age_max: Duration) {
+        self.tasks.spawn_blocking(move || {
+            let state = ProvenState::prove(&message, &genesis, unix_ms(), age_max);
+            TaskResult::WorkVerified(Box::new(state.map(|state| (message, state))))
+        });
+    }
+}
+
+/// Fetches a proof, again after a pause while the node does not have it.
+pub(super) async fn retry_proof<T, F>(fetch: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let mut backoff = Backoff::new(PROOF_PAUSE_MIN, PROOF_PAUSE_MAX);
+    let mut result = fetch().await;
+    for _ in 0..PROOF_RETRIES {
+        if !result.as_ref().is_err_and(ClientError::is_not_found) {
+            break;
+        }
+        tokio::time::sleep(backoff.next_pause()).await;
+        result = fetch().await;
+    }
+    result
+}

@@ -1,0 +1,5 @@
+mod dead_letter;
+mod device_sync;
+mod device_table;
+mod report_check;
+mod tasks;

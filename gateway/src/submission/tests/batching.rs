@@ -1,0 +1,280 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lamplighter_contracts::ContractError;
+use lamplighter_contracts::devices::DevicesError;
+use lamplighter_types::{
+    Action, DeploymentState, DeviceStatus, EventsAction, Fact, Hash, Id, Notification, Outcome,
+    Place, Receipt, RolloutsAction, Scope,
+};
+use tokio::time::Instant;
+
+use super::{config, event, failed, id, receipt, sign, spool_with, step};
+use crate::spool::{BATCH_ITEMS_MAX, InFlightTransaction, OutgoingReport, SpoolState};
+use crate::submission::batching::{self, IN_FLIGHT_MAX, ReportBatch};
+use crate::submission::deferral::{DEFERRED_MAX, DeferredReports};
+use crate::submission::receipt::{self as receipts, ReceiptOutcome, ResolvedReport};
+
+fn next_batch(spool: &SpoolState) -> Option<ReportBatch> {
+    batching::next_batch(spool, &DeferredReports::default(), Instant::now())
+}
+
+fn apply_receipt(in_flight: &InFlightTransaction, receipt: &Receipt) -> ReceiptOutcome {
+    receipts::apply_receipt(
+        in_flight,
+        receipt,
+        &SpoolState::default(),
+        &mut DeferredReports::default(),
+        Instant::now(),
+    )
+}
+
+/// Signs the next batch; returns the numbers in it and the transaction.
+fn sign_next(spool: &mut SpoolState) -> Option<(Vec<u64>, Hash)> {
+    let batch = next_batch(spool)?;
+    Some(sign(spool, batch))
+}
+
+#[test]
+fn reports_of_one_device_are_sent_in_their_order() {
+    use DeploymentState::{Downloaded, Downloading, Offered};
+    let all = [
+        step("a", Offered, 1),
+        step("a", Downloading, 2),
+        config("a", 3),
+        step("b", Offered, 1),
+        step("a", Downloaded, 4),
+        event("a", 1),
+    ];
+    let mut spool = spool_with(all);
+    // Later reports of `a` wait behind its configuration; events and other devices do not.
+    let (first, transaction) = sign_next(&mut spool).unwrap();
+    assert_eq!(first, [1, 2, 4]);
+    assert_eq!(sign_next(&mut spool).unwrap().0, [6]);
+    assert_eq!(sign_next(&mut spool), None);
+    let in_flight = spool.transaction(&transaction).unwrap();
+    let outcome = apply_receipt(in_flight, &receipt(transaction, Outcome::Succeeded));
+    assert_eq!(outcome.resolved.len(), 3);
+    spool.apply(outcome.record).unwrap();
+    assert_eq!(sign_next(&mut spool).unwrap().0, [3]);
+    assert_eq!(sign_next(&mut spool), None);
+}
+
+#[test]
+fn a_bad_event_is_found_by_halving() {
+    let mut spool = spool_with((1..=100).map(|n| event(&format!("lamp-{n}"), 1)));
+    let (mut rejected, mut accepted, mut rounds) = (Vec::new(), 0, 0);
+    while let Some((items, transaction)) = sign_next(&mut spool) {
+        rounds += 1;
+        let receipt = if items.contains(&37) {
+            failed(transaction)
+        } else {
+            receipt(transaction, Outcome::Succeeded)
+        };
+        let outcome = apply_receipt(spool.transaction(&transaction).unwrap(), &receipt);
+        spool.apply(outcome.record).unwrap();
+        for report in outcome.resolved {
+            match report.rejection {
+                Some(rejection) => rejected.push((report.outgoing, rejection.code)),
+                None => accepted += 1,
+            }
+        }
+    }
+    assert_eq!(
+        rejected,
+        [(event("lamp-37", 1), "events.sequence_used".to_owned())]
+    );
+    assert_eq!(accepted, 99);
+    assert!(rounds < 20, "{rounds} transactions");
+}
+
+/// A ledger that refuses the reports of certain devices, and the spool before it.
+struct Bench {
+    spool: SpoolState,
+    deferred: DeferredReports,
+    now: Instant,
+    refused: BTreeMap<Id, DevicesError>,
+    accepted: Vec<OutgoingReport>,
+    rejected: Vec<OutgoingReport>,
+    tries: usize,
+}
+
+impl Bench {
+    fn new(all: impl IntoIterator<Item = OutgoingReport>) -> Self {
+        Self {
+            spool: spool_with(all),
+            deferred: DeferredReports::default(),
+            now: Instant::now(),
+            refused: BTreeMap::new(),
+            accepted: Vec::new(),
+            rejected: Vec::new(),
+            tries: 0,
+        }
+    }
+
+    /// Sends all that can be sent after a pause.
+    fn after(&mut self, pause: Duration) {
+        self.now += pause;
+        while let Some(batch) = batching::next_batch(&self.spool, &self.deferred, self.now) {
+            let (_, transaction) = sign(&mut self.spool, batch);
+            let in_flight = self.spool.transaction(&transaction).unwrap();
+            let mut devices = in_flight.items.values().map(|item| item.outgoing.device());
+            let outcome = match devices.find_map(|device| self.refused.get(device)) {
+                Some(error) => Outcome::Failed {
+                    code: error.code().to_owned(),
+                    message: error.to_string(),
+                },
+                None => Outcome::Succeeded,
+            };
+            self.tries += 1;
+            let ReceiptOutcome { record, resolved } = receipts::apply_receipt(
+                in_flight,
+                &receipt(transaction, outcome),
+                &self.spool,
+                &mut self.deferred,
+                self.now,
+            );
+            self.spool.apply(record).unwrap();
+            self.deferred.resolved(&resolved, &self.spool);
+            for ResolvedReport {
+                outgoing,
+                rejection,
+            } in resolved
+            {
+                match rejection {
+                    Some(_) => self.rejected.push(outgoing),
+                    None => self.accepted.push(outgoing),
+                }
+            }
+        }
+    }
+}
+
+fn suspended(device: &str) -> DevicesError {
+    let (device, status) = (id(device), DeviceStatus::Suspended);
+    DevicesError::WrongStatus { device, status }
+}
+
+fn elsewhere(device: &str) -> DevicesError {
+    let (device, account) = (id(device), id("gw"));
+    DevicesError::NotYourDevice { device, account }
+}
+
+#[test]
+fn a_report_that_is_refused_for_a_temporary_reason_is_deferred_alone() {
+    for error in [suspended("a"), elsewhere("a")] {
+        let mut bench = Bench::new([event("a", 1), event("b", 1), event("a", 2), config("a", 1)]);
+        bench.refused.insert(id("a"), error);
+        bench.after(Duration::ZERO);
+        assert_eq!(bench.accepted, [event("b", 1)]);
+        assert!(
+            bench.deferred.is_deferred(&event("a", 3))
+                && bench.deferred.is_deferred(&config("a", 2))
+        );
+        assert!(!bench.deferred.is_deferred(&event("b", 2)));
+        let tries = bench.tries;
+        bench.after(Duration::from_secs(2));
+        assert_eq!(bench.tries, tries, "not at once");
+        for _ in 0..60 {
+            bench.after(Duration::from_secs(60));
+        }
+        let tries = bench.tries - tries;
+        assert!((4..60).contains(&tries), "{tries} in an hour");
+        bench.refused.clear();
+        bench.deferred.retry_now(&id("a"), bench.now);
+        bench.after(Duration::ZERO);
+        let events: Vec<_> = bench.accepted.iter().filter(|o| o.is_event()).collect();
+        assert_eq!(events, [&event("b", 1), &event("a", 1), &event("a", 2)]);
+        assert_eq!((bench.accepted.len(), bench.rejected.len()), (4, 0));
+        assert!(
+            !bench.deferred.is_deferred(&event("a", 3))
+                && !bench.deferred.is_deferred(&config("a", 2))
+        );
+    }
+}
+
+#[test]
+fn a_report_is_rejected_after_a_day() {
+    let mut bench = Bench::new([event("a", 1), event("a", 2)]);
+    bench.refused.insert(id("a"), suspended("a"));
+    bench.after(Duration::ZERO);
+    bench.after(DEFERRED_MAX - Duration::from_secs(1));
+    assert_eq!(bench.rejected, []);
+    bench.after(Duration::from_secs(601));
+    assert_eq!(bench.rejected, [event("a", 1), event("a", 2)]);
+    assert!(!bench.deferred.is_deferred(&event("a", 3)));
+    // A permanent reason is not deferred at all.
+    let mut bench = Bench::new([event("a", 1)]);
+    bench
+        .refused
+        .insert(id("a"), DevicesError::UnknownDevice(id("a")));
+    bench.after(Duration::ZERO);
+    assert_eq!(bench.rejected, [event("a", 1)]);
+}
+
+#[test]
+fn a_refused_report_of_a_batch_is_distinguished_from_the_others() {
+    let mut spool = spool_with([
+        step("a", DeploymentState::Offered, 1),
+        step("b", DeploymentState::Offered, 1),
+    ]);
+    let (_, transaction) = sign_next(&mut spool).unwrap();
+    let mut receipt = receipt(transaction, Outcome::Succeeded);
+    receipt.notifications.push(Notification {
+        place: Some(Place {
+            device: id("b"),
+            district: Scope::city(),
+            gateway: None,
+        }),
+        fact: Fact::ReportRefused {
+            rollout: id("r1"),
+            to: DeploymentState::Offered,
+            counter: 1,
+            code: "rollouts.stale".to_owned(),
+        },
+    });
+    let outcome = apply_receipt(spool.transaction(&transaction).unwrap(), &receipt);
+    let rejected: Vec<_> = outcome
+        .resolved
+        .iter()
+        .map(|report| report.rejection.is_some())
+        .collect();
+    assert_eq!(rejected, [false, true]);
+}
+
+#[test]
+fn transactions_are_bounded_in_number_and_size() {
+    let mut spool = spool_with((0..20_000).map(|n| event(&format!("lamp-{n}"), 1)));
+    for _ in 0..IN_FLIGHT_MAX {
+        assert_eq!(
+            sign_next(&mut spool).unwrap().0.len(),
+            BATCH_ITEMS_MAX as usize
+        );
+    }
+    assert_eq!(sign_next(&mut spool), None);
+    let long = |n: u64| {
+        let OutgoingReport::Event(mut event) = event(&format!("lamp-{n}"), 1) else {
+            unreachable!()
+        };
+        event.data = "d".repeat(1_024);
+        OutgoingReport::Event(event)
+    };
+    let batch = next_batch(&spool_with((0..100).map(long))).unwrap();
+    let Action::Events(EventsAction::Append { events }) = batch.action else {
+        unreachable!()
+    };
+    assert!(events.len() < 100 && events.len() > 40, "{}", events.len());
+}
+
+#[test]
+fn kinds_become_their_actions() {
+    let action = |outgoing| next_batch(&spool_with([outgoing])).unwrap().action;
+    let reported = action(step("a", DeploymentState::Offered, 1));
+    assert!(matches!(
+        reported,
+        Action::Rollouts(RolloutsAction::Report { .. })
+    ));
+    assert!(matches!(action(config("a", 1)), Action::Config(_)));
+    assert!(matches!(action(event("a", 1)), Action::Events(_)));
+    assert_eq!(next_batch(&SpoolState::default()), None);
+}

@@ -1,0 +1,209 @@
+//! The checks of another node's image before it is installed.
+//!
+//! From the genesis file upwards: its newest header is certified; the state has that header's state
+//! root; each header is the parent of the next; the bodies of every block have the roots in its
+//! header; the tree over the headers, the places of the transactions, the validators and the newest
+//! certificate are those of these blocks; certificates above it are not installed. Only the indexes
+//! of events by device and of receipts by subject are not checked: they point to records that were
+//! checked, and answer nothing by themselves.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use lamplighter_state::tree::Tree;
+use lamplighter_state::{StateError, View, prove, tables};
+use lamplighter_store::{Kv, KvView, StoreError};
+use lamplighter_types::codec::{self, CodecError};
+use lamplighter_types::limits::{PROOF_BYTES_MAX, SET_CHANGES_MAX};
+use lamplighter_types::merkle::{History, list};
+use lamplighter_types::proof::{HeaderProof, ProofError, VALIDATOR_SET_KEY, verify_head};
+use lamplighter_types::{Genesis, Hash, Header};
+
+use crate::chain::{Head, named_nodes};
+
+/// The file of an image that proves its header; no store has a file of that name.
+pub(crate) const PROOF_FILE: &str = "header-proof";
+
+/// Why an image is not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("the proof of its header is malformed")]
+    Proof(#[source] CodecError),
+    #[error("its header is not certified")]
+    Uncertified(#[source] ProofError),
+    #[error("its newest certificate does not hold")]
+    Certificate(#[source] ProofError),
+    #[error("it is not whole, or not what its header says")]
+    State(#[from] StateError),
+    #[error("{what} at height {height} is not what the certified header says")]
+    Contents { what: &'static str, height: u64 },
+    #[error("it has another block than this node at height {height}")]
+    Contradiction { height: u64 },
+}
+
+impl From<StoreError> for ImageError {
+    fn from(error: StoreError) -> Self {
+        Self::State(error.into())
+    }
+}
+
+fn read_proof(dir: &Path) -> Result<HeaderProof, ImageError> {
+    let path = dir.join(PROOF_FILE);
+    // The file comes from another node, and may be as large as an image.
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let limit = PROOF_BYTES_MAX as u64 + 1;
+        fs::File::open(&path)?.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(StoreError::io("read the proof of an image", &path))?;
+    HeaderProof::from_bytes(&bytes).map_err(ImageError::Proof)
+}
+
+/// Checks an image and returns it with its head.
+pub(crate) fn check(
+    kv: &dyn Kv,
+    dir: &Path,
+    genesis: &Genesis,
+) -> Result<(Arc<dyn KvView>, Head), ImageError> {
+    let proof = read_proof(dir)?;
+    let header = proof.verify(genesis).map_err(ImageError::Uncertified)?;
+    let image = kv.read_checkpoint(dir)?;
+    let head = load_head(image.clone(), &genesis.chain_id())?;
+    if head.header != *header {
+        let height = head.header.height;
+        return Err(ImageError::Contents {
+            what: "the newest header",
+            height,
+        });
+    }
+    check_blocks(&*image, &head)?;
+    check_certificate(&*image, genesis)?;
+    Ok((image, head))
+}
+
+/// Reads the head from a store and checks its base: the chain, the state tree's root.
+///
+/// # Errors
+/// Another chain's data; a state that does not have the root in its header.
+pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head, StateError> {
+    let height = tables::head_height(&*store)?.ok_or_else(|| StateError::Missing {
+        what: "the head".to_owned(),
+    })?;
+    let header = tables::header(&*store, height)?.ok_or_else(|| StateError::Missing {
+        what: format!("the header {height}"),
+    })?;
+    if header.chain_id != *chain_id {
+        return Err(StateError::Mismatch {
+            what: "the chain of the data directory",
+            expected: chain_id.to_string(),
+            got: header.chain_id.to_string(),
+        });
+    }
+    let tree = Tree::load(&*store)?;
+    if tree.root() != header.state_root {
+        return Err(StateError::Mismatch {
+            what: "the root of the stored state",
+            expected: header.state_root.to_string(),
+            got: tree.root().to_string(),
+        });
+    }
+    let history: History = tables::load_history(&*store, height + 1)?;
+    let last_batch = tables::last_batch(&*store)?;
+    let view = View::new(store);
+    let validators = named_nodes(&view)?.validators;
+    let hash = header.hash();
+    Ok(Head {
+        header,
+        hash,
+        tree,
+        history,
+        validators,
+        last_batch,
+    })
+}
+
+/// Checks every block up to the head, in one pass over the image's blocks.
+fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
+    let mut history = History::new();
+    let mut parent = Hash::ZERO;
+    let mut transactions = 0;
+    let mut changes = tables::set_changes(image, 1..u64::MAX, SET_CHANGES_MAX)?
+        .into_iter()
+        .peekable();
+    let mut in_force = tables::validators_at(image, 0)?.hash();
+    for height in 0..=head.header.height {
+        let wrong = |what| ImageError::Contents { what, height };
+        let header = tables::header(image, height)?.ok_or(wrong("the header"))?;
+        if header.height != height || header.parent != parent {
+            return Err(wrong("the header"));
+        }
+        if header.validators_hash != in_force {
+            return Err(wrong("who validates"));
+        }
+        if let Some((_, next, path)) = changes.next_if(|(at, ..)| *at == height) {
+            let value = codec::encode(&next);
+            path.verify_value(VALIDATOR_SET_KEY, &value, &header.state_root)
+                .map_err(|_| wrong("who validates from here on"))?;
+            in_force = next.hash();
+        }
+        transactions += check_bodies(image, &header)?;
+        parent = header.hash();
+        for node in history.append(&parent) {
+            if tables::history_node(image, node.level, node.index)? != node.hash {
+                return Err(wrong("the history"));
+            }
+        }
+    }
+    let wrong = |what| ImageError::Contents {
+        what,
+        height: head.header.height,
+    };
+    if parent != head.hash {
+        return Err(wrong("the chain of headers"));
+    }
+    if tables::count_places(image)? != transactions {
+        return Err(wrong("the number of transactions"));
+    }
+    if changes.next().is_some() || in_force != head.validators.hash() {
+        return Err(wrong("who validates next"));
+    }
+    Ok(())
+}
+
+/// Checks the bodies of a block and returns the number of its transactions.
+fn check_bodies(image: &dyn KvView, header: &Header) -> Result<u64, ImageError> {
+    let height = header.height;
+    let wrong = |what| ImageError::Contents { what, height };
+    let transactions = tables::encoded_transactions(image, height)?;
+    if list::block_root(&transactions) != header.tx_root {
+        return Err(wrong("a transaction"));
+    }
+    if list::block_root(tables::encoded_receipts(image, height)?) != header.receipt_root {
+        return Err(wrong("a receipt"));
+    }
+    if list::block_root(tables::encoded_events(image, height)?) != header.event_root {
+        return Err(wrong("an event"));
+    }
+    let block = tables::block(image, height)?.ok_or(wrong("the header"))?;
+    for (transaction, index) in block.transactions.iter().zip(0u32..) {
+        let place = tables::transaction_place(image, &transaction.hash(&header.chain_id))?;
+        if place != Some((height, index)) {
+            return Err(wrong("the place of a transaction"));
+        }
+    }
+    Ok(transactions.len() as u64)
+}
+
+/// Checks the newest certificate in the image, which this node would serve and build on.
+fn check_certificate(image: &dyn KvView, genesis: &Genesis) -> Result<(), ImageError> {
+    let Some(height) = tables::newest_certified(image, 0)? else {
+        return Ok(());
+    };
+    let certified = prove::certified_header(image, height)?;
+    let changes = prove::set_changes(image, height)?;
+    let checked = verify_head(&certified, &changes, genesis);
+    checked.map(|_| ()).map_err(ImageError::Certificate)
+}

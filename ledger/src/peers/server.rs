@@ -1,0 +1,107 @@
+//! Answers the requests of other nodes.
+
+use std::sync::{Arc, OnceLock};
+
+use lamplighter_consensus::Consensus;
+use lamplighter_contracts::admission;
+use lamplighter_state::{Overlay, StateError, prove, tables};
+use lamplighter_types::{SignedTransaction, Transaction, TransactionError, Verified};
+
+use crate::artifacts::Artifacts;
+use crate::blocking::Blocking;
+use crate::chain::Chain;
+use crate::message::{Acceptance, FORWARDED_MAX, PeerAnswer, PeerRequest};
+use crate::submit::mempool::Mempool;
+
+pub(crate) struct PeerServer {
+    pub chain: Arc<Chain>,
+    pub mempool: Arc<Mempool>,
+    pub artifacts: Artifacts,
+    pub blocking: Blocking,
+    /// Set when the node has started; the node serves others before.
+    pub consensus: Arc<OnceLock<Consensus>>,
+}
+
+impl PeerServer {
+    pub async fn answer(&self, from: u64, request: PeerRequest) -> Result<PeerAnswer, StateError> {
+        match request {
+            PeerRequest::Submit(transactions) => self.accept(from, transactions).await,
+            PeerRequest::Certificate { height } => {
+                let certificate = tables::certificate(&*self.chain.store(), height)?;
+                let answer = certificate.map(|c| PeerAnswer::Certificate(Box::new(c)));
+                Ok(answer.unwrap_or(PeerAnswer::Unavailable))
+            }
+            PeerRequest::Artifact(request) => {
+                let bytes = self.artifacts.serve(request).await;
+                bytes.map(PeerAnswer::Artifact).or_else(|error| {
+                    tracing::debug!(%error, from, "an artifact could not be served");
+                    Ok(PeerAnswer::Unavailable)
+                })
+            }
+            PeerRequest::Validators => self.validators().await,
+        }
+    }
+
+    /// The validators in force, proven up to the newest certificate, whether or not the newest
+    /// header has one: the signature of the node that asks may be the missing one.
+    async fn validators(&self) -> Result<PeerAnswer, StateError> {
+        let (store, certified) = (self.chain.store(), self.chain.certified_height());
+        let prove = move || prove::validators(&*store, certified);
+        let proven = self.blocking.run(prove).await?;
+        let answer = proven.map(|bundle| PeerAnswer::Validators(Box::new(bundle)));
+        Ok(answer.unwrap_or(PeerAnswer::Unavailable))
+    }
+
+    /// Adds transactions that another node forwarded to the mempool, if this node leads.
+    async fn accept(
+        &self,
+        from: u64,
+        mut transactions: Vec<SignedTransaction>,
+    ) -> Result<PeerAnswer, StateError> {
+        if !self.consensus.get().is_some_and(Consensus::is_leader) {
+            return Ok(PeerAnswer::NotLeader);
+        }
+        if transactions.len() > FORWARDED_MAX {
+            let count = transactions.len();
+            tracing::warn!(from, count, "too many transactions in one message");
+            transactions.truncate(FORWARDED_MAX);
+        }
+        let chain_id = self.chain.chain_id();
+        let verify = move || SignedTransaction::verify_all(transactions, &chain_id);
+        let verified = self.blocking.run(verify).await;
+        let time_ms = self.chain.head().timestamp_ms;
+        let overlay = Overlay::new(self.chain.live_view());
+        let accepted: Result<_, StateError> = verified
+            .into_iter()
+            .map(|transaction| self.accept_one(from, transaction, &overlay, time_ms))
+            .collect();
+        Ok(PeerAnswer::Submitted(accepted?))
+    }
+
+    fn accept_one(
+        &self,
+        from: u64,
+        verified: Result<Verified<Transaction>, TransactionError>,
+        overlay: &Overlay,
+        time_ms: u64,
+    ) -> Result<Acceptance, StateError> {
+        let transaction = match verified {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                tracing::warn!(from, %error, "a node passed on a bad transaction");
+                return Ok(Acceptance::Refused);
+            }
+        };
+        // A pending one is not refused because of a block that was applied meanwhile.
+        if self.mempool.get(&transaction.hash()).is_some() {
+            return Ok(Acceptance::Accepted);
+        }
+        if admission::admit(overlay, &transaction, time_ms)?.is_err() {
+            return Ok(Acceptance::Refused);
+        }
+        Ok(match self.mempool.add(Arc::new(transaction)) {
+            Ok(()) => Acceptance::Accepted,
+            Err(_) => Acceptance::Busy,
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! A node whose chain begins a protocol version that this program does not know stops, and says so.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use lamplighter_ledger::Verdict;
+use lamplighter_node::{Node, NodeConfig, key};
+use lamplighter_system::{error_chain, unix_ms};
+use lamplighter_types::{
+    Action, Encoding, Genesis, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Id,
+    Outcome, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, Validator,
+    ValidatorSet, codec,
+};
+use tokio::time::timeout;
+
+/// Only a failing test waits so long.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+fn admin(number: u8) -> SecretKey {
+    SecretKey::from_seed([number; 32])
+}
+
+/// One validator and two administrators.
+fn alone(dir: &Path) -> NodeConfig {
+    let secret = key::generate().unwrap();
+    key::write(&dir.join("key"), &secret).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer_listen = free.local_addr().unwrap();
+    let account = |number: u8| GenesisAccount {
+        account: id(&format!("admin-{number}")),
+        name: "Administrator".into(),
+        key: admin(number).public(),
+        grants: vec![Grant {
+            role: Role::Administrator,
+            scope: Scope::city(),
+        }],
+    };
+    let genesis = Genesis {
+        name: "Test City".into(),
+        created_ms: unix_ms(),
+        validators: ValidatorSet {
+            validators: vec![Validator {
+                node: 1,
+                account: id("node-1"),
+                key: secret.public(),
+                address: peer_listen.to_string(),
+            }],
+        },
+        organization: id("city"),
+        accounts: vec![account(1), account(2)],
+        policies: Policies::default(),
+    };
+    let text = serde_json::to_vec(&genesis).unwrap();
+    std::fs::write(dir.join("genesis.json"), text).unwrap();
+    let text = format!(
+        "node = 1\ngenesis = \"genesis.json\"\nkey = \"key\"\ndata_dir = \"data\"\n\
+         heartbeat_ms = 100\npeer_listen = \"{peer_listen}\"\nhttp_listen = \"127.0.0.1:0\"\n\
+         admin_listen = \"127.0.0.1:0\"\nmqtt_listen = \"127.0.0.1:0\"\n"
+    );
+    std::fs::write(dir.join("node.toml"), text).unwrap();
+    NodeConfig::read(&dir.join("node.toml")).unwrap()
+}
+
+async fn submit(node: &Node, number: u8, action: GovernanceAction) {
+    let transaction = Transaction {
+        sender: id(&format!("admin-{number}")),
+        sequence: 1,
+        expires_ms: unix_ms() + 600_000,
+        action: Action::Governance(action),
+    };
+    let chain_id = node.handle.chain_id();
+    let encoding = Encoding::Bincode;
+    let signed = SignedTransaction::sign(&transaction, encoding, &chain_id, &admin(number));
+    let ticket = node.handle.submit(signed).await.unwrap();
+    match timeout(TIMEOUT, ticket.verdict()).await.unwrap() {
+        Verdict::Committed(commitment) => {
+            assert_eq!(commitment.receipt.outcome, Outcome::Succeeded);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stops_at_a_newer_protocol_version_and_reports_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = alone(dir.path());
+    let node = Node::start(config.clone()).await.unwrap();
+    let change = GovernanceChange::SetProtocol {
+        version: 1_000,
+        from_height: node.handle.head().height + 100,
+    };
+    let (proposal, digest) = (id("upgrade"), codec::digest(&change));
+    let propose = GovernanceAction::Propose {
+        proposal: proposal.clone(),
+        change,
+    };
+    submit(&node, 1, propose).await;
+    let approve = GovernanceAction::Approve {
+        proposal,
+        change: digest,
+    };
+    submit(&node, 2, approve).await;
+
+    let stopped = timeout(TIMEOUT, node.failed()).await.unwrap();
+    let text = error_chain(&stopped);
+    assert!(text.contains("protocol version"), "{text}");
+    assert!(text.contains("1000"), "{text}");
+    let halted = node.handle.status().halted.unwrap().to_string();
+    assert!(halted.contains("protocol version"), "{halted}");
+    let url = format!("http://{}/readyz", node.edges.admin);
+    let answer = reqwest::get(url).await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let body: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(body["halted"], halted, "{body}");
+    // Consensus has stopped already, so its shutdown may fail.
+    node.shutdown().await.ok();
+
+    // It stops again, for the same reason.
+    let stopped = match Node::start(config).await {
+        Ok(node) => timeout(TIMEOUT, node.failed()).await.unwrap(),
+        Err(error) => error,
+    };
+    let text = error_chain(&stopped);
+    assert!(text.contains("protocol version"), "{text}");
+}

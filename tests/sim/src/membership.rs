@@ -1,0 +1,133 @@
+//! Changes of the nodes during a run by two administrators: a new node joins, gets a vote, and one
+//! of the founders is removed and stopped.
+
+use std::sync::Arc;
+
+use lamplighter_types::{
+    Action, GovernanceAction, GovernanceChange, Id, Observer, Outcome, Validator, codec,
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::node;
+use crate::oracle::violation;
+use crate::rng::SimRng;
+use crate::world::World;
+
+struct MembershipDriver {
+    world: Arc<World>,
+    rng: SimRng,
+    author: Arc<Client>,
+    approver: Arc<Client>,
+    proposals: u32,
+}
+
+/// Makes as many changes as there is time for; a change that was begun is completed.
+pub async fn run(world: Arc<World>, over: CancellationToken) {
+    let clients = world.plan.clients;
+    let mut driver = MembershipDriver {
+        rng: SimRng::new(world.seed, "governor"),
+        author: Client::new(&world, clients + 1),
+        approver: Client::new(&world, clients + 2),
+        proposals: 0,
+        world,
+    };
+    over.run_until_cancelled(driver.pause(100, 1_500)).await;
+    let new = driver.world.plan.nodes + 1;
+    if !over.is_cancelled() {
+        driver.join(new).await;
+        over.run_until_cancelled(driver.pause(0, 2_000)).await;
+    }
+    let joined = driver.world.nodes().contains(&new);
+    if joined && !over.is_cancelled() {
+        driver.promote(new).await;
+        over.run_until_cancelled(driver.pause(0, 2_000)).await;
+        if !over.is_cancelled() && driver.rng.chance(800) {
+            driver.remove_founder().await;
+        }
+    }
+}
+
+fn address(node: u64) -> String {
+    format!("node-{node}:1")
+}
+
+impl MembershipDriver {
+    async fn pause(&mut self, from_ms: u64, to_ms: u64) {
+        sleep(self.rng.millis(from_ms, to_ms)).await;
+    }
+
+    fn switch_on(&self, node: u64) {
+        self.world.add(node);
+        tokio::spawn(node::live(self.world.clone(), node));
+    }
+
+    async fn join(&mut self, node: u64) {
+        let observer = Observer {
+            node,
+            account: node::account(node),
+            key: node::secret(node).public(),
+            address: address(node),
+        };
+        // Some start the machine first, others propose first.
+        let early = self.rng.chance(500);
+        if early {
+            self.switch_on(node);
+        }
+        self.change(GovernanceChange::AddObserver { observer })
+            .await;
+        if !early {
+            self.pause(0, 1_000).await;
+            self.switch_on(node);
+        }
+        self.world.count("joined nodes");
+    }
+
+    async fn promote(&mut self, node: u64) {
+        let validator = Validator {
+            node,
+            account: node::account(node),
+            key: node::secret(node).public(),
+            address: address(node),
+        };
+        self.change(GovernanceChange::AddValidator { validator })
+            .await;
+        self.world.count("new validators");
+    }
+
+    async fn remove_founder(&mut self) {
+        let node = self.rng.between(1, self.world.plan.nodes);
+        self.change(GovernanceChange::RemoveValidator { node })
+            .await;
+        self.pause(0, 2_000).await;
+        self.world.remove(node);
+    }
+
+    /// Proposes and approves a change, which executes it.
+    async fn change(&mut self, change: GovernanceChange) {
+        self.proposals += 1;
+        let proposal = Id::new(format!("change-{}", self.proposals)).expect("a plain name");
+        let digest = codec::digest(&change);
+        self.world.log_event(format!("to be changed: {change:?}"));
+        let propose = GovernanceAction::Propose {
+            proposal: proposal.clone(),
+            change,
+        };
+        let approve = GovernanceAction::Approve {
+            proposal,
+            change: digest,
+        };
+        for (client, action) in [(&self.author, propose), (&self.approver, approve)] {
+            let outcome = client
+                .complete(&mut self.rng, Action::Governance(action))
+                .await;
+            if outcome != Some(Outcome::Succeeded) {
+                self.world.check(violation(
+                    "administrators can change the nodes",
+                    format!("{outcome:?}"),
+                ));
+            }
+        }
+    }
+}

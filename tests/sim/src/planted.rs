@@ -1,0 +1,143 @@
+//! Planted bugs, which a run has to find: wrappers of a node's disk and of its state machine that
+//! break one promise of the trait each. The product knows nothing of them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
+use lamplighter_contracts::tables::Table;
+use lamplighter_store::{
+    Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError, WriteBatch,
+};
+
+/// A bug that the run has to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Planted {
+    /// The disk acknowledges a vote without keeping it.
+    VoteNotPersisted,
+    /// The disk acknowledges the note of what is about to be attested before it has synced it.
+    AttestationBeforeDisk,
+    /// Sequence windows are left out of the snapshot image.
+    WindowsNotInSnapshot,
+}
+
+/// Key of the vote in [`Cf::Meta`], as in consensus.
+const VOTE_KEY: &[u8] = b"raft/vote";
+/// Beginning of the keys of attested headers in [`Cf::Meta`], as in the tables of the state.
+const ATTESTED_PREFIX: &[u8] = b"attested";
+
+/// The disk, with the planted bug if it is one of a disk.
+pub fn disk(planted: Option<Planted>, disk: Arc<dyn Kv>) -> Arc<dyn Kv> {
+    match planted {
+        Some(bug @ (Planted::VoteNotPersisted | Planted::AttestationBeforeDisk)) => {
+            Arc::new(BrokenDisk { disk, bug })
+        }
+        Some(Planted::WindowsNotInSnapshot) | None => disk,
+    }
+}
+
+/// The state machine, with the planted bug if it is one of a state machine.
+pub fn state_machine(
+    planted: Option<Planted>,
+    machine: Arc<dyn StateMachine>,
+) -> Arc<dyn StateMachine> {
+    match planted {
+        Some(Planted::WindowsNotInSnapshot) => Arc::new(IncompleteSnapshots(machine)),
+        Some(Planted::VoteNotPersisted | Planted::AttestationBeforeDisk) | None => machine,
+    }
+}
+
+struct BrokenDisk {
+    disk: Arc<dyn Kv>,
+    bug: Planted,
+}
+
+fn puts_meta(batch: &WriteBatch, prefix: &[u8]) -> bool {
+    batch
+        .ops()
+        .iter()
+        .any(|op| matches!(op, Op::Put { cf: Cf::Meta, key, .. } if key.starts_with(prefix)))
+}
+
+impl KvView for BrokenDisk {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.disk.get(cf, key)
+    }
+
+    fn scan(&self, cf: Cf, range: KeyRange, direction: Direction) -> Result<Scan<'_>, StoreError> {
+        self.disk.scan(cf, range, direction)
+    }
+}
+
+impl Kv for BrokenDisk {
+    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StoreError> {
+        match self.bug {
+            Planted::VoteNotPersisted if puts_meta(&batch, VOTE_KEY) => Ok(()),
+            Planted::AttestationBeforeDisk if puts_meta(&batch, ATTESTED_PREFIX) => {
+                self.disk.write(batch, Durability::Unsynced)
+            }
+            _ => self.disk.write(batch, durability),
+        }
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.disk.sync()
+    }
+
+    fn view(&self) -> Result<Arc<dyn KvView>, StoreError> {
+        self.disk.view()
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<(), StoreError> {
+        self.disk.checkpoint(dir)
+    }
+
+    fn read_checkpoint(&self, dir: &Path) -> Result<Arc<dyn KvView>, StoreError> {
+        self.disk.read_checkpoint(dir)
+    }
+}
+
+/// A state machine whose images lack the replay windows of the keys.
+struct IncompleteSnapshots(Arc<dyn StateMachine>);
+
+fn remove_windows(dir: &Path) -> Result<(), StoreError> {
+    let image = MemoryKv::open_checkpoint(dir)?;
+    let mut batch = WriteBatch::new();
+    let windows = vec![Table::ReplayWindow as u8];
+    batch.delete_range(Cf::State, KeyRange::prefix(windows));
+    image.write(batch, Durability::Synced)?;
+    fs::remove_dir_all(dir).map_err(StoreError::io("remove the whole image", dir))?;
+    image.checkpoint(dir)
+}
+
+#[async_trait]
+impl StateMachine for IncompleteSnapshots {
+    fn applied(&self) -> Result<Option<Vec<u8>>, Fatal> {
+        self.0.applied()
+    }
+
+    fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
+        self.0.apply(entries)
+    }
+
+    fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
+        let marker = self.0.build_snapshot(dir)?;
+        remove_windows(dir).map_err(Fatal::new)?;
+        Ok(marker)
+    }
+
+    async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
+        self.0.seal_snapshot(dir).await
+    }
+
+    fn check_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Rejected> {
+        self.0.check_snapshot(dir)
+    }
+
+    fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
+        self.0.install_snapshot(dir)
+    }
+}

@@ -1,0 +1,105 @@
+//! Checks of single fields: texts, lists and numbers. The contracts use them on actions, and
+//! programs may use them before they send one.
+
+use std::collections::BTreeSet;
+
+use crate::limits::NUMBER_MAX;
+
+/// Why a field of an action is refused whatever the state. The texts are part of receipts.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FieldError {
+    #[error("{field} is empty")]
+    Empty { field: &'static str },
+    #[error("{field} has {got} bytes or items, more than the {max} allowed")]
+    TooLong {
+        field: &'static str,
+        got: usize,
+        max: usize,
+    },
+    #[error("{field} has a control character")]
+    ControlCharacter { field: &'static str },
+    #[error("{field} has {item} more than once")]
+    Repeated { field: &'static str, item: String },
+    #[error(
+        "{field} is {got}, more than the {NUMBER_MAX} (2^53 - 1) that every reader of JSON gets \
+         right"
+    )]
+    TooLarge { field: &'static str, got: u64 },
+}
+
+/// Text that may be empty, without control characters but for line breaks and tabs.
+pub fn text(field: &'static str, text: &str, max: usize) -> Result<(), FieldError> {
+    if text.len() > max {
+        return Err(FieldError::TooLong {
+            field,
+            got: text.len(),
+            max,
+        });
+    }
+    let control = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.chars().any(control) {
+        return Err(FieldError::ControlCharacter { field });
+    }
+    Ok(())
+}
+
+/// A name for people or machines: one line, not empty.
+pub fn name(field: &'static str, text: &str, max: usize) -> Result<(), FieldError> {
+    if text.is_empty() {
+        return Err(FieldError::Empty { field });
+    }
+    if text.len() > max {
+        return Err(FieldError::TooLong {
+            field,
+            got: text.len(),
+            max,
+        });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(FieldError::ControlCharacter { field });
+    }
+    Ok(())
+}
+
+/// A list that has at least one and at most `max` items.
+pub fn list<T>(field: &'static str, items: &[T], max: usize) -> Result<(), FieldError> {
+    if items.is_empty() {
+        return Err(FieldError::Empty { field });
+    }
+    at_most(field, items, max)
+}
+
+/// A list of at most `max` items.
+pub fn at_most<T>(field: &'static str, items: &[T], max: usize) -> Result<(), FieldError> {
+    if items.len() > max {
+        return Err(FieldError::TooLong {
+            field,
+            got: items.len(),
+            max,
+        });
+    }
+    Ok(())
+}
+
+/// A number that somebody chose.
+pub fn number(field: &'static str, got: u64) -> Result<(), FieldError> {
+    if got > NUMBER_MAX {
+        return Err(FieldError::TooLarge { field, got });
+    }
+    Ok(())
+}
+
+/// Requires that no item occurs twice.
+pub fn distinct<T: Ord + ToString>(
+    field: &'static str,
+    items: impl IntoIterator<Item = T>,
+) -> Result<(), FieldError> {
+    let mut before = BTreeSet::new();
+    for item in items {
+        let shown = item.to_string();
+        if !before.insert(item) {
+            return Err(FieldError::Repeated { field, item: shown });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! Messages and names that cross HTTP, MQTT and CoAP, defined once: nodes write these types, and
+//! clients and gateways read the same ones.
+//!
+//! A reader ignores fields that it does not know, unless the type says otherwise, so that a newer
+//! node may send more. A field that is added later is optional, so that a newer reader understands
+//! an older node. No message has a fraction: the strict reader refuses it, also in a field that it
+//! does not know.
+
+mod account;
+mod artifact;
+mod chain;
+pub mod content_type;
+mod cursor;
+mod device;
+pub mod header;
+mod notification;
+pub mod problem;
+mod receipt;
+mod record;
+mod status;
+mod submission;
+pub mod topics;
+pub mod work;
+
+pub use account::{KeyInfo, NodeList};
+pub use artifact::{NewArtifact, UnfinishedUpload, UnfinishedUploads, Upload};
+pub use chain::{DecodedTransaction, FullBlock, TransactionRecord};
+pub use cursor::{Cursor, CursorError};
+pub use device::{DeviceConfig, DeviceEvents, EventEntry};
+pub use notification::{FeedEvent, NotificationMessage};
+pub use problem::Problem;
+pub use receipt::{ReceiptMessage, RefusalReason};
+pub use record::{HistoryEntry, Page, RecordChange, RecordResponse};
+pub use status::{NodeAlarmKind, NodeAlarmStatus, Status, SyncProgress};
+pub use submission::{Submitted, Wait};
