@@ -13,13 +13,13 @@
 //! - a follower answers an append only when the acknowledged entries are synced;
 //! - a leader announces a commit only when the entry is synced on its own disk;
 //! - an entry is applied, and its proposal answered, only when it is synced on this disk;
-//! - a node never resumes its leadership after a restart: entries that it sent and then lost
-//!   with the power would otherwise get a twin with the same term and index.
+//! - a node never resumes its leadership after a restart: it may have lost entries that it had
+//!   sent, and would make other ones with the same term and index.
 //!
 //! The vote is synced before it is given. The state machine writes the applied state unsynced to
 //! the same write-ahead log, behind the entries, so no crash removes an entry and leaves its
-//! effect. A purge is written behind the effects of the entries that it removes, those of an
-//! installed snapshot included.
+//! effect. A purge of the log is written after the effects of the entries that it removes, also
+//! after those of an installed snapshot.
 //!
 //! # Snapshots
 //!

@@ -28,4 +28,4 @@ mod tests;
 
 pub use error::ConfigError;
 pub use execute::{check, execute};
-pub use read::{desired, effective, reported};
+pub use read::*;

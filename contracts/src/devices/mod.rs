@@ -42,7 +42,5 @@ pub use access::require_active;
 pub use error::DevicesError;
 pub use execute::{check, execute};
 pub use iotregistry::state::{iotregistry_check, iotregistry_query};
-pub use read::{
-    by_gateway, by_key, by_owner, device, devices, in_district, registrant_link, state,
-};
+pub use read::*;
 pub use reports::{AcceptedReport, accept_report};

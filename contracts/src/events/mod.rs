@@ -39,7 +39,7 @@ mod tests;
 pub use error::EventsError;
 pub use execute::{check, execute};
 pub use kinds::{FREE_PREFIX, KINDS, is_kind};
-pub use read::{alarm, alarms, cursor, open_alarms};
+pub use read::*;
 
 /// Largest jump of a device's sequence numbers: one mistake must not use them all up.
 pub const SEQUENCE_JUMP_MAX: u64 = 1 << 32;

@@ -30,5 +30,4 @@ mod read;
 
 pub use error::FirmwareError;
 pub use execute::{check, execute};
-pub use read::{artifact, artifacts, release, releases};
-pub(crate) use read::{installable, is_expired};
+pub use read::*;

@@ -37,9 +37,7 @@ pub use error::GovernanceError;
 pub use execute::{check, check_policies, execute};
 pub use membership::node_account;
 pub use protocol::begin_block;
-pub use read::{
-    observer, observers, policies, proposal, proposals, protocol, used_node, validator_set,
-};
+pub use read::*;
 
 /// Number of observers: validators keep a connection to each, and it reads every block.
 pub const OBSERVERS_MAX: usize = 64;

@@ -23,10 +23,10 @@
 //!
 //! Only *confirmed* is a success. *Reverted, failed, rejected, timed out* are failures, so silence
 //! counts as one. As soon as more than `error_percent_max` of at least `error_sample_min` ended
-//! deployments failed, the error gate pauses the rollout. When no deployment is left, the share
-//! counts whatever the sample: a rollout in which too many failed does not finish but waits for
-//! people. Resuming after such a pause takes new approvals of the plan, and the gate then counts
-//! from there.
+//! deployments failed, the error gate pauses the rollout. When no deployment is left, the gate
+//! looks at the share whatever the size of the sample: a rollout in which too many failed does not
+//! finish but waits for people. Resuming after such a pause takes new approvals of the plan, and
+//! the gate then counts from there.
 //!
 //! While a rollout is paused, nothing new is offered, no download begins, and timers before
 //! installing start again when they expire. A Thing's report about itself is always accepted: a
@@ -54,9 +54,9 @@
 //! the end of another device; the receipt names the refused ones. If none is accepted, the
 //! transaction fails with the reason of the first.
 //!
-//! A Thing may confirm a deployment that has already ended otherwise, because it was silent for too
-//! long or the recall came too late. Then the end and the counts stay as they are; the device's
-//! record gets the running release, and the deployment a step that says so.
+//! A Thing may confirm a deployment that has already ended in another state, because it was silent
+//! for too long or the recall came too late. Then the end and the counts stay as they are; the
+//! device's record gets the running release, and the deployment a step that says so.
 
 mod device_state;
 mod error;
@@ -78,7 +78,7 @@ mod unit;
 pub use error::RolloutsError;
 pub use execute::{check, execute};
 pub use operator_actions::{device_left, recall};
-pub use read::{deployment, deployments, deployments_of_device, rollout, rollouts};
+pub use read::*;
 pub use tick::{due_ms, tick};
 
 /// Number of rollouts begun and not ended. It bounds the work of a block and of a release's recall.

@@ -38,7 +38,4 @@ mod tests;
 
 pub use error::UsersError;
 pub use execute::{check, execute};
-pub use read::{
-    account, account_of_key, accounts, has_live_role, organization, organizations, recoveries,
-    replay_window,
-};
+pub use read::*;

@@ -51,11 +51,32 @@ pub fn version(major: u32) -> Version {
 }
 
 pub struct City {
+    // Dropped before its directory.
+    pub node: RunningNode,
     pub dir: TempDir,
     pub genesis: Genesis,
-    pub node: Node,
     pub image: Vec<u8>,
     gateway_port: SocketAddr,
+}
+
+/// A node that is shut down when it is dropped: a process must not exit while its store is open.
+pub struct RunningNode(Option<Node>);
+
+impl std::ops::Deref for RunningNode {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        self.0.as_ref().expect("it is taken when it is dropped")
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        let node = self.0.take().expect("it is dropped once");
+        let shutdown = || tokio::runtime::Handle::current().block_on(node.shutdown());
+        let ended = tokio::task::block_in_place(shutdown);
+        assert!(ended.is_ok() || std::thread::panicking(), "{ended:?}");
+    }
 }
 
 fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
@@ -128,7 +149,7 @@ impl City {
         let city = Self {
             dir,
             genesis,
-            node,
+            node: RunningNode(Some(node)),
             image,
             gateway_port,
         };

@@ -11,12 +11,12 @@
 //!   was not synced, so an honest crash is never taken for damage.
 //! - The seal is rewritten a few hundredths of a second after each sync (`sealed-now`, unsynced:
 //!   outlives a `kill -9`), and each second in a way that outlives a cut of the power (`sealed`).
-//!   Damage to what was synced in the moment before that is the one case left in which it looks
-//!   like a torn end.
+//!   One case is left: damage to bytes that were synced in the moment before looks like a torn
+//!   end.
 //!
 //! Table files never change. Their digests are taken when they are first seen and kept with the
-//! name of their column family ([`tables`]), so that a scrubber finds any byte that changed and it
-//! is known whose bytes they are.
+//! name of their column family ([`tables`]), so that a scrubber finds any changed byte and knows to
+//! which column family it belongs.
 
 pub(crate) mod check;
 pub(crate) mod digests;

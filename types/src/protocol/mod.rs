@@ -18,7 +18,7 @@
 //! next version:
 //!
 //! 1. Append it, and add a line to [`NEW_VARIANTS`] with the next version.
-//! 2. Raise [`PROTOCOL_VERSION`] to that version, if no release has had it yet.
+//! 2. If [`PROTOCOL_VERSION`] is lower, raise it to that version.
 //! 3. Add a sample in `tests/samples`, then approve the golden files with `UPDATE_GOLDEN=1`.
 //!
 //! | where the enum is | what keeps older nodes and newer ones together |
