@@ -69,7 +69,7 @@ impl Service for PeerService {
                 let answer = self.ledger.serve(from, request).await.map_err(failed)?;
                 Ok(codec::encode(&answer).into())
             }
-            Lane::Attestation => Err(failed("attestations are told, not asked for")),
+            Lane::Attestation => Err(failed("attestations are broadcast, not requested")),
         }
     }
 

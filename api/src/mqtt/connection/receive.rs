@@ -45,7 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         let topic = match topics::inbound(&self.info.account, &publication.topic) {
             Ok(_) if publication.retain && self.info.version == Version::V5 => {
-                // MQTT 5 has no PUBACK for this; CONNACK has told that nothing is retained.
+                // MQTT 5 has no PUBACK for this; CONNACK said already that nothing is retained.
                 self.shared.counters.forbidden.add(1);
                 let text = "asked to retain a message";
                 return Err(CloseReason::Violation(Code::RetainNotSupported, text));
