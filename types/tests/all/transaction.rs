@@ -37,6 +37,19 @@ fn a_flip_of_any_bit_is_refused() {
     }
 }
 
+/// A large payload costs milliseconds to decode, so it must be signed first.
+#[test]
+fn an_unsigned_payload_is_not_decoded() {
+    let mut signed = transaction(1, &chain_id());
+    signed.payload.0.truncate(1);
+    let alone = signed.clone().verify(&chain_id());
+    assert!(matches!(alone, Err(TransactionError::Signature(_))));
+    let batch = vec![transaction(2, &chain_id()), signed];
+    let verified = SignedTransaction::verify_all(batch, &chain_id());
+    assert!(verified[0].is_ok());
+    assert!(matches!(verified[1], Err(TransactionError::Signature(_))));
+}
+
 #[test]
 fn the_name_does_not_depend_on_the_signature() {
     let signed = transaction(1, &chain_id());
