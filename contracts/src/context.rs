@@ -1,6 +1,6 @@
 //! The context of an action: its block and its sender.
 
-use lamplighter_types::{Account, Hash, Id, PublicKey, RefusalFields, Role, Scope};
+use lamplighter_types::{Account, Approval, Hash, Id, PublicKey, RefusalFields, Role, Scope};
 
 use crate::refusal::{self, ContractError, FieldText, Template};
 
@@ -68,6 +68,15 @@ impl std::fmt::Display for Forbidden {
 impl std::error::Error for Forbidden {}
 
 impl Context {
+    /// The sender's approval, given in this block.
+    pub fn approval(&self) -> Approval {
+        Approval {
+            account: self.sender.account.clone(),
+            key: self.key,
+            at_ms: self.block.time_ms,
+        }
+    }
+
     /// Requires that the sender has `role` for all of `scope`.
     pub fn require(&self, role: Role, scope: &Scope) -> Result<(), Forbidden> {
         if self.sender.has_role(role, scope) {

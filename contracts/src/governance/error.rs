@@ -8,8 +8,8 @@ refusals! {
     pub enum GovernanceError [Field(FieldError)] {
         Address(address: String) = "governance.address",
             "{address} is not host:port";
-        Policies = "governance.policies",
-            "every policy is a number from 1 to 16";
+        Policies(reason: String) = "governance.policies",
+            "{reason}";
         ProposalExists(proposal: Id) = "governance.proposal_exists",
             "there is a proposal {proposal} already";
         UnknownProposal(proposal: Id) = "governance.unknown_proposal",
