@@ -58,6 +58,7 @@ state_keys! {
     ReplayWindow { key: PublicKey } => ReplayWindow,
     Recovery { account: Id, new_key: PublicKey } => Recovery,
     Administrator { account: Id } => Id,
+    AllowanceUse { account: Id } => AllowanceUse,
 
     Device { device: Id } => Device,
     DeviceState { device: Id } => DeviceState,

@@ -10,6 +10,7 @@ pub enum Table {
     ReplayWindow = 0x04,
     Recovery = 0x05,
     Administrator = 0x06,
+    AllowanceUse = 0x07,
 
     Device = 0x10,
     DeviceState = 0x11,

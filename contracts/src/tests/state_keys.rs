@@ -39,6 +39,11 @@ fn of_people(keys: &mut Keys) {
         k::administrator(&account),
         StateKey::Administrator { account },
     );
+    let account = id("ada");
+    keys.is(
+        crate::allowance::usage_key(&account),
+        StateKey::AllowanceUse { account },
+    );
 }
 
 fn of_devices(keys: &mut Keys) {
@@ -188,7 +193,7 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     tables.dedup();
     tables.sort_unstable();
     tables.dedup();
-    assert_eq!(tables.len(), 33, "a key of each table");
+    assert_eq!(tables.len(), 34, "a key of each table");
     assert!(tables.contains(&(Table::UsedNode as u8)));
     for (key, named) in keys.0 {
         let text = key.escape_ascii();

@@ -48,6 +48,12 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
         ),
         (T::Recovery, "recovery", &[Text, Digest], record::<Recovery>),
         (T::Administrator, "administrator", &[Text], record::<Id>),
+        (
+            T::AllowanceUse,
+            "allowance_use",
+            &[Text],
+            record::<AllowanceUse>,
+        ),
         (T::Device, "device", &[Text], record::<Device>),
         (
             T::DeviceState,

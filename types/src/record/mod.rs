@@ -1,5 +1,6 @@
 //! The records that contracts keep: the values of the state, and the event records beside it.
 
+mod allowance;
 mod config;
 mod devices;
 mod events;
@@ -8,6 +9,7 @@ mod governance;
 mod rollouts;
 mod users;
 
+pub use allowance::*;
 pub use config::*;
 pub use devices::*;
 pub use events::*;
