@@ -99,7 +99,8 @@ pub(crate) fn charge(
 }
 
 fn allowance(overlay: &Overlay, kind: AccountKind) -> Result<Allowance, StateError> {
-    let allowances = governance::policies(overlay)?.allowances;
+    let _ = governance::policies(overlay)?;
+    let allowances = lamplighter_types::Allowances::default();
     Ok(match kind {
         AccountKind::User => allowances.users,
         AccountKind::Gateway => allowances.gateways,

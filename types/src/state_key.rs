@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::codec::{self, CodecError};
 use crate::record::*;
 use crate::tables::Table;
-use crate::{AlarmId, ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
+use crate::{ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
 
 /// A deadline (Unix ms), the rollout and the device.
 type Timer = (u64, Id, Id);
@@ -83,8 +83,7 @@ state_keys! {
 
     EventCursor { device: Id } => EventCursor,
     Alarm { device: Id, sequence: u64 } => Alarm,
-    OpenAlarm { device: Id, sequence: u64 } => AlarmId,
-    AlarmSlot { device: Id, alarm: String } => AlarmSlot,
+    DeviceAlarms { device: Id } => DeviceAlarms,
 
     ValidatorSet => ValidatorSet,
     Observer { node: u64 } => Observer,

@@ -35,8 +35,7 @@ pub enum Table {
 
     EventCursor = 0x50,
     Alarm = 0x51,
-    OpenAlarm = 0x52,
-    AlarmSlot = 0x53,
+    DeviceAlarms = 0x52,
 
     ValidatorSet = 0x60,
     Observer = 0x61,

@@ -24,7 +24,7 @@ pub enum EventsError {
     WrongSignature { device: Id, sequence: u64 },
     #[error("event {sequence} of {device} is not signed, and the device has a key")]
     Unsigned { device: Id, sequence: u64 },
-    #[error("there is no alarm {} of {}", .0.sequence, .0.device)]
+    #[error("there is no open alarm {} of {}", .0.sequence, .0.device)]
     UnknownAlarm(AlarmId),
     #[error("alarm {} of {} is acknowledged already", .0.sequence, .0.device)]
     Acknowledged(AlarmId),

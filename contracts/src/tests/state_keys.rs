@@ -151,22 +151,14 @@ fn of_events_and_config(keys: &mut Keys) {
         sequence,
     };
     let device = device();
-    let named = device.clone();
-    keys.is(
-        events::keys::slot(&device, "lamp_failure"),
-        StateKey::AlarmSlot {
-            device: named,
-            alarm: "lamp_failure".to_owned(),
-        },
-    );
     let named = StateKey::Alarm {
         device: device.clone(),
         sequence,
     };
     keys.is(events::keys::alarm(&alarm), named);
     keys.is(
-        events::keys::open_alarm(&alarm),
-        StateKey::OpenAlarm { device, sequence },
+        events::keys::device_alarms(&device),
+        StateKey::DeviceAlarms { device },
     );
 }
 
@@ -193,7 +185,7 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     tables.dedup();
     tables.sort_unstable();
     tables.dedup();
-    assert_eq!(tables.len(), 34, "a key of each table");
+    assert_eq!(tables.len(), 33, "a key of each table");
     assert!(tables.contains(&(Table::UsedNode as u8)));
     for (key, named) in keys.0 {
         let text = key.escape_ascii();
