@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use lamplighter_client::HistoryOf;
 use lamplighter_types::{
-    Action, GovernanceAction, GovernanceChange, Hash, Id, Observer, Policies, Proposal, PublicKey,
-    Validator, codec,
+    Action, Approval, GovernanceAction, GovernanceChange, Hash, Id, Observer, Policies, Proposal,
+    PublicKey, Validator, codec,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -75,32 +75,56 @@ pub enum ChangeCommand {
 pub struct NewPolicies {
     /// Approvals of a release by others than its author.
     #[arg(long)]
-    release_approvals: Option<u8>,
+    releases: Option<u8>,
     /// Approvals of a rollout's plan by others than its author.
     #[arg(long)]
-    rollout_approvals: Option<u8>,
-    /// Administrators who must vote for the recovery of an account.
+    rollouts: Option<u8>,
+    /// Administrators who must approve a role of power, or that an account is enabled.
     #[arg(long)]
-    recovery_approvals: Option<u8>,
-    /// Administrators who must approve a proposal, its author included.
+    power: Option<u8>,
+    /// Administrators who must approve the recovery of an account.
     #[arg(long)]
-    governance_approvals: Option<u8>,
+    recovery: Option<u8>,
+    /// Administrators who must approve a change of the nodes.
+    #[arg(long)]
+    validators: Option<u8>,
+    /// Administrators who must approve other policies or another protocol version.
+    #[arg(long)]
+    policies: Option<u8>,
+    /// Administrators who must approve the reset or a new key of a device.
+    #[arg(long)]
+    devices: Option<u8>,
+    /// Milliseconds from the grant of a role to the first approval that counts by it.
+    #[arg(long)]
+    newcomer_wait_ms: Option<u64>,
 }
 
 impl NewPolicies {
-    fn over(&self, now: Policies) -> Policies {
-        let Policies {
-            release_approvals,
-            rollout_approvals,
-            recovery_approvals,
-            governance_approvals,
-        } = now;
-        Policies {
-            release_approvals: self.release_approvals.unwrap_or(release_approvals),
-            rollout_approvals: self.rollout_approvals.unwrap_or(rollout_approvals),
-            recovery_approvals: self.recovery_approvals.unwrap_or(recovery_approvals),
-            governance_approvals: self.governance_approvals.unwrap_or(governance_approvals),
+    fn over(&self, mut now: Policies) -> Policies {
+        let Self {
+            releases,
+            rollouts,
+            power,
+            recovery,
+            validators,
+            policies,
+            devices,
+            newcomer_wait_ms,
+        } = self;
+        let kinds = &mut now.approvals;
+        for (policy, approvals) in [
+            (&mut kinds.releases, releases),
+            (&mut kinds.rollouts, rollouts),
+            (&mut kinds.power, power),
+            (&mut kinds.recovery, recovery),
+            (&mut kinds.validators, validators),
+            (&mut kinds.policies, policies),
+            (&mut kinds.devices, devices),
+        ] {
+            policy.approvals = approvals.unwrap_or(policy.approvals);
         }
+        now.newcomer_wait_ms = newcomer_wait_ms.unwrap_or(now.newcomer_wait_ms);
+        now
     }
 }
 
@@ -299,13 +323,18 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
         ("to", describe::change(change)),
         ("digest", digest.to_string()),
         ("author", author.to_string()),
-        ("approved by", joined(approvals)),
+        ("approved by", joined(&approvers(approvals))),
         ("carried out", yes(*carried_out)),
         ("proposed", format!("block {proposed_height}")),
     ]);
     emit("");
     emit_changes(&changes);
     Ok(())
+}
+
+/// The accounts that have approved.
+fn approvers(approvals: &[Approval]) -> Vec<&Id> {
+    approvals.iter().map(|approval| &approval.account).collect()
 }
 
 async fn list(session: &Session) -> Result<(), Failure> {
@@ -315,7 +344,7 @@ async fn list(session: &Session) -> Result<(), Failure> {
         vec![
             proposal.proposal.to_string(),
             proposal.author.to_string(),
-            joined(&proposal.approvals),
+            joined(&approvers(&proposal.approvals)),
             yes(proposal.carried_out),
             describe::change(&proposal.change),
         ]

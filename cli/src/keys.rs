@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use lamplighter_node::{NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, PublicKey, Role, Scope, Validator, ValidatorSet,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, PublicKey, Role, Scope,
+    Validator, ValidatorSet,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -87,7 +88,7 @@ pub fn grant(text: &str) -> Result<Grant, Failure> {
     let role: Role =
         serde_json::from_value(json!(role)).map_err(Failure::during(quoted("role", role)))?;
     let scope = Scope::new(scope).map_err(Failure::during(quoted("district", scope)))?;
-    Ok(Grant { role, scope })
+    Ok(Grant::founding(role, scope))
 }
 
 fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
@@ -161,6 +162,7 @@ fn from_description(description: Description) -> Result<Genesis, Failure> {
         })
     });
     Ok(Genesis {
+        version: GENESIS_VERSION,
         name,
         created_ms: unix_ms(),
         validators: ValidatorSet { validators },

@@ -18,6 +18,7 @@ fn secret(n: u8) -> SecretKey {
 
 fn genesis() -> Genesis {
     Genesis {
+        version: GENESIS_VERSION,
         name: "Harbour City".to_owned(),
         created_ms: 1_790_000_000_000,
         validators: ValidatorSet {
@@ -33,10 +34,7 @@ fn genesis() -> Genesis {
             account: id("admin"),
             name: "Administrator".to_owned(),
             key: secret(2).public(),
-            grants: vec![Grant {
-                role: Role::Administrator,
-                scope: Scope::city(),
-            }],
+            grants: vec![Grant::founding(Role::Administrator, Scope::city())],
         }],
         policies: Policies::default(),
     }

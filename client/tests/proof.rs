@@ -22,6 +22,7 @@ fn secret() -> SecretKey {
 
 fn genesis() -> Genesis {
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".to_owned(),
         created_ms: 1_790_000_000_000,
         validators: ValidatorSet {

@@ -1,6 +1,6 @@
 //! The context of an action: its block and its sender.
 
-use lamplighter_types::{Account, Hash, PublicKey, Role, Scope};
+use lamplighter_types::{Account, Approval, Hash, PublicKey, Role, Scope};
 
 use crate::error::ContractError;
 
@@ -50,6 +50,15 @@ fn scope_name(scope: &Scope) -> &str {
 }
 
 impl Context {
+    /// The sender's approval, given in this block.
+    pub fn approval(&self) -> Approval {
+        Approval {
+            account: self.sender.account.clone(),
+            key: self.key,
+            at_ms: self.block.time_ms,
+        }
+    }
+
     /// Requires that the sender has `role` for all of `scope`.
     pub fn require(&self, role: Role, scope: &Scope) -> Result<(), Forbidden> {
         if self.sender.has_role(role, scope) {

@@ -34,6 +34,7 @@ pub enum InstallError {
 pub fn install(overlay: &mut Overlay, genesis: &Genesis) -> Result<(), InstallError> {
     genesis.check()?;
     let Genesis {
+        version: _,
         name,
         created_ms: _,
         validators,

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use lamplighter_node::key;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey, Validator, ValidatorSet,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey,
+    Validator, ValidatorSet,
 };
 
 use crate::DevnetError;
@@ -66,10 +67,7 @@ impl City {
                 account: id(account),
                 name: name.to_owned(),
                 key: new(account)?.public(),
-                grants: vec![Grant {
-                    role,
-                    scope: Scope::city(),
-                }],
+                grants: vec![Grant::founding(role, Scope::city())],
             });
         }
         let mut validators = Vec::new();
@@ -84,6 +82,7 @@ impl City {
             });
         }
         let genesis = Genesis {
+            version: GENESIS_VERSION,
             name: "Devnet City".to_owned(),
             created_ms,
             validators: ValidatorSet { validators },

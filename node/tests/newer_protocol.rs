@@ -8,9 +8,9 @@ use lamplighter_ledger::Verdict;
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Id,
-    Outcome, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, Validator,
-    ValidatorSet, codec,
+    Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
+    Grant, Id, Outcome, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction,
+    Validator, ValidatorSet, codec,
 };
 use tokio::time::timeout;
 
@@ -35,12 +35,10 @@ fn alone(dir: &Path) -> NodeConfig {
         account: id(&format!("admin-{number}")),
         name: "Administrator".into(),
         key: admin(number).public(),
-        grants: vec![Grant {
-            role: Role::Administrator,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(Role::Administrator, Scope::city())],
     };
     let genesis = Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: unix_ms(),
         validators: ValidatorSet {

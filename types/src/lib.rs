@@ -35,7 +35,7 @@ pub use block::{
 };
 pub use bytes::{Hash, HexBytes, HexError, PublicKey, Signature};
 pub use crypto::{Domain, SecretKey};
-pub use genesis::{Genesis, GenesisAccount, GenesisError, GenesisWarning};
+pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisError, GenesisWarning};
 pub use id::{Id, NameError, Scope, Version};
 pub use notification::{Fact, Notification, Place};
 pub use printable::{printable, printable_json};

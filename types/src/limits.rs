@@ -56,6 +56,12 @@ pub const KEYS_PER_ACCOUNT_MAX: usize = 4;
 pub const GRANTS_PER_ACCOUNT_MAX: usize = 64;
 /// Number of approvals collected for one subject.
 pub const APPROVALS_MAX: usize = 16;
+/// Shortest time in ms after which an approval expires: people must have time to read.
+pub const APPROVAL_EXPIRES_MS_MIN: u64 = 60 * 1000;
+/// Longest time in ms after which an approval expires: a year, the longest preparation of a change.
+pub const APPROVAL_EXPIRES_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// Longest wait in ms of newcomers: a longer one would keep a city from replacing its people.
+pub const NEWCOMER_WAIT_MS_MAX: u64 = 90 * 24 * 3600 * 1000;
 /// Number of validators: a certificate carries one signature of each.
 pub const VALIDATORS_MAX: usize = 31;
 /// Largest number that people and devices choose: above it JavaScript, `jq` and whatever else reads

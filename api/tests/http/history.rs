@@ -2,8 +2,8 @@
 
 use lamplighter_ledger::DiskFull;
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, DevicesAction, Grant, Hash, PublicKey, Role, Scope,
-    SecretKey, UsersAction,
+    Action, ConfigAction, ConfigTarget, DevicesAction, Hash, PublicKey, Role, Scope, SecretKey,
+    UsersAction,
 };
 use serde_json::{Value, json};
 
@@ -140,15 +140,11 @@ async fn an_account_has_its_last_change() {
     let registered = node
         .act(user("anna", SecretKey::from_seed([9; 32]).public()))
         .await;
-    let Grant { role, scope } = Grant {
-        role: Role::Operator,
-        scope: Scope::city(),
-    };
     let account = id("anna");
     let grant = UsersAction::Grant {
         account,
-        role,
-        scope,
+        role: Role::Operator,
+        scope: Scope::city(),
     };
     let granted = node.act(Action::Users(grant)).await;
     let history = node.get("/v1/users/anna/history").await.ok();

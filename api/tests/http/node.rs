@@ -16,8 +16,9 @@ use lamplighter_ledger::{
 use lamplighter_store::MemoryKv;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use lamplighter_types::{
-    Action, DevicesAction, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Policies,
-    Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
+    Action, DevicesAction, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
+    NewDevice, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
+    Validator, ValidatorSet,
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -46,12 +47,10 @@ pub fn node_key() -> SecretKey {
 }
 
 fn genesis() -> Genesis {
-    let grant = |role| Grant {
-        role,
-        scope: Scope::city(),
-    };
+    let grant = |role| Grant::founding(role, Scope::city());
     let roles = [Role::Administrator, Role::Operator, Role::Vendor];
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: now_ms(),
         validators: ValidatorSet {

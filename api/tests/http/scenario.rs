@@ -47,12 +47,10 @@ pub fn genesis() -> Genesis {
         account: id(name),
         name: name.to_owned(),
         key: public(name),
-        grants: vec![Grant {
-            role,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(role, Scope::city())],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Example City".into(),
         created_ms: BEGIN_MS,
         validators: ValidatorSet {

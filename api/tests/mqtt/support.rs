@@ -18,9 +18,9 @@ use lamplighter_ledger::{
 use lamplighter_tls::Identity;
 use lamplighter_types::login::Audience;
 use lamplighter_types::{
-    Action, DevicesAction, Encoding, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice, Outcome,
-    Policies, PublicKey, Role, Scope, SecretKey, SignedTransaction, Tag, Transaction, UsersAction,
-    Validator, ValidatorSet,
+    Action, DevicesAction, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
+    NewDevice, Outcome, Policies, PublicKey, Role, Scope, SecretKey, SignedTransaction, Tag,
+    Transaction, UsersAction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -79,10 +79,7 @@ pub fn expiring_token(name: &str) -> String {
 
 fn genesis() -> Genesis {
     let account = |name: &str, roles: &[(Role, &str)]| {
-        let grant = |(role, scope): &(Role, &str)| Grant {
-            role: *role,
-            scope: scope.parse().unwrap(),
-        };
+        let grant = |(role, scope): &(Role, &str)| Grant::founding(*role, scope.parse().unwrap());
         GenesisAccount {
             account: id(name),
             name: name.to_owned(),
@@ -91,6 +88,7 @@ fn genesis() -> Genesis {
         }
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: now_ms(),
         validators: ValidatorSet {

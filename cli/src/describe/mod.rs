@@ -7,8 +7,8 @@ mod facts;
 mod tests;
 
 use lamplighter_types::{
-    ConfigTarget, GovernanceChange, Hash, Observer, Outcome, Policies, PublicKey, Receipt, Role,
-    Scope, Selection, Validator,
+    ApprovalPolicy, ConfigTarget, GovernanceChange, Hash, Observer, Outcome, Policies, PublicKey,
+    Receipt, Role, Scope, Selection, Validator,
 };
 
 pub use actions::action;
@@ -97,23 +97,30 @@ pub fn change(change: &GovernanceChange) -> String {
             format!("add the observer {node} ({account}, {address}, key {key})")
         }
         GovernanceChange::RemoveObserver { node } => format!("remove the observer {node}"),
-        GovernanceChange::SetPolicies { policies } => {
-            let Policies {
-                release_approvals,
-                rollout_approvals,
-                recovery_approvals,
-                governance_approvals,
-            } = policies;
-            format!(
-                "demand approvals: {release_approvals} of a release, {rollout_approvals} of a \
-                 rollout, {recovery_approvals} of a recovery, {governance_approvals} of a proposal"
-            )
-        }
+        GovernanceChange::SetPolicies { policies } => set_policies(policies),
         GovernanceChange::SetProtocol {
             version,
             from_height,
         } => format!("follow version {version} of the rules from block {from_height} on"),
     }
+}
+
+fn set_policies(policies: &Policies) -> String {
+    let Policies {
+        approvals,
+        newcomer_wait_ms,
+        allowances: _,
+        retention: _,
+    } = policies;
+    let numbers = approvals.named().map(|(kind, policy)| {
+        let ApprovalPolicy {
+            approvals,
+            expires_ms,
+        } = policy;
+        format!("{approvals} for {kind} within {expires_ms} ms")
+    });
+    let numbers = numbers.join(", ");
+    format!("demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms")
 }
 
 fn add_validator(validator: &Validator) -> String {

@@ -9,8 +9,8 @@ use lamplighter_client::{Client, ClientConfig};
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Action, Fact, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey,
-    Transaction, Validator, ValidatorSet,
+    Action, Fact, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope,
+    SecretKey, Transaction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 
@@ -198,10 +198,9 @@ fn new_key(file: &std::path::Path) -> SecretKey {
 fn genesis(secrets: &[SecretKey; PEOPLE.len()]) -> Genesis {
     let [people @ .., node] = secrets;
     let accounts = PEOPLE.iter().zip(people).map(|((account, role), secret)| {
-        let grants = role.iter().map(|role| Grant {
-            role: *role,
-            scope: Scope::city(),
-        });
+        let grants = role
+            .iter()
+            .map(|role| Grant::founding(*role, Scope::city()));
         GenesisAccount {
             account: id(account),
             name: (*account).to_owned(),
@@ -210,6 +209,7 @@ fn genesis(secrets: &[SecretKey; PEOPLE.len()]) -> Genesis {
         }
     });
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: unix_ms(),
         validators: ValidatorSet {
@@ -222,9 +222,10 @@ fn genesis(secrets: &[SecretKey; PEOPLE.len()]) -> Genesis {
         },
         organization: id("city"),
         accounts: accounts.collect(),
-        policies: Policies {
-            release_approvals: 1,
-            ..Policies::default()
+        policies: {
+            let mut policies = Policies::default();
+            policies.approvals.releases.approvals = 1;
+            policies
         },
     }
 }

@@ -520,18 +520,16 @@ impl Day {
             format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),
-            "set-policies --recovery-approvals 1".to_owned(),
+            "set-policies --recovery 1".to_owned(),
             "set-protocol --version 1 --from-height 1000000".to_owned(),
         ] {
             let name = change.split(' ').next().unwrap();
             self.writes("admin-1", &format!("governance propose my-{name} {change}"))
                 .await;
         }
-        let policies = Policies {
-            release_approvals: 1,
-            recovery_approvals: 1,
-            ..Policies::default()
-        };
+        let mut policies = Policies::default();
+        policies.approvals.releases.approvals = 1;
+        policies.approvals.recovery.approvals = 1;
         let digest = codec::digest(&GovernanceChange::SetPolicies { policies });
         self.writes(
             "admin-2",

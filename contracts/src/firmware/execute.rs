@@ -262,7 +262,13 @@ fn approve(
         release: name.clone(),
         by: by.clone(),
     })];
-    let wanted = usize::from(governance::policies(overlay)?.release_approvals.max(1));
+    let wanted = usize::from(
+        governance::policies(overlay)?
+            .approvals
+            .releases
+            .approvals
+            .max(1),
+    );
     if release.approvals.len() >= wanted {
         release.status = ReleaseStatus::Released;
         notifications.push(Notification::city(Fact::ReleaseReleased {

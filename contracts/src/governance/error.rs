@@ -1,5 +1,5 @@
 use lamplighter_types::limits::{APPROVALS_MAX, VALIDATORS_MAX};
-use lamplighter_types::{Hash, Id};
+use lamplighter_types::{Hash, Id, PolicyError};
 
 use super::OBSERVERS_MAX;
 use crate::ContractError;
@@ -12,8 +12,8 @@ pub enum GovernanceError {
     Field(#[from] FieldError),
     #[error("{0:?} is not host:port")]
     Address(String),
-    #[error("every policy is a number from 1 to {APPROVALS_MAX}")]
-    Policies,
+    #[error(transparent)]
+    Policies(#[from] PolicyError),
     #[error("there is a proposal {0} already")]
     ProposalExists(Id),
     #[error("there is no proposal {0}")]
@@ -49,7 +49,7 @@ impl ContractError for GovernanceError {
         match self {
             Self::Field(error) => error.code(),
             Self::Address(_) => "governance.address",
-            Self::Policies => "governance.policies",
+            Self::Policies(_) => "governance.policies",
             Self::ProposalExists(_) => "governance.proposal_exists",
             Self::UnknownProposal(_) => "governance.unknown_proposal",
             Self::OtherChange { .. } => "governance.other_change",

@@ -1,10 +1,10 @@
 //! Proposals: made, approved, carried out.
 
-use lamplighter_state::{Overlay, StateError};
+use lamplighter_state::Overlay;
 use lamplighter_types::limits::{ADDRESS_BYTES_MAX, APPROVALS_MAX};
 use lamplighter_types::{
-    Fact, GovernanceAction, GovernanceChange, Hash, Id, Notification, Observer, Policies, Proposal,
-    Protocol, Role, Scope, Validator, codec,
+    Fact, GovernanceAction, GovernanceChange, Hash, Id, Notification, Observer, Proposal, Protocol,
+    Role, Scope, Validator, codec,
 };
 
 use super::{GovernanceError, keys, membership, policies, protocol};
@@ -47,7 +47,7 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
             validate::number("node", *node)?;
             check_address(address)
         }
-        GovernanceChange::SetPolicies { policies } => check_policies(policies),
+        GovernanceChange::SetPolicies { policies } => Ok(policies.check()?),
         GovernanceChange::RemoveValidator { node: _ }
         | GovernanceChange::RemoveObserver { node: _ } => Ok(()),
         GovernanceChange::SetProtocol {
@@ -64,16 +64,6 @@ pub(crate) fn check_address(address: &str) -> Result<(), GovernanceError> {
         Ok(())
     } else {
         Err(GovernanceError::Address(address.to_owned()))
-    }
-}
-
-/// Checks that no policy is zero and each can be met.
-pub fn check_policies(policies: &Policies) -> Result<(), GovernanceError> {
-    let is_sound = |(_, n): &(_, u8)| (1..=APPROVALS_MAX).contains(&usize::from(*n));
-    if policies.named().iter().all(is_sound) {
-        Ok(())
-    } else {
-        Err(GovernanceError::Policies)
     }
 }
 
@@ -108,7 +98,7 @@ fn propose(
         change: change.clone(),
         digest: codec::digest(change),
         author: context.sender.account.clone(),
-        approvals: vec![context.sender.account.clone()],
+        approvals: vec![context.approval()],
         carried_out: false,
         proposed_height: context.block.height,
     };
@@ -139,7 +129,7 @@ fn approve(
         }
         .into());
     }
-    if proposal.approvals.contains(&account) {
+    if proposal.approvals.iter().any(|a| a.account == account) {
         return Err(GovernanceError::Approved {
             account,
             proposal: name.clone(),
@@ -149,7 +139,7 @@ fn approve(
     if proposal.approvals.len() >= APPROVALS_MAX {
         return Err(GovernanceError::TooManyApprovals.into());
     }
-    proposal.approvals.push(account.clone());
+    proposal.approvals.push(context.approval());
     let approved = Notification::city(Fact::ChangeApproved {
         proposal: name.clone(),
         by: account,
@@ -165,23 +155,21 @@ fn store_proposal(
     notification: Notification,
 ) -> Result<Vec<Notification>, ExecutionError> {
     let mut notifications = vec![notification];
-    let needed = usize::from(policies(overlay)?.governance_approvals);
-    if live_approvals(overlay, &proposal)? >= needed {
+    let policy = policies(overlay)?.approvals.policies;
+    let live = users::live_approvals(
+        overlay,
+        &proposal.approvals,
+        Role::Administrator,
+        &[Scope::city()],
+        context.block.time_ms,
+        &policy,
+    )?;
+    if live >= usize::from(policy.approvals) {
         notifications.extend(carry_out(overlay, context, &proposal)?);
         proposal.carried_out = true;
     }
     overlay.put(&keys::proposal(&proposal.proposal), &proposal);
     Ok(notifications)
-}
-
-fn live_approvals(overlay: &Overlay, proposal: &Proposal) -> Result<usize, StateError> {
-    let mut live = 0;
-    for account in &proposal.approvals {
-        if users::has_live_role(overlay, account, Role::Administrator, &Scope::city())? {
-            live += 1;
-        }
-    }
-    Ok(live)
 }
 
 fn carry_out(

@@ -21,10 +21,7 @@ pub fn node_account(account: &Id, organization: &Id, key: &PublicKey, height: u6
         name: account.to_string(),
         district: Scope::city(),
         keys: vec![*key],
-        grants: vec![Grant {
-            role: Role::Relay,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(Role::Relay, Scope::city())],
         disabled: false,
         registered_height: height,
     }

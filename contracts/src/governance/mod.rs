@@ -34,7 +34,7 @@ mod read;
 mod tests;
 
 pub use error::GovernanceError;
-pub use execute::{check, check_policies, execute};
+pub use execute::{check, execute};
 pub use membership::node_account;
 pub use protocol::begin_block;
 pub use read::*;

@@ -142,7 +142,11 @@ pub fn approve(
 /// Number of people besides the author who must approve a plan, at least one.
 pub(super) fn wanted_approvals(overlay: &Overlay) -> Result<usize, ExecutionError> {
     Ok(usize::from(
-        governance::policies(overlay)?.rollout_approvals.max(1),
+        governance::policies(overlay)?
+            .approvals
+            .rollouts
+            .approvals
+            .max(1),
     ))
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use lamplighter_state::{Overlay, View};
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
-    Action, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope, SecretKey, Validator,
-    ValidatorSet,
+    Action, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope,
+    SecretKey, Validator, ValidatorSet,
 };
 
 use crate::{BlockContext, Context, ExecutionError, execute, genesis, users};
@@ -32,10 +32,7 @@ pub fn genesis() -> Genesis {
         account: id(name),
         name: name.to_owned(),
         key: secret(name).public(),
-        grants: vec![Grant {
-            role,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(role, Scope::city())],
     };
     let validator = Validator {
         node: 1,
@@ -44,6 +41,7 @@ pub fn genesis() -> Genesis {
         address: "localhost:7000".to_owned(),
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Harbour City".to_owned(),
         created_ms: TIME_MS,
         validators: ValidatorSet {
@@ -55,10 +53,7 @@ pub fn genesis() -> Genesis {
             account("ben", Role::Administrator),
             account("olga", Role::Operator),
         ],
-        policies: Policies {
-            governance_approvals: 1,
-            ..Policies::default()
-        },
+        policies: Policies::of_one_person(),
     }
 }
 

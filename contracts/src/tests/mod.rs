@@ -71,7 +71,7 @@ fn a_genesis_file_that_breaks_a_rule_is_refused() {
     ));
 
     let mut policies = genesis();
-    policies.policies.recovery_approvals = 0;
+    policies.policies.approvals.recovery.approvals = 0;
     assert!(matches!(
         install(&mut empty(), &policies),
         Err(InstallError::Genesis(_))
@@ -85,13 +85,7 @@ fn a_genesis_file_that_breaks_a_rule_is_refused() {
     ));
 
     let mut grants = genesis();
-    grants.accounts[0].grants = vec![
-        Grant {
-            role: Role::Auditor,
-            scope: Scope::city()
-        };
-        100
-    ];
+    grants.accounts[0].grants = vec![Grant::founding(Role::Auditor, Scope::city()); 100];
     grants.accounts[0].grants[0].role = Role::Administrator;
     assert!(matches!(
         install(&mut empty(), &grants),

@@ -24,6 +24,7 @@
 //! count. A recovery revokes all keys that the account had.
 
 pub(crate) mod accounts;
+mod approvals;
 mod error;
 mod execute;
 mod key_changes;
@@ -36,6 +37,7 @@ mod roles;
 #[cfg(test)]
 mod tests;
 
+pub use approvals::live_approvals;
 pub use error::UsersError;
 pub use execute::{check, execute};
 pub use read::*;

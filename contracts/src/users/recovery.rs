@@ -32,7 +32,7 @@ pub(super) fn recover(
     };
     let mut notifications = vec![Notification::city(counted)];
     let policies = governance::policies(overlay)?;
-    if votes >= u32::from(policies.recovery_approvals) {
+    if votes >= u32::from(policies.approvals.recovery.approvals) {
         notifications.extend(replace_keys(overlay, account, new_key)?);
     } else {
         overlay.put(&keys::recovery(name, new_key), &recovery);

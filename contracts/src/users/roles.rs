@@ -17,12 +17,9 @@ pub(super) fn grant(
 ) -> Result<Vec<Notification>, ExecutionError> {
     context.require(Role::Administrator, scope)?;
     let mut account = user(overlay, name)?;
-    let grant = Grant {
-        role,
-        scope: scope.clone(),
-    };
-    if account.grants.contains(&grant) {
-        let Grant { role, scope } = grant;
+    let has = |grant: &Grant| grant.role == role && grant.scope == *scope;
+    if account.grants.iter().any(has) {
+        let scope = scope.clone();
         return Err(UsersError::RoleGranted {
             account: account.account,
             role,
@@ -33,7 +30,11 @@ pub(super) fn grant(
     if account.grants.len() >= GRANTS_PER_ACCOUNT_MAX {
         return Err(UsersError::TooManyGrants(account.account).into());
     }
-    account.grants.push(grant);
+    account.grants.push(Grant {
+        role,
+        scope: scope.clone(),
+        since_ms: context.block.time_ms,
+    });
     accounts::update(overlay, &account)?;
     let scope = scope.clone();
     Ok(vec![Notification::city(Fact::RoleGranted {

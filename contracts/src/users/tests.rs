@@ -119,9 +119,6 @@ fn the_list_of_administrators_follows_the_accounts() {
     let grants = accounts(&overlay, None, 1).unwrap().remove(0).grants;
     assert_eq!(
         grants,
-        [Grant {
-            role: Role::Administrator,
-            scope: Scope::city()
-        }]
+        [Grant::founding(Role::Administrator, Scope::city())]
     );
 }

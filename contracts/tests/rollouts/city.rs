@@ -28,10 +28,9 @@ pub fn secret(name: &str) -> SecretKey {
 }
 
 fn account(name: &str, grants: &[(Role, &str)]) -> GenesisAccount {
-    let grants = grants.iter().map(|(role, district)| Grant {
-        role: *role,
-        scope: scope(district),
-    });
+    let grants = grants
+        .iter()
+        .map(|(role, district)| Grant::founding(*role, scope(district)));
     GenesisAccount {
         account: id(name),
         name: name.to_owned(),
@@ -63,6 +62,7 @@ fn the_genesis() -> Genesis {
         account("rival", &[(Role::Vendor, "")]),
     ];
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".to_owned(),
         created_ms: 1,
         validators: ValidatorSet {

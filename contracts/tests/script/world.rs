@@ -5,8 +5,8 @@ use lamplighter_contracts::{BlockContext, config, devices, execute, genesis};
 use lamplighter_state::{Changes, Overlay, View};
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::{
-    Encoding, Genesis, GenesisAccount, Grant, Hash, Id, Outcome, Policies, PublicKey, Role, Scope,
-    SignedTransaction, Transaction, Validator, ValidatorSet,
+    Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, Outcome, Policies,
+    PublicKey, Role, Scope, SignedTransaction, Transaction, Validator, ValidatorSet,
 };
 
 use super::fill::{self, Filler, secret, sign};
@@ -47,10 +47,7 @@ fn first_account(name: &str, role: Role) -> GenesisAccount {
         account: id(name),
         name: name.to_uppercase(),
         key: secret(name).public(),
-        grants: vec![Grant {
-            role,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(role, Scope::city())],
     }
 }
 
@@ -72,6 +69,7 @@ pub fn genesis() -> Genesis {
         ("acme", Role::Vendor),
     ];
     Genesis {
+        version: GENESIS_VERSION,
         name: "Harbour City".to_owned(),
         created_ms: START_MS,
         validators: ValidatorSet {

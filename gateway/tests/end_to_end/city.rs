@@ -12,10 +12,10 @@ use lamplighter_gateway::{Gateway, GatewayConfig, NodeAddress};
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, Genesis, GenesisAccount,
-    Grant, Hash, Id, NewDevice, Policies, ReleaseManifest, Role, RolloutPlan, RolloutsAction,
-    Scope, SecretKey, Selection, SignedRelease, StepTimers, UsersAction, Validator, ValidatorSet,
-    Version,
+    Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, GENESIS_VERSION, Genesis,
+    GenesisAccount, Grant, Hash, Id, NewDevice, Policies, ReleaseManifest, Role, RolloutPlan,
+    RolloutsAction, Scope, SecretKey, Selection, SignedRelease, StepTimers, UsersAction, Validator,
+    ValidatorSet, Version,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -86,10 +86,7 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
         key: secret(name).public(),
         grants: roles
             .iter()
-            .map(|role| Grant {
-                role: *role,
-                scope: Scope::city(),
-            })
+            .map(|role| Grant::founding(*role, Scope::city()))
             .collect(),
     };
     let validator = Validator {
@@ -99,6 +96,7 @@ fn genesis(node: &SecretKey, peer: SocketAddr) -> Genesis {
         address: peer.to_string(),
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".to_owned(),
         created_ms: unix_ms(),
         validators: ValidatorSet {

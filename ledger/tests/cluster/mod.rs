@@ -16,9 +16,9 @@ use lamplighter_ledger::{
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, GovernanceAction, GovernanceChange, Grant, Id,
-    Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction, Validator,
-    ValidatorSet, codec,
+    Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
+    Grant, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
+    Validator, ValidatorSet, codec,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -57,12 +57,10 @@ pub fn genesis(nodes: u64) -> Genesis {
         account: id(account),
         name: account.into(),
         key: secret.public(),
-        grants: vec![Grant {
-            role: Role::Administrator,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(Role::Administrator, Scope::city())],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: now_ms(),
         validators: ValidatorSet {

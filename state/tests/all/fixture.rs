@@ -52,6 +52,7 @@ pub fn validators(nodes: std::ops::RangeInclusive<u8>) -> ValidatorSet {
 impl TestChain {
     pub fn new() -> Self {
         let genesis = Genesis {
+            version: GENESIS_VERSION,
             name: "Harbour City".to_owned(),
             created_ms: 1_790_000_000_000,
             validators: validators(1..=4),

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use lamplighter_devnet::Process;
 use lamplighter_node::key;
 use lamplighter_system::files;
-use lamplighter_types::{Genesis, Id, Policies, PublicKey, Validator, ValidatorSet};
+use lamplighter_types::{
+    GENESIS_VERSION, Genesis, Id, Policies, PublicKey, Validator, ValidatorSet,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -139,6 +141,7 @@ impl Cluster {
         }
         let keys: Vec<PublicKey> = validators.iter().map(|validator| validator.key).collect();
         let genesis = Genesis {
+            version: GENESIS_VERSION,
             name: "City of faults".to_owned(),
             created_ms: lamplighter_system::unix_ms(),
             validators: ValidatorSet { validators },

@@ -147,10 +147,7 @@ pub fn shared_register(number: usize) -> String {
 /// The accounts of the genesis document, with all roles that the clients need.
 pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
     let signers = (0..clients).map(operator).chain([administrator()]);
-    let grant = |role| Grant {
-        role,
-        scope: Scope::city(),
-    };
+    let grant = |role| Grant::founding(role, Scope::city());
     signers
         .map(|signer| GenesisAccount {
             account: signer.account.clone(),

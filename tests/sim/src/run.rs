@@ -7,7 +7,8 @@ use std::time::Duration;
 use lamplighter_ledger::Subject;
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
 use lamplighter_types::{
-    Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator, ValidatorSet, codec,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, Validator,
+    ValidatorSet, codec,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -44,12 +45,10 @@ fn genesis(plan: &Plan) -> Genesis {
         account: client::account(client),
         name: format!("Client {client}"),
         key: client::secret(client).public(),
-        grants: vec![Grant {
-            role: Role::Administrator,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(Role::Administrator, Scope::city())],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Simulated City".to_owned(),
         created_ms: EPOCH_MS,
         validators: ValidatorSet {

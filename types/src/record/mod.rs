@@ -6,6 +6,8 @@ mod devices;
 mod events;
 mod firmware;
 mod governance;
+mod policies;
+mod retention;
 mod rollouts;
 mod users;
 
@@ -15,5 +17,7 @@ pub use devices::*;
 pub use events::*;
 pub use firmware::*;
 pub use governance::*;
+pub use policies::*;
+pub use retention::*;
 pub use rollouts::*;
 pub use users::*;

@@ -52,6 +52,24 @@ pub enum Role {
 pub struct Grant {
     pub role: Role,
     pub scope: Scope,
+    /// Block time in Unix ms at which it was granted; 0 in the genesis file.
+    pub since_ms: u64,
+}
+
+impl Grant {
+    /// A grant of the genesis file.
+    pub fn founding(role: Role, scope: Scope) -> Self {
+        Self {
+            role,
+            scope,
+            since_ms: 0,
+        }
+    }
+
+    /// Tells whether the grant is old enough for approvals by it, `wait_ms` after it was made.
+    pub fn is_mature(&self, time_ms: u64, wait_ms: u64) -> bool {
+        self.since_ms == 0 || time_ms.saturating_sub(self.since_ms) >= wait_ms
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +95,15 @@ impl Account {
         self.grants
             .iter()
             .any(|grant| grant.role == role && grant.scope.covers(scope))
+    }
+
+    /// Tells whether the account can act, and has had `role` for all of `scope` long enough for an
+    /// approval.
+    pub fn may_approve(&self, role: Role, scope: &Scope, time_ms: u64, wait_ms: u64) -> bool {
+        let carries = |grant: &Grant| {
+            grant.role == role && grant.scope.covers(scope) && grant.is_mature(time_ms, wait_ms)
+        };
+        !self.disabled && !self.keys.is_empty() && self.grants.iter().any(carries)
     }
 
     /// Tells whether the account has `role` for any scope.

@@ -86,11 +86,9 @@ pub fn validators(nodes: &[u8]) -> ValidatorSet {
 
 pub fn genesis() -> Genesis {
     let id = |text: &str| text.parse::<Id>().unwrap();
-    let administrator = Grant {
-        role: Role::Administrator,
-        scope: Scope::city(),
-    };
+    let administrator = Grant::founding(Role::Administrator, Scope::city());
     Genesis {
+        version: GENESIS_VERSION,
         name: "Harbour City".to_owned(),
         created_ms: 1_790_000_000_000,
         validators: validators(&[1, 2, 3, 4]),

@@ -16,10 +16,7 @@ fn user(name: &str, key: u8, role: Role) -> GenesisAccount {
         account: name.parse().unwrap(),
         name: name.to_owned(),
         key: secret(key).public(),
-        grants: vec![Grant {
-            role,
-            scope: Scope::city(),
-        }],
+        grants: vec![Grant::founding(role, Scope::city())],
     }
 }
 
@@ -27,7 +24,7 @@ fn user(name: &str, key: u8, role: Role) -> GenesisAccount {
 fn each_fault_names_those_that_it_is_about() {
     let set = |genesis: &mut Genesis| genesis.validators.validators.clone();
     let key = secret(2).public();
-    let cases: [(&str, String); 11] = [
+    let cases: [(&str, String); 15] = [
         (
             "node 2 and node 4 have the same address 10.0.0.2:7000",
             refused(|g| g.validators.validators[3].address = set(g)[1].address.clone()),
@@ -61,8 +58,24 @@ fn each_fault_names_those_that_it_is_about() {
             refused(|g| g.accounts[0].name = "Alice\n".to_owned()),
         ),
         (
-            "governance_approvals is 0, it must be 1 to 16",
-            refused(|g| g.policies.governance_approvals = 0),
+            "the approvals of power are 0, they must be 1 to 16",
+            refused(|g| g.policies.approvals.power.approvals = 0),
+        ),
+        (
+            "the approvals of releases are 17, they must be 1 to 16",
+            refused(|g| g.policies.approvals.releases.approvals = 17),
+        ),
+        (
+            "approvals of recovery expire after 59999 ms, it must be 60000 to",
+            refused(|g| g.policies.approvals.recovery.expires_ms = 59_999),
+        ),
+        (
+            "a role of alice has since_ms 1, in a genesis file it is 0",
+            refused(|g| g.accounts[0].grants[0].since_ms = 1),
+        ),
+        (
+            "the file has version 1, this program reads version 2",
+            refused(|g| g.version = 1),
         ),
         (
             "alice has 65 roles",

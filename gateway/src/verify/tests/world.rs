@@ -10,9 +10,10 @@ use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
 use lamplighter_types::{
     Account, AccountKind, Attestation, Certificate, ConfigTarget, Deployment, DeploymentState,
-    DesiredConfig, Device, DeviceState, DeviceStatus, Genesis, GenesisAccount, Grant,
-    HEADER_VERSION, Hash, Header, HexBytes, Id, KeyRecord, Policies, Release, ReleaseManifest,
-    ReleaseStatus, Role, Scope, SecretKey, SignedRelease, Validator, ValidatorSet, Version, codec,
+    DesiredConfig, Device, DeviceState, DeviceStatus, GENESIS_VERSION, Genesis, GenesisAccount,
+    Grant, HEADER_VERSION, Hash, Header, HexBytes, Id, KeyRecord, Policies, Release,
+    ReleaseManifest, ReleaseStatus, Role, Scope, SecretKey, SignedRelease, Validator, ValidatorSet,
+    Version, codec,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,10 +36,7 @@ pub struct World {
 }
 
 fn grant(role: Role) -> Grant {
-    Grant {
-        role,
-        scope: Scope::city(),
-    }
+    Grant::founding(role, Scope::city())
 }
 
 fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
@@ -55,6 +53,7 @@ fn genesis(validators: &[SecretKey], admin: &SecretKey) -> Genesis {
         grants: vec![grant(Role::Administrator)],
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test".to_owned(),
         created_ms: 1,
         validators: ValidatorSet {
