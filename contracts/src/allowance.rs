@@ -99,8 +99,7 @@ pub(crate) fn charge(
 }
 
 fn allowance(overlay: &Overlay, kind: AccountKind) -> Result<Allowance, StateError> {
-    let _ = governance::policies(overlay)?;
-    let allowances = lamplighter_types::Allowances::default();
+    let allowances = governance::policies(overlay)?.allowances;
     Ok(match kind {
         AccountKind::User => allowances.users,
         AccountKind::Gateway => allowances.gateways,
