@@ -45,6 +45,14 @@ pub enum DevicesError {
         counter: u64,
         highest: u64,
     },
+    #[error("the counter {counter} of {device} is too far above {highest}, the highest one used")]
+    CounterTooFar {
+        device: Id,
+        counter: u64,
+        highest: u64,
+    },
+    #[error("security_counter is {got}, it ends at {SECURITY_COUNTER_MAX} (2^32 - 1)")]
+    SecurityCounter { got: u64 },
     #[error("there is no registrant {0}")]
     UnknownRegistrant(String),
 }
@@ -78,6 +86,8 @@ impl ContractError for DevicesError {
             Self::WrongSignature(..) => "devices.wrong_signature",
             Self::Unsigned(_) => "devices.unsigned",
             Self::CounterUsed { .. } => "devices.counter_used",
+            Self::CounterTooFar { .. } => "devices.counter_too_far",
+            Self::SecurityCounter { .. } => "devices.security_counter",
             Self::UnknownRegistrant(_) => "devices.unknown_registrant",
         }
     }
