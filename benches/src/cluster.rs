@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Allowances, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope,
-    Validator, ValidatorSet,
+    Allowances, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role,
+    Scope, Validator, ValidatorSet,
 };
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};

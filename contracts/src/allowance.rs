@@ -13,8 +13,9 @@
 use lamplighter_state::{Growth, Key, Overlay, StateError};
 use lamplighter_types::{Account, AccountKind, Allowance, AllowanceUse, Id};
 
+use crate::refusal::refusals;
 use crate::tables::Table;
-use crate::{BlockContext, ContractError, ExecutionError, Reader, governance};
+use crate::{BlockContext, ExecutionError, Reader, governance};
 
 /// Bytes that records may grow in one transaction without a charge. Each kind of record has its own
 /// bound, so growth without new records ends by itself.
@@ -22,39 +23,17 @@ pub const FREE_BYTES: u64 = 1_024;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// Why a transaction may not add to the state now.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum AllowanceError {
-    #[error(
-        "{account} may make {allowed} new records a day and has made {used}; this makes {needed} \
-         more. The allowance is renewed at {renewed_ms}"
-    )]
-    RecordsUsed {
-        account: Id,
-        needed: u64,
-        used: u64,
-        allowed: u64,
-        renewed_ms: u64,
-    },
-    #[error(
-        "{account} may add {allowed} bytes a day and has added {used}; this adds {needed} more. \
-         The allowance is renewed at {renewed_ms}"
-    )]
-    BytesUsed {
-        account: Id,
-        needed: u64,
-        used: u64,
-        allowed: u64,
-        renewed_ms: u64,
-    },
-}
-
-impl ContractError for AllowanceError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::RecordsUsed { .. } => "allowance.records_used",
-            Self::BytesUsed { .. } => "allowance.bytes_used",
-        }
+refusals! {
+    /// Why a transaction may not add to the state now.
+    pub enum AllowanceError [] {
+        RecordsUsed { account: Id, needed: u64, used: u64, allowed: u64, renewed_ms: u64 }
+            = "allowance.records_used",
+            "{account} may make {allowed} new records a day and has made {used}; this makes {needed} \
+             more. The allowance is renewed at {renewed_ms}";
+        BytesUsed { account: Id, needed: u64, used: u64, allowed: u64, renewed_ms: u64 }
+            = "allowance.bytes_used",
+            "{account} may add {allowed} bytes a day and has added {used}; this adds {needed} more. \
+             The allowance is renewed at {renewed_ms}";
     }
 }
 

@@ -95,7 +95,11 @@ fn the_growth_of_a_transaction_is_what_it_makes_less_what_it_removes() {
     overlay.commit();
     assert_eq!(overlay.growth().unwrap(), growth(0), "a new transaction");
     put(&mut overlay, 3..5);
-    assert_eq!(overlay.growth().unwrap(), growth(0), "made before in the block");
+    assert_eq!(
+        overlay.growth().unwrap(),
+        growth(0),
+        "made before in the block"
+    );
     // What another transaction removed is new again; what was removed beyond is no credit.
     put(&mut overlay, 0..1);
     assert_eq!(overlay.growth().unwrap(), growth(1));

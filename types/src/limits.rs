@@ -28,6 +28,9 @@ pub const ROLLOUT_LIST_MAX: usize = 1_000;
 pub const STEPS_PER_BLOCK_MAX: usize = 256;
 /// Bytes of the data of one device event.
 pub const EVENT_DATA_BYTES_MAX: usize = 1_024;
+/// Largest security counter: MCUboot and similar boot loaders keep it in 32 bits, and no report or
+/// release may raise a floor to where nothing follows.
+pub const SECURITY_COUNTER_MAX: u64 = u32::MAX as u64;
 /// Number of gaps kept of the sequence numbers of one device; the oldest are merged into one.
 pub const EVENT_GAPS_MAX: usize = 16;
 /// Number of open alarms of one device: above it there is one cause, not as many, and a gateway

@@ -78,7 +78,14 @@ async fn alarm(
     let alarm = AlarmId { device, sequence };
     let key = events::keys::alarm(&alarm);
     let subject = Some(Subject::Alarm(alarm));
-    read::record(&app, &query, &key, "such open alarm; a closed one is in its history", subject).await
+    read::record(
+        &app,
+        &query,
+        &key,
+        "such open alarm; a closed one is in its history",
+        subject,
+    )
+    .await
 }
 
 /// The history of an alarm, newest first: who raised, acknowledged and cleared it, and when. At

@@ -48,5 +48,7 @@ pub use execute::{check, execute};
 pub use kinds::{FREE_PREFIX, KINDS, is_kind};
 pub use read::*;
 
-/// Largest jump of a device's sequence numbers: one mistake must not use them all up.
+/// Largest jump of the sequence numbers of a device whose key signs them: one mistake must not use
+/// them all up. For a device without a key it is
+/// [`VOUCHED_JUMP_MAX`](crate::devices::VOUCHED_JUMP_MAX).
 pub const SEQUENCE_JUMP_MAX: u64 = 1 << 32;

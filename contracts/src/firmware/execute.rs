@@ -2,7 +2,8 @@
 
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::{
-    ARTIFACT_BYTES_MAX, ID_BYTES_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX, TRANSACTION_BYTES_MAX,
+    ARTIFACT_BYTES_MAX, ID_BYTES_MAX, SECURITY_COUNTER_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX,
+    TRANSACTION_BYTES_MAX,
 };
 use lamplighter_types::{
     AccountKind, Artifact, Fact, FirmwareAction, Hash, Id, KeyRecord, Notification, PublicKey,
@@ -13,15 +14,13 @@ use super::read::is_expired;
 use super::{FirmwareError, keys};
 use crate::{Context, ExecutionError, governance, rollouts, users, validate};
 
-/// MCUboot and similar boot loaders keep the counter in 32 bits.
-const SECURITY_COUNTER_MAX: u64 = u32::MAX as u64;
-
 /// Checks shape and size, without the signature.
 pub fn check(action: &FirmwareAction) -> Result<(), FirmwareError> {
     match action {
         FirmwareAction::Publish { release } => {
             validate::at_most("manifest", &release.manifest.0, TRANSACTION_BYTES_MAX)?;
-            let manifest = codec::decode(&release.manifest.0).map_err(FirmwareError::Manifest)?;
+            let manifest =
+                codec::decode(&release.manifest.0).map_err(|_| FirmwareError::Manifest)?;
             check_manifest(&manifest)?;
         }
         FirmwareAction::Deprecate { release: _, reason }
@@ -107,7 +106,7 @@ fn publish(
     context: &Context,
     signed: &SignedRelease,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let manifest = signed.verify().map_err(FirmwareError::Signature)?;
+    let manifest = signed.verify().map_err(|_| FirmwareError::Signature)?;
     let sender = &context.sender;
     if sender.account != manifest.vendor && !sender.has_role_somewhere(Role::Operator) {
         let (account, vendor) = (sender.account.clone(), manifest.vendor);
