@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role, Scope,
-    Validator, ValidatorSet,
+    Allowances, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Policies, PublicKey, Role,
+    Scope, Validator, ValidatorSet,
 };
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
@@ -156,7 +156,11 @@ fn genesis(validators: Vec<Validator>) -> Genesis {
             grants: vec![grant(Role::Administrator), grant(Role::Operator)],
         }],
         // A single administrator must suffice.
-        policies: Policies::of_one_person(),
+        policies: Policies {
+            // A fleet is imported in minutes here.
+            allowances: Allowances::UNBOUNDED,
+            ..Policies::of_one_person()
+        },
     }
 }
 

@@ -6,8 +6,8 @@ use lamplighter_types::{Action, Notification, Outcome, Receipt, Transaction, Ver
 use crate::admission::examine;
 use crate::users::keys;
 use crate::{
-    AdmissionError, BlockContext, Context, ExecutionError, Refusal, config, devices, events,
-    firmware, governance, rollouts, users,
+    AdmissionError, BlockContext, Context, ExecutionError, Refusal, allowance, config, devices,
+    events, firmware, governance, rollouts, users,
 };
 
 /// Does the work that is due at the beginning of a block: a new protocol version, expired timers.
@@ -55,7 +55,11 @@ pub fn execute(
         key,
         sender,
     };
-    let (outcome, notifications) = match run(overlay, &context, &transaction.get().action) {
+    let executed = run(overlay, &context, &transaction.get().action).and_then(|notifications| {
+        allowance::charge(overlay, block, &context.sender)?;
+        Ok(notifications)
+    });
+    let (outcome, notifications) = match executed {
         Ok(notifications) => {
             overlay.commit();
             (Outcome::Succeeded, notifications)

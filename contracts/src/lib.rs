@@ -9,6 +9,7 @@
 //! scope covers the device's district; a right over the whole city is a role with the empty scope.
 
 pub mod admission;
+pub mod allowance;
 pub mod config;
 mod context;
 pub mod devices;

@@ -14,5 +14,5 @@ mod tests;
 
 pub use error::StateError;
 pub use key::Key;
-pub use overlay::{Changes, Overlay};
+pub use overlay::{Changes, Growth, Overlay};
 pub use view::{EncodedRecord, View};

@@ -28,8 +28,17 @@ pub const ROLLOUT_LIST_MAX: usize = 1_000;
 pub const STEPS_PER_BLOCK_MAX: usize = 256;
 /// Bytes of the data of one device event.
 pub const EVENT_DATA_BYTES_MAX: usize = 1_024;
+/// Largest security counter: MCUboot and similar boot loaders keep it in 32 bits, and no report or
+/// release may raise a floor to where nothing follows.
+pub const SECURITY_COUNTER_MAX: u64 = u32::MAX as u64;
 /// Number of gaps kept of the sequence numbers of one device; the oldest are merged into one.
 pub const EVENT_GAPS_MAX: usize = 16;
+/// Number of open alarms of one device: above it there is one cause, not as many, and a gateway
+/// that makes them up must not fill the memory of all validators.
+pub const ALARMS_PER_DEVICE_MAX: usize = 32;
+/// Number of kinds of alarms of which a device's last change is kept. Those without an active alarm
+/// make room for others, and there are always some.
+pub const ALARM_KINDS_PER_DEVICE_MAX: usize = 2 * ALARMS_PER_DEVICE_MAX;
 /// Longest value of a tag: a label, not a document.
 pub const TAG_VALUE_BYTES_MAX: usize = 256;
 /// Bytes of a desired configuration document: as much as a Thing takes in a few block-wise

@@ -188,6 +188,17 @@ pub enum Fact {
         alarm: AlarmId,
         by: Id,
     },
+    /// An alarm that was cleared and not acknowledged has left the state to make room for a newer
+    /// one.
+    AlarmEvicted {
+        alarm: AlarmId,
+    },
+    /// An event raised no alarm, because the device has as many active ones as it may have.
+    AlarmNotRaised {
+        alarm: AlarmId,
+        kind: String,
+        severity: Severity,
+    },
     ChangeProposed {
         proposal: Id,
     },

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::codec::{self, CodecError};
 use crate::record::*;
 use crate::tables::Table;
-use crate::{AlarmId, ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
+use crate::{ConfigTarget, Hash, HexBytes, Id, PublicKey, Scope, ValidatorSet};
 
 /// A deadline (Unix ms), the rollout and the device.
 type Timer = (u64, Id, Id);
@@ -58,6 +58,7 @@ state_keys! {
     ReplayWindow { key: PublicKey } => ReplayWindow,
     Recovery { account: Id, new_key: PublicKey } => Recovery,
     Administrator { account: Id } => Id,
+    AllowanceUse { account: Id } => AllowanceUse,
 
     Device { device: Id } => Device,
     DeviceState { device: Id } => DeviceState,
@@ -82,8 +83,7 @@ state_keys! {
 
     EventCursor { device: Id } => EventCursor,
     Alarm { device: Id, sequence: u64 } => Alarm,
-    OpenAlarm { device: Id, sequence: u64 } => AlarmId,
-    AlarmSlot { device: Id, alarm: String } => AlarmSlot,
+    DeviceAlarms { device: Id } => DeviceAlarms,
 
     ValidatorSet => ValidatorSet,
     Observer { node: u64 } => Observer,

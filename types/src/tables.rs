@@ -10,6 +10,7 @@ pub enum Table {
     ReplayWindow = 0x04,
     Recovery = 0x05,
     Administrator = 0x06,
+    AllowanceUse = 0x07,
 
     Device = 0x10,
     DeviceState = 0x11,
@@ -34,8 +35,7 @@ pub enum Table {
 
     EventCursor = 0x50,
     Alarm = 0x51,
-    OpenAlarm = 0x52,
-    AlarmSlot = 0x53,
+    DeviceAlarms = 0x52,
 
     ValidatorSet = 0x60,
     Observer = 0x61,

@@ -60,7 +60,9 @@ fn fact(device: &str, fact: &Fact) -> String {
         | EventGapSeen { .. }
         | AlarmRaised { .. }
         | AlarmCleared { .. }
-        | AlarmAcknowledged { .. } => of_events(device, fact),
+        | AlarmAcknowledged { .. }
+        | AlarmEvicted { .. }
+        | AlarmNotRaised { .. } => of_events(device, fact),
         ChangeProposed { .. }
         | ChangeApproved { .. }
         | ValidatorAdded { .. }
@@ -284,6 +286,20 @@ fn of_events(device: &str, fact: &Fact) -> Option<String> {
             alarm: acknowledged,
             by,
         } => format!("{} acknowledged by {by}", alarm(acknowledged)),
+        Fact::AlarmEvicted { alarm: evicted } => format!(
+            "{} was cleared and never acknowledged; it makes room for a newer one",
+            alarm(evicted)
+        ),
+        Fact::AlarmNotRaised {
+            alarm: refused,
+            kind,
+            severity,
+        } => format!(
+            "event {} of {} raised no alarm, there are too many: {kind}, {}",
+            refused.sequence,
+            refused.device,
+            words(severity)
+        ),
         _ => return None,
     })
 }

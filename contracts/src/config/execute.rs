@@ -99,7 +99,7 @@ fn set_desired(
     let desired = DesiredConfig {
         target: target.clone(),
         document: document_of(document)?.canonical(),
-        version: current + 1,
+        version: current.saturating_add(1),
         author: context.sender.account.clone(),
         height: context.block.height,
     };

@@ -38,6 +38,10 @@ refusals! {
             "{device} has a key of its own, which did not sign this report";
         CounterUsed { device: Id, counter: u64, highest: u64 } = "devices.counter_used",
             "the counter {counter} of {device} is not above {highest}, the highest one used";
+        CounterTooFar { device: Id, counter: u64, highest: u64 } = "devices.counter_too_far",
+            "the counter {counter} of {device} is too far above {highest}, the highest one used";
+        SecurityCounter(got: u64) = "devices.security_counter",
+            "security counters end at 4294967295 (2^32 - 1), and this is {got}";
         UnknownRegistrant(registrant: String) = "devices.unknown_registrant",
             "there is no registrant {registrant}";
     }

@@ -1,7 +1,7 @@
 //! The actions on devices: checks and dispatch.
 
 use lamplighter_state::Overlay;
-use lamplighter_types::limits::{LIST_ITEMS_MAX, TEXT_BYTES_MAX};
+use lamplighter_types::limits::{LIST_ITEMS_MAX, SECURITY_COUNTER_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DevicesAction, NewDevice, Notification, Tag};
 
 use super::{DevicesError, iotregistry, lifecycle, ownership_transfer, registration, reports};
@@ -22,7 +22,10 @@ pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
         DevicesAction::ReportInventory { reports } => {
             validate::list("reports", reports, LIST_ITEMS_MAX)?;
             for report in reports {
-                validate::number("security_counter", report.security_counter)?;
+                let got = report.security_counter;
+                if got > SECURITY_COUNTER_MAX {
+                    return Err(DevicesError::SecurityCounter(got));
+                }
                 validate::number("counter", report.counter)?;
             }
         }

@@ -17,11 +17,13 @@
 //!
 //! *Reports* of a device (inventory, deployment, configuration) carry a counter that only rises.
 //! For a device with a key only the reports that it signed move the counter, so that its gateway
-//! can't use the numbers up. See [`accept_report`].
+//! can't use the numbers up. See [`accept_report`]. The counters of a device without a key rise in
+//! small steps ([`VOUCHED_JUMP_MAX`]), so that a gateway can't use them up either.
 //!
 //! *Drift*: a device whose reported digest is neither that of its confirmed release nor that of the
 //! rollout under way is marked as drifted, until it reports the right one again. The floor of the
-//! security counter never falls.
+//! security counter rises by confirmed releases and by inventories that the device signed, never by
+//! the word of its gateway alone, and falls only when governance resets it.
 
 mod access;
 mod error;
@@ -43,4 +45,4 @@ pub use error::DevicesError;
 pub use execute::{check, execute};
 pub use iotregistry::state::{iotregistry_check, iotregistry_query};
 pub use read::*;
-pub use reports::{AcceptedReport, accept_report};
+pub use reports::{AcceptedReport, COUNTER_JUMP_MAX, VOUCHED_JUMP_MAX, accept_report};

@@ -19,7 +19,7 @@ refusals! {
         Unsigned { device: Id, sequence: u64 } = "events.unsigned",
             "event {sequence} of {device} is not signed, and the device has a key";
         UnknownAlarm { device: Id, sequence: u64 } = "events.unknown_alarm",
-            "there is no alarm {sequence} of {device}";
+            "there is no open alarm {sequence} of {device}";
         Acknowledged { device: Id, sequence: u64 } = "events.acknowledged",
             "alarm {sequence} of {device} is acknowledged already";
         Cleared { device: Id, sequence: u64 } = "events.cleared",

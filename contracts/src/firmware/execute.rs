@@ -2,7 +2,8 @@
 
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::{
-    ARTIFACT_BYTES_MAX, ID_BYTES_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX, TRANSACTION_BYTES_MAX,
+    ARTIFACT_BYTES_MAX, ID_BYTES_MAX, SECURITY_COUNTER_MAX, SMALL_LIST_MAX, TEXT_BYTES_MAX,
+    TRANSACTION_BYTES_MAX,
 };
 use lamplighter_types::{
     AccountKind, Artifact, Fact, FirmwareAction, Hash, Id, KeyRecord, Notification, PublicKey,
@@ -12,9 +13,6 @@ use lamplighter_types::{
 use super::read::is_expired;
 use super::{FirmwareError, keys};
 use crate::{Context, ExecutionError, governance, rollouts, users, validate};
-
-/// MCUboot and similar boot loaders keep the counter in 32 bits.
-const SECURITY_COUNTER_MAX: u64 = u32::MAX as u64;
 
 /// Checks shape and size, without the signature.
 pub fn check(action: &FirmwareAction) -> Result<(), FirmwareError> {

@@ -47,7 +47,10 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
             validate::number("node", *node)?;
             check_address(address)
         }
-        GovernanceChange::SetPolicies { policies } => Ok(policies.check()?),
+        GovernanceChange::SetPolicies { policies } => {
+            let checked = policies.check();
+            checked.map_err(|error| GovernanceError::Policies(error.to_string()))
+        }
         GovernanceChange::RemoveValidator { node: _ }
         | GovernanceChange::RemoveObserver { node: _ } => Ok(()),
         GovernanceChange::SetProtocol {

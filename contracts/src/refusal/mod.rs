@@ -14,7 +14,9 @@ use lamplighter_types::{
 };
 
 use crate::users;
-use crate::{AdmissionError, Forbidden, config, devices, events, firmware, governance, rollouts};
+use crate::{
+    AdmissionError, Forbidden, allowance, config, devices, events, firmware, governance, rollouts,
+};
 
 /// Bytes of a field that are kept of a longer text: enough to recognize what was sent.
 const FIELD_BYTES_MAX: usize = 256;
@@ -285,6 +287,7 @@ fn templates() -> impl Iterator<Item = Template> {
         FieldError::templates(),
         AdmissionError::templates(),
         Forbidden::templates(),
+        allowance::AllowanceError::templates(),
         users::UsersError::templates(),
         devices::DevicesError::templates(),
         devices::iotregistry::RegistryError::templates(),

@@ -39,6 +39,11 @@ fn of_people(keys: &mut Keys) {
         k::administrator(&account),
         StateKey::Administrator { account },
     );
+    let account = id("ada");
+    keys.is(
+        crate::allowance::usage_key(&account),
+        StateKey::AllowanceUse { account },
+    );
 }
 
 fn of_devices(keys: &mut Keys) {
@@ -146,22 +151,14 @@ fn of_events_and_config(keys: &mut Keys) {
         sequence,
     };
     let device = device();
-    let named = device.clone();
-    keys.is(
-        events::keys::slot(&device, "lamp_failure"),
-        StateKey::AlarmSlot {
-            device: named,
-            alarm: "lamp_failure".to_owned(),
-        },
-    );
     let named = StateKey::Alarm {
         device: device.clone(),
         sequence,
     };
     keys.is(events::keys::alarm(&alarm), named);
     keys.is(
-        events::keys::open_alarm(&alarm),
-        StateKey::OpenAlarm { device, sequence },
+        events::keys::device_alarms(&device),
+        StateKey::DeviceAlarms { device },
     );
 }
 

@@ -34,7 +34,10 @@ impl Filler<'_> {
                 Some(name) => self.named(name),
                 None => Value::String(text),
             },
-            Value::Array(items) => items.into_iter().map(|item| self.fill(item)).collect(),
+            Value::Array(items) => {
+                let items = items.into_iter().flat_map(repeated);
+                items.map(|item| self.fill(item)).collect()
+            }
             Value::Object(mut members) => match members.remove("$release") {
                 Some(manifest) => self.release(manifest, &members["$by"]),
                 None => members
@@ -57,6 +60,7 @@ impl Filler<'_> {
         match kind {
             "key" => self.label(secret(rest).public().to_string(), name),
             "hash" => self.label(Hash::of(rest.as_bytes()).to_string(), name),
+            "number" => json!(rest.split('+').map(product).sum::<u64>()),
             "now" => json!(self.time_ms + rest.parse::<u64>().unwrap_or(0)),
             "rotation" => {
                 let account = Id::new(self.sender).expect("an id");
@@ -83,6 +87,39 @@ impl Filler<'_> {
         let manifest = serde_json::from_value(self.fill(manifest)).expect("a manifest");
         let by = by.as_str().expect("the name of a key");
         json!(SignedRelease::sign(&manifest, &secret(by)))
+    }
+}
+
+fn product(text: &str) -> u64 {
+    let factors = text.split('*');
+    factors
+        .map(|n| n.parse::<u64>().expect("a number"))
+        .product()
+}
+
+/// The items that an item of a list stands for.
+fn repeated(item: Value) -> Vec<Value> {
+    match item.get("$repeat").and_then(Value::as_u64) {
+        Some(count) => (1..=count)
+            .map(|n| numbered(&item["$item"], "{n}", n))
+            .collect(),
+        None => vec![item],
+    }
+}
+
+/// Replaces `place` in all texts by a number.
+pub fn numbered(value: &Value, place: &str, number: u64) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace(place, &number.to_string())),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| numbered(item, place, number))
+            .collect(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| (name.clone(), numbered(member, place, number)))
+            .collect(),
+        other => other.clone(),
     }
 }
 

@@ -15,6 +15,9 @@
 //! @time 60000                     the next block is so many ms later (1,000 otherwise)
 //! @blocks 3                       blocks without transactions
 //! @quiet                          changed records are no longer shown; @loud shows them again
+//! @counts                         notifications and changed records are only counted
+//! @times 29                       the next transaction is sent so many times; `{k}` in it is the
+//!                                 number of the time
 //! @effective lamp-1               the configuration that a device should have
 //! @query owner 02ab..             an IOTRegistry query
 //! ```
@@ -24,7 +27,9 @@
 //! `$now+5000` a number (block time and so many ms), `$rotation:NAME` the proof by which the key
 //! NAME takes the place of the sender's, `$change:PROPOSAL`, `$plan:ROLLOUT` and
 //! `$manifest:RELEASE` the digests that approvers name. `{"$release": {manifest}, "$by": "acme"}`
-//! is a manifest with the signature of the key `acme`.
+//! is a manifest with the signature of the key `acme`. `{"$repeat": 1000, "$item": ..}` in a list
+//! stands for so many items, and `{n}` in them is the number of each, from 1; `$number:3*7+1`
+//! is a number.
 //!
 //! In the output known keys and digests have their names, other long hexadecimal texts are cut;
 //! replay windows are left out.

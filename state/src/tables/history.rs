@@ -126,9 +126,11 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | RolloutStopped { rollout }
         | RolloutFinished { rollout } => Subject::Rollout(rollout.clone()),
         DesiredSet { target, .. } => Subject::Config(target.clone()),
-        AlarmRaised { alarm, .. } | AlarmCleared { alarm } | AlarmAcknowledged { alarm, .. } => {
-            Subject::Alarm(alarm.clone())
-        }
+        AlarmRaised { alarm, .. }
+        | AlarmCleared { alarm }
+        | AlarmAcknowledged { alarm, .. }
+        | AlarmEvicted { alarm }
+        | AlarmNotRaised { alarm, .. } => Subject::Alarm(alarm.clone()),
         ChangeProposed { proposal } | ChangeApproved { proposal, .. } => {
             Subject::Proposal(proposal.clone())
         }

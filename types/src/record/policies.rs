@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{
     APPROVAL_EXPIRES_MS_MAX, APPROVAL_EXPIRES_MS_MIN, APPROVALS_MAX, NEWCOMER_WAIT_MS_MAX,
 };
-use crate::record::{Allowances, Retention};
+use crate::record::{ALLOWANCE_MIN, Allowances, Retention};
 use crate::{Id, PublicKey};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -153,6 +153,13 @@ pub enum PolicyError {
     Expires { policy: &'static str, got_ms: u64 },
     #[error("newcomers wait {got_ms} ms, it must be at most {NEWCOMER_WAIT_MS_MAX}")]
     NewcomerWait { got_ms: u64 },
+    #[error(
+        "{allowance} must be from {} records and {} bytes to 2^53 - 1: with less, a proposal could \
+         not be stored",
+        ALLOWANCE_MIN.records,
+        ALLOWANCE_MIN.bytes
+    )]
+    Allowance { allowance: &'static str },
 }
 
 impl Policies {
@@ -186,7 +193,7 @@ impl Policies {
         let Self {
             approvals,
             newcomer_wait_ms,
-            allowances: _,
+            allowances,
             retention: _,
         } = self;
         for (policy, of) in approvals.named() {
@@ -197,6 +204,9 @@ impl Policies {
             if !(APPROVAL_EXPIRES_MS_MIN..=APPROVAL_EXPIRES_MS_MAX).contains(&got_ms) {
                 return Err(PolicyError::Expires { policy, got_ms });
             }
+        }
+        if let Some(allowance) = allowances.out_of_range() {
+            return Err(PolicyError::Allowance { allowance });
         }
         if *newcomer_wait_ms > NEWCOMER_WAIT_MS_MAX {
             let got_ms = *newcomer_wait_ms;

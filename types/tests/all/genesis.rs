@@ -24,7 +24,7 @@ fn user(name: &str, key: u8, role: Role) -> GenesisAccount {
 fn each_fault_names_those_that_it_is_about() {
     let set = |genesis: &mut Genesis| genesis.validators.validators.clone();
     let key = secret(2).public();
-    let cases: [(&str, String); 15] = [
+    let cases: [(&str, String); 16] = [
         (
             "node 2 and node 4 have the same address 10.0.0.2:7000",
             refused(|g| g.validators.validators[3].address = set(g)[1].address.clone()),
@@ -68,6 +68,10 @@ fn each_fault_names_those_that_it_is_about() {
         (
             "approvals of recovery expire after 59999 ms, it must be 60000 to",
             refused(|g| g.policies.approvals.recovery.expires_ms = 59_999),
+        ),
+        (
+            "allowances.gateways must be from 100 records",
+            refused(|g| g.policies.allowances.gateways.records = 99),
         ),
         (
             "a role of alice has since_ms 1, in a genesis file it is 0",
