@@ -111,7 +111,6 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
         });
     }
     let history: History = tables::load_history(&*store, height + 1)?;
-    let last_batch = tables::last_batch(&*store)?;
     let view = View::new(store);
     let validators = named_nodes(&view)?.validators;
     let hash = header.hash();
@@ -121,7 +120,6 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
         tree,
         history,
         validators,
-        last_batch,
     })
 }
 

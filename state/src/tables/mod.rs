@@ -21,9 +21,9 @@ pub use blocks::{
 };
 pub use chain::{
     attested, certificate, certificates_up_to, head_height, history_node, installing,
-    last_attested, last_batch, load_history, marker, newest_certified, prune_attested,
-    put_attested, put_certificate, put_history, put_installing, put_last_batch, put_marker,
-    put_validators, set_changes, validators_at,
+    last_attested, load_history, marker, newest_certified, position, prune_attested, put_attested,
+    put_certificate, put_history, put_installing, put_marker, put_position, put_validators,
+    set_changes, validators_at,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};
