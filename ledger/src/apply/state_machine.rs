@@ -231,7 +231,7 @@ impl LedgerStateMachine {
         if head.header.height < height || in_image != Some(hash) {
             return Err(ImageError::Contradiction { height });
         }
-        Ok(tables::marker(&*image)?)
+        Ok(tables::position(&*image)?)
     }
 }
 
@@ -258,9 +258,7 @@ impl StateMachine for LedgerStateMachine {
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        snapshot::build(&self.chain, dir)
-            .map(Some)
-            .map_err(Fatal::new)
+        snapshot::build(&self.chain, dir).map_err(Fatal::new)
     }
 
     async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal> {

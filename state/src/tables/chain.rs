@@ -70,6 +70,11 @@ pub fn history_node(store: &dyn KvView, level: u8, index: u64) -> Result<Hash, S
     })
 }
 
+/// Number of nodes of the history.
+pub fn count_history_nodes(store: &dyn KvView) -> Result<u64, StateError> {
+    row::count(store, HISTORY)
+}
+
 /// The history of the first `size` headers.
 ///
 /// # Errors
@@ -114,12 +119,6 @@ fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, State
     newest
         .map(|(key, _)| row::read_key(CERTIFICATES, &key, last_number(&key)))
         .transpose()
-}
-
-/// The keys of the certificates up to this height.
-pub fn certificates_up_to(height: u64) -> KeyRange {
-    let end = CERTIFICATES.height(height.saturating_add(1));
-    KeyRange::between(CERTIFICATES.height(0), end)
 }
 
 /// Adds the validators that are in force after the block at `height`, where they changed there,
