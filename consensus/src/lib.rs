@@ -33,6 +33,7 @@ mod codec;
 mod compaction;
 mod config;
 mod control_client;
+mod early_entries;
 mod error;
 mod last_contact;
 mod leadership;
