@@ -45,6 +45,10 @@ pub enum DevicesError {
         counter: u64,
         highest: u64,
     },
+    #[error("the key for {0} did not sign its introduction")]
+    WrongProof(Id, #[source] BadSignature),
+    #[error("{0} has no key")]
+    NoKey(Id),
     #[error("there is no registrant {0}")]
     UnknownRegistrant(String),
 }
@@ -78,6 +82,8 @@ impl ContractError for DevicesError {
             Self::WrongSignature(..) => "devices.wrong_signature",
             Self::Unsigned(_) => "devices.unsigned",
             Self::CounterUsed { .. } => "devices.counter_used",
+            Self::WrongProof(..) => "devices.wrong_proof",
+            Self::NoKey(_) => "devices.no_key",
             Self::UnknownRegistrant(_) => "devices.unknown_registrant",
         }
     }

@@ -1,4 +1,6 @@
-use lamplighter_types::limits::{APPROVALS_MAX, VALIDATORS_MAX};
+use lamplighter_types::limits::{
+    APPROVALS_MAX, PROPOSALS_MAX, PROPOSALS_PER_AUTHOR_MAX, VALIDATORS_MAX,
+};
 use lamplighter_types::{Hash, Id, PolicyError};
 
 use super::OBSERVERS_MAX;
@@ -18,10 +20,18 @@ pub enum GovernanceError {
     ProposalExists(Id),
     #[error("there is no proposal {0}")]
     UnknownProposal(Id),
-    #[error("the change of proposal {proposal} has the digest {digest}")]
+    #[error("the changes of proposal {proposal} have the digest {digest}")]
     OtherChange { proposal: Id, digest: Hash },
-    #[error("proposal {0} was carried out already")]
-    CarriedOut(Id),
+    #[error("proposal {0} has expired")]
+    Expired(Id),
+    #[error("{0} would get power by this proposal, so its own approval does not count")]
+    Interested(Id),
+    #[error("{account} has not approved proposal {proposal}")]
+    NotApproved { account: Id, proposal: Id },
+    #[error("{0} has {PROPOSALS_PER_AUTHOR_MAX} open proposals, which is the most")]
+    TooManyOfAuthor(Id),
+    #[error("there are {PROPOSALS_MAX} open proposals, which is the most")]
+    TooManyProposals,
     #[error("{account} approved proposal {proposal} already")]
     Approved { account: Id, proposal: Id },
     #[error("{APPROVALS_MAX} approvals have been given, which is the most")]
@@ -53,7 +63,11 @@ impl ContractError for GovernanceError {
             Self::ProposalExists(_) => "governance.proposal_exists",
             Self::UnknownProposal(_) => "governance.unknown_proposal",
             Self::OtherChange { .. } => "governance.other_change",
-            Self::CarriedOut(_) => "governance.carried_out",
+            Self::Expired(_) => "governance.expired",
+            Self::Interested(_) => "governance.interested",
+            Self::NotApproved { .. } => "governance.not_approved",
+            Self::TooManyOfAuthor(_) => "governance.too_many_of_author",
+            Self::TooManyProposals => "governance.too_many_proposals",
             Self::Approved { .. } => "governance.approved",
             Self::TooManyApprovals => "governance.too_many_approvals",
             Self::NodeUsed(_) => "governance.node_used",

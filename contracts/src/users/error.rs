@@ -1,5 +1,5 @@
 use lamplighter_types::crypto::BadSignature;
-use lamplighter_types::limits::{APPROVALS_MAX, GRANTS_PER_ACCOUNT_MAX};
+use lamplighter_types::limits::{GRANTS_PER_ACCOUNT_MAX, HOLDERS_MAX, KEYS_PER_ACCOUNT_MAX};
 use lamplighter_types::{Id, PublicKey, Role, Scope};
 
 use crate::ContractError;
@@ -44,18 +44,25 @@ pub enum UsersError {
     },
     #[error("{0} has {GRANTS_PER_ACCOUNT_MAX} roles, which is the most")]
     TooManyGrants(Id),
-    #[error("{0} is the last account that can administer the whole city")]
-    LastAdministrator(Id),
+    #[error("{account} can't grant a role to itself")]
+    SelfGrant { account: Id },
+    #[error("the role {0:?} is granted and revoked by a proposal that several approve")]
+    PowerRole(Role),
+    #[error(
+        "{left} accounts with the role {role:?} for the whole city would be left to undo this, \
+         fewer than the {needed} that the policies ask for"
+    )]
+    TooFewLeft { role: Role, left: usize, needed: u8 },
+    #[error("{HOLDERS_MAX} accounts have the role {0:?} for the whole city, which is the most")]
+    TooManyHolders(Role),
+    #[error("{account} is a newcomer: its approvals as {role:?} do not count yet")]
+    Newcomer { account: Id, role: Role },
+    #[error("{0} has {KEYS_PER_ACCOUNT_MAX} keys, which is the most")]
+    TooManyKeys(Id),
     #[error("{0} is disabled already")]
     Disabled(Id),
     #[error("{0} is not disabled")]
     Enabled(Id),
-    #[error("{0} can't vote for its own recovery")]
-    SelfRecovery(Id),
-    #[error("{0} has voted for this key already")]
-    Voted(Id),
-    #[error("{APPROVALS_MAX} votes have been cast for this key, which is the most")]
-    TooManyVotes,
 }
 
 impl ContractError for UsersError {
@@ -75,12 +82,14 @@ impl ContractError for UsersError {
             Self::RoleGranted { .. } => "users.role_granted",
             Self::NoSuchGrant { .. } => "users.no_such_grant",
             Self::TooManyGrants(_) => "users.too_many_grants",
-            Self::LastAdministrator(_) => "users.last_administrator",
+            Self::SelfGrant { .. } => "users.self_grant",
+            Self::PowerRole(_) => "users.power_role",
+            Self::TooFewLeft { .. } => "users.too_few_left",
+            Self::TooManyHolders(_) => "users.too_many_holders",
+            Self::Newcomer { .. } => "users.newcomer",
+            Self::TooManyKeys(_) => "users.too_many_keys",
             Self::Disabled(_) => "users.disabled",
             Self::Enabled(_) => "users.enabled",
-            Self::SelfRecovery(_) => "users.own_recovery",
-            Self::Voted(_) => "users.voted",
-            Self::TooManyVotes => "users.too_many_votes",
         }
     }
 }
