@@ -80,7 +80,7 @@ pub(crate) fn replace_key(
     }
     KeyPurpose::Device
         .verify(&block.chain_id, name, key, proof)
-        .map_err(|error| DevicesError::WrongProof(name.clone(), error))?;
+        .map_err(|_| DevicesError::WrongProof(name.clone()))?;
     if let Some(former) = device.key.replace(*key) {
         overlay.delete(&keys::by_key(&former));
     }

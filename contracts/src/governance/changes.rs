@@ -41,7 +41,9 @@ pub(super) fn check(change: &GovernanceChange) -> Result<(), Refusal> {
             check_node(*node, address).map_err(Refusal::of)
         }
         GovernanceChange::SetPolicies { policies } => {
-            let checked = policies.check().map_err(GovernanceError::Policies);
+            let checked = policies
+                .check()
+                .map_err(|error| GovernanceError::Policies(error.field()));
             checked.map_err(Refusal::of)
         }
         GovernanceChange::SetProtocol {

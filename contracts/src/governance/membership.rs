@@ -62,7 +62,7 @@ pub(super) fn add_validator(
     match overlay.get(&keys::observer(*node))? {
         Some(observer) if observer.account == *account && observer.key == *key => {
             let proven = KeyPurpose::Node.verify(&author.block.chain_id, account, key, proof);
-            proven.map_err(UsersError::WrongProof)?;
+            proven.map_err(|_| UsersError::WrongProof)?;
             overlay.delete(&keys::observer(*node));
             notifications.push(Notification::city(Fact::ObserverRemoved { node: *node }));
         }

@@ -172,7 +172,7 @@ pub(crate) fn require_possession(
     require_new_key(overlay, key)?;
     purpose
         .verify(&block.chain_id, account, key, proof)
-        .map_err(UsersError::WrongProof)?;
+        .map_err(|_| UsersError::WrongProof)?;
     Ok(())
 }
 

@@ -19,8 +19,7 @@ pub(super) fn grant_plain(
     require_plain(context, role, scope)?;
     let sender = &context.sender.account;
     if name == sender {
-        let account = name.clone();
-        return Err(UsersError::SelfGrant { account }.into());
+        return Err(UsersError::SelfGrant(name.clone()).into());
     }
     grant(overlay, &context.block, name, role, scope)
 }
