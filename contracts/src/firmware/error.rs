@@ -1,8 +1,9 @@
 use lamplighter_types::codec::CodecError;
 use lamplighter_types::limits::ARTIFACT_BYTES_MAX;
 use lamplighter_types::report::ReleaseError;
-use lamplighter_types::{Hash, Id, PublicKey};
+use lamplighter_types::{Hash, Id, PublicKey, Scope};
 
+use super::OPEN_RELEASES_PER_ORGANIZATION_MAX;
 use crate::ContractError;
 use crate::validate::FieldError;
 
@@ -45,6 +46,24 @@ pub enum FirmwareError {
         known_bytes: u64,
         size_bytes: u64,
     },
+    #[error("no release has the artifact {artifact} with {size_bytes} bytes")]
+    UnknownArtifact { artifact: Hash, size_bytes: u64 },
+    #[error("{0} has {OPEN_RELEASES_PER_ORGANIZATION_MAX} open releases, which is the most")]
+    TooManyOpen(Id),
+    #[error("the release {0} was not approved in time")]
+    Lapsed(Id),
+    #[error("{got} approvals of the release {release} count now, it needs {wanted}")]
+    NotApproved {
+        release: Id,
+        got: usize,
+        wanted: usize,
+    },
+    #[error("the release {0} has the most approvals that are kept")]
+    TooManyApprovals(Id),
+    #[error("{0} has not approved this")]
+    NoApproval(Id),
+    #[error("{vendor} is no vendor of {district}, or is disabled")]
+    VendorElsewhere { vendor: Id, district: Scope },
     #[error("the release {0} is not waiting for approval")]
     NotPending(Id),
     #[error("{0} published the release or is its vendor, so it can't approve it")]
@@ -84,6 +103,13 @@ impl ContractError for FirmwareError {
             Self::UnknownDependency(_) => "firmware.unknown_dependency",
             Self::Expired(_) => "firmware.expired",
             Self::SizeMismatch { .. } => "firmware.size_mismatch",
+            Self::UnknownArtifact { .. } => "firmware.unknown_artifact",
+            Self::TooManyOpen(_) => "firmware.too_many_open",
+            Self::Lapsed(_) => "firmware.lapsed",
+            Self::NotApproved { .. } => "firmware.not_approved",
+            Self::TooManyApprovals(_) => "firmware.too_many_approvals",
+            Self::NoApproval(_) => "firmware.no_approval",
+            Self::VendorElsewhere { .. } => "firmware.vendor_elsewhere",
             Self::NotPending(_) => "firmware.not_pending",
             Self::SelfApproval(_) => "firmware.own_release",
             Self::Approved(_) => "firmware.approved",

@@ -1,7 +1,8 @@
 use lamplighter_types::limits::SMALL_LIST_MAX;
 use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus};
 
-use super::{ROLLOUTS_AT_WORK_MAX, STEP_MS_MAX};
+use super::slots::{CITY_ROLLOUTS_MAX, DISTRICT_ROLLOUTS_MAX, ROLLOUTS_PER_DISTRICT_MAX};
+use super::{OPEN_PLANS_PER_ORGANIZATION_MAX, ROLLOUTS_AT_WORK_MAX, STEP_MS_MAX};
 use crate::ContractError;
 use crate::validate::FieldError;
 
@@ -34,6 +35,22 @@ pub enum RolloutsError {
         "too much failed: the plan has {got} new approvals of the {wanted} that resuming takes"
     )]
     NotApprovedAgain { got: usize, wanted: usize },
+    #[error("the plan has {got} approvals that count now, and needs {wanted}")]
+    NotApproved { got: usize, wanted: usize },
+    #[error("the plan has the most approvals that are kept")]
+    TooManyApprovals,
+    #[error("{0} has not approved this plan")]
+    NoApproval(Id),
+    #[error("the plan {0} was not started in time")]
+    Lapsed(Id),
+    #[error("{0} has {OPEN_PLANS_PER_ORGANIZATION_MAX} plans that were not started, the most")]
+    TooManyOpen(Id),
+    #[error("{CITY_ROLLOUTS_MAX} rollouts of the whole city are at work, which is the most")]
+    TooManyOfCity,
+    #[error("{DISTRICT_ROLLOUTS_MAX} rollouts of districts are at work, which is the most")]
+    TooManyOfDistricts,
+    #[error("{ROLLOUTS_PER_DISTRICT_MAX} rollouts in {0} are at work, which is the most")]
+    TooManyOfDistrict(String),
     #[error("{ROLLOUTS_AT_WORK_MAX} rollouts are at work, which is the most")]
     TooMany,
     #[error("the device {device} has no part in the rollout {rollout}")]
@@ -85,6 +102,14 @@ impl ContractError for RolloutsError {
             Self::Approved(_) => "rollouts.approved",
             Self::OtherPlan { .. } => "rollouts.other_plan",
             Self::NotApprovedAgain { .. } => "rollouts.not_approved_again",
+            Self::NotApproved { .. } => "rollouts.not_approved",
+            Self::TooManyApprovals => "rollouts.too_many_approvals",
+            Self::NoApproval(_) => "rollouts.no_approval",
+            Self::Lapsed(_) => "rollouts.lapsed",
+            Self::TooManyOpen(_) => "rollouts.too_many_open",
+            Self::TooManyOfCity => "rollouts.too_many_of_city",
+            Self::TooManyOfDistricts => "rollouts.too_many_of_districts",
+            Self::TooManyOfDistrict(_) => "rollouts.too_many_of_district",
             Self::TooMany => "rollouts.too_many",
             Self::UnknownDeployment { .. } => "rollouts.unknown_deployment",
             Self::TooLate(_) => "rollouts.too_late",

@@ -114,11 +114,16 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | RecoveryVoted { account, .. } => Subject::Account(account.clone()),
         ReleasePublished { release, .. }
         | ReleaseApproved { release, .. }
+        | ReleaseApprovalWithdrawn { release, .. }
         | ReleaseReleased { release }
+        | ReleaseWithdrawn { release }
+        | ReleaseLapsed { release }
         | ReleaseDeprecated { release }
         | ReleaseRevoked { release, .. } => Subject::Release(release.clone()),
         RolloutPlanned { rollout }
         | RolloutApproved { rollout, .. }
+        | RolloutApprovalWithdrawn { rollout, .. }
+        | RolloutLapsed { rollout }
         | RolloutStarted { rollout }
         | RolloutPaused { rollout, .. }
         | RolloutResumed { rollout }
@@ -153,6 +158,7 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | ThingRegistered { .. }
         | SpecRegistered { .. }
         | ArtifactHeld { .. }
+        | ArtifactDropped { .. }
         | DeploymentMoved { .. }
         | DeploymentSkipped { .. }
         | ReportRefused { .. }

@@ -153,6 +153,12 @@ pub enum PolicyError {
     Expires { policy: &'static str, got_ms: u64 },
     #[error("newcomers wait {got_ms} ms, it must be at most {NEWCOMER_WAIT_MS_MAX}")]
     NewcomerWait { got_ms: u64 },
+    #[error(
+        "{of} is {got_ms} ms, it must be {min} to {max}",
+        min = Retention::MS_MIN,
+        max = Retention::MS_MAX
+    )]
+    Retention { of: &'static str, got_ms: u64 },
 }
 
 impl Policies {
@@ -187,8 +193,9 @@ impl Policies {
             approvals,
             newcomer_wait_ms,
             allowances: _,
-            retention: _,
+            retention,
         } = self;
+        retention.check()?;
         for (policy, of) in approvals.named() {
             let (got, got_ms) = (of.approvals, of.expires_ms);
             if !(1..=APPROVALS_MAX).contains(&usize::from(got)) {
