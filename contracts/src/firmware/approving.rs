@@ -57,11 +57,6 @@ pub fn approve(
     let time_ms = context.block.time_ms;
     require_approvable(overlay, context, &release, looked_at)?;
     let by = &context.sender.account;
-    let approval = Approval {
-        account: by.clone(),
-        key: context.key,
-        at_ms: time_ms,
-    };
     // The newest approval of an account replaces its earlier one, which may count no more.
     release.approvals.retain(|approval| approval.account != *by);
     if release.approvals.len() >= APPROVALS_MAX {
@@ -70,7 +65,7 @@ pub fn approve(
     if release.approvals.len() >= APPROVALS_MAX {
         return Err(FirmwareError::TooManyApprovals(name.clone()).into());
     }
-    release.approvals.push(approval);
+    release.approvals.push(context.approval());
     let mut notifications = vec![Notification::city(Fact::ReleaseApproved {
         release: name.clone(),
         by: by.clone(),

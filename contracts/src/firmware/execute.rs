@@ -17,7 +17,8 @@ pub fn check(action: &FirmwareAction) -> Result<(), FirmwareError> {
     match action {
         FirmwareAction::Publish { release } => {
             validate::at_most("manifest", &release.manifest.0, TRANSACTION_BYTES_MAX)?;
-            let manifest = codec::decode(&release.manifest.0).map_err(FirmwareError::Manifest)?;
+            let manifest = codec::decode(&release.manifest.0);
+            let manifest = manifest.map_err(|_| FirmwareError::Manifest)?;
             check_manifest(&manifest)?;
         }
         FirmwareAction::Deprecate { release: _, reason }

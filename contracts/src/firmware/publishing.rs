@@ -19,7 +19,7 @@ pub fn publish(
     context: &Context,
     signed: &SignedRelease,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let manifest = signed.verify().map_err(FirmwareError::Signature)?;
+    let manifest = signed.verify().map_err(|_| FirmwareError::Signature)?;
     let vendor = require_vendor(overlay, &manifest.vendor, &signed.key)?;
     require_publisher(&context.sender, &vendor)?;
     let time_ms = context.block.time_ms;

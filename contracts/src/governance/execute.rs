@@ -47,7 +47,9 @@ fn check_change(change: &GovernanceChange) -> Result<(), GovernanceError> {
             validate::number("node", *node)?;
             check_address(address)
         }
-        GovernanceChange::SetPolicies { policies } => Ok(policies.check()?),
+        GovernanceChange::SetPolicies { policies } => policies
+            .check()
+            .map_err(|error| GovernanceError::Policies(error.to_string())),
         GovernanceChange::RemoveValidator { node: _ }
         | GovernanceChange::RemoveObserver { node: _ } => Ok(()),
         GovernanceChange::SetProtocol {

@@ -59,11 +59,7 @@ pub fn approve(
     if rollout.approvals.len() >= APPROVALS_MAX {
         return Err(RolloutsError::TooManyApprovals.into());
     }
-    rollout.approvals.push(Approval {
-        account: by.clone(),
-        key: context.key,
-        at_ms: time_ms,
-    });
+    rollout.approvals.push(context.approval());
     let (live, wanted) = count(overlay, &rollout, &rollout.approvals, time_ms)?;
     if live >= wanted && rollout.status == RolloutStatus::PendingApproval {
         rollout.status = RolloutStatus::Approved;

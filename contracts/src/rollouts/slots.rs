@@ -23,12 +23,9 @@ pub const DISTRICT_ROLLOUTS_MAX: usize = 48;
 pub const ROLLOUTS_PER_DISTRICT_MAX: usize = 8;
 
 /// The first levels of the districts; none if the whole city is among them.
-fn main_districts(districts: &[Scope]) -> Option<BTreeSet<&str>> {
-    let first = districts.iter().map(|district| {
-        let name = district.as_str().split('/').next();
-        name.filter(|name| !name.is_empty())
-    });
-    first.collect()
+fn main_districts(districts: &[Scope]) -> Option<BTreeSet<Scope>> {
+    let first = |district: &Scope| district.ancestry().into_iter().nth(1);
+    districts.iter().map(first).collect()
 }
 
 /// Requires a free slot for a rollout in `districts`.
@@ -38,7 +35,7 @@ pub(super) fn require_free(overlay: &Overlay, districts: &[Scope]) -> Result<(),
         return Err(RolloutsError::TooMany.into());
     }
     let (mut of_city, mut of_districts) = (0, 0);
-    let mut used: BTreeMap<String, usize> = BTreeMap::new();
+    let mut used: BTreeMap<Scope, usize> = BTreeMap::new();
     for (name, _) in at_work {
         let missing = || StateError::Missing {
             what: format!("the rollout {name}"),
@@ -49,7 +46,7 @@ pub(super) fn require_free(overlay: &Overlay, districts: &[Scope]) -> Result<(),
             Some(touched) => {
                 of_districts += 1;
                 for district in touched {
-                    *used.entry(district.to_owned()).or_default() += 1;
+                    *used.entry(district).or_default() += 1;
                 }
             }
         }
@@ -63,15 +60,12 @@ pub(super) fn require_free(overlay: &Overlay, districts: &[Scope]) -> Result<(),
     if of_districts >= DISTRICT_ROLLOUTS_MAX {
         return Err(RolloutsError::TooManyOfDistricts.into());
     }
-    let is_full = |district: &&str| {
-        let used = used.get(*district).copied();
+    let is_full = |district: &Scope| {
+        let used = used.get(district).copied();
         used.is_some_and(|used| used >= ROLLOUTS_PER_DISTRICT_MAX)
     };
-    match touched.iter().find(|district| is_full(district)) {
-        Some(full) => {
-            let district = (*full).to_owned();
-            Err(RolloutsError::TooManyOfDistrict(district).into())
-        }
+    match touched.into_iter().find(is_full) {
+        Some(full) => Err(RolloutsError::TooManyOfDistrict(full).into()),
         None => Ok(()),
     }
 }
