@@ -333,7 +333,7 @@ async fn show(session: &Session, proposal: &Id) -> Result<(), Failure> {
 }
 
 /// The accounts that have approved.
-fn approvers(approvals: &[Approval]) -> Vec<&Id> {
+pub fn approvers(approvals: &[Approval]) -> Vec<&Id> {
     approvals.iter().map(|approval| &approval.account).collect()
 }
 

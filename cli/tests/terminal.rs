@@ -125,7 +125,12 @@ fn rollout() -> Rollout {
         plan_digest: Hash::ZERO,
         status: RolloutStatus::Paused,
         author: id("olga"),
-        approvals: vec![id("paul")],
+        organization: id("city"),
+        approvals: vec![Approval {
+            account: id("paul"),
+            key: key(),
+            at_ms: 1,
+        }],
         reason: hostile(),
         counts: RolloutCounts::default(),
         counts_at_resume: RolloutCounts::default(),
@@ -135,6 +140,7 @@ fn rollout() -> Rollout {
         sweep: None,
         swept: false,
         planned_height: 1,
+        planned_ms: 1,
         started_ms: None,
         status_height: 2,
     }
@@ -187,9 +193,13 @@ fn release() -> Release {
         signed,
         status: ReleaseStatus::Revoked,
         author: id("acme"),
+        organization: id("city"),
         approvals: Vec::new(),
         reason: hostile(),
         published_height: 1,
+        published_ms: 1,
+        released_ms: None,
+        ended_ms: Some(2),
     }
 }
 

@@ -121,7 +121,19 @@ pub enum Fact {
         release: Id,
         by: Id,
     },
+    ReleaseApprovalWithdrawn {
+        release: Id,
+        by: Id,
+    },
     ReleaseReleased {
+        release: Id,
+    },
+    /// Its author or vendor took it back before it was approved; it has left the state.
+    ReleaseWithdrawn {
+        release: Id,
+    },
+    /// It was not approved in time; it has left the state.
+    ReleaseLapsed {
         release: Id,
     },
     ReleaseDeprecated {
@@ -136,12 +148,25 @@ pub enum Fact {
         node: u64,
         holders: u32,
     },
+    /// A validator is going to remove an artifact.
+    ArtifactDropped {
+        artifact: Hash,
+        node: u64,
+    },
     RolloutPlanned {
         rollout: Id,
     },
     RolloutApproved {
         rollout: Id,
         by: Id,
+    },
+    RolloutApprovalWithdrawn {
+        rollout: Id,
+        by: Id,
+    },
+    /// The plan was not started in time; it has left the state.
+    RolloutLapsed {
+        rollout: Id,
     },
     RolloutStarted {
         rollout: Id,

@@ -70,13 +70,16 @@ state_keys! {
     RegistrantLink { registrant: String } => RegistrantLink,
 
     Release { release: Id } => Release,
-    Artifact { digest: Hash } => Artifact,
+    Artifact { digest: Hash, size_bytes: u64 } => Artifact,
+    ReleaseByArtifact { digest: Hash, release: Id } => Id,
+    OpenRelease { organization: Id, release: Id } => Id,
 
     Rollout { rollout: Id } => Rollout,
     Deployment { rollout: Id, device: Id } => Deployment,
     DeploymentByDevice { device: Id, height: u64, rollout: Id } => Id,
     DeploymentTimer { deadline_ms: u64, rollout: Id, device: Id } => Timer,
     RunningRollout { rollout: Id } => (Id, RolloutWork),
+    OpenPlan { organization: Id, rollout: Id } => Id,
 
     DesiredConfig { target: ConfigTarget } => DesiredConfig,
     ReportedConfig { device: Id } => ReportedConfig,

@@ -23,12 +23,15 @@ pub enum Table {
 
     Release = 0x20,
     Artifact = 0x21,
+    ReleaseByArtifact = 0x22,
+    OpenRelease = 0x23,
 
     Rollout = 0x30,
     Deployment = 0x31,
     DeploymentByDevice = 0x32,
     DeploymentTimer = 0x33,
     RunningRollout = 0x34,
+    OpenPlan = 0x35,
 
     DesiredConfig = 0x40,
     ReportedConfig = 0x41,

@@ -140,6 +140,14 @@ fn of_firmware(action: &FirmwareAction) -> String {
             artifact,
             size_bytes,
         } => format!("hold the image {} ({size_bytes} bytes)", hash(artifact)),
+        FirmwareAction::DropArtifact {
+            artifact,
+            size_bytes,
+        } => format!("drop the image {} ({size_bytes} bytes)", hash(artifact)),
+        FirmwareAction::WithdrawApproval { release } => {
+            format!("withdraw the approval of the release {release}")
+        }
+        FirmwareAction::Withdraw { release } => format!("withdraw the release {release}"),
     }
 }
 
@@ -148,6 +156,9 @@ fn of_rollouts(action: &RolloutsAction) -> String {
         RolloutsAction::Plan { plan } => of_plan(plan),
         RolloutsAction::Approve { rollout, plan } => {
             format!("approve the rollout {rollout} (plan {})", hash(plan))
+        }
+        RolloutsAction::WithdrawApproval { rollout } => {
+            format!("withdraw the approval of the rollout {rollout}")
         }
         RolloutsAction::Start { rollout } => format!("start the rollout {rollout}"),
         RolloutsAction::Pause { rollout, reason } => {

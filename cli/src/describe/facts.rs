@@ -40,12 +40,18 @@ fn fact(device: &str, fact: &Fact) -> String {
         | SpecRegistered { .. } => of_devices(device, fact),
         ReleasePublished { .. }
         | ReleaseApproved { .. }
+        | ReleaseApprovalWithdrawn { .. }
         | ReleaseReleased { .. }
+        | ReleaseWithdrawn { .. }
+        | ReleaseLapsed { .. }
         | ReleaseDeprecated { .. }
         | ReleaseRevoked { .. }
-        | ArtifactHeld { .. } => of_firmware(fact),
+        | ArtifactHeld { .. }
+        | ArtifactDropped { .. } => of_firmware(fact),
         RolloutPlanned { .. }
         | RolloutApproved { .. }
+        | RolloutApprovalWithdrawn { .. }
+        | RolloutLapsed { .. }
         | RolloutStarted { .. }
         | RolloutPaused { .. }
         | RolloutResumed { .. }
@@ -145,6 +151,13 @@ fn of_firmware(fact: &Fact) -> Option<String> {
             format!("release {release} published, image {}", hash(artifact))
         }
         Fact::ReleaseApproved { release, by } => format!("release {release} approved by {by}"),
+        Fact::ReleaseApprovalWithdrawn { release, by } => {
+            format!("release {release}: {by} withdrew the approval")
+        }
+        Fact::ReleaseWithdrawn { release } => format!("release {release} withdrawn"),
+        Fact::ReleaseLapsed { release } => {
+            format!("release {release} lapsed: it was not approved in time")
+        }
         Fact::ReleaseReleased { release } => {
             format!("release {release} released: it has the approvals it needs")
         }
@@ -162,6 +175,9 @@ fn of_firmware(fact: &Fact) -> Option<String> {
             "node {node} holds the image {}, {holders} in all",
             hash(artifact)
         ),
+        Fact::ArtifactDropped { artifact, node } => {
+            format!("node {node} drops the image {}", hash(artifact))
+        }
         _ => return None,
     })
 }
@@ -170,6 +186,12 @@ fn of_rollouts(device: &str, fact: &Fact) -> Option<String> {
     Some(match fact {
         Fact::RolloutPlanned { rollout } => format!("rollout {rollout} planned"),
         Fact::RolloutApproved { rollout, by } => format!("rollout {rollout} approved by {by}"),
+        Fact::RolloutApprovalWithdrawn { rollout, by } => {
+            format!("rollout {rollout}: {by} withdrew the approval")
+        }
+        Fact::RolloutLapsed { rollout } => {
+            format!("rollout {rollout} lapsed: it was not started in time")
+        }
         Fact::RolloutStarted { rollout } => format!("rollout {rollout} started"),
         Fact::RolloutPaused { rollout, reason } => {
             format!("rollout {rollout} paused{}", because(reason))

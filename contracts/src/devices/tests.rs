@@ -146,7 +146,11 @@ fn released(overlay: &mut Overlay, name: &str, image: &[u8]) {
         author: id("acme"),
         approvals: Vec::new(),
         reason: String::new(),
+        organization: id("city"),
         published_height: 1,
+        published_ms: 1,
+        released_ms: Some(1),
+        ended_ms: None,
     };
     overlay.put(&firmware::keys::release(&id(name)), &release);
     overlay.commit();

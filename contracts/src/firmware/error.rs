@@ -1,4 +1,4 @@
-use lamplighter_types::{Hash, Id, PublicKey};
+use lamplighter_types::{Hash, Id, PublicKey, Scope};
 
 use crate::refusal::refusals;
 use crate::validate::FieldError;
@@ -36,6 +36,20 @@ refusals! {
             "the release {release} has expired";
         SizeMismatch { artifact: Hash, known_bytes: u64, size_bytes: u64 } = "firmware.size_mismatch",
             "the artifact {artifact} is known to have {known_bytes} bytes, not {size_bytes}";
+        UnknownArtifact { artifact: Hash, size_bytes: u64 } = "firmware.unknown_artifact",
+            "no release has the artifact {artifact} with {size_bytes} bytes";
+        TooManyOpen(organization: Id) = "firmware.too_many_open",
+            "{organization} has 16 open releases, which is the most";
+        Lapsed(release: Id) = "firmware.lapsed",
+            "the release {release} was not approved in time";
+        NotApproved { release: Id, got: usize, wanted: usize } = "firmware.not_approved",
+            "{got} approvals of the release {release} count now, it needs {wanted}";
+        TooManyApprovals(release: Id) = "firmware.too_many_approvals",
+            "the release {release} has the most approvals that are kept";
+        NoApproval(account: Id) = "firmware.no_approval",
+            "{account} has not approved this release";
+        VendorElsewhere { vendor: Id, district: Scope } = "firmware.vendor_elsewhere",
+            "{vendor} is no vendor of {district}, or is disabled";
         NotPending(release: Id) = "firmware.not_pending",
             "the release {release} is not waiting for approval";
         SelfApproval(account: Id) = "firmware.own_release",

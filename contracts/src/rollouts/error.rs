@@ -1,4 +1,4 @@
-use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus};
+use lamplighter_types::{DeploymentState, Hash, Id, RolloutStatus, Scope};
 
 use crate::refusal::refusals;
 use crate::validate::FieldError;
@@ -28,6 +28,22 @@ refusals! {
             "the plan is {planned}, not {looked_at}";
         NotApprovedAgain { got: usize, wanted: usize } = "rollouts.not_approved_again",
             "too much failed: the plan has {got} new approvals of the {wanted} that resuming takes";
+        NotApproved { got: usize, wanted: usize } = "rollouts.not_approved",
+            "the plan has {got} approvals that count now, and needs {wanted}";
+        TooManyApprovals = "rollouts.too_many_approvals",
+            "the plan has the most approvals that are kept";
+        NoApproval(account: Id) = "rollouts.no_approval",
+            "{account} has not approved this plan";
+        Lapsed(rollout: Id) = "rollouts.lapsed",
+            "the plan {rollout} was not started in time";
+        TooManyOpen(organization: Id) = "rollouts.too_many_open",
+            "{organization} has 16 plans that were not started, which is the most";
+        TooManyOfCity = "rollouts.too_many_of_city",
+            "32 rollouts of the whole city are at work, which is the most";
+        TooManyOfDistricts = "rollouts.too_many_of_districts",
+            "48 rollouts of districts are at work, which is the most";
+        TooManyOfDistrict(district: Scope) = "rollouts.too_many_of_district",
+            "8 rollouts in {district} are at work, which is the most";
         TooMany = "rollouts.too_many",
             "64 rollouts are at work, which is the most";
         UnknownDeployment { rollout: Id, device: Id } = "rollouts.unknown_deployment",

@@ -9,6 +9,7 @@ use lamplighter_types::{
     RolloutStatus, StepTimers,
 };
 
+use super::plan::is_open;
 use super::transitions::is_legal;
 use super::{DEPLOYMENT_STEPS_MAX, STEP_DETAIL_BYTES_MAX, device_state, error_gate, keys};
 use crate::{BlockContext, firmware};
@@ -277,6 +278,10 @@ impl<'a> RolloutUnit<'a> {
         for name in &self.changed {
             let rollout = &self.rollouts[name];
             self.overlay.put(&keys::rollout(name), rollout);
+            let open = keys::open_plan(&rollout.organization, name);
+            if !is_open(rollout.status) && self.overlay.exists(&open)? {
+                self.overlay.delete(&open);
+            }
             let key = keys::work(name);
             let old = self.overlay.get(&key)?;
             match error_gate::work(rollout).map(|work| (name.clone(), work)) {

@@ -93,10 +93,30 @@ fn of_rollouts(keys: &mut Keys) {
         firmware::keys::release(&release),
         StateKey::Release { release },
     );
+    let size_bytes = 1 << 20;
     keys.is(
-        firmware::keys::artifact(&digest),
-        StateKey::Artifact { digest },
+        firmware::keys::artifact(&digest, size_bytes),
+        StateKey::Artifact { digest, size_bytes },
     );
+    let release = id("lamp-2.0.0");
+    keys.is(
+        firmware::keys::release_of(&digest, &release),
+        StateKey::ReleaseByArtifact { digest, release },
+    );
+    let (organization, release) = (id("city"), id("lamp-2.0.0"));
+    keys.is(
+        firmware::keys::open_release(&organization, &release),
+        StateKey::OpenRelease {
+            organization,
+            release,
+        },
+    );
+    let organization = id("city");
+    let named_one = StateKey::OpenPlan {
+        organization: organization.clone(),
+        rollout: rollout.clone(),
+    };
+    keys.is(k::open_plan(&organization, &rollout), named_one);
     let (of, to) = named();
     keys.is(k::rollout(&rollout), StateKey::Rollout { rollout: of });
     let (of, _) = named();
@@ -185,7 +205,7 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     tables.dedup();
     tables.sort_unstable();
     tables.dedup();
-    assert_eq!(tables.len(), 33, "a key of each table");
+    assert_eq!(tables.len(), 36, "a key of each table");
     assert!(tables.contains(&(Table::UsedNode as u8)));
     for (key, named) in keys.0 {
         let text = key.escape_ascii();

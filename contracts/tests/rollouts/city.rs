@@ -250,6 +250,13 @@ impl City {
         self.approve_release("ben", manifest).unwrap();
     }
 
+    /// Renews the approvals of a released release.
+    pub fn released_again(&mut self, release: &str) {
+        let manifest = manifest(release);
+        self.approve_release("anna", &manifest).unwrap();
+        self.approve_release("ben", &manifest).unwrap();
+    }
+
     pub fn plan(&mut self, who: &str, plan: &RolloutPlan) -> ActResult {
         self.rollouts(who, RolloutsAction::Plan { plan: plan.clone() })
     }

@@ -88,7 +88,20 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
             record::<RegistrantLink>,
         ),
         (T::Release, "release", &[Text], record::<Release>),
-        (T::Artifact, "artifact", &[Digest], record::<Artifact>),
+        (
+            T::Artifact,
+            "artifact",
+            &[Digest, Number],
+            record::<Artifact>,
+        ),
+        (
+            T::ReleaseByArtifact,
+            "release_by_artifact",
+            &[Digest, Text],
+            record::<Id>,
+        ),
+        (T::OpenRelease, "open_release", &[Text, Text], record::<Id>),
+        (T::OpenPlan, "open_plan", &[Text, Text], record::<Id>),
         (T::Rollout, "rollout", &[Text], record::<Rollout>),
         (
             T::Deployment,

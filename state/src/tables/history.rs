@@ -117,11 +117,16 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | AccountRecovered { account } => Subject::Account(account.clone()),
         ReleasePublished { release, .. }
         | ReleaseApproved { release, .. }
+        | ReleaseApprovalWithdrawn { release, .. }
         | ReleaseReleased { release }
+        | ReleaseWithdrawn { release }
+        | ReleaseLapsed { release }
         | ReleaseDeprecated { release }
         | ReleaseRevoked { release, .. } => Subject::Release(release.clone()),
         RolloutPlanned { rollout }
         | RolloutApproved { rollout, .. }
+        | RolloutApprovalWithdrawn { rollout, .. }
+        | RolloutLapsed { rollout }
         | RolloutStarted { rollout }
         | RolloutPaused { rollout, .. }
         | RolloutResumed { rollout }
@@ -164,6 +169,7 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | ThingRegistered { .. }
         | SpecRegistered { .. }
         | ArtifactHeld { .. }
+        | ArtifactDropped { .. }
         | DeploymentMoved { .. }
         | DeploymentSkipped { .. }
         | ReportRefused { .. }

@@ -160,6 +160,12 @@ pub enum PolicyError {
         ALLOWANCE_MIN.bytes
     )]
     Allowance { allowance: &'static str },
+    #[error(
+        "{of} is {got_ms} ms, it must be {min} to {max}",
+        min = Retention::MS_MIN,
+        max = Retention::MS_MAX
+    )]
+    Retention { of: &'static str, got_ms: u64 },
 }
 
 impl PolicyError {
@@ -169,6 +175,8 @@ impl PolicyError {
             Self::Approvals { policy, .. } => format!("{policy}.approvals"),
             Self::Expires { policy, .. } => format!("{policy}.expires_ms"),
             Self::NewcomerWait { .. } => "newcomer_wait_ms".to_owned(),
+            Self::Allowance { allowance } => (*allowance).to_owned(),
+            Self::Retention { of, .. } => (*of).to_owned(),
         }
     }
 }
@@ -205,8 +213,9 @@ impl Policies {
             approvals,
             newcomer_wait_ms,
             allowances,
-            retention: _,
+            retention,
         } = self;
+        retention.check()?;
         for (policy, of) in approvals.named() {
             let (got, got_ms) = (of.approvals, of.expires_ms);
             if !(1..=APPROVALS_MAX).contains(&usize::from(got)) {

@@ -185,9 +185,13 @@ impl World {
             signed,
             status: ReleaseStatus::Released,
             author: id("acme"),
-            approvals: vec![id("ada"), id("bob")],
+            organization: id("city"),
+            approvals: Vec::new(),
             reason: String::new(),
             published_height: 50,
+            published_ms: 50,
+            released_ms: Some(60),
+            ended_ms: None,
         };
         self.put(&firmware::keys::release(&id("fw-2")), &release);
     }
