@@ -42,6 +42,10 @@ refusals! {
             "the counter {counter} of {device} is too far above {highest}, the highest one used";
         SecurityCounter(got: u64) = "devices.security_counter",
             "security counters end at 4294967295 (2^32 - 1), and this is {got}";
+        WrongProof(device: Id) = "devices.wrong_proof",
+            "the key for {device} did not sign its introduction";
+        NoKey(device: Id) = "devices.no_key",
+            "{device} has no key";
         UnknownRegistrant(registrant: String) = "devices.unknown_registrant",
             "there is no registrant {registrant}";
     }

@@ -34,6 +34,7 @@ mod lifecycle;
 mod ownership_transfer;
 mod read;
 mod registration;
+mod repair;
 mod reports;
 #[cfg(test)]
 mod tests;
@@ -45,4 +46,5 @@ pub use error::DevicesError;
 pub use execute::{check, execute};
 pub use iotregistry::state::{iotregistry_check, iotregistry_query};
 pub use read::*;
+pub(crate) use repair::{check_counters, replace_key, reset, reuse_hardware};
 pub use reports::{AcceptedReport, COUNTER_JUMP_MAX, VOUCHED_JUMP_MAX, accept_report};
