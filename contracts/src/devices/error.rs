@@ -44,6 +44,10 @@ refusals! {
             "security counters end at 4294967295 (2^32 - 1), and this is {got}";
         WrongProof(device: Id) = "devices.wrong_proof",
             "the key for {device} did not sign its introduction";
+        KeyProtects(device: Id) = "devices.key_protects",
+            "the numbers of {device} are protected by its key: below them, what it has signed could be sent again. Another key begins anew";
+        TooManyRotations(device: Id) = "devices.too_many_rotations",
+            "{device} has rotated its key 32 times, which is the most";
         NoKey(device: Id) = "devices.no_key",
             "{device} has no key";
         UnknownRegistrant(registrant: String) = "devices.unknown_registrant",
