@@ -376,6 +376,10 @@ pub fn lamp(n: usize, district: &str, keyed: bool) -> NewDevice {
         district: scope(district),
         gateway: Some(id("gw-1")),
         key: keyed.then(|| secret(&name).public()),
+        proof: keyed.then(|| {
+            let secret = secret(&name);
+            secret.prove(KeyPurpose::Device, &genesis().chain_id(), &id(&name))
+        }),
         tags: vec![Tag {
             name: "ring".to_owned(),
             value: (n % 2).to_string(),

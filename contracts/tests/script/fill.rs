@@ -6,8 +6,8 @@ use lamplighter_contracts::{firmware, governance, rollouts};
 use lamplighter_state::View;
 use lamplighter_types::report::key_rotation_message;
 use lamplighter_types::{
-    Action, ConfigAction, DeviceSigned, DevicesAction, EventsAction, Hash, Id, PublicKey,
-    RolloutsAction, SecretKey, SignedRelease,
+    Action, ConfigAction, DeviceSigned, DevicesAction, EventsAction, Hash, Id, KeyPurpose,
+    NewDevice, PublicKey, RolloutsAction, SecretKey, SignedRelease,
 };
 use serde_json::{Value, json};
 
@@ -66,6 +66,11 @@ impl Filler<'_> {
                 let account = Id::new(self.sender).expect("an id");
                 let message = key_rotation_message(&self.chain_id, &account, &self.sender_key);
                 json!(secret(rest).sign(&message))
+            }
+            "device_proof" => {
+                let (key, device) = rest.split_once('@').expect("a key and a device");
+                let device = Id::new(device).expect("an id");
+                json!(secret(key).prove(KeyPurpose::Device, &self.chain_id, &device))
             }
             "change" => {
                 let proposal = governance::proposal(self.view, &id()).unwrap().unwrap();
@@ -142,6 +147,12 @@ pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
                 .iter_mut()
                 .for_each(|r| signer.sign(&r.device.clone(), r));
         }
+        Action::Devices(DevicesAction::Register { devices }) => {
+            devices.iter_mut().for_each(|new| prove(new, chain_id));
+        }
+        Action::Devices(DevicesAction::RotateKey { rotation }) => {
+            signer.sign(&rotation.device.clone(), rotation);
+        }
         Action::Events(EventsAction::Append { events }) => {
             events
                 .iter_mut()
@@ -151,6 +162,14 @@ pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
             devices.is_empty(),
             "this action has nothing that devices sign"
         ),
+    }
+}
+
+/// Adds the proof of possession of a device whose key has its own name.
+fn prove(new: &mut NewDevice, chain_id: &Hash) {
+    let secret = secret(new.device.as_str());
+    if new.proof.is_none() && new.key == Some(secret.public()) {
+        new.proof = Some(secret.prove(KeyPurpose::Device, chain_id, &new.device));
     }
 }
 
