@@ -51,6 +51,9 @@ pub(super) fn rotate_key(
         attested,
     } = accept_report(overlay, context, name, rotation, *counter)?;
     require_active(&device)?;
+    if device.key.is_none() {
+        return Err(DevicesError::NoKey(name.clone()).into());
+    }
     if !attested {
         return Err(DevicesError::Unsigned(name.clone()).into());
     }
@@ -72,6 +75,9 @@ fn set_key(
     proof: &Signature,
 ) -> Result<Notification, ExecutionError> {
     let name = &device.device;
+    if !key.is_acceptable() {
+        return Err(DevicesError::WeakKey(*key).into());
+    }
     if let Some(device) = overlay.get(&keys::by_key(key))? {
         return Err(DevicesError::KeyTaken { key: *key, device }.into());
     }

@@ -274,21 +274,25 @@ pub(super) fn clear(
     )])
 }
 
-/// Lets the events of a device be numbered anew, from the one after `highest`. Numbers up to it
-/// count as recorded. The open alarms leave the state, because events name them; what is still so
-/// is raised again.
+/// Lets the events of a device be numbered from the one after `highest` on. Numbers up to it count
+/// as recorded. If that is below the present number, the open alarms leave the state, because
+/// events name them; what is still so is raised again.
 pub(crate) fn renumber(
     overlay: &mut Overlay,
     device: &Device,
     highest: u64,
 ) -> Result<Vec<Notification>, StateError> {
     let name = &device.device;
+    let former = super::cursor(overlay, name)?.highest;
     let cursor = EventCursor {
         highest,
         count: highest,
         gaps: Vec::new(),
     };
     overlay.put(&keys::cursor(name), &cursor);
+    if highest >= former {
+        return Ok(Vec::new());
+    }
     let open = overlay.scan(&keys::alarms(name), None, ALARMS_PER_DEVICE_MAX)?;
     let mut notifications = Vec::with_capacity(open.len());
     for (key, Alarm { alarm, .. }) in open {

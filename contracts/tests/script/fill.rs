@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use lamplighter_contracts::{firmware, governance, rollouts};
 use lamplighter_state::View;
-use lamplighter_types::report::key_rotation_message;
 use lamplighter_types::{
     Action, ConfigAction, DeviceSigned, DevicesAction, EventsAction, Hash, Id, KeyPurpose,
     NewDevice, PublicKey, RolloutsAction, SecretKey, SignedRelease,
@@ -40,13 +39,35 @@ impl Filler<'_> {
             }
             Value::Object(mut members) => match members.remove("$release") {
                 Some(manifest) => self.release(manifest, &members["$by"]),
-                None => members
-                    .into_iter()
-                    .map(|(name, v)| (name, self.fill(v)))
-                    .collect(),
+                None => {
+                    let mut filled: serde_json::Map<_, _> = members
+                        .into_iter()
+                        .map(|(name, v)| (name, self.fill(v)))
+                        .collect();
+                    self.prove(&mut filled);
+                    Value::Object(filled)
+                }
             },
             other => other,
         }
+    }
+
+    /// Adds the proof of possession to the registration of an account with a key that has a name.
+    fn prove(&self, members: &mut serde_json::Map<String, Value>) {
+        let (Some(account), Some(key)) = (members.get("account"), members.get("key")) else {
+            return;
+        };
+        if members.contains_key("proof") || members.contains_key("node") {
+            return;
+        }
+        let label = key.as_str().and_then(|key| self.labels.get(key));
+        let (Some(account), Some(name)) = (account.as_str(), label) else {
+            return;
+        };
+        let account = Id::new(account).expect("an id");
+        let secret = secret(name.trim_start_matches("$key:"));
+        let proof = secret.prove(KeyPurpose::Account, &self.chain_id, &account);
+        members.insert("proof".to_owned(), json!(proof));
     }
 
     fn label(&mut self, hex: String, name: &str) -> Value {
@@ -64,8 +85,7 @@ impl Filler<'_> {
             "now" => json!(self.time_ms + rest.parse::<u64>().unwrap_or(0)),
             "rotation" => {
                 let account = Id::new(self.sender).expect("an id");
-                let message = key_rotation_message(&self.chain_id, &account, &self.sender_key);
-                json!(secret(rest).sign(&message))
+                json!(secret(rest).prove(KeyPurpose::Account, &self.chain_id, &account))
             }
             "device_proof" => {
                 let (key, device) = rest.split_once('@').expect("a key and a device");
