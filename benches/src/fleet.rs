@@ -67,6 +67,7 @@ pub fn additional_devices(list: u64) -> Vec<NewDevice> {
         district: Scope::city(),
         gateway: None,
         key: None,
+        proof: None,
         tags: Vec::new(),
     };
     (0..DEVICES_PER_LIST).map(device).collect()
@@ -198,6 +199,7 @@ fn new_devices(gateway: &Gateway) -> impl Iterator<Item = NewDevice> {
         district: Scope::city(),
         gateway: Some(gateway.account.clone()),
         key: None,
+        proof: None,
         tags: Vec::new(),
     })
 }

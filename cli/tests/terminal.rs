@@ -56,6 +56,7 @@ fn device_state() -> DeviceState {
         drifted: false,
         active_rollout: None,
         confirmed: Vec::new(),
+        key_rotations: 0,
     }
 }
 

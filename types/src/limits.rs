@@ -24,6 +24,8 @@ pub const REPLAY_WINDOW: u64 = 1_024;
 pub const LIST_ITEMS_MAX: usize = 1_000;
 /// Number of devices that a rollout may name one by one; a filter names larger sets.
 pub const ROLLOUT_LIST_MAX: usize = 1_000;
+/// Number of deployments of one device that stay in the state: the updates of some years.
+pub const DEPLOYMENTS_PER_DEVICE_MAX: usize = 16;
 /// Number of devices added to running rollouts, and of timers that expire, in one block.
 pub const STEPS_PER_BLOCK_MAX: usize = 256;
 /// Bytes of the data of one device event.
@@ -31,6 +33,9 @@ pub const EVENT_DATA_BYTES_MAX: usize = 1_024;
 /// Largest security counter: MCUboot and similar boot loaders keep it in 32 bits, and no report or
 /// release may raise a floor to where nothing follows.
 pub const SECURITY_COUNTER_MAX: u64 = u32::MAX as u64;
+/// Number of times that a device may rotate its key: once a year for as long as electronics last.
+/// Each former key stays known, so that what it signed is never accepted again.
+pub const KEY_ROTATIONS_PER_DEVICE_MAX: u32 = 32;
 /// Number of gaps kept of the sequence numbers of one device; the oldest are merged into one.
 pub const EVENT_GAPS_MAX: usize = 16;
 /// Number of open alarms of one device: above it there is one cause, not as many, and a gateway

@@ -221,8 +221,8 @@ pub enum Fact {
         alarm: AlarmId,
         by: Id,
     },
-    /// An alarm that was cleared and not acknowledged has left the state to make room for a newer
-    /// one.
+    /// An open alarm has left the state: it was cleared and not acknowledged, and made room for a
+    /// newer one; or the events of its device are numbered anew.
     AlarmEvicted {
         alarm: AlarmId,
     },

@@ -352,6 +352,7 @@ impl Node {
             district: district.parse().unwrap(),
             gateway: None,
             key: None,
+            proof: None,
             tags: Vec::new(),
         };
         let devices = names.iter().map(device).collect();

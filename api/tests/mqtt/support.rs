@@ -274,6 +274,7 @@ pub fn new_device(name: &str, district: &str, gateway: Option<&str>) -> NewDevic
         district: district.parse().unwrap(),
         gateway: gateway.map(id),
         key: None,
+        proof: None,
         tags: Vec::new(),
     }
 }

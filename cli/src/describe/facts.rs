@@ -309,7 +309,7 @@ fn of_events(device: &str, fact: &Fact) -> Option<String> {
             by,
         } => format!("{} acknowledged by {by}", alarm(acknowledged)),
         Fact::AlarmEvicted { alarm: evicted } => format!(
-            "{} was cleared and never acknowledged; it makes room for a newer one",
+            "{} left the state: too many are not acknowledged, or events are numbered anew",
             alarm(evicted)
         ),
         Fact::AlarmNotRaised {

@@ -9,8 +9,8 @@ use lamplighter_client::{Client, ClientConfig};
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Action, Fact, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, Policies, Role, Scope,
-    SecretKey, Transaction, Validator, ValidatorSet,
+    Action, Fact, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, KeyPurpose, Policies,
+    Role, Scope, SecretKey, Transaction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 
@@ -93,6 +93,15 @@ impl City {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The proof by which the key in the file `key` becomes that of a device.
+    pub fn device_proof(&self, key: &str, device: &str) -> String {
+        let file = self.path("keys").join(format!("{key}.key"));
+        let chain_id = self.genesis.chain_id();
+        let secret = key::read(&file).unwrap();
+        let proof = secret.prove(KeyPurpose::Device, &chain_id, &id(device));
+        proof.to_string()
     }
 
     /// Makes a key in the folder of keys and returns the public one in hexadecimal digits.

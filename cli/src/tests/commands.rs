@@ -151,9 +151,9 @@ fn command_of(action: &Action) -> Option<&'static str> {
             DevicesAction::Resume { .. } => "device resume",
             DevicesAction::Decommission { .. } => "device decommission",
             DevicesAction::LinkRegistrant { .. } => "device link-registrant",
-            DevicesAction::ReportInventory { .. } | DevicesAction::IotRegistry { .. } => {
-                return None;
-            }
+            DevicesAction::ReportInventory { .. }
+            | DevicesAction::RotateKey { .. }
+            | DevicesAction::IotRegistry { .. } => return None,
         },
         Action::Firmware(action) => match action {
             FirmwareAction::Publish { .. } => "firmware publish",

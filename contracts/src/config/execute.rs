@@ -13,6 +13,9 @@ use crate::devices::{self, AcceptedReport, DevicesError, accept_report, require_
 use crate::validate::{self, FieldError};
 use crate::{Context, ExecutionError};
 
+/// The canonical form of the document without members.
+const EMPTY: &str = "{}";
+
 /// Checks shape and size.
 pub fn check(action: &ConfigAction) -> Result<(), ConfigError> {
     match action {
@@ -103,7 +106,12 @@ fn set_desired(
         author: context.sender.account.clone(),
         height: context.block.height,
     };
-    overlay.put(&key, &desired);
+    // An empty document is as good as none, and leaves the state.
+    if desired.document == EMPTY {
+        overlay.delete(&key);
+    } else {
+        overlay.put(&key, &desired);
+    }
     let fact = Fact::DesiredSet {
         target: target.clone(),
         version: desired.version,

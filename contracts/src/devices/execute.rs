@@ -4,7 +4,9 @@ use lamplighter_state::Overlay;
 use lamplighter_types::limits::{LIST_ITEMS_MAX, SECURITY_COUNTER_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{DevicesAction, NewDevice, Notification, Tag};
 
-use super::{DevicesError, iotregistry, lifecycle, ownership_transfer, registration, reports};
+use super::{
+    DevicesError, iotregistry, lifecycle, ownership_transfer, registration, repair, reports,
+};
 use crate::{Context, ExecutionError, validate};
 
 /// Checks shape and size.
@@ -29,6 +31,7 @@ pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
                 validate::number("counter", report.counter)?;
             }
         }
+        DevicesAction::RotateKey { rotation } => repair::check_rotation(rotation)?,
         DevicesAction::LinkRegistrant { registrant, organization: _ } => {
             validate::name("registrant", registrant, iotregistry::REGISTRANT_BYTES)?;
         }
@@ -50,10 +53,9 @@ pub fn execute(
     action: &DevicesAction,
 ) -> Result<Vec<Notification>, ExecutionError> {
     match action {
-        DevicesAction::Register { devices } => devices
-            .iter()
-            .map(|device| registration::register(overlay, context, device))
-            .collect(),
+        DevicesAction::Register { devices } => {
+            registration::register_all(overlay, context, devices)
+        }
         DevicesAction::AssignGateway { device, gateway } => {
             registration::assign_gateway(overlay, context, device, gateway.as_ref())
         }
@@ -77,6 +79,7 @@ pub fn execute(
         DevicesAction::ReportInventory { reports } => {
             reports::report_inventory(overlay, context, reports)
         }
+        DevicesAction::RotateKey { rotation } => repair::rotate_key(overlay, context, rotation),
         DevicesAction::IotRegistry { function, argument } => {
             iotregistry::state::invoke(overlay, context, function, argument)
         }

@@ -1,7 +1,7 @@
 use lamplighter_state::Overlay;
 use lamplighter_types::{
-    Action, DeviceSigned, DevicesAction, Hash, Id, InventoryReport, NewDevice, ReleaseManifest,
-    SignedRelease, UsersAction, Version,
+    Action, DeviceSigned, DevicesAction, Hash, Id, InventoryReport, KeyPurpose, NewDevice,
+    ReleaseManifest, SignedRelease, UsersAction, Version,
 };
 use lamplighter_types::{Release, ReleaseStatus};
 
@@ -18,6 +18,7 @@ fn new_device(name: &str, district: &str) -> NewDevice {
         district: scope(district),
         gateway: Some(id("gw-1")),
         key: Some(secret(name).public()),
+        proof: Some(secret(name).prove(KeyPurpose::Device, &genesis().chain_id(), &id(name))),
         tags: Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::limits::{ALARM_KINDS_PER_DEVICE_MAX, ALARMS_PER_DEVICE_MAX};
 use lamplighter_types::{
     Acknowledgement, Alarm, AlarmChange, AlarmId, AlarmKind, Device, DeviceAlarms, DeviceEvent,
-    Fact, Id, Notification, Role,
+    EventCursor, Fact, Id, Notification, Role,
 };
 
 use super::{EventsError, keys};
@@ -272,4 +272,36 @@ pub(super) fn clear(
             alarm: alarm.clone(),
         },
     )])
+}
+
+/// Lets the events of a device be numbered from the one after `highest` on. Numbers up to it count
+/// as recorded. If that is below the present number, the open alarms leave the state, because
+/// events name them; what is still so is raised again.
+pub(crate) fn renumber(
+    overlay: &mut Overlay,
+    device: &Device,
+    highest: u64,
+) -> Result<Vec<Notification>, StateError> {
+    let name = &device.device;
+    let former = super::cursor(overlay, name)?.highest;
+    let cursor = EventCursor {
+        highest,
+        count: highest,
+        gaps: Vec::new(),
+    };
+    overlay.put(&keys::cursor(name), &cursor);
+    if highest >= former {
+        return Ok(Vec::new());
+    }
+    let open = overlay.scan(&keys::alarms(name), None, ALARMS_PER_DEVICE_MAX)?;
+    let mut notifications = Vec::with_capacity(open.len());
+    for (key, Alarm { alarm, .. }) in open {
+        overlay.delete(&key);
+        notifications.push(Notification::about_device(
+            device,
+            Fact::AlarmEvicted { alarm },
+        ));
+    }
+    overlay.delete(&keys::device_alarms(name));
+    Ok(notifications)
 }

@@ -43,6 +43,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alarms::renumber;
 pub use error::EventsError;
 pub use execute::{check, execute};
 pub use kinds::{FREE_PREFIX, KINDS, is_kind};

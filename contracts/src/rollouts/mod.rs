@@ -76,6 +76,7 @@ mod error;
 mod error_gate;
 mod execute;
 mod expand;
+mod kept;
 pub mod keys;
 mod operator_actions;
 mod plan;

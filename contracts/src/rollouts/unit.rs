@@ -108,6 +108,7 @@ impl<'a> RolloutUnit<'a> {
         device: &Device,
         to: DeploymentState,
     ) -> Result<(), StateError> {
+        super::kept::make_room(self, &device.device)?;
         let height = self.block.height;
         let release = self.rollout(rollout)?.plan.release.clone();
         let mut deployment = Deployment {

@@ -7,7 +7,7 @@ use lamplighter_types::*;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::city::{act, id, installed, scope, secret};
+use super::city::{act, genesis, id, installed, scope, secret};
 use crate::{Reader, devices, events, governance, users};
 
 const PEOPLE: [&str; 5] = ["ada", "ben", "olga", "p-1", "p-2"];
@@ -105,16 +105,20 @@ fn new_device() -> impl Strategy<Value = NewDevice> {
         organization(),
         district(),
         prop::option::of(gateway()),
-        prop::option::of(key()),
+        prop::option::of((0..12_u8).prop_map(|n| format!("key-{n}"))),
     );
-    parts.prop_map(|(device, owner, district, gateway, key)| NewDevice {
+    let prove = |name: &str, device: &Id| {
+        secret(name).prove(KeyPurpose::Device, &genesis().chain_id(), device)
+    };
+    parts.prop_map(move |(device, owner, district, gateway, key)| NewDevice {
+        proof: key.as_deref().map(|name| prove(name, &device)),
         device,
         owner,
         model: "lamp".to_owned(),
         hardware_class: "lamp-v2".to_owned(),
         district,
         gateway,
-        key,
+        key: key.map(|name| secret(&name).public()),
         tags: Vec::new(),
     })
 }
@@ -364,6 +368,7 @@ fn furnished() -> Overlay {
         district: scope("north"),
         gateway: Some(id(gateway)),
         key: None,
+        proof: None,
         tags: Vec::new(),
     };
     let devices = vec![lamp("lamp-1", "gw-1"), lamp("lamp-2", "gw-2")];

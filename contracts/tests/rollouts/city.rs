@@ -109,6 +109,7 @@ impl City {
                 organization: id("city"),
                 district: scope(""),
                 key: secret(gateway).public(),
+                proof: secret(gateway).prove(KeyPurpose::Account, &city.chain_id, &id(gateway)),
             };
             city.act("admin", Action::Users(action)).unwrap();
         }
@@ -138,7 +139,7 @@ impl City {
         let context = Context {
             block: self.block_context(),
             transaction: Hash::of(who.as_bytes()),
-            key: sender.keys[0],
+            key: sender.keys[0].key,
             sender,
         };
         execute::check(&action).map_err(|refusal| refusal.code)?;
@@ -383,6 +384,10 @@ pub fn lamp(n: usize, district: &str, keyed: bool) -> NewDevice {
         district: scope(district),
         gateway: Some(id("gw-1")),
         key: keyed.then(|| secret(&name).public()),
+        proof: keyed.then(|| {
+            let secret = secret(&name);
+            secret.prove(KeyPurpose::Device, &the_genesis().chain_id(), &id(&name))
+        }),
         tags: vec![Tag {
             name: "ring".to_owned(),
             value: (n % 2).to_string(),

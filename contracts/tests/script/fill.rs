@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use lamplighter_contracts::{firmware, governance, rollouts};
 use lamplighter_state::View;
-use lamplighter_types::report::key_rotation_message;
 use lamplighter_types::{
-    Action, ConfigAction, DeviceSigned, DevicesAction, EventsAction, Hash, Id, PublicKey,
-    RolloutsAction, SecretKey, SignedRelease,
+    Action, ConfigAction, DeviceSigned, DevicesAction, EventsAction, Hash, Id, KeyPurpose,
+    NewDevice, PublicKey, RolloutsAction, SecretKey, SignedRelease,
 };
 use serde_json::{Value, json};
 
@@ -40,13 +39,35 @@ impl Filler<'_> {
             }
             Value::Object(mut members) => match members.remove("$release") {
                 Some(manifest) => self.release(manifest, &members["$by"]),
-                None => members
-                    .into_iter()
-                    .map(|(name, v)| (name, self.fill(v)))
-                    .collect(),
+                None => {
+                    let mut filled: serde_json::Map<_, _> = members
+                        .into_iter()
+                        .map(|(name, v)| (name, self.fill(v)))
+                        .collect();
+                    self.prove(&mut filled);
+                    Value::Object(filled)
+                }
             },
             other => other,
         }
+    }
+
+    /// Adds the proof of possession to the registration of an account with a key that has a name.
+    fn prove(&self, members: &mut serde_json::Map<String, Value>) {
+        let (Some(account), Some(key)) = (members.get("account"), members.get("key")) else {
+            return;
+        };
+        if members.contains_key("proof") || members.contains_key("node") {
+            return;
+        }
+        let label = key.as_str().and_then(|key| self.labels.get(key));
+        let (Some(account), Some(name)) = (account.as_str(), label) else {
+            return;
+        };
+        let account = Id::new(account).expect("an id");
+        let secret = secret(name.trim_start_matches("$key:"));
+        let proof = secret.prove(KeyPurpose::Account, &self.chain_id, &account);
+        members.insert("proof".to_owned(), json!(proof));
     }
 
     fn label(&mut self, hex: String, name: &str) -> Value {
@@ -64,8 +85,12 @@ impl Filler<'_> {
             "now" => json!(self.time_ms + rest.parse::<u64>().unwrap_or(0)),
             "rotation" => {
                 let account = Id::new(self.sender).expect("an id");
-                let message = key_rotation_message(&self.chain_id, &account, &self.sender_key);
-                json!(secret(rest).sign(&message))
+                json!(secret(rest).prove(KeyPurpose::Account, &self.chain_id, &account))
+            }
+            "device_proof" => {
+                let (key, device) = rest.split_once('@').expect("a key and a device");
+                let device = Id::new(device).expect("an id");
+                json!(secret(key).prove(KeyPurpose::Device, &self.chain_id, &device))
             }
             "change" => {
                 let proposal = governance::proposal(self.view, &id()).unwrap().unwrap();
@@ -142,6 +167,12 @@ pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
                 .iter_mut()
                 .for_each(|r| signer.sign(&r.device.clone(), r));
         }
+        Action::Devices(DevicesAction::Register { devices }) => {
+            devices.iter_mut().for_each(|new| prove(new, chain_id));
+        }
+        Action::Devices(DevicesAction::RotateKey { rotation }) => {
+            signer.sign(&rotation.device.clone(), rotation);
+        }
         Action::Events(EventsAction::Append { events }) => {
             events
                 .iter_mut()
@@ -151,6 +182,14 @@ pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
             devices.is_empty(),
             "this action has nothing that devices sign"
         ),
+    }
+}
+
+/// Adds the proof of possession of a device whose key has its own name.
+fn prove(new: &mut NewDevice, chain_id: &Hash) {
+    let secret = secret(new.device.as_str());
+    if new.proof.is_none() && new.key == Some(secret.public()) {
+        new.proof = Some(secret.prove(KeyPurpose::Device, chain_id, &new.device));
     }
 }
 

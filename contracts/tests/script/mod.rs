@@ -25,7 +25,9 @@
 //! Every name is a key too: that of `lamp-1` is made from its name. Strings of an action that
 //! begin with `$` are filled in: `$key:NAME` a public key, `$hash:TEXT` the digest of a text,
 //! `$now+5000` a number (block time and so many ms), `$rotation:NAME` the proof by which the key
-//! NAME takes the place of the sender's, `$change:PROPOSAL`, `$plan:ROLLOUT` and
+//! NAME takes the place of the sender's, `$device_proof:KEY@DEVICE` the
+//! proof by which a key becomes that of a device (where the two have the same name it is added),
+//! `$change:PROPOSAL`, `$plan:ROLLOUT` and
 //! `$manifest:RELEASE` the digests that approvers name. `{"$release": {manifest}, "$by": "acme"}`
 //! is a manifest with the signature of the key `acme`. `{"$repeat": 1000, "$item": ..}` in a list
 //! stands for so many items, and `{n}` in them is the number of each, from 1; `$number:3*7+1`

@@ -166,6 +166,21 @@ fn counters_of_gateway_reports_only_increase() {
 }
 
 #[test]
+fn after_a_reset_on_the_ledger_the_counters_begin_below_again() {
+    let mut planner = DeploymentPlanner::default();
+    let mut used_up = without_key(Assigned, 100);
+    used_up.report_counter = 1 << 52;
+    let above = report(&planner.assigned(used_up, None, 1_000_000));
+    assert_eq!(above.counter, (1 << 52) + 1);
+    // The deployment is assigned again, after the reset.
+    let mut reset = without_key(Assigned, 101);
+    reset.deployment.rollout = id("r2");
+    reset.report_counter = 7;
+    let below = report(&planner.assigned(reset, None, 1_000_000));
+    assert_eq!(below.counter, 1_000_000);
+}
+
+#[test]
 fn a_rejected_offer_is_repeated_with_growing_pauses() {
     let mut planner = DeploymentPlanner::default();
     let mut offer = report(&planner.assigned(assignment(Assigned, 100), None, NOW_MS));

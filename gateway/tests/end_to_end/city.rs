@@ -13,9 +13,9 @@ use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, GENESIS_VERSION, Genesis,
-    GenesisAccount, Grant, Hash, Id, NewDevice, Policies, ReleaseManifest, Role, RolloutPlan,
-    RolloutsAction, Scope, SecretKey, Selection, SignedRelease, StepTimers, UsersAction, Validator,
-    ValidatorSet, Version,
+    GenesisAccount, Grant, Hash, Id, KeyPurpose, NewDevice, Policies, ReleaseManifest, Role,
+    RolloutPlan, RolloutsAction, Scope, SecretKey, Selection, SignedRelease, StepTimers,
+    UsersAction, Validator, ValidatorSet, Version,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -191,6 +191,13 @@ impl City {
 
     /// Registers devices of the gateway `gw` with one transaction.
     pub async fn register_devices(&self, devices: impl Iterator<Item = &str>) {
+        let chain_id = self.genesis.chain_id();
+        // Devices of other manufacturers sign nothing.
+        let secret_of = |name: &str| (!name.starts_with("foreign")).then(|| secret(name));
+        let prove = |name: &str| {
+            let secret = secret_of(name)?;
+            Some(secret.prove(KeyPurpose::Device, &chain_id, &id(name)))
+        };
         let devices = devices.map(|name| NewDevice {
             device: id(name),
             owner: id("city"),
@@ -198,8 +205,8 @@ impl City {
             hardware_class: "lamp-v1".to_owned(),
             district: Scope::new("north/harbour").unwrap(),
             gateway: Some(id("gw")),
-            // Devices of other manufacturers sign nothing.
-            key: (!name.starts_with("foreign")).then(|| secret(name).public()),
+            key: secret_of(name).map(|secret| secret.public()),
+            proof: prove(name),
             tags: Vec::new(),
         });
         let devices = devices.collect();

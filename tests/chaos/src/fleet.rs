@@ -194,6 +194,7 @@ fn new_lamp(client: usize, lane: usize) -> NewDevice {
         district: Scope::city(),
         gateway: Some(gateway(client).account),
         key: None,
+        proof: None,
         tags: Vec::new(),
     }
 }

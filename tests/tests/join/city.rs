@@ -264,6 +264,7 @@ impl City {
                 district: Scope::city(),
                 gateway: None,
                 key: None,
+                proof: None,
                 tags: Vec::new(),
             };
             let devices = (0..1_000).map(device).collect();

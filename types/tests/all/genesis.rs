@@ -24,7 +24,7 @@ fn user(name: &str, key: u8, role: Role) -> GenesisAccount {
 fn each_fault_names_those_that_it_is_about() {
     let set = |genesis: &mut Genesis| genesis.validators.validators.clone();
     let key = secret(2).public();
-    let cases: [(&str, String); 16] = [
+    let cases: [(&str, String); 17] = [
         (
             "node 2 and node 4 have the same address 10.0.0.2:7000",
             refused(|g| g.validators.validators[3].address = set(g)[1].address.clone()),

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lamplighter_contracts::ContractError;
+use lamplighter_contracts::Refusal;
+use lamplighter_contracts::allowance::AllowanceError;
 use lamplighter_contracts::devices::DevicesError;
 use lamplighter_types::{
     Action, DeploymentState, DeviceStatus, EventsAction, Fact, Hash, Id, Notification, Outcome,
@@ -93,7 +94,7 @@ struct Bench {
     spool: SpoolState,
     deferred: DeferredReports,
     now: Instant,
-    refused: BTreeMap<Id, DevicesError>,
+    refused: BTreeMap<Id, Refusal>,
     accepted: Vec<OutgoingReport>,
     rejected: Vec<OutgoingReport>,
     tries: usize,
@@ -121,8 +122,8 @@ impl Bench {
             let mut devices = in_flight.items.values().map(|item| item.outgoing.device());
             let outcome = match devices.find_map(|device| self.refused.get(device)) {
                 Some(error) => Outcome::Failed {
-                    code: error.code().to_owned(),
-                    fields: error.fields(),
+                    code: error.code.to_owned(),
+                    fields: error.fields.clone(),
                 },
                 None => Outcome::Succeeded,
             };
@@ -150,19 +151,29 @@ impl Bench {
     }
 }
 
-fn suspended(device: &str) -> DevicesError {
+fn suspended(device: &str) -> Refusal {
     let (device, status) = (id(device), DeviceStatus::Suspended);
-    DevicesError::WrongStatus { device, status }
+    Refusal::of(DevicesError::WrongStatus { device, status })
 }
 
-fn elsewhere(device: &str) -> DevicesError {
+fn elsewhere(device: &str) -> Refusal {
     let (device, account) = (id(device), id("gw"));
-    DevicesError::NotYourDevice { device, account }
+    Refusal::of(DevicesError::NotYourDevice { device, account })
+}
+
+fn allowance_used() -> Refusal {
+    Refusal::of(AllowanceError::RecordsUsed {
+        account: id("gw"),
+        needed: 1,
+        used: 10_000,
+        allowed: 10_000,
+        renewed_ms: 1,
+    })
 }
 
 #[test]
 fn a_report_that_is_refused_for_a_temporary_reason_is_deferred_alone() {
-    for error in [suspended("a"), elsewhere("a")] {
+    for error in [suspended("a"), elsewhere("a"), allowance_used()] {
         let mut bench = Bench::new([event("a", 1), event("b", 1), event("a", 2), config("a", 1)]);
         bench.refused.insert(id("a"), error);
         bench.after(Duration::ZERO);
@@ -207,9 +218,24 @@ fn a_report_is_rejected_after_a_day() {
     let mut bench = Bench::new([event("a", 1)]);
     bench
         .refused
-        .insert(id("a"), DevicesError::UnknownDevice(id("a")));
+        .insert(id("a"), Refusal::of(DevicesError::UnknownDevice(id("a"))));
     bench.after(Duration::ZERO);
     assert_eq!(bench.rejected, [event("a", 1)]);
+}
+
+#[test]
+fn a_report_waits_for_the_allowance_of_the_next_day() {
+    let mut bench = Bench::new([event("a", 1)]);
+    bench.refused.insert(id("a"), allowance_used());
+    bench.after(Duration::ZERO);
+    // A day and more, with a try every ten minutes.
+    for _ in 0..26 * 6 {
+        bench.after(Duration::from_secs(600));
+    }
+    assert_eq!(bench.rejected, []);
+    bench.refused.clear();
+    bench.after(Duration::from_secs(600));
+    assert_eq!(bench.accepted, [event("a", 1)]);
 }
 
 #[test]

@@ -154,6 +154,7 @@ impl World {
             drifted: false,
             active_rollout: Some(id("r1")),
             confirmed: Vec::new(),
+            key_rotations: 0,
         };
         self.put(&devices::keys::state(&id("lamp-1")), &state);
         let deployment = Deployment {
