@@ -34,6 +34,8 @@ mod compaction;
 mod config;
 mod control_client;
 mod early_entries;
+mod election;
+mod electorate;
 mod error;
 mod last_contact;
 mod leadership;
@@ -53,8 +55,10 @@ pub mod suite;
 mod transport;
 mod type_config;
 mod types;
+pub mod wire;
 
 pub use config::{ConsensusConfig, Limits, Timers};
+pub use electorate::Electorate;
 pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
 };
