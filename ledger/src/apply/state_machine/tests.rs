@@ -1,126 +1,12 @@
 use std::collections::BTreeSet;
 
-use async_trait::async_trait;
-use lamplighter_consensus::Committed;
-use lamplighter_store::{Fault, Kv, MemoryKv};
-use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey,
-    Transaction, UsersAction, Validator, ValidatorSet,
-};
+use lamplighter_store::{Fault, MemoryKv};
 
 use super::*;
 use crate::alarms::NodeAlarm;
-use crate::clock::SystemClock;
-use crate::config::MempoolLimits;
-use crate::message::{PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
-use crate::start::create_genesis_block;
-
-const START_MS: u64 = 1_800_000_000_000;
-
-fn id(text: &str) -> Id {
-    Id::new(text).unwrap()
-}
-
-fn secret(n: u8) -> SecretKey {
-    SecretKey::from_seed([n; 32])
-}
-
-fn genesis() -> Genesis {
-    Genesis {
-        name: "Test City".into(),
-        created_ms: START_MS,
-        validators: ValidatorSet {
-            validators: vec![Validator {
-                node: 1,
-                account: id("node-1"),
-                key: secret(1).public(),
-                address: "127.0.0.1:9001".into(),
-            }],
-        },
-        organization: id("city"),
-        accounts: vec![GenesisAccount {
-            account: id("admin"),
-            name: "Administrator".into(),
-            key: secret(2).public(),
-            grants: vec![Grant {
-                role: Role::Administrator,
-                scope: Scope::city(),
-            }],
-        }],
-        policies: Policies::default(),
-    }
-}
-
-struct NoPeers;
-
-#[async_trait]
-impl Peers for NoPeers {
-    async fn request(&self, node: u64, _: PeerRequest) -> Result<PeerAnswer, PeerError> {
-        Err(PeerError::Unreachable(node))
-    }
-
-    fn broadcast(&self, _: PeerGossip) {}
-
-    fn connected(&self) -> Vec<u64> {
-        Vec::new()
-    }
-}
-
-fn machine(kv: &MemoryKv) -> LedgerStateMachine {
-    let kv: Arc<dyn Kv> = Arc::new(kv.clone());
-    let head = create_genesis_block(&kv, &genesis()).unwrap();
-    let chain = Arc::new(Chain::new(kv, genesis(), head).unwrap());
-    let mempool = Arc::new(Mempool::new(MempoolLimits::default()));
-    let clock = Arc::new(SystemClock);
-    LedgerStateMachine {
-        resolver: TicketResolver::new(chain.clone(), mempool.clone()),
-        mempool,
-        blocking: Blocking::Inline,
-        alarms: Arc::new(Alarms::new(clock.clone())),
-        clocks: Arc::new(ClockComparison::new(
-            1,
-            30_000,
-            clock,
-            chain.clone(),
-            Arc::new(NoPeers),
-        )),
-        chain,
-        installation: watch::Sender::new(None),
-    }
-}
+use crate::tests::{START_MS, machine};
 
 impl LedgerStateMachine {
-    fn register(&self, name: &str, timestamp_ms: u64) -> Committed {
-        let transaction = Transaction {
-            sender: id("admin"),
-            sequence: self.chain.head().height + 1,
-            expires_ms: START_MS + 600_000,
-            action: Action::Users(UsersAction::RegisterOrganization {
-                organization: id(name),
-                name: name.to_owned(),
-            }),
-        };
-        let chain_id = self.chain.chain_id();
-        let signed =
-            SignedTransaction::sign(&transaction, Encoding::Bincode, &chain_id, &secret(2));
-        let batch = Batch {
-            parent: self.chain.last_batch(),
-            timestamp_ms,
-            transactions: vec![signed],
-        };
-        self.entry(batch.encode())
-    }
-
-    fn entry(&self, batch: Vec<u8>) -> Committed {
-        let log_index = self.chain.head().height + 1;
-        Committed {
-            log_index,
-            term: 1,
-            marker: format!("entry {log_index}").into_bytes(),
-            batch: Some(batch.into()),
-        }
-    }
-
     /// State, tree and history are those of the head.
     fn assert_whole(&self) {
         let head = self.chain.read_head();
@@ -140,7 +26,7 @@ impl LedgerStateMachine {
 async fn a_failed_write_leaves_the_head_that_is_stored() {
     for persisted in [false, true] {
         let kv = MemoryKv::new();
-        let machine = machine(&kv);
+        let machine = machine(&kv, 1);
         let entry = machine.register("first", START_MS + 1);
         machine.apply(vec![entry]).unwrap();
         machine.assert_whole();
@@ -161,7 +47,7 @@ async fn a_failed_write_leaves_the_head_that_is_stored() {
 
 #[tokio::test]
 async fn a_header_says_its_batch_and_its_place_in_the_log() {
-    let machine = machine(&MemoryKv::new());
+    let machine = machine(&MemoryKv::new(), 1);
     let entry = machine.register("first", START_MS + 1);
     let batch = entry.batch.clone().unwrap();
     machine.apply(vec![entry]).unwrap();
@@ -181,7 +67,7 @@ async fn a_header_says_its_batch_and_its_place_in_the_log() {
 /// A void batch makes no block, is the operator's business, and stops nothing.
 #[tokio::test]
 async fn a_void_batch_of_any_bytes_makes_no_block() {
-    let machine = machine(&MemoryKv::new());
+    let machine = machine(&MemoryKv::new(), 1);
     let parent = machine.chain.last_batch();
     let of_time = |parent, timestamp_ms| {
         let transactions = Vec::new();
