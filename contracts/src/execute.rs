@@ -21,8 +21,8 @@ pub fn begin_block(
     overlay: &mut Overlay,
     block: &BlockContext,
 ) -> Result<Vec<Notification>, StateError> {
-    governance::begin_block(overlay, block)?;
-    let notifications = rollouts::tick(overlay, block)?;
+    let mut notifications = governance::begin_block(overlay, block)?;
+    notifications.extend(rollouts::tick(overlay, block)?);
     overlay.commit();
     Ok(notifications)
 }
@@ -104,7 +104,7 @@ pub fn check(action: &Action) -> Result<(), Refusal> {
         Action::Devices(action) => devices::check(action).map_err(Refusal::of),
         Action::Config(action) => config::check(action).map_err(Refusal::of),
         Action::Events(action) => events::check(action).map_err(Refusal::of),
-        Action::Governance(action) => governance::check(action).map_err(Refusal::of),
+        Action::Governance(action) => governance::check(action),
         Action::Firmware(action) => firmware::check(action).map_err(Refusal::of),
         Action::Rollouts(action) => rollouts::check(action).map_err(Refusal::of),
     }

@@ -2,8 +2,8 @@
 
 use lamplighter_state::{Overlay, StateError};
 use lamplighter_types::{
-    Account, AccountKind, Genesis, GenesisAccount, GenesisError, Organization, Protocol, Scope,
-    Validator,
+    Account, AccountKey, AccountKind, Genesis, GenesisAccount, GenesisError, Organization,
+    Protocol, Scope, Validator,
 };
 
 use crate::ExecutionError;
@@ -88,7 +88,7 @@ fn user_account(account: &GenesisAccount, genesis: &Genesis) -> Account {
         organization: genesis.organization.clone(),
         name: name.clone(),
         district: Scope::city(),
-        keys: vec![*key],
+        keys: vec![AccountKey::first(*key)],
         grants: grants.clone(),
         disabled: false,
         registered_height: 0,

@@ -96,8 +96,8 @@ pub enum GenesisWarning {
     #[error("{0} has no role: it can do nothing until an administrator grants it one")]
     NoRole(Id),
     #[error(
-        "{policy} need {wanted} approvals, and the file has {have} with the role {role}: more must \
-         be registered before anything is approved by that policy"
+        "{policy} need {wanted} approvals, and the file has {have} with the role {role}: nothing is \
+         ever approved by that policy until there are more"
     )]
     TooFewPeople {
         policy: &'static str,
@@ -105,6 +105,24 @@ pub enum GenesisWarning {
         have: usize,
         role: &'static str,
     },
+    #[error(
+        "{have} administrators of the whole city, and {wanted} must agree: when one loses a key or \
+         has it stolen, nobody can be appointed or recovered any more"
+    )]
+    NoSpare { have: usize, wanted: u8 },
+    #[error("{policy} need one approval: one stolen key is enough")]
+    OneApproval { policy: &'static str },
+    #[error(
+        "{power} people can appoint administrators, and {policy} need {wanted}: those {power} can \
+         appoint the missing ones"
+    )]
+    WeakPower {
+        policy: &'static str,
+        wanted: u8,
+        power: u8,
+    },
+    #[error("newcomers do not wait: nobody has the time to stop a false one")]
+    NoWait,
 }
 
 /// The text that names a node of the file in an error.
@@ -243,8 +261,15 @@ impl Genesis {
         let idle = self.accounts.iter().filter(|a| a.grants.is_empty());
         let idle = idle.map(|a| GenesisWarning::NoRole(a.account.clone()));
         let mut warnings: Vec<_> = idle.collect();
+        warnings.extend(self.people_warnings());
+        warnings.extend(self.policy_warnings());
+        warnings
+    }
+
+    fn people_warnings(&self) -> Vec<GenesisWarning> {
         let approvers = self.with_role(Role::Approver).count();
         let administrators = self.administrators();
+        let mut warnings = Vec::new();
         for (policy, ApprovalPolicy { approvals, .. }) in self.policies.approvals.named() {
             let wanted = approvals;
             let (have, role) = match policy {
@@ -259,6 +284,40 @@ impl Genesis {
                     role,
                 });
             }
+        }
+        let wanted = self.policies.approvals.administrators();
+        let have = administrators;
+        if have == usize::from(wanted) {
+            warnings.push(GenesisWarning::NoSpare { have, wanted });
+        }
+        warnings
+    }
+
+    fn policy_warnings(&self) -> Vec<GenesisWarning> {
+        let Policies {
+            approvals,
+            newcomer_wait_ms,
+            allowances: _,
+            retention: _,
+        } = &self.policies;
+        let power = approvals.power.approvals;
+        let mut warnings = Vec::new();
+        for (policy, ApprovalPolicy { approvals, .. }) in approvals.named() {
+            let wanted = approvals;
+            // One approver is enough for a rollout of what two have released.
+            if wanted == 1 && policy != "rollouts" {
+                warnings.push(GenesisWarning::OneApproval { policy });
+            }
+            if wanted > power {
+                warnings.push(GenesisWarning::WeakPower {
+                    policy,
+                    wanted,
+                    power,
+                });
+            }
+        }
+        if *newcomer_wait_ms == 0 {
+            warnings.push(GenesisWarning::NoWait);
         }
         warnings
     }

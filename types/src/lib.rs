@@ -34,7 +34,7 @@ pub use block::{
     Header, Outcome, Receipt, RefusalFields, Validator, ValidatorSet,
 };
 pub use bytes::{Hash, HexBytes, HexError, PublicKey, Signature};
-pub use crypto::{Domain, SecretKey};
+pub use crypto::{Domain, KeyPurpose, SecretKey};
 pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisError, GenesisWarning};
 pub use id::{Id, NameError, Scope, Version};
 pub use notification::{Fact, Notification, Place};

@@ -44,7 +44,7 @@ pub const JSON_DEPTH_MAX: usize = 127;
 pub const ARTIFACT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Number of hardware classes, dependencies, tags or aliases of one record.
 pub const SMALL_LIST_MAX: usize = 32;
-/// Number of active keys of one account: the old and the new one during rotation, and two spares.
+/// Number of keys of one account: the one in use and three spares.
 pub const KEYS_PER_ACCOUNT_MAX: usize = 4;
 /// Number of roles of one account.
 pub const GRANTS_PER_ACCOUNT_MAX: usize = 64;
@@ -56,6 +56,15 @@ pub const APPROVAL_EXPIRES_MS_MIN: u64 = 60 * 1000;
 pub const APPROVAL_EXPIRES_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
 /// Longest wait in ms of newcomers: a longer one would keep a city from replacing its people.
 pub const NEWCOMER_WAIT_MS_MAX: u64 = 90 * 24 * 3600 * 1000;
+/// Number of changes in one proposal: a person must be able to read them.
+pub const CHANGES_MAX: usize = 32;
+/// Number of open proposals of one author, so that no one fills the list of all.
+pub const PROPOSALS_PER_AUTHOR_MAX: usize = 8;
+/// Number of open proposals: a person must be able to look through them.
+pub const PROPOSALS_MAX: usize = 128;
+/// Number of accounts that administer the whole city, and of those that approve for it: some
+/// actions count them.
+pub const HOLDERS_MAX: usize = 64;
 /// Number of validators: a certificate carries one signature of each.
 pub const VALIDATORS_MAX: usize = 31;
 /// Largest number that people and devices choose: above it JavaScript, `jq` and whatever else reads

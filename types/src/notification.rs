@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmId, ConfigTarget, DeploymentState, Device, Hash, Id, PublicKey, Role, Scope, Severity,
-    SkipReason, Validator,
+    AlarmId, ConfigTarget, DeploymentState, Device, DeviceCounters, Hash, Id, PublicKey, Role,
+    Scope, Severity, SkipReason, Validator,
 };
 
 /// A fact of a block, for subscribers.
@@ -62,9 +62,8 @@ pub enum Fact {
     AccountEnabled {
         account: Id,
     },
-    RecoveryVoted {
+    AccountRecovered {
         account: Id,
-        votes: u32,
     },
     DeviceRegistered,
     DeviceAssigned {
@@ -85,6 +84,15 @@ pub enum Fact {
     DeviceDecommissioned {
         reason: String,
     },
+    /// Numbers of the device were set by governance.
+    DeviceReset {
+        counters: DeviceCounters,
+    },
+    DeviceKeyReplaced {
+        key: PublicKey,
+    },
+    /// The device's key may be registered once more.
+    HardwareReleased,
     InventoryReported {
         digest: Hash,
     },
@@ -219,6 +227,20 @@ pub enum Fact {
     ChangeApproved {
         proposal: Id,
         by: Id,
+    },
+    /// An approval of a proposal was taken back.
+    ApprovalWithdrawn {
+        proposal: Id,
+        by: Id,
+    },
+    ProposalWithdrawn {
+        proposal: Id,
+    },
+    ProposalExpired {
+        proposal: Id,
+    },
+    ProposalCarriedOut {
+        proposal: Id,
     },
     ValidatorAdded {
         validator: Validator,

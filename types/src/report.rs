@@ -120,8 +120,3 @@ impl SignedRelease {
         codec::decode(&self.manifest.0).map_err(ReleaseError::Manifest)
     }
 }
-
-/// The message that the new key of an account signs when it replaces the old one.
-pub fn key_rotation_message(chain_id: &Hash, account: &crate::Id, old: &PublicKey) -> Vec<u8> {
-    Domain::KeyRotation.message(&[&chain_id.0, account.as_str().as_bytes(), b"\0", &old.0])
-}

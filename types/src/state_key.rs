@@ -56,7 +56,7 @@ state_keys! {
     Account { account: Id } => Account,
     Key { key: PublicKey } => KeyRecord,
     ReplayWindow { key: PublicKey } => ReplayWindow,
-    Recovery { account: Id, new_key: PublicKey } => Recovery,
+    Approver { account: Id } => Id,
     Administrator { account: Id } => Id,
 
     Device { device: Id } => Device,
@@ -94,6 +94,7 @@ state_keys! {
     Proposal { proposal: Id } => Proposal,
     Protocol => Protocol,
     UsedNode { node: u64 } => Id,
+    ProposalDeadline { deadline_ms: u64, proposal: Id } => Id,
 }
 
 fn readable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<Value, CodecError> {

@@ -8,7 +8,7 @@ pub enum Table {
     Account = 0x02,
     Key = 0x03,
     ReplayWindow = 0x04,
-    Recovery = 0x05,
+    Approver = 0x05,
     Administrator = 0x06,
 
     Device = 0x10,
@@ -46,4 +46,5 @@ pub enum Table {
     Proposal = 0x63,
     Protocol = 0x64,
     UsedNode = 0x65,
+    ProposalDeadline = 0x66,
 }

@@ -38,6 +38,10 @@ refusals! {
             "{device} has a key of its own, which did not sign this report";
         CounterUsed { device: Id, counter: u64, highest: u64 } = "devices.counter_used",
             "the counter {counter} of {device} is not above {highest}, the highest one used";
+        WrongProof(device: Id) = "devices.wrong_proof",
+            "the key for {device} did not sign its introduction";
+        NoKey(device: Id) = "devices.no_key",
+            "{device} has no key";
         UnknownRegistrant(registrant: String) = "devices.unknown_registrant",
             "there is no registrant {registrant}";
     }

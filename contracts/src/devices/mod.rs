@@ -32,6 +32,7 @@ mod lifecycle;
 mod ownership_transfer;
 mod read;
 mod registration;
+mod repair;
 mod reports;
 #[cfg(test)]
 mod tests;
@@ -43,4 +44,5 @@ pub use error::DevicesError;
 pub use execute::{check, execute};
 pub use iotregistry::state::{iotregistry_check, iotregistry_query};
 pub use read::*;
+pub(crate) use repair::{check_counters, replace_key, reset, reuse_hardware};
 pub use reports::{AcceptedReport, accept_report};

@@ -8,16 +8,24 @@ refusals! {
     pub enum GovernanceError [Field(FieldError)] {
         Address(address: String) = "governance.address",
             "{address} is not host:port";
-        Policies(reason: String) = "governance.policies",
-            "{reason}";
+        Policies(policy: String) = "governance.policies",
+            "{policy} is out of its range";
         ProposalExists(proposal: Id) = "governance.proposal_exists",
             "there is a proposal {proposal} already";
         UnknownProposal(proposal: Id) = "governance.unknown_proposal",
             "there is no proposal {proposal}";
         OtherChange { proposal: Id, digest: Hash } = "governance.other_change",
-            "the change of proposal {proposal} has the digest {digest}";
-        CarriedOut(proposal: Id) = "governance.carried_out",
-            "proposal {proposal} was carried out already";
+            "the changes of proposal {proposal} have the digest {digest}";
+        Expired(proposal: Id) = "governance.expired",
+            "proposal {proposal} has expired";
+        Interested(account: Id) = "governance.interested",
+            "{account} would get power by this proposal, so its own approval does not count";
+        NotApproved { account: Id, proposal: Id } = "governance.not_approved",
+            "{account} has not approved proposal {proposal}";
+        TooManyOfAuthor(account: Id) = "governance.too_many_of_author",
+            "{account} has 8 open proposals, which is the most";
+        TooManyProposals = "governance.too_many_proposals",
+            "there are 128 open proposals, which is the most";
         Approved { account: Id, proposal: Id } = "governance.approved",
             "{account} approved proposal {proposal} already";
         TooManyApprovals = "governance.too_many_approvals",

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use lamplighter_state::StateError;
 use lamplighter_types::{Account, Approval, ApprovalPolicy, Role, Scope};
 
-use super::account_of_key;
-use crate::{Reader, governance};
+use super::{UsersError, account_of_key};
+use crate::{Context, ExecutionError, Reader, governance};
 
 /// The number of accounts whose approval counts at `time_ms`. A recorded approval counts as long as
 ///
@@ -48,4 +48,28 @@ pub fn live_approvals(
         }
     }
     Ok(counted.len())
+}
+
+/// Requires that the sender's approval by `role` counts now, for all of each of `scopes`.
+///
+/// A newcomer is refused, so that no approvals are laid up that begin to count at night.
+///
+/// # Errors
+/// The sender lacks the role, or has it for too short a time.
+pub fn require_approver(
+    reader: &impl Reader,
+    context: &Context,
+    role: Role,
+    scopes: &[Scope],
+) -> Result<(), ExecutionError> {
+    let wait_ms = governance::policies(reader)?.newcomer_wait_ms;
+    let sender = &context.sender;
+    for scope in scopes {
+        context.require(role, scope)?;
+        if !sender.may_approve(role, scope, context.block.time_ms, wait_ms) {
+            let account = sender.account.clone();
+            return Err(UsersError::Newcomer { account, role }.into());
+        }
+    }
+    Ok(())
 }

@@ -32,17 +32,22 @@ refusals! {
             "{account} does not have the role {role} for exactly {scope}";
         TooManyGrants(account: Id) = "users.too_many_grants",
             "{account} has 64 roles, which is the most";
-        LastAdministrator(account: Id) = "users.last_administrator",
-            "{account} is the last account that can administer the whole city";
+        SelfGrant(account: Id) = "users.self_grant",
+            "{account} can't grant a role to itself";
+        PowerRole(role: Role) = "users.power_role",
+            "the role {role} is granted and revoked by a proposal that several approve";
+        TooFewLeft { role: Role, left: usize, needed: u8 } = "users.too_few_left",
+            "{left} others with the role {role} for the whole city would be left, and the policies \
+             ask for {needed}";
+        TooManyHolders(role: Role) = "users.too_many_holders",
+            "64 accounts have the role {role} for the whole city, which is the most";
+        Newcomer { account: Id, role: Role } = "users.newcomer",
+            "{account} is a newcomer: its approvals as {role} do not count yet";
+        TooManyKeys(account: Id) = "users.too_many_keys",
+            "{account} has 4 keys, which is the most";
         Disabled(account: Id) = "users.disabled",
             "{account} is disabled already";
         Enabled(account: Id) = "users.enabled",
             "{account} is not disabled";
-        SelfRecovery(account: Id) = "users.own_recovery",
-            "{account} can't vote for its own recovery";
-        Voted(account: Id) = "users.voted",
-            "{account} has voted for this key already";
-        TooManyVotes = "users.too_many_votes",
-            "16 votes have been cast for this key, which is the most";
     }
 }

@@ -1,4 +1,4 @@
-use lamplighter_contracts::{firmware, users};
+use lamplighter_contracts::firmware;
 use lamplighter_types::*;
 
 use crate::city::{ALL_THE_WAY, City, id, list, manifest, plan, secret};
@@ -54,12 +54,16 @@ fn two_people_who_are_neither_author_nor_vendor_release() {
         ReleaseStatus::Signed,
         "one person is not enough"
     );
-    let carl = users::keys::account(&id("carl"));
-    let mut record = city.overlay.get(&carl).unwrap().unwrap();
-    record
-        .grants
-        .push(Grant::founding(Role::Approver, Scope::city()));
-    city.overlay.put(&carl, &record);
+    let grant = GovernanceChange::Grant {
+        account: id("carl"),
+        role: Role::Approver,
+        scope: Scope::city(),
+    };
+    let propose = GovernanceAction::Propose {
+        proposal: id("carl"),
+        changes: vec![grant],
+    };
+    city.act("admin", Action::Governance(propose)).unwrap();
     let facts = city.approve_release("carl", &manifest).unwrap();
     assert_eq!(facts[1], Fact::ReleaseReleased { release: id("r1") });
     let facts = city.approve_release("carl", &manifest).unwrap();

@@ -46,7 +46,7 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
             &[Digest],
             record::<ReplayWindow>,
         ),
-        (T::Recovery, "recovery", &[Text, Digest], record::<Recovery>),
+        (T::Approver, "approver", &[Text], record::<Id>),
         (T::Administrator, "administrator", &[Text], record::<Id>),
         (T::Device, "device", &[Text], record::<Device>),
         (
@@ -161,6 +161,12 @@ fn layout(table: u8) -> (&'static str, &'static [Part], Show) {
         (T::Observer, "observer", &[Number], record::<Observer>),
         (T::Policies, "policies", &[], record::<Policies>),
         (T::Proposal, "proposal", &[Text], record::<Proposal>),
+        (
+            T::ProposalDeadline,
+            "proposal_deadline",
+            &[Number, Text],
+            record::<Id>,
+        ),
         (T::Protocol, "protocol", &[], record::<Protocol>),
         (T::UsedNode, "used_node", &[Number], record::<Id>),
     ];

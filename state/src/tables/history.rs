@@ -92,6 +92,9 @@ fn changes_device(fact: &Fact) -> bool {
             | Fact::DeviceSuspended { .. }
             | Fact::DeviceResumed
             | Fact::DeviceDecommissioned { .. }
+            | Fact::DeviceReset { .. }
+            | Fact::DeviceKeyReplaced { .. }
+            | Fact::HardwareReleased
     )
 }
 
@@ -111,7 +114,7 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | KeyRevoked { account, .. }
         | AccountDisabled { account }
         | AccountEnabled { account }
-        | RecoveryVoted { account, .. } => Subject::Account(account.clone()),
+        | AccountRecovered { account } => Subject::Account(account.clone()),
         ReleasePublished { release, .. }
         | ReleaseApproved { release, .. }
         | ReleaseApprovalWithdrawn { release, .. }
@@ -134,9 +137,12 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         AlarmRaised { alarm, .. } | AlarmCleared { alarm } | AlarmAcknowledged { alarm, .. } => {
             Subject::Alarm(alarm.clone())
         }
-        ChangeProposed { proposal } | ChangeApproved { proposal, .. } => {
-            Subject::Proposal(proposal.clone())
-        }
+        ChangeProposed { proposal }
+        | ChangeApproved { proposal, .. }
+        | ApprovalWithdrawn { proposal, .. }
+        | ProposalWithdrawn { proposal }
+        | ProposalExpired { proposal }
+        | ProposalCarriedOut { proposal } => Subject::Proposal(proposal.clone()),
         ValidatorAdded { .. }
         | ValidatorRemoved { .. }
         | ObserverAdded { .. }
@@ -152,6 +158,9 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | DeviceSuspended { .. }
         | DeviceResumed
         | DeviceDecommissioned { .. }
+        | DeviceReset { .. }
+        | DeviceKeyReplaced { .. }
+        | HardwareReleased
         | InventoryReported { .. }
         | DeviceDrifted { .. }
         | RegistrantCreated { .. }

@@ -16,18 +16,22 @@ pub struct Observer {
     pub address: String,
 }
 
+/// An open proposal. It leaves the state when it is carried out, withdrawn or expires; the blocks
+/// keep it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Proposal {
     pub proposal: Id,
-    pub change: GovernanceChange,
-    /// Digest of the change.
+    /// All are made at once, in this order, or none.
+    pub changes: Vec<GovernanceChange>,
+    /// Digest of the changes.
     pub digest: Hash,
     pub author: Id,
     pub approvals: Vec<Approval>,
-    pub carried_out: bool,
     pub proposed_height: u64,
+    /// Block time in Unix ms from which on it can't be approved.
+    pub expires_ms: u64,
 }
 
 /// The protocol version in force, and the next one.

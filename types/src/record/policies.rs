@@ -161,6 +161,18 @@ pub enum PolicyError {
     Retention { of: &'static str, got_ms: u64 },
 }
 
+impl PolicyError {
+    /// The name of the number that is out of its range.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Approvals { policy, .. } => format!("{policy}.approvals"),
+            Self::Expires { policy, .. } => format!("{policy}.expires_ms"),
+            Self::NewcomerWait { .. } => "newcomer_wait_ms".to_owned(),
+            Self::Retention { of, .. } => format!("retention.{of}"),
+        }
+    }
+}
+
 impl Policies {
     /// The policies of a ledger that one person governs: every approval is enough, and at once. For
     /// tests and trials.

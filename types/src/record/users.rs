@@ -46,6 +46,17 @@ pub enum Role {
     Relay,
 }
 
+impl Role {
+    /// Tells whether the role decides about others, or about what runs on devices. Only a proposal
+    /// that several approve grants and revokes such a role.
+    pub fn is_power(self) -> bool {
+        match self {
+            Self::Administrator | Self::Approver | Self::Vendor | Self::Security => true,
+            Self::Operator | Self::Auditor | Self::Relay => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -82,14 +93,37 @@ pub struct Account {
     pub name: String,
     /// The district in which a gateway acts; the whole city for users.
     pub district: Scope,
-    /// Keys in use.
-    pub keys: Vec<PublicKey>,
+    /// Keys in use. With each of them the account has all its rights.
+    pub keys: Vec<AccountKey>,
     pub grants: Vec<Grant>,
     pub disabled: bool,
     pub registered_height: u64,
 }
 
+/// A key of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AccountKey {
+    pub key: PublicKey,
+    /// Text by which people tell the keys apart; empty for the first one.
+    pub label: String,
+}
+
+impl AccountKey {
+    /// The key with which an account is registered or recovered.
+    pub fn first(key: PublicKey) -> Self {
+        let label = String::new();
+        Self { key, label }
+    }
+}
+
 impl Account {
+    /// Tells whether the account acts with `key`.
+    pub fn has_key(&self, key: &PublicKey) -> bool {
+        self.keys.iter().any(|held| held.key == *key)
+    }
+
     /// Tells whether the account has `role` for all of `scope`.
     pub fn has_role(&self, role: Role, scope: &Scope) -> bool {
         self.grants
@@ -120,16 +154,6 @@ impl Account {
 pub struct KeyRecord {
     pub account: Id,
     pub revoked: bool,
-}
-
-/// Votes to recover an account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Recovery {
-    pub account: Id,
-    pub new_key: PublicKey,
-    pub votes: Vec<Id>,
 }
 
 const WORDS: usize = (REPLAY_WINDOW / 64) as usize;
