@@ -1,6 +1,7 @@
 //! The ledger of one and of four nodes, from a signed transaction to a proof.
 
 mod cluster;
+mod holding;
 mod snapshot;
 mod waiting;
 

@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
-    Acceptance, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
+    Acceptance, Clock, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
     PeerGossip, PeerRequest, Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
     Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
-    Grant, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
+    Grant, Hash, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
     Validator, ValidatorSet, codec,
 };
 use tempfile::TempDir;
@@ -41,8 +41,38 @@ fn deputy_secret() -> SecretKey {
     SecretKey::from_seed([201; 32])
 }
 
+/// The key of a founder who is no administrator.
+pub fn secret_of(account: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(account.as_bytes()).0)
+}
+
+fn founder(account: &str, role: Role) -> GenesisAccount {
+    GenesisAccount {
+        account: id(account),
+        name: account.into(),
+        key: secret_of(account).public(),
+        grants: vec![Grant::founding(role, Scope::city())],
+    }
+}
+
+/// The system's clock, ahead by a time that tests set; one for all nodes.
+#[derive(Default)]
+pub struct TestClock(AtomicU64);
+
+impl TestClock {
+    /// Lets `time` pass.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> u64 {
+        now_ms() + self.0.load(Ordering::SeqCst)
+    }
+}
+
 pub fn now_ms() -> u64 {
-    use lamplighter_ledger::Clock;
     SystemClock.now_ms()
 }
 
@@ -70,6 +100,10 @@ pub fn genesis(nodes: u64) -> Genesis {
         accounts: vec![
             administrator("admin", admin_secret()),
             administrator("deputy", deputy_secret()),
+            founder("acme", Role::Vendor),
+            founder("anna", Role::Approver),
+            founder("amir", Role::Approver),
+            founder("sam", Role::Security),
         ],
         policies: Policies::default(),
     }
@@ -208,6 +242,7 @@ pub struct Cluster {
     election: [Duration; 2],
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
+    pub clock: Arc<TestClock>,
 }
 
 impl Cluster {
@@ -232,6 +267,7 @@ impl Cluster {
             election,
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
+            clock: Arc::default(),
         };
         for node in 1..=nodes {
             cluster.start_node(node).await;
@@ -268,7 +304,7 @@ impl Cluster {
         let mut config = LedgerConfig::new(node);
         config.heartbeat_every = Duration::from_millis(200);
         config.forward_again_after = Duration::from_millis(500);
-        let clock = Arc::new(SystemClock);
+        let clock = self.clock.clone();
         let artifacts = dir.join("artifacts");
         let ledger = Ledger::open(
             kv.clone(),
@@ -401,7 +437,7 @@ impl Cluster {
         let transaction = Transaction {
             sender: id(account),
             sequence,
-            expires_ms: now_ms() + 600_000,
+            expires_ms: self.clock.now_ms() + 600_000,
             action,
         };
         let chain_id = self.genesis.chain_id();
