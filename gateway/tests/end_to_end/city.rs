@@ -13,9 +13,9 @@ use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, DeferralPolicy, Deployment, DevicesAction, FirmwareAction, GENESIS_VERSION, Genesis,
-    GenesisAccount, Grant, Hash, Id, NewDevice, Policies, ReleaseManifest, Role, RolloutPlan,
-    RolloutsAction, Scope, SecretKey, Selection, SignedRelease, StepTimers, UsersAction, Validator,
-    ValidatorSet, Version,
+    GenesisAccount, Grant, Hash, Id, KeyPurpose, NewDevice, Policies, ReleaseManifest, Role,
+    RolloutPlan, RolloutsAction, Scope, SecretKey, Selection, SignedRelease, StepTimers,
+    UsersAction, Validator, ValidatorSet, Version,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -185,6 +185,7 @@ impl City {
             organization: id("city"),
             district: Scope::new("north").unwrap(),
             key: secret(name).public(),
+            proof: secret(name).prove(KeyPurpose::Account, &self.genesis.chain_id(), &id(name)),
         };
         self.act("admin", Action::Users(gateway)).await;
     }
