@@ -2,6 +2,7 @@
 
 mod clocks;
 mod cluster;
+mod holding;
 mod snapshot;
 mod waiting;
 

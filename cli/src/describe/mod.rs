@@ -188,8 +188,10 @@ fn set_policies(policies: &Policies) -> String {
         approvals,
         newcomer_wait_ms,
         allowances: _,
-        retention: _,
+        retention,
     } = policies;
+    let times = retention.named().map(|(of, ms)| format!("{of} {ms}"));
+    let times = times.join(", ");
     let numbers = approvals.named().map(|(kind, policy)| {
         let ApprovalPolicy {
             approvals,
@@ -198,7 +200,9 @@ fn set_policies(policies: &Policies) -> String {
         format!("{approvals} for {kind} within {expires_ms} ms")
     });
     let numbers = numbers.join(", ");
-    format!("demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms")
+    format!(
+        "demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms; keep {times}"
+    )
 }
 
 fn add_validator(validator: &Validator) -> String {

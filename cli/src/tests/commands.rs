@@ -160,11 +160,16 @@ fn command_of(action: &Action) -> Option<&'static str> {
             FirmwareAction::Approve { .. } => "firmware approve",
             FirmwareAction::Deprecate { .. } => "firmware deprecate",
             FirmwareAction::Revoke { .. } => "firmware revoke",
-            FirmwareAction::HoldArtifact { .. } => return None,
+            FirmwareAction::WithdrawApproval { .. } => "firmware withdraw-approval",
+            FirmwareAction::Withdraw { .. } => "firmware withdraw",
+            FirmwareAction::HoldArtifact { .. } | FirmwareAction::DropArtifact { .. } => {
+                return None;
+            }
         },
         Action::Rollouts(action) => match action {
             RolloutsAction::Plan { .. } => "rollout plan",
             RolloutsAction::Approve { .. } => "rollout approve",
+            RolloutsAction::WithdrawApproval { .. } => "rollout withdraw-approval",
             RolloutsAction::Start { .. } => "rollout start",
             RolloutsAction::Pause { .. } => "rollout pause",
             RolloutsAction::Resume { .. } => "rollout resume",
@@ -368,10 +373,20 @@ impl Day {
         let begun = std::time::Instant::now();
         self.writes("vendor", &again).await;
         assert!(begun.elapsed() < Duration::from_secs(20), "it waited");
-        self.writes("approver", "firmware approve lamp-2").await;
+        for command in [
+            "approve lamp-2",
+            "withdraw-approval lamp-2",
+            "approve lamp-2",
+        ] {
+            self.writes("approver", &format!("firmware {command}"))
+                .await;
+        }
+        self.writes("vendor", "firmware withdraw lamp-3").await;
         let plan = "rollout plan first --release lamp-2 --device lamp-1 --device lamp-2";
         self.writes("operator", plan).await;
-        self.writes("approver", "rollout approve first").await;
+        for command in ["approve first", "withdraw-approval first", "approve first"] {
+            self.writes("approver", &format!("rollout {command}")).await;
+        }
         for command in [
             "rollout start first",
             "rollout pause first wait",

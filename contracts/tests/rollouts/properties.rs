@@ -7,7 +7,7 @@ use lamplighter_contracts::{Reader, devices, firmware, governance, users};
 use lamplighter_types::*;
 use proptest::prelude::*;
 
-use crate::city::{City, HOUR_MS, id, list, manifest, plan};
+use crate::city::{City, HOUR_MS, id, list, manifest, plan, secret};
 
 const LAMPS: [&str; 4] = ["lamp-0", "lamp-1", "lamp-2", "lamp-3"];
 const ROLLOUTS: [&str; 2] = ["x", "y"];
@@ -122,7 +122,7 @@ fn set_power(city: &mut City, name: &str, power: Power, has: bool) {
                 account: id(name),
                 revoked: !has,
             };
-            let key = users::keys::key(&account.keys[0]);
+            let key = users::keys::key(&secret(name).public());
             city.overlay.put(&key, &record);
         }
     }

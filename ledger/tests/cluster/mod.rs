@@ -17,7 +17,7 @@ use lamplighter_ledger::{
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
     Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
-    Grant, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
+    Grant, Hash, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
     Validator, ValidatorSet, codec,
 };
 use tempfile::TempDir;
@@ -39,6 +39,37 @@ pub fn admin_secret() -> SecretKey {
 /// The key of the second administrator, who approves the first one's proposals.
 fn deputy_secret() -> SecretKey {
     SecretKey::from_seed([201; 32])
+}
+
+/// The key of a founder who is no administrator.
+pub fn secret_of(account: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::of(account.as_bytes()).0)
+}
+
+fn founder(account: &str, role: Role) -> GenesisAccount {
+    GenesisAccount {
+        account: id(account),
+        name: account.into(),
+        key: secret_of(account).public(),
+        grants: vec![Grant::founding(role, Scope::city())],
+    }
+}
+
+/// The system's clock, ahead by a time that tests set; one for all nodes.
+#[derive(Default)]
+pub struct TestClock(AtomicU64);
+
+impl TestClock {
+    /// Lets `time` pass.
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(time.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> u64 {
+        now_ms() + self.0.load(Ordering::SeqCst)
+    }
 }
 
 pub fn now_ms() -> u64 {
@@ -69,6 +100,10 @@ pub fn genesis(nodes: u64) -> Genesis {
         accounts: vec![
             administrator("admin", admin_secret()),
             administrator("deputy", deputy_secret()),
+            founder("acme", Role::Vendor),
+            founder("anna", Role::Approver),
+            founder("amir", Role::Approver),
+            founder("sam", Role::Security),
         ],
         policies: Policies::default(),
     }
@@ -208,18 +243,30 @@ pub struct Cluster {
     election: [Duration; 2],
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
+    /// The time of the city, equal on all nodes but for the errors of their clocks.
+    pub clock: Arc<TestClock>,
     clocks: BTreeMap<u64, Arc<OffsetClock>>,
 }
 
-/// The system's clock with an error.
-#[derive(Default)]
-struct OffsetClock(AtomicI64);
+/// The city's time with the error of one clock.
+struct OffsetClock {
+    city: Arc<TestClock>,
+    offset_ms: AtomicI64,
+}
+
+impl OffsetClock {
+    fn new(city: &Arc<TestClock>) -> Arc<Self> {
+        Arc::new(Self {
+            city: city.clone(),
+            offset_ms: AtomicI64::new(0),
+        })
+    }
+}
 
 impl Clock for OffsetClock {
     fn now_ms(&self) -> u64 {
-        SystemClock
-            .now_ms()
-            .saturating_add_signed(self.0.load(Ordering::SeqCst))
+        let offset_ms = self.offset_ms.load(Ordering::SeqCst);
+        self.city.now_ms().saturating_add_signed(offset_ms)
     }
 }
 
@@ -245,7 +292,8 @@ impl Cluster {
             election,
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
-            clocks: (1..=nodes).map(|node| (node, Arc::default())).collect(),
+            clock: Arc::default(),
+            clocks: BTreeMap::new(),
         };
         for node in 1..=nodes {
             cluster.start_node(node).await;
@@ -255,7 +303,7 @@ impl Cluster {
 
     /// Sets the error of a node's clock.
     pub fn set_clock(&self, node: u64, offset_ms: i64) {
-        self.clocks[&node].0.store(offset_ms, Ordering::SeqCst);
+        self.clocks[&node].offset_ms.store(offset_ms, Ordering::SeqCst);
     }
 
     /// The disk of a node.
@@ -287,7 +335,8 @@ impl Cluster {
         let mut config = LedgerConfig::new(node);
         config.heartbeat_every = Duration::from_millis(200);
         config.forward_again_after = Duration::from_millis(500);
-        let clock = self.clocks.entry(node).or_default().clone();
+        let city = &self.clock;
+        let clock = self.clocks.entry(node).or_insert_with(|| OffsetClock::new(city)).clone();
         let artifacts = dir.join("artifacts");
         let ledger = Ledger::open(
             kv.clone(),
@@ -422,7 +471,7 @@ impl Cluster {
         let transaction = Transaction {
             sender: id(account),
             sequence,
-            expires_ms: now_ms() + 600_000,
+            expires_ms: self.clock.now_ms() + 600_000,
             action,
         };
         let chain_id = self.genesis.chain_id();

@@ -176,7 +176,7 @@ impl PolicyError {
             Self::Expires { policy, .. } => format!("{policy}.expires_ms"),
             Self::NewcomerWait { .. } => "newcomer_wait_ms".to_owned(),
             Self::Allowance { allowance } => (*allowance).to_owned(),
-            Self::Retention { of, .. } => (*of).to_owned(),
+            Self::Retention { of, .. } => format!("retention.{of}"),
         }
     }
 }
