@@ -75,7 +75,11 @@ impl City {
                 },
                 organization: id("city"),
                 accounts: Vec::new(),
-                policies: Policies::default(),
+                policies: Policies {
+                    // Tests register as many devices as make a chain of some size.
+                    allowances: Allowances::UNBOUNDED,
+                    ..Policies::default()
+                },
             },
             nodes: Default::default(),
             subnet,
