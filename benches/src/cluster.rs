@@ -109,7 +109,7 @@ pub struct NodeProgress {
 /// The files and the configuration of a node that can be started.
 pub struct NodeFiles {
     program: PathBuf,
-    home: PathBuf,
+    pub home: PathBuf,
     config: NodeConfig,
     pub key: PublicKey,
     /// Its address for other nodes.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use lamplighter_node::key;
 use lamplighter_types::{
-    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey,
-    Validator, ValidatorSet,
+    GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, KeyPurpose, Policies, Role, Scope,
+    SecretKey, Signature, Validator, ValidatorSet,
 };
 
 use crate::DevnetError;
@@ -88,7 +88,11 @@ impl City {
             validators: ValidatorSet { validators },
             organization: id("city"),
             accounts,
-            policies: Policies::default(),
+            // Nobody waits a day in a demonstration.
+            policies: Policies {
+                newcomer_wait_ms: 0,
+                ..Policies::default()
+            },
         };
         Ok(Self { genesis, members })
     }
@@ -103,6 +107,12 @@ impl City {
         };
         self.members.insert(name.to_owned(), member.clone());
         Ok(member)
+    }
+
+    /// The proof with which a member is registered as a user or a gateway.
+    pub fn proof(&self, member: &Member) -> Signature {
+        let Member { account, secret } = member;
+        secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), account)
     }
 
     /// The member of this name.

@@ -3,7 +3,7 @@ use lamplighter_types::{
     RolloutPlan, RolloutsAction, UsersAction,
 };
 
-use super::{because, change, hash, key, names, place, role, selection, target};
+use super::{because, changes, hash, key, names, place, role, selection, target};
 use crate::time;
 
 /// An action in a line.
@@ -29,6 +29,7 @@ fn of_users(action: &UsersAction) -> String {
             organization,
             name,
             key: public_key,
+            proof: _,
         } => format!(
             "register the user {account} ({name}) of {organization} with the key {}",
             key(public_key)
@@ -38,6 +39,7 @@ fn of_users(action: &UsersAction) -> String {
             organization,
             district,
             key: public_key,
+            proof: _,
         } => format!(
             "register the gateway {account} of {organization} for {} with the key {}",
             place(district),
@@ -53,6 +55,14 @@ fn of_users(action: &UsersAction) -> String {
             role: revoked,
             scope,
         } => format!("make {account} no longer {}", role(*revoked, scope)),
+        UsersAction::AddKey {
+            key: new,
+            label,
+            proof: _,
+        } => format!(
+            "add the key {} ({label}) to the account that signs this",
+            key(new)
+        ),
         UsersAction::RotateKey { new_key, proof: _ } => {
             format!("replace the key that signs this by {}", key(new_key))
         }
@@ -60,10 +70,6 @@ fn of_users(action: &UsersAction) -> String {
             format!("revoke the key {} of {account}", key(old))
         }
         UsersAction::Disable { account } => format!("disable {account}"),
-        UsersAction::Enable { account } => format!("enable {account}"),
-        UsersAction::Recover { account, new_key } => {
-            format!("vote to give {account} the key {}", key(new_key))
-        }
     }
 }
 
@@ -229,11 +235,14 @@ fn of_governance(action: &GovernanceAction) -> String {
     match action {
         GovernanceAction::Propose {
             proposal,
-            change: proposed,
-        } => format!("propose {proposal}: {}", change(proposed)),
+            changes: proposed,
+        } => format!("propose {proposal}: {}", changes(proposed)),
         GovernanceAction::Approve {
             proposal,
-            change: approved,
-        } => format!("approve {proposal} (change {})", hash(approved)),
+            changes: approved,
+        } => format!("approve {proposal} (changes {})", hash(approved)),
+        GovernanceAction::Withdraw { proposal } => {
+            format!("withdraw the approval of {proposal}")
+        }
     }
 }

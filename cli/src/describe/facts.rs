@@ -22,7 +22,7 @@ fn fact(device: &str, fact: &Fact) -> String {
         | KeyRevoked { .. }
         | AccountDisabled { .. }
         | AccountEnabled { .. }
-        | RecoveryVoted { .. }
+        | AccountRecovered { .. }
         | RegistrantCreated { .. }
         | RegistrantLinked { .. } => of_people(fact),
         DeviceRegistered
@@ -34,6 +34,9 @@ fn fact(device: &str, fact: &Fact) -> String {
         | DeviceSuspended { .. }
         | DeviceResumed
         | DeviceDecommissioned { .. }
+        | DeviceReset { .. }
+        | DeviceKeyReplaced { .. }
+        | HardwareReleased
         | InventoryReported { .. }
         | DeviceDrifted { .. }
         | ThingRegistered { .. }
@@ -65,6 +68,10 @@ fn fact(device: &str, fact: &Fact) -> String {
         | AlarmNotRaised { .. } => of_events(device, fact),
         ChangeProposed { .. }
         | ChangeApproved { .. }
+        | ApprovalWithdrawn { .. }
+        | ProposalWithdrawn { .. }
+        | ProposalExpired { .. }
+        | ProposalCarriedOut { .. }
         | ValidatorAdded { .. }
         | ValidatorRemoved { .. }
         | ObserverAdded { .. }
@@ -97,8 +104,8 @@ fn of_people(fact: &Fact) -> Option<String> {
         }
         Fact::AccountDisabled { account } => format!("account {account} disabled"),
         Fact::AccountEnabled { account } => format!("account {account} enabled"),
-        Fact::RecoveryVoted { account, votes } => {
-            format!("votes for the recovery of {account}: {votes}")
+        Fact::AccountRecovered { account } => {
+            format!("account {account} recovered with a new key")
         }
         Fact::RegistrantCreated { registrant } => format!("registrant {registrant} created"),
         Fact::RegistrantLinked {
@@ -125,6 +132,9 @@ fn of_devices(device: &str, fact: &Fact) -> Option<String> {
         Fact::DeviceDecommissioned { reason } => {
             format!("{device} decommissioned{}", because(reason))
         }
+        Fact::DeviceReset { counters } => format!("{device} reset: {}", super::counters(counters)),
+        Fact::DeviceKeyReplaced { key: new } => format!("{device} has the new key {}", key(new)),
+        Fact::HardwareReleased => format!("the key of {device} may be registered again"),
         Fact::InventoryReported { digest } => {
             format!("{device} runs the image {}", hash(digest))
         }
@@ -308,6 +318,12 @@ fn of_governance(fact: &Fact) -> Option<String> {
     Some(match fact {
         Fact::ChangeProposed { proposal } => format!("{proposal} proposed"),
         Fact::ChangeApproved { proposal, by } => format!("{proposal} approved by {by}"),
+        Fact::ApprovalWithdrawn { proposal, by } => {
+            format!("{by} has withdrawn its approval of {proposal}")
+        }
+        Fact::ProposalWithdrawn { proposal } => format!("{proposal} withdrawn"),
+        Fact::ProposalExpired { proposal } => format!("{proposal} expired"),
+        Fact::ProposalCarriedOut { proposal } => format!("{proposal} carried out"),
         Fact::ValidatorAdded { validator } => {
             format!(
                 "node {} validates, at {}",

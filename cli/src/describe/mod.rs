@@ -7,8 +7,8 @@ mod facts;
 mod tests;
 
 use lamplighter_types::{
-    ApprovalPolicy, ConfigTarget, GovernanceChange, Hash, Observer, Outcome, Policies, PublicKey,
-    Receipt, RefusalFields, Role, Scope, Selection, Validator,
+    ApprovalPolicy, ConfigTarget, DeviceCounters, GovernanceChange, Hash, Observer, Outcome,
+    Policies, PublicKey, Receipt, RefusalFields, Role, Scope, Selection, Validator,
 };
 
 pub use actions::action;
@@ -94,12 +94,39 @@ pub fn target(target: &ConfigTarget) -> String {
     }
 }
 
+/// The changes of a proposal in a line.
+pub fn changes(changes: &[GovernanceChange]) -> String {
+    let all: Vec<_> = changes.iter().map(change).collect();
+    all.join("; ")
+}
+
+/// The numbers that a reset sets.
+fn counters(counters: &DeviceCounters) -> String {
+    let DeviceCounters {
+        report_counter,
+        security_counter,
+        event_sequence,
+    } = counters;
+    let all = [
+        ("report counter", *report_counter),
+        ("security counter", *security_counter),
+        ("event sequence", *event_sequence),
+    ];
+    let set = all
+        .iter()
+        .filter_map(|(name, number)| Some(format!("{name} {}", number.as_ref()?)));
+    set.collect::<Vec<_>>().join(", ")
+}
+
 /// A change of governance in a line.
-pub fn change(change: &GovernanceChange) -> String {
+fn change(change: &GovernanceChange) -> String {
     match change {
-        GovernanceChange::AddValidator { validator } => add_validator(validator),
+        GovernanceChange::AddValidator {
+            validator,
+            proof: _,
+        } => add_validator(validator),
         GovernanceChange::RemoveValidator { node } => format!("remove the validator {node}"),
-        GovernanceChange::AddObserver { observer } => {
+        GovernanceChange::AddObserver { observer, proof: _ } => {
             let Observer {
                 node,
                 account,
@@ -114,6 +141,45 @@ pub fn change(change: &GovernanceChange) -> String {
             version,
             from_height,
         } => format!("follow version {version} of the rules from block {from_height} on"),
+        GovernanceChange::RegisterUser {
+            account,
+            organization,
+            name,
+            key: new,
+            proof: _,
+        } => format!(
+            "register the user {account} ({name}) of {organization} with the key {}",
+            key(new)
+        ),
+        GovernanceChange::Grant {
+            account,
+            role: granted,
+            scope,
+        } => format!("make {account} {}", role(*granted, scope)),
+        GovernanceChange::Revoke {
+            account,
+            role: revoked,
+            scope,
+        } => format!("make {account} no longer {}", role(*revoked, scope)),
+        GovernanceChange::Disable { account } => format!("disable {account}"),
+        GovernanceChange::Enable { account } => format!("enable {account}"),
+        GovernanceChange::Recover {
+            account,
+            new_key,
+            proof: _,
+        } => format!("recover {account} with the key {}", key(new_key)),
+        GovernanceChange::ResetDevice {
+            device,
+            counters: set,
+        } => format!("reset {device}: {}", counters(set)),
+        GovernanceChange::ReplaceDeviceKey {
+            device,
+            key: new,
+            proof: _,
+        } => format!("give {device} the key {}", key(new)),
+        GovernanceChange::ReuseHardware { device } => {
+            format!("let the key of {device} be registered again")
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use lamplighter_types::{Release, ReleaseStatus};
 
 use super::{by_gateway, by_key, by_owner, devices, in_district, iotregistry_query, keys, state};
 use crate::firmware;
-use crate::tests::city::{act, genesis, id, installed, scope, secret};
+use crate::tests::city::{act, genesis, id, installed, proof, scope, secret};
 
 fn new_device(name: &str, district: &str) -> NewDevice {
     NewDevice {
@@ -39,6 +39,7 @@ fn city() -> Overlay {
         organization: id("city"),
         district: scope(""),
         key: secret("gw-1").public(),
+        proof: proof("gw-1", "gw-1"),
     };
     act(&mut overlay, "ada", Action::Users(gateway)).unwrap();
     let lamps = [

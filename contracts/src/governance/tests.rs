@@ -1,4 +1,4 @@
-use super::execute::check_address;
+use super::changes::check_address;
 use super::{OBSERVERS_MAX, keys, observers, validator_set};
 use crate::tests::city::{empty, id, installed, secret};
 use lamplighter_types::Observer;

@@ -30,11 +30,8 @@ fn of_people(keys: &mut Keys) {
     keys.is(k::account(&account), StateKey::Account { account: named });
     keys.is(k::key(&key), StateKey::Key { key });
     keys.is(k::replay_window(&key), StateKey::ReplayWindow { key });
-    let named = StateKey::Recovery {
-        account: account.clone(),
-        new_key: key,
-    };
-    keys.is(k::recovery(&account, &key), named);
+    let named = account.clone();
+    keys.is(k::approver(&account), StateKey::Approver { account: named });
     keys.is(
         k::administrator(&account),
         StateKey::Administrator { account },
@@ -170,6 +167,14 @@ fn of_governance(keys: &mut Keys) {
     let proposal = id("add-node-5");
     keys.is(k::proposal(&proposal), StateKey::Proposal { proposal });
     keys.is(k::protocol(), StateKey::Protocol);
+    let (proposal, deadline_ms) = (id("p-1"), 1_800_000_000_000);
+    keys.is(
+        k::proposal_deadline(deadline_ms, &proposal),
+        StateKey::ProposalDeadline {
+            deadline_ms,
+            proposal,
+        },
+    );
     keys.is(k::used_node(7), StateKey::UsedNode { node: 7 });
 }
 
@@ -185,7 +190,7 @@ fn every_key_is_read_back_as_what_it_was_made_from() {
     tables.dedup();
     tables.sort_unstable();
     tables.dedup();
-    assert_eq!(tables.len(), 33, "a key of each table");
+    assert_eq!(tables.len(), 34, "a key of each table");
     assert!(tables.contains(&(Table::UsedNode as u8)));
     for (key, named) in keys.0 {
         let text = key.escape_ascii();

@@ -37,8 +37,8 @@ refusals! {
         PowerRole(role: Role) = "users.power_role",
             "the role {role} is granted and revoked by a proposal that several approve";
         TooFewLeft { role: Role, left: usize, needed: u8 } = "users.too_few_left",
-            "others with the role {role} for the whole city, who could undo this, would be {left}, \
-             and the policies ask for {needed}";
+            "{left} others with the role {role} for the whole city would be left, and the policies \
+             ask for {needed}";
         TooManyHolders(role: Role) = "users.too_many_holders",
             "64 accounts have the role {role} for the whole city, which is the most";
         Newcomer { account: Id, role: Role } = "users.newcomer",

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lamplighter_contracts::{
-    BlockContext, Context, ExecutionError, Refusal, devices, execute, firmware, genesis, rollouts,
-    users,
+    BlockContext, Context, ExecutionError, Refusal, devices, execute, firmware, genesis,
+    governance, rollouts, users,
 };
 use lamplighter_state::{Overlay, View};
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
@@ -49,6 +49,18 @@ fn validator(node: u64) -> Validator {
     }
 }
 
+/// One administrator governs, and newcomers need not wait.
+fn policies() -> Policies {
+    Policies {
+        approvals: ApprovalPolicies {
+            power: Policies::of_one_person().approvals.power,
+            ..ApprovalPolicies::default()
+        },
+        newcomer_wait_ms: 0,
+        ..Policies::default()
+    }
+}
+
 fn the_genesis() -> Genesis {
     let accounts = vec![
         account("admin", &[(Role::Administrator, "")]),
@@ -70,7 +82,7 @@ fn the_genesis() -> Genesis {
         },
         organization: id("city"),
         accounts,
-        policies: Policies::default(),
+        policies: policies(),
     }
 }
 
@@ -149,6 +161,7 @@ impl City {
             Action::Devices(action) => devices::execute(overlay, &context, action),
             Action::Firmware(action) => firmware::execute(overlay, &context, action),
             Action::Rollouts(action) => rollouts::execute(overlay, &context, action),
+            Action::Governance(action) => governance::execute(overlay, &context, action),
             other => panic!("not needed here: {other:?}"),
         };
         match done {

@@ -54,12 +54,16 @@ fn two_people_who_are_neither_author_nor_vendor_release() {
         ReleaseStatus::Signed,
         "one person is not enough"
     );
-    let grant = UsersAction::Grant {
+    let grant = GovernanceChange::Grant {
         account: id("carl"),
         role: Role::Approver,
         scope: Scope::city(),
     };
-    city.act("admin", Action::Users(grant)).unwrap();
+    let propose = GovernanceAction::Propose {
+        proposal: id("carl"),
+        changes: vec![grant],
+    };
+    city.act("admin", Action::Governance(propose)).unwrap();
     let facts = city.approve_release("carl", &manifest).unwrap();
     assert_eq!(facts[1], Fact::ReleaseReleased { release: id("r1") });
     assert_eq!(

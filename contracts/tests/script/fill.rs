@@ -6,9 +6,9 @@ use lamplighter_contracts::{firmware, governance, rollouts};
 use lamplighter_state::View;
 use lamplighter_types::{
     Action, ConfigAction, DeviceSigned, DevicesAction, EventsAction, Hash, Id, KeyPurpose,
-    NewDevice, PublicKey, RolloutsAction, SecretKey, SignedRelease,
+    NewDevice, Policies, RolloutsAction, SecretKey, SignedRelease,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The key that has a name.
 pub fn secret(name: &str) -> SecretKey {
@@ -21,7 +21,6 @@ pub struct Filler<'a> {
     pub chain_id: Hash,
     pub time_ms: u64,
     pub sender: &'a str,
-    pub sender_key: PublicKey,
     pub labels: &'a mut BTreeMap<String, String>,
 }
 
@@ -39,35 +38,15 @@ impl Filler<'_> {
             }
             Value::Object(mut members) => match members.remove("$release") {
                 Some(manifest) => self.release(manifest, &members["$by"]),
+                None if members.contains_key("$policies") => policies(&members["$policies"]),
                 None => {
-                    let mut filled: serde_json::Map<_, _> = members
-                        .into_iter()
-                        .map(|(name, v)| (name, self.fill(v)))
-                        .collect();
-                    self.prove(&mut filled);
-                    Value::Object(filled)
+                    prove(&mut members);
+                    let members = members.into_iter();
+                    members.map(|(name, v)| (name, self.fill(v))).collect()
                 }
             },
             other => other,
         }
-    }
-
-    /// Adds the proof of possession to the registration of an account with a key that has a name.
-    fn prove(&self, members: &mut serde_json::Map<String, Value>) {
-        let (Some(account), Some(key)) = (members.get("account"), members.get("key")) else {
-            return;
-        };
-        if members.contains_key("proof") || members.contains_key("node") {
-            return;
-        }
-        let label = key.as_str().and_then(|key| self.labels.get(key));
-        let (Some(account), Some(name)) = (account.as_str(), label) else {
-            return;
-        };
-        let account = Id::new(account).expect("an id");
-        let secret = secret(name.trim_start_matches("$key:"));
-        let proof = secret.prove(KeyPurpose::Account, &self.chain_id, &account);
-        members.insert("proof".to_owned(), json!(proof));
     }
 
     fn label(&mut self, hex: String, name: &str) -> Value {
@@ -92,9 +71,20 @@ impl Filler<'_> {
                 let device = Id::new(device).expect("an id");
                 json!(secret(key).prove(KeyPurpose::Device, &self.chain_id, &device))
             }
+            "proof" | "node_proof" => {
+                let purpose = match kind {
+                    "proof" => KeyPurpose::Account,
+                    _ => KeyPurpose::Node,
+                };
+                let (key, account) = rest.split_once('@').unwrap_or((rest, rest));
+                let account = Id::new(account).expect("an id");
+                json!(secret(key).prove(purpose, &self.chain_id, &account))
+            }
             "change" => {
-                let proposal = governance::proposal(self.view, &id()).unwrap().unwrap();
-                self.label(proposal.digest.to_string(), name)
+                // A proposal that is no longer open has no digest in the state.
+                let proposal = governance::proposal(self.view, &id()).unwrap();
+                let digest = proposal.map_or_else(|| Hash::of(rest.as_bytes()), |p| p.digest);
+                self.label(digest.to_string(), name)
             }
             "plan" => {
                 let rollout = rollouts::rollout(self.view, &id()).unwrap().unwrap();
@@ -148,6 +138,41 @@ pub fn numbered(value: &Value, place: &str, number: u64) -> Value {
     }
 }
 
+/// The default policies with some numbers changed; a number is named by its path.
+fn policies(changed: &Value) -> Value {
+    let mut policies = json!(Policies::default());
+    for (path, number) in changed.as_object().expect("numbers by their paths") {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        *policies
+            .pointer_mut(&pointer)
+            .expect("a number of the policies") = number.clone();
+    }
+    policies
+}
+
+/// Adds the proof of possession of a key that a user, gateway or node gets, where a script leaves
+/// it out.
+fn prove(members: &mut Map<String, Value>) {
+    let nested = members
+        .get("validator")
+        .or(members.get("observer"))
+        .cloned();
+    let of = nested.as_ref().and_then(Value::as_object);
+    let kind = if of.is_some() { "node_proof" } else { "proof" };
+    let of = of.unwrap_or(members);
+    let text = |name: &str| of.get(name).and_then(Value::as_str);
+    let introduces =
+        of.contains_key("organization") || of.contains_key("new_key") || kind != "proof";
+    let key = text("key")
+        .or(text("new_key"))
+        .and_then(|key| key.strip_prefix("$key:"));
+    let (Some(key), Some(account), true) = (key, text("account"), introduces) else {
+        return;
+    };
+    let proof = format!("${kind}:{key}@{account}");
+    members.entry("proof").or_insert(Value::String(proof));
+}
+
 /// Signs the reports and events of `devices` with their keys.
 pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
     let mut signer = Signer { devices, chain_id };
@@ -168,7 +193,9 @@ pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
                 .for_each(|r| signer.sign(&r.device.clone(), r));
         }
         Action::Devices(DevicesAction::Register { devices }) => {
-            devices.iter_mut().for_each(|new| prove(new, chain_id));
+            devices
+                .iter_mut()
+                .for_each(|new| prove_device(new, chain_id));
         }
         Action::Devices(DevicesAction::RotateKey { rotation }) => {
             signer.sign(&rotation.device.clone(), rotation);
@@ -186,7 +213,7 @@ pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
 }
 
 /// Adds the proof of possession of a device whose key has its own name.
-fn prove(new: &mut NewDevice, chain_id: &Hash) {
+fn prove_device(new: &mut NewDevice, chain_id: &Hash) {
     let secret = secret(new.device.as_str());
     if new.proof.is_none() && new.key == Some(secret.public()) {
         new.proof = Some(secret.prove(KeyPurpose::Device, chain_id, &new.device));

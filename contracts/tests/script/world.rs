@@ -63,6 +63,8 @@ pub fn genesis() -> Genesis {
     let people = [
         ("ada", Role::Administrator),
         ("ben", Role::Administrator),
+        ("cyd", Role::Administrator),
+        ("dan", Role::Administrator),
         ("olga", Role::Operator),
         ("amir", Role::Approver),
         ("anna", Role::Approver),
@@ -209,7 +211,6 @@ impl World {
             chain_id,
             time_ms,
             sender,
-            sender_key: secret.public(),
             labels: &mut self.labels,
         };
         let filled = filler.fill(action);

@@ -24,6 +24,7 @@ async fn set_up(devnet: &mut Devnet) -> Result<(), DevnetError> {
         devnet.city.add_key(&keys, PROBE)?,
     );
     let action = UsersAction::RegisterGateway {
+        proof: devnet.city.proof(&rogue),
         account: rogue.account.clone(),
         organization: id("city"),
         district: district(""),

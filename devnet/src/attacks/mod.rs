@@ -139,6 +139,7 @@ fn unregistered_key() -> Result<SecretKey, DevnetError> {
 async fn register_user(devnet: &mut Devnet, name: &str) -> Result<(), DevnetError> {
     let member = devnet.city.add_key(&devnet.files.keys(), name)?;
     let action = UsersAction::RegisterUser {
+        proof: devnet.city.proof(&member),
         account: member.account,
         organization: id("city"),
         name: name.to_owned(),

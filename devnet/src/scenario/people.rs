@@ -41,6 +41,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
     .await?;
     let maintainer = devnet.city.add_key(&devnet.files.keys(), "maintainer")?;
     let user = UsersAction::RegisterUser {
+        proof: devnet.city.proof(&maintainer),
         account: maintainer.account.clone(),
         organization: id("lighting"),
         name: "Maintainer of the lamps".to_owned(),
@@ -58,6 +59,7 @@ pub(super) async fn register(devnet: &mut Devnet) -> Result<Value, DevnetError> 
         let name = gateway_name(gateway);
         let member = devnet.city.add_key(&devnet.files.keys(), &name)?;
         let action = UsersAction::RegisterGateway {
+            proof: devnet.city.proof(&member),
             account: member.account,
             organization: id("lighting"),
             district: district_of(gateway),

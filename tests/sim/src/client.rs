@@ -8,8 +8,8 @@ use std::time::Duration;
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_ledger::{Commitment, SubmitError, Verdict};
 use lamplighter_types::{
-    Action, Encoding, Hash, Id, Outcome, SecretKey, SignedTransaction, Transaction, UsersAction,
-    codec,
+    Action, Encoding, Hash, Id, KeyPurpose, Outcome, SecretKey, SignedTransaction, Transaction,
+    UsersAction, codec,
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -86,13 +86,19 @@ impl Client {
         let name = format!("{}-{}", self.client, rng.below(400));
         let id = |text: String| Id::new(text).expect("a plain name");
         let action = match rng.below(3) {
-            0 => UsersAction::RegisterUser {
-                account: id(format!("user-{name}")),
-                organization: id("city".to_owned()),
+            0 => {
+                let account = id(format!("user-{name}"));
                 // Not the key of a node or a client.
-                key: SecretKey::from_seed([rng.between(20, 190) as u8; 32]).public(),
-                name,
-            },
+                let secret = SecretKey::from_seed([rng.between(20, 190) as u8; 32]);
+                let chain_id = self.world.genesis.chain_id();
+                UsersAction::RegisterUser {
+                    proof: secret.prove(KeyPurpose::Account, &chain_id, &account),
+                    account,
+                    organization: id("city".to_owned()),
+                    key: secret.public(),
+                    name,
+                }
+            }
             _ => UsersAction::RegisterOrganization {
                 organization: id(format!("o-{name}")),
                 name,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use lamplighter_types::{
-    Action, GovernanceAction, GovernanceChange, Id, Observer, Outcome, Validator, codec,
+    Action, GovernanceAction, GovernanceChange, Id, KeyPurpose, Observer, Outcome, Signature,
+    Validator, codec,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +76,8 @@ impl MembershipDriver {
         if early {
             self.switch_on(node);
         }
-        self.change(GovernanceChange::AddObserver { observer })
+        let proof = self.proof(node);
+        self.change(GovernanceChange::AddObserver { observer, proof })
             .await;
         if !early {
             self.pause(0, 1_000).await;
@@ -91,9 +93,15 @@ impl MembershipDriver {
             key: node::secret(node).public(),
             address: address(node),
         };
-        self.change(GovernanceChange::AddValidator { validator })
+        let proof = self.proof(node);
+        self.change(GovernanceChange::AddValidator { validator, proof })
             .await;
         self.world.count("new validators");
+    }
+
+    fn proof(&self, node: u64) -> Signature {
+        let (chain_id, account) = (self.world.genesis.chain_id(), node::account(node));
+        node::secret(node).prove(KeyPurpose::Node, &chain_id, &account)
     }
 
     async fn remove_founder(&mut self) {
@@ -108,15 +116,16 @@ impl MembershipDriver {
     async fn change(&mut self, change: GovernanceChange) {
         self.proposals += 1;
         let proposal = Id::new(format!("change-{}", self.proposals)).expect("a plain name");
-        let digest = codec::digest(&change);
-        self.world.log_event(format!("to be changed: {change:?}"));
+        let changes = vec![change];
+        let digest = codec::digest(&changes);
+        self.world.log_event(format!("to be changed: {changes:?}"));
         let propose = GovernanceAction::Propose {
             proposal: proposal.clone(),
-            change,
+            changes,
         };
         let approve = GovernanceAction::Approve {
             proposal,
-            change: digest,
+            changes: digest,
         };
         for (client, action) in [(&self.author, propose), (&self.approver, approve)] {
             let outcome = client
