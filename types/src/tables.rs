@@ -10,9 +10,9 @@
 //! |---|---|---|---|
 //! | organizations, accounts | administrators, governance | allowance | never: names are not used again |
 //! | keys, replay windows | registration, rotation | allowance; active ones 4 an account; one window a key, without a charge | never: revoked keys stay known |
-//! | administrators | grants | accounts | revocation |
+//! | approvers, administrators | grants | accounts | revocation |
 //! | allowance use | the first charge of an account | accounts | never |
-//! | recoveries, proposals | administrators | a number for each author | carried out, withdrawn or expired |
+//! | proposals, their deadlines | administrators | a number for each author | carried out, withdrawn or expired |
 //! | devices, their state, indexes by gateway, district, owner | operators | allowance; 32 tags a device | never: ids are not used again; leaving a gateway removes from that index |
 //! | devices by key | operators, Things, governance | a device has had at most 32 keys by its own rotation | release of decommissioned hardware |
 //! | IOTRegistry: registrants, things, aliases, specs | relays for anybody with a registrant's key | allowance of the relay; 256 aliases a thing, 32 KiB a message | never, as the format demands |

@@ -12,8 +12,8 @@ use lamplighter_client::{Client, ClientConfig, Wait};
 use lamplighter_node::{DiskConfig, NodeConfig, key};
 use lamplighter_tests::lamplighter;
 use lamplighter_types::{
-    Action, DevicesAction, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, NewDevice,
-    Policies, Role, Scope, SecretKey, UsersAction, Validator, ValidatorSet,
+    Action, Allowances, DevicesAction, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
+    NewDevice, Policies, Role, Scope, SecretKey, UsersAction, Validator, ValidatorSet,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -75,7 +75,11 @@ impl City {
                 },
                 organization: id("city"),
                 accounts: Vec::new(),
-                policies: Policies::default(),
+                policies: Policies {
+                    // Tests register as many devices as make a chain of some size.
+                    allowances: Allowances::UNBOUNDED,
+                    ..Policies::default()
+                },
             },
             nodes: Default::default(),
             subnet,
