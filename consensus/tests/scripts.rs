@@ -175,6 +175,7 @@ impl Notebook {
                 .boot(id, lamplighter_store::MemoryKv::new())
                 .await;
         }
+        self.cluster.voters.add_observer(id);
         let leader = self.cluster.leader().await;
         match self.cluster.node(leader).add_learner(id, TIMEOUT).await {
             Ok(()) => "follows and has caught up".to_owned(),
@@ -184,6 +185,7 @@ impl Notebook {
 
     async fn voters(&mut self, ids: &[&str]) -> String {
         let voters: BTreeSet<NodeId> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        self.cluster.voters.set(voters.clone());
         let leader = self.cluster.leader().await;
         match self
             .cluster
