@@ -68,8 +68,9 @@ impl AnswerCheck<'_> {
     }
 
     /// The answer to a request for a vote. A granted vote counts when its signature is added to the
-    /// candidacy. What the other node says of its log only made this one wait longer before the
-    /// next election; it is not passed on.
+    /// candidacy. A refusal may say that the other node's log is newer, which nothing proves: then
+    /// this node waits for at most one election timeout more before it stands again. Without that,
+    /// a node that can't win might stand in each term at the same time as one that can.
     pub(crate) fn vote(
         &self,
         response: VoteResponse<NodeId>,
@@ -94,7 +95,7 @@ impl AnswerCheck<'_> {
         } else {
             self.higher_vote(response.vote, &request.vote)?
         };
-        Ok(VoteResponse::new(vote, None, false))
+        Ok(VoteResponse::new(vote, response.last_log_id, false))
     }
 
     /// The answer to an append or a heartbeat.

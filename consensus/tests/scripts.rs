@@ -185,8 +185,9 @@ impl Notebook {
 
     async fn voters(&mut self, ids: &[&str]) -> String {
         let voters: BTreeSet<NodeId> = ids.iter().map(|id| id.parse().unwrap()).collect();
-        self.cluster.voters.set(voters.clone());
         let leader = self.cluster.leader().await;
+        let before = self.cluster.node(leader).metrics().voters;
+        self.cluster.voters.set(voters.clone());
         match self
             .cluster
             .node(leader)
@@ -194,7 +195,10 @@ impl Notebook {
             .await
         {
             Ok(()) => "changed".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                self.cluster.voters.set(before);
+                error.to_string()
+            }
         }
     }
 }

@@ -82,13 +82,20 @@ impl Voters {
         !self.electorate.is_excluded(node) && self.electorate.may_vote(node)
     }
 
-    /// True if a node may lead. One that the ledger removed may for a limited time.
+    /// True if a node may lead. One that the ledger removed may for a limited time, if Raft's log
+    /// has its vote, or if it leads: it goes on until its removal is committed, and a little longer
+    /// so that the others know.
     pub(crate) fn may_lead(&self, node: NodeId) -> bool {
-        if !self.is_voter(node) {
+        if self.electorate.is_excluded(node) {
             return false;
         }
         if self.electorate.may_vote(node) {
             return true;
+        }
+        let vote = self.local_vote();
+        let leads = vote.committed && vote.leader_id.node_id == node;
+        if !leads && !self.votes_in_log(node) {
+            return false;
         }
         let mut removed = self
             .removed_leader
