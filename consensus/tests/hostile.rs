@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -496,17 +497,44 @@ async fn no_answer_of_a_voter_ends_a_leader_or_uses_terms_up() {
             "{vote}"
         );
     }
-    // One that may be true costs an election.
+    // One that may be true costs an election; with ever higher terms, one for each leader.
+    let claimed = Arc::new(AtomicU64::new(term_before));
+    let claims = claimed.clone();
     cluster.net.lie(
         liar,
-        answers_with(Vote::new_committed(term_before + 1, liar)),
+        Arc::new(move |from, lane, request| {
+            let term = claims.fetch_add(3, Ordering::Relaxed) + 1;
+            let vote = Vote::new_committed(term, liar);
+            if lane == RaftLane::Control
+                && matches!(
+                    wire::decode("request", request),
+                    Ok(ControlRequest::Vote { .. })
+                )
+            {
+                let log = Some(log_id(term, liar, 1 << 40));
+                let refused = ControlResponse::Vote {
+                    response: VoteResponse::new(vote, log, false),
+                    signature: None,
+                };
+                return Some(wire::encode(&refused).into());
+            }
+            answers_with(vote)(from, lane, request)
+        }),
     );
-    sleep(Duration::from_secs(10)).await;
-    cluster.net.lie(liar, Arc::new(|_, _, _| None));
-    cluster.propose("after").await.unwrap();
-    for node in cluster.nodes.keys() {
-        assert!(term(&cluster, *node) < term_before + 30);
+    sleep(Duration::from_secs(30)).await;
+    let leader = cluster.leader().await;
+    let settled = term(&cluster, leader);
+    let asked = claimed.load(Ordering::Relaxed);
+    for round in 0..20 {
+        let batch = format!("under lies {round}");
+        cluster.propose(&batch).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
     }
+    assert_eq!(term(&cluster, leader), settled, "it leads on");
+    assert!(
+        claimed.load(Ordering::Relaxed) > asked + 30,
+        "the liar is asked all the time"
+    );
 }
 
 /// A lying voter grants everything without a signature, and acknowledges what was not sent.
