@@ -91,7 +91,7 @@ async fn until(cluster: &Cluster, what: &str, is_so: impl Fn() -> bool) {
 #[tokio::test]
 async fn manifests_of_nothing_hold_up_no_release_and_ended_bytes_are_collected() {
     let cluster = Cluster::start_calm(4).await;
-    let published = async |n| publish(&cluster, &of_nothing(n)).await.outcome;
+    let published = async |n| publish(&cluster, &of_nothing(n)).await.outcome.clone();
     let mut accepted = 0;
     for n in 0..64 {
         accepted += usize::from(published(n).await == Outcome::Succeeded);
