@@ -210,6 +210,19 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// What people do about approvals, and what needs them.
+fn people_operation() -> impl Strategy<Value = Operation> {
+    let (rollout, approver) = (0..ROLLOUTS.len(), 0..APPROVERS.len());
+    prop_oneof![
+        6 => power_operation(),
+        4 => rollout.clone().prop_map(|rollout| Operation::Start { rollout }),
+        2 => rollout.clone().prop_map(|rollout| Operation::Pause { rollout }),
+        4 => rollout.clone().prop_map(|rollout| Operation::Resume { rollout }),
+        3 => (rollout, approver)
+            .prop_map(|(rollout, approver)| Operation::Approve { rollout, approver }),
+    ]
+}
+
 fn next_state(state: DeploymentState) -> DeploymentState {
     use DeploymentState::*;
     match state {
@@ -448,6 +461,11 @@ fn two_planned() -> City {
         city.plan("olga", &plan).unwrap();
         city.approve("anna", &plan).unwrap();
     }
+    city
+}
+
+fn one_started() -> City {
+    let mut city = two_planned();
     city.rollouts("olga", RolloutsAction::Start { rollout: id("x") })
         .unwrap();
     city.block(1);
@@ -486,7 +504,7 @@ proptest! {
     fn no_order_of_operations_breaks_the_records(
         operations in prop::collection::vec(operation(), 1..120)
     ) {
-        let mut city = two_planned();
+        let mut city = one_started();
         for operation in &operations {
             let facts = apply(&mut city, operation);
             legal(&facts);
@@ -502,6 +520,17 @@ proptest! {
         for name in ROLLOUTS {
             let rollout = city.rollout(name);
             prop_assert_eq!(rollout.counts.assigned + rollout.counts.active, 0);
+        }
+    }
+
+    #[test]
+    fn nothing_starts_or_resumes_without_living_approvals(
+        operations in prop::collection::vec(people_operation(), 1..60)
+    ) {
+        let mut city = two_planned();
+        for operation in &operations {
+            let facts = apply(&mut city, operation);
+            approved(&city, &facts);
         }
     }
 }
