@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use lamplighter_types::{
-    DeviceCounters, GovernanceChange, Id, Observer, Policies, PublicKey, Role, Scope, Signature,
-    Validator,
+    Allowances, DeviceCounters, GovernanceChange, Id, Observer, Policies, PublicKey, Role, Scope,
+    Signature, Validator,
 };
 
 use crate::failure::Failure;
@@ -107,6 +107,25 @@ pub struct NewPolicies {
     /// Milliseconds from the grant of a role to the first approval that counts by it.
     #[arg(long)]
     newcomer_wait_ms: Option<u64>,
+    /// New records that a user may make in a day of block time, e.g. six for each device that is
+    /// registered.
+    #[arg(long)]
+    user_records: Option<u64>,
+    /// Bytes that a user may add to the state in a day.
+    #[arg(long)]
+    user_bytes: Option<u64>,
+    /// New records that a gateway may make in a day.
+    #[arg(long)]
+    gateway_records: Option<u64>,
+    /// Bytes that a gateway may add to the state in a day.
+    #[arg(long)]
+    gateway_bytes: Option<u64>,
+    /// New records that a node may make in a day, for those that it relays.
+    #[arg(long)]
+    node_records: Option<u64>,
+    /// Bytes that a node may add to the state in a day.
+    #[arg(long)]
+    node_bytes: Option<u64>,
 }
 
 impl NewPolicies {
@@ -120,6 +139,12 @@ impl NewPolicies {
             policies,
             devices,
             newcomer_wait_ms,
+            user_records,
+            user_bytes,
+            gateway_records,
+            gateway_bytes,
+            node_records,
+            node_bytes,
         } = self;
         let kinds = &mut now.approvals;
         for (policy, approvals) in [
@@ -134,6 +159,19 @@ impl NewPolicies {
             policy.approvals = approvals.unwrap_or(policy.approvals);
         }
         now.newcomer_wait_ms = newcomer_wait_ms.unwrap_or(now.newcomer_wait_ms);
+        let Allowances {
+            users,
+            gateways,
+            nodes,
+        } = &mut now.allowances;
+        for (allowance, records, bytes) in [
+            (users, user_records, user_bytes),
+            (gateways, gateway_records, gateway_bytes),
+            (nodes, node_records, node_bytes),
+        ] {
+            allowance.records = records.unwrap_or(allowance.records);
+            allowance.bytes = bytes.unwrap_or(allowance.bytes);
+        }
         now
     }
 }

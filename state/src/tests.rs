@@ -137,3 +137,45 @@ fn a_read_before_the_write_changes_no_growth() {
     overlay.put(&numbers().number(1), &7);
     assert_eq!(overlay.growth().unwrap().records, 1);
 }
+
+mod growth_is_no_less_than_the_state_grows {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever transactions write, remove and write again, committed or not.
+        #[test]
+        fn in_any_order(
+            transactions in prop::collection::vec(
+                (prop::collection::vec((0_u64..8, any::<bool>()), 0..6), any::<bool>()),
+                0..20,
+            )
+        ) {
+            let mut overlay = Overlay::new(View::new(store_with(0..4)));
+            let (mut present, mut counted) = (4, 4);
+            for (writes, is_kept) in transactions {
+                for (n, makes) in writes {
+                    let key = numbers().number(n);
+                    if makes {
+                        overlay.put(&key, &n);
+                    } else {
+                        overlay.delete(&key);
+                    }
+                }
+                let growth = overlay.growth().unwrap();
+                prop_assert_eq!(growth.bytes, growth.records * ENTRY_BYTES);
+                if is_kept {
+                    overlay.commit();
+                    let after = found(&overlay, None, 100).len() as u64;
+                    prop_assert_eq!(growth.records, after.saturating_sub(present));
+                    counted += growth.records;
+                    present = after;
+                } else {
+                    overlay.rollback();
+                }
+                prop_assert!(counted >= present);
+            }
+        }
+    }
+}

@@ -7,8 +7,9 @@ mod facts;
 mod tests;
 
 use lamplighter_types::{
-    ApprovalPolicy, ConfigTarget, DeviceCounters, GovernanceChange, Hash, Observer, Outcome,
-    Policies, PublicKey, Receipt, RefusalFields, Role, Scope, Selection, Validator,
+    Allowance, Allowances, ApprovalPolicy, ConfigTarget, DeviceCounters, GovernanceChange, Hash,
+    Observer, Outcome, Policies, PublicKey, Receipt, RefusalFields, Role, Scope, Selection,
+    Validator,
 };
 
 pub use actions::action;
@@ -187,8 +188,13 @@ fn set_policies(policies: &Policies) -> String {
     let Policies {
         approvals,
         newcomer_wait_ms,
+<<<<<<< HEAD
         allowances: _,
         retention,
+=======
+        allowances,
+        retention: _,
+>>>>>>> w-bounds
     } = policies;
     let times = retention.named().map(|(of, ms)| format!("{of} {ms}"));
     let times = times.join(", ");
@@ -200,9 +206,30 @@ fn set_policies(policies: &Policies) -> String {
         format!("{approvals} for {kind} within {expires_ms} ms")
     });
     let numbers = numbers.join(", ");
+<<<<<<< HEAD
     format!(
         "demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms; keep {times}"
     )
+=======
+    let allowances = self::allowances(allowances);
+    format!(
+        "demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms; a day's \
+         allowance: {allowances}"
+    )
+}
+
+fn allowances(allowances: &Allowances) -> String {
+    let Allowances {
+        users,
+        gateways,
+        nodes,
+    } = allowances;
+    let kinds = [("user", users), ("gateway", gateways), ("node", nodes)];
+    let kinds = kinds.map(|(kind, Allowance { records, bytes })| {
+        format!("{records} records and {bytes} bytes for a {kind}")
+    });
+    kinds.join(", ")
+>>>>>>> w-bounds
 }
 
 fn add_validator(validator: &Validator) -> String {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use lamplighter_consensus::Committed;
 use lamplighter_store::{Kv, MemoryKv};
 use lamplighter_types::{
-    Action, Encoding, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope, SecretKey,
-    SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
+    Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Id, Policies, Role, Scope,
+    SecretKey, SignedTransaction, Transaction, UsersAction, Validator, ValidatorSet,
 };
 use tokio::sync::watch;
 
@@ -43,6 +43,7 @@ pub fn genesis(nodes: u8) -> Genesis {
         address: format!("127.0.0.1:{}", 9000 + u16::from(node)),
     };
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".into(),
         created_ms: START_MS,
         validators: ValidatorSet {
@@ -56,6 +57,7 @@ pub fn genesis(nodes: u8) -> Genesis {
             grants: vec![Grant {
                 role: Role::Administrator,
                 scope: Scope::city(),
+                since_ms: 0,
             }],
         }],
         policies: Policies::default(),

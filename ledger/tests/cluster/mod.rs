@@ -309,7 +309,9 @@ impl Cluster {
 
     /// Sets the error of a node's clock.
     pub fn set_clock(&self, node: u64, offset_ms: i64) {
-        self.clocks[&node].offset_ms.store(offset_ms, Ordering::SeqCst);
+        self.clocks[&node]
+            .offset_ms
+            .store(offset_ms, Ordering::SeqCst);
     }
 
     /// These nodes, and no others, neither send nor receive attestations.
@@ -347,7 +349,11 @@ impl Cluster {
         config.heartbeat_every = Duration::from_millis(200);
         config.forward_again_after = Duration::from_millis(500);
         let city = &self.clock;
-        let clock = self.clocks.entry(node).or_insert_with(|| OffsetClock::new(city)).clone();
+        let clock = self
+            .clocks
+            .entry(node)
+            .or_insert_with(|| OffsetClock::new(city))
+            .clone();
         let artifacts = dir.join("artifacts");
         let ledger = Ledger::open(
             kv.clone(),
