@@ -188,13 +188,8 @@ fn set_policies(policies: &Policies) -> String {
     let Policies {
         approvals,
         newcomer_wait_ms,
-<<<<<<< HEAD
-        allowances: _,
-        retention,
-=======
         allowances,
-        retention: _,
->>>>>>> w-bounds
+        retention,
     } = policies;
     let times = retention.named().map(|(of, ms)| format!("{of} {ms}"));
     let times = times.join(", ");
@@ -206,15 +201,10 @@ fn set_policies(policies: &Policies) -> String {
         format!("{approvals} for {kind} within {expires_ms} ms")
     });
     let numbers = numbers.join(", ");
-<<<<<<< HEAD
-    format!(
-        "demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms; keep {times}"
-    )
-=======
     let allowances = self::allowances(allowances);
     format!(
         "demand approvals: {numbers}; a newcomer's count after {newcomer_wait_ms} ms; a day's \
-         allowance: {allowances}"
+         allowance: {allowances}; keep {times}"
     )
 }
 
@@ -229,7 +219,6 @@ fn allowances(allowances: &Allowances) -> String {
         format!("{records} records and {bytes} bytes for a {kind}")
     });
     kinds.join(", ")
->>>>>>> w-bounds
 }
 
 fn add_validator(validator: &Validator) -> String {
