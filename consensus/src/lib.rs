@@ -47,6 +47,7 @@ mod peer_server;
 mod snapshot;
 mod snapshot_source;
 mod state_machine;
+mod statement;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod transport;
@@ -58,9 +59,11 @@ pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
 };
 pub use leadership::Leadership;
+pub use log::{ChainLink, LogDigest};
 pub use metrics::Metrics;
 pub use node::{Applied, Consensus, Proposal};
 pub use snapshot::SnapshotTransfer;
 pub use state_machine::{Committed, Fatal, Rejected, StateMachine};
+pub use statement::{LeaderStatement, StatementSignature};
 pub use transport::{FRAME_BYTES_MAX, RaftLane, Transport};
 pub use types::NodeId;

@@ -10,7 +10,8 @@ use crate::types::{LogId, Membership, NodeId, Vote};
 const BLANK: u8 = 0;
 const BATCH: u8 = 1;
 const MEMBERSHIP: u8 = 2;
-const ENTRY_HEADER_BYTES: usize = 25;
+/// Bytes of an entry before its payload.
+pub(crate) const ENTRY_HEADER_BYTES: usize = 25;
 
 /// Bytes of an entry in the log and in an append.
 pub(crate) fn entry_bytes(entry: &RaftLogEntry) -> usize {
@@ -22,18 +23,35 @@ pub(crate) fn entry_bytes(entry: &RaftLogEntry) -> usize {
         }
 }
 
-/// Writes an entry: kind (u8), term, node, index (u64 each, little-endian), then the batch or the
-/// membership.
-pub(crate) fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
+/// The bytes of an entry before its payload: kind (u8), term, node, index (u64 each,
+/// little-endian).
+pub(crate) fn entry_header(entry: &RaftLogEntry) -> [u8; ENTRY_HEADER_BYTES] {
     let kind = match &entry.payload {
         EntryPayload::Blank => BLANK,
         EntryPayload::Normal(_) => BATCH,
         EntryPayload::Membership(_) => MEMBERSHIP,
     };
-    out.put_u8(kind);
-    out.put_u64_le(entry.log_id.leader_id.term);
-    out.put_u64_le(entry.log_id.leader_id.node_id);
-    out.put_u64_le(entry.log_id.index);
+    let mut header = [kind; ENTRY_HEADER_BYTES];
+    let mut rest = &mut header[1..];
+    rest.put_u64_le(entry.log_id.leader_id.term);
+    rest.put_u64_le(entry.log_id.leader_id.node_id);
+    rest.put_u64_le(entry.log_id.index);
+    header
+}
+
+/// The hash of what follows the header.
+pub(crate) fn payload_hash(entry: &RaftLogEntry) -> [u8; 32] {
+    let hash = match &entry.payload {
+        EntryPayload::Blank => blake3::hash(&[]),
+        EntryPayload::Normal(ProposedBatch(batch)) => blake3::hash(batch),
+        EntryPayload::Membership(membership) => blake3::hash(&encode(membership)),
+    };
+    *hash.as_bytes()
+}
+
+/// Writes an entry: its header, then the batch or the membership.
+pub(crate) fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
+    out.put_slice(&entry_header(entry));
     match &entry.payload {
         EntryPayload::Blank => {}
         EntryPayload::Normal(ProposedBatch(batch)) => out.put_slice(batch),

@@ -323,7 +323,11 @@ fn check_marker(
         .transpose()
         .map_err(malformed(from))?;
     let (log_id, membership) = match marker {
-        Some(Marker { log_id, membership }) => (Some(log_id), membership),
+        Some(Marker {
+            log_id,
+            membership,
+            digest: _,
+        }) => (Some(log_id), membership),
         None => (None, Default::default()),
     };
     if log_id == meta.last_log_id && membership == meta.last_membership {

@@ -4,6 +4,7 @@ use openraft::CommittedLeaderId;
 
 use super::*;
 use crate::codec::frame;
+use crate::log::LogDigest;
 use crate::snapshot::message::{FileInfo, Manifest, SnapshotRequest, SnapshotResponse};
 use crate::types::{Marker, SnapshotMeta, StoredMembership};
 
@@ -57,6 +58,7 @@ fn frozen_bytes() {
     let marker = Marker {
         log_id: log_id(3, 1, 6),
         membership: StoredMembership::default(),
+        digest: LogDigest([7; 32]),
     };
     let manifest = Manifest {
         meta: SnapshotMeta::default(),
