@@ -28,12 +28,18 @@
 //! receiver checks it before it replaces anything. While a node catches up, no new image is made
 //! (see `compaction`).
 
+mod binding;
 mod blocking_io;
 mod codec;
 mod compaction;
+mod comparison;
 mod config;
 mod control_client;
+mod divergence;
+mod election;
+mod electorate;
 mod error;
+mod evidence;
 mod last_contact;
 mod leadership;
 mod log;
@@ -44,6 +50,7 @@ mod node;
 mod openraft_network;
 mod openraft_state_machine;
 mod peer_server;
+mod recovery;
 mod snapshot;
 mod snapshot_source;
 mod state_machine;
@@ -53,17 +60,23 @@ pub mod suite;
 mod transport;
 mod type_config;
 mod types;
+pub mod wire;
 
 pub use config::{ConsensusConfig, Limits, Timers};
+pub use electorate::Electorate;
 pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
+};
+pub use evidence::{
+    EVIDENCE_BYTES_MAX, EVIDENCE_MAX, EvidenceArchive, EvidenceError, LeaderEvidence,
 };
 pub use leadership::Leadership;
 pub use log::{ChainLink, LogDigest};
 pub use metrics::Metrics;
 pub use node::{Applied, Consensus, Proposal};
+pub use recovery::{has_diverged, reset};
 pub use snapshot::SnapshotTransfer;
 pub use state_machine::{Committed, Fatal, Rejected, StateMachine};
-pub use statement::{LeaderStatement, StatementSignature};
+pub use statement::LeaderStatement;
 pub use transport::{FRAME_BYTES_MAX, RaftLane, Transport};
 pub use types::NodeId;

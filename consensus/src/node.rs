@@ -14,8 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::blocking_io::BlockingIo;
 use crate::codec;
 use crate::compaction::Compaction;
+use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
 use crate::control_client::ControlClient;
+use crate::electorate::Electorate;
 use crate::error::{ConsensusError, MembershipError, ProposeError, ReadError, ServeError};
 use crate::last_contact::LastContact;
 use crate::leadership::{self, Leadership};
@@ -25,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::openraft_network::OpenraftNetwork;
 use crate::openraft_state_machine::OpenraftStateMachine;
 use crate::peer_server::{self, PeerServer};
+use crate::recovery::Recovery;
 use crate::snapshot::{
     SnapshotReceiver, SnapshotStore, SnapshotThrottle, SnapshotTransfer, fetch_snapshot,
 };
@@ -52,11 +55,12 @@ struct RunningConsensus {
     server: Arc<PeerServer>,
     membership: MembershipChanger,
     leadership: watch::Receiver<Leadership>,
+    recovery: Arc<Recovery>,
     transfer: watch::Receiver<Option<SnapshotTransfer>>,
     /// The proposals that may still be made at once.
     proposals: Arc<Semaphore>,
     stop: watch::Sender<bool>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: [AbortOnDropHandle<()>; 4],
 }
 
 /// A batch that was applied on this node.
@@ -111,10 +115,11 @@ impl Consensus {
         kv: Arc<dyn Kv>,
         transport: Arc<dyn Transport>,
         machine: Arc<dyn StateMachine>,
+        electorate: Arc<dyn Electorate>,
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.raft()?);
         let (io, config) = (BlockingIo::new(&config), Arc::new(config));
-        let (log, snapshots) = open_disk(&config, kv, io).await?;
+        let (log, snapshots) = open_disk(&config, kv.clone(), io).await?;
         let mut receiver =
             SnapshotReceiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
         if let Some(at_least) = log.purged_beyond(&*machine)? {
@@ -129,6 +134,7 @@ impl Consensus {
             machine: machine.clone(),
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
+            electorate: electorate.clone(),
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
@@ -143,6 +149,7 @@ impl Consensus {
         let raft = raft
             .await
             .map_err(|error| ConsensusError::Raft(error.into()))?;
+        let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
             metrics: raft.metrics(),
@@ -152,6 +159,10 @@ impl Consensus {
             stop: stopped,
         });
         assert!(set.is_ok(), "the state machine was made above");
+        let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
+        let node_id = config.node_id;
+        let comparison =
+            LogComparison::new(node_id, log.clone(), electorate, peers.clone(), recovery);
         let source = SnapshotSource {
             raft: raft.clone(),
             config,
@@ -160,17 +171,24 @@ impl Consensus {
             throttle,
             lease: SnapshotLease::default(),
         };
-        Ok(Self::new(log, transport, receiver, source, stop))
+        Ok(Self::new(
+            peers,
+            receiver,
+            source,
+            Arc::new(comparison),
+            stop,
+        ))
     }
 
     fn new(
-        log: LogStore,
-        transport: Arc<dyn Transport>,
+        peers: ControlClient,
         receiver: SnapshotReceiver,
         source: SnapshotSource,
+        comparison: Arc<LogComparison>,
         stop: watch::Sender<bool>,
     ) -> Self {
         let (raft, config) = (source.raft.clone(), source.config.clone());
+        let (log, recovery) = (comparison.log.clone(), comparison.recovery.clone());
         let (published, leadership) = watch::channel(Leadership::default());
         let confirmed_within = config.timers.election_max;
         let publish = leadership::publish(raft.metrics(), confirmed_within, published);
@@ -178,20 +196,22 @@ impl Consensus {
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(publish)),
             AbortOnDropHandle::new(tokio::spawn(request)),
+            AbortOnDropHandle::new(tokio::spawn(comparison.clone().run())),
+            AbortOnDropHandle::new(tokio::spawn(recovery.clone().await_floor())),
         ];
-        let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
         let caught_up = config.limits.caught_up_entries;
         Self(Arc::new(RunningConsensus {
             node_id: config.node_id,
             batch_bytes_max: config.limits.batch_bytes_max,
             membership: MembershipChanger::new(raft.clone(), peers.clone(), caught_up),
             transfer: receiver.progress(),
-            server: PeerServer::new(log.clone(), receiver, source),
+            server: PeerServer::new(log.clone(), receiver, source, comparison),
             proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),
             raft,
             log,
             peers,
             leadership,
+            recovery,
             stop,
             _tasks: tasks,
         }))
@@ -232,7 +252,7 @@ impl Consensus {
     /// does not depose the leader when it comes back.
     pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
         let raft = &self.0.raft;
-        raft.runtime_config().elect(!passive);
+        self.0.recovery.set_passive(passive);
         if passive && self.is_leader() {
             // A leader steps down by standing for election; its request for votes reaches no node.
             let triggered = raft.trigger().elect().await;
@@ -333,13 +353,25 @@ impl Consensus {
         let stopped = metrics
             .wait_for(|metrics| metrics.running_state.is_err())
             .await;
-        match stopped
+        let error = stopped
             .ok()
-            .and_then(|metrics| metrics.running_state.clone().err())
-        {
-            Some(RaftFatal::Stopped) | None => ConsensusError::Stopped,
-            Some(error) => ConsensusError::Raft(error.into()),
+            .and_then(|metrics| metrics.running_state.clone().err());
+        match self.0.recovery.diverged().await {
+            Some(reason) => ConsensusError::Diverged(reason),
+            None => match error {
+                Some(RaftFatal::Stopped) | None => ConsensusError::Stopped,
+                Some(error) => ConsensusError::Raft(error.into()),
+            },
         }
+    }
+
+    /// Stops this node, whose log is proven not to be the others', and notes durably that log and
+    /// state are dropped at the next start ([`crate::reset`]).
+    ///
+    /// # Errors
+    /// [`ConsensusError::DivergedAgain`]: the node goes on as it is.
+    pub async fn diverge(&self, reason: &str) -> Result<(), ConsensusError> {
+        self.0.recovery.diverge(reason).await
     }
 
     /// Requests a snapshot, and with it a purge of the log. It is made in the background.

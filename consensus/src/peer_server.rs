@@ -9,13 +9,16 @@ use openraft::Snapshot;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::binding;
 use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
+use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
 use crate::error::ServeError;
 use crate::log::LogStore;
 use crate::message::{
-    AppendRequest, AppendResponse, ControlRequest, ControlResponse, decode_append,
+    AppendAnswer, AppendBinding, AppendRequest, AppendResponse, ControlRequest, ControlResponse,
+    decode_append,
 };
 use crate::snapshot::message::{SnapshotRequest, SnapshotResponse};
 use crate::snapshot::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
@@ -42,6 +45,9 @@ pub(crate) struct PeerServer {
     announced_commit: AtomicU64,
     /// A snapshot is being installed: the entries after it have to wait.
     installing: AtomicBool,
+    comparison: Arc<LogComparison>,
+    /// Held while an append is checked and appended.
+    appends: Mutex<()>,
 }
 
 fn invalid<T>(from: NodeId, reason: impl Into<String>) -> Result<T, ServeError> {
@@ -63,6 +69,7 @@ impl PeerServer {
         log: LogStore,
         receiver: SnapshotReceiver,
         source: SnapshotSource,
+        comparison: Arc<LogComparison>,
     ) -> Arc<Self> {
         Arc::new(Self {
             raft: source.raft.clone(),
@@ -74,6 +81,8 @@ impl PeerServer {
             source,
             announced_commit: AtomicU64::new(0),
             installing: AtomicBool::new(false),
+            comparison,
+            appends: Mutex::new(()),
         })
     }
 
@@ -96,16 +105,24 @@ impl PeerServer {
 
     async fn serve_control(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
         let response = match codec::decode("request", &request).map_err(malformed(from))? {
-            ControlRequest::Vote(request) => {
+            ControlRequest::Vote { request, .. } => {
                 self.check_vote(from, &request.vote, false)?;
+                if request.last_log_id < self.comparison.recovery.floor() {
+                    return invalid(from, "a candidate behind what this node acknowledged");
+                }
                 let response = self.raft.vote(request).await;
-                ControlResponse::Vote(response.map_err(|_| ServeError::Stopped)?)
+                let response = response.map_err(|_| ServeError::Stopped)?;
+                ControlResponse::Vote {
+                    response,
+                    signature: None,
+                }
             }
             ControlRequest::ReadIndex => ControlResponse::ReadIndex(read_index(&self.raft).await),
             ControlRequest::Heartbeat {
                 vote,
                 prev_log_id,
                 leader_commit,
+                proof: _,
             } => {
                 let entries = Vec::new();
                 let request = AppendRequest {
@@ -114,9 +131,18 @@ impl PeerServer {
                     leader_commit,
                     entries,
                 };
-                ControlResponse::Heartbeat(self.append(from, request).await?)
+                let response = self.append(from, request, None).await?;
+                ControlResponse::Heartbeat(AppendAnswer::Response {
+                    response,
+                    signature: None,
+                })
             }
             ControlRequest::Ping => ControlResponse::Pong,
+            ControlRequest::Compare(request) => {
+                let answer = self.comparison.answer(request).await;
+                let answer = answer.map_err(|error| ServeError::Failed(error.to_string()))?;
+                ControlResponse::Compared(Box::new(answer))
+            }
         };
         Ok(codec::encode(&response).into())
     }
@@ -134,16 +160,21 @@ impl PeerServer {
     }
 
     async fn serve_append(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
-        let request = decode_append(request).map_err(malformed(from))?;
-        check_entries(from, &request)?;
-        let response = self.append(from, request).await?;
-        Ok(codec::encode(&response).into())
+        let message = decode_append(request).map_err(malformed(from))?;
+        check_entries(from, &message.request)?;
+        let response = self.append(from, message.request, message.binding).await?;
+        let answer = AppendAnswer::Response {
+            response,
+            signature: None,
+        };
+        Ok(codec::encode(&answer).into())
     }
 
     async fn append(
         &self,
         from: NodeId,
         request: AppendRequest,
+        binding: Option<AppendBinding>,
     ) -> Result<AppendResponse, ServeError> {
         self.check_vote(from, &request.vote, true)?;
         if !request.entries.is_empty() {
@@ -154,8 +185,7 @@ impl PeerServer {
             self.wait_for_backlog().await?;
         }
         let commit = request.leader_commit;
-        let response = self.raft.append_entries(request).await;
-        let response = response.map_err(|_| ServeError::Stopped)?;
+        let response = self.append_checked(from, request, binding).await?;
         if let Some(commit) = commit {
             self.announced_commit
                 .fetch_max(commit.index, Ordering::Relaxed);
@@ -164,6 +194,21 @@ impl PeerServer {
         let durable = self.log.all_durable().await;
         durable.map_err(|error| ServeError::Failed(error.to_string()))?;
         Ok(response)
+    }
+
+    /// Lets openraft append entries that continue this node's log. One at a time, so that the log
+    /// stays as it was checked.
+    async fn append_checked(
+        &self,
+        from: NodeId,
+        request: AppendRequest,
+        binding: Option<AppendBinding>,
+    ) -> Result<AppendResponse, ServeError> {
+        let _appends = self.appends.lock().await;
+        let electorate = &*self.comparison.electorate;
+        binding::check(&self.log, electorate, from, &request, binding).await?;
+        let response = self.raft.append_entries(request).await;
+        response.map_err(|_| ServeError::Stopped)
     }
 
     /// Waits until this node has applied enough. A node that applies more slowly than the others
@@ -236,7 +281,7 @@ impl PeerServer {
     ) -> Result<SnapshotResponse, ServeError> {
         let mut receiver = self.receiver.clone().lock_owned().await;
         let step = match request {
-            SnapshotRequest::Offer { vote, manifest } => {
+            SnapshotRequest::Offer { vote, manifest, .. } => {
                 // It may be installed already, after the leader stopped waiting for the answer.
                 let applied = self.raft.metrics().borrow().last_applied;
                 if manifest.meta.last_log_id <= applied {

@@ -12,34 +12,13 @@
 //! again (`LogStore::resign`), so a replacement of those entries has a higher term. The same append
 //! sent twice has the same digest, and a replay is an old signature under a digest of the same log.
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
+use crate::election::SignatureBytes;
 use crate::log::LogDigest;
 
-pub(crate) const SIGNATURE_BYTES: usize = 64;
 const DOMAIN: &[u8] = b"lamplighter/raft-append/2\0";
-
-/// The signature of a leader under a statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatementSignature(pub [u8; SIGNATURE_BYTES]);
-
-impl Serialize for StatementSignature {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for StatementSignature {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Vec::<u8>::deserialize(deserializer)?;
-        let bytes = bytes.try_into();
-        bytes
-            .map(Self)
-            .map_err(|_| D::Error::custom("a signature has 64 bytes"))
-    }
-}
 
 /// A leader's signed statement about its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +32,7 @@ pub struct LeaderStatement {
     /// The digest of the leader's log up to that entry.
     pub digest: LogDigest,
     /// The leader's signature under [`message`](Self::message).
-    pub signature: StatementSignature,
+    pub signature: SignatureBytes,
 }
 
 impl LeaderStatement {

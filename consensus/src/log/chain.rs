@@ -10,17 +10,18 @@ use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::CodecError;
+use crate::election::SignatureBytes;
 use crate::message::{
     ENTRY_HEADER_BYTES, entry_bytes, entry_header, get_entry, payload_hash, put_entry,
 };
-use crate::statement::{LeaderStatement, SIGNATURE_BYTES, StatementSignature};
+use crate::statement::LeaderStatement;
 use crate::type_config::RaftLogEntry;
 use crate::types::LogId;
 
 const DOMAIN: &[u8] = b"lamplighter/raft-log/2\0";
 const DIGEST_BYTES: usize = 32;
 /// Term, leader and signature of a statement.
-const STATEMENT_BYTES: usize = 8 + 8 + SIGNATURE_BYTES;
+const STATEMENT_BYTES: usize = 8 + 8 + 64;
 const UNSIGNED: u8 = 0;
 const SIGNED: u8 = 1;
 
@@ -35,12 +36,12 @@ impl LogDigest {
     pub const EMPTY: Self = Self([0; DIGEST_BYTES]);
 
     /// The digest after one more entry.
-    pub(crate) fn after(self, entry: &RaftLogEntry) -> Self {
+    pub fn after(self, entry: &RaftLogEntry) -> Self {
         self.after_link(&ChainLink::of(entry))
     }
 
     /// The digest after an entry of which only the link is known.
-    pub(crate) fn after_link(self, link: &ChainLink) -> Self {
+    pub fn after_link(self, link: &ChainLink) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(DOMAIN).update(&self.0);
         hasher.update(&link.header).update(&link.payload);
@@ -64,6 +65,16 @@ impl ChainLink {
             payload: payload_hash(entry),
         }
     }
+}
+
+/// A statement of a leader about this log, and what leads to it from an earlier entry.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkedStatement {
+    /// The digest at the earlier entry.
+    pub base: LogDigest,
+    /// The entries after it up to the statement's.
+    pub links: Vec<ChainLink>,
+    pub statement: LeaderStatement,
 }
 
 /// An end of the log: a log id, and the digest of the log up to there if it is known.
@@ -127,7 +138,7 @@ impl StoredEntry {
         tail.copy_to_slice(&mut digest.0);
         let statement = signed.then(|| {
             let (term, leader) = (tail.get_u64_le(), tail.get_u64_le());
-            let mut signature = StatementSignature([0; SIGNATURE_BYTES]);
+            let mut signature = SignatureBytes([0; 64]);
             tail.copy_to_slice(&mut signature.0);
             LeaderStatement {
                 term,

@@ -6,7 +6,9 @@ use lamplighter_store::{Cf, Direction, KeyRange, Kv, StoreError};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageIOError};
 
 use super::PURGED;
-use super::chain::StoredEntry;
+use super::chain::{ChainLink, LinkedStatement, LogDigest, StoredEntry};
+use crate::NodeId;
+use crate::statement::LeaderStatement;
 use crate::type_config::RaftLogEntry;
 use crate::types::StorageError;
 
@@ -75,15 +77,71 @@ pub(super) fn read_stored(kv: &dyn Kv, index: u64) -> Result<Option<StoredEntry>
     value.map(decode).transpose()
 }
 
-/// The entries from `start` to before `end`, as they are stored.
-pub(super) fn read_all_stored(
+/// The digests from `start` to `end`, this one included, which follow each other without a gap.
+pub(super) fn read_digests(
     kv: &dyn Kv,
     start: u64,
     end: u64,
-) -> Result<Vec<StoredEntry>, StoreError> {
-    let range = KeyRange::between(key(start), key(end));
+) -> Result<Vec<(u64, LogDigest)>, StoreError> {
+    let range = KeyRange::between(key(start), key(end.saturating_add(1)));
     let scan = kv.scan(Cf::Log, range, Direction::Forward)?;
-    scan.map(|row| decode(row?.1)).collect()
+    let digest = |stored: StoredEntry| (stored.entry.log_id.index, stored.digest);
+    scan.map(|row| decode(row?.1).map(digest)).collect()
+}
+
+/// The statements in the last entries of the log.
+pub(super) fn read_last_statements(
+    kv: &dyn Kv,
+    entries_max: usize,
+) -> Result<Vec<LeaderStatement>, StoreError> {
+    let scan = kv.scan(Cf::Log, KeyRange::all(), Direction::Backward)?;
+    let statements = scan
+        .take(entries_max)
+        .map(|row| decode(row?.1).map(|stored| stored.statement));
+    let statements: Result<Vec<_>, _> = statements.collect();
+    Ok(statements?.into_iter().flatten().collect())
+}
+
+/// The first statement of a leadership at an entry from `start` on, with the digest at `start` and
+/// the links from there; none if there is none within `links_max` entries.
+pub(super) fn read_statement_from(
+    kv: &dyn Kv,
+    start: u64,
+    leadership: (u64, NodeId),
+    links_max: usize,
+) -> Result<Option<LinkedStatement>, StoreError> {
+    let scan = kv.scan(
+        Cf::Log,
+        KeyRange::starting_at(key(start)),
+        Direction::Forward,
+    )?;
+    let mut base = None;
+    let mut links = Vec::new();
+    for row in scan.take(links_max) {
+        let stored = decode(row?.1)?;
+        if stored.entry.log_id.leader_id.term > leadership.0 {
+            // A later leader made this entry: no statement of the earlier one follows.
+            return Ok(None);
+        }
+        if base.is_none() {
+            if stored.entry.log_id.index != start {
+                return Ok(None);
+            }
+            base = Some(stored.digest);
+        } else {
+            links.push(ChainLink::of(&stored.entry));
+        }
+        let statement = stored.statement;
+        let is_of = |s: &LeaderStatement| (s.term, s.leader) == leadership;
+        if let (Some(statement), Some(base)) = (statement.filter(is_of), base) {
+            return Ok(Some(LinkedStatement {
+                base,
+                links,
+                statement,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 fn decode(value: bytes::Bytes) -> Result<StoredEntry, StoreError> {

@@ -26,10 +26,13 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::chain::ChainEnd;
-use self::chain::StoredEntry;
 pub use self::chain::{ChainLink, LogDigest};
+use self::chain::{LinkedStatement, StoredEntry};
 pub(crate) use self::disk::storage_error;
-use self::disk::{bounds, find_ends, key, read_all_stored, read_entries, read_stored};
+use self::disk::{
+    bounds, find_ends, key, read_digests, read_entries, read_last_statements, read_statement_from,
+    read_stored,
+};
 use self::received::ReceivedStatements;
 use self::recent::{CachedEntry, RecentEntries};
 use self::sync_tracker::SyncTracker;
@@ -37,14 +40,15 @@ use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
 use crate::config::Limits;
 use crate::error::ConsensusError;
+use crate::evidence::LINKS_MAX;
 use crate::state_machine::StateMachine;
 use crate::statement::LeaderStatement;
 use crate::type_config::{RaftLogEntry, TypeConfig};
-use crate::types::{LogId, Marker, StorageError, Vote};
+use crate::types::{LogId, Marker, NodeId, StorageError, Vote};
 
 const VOTE: &[u8] = b"raft/vote";
-const COMMITTED: &[u8] = b"raft/committed";
-const PURGED: &[u8] = b"raft/purged";
+pub(crate) const COMMITTED: &[u8] = b"raft/committed";
+pub(crate) const PURGED: &[u8] = b"raft/purged";
 
 /// A handle to the log; clones share it.
 #[derive(Clone)]
@@ -87,17 +91,28 @@ impl LogStore {
         limits: Limits,
     ) -> Result<Self, ConsensusError> {
         let store = kv.clone();
-        let ends = io.run(move || find_ends(&*store).and_then(|ends| store.sync().map(|()| ends)));
-        let (last, purged) = ends.await.map_err(|source| ConsensusError::Store {
-            operation: "open the log",
-            source,
-        })?;
+        let read = move || {
+            let (ends, statements) = (
+                find_ends(&*store)?,
+                read_last_statements(&*store, LINKS_MAX)?,
+            );
+            store.sync().map(|()| (ends, statements))
+        };
+        let ((last, purged), statements) =
+            io.run(read).await.map_err(|source| ConsensusError::Store {
+                operation: "open the log",
+                source,
+            })?;
         let corrupt = |error: CodecError| ConsensusError::Corrupt(error.to_string());
         let purged: Option<ChainEnd> = purged
             .map(|bytes| codec::decode("end of the log", &bytes))
             .transpose()
             .map_err(corrupt)?;
         let last = last.map(StoredEntry::decode).transpose().map_err(corrupt)?;
+        let mut received = ReceivedStatements::default();
+        for statement in statements.into_iter().rev() {
+            received.add_stored(statement);
+        }
         let recent = RecentEntries::new(last.map(|last| last.end()).or(purged), purged);
         let syncs = Arc::new(SyncTracker::new());
         let syncer = tokio::spawn(syncs.clone().run(kv.clone(), io));
@@ -106,7 +121,7 @@ impl LogStore {
             io,
             limits,
             recent: Mutex::new(recent),
-            received: Mutex::default(),
+            received: Mutex::new(received),
             syncs,
             bytes_since_request: AtomicU64::new(0),
             appended: Notify::new(),
@@ -201,6 +216,11 @@ impl LogStore {
         self.recent().purged()
     }
 
+    /// The last entry.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.recent().last()
+    }
+
     fn recent(&self) -> MutexGuard<'_, RecentEntries> {
         self.0
             .recent
@@ -236,14 +256,24 @@ impl LogStore {
             .and_then(|end| end.digest))
     }
 
-    /// The entries from `start` to before `end` that the log has, as they are stored.
-    pub(crate) async fn stored(
+    /// The digests of the entries from `start` to `end` that the log has.
+    pub(crate) async fn digests(
         &self,
         start: u64,
         end: u64,
-    ) -> Result<Vec<StoredEntry>, StoreError> {
+    ) -> Result<Vec<(u64, LogDigest)>, StoreError> {
         let kv = self.0.kv.clone();
-        let read = move || read_all_stored(&*kv, start, end);
+        self.0.io.run(move || read_digests(&*kv, start, end)).await
+    }
+
+    /// The first statement of a leadership about an entry from this index on.
+    pub(crate) async fn statement_from(
+        &self,
+        index: u64,
+        leadership: (u64, NodeId),
+    ) -> Result<Option<LinkedStatement>, StoreError> {
+        let kv = self.0.kv.clone();
+        let read = move || read_statement_from(&*kv, index, leadership, LINKS_MAX);
         self.0.io.run(read).await
     }
 
@@ -252,9 +282,9 @@ impl LogStore {
         self.received().add(statement);
     }
 
-    /// The newest statement in memory of a leader about this log.
-    pub(crate) fn newest_statement(&self) -> Option<LeaderStatement> {
-        self.recent().newest_signed()?.statement
+    /// The newest statement of each of the last leaderships.
+    pub(crate) fn newest_statements(&self) -> Vec<LeaderStatement> {
+        self.received().newest()
     }
 
     /// The digest before an entry that is to be appended: the last one, or one of an earlier entry
@@ -345,7 +375,7 @@ impl LogStore {
         };
         for entry in entries {
             digest = digest.after(&entry);
-            let statement = self.received().remove(entry.log_id.index, digest);
+            let statement = self.received().store(entry.log_id.index, digest);
             let stored = StoredEntry {
                 entry,
                 digest,

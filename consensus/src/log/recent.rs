@@ -67,13 +67,6 @@ impl RecentEntries {
         end.digest.filter(|_| end.log_id == log_id)
     }
 
-    /// The newest cached entry with a statement.
-    pub(super) fn newest_signed(&self) -> Option<&StoredEntry> {
-        let stored = self.cached.iter().rev().map(|cached| &cached.stored);
-        let mut signed = stored.filter(|stored| stored.statement.is_some());
-        signed.next()
-    }
-
     fn first_index(&self) -> Option<u64> {
         self.cached
             .front()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::suite::KvMachine;
+use lamplighter_consensus::suite::{KvMachine, SharedVoters, TestElectorate};
 use lamplighter_consensus::{
     Applied, Consensus, ConsensusConfig, ConsensusError, Limits, NodeId, ProposeError, RaftLane,
     Transport, TransportError,
@@ -24,6 +24,8 @@ const LATENCY: Duration = Duration::from_millis(2);
 
 #[derive(Default)]
 pub struct Net {
+    /// Changes requests on their way, as their sender would.
+    pub forger: Mutex<Option<Forger>>,
     nodes: Mutex<BTreeMap<NodeId, Consensus>>,
     /// Nodes that neither send nor receive.
     cut: Mutex<BTreeSet<NodeId>>,
@@ -34,6 +36,9 @@ pub struct Net {
     /// The rate of requests on the append lane; 0 is no limit.
     pub bytes_per_second: AtomicU64,
 }
+
+/// Sender, receiver, lane and request in, request out.
+pub type Forger = Box<dyn FnMut(NodeId, NodeId, RaftLane, Bytes) -> Bytes + Send>;
 
 impl Net {
     pub fn cut(&self, node: NodeId) {
@@ -104,6 +109,10 @@ impl Transport for Link {
             self.net.admit(to, lane, request.len())?;
             self.net.transmit(lane, request.len()).await;
             let node = self.net.reach(self.from, to)?;
+            let request = match &mut *self.net.forger.lock().unwrap() {
+                Some(forge) => forge(self.from, to, lane, request),
+                None => request,
+            };
             let answer = node.serve(self.from, lane, request).await;
             sleep(LATENCY).await;
             self.net.reach(self.from, to)?;
@@ -130,6 +139,8 @@ pub struct Cluster {
     /// The disks of nodes that are down.
     pub down: BTreeMap<NodeId, MemoryKv>,
     pub limits: Limits,
+    /// What a ledger would explain.
+    pub voters: Arc<SharedVoters>,
     dir: TempDir,
 }
 
@@ -147,8 +158,10 @@ impl Cluster {
             nodes,
             down,
             limits,
+            voters: Arc::default(),
             dir,
         };
+        cluster.voters.set((1..=count).collect());
         for id in 1..=count {
             cluster.boot(id, MemoryKv::new()).await;
         }
@@ -197,7 +210,12 @@ impl Cluster {
             net: self.net.clone(),
         });
         let store = Arc::new(kv.clone());
-        let consensus = Consensus::start(self.config(id), store, link, machine.clone()).await?;
+        let electorate = Arc::new(TestElectorate {
+            node: id,
+            voters: self.voters.clone(),
+        });
+        let config = self.config(id);
+        let consensus = Consensus::start(config, store, link, machine.clone(), electorate).await?;
         Ok(Node {
             consensus,
             kv: kv.clone(),

@@ -159,7 +159,7 @@ proptest! {
             leader: 2,
             index: 7,
             digest,
-            signature: StatementSignature([5; SIGNATURE_BYTES]),
+            signature: SignatureBytes([5; 64]),
         });
         let stored = StoredEntry { entry, digest, statement };
         let bytes = Bytes::from(stored.encode());
