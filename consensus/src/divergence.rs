@@ -12,14 +12,15 @@
 //! - A content is **dead** if at least `n - q + 1 + (f - p)` nodes hold another one: of these at
 //!   most `f - p` lie, so at least `n - q + 1` honest ones never acknowledged it, and no `q` nodes
 //!   did, whatever the proven liars sign. It was never certified and never will be.
-//! - This node's log goes if its content is dead and another one is not, or if all are dead and
-//!   another one with a lower digest is held by more than `f - p` nodes, so by an honest one.
+//! - This node's log goes if its content is dead and another one can't be, whatever the unproven
+//!   liars and those that did not answer hold; or if another one with a lower digest is held by more
+//!   than `f - p` nodes, so by an honest one.
 //!
 //! # Why nothing that is certified is lost
 //!
 //! A certified content is held by `q` nodes, `q - f` of them honest, and so is never dead: the
-//! honest holders stay. Before the first difference all logs are equal, and not all of them go: a
-//! content that is alive stays, and of dead ones the one with the lowest digest stays. A node that
+//! honest holders stay. Before the first difference all logs are equal, and not all of them go: if
+//! some content is alive its holders stay, and otherwise the honest holders of the lowest digest. A node that
 //! held another content before and dropped it did so by this rule, so it was dead already; a node
 //! that replaced an entry because a later leader was elected had not executed it, so it had signed
 //! nothing about it.
@@ -149,7 +150,9 @@ fn goes(voters: &Voters<'_>, own: LogDigest, known: &[LogDigest], unknown: usize
     let local_votes = usize::from(voters.all.contains(&voters.local));
     let contents: BTreeSet<LogDigest> = known.iter().copied().filter(|d| *d != own).collect();
     contents.into_iter().any(|content| {
-        let alive = holders_of_others(content) + local_votes + unknown < needed;
+        // Each unproven liar may show this content here and another one elsewhere.
+        let others = holders_of_others(content) + local_votes + unknown + unproven_liars;
+        let alive = others < needed;
         let holders = known.iter().filter(|digest| **digest == content).count();
         alive || (content < own && holders > unproven_liars)
     })

@@ -91,24 +91,23 @@ impl LogStore {
         limits: Limits,
     ) -> Result<Self, ConsensusError> {
         let store = kv.clone();
-        let read = move || {
-            let (ends, statements) = (
-                find_ends(&*store)?,
-                read_last_statements(&*store, LINKS_MAX)?,
-            );
-            store.sync().map(|()| (ends, statements))
+        let failed = |source| ConsensusError::Store {
+            operation: "open the log",
+            source,
         };
-        let ((last, purged), statements) =
-            io.run(read).await.map_err(|source| ConsensusError::Store {
-                operation: "open the log",
-                source,
-            })?;
+        let ends = io.run(move || find_ends(&*store).and_then(|ends| store.sync().map(|()| ends)));
+        let (last, purged) = ends.await.map_err(failed)?;
         let corrupt = |error: CodecError| ConsensusError::Corrupt(error.to_string());
         let purged: Option<ChainEnd> = purged
             .map(|bytes| codec::decode("end of the log", &bytes))
             .transpose()
             .map_err(corrupt)?;
         let last = last.map(StoredEntry::decode).transpose().map_err(corrupt)?;
+        let store = kv.clone();
+        let statements = io
+            .run(move || read_last_statements(&*store, LINKS_MAX))
+            .await;
+        let statements = statements.map_err(failed)?;
         let mut received = ReceivedStatements::default();
         for statement in statements.into_iter().rev() {
             received.add_stored(statement);
