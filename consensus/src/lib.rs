@@ -36,6 +36,7 @@ mod comparison;
 mod config;
 mod control_client;
 mod divergence;
+mod early_entries;
 mod election;
 mod electorate;
 mod error;

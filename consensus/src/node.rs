@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,8 +60,16 @@ struct RunningConsensus {
     transfer: watch::Receiver<Option<SnapshotTransfer>>,
     /// The proposals that may still be made at once.
     proposals: Arc<Semaphore>,
+    abstention: Abstention,
     stop: watch::Sender<bool>,
     _tasks: [AbortOnDropHandle<()>; 4],
+}
+
+/// The reasons for which a node does not stand for election.
+#[derive(Default)]
+struct Abstention {
+    disk: AtomicBool,
+    clock: AtomicBool,
 }
 
 /// A batch that was applied on this node.
@@ -212,6 +221,7 @@ impl Consensus {
             peers,
             leadership,
             recovery,
+            abstention: Abstention::default(),
             stop,
             _tasks: tasks,
         }))
@@ -251,14 +261,22 @@ impl Consensus {
     /// passive while its disk is full: it does not use up terms while no node may answer it, and so
     /// does not depose the leader when it comes back.
     pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
+        self.0.abstention.disk.store(passive, Ordering::SeqCst);
+        self.0.apply_abstention();
         let raft = &self.0.raft;
-        self.0.recovery.set_passive(passive);
         if passive && self.is_leader() {
             // A leader steps down by standing for election; its request for votes reaches no node.
             let triggered = raft.trigger().elect().await;
             triggered.map_err(|error| ConsensusError::Raft(error.into()))?;
         }
         Ok(())
+    }
+
+    /// Stops this node from standing for election while its clock is in doubt, or allows it again. If
+    /// it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
+    pub fn set_clock_in_doubt(&self, in_doubt: bool) {
+        self.0.abstention.clock.store(in_doubt, Ordering::SeqCst);
+        self.0.apply_abstention();
     }
 
     /// The log index that a read has to see to see everything that was committed before this call.
@@ -390,6 +408,12 @@ impl Consensus {
 }
 
 impl RunningConsensus {
+    fn apply_abstention(&self) {
+        let Abstention { disk, clock } = &self.abstention;
+        let abstains = disk.load(Ordering::SeqCst) || clock.load(Ordering::SeqCst);
+        self.recovery.set_passive(abstains);
+    }
+
     /// The index up to which entries were committed when a majority confirmed the leader.
     async fn committed_index(&self) -> Result<u64, ReadError> {
         loop {

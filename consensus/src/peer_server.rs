@@ -14,6 +14,7 @@ use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
 use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
+use crate::early_entries::keep_acknowledged;
 use crate::error::ServeError;
 use crate::log::LogStore;
 use crate::message::{
@@ -26,7 +27,7 @@ use crate::snapshot_source::SnapshotSource;
 use crate::state_machine::StateMachine;
 use crate::transport::{FRAME_BYTES_MAX, RaftLane};
 use crate::type_config::{EntryPayload, Raft};
-use crate::types::{MEMBERS_MAX, Marker, NodeId, SnapshotMeta, Vote};
+use crate::types::{LogId, MEMBERS_MAX, Marker, NodeId, SnapshotMeta, Vote};
 
 /// The number of terms by which another node may be ahead. Elections raise the term one by one; a
 /// node that claims more would use the numbers up.
@@ -107,6 +108,7 @@ impl PeerServer {
         let response = match codec::decode("request", &request).map_err(malformed(from))? {
             ControlRequest::Vote { request, .. } => {
                 self.check_vote(from, &request.vote, false)?;
+                self.check_followed(from)?;
                 if request.last_log_id < self.comparison.recovery.floor() {
                     return invalid(from, "a candidate behind what this node acknowledged");
                 }
@@ -177,6 +179,7 @@ impl PeerServer {
         binding: Option<AppendBinding>,
     ) -> Result<AppendResponse, ServeError> {
         self.check_vote(from, &request.vote, true)?;
+        self.check_followed(from)?;
         if !request.entries.is_empty() {
             // The entries after a snapshot must not be in the log before it is in the state.
             if self.installing.load(Ordering::SeqCst) {
@@ -185,7 +188,7 @@ impl PeerServer {
             self.wait_for_backlog().await?;
         }
         let commit = request.leader_commit;
-        let response = self.append_checked(from, request, binding).await?;
+        let (response, kept) = self.append_checked(from, request, binding).await?;
         if let Some(commit) = commit {
             self.announced_commit
                 .fetch_max(commit.index, Ordering::Relaxed);
@@ -193,22 +196,34 @@ impl PeerServer {
         // An acknowledgement says that the entries are durable, those before them included.
         let durable = self.log.all_durable().await;
         durable.map_err(|error| ServeError::Failed(error.to_string()))?;
-        Ok(response)
+        match kept {
+            Some(last) if response.is_success() => Ok(AppendResponse::PartialSuccess(Some(last))),
+            _ => Ok(response),
+        }
     }
 
-    /// Lets openraft append entries that continue this node's log. One at a time, so that the log
-    /// stays as it was checked.
+    fn check_followed(&self, from: NodeId) -> Result<(), ServeError> {
+        if self.machine.may_follow(from) {
+            return Ok(());
+        }
+        Err(ServeError::NotFollowed { from })
+    }
+
+    /// Lets openraft append entries that continue this node's log, as many as this node may
+    /// acknowledge; returns the last of them if that is not all. One at a time, so that the log
+    /// stays as it was checked. The leader's signature is under all of the entries.
     async fn append_checked(
         &self,
         from: NodeId,
-        request: AppendRequest,
+        mut request: AppendRequest,
         binding: Option<AppendBinding>,
-    ) -> Result<AppendResponse, ServeError> {
+    ) -> Result<(AppendResponse, Option<LogId>), ServeError> {
         let _appends = self.appends.lock().await;
         let electorate = &*self.comparison.electorate;
         binding::check(&self.log, electorate, from, &request, binding).await?;
+        let kept = keep_acknowledged(&*self.machine, from, &mut request)?;
         let response = self.raft.append_entries(request).await;
-        response.map_err(|_| ServeError::Stopped)
+        Ok((response.map_err(|_| ServeError::Stopped)?, kept))
     }
 
     /// Waits until this node has applied enough. A node that applies more slowly than the others

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
-    Acceptance, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
+    Acceptance, Clock, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
     PeerGossip, PeerRequest, Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
@@ -42,7 +42,6 @@ fn deputy_secret() -> SecretKey {
 }
 
 pub fn now_ms() -> u64 {
-    use lamplighter_ledger::Clock;
     SystemClock.now_ms()
 }
 
@@ -177,7 +176,8 @@ impl Peers for Wire {
         drop(counts);
         for node in self.connected() {
             if let Some((_, handle)) = self.connect(node) {
-                handle.handle_gossip(gossip.clone()).unwrap();
+                let gossip = gossip.clone();
+                tokio::spawn(async move { handle.handle_gossip(gossip).await.unwrap() });
             }
         }
     }
@@ -210,6 +210,19 @@ pub struct Cluster {
     election: [Duration; 2],
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
+    clocks: BTreeMap<u64, Arc<OffsetClock>>,
+}
+
+/// The system's clock with an error.
+#[derive(Default)]
+struct OffsetClock(AtomicI64);
+
+impl Clock for OffsetClock {
+    fn now_ms(&self) -> u64 {
+        SystemClock
+            .now_ms()
+            .saturating_add_signed(self.0.load(Ordering::SeqCst))
+    }
 }
 
 impl Cluster {
@@ -234,11 +247,17 @@ impl Cluster {
             election,
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
+            clocks: (1..=nodes).map(|node| (node, Arc::default())).collect(),
         };
         for node in 1..=nodes {
             cluster.start_node(node).await;
         }
         cluster
+    }
+
+    /// Sets the error of a node's clock.
+    pub fn set_clock(&self, node: u64, offset_ms: i64) {
+        self.clocks[&node].0.store(offset_ms, Ordering::SeqCst);
     }
 
     /// The disk of a node.
@@ -270,7 +289,7 @@ impl Cluster {
         let mut config = LedgerConfig::new(node);
         config.heartbeat_every = Duration::from_millis(200);
         config.forward_again_after = Duration::from_millis(500);
-        let clock = Arc::new(SystemClock);
+        let clock = self.clocks.entry(node).or_default().clone();
         let artifacts = dir.join("artifacts");
         let ledger = Ledger::open(
             kv.clone(),
