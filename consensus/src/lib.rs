@@ -64,6 +64,7 @@ mod types;
 pub mod wire;
 
 pub use config::{ConsensusConfig, Limits, Timers};
+pub use election::SignatureBytes;
 pub use electorate::Electorate;
 pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
