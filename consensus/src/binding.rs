@@ -5,6 +5,7 @@ use crate::NodeId;
 use crate::election::SignatureBytes;
 use crate::electorate::Electorate;
 use crate::error::ServeError;
+use crate::evidence::LINKS_MAX;
 use crate::log::{LogDigest, LogStore};
 use crate::message::{AppendBinding, AppendRequest};
 use crate::statement::{LeaderStatement, signed_bytes};
@@ -57,6 +58,9 @@ pub(crate) async fn check(
         from,
         reason: reason.to_owned(),
     };
+    if request.entries.len() > LINKS_MAX {
+        return Err(invalid("more entries than evidence can have"));
+    }
     let binding = binding.ok_or_else(|| invalid("entries without a signature"))?;
     let mut digest = binding.prev_digest;
     match request.prev_log_id {

@@ -28,6 +28,9 @@
 //! receiver checks it before it replaces anything. While a node catches up, no new image is made
 //! (see `compaction`).
 
+mod abstention;
+mod answer_check;
+mod append_check;
 mod binding;
 mod blocking_io;
 mod codec;
@@ -36,12 +39,12 @@ mod comparison;
 mod config;
 mod control_client;
 mod divergence;
-mod early_entries;
 mod election;
 mod electorate;
 mod error;
 mod evidence;
 mod last_contact;
+mod leader_check;
 mod leadership;
 mod log;
 mod membership;
@@ -77,7 +80,7 @@ pub use log::{ChainLink, LogDigest};
 pub use metrics::Metrics;
 pub use node::{Applied, Consensus, Proposal};
 pub use recovery::{has_diverged, reset};
-pub use snapshot::SnapshotTransfer;
+pub use snapshot::{FreeBytes, SnapshotTransfer};
 pub use state_machine::{Committed, Fatal, Rejected, StateMachine};
 pub use statement::LeaderStatement;
 pub use transport::{FRAME_BYTES_MAX, RaftLane, Transport};

@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +11,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::abstention::Abstention;
+use crate::append_check::AppendCheck;
 use crate::blocking_io::BlockingIo;
 use crate::codec;
 use crate::compaction::Compaction;
 use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
 use crate::control_client::ControlClient;
+use crate::election::Elections;
 use crate::electorate::Electorate;
 use crate::error::{ConsensusError, MembershipError, ProposeError, ReadError, ServeError};
 use crate::last_contact::LastContact;
@@ -27,10 +29,11 @@ use crate::membership::MembershipChanger;
 use crate::metrics::Metrics;
 use crate::openraft_network::OpenraftNetwork;
 use crate::openraft_state_machine::OpenraftStateMachine;
-use crate::peer_server::{self, PeerServer};
+use crate::peer_server::PeerServer;
 use crate::recovery::Recovery;
 use crate::snapshot::{
-    SnapshotReceiver, SnapshotStore, SnapshotThrottle, SnapshotTransfer, fetch_snapshot,
+    SnapshotReceiver, SnapshotSpace, SnapshotStore, SnapshotThrottle, SnapshotTransfer,
+    fetch_snapshot,
 };
 use crate::snapshot_source::{SnapshotLease, SnapshotSource};
 use crate::state_machine::StateMachine;
@@ -63,13 +66,6 @@ struct RunningConsensus {
     abstention: Abstention,
     stop: watch::Sender<bool>,
     _tasks: [AbortOnDropHandle<()>; 4],
-}
-
-/// The reasons for which a node does not stand for election.
-#[derive(Default)]
-struct Abstention {
-    disk: AtomicBool,
-    clock: AtomicBool,
 }
 
 /// A batch that was applied on this node.
@@ -129,8 +125,12 @@ impl Consensus {
         let raft_config = Arc::new(config.raft()?);
         let (io, config) = (BlockingIo::new(&config), Arc::new(config));
         let (log, snapshots) = open_disk(&config, kv.clone(), io).await?;
-        let mut receiver =
-            SnapshotReceiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
+        let opened = Elections::open(config.node_id, electorate, kv.clone(), io, log.clone());
+        let elections = opened.await.map_err(|source| ConsensusError::Store {
+            operation: "read the proofs of elections",
+            source,
+        })?;
+        let mut receiver = SnapshotReceiver::new(snapshots.clone(), SnapshotSpace::new(&config));
         if let Some(at_least) = log.purged_beyond(&*machine)? {
             fetch_snapshot(at_least, &mut receiver, &*transport, &machine, &config).await?;
         }
@@ -143,7 +143,7 @@ impl Consensus {
             machine: machine.clone(),
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
-            electorate: electorate.clone(),
+            elections: elections.clone(),
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
@@ -158,7 +158,7 @@ impl Consensus {
         let raft = raft
             .await
             .map_err(|error| ConsensusError::Raft(error.into()))?;
-        let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
+        elections.voters.connect(raft.metrics());
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
             metrics: raft.metrics(),
@@ -168,10 +168,17 @@ impl Consensus {
             stop: stopped,
         });
         assert!(set.is_ok(), "the state machine was made above");
+        let checks = AppendCheck {
+            io,
+            log: log.clone(),
+            machine: machine.clone(),
+            voters: elections.voters.clone(),
+        };
+        let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
         let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
-        let node_id = config.node_id;
+        let electorate = elections.voters.electorate.clone();
         let comparison =
-            LogComparison::new(node_id, log.clone(), electorate, peers.clone(), recovery);
+            LogComparison::new(config.node_id, log, electorate, peers.clone(), recovery);
         let source = SnapshotSource {
             raft: raft.clone(),
             config,
@@ -180,24 +187,20 @@ impl Consensus {
             throttle,
             lease: SnapshotLease::default(),
         };
-        Ok(Self::new(
-            peers,
-            receiver,
-            source,
-            Arc::new(comparison),
-            stop,
-        ))
+        let progress = receiver.progress();
+        let server = PeerServer::new(elections, checks, receiver, source, Arc::new(comparison));
+        Ok(Self::new(server, peers, progress, stop))
     }
 
     fn new(
+        server: Arc<PeerServer>,
         peers: ControlClient,
-        receiver: SnapshotReceiver,
-        source: SnapshotSource,
-        comparison: Arc<LogComparison>,
+        transfer: watch::Receiver<Option<SnapshotTransfer>>,
         stop: watch::Sender<bool>,
     ) -> Self {
-        let (raft, config) = (source.raft.clone(), source.config.clone());
-        let (log, recovery) = (comparison.log.clone(), comparison.recovery.clone());
+        let (raft, config) = (server.raft.clone(), server.config.clone());
+        let (log, comparison) = (server.log.clone(), server.comparison.clone());
+        let recovery = comparison.recovery.clone();
         let (published, leadership) = watch::channel(Leadership::default());
         let confirmed_within = config.timers.election_max;
         let publish = leadership::publish(raft.metrics(), confirmed_within, published);
@@ -205,7 +208,7 @@ impl Consensus {
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(publish)),
             AbortOnDropHandle::new(tokio::spawn(request)),
-            AbortOnDropHandle::new(tokio::spawn(comparison.clone().run())),
+            AbortOnDropHandle::new(tokio::spawn(comparison.run())),
             AbortOnDropHandle::new(tokio::spawn(recovery.clone().await_floor())),
         ];
         let caught_up = config.limits.caught_up_entries;
@@ -213,8 +216,8 @@ impl Consensus {
             node_id: config.node_id,
             batch_bytes_max: config.limits.batch_bytes_max,
             membership: MembershipChanger::new(raft.clone(), peers.clone(), caught_up),
-            transfer: receiver.progress(),
-            server: PeerServer::new(log.clone(), receiver, source, comparison),
+            transfer,
+            server,
             proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),
             raft,
             log,
@@ -261,9 +264,9 @@ impl Consensus {
     /// passive while its disk is full: it does not use up terms while no node may answer it, and so
     /// does not depose the leader when it comes back.
     pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
-        self.0.abstention.disk.store(passive, Ordering::SeqCst);
-        self.0.apply_abstention();
         let raft = &self.0.raft;
+        let stands = self.0.abstention.set_disk(passive);
+        self.0.recovery.set_passive(!stands);
         if passive && self.is_leader() {
             // A leader steps down by standing for election; its request for votes reaches no node.
             let triggered = raft.trigger().elect().await;
@@ -275,8 +278,8 @@ impl Consensus {
     /// Stops this node from standing for election while its clock is in doubt, or allows it again. If
     /// it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
     pub fn set_clock_in_doubt(&self, in_doubt: bool) {
-        self.0.abstention.clock.store(in_doubt, Ordering::SeqCst);
-        self.0.apply_abstention();
+        let stands = self.0.abstention.set_clock(in_doubt);
+        self.0.recovery.set_passive(!stands);
     }
 
     /// The log index that a read has to see to see everything that was committed before this call.
@@ -408,12 +411,6 @@ impl Consensus {
 }
 
 impl RunningConsensus {
-    fn apply_abstention(&self) {
-        let Abstention { disk, clock } = &self.abstention;
-        let abstains = disk.load(Ordering::SeqCst) || clock.load(Ordering::SeqCst);
-        self.recovery.set_passive(abstains);
-    }
-
     /// The index up to which entries were committed when a majority confirmed the leader.
     async fn committed_index(&self) -> Result<u64, ReadError> {
         loop {
@@ -422,7 +419,7 @@ impl RunningConsensus {
             }
             let leader = self.leadership.borrow().leader;
             let index = match leader {
-                Some(leader) if leader == self.node_id => peer_server::read_index(&self.raft).await,
+                Some(leader) if leader == self.node_id => self.server.read_index().await,
                 Some(leader) => self.peers.read_index(leader).await,
                 None => None,
             };

@@ -25,6 +25,8 @@ mod peers;
 mod read;
 mod start;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 pub use alarms::{DiskFull, NodeAlarm, RaisedAlarm};
 pub use apply::snapshot::Installation;

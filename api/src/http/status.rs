@@ -30,7 +30,7 @@ fn alarm_status(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> NodeAlarmStatus 
         NodeAlarm::VoidBatch { log_index } => NodeAlarmKind::VoidBatch { log_index },
         NodeAlarm::Divergence(attestation) => NodeAlarmKind::Divergence { attestation },
         NodeAlarm::DoubleAttestation(attestations) => {
-            let attestations = attestations.to_vec();
+            let attestations = (*attestations).into();
             NodeAlarmKind::DoubleAttestation { attestations }
         }
         NodeAlarm::Equivocation { node, key, file } => {

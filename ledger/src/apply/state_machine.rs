@@ -5,6 +5,9 @@
 //! entry is applied again, to the same block. There is no repair code; a restart is "apply what
 //! comes after the marker".
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +32,7 @@ use super::snapshot::{self, Installation};
 use super::snapshot_check::{ImageError, check};
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::blocking::Blocking;
-use crate::chain::{Chain, ExecutedBlock, Halt, Head, HeadInfo, named_nodes, put_block};
+use crate::chain::{Chain, ExecutedBlock, Halt, HeadInfo, named_nodes, put_block};
 use crate::clock_comparison::ClockComparison;
 use crate::membership::NamedNodes;
 use crate::order::sequencer::Batch;
@@ -235,46 +238,41 @@ impl LedgerStateMachine {
     }
 
     /// Advances the tree, completes the header, and writes everything in one batch. If that fails,
-    /// tree and history are as before: this node stays readable, and its proofs must hold.
+    /// the head is what the store has: this node stays readable, and its proofs must hold.
     fn write(&self, mut block: ExecutedBlock, marker: &[u8]) -> Result<ExecutedBlock, StateError> {
+        let named = self.named_after(&block.changes)?;
         self.chain.advance(|head| {
             let history = head.history.clone();
-            let written = self.write_on(head, &mut block, marker);
-            if written.is_err() {
+            block.header.state_root = head.tree.apply(&block.changes);
+            let mut writes = WriteBatch::new();
+            let changed = named.as_ref().map(|named| &*named.validators);
+            put_block(&mut writes, head, &block, changed);
+            tables::put_position(&mut writes, marker);
+            tables::put_marker(&mut writes, marker);
+            let written = self.chain.kv().write(writes, Durability::Unsynced);
+            // A write that failed may be stored nevertheless.
+            if written.is_err() && !self.is_stored(&block.header) {
                 head.history = history;
                 let stored = self.chain.live_view();
                 if let Err(error) = revert(&mut head.tree, &block.changes, &stored) {
                     tracing::error!(%error, "no proofs can be made any more");
                 }
+                return written.map(|()| block).map_err(Into::into);
             }
-            let named = written?;
             head.hash = block.header.hash();
             head.header = block.header.clone();
             if let Some(named) = named {
                 head.validators = named.validators.clone();
                 self.chain.update_membership(Some(named))?;
             }
+            written?;
             Ok(block)
         })
     }
 
-    /// Writes a block on a head that stays, but for tree and history; returns the nodes that are
-    /// named from here on, if they changed.
-    fn write_on(
-        &self,
-        head: &mut Head,
-        block: &mut ExecutedBlock,
-        marker: &[u8],
-    ) -> Result<Option<NamedNodes>, StateError> {
-        block.header.state_root = head.tree.apply(&block.changes);
-        let named = self.named_after(&block.changes)?;
-        let mut writes = WriteBatch::new();
-        let changed = named.as_ref().map(|named| &*named.validators);
-        put_block(&mut writes, head, block, changed);
-        tables::put_position(&mut writes, marker);
-        tables::put_marker(&mut writes, marker);
-        self.chain.kv().write(writes, Durability::Unsynced)?;
-        Ok(named)
+    fn is_stored(&self, header: &Header) -> bool {
+        let stored = tables::header(&*self.chain.store(), header.height);
+        stored.is_ok_and(|stored| stored.as_ref() == Some(header))
     }
 
     /// The nodes that the state names after these changes, if they change them.

@@ -1,5 +1,8 @@
 //! Verifies attestations and certificates of this node and its peers, and stores the certificates.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 

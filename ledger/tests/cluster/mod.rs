@@ -1,7 +1,7 @@
 //! Whole ledgers in one process: real consensus, real execution, a fake network, the store in
 //! memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -97,6 +97,8 @@ pub struct Wires {
     nodes: Mutex<BTreeMap<u64, (Consensus, Handle)>>,
     /// Broadcasts of each node that had a certificate.
     certified_broadcasts: Mutex<BTreeMap<u64, u32>>,
+    /// Nodes that neither send nor receive attestations.
+    silent: Mutex<BTreeSet<u64>>,
     /// The leader accepts the next forwarded transactions, and loses them.
     loses_next: AtomicBool,
     /// The leader accepts all forwarded transactions, and loses them.
@@ -185,8 +187,12 @@ impl Peers for Wire {
         let mut counts = self.wires.certified_broadcasts.lock().unwrap();
         *counts.entry(self.from).or_default() += u32::from(gossip.certified.is_some());
         drop(counts);
+        let silent = self.wires.silent.lock().unwrap().clone();
+        if silent.contains(&self.from) {
+            return;
+        }
         for node in self.connected() {
-            if let Some((_, handle)) = self.connect(node) {
+            if let Some((_, handle)) = self.connect(node).filter(|_| !silent.contains(&node)) {
                 let gossip = gossip.clone();
                 tokio::spawn(async move { handle.handle_gossip(gossip).await.unwrap() });
             }
@@ -269,6 +275,11 @@ impl Cluster {
     /// Sets the error of a node's clock.
     pub fn set_clock(&self, node: u64, offset_ms: i64) {
         self.clocks[&node].0.store(offset_ms, Ordering::SeqCst);
+    }
+
+    /// These nodes, and no others, neither send nor receive attestations.
+    pub fn silence(&self, nodes: &[u64]) {
+        *self.wires.silent.lock().unwrap() = nodes.iter().copied().collect();
     }
 
     /// The disk of a node.
