@@ -121,6 +121,16 @@ impl PeerClient {
         elections.candidacy.proof(leader)
     }
 
+    fn may_depose(&self, leader: LeaderId, vote: Vote) -> Result<(), CallError> {
+        let OpenraftNetwork {
+            elections, config, ..
+        } = &self.network;
+        if elections.may_depose(leader, self.target, config.timers.election_max) {
+            return Ok(());
+        }
+        Err(self.refuse(&AnswerError::Again(vote)))
+    }
+
     /// Checks the answer to an append or a heartbeat, and records what it proves.
     fn accept(
         &self,
@@ -132,7 +142,7 @@ impl PeerClient {
         let response = response.map_err(|error| self.refuse(&error))?;
         let (leader, gate) = (request.vote.leader_id, &self.network.elections.gate);
         match response {
-            AppendResponse::HigherVote(_) => {}
+            AppendResponse::HigherVote(vote) => self.may_depose(leader, vote)?,
             AppendResponse::Conflict => {
                 gate.record_answer(leader, self.target, asked);
                 gate.forget(leader, self.target);
@@ -350,6 +360,7 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         request: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, CallError> {
+        let end = Instant::now() + option.hard_ttl();
         let elections = &self.network.elections;
         let message = codec::encode(&ControlRequest::Vote {
             request: request.clone(),
@@ -366,15 +377,30 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         let candidacy = &elections.candidacy;
         let response = self.check().vote(response, signature, &request, candidacy);
         let response = response.map_err(|error| self.refuse(&error))?;
-        if response.vote_granted {
-            // openraft counts the votes when there is a proof. It stops waiting by itself.
-            let elected = elections.elected(request.vote.leader_id).await;
-            let elected = elected.map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
-            if !elected {
-                return Err(self.unexpected());
-            }
+        if response.vote.leader_id > request.vote.leader_id {
+            let later = response.vote.leader_id;
+            candidacy.refuse(request.vote.leader_id, self.target, later);
         }
-        Ok(response)
+        // openraft counts the votes when there is a proof. A refusal waits too: openraft would end
+        // the candidacy for a higher vote, which nothing proves, before the others have answered.
+        let wait = (end - option.hard_ttl() / 8).saturating_duration_since(Instant::now());
+        let elected = elections.elected(request.vote.leader_id);
+        let elected = match tokio::time::timeout(wait, elected).await {
+            Ok(elected) => elected.map_err(|error| RPCError::Network(NetworkError::new(&error)))?,
+            Err(_) => false,
+        };
+        if elected != response.vote_granted {
+            return Err(self.unexpected());
+        }
+        if elected || response.vote.leader_id <= request.vote.leader_id {
+            return Ok(response);
+        }
+        let believed = candidacy.believed_refusal();
+        let vote = believed.map_or_else(Vote::default, |leader_id| Vote {
+            leader_id,
+            committed: false,
+        });
+        Ok(VoteResponse::new(vote, response.last_log_id, false))
     }
 
     async fn full_snapshot(
@@ -413,10 +439,15 @@ impl RaftNetwork<TypeConfig> for PeerClient {
                 Ok(answered) if answered.leader_id <= vote.leader_id => {
                     Ok(SnapshotResponse::new(vote))
                 }
-                Ok(answered) => match self.check().higher_vote(answered, &vote) {
-                    Ok(higher) => Ok(SnapshotResponse::new(higher)),
-                    Err(error) => Err(Unreachable::from(AnyError::new(&error)).into()),
-                },
+                Ok(answered) => {
+                    let higher = self.check().higher_vote(answered, &vote);
+                    let higher = higher.map_err(|error| Unreachable::new(&error))?;
+                    let leader = vote.leader_id;
+                    if !elections.may_depose(leader, self.target, config.timers.election_max) {
+                        return Err(Unreachable::new(&AnswerError::Again(higher)).into());
+                    }
+                    Ok(SnapshotResponse::new(higher))
+                }
                 Err(error) => {
                     log_unsent(self.target, &error);
                     Err(Unreachable::from(AnyError::new(&error)).into())

@@ -4,6 +4,7 @@
 pub use crate::codec::{CodecError, decode, encode, frame, unframe};
 pub use crate::divergence::LogHolding;
 pub use crate::election::{ElectionProof, SignatureBytes, SignedVote, quorum};
+pub use crate::log::StoredEntry;
 pub use crate::message::{
     AppendAnswer, AppendBinding, AppendHeader, AppendMessage, AppendRequest, AppendResponse,
     ComparisonAnswer, ComparisonRequest, ControlRequest, ControlResponse, decode_append,

@@ -125,8 +125,15 @@ async fn the_diverted_node_finds_the_liar_and_catches_up() {
             assert_eq!(evidence.leader(), liar, "no other node is accused");
         }
     }
-    cluster.net.cut(liar);
     recover(&mut cluster, victim).await;
+    // It is excluded, though it goes on: nobody follows it any more.
+    wait_for("another node leads", async || {
+        let leader = |id: &NodeId| cluster.node(*id).metrics().leader;
+        let other = |id: &NodeId| leader(id).is_some_and(|leader| leader != liar);
+        honest[1..].iter().all(other)
+    })
+    .await;
+    cluster.net.cut(liar);
     wait_for("the victim has the others' log", async || {
         holds(&cluster, victim, "original").await && !holds(&cluster, victim, "a lie").await
     })

@@ -89,7 +89,7 @@ pub(crate) struct ChainEnd {
 /// An entry as it is stored: the entry, the digest of the log up to it, and the leader's statement
 /// about that digest if the entry was the last of an append.
 #[derive(Clone, Debug)]
-pub(crate) struct StoredEntry {
+pub struct StoredEntry {
     pub entry: RaftLogEntry,
     pub digest: LogDigest,
     pub statement: Option<LeaderStatement>,
@@ -123,7 +123,7 @@ impl StoredEntry {
     }
 
     /// Reads a stored entry; its batch shares the bytes.
-    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, CodecError> {
+    pub fn decode(mut bytes: Bytes) -> Result<Self, CodecError> {
         const WHAT: &str = "stored log entry";
         let signed = match bytes.last() {
             Some(&UNSIGNED) => false,

@@ -26,8 +26,8 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::chain::ChainEnd;
-pub use self::chain::{ChainLink, LogDigest};
-use self::chain::{LinkedStatement, StoredEntry};
+use self::chain::LinkedStatement;
+pub use self::chain::{ChainLink, LogDigest, StoredEntry};
 pub(crate) use self::disk::storage_error;
 use self::disk::{
     bounds, find_ends, key, read_digests, read_entries, read_last_statements, read_statement_from,

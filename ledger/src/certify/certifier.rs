@@ -167,10 +167,10 @@ impl Certifier {
             return;
         };
         let both = Box::new([other, attestation.clone()]);
-        self.evidence.add_attestations(&both);
-        let alarm = NodeAlarm::DoubleAttestation(both);
+        let alarm = NodeAlarm::DoubleAttestation(both.clone());
         tracing::error!(height = attestation.height, "{alarm}");
         self.alarms.raise(alarm);
+        self.evidence.add_attestations(&both);
     }
 
     /// Stores the certificate of a peer's header, if this node computed the same header. If a

@@ -10,7 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{
-    Consensus, ConsensusError, Limits, RaftLane, StateMachine, Transport, TransportError,
+    Consensus, ConsensusError, Electorate, Limits, RaftLane, StateMachine, Transport,
+    TransportError,
 };
 use lamplighter_ledger::{
     Acceptance, Clock, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
@@ -213,6 +214,7 @@ pub struct Running {
     pub handle: Handle,
     pub machine: Arc<dyn StateMachine>,
     pub consensus: Consensus,
+    pub electorate: Arc<dyn Electorate>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -329,7 +331,7 @@ impl Cluster {
         [settings.timers.election_min, settings.timers.election_max] = self.election;
         let machine = ledger.state_machine();
         let electorate = ledger.electorate();
-        let consensus = Consensus::start(settings, kv, wire, machine.clone(), electorate);
+        let consensus = Consensus::start(settings, kv, wire, machine.clone(), electorate.clone());
         let consensus = consensus.await.unwrap();
         let members = self
             .genesis
@@ -350,6 +352,7 @@ impl Cluster {
                 handle,
                 machine,
                 consensus,
+                electorate,
                 tasks,
                 stop,
             },
