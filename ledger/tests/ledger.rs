@@ -3,6 +3,7 @@
 mod clocks;
 mod cluster;
 mod holding;
+mod equivocation;
 mod snapshot;
 mod waiting;
 

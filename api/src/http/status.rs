@@ -33,6 +33,9 @@ fn alarm_status(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> NodeAlarmStatus 
             let attestations = (*attestations).into();
             NodeAlarmKind::DoubleAttestation { attestations }
         }
+        NodeAlarm::Equivocation { node, key, file } => {
+            NodeAlarmKind::Equivocation { node, key, file }
+        }
         NodeAlarm::LeaderNoElector { leader } => NodeAlarmKind::LeaderNoElector { leader },
         NodeAlarm::ValidatorNoVoter { node } => NodeAlarmKind::ValidatorNoVoter { node },
         NodeAlarm::DiskFull(DiskFull {

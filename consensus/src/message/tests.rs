@@ -5,6 +5,7 @@ use openraft::CommittedLeaderId;
 use super::*;
 use crate::codec::frame;
 use crate::election::SignedVote;
+use crate::log::LogDigest;
 use crate::snapshot::message::{FileInfo, Manifest, SnapshotRequest, SnapshotResponse};
 use crate::types::{Marker, SnapshotMeta, StoredMembership};
 
@@ -66,6 +67,13 @@ fn granted() -> ControlResponse {
 }
 
 /// The formats on disk and on the wire; a change of them needs a new version of the protocol.
+fn binding() -> AppendBinding {
+    AppendBinding {
+        prev_digest: LogDigest([6; 32]),
+        signature: SignatureBytes([8; 64]),
+    }
+}
+
 #[test]
 fn frozen_bytes() {
     let mut entry = Vec::new();
@@ -84,6 +92,7 @@ fn frozen_bytes() {
     let marker = Marker {
         log_id: log_id(3, 1, 6),
         membership: StoredMembership::default(),
+        digest: LogDigest([7; 32]),
     };
     let manifest = Manifest {
         meta: SnapshotMeta::default(),
@@ -95,7 +104,10 @@ fn frozen_bytes() {
     };
     let vote = Vote::new_committed(3, 1);
     let samples = [
-        ("append", hash(&encode_append(&request(), Some(&proof())))),
+        (
+            "append",
+            hash(&encode_append(&request(), Some(&proof()), Some(binding()))),
+        ),
         ("vote request", hash(&encode(&vote_request()))),
         ("vote", hash(&encode(&granted()))),
         ("heartbeat answer", hash(&encode(&AppendAnswer::Unproven))),
@@ -146,8 +158,10 @@ fn entries_come_back() {
         assert_eq!(bytes.len(), entry_bytes(&entry));
         assert_eq!(get_entry(bytes.into()).unwrap(), entry);
     }
-    let back = decode_append(encode_append(&request(), Some(&proof()))).unwrap();
+    let bytes = encode_append(&request(), Some(&proof()), Some(binding()));
+    let back = decode_append(bytes).unwrap();
     assert_eq!(back.proof, Some(proof()));
+    assert_eq!(back.binding, Some(binding()));
     let back = back.request;
     assert_eq!(back.entries, request().entries);
     assert_eq!(back.vote, request().vote);
@@ -158,7 +172,7 @@ fn entries_come_back() {
 /// Every cut and every changed byte is an error or another request, never a panic.
 #[test]
 fn malformed_bytes_are_errors() {
-    let whole = encode_append(&request(), None);
+    let whole = encode_append(&request(), None, Some(binding()));
     for len in 0..whole.len() {
         assert!(decode_append(whole.slice(..len)).is_err(), "{len}");
     }

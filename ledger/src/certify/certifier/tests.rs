@@ -3,18 +3,23 @@ use std::time::Duration;
 use lamplighter_consensus::StateMachine;
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{Hash, SecretKey};
+use tempfile::TempDir;
 
 use super::*;
 use crate::apply::state_machine::LedgerStateMachine;
 use crate::tests::{START_MS, genesis, machine, secret};
 
 /// A node of four with one block, and its certifier.
-fn node() -> (LedgerStateMachine, Certifier) {
+fn node() -> (LedgerStateMachine, Certifier, TempDir) {
     let machine = machine(&MemoryKv::new(), 4);
     let entry = machine.register("first", START_MS + 1);
     machine.apply(vec![entry]).unwrap();
-    let certifier = Certifier::new(machine.chain.clone(), machine.alarms.clone());
-    (machine, certifier)
+    let dir = TempDir::new().unwrap();
+    let (chain, alarms) = (machine.chain.clone(), machine.alarms.clone());
+    let evidence =
+        EvidenceStore::open(dir.path().join("evidence"), chain.clone(), alarms.clone()).unwrap();
+    let certifier = Certifier::new(chain, alarms, Arc::new(evidence));
+    (machine, certifier, dir)
 }
 
 fn own_header(machine: &LedgerStateMachine) -> Header {
@@ -57,7 +62,7 @@ fn far(machine: &LedgerStateMachine, height: u64) -> Header {
 
 #[tokio::test]
 async fn a_height_counts_only_with_a_certificate_of_known_validators() {
-    let (machine, certifier) = node();
+    let (machine, certifier, _dir) = node();
     let all: Vec<_> = (1..=4).map(secret).collect();
     let strangers: Vec<_> = (11..=14).map(secret).collect();
     for height in [2, 1_000_000, u64::MAX - 1, u64::MAX] {
@@ -108,7 +113,7 @@ async fn a_height_counts_only_with_a_certificate_of_known_validators() {
 /// While this node was away the validators changed: it learned them with their proof.
 #[tokio::test]
 async fn a_height_counts_with_validators_that_a_peer_proved() {
-    let (machine, certifier) = node();
+    let (machine, certifier, _dir) = node();
     let changed = genesis(9).validators;
     let keys: Vec<_> = (1..=9).map(secret).collect();
     let header = Header {
@@ -127,7 +132,7 @@ async fn a_height_counts_with_validators_that_a_peer_proved() {
 
 #[tokio::test]
 async fn only_what_can_count_is_verified() {
-    let (machine, certifier) = node();
+    let (machine, certifier, _dir) = node();
     let hash = own_header(&machine).hash();
     let of = |key, height| Attestation::sign(height, hash, &secret(key));
     let wanted = |attestations: &[Attestation]| {
@@ -148,7 +153,7 @@ async fn only_what_can_count_is_verified() {
 /// An honest validator's signature is shown under other heights and with other headers.
 #[tokio::test(start_paused = true)]
 async fn a_replayed_signature_accuses_nobody() {
-    let (machine, certifier) = node();
+    let (machine, certifier, _dir) = node();
     let honest = Attestation::sign(9, Hash([3; 32]), &secret(3));
     for height in 0..64 {
         let replayed = Attestation {
@@ -168,7 +173,7 @@ async fn a_replayed_signature_accuses_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn another_header_of_a_validator_is_a_difference_until_this_nodes_is_certified() {
-    let (machine, certifier) = node();
+    let (machine, certifier, _dir) = node();
     let other = Attestation::sign(1, Hash([3; 32]), &secret(3));
     certifier
         .handle_gossip(attested(vec![other.clone()]))
@@ -191,7 +196,7 @@ async fn another_header_of_a_validator_is_a_difference_until_this_nodes_is_certi
 
 #[tokio::test]
 async fn two_headers_of_one_validator_are_evidence_against_its_key() {
-    let (machine, certifier) = node();
+    let (machine, certifier, _dir) = node();
     let own = Attestation::sign(1, own_header(&machine).hash(), &secret(3));
     let other = Attestation::sign(1, Hash([3; 32]), &secret(3));
     let both = attested(vec![own.clone(), other.clone()]);
