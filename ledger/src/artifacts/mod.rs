@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use lamplighter_types::Hash;
 use lamplighter_types::artifact::Groups;
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
 pub use error::ArtifactError;
 pub use fetch::{ArtifactPeers, PeerFailure};
@@ -47,6 +47,8 @@ struct ArtifactStore {
     index: Mutex<Index>,
     /// Held while an upload becomes an artifact: two uploads of one artifact write the same files.
     completing: AsyncMutex<()>,
+    /// Wakes the replicator when an artifact has become complete.
+    completed: Notify,
     failed: watch::Sender<Option<Arc<str>>>,
     damaged: watch::Sender<(u64, Option<Hash>)>,
 }
@@ -66,6 +68,7 @@ impl Artifacts {
                 limits,
                 index: Mutex::new(Index::new(scan)),
                 completing: AsyncMutex::default(),
+                completed: Notify::new(),
                 failed: watch::Sender::new(None),
                 damaged: watch::Sender::default(),
             })))

@@ -19,8 +19,11 @@ use crate::read::feed::Subscription;
 use crate::submit::mempool::Verdict;
 use crate::submit::node_account::NodeAccount;
 
-/// Time between two passes while artifacts are missing.
-const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// Time until the next pass while artifacts are missing; it doubles.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// Longest time between two passes while artifacts are missing: an image that is uploaded after its
+/// release was published waits no longer.
+const RETRY_MAX: Duration = Duration::from_secs(16);
 /// Time between two searches for abandoned uploads.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// Time between two searches for artifacts that are not needed any more; they are kept for days.
@@ -48,42 +51,50 @@ impl ArtifactReplicator {
     }
 
     async fn replicate(&self, mut feed: Subscription) {
-        let mut complete = false;
         let mut damaged = self.artifacts.damaged();
+        let mut retry = RETRY_FIRST;
         loop {
-            if !complete {
-                complete = self.hold_all().await;
-            }
-            let running = tokio::select! {
-                running = next_release(&mut feed) => running,
-                () = tokio::time::sleep(if complete { COLLECT_EVERY } else { RETRY_EVERY }) => true,
+            let wait = match self.pass().await {
+                Pass::Complete => COLLECT_EVERY,
+                Pass::Again => continue,
+                Pass::Retry => retry,
+            };
+            // What nobody has (yet) is asked for less and less often.
+            retry = (retry * 2).min(RETRY_MAX);
+            tokio::select! {
+                running = next_release(&mut feed) => {
+                    if !running {
+                        return;
+                    }
+                    retry = RETRY_FIRST;
+                }
+                () = tokio::time::sleep(wait) => {}
+                () = self.artifacts.0.completed.notified() => {}
                 Ok(()) = damaged.changed() => {
                     if let (_, Some(digest)) = *damaged.borrow_and_update() {
                         self.alarms.raise(NodeAlarm::DamagedArtifact(digest));
                     }
-                    true
+                    retry = RETRY_FIRST;
                 }
-            };
-            if !running {
-                return;
             }
-            complete = false;
         }
     }
 
     /// Collects what is not needed any more, then holds what this node should hold and has not
-    /// reported. Returns whether all of it is done.
-    async fn hold_all(&self) -> bool {
-        let (mut all, wanted) = match self.collect().await {
+    /// reported.
+    async fn pass(&self) -> Pass {
+        let (mut done, wanted) = match self.collect().await {
             Ok(collected) => collected,
             Err(error) => {
                 tracing::error!(%error, "the artifacts can't be listed");
-                return false;
+                return Pass::Retry;
             }
         };
-        if !self.is_validator() {
-            return all;
-        }
+        let wanted = if self.is_validator() {
+            wanted
+        } else {
+            Vec::new()
+        };
         for wanted in wanted {
             // One that was damaged here since this node reported it is fetched again.
             let reported = wanted.artifact.holders.contains(&self.node);
@@ -92,13 +103,13 @@ impl ArtifactReplicator {
                 continue;
             }
             let held = self.hold(&wanted, reported).await;
-            all &= held;
+            done &= held;
             if held && missing && !wanted.is_released() {
                 // It may have taken long: what was released meanwhile comes first.
-                return false;
+                return Pass::Again;
             }
         }
-        all
+        if done { Pass::Complete } else { Pass::Retry }
     }
 
     fn is_validator(&self) -> bool {
@@ -191,6 +202,15 @@ impl ArtifactReplicator {
     }
 }
 
+/// The outcome of a pass through the artifacts.
+enum Pass {
+    Complete,
+    /// There is more to do at once.
+    Again,
+    /// Some artifacts could not be held or removed.
+    Retry,
+}
+
 /// Drops abandoned uploads, from the start on.
 async fn drop_expired(artifacts: &Artifacts) {
     let mut every = tokio::time::interval(EXPIRE_EVERY);
@@ -215,7 +235,7 @@ async fn next_release(feed: &mut Subscription) -> bool {
             Ok(None) => return false,
             Err(error) => {
                 tracing::error!(%error, "the feed can't be read: artifacts are replicated later");
-                tokio::time::sleep(RETRY_EVERY).await;
+                tokio::time::sleep(RETRY_FIRST).await;
             }
         }
     }

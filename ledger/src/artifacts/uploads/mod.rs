@@ -329,6 +329,7 @@ impl Artifacts {
                 stored.charge = upload.charge.clone();
             }
             index.complete.entry(digest).or_insert(stored);
+            self.0.completed.notify_one();
         }
         let can_continue = matches!(
             completed,
