@@ -201,7 +201,10 @@ fn account() -> Account {
         organization: id("city"),
         name: hostile(),
         district: Scope::city(),
-        keys: vec![key()],
+        keys: vec![AccountKey {
+            key: key(),
+            label: hostile(),
+        }],
         grants: Vec::new(),
         disabled: false,
         registered_height: 1,
@@ -218,17 +221,18 @@ fn validator() -> Validator {
 }
 
 fn proposal() -> Proposal {
-    let change = GovernanceChange::AddValidator {
+    let changes = vec![GovernanceChange::AddValidator {
         validator: validator(),
-    };
+        proof: Signature([1; 64]),
+    }];
     Proposal {
         proposal: id("join-5"),
-        digest: codec::digest(&change),
-        change,
+        digest: codec::digest(&changes),
+        changes,
         author: id("anna"),
         approvals: Vec::new(),
-        carried_out: false,
         proposed_height: 1,
+        expires_ms: 1,
     }
 }
 

@@ -88,19 +88,19 @@ async fn a_node_stops_at_a_newer_protocol_version_and_reports_it() {
     let dir = tempfile::tempdir().unwrap();
     let config = alone(dir.path());
     let node = Node::start(config.clone()).await.unwrap();
-    let change = GovernanceChange::SetProtocol {
+    let changes = vec![GovernanceChange::SetProtocol {
         version: 1_000,
         from_height: node.handle.head().height + 100,
-    };
-    let (proposal, digest) = (id("upgrade"), codec::digest(&change));
+    }];
+    let (proposal, digest) = (id("upgrade"), codec::digest(&changes));
     let propose = GovernanceAction::Propose {
         proposal: proposal.clone(),
-        change,
+        changes,
     };
     submit(&node, 1, propose).await;
     let approve = GovernanceAction::Approve {
         proposal,
-        change: digest,
+        changes: digest,
     };
     submit(&node, 2, approve).await;
 

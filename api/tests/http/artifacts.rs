@@ -1,6 +1,8 @@
 //! `/v1/artifacts`: resumed uploads, wrong bytes, ranges.
 
-use lamplighter_types::{Action, Hash, Role, Scope, SecretKey, UsersAction};
+use lamplighter_types::{
+    Action, GovernanceAction, GovernanceChange, Hash, Role, Scope, SecretKey, UsersAction,
+};
 use reqwest::{Method, Response};
 use serde_json::json;
 
@@ -86,14 +88,19 @@ async fn vendor(node: &Node, name: &str) -> String {
         organization: id("city"),
         name: name.to_owned(),
         key: secret.public(),
+        proof: node.proof(&secret, &account),
     };
     node.act(Action::Users(register)).await;
-    let grant = UsersAction::Grant {
+    let grant = GovernanceChange::Grant {
         account: account.clone(),
         role: Role::Vendor,
         scope: Scope::city(),
     };
-    node.act(Action::Users(grant)).await;
+    let propose = GovernanceAction::Propose {
+        proposal: account.clone(),
+        changes: vec![grant],
+    };
+    node.act(Action::Governance(propose)).await;
     node.login(&account, &secret).await
 }
 

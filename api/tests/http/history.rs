@@ -2,8 +2,7 @@
 
 use lamplighter_ledger::DiskFull;
 use lamplighter_types::{
-    Action, ConfigAction, ConfigTarget, DevicesAction, Hash, PublicKey, Role, Scope, SecretKey,
-    UsersAction,
+    Action, ConfigAction, ConfigTarget, DevicesAction, Hash, Role, Scope, SecretKey, UsersAction,
 };
 use serde_json::{Value, json};
 
@@ -25,12 +24,13 @@ fn assert_by_admin(answer: &Value, done: &Value, time_ms: &Value) {
     assert_eq!(&answer["time_ms"], time_ms, "{answer}");
 }
 
-fn user(name: &str, key: PublicKey) -> Action {
+fn user(node: &Node, name: &str, secret: &SecretKey) -> Action {
     Action::Users(UsersAction::RegisterUser {
         account: id(name),
         organization: id("city"),
         name: "Anna".into(),
-        key,
+        key: secret.public(),
+        proof: node.proof(secret, &id(name)),
     })
 }
 
@@ -138,7 +138,7 @@ async fn a_history_is_read_in_turn() {
 async fn an_account_has_its_last_change() {
     let node = Node::start().await;
     let registered = node
-        .act(user("anna", SecretKey::from_seed([9; 32]).public()))
+        .act(user(&node, "anna", &SecretKey::from_seed([9; 32])))
         .await;
     let account = id("anna");
     let grant = UsersAction::Grant {

@@ -17,8 +17,8 @@ use lamplighter_store::MemoryKv;
 use lamplighter_types::login::{Audience, Challenge, ChallengeRequest, Token, TokenRequest};
 use lamplighter_types::{
     Action, DevicesAction, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
-    NewDevice, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
-    Validator, ValidatorSet,
+    KeyPurpose, NewDevice, Policies, Role, Scope, SecretKey, Signature, SignedTransaction,
+    Transaction, UsersAction, Validator, ValidatorSet,
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -68,7 +68,7 @@ fn genesis() -> Genesis {
             key: admin().public(),
             grants: roles.map(grant).to_vec(),
         }],
-        policies: Policies::default(),
+        policies: Policies::of_one_person(),
     }
 }
 
@@ -166,6 +166,11 @@ impl Answer {
 }
 
 impl Node {
+    /// The proof with which `secret` is registered for an account.
+    pub fn proof(&self, secret: &SecretKey, account: &Id) -> Signature {
+        secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), account)
+    }
+
     pub async fn start() -> Self {
         Self::start_with(LedgerConfig::new(1)).await
     }

@@ -19,8 +19,8 @@ use lamplighter_tls::Identity;
 use lamplighter_types::login::Audience;
 use lamplighter_types::{
     Action, DevicesAction, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id,
-    NewDevice, Outcome, Policies, PublicKey, Role, Scope, SecretKey, SignedTransaction, Tag,
-    Transaction, UsersAction, Validator, ValidatorSet,
+    KeyPurpose, NewDevice, Outcome, Policies, PublicKey, Role, Scope, SecretKey, SignedTransaction,
+    Tag, Transaction, UsersAction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -261,6 +261,7 @@ pub fn register_gateway(name: &str) -> Action {
         organization: id("city"),
         district: Scope::city(),
         key: public_key(name),
+        proof: secret(name).prove(KeyPurpose::Account, &GENESIS.chain_id(), &id(name)),
     })
 }
 

@@ -37,8 +37,8 @@ const FACTS: &[(&str, &str)] = &[
         "account anna enabled",
     ),
     (
-        r#"{"recovery_voted":{"account":"anna","votes":2}}"#,
-        "votes for the recovery of anna: 2",
+        r#"{"account_recovered":{"account":"anna"}}"#,
+        "account anna recovered with a new key",
     ),
     (r#""device_registered""#, "lamp-1 registered"),
     (

@@ -9,8 +9,8 @@ use lamplighter_client::{Client, ClientConfig};
 use lamplighter_node::{Node, NodeConfig, key};
 use lamplighter_system::unix_ms;
 use lamplighter_types::{
-    Action, Fact, GENESIS_VERSION, Genesis, GenesisAccount, Grant, Hash, Id, KeyPurpose, Policies,
-    Role, Scope, SecretKey, Transaction, Validator, ValidatorSet,
+    Action, Fact, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceChange, Grant, Hash, Id,
+    KeyPurpose, Policies, Role, Scope, SecretKey, Transaction, Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 
@@ -113,6 +113,35 @@ impl City {
             new_key(&file)
         };
         secret.public().to_string()
+    }
+
+    fn secret(&self, name: &str) -> SecretKey {
+        self.key(name);
+        key::read(&self.path("keys").join(format!("{name}.key"))).unwrap()
+    }
+
+    /// The options with a key and its proof for an account.
+    pub fn proven_key(&self, name: &str, account: &str) -> String {
+        let secret = self.secret(name);
+        let proof = secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), &id(account));
+        format!("--public-key {} --proof {proof}", secret.public())
+    }
+
+    /// The options with the key of a node and its proof.
+    pub fn node_key(&self, name: &str) -> String {
+        let secret = self.secret(name);
+        let proof = secret.prove(KeyPurpose::Node, &self.genesis.chain_id(), &id(name));
+        format!("--public-key {} --proof {proof}", secret.public())
+    }
+
+    /// The change that recovers an account with a key.
+    pub fn recovery(&self, name: &str, account: &str) -> GovernanceChange {
+        let (secret, account) = (self.secret(name), id(account));
+        GovernanceChange::Recover {
+            proof: secret.prove(KeyPurpose::Account, &self.genesis.chain_id(), &account),
+            new_key: secret.public(),
+            account,
+        }
     }
 
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {

@@ -21,7 +21,7 @@ const GLOBAL: [&str; 7] = [
 ];
 
 /// Commands that talk to no ledger, or are nodes, gateways and Things themselves.
-const WITHOUT_LEDGER: [&str; 12] = [
+const WITHOUT_LEDGER: [&str; 13] = [
     "node init",
     "node run",
     "node join",
@@ -30,6 +30,7 @@ const WITHOUT_LEDGER: [&str; 12] = [
     "devnet up",
     "key new",
     "key show",
+    "key prove",
     "genesis new",
     "genesis check",
     "audit verify",
@@ -134,11 +135,10 @@ fn command_of(action: &Action) -> Option<&'static str> {
             UsersAction::RegisterGateway { .. } => "user gateway",
             UsersAction::Grant { .. } => "user grant",
             UsersAction::Revoke { .. } => "user revoke",
+            UsersAction::AddKey { .. } => "user add-key",
             UsersAction::RotateKey { .. } => "user rotate-key",
             UsersAction::RevokeKey { .. } => "user revoke-key",
             UsersAction::Disable { .. } => "user disable",
-            UsersAction::Enable { .. } => "user enable",
-            UsersAction::Recover { .. } => "user recover",
         },
         Action::Devices(action) => match action {
             DevicesAction::Register { .. } => "device register",
@@ -182,15 +182,25 @@ fn command_of(action: &Action) -> Option<&'static str> {
             EventsAction::Append { .. } => return None,
         },
         Action::Governance(action) => match action {
-            GovernanceAction::Propose { change, .. } => match change {
+            GovernanceAction::Propose { changes, .. } => match changes.first()? {
                 Change::AddValidator { .. } => "governance propose add-validator",
                 Change::RemoveValidator { .. } => "governance propose remove-validator",
                 Change::AddObserver { .. } => "governance propose add-observer",
                 Change::RemoveObserver { .. } => "governance propose remove-observer",
                 Change::SetPolicies { .. } => "governance propose set-policies",
                 Change::SetProtocol { .. } => "governance propose set-protocol",
+                Change::RegisterUser { .. } => "governance propose register",
+                Change::Grant { .. } => "governance propose grant",
+                Change::Revoke { .. } => "governance propose revoke",
+                Change::Disable { .. } => "governance propose disable",
+                Change::Enable { .. } => "governance propose enable",
+                Change::Recover { .. } => "governance propose recover",
+                Change::ResetDevice { .. } => "governance propose reset-device",
+                Change::ReplaceDeviceKey { .. } => "governance propose replace-device-key",
+                Change::ReuseHardware { .. } => "governance propose reuse-hardware",
             },
             GovernanceAction::Approve { .. } => "governance approve",
+            GovernanceAction::Withdraw { .. } => "governance withdraw",
         },
     })
 }
@@ -277,27 +287,39 @@ impl Day {
     }
 
     async fn people(&mut self) {
-        let (bob, gateway) = (self.city.key("bob"), self.city.key("gateway-1"));
+        let bob = self.city.proven_key("bob", "bob");
+        let gateway = self.city.proven_key("gateway-1", "gateway-1");
         let all = [
             "user organization lighting Lighting".to_owned(),
-            format!("user register bob --organization lighting --name Bob --public-key {bob}"),
-            format!(
-                "user gateway gateway-1 --organization lighting --district north --public-key \
-                 {gateway}"
-            ),
+            format!("user register bob --organization lighting --name Bob {bob}"),
+            format!("user gateway gateway-1 --organization lighting --district north {gateway}"),
             "user grant bob operator@north".to_owned(),
             // Both have a key in the folder of keys, and might act themselves.
             "user grant admin-2 operator".to_owned(),
             "user revoke admin-2 operator".to_owned(),
             "user disable bob".to_owned(),
-            "user enable bob".to_owned(),
         ];
         for command in all {
             self.writes("admin-1", &command).await;
         }
+        self.govern(
+            "enable bob",
+            GovernanceChange::Enable { account: id("bob") },
+        )
+        .await;
         for command in ["user list", "user show admin-2"] {
             self.reads("auditor", command).await;
         }
+    }
+
+    /// A proposal of one administrator, which another approves.
+    async fn govern(&mut self, command: &str, change: GovernanceChange) {
+        let name = command.split(' ').next().unwrap();
+        let propose = format!("governance propose {name}-it {command}");
+        self.writes("admin-1", &propose).await;
+        let digest = codec::digest(&[change]);
+        let approve = format!("governance approve {name}-it --digest {digest}");
+        self.writes("admin-2", &approve).await;
     }
 
     async fn devices(&mut self) {
@@ -511,9 +533,17 @@ impl Day {
         self.reads("auditor", "history config --fleet").await;
     }
 
+    async fn propose(&mut self, account: &str, change: &str) {
+        let name = change.split(' ').next().unwrap();
+        self.writes(account, &format!("governance propose my-{name} {change}"))
+            .await;
+    }
+
     async fn governance(&mut self) {
-        let key = self.city.key("node-5");
-        let new = format!("--public-key {key} --address 10.0.0.5:7400");
+        let node = self.city.node_key("node-5");
+        let new = format!("{node} --address 10.0.0.5:7400");
+        let (eve, lamp) = (self.city.proven_key("eve", "eve"), self.city.key("lamp-9"));
+        let proof = "01".repeat(64);
         for change in [
             format!("add-observer --node 5 {new}"),
             // No account approves it.
@@ -523,14 +553,27 @@ impl Day {
             "set-policies --recovery 1".to_owned(),
             "set-protocol --version 1 --from-height 1000000".to_owned(),
         ] {
-            let name = change.split(' ').next().unwrap();
-            self.writes("admin-1", &format!("governance propose my-{name} {change}"))
-                .await;
+            self.propose("admin-1", &change).await;
         }
+        for change in [
+            format!("register eve --organization lighting --name Eve {eve} --role approver"),
+            "grant bob vendor@north".to_owned(),
+            "revoke approver approver".to_owned(),
+            "disable bob".to_owned(),
+            "reset-device lamp-1 --report-counter 0".to_owned(),
+            format!("replace-device-key lamp-1 --public-key {lamp} --proof {proof}"),
+            "reuse-hardware lamp-3".to_owned(),
+        ] {
+            self.propose("admin-2", &change).await;
+        }
+        self.writes("admin-2", "governance withdraw my-disable")
+            .await;
         let mut policies = Policies::default();
         policies.approvals.releases.approvals = 1;
         policies.approvals.recovery.approvals = 1;
-        let digest = codec::digest(&GovernanceChange::SetPolicies { policies });
+        let digest = codec::digest(&[GovernanceChange::SetPolicies { policies }]);
+        self.reads("auditor", "governance show my-set-policies")
+            .await;
         self.writes(
             "admin-2",
             &format!("governance approve my-set-policies --digest {digest}"),
@@ -539,7 +582,6 @@ impl Day {
         for command in [
             "governance nodes",
             "governance list",
-            "governance show my-set-policies",
             "governance policies",
             "history proposal my-set-policies",
             "history governance",
@@ -549,11 +591,14 @@ impl Day {
     }
 
     async fn keys(&mut self) {
-        let new = self.city.key("bob-new");
-        self.writes("admin-1", &format!("user recover bob --public-key {new}"))
-            .await;
+        let new = self.city.proven_key("bob-new", "bob");
+        let change = self.city.recovery("bob-new", "bob");
+        self.govern(&format!("recover bob {new}"), change).await;
         let keys = self.city.path("keys");
         std::fs::rename(keys.join("bob-new.key"), keys.join("bob.key")).unwrap();
+        self.city.key("bob-safe");
+        self.writes("bob", "user add-key {keys/bob-safe.key} --label safe")
+            .await;
         self.city.key("bob-third");
         self.writes("bob", "user rotate-key {keys/bob-third.key}")
             .await;

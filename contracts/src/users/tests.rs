@@ -125,6 +125,27 @@ fn the_lists_of_holders_follow_the_accounts() {
     assert_eq!(grants, [founding]);
 }
 
+#[test]
+fn one_administrator_stops_a_newcomer_of_whom_no_quorum_depends() {
+    let mut overlay = installed();
+    act(&mut overlay, "ada", register("newt")).unwrap();
+    appoint(&mut overlay, "newt", Role::Administrator).unwrap();
+    let stop = |overlay: &mut Overlay| act(overlay, "ada", disable("newt"));
+    let set = |overlay: &mut Overlay, newcomer_wait_ms| {
+        let policies = Policies {
+            newcomer_wait_ms,
+            ..Policies::default()
+        };
+        overlay.put(&governance::keys::policies(), &policies);
+        overlay.commit();
+    };
+    set(&mut overlay, 0);
+    let quorum_falls = Err("users.too_few_left");
+    assert_eq!(stop(&mut overlay), quorum_falls, "of three, two must agree");
+    set(&mut overlay, 1);
+    assert_eq!(stop(&mut overlay), Ok(()));
+}
+
 /// An account that got a role at a time, written as it would be stored.
 fn with_grant(overlay: &mut Overlay, name: &str, scope_of: &str, since_ms: u64) {
     act(overlay, "ada", register(name)).unwrap();

@@ -185,6 +185,7 @@ impl City {
             organization: id("city"),
             district: Scope::new("north").unwrap(),
             key: secret(name).public(),
+            proof: secret(name).prove(KeyPurpose::Account, &self.genesis.chain_id(), &id(name)),
         };
         self.act("admin", Action::Users(gateway)).await;
     }

@@ -360,14 +360,15 @@ impl Cluster {
 
     /// A change of the nodes: the proposal, and its approval.
     pub fn govern(&self, name: &str, change: GovernanceChange) -> [SignedTransaction; 2] {
-        let digest = codec::digest(&change);
+        let changes = vec![change];
+        let digest = codec::digest(&changes);
         let propose = GovernanceAction::Propose {
             proposal: id(name),
-            change,
+            changes,
         };
         let approve = GovernanceAction::Approve {
             proposal: id(name),
-            change: digest,
+            changes: digest,
         };
         let approve = Action::Governance(approve);
         [

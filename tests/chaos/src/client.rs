@@ -454,7 +454,7 @@ pub async fn prepare(
 ) -> Result<(), ChaosError> {
     let first = &clients[0];
     let administrator = fleet::administrator();
-    for action in fleet::registrations(clients.len(), lanes) {
+    for action in fleet::registrations(&first.shared.chain_id, clients.len(), lanes) {
         if !first.submit(&administrator, action, rng).await {
             return Err(ChaosError::Setup("a registration was not answered".into()));
         }

@@ -8,8 +8,8 @@ use lamplighter_system::unix_ms;
 use lamplighter_types::limits::{LIST_ITEMS_MAX, REPLAY_WINDOW};
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, ConfigTarget, DeviceEvent, DevicesAction, Encoding,
-    EventsAction, GenesisAccount, Grant, Hash, Id, NewDevice, Role, Scope, SecretKey, Severity,
-    SignedTransaction, Transaction, UsersAction,
+    EventsAction, GenesisAccount, Grant, Hash, Id, KeyPurpose, NewDevice, Role, Scope, SecretKey,
+    Severity, SignedTransaction, Transaction, UsersAction,
 };
 use tokio::sync::Notify;
 
@@ -159,12 +159,13 @@ pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
 }
 
 /// The actions that register gateways and lamps, in this order.
-pub fn registrations(clients: usize, lanes: usize) -> Vec<Action> {
+pub fn registrations(chain_id: &Hash, clients: usize, lanes: usize) -> Vec<Action> {
     let gateways = (0..clients).map(|client| {
         let Signer {
             account, secret, ..
         } = gateway(client);
         Action::Users(UsersAction::RegisterGateway {
+            proof: secret.prove(KeyPurpose::Account, chain_id, &account),
             account,
             organization: organization(),
             district: Scope::city(),

@@ -9,11 +9,11 @@ use lamplighter_types::proof::{CertifiedHeader, PROOF_VERSION, ProofBundle, Reco
 use lamplighter_types::wire::Cursor;
 use lamplighter_types::wire::work::{ProofSet, WORK_VERSION, WorkItem, WorkMessage};
 use lamplighter_types::{
-    Account, AccountKind, Attestation, Certificate, ConfigTarget, Deployment, DeploymentState,
-    DesiredConfig, Device, DeviceState, DeviceStatus, GENESIS_VERSION, Genesis, GenesisAccount,
-    Grant, HEADER_VERSION, Hash, Header, HexBytes, Id, KeyRecord, Policies, Release,
-    ReleaseManifest, ReleaseStatus, Role, Scope, SecretKey, SignedRelease, Validator, ValidatorSet,
-    Version, codec,
+    Account, AccountKey, AccountKind, Attestation, Certificate, ConfigTarget, Deployment,
+    DeploymentState, DesiredConfig, Device, DeviceState, DeviceStatus, GENESIS_VERSION, Genesis,
+    GenesisAccount, Grant, HEADER_VERSION, Hash, Header, HexBytes, Id, KeyRecord, Policies,
+    Release, ReleaseManifest, ReleaseStatus, Role, Scope, SecretKey, SignedRelease, Validator,
+    ValidatorSet, Version, codec,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,7 +117,7 @@ impl World {
             organization: id("acme-org"),
             name: "Acme".to_owned(),
             district: Scope::city(),
-            keys: vec![self.vendor.public()],
+            keys: vec![AccountKey::first(self.vendor.public())],
             grants: vec![grant(Role::Vendor)],
             disabled: false,
             registered_height: 3,
