@@ -108,9 +108,9 @@ fn of_devices(action: &DevicesAction) -> String {
             let all: Vec<_> = reports.iter().map(|report| &report.device).collect();
             format!("report what devices run: {}", names(&all))
         }
-        DevicesAction::RotateKey { rotation } => {
-            let (device, new) = (&rotation.device, key(&rotation.new_key));
-            format!("replace the key of {device} by {new}, as the device has signed")
+        DevicesAction::RotateKeys { rotations } => {
+            let all: Vec<_> = rotations.iter().map(|rotation| &rotation.device).collect();
+            format!("replace the keys of {}, as they have signed", names(&all))
         }
         DevicesAction::IotRegistry {
             function,

@@ -152,7 +152,7 @@ fn command_of(action: &Action) -> Option<&'static str> {
             DevicesAction::Decommission { .. } => "device decommission",
             DevicesAction::LinkRegistrant { .. } => "device link-registrant",
             DevicesAction::ReportInventory { .. }
-            | DevicesAction::RotateKey { .. }
+            | DevicesAction::RotateKeys { .. }
             | DevicesAction::IotRegistry { .. } => return None,
         },
         Action::Firmware(action) => match action {

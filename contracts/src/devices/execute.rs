@@ -31,7 +31,10 @@ pub fn check(action: &DevicesAction) -> Result<(), DevicesError> {
                 validate::number("counter", report.counter)?;
             }
         }
-        DevicesAction::RotateKey { rotation } => repair::check_rotation(rotation)?,
+        DevicesAction::RotateKeys { rotations } => {
+            validate::list("rotations", rotations, LIST_ITEMS_MAX)?;
+            rotations.iter().try_for_each(repair::check_rotation)?;
+        }
         DevicesAction::LinkRegistrant { registrant, organization: _ } => {
             validate::name("registrant", registrant, iotregistry::REGISTRANT_BYTES)?;
         }
@@ -79,7 +82,10 @@ pub fn execute(
         DevicesAction::ReportInventory { reports } => {
             reports::report_inventory(overlay, context, reports)
         }
-        DevicesAction::RotateKey { rotation } => repair::rotate_key(overlay, context, rotation),
+        DevicesAction::RotateKeys { rotations } => rotations
+            .iter()
+            .map(|rotation| repair::rotate_key(overlay, context, rotation))
+            .collect(),
         DevicesAction::IotRegistry { function, argument } => {
             iotregistry::state::invoke(overlay, context, function, argument)
         }

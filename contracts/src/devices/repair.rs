@@ -37,7 +37,7 @@ pub(super) fn rotate_key(
     overlay: &mut Overlay,
     context: &Context,
     rotation: &KeyRotation,
-) -> Result<Vec<Notification>, ExecutionError> {
+) -> Result<Notification, ExecutionError> {
     let KeyRotation {
         device: name,
         new_key,
@@ -63,7 +63,7 @@ pub(super) fn rotate_key(
     state.key_rotations += 1;
     let notification = set_key(overlay, &context.block, &mut device, new_key, proof)?;
     overlay.put(&keys::state(name), &state);
-    Ok(vec![notification])
+    Ok(notification)
 }
 
 /// Gives a device another key. The former one stays known.

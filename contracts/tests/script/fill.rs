@@ -197,8 +197,10 @@ pub fn sign(action: &mut Action, devices: &[String], chain_id: &Hash) {
                 .iter_mut()
                 .for_each(|new| prove_device(new, chain_id));
         }
-        Action::Devices(DevicesAction::RotateKey { rotation }) => {
-            signer.sign(&rotation.device.clone(), rotation);
+        Action::Devices(DevicesAction::RotateKeys { rotations }) => {
+            rotations
+                .iter_mut()
+                .for_each(|r| signer.sign(&r.device.clone(), r));
         }
         Action::Events(EventsAction::Append { events }) => {
             events

@@ -50,11 +50,11 @@ pub enum DevicesAction {
     ReportInventory {
         reports: Vec<InventoryReport>,
     },
-    /// Replaces the key of a device at the wish of the device itself; its gateway sends it, after
-    /// everything that the present key has signed. Governance replaces the key of a device that
-    /// can't do it any more.
-    RotateKey {
-        rotation: KeyRotation,
+    /// Replaces keys of devices at the wish of the devices themselves, all or none. Their gateway
+    /// sends it, after everything that their present keys have signed. Governance replaces the key
+    /// of a device that can't do it any more.
+    RotateKeys {
+        rotations: Vec<KeyRotation>,
     },
     /// An IOTRegistry `invoke`: `createRegistrant`, `registerThing` or `registerSpec` with its hex
     /// message.

@@ -10,8 +10,8 @@ use lamplighter_types::{
 };
 use tokio::time::Instant;
 
-use super::{config, event, failed, id, receipt, sign, spool_with, step};
-use crate::spool::{BATCH_ITEMS_MAX, InFlightTransaction, OutgoingReport, SpoolState};
+use super::{config, event, failed, id, receipt, rotation, sign, spool_with, step};
+use crate::spool::{BATCH_ITEMS_MAX, InFlightTransaction, OutgoingReport, SpoolRecord, SpoolState};
 use crate::submission::batching::{self, IN_FLIGHT_MAX, ReportBatch};
 use crate::submission::deferral::{DEFERRED_MAX, DeferredReports};
 use crate::submission::receipt::{self as receipts, ReceiptOutcome, ResolvedReport};
@@ -303,4 +303,38 @@ fn kinds_become_their_actions() {
     assert!(matches!(action(config("a", 1)), Action::Config(_)));
     assert!(matches!(action(event("a", 1)), Action::Events(_)));
     assert_eq!(next_batch(&SpoolState::default()), None);
+}
+
+#[test]
+fn a_new_key_waits_for_what_the_former_one_has_signed() {
+    let mut spool = spool_with([
+        event("a", 1),
+        rotation("a", 1),
+        config("a", 2),
+        event("b", 1),
+    ]);
+    assert!(spool.is_rotating(&id("a")) && !spool.is_rotating(&id("b")));
+    let (first, events) = sign_next(&mut spool).unwrap();
+    assert_eq!(first, [1, 4]);
+    assert_eq!(sign_next(&mut spool), None, "the event is in flight");
+    spool
+        .apply(SpoolRecord::Resolve {
+            transaction: events,
+        })
+        .unwrap();
+    let (second, rotations) = sign_next(&mut spool).unwrap();
+    assert_eq!(second, [2]);
+    // The report after it is signed by the new key, which the ledger does not have yet.
+    assert_eq!(sign_next(&mut spool), None);
+    let copy = spool.records();
+    let mut again = SpoolState::default();
+    copy.into_iter()
+        .for_each(|record| again.apply(record).unwrap());
+    assert!(again.is_rotating(&id("a")), "after a restart too");
+    let resolve = SpoolRecord::Resolve {
+        transaction: rotations,
+    };
+    spool.apply(resolve).unwrap();
+    assert!(!spool.is_rotating(&id("a")));
+    assert_eq!(sign_next(&mut spool).unwrap().0, [3]);
 }

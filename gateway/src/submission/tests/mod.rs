@@ -6,7 +6,7 @@ mod submitter;
 
 use lamplighter_types::{
     AlarmChange, ConfigReport, DeploymentReport, DeploymentState, DeviceEvent, Encoding, Hash, Id,
-    Outcome, Receipt, SecretKey, Severity, SignedTransaction, Transaction,
+    KeyPurpose, KeyRotation, Outcome, Receipt, SecretKey, Severity, SignedTransaction, Transaction,
 };
 
 use super::batching::ReportBatch;
@@ -58,6 +58,17 @@ fn config(device: &str, counter: u64) -> OutgoingReport {
         document: Hash::ZERO,
         applied: true,
         detail: String::new(),
+        counter,
+        signature: None,
+    })
+}
+
+fn rotation(device: &str, counter: u64) -> OutgoingReport {
+    let new = SecretKey::from_seed([2; 32]);
+    OutgoingReport::KeyRotation(KeyRotation {
+        device: id(device),
+        new_key: new.public(),
+        proof: new.prove(KeyPurpose::Device, &chain(), &id(device)),
         counter,
         signature: None,
     })
