@@ -488,7 +488,7 @@ impl Cluster {
     /// A change of the nodes: the proposal, and its approval.
     pub fn govern(&self, name: &str, change: GovernanceChange) -> [SignedTransaction; 2] {
         let changes = vec![change];
-        let digest = codec::digest(&changes);
+        let digest = GovernanceChange::digest(&changes);
         let propose = GovernanceAction::Propose {
             proposal: id(name),
             changes,
