@@ -256,6 +256,7 @@ fn stages(
         announcements: Arc::new(ValidatorAnnouncements::new(chain.clone())),
         chain: chain.clone(),
         alarms,
+        blocking: *blocking,
         mempool: mempool.clone(),
         admission,
         node_account: Arc::new(node_account),

@@ -39,14 +39,14 @@ async fn a_transaction_is_committed_certified_and_proven_on_one_node() {
 
     let hash = signed.hash(&ledger.chain_id());
     for subject in [Subject::Transaction(hash), Subject::Receipt(hash)] {
-        let bundle = ledger.prove(subject, WITHIN).await.unwrap();
+        let bundle = ledger.prove(subject, 0, WITHIN).await.unwrap();
         assert_eq!(
             bundle.verify(&cluster.genesis).unwrap().height,
             first.height
         );
     }
     let absent = ledger
-        .prove(Subject::State(b"nothing".to_vec()), WITHIN)
+        .prove(Subject::State(b"nothing".to_vec()), 0, WITHIN)
         .await
         .unwrap();
     let proven = absent.verify(&cluster.genesis).unwrap().record;
@@ -160,7 +160,7 @@ async fn a_removed_validator_certifies_its_removal() {
     let alone = committed(one.submit(cluster.organization("alone")).await.unwrap()).await;
     one.wait_certified(alone.height, WITHIN).await.unwrap();
     let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
-    let bundle = one.prove(subject, WITHIN).await.unwrap();
+    let bundle = one.prove(subject, 0, WITHIN).await.unwrap();
     bundle.verify(&cluster.genesis).unwrap();
     let mut nodes = one.watch_membership();
     let removed = nodes.wait_for(|nodes| nodes.key_of(2).is_none());

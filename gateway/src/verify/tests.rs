@@ -4,6 +4,7 @@ mod world;
 
 use std::time::Duration;
 
+use lamplighter_client::TrustAnchor;
 use lamplighter_contracts::{config, devices, firmware, rollouts, users};
 use lamplighter_types::wire::work::{WorkItem, WorkMessage};
 use lamplighter_types::{
@@ -17,7 +18,8 @@ pub(crate) use world::{NOW_MS, World, id};
 const AGE_MAX: Duration = Duration::from_secs(300);
 
 fn prove(world: &World, message: &WorkMessage) -> Result<ProvenState, VerifyError> {
-    ProvenState::prove(message, &world.genesis, NOW_MS, AGE_MAX)
+    let anchor = TrustAnchor::in_memory((&world.genesis).into());
+    ProvenState::prove(message, &anchor, NOW_MS, AGE_MAX)
 }
 
 fn work() -> WorkItem {

@@ -4,13 +4,14 @@ use std::sync::{Arc, OnceLock};
 
 use lamplighter_consensus::Consensus;
 use lamplighter_contracts::admission;
-use lamplighter_state::{Overlay, StateError, prove, tables};
+use lamplighter_state::{Overlay, StateError, tables};
 use lamplighter_types::{SignedTransaction, Transaction, TransactionError, Verified};
 
 use crate::artifacts::Artifacts;
 use crate::blocking::Blocking;
 use crate::chain::Chain;
 use crate::message::{Acceptance, FORWARDED_MAX, PeerAnswer, PeerRequest};
+use crate::read::prove::{self, ProveError};
 use crate::submit::mempool::Mempool;
 
 pub(crate) struct PeerServer {
@@ -38,18 +39,18 @@ impl PeerServer {
                     Ok(PeerAnswer::Unavailable)
                 })
             }
-            PeerRequest::Validators => self.validators().await,
+            PeerRequest::Validators { trusted } => self.validators(trusted).await,
         }
     }
 
-    /// The validators in force, proven up to the newest certificate, whether or not the newest
-    /// header has one: the signature of the node that asks may be the missing one.
-    async fn validators(&self) -> Result<PeerAnswer, StateError> {
-        let (store, certified) = (self.chain.store(), self.chain.certified_height());
-        let prove = move || prove::validators(&*store, certified);
-        let proven = self.blocking.run(prove).await?;
-        let answer = proven.map(|bundle| PeerAnswer::Validators(Box::new(bundle)));
-        Ok(answer.unwrap_or(PeerAnswer::Unavailable))
+    /// The changes of the validators up to the newest certificate, whether or not the newest header
+    /// has one: the signature of the node that asks may be the missing one.
+    async fn validators(&self, trusted: u64) -> Result<PeerAnswer, StateError> {
+        match prove::set_path(&self.chain, self.blocking, trusted).await {
+            Ok(path) => Ok(PeerAnswer::Validators(Box::new(path))),
+            Err(ProveError::State(error)) => Err(error),
+            Err(_) => Ok(PeerAnswer::Unavailable),
+        }
     }
 
     /// Adds transactions that another node forwarded to the mempool, if this node leads.

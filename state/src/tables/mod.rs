@@ -13,6 +13,7 @@ mod lists;
 mod row;
 #[cfg(test)]
 mod tests;
+mod validators;
 
 pub use blocks::{
     block, count_places, encoded_events, encoded_receipts, encoded_transactions, events, header,
@@ -23,7 +24,10 @@ pub use chain::{
     attested, certificate, certificates_up_to, head_height, history_node, installing,
     last_attested, last_batch, load_history, marker, newest_certified, prune_attested,
     put_attested, put_certificate, put_history, put_installing, put_last_batch, put_marker,
-    put_validators, set_changes, validators_at,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};
+pub use validators::{
+    SetChangeRow, SetPathStep, last_set_change, last_set_path, put_set_path, put_validators,
+    set_change, set_changes, set_path, validators_at,
+};
