@@ -1,6 +1,8 @@
 //! Blocks: the header with its transactions, the receipts, the attestation that each validator
 //! signs, and the certificate that a quorum of attestations forms.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
@@ -55,6 +57,10 @@ pub struct Block {
     pub transactions: Vec<SignedTransaction>,
 }
 
+/// The facts of a refusal by name, such as `release` or `highest`: ids, hexadecimal digits, names of
+/// states, decimal numbers, and texts of the refused action, cut to 256 bytes.
+pub type RefusalFields = BTreeMap<String, String>;
+
 /// The outcome of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -62,10 +68,10 @@ pub struct Block {
 pub enum Outcome {
     Succeeded,
     /// The action was refused and changed nothing. `code` is stable, e.g.
-    /// `firmware.unknown_release`; `message` is for people.
+    /// `firmware.unknown_release`; `fields` has the facts of the refusal.
     Failed {
         code: String,
-        message: String,
+        fields: RefusalFields,
     },
 }
 

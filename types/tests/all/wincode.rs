@@ -51,7 +51,10 @@ struct PlaceMirror {
 #[derive(SchemaWrite, SchemaRead)]
 enum OutcomeMirror {
     Succeeded,
-    Failed { code: String, message: String },
+    Failed {
+        code: String,
+        fields: Vec<(String, String)>,
+    },
 }
 
 /// A receipt whose notifications have no facts with fields.
@@ -143,15 +146,19 @@ fn lists_texts_and_options_have_the_same_bytes() {
         });
         (place, 9)
     };
-    let (code, message) = ("users.unknown".to_owned(), "ü".to_owned());
+    let code = "users.unknown".to_owned();
+    let fields = [("a", "ü"), ("b", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     for (outcome, other) in [
         (Outcome::Succeeded, OutcomeMirror::Succeeded),
         (
             Outcome::Failed {
                 code: code.clone(),
-                message: message.clone(),
+                fields: fields.clone().into(),
             },
-            OutcomeMirror::Failed { code, message },
+            OutcomeMirror::Failed {
+                code,
+                fields: fields.to_vec(),
+            },
         ),
     ] {
         let mirror = ReceiptMirror {
