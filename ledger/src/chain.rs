@@ -49,8 +49,6 @@ pub(crate) struct Head {
     pub history: History,
     /// The set in force for the next block.
     pub validators: Arc<ValidatorSet>,
-    /// Digest of the batch that the newest block was made of.
-    pub last_batch: Hash,
 }
 
 /// A block that was executed and is not written yet.
@@ -234,8 +232,9 @@ impl Chain {
         self.certified.subscribe()
     }
 
+    /// Digest of the batch that the newest block executed; zero before the first.
     pub fn last_batch(&self) -> Hash {
-        self.read_head().last_batch
+        self.read_head().header.batch
     }
 
     pub fn read_head(&self) -> RwLockReadGuard<'_, Head> {
@@ -421,7 +420,8 @@ fn set_before_last_change(store: &dyn KvView) -> Result<Option<ValidatorSet>, St
 }
 
 fn first_uncertified_change(store: &dyn KvView, certified: u64) -> Result<Option<u64>, StateError> {
-    for change in tables::set_changes(store, certified + 1..u64::MAX)? {
+    let above = certified.saturating_add(1);
+    for change in tables::set_changes(store, above..u64::MAX)? {
         let (height, ..) = change?;
         if tables::certificate(store, height)?.is_none() {
             return Ok(Some(height));

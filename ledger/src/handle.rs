@@ -16,6 +16,7 @@ use crate::artifacts::Artifacts;
 use crate::blocking::Blocking;
 use crate::certify::certifier::Certifier;
 use crate::chain::{Chain, Commitment, Halt, HeadInfo};
+use crate::clock_comparison::{ClockComparison, ClockStanding};
 use crate::membership::Membership;
 use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
 use crate::peers::progress::Progress;
@@ -43,6 +44,8 @@ pub struct Status {
     /// Node ids.
     pub connected: Vec<u64>,
     pub alarms: Vec<RaisedAlarm>,
+    /// This node's clock among those of the validators.
+    pub clock: ClockStanding,
     pub halted: Option<Halt>,
     /// The shortage of space that makes the node read-only.
     pub disk_full: Option<DiskFull>,
@@ -61,6 +64,7 @@ pub(crate) struct Stages {
     pub chain: Arc<Chain>,
     pub alarms: Arc<Alarms>,
     pub blocking: Blocking,
+    pub clocks: Arc<ClockComparison>,
     // Submit.
     pub mempool: Arc<Mempool>,
     pub admission: Arc<Admission>,
@@ -304,6 +308,7 @@ impl Handle {
             consensus: self.consensus().metrics(),
             connected: stages.peers.connected(),
             alarms: stages.alarms.list(),
+            clock: stages.clocks.standing(),
             halted: stages.chain.halted().cloned(),
             disk_full: stages.alarms.disk_full(),
             identity_trouble: stages.identity_trouble.borrow().clone(),
@@ -334,8 +339,10 @@ impl Handle {
     }
 
     /// Handles a broadcast of another node.
-    pub fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
-        self.0.certifier.handle_gossip(gossip)
+    pub async fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
+        let certifier = self.0.certifier.clone();
+        let handle = move || certifier.handle_gossip(gossip);
+        self.0.peer_server.blocking.run(handle).await
     }
 
     fn consensus(&self) -> &Consensus {

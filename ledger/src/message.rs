@@ -26,6 +26,8 @@ pub enum PeerRequest {
     Artifact(ArtifactRequest),
     /// The changes of the validators after the height of those that the asking node trusts.
     Validators { trusted: u64 },
+    /// The time of the node's clock.
+    Time,
 }
 
 /// A request for a part of an artifact.
@@ -60,7 +62,16 @@ pub enum PeerAnswer {
     Unavailable,
     Certificate(Box<Certificate>),
     Artifact(#[serde(with = "bytes_as_hex_bytes")] Bytes),
-    Validators(Box<SetPath>),
+    /// Changes of the validators, and a header that the set to which they lead has certified, if
+    /// they are all.
+    Validators {
+        path: Box<SetPath>,
+        head: Option<Box<CertifiedHeader>>,
+    },
+    Time {
+        /// Unix time in ms.
+        now_ms: u64,
+    },
 }
 
 /// A node's broadcast to all others.

@@ -229,7 +229,9 @@ impl Node {
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);
         let machine = ledger.state_machine();
-        let consensus = Consensus::start(settings, kv, wire, machine).await.unwrap();
+        let electorate = ledger.electorate();
+        let consensus = Consensus::start(settings, kv, wire, machine, electorate);
+        let consensus = consensus.await.unwrap();
         consensus.bootstrap(&[1].into()).await.unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let handle = ledger.start(consensus.clone(), &tasks, &stop);
@@ -260,6 +262,13 @@ impl Node {
             sequence: AtomicU64::new(0),
             _dir: dir,
         }
+    }
+
+    /// Has these bytes committed as a batch, and returns whether they made a block.
+    pub async fn commit_batch(&self, bytes: Vec<u8>) -> bool {
+        let proposal = self.consensus.propose(bytes.into()).await.unwrap();
+        let applied = proposal.outcome().await.unwrap();
+        !applied.response.is_empty()
     }
 
     /// Stops all tasks. Fails if one does not end.

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use lamplighter_state::StateError;
 use lamplighter_types::ValidatorSet;
-use lamplighter_types::proof::{ProofError, TrustedSet};
+use lamplighter_types::proof::{ProofError, TrustedSet, verify_head};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::{Phase, Progress};
 use crate::blocking::Blocking;
+use crate::certify::certifier::Certifier;
 use crate::chain::Chain;
 use crate::message::{PeerAnswer, PeerError, PeerRequest, Peers};
 
@@ -115,6 +116,7 @@ enum DiscoveryError {
 pub(crate) struct ValidatorDiscovery {
     pub chain: Arc<Chain>,
     pub announcements: Arc<ValidatorAnnouncements>,
+    pub certifier: Arc<Certifier>,
     pub peers: Arc<dyn Peers>,
     pub progress: watch::Receiver<Progress>,
     pub blocking: Blocking,
@@ -162,11 +164,22 @@ impl ValidatorDiscovery {
             trusted: trusted.height,
         };
         let answer = self.peers.request(node, request).await?;
-        let PeerAnswer::Validators(path) = answer else {
+        let PeerAnswer::Validators { path, head } = answer else {
             return Err(PeerError::Unexpected(node).into());
         };
-        let verify = move || path.verify(&trusted);
-        let reached = self.blocking.run(verify).await?;
+        let verify = move || match head {
+            Some(head) => {
+                let reached = verify_head(&head, &path.set_changes, &trusted)?;
+                Ok::<_, ProofError>((reached, head.header.height))
+            }
+            None => {
+                let reached = path.verify(&trusted)?;
+                let height = reached.height;
+                Ok((reached, height))
+            }
+        };
+        let (reached, certified) = self.blocking.run(verify).await?;
+        self.certifier.learn_validators(certified, &reached.set);
         self.announcements.add_proven(reached);
         Ok(())
     }

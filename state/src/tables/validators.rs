@@ -43,9 +43,17 @@ pub fn set_changes(
     store: &dyn KvView,
     heights: Range<u64>,
 ) -> Result<impl Iterator<Item = Result<SetChangeRow, StateError>> + '_, StateError> {
+    rows(store, heights, Direction::Forward)
+}
+
+fn rows(
+    store: &dyn KvView,
+    heights: Range<u64>,
+    direction: Direction,
+) -> Result<impl Iterator<Item = Result<SetChangeRow, StateError>> + '_, StateError> {
     let first = heights.start.max(1);
     let range = KeyRange::between(VALIDATORS.height(first), VALIDATORS.height(heights.end));
-    let rows = row::scan(store, VALIDATORS, range, Direction::Forward)?;
+    let rows = row::scan(store, VALIDATORS, range, direction)?;
     Ok(rows.map(|row| {
         let (key, (set, path)) = row?;
         let height = row::read_key(VALIDATORS, &key, last_number(&key))?;
@@ -64,15 +72,18 @@ pub fn set_change(
     row::get(store, VALIDATORS, &VALIDATORS.height(height))
 }
 
+/// The changes that the blocks below `below` made, highest first.
+pub fn set_changes_before(
+    store: &dyn KvView,
+    below: u64,
+) -> Result<impl Iterator<Item = Result<SetChangeRow, StateError>> + '_, StateError> {
+    rows(store, 1..below, Direction::Backward)
+}
+
 /// The height of the last block below `below` that changed the validators.
 pub fn last_set_change(store: &dyn KvView, below: u64) -> Result<Option<u64>, StateError> {
-    let range = KeyRange::between(VALIDATORS.height(1), VALIDATORS.height(below));
-    let mut rows =
-        row::scan::<(ValidatorSet, StateProof)>(store, VALIDATORS, range, Direction::Backward)?;
-    let Some((key, _)) = rows.next().transpose()? else {
-        return Ok(None);
-    };
-    row::read_key(VALIDATORS, &key, last_number(&key)).map(Some)
+    let last = set_changes_before(store, below)?.next().transpose()?;
+    Ok(last.map(|(height, ..)| height))
 }
 
 /// The step to a certified change on the path that leads to it from the genesis file.

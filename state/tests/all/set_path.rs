@@ -178,6 +178,8 @@ fn first_header(genesis: &Genesis) -> Header {
         state_root: sparse::leaf(&Hash::of(VALIDATOR_SET_KEY), &value),
         history_root: Hash::ZERO,
         validators_hash: genesis.validators.hash(),
+        batch: Hash::ZERO,
+        position: Hash::ZERO,
     }
 }
 

@@ -280,11 +280,13 @@ impl Peers for NodeNetwork {
             let notice = notice.clone();
             let world = self.world.clone();
             let serve = move |up: RunningNode| {
-                let taken = up.handle.handle_gossip(notice.clone());
-                if let Err(error) = taken {
-                    world.log_event(format!("node {node} can't take a notice: {error}"));
+                let (notice, world) = (notice.clone(), world.clone());
+                async move {
+                    let taken = up.handle.handle_gossip(notice).await;
+                    if let Err(error) = taken {
+                        world.log_event(format!("node {node} can't take a notice: {error}"));
+                    }
                 }
-                async {}
             };
             let name = format!("attests {heights:?}, certified {certified:?}");
             self.carry(node, name, Arc::new(serve), None);

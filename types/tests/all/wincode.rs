@@ -17,6 +17,8 @@ struct HeaderMirror {
     timestamp_ms: u64,
     roots: [[u8; 32]; 5],
     validators_hash: [u8; 32],
+    batch: [u8; 32],
+    position: [u8; 32],
 }
 
 #[derive(SchemaWrite, SchemaRead)]
@@ -97,6 +99,8 @@ fn headers_and_transactions_have_the_same_bytes() {
             timestamp_ms: h.timestamp_ms,
             roots: roots.map(|root| root.0),
             validators_hash: h.validators_hash.0,
+            batch: h.batch.0,
+            position: h.position.0,
         };
         same(&h, &mirror);
         for t in block.transactions {
