@@ -1,6 +1,9 @@
 //! The chain of this node: its head, state tree, membership and certificates. The state machine
 //! adds blocks, the certifier adds certificates, every task reads.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
 
 use lamplighter_contracts::admission::AdmissionError;

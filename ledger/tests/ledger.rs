@@ -8,7 +8,7 @@ mod waiting;
 use std::time::Duration;
 
 use cluster::{Cluster, id, node_secret};
-use lamplighter_ledger::{Commitment, Cursor, Subject, SubmitError, Ticket, Verdict};
+use lamplighter_ledger::{Commitment, Cursor, ProveError, Subject, SubmitError, Ticket, Verdict};
 use lamplighter_types::proof::{ProvenRecord, VALIDATOR_SET_KEY};
 use lamplighter_types::{Fact, GovernanceChange, Outcome};
 
@@ -169,6 +169,57 @@ async fn a_removed_validator_certifies_its_removal() {
         .await
         .unwrap()
         .unwrap();
+    cluster.stop().await;
+}
+
+/// A signature vouches for every change of the validators below it: verifiers skip them for that.
+#[tokio::test]
+async fn nothing_is_signed_above_a_change_that_is_not_certified() {
+    let cluster = Cluster::start(4).await;
+    let one = cluster.handle(1);
+    let first = committed(one.submit(cluster.organization("first")).await.unwrap()).await;
+    one.wait_certified(first.height, WITHIN).await.unwrap();
+    cluster.silence(&[1, 2, 3, 4]);
+    let change = GovernanceChange::RemoveValidator { node: 4 };
+    let mut changed = 0;
+    for signed in cluster.govern("remove-4", change) {
+        changed = committed(one.submit(signed).await.unwrap()).await.height;
+    }
+    let mut last = changed;
+    for n in 0..5 {
+        let organization = cluster.organization(&format!("o{n}"));
+        last = committed(one.submit(organization).await.unwrap())
+            .await
+            .height;
+    }
+    assert!(last > changed);
+    for node in 1..=4 {
+        let handle = cluster.handle(node);
+        handle.wait_height(last, WITHIN).await.unwrap();
+        let signed = async {
+            while handle.last_signed().unwrap() < Some(changed) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, signed).await.unwrap();
+        assert_eq!(handle.last_signed().unwrap(), Some(changed), "node {node}");
+    }
+    cluster.silence(&[]);
+    one.wait_certified(last, WITHIN).await.unwrap();
+    let trusted = one.set_path(0).await.unwrap();
+    let trusted = trusted.verify(&(&cluster.genesis).into()).unwrap();
+    assert_eq!((trusted.height, trusted.set.validators.len()), (changed, 3));
+    let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
+    let bundle = one.prove(subject.clone(), changed, WITHIN).await.unwrap();
+    assert!(bundle.set_changes.is_empty());
+    assert_eq!(bundle.verify(&trusted).unwrap().trusted, trusted);
+    // A node that has not come so far says it, and does not make a proof that is refused.
+    let ahead = one.head().height + 1_000;
+    let behind = one.prove(subject, ahead, WITHIN).await;
+    assert!(
+        matches!(behind, Err(ProveError::Behind { .. })),
+        "{behind:?}"
+    );
     cluster.stop().await;
 }
 

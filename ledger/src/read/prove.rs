@@ -54,9 +54,12 @@ pub(crate) async fn prove(
     trusted: u64,
     within: Duration,
 ) -> Result<ProofBundle, ProveError> {
+    check_not_behind(chain, trusted)?;
     let (height, record) = read_record(chain, subject)?;
-    wait_certified(chain, height, within).await?;
-    let certified = certified_above(chain, trusted)?;
+    // The header of a change is certified by the set before it: the verifier needs a later one.
+    let above_trusted = if trusted == 0 { 0 } else { trusted + 1 };
+    wait_certified(chain, height.max(above_trusted), within).await?;
+    let certified = chain.certified_height();
     let store = chain.store();
     let make = move || build::bundle(&*store, record, height, certified, trusted);
     blocking.run(make).await.map_err(|error| match error {
@@ -98,19 +101,19 @@ pub(crate) async fn set_path(
     blocking: Blocking,
     trusted: u64,
 ) -> Result<SetPath, ProveError> {
-    let (store, certified) = (chain.store(), certified_above(chain, trusted)?);
+    check_not_behind(chain, trusted)?;
+    let (store, certified) = (chain.store(), chain.certified_height());
     let find = move || build::set_path(&*store, trusted, certified);
     Ok(blocking.run(find).await?)
 }
 
-/// The height of the newest certificate, if it can be of use to a verifier with the validators of
-/// the height `trusted`.
-fn certified_above(chain: &Chain, trusted: u64) -> Result<u64, ProveError> {
+/// Checks that this node knows what follows the validators of the height `trusted`.
+fn check_not_behind(chain: &Chain, trusted: u64) -> Result<(), ProveError> {
     let certified = chain.certified_height();
     if certified < trusted {
         return Err(ProveError::Behind { certified, trusted });
     }
-    Ok(certified)
+    Ok(())
 }
 
 /// The height of the block that proves the record, and the record with its path.
