@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use lamplighter_consensus::{Consensus, Metrics, ReadError};
 use lamplighter_state::{StateError, View, tables};
-use lamplighter_types::proof::ProofBundle;
+use lamplighter_types::proof::{ProofBundle, SetPath};
 use lamplighter_types::{
     Action, Block, Certificate, Genesis, Hash, Header, PublicKey, Receipt, SignedTransaction,
     ValidatorSet,
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::alarms::{Alarms, DiskFull, RaisedAlarm};
 use crate::apply::snapshot::Installation;
 use crate::artifacts::Artifacts;
+use crate::blocking::Blocking;
 use crate::certify::certifier::Certifier;
 use crate::chain::{Chain, Commitment, Halt, HeadInfo};
 use crate::clock_comparison::{ClockComparison, ClockStanding};
@@ -64,6 +65,7 @@ pub(crate) struct Stages {
     pub chain: Arc<Chain>,
     pub alarms: Arc<Alarms>,
     pub evidence: Arc<EvidenceStore>,
+    pub blocking: Blocking,
     pub clocks: Arc<ClockComparison>,
     // Submit.
     pub mempool: Arc<Mempool>,
@@ -258,22 +260,40 @@ impl Handle {
         self.0.feed.read_in_turn(read).await
     }
 
-    /// A proof of one record under a certificate, made when the record is certified.
+    /// A proof of one record under a certificate, made when the record is certified, for a verifier
+    /// with the validators of the height `trusted`; 0 for those of the genesis file.
     pub async fn prove(
         &self,
         subject: Subject,
+        trusted: u64,
         within: Duration,
     ) -> Result<ProofBundle, ProveError> {
-        prove::prove(&self.0.chain, subject, within).await
+        let Stages {
+            chain, blocking, ..
+        } = &*self.0;
+        prove::prove(chain, *blocking, subject, trusted, within).await
     }
 
-    /// Proofs of the values under several keys of the state at one height.
+    /// Proofs of the values under several keys of the state at one height, with at most `changes` of
+    /// the validators, the newest: for verifiers that keep the validators they have seen.
     pub async fn prove_states(
         &self,
         keys: &[Vec<u8>],
+        changes: usize,
         within: Duration,
     ) -> Result<Vec<ProofBundle>, ProveError> {
-        prove::prove_states(&self.0.chain, keys, within).await
+        let Stages {
+            chain, blocking, ..
+        } = &*self.0;
+        prove::prove_states(chain, *blocking, keys, changes, within).await
+    }
+
+    /// Changes that lead a verifier on from the validators of the height `trusted`.
+    pub async fn set_path(&self, trusted: u64) -> Result<SetPath, ProveError> {
+        let Stages {
+            chain, blocking, ..
+        } = &*self.0;
+        prove::set_path(chain, *blocking, trusted).await
     }
 
     pub fn artifacts(&self) -> &Artifacts {

@@ -313,6 +313,7 @@ fn stages(
         chain: chain.clone(),
         alarms: alarms.clone(),
         evidence,
+        blocking: *blocking,
         clocks: clocks.clone(),
         mempool: mempool.clone(),
         admission,

@@ -56,7 +56,7 @@ impl Peers for LedgerPeers {
             PeerRequest::Submit(_) => Lane::Transactions,
             PeerRequest::Certificate { .. }
             | PeerRequest::Artifact(_)
-            | PeerRequest::Validators
+            | PeerRequest::Validators { .. }
             | PeerRequest::Time => Lane::Sync,
         };
         let body = codec::encode(&request).into();

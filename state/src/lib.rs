@@ -5,6 +5,7 @@ mod error;
 mod key;
 mod overlay;
 pub mod prove;
+pub mod set_path;
 pub mod tables;
 pub mod tree;
 mod view;

@@ -146,6 +146,13 @@ impl ValidatorSet {
         self.validators.iter().find(|v| v.key == *key)
     }
 
+    /// The number of signatures of a certificate that are of validators of this set. Those of others
+    /// are not counted, and no signature is checked.
+    pub fn count_signers(&self, certificate: &Certificate) -> usize {
+        let is_signer = |v: &&Validator| certificate.signatures.iter().any(|s| s.key == v.key);
+        self.validators.iter().filter(is_signer).count()
+    }
+
     pub fn by_node(&self, node: u64) -> Option<&Validator> {
         self.validators.iter().find(|v| v.node == node)
     }

@@ -93,7 +93,11 @@ pub const ADDRESS_BYTES_MAX: usize = 253 + 6;
 /// Bytes of a proof bundle: paths of 64-bit trees, one record, and the changes of the validator set
 /// on the way.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Number of changes of the validator set in one proof bundle.
+/// Number of changes of the validator set in one proof bundle. A bundle needs few, since others are
+/// left out; it may have so many where validators that were replaced long ago signed none of them.
 pub const SET_CHANGES_MAX: usize = 1_024;
+/// Number of changes of the validator set in one page for a verifier that is far behind: 1 MB of
+/// JSON with sets of the largest size, and a second of work for a small processor.
+pub const SET_PATH_MAX: usize = 64;
 /// Bytes of any single encoded value that the codec reads.
 pub const ENCODED_BYTES_MAX: usize = 16 * 1024 * 1024;

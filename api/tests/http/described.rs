@@ -115,6 +115,7 @@ fn parameters<'a>(operation: &'a Value, place: &'a str) -> Vec<(&'a str, bool)> 
 fn good(name: &str, path: &str) -> &'static str {
     match (name, path) {
         ("min_height" | "timeout_ms", _) => "1",
+        ("trusted", _) => "0",
         ("linearizable" | "proof" | "receipt", _) => "true",
         ("limit", _) => "2",
         ("after", "/v1/alarms") => "lamp-1:1",

@@ -1,3 +1,4 @@
+use lamplighter_client::TrustAnchor;
 use lamplighter_types::{
     ConfigReport, DeploymentReport, DeploymentState, Hash, Id, ReportedConfig,
 };
@@ -27,7 +28,8 @@ fn assignment(state: DeploymentState, height: u64) -> Assignment {
     };
     let age_max = std::time::Duration::from_secs(60);
     let message = world.message(vec![item]);
-    let proven = ProvenState::prove(&message, &world.genesis, NOW_MS, age_max).unwrap();
+    let anchor = TrustAnchor::in_memory((&world.genesis).into());
+    let proven = ProvenState::prove(&message, &anchor, NOW_MS, age_max).unwrap();
     match deployment(&proven, &id("r1"), &lamp(), &id("gw"), NOW_MS).unwrap() {
         VerifiedDeployment::Open(assignment) => *assignment,
         VerifiedDeployment::Ended { .. } => panic!("it has ended"),

@@ -51,13 +51,15 @@ pub(crate) async fn seal(chain: &Chain, blocking: Blocking, dir: &Path) -> Resul
         return Ok(());
     }
     let (kv, path) = (chain.kv().clone(), dir.to_owned());
-    let height = blocking.run(move || height_of(&*kv, &path)).await?;
+    let (height, trusted) = blocking.run(move || heights_of(&*kv, &path)).await?;
     let mut certified = chain.watch_certified();
     loop {
         let newest = *certified.borrow_and_update();
         // The genesis header is not signed; the first certificate above proves it.
         if newest >= height.max(1) {
-            let proof = prove::header_proof(&*chain.store(), height, newest)?;
+            let store = chain.store();
+            let prove = move || prove::header_proof(&*store, height, newest, trusted);
+            let proof = blocking.run(prove).await?;
             let path = dir.join(PROOF_FILE);
             // Its temporary name is none that an image is sent with.
             let write = move || {
@@ -74,11 +76,22 @@ pub(crate) async fn seal(chain: &Chain, blocking: Blocking, dir: &Path) -> Resul
     }
 }
 
-fn height_of(kv: &dyn Kv, dir: &Path) -> Result<u64, StateError> {
+/// The height of an image, and that of the last change of the validators to which its certificates
+/// lead: a receiver needs the proof from there.
+fn heights_of(kv: &dyn Kv, dir: &Path) -> Result<(u64, u64), StateError> {
     let image = kv.read_checkpoint(dir)?;
-    tables::head_height(&*image)?.ok_or_else(|| StateError::Missing {
+    let height = tables::head_height(&*image)?.ok_or_else(|| StateError::Missing {
         what: "the head in an image".to_owned(),
-    })
+    })?;
+    let mut trusted = 0;
+    for change in tables::set_changes(&*image, 1..u64::MAX)? {
+        let (height, ..) = change?;
+        if tables::certificate(&*image, height)?.is_none() {
+            break;
+        }
+        trusted = height;
+    }
+    Ok((height, trusted))
 }
 
 /// Replaces the chain by an image that was checked.
@@ -188,9 +201,11 @@ impl Copy<'_> {
         let Some(newest) = tables::newest_certified(image, 0)? else {
             return Ok(());
         };
-        let changes = prove::set_changes(image, newest)?;
-        for change in changes {
-            tables::put_certificate(&mut self.batch, &change.certified.certificate);
+        for change in tables::set_changes(image, 1..newest)? {
+            let (height, ..) = change?;
+            let certified = prove::certified_header(image, height)?;
+            tables::put_certificate(&mut self.batch, &certified.certificate);
+            self.write_if_large()?;
         }
         let newest = prove::certified_header(image, newest)?;
         tables::put_certificate(&mut self.batch, &newest.certificate);

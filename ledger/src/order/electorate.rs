@@ -54,8 +54,9 @@ impl LedgerElectorate {
     /// The height of the newest certified change that named this set; 0 for the genesis.
     fn certified_place(&self, voters: &BTreeSet<u64>) -> Result<Option<u64>, StateError> {
         let (store, certified) = (self.chain.store(), self.chain.certified_height());
-        let changes = tables::set_changes(&*store, 1..u64::MAX, SET_CHANGES_MAX)?;
-        for (height, set, _) in changes.into_iter().rev() {
+        let changes = tables::set_changes_before(&*store, u64::MAX)?;
+        for change in changes.take(SET_CHANGES_MAX) {
+            let (height, set, _) = change?;
             if nodes(&set) == *voters
                 && (height <= certified || tables::certificate(&*store, height)?.is_some())
             {

@@ -74,7 +74,7 @@ async fn an_image_has_its_certificate_and_a_changed_one_is_refused() {
     }
     let (good, marker) = image(&cluster, 1, "image").await;
     let proof = HeaderProof::from_bytes(&fs::read(good.join("header-proof")).unwrap()).unwrap();
-    let header = proof.verify(&cluster.genesis).unwrap();
+    let header = proof.verify(&(&cluster.genesis).into()).unwrap();
     assert!(header.height >= 1);
     let receiver = &cluster.running[&1].machine;
     assert_eq!(receiver.check_snapshot(&good).unwrap(), marker);

@@ -1,17 +1,15 @@
-//! The chain: its head, history, certificates, validator sets, and what this node attested.
-
-use std::ops::Range;
+//! The chain: its head, history, certificates, and what this node attested.
 
 use lamplighter_store::{Direction, KeyRange, KvView, WriteBatch};
-use lamplighter_types::limits::SET_CHANGES_MAX;
+use lamplighter_types::merkle::History;
 use lamplighter_types::merkle::history::HistoryNode;
-use lamplighter_types::merkle::{History, StateProof};
-use lamplighter_types::{Certificate, Hash, ValidatorSet};
+use lamplighter_types::{Certificate, Hash};
 
 use super::keys::{
-    ATTESTED, CERTIFICATES, HEAD, HISTORY, INSTALLING, MARKER, POSITION, VALIDATORS, last_number,
+    ATTESTED, CERTIFICATES, HEAD, HISTORY, INSTALLING, MARKER, POSITION, last_number,
 };
 use super::row;
+use super::validators::set_changes;
 use crate::StateError;
 
 /// Height of the newest block; `None` before the genesis block.
@@ -101,7 +99,8 @@ pub fn newest_certified(store: &dyn KvView, proven: u64) -> Result<Option<u64>, 
     let Some(newest) = last_certificate(store, u64::MAX)? else {
         return Ok(None);
     };
-    for (height, ..) in set_changes(store, proven.saturating_add(1)..newest, SET_CHANGES_MAX)? {
+    for change in set_changes(store, proven.saturating_add(1)..newest)? {
+        let (height, ..) = change?;
         if certificate(store, height)?.is_none() {
             return last_certificate(store, height);
         }
@@ -119,56 +118,6 @@ fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, State
     newest
         .map(|(key, _)| row::read_key(CERTIFICATES, &key, last_number(&key)))
         .transpose()
-}
-
-/// Adds the validators that are in force after the block at `height`, where they changed there,
-/// with the proof of their record under that block's `state_root`. The genesis block has an entry
-/// too.
-pub fn put_validators(batch: &mut WriteBatch, height: u64, set: &ValidatorSet, path: &StateProof) {
-    row::put(batch, VALIDATORS, VALIDATORS.height(height), &(set, path));
-}
-
-/// The validators that certify the header at `height`: those in the state of the block below it,
-/// and for the genesis block its own.
-///
-/// # Errors
-/// Not even the genesis block is there.
-pub fn validators_at(store: &dyn KvView, height: u64) -> Result<ValidatorSet, StateError> {
-    let end = VALIDATORS.height(height.max(1));
-    let range = KeyRange::between(VALIDATORS.height(0), end);
-    let mut found = row::scan(store, VALIDATORS, range, Direction::Backward)?;
-    let newest: Option<(_, (ValidatorSet, StateProof))> = found.next().transpose()?;
-    newest
-        .map(|(_, (set, _))| set)
-        .ok_or_else(|| StateError::Missing {
-            what: "the first set of validators".to_owned(),
-        })
-}
-
-/// Height, new set and proof of the changes that the blocks at these heights made, lowest first, at
-/// most `limit`. A block that wrote the set already in force made no change, nor did the genesis
-/// block.
-pub fn set_changes(
-    store: &dyn KvView,
-    heights: Range<u64>,
-    limit: usize,
-) -> Result<Vec<(u64, ValidatorSet, StateProof)>, StateError> {
-    let first = heights.start.max(1);
-    let range = KeyRange::between(VALIDATORS.height(first), VALIDATORS.height(heights.end));
-    let mut changes = Vec::new();
-    let mut in_force = validators_at(store, first)?;
-    for row in row::scan(store, VALIDATORS, range, Direction::Forward)? {
-        let (key, (set, path)): (_, (ValidatorSet, StateProof)) = row?;
-        if changes.len() == limit {
-            break;
-        }
-        if set != in_force {
-            let height = row::read_key(VALIDATORS, &key, last_number(&key))?;
-            in_force.clone_from(&set);
-            changes.push((height, set, path));
-        }
-    }
-    Ok(changes)
 }
 
 /// Records the header that this node is about to sign at `height`. The caller syncs it before the

@@ -14,6 +14,7 @@ mod lists;
 mod row;
 #[cfg(test)]
 mod tests;
+mod validators;
 
 pub use blocks::{
     block, count_places, encoded_events, encoded_receipts, encoded_transactions, events, header,
@@ -23,9 +24,12 @@ pub use blocks::{
 pub use chain::{
     attested, certificate, count_history_nodes, head_height, history_node, installing,
     last_attested, load_history, marker, newest_certified, position, prune_attested, put_attested,
-    put_certificate, put_history, put_installing, put_marker, put_position, put_validators,
-    set_changes, validators_at,
+    put_certificate, put_history, put_installing, put_marker, put_position,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};
 pub use image::proven_ranges;
+pub use validators::{
+    SetChangeRow, SetPathStep, last_set_change, last_set_path, put_set_path, put_validators,
+    set_change, set_changes, set_changes_before, set_path, validators_at,
+};

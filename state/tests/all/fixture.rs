@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lamplighter_state::tables;
 use lamplighter_state::tree::Tree;
-use lamplighter_state::{Changes, StateError, prove};
+use lamplighter_state::{Changes, StateError, prove, set_path};
 use lamplighter_store::{Durability, Kv, MemoryKv, WriteBatch};
 use lamplighter_types::merkle::{History, list};
 use lamplighter_types::proof::VALIDATOR_SET_KEY;
@@ -125,6 +125,7 @@ impl TestChain {
         }
         self.headers.push(header);
         self.kv.write(batch, Durability::Synced).unwrap();
+        set_path::extend(&*self.kv).unwrap();
     }
 
     fn certify_into(&self, batch: &mut WriteBatch, header: &Header) {
@@ -154,7 +155,7 @@ impl TestChain {
     /// Makes the bundle under the newest certificate and verifies it.
     pub fn proven(&self, record: proof::RecordProof, height: u64) -> Result<Proven, StateError> {
         let certified = tables::newest_certified(&*self.kv, 0)?.unwrap();
-        let bundle = prove::bundle(&*self.kv, record, height, certified)?;
+        let bundle = prove::bundle(&*self.kv, record, height, certified, 0)?;
         assert_eq!(ProofBundle::from_bytes(&bundle.to_bytes()).unwrap(), bundle);
         assert_eq!(ProofBundle::from_json(&bundle.to_json()).unwrap(), bundle);
         Ok(bundle.verify(&self.genesis).unwrap())

@@ -295,12 +295,26 @@ fn certificates_and_validators_are_found_by_height() {
             "at {height}"
         );
     }
-    let changes = |height| tables::set_changes(kv, 1..height, 9).unwrap();
-    assert!(changes(2).is_empty());
-    assert_eq!(changes(3)[0].0, 2);
-    assert_eq!(changes(3)[0].1, validators(2..=5));
-    assert_eq!(tables::set_changes(kv, 2..99, 9).unwrap(), changes(3));
-    assert!(tables::set_changes(kv, 3..99, 9).unwrap().is_empty());
+    let changes = |heights| {
+        let changes = tables::set_changes(kv, heights).unwrap();
+        changes.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    assert!(changes(0..2).is_empty());
+    assert_eq!(changes(0..3)[0].0, 2);
+    assert_eq!(changes(0..3)[0].1, validators(2..=5));
+    assert_eq!(changes(2..99), changes(0..3));
+    assert!(changes(3..99).is_empty());
+    let last = |below| tables::last_set_change(kv, below).unwrap();
+    assert_eq!(
+        (last(0), last(2), last(3), last(99)),
+        (None, None, Some(2), Some(2))
+    );
+    assert!(tables::set_change(kv, 2).unwrap().is_some());
+    assert_eq!(
+        tables::set_change(kv, 0).unwrap(),
+        None,
+        "the genesis block changes none"
+    );
 }
 
 #[test]
@@ -390,7 +404,7 @@ fn read_all(kv: &dyn KvView, lamp: &Id) -> Result<(), StateError> {
     tables::head_height(kv)?;
     tables::headers_after(kv, None, 10)?;
     tables::newest_certified(kv, 0)?;
-    tables::set_changes(kv, 1..10, 10)?;
+    tables::set_changes(kv, 1..10)?.collect::<Result<Vec<_>, _>>()?;
     tables::load_history(kv, 2)?;
     tables::history_node(kv, 0, 0)?;
     tables::history_node(kv, 0, 1)?;

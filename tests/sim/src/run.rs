@@ -181,7 +181,7 @@ async fn certified(ups: &RunningNodes, height: u64) -> Check {
 async fn proven(world: &Arc<World>, ups: &RunningNodes) -> Check {
     for (node, up) in ups {
         let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
-        let bundle = up.handle.prove(subject, RECOVERY_TIMEOUT).await;
+        let bundle = up.handle.prove(subject, 0, RECOVERY_TIMEOUT).await;
         let held = match &bundle {
             Ok(bundle) => bundle.verify(&world.genesis).map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
