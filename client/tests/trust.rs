@@ -39,6 +39,7 @@ fn set(n: u8) -> ValidatorSet {
 
 fn genesis() -> Genesis {
     Genesis {
+        version: GENESIS_VERSION,
         name: "Test City".to_owned(),
         created_ms: 1_790_000_000_000,
         validators: set(1),

@@ -21,7 +21,7 @@ use lamplighter_store::MemoryKv;
 use lamplighter_types::{
     Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
     Grant, Hash, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
-    Validator, ValidatorSet, codec,
+    Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;

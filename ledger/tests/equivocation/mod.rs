@@ -150,7 +150,7 @@ async fn a_liar_is_found_and_removed(lie: impl Fn(&[u8]) -> Vec<u8> + Send + 'st
         }
     }
     let subject = Subject::State(VALIDATOR_SET_KEY.to_vec());
-    let bundle = one.prove(subject, WITHIN).await.unwrap();
+    let bundle = one.prove(subject, 0, WITHIN).await.unwrap();
     bundle.verify(&cluster.genesis).unwrap();
     cluster.stop().await;
 }
