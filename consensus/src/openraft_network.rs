@@ -350,8 +350,8 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         let response = self.check().vote(response, signature, &request, candidacy);
         let response = response.map_err(|error| self.refuse(&error))?;
         if response.vote.leader_id > request.vote.leader_id {
-            let later = response.vote.leader_id;
-            candidacy.refuse(request.vote.leader_id, self.target, later);
+            let newer = response.vote.leader_id;
+            candidacy.refuse(request.vote.leader_id, self.target, newer);
         }
         // openraft counts the votes when there is a proof. A refusal waits too: openraft would end
         // the candidacy for a higher vote, which nothing proves, before the others have answered.
