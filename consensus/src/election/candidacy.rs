@@ -59,9 +59,9 @@ impl Candidacy {
 
     /// Records that a voter refused because it has voted for a later leadership, which nothing
     /// proves.
-    pub(crate) fn refuse(&self, leader: LeaderId, voter: NodeId, later: LeaderId) {
+    pub(crate) fn refuse(&self, leader: LeaderId, voter: NodeId, newer: LeaderId) {
         if self.proof(leader).is_some() {
-            self.refusals().insert(voter, later);
+            self.refusals().insert(voter, newer);
         }
     }
 

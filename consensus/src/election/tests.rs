@@ -72,7 +72,7 @@ fn a_quorum_is_that_of_a_certificate() {
 }
 
 #[test]
-fn excluded_voters_and_strangers_elect_nobody() {
+fn excluded_voters_and_strangers_elect_no_leader() {
     let voters = Arc::<SharedVoters>::default();
     let sets = vec![vec![BTreeSet::from([1, 2, 3, 4])]];
     let subject = electorate(9, &voters);
