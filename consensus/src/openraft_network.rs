@@ -121,14 +121,14 @@ impl PeerClient {
         elections.candidacy.proof(leader)
     }
 
-    fn may_depose(&self, leader: LeaderId, vote: Vote) -> Result<(), CallError> {
+    fn may_depose(&self, leader: LeaderId, vote: Vote) -> Result<(), AnswerError> {
         let OpenraftNetwork {
             elections, config, ..
         } = &self.network;
         if elections.may_depose(leader, self.target, config.timers.election_max) {
             return Ok(());
         }
-        Err(self.refuse(&AnswerError::Again(vote)))
+        Err(AnswerError::Again(vote))
     }
 
     /// Checks the answer to an append or a heartbeat, and records what it proves.
@@ -137,9 +137,8 @@ impl PeerClient {
         response: AppendResponse,
         request: &AppendRequest,
         asked: Instant,
-    ) -> Result<AppendResponse, CallError> {
-        let response = self.check().append(response, request);
-        let response = response.map_err(|error| self.refuse(&error))?;
+    ) -> Result<AppendResponse, AnswerError> {
+        let response = self.check().append(response, request)?;
         let (leader, gate) = (request.vote.leader_id, &self.network.elections.gate);
         match response {
             AppendResponse::HigherVote(vote) => self.may_depose(leader, vote)?,
@@ -176,7 +175,8 @@ impl PeerClient {
                     if let Some(signature) = signature {
                         elections.candidacy.add(leader, self.target, &signature);
                     }
-                    return self.accept(response, request, asked);
+                    let accepted = self.accept(response, request, asked);
+                    return accepted.map_err(|error| self.refuse(&error));
                 }
                 Ok(ControlResponse::Heartbeat(AppendAnswer::Unproven)) => {
                     elections.gate.forget_answer(leader, self.target);
@@ -245,7 +245,9 @@ impl PeerClient {
         let answer = answer.map_err(|error| unreachable(&error))?;
         match codec::decode("answer", &answer) {
             Ok(AppendAnswer::Response { response, .. }) => {
-                Ok((self.accept(response, request, asked)?, sent))
+                let accepted = self.accept(response, request, asked);
+                let accepted = accepted.map_err(|error| self.refuse(&error))?;
+                Ok((accepted, sent))
             }
             Ok(AppendAnswer::Unproven) => {
                 let leader = request.vote.leader_id;

@@ -246,7 +246,10 @@ async fn a_node_without_its_log_elects_nobody_that_is_behind() {
         cluster.net.cut(*id);
     }
     cluster.restart(victim).await;
-    wait_for("the stored vote", async || cluster.node(victim).metrics().term > 0).await;
+    wait_for("the stored vote", async || {
+        cluster.node(victim).metrics().term > 0
+    })
+    .await;
     let term = cluster.node(victim).metrics().term;
     let candidate = honest[1];
     let liar = (1..=4).find(|id| !honest.contains(id)).unwrap();

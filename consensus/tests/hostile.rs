@@ -10,157 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::liar::{append, blank, heartbeat, log, log_id, membership, proof, term};
 use common::{Cluster, TIMEOUT};
-use lamplighter_consensus::suite::TestElectorate;
 use lamplighter_consensus::wire::{
-    self, AppendAnswer, AppendBinding, AppendRequest, AppendResponse, ControlRequest,
-    ControlResponse, ElectionProof, EntryPayload, FileInfo, LeaderStatement, LogId, Manifest,
-    Membership, ProposedBatch, RaftLogEntry, SignatureBytes, SignedVote, SnapshotMeta,
-    SnapshotRequest, SnapshotResponse, StoredEntry, StoredMembership, Vote,
+    self, AppendAnswer, AppendRequest, AppendResponse, ControlRequest, ControlResponse,
+    ElectionProof, EntryPayload, FileInfo, LogId, Manifest, ProposedBatch, RaftLogEntry,
+    SignatureBytes, SnapshotMeta, SnapshotRequest, SnapshotResponse, StoredMembership, Vote,
 };
-use lamplighter_consensus::{Electorate, Limits, NodeId, RaftLane, ServeError};
-use lamplighter_store::{Cf, KvView};
-use openraft::CommittedLeaderId;
+use lamplighter_consensus::{Limits, NodeId, RaftLane, ServeError};
 use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::time::sleep;
 
 const OBSERVER: NodeId = 9;
-
-fn log_id(term: u64, node: NodeId, index: u64) -> LogId {
-    LogId::new(CommittedLeaderId::new(term, node), index)
-}
-
-fn term(cluster: &Cluster, node: NodeId) -> u64 {
-    cluster.node(node).metrics().term
-}
-
-/// The log of a node: the ids of its entries.
-fn log(cluster: &Cluster, node: NodeId) -> Vec<LogId> {
-    let kv = &cluster.nodes[&node].kv;
-    let indexes = 0..=cluster.node(node).metrics().last_log_index.unwrap_or(0);
-    let entries = indexes.filter_map(|index| kv.get(Cf::Log, &index.to_be_bytes()).unwrap());
-    entries
-        .map(|entry| StoredEntry::decode(entry).unwrap().entry.log_id)
-        .collect()
-}
-
-/// The proof that a node would have if these had voted for it.
-fn proof(
-    cluster: &Cluster,
-    term: u64,
-    candidate: NodeId,
-    last_log_id: Option<LogId>,
-    voters: &[NodeId],
-) -> ElectionProof {
-    let mut proof = ElectionProof {
-        term,
-        candidate,
-        last_log_id,
-        votes: Vec::new(),
-    };
-    for voter in voters {
-        let electorate = TestElectorate {
-            node: *voter,
-            voters: cluster.voters.clone(),
-        };
-        let statement = proof.statement(&electorate.chain_id(), *voter);
-        let signature = SignatureBytes(electorate.sign(&statement));
-        proof.votes.push(SignedVote {
-            voter: *voter,
-            signature,
-        });
-    }
-    proof
-}
-
-/// Sends a heartbeat in a node's name.
-async fn heartbeat(
-    cluster: &Cluster,
-    to: NodeId,
-    vote: Vote,
-    at: (Option<LogId>, Option<LogId>),
-    proof: Option<ElectionProof>,
-) -> Result<AppendAnswer, ServeError> {
-    let request = ControlRequest::Heartbeat {
-        vote,
-        prev_log_id: at.0,
-        leader_commit: at.1,
-        proof,
-    };
-    let from = vote.leader_id.node_id;
-    let bytes = wire::encode(&request).into();
-    let answer = cluster
-        .node(to)
-        .serve(from, RaftLane::Control, bytes)
-        .await?;
-    match wire::decode("answer", &answer).unwrap() {
-        ControlResponse::Heartbeat(answer) => Ok(answer),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Signs entries as those that continue the receiver's log.
-fn binding(cluster: &Cluster, to: NodeId, request: &AppendRequest) -> AppendBinding {
-    let stored = |log_id: LogId| {
-        let row = cluster.nodes[&to]
-            .kv
-            .get(Cf::Log, &log_id.index.to_be_bytes());
-        let stored = StoredEntry::decode(row.unwrap()?).unwrap();
-        (stored.entry.log_id == log_id).then_some(stored.digest)
-    };
-    let prev_digest = request.prev_log_id.and_then(stored).unwrap_or_default();
-    let entries = request.entries.iter();
-    let digest = entries.fold(prev_digest, |digest, entry| digest.after(entry));
-    let leader = request.vote.leader_id;
-    let statement = LeaderStatement {
-        term: leader.term,
-        leader: leader.node_id,
-        index: request.entries.last().map_or(0, |last| last.log_id.index),
-        digest,
-        signature: SignatureBytes([0; 64]),
-    };
-    let electorate = TestElectorate {
-        node: leader.node_id,
-        voters: cluster.voters.clone(),
-    };
-    let signature = electorate.sign(&statement.message(&electorate.chain_id()));
-    AppendBinding {
-        prev_digest,
-        signature: SignatureBytes(signature),
-    }
-}
-
-async fn append(
-    cluster: &Cluster,
-    to: NodeId,
-    request: &AppendRequest,
-    proof: Option<&ElectionProof>,
-) -> Result<AppendAnswer, ServeError> {
-    let from = request.vote.leader_id.node_id;
-    let binding = binding(cluster, to, request);
-    let bytes = wire::encode_append(request, proof, Some(binding));
-    let answer = cluster
-        .node(to)
-        .serve(from, RaftLane::Append, bytes)
-        .await?;
-    Ok(wire::decode("answer", &answer).unwrap())
-}
-
-fn blank(log_id: LogId) -> RaftLogEntry {
-    RaftLogEntry {
-        log_id,
-        payload: EntryPayload::Blank,
-    }
-}
-
-fn membership(log_id: LogId, voters: &[NodeId], learners: &[NodeId]) -> RaftLogEntry {
-    let sets = vec![voters.iter().copied().collect::<BTreeSet<_>>()];
-    let nodes: BTreeSet<NodeId> = voters.iter().chain(learners).copied().collect();
-    RaftLogEntry {
-        log_id,
-        payload: EntryPayload::Membership(Membership::new(sets, nodes)),
-    }
-}
 
 fn accepted(answer: &Result<AppendAnswer, ServeError>) -> bool {
     matches!(answer, Ok(AppendAnswer::Response { response, .. })
@@ -393,12 +254,15 @@ async fn an_elected_liar_truncates_nothing_that_was_acknowledged() {
                 "{what}: {answer:?}"
             );
         }
-        let at = (Some(own), None);
-        let answer = heartbeat(&cluster, node, vote, at, Some(proof)).await;
-        assert!(
-            matches!(answer, Err(ServeError::Invalid { .. })),
-            "{what}: {answer:?}"
-        );
+        // openraft removes what is in the way of the entry before.
+        for prev in [own, log_id(0, 0, fresh.index), log_id(term, 0, fresh.index)] {
+            let at = (Some(prev), None);
+            let answer = heartbeat(&cluster, node, vote, at, Some(proof.clone())).await;
+            assert!(
+                matches!(answer, Err(ServeError::Invalid { .. })),
+                "{what}: {answer:?}"
+            );
+        }
         assert_eq!(log(&cluster, node), before, "{what}");
     }
 }
@@ -465,6 +329,16 @@ async fn no_log_id_of_a_leader_turns_a_node_back_or_ends_it() {
     }
     let batches = cluster.nodes[&node].machine.batches().unwrap();
     assert_eq!(batches.len(), held.len());
+    // Another entry in place of a committed one is a lie that is noticed.
+    let vote = Vote::new_committed(later, liar);
+    for index in [1, 5, last.index] {
+        let at = (Some(log_id(0, 0, index)), None);
+        let answer = heartbeat(&cluster, node, vote, at, Some(proof.clone())).await;
+        assert!(
+            matches!(answer, Err(ServeError::Invalid { .. })),
+            "{answer:?}"
+        );
+    }
     cluster.kill(liar).await;
     // The node follows the liar's term, and the leader learns of it.
     sleep(Duration::from_secs(10)).await;
