@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use bytes::Bytes;
 use common::{Cluster, Forger, TIMEOUT};
 use lamplighter_consensus::suite::{SharedVoters, TestElectorate};
 use lamplighter_consensus::wire::{
-    AppendBinding, EntryPayload, LeaderStatement, ProposedBatch, SignatureBytes, decode_append,
-    encode_append,
+    self, AppendBinding, AppendMessage, ControlRequest, EntryPayload, LeaderStatement, LogId,
+    ProposedBatch, SignatureBytes, Vote, decode_append, encode_append,
 };
 use lamplighter_consensus::{
-    ConsensusError, Electorate, LogDigest, NodeId, RaftLane, has_diverged, reset,
+    ConsensusError, Electorate, LogDigest, NodeId, RaftLane, ServeError, has_diverged, reset,
 };
+use lamplighter_store::{Fault, MemoryKv};
+use openraft::CommittedLeaderId;
+use openraft::raft::VoteRequest;
 use tokio::time::{sleep, timeout};
 
 /// Lets `liar` send another batch instead of `original` to `victim`, rightly signed, with all that
@@ -154,5 +158,173 @@ async fn the_diverted_node_finds_the_liar_and_catches_up() {
     sleep(Duration::from_secs(10)).await;
     for id in &honest {
         assert!(!has_diverged(&cluster.nodes[id].kv).unwrap());
+    }
+}
+
+/// A cluster of four of which one node got another content, diverged and ended, with the disk as it
+/// is then; the liar is cut off.
+async fn one_diverged() -> (Cluster, NodeId, Vec<NodeId>) {
+    let mut cluster = Cluster::start(4).await;
+    cluster.propose("before").await.unwrap();
+    cluster.agree().await;
+    let liar = cluster.leader().await;
+    let honest: Vec<NodeId> = (1..=4).filter(|id| *id != liar).collect();
+    let victim = honest[0];
+    let forger = two_faced(cluster.voters.clone(), liar, victim, b"original");
+    *cluster.net.forger.lock().unwrap() = Some(forger);
+    cluster.propose("original").await.unwrap();
+    let stopped = timeout(TIMEOUT, cluster.node(victim).stopped()).await;
+    assert!(matches!(stopped, Ok(ConsensusError::Diverged(_))));
+    cluster.net.cut(liar);
+    cluster.kill(victim).await;
+    (cluster, victim, honest)
+}
+
+/// A crash at any step of the recovery is repeated or done, and the cluster goes on.
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_step_of_the_recovery_is_survived() {
+    type Step = fn(&MemoryKv, &Path) -> MemoryKv;
+    let steps: [(&str, Step); 5] = [
+        ("after the note", |kv, _| kv.crash()),
+        ("after the images are removed", |kv, images| {
+            std::fs::remove_dir_all(images).unwrap();
+            kv.crash()
+        }),
+        ("the drop is not written", |kv, images| {
+            kv.plan(Fault {
+                after_writes: 0,
+                persisted: false,
+                lasting: true,
+            });
+            assert!(reset(kv, images, |_| ()).is_err());
+            kv.crash()
+        }),
+        ("the drop is written, and not reported", |kv, images| {
+            kv.plan(Fault {
+                after_writes: 0,
+                persisted: true,
+                lasting: true,
+            });
+            assert!(reset(kv, images, |_| ()).is_err());
+            kv.kill()
+        }),
+        ("after the drop", |kv, images| {
+            reset(kv, images, |_| ()).unwrap();
+            kv.crash()
+        }),
+    ];
+    for (what, step) in steps {
+        let (mut cluster, victim, honest) = one_diverged().await;
+        let images = cluster.config(victim).snapshot_dir;
+        let kv = step(&cluster.down[&victim], &images);
+        reset(&kv, &images, |_| ()).unwrap();
+        cluster.down.insert(victim, kv);
+        cluster.restart(victim).await;
+        timeout(TIMEOUT, cluster.propose("after"))
+            .await
+            .expect(what)
+            .unwrap();
+        wait_for(what, async || {
+            let mut all = true;
+            for id in &honest {
+                all &= holds(&cluster, *id, "after").await && !holds(&cluster, *id, "a lie").await;
+            }
+            all
+        })
+        .await;
+    }
+}
+
+/// Until its log is where it was, a node that dropped it votes for no candidate that is behind, and
+/// does not stand for election.
+#[tokio::test(start_paused = true)]
+async fn a_node_without_its_log_elects_nobody_that_is_behind() {
+    let (mut cluster, victim, honest) = one_diverged().await;
+    let kv = &cluster.down[&victim];
+    reset(kv, &cluster.config(victim).snapshot_dir, |_| ()).unwrap();
+    for id in &honest[1..] {
+        cluster.net.cut(*id);
+    }
+    cluster.restart(victim).await;
+    wait_for("the stored vote", async || {
+        cluster.node(victim).metrics().term > 0
+    })
+    .await;
+    let term = cluster.node(victim).metrics().term;
+    let candidate = honest[1];
+    let liar = (1..=4).find(|id| !honest.contains(id)).unwrap();
+    for (index, behind) in [(1, true), (1_000, false)] {
+        let last = LogId::new(CommittedLeaderId::new(term, liar), index);
+        let request = VoteRequest::new(Vote::new(term + 1, candidate), Some(last));
+        let request = ControlRequest::Vote {
+            request,
+            log_proof: None,
+        };
+        let bytes = wire::encode(&request).into();
+        let answer = cluster
+            .node(victim)
+            .serve(candidate, RaftLane::Control, bytes)
+            .await;
+        let refused = matches!(&answer, Err(ServeError::Invalid { reason, .. })
+            if reason.contains("acknowledged"));
+        assert_eq!(refused, behind, "{answer:?}");
+    }
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(
+        cluster.node(victim).metrics().term,
+        term,
+        "it did not stand"
+    );
+}
+
+/// Entries without the leader's signature, or other ones than it signed, do not reach the log.
+#[tokio::test(start_paused = true)]
+async fn unsigned_and_changed_entries_are_refused() {
+    type Change = fn(&mut AppendMessage);
+    let changes: [(&str, Change); 4] = [
+        ("no signature", |message| message.binding = None),
+        ("another signature", |message| {
+            if let Some(binding) = &mut message.binding {
+                binding.signature.0[5] ^= 1;
+            }
+        }),
+        ("another log before", |message| {
+            if let Some(binding) = &mut message.binding {
+                binding.prev_digest.0[5] ^= 1;
+            }
+        }),
+        ("another batch", |message| {
+            for entry in &mut message.request.entries {
+                if let EntryPayload::Normal(ProposedBatch(batch)) = &mut entry.payload {
+                    *batch = Bytes::from_static(b"changed on the way");
+                }
+            }
+        }),
+    ];
+    for (what, change) in changes {
+        let cluster = Cluster::start(3).await;
+        cluster.agree().await;
+        let victim = cluster.follower().await;
+        *cluster.net.forger.lock().unwrap() = Some(Box::new(move |_, to, lane, request| {
+            if to != victim || lane != RaftLane::Append {
+                return request;
+            }
+            let mut message = decode_append(request).unwrap();
+            change(&mut message);
+            encode_append(&message.request, message.proof.as_ref(), message.binding)
+        }));
+        cluster.propose("batch").await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+        assert!(
+            cluster.nodes[&victim].machine.batches().unwrap().is_empty(),
+            "{what}"
+        );
+        *cluster.net.forger.lock().unwrap() = None;
+        cluster.propose("more").await.unwrap();
+        assert_eq!(cluster.agree().await, ["batch", "more"], "{what}");
+        assert!(
+            cluster.voters.evidence(1).is_empty(),
+            "{what}: nobody is accused"
+        );
     }
 }

@@ -5,6 +5,9 @@
 //! quorum does not follow a leader whose clock does not, and does not acknowledge a batch with a
 //! time further ahead than the limit: without a quorum of such clocks it is never committed. As many
 //! liars as a quorum tolerates change neither.
+//!
+//! A leader does not propose after a jump of its clock before it has compared it again: a batch too
+//! far ahead would stay in its own log, and nobody could follow it until another leader replaced it.
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lamplighter_types::ValidatorSet;
+use lamplighter_types::limits::BLOCK_TIME_MS_MAX;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -42,6 +46,9 @@ pub enum ClockStanding {
     },
 }
 
+/// A jump of this node's clock by this part of the limit calls for a new comparison.
+const JUMP_PART: u64 = 4;
+
 /// The distance of another node's clock.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
@@ -63,10 +70,21 @@ impl Reading {
 #[derive(Default)]
 struct Seen {
     readings: BTreeMap<u64, Reading>,
-    /// Nodes that proposed a batch too far ahead: by how many ms, and when.
-    early: BTreeMap<u64, (u64, Instant)>,
+    /// Leaders that sent a batch too far ahead.
+    early: BTreeMap<u64, EarlyLeader>,
     /// By the newest comparison.
     standing: ClockStanding,
+    /// This node's clock, and the monotonic one, at the newest comparison.
+    compared: Option<(u64, Instant)>,
+}
+
+/// A leader that sent a batch too far ahead.
+#[derive(Clone, Copy, Debug)]
+struct EarlyLeader {
+    ahead_ms: u64,
+    /// It made the batch itself, and does not only have it in its log.
+    is_own: bool,
+    at: Instant,
 }
 
 impl Seen {
@@ -75,7 +93,16 @@ impl Seen {
         self.readings
             .retain(|node, reading| names(node) && reading.at.elapsed() <= COUNTS_FOR);
         self.early
-            .retain(|node, (_, at)| names(node) && at.elapsed() <= DISTRUSTED_FOR);
+            .retain(|node, early| names(node) && early.at.elapsed() <= DISTRUSTED_FOR);
+    }
+
+    /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does since
+    /// the newest comparison.
+    fn has_jumped(&self, now_ms: u64, limit_ms: u64) -> bool {
+        self.compared.is_some_and(|(then_ms, at)| {
+            let passed_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            now_ms.abs_diff(then_ms.saturating_add(passed_ms)) > limit_ms / JUMP_PART
+        })
     }
 
     /// Judges the clock of `node` by the readings of the others in `set`.
@@ -141,6 +168,16 @@ impl ClockComparison {
         matches!(self.standing(), ClockStanding::Differs { .. })
     }
 
+    /// Returns whether this node may propose: no comparison speaks against its clock, and it has not
+    /// jumped since.
+    pub fn may_propose(&self) -> bool {
+        let now_ms = self.clock.now_ms();
+        let seen = self.seen();
+        !matches!(seen.standing, ClockStanding::Differs { .. })
+            && !seen.has_jumped(now_ms, self.limit_ms)
+            && now_ms <= BLOCK_TIME_MS_MAX
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen
             .lock()
@@ -151,8 +188,9 @@ impl ClockComparison {
         self.chain.watch_membership().borrow().voters.clone()
     }
 
-    /// Asks the connected validators for their time, all at once, and judges this node's clock.
-    pub async fn compare(&self, within: Duration) {
+    /// Asks the connected validators for their time, all at once, and judges this node's clock. Ends
+    /// as soon as enough have answered if that is all that is wanted.
+    pub async fn compare(&self, within: Duration, is_enough: bool) {
         let voters = self.voters();
         let mut asked = JoinSet::new();
         for node in self.peers.connected() {
@@ -164,13 +202,30 @@ impl ClockComparison {
                 });
             }
         }
-        let answers = asked.join_all().await;
-        let mut seen = self.seen();
-        for (node, reading) in answers {
-            seen.readings.extend(reading.map(|reading| (node, reading)));
+        let mut new = Seen::default();
+        while let Some(answer) = asked.join_next().await {
+            if let Ok((node, Some(reading))) = answer {
+                new.readings.insert(node, reading);
+            }
+            let standing = new.judge(self.node, &voters, self.limit_ms);
+            if is_enough && standing != ClockStanding::Unknown {
+                break;
+            }
         }
-        seen.prune(&voters);
-        seen.standing = seen.judge(self.node, &voters, self.limit_ms);
+        self.adopt(new, &voters);
+    }
+
+    fn adopt(&self, mut new: Seen, voters: &ValidatorSet) {
+        let now_ms = self.clock.now_ms();
+        let mut seen = self.seen();
+        if seen.has_jumped(now_ms, self.limit_ms) {
+            // Distances from where it was before say nothing.
+            seen.readings.clear();
+        }
+        seen.compared = Some((now_ms, Instant::now()));
+        seen.readings.append(&mut new.readings);
+        seen.prune(voters);
+        seen.standing = seen.judge(self.node, voters, self.limit_ms);
     }
 
     /// Returns whether a batch with this time may be acknowledged now.
@@ -178,16 +233,27 @@ impl ClockComparison {
         timestamp_ms <= self.clock.now_ms().saturating_add(self.limit_ms)
     }
 
-    /// Notes that a leader proposed a batch that is not [timely](Self::is_timely). If this node's
-    /// clock agrees with a quorum, the leader's does not, or it lies.
-    pub fn distrust(&self, leader: u64, timestamp_ms: u64) {
+    /// Notes that a leader sent a batch that is not [timely](Self::is_timely), made by itself or not.
+    /// If this node's clock agrees with a quorum, no quorum can follow that leader: its own clock is
+    /// wrong, or it lies, or its log has the batch of one that did.
+    pub fn distrust(&self, leader: u64, timestamp_ms: u64, is_own: bool) {
         let ahead_ms = timestamp_ms.saturating_sub(self.clock.now_ms());
         if self.standing() != ClockStanding::Agrees || self.voters().by_node(leader).is_none() {
             return;
         }
-        let before = self.seen().early.insert(leader, (ahead_ms, Instant::now()));
-        if before.is_none() {
-            tracing::error!(leader, ahead_ms, "its batch is too far ahead: not followed");
+        let at = Instant::now();
+        let early = EarlyLeader {
+            ahead_ms,
+            is_own,
+            at,
+        };
+        if self.seen().early.insert(leader, early).is_none() {
+            tracing::error!(
+                leader,
+                ahead_ms,
+                is_own,
+                "a batch too far ahead: not followed"
+            );
         }
     }
 
@@ -200,7 +266,7 @@ impl ClockComparison {
         let seen = self.seen();
         let early = seen.early.get(&node);
         let reading = seen.readings.get(&node);
-        let is_early = early.is_some_and(|(_, at)| at.elapsed() <= DISTRUSTED_FOR);
+        let is_early = early.is_some_and(|early| early.at.elapsed() <= DISTRUSTED_FOR);
         let is_off = reading.is_some_and(|reading| {
             reading.at.elapsed() <= COUNTS_FOR && !reading.is_within(self.limit_ms)
         });
@@ -210,11 +276,9 @@ impl ClockComparison {
     /// The nodes that proposed a batch too far ahead lately, and by how many ms.
     pub fn early(&self) -> Vec<(u64, u64)> {
         let seen = self.seen();
-        let lately = |at: &Instant| at.elapsed() <= DISTRUSTED_FOR;
-        let early = seen.early.iter().filter(|(_, (_, at))| lately(at));
-        early
-            .map(|(node, (ahead_ms, _))| (*node, *ahead_ms))
-            .collect()
+        let accused = |early: &EarlyLeader| early.is_own && early.at.elapsed() <= DISTRUSTED_FOR;
+        let early = seen.early.iter().filter(|(_, early)| accused(early));
+        early.map(|(node, early)| (*node, early.ahead_ms)).collect()
     }
 }
 

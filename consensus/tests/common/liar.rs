@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use lamplighter_consensus::suite::TestElectorate;
 use lamplighter_consensus::wire::{
-    self, AppendAnswer, AppendRequest, ControlRequest, ControlResponse, ElectionProof,
-    EntryPayload, LogId, Membership, RaftLogEntry, SignatureBytes, SignedVote, Vote,
+    self, AppendAnswer, AppendBinding, AppendRequest, ControlRequest, ControlResponse,
+    ElectionProof, EntryPayload, LeaderStatement, LogId, Membership, RaftLogEntry, SignatureBytes,
+    SignedVote, StoredEntry, Vote,
 };
 use lamplighter_consensus::{Electorate, NodeId, RaftLane, ServeError};
 use lamplighter_store::{Cf, KvView};
@@ -27,7 +28,7 @@ pub fn log(cluster: &Cluster, node: NodeId) -> Vec<LogId> {
     let indexes = 0..=cluster.node(node).metrics().last_log_index.unwrap_or(0);
     let entries = indexes.filter_map(|index| kv.get(Cf::Log, &index.to_be_bytes()).unwrap());
     entries
-        .map(|entry| wire::get_entry(entry).unwrap().log_id)
+        .map(|entry| StoredEntry::decode(entry).unwrap().entry.log_id)
         .collect()
 }
 
@@ -86,6 +87,37 @@ pub async fn heartbeat(
     }
 }
 
+/// Signs entries as those that continue the receiver's log.
+fn binding(cluster: &Cluster, to: NodeId, request: &AppendRequest) -> AppendBinding {
+    let stored = |log_id: LogId| {
+        let row = cluster.nodes[&to]
+            .kv
+            .get(Cf::Log, &log_id.index.to_be_bytes());
+        let stored = StoredEntry::decode(row.unwrap()?).unwrap();
+        (stored.entry.log_id == log_id).then_some(stored.digest)
+    };
+    let prev_digest = request.prev_log_id.and_then(stored).unwrap_or_default();
+    let entries = request.entries.iter();
+    let digest = entries.fold(prev_digest, |digest, entry| digest.after(entry));
+    let leader = request.vote.leader_id;
+    let statement = LeaderStatement {
+        term: leader.term,
+        leader: leader.node_id,
+        index: request.entries.last().map_or(0, |last| last.log_id.index),
+        digest,
+        signature: SignatureBytes([0; 64]),
+    };
+    let electorate = TestElectorate {
+        node: leader.node_id,
+        voters: cluster.voters.clone(),
+    };
+    let signature = electorate.sign(&statement.message(&electorate.chain_id()));
+    AppendBinding {
+        prev_digest,
+        signature: SignatureBytes(signature),
+    }
+}
+
 pub async fn append(
     cluster: &Cluster,
     to: NodeId,
@@ -93,7 +125,8 @@ pub async fn append(
     proof: Option<&ElectionProof>,
 ) -> Result<AppendAnswer, ServeError> {
     let from = request.vote.leader_id.node_id;
-    let bytes = wire::encode_append(request, proof);
+    let binding = binding(cluster, to, request);
+    let bytes = wire::encode_append(request, proof, Some(binding));
     let answer = cluster
         .node(to)
         .serve(from, RaftLane::Append, bytes)

@@ -1,7 +1,13 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter_store::MemoryKv;
 use lamplighter_types::{Id, SecretKey, Validator, ValidatorSet};
 use tokio::time::Instant;
 
-use super::{ClockStanding, Reading, Seen, distance};
+use super::{ClockComparison, ClockStanding, DISTRUSTED_FOR, Reading, Seen, distance};
+use crate::clock::{Clock, SystemClock};
+use crate::tests::machine;
 
 const LIMIT_MS: u64 = 30_000;
 const THREE_YEARS_MS: i64 = 3 * 365 * 86_400_000;
@@ -23,13 +29,7 @@ fn standing(n: u64, offsets: &[Option<i64>]) -> ClockStanding {
     let mut seen = Seen::default();
     for (node, offset) in (2..).zip(offsets) {
         if let Some(offset_ms) = *offset {
-            let at = Instant::now();
-            let reading = Reading {
-                offset_ms,
-                error_ms: 1,
-                at,
-            };
-            seen.readings.insert(node, reading);
+            seen.readings.insert(node, reading(offset_ms));
         }
     }
     seen.judge(1, &set(n), LIMIT_MS)
@@ -76,4 +76,71 @@ fn no_time_overflows() {
     assert_eq!(distance(0, u64::MAX), i64::MAX);
     assert_eq!(distance(u64::MAX, 0), i64::MIN);
     assert_eq!(distance(5, 3), -2);
+}
+
+fn reading(offset_ms: i64) -> Reading {
+    Reading {
+        offset_ms,
+        error_ms: 1,
+        at: Instant::now(),
+    }
+}
+
+/// Node 1 of four, which has these distances of the others.
+fn compared(offsets: &[i64]) -> Arc<ClockComparison> {
+    let clocks = machine(&MemoryKv::new(), 4).clocks;
+    let mut new = Seen::default();
+    for (node, offset_ms) in (2..).zip(offsets) {
+        new.readings.insert(node, reading(*offset_ms));
+    }
+    clocks.adopt(new, &set(4));
+    clocks
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_sends_a_batch_too_far_ahead_is_not_followed_for_a_while() {
+    let clocks = compared(&[5, -5, 0]);
+    let ahead_ms = SystemClock.now_ms() + THREE_YEARS_MS as u64;
+    assert!(clocks.is_timely(SystemClock.now_ms()) && !clocks.is_timely(ahead_ms));
+    clocks.distrust(2, ahead_ms, true);
+    clocks.distrust(3, ahead_ms, false);
+    clocks.distrust(9, u64::MAX, true);
+    assert_eq!(
+        [2, 3, 4].map(|node| clocks.may_lead(node)),
+        [false, false, true]
+    );
+    let accused: Vec<u64> = clocks.early().into_iter().map(|(node, _)| node).collect();
+    assert_eq!(accused, [2], "what it has in its log another may have made");
+    tokio::time::advance(DISTRUSTED_FOR + Duration::from_millis(1)).await;
+    assert_eq!([2, 3].map(|node| clocks.may_lead(node)), [true, true]);
+    assert_eq!(clocks.early(), []);
+}
+
+/// It may be the one that is wrong.
+#[tokio::test]
+async fn a_node_whose_own_clock_is_in_doubt_judges_nobody() {
+    for offsets in [&[THREE_YEARS_MS; 3][..], &[]] {
+        let clocks = compared(offsets);
+        clocks.distrust(2, u64::MAX, true);
+        assert!(clocks.may_lead(2) && clocks.early().is_empty());
+    }
+    assert!(compared(&[]).may_propose());
+    assert!(!compared(&[THREE_YEARS_MS; 3]).may_propose());
+    let one_is_off = compared(&[5, 5, THREE_YEARS_MS]);
+    assert!(one_is_off.may_propose() && !one_is_off.may_lead(4));
+}
+
+/// Before the next comparison says how far.
+#[tokio::test(start_paused = true)]
+async fn a_jump_is_noticed_by_the_node_itself() {
+    let seen = Seen {
+        compared: Some((1_000_000, Instant::now())),
+        ..Seen::default()
+    };
+    tokio::time::advance(Duration::from_secs(600)).await;
+    let jumped = |now_ms| seen.has_jumped(now_ms, LIMIT_MS);
+    assert!(!jumped(1_600_000) && !jumped(1_607_500) && !jumped(1_592_500));
+    for now_ms in [0, 1_000_000, 1_592_499, 1_607_501, u64::MAX] {
+        assert!(jumped(now_ms), "{now_ms}");
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lamplighter_consensus::{Applied, Consensus, Leadership, ProposeError};
 use lamplighter_contracts::rollouts;
 use lamplighter_types::codec::{self, CodecError};
-use lamplighter_types::limits::{BATCH_BYTES_MAX, BATCH_TRANSACTIONS_MAX, BLOCK_TIME_MS_MAX};
+use lamplighter_types::limits::{BATCH_BYTES_MAX, BATCH_TRANSACTIONS_MAX};
 use lamplighter_types::{Hash, SignedTransaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -24,9 +24,9 @@ use crate::config::LedgerConfig;
 use crate::submit::mempool::Mempool;
 
 /// The time for the comparison of the clocks before this node leads: a few round trips.
-const COMPARE_WITHIN: Duration = Duration::from_millis(500);
-/// Pause of a leader between two looks whether its clock is still wrong.
-const WRONG_CLOCK_PAUSE: Duration = Duration::from_secs(1);
+const COMPARE_WITHIN: Duration = Duration::from_secs(1);
+/// Pause of a leader between two comparisons, while its clock is wrong.
+const CLOCK_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of the parent's digest, with which an encoded batch begins.
 const HASH_BYTES: usize = 32;
 /// Pause before each batch while too many blocks have no certificate.
@@ -151,11 +151,12 @@ impl Sequencer {
 
     /// Compares this node's clock with those of the others, and waits while it is wrong.
     async fn wait_for_clock(&self) {
-        self.clocks.compare(COMPARE_WITHIN).await;
-        while self.clocks.differs() || self.clock.now_ms() > BLOCK_TIME_MS_MAX {
-            tracing::error!("this node leads, and its clock is wrong: it proposes nothing");
-            tokio::time::sleep(WRONG_CLOCK_PAUSE).await;
-            self.clocks.compare(COMPARE_WITHIN).await;
+        self.clocks.compare(COMPARE_WITHIN, true).await;
+        while !self.clocks.may_propose() {
+            let standing = self.clocks.standing();
+            tracing::warn!(?standing, "this node leads, and can't vouch for its clock");
+            tokio::time::sleep(CLOCK_PAUSE).await;
+            self.clocks.compare(COMPARE_WITHIN, true).await;
         }
     }
 
@@ -195,7 +196,7 @@ impl Sequencer {
         parent: Hash,
         even_empty: bool,
     ) -> Option<Hash> {
-        if self.clocks.differs() {
+        if !self.clocks.may_propose() {
             return None;
         }
         let pending = self.mempool.dequeue_batch();

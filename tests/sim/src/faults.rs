@@ -187,12 +187,16 @@ async fn disks(world: Arc<World>) {
     }
 }
 
+/// An empty battery, or a wrong answer of a time server.
+const THREE_YEARS_MS: u64 = 3 * 365 * 86_400_000;
+
 fn offset(rng: &mut SimRng, skew: Skew) -> i64 {
     let most = CLOCK_OFFSET_MAX_MS;
     let far = match skew {
         Skew::None => 0,
         Skew::Within => rng.below(most / 2),
         Skew::Beyond => rng.between(0, 2 * most),
+        Skew::Years => THREE_YEARS_MS,
     };
     if rng.chance(500) {
         far as i64
@@ -214,7 +218,13 @@ async fn jumps(world: Arc<World>) {
     loop {
         sleep(rng.millis(300, 4_000)).await;
         let node = any_node(&world, &mut rng);
-        let skew = *rng.pick(&[Skew::None, Skew::Within, Skew::Beyond]);
+        let kinds = [Skew::None, Skew::Within, Skew::Beyond, Skew::Years];
+        let mut skew = *rng.pick(&kinds);
+        let is_years_off =
+            |node: u64| world.with(node, |slot| slot.offset_ms.unsigned_abs() >= THREE_YEARS_MS);
+        if skew == Skew::Years && world.nodes().into_iter().any(is_years_off) {
+            skew = Skew::None;
+        }
         let offset_ms = offset(&mut rng, skew);
         world.with(node, |slot| slot.offset_ms = offset_ms);
         world.log_event(format!(

@@ -15,6 +15,8 @@ pub enum Skew {
     Within,
     /// More than that, on some nodes.
     Beyond,
+    /// Three years, on one node at a time.
+    Years,
 }
 
 /// The faults of one seed. Chances are per mille.

@@ -50,7 +50,7 @@ impl HealthMonitor {
             ticks.tick().await;
             let agrees = self.clocks.standing() == ClockStanding::Agrees;
             if !agrees || look.is_multiple_of(LOOKS_PER_COMPARISON) {
-                self.clocks.compare(COMPARE_WITHIN).await;
+                self.clocks.compare(COMPARE_WITHIN, false).await;
                 self.consensus.set_clock_in_doubt(self.clocks.differs());
             }
             self.alarms.on_certified(self.chain.certified_height());
