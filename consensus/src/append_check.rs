@@ -303,8 +303,9 @@ impl AppendCheck {
                 continue;
             }
             // Only then is it its own: an entry names any leader of an earlier term.
-            let is_own = entry.log_id.leader_id == proof.leader();
-            self.machine.on_early_batch(proof.candidate, batch, is_own);
+            let is_proposer = entry.log_id.leader_id == proof.leader();
+            self.machine
+                .on_early_batch(proof.candidate, batch, is_proposer);
             request.entries.truncate(at);
             let last = request.entries.last().map(|entry| entry.log_id);
             return Ok(Some(last.or(request.prev_log_id)));

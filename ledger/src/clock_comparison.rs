@@ -29,7 +29,7 @@ use crate::message::{PeerAnswer, PeerRequest, Peers};
 /// no difference.
 const COUNTS_FOR: Duration = Duration::from_secs(15);
 /// The time for which a node that proposed a batch too far ahead is not followed: some elections.
-const DISTRUSTED_FOR: Duration = Duration::from_secs(30);
+const EARLY_COUNTS_FOR: Duration = Duration::from_secs(30);
 
 /// This node's clock among those of the validators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ struct Seen {
 struct EarlyLeader {
     ahead_ms: u64,
     /// It made the batch itself, and does not only have it in its log.
-    is_own: bool,
+    is_proposer: bool,
     at: Instant,
 }
 
@@ -93,7 +93,7 @@ impl Seen {
         self.readings
             .retain(|node, reading| names(node) && reading.at.elapsed() <= COUNTS_FOR);
         self.early
-            .retain(|node, early| names(node) && early.at.elapsed() <= DISTRUSTED_FOR);
+            .retain(|node, early| names(node) && early.at.elapsed() <= EARLY_COUNTS_FOR);
     }
 
     /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does since
@@ -106,7 +106,7 @@ impl Seen {
     }
 
     /// Judges the clock of `node` by the readings of the others in `set`.
-    fn judge(&self, node: u64, set: &ValidatorSet, limit_ms: u64) -> ClockStanding {
+    fn assess(&self, node: u64, set: &ValidatorSet, limit_ms: u64) -> ClockStanding {
         let (mut equal, mut far) = (0, Vec::new());
         for validator in &set.validators {
             if validator.node == node {
@@ -207,7 +207,7 @@ impl ClockComparison {
             if let Ok((node, Some(reading))) = answer {
                 new.readings.insert(node, reading);
             }
-            let standing = new.judge(self.node, &voters, self.limit_ms);
+            let standing = new.assess(self.node, &voters, self.limit_ms);
             if is_enough && standing != ClockStanding::Unknown {
                 break;
             }
@@ -225,7 +225,7 @@ impl ClockComparison {
         seen.compared = Some((now_ms, Instant::now()));
         seen.readings.append(&mut new.readings);
         seen.prune(voters);
-        seen.standing = seen.judge(self.node, voters, self.limit_ms);
+        seen.standing = seen.assess(self.node, voters, self.limit_ms);
     }
 
     /// Returns whether a batch with this time may be acknowledged now.
@@ -236,7 +236,7 @@ impl ClockComparison {
     /// Notes that a leader sent a batch that is not [timely](Self::is_timely), made by itself or not.
     /// If this node's clock agrees with a quorum, no quorum can follow that leader: its own clock is
     /// wrong, or it lies, or its log has the batch of one that did.
-    pub fn distrust(&self, leader: u64, timestamp_ms: u64, is_own: bool) {
+    pub fn record_early(&self, leader: u64, timestamp_ms: u64, is_proposer: bool) {
         let ahead_ms = timestamp_ms.saturating_sub(self.clock.now_ms());
         if self.standing() != ClockStanding::Agrees || self.voters().by_node(leader).is_none() {
             return;
@@ -244,14 +244,14 @@ impl ClockComparison {
         let at = Instant::now();
         let early = EarlyLeader {
             ahead_ms,
-            is_own,
+            is_proposer,
             at,
         };
         if self.seen().early.insert(leader, early).is_none() {
             tracing::error!(
                 leader,
                 ahead_ms,
-                is_own,
+                is_proposer,
                 "a batch too far ahead: not followed"
             );
         }
@@ -266,7 +266,7 @@ impl ClockComparison {
         let seen = self.seen();
         let early = seen.early.get(&node);
         let reading = seen.readings.get(&node);
-        let is_early = early.is_some_and(|early| early.at.elapsed() <= DISTRUSTED_FOR);
+        let is_early = early.is_some_and(|early| early.at.elapsed() <= EARLY_COUNTS_FOR);
         let is_off = reading.is_some_and(|reading| {
             reading.at.elapsed() <= COUNTS_FOR && !reading.is_within(self.limit_ms)
         });
@@ -276,7 +276,8 @@ impl ClockComparison {
     /// The nodes that proposed a batch too far ahead lately, and by how many ms.
     pub fn early(&self) -> Vec<(u64, u64)> {
         let seen = self.seen();
-        let accused = |early: &EarlyLeader| early.is_own && early.at.elapsed() <= DISTRUSTED_FOR;
+        let accused =
+            |early: &EarlyLeader| early.is_proposer && early.at.elapsed() <= EARLY_COUNTS_FOR;
         let early = seen.early.iter().filter(|(_, early)| accused(early));
         early.map(|(node, early)| (*node, early.ahead_ms)).collect()
     }

@@ -85,7 +85,7 @@ async fn a_node_with_a_void_batch_is_not_ready_until_its_next_block_is_certified
 
 /// One of two clocks is wrong, so no quorum has equal ones; both nodes say so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_clock_differs_is_not_ready_until_it_agrees() {
+async fn a_node_with_a_wrong_clock_is_not_ready_until_it_agrees() {
     let node = Node::start_without_certificates().await;
     node.connect_peer(60_000);
     let body = wait_ready(&node, 503).await;

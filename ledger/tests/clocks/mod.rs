@@ -64,7 +64,7 @@ async fn assert_times(cluster: &Cluster, node: u64, height: u64) {
     }
 }
 
-async fn a_leader_whose_clock_jumps(offset_ms: i64) {
+async fn a_leader_after_a_clock_jump(offset_ms: i64) {
     let cluster = Cluster::start_calm(4).await;
     let leader = cluster.leader().await;
     register(&cluster, leader, "before").await;
@@ -94,12 +94,12 @@ async fn a_leader_whose_clock_jumps(offset_ms: i64) {
 
 #[tokio::test]
 async fn a_leader_three_years_ahead_costs_one_election() {
-    a_leader_whose_clock_jumps(THREE_YEARS_MS).await;
+    a_leader_after_a_clock_jump(THREE_YEARS_MS).await;
 }
 
 #[tokio::test]
 async fn a_leader_three_years_behind_costs_one_election() {
-    a_leader_whose_clock_jumps(-THREE_YEARS_MS).await;
+    a_leader_after_a_clock_jump(-THREE_YEARS_MS).await;
 }
 
 #[tokio::test]
