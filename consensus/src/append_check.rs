@@ -286,8 +286,8 @@ impl AppendCheck {
         Ok(None)
     }
 
-    /// Removes the first batch that may not be acknowledged yet, and all after it. What this node has
-    /// in its log already it has acknowledged before.
+    /// Removes the first batch that may not be acknowledged yet, and all after it. What this node
+    /// has in its log already it has acknowledged before.
     async fn cut_early(
         &self,
         request: &mut AppendRequest,

@@ -265,8 +265,8 @@ impl Consensus {
         Ok(())
     }
 
-    /// Stops this node from standing for election while its clock is in doubt, or allows it again. If
-    /// it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
+    /// Stops this node from standing for election while its clock is in doubt, or allows it again.
+    /// If it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
     pub fn set_clock_wrong(&self, is_wrong: bool) {
         let stands = self.0.abstention.set_clock(is_wrong);
         self.0.raft.runtime_config().elect(stands);

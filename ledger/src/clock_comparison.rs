@@ -1,13 +1,14 @@
 //! This node's clock compared with those of the validators.
 //!
 //! Every node asks the others for their time. A node whose clock is further than the limit off so
-//! many that no quorum with clocks like its own is left does not lead. One whose clock agrees with a
-//! quorum does not follow a leader whose clock does not, and does not acknowledge a batch with a
-//! time further ahead than the limit: without a quorum of such clocks it is never committed. As many
-//! liars as a quorum tolerates change neither.
+//! many that no quorum with clocks like its own is left does not lead. One whose clock agrees with
+//! a quorum does not follow a leader whose clock does not, and does not acknowledge a batch with a
+//! time further ahead than the limit: without a quorum of such clocks it is never committed. As
+//! many liars as a quorum tolerates change neither.
 //!
 //! A leader does not propose after a jump of its clock before it has compared it again: a batch too
-//! far ahead would stay in its own log, and nobody could follow it until another leader replaced it.
+//! far ahead would stay in its own log, and nobody could follow it until another leader replaced
+//! it.
 
 #[cfg(test)]
 mod tests;
@@ -96,8 +97,8 @@ impl Seen {
             .retain(|node, early| names(node) && early.at.elapsed() <= EARLY_COUNTS_FOR);
     }
 
-    /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does since
-    /// the newest comparison.
+    /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does
+    /// since the newest comparison.
     fn has_jumped(&self, now_ms: u64, limit_ms: u64) -> bool {
         self.compared.is_some_and(|(then_ms, at)| {
             let passed_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -168,8 +169,8 @@ impl ClockComparison {
         matches!(self.standing(), ClockStanding::Differs { .. })
     }
 
-    /// Returns whether this node may propose: no comparison speaks against its clock, and it has not
-    /// jumped since.
+    /// Returns whether this node may propose: no comparison speaks against its clock, and it has
+    /// not jumped since.
     pub fn may_propose(&self) -> bool {
         let now_ms = self.clock.now_ms();
         let seen = self.seen();
@@ -188,8 +189,8 @@ impl ClockComparison {
         self.chain.watch_membership().borrow().voters.clone()
     }
 
-    /// Asks the connected validators for their time, all at once, and judges this node's clock. Ends
-    /// as soon as enough have answered if that is all that is wanted.
+    /// Asks the connected validators for their time, all at once, and judges this node's clock.
+    /// Ends as soon as enough have answered if that is all that is wanted.
     pub async fn compare(&self, within: Duration, is_enough: bool) {
         let voters = self.voters();
         let mut asked = JoinSet::new();
@@ -233,9 +234,9 @@ impl ClockComparison {
         timestamp_ms <= self.clock.now_ms().saturating_add(self.limit_ms)
     }
 
-    /// Notes that a leader sent a batch that is not [timely](Self::is_timely), made by itself or not.
-    /// If this node's clock agrees with a quorum, no quorum can follow that leader: its own clock is
-    /// wrong, or it lies, or its log has the batch of one that did.
+    /// Notes that a leader sent a batch that is not [timely](Self::is_timely), made by itself or
+    /// not. If this node's clock agrees with a quorum, no quorum can follow that leader: its own
+    /// clock is wrong, or it lies, or its log has the batch of one that did.
     pub fn record_early(&self, leader: u64, timestamp_ms: u64, is_proposer: bool) {
         let ahead_ms = timestamp_ms.saturating_sub(self.clock.now_ms());
         if self.standing() != ClockStanding::Agrees || self.voters().by_node(leader).is_none() {
