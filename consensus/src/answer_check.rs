@@ -27,6 +27,8 @@ pub(crate) enum AnswerError {
     Signature,
     #[error("entries that were not sent: {0:?}")]
     Entries(Option<LogId>),
+    #[error("a higher vote again and again, while the others confirm this leader: {0}")]
+    Again(Vote),
     #[error("a conflict before the beginning of the log")]
     Conflict,
 }

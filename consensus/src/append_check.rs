@@ -178,9 +178,9 @@ impl AppendCheck {
         let Some(committed) = committed else {
             return Ok(request);
         };
-        let given = request.prev_log_id.into_iter();
-        let given = given.chain(request.entries.iter().map(|entry| entry.log_id));
-        for log_id in given.filter(|log_id| log_id.index <= committed.index) {
+        let named = request.prev_log_id.into_iter();
+        let named = named.chain(request.entries.iter().map(|entry| entry.log_id));
+        for log_id in named.filter(|log_id| log_id.index <= committed.index) {
             let local = if log_id.index == committed.index {
                 Some(committed)
             } else {
@@ -217,9 +217,9 @@ impl AppendCheck {
         if request.prev_log_id == Some(last) {
             return Ok(());
         }
-        let given = request.prev_log_id.into_iter();
-        let given = given.chain(request.entries.iter().map(|entry| entry.log_id));
-        for log_id in given.take_while(|log_id| log_id.index <= last.index) {
+        let named = request.prev_log_id.into_iter();
+        let named = named.chain(request.entries.iter().map(|entry| entry.log_id));
+        for log_id in named.take_while(|log_id| log_id.index <= last.index) {
             match self.log_id(log_id.index).await? {
                 Some(local) if local != log_id => return may_replace(local, last, proof),
                 _ => {}
@@ -242,11 +242,11 @@ impl AppendCheck {
         if commit.index >= last.index {
             return Ok(Some(last));
         }
-        let given = request
+        let named = request
             .entries
             .iter()
             .find(|entry| entry.log_id.index == commit.index);
-        let local = match given {
+        let local = match named {
             Some(entry) => Some(*entry.get_log_id()),
             None => self.log_id(commit.index).await?,
         };

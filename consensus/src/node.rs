@@ -122,11 +122,7 @@ impl Consensus {
         let raft_config = Arc::new(config.raft()?);
         let (io, config) = (BlockingIo::new(&config), Arc::new(config));
         let (log, snapshots) = open_disk(&config, kv.clone(), io).await?;
-        let opened = Elections::open(config.node_id, electorate, kv.clone(), io, log.clone());
-        let elections = opened.await.map_err(|source| ConsensusError::Store {
-            operation: "read the proofs of elections",
-            source,
-        })?;
+        let elections = open_elections(&config, electorate, kv.clone(), log.clone()).await?;
         let mut receiver = SnapshotReceiver::new(snapshots.clone(), SnapshotSpace::new(&config));
         if let Some(at_least) = log.purged_beyond(&*machine)? {
             fetch_snapshot(at_least, &mut receiver, &*transport, &machine, &config).await?;
@@ -450,6 +446,21 @@ async fn open_disk(
     let resigned = log.resign(node_id).await;
     resigned.map_err(|error| ConsensusError::Raft(error.into()))?;
     Ok((log, Arc::new(snapshots)))
+}
+
+/// Opens what this node knows of elections.
+async fn open_elections(
+    config: &ConsensusConfig,
+    electorate: Arc<dyn Electorate>,
+    kv: Arc<dyn Kv>,
+    log: LogStore,
+) -> Result<Arc<Elections>, ConsensusError> {
+    let io = BlockingIo::new(config);
+    let opened = Elections::open(config.node_id, electorate, kv, io, log).await;
+    opened.map_err(|source| ConsensusError::Store {
+        operation: "read the proofs of elections",
+        source,
+    })
 }
 
 /// Writes the node's id into an empty store; compares it with the one in another store.

@@ -119,18 +119,27 @@ impl PeerClient {
         elections.candidacy.proof(leader)
     }
 
+    fn may_depose(&self, leader: LeaderId, vote: Vote) -> Result<(), AnswerError> {
+        let OpenraftNetwork {
+            elections, config, ..
+        } = &self.network;
+        if elections.may_depose(leader, self.target, config.timers.election_max) {
+            return Ok(());
+        }
+        Err(AnswerError::Again(vote))
+    }
+
     /// Checks the answer to an append or a heartbeat, and records what it proves.
     fn accept(
         &self,
         response: AppendResponse,
         request: &AppendRequest,
         asked: Instant,
-    ) -> Result<AppendResponse, CallError> {
-        let response = self.check().append(response, request);
-        let response = response.map_err(|error| self.refuse(&error))?;
+    ) -> Result<AppendResponse, AnswerError> {
+        let response = self.check().append(response, request)?;
         let (leader, gate) = (request.vote.leader_id, &self.network.elections.gate);
         match response {
-            AppendResponse::HigherVote(_) => {}
+            AppendResponse::HigherVote(vote) => self.may_depose(leader, vote)?,
             AppendResponse::Conflict => {
                 gate.record_answer(leader, self.target, asked);
                 gate.forget(leader, self.target);
@@ -164,7 +173,8 @@ impl PeerClient {
                     if let Some(signature) = signature {
                         elections.candidacy.add(leader, self.target, &signature);
                     }
-                    return self.accept(response, request, asked);
+                    let accepted = self.accept(response, request, asked);
+                    return accepted.map_err(|error| self.refuse(&error));
                 }
                 Ok(ControlResponse::Heartbeat(AppendAnswer::Unproven)) => {
                     elections.gate.forget_answer(leader, self.target);
@@ -223,7 +233,9 @@ impl PeerClient {
         let answer = answer.map_err(|error| unreachable(&error))?;
         match codec::decode("answer", &answer) {
             Ok(AppendAnswer::Response { response, .. }) => {
-                Ok((self.accept(response, request, asked)?, sent))
+                let accepted = self.accept(response, request, asked);
+                let accepted = accepted.map_err(|error| self.refuse(&error))?;
+                Ok((accepted, sent))
             }
             Ok(AppendAnswer::Unproven) => {
                 let leader = request.vote.leader_id;
@@ -338,6 +350,7 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         request: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, CallError> {
+        let end = Instant::now() + option.hard_ttl();
         let elections = &self.network.elections;
         let message = codec::encode(&ControlRequest::Vote {
             request: request.clone(),
@@ -354,15 +367,30 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         let candidacy = &elections.candidacy;
         let response = self.check().vote(response, signature, &request, candidacy);
         let response = response.map_err(|error| self.refuse(&error))?;
-        if response.vote_granted {
-            // openraft counts the votes when there is a proof. It stops waiting by itself.
-            let elected = elections.elected(request.vote.leader_id).await;
-            let elected = elected.map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
-            if !elected {
-                return Err(self.unexpected());
-            }
+        if response.vote.leader_id > request.vote.leader_id {
+            let newer = response.vote.leader_id;
+            candidacy.refuse(request.vote.leader_id, self.target, newer);
         }
-        Ok(response)
+        // openraft counts the votes when there is a proof. A refusal waits too: openraft would end
+        // the candidacy for a higher vote, which nothing proves, before the others have answered.
+        let wait = (end - option.hard_ttl() / 8).saturating_duration_since(Instant::now());
+        let elected = elections.elected(request.vote.leader_id);
+        let elected = match tokio::time::timeout(wait, elected).await {
+            Ok(elected) => elected.map_err(|error| RPCError::Network(NetworkError::new(&error)))?,
+            Err(_) => false,
+        };
+        if elected != response.vote_granted {
+            return Err(self.unexpected());
+        }
+        if elected || response.vote.leader_id <= request.vote.leader_id {
+            return Ok(response);
+        }
+        let believed = candidacy.believed_refusal();
+        let vote = believed.map_or_else(Vote::default, |leader_id| Vote {
+            leader_id,
+            committed: false,
+        });
+        Ok(VoteResponse::new(vote, response.last_log_id, false))
     }
 
     async fn full_snapshot(
@@ -401,10 +429,15 @@ impl RaftNetwork<TypeConfig> for PeerClient {
                 Ok(answered) if answered.leader_id <= vote.leader_id => {
                     Ok(SnapshotResponse::new(vote))
                 }
-                Ok(answered) => match self.check().higher_vote(answered, &vote) {
-                    Ok(higher) => Ok(SnapshotResponse::new(higher)),
-                    Err(error) => Err(Unreachable::from(AnyError::new(&error)).into()),
-                },
+                Ok(answered) => {
+                    let higher = self.check().higher_vote(answered, &vote);
+                    let higher = higher.map_err(|error| Unreachable::new(&error))?;
+                    let leader = vote.leader_id;
+                    if !elections.may_depose(leader, self.target, config.timers.election_max) {
+                        return Err(Unreachable::new(&AnswerError::Again(higher)).into());
+                    }
+                    Ok(SnapshotResponse::new(higher))
+                }
                 Err(error) => {
                     log_unsent(self.target, &error);
                     Err(Unreachable::from(AnyError::new(&error)).into())

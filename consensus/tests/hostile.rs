@@ -6,128 +6,22 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::liar::{append, blank, heartbeat, log, log_id, membership, proof, term};
 use common::{Cluster, TIMEOUT};
-use lamplighter_consensus::suite::TestElectorate;
 use lamplighter_consensus::wire::{
     self, AppendAnswer, AppendRequest, AppendResponse, ControlRequest, ControlResponse,
-    ElectionProof, EntryPayload, FileInfo, LogId, Manifest, Membership, ProposedBatch,
-    RaftLogEntry, SignatureBytes, SignedVote, SnapshotMeta, SnapshotRequest, SnapshotResponse,
-    StoredMembership, Vote,
+    ElectionProof, EntryPayload, FileInfo, LogId, Manifest, ProposedBatch, RaftLogEntry,
+    SignatureBytes, SnapshotMeta, SnapshotRequest, SnapshotResponse, StoredMembership, Vote,
 };
-use lamplighter_consensus::{Electorate, Limits, NodeId, RaftLane, ServeError};
-use lamplighter_store::{Cf, KvView};
-use openraft::CommittedLeaderId;
+use lamplighter_consensus::{Limits, NodeId, RaftLane, ServeError};
 use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::time::sleep;
 
 const OBSERVER: NodeId = 9;
-
-fn log_id(term: u64, node: NodeId, index: u64) -> LogId {
-    LogId::new(CommittedLeaderId::new(term, node), index)
-}
-
-fn term(cluster: &Cluster, node: NodeId) -> u64 {
-    cluster.node(node).metrics().term
-}
-
-/// The log of a node: the ids of its entries.
-fn log(cluster: &Cluster, node: NodeId) -> Vec<LogId> {
-    let kv = &cluster.nodes[&node].kv;
-    let indexes = 0..=cluster.node(node).metrics().last_log_index.unwrap_or(0);
-    let entries = indexes.filter_map(|index| kv.get(Cf::Log, &index.to_be_bytes()).unwrap());
-    entries
-        .map(|entry| wire::get_entry(entry).unwrap().log_id)
-        .collect()
-}
-
-/// The proof that a node would have if these had voted for it.
-fn proof(
-    cluster: &Cluster,
-    term: u64,
-    candidate: NodeId,
-    last_log_id: Option<LogId>,
-    voters: &[NodeId],
-) -> ElectionProof {
-    let mut proof = ElectionProof {
-        term,
-        candidate,
-        last_log_id,
-        votes: Vec::new(),
-    };
-    for voter in voters {
-        let electorate = TestElectorate {
-            node: *voter,
-            voters: cluster.voters.clone(),
-        };
-        let statement = proof.statement(&electorate.chain_id(), *voter);
-        let signature = SignatureBytes(electorate.sign(&statement));
-        proof.votes.push(SignedVote {
-            voter: *voter,
-            signature,
-        });
-    }
-    proof
-}
-
-/// Sends a heartbeat in a node's name.
-async fn heartbeat(
-    cluster: &Cluster,
-    to: NodeId,
-    vote: Vote,
-    at: (Option<LogId>, Option<LogId>),
-    proof: Option<ElectionProof>,
-) -> Result<AppendAnswer, ServeError> {
-    let request = ControlRequest::Heartbeat {
-        vote,
-        prev_log_id: at.0,
-        leader_commit: at.1,
-        proof,
-    };
-    let from = vote.leader_id.node_id;
-    let bytes = wire::encode(&request).into();
-    let answer = cluster
-        .node(to)
-        .serve(from, RaftLane::Control, bytes)
-        .await?;
-    match wire::decode("answer", &answer).unwrap() {
-        ControlResponse::Heartbeat(answer) => Ok(answer),
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn append(
-    cluster: &Cluster,
-    to: NodeId,
-    request: &AppendRequest,
-    proof: Option<&ElectionProof>,
-) -> Result<AppendAnswer, ServeError> {
-    let from = request.vote.leader_id.node_id;
-    let bytes = wire::encode_append(request, proof);
-    let answer = cluster
-        .node(to)
-        .serve(from, RaftLane::Append, bytes)
-        .await?;
-    Ok(wire::decode("answer", &answer).unwrap())
-}
-
-fn blank(log_id: LogId) -> RaftLogEntry {
-    RaftLogEntry {
-        log_id,
-        payload: EntryPayload::Blank,
-    }
-}
-
-fn membership(log_id: LogId, voters: &[NodeId], learners: &[NodeId]) -> RaftLogEntry {
-    let sets = vec![voters.iter().copied().collect::<BTreeSet<_>>()];
-    let nodes: BTreeSet<NodeId> = voters.iter().chain(learners).copied().collect();
-    RaftLogEntry {
-        log_id,
-        payload: EntryPayload::Membership(Membership::new(sets, nodes)),
-    }
-}
 
 fn accepted(answer: &Result<AppendAnswer, ServeError>) -> bool {
     matches!(answer, Ok(AppendAnswer::Response { response, .. })
@@ -161,7 +55,7 @@ async fn four() -> (Cluster, NodeId, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_leads_nobody() {
+async fn an_observer_leads_no_node() {
     let (cluster, leader, term) = four().await;
     for round in 0..20 {
         for node in cluster.nodes.keys() {
@@ -194,13 +88,13 @@ async fn an_observer_leads_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_voter_that_was_not_elected_leads_nobody() {
+async fn a_voter_that_was_not_elected_leads_no_node() {
     let (cluster, leader, term) = four().await;
     let liar = cluster.follower().await;
-    let own = log(&cluster, leader).last().copied();
+    let end = log(&cluster, leader).last().copied();
     let three = [1, 2, 3];
-    let mut twice = proof(&cluster, term + 1, liar, own, &[liar, liar, liar]);
-    let mut forged = proof(&cluster, term + 1, liar, own, &three);
+    let mut twice = proof(&cluster, term + 1, liar, end, &[liar, liar, liar]);
+    let mut forged = proof(&cluster, term + 1, liar, end, &three);
     forged
         .votes
         .iter_mut()
@@ -208,45 +102,45 @@ async fn a_voter_that_was_not_elected_leads_nobody() {
         .for_each(|vote| {
             vote.signature.0[0] ^= 1;
         });
-    let mut other_log = proof(&cluster, term + 1, liar, own, &three);
+    let mut other_log = proof(&cluster, term + 1, liar, end, &three);
     other_log.last_log_id = Some(log_id(term, leader, 1));
     twice.votes.push(twice.votes[0].clone());
     let proofs = [
         ("none", None),
         (
             "its own vote",
-            Some(proof(&cluster, term + 1, liar, own, &[liar])),
+            Some(proof(&cluster, term + 1, liar, end, &[liar])),
         ),
         (
             "two votes of four",
-            Some(proof(&cluster, term + 1, liar, own, &[liar, leader])),
+            Some(proof(&cluster, term + 1, liar, end, &[liar, leader])),
         ),
         ("its own vote again and again", Some(twice)),
         ("votes that nobody signed", Some(forged)),
         ("votes for another log", Some(other_log)),
         (
             "votes of observers",
-            Some(proof(&cluster, term + 1, liar, own, &[liar, 9, 10, 11])),
+            Some(proof(&cluster, term + 1, liar, end, &[liar, 9, 10, 11])),
         ),
         (
             "votes of another term",
-            Some(proof(&cluster, term + 2, liar, own, &three)),
+            Some(proof(&cluster, term + 2, liar, end, &three)),
         ),
         (
             "votes for another node",
-            Some(proof(&cluster, term + 1, leader, own, &three)),
+            Some(proof(&cluster, term + 1, leader, end, &three)),
         ),
     ];
     for (what, proof) in proofs {
         for node in cluster.nodes.keys().filter(|node| **node != liar) {
             let vote = Vote::new_committed(term + 1, liar);
-            let answer = heartbeat(&cluster, *node, vote, (own, own), proof.clone()).await;
+            let answer = heartbeat(&cluster, *node, vote, (end, end), proof.clone()).await;
             assert_eq!(answer, Ok(AppendAnswer::Unproven), "{what}");
             let request = AppendRequest {
                 vote,
                 prev_log_id: Some(log_id(term, leader, 1)),
                 entries: vec![blank(log_id(term + 1, liar, 2))],
-                leader_commit: own,
+                leader_commit: end,
             };
             let answer = append(&cluster, *node, &request, proof.as_ref()).await;
             assert_eq!(answer, Ok(AppendAnswer::Unproven), "{what}");
@@ -338,21 +232,24 @@ async fn an_elected_liar_truncates_nothing_that_was_acknowledged() {
         ),
     ];
     for (at, (what, claimed)) in claims.into_iter().enumerate() {
-        let later = term + 1 + at as u64;
-        let proof = proof(&cluster, later, liar, claimed, &voters);
-        let vote = Vote::new_committed(later, liar);
-        let own = log_id(later, liar, fresh.index);
+        let newer_term = term + 1 + at as u64;
+        let proof = proof(&cluster, newer_term, liar, claimed, &voters);
+        let vote = Vote::new_committed(newer_term, liar);
+        let end = log_id(newer_term, liar, fresh.index);
         let requests = [
-            (Some(last), vec![blank(own)]),
+            (Some(last), vec![blank(end)]),
             (Some(last), vec![blank(log_id(term, liar, fresh.index))]),
-            (Some(own), vec![blank(log_id(later, liar, fresh.index + 1))]),
+            (
+                Some(end),
+                vec![blank(log_id(newer_term, liar, fresh.index + 1))],
+            ),
         ];
         for (prev_log_id, entries) in requests {
             let request = AppendRequest {
                 vote,
                 prev_log_id,
                 entries,
-                leader_commit: Some(own),
+                leader_commit: Some(end),
             };
             let answer = append(&cluster, node, &request, Some(&proof)).await;
             assert!(
@@ -360,12 +257,15 @@ async fn an_elected_liar_truncates_nothing_that_was_acknowledged() {
                 "{what}: {answer:?}"
             );
         }
-        let at = (Some(own), None);
-        let answer = heartbeat(&cluster, node, vote, at, Some(proof)).await;
-        assert!(
-            matches!(answer, Err(ServeError::Invalid { .. })),
-            "{what}: {answer:?}"
-        );
+        // openraft removes what is in the way of the entry before.
+        for prev in [end, log_id(0, 0, fresh.index), log_id(term, 0, fresh.index)] {
+            let at = (Some(prev), None);
+            let answer = heartbeat(&cluster, node, vote, at, Some(proof.clone())).await;
+            assert!(
+                matches!(answer, Err(ServeError::Invalid { .. })),
+                "{what}: {answer:?}"
+            );
+        }
         assert_eq!(log(&cluster, node), before, "{what}");
     }
 }
@@ -384,8 +284,8 @@ async fn no_log_id_of_a_leader_turns_a_node_back_or_ends_it() {
         .find(|node| *node != liar && *node != leader)
         .unwrap();
     let last = *log(&cluster, leader).last().unwrap();
-    let later = term + 1;
-    let proof = proof(&cluster, later, liar, Some(last), &[1, 2, 3, 4]);
+    let newer_term = term + 1;
+    let proof = proof(&cluster, newer_term, liar, Some(last), &[1, 2, 3, 4]);
     let mut ids = vec![None];
     for index in [
         0,
@@ -401,8 +301,8 @@ async fn no_log_id_of_a_leader_turns_a_node_back_or_ends_it() {
             (0, 0),
             (1, 1),
             (term, leader),
-            (later, liar),
-            (later, 4),
+            (newer_term, liar),
+            (newer_term, 4),
             (u64::MAX, 0),
         ] {
             ids.push(Some(log_id(term, node, index)));
@@ -410,13 +310,13 @@ async fn no_log_id_of_a_leader_turns_a_node_back_or_ends_it() {
     }
     for prev in &ids {
         for commit in &ids {
-            let vote = Vote::new_committed(later, liar);
+            let vote = Vote::new_committed(newer_term, liar);
             let at = (*prev, *commit);
             // Its answer does not matter.
             let _ = heartbeat(&cluster, node, vote, at, Some(proof.clone())).await;
             let first = prev.map_or(Some(0), |prev| prev.index.checked_add(1));
             let Some(first) = first else { continue };
-            for leader_id in [(later, liar), (term, leader)] {
+            for leader_id in [(newer_term, liar), (term, leader)] {
                 let request = AppendRequest {
                     vote,
                     prev_log_id: *prev,
@@ -432,6 +332,16 @@ async fn no_log_id_of_a_leader_turns_a_node_back_or_ends_it() {
     }
     let batches = cluster.nodes[&node].machine.batches().unwrap();
     assert_eq!(batches.len(), held.len());
+    // Another entry in place of a committed one is a lie that is noticed.
+    let vote = Vote::new_committed(newer_term, liar);
+    for index in [1, 5, last.index] {
+        let at = (Some(log_id(0, 0, index)), None);
+        let answer = heartbeat(&cluster, node, vote, at, Some(proof.clone())).await;
+        assert!(
+            matches!(answer, Err(ServeError::Invalid { .. })),
+            "{answer:?}"
+        );
+    }
     cluster.kill(liar).await;
     // The node follows the liar's term, and the leader learns of it.
     sleep(Duration::from_secs(10)).await;
@@ -496,17 +406,44 @@ async fn no_answer_of_a_voter_ends_a_leader_or_uses_terms_up() {
             "{vote}"
         );
     }
-    // One that may be true costs an election.
+    // One that may be true costs an election; with ever higher terms, one for each leader.
+    let claimed = Arc::new(AtomicU64::new(term_before));
+    let claims = claimed.clone();
     cluster.net.lie(
         liar,
-        answers_with(Vote::new_committed(term_before + 1, liar)),
+        Arc::new(move |from, lane, request| {
+            let term = claims.fetch_add(3, Ordering::Relaxed) + 1;
+            let vote = Vote::new_committed(term, liar);
+            if lane == RaftLane::Control
+                && matches!(
+                    wire::decode("request", request),
+                    Ok(ControlRequest::Vote { .. })
+                )
+            {
+                let log = Some(log_id(term, liar, 1 << 40));
+                let refused = ControlResponse::Vote {
+                    response: VoteResponse::new(vote, log, false),
+                    signature: None,
+                };
+                return Some(wire::encode(&refused).into());
+            }
+            answers_with(vote)(from, lane, request)
+        }),
     );
-    sleep(Duration::from_secs(10)).await;
-    cluster.net.lie(liar, Arc::new(|_, _, _| None));
-    cluster.propose("after").await.unwrap();
-    for node in cluster.nodes.keys() {
-        assert!(term(&cluster, *node) < term_before + 30);
+    sleep(Duration::from_secs(30)).await;
+    let leader = cluster.leader().await;
+    let term_under_lies = term(&cluster, leader);
+    let asked = claimed.load(Ordering::Relaxed);
+    for round in 0..20 {
+        let batch = format!("under lies {round}");
+        cluster.propose(&batch).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
     }
+    assert_eq!(term(&cluster, leader), term_under_lies, "it leads on");
+    assert!(
+        claimed.load(Ordering::Relaxed) > asked + 30,
+        "the liar is asked all the time"
+    );
 }
 
 /// A lying voter grants everything without a signature, and acknowledges what was not sent.
@@ -644,7 +581,7 @@ async fn an_image_costs_disk_only_for_a_proven_leader_and_is_removed_with_it() {
 
 /// With five nodes a majority is three and a quorum four: three elect nobody and commit nothing.
 #[tokio::test(start_paused = true)]
-async fn a_majority_below_the_quorum_elects_nobody_and_commits_nothing() {
+async fn a_majority_below_the_quorum_elects_no_leader_and_commits_nothing() {
     for count in [5, 7] {
         let mut cluster = Cluster::with_limits(count, Limits::default()).await;
         cluster.propose("before").await.unwrap();
@@ -737,10 +674,10 @@ async fn a_candidate_with_a_log_of_an_unproven_term_gets_no_vote() {
     // The leader's lease must be over.
     cluster.net.cut(node);
     sleep(Duration::from_secs(4)).await;
-    let later = term + 1_000;
+    let newer_term = term + 1_000;
     let vote = async |claimed: Option<LogId>, log_proof: Option<ElectionProof>| {
         let request = ControlRequest::Vote {
-            request: VoteRequest::new(Vote::new(later, liar), claimed),
+            request: VoteRequest::new(Vote::new(newer_term, liar), claimed),
             log_proof,
         };
         let bytes = wire::encode(&request).into();

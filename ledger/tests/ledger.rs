@@ -5,6 +5,7 @@ mod cluster;
 mod snapshot;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cluster::{Cluster, id, node_secret};
@@ -169,6 +170,48 @@ async fn a_removed_validator_certifies_its_removal() {
         .await
         .unwrap()
         .unwrap();
+    cluster.stop().await;
+}
+
+/// Raft's voters may be only such as the certified record explains: a change that was executed and
+/// is not certified yet is none of them.
+#[tokio::test]
+async fn the_electorate_explains_certified_sets_alone() {
+    let cluster = Cluster::start(4).await;
+    let (all, rest) = (BTreeSet::from([1, 2, 3, 4]), BTreeSet::from([1, 2, 3]));
+    let electorate = cluster.running[&1].electorate.clone();
+    assert_eq!(electorate.explains(&all), Some(0));
+    assert_eq!(electorate.explains(&[1].into()), None);
+    let signature = cluster.running[&2].electorate.sign(b"a statement");
+    assert!(electorate.verify(2, b"a statement", &signature));
+    assert!(!electorate.verify(3, b"a statement", &signature));
+    assert!(!electorate.verify(77, b"a statement", &signature));
+    assert!(electorate.names(4) && !electorate.names(77));
+
+    cluster.silence(&[3, 4]);
+    let one = cluster.handle(1);
+    let change = GovernanceChange::RemoveValidator { node: 4 };
+    for signed in cluster.govern("remove-4", change) {
+        let commitment = committed(one.submit(signed).await.unwrap()).await;
+        assert_eq!(commitment.receipt.outcome, Outcome::Succeeded);
+    }
+    assert_eq!(electorate.explains(&rest), None, "it is not certified");
+    assert_eq!(electorate.electors(), std::slice::from_ref(&all));
+    let voters = cluster.running[&1].consensus.metrics().voters;
+    assert_eq!(voters, all);
+
+    cluster.silence(&[]);
+    let mut nodes = one.watch_membership();
+    let changed = nodes.wait_for(|nodes| nodes.voters.by_node(4).is_none());
+    let changed = tokio::time::timeout(WITHIN, changed).await;
+    drop(changed.unwrap().unwrap());
+    assert_eq!(electorate.electors(), std::slice::from_ref(&rest));
+    assert!(electorate.explains(&rest) > electorate.explains(&all));
+    assert!(
+        electorate.explains(&all).is_some(),
+        "a log that is replayed has it"
+    );
+    assert!(!electorate.may_vote(4) && electorate.names(4));
     cluster.stop().await;
 }
 

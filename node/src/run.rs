@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::bootstrap_peers::{BootstrapPeers, BootstrapPeersError};
 use crate::config::{ConfigError, NodeConfig};
-use crate::disk::{ConsensusGate, DiskMonitor};
+use crate::disk::{self, ConsensusGate, DiskMonitor};
 use crate::edges::EdgeThreads;
 use crate::fatal_errors::FatalErrors;
 use crate::identity::{self, IdentityError};
@@ -401,6 +401,7 @@ async fn start_consensus(
     let snapshots = config.data_dir.join("snapshots");
     let mut settings = lamplighter_consensus::ConsensusConfig::new(config.node, snapshots);
     config.disk.limit(&mut settings.limits);
+    settings.free_bytes = Some(disk::free_bytes);
     let named = transport.directory.validators();
     let announced = ledger
         .handle()

@@ -1,10 +1,11 @@
 //! The candidate's and leader's side: it collects signed votes until they are a proof.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
-use super::proof::{ElectionProof, SignatureBytes, SignedVote, is_quorum};
+use super::proof::{ElectionProof, SignatureBytes, SignedVote, is_quorum, liars};
 use super::voters::Voters;
 use crate::NodeId;
 use crate::types::{LeaderId, LogId, Vote};
@@ -15,6 +16,8 @@ pub(crate) struct Candidacy {
     voters: Arc<Voters>,
     /// None before this node first stood for election.
     votes: watch::Sender<Option<ElectionProof>>,
+    /// The later leaderships that voters named in their refusals of the newest candidacy.
+    refusals: Mutex<BTreeMap<NodeId, LeaderId>>,
 }
 
 impl Candidacy {
@@ -23,6 +26,7 @@ impl Candidacy {
             node_id,
             voters,
             votes: watch::Sender::new(None),
+            refusals: Mutex::default(),
         }
     }
 
@@ -45,7 +49,32 @@ impl Candidacy {
             voter: self.node_id,
             signature: SignatureBytes(electorate.sign(&statement)),
         });
+        self.refusals().clear();
         self.votes.send_replace(Some(proof));
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<NodeId, LeaderId>> {
+        self.refusals.lock().expect("no code panics with this lock")
+    }
+
+    /// Records that a voter refused because it has voted for a later leadership, which nothing
+    /// proves.
+    pub(crate) fn refuse(&self, leader: LeaderId, voter: NodeId, newer: LeaderId) {
+        if self.proof(leader).is_some() {
+            self.refusals().insert(voter, newer);
+        }
+    }
+
+    /// The latest leadership that more voters than can lie have voted for, or a later one. A single
+    /// liar could otherwise raise the terms of the candidates one after the other, so that none
+    /// ever had the highest. If too few name one, the candidate's next term is higher by one, and
+    /// the voter that refused stands for election itself.
+    pub(crate) fn believed_refusal(&self) -> Option<LeaderId> {
+        let sets = self.voters.of_log();
+        let liars = sets.iter().map(|set| liars(set.len())).max()?;
+        let mut named: Vec<_> = self.refusals().values().copied().collect();
+        named.sort_unstable_by(|a, b| b.cmp(a));
+        named.get(liars).copied()
     }
 
     /// Adds a vote if its signature is the voter's; returns whether that vote is there now.

@@ -17,13 +17,25 @@ use crate::NodeId;
 use crate::types::{LeaderId, LogId};
 
 /// The progress of the other nodes under one leadership of this node.
-#[derive(Default)]
 struct Copies {
     leader: LeaderId,
+    /// When its first answer came.
+    begun: Instant,
     /// The last entry that each node acknowledged as durable.
     matched: BTreeMap<NodeId, LogId>,
     /// When each node's last successful answer was requested.
     answered: BTreeMap<NodeId, Instant>,
+}
+
+impl Copies {
+    fn new(leader: LeaderId) -> Self {
+        Self {
+            leader,
+            begun: Instant::now(),
+            matched: BTreeMap::new(),
+            answered: BTreeMap::new(),
+        }
+    }
 }
 
 /// Counts acknowledged copies and answers on the leader.
@@ -45,7 +57,7 @@ impl CommitGate {
         Self {
             node_id,
             voters,
-            copies: watch::Sender::default(),
+            copies: watch::Sender::new(Copies::new(LeaderId::default())),
         }
     }
 
@@ -87,10 +99,7 @@ impl CommitGate {
     fn change(&self, leader: LeaderId, change: impl FnOnce(&mut Copies)) {
         self.copies.send_modify(|copies| {
             if copies.leader < leader {
-                *copies = Copies {
-                    leader,
-                    ..Copies::default()
-                };
+                *copies = Copies::new(leader);
             }
             if copies.leader == leader {
                 change(copies);
@@ -112,6 +121,26 @@ impl CommitGate {
                 })
         });
         timeout(within, enough).await.is_ok()
+    }
+
+    /// True if a quorum without this node answered requests of this leader that were sent within
+    /// the last `within`, or elected it within that time.
+    pub(crate) fn is_confirmed_without(
+        &self,
+        leader: LeaderId,
+        node: NodeId,
+        within: Duration,
+    ) -> bool {
+        self.change(leader, |_| {});
+        let copies = self.copies.borrow();
+        let lately = |at: &Instant| at.elapsed() <= within;
+        if copies.leader == leader && lately(&copies.begun) {
+            return true;
+        }
+        let nodes = copies.answered.iter().filter(|(_, at)| lately(at));
+        let nodes = nodes.map(|(node, _)| *node).filter(|other| *other != node);
+        let nodes = nodes.chain([self.node_id]).collect();
+        copies.leader == leader && is_quorum(&self.voters.of_log(), &nodes)
     }
 
     /// True if openraft's own majority confirms this leader, and no more answers are needed.

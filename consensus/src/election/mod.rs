@@ -14,9 +14,12 @@ mod store;
 mod tests;
 mod voters;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lamplighter_store::{Kv, StoreError};
+use tokio::time::Instant;
 
 pub(crate) use self::candidacy::Candidacy;
 pub(crate) use self::commit_gate::CommitGate;
@@ -30,6 +33,11 @@ use crate::electorate::Electorate;
 use crate::log::LogStore;
 use crate::types::LeaderId;
 
+/// The time in which one voter deposes this node at most once while a quorum of the others confirms
+/// it. A voter that was cut off comes back with a higher term, and is followed at once; one that
+/// claims a higher term again and again costs one election in this time.
+const DEPOSED_ONCE_IN: Duration = Duration::from_secs(600);
+
 /// Everything that a node knows of elections.
 pub(crate) struct Elections {
     pub node_id: NodeId,
@@ -39,6 +47,8 @@ pub(crate) struct Elections {
     pub proven: ProvenLeaders,
     store: ProofStore,
     log: LogStore,
+    /// When each voter last deposed this node.
+    deposed: Mutex<BTreeMap<NodeId, Instant>>,
     /// Held while proofs are written.
     writing: tokio::sync::Mutex<()>,
 }
@@ -64,8 +74,23 @@ impl Elections {
             voters,
             store,
             log,
+            deposed: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// True if a voter's higher vote may end this node's leadership; it counts then. `within` is
+    /// the time in which the others have to have confirmed it.
+    pub(crate) fn may_depose(&self, leader: LeaderId, node: NodeId, within: Duration) -> bool {
+        let mut deposed = self.deposed.lock().expect("no code panics with this lock");
+        let lately = |at: &Instant| at.elapsed() < DEPOSED_ONCE_IN;
+        if deposed.get(&node).is_some_and(lately)
+            && self.gate.is_confirmed_without(leader, node, within)
+        {
+            return false;
+        }
+        deposed.insert(node, Instant::now());
+        true
     }
 
     /// Stores the proof of a new leadership.

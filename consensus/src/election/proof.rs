@@ -81,8 +81,12 @@ impl ElectionProof {
 /// larger than a majority for 5 voters and from 7 on. Two quorums have an honest voter in common
 /// although `⌊(n-1)/3⌋` of them lie.
 pub fn quorum(voters: usize) -> usize {
-    let liars = voters.saturating_sub(1) / 3;
-    (voters + liars) / 2 + 1
+    (voters + liars(voters)) / 2 + 1
+}
+
+/// The number of voters that may lie.
+pub(super) fn liars(voters: usize) -> usize {
+    voters.saturating_sub(1) / 3
 }
 
 /// True if `nodes` have a quorum of one set.

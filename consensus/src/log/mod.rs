@@ -18,7 +18,7 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageIOError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::recent::{CachedEntry, RecentEntries};
@@ -47,7 +47,7 @@ struct LogInner {
     limits: Limits,
     recent: Mutex<RecentEntries>,
     /// The last entry that openraft reported as committed since the start.
-    committed: Mutex<Option<LogId>>,
+    committed: watch::Sender<Option<LogId>>,
     /// Begins when the vote of this node for itself is stored.
     candidacy: OnceLock<Arc<Candidacy>>,
     syncs: Arc<SyncTracker>,
@@ -90,7 +90,7 @@ impl LogStore {
             io,
             limits,
             recent: Mutex::new(recent),
-            committed: Mutex::default(),
+            committed: watch::Sender::default(),
             candidacy: OnceLock::new(),
             syncs,
             bytes_since_request: AtomicU64::new(0),
@@ -187,11 +187,7 @@ impl LogStore {
 
     /// The last entry that openraft reported as committed since the start.
     pub(crate) fn committed(&self) -> Option<LogId> {
-        *self
-            .0
-            .committed
-            .lock()
-            .expect("no code panics with this lock")
+        *self.0.committed.borrow()
     }
 
     /// Connects the candidacy, which begins with a stored vote.
@@ -433,11 +429,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.put(COMMITTED, &committed, Durability::Unsynced)
             .await
             .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Write, &error))?;
-        *self
-            .0
-            .committed
-            .lock()
-            .expect("no code panics with this lock") = committed;
+        self.0.committed.send_replace(committed);
         Ok(())
     }
 

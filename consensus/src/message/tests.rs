@@ -4,6 +4,7 @@ use openraft::CommittedLeaderId;
 
 use super::*;
 use crate::codec::frame;
+use crate::election::SignedVote;
 use crate::snapshot::message::{FileInfo, Manifest, SnapshotRequest, SnapshotResponse};
 use crate::types::{Marker, SnapshotMeta, StoredMembership};
 
@@ -38,6 +39,32 @@ fn request() -> AppendRequest {
     }
 }
 
+fn proof() -> ElectionProof {
+    ElectionProof {
+        term: 3,
+        candidate: 1,
+        last_log_id: Some(log_id(1, 2, 3)),
+        votes: vec![SignedVote {
+            voter: 2,
+            signature: SignatureBytes([5; 64]),
+        }],
+    }
+}
+
+fn vote_request() -> ControlRequest {
+    ControlRequest::Vote {
+        request: openraft::raft::VoteRequest::new(Vote::new(3, 1), Some(log_id(1, 2, 3))),
+        log_proof: Some(proof()),
+    }
+}
+
+fn granted() -> ControlResponse {
+    ControlResponse::Vote {
+        response: openraft::raft::VoteResponse::new(Vote::new(3, 1), None, true),
+        signature: Some(SignatureBytes([5; 64])),
+    }
+}
+
 /// The formats on disk and on the wire; a change of them needs a new version of the protocol.
 #[test]
 fn frozen_bytes() {
@@ -68,7 +95,10 @@ fn frozen_bytes() {
     };
     let vote = Vote::new_committed(3, 1);
     let samples = [
-        ("append", hash(&encode_append(&request(), None))),
+        ("append", hash(&encode_append(&request(), Some(&proof())))),
+        ("vote request", hash(&encode(&vote_request()))),
+        ("vote", hash(&encode(&granted()))),
+        ("heartbeat answer", hash(&encode(&AppendAnswer::Unproven))),
         ("marker", hash(&encode(&marker))),
         ("manifest", hash(&encode(&manifest))),
         (
@@ -76,7 +106,7 @@ fn frozen_bytes() {
             hash(&encode(&SnapshotRequest::Offer {
                 vote,
                 manifest,
-                proof: None,
+                proof: Some(proof()),
             })),
         ),
         (
@@ -116,9 +146,9 @@ fn entries_come_back() {
         assert_eq!(bytes.len(), entry_bytes(&entry));
         assert_eq!(get_entry(bytes.into()).unwrap(), entry);
     }
-    let back = decode_append(encode_append(&request(), None))
-        .unwrap()
-        .request;
+    let back = decode_append(encode_append(&request(), Some(&proof()))).unwrap();
+    assert_eq!(back.proof, Some(proof()));
+    let back = back.request;
     assert_eq!(back.entries, request().entries);
     assert_eq!(back.vote, request().vote);
     assert_eq!(back.prev_log_id, request().prev_log_id);

@@ -204,3 +204,66 @@ async fn a_caller_that_stops_waiting_uses_up_nothing() {
     throttle.wait(250).await;
     assert!(begun.elapsed().as_millis() <= 251, "{:?}", begun.elapsed());
 }
+
+/// An image that does not fit leaves the reserve of the disk free, and no directory.
+#[test]
+fn an_image_that_does_not_fit_the_disk_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
+    let target = dir.path().join("target");
+    let total: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    let receiver = |reserve_bytes| {
+        let space = SnapshotSpace {
+            bytes_max: 1 << 20,
+            reserve_bytes,
+            free_bytes: Some(|_| Ok(10_000)),
+        };
+        SnapshotReceiver::new(store(&target), space)
+    };
+    let offered = receiver(10_001 - total).offer(Manifest::clone(&manifest));
+    assert!(
+        matches!(offered, Err(ReceiveError::Invalid(_))),
+        "{offered:?}"
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    let mut fitting = receiver(10_000 - total);
+    run(&mut fitting, &source, &manifest, 5);
+    // What is here already needs no space any more.
+    drop(fitting);
+    assert!(
+        receiver(10_000 - total + 1_000)
+            .offer(Manifest::clone(&manifest))
+            .is_ok()
+    );
+}
+
+/// A transfer belongs to the leader that began it, also after a restart.
+#[test]
+fn a_transfer_is_removed_with_its_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
+    let target = dir.path().join("target");
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
+    receiver.begin_leadership((3, 1)).unwrap();
+    let step = run(&mut receiver, &source, &manifest, 5);
+    receiver.begin_leadership((3, 1)).unwrap();
+    assert_eq!(run(&mut receiver, &source, &manifest, 0), step);
+    drop(receiver);
+
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
+    receiver.begin_leadership((3, 1)).unwrap();
+    assert_eq!(
+        run(&mut receiver, &source, &manifest, 0),
+        step,
+        "the same leader goes on"
+    );
+    receiver.begin_leadership((4, 2)).unwrap();
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    assert!(
+        receiver
+            .chunk(manifest.hash(), 2, 800, Bytes::from_static(b"x"))
+            .is_err()
+    );
+}

@@ -60,8 +60,8 @@ impl Electorate for TestElectorate {
         signature(self.node, message)
     }
 
-    fn verify(&self, node: NodeId, message: &[u8], given: &[u8; 64]) -> bool {
-        signature(node, message) == *given
+    fn verify(&self, node: NodeId, message: &[u8], claimed: &[u8; 64]) -> bool {
+        signature(node, message) == *claimed
     }
 
     fn electors(&self) -> Vec<BTreeSet<NodeId>> {

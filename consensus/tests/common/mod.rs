@@ -2,6 +2,8 @@
 //! be cut.
 #![allow(dead_code)] // Not every test file uses everything.
 
+pub mod liar;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
+use lamplighter_consensus::{
+    Consensus, Electorate, Limits, RaftLane, StateMachine, Transport, TransportError,
+};
 use lamplighter_ledger::{
     Acceptance, Clock, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
     PeerGossip, PeerRequest, Peers, SystemClock,
@@ -202,6 +204,7 @@ pub struct Running {
     pub handle: Handle,
     pub machine: Arc<dyn StateMachine>,
     pub consensus: Consensus,
+    pub electorate: Arc<dyn Electorate>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -318,7 +321,7 @@ impl Cluster {
         [settings.timers.election_min, settings.timers.election_max] = self.election;
         let machine = ledger.state_machine();
         let electorate = ledger.electorate();
-        let consensus = Consensus::start(settings, kv, wire, machine.clone(), electorate);
+        let consensus = Consensus::start(settings, kv, wire, machine.clone(), electorate.clone());
         let consensus = consensus.await.unwrap();
         let members = self
             .genesis
@@ -339,6 +342,7 @@ impl Cluster {
                 handle,
                 machine,
                 consensus,
+                electorate,
                 tasks,
                 stop,
             },
