@@ -200,10 +200,10 @@ impl Certifier {
                     });
                 }
             }
-            None if height > self.peer_certified_height() => {
-                if self.is_certified_by_known(&header, &certificate) {
-                    self.raise_peer_height(height);
-                }
+            None if height > self.peer_certified_height()
+                && self.is_certified_by_known(&header, &certificate) =>
+            {
+                self.raise_peer_height(height);
             }
             None => {}
         }
