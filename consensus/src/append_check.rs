@@ -279,8 +279,8 @@ impl AppendCheck {
         Ok(None)
     }
 
-    /// Removes the first batch that may not be acknowledged yet, and all after it. What this node has
-    /// in its log already it has acknowledged before.
+    /// Removes the first batch that may not be acknowledged yet, and all after it. What this node
+    /// has in its log already it has acknowledged before.
     async fn cut_early(
         &self,
         request: &mut AppendRequest,
@@ -296,8 +296,9 @@ impl AppendCheck {
                 continue;
             }
             // Only then is it its own: an entry names any leader of an earlier term.
-            let is_own = entry.log_id.leader_id == proof.leader();
-            self.machine.on_early_batch(proof.candidate, batch, is_own);
+            let is_proposer = entry.log_id.leader_id == proof.leader();
+            self.machine
+                .on_early_batch(proof.candidate, batch, is_proposer);
             request.entries.truncate(at);
             let last = request.entries.last().map(|entry| entry.log_id);
             return Ok(Some(last.or(request.prev_log_id)));

@@ -271,10 +271,10 @@ impl Consensus {
         Ok(())
     }
 
-    /// Stops this node from standing for election while its clock is in doubt, or allows it again. If
-    /// it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
-    pub fn set_clock_in_doubt(&self, in_doubt: bool) {
-        let stands = self.0.abstention.set_clock(in_doubt);
+    /// Stops this node from standing for election while its clock is in doubt, or allows it again.
+    /// If it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
+    pub fn set_clock_wrong(&self, is_wrong: bool) {
+        let stands = self.0.abstention.set_clock(is_wrong);
         self.0.recovery.set_passive(!stands);
     }
 

@@ -260,8 +260,8 @@ impl PeerClient {
         }
     }
 
-    /// Sends a heartbeat to a node that takes no entries now, so that it does not stand for election
-    /// meanwhile.
+    /// Sends a heartbeat to a node that takes no entries now, so that it does not stand for
+    /// election meanwhile.
     ///
     /// # Errors
     /// The cause why it takes none, unless it answers that this node does not lead.

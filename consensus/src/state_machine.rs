@@ -75,10 +75,10 @@ pub trait StateMachine: Send + Sync + 'static {
         true
     }
 
-    /// Takes note of a batch that a leader sent, and that this node may not acknowledge yet. It made
-    /// the batch in this term, or has it in its log from an earlier one.
-    fn on_early_batch(&self, leader: NodeId, batch: &Bytes, is_own: bool) {
-        let _ = (leader, batch, is_own);
+    /// Takes note of a batch that a leader sent, and that this node may not acknowledge yet. It
+    /// made the batch in this term, or has it in its log from an earlier one.
+    fn on_early_batch(&self, leader: NodeId, batch: &Bytes, is_proposer: bool) {
+        let _ = (leader, batch, is_proposer);
     }
 
     /// Tells whether this node follows that node as its leader and votes for it. A leader that too

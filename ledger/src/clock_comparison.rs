@@ -1,13 +1,14 @@
 //! This node's clock compared with those of the validators.
 //!
 //! Every node asks the others for their time. A node whose clock is further than the limit off so
-//! many that no quorum with clocks like its own is left does not lead. One whose clock agrees with a
-//! quorum does not follow a leader whose clock does not, and does not acknowledge a batch with a
-//! time further ahead than the limit: without a quorum of such clocks it is never committed. As many
-//! liars as a quorum tolerates change neither.
+//! many that no quorum with clocks like its own is left does not lead. One whose clock agrees with
+//! a quorum does not follow a leader whose clock does not, and does not acknowledge a batch with a
+//! time further ahead than the limit: without a quorum of such clocks it is never committed. As
+//! many liars as a quorum tolerates change neither.
 //!
 //! A leader does not propose after a jump of its clock before it has compared it again: a batch too
-//! far ahead would stay in its own log, and nobody could follow it until another leader replaced it.
+//! far ahead would stay in its own log, and nobody could follow it until another leader replaced
+//! it.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use crate::message::{PeerAnswer, PeerRequest, Peers};
 /// no difference.
 const COUNTS_FOR: Duration = Duration::from_secs(15);
 /// The time for which a node that proposed a batch too far ahead is not followed: some elections.
-const DISTRUSTED_FOR: Duration = Duration::from_secs(30);
+const EARLY_COUNTS_FOR: Duration = Duration::from_secs(30);
 
 /// This node's clock among those of the validators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +84,7 @@ struct Seen {
 struct EarlyLeader {
     ahead_ms: u64,
     /// It made the batch itself, and does not only have it in its log.
-    is_own: bool,
+    is_proposer: bool,
     at: Instant,
 }
 
@@ -93,11 +94,11 @@ impl Seen {
         self.readings
             .retain(|node, reading| names(node) && reading.at.elapsed() <= COUNTS_FOR);
         self.early
-            .retain(|node, early| names(node) && early.at.elapsed() <= DISTRUSTED_FOR);
+            .retain(|node, early| names(node) && early.at.elapsed() <= EARLY_COUNTS_FOR);
     }
 
-    /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does since
-    /// the newest comparison.
+    /// Returns whether this node's clock, which shows `now_ms`, moved otherwise than time does
+    /// since the newest comparison.
     fn has_jumped(&self, now_ms: u64, limit_ms: u64) -> bool {
         self.compared.is_some_and(|(then_ms, at)| {
             let passed_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -106,7 +107,7 @@ impl Seen {
     }
 
     /// Judges the clock of `node` by the readings of the others in `set`.
-    fn judge(&self, node: u64, set: &ValidatorSet, limit_ms: u64) -> ClockStanding {
+    fn assess(&self, node: u64, set: &ValidatorSet, limit_ms: u64) -> ClockStanding {
         let (mut equal, mut far) = (0, Vec::new());
         for validator in &set.validators {
             if validator.node == node {
@@ -168,8 +169,8 @@ impl ClockComparison {
         matches!(self.standing(), ClockStanding::Differs { .. })
     }
 
-    /// Returns whether this node may propose: no comparison speaks against its clock, and it has not
-    /// jumped since.
+    /// Returns whether this node may propose: no comparison speaks against its clock, and it has
+    /// not jumped since.
     pub fn may_propose(&self) -> bool {
         let now_ms = self.clock.now_ms();
         let seen = self.seen();
@@ -188,8 +189,8 @@ impl ClockComparison {
         self.chain.watch_membership().borrow().voters.clone()
     }
 
-    /// Asks the connected validators for their time, all at once, and judges this node's clock. Ends
-    /// as soon as enough have answered if that is all that is wanted.
+    /// Asks the connected validators for their time, all at once, and judges this node's clock.
+    /// Ends as soon as enough have answered if that is all that is wanted.
     pub async fn compare(&self, within: Duration, is_enough: bool) {
         let voters = self.voters();
         let mut asked = JoinSet::new();
@@ -207,7 +208,7 @@ impl ClockComparison {
             if let Ok((node, Some(reading))) = answer {
                 new.readings.insert(node, reading);
             }
-            let standing = new.judge(self.node, &voters, self.limit_ms);
+            let standing = new.assess(self.node, &voters, self.limit_ms);
             if is_enough && standing != ClockStanding::Unknown {
                 break;
             }
@@ -225,7 +226,7 @@ impl ClockComparison {
         seen.compared = Some((now_ms, Instant::now()));
         seen.readings.append(&mut new.readings);
         seen.prune(voters);
-        seen.standing = seen.judge(self.node, voters, self.limit_ms);
+        seen.standing = seen.assess(self.node, voters, self.limit_ms);
     }
 
     /// Returns whether a batch with this time may be acknowledged now.
@@ -233,10 +234,10 @@ impl ClockComparison {
         timestamp_ms <= self.clock.now_ms().saturating_add(self.limit_ms)
     }
 
-    /// Notes that a leader sent a batch that is not [timely](Self::is_timely), made by itself or not.
-    /// If this node's clock agrees with a quorum, no quorum can follow that leader: its own clock is
-    /// wrong, or it lies, or its log has the batch of one that did.
-    pub fn distrust(&self, leader: u64, timestamp_ms: u64, is_own: bool) {
+    /// Notes that a leader sent a batch that is not [timely](Self::is_timely), made by itself or
+    /// not. If this node's clock agrees with a quorum, no quorum can follow that leader: its own
+    /// clock is wrong, or it lies, or its log has the batch of one that did.
+    pub fn record_early(&self, leader: u64, timestamp_ms: u64, is_proposer: bool) {
         let ahead_ms = timestamp_ms.saturating_sub(self.clock.now_ms());
         if self.standing() != ClockStanding::Agrees || self.voters().by_node(leader).is_none() {
             return;
@@ -244,14 +245,14 @@ impl ClockComparison {
         let at = Instant::now();
         let early = EarlyLeader {
             ahead_ms,
-            is_own,
+            is_proposer,
             at,
         };
         if self.seen().early.insert(leader, early).is_none() {
             tracing::error!(
                 leader,
                 ahead_ms,
-                is_own,
+                is_proposer,
                 "a batch too far ahead: not followed"
             );
         }
@@ -266,7 +267,7 @@ impl ClockComparison {
         let seen = self.seen();
         let early = seen.early.get(&node);
         let reading = seen.readings.get(&node);
-        let is_early = early.is_some_and(|early| early.at.elapsed() <= DISTRUSTED_FOR);
+        let is_early = early.is_some_and(|early| early.at.elapsed() <= EARLY_COUNTS_FOR);
         let is_off = reading.is_some_and(|reading| {
             reading.at.elapsed() <= COUNTS_FOR && !reading.is_within(self.limit_ms)
         });
@@ -276,7 +277,8 @@ impl ClockComparison {
     /// The nodes that proposed a batch too far ahead lately, and by how many ms.
     pub fn early(&self) -> Vec<(u64, u64)> {
         let seen = self.seen();
-        let accused = |early: &EarlyLeader| early.is_own && early.at.elapsed() <= DISTRUSTED_FOR;
+        let accused =
+            |early: &EarlyLeader| early.is_proposer && early.at.elapsed() <= EARLY_COUNTS_FOR;
         let early = seen.early.iter().filter(|(_, early)| accused(early));
         early.map(|(node, early)| (*node, early.ahead_ms)).collect()
     }

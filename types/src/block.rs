@@ -64,8 +64,8 @@ pub struct Block {
     pub transactions: Vec<SignedTransaction>,
 }
 
-/// The facts of a refusal by name, such as `release` or `highest`: ids, hexadecimal digits, names of
-/// states, decimal numbers, and texts of the refused action, cut to 256 bytes.
+/// The facts of a refusal by name, such as `release` or `highest`: ids, hexadecimal digits, names
+/// of states, decimal numbers, and texts of the refused action, cut to 256 bytes.
 pub type RefusalFields = BTreeMap<String, String>;
 
 /// The outcome of a transaction.

@@ -79,14 +79,42 @@ async fn a_node_with_a_void_batch_is_not_ready_until_its_next_block_is_certified
 
     let node = Node::start().await;
     assert!(!node.commit_batch(b"no batch".to_vec()).await);
-    let ends = async {
-        while readiness(&node).await.0 != 200 {
+    wait_ready(&node, 200).await;
+    node.stop().await;
+}
+
+/// One of two clocks is wrong, so no quorum has equal ones; both nodes say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_wrong_clock_is_not_ready_until_it_agrees() {
+    let node = Node::start_without_certificates().await;
+    node.connect_peer(60_000);
+    let body = wait_ready(&node, 503).await;
+    let reason = body["reasons"][0].as_str().unwrap();
+    assert!(
+        reason.contains("off this node's: it does not lead"),
+        "{reason}"
+    );
+    let status = node.get("/v1/status").await.ok();
+    assert_eq!(status["alarms"][0]["kind"], "clock_differs");
+    let offset_ms = status["alarms"][0]["offset_ms"].as_i64().unwrap();
+    assert!((50_000..70_000).contains(&offset_ms), "{offset_ms}");
+    node.connect_peer(5);
+    wait_ready(&node, 200).await;
+    node.stop().await;
+}
+
+async fn wait_ready(node: &Node, code: u16) -> Value {
+    let wait = async {
+        loop {
+            let (got, body) = readiness(node).await;
+            if got == code {
+                return body;
+            }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), ends).await;
-    ended.expect("the next block is certified");
-    node.stop().await;
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await;
+    waited.expect("the readiness changes")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

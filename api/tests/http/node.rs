@@ -1,8 +1,8 @@
 //! A ledger of one node in memory behind its listeners, and a client with a token.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -72,8 +72,12 @@ fn genesis() -> Genesis {
     }
 }
 
-/// The network of a node without peers.
-struct Alone;
+/// The network of a node without peers, or with one that only tells its time.
+#[derive(Default)]
+struct Alone {
+    /// How far the clock of node 2 is ahead, in ms, while it is connected.
+    ahead_ms: Mutex<Option<u64>>,
+}
 
 #[async_trait]
 impl Transport for Alone {
@@ -90,14 +94,21 @@ impl Transport for Alone {
 
 #[async_trait]
 impl Peers for Alone {
-    async fn request(&self, node: u64, _: PeerRequest) -> Result<PeerAnswer, PeerError> {
-        Err(PeerError::Unreachable(node))
+    async fn request(&self, node: u64, request: PeerRequest) -> Result<PeerAnswer, PeerError> {
+        let ahead_ms = *self.ahead_ms.lock().unwrap();
+        match (request, ahead_ms) {
+            (PeerRequest::Time, Some(ahead_ms)) => Ok(PeerAnswer::Time {
+                now_ms: SystemClock.now_ms() + ahead_ms,
+            }),
+            _ => Err(PeerError::Unreachable(node)),
+        }
     }
 
     fn broadcast(&self, _: PeerGossip) {}
 
     fn connected(&self) -> Vec<u64> {
-        Vec::new()
+        let ahead_ms = self.ahead_ms.lock().unwrap();
+        ahead_ms.iter().map(|_| 2).collect()
     }
 }
 
@@ -108,6 +119,7 @@ pub struct Node {
     pub http: reqwest::Client,
     pub token: String,
     consensus: Consensus,
+    wire: Arc<Alone>,
     tasks: TaskTracker,
     stop: CancellationToken,
     sequence: AtomicU64,
@@ -210,7 +222,7 @@ impl Node {
 
     async fn begin(mut config: LedgerConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Self {
         let dir = TempDir::new().unwrap();
-        let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone));
+        let (kv, wire) = (Arc::new(MemoryKv::new()), Arc::new(Alone::default()));
         config.heartbeat_every = Duration::from_millis(200);
         let identity = Identity {
             account: id("node-1"),
@@ -234,7 +246,7 @@ impl Node {
         settings.timers.election_max = Duration::from_millis(300);
         let machine = ledger.state_machine();
         let electorate = ledger.electorate();
-        let consensus = Consensus::start(settings, kv, wire, machine, electorate);
+        let consensus = Consensus::start(settings, kv, wire.clone(), machine, electorate);
         let consensus = consensus.await.unwrap();
         consensus.bootstrap(&[1].into()).await.unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -261,11 +273,17 @@ impl Node {
             http: reqwest::Client::new(),
             token: String::new(),
             consensus,
+            wire,
             tasks,
             stop,
             sequence: AtomicU64::new(0),
             _dir: dir,
         }
+    }
+
+    /// Connects node 2, whose clock is so far ahead.
+    pub fn connect_peer(&self, ahead_ms: u64) {
+        *self.wire.ahead_ms.lock().unwrap() = Some(ahead_ms);
     }
 
     /// Has these bytes committed as a batch, and returns whether they made a block.

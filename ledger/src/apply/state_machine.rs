@@ -334,9 +334,9 @@ impl StateMachine for LedgerStateMachine {
         Batch::time_of(batch).is_none_or(|time_ms| self.clocks.is_timely(time_ms))
     }
 
-    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_own: bool) {
+    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {
         if let Some(time_ms) = Batch::time_of(batch) {
-            self.clocks.distrust(leader, time_ms, is_own);
+            self.clocks.record_early(leader, time_ms, is_proposer);
         }
     }
 

@@ -48,8 +48,8 @@ impl Certifier {
             .expect("the lock is not poisoned: no holder panics")
     }
 
-    /// The highest block that is proven to be certified, here or by a peer: it shows how far there is
-    /// to go. A certificate of validators that this node does not know yet is not counted.
+    /// The highest block that is proven to be certified, here or by a peer: it shows how far there
+    /// is to go. A certificate of validators that this node does not know yet is not counted.
     pub fn peer_certified_height(&self) -> u64 {
         self.peer_certified_height.load(Ordering::Relaxed)
     }
@@ -99,8 +99,8 @@ impl Certifier {
         Ok(())
     }
 
-    /// The attestations that are worth the verification of a signature: of a validator, for a height
-    /// that this node collects, and not known already.
+    /// The attestations that are worth the verification of a signature: of a validator, for a
+    /// height that this node collects, and not known already.
     fn wanted(&self, mut attestations: Vec<Attestation>) -> Result<Vec<Attestation>, StateError> {
         attestations.truncate(ATTESTATIONS_MAX);
         let certified = self.chain.certified_height();
@@ -128,8 +128,8 @@ impl Certifier {
         Ok(wanted)
     }
 
-    /// Collects an attestation whose signature was verified. One that does not fit this node's header
-    /// of that height is not collected.
+    /// Collects an attestation whose signature was verified. One that does not fit this node's
+    /// header of that height is not collected.
     pub fn add_attestation(&self, attestation: Attestation) -> Result<(), StateError> {
         let (height, hash) = (attestation.height, attestation.header);
         let set = self.chain.validators_at(height)?;
@@ -204,10 +204,10 @@ impl Certifier {
                     });
                 }
             }
-            None if height > self.peer_certified_height() => {
-                if self.is_certified_by_known(&header, &certificate) {
-                    self.raise_peer_height(height);
-                }
+            None if height > self.peer_certified_height()
+                && self.is_certified_by_known(&header, &certificate) =>
+            {
+                self.raise_peer_height(height);
             }
             None => {}
         }

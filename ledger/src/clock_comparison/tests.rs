@@ -5,7 +5,7 @@ use lamplighter_store::MemoryKv;
 use lamplighter_types::{Id, SecretKey, Validator, ValidatorSet};
 use tokio::time::Instant;
 
-use super::{ClockComparison, ClockStanding, DISTRUSTED_FOR, Reading, Seen, distance};
+use super::{ClockComparison, ClockStanding, EARLY_COUNTS_FOR, Reading, Seen, distance};
 use crate::clock::{Clock, SystemClock};
 use crate::tests::machine;
 
@@ -32,7 +32,7 @@ fn standing(n: u64, offsets: &[Option<i64>]) -> ClockStanding {
             seen.readings.insert(node, reading(offset_ms));
         }
     }
-    seen.judge(1, &set(n), LIMIT_MS)
+    seen.assess(1, &set(n), LIMIT_MS)
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn as_many_liars_as_are_tolerated_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_clock_off_a_quorum_differs_and_says_by_how_much() {
+async fn a_clock_off_a_quorum_differs_by_the_median() {
     for far in [-THREE_YEARS_MS, THREE_YEARS_MS] {
         let differs = ClockStanding::Differs { offset_ms: far };
         let (near, off) = (Some(5), Some(far));
@@ -102,26 +102,26 @@ async fn a_leader_that_sends_a_batch_too_far_ahead_is_not_followed_for_a_while()
     let clocks = compared(&[5, -5, 0]);
     let ahead_ms = SystemClock.now_ms() + THREE_YEARS_MS as u64;
     assert!(clocks.is_timely(SystemClock.now_ms()) && !clocks.is_timely(ahead_ms));
-    clocks.distrust(2, ahead_ms, true);
-    clocks.distrust(3, ahead_ms, false);
-    clocks.distrust(9, u64::MAX, true);
+    clocks.record_early(2, ahead_ms, true);
+    clocks.record_early(3, ahead_ms, false);
+    clocks.record_early(9, u64::MAX, true);
     assert_eq!(
         [2, 3, 4].map(|node| clocks.may_lead(node)),
         [false, false, true]
     );
     let accused: Vec<u64> = clocks.early().into_iter().map(|(node, _)| node).collect();
     assert_eq!(accused, [2], "what it has in its log another may have made");
-    tokio::time::advance(DISTRUSTED_FOR + Duration::from_millis(1)).await;
+    tokio::time::advance(EARLY_COUNTS_FOR + Duration::from_millis(1)).await;
     assert_eq!([2, 3].map(|node| clocks.may_lead(node)), [true, true]);
     assert_eq!(clocks.early(), []);
 }
 
 /// It may be the one that is wrong.
 #[tokio::test]
-async fn a_node_whose_own_clock_is_in_doubt_judges_nobody() {
+async fn a_node_with_a_wrong_clock_refuses_no_leader() {
     for offsets in [&[THREE_YEARS_MS; 3][..], &[]] {
         let clocks = compared(offsets);
-        clocks.distrust(2, u64::MAX, true);
+        clocks.record_early(2, u64::MAX, true);
         assert!(clocks.may_lead(2) && clocks.early().is_empty());
     }
     assert!(compared(&[]).may_propose());

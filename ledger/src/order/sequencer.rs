@@ -51,8 +51,8 @@ impl Batch {
         codec::encode(self)
     }
 
-    /// The time in the encoded bytes, which begin with the parent and the time; none if they are too
-    /// short for both. Cheap: it is asked for every batch before it is acknowledged.
+    /// The time in the encoded bytes, which begin with the parent and the time; none if they are
+    /// too short for both. Cheap: it is asked for every batch before it is acknowledged.
     pub fn time_of(bytes: &[u8]) -> Option<u64> {
         let (_, rest) = bytes.split_first_chunk::<HASH_BYTES>()?;
         rest.first_chunk().map(|time| u64::from_le_bytes(*time))

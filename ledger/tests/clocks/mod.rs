@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lamplighter_ledger::{ClockStanding, NodeAlarm, Status, Verdict};
+use lamplighter_ledger::{ClockStanding, NodeAlarm, RaisedAlarm, Status, Verdict};
 use lamplighter_types::codec;
 
 use crate::cluster::{Cluster, now_ms};
@@ -45,7 +45,7 @@ fn term(cluster: &Cluster, node: u64) -> u64 {
 }
 
 fn differs(status: &Status) -> bool {
-    let alarm = |raised: &lamplighter_ledger::RaisedAlarm| {
+    let alarm = |raised: &RaisedAlarm| {
         matches!(raised.alarm, NodeAlarm::ClockDiffers { .. }) && raised.alarm.is_unready()
     };
     status.alarms.iter().any(alarm)
@@ -64,7 +64,7 @@ async fn assert_times(cluster: &Cluster, node: u64, height: u64) {
     }
 }
 
-async fn a_leader_whose_clock_jumps(offset_ms: i64) {
+async fn a_leader_after_a_clock_jump(offset_ms: i64) {
     let cluster = Cluster::start_calm(4).await;
     let leader = cluster.leader().await;
     register(&cluster, leader, "before").await;
@@ -94,12 +94,12 @@ async fn a_leader_whose_clock_jumps(offset_ms: i64) {
 
 #[tokio::test]
 async fn a_leader_three_years_ahead_costs_one_election() {
-    a_leader_whose_clock_jumps(THREE_YEARS_MS).await;
+    a_leader_after_a_clock_jump(THREE_YEARS_MS).await;
 }
 
 #[tokio::test]
 async fn a_leader_three_years_behind_costs_one_election() {
-    a_leader_whose_clock_jumps(-THREE_YEARS_MS).await;
+    a_leader_after_a_clock_jump(-THREE_YEARS_MS).await;
 }
 
 #[tokio::test]
@@ -155,7 +155,10 @@ async fn a_leader_that_lies_about_the_time_is_replaced() {
         })
         .await;
         let accused = cluster.handle(other).status();
-        let is_early = |raised: &lamplighter_ledger::RaisedAlarm| matches!(raised.alarm, NodeAlarm::EarlyBatch { leader: l, .. } if l == leader);
+        let is_early = |raised: &RaisedAlarm| match raised.alarm {
+            NodeAlarm::EarlyBatch { leader: early, .. } => early == leader,
+            _ => false,
+        };
         assert!(accused.alarms.iter().any(is_early), "{:?}", accused.alarms);
         let height = register(&cluster, other, "after").await;
         assert_times(&cluster, other, height).await;
@@ -179,7 +182,7 @@ async fn a_committed_batch_beyond_all_time_is_void() {
         assert!(applied.response.is_empty(), "no block");
     }
     wait_for(&cluster, 1, "an alarm", |status| {
-        let void = |r: &lamplighter_ledger::RaisedAlarm| {
+        let void = |r: &RaisedAlarm| {
             matches!(r.alarm, NodeAlarm::VoidBatch { .. }) && r.alarm.is_unready()
         };
         status.alarms.iter().any(void) || status.certified_height > height

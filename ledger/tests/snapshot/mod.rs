@@ -152,7 +152,7 @@ enum Lie {
     Invented,
 }
 
-fn tell(lie: Lie, cf: Cf, key: &[u8], value: &[u8], batch: &mut WriteBatch) {
+fn forge_row(lie: Lie, cf: Cf, key: &[u8], value: &[u8], batch: &mut WriteBatch) {
     let mut other = value.to_vec();
     match other.last_mut() {
         Some(last) => *last ^= 1,
@@ -194,7 +194,9 @@ async fn no_row_of_an_image_is_the_word_of_its_sender() {
     for (number, (cf, key, value)) in honest.clone().into_iter().enumerate() {
         for lie in [Lie::Changed, Lie::LeftOut, Lie::Invented] {
             let to = cluster.path().join(format!("bad-{number}-{lie:?}"));
-            let bad = forge(&good, &to, |_, batch| tell(lie, cf, &key, &value, batch));
+            let bad = forge(&good, &to, |_, batch| {
+                forge_row(lie, cf, &key, &value, batch)
+            });
             match fresh(&bad).await {
                 None => refused += 1,
                 // An earlier certificate is as good: a newer one comes with the next block.

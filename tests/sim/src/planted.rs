@@ -127,8 +127,8 @@ impl StateMachine for IncompleteSnapshots {
         self.0.may_acknowledge(batch)
     }
 
-    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_own: bool) {
-        self.0.on_early_batch(leader, batch, is_own);
+    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {
+        self.0.on_early_batch(leader, batch, is_proposer);
     }
 
     fn may_follow(&self, leader: u64) -> bool {

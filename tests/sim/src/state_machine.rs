@@ -184,8 +184,8 @@ impl StateMachine for CheckedStateMachine {
         self.inner.may_acknowledge(batch)
     }
 
-    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_own: bool) {
-        self.inner.on_early_batch(leader, batch, is_own);
+    fn on_early_batch(&self, leader: u64, batch: &Bytes, is_proposer: bool) {
+        self.inner.on_early_batch(leader, batch, is_proposer);
     }
 
     fn may_follow(&self, leader: u64) -> bool {

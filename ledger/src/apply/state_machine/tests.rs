@@ -46,7 +46,7 @@ async fn a_failed_write_leaves_the_head_that_is_stored() {
 }
 
 #[tokio::test]
-async fn a_header_says_its_batch_and_its_place_in_the_log() {
+async fn a_header_has_its_batch_and_its_place_in_the_log() {
     let machine = machine(&MemoryKv::new(), 1);
     let entry = machine.register("first", START_MS + 1);
     let batch = entry.batch.clone().unwrap();

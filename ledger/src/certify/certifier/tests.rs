@@ -22,7 +22,7 @@ fn node() -> (LedgerStateMachine, Certifier, TempDir) {
     (machine, certifier, dir)
 }
 
-fn own_header(machine: &LedgerStateMachine) -> Header {
+fn local_header(machine: &LedgerStateMachine) -> Header {
     machine.chain.read_head().header.clone()
 }
 
@@ -33,7 +33,7 @@ fn certificate(header: &Header, keys: &[SecretKey]) -> Certificate {
     Certificate::from_attestations(height, hash, &attestations)
 }
 
-fn told(header: Header, keys: &[SecretKey]) -> PeerGossip {
+fn certified_gossip(header: Header, keys: &[SecretKey]) -> PeerGossip {
     let certificate = certificate(&header, keys);
     PeerGossip {
         attestations: Vec::new(),
@@ -56,7 +56,7 @@ fn far(machine: &LedgerStateMachine, height: u64) -> Header {
     Header {
         height,
         parent: Hash([7; 32]),
-        ..own_header(machine)
+        ..local_header(machine)
     }
 }
 
@@ -67,7 +67,7 @@ async fn a_height_counts_only_with_a_certificate_of_known_validators() {
     let strangers: Vec<_> = (11..=14).map(secret).collect();
     for height in [2, 1_000_000, u64::MAX - 1, u64::MAX] {
         let header = far(&machine, height);
-        let own_set = Header {
+        let foreign_set = Header {
             validators_hash: genesis(9).validators.hash(),
             ..header.clone()
         };
@@ -79,19 +79,19 @@ async fn a_height_counts_only_with_a_certificate_of_known_validators() {
             version: HEADER_VERSION + 1,
             ..header.clone()
         };
-        let mut moved = told(far(&machine, 3), &all);
+        let mut moved = certified_gossip(far(&machine, 3), &all);
         if let Some(certified) = &mut moved.certified {
             certified.header.height = height;
             certified.certificate.height = height;
             certified.certificate.header = certified.header.hash();
         }
         let lies = [
-            told(header.clone(), &[]),
-            told(header.clone(), &all[..2]),
-            told(header.clone(), &strangers),
-            told(own_set, &strangers),
-            told(other_chain, &all),
-            told(other_version, &all),
+            certified_gossip(header.clone(), &[]),
+            certified_gossip(header.clone(), &all[..2]),
+            certified_gossip(header.clone(), &strangers),
+            certified_gossip(foreign_set, &strangers),
+            certified_gossip(other_chain, &all),
+            certified_gossip(other_version, &all),
             moved,
         ];
         for lie in lies {
@@ -100,11 +100,11 @@ async fn a_height_counts_only_with_a_certificate_of_known_validators() {
         }
     }
     certifier
-        .handle_gossip(told(far(&machine, 90), &all[..3]))
+        .handle_gossip(certified_gossip(far(&machine, 90), &all[..3]))
         .unwrap();
     assert_eq!(certifier.peer_certified_height(), 90);
     certifier
-        .handle_gossip(told(own_header(&machine), &all))
+        .handle_gossip(certified_gossip(local_header(&machine), &all))
         .unwrap();
     assert_eq!(machine.chain.certified_height(), 1);
     assert_eq!(certifier.peer_certified_height(), 90);
@@ -121,19 +121,21 @@ async fn a_height_counts_with_validators_that_a_peer_proved() {
         ..far(&machine, 500)
     };
     certifier
-        .handle_gossip(told(header.clone(), &keys))
+        .handle_gossip(certified_gossip(header.clone(), &keys))
         .unwrap();
     assert_eq!(certifier.peer_certified_height(), 0);
     certifier.learn_validators(400, &changed);
     assert_eq!(certifier.peer_certified_height(), 400);
-    certifier.handle_gossip(told(header, &keys)).unwrap();
+    certifier
+        .handle_gossip(certified_gossip(header, &keys))
+        .unwrap();
     assert_eq!(certifier.peer_certified_height(), 500);
 }
 
 #[tokio::test]
 async fn only_what_can_count_is_verified() {
     let (machine, certifier, _dir) = node();
-    let hash = own_header(&machine).hash();
+    let hash = local_header(&machine).hash();
     let of = |key, height| Attestation::sign(height, hash, &secret(key));
     let wanted = |attestations: &[Attestation]| {
         let wanted = certifier.wanted(attestations.to_vec()).unwrap();
@@ -152,7 +154,7 @@ async fn only_what_can_count_is_verified() {
 
 /// An honest validator's signature is shown under other heights and with other headers.
 #[tokio::test(start_paused = true)]
-async fn a_replayed_signature_accuses_nobody() {
+async fn a_replayed_signature_is_no_evidence() {
     let (machine, certifier, _dir) = node();
     let honest = Attestation::sign(9, Hash([3; 32]), &secret(3));
     for height in 0..64 {
@@ -183,9 +185,11 @@ async fn another_header_of_a_validator_is_a_difference_until_this_nodes_is_certi
     assert_eq!(alarms[0].alarm, NodeAlarm::Divergence(other.clone()));
     let text = alarms[0].alarm.to_string();
     assert!(text.contains("differ at block 1"), "{text}");
-    let header = own_header(&machine);
+    let header = local_header(&machine);
     let rest = [secret(1), secret(2), secret(4)];
-    certifier.handle_gossip(told(header, &rest)).unwrap();
+    certifier
+        .handle_gossip(certified_gossip(header, &rest))
+        .unwrap();
     machine
         .alarms
         .on_certified(machine.chain.certified_height());
@@ -197,15 +201,15 @@ async fn another_header_of_a_validator_is_a_difference_until_this_nodes_is_certi
 #[tokio::test]
 async fn two_headers_of_one_validator_are_evidence_against_its_key() {
     let (machine, certifier, _dir) = node();
-    let own = Attestation::sign(1, own_header(&machine).hash(), &secret(3));
+    let computed = Attestation::sign(1, local_header(&machine).hash(), &secret(3));
     let other = Attestation::sign(1, Hash([3; 32]), &secret(3));
-    let both = attested(vec![own.clone(), other.clone()]);
+    let both = attested(vec![computed.clone(), other.clone()]);
     certifier.handle_gossip(both).unwrap();
     let alarms = machine.alarms.list();
-    let evidence = NodeAlarm::DoubleAttestation(Box::new([own.clone(), other.clone()]));
+    let evidence = NodeAlarm::DoubleAttestation(Box::new([computed.clone(), other.clone()]));
     assert_eq!(alarms[0].alarm, evidence);
-    assert_eq!((own.verify(), other.verify()), (Ok(()), Ok(())));
-    // Above the head, too, where this node has no header of its own yet.
+    assert_eq!((computed.verify(), other.verify()), (Ok(()), Ok(())));
+    // Above the head, too, where this node has no header of its computed yet.
     let above = |n| Attestation::sign(2, Hash([n; 32]), &secret(4));
     certifier
         .handle_gossip(attested(vec![above(1), above(2)]))

@@ -51,14 +51,14 @@ impl HealthMonitor {
             let agrees = self.clocks.standing() == ClockStanding::Agrees;
             if !agrees || look.is_multiple_of(LOOKS_PER_COMPARISON) {
                 self.clocks.compare(COMPARE_WITHIN, false).await;
-                self.consensus.set_clock_in_doubt(self.clocks.differs());
+                self.consensus.set_clock_wrong(self.clocks.differs());
             }
             self.alarms.on_certified(self.chain.certified_height());
-            self.alarms.set_lasting(self.look(&mut faults));
+            self.alarms.set_lasting(self.read_faults(&mut faults));
         }
     }
 
-    fn look(&self, faults: &mut LastingFaults) -> Vec<NodeAlarm> {
+    fn read_faults(&self, faults: &mut LastingFaults) -> Vec<NodeAlarm> {
         let metrics = self.consensus.metrics();
         let announced = self.announcements.watch();
         let announced = announced.borrow();
