@@ -73,7 +73,7 @@ pub enum GovernanceChange {
     Enable {
         account: Id,
     },
-    /// Replaces all keys of an account by `new_key`. Its roles begin to wait as those of a newcomer.
+    /// Replaces all keys of an account by `new_key`. Its roles begin to wait as a newcomer's.
     Recover {
         account: Id,
         new_key: PublicKey,
