@@ -25,12 +25,12 @@ fn fact(device: &str, fact: &Fact) -> String {
         | AccountRecovered { .. }
         | RegistrantCreated { .. }
         | RegistrantLinked { .. } => of_people(fact),
+        TransferOffered { .. } | TransferWithdrawn | TransferAccepted { .. } => {
+            of_devices(device, fact)
+        }
         DeviceRegistered
         | DeviceAssigned { .. }
         | DeviceTagged
-        | TransferOffered { .. }
-        | TransferWithdrawn
-        | TransferAccepted { .. }
         | DeviceSuspended { .. }
         | DeviceResumed
         | DeviceDecommissioned { .. }
@@ -45,12 +45,10 @@ fn fact(device: &str, fact: &Fact) -> String {
         | ReleaseApproved { .. }
         | ReleaseApprovalWithdrawn { .. }
         | ReleaseReleased { .. }
-        | ReleaseWithdrawn { .. }
-        | ReleaseLapsed { .. }
         | ReleaseDeprecated { .. }
-        | ReleaseRevoked { .. }
-        | ArtifactHeld { .. }
-        | ArtifactDropped { .. } => of_firmware(fact),
+        | ReleaseRevoked { .. } => of_firmware(fact),
+        ReleaseWithdrawn { .. } | ReleaseLapsed { .. } => of_firmware(fact),
+        ArtifactHeld { .. } | ArtifactDropped { .. } => of_firmware(fact),
         RolloutPlanned { .. }
         | RolloutApproved { .. }
         | RolloutApprovalWithdrawn { .. }
@@ -70,16 +68,14 @@ fn fact(device: &str, fact: &Fact) -> String {
         | AlarmRaised { .. }
         | AlarmCleared { .. }
         | AlarmAcknowledged { .. } => of_events(device, fact),
+        ValidatorAdded { .. } | ValidatorRemoved { .. } => of_governance(fact),
+        ObserverAdded { .. } | ObserverRemoved { .. } => of_governance(fact),
         ChangeProposed { .. }
         | ChangeApproved { .. }
         | ApprovalWithdrawn { .. }
         | ProposalWithdrawn { .. }
         | ProposalExpired { .. }
         | ProposalCarriedOut { .. }
-        | ValidatorAdded { .. }
-        | ValidatorRemoved { .. }
-        | ObserverAdded { .. }
-        | ObserverRemoved { .. }
         | PoliciesSet
         | ProtocolSet { .. } => of_governance(fact),
     };
@@ -327,9 +323,9 @@ fn of_governance(fact: &Fact) -> Option<String> {
         Fact::ApprovalWithdrawn { proposal, by } => {
             format!("{by} has withdrawn its approval of {proposal}")
         }
-        Fact::ProposalWithdrawn { proposal } => format!("{proposal} withdrawn"),
-        Fact::ProposalExpired { proposal } => format!("{proposal} expired"),
-        Fact::ProposalCarriedOut { proposal } => format!("{proposal} carried out"),
+        Fact::ProposalWithdrawn { proposal } => format!("the proposal {proposal} is withdrawn"),
+        Fact::ProposalExpired { proposal } => format!("the proposal {proposal} has expired"),
+        Fact::ProposalCarriedOut { proposal } => format!("the changes of {proposal} are made"),
         Fact::ValidatorAdded { validator } => {
             format!(
                 "node {} validates, at {}",

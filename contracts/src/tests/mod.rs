@@ -1,5 +1,6 @@
 pub mod city;
 mod invariants;
+mod power;
 mod state_keys;
 
 use lamplighter_state::StateError;

@@ -23,8 +23,8 @@
 //! begin with `$` are filled in: `$key:NAME` a public key, `$hash:TEXT` the digest of a text,
 //! `$now+5000` a number (block time and so many ms), `$rotation:NAME` the proof by which the key
 //! NAME takes the place of the sender's or is added to it, `$proof:KEY@ACCOUNT` and
-//! `$node_proof:KEY@ACCOUNT` other proofs of possession (added to an action that introduces `$key:KEY`
-//! for an account, where it is left out), `$change:PROPOSAL`, `$plan:ROLLOUT` and
+//! `$node_proof:KEY@ACCOUNT` other proofs of possession (added to an action that introduces
+//! `$key:KEY` for an account, where it is left out), `$change:PROPOSAL`, `$plan:ROLLOUT` and
 //! `$manifest:RELEASE` the digests that approvers name. `{"$release": {manifest}, "$by": "acme"}`
 //! is a manifest with the signature of the key `acme`.
 //!
@@ -34,8 +34,9 @@
 //! In the output known keys and digests have their names, other long hexadecimal texts are cut;
 //! replay windows are left out.
 //!
-//! The ledger begins with: `ada`, `ben`, `cyd`, `dan` (administrators), `olga` (operator), `amir`, `anna`
-//! (approvers), `sam` (security), `acme` (vendor), all of the whole city and of the organization
+//! The ledger begins with: `ada`, `ben`, `cyd`, `dan` (administrators), `olga` (operator), `amir`,
+//! `anna` (approvers), `sam` (security), `acme` (vendor), all of the whole city and of the
+//! organization
 //! `city`; validators `node-1` to `node-4`; the default policies.
 
 mod fill;
