@@ -25,12 +25,12 @@ fn fact(device: &str, fact: &Fact) -> String {
         | AccountRecovered { .. }
         | RegistrantCreated { .. }
         | RegistrantLinked { .. } => of_people(fact),
+        TransferOffered { .. } | TransferWithdrawn | TransferAccepted { .. } => {
+            of_devices(device, fact)
+        }
         DeviceRegistered
         | DeviceAssigned { .. }
         | DeviceTagged
-        | TransferOffered { .. }
-        | TransferWithdrawn
-        | TransferAccepted { .. }
         | DeviceSuspended { .. }
         | DeviceResumed
         | DeviceDecommissioned { .. }
@@ -45,12 +45,10 @@ fn fact(device: &str, fact: &Fact) -> String {
         | ReleaseApproved { .. }
         | ReleaseApprovalWithdrawn { .. }
         | ReleaseReleased { .. }
-        | ReleaseWithdrawn { .. }
-        | ReleaseLapsed { .. }
         | ReleaseDeprecated { .. }
-        | ReleaseRevoked { .. }
-        | ArtifactHeld { .. }
-        | ArtifactDropped { .. } => of_firmware(fact),
+        | ReleaseRevoked { .. } => of_firmware(fact),
+        ReleaseWithdrawn { .. } | ReleaseLapsed { .. } => of_firmware(fact),
+        ArtifactHeld { .. } | ArtifactDropped { .. } => of_firmware(fact),
         RolloutPlanned { .. }
         | RolloutApproved { .. }
         | RolloutApprovalWithdrawn { .. }
@@ -72,16 +70,14 @@ fn fact(device: &str, fact: &Fact) -> String {
         | AlarmAcknowledged { .. }
         | AlarmEvicted { .. }
         | AlarmNotRaised { .. } => of_events(device, fact),
+        ValidatorAdded { .. } | ValidatorRemoved { .. } => of_governance(fact),
+        ObserverAdded { .. } | ObserverRemoved { .. } => of_governance(fact),
         ChangeProposed { .. }
         | ChangeApproved { .. }
         | ApprovalWithdrawn { .. }
         | ProposalWithdrawn { .. }
         | ProposalExpired { .. }
         | ProposalCarriedOut { .. }
-        | ValidatorAdded { .. }
-        | ValidatorRemoved { .. }
-        | ObserverAdded { .. }
-        | ObserverRemoved { .. }
         | PoliciesSet
         | ProtocolSet { .. } => of_governance(fact),
     };

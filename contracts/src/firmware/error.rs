@@ -34,7 +34,8 @@ refusals! {
             "there is no release {release} to depend on";
         Expired(release: Id) = "firmware.expired",
             "the release {release} has expired";
-        SizeMismatch { artifact: Hash, known_bytes: u64, size_bytes: u64 } = "firmware.size_mismatch",
+        SizeMismatch { artifact: Hash, known_bytes: u64, size_bytes: u64 }
+            = "firmware.size_mismatch",
             "the artifact {artifact} is known to have {known_bytes} bytes, not {size_bytes}";
         UnknownArtifact { artifact: Hash, size_bytes: u64 } = "firmware.unknown_artifact",
             "no release has the artifact {artifact} with {size_bytes} bytes";

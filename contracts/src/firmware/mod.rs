@@ -23,10 +23,10 @@
 //! under way continue. Revoking a release stops its rollouts: the blocks that follow cancel every
 //! deployment that is not yet installing, a bounded number in each.
 //!
-//! The scope of a vendor is that of its grants: a rollout of its release lies in districts for which
-//! the vendor has the role at that time. So a vendor that the administrator of a district has made
-//! reaches that district alone, and a vendor who loses the role, or is disabled, reaches nothing
-//! more.
+//! The scope of a vendor is that of its grants: a rollout of its release lies in districts for
+//! which the vendor has the role at that time. So a vendor that the administrator of a district has
+//! made reaches that district alone, and a vendor who loses the role, or is disabled, reaches
+//! nothing more.
 //!
 //! A release that is signed and not released is *open*. Each organization has 16 at most, so that
 //! none fills the state or the disks; one that was not approved in the policy's time lapses, and

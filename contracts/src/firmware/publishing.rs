@@ -69,7 +69,8 @@ pub fn publish(
     Ok(notifications)
 }
 
-/// Requires that the sender is the vendor, or operates a district in which the vendor's role counts.
+/// Requires that the sender is the vendor, or operates a district in which the vendor's role
+/// counts.
 fn require_publisher(sender: &Account, vendor: &Account) -> Result<(), FirmwareError> {
     let operated = || sender.grants.iter().filter(|g| g.role == Role::Operator);
     let served = || vendor.grants.iter().filter(|g| g.role == Role::Vendor);
@@ -133,7 +134,8 @@ fn require_size(overlay: &Overlay, manifest: &ReleaseManifest) -> Result<(), Exe
     Ok(())
 }
 
-/// Stores a new release, its indexes and the record of its artifact, whose holders stay as they are.
+/// Stores a new release, its indexes and the record of its artifact, whose holders stay as they
+/// are.
 fn insert(overlay: &mut Overlay, release: &Release) -> Result<(), StateError> {
     let ReleaseManifest {
         release: name,

@@ -45,8 +45,8 @@ pub fn is_published(reader: &impl Reader, digest: &Hash) -> Result<bool, StateEr
     Ok(!reader.page(&keys::releases_of(digest), None, 1)?.is_empty())
 }
 
-/// The release, if a rollout of it may begin in `districts` at `time_ms`: enough approvals count now,
-/// and its vendor has the role of one in each district.
+/// The release, if a rollout of it may begin in `districts` at `time_ms`: enough approvals count
+/// now, and its vendor has the role of one in each district.
 pub(crate) fn installable(
     reader: &impl Reader,
     name: &Id,

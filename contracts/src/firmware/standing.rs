@@ -63,8 +63,8 @@ impl Standing {
     }
 }
 
-/// What the releases of an artifact say about its bytes at `time_ms`. It reads all of them, so it is
-/// for nodes and not for contracts.
+/// What the releases of an artifact say about its bytes at `time_ms`. It reads all of them, so it
+/// is for nodes and not for contracts.
 ///
 /// # Errors
 /// The state can't be read, or no genesis was installed.

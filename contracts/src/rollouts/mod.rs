@@ -18,13 +18,14 @@
 //!
 //! The roles are those for every device that the selection can reach: a filter names a district,
 //! and covers all below it; a list takes the districts of its devices, which never change. An
-//! approval counts only while it is alive ([`users::live_approvals`](crate::users::live_approvals)):
-//! approver, role and key are looked at again at each approval, at the start and whenever the
-//! rollout is resumed. One person is enough to pause and to cancel.
+//! approval counts only while it is alive
+//! ([`users::live_approvals`](crate::users::live_approvals)): approver, role and key are looked at
+//! again at each approval, at the start and whenever the rollout is resumed. One person is enough
+//! to pause and to cancel.
 //!
-//! A plan that was not started is *open*. Each organization has 16 at most; one that was not started
-//! in the policy's time lapses, and leaves the state with the next plan. [`slots`] has the shares of
-//! the rollouts that have begun.
+//! A plan that was not started is *open*. Each organization has 16 at most; one that was not
+//! started in the policy's time lapses, and leaves the state with the next plan. [`slots`] has the
+//! shares of the rollouts that have begun.
 //!
 //! A running rollout assigns the devices of its selection, a bounded number in each block. A device
 //! that can't install the release is skipped and counted, with the reason in a notification. A

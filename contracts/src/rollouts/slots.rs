@@ -1,11 +1,11 @@
 //! Slots of rollouts that have begun and not ended, and their shares.
 //!
-//! There are [`ROLLOUTS_AT_WORK_MAX`] slots, which bound the work of a block. A rollout that touches
-//! the whole city takes one of [`CITY_ROLLOUTS_MAX`]. Any other one takes one of
+//! There are [`ROLLOUTS_AT_WORK_MAX`] slots, which bound the work of a block. A rollout that
+//! touches the whole city takes one of [`CITY_ROLLOUTS_MAX`]. Any other one takes one of
 //! [`DISTRICT_ROLLOUTS_MAX`], and counts in each main district (the first level of a district's
 //! path) that it touches, which has [`ROLLOUTS_PER_DISTRICT_MAX`]. So the people of one district
-//! leave slots to the others, districts leave some to the city, and the city some to them. A slot is
-//! free again when its rollout is finished or stopped.
+//! leave slots to the others, districts leave some to the city, and the city some to them. A slot
+//! is free again when its rollout is finished or stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 

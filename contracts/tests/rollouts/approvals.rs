@@ -180,7 +180,7 @@ fn approvals_expire_and_are_renewed() {
 }
 
 #[test]
-fn an_approval_is_withdrawn_by_who_gave_it() {
+fn an_approval_is_withdrawn_by_its_approver() {
     let mut city = City::with_lamps(1);
     let one = plan("x", "r1", whole_city());
     city.plan("olga", &one).unwrap();
@@ -261,7 +261,7 @@ fn an_error_pause_takes_fresh_approvals() {
 
 /// A vendor of one district, whoever made it one, reaches that district alone.
 #[test]
-fn a_release_goes_where_its_vendor_serves() {
+fn a_release_is_for_the_districts_of_its_vendor() {
     let mut city = City::with_lamps(1);
     city.lamps(1..2, "south", true);
     edit(&mut city, "rival", |a| {
@@ -344,10 +344,10 @@ fn open_releases_are_bounded_and_lapse() {
     let facts = city.publish(&nothing(73)).unwrap();
     let lapsed = |fact: &&Fact| matches!(fact, Fact::ReleaseLapsed { .. });
     assert_eq!(facts.iter().filter(lapsed).count(), most);
-    let gone = firmware::release(&city.overlay, &nothing(2).release);
-    assert_eq!(gone.unwrap(), None);
-    let gone = firmware::artifact(&city.overlay, &nothing(2).artifact, nothing(2).size_bytes);
-    assert_eq!(gone.unwrap(), None);
+    let record = firmware::release(&city.overlay, &nothing(2).release);
+    assert_eq!(record.unwrap(), None);
+    let record = firmware::artifact(&city.overlay, &nothing(2).artifact, nothing(2).size_bytes);
+    assert_eq!(record.unwrap(), None);
 }
 
 fn standing(city: &City, manifest: &ReleaseManifest) -> Standing {

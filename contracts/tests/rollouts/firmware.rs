@@ -272,7 +272,7 @@ fn a_wrong_size_of_another_vendor_changes_nothing() {
     );
 }
 
-/// Who was wrong takes the release back, and publishes it again under the same name.
+/// A vendor that was wrong takes the release back, and publishes it again under the same name.
 #[test]
 fn a_wrong_announcement_is_corrected() {
     let mut city = City::new();

@@ -364,7 +364,7 @@ fn open_plans_are_bounded_and_lapse() {
     let lapsed = |fact: &&Fact| matches!(fact, Fact::RolloutLapsed { .. });
     let most = rollouts::OPEN_PLANS_PER_ORGANIZATION_MAX;
     assert_eq!(facts.iter().filter(lapsed).count(), most);
-    let gone = rollouts::rollout(&city.overlay, &id("x1")).unwrap();
-    assert_eq!(gone, None);
+    let record = rollouts::rollout(&city.overlay, &id("x1")).unwrap();
+    assert_eq!(record, None);
     city.plan("olga", &one(1)).unwrap();
 }

@@ -28,8 +28,8 @@ pub trait ArtifactPeers: Send + Sync {
 
 impl Artifacts {
     /// Fetches an artifact from the peers unless it is here, and counts its bytes to `charge`. Each
-    /// group is checked when it arrives; a peer that sends wrong bytes is not asked further; fetched
-    /// bytes stay for the next try. Nothing is reserved for bytes that no peer shows.
+    /// group is checked when it arrives; a peer that sends wrong bytes is not asked further;
+    /// fetched bytes stay for the next try. Nothing is reserved for bytes that no peer shows.
     pub(crate) async fn fetch_missing(
         &self,
         digest: Hash,

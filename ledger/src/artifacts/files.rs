@@ -1,11 +1,12 @@
 //! The files of the artifact store. All functions block.
 //!
 //! `<digest>` is complete and was verified; `<digest>.groups` are its group values, and
-//! `<digest>.owner` is the organization that uploaded it; `<digest>.<size>.<account>@<organization>.part`
-//! is being uploaded, `<digest>.<size>.part` is being fetched by this node; `<digest>.damaged` was
-//! found damaged. A complete file appears by rename after it was synced, so a crash leaves either a
-//! part that can be continued or the whole. The complete file is removed first: a crash leaves the
-//! whole artifact, or companions without it, which the next start removes.
+//! `<digest>.owner` is the organization that uploaded it;
+//! `<digest>.<size>.<account>@<organization>.part` is being uploaded, `<digest>.<size>.part` is
+//! being fetched by this node; `<digest>.damaged` was found damaged. A complete file appears by
+//! rename after it was synced, so a crash leaves either a part that can be continued or the whole.
+//! The complete file is removed first: a crash leaves the whole artifact, or companions without it,
+//! which the next start removes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -233,7 +234,7 @@ impl ArtifactFiles {
             self.damaged(digest),
         ] {
             if let Err(error) = self.remove(&companion) {
-                tracing::warn!(%digest, %error, "a file of a removed artifact stays until the start");
+                tracing::warn!(%digest, %error, "a file of a removed artifact stays");
             }
         }
         Ok(())

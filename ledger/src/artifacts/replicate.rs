@@ -117,8 +117,8 @@ impl ArtifactReplicator {
         validators.by_node(self.node).is_some()
     }
 
-    /// Removes the artifacts that are not needed any more, and counts the others to those who answer
-    /// for them. Returns whether all is removed, and what this node should hold.
+    /// Removes the artifacts that are not needed any more, and counts the others to those who
+    /// answer for them. Returns whether all is removed, and what this node should hold.
     ///
     /// First the ledger is told that this node no longer holds an artifact, and the bytes are
     /// removed in a following pass, by a state that has it so. The same task reports holding, so

@@ -427,7 +427,7 @@ async fn a_removal_that_a_crash_interrupted_is_completed() {
     artifacts.groups(whole).await.unwrap();
 }
 
-/// Who uploaded an artifact drops it while no release names it; others don't. It expires by itself.
+/// The uploader drops an artifact while no release names it; others don't. It expires by itself.
 #[tokio::test]
 async fn unpublished_bytes_are_dropped_by_their_owner_or_by_time() {
     let dir = TempDir::new().unwrap();

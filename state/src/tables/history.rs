@@ -119,10 +119,11 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | ReleaseApproved { release, .. }
         | ReleaseApprovalWithdrawn { release, .. }
         | ReleaseReleased { release }
-        | ReleaseWithdrawn { release }
-        | ReleaseLapsed { release }
         | ReleaseDeprecated { release }
         | ReleaseRevoked { release, .. } => Subject::Release(release.clone()),
+        ReleaseWithdrawn { release } | ReleaseLapsed { release } => {
+            Subject::Release(release.clone())
+        }
         RolloutPlanned { rollout }
         | RolloutApproved { rollout, .. }
         | RolloutApprovalWithdrawn { rollout, .. }
@@ -151,31 +152,15 @@ fn record_of(fact: &Fact) -> Option<Subject> {
         | ObserverRemoved { .. }
         | PoliciesSet
         | ProtocolSet { .. } => Subject::Governance,
-        DeviceRegistered
-        | DeviceAssigned { .. }
-        | DeviceTagged
-        | TransferOffered { .. }
-        | TransferWithdrawn
-        | TransferAccepted { .. }
-        | DeviceSuspended { .. }
-        | DeviceResumed
-        | DeviceDecommissioned { .. }
-        | DeviceReset { .. }
-        | DeviceKeyReplaced { .. }
-        | HardwareReleased
-        | InventoryReported { .. }
-        | DeviceDrifted { .. }
-        | RegistrantCreated { .. }
-        | ThingRegistered { .. }
-        | SpecRegistered { .. }
-        | ArtifactHeld { .. }
-        | ArtifactDropped { .. }
-        | DeploymentMoved { .. }
-        | DeploymentSkipped { .. }
-        | ReportRefused { .. }
-        | ConfigReported { .. }
-        | EventAppended { .. }
-        | EventGapSeen { .. } => return None,
+        DeviceRegistered | DeviceAssigned { .. } | DeviceTagged => return None,
+        TransferOffered { .. } | TransferWithdrawn | TransferAccepted { .. } => return None,
+        DeviceSuspended { .. } | DeviceResumed | DeviceDecommissioned { .. } => return None,
+        DeviceReset { .. } | DeviceKeyReplaced { .. } | HardwareReleased => return None,
+        InventoryReported { .. } | DeviceDrifted { .. } => return None,
+        RegistrantCreated { .. } | ThingRegistered { .. } | SpecRegistered { .. } => return None,
+        ArtifactHeld { .. } | ArtifactDropped { .. } => return None,
+        DeploymentMoved { .. } | DeploymentSkipped { .. } | ReportRefused { .. } => return None,
+        ConfigReported { .. } | EventAppended { .. } | EventGapSeen { .. } => return None,
     })
 }
 
