@@ -26,9 +26,9 @@
 //! begin with `$` are filled in: `$key:NAME` a public key, `$hash:TEXT` the digest of a text,
 //! `$now+5000` a number (block time and so many ms), `$rotation:NAME` the proof by which the key
 //! NAME takes the place of the sender's or is added to it, `$proof:KEY@ACCOUNT` and
-//! `$node_proof:KEY@ACCOUNT` other proofs of possession (added to an action that introduces `$key:KEY`
-//! for an account, where it is left out), `$device_proof:KEY@DEVICE` that of a device (added where the
-//! key has the device's name), `$change:PROPOSAL`, `$plan:ROLLOUT` and
+//! `$node_proof:KEY@ACCOUNT` other proofs of possession (added to an action that introduces
+//! `$key:KEY` for an account, where it is left out), `$device_proof:KEY@DEVICE` that of a device
+//! (added where the key has the device's name), `$change:PROPOSAL`, `$plan:ROLLOUT` and
 //! `$manifest:RELEASE` the digests that approvers name. `{"$release": {manifest}, "$by": "acme"}`
 //! is a manifest with the signature of the key `acme`. `{"$repeat": 1000, "$item": ..}` in a list
 //! stands for so many items, and `{n}` in them is the number of each, from 1; `$number:3*7+1`
