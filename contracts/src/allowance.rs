@@ -28,12 +28,12 @@ refusals! {
     pub enum AllowanceError [] {
         RecordsUsed { account: Id, needed: u64, used: u64, allowed: u64, renewed_ms: u64 }
             = "allowance.records_used",
-            "{account} may make {allowed} new records a day and has made {used}; this makes {needed} \
-             more. The allowance is renewed at {renewed_ms}";
+            "{account} may make {allowed} new records a day and has made {used}; this makes \
+             {needed} more. The allowance is renewed at {renewed_ms}";
         BytesUsed { account: Id, needed: u64, used: u64, allowed: u64, renewed_ms: u64 }
             = "allowance.bytes_used",
-            "{account} may add {allowed} bytes a day and has added {used}; this adds {needed} more. \
-             The allowance is renewed at {renewed_ms}";
+            "{account} may add {allowed} bytes a day and has added {used}; this adds {needed} \
+             more. The allowance is renewed at {renewed_ms}";
     }
 }
 

@@ -118,14 +118,14 @@ fn a_longer_record_in_the_same_place_grows_by_its_bytes() {
     overlay.put(&key, &"four".to_owned());
     overlay.commit();
     overlay.put(&key, &"four and ten".to_owned());
-    let grown = Growth {
+    let eight_bytes = Growth {
         records: 0,
         bytes: 8,
     };
-    assert_eq!(overlay.growth().unwrap(), grown);
+    assert_eq!(overlay.growth().unwrap(), eight_bytes);
     // It counts the same whether the transaction has read the record before or not.
     assert!(overlay.exists(&key).unwrap());
-    assert_eq!(overlay.growth().unwrap(), grown);
+    assert_eq!(overlay.growth().unwrap(), eight_bytes);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use lamplighter_types::{
 use serde_json::{Value, json};
 
 use crate::node::{Answer, Node, admin, id};
+use crate::scenario::{self, Client, printed};
 
 /// The time of the block of a transaction.
 async fn time_of(node: &Node, done: &Value) -> Value {
@@ -193,7 +194,7 @@ async fn devices_organizations_and_documents_have_their_last_change() {
     };
     let desired = node.act(Action::Config(ConfigAction::SetDesired {
         target,
-        document: "{}".into(),
+        document: r#"{"dim":60}"#.into(),
         replaces_version: 0,
     }));
     let desired = desired.await;
@@ -267,5 +268,35 @@ async fn an_alarm_of_a_node_is_an_object_and_a_sentence() {
     node.handle.set_disk_full(None);
     assert_eq!(node.get("/v1/status").await.ok()["alarms"], json!([]));
     assert_ne!(status["chain_id"], Hash::ZERO.to_string());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_alarm_is_in_its_history_only() {
+    let node = scenario::node().await;
+    let mut client = Client::default();
+    for step in printed() {
+        client.send(&node, &step).await.ok();
+    }
+    // The alarm of lamp-1 was acknowledged and cleared, that of lamp-2 is open.
+    let open = node.get("/v1/alarms").await.ok();
+    let [alarm] = &open["items"].as_array().unwrap()[..] else {
+        panic!("{open}");
+    };
+    assert_eq!(alarm["alarm"], json!({ "device": "lamp-2", "sequence": 2 }));
+    let of_device = node.get("/v1/devices/lamp-2/alarms").await.ok();
+    assert_eq!(of_device["items"], open["items"]);
+    let closed = node.get("/v1/alarms/lamp-1/1").await;
+    closed.assert_problem(404, "not_found");
+    let history = node.get("/v1/alarms/lamp-1/1/history").await.ok();
+    let facts = history["items"].as_array().unwrap().iter().map(|entry| {
+        let fact = &entry["receipt"]["notifications"][0]["fact"];
+        fact.as_object().unwrap().keys().next().unwrap().clone()
+    });
+    let facts: Vec<_> = facts.collect();
+    assert_eq!(
+        facts,
+        ["alarm_cleared", "alarm_acknowledged", "alarm_raised"]
+    );
     node.stop().await;
 }

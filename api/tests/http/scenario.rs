@@ -186,8 +186,20 @@ impl Known {
     fn devices(&self, action: &mut DevicesAction) {
         match action {
             DevicesAction::Register { devices } => {
-                for device in devices.iter_mut().filter(|device| device.key.is_some()) {
-                    device.key = Some(public(device.device.as_str()));
+                for new in devices.iter_mut().filter(|new| new.key.is_some()) {
+                    let secret = secret(new.device.as_str());
+                    new.key = Some(secret.public());
+                    let proof = secret.prove(KeyPurpose::Device, &self.chain, &new.device);
+                    new.proof = Some(proof);
+                }
+            }
+            DevicesAction::RotateKeys { rotations } => {
+                for rotation in rotations {
+                    let secret = secret("lamp-1-rotated");
+                    rotation.new_key = secret.public();
+                    rotation.proof =
+                        secret.prove(KeyPurpose::Device, &self.chain, &rotation.device);
+                    self.sign(&rotation.device.clone(), rotation);
                 }
             }
             DevicesAction::ReportInventory { reports } => {

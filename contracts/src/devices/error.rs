@@ -43,10 +43,10 @@ refusals! {
         SecurityCounter(got: u64) = "devices.security_counter",
             "security counters end at 4294967295 (2^32 - 1), and this is {got}";
         WrongProof(device: Id) = "devices.wrong_proof",
-            "the key of {device} needs a proof of possession, which is its signature for this device";
+            "the key of {device} needs a proof of possession, its signature for this device";
         KeyProtects(device: Id) = "devices.key_protects",
-            "{device} has a key: below its numbers, what it has signed could be sent again. A replaced key \
-             lets them begin anew";
+            "{device} has a key: below its numbers, what it has signed could be sent again. A \
+             replaced key lets them begin anew";
         TooManyRotations(device: Id) = "devices.too_many_rotations",
             "{device} has rotated its key 32 times, which is the most";
         NoKey(device: Id) = "devices.no_key",

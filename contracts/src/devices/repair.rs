@@ -1,5 +1,5 @@
-//! Keys and numbers of a device: rotation by the device itself, and what governance does for it: its
-//! numbers set, its key replaced, its hardware released.
+//! Keys and numbers of a device: rotation by the device itself, and what governance does for it.
+//! Governance sets its numbers, replaces its key, or releases its hardware.
 
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::{KEY_ROTATIONS_PER_DEVICE_MAX, SECURITY_COUNTER_MAX};

@@ -1,5 +1,5 @@
-//! The deployments of a device that stay in the state. A device is part of many rollouts in its life;
-//! without a bound each of them would leave two records for ever.
+//! The deployments of a device that stay in the state. A device is part of many rollouts in its
+//! life; without a bound each of them would leave two records for ever.
 
 use lamplighter_state::StateError;
 use lamplighter_types::limits::DEPLOYMENTS_PER_DEVICE_MAX;

@@ -9,6 +9,8 @@ use lamplighter_types::{
     TransactionError,
 };
 
+use Fact::*;
+
 use super::blocks::{header, receipt, transaction};
 use super::keys::{SUBJECT_RECEIPTS, TRANSACTIONS, last_item};
 use super::row;
@@ -102,7 +104,6 @@ fn changes_device(fact: &Fact) -> bool {
 /// of deployments are in the history of their devices only: in that of the rollout they would hide
 /// the actions of people.
 fn record_of(fact: &Fact) -> Option<Subject> {
-    use Fact::*;
     Some(match fact {
         OrganizationRegistered { organization } | RegistrantLinked { organization, .. } => {
             Subject::Organization(organization.clone())

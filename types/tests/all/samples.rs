@@ -102,7 +102,8 @@ dispatch! {
     Action GovernanceChange ConfigTarget Selection Fact
     Organization Account KeyRecord ReplayWindow Device DeviceState RegistrantLink
     ReleaseManifest Release Artifact Rollout RolloutWork Deployment DesiredConfig ReportedConfig
-    AllowanceUse EventRecord EventCursor Alarm DeviceAlarms Policies Observer Proposal Protocol Role AccountKind DeviceStatus
+    AllowanceUse EventRecord EventCursor Alarm DeviceAlarms Policies Observer Proposal Protocol
+    Role AccountKind DeviceStatus
     ReleaseStatus RolloutStatus DeploymentState SkipReason Severity AlarmChange
     Transaction SignedTransaction Encoding Header Block Outcome Receipt Notification ValidatorSet
     Attestation Certificate Genesis RecordProof ProofBundle ListProof StateProof
