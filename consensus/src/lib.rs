@@ -21,6 +21,13 @@
 //! effect. A purge of the log is written after the effects of the entries that it removes, also
 //! after those of an installed snapshot.
 //!
+//! # Nodes that lie
+//!
+//! A leader proves its election (`election`), by votes that the voters of the [`Electorate`]
+//! signed; a quorum is that of certificates, not openraft's majority. Every field of a request is
+//! checked before openraft sees it (`leader_check`, `append_check`), and every field of an answer
+//! (`answer_check`). See ADR 15.
+//!
 //! # Snapshots
 //!
 //! A node that is too far behind gets an image of the state instead of the log. The image is sent,

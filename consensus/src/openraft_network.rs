@@ -302,6 +302,11 @@ impl PeerClient {
     }
 
     fn refuse(&self, error: &AnswerError) -> CallError {
+        // It may come with each heartbeat, and the first one deposed this node.
+        if matches!(error, AnswerError::Again(_)) {
+            tracing::debug!(node = self.target, %error, "an answer is ignored");
+            return unreachable(error);
+        }
         tracing::error!(
             node = self.target,
             error = error as &dyn std::error::Error,
