@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use crate::NodeId;
 use crate::control_client::ControlClient;
 use crate::divergence::{HOLDING_MAX, HeldDigests, LogHolding, LogVerdict, Voters, decide};
-use crate::election::SignatureBytes;
+use crate::election::{Elections, SignatureBytes};
 use crate::electorate::Electorate;
 use crate::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, EvidenceArchive, LeaderEvidence};
 use crate::log::LogStore;
@@ -57,16 +57,15 @@ struct LogComparisonState {
 
 impl LogComparison {
     pub(crate) fn new(
-        node_id: NodeId,
+        elections: &Elections,
         log: LogStore,
-        electorate: Arc<dyn Electorate>,
         peers: ControlClient,
         recovery: Arc<Recovery>,
     ) -> Self {
         Self {
-            node_id,
+            node_id: elections.node_id,
             log,
-            electorate,
+            electorate: elections.voters.electorate.clone(),
             peers,
             recovery,
             state: Mutex::default(),
@@ -216,8 +215,8 @@ impl LogComparison {
             LogVerdict::Equal => {
                 self.state().equal.insert(index);
             }
-            LogVerdict::Stays => {}
-            LogVerdict::Goes { index } => {
+            LogVerdict::Keep => {}
+            LogVerdict::Drop { index } => {
                 let reason = format!("other voters hold another entry {index}");
                 if let Err(error) = self.recovery.diverge(&reason).await {
                     tracing::error!(%error, "this node's log is another than the others'");

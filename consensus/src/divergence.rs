@@ -13,17 +13,17 @@
 //!   most `f - p` lie, so at least `n - q + 1` honest ones never acknowledged it, and no `q` nodes
 //!   did, whatever the proven liars sign. It was never certified and never will be.
 //! - This node's log goes if its content is dead and another one can't be, whatever the unproven
-//!   liars and those that did not answer hold; or if another one with a lower digest is held by more
-//!   than `f - p` nodes, so by an honest one.
+//!   liars and those that did not answer hold; or if another one with a lower digest is held by
+//!   more than `f - p` nodes, so by an honest one.
 //!
 //! # Why nothing that is certified is lost
 //!
 //! A certified content is held by `q` nodes, `q - f` of them honest, and so is never dead: the
 //! honest holders stay. Before the first difference all logs are equal, and not all of them go: if
-//! some content is alive its holders stay, and otherwise the honest holders of the lowest digest. A node that
-//! held another content before and dropped it did so by this rule, so it was dead already; a node
-//! that replaced an entry because a later leader was elected had not executed it, so it had signed
-//! nothing about it.
+//! some content is alive its holders stay, and otherwise the honest holders of the lowest digest. A
+//! node that held another content before and dropped it did so by this rule, so it was dead already;
+//! a node that replaced an entry because a later leader was elected had not executed it, so it had
+//! signed nothing about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,9 +95,9 @@ pub(crate) enum LogVerdict {
     /// Every voter's log is this node's.
     Equal,
     /// Some voter's log is not known, or differs: this node's stays.
-    Stays,
+    Keep,
     /// This node's log goes.
-    Goes {
+    Drop {
         /// The first index at which it differs from the others.
         index: u64,
     },
@@ -117,13 +117,13 @@ pub(crate) fn decide(
             .iter()
             .filter_map(|node| held.get(node)?.at(index))
             .collect();
-        let own = local.at(index).expect("the index is one of these digests");
-        if known.iter().any(|digest| *digest != own) {
+        let local_digest = local.at(index).expect("the index is one of these digests");
+        if known.iter().any(|digest| *digest != local_digest) {
             let unknown = others.len() - known.len();
-            return if goes(voters, own, &known, unknown) {
-                LogVerdict::Goes { index }
+            return if is_dropped(voters, local_digest, &known, unknown) {
+                LogVerdict::Drop { index }
             } else {
-                LogVerdict::Stays
+                LogVerdict::Keep
             };
         }
     }
@@ -134,27 +134,36 @@ pub(crate) fn decide(
     if all_known {
         LogVerdict::Equal
     } else {
-        LogVerdict::Stays
+        LogVerdict::Keep
     }
 }
 
-fn goes(voters: &Voters<'_>, own: LogDigest, known: &[LogDigest], unknown: usize) -> bool {
+fn is_dropped(
+    voters: &Voters<'_>,
+    local_digest: LogDigest,
+    known: &[LogDigest],
+    unknown: usize,
+) -> bool {
     let n = voters.all.len();
     let proven = voters.all.intersection(voters.excluded).count();
     let unproven_liars = (n.saturating_sub(1) / 3).saturating_sub(proven);
     let needed = n + 1 - quorum(n) + unproven_liars;
     let holders_of_others = |digest: LogDigest| known.iter().filter(|d| **d != digest).count();
-    if holders_of_others(own) < needed {
+    if holders_of_others(local_digest) < needed {
         return false;
     }
     let local_votes = usize::from(voters.all.contains(&voters.local));
-    let contents: BTreeSet<LogDigest> = known.iter().copied().filter(|d| *d != own).collect();
+    let contents: BTreeSet<LogDigest> = known
+        .iter()
+        .copied()
+        .filter(|d| *d != local_digest)
+        .collect();
     contents.into_iter().any(|content| {
         // Each unproven liar may show this content here and another one elsewhere.
         let others = holders_of_others(content) + local_votes + unknown + unproven_liars;
         let alive = others < needed;
         let holders = known.iter().filter(|digest| **digest == content).count();
-        alive || (content < own && holders > unproven_liars)
+        alive || (content < local_digest && holders > unproven_liars)
     })
 }
 

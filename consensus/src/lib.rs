@@ -58,6 +58,7 @@ mod membership;
 mod message;
 mod metrics;
 mod node;
+mod open;
 mod openraft_network;
 mod openraft_state_machine;
 mod peer_server;

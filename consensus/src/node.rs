@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lamplighter_store::{Cf, Durability, Kv, WriteBatch};
+use lamplighter_store::Kv;
 use openraft::EmptyNode;
 use openraft::error::{ClientWriteError, Fatal as RaftFatal, InitializeError, RaftError};
 use openraft::raft::ClientWriteResult;
@@ -14,12 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::abstention::Abstention;
 use crate::append_check::AppendCheck;
 use crate::blocking_io::BlockingIo;
-use crate::codec;
 use crate::compaction::Compaction;
 use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
 use crate::control_client::ControlClient;
-use crate::election::Elections;
 use crate::electorate::Electorate;
 use crate::error::{ConsensusError, MembershipError, ProposeError, ReadError, ServeError};
 use crate::last_contact::LastContact;
@@ -27,13 +25,13 @@ use crate::leadership::{self, Leadership};
 use crate::log::LogStore;
 use crate::membership::MembershipChanger;
 use crate::metrics::Metrics;
+use crate::open::{open_disk, open_elections};
 use crate::openraft_network::OpenraftNetwork;
 use crate::openraft_state_machine::OpenraftStateMachine;
 use crate::peer_server::PeerServer;
 use crate::recovery::Recovery;
 use crate::snapshot::{
-    SnapshotReceiver, SnapshotSpace, SnapshotStore, SnapshotThrottle, SnapshotTransfer,
-    fetch_snapshot,
+    SnapshotReceiver, SnapshotSpace, SnapshotThrottle, SnapshotTransfer, fetch_snapshot,
 };
 use crate::snapshot_source::{SnapshotLease, SnapshotSource};
 use crate::state_machine::StateMachine;
@@ -41,7 +39,6 @@ use crate::transport::{RaftLane, Transport};
 use crate::type_config::{ProposedBatch, Raft, TypeConfig};
 use crate::types::{MEMBERS_MAX, NodeId};
 
-const NODE_ID: &[u8] = b"raft/node_id";
 /// Pause between two attempts to get the read index, when no node could answer the first.
 const READ_RETRY: Duration = Duration::from_millis(50);
 
@@ -172,9 +169,7 @@ impl Consensus {
         };
         let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
         let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
-        let electorate = elections.voters.electorate.clone();
-        let comparison =
-            LogComparison::new(config.node_id, log, electorate, peers.clone(), recovery);
+        let comparison = LogComparison::new(&elections, log, peers.clone(), recovery);
         let source = SnapshotSource {
             raft: raft.clone(),
             config,
@@ -449,65 +444,6 @@ impl Drop for RunningConsensus {
                 raft.shutdown().await.ok();
                 stop.send_replace(true);
             });
-        }
-    }
-}
-
-/// Opens the log and the snapshots, if the data directory is this node's.
-async fn open_disk(
-    config: &ConsensusConfig,
-    kv: Arc<dyn Kv>,
-    io: BlockingIo,
-) -> Result<(LogStore, Arc<SnapshotStore>), ConsensusError> {
-    let (node_id, store) = (config.node_id, kv.clone());
-    io.run(move || claim(&*store, node_id)).await?;
-    let dir = config.snapshot_dir.clone();
-    let snapshots = io.run(move || SnapshotStore::open(&dir)).await;
-    let snapshots = snapshots.map_err(|error| ConsensusError::Snapshots(error.into()))?;
-    let mut log = LogStore::open(kv, io, config.limits.clone()).await?;
-    let resigned = log.resign(node_id).await;
-    resigned.map_err(|error| ConsensusError::Raft(error.into()))?;
-    Ok((log, Arc::new(snapshots)))
-}
-
-/// Opens what this node knows of elections.
-async fn open_elections(
-    config: &ConsensusConfig,
-    electorate: Arc<dyn Electorate>,
-    kv: Arc<dyn Kv>,
-    log: LogStore,
-) -> Result<Arc<Elections>, ConsensusError> {
-    let io = BlockingIo::new(config);
-    let opened = Elections::open(config.node_id, electorate, kv, io, log).await;
-    opened.map_err(|source| ConsensusError::Store {
-        operation: "read the proofs of elections",
-        source,
-    })
-}
-
-/// Writes the node's id into an empty store; compares it with the one in another store.
-fn claim(kv: &dyn Kv, node_id: NodeId) -> Result<(), ConsensusError> {
-    let failed = |source| ConsensusError::Store {
-        operation: "claim the data directory",
-        source,
-    };
-    match kv.get(Cf::Meta, NODE_ID).map_err(failed)? {
-        Some(found) => {
-            let found = codec::decode("node id", &found)
-                .map_err(|error| ConsensusError::Corrupt(error.to_string()))?;
-            if found == node_id {
-                Ok(())
-            } else {
-                Err(ConsensusError::WrongNode {
-                    expected: node_id,
-                    found,
-                })
-            }
-        }
-        None => {
-            let mut batch = WriteBatch::new();
-            batch.put(Cf::Meta, NODE_ID, codec::encode(&node_id));
-            kv.write(batch, Durability::Synced).map_err(failed)
         }
     }
 }

@@ -238,7 +238,7 @@ async fn a_crash_at_any_step_of_the_recovery_is_survived() {
 /// Until its log is where it was, a node that dropped it votes for no candidate that is behind, and
 /// does not stand for election.
 #[tokio::test(start_paused = true)]
-async fn a_node_without_its_log_elects_nobody_that_is_behind() {
+async fn a_node_without_its_log_elects_no_candidate_behind_it() {
     let (mut cluster, victim, honest) = one_diverged().await;
     let kv = &cluster.down[&victim];
     reset(kv, &cluster.config(victim).snapshot_dir, |_| ()).unwrap();

@@ -119,7 +119,6 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let gate = ConsensusGate::default();
         let kv: Arc<dyn Kv> = Arc::new(rocks.clone());
-        drop_diverged(&*kv, &config.data_dir.join("snapshots"))?;
         identity::check_chain(&config, &genesis, &*kv)?;
         identity::check_founder(&config, &genesis, secret.public())?;
         let chain_id = genesis.chain_id();
@@ -127,8 +126,6 @@ impl Node {
             store_identity::claim(&config.key, &config.data_dir, &*kv, chain_id, config.node)?;
         let peers = Arc::new(LedgerPeers::new(gate.clone()));
         let ledger = open_ledger(&config, genesis, kv.clone(), &secret, peers.clone()).await?;
-        let bootstrap = BootstrapPeers::read(&config.data_dir)?;
-        ledger.handle().add_bootstrap_validators(bootstrap.into());
         let (stop, tasks) = (stop.clone(), TaskTracker::new());
         let service = PeerService::new(
             ledger.handle(),
@@ -327,6 +324,7 @@ async fn open_ledger(
     secret: &SecretKey,
     peers: Arc<LedgerPeers>,
 ) -> Result<Ledger, NodeError> {
+    drop_diverged(&*kv, &config.data_dir.join("snapshots"))?;
     let mut settings = lamplighter_ledger::LedgerConfig::new(config.node);
     settings.heartbeat_every = config.heartbeat();
     settings.clock_offset_max_ms = config.clock_offset_max_ms;
@@ -340,6 +338,7 @@ async fn open_ledger(
     let (handle, key) = (ledger.handle(), secret.public());
     let membership = handle.watch_membership().borrow().clone();
     identity::check_member(config, handle.chain_id(), &membership, key)?;
+    handle.add_bootstrap_validators(BootstrapPeers::read(&config.data_dir)?.into());
     Ok(ledger)
 }
 

@@ -34,20 +34,20 @@ fn logs(contents: &[u8]) -> BTreeMap<NodeId, u8> {
 }
 
 #[test]
-fn the_one_that_differs_goes() {
+fn the_one_that_differs_is_dropped() {
     // Node 4 led and lied, node 3 got the other content.
     let logs = logs(&[1, 1, 2, 1]);
-    let goes = LogVerdict::Goes { index: DISPUTED };
-    assert_eq!(decision(4, &[4], 3, &logs), goes);
-    assert_eq!(decision(4, &[4], 1, &logs), LogVerdict::Stays);
-    assert_eq!(decision(4, &[4], 2, &logs), LogVerdict::Stays);
+    let dropped = LogVerdict::Drop { index: DISPUTED };
+    assert_eq!(decision(4, &[4], 3, &logs), dropped);
+    assert_eq!(decision(4, &[4], 1, &logs), LogVerdict::Keep);
+    assert_eq!(decision(4, &[4], 2, &logs), LogVerdict::Keep);
 }
 
 #[test]
-fn one_liar_that_shows_another_log_drives_nobody_out() {
+fn one_liar_that_shows_another_log_drives_no_node_out() {
     let logs = logs(&[1, 1, 1, 2]);
     for node in 1..=3 {
-        assert_eq!(decision(4, &[], node, &logs), LogVerdict::Stays);
+        assert_eq!(decision(4, &[], node, &logs), LogVerdict::Keep);
     }
     assert_eq!(
         decision(4, &[4], 1, &logs),
@@ -59,30 +59,30 @@ fn one_liar_that_shows_another_log_drives_nobody_out() {
 #[test]
 fn of_three_contents_one_stays() {
     let logs = logs(&[5, 3, 4, 9]);
-    let goes = LogVerdict::Goes { index: DISPUTED };
-    assert_eq!(decision(4, &[4], 1, &logs), goes);
-    assert_eq!(decision(4, &[4], 2, &logs), LogVerdict::Stays);
-    assert_eq!(decision(4, &[4], 3, &logs), goes);
+    let dropped = LogVerdict::Drop { index: DISPUTED };
+    assert_eq!(decision(4, &[4], 1, &logs), dropped);
+    assert_eq!(decision(4, &[4], 2, &logs), LogVerdict::Keep);
+    assert_eq!(decision(4, &[4], 3, &logs), dropped);
 }
 
 #[test]
-fn nothing_goes_while_a_log_is_unknown() {
+fn nothing_is_dropped_while_a_log_is_unknown() {
     let mut logs = logs(&[1, 1, 2, 1]);
     logs.remove(&2);
-    assert_eq!(decision(4, &[4], 3, &logs), LogVerdict::Stays);
+    assert_eq!(decision(4, &[4], 3, &logs), LogVerdict::Keep);
 }
 
 #[test]
 fn two_proven_liars_of_seven() {
     let logs = logs(&[1, 1, 1, 1, 2, 9, 9]);
-    let goes = LogVerdict::Goes { index: DISPUTED };
-    assert_eq!(decision(7, &[6, 7], 5, &logs), goes);
+    let dropped = LogVerdict::Drop { index: DISPUTED };
+    assert_eq!(decision(7, &[6, 7], 5, &logs), dropped);
     assert_eq!(
         decision(7, &[6], 5, &logs),
-        goes,
+        dropped,
         "the second liar is not proven yet"
     );
-    assert_eq!(decision(7, &[6], 1, &logs), LogVerdict::Stays);
+    assert_eq!(decision(7, &[6], 1, &logs), LogVerdict::Keep);
 }
 
 /// A city: its size, the liars, which of them are proven, what every node holds, and what each
@@ -148,10 +148,10 @@ impl City {
     }
 
     fn stays(&self, loss: bool) -> Vec<NodeId> {
-        let goes = |node| matches!(self.decision(node, loss), LogVerdict::Goes { .. });
+        let dropped = |node| matches!(self.decision(node, loss), LogVerdict::Drop { .. });
         self.honest()
             .into_iter()
-            .filter(|node| !goes(*node))
+            .filter(|node| !dropped(*node))
             .collect()
     }
 }

@@ -35,8 +35,8 @@ fn statement(term: u64, leader: NodeId, index: u64, digest: LogDigest) -> Leader
 
 fn check(evidence: &LeaderEvidence) -> Result<(), EvidenceError> {
     let leader = evidence.leader();
-    evidence.check(&CHAIN, |message, given| {
-        signature(leader, message) == *given
+    evidence.check(&CHAIN, |message, bytes| {
+        signature(leader, message) == *bytes
     })
 }
 
@@ -126,8 +126,8 @@ fn invented_links_and_signatures_are_no_evidence() {
     }
     let of_another_chain = evidence();
     let leader = of_another_chain.leader();
-    let checked = of_another_chain.check(&[2; 32], |message, given| {
-        signature(leader, message) == *given
+    let checked = of_another_chain.check(&[2; 32], |message, bytes| {
+        signature(leader, message) == *bytes
     });
     assert_eq!(checked, Err(EvidenceError::Signature));
 }

@@ -40,9 +40,11 @@ fn drop_installing(batch: &mut WriteBatch) {
 
 fn is_reset(kv: &MemoryKv) -> bool {
     let empty = |cf: &Cf| !has(kv, *cf, b"row");
-    let gone = |key: &&'static [u8]| !has(kv, Cf::Meta, key);
+    let removed = |key: &&'static [u8]| !has(kv, Cf::Meta, key);
     Cf::ALL.iter().filter(|cf| **cf != Cf::Meta).all(empty)
-        && [COMMITTED, PURGED, INSTALLING, DIVERGED].iter().all(gone)
+        && [COMMITTED, PURGED, INSTALLING, DIVERGED]
+            .iter()
+            .all(removed)
         && read(kv, FLOOR).unwrap() == Some(floor())
 }
 

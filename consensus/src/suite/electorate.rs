@@ -60,7 +60,7 @@ struct TestArchive {
 impl TestArchive {
     fn add(&self, evidence: LeaderEvidence) {
         let leader = evidence.leader();
-        let verify = |message: &[u8], given: &[u8; 64]| signature(leader, message) == *given;
+        let verify = |message: &[u8], bytes: &[u8; 64]| signature(leader, message) == *bytes;
         if evidence.check(&CHAIN_ID, verify).is_err() {
             return;
         }
