@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use lamplighter_client::HistoryOf;
 use lamplighter_types::{
-    Action, Approval, GovernanceAction, GovernanceChange, Hash, Id, Policies, Proposal, codec,
+    Action, Approval, GovernanceAction, GovernanceChange, Hash, Id, Policies, Proposal,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ pub async fn carry_out(session: &Session, command: GovernanceCommand) -> Result<
         GovernanceCommand::Propose { proposal, change } => {
             let changes = change.changes(session).await?;
             demand_connected(session, &changes).await?;
-            let digest = codec::digest(&changes);
+            let digest = GovernanceChange::digest(&changes);
             let action = GovernanceAction::Propose {
                 proposal: proposal.clone(),
                 changes,

@@ -6,9 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use lamplighter_node::{BootstrapPeers, Handle, Node, NodeConfig, Phase, key};
-use lamplighter_types::{
-    GovernanceChange, Hash, KeyPurpose, PublicKey, Signature, Validator, codec,
-};
+use lamplighter_types::{GovernanceChange, Hash, KeyPurpose, PublicKey, Signature, Validator};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, sleep};
 
@@ -92,7 +90,7 @@ impl Request {
             proof,
             address,
         } = self;
-        let digest = codec::digest(&[change]);
+        let digest = GovernanceChange::digest(std::slice::from_ref(change));
         emit("One administrator proposes, and others approve, as many as the policy says:");
         emit(&format!(
             "  lamplighter governance propose {proposal}-{node} {kind} --node {node} \

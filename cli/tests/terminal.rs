@@ -227,7 +227,7 @@ fn proposal() -> Proposal {
     }];
     Proposal {
         proposal: id("join-5"),
-        digest: codec::digest(&changes),
+        digest: GovernanceChange::digest(&changes),
         changes,
         author: id("anna"),
         approvals: Vec::new(),

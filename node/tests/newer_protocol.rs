@@ -10,7 +10,7 @@ use lamplighter_system::{error_chain, unix_ms};
 use lamplighter_types::{
     Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
     Grant, Id, Outcome, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction,
-    Validator, ValidatorSet, codec,
+    Validator, ValidatorSet,
 };
 use tokio::time::timeout;
 
@@ -92,7 +92,7 @@ async fn a_node_stops_at_a_newer_protocol_version_and_reports_it() {
         version: 1_000,
         from_height: node.handle.head().height + 100,
     }];
-    let (proposal, digest) = (id("upgrade"), codec::digest(&changes));
+    let (proposal, digest) = (id("upgrade"), GovernanceChange::digest(&changes));
     let propose = GovernanceAction::Propose {
         proposal: proposal.clone(),
         changes,

@@ -96,8 +96,8 @@ pub enum GenesisWarning {
     #[error("{0} has no role: it can do nothing until an administrator grants it one")]
     NoRole(Id),
     #[error(
-        "{policy} need {wanted} approvals, and the file has {have} with the role {role}: nothing is \
-         ever approved by that policy until there are more"
+        "{policy} need {wanted} approvals, and the file has {have} with the role {role}: nothing \
+         is ever approved by that policy until there are more"
     )]
     TooFewPeople {
         policy: &'static str,

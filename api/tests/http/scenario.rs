@@ -233,7 +233,7 @@ impl Known {
             GovernanceAction::Propose { proposal, changes } => {
                 changes.iter_mut().for_each(|change| self.change(change));
                 self.changes
-                    .insert(proposal.clone(), codec::digest(changes));
+                    .insert(proposal.clone(), GovernanceChange::digest(changes));
             }
             GovernanceAction::Approve { proposal, changes } => *changes = self.changes[proposal],
             GovernanceAction::Withdraw { proposal: _ } => {}

@@ -321,9 +321,9 @@ fn of_governance(fact: &Fact) -> Option<String> {
         Fact::ApprovalWithdrawn { proposal, by } => {
             format!("{by} has withdrawn its approval of {proposal}")
         }
-        Fact::ProposalWithdrawn { proposal } => format!("{proposal} withdrawn"),
-        Fact::ProposalExpired { proposal } => format!("{proposal} expired"),
-        Fact::ProposalCarriedOut { proposal } => format!("{proposal} carried out"),
+        Fact::ProposalWithdrawn { proposal } => format!("the proposal {proposal} is withdrawn"),
+        Fact::ProposalExpired { proposal } => format!("the proposal {proposal} has expired"),
+        Fact::ProposalCarriedOut { proposal } => format!("the changes of {proposal} are made"),
         Fact::ValidatorAdded { validator } => {
             format!(
                 "node {} validates, at {}",

@@ -9,7 +9,6 @@ use lamplighter_system::unix_ms;
 use lamplighter_types::{
     Action, AlarmChange, ConfigAction, DeviceEvent, DevicesAction, EventsAction, FirmwareAction,
     GovernanceAction, GovernanceChange, Hash, Policies, RolloutsAction, Severity, UsersAction,
-    codec,
 };
 
 use super::city::{City, id};
@@ -317,7 +316,7 @@ impl Day {
         let name = command.split(' ').next().unwrap();
         let propose = format!("governance propose {name}-it {command}");
         self.writes("admin-1", &propose).await;
-        let digest = codec::digest(&[change]);
+        let digest = GovernanceChange::digest(&[change]);
         let approve = format!("governance approve {name}-it --digest {digest}");
         self.writes("admin-2", &approve).await;
     }
@@ -550,7 +549,7 @@ impl Day {
             format!("add-validator --node 1 {new}"),
             "remove-observer 5".to_owned(),
             "remove-validator 5".to_owned(),
-            "set-policies --recovery 1".to_owned(),
+            "set-policies --rollouts 2".to_owned(),
             "set-protocol --version 1 --from-height 1000000".to_owned(),
         ] {
             self.propose("admin-1", &change).await;
@@ -570,8 +569,8 @@ impl Day {
             .await;
         let mut policies = Policies::default();
         policies.approvals.releases.approvals = 1;
-        policies.approvals.recovery.approvals = 1;
-        let digest = codec::digest(&[GovernanceChange::SetPolicies { policies }]);
+        policies.approvals.rollouts.approvals = 2;
+        let digest = GovernanceChange::digest(&[GovernanceChange::SetPolicies { policies }]);
         self.reads("auditor", "governance show my-set-policies")
             .await;
         self.writes(

@@ -3,8 +3,8 @@
 use lamplighter_state::Overlay;
 use lamplighter_types::limits::ADDRESS_BYTES_MAX;
 use lamplighter_types::{
-    Fact, GovernanceChange, Id, Notification, Observer, Policies, Protocol, PublicKey, Role,
-    Signature, Validator,
+    Fact, GovernanceChange, Id, Notification, Observer, Policies, PolicyError, Protocol, PublicKey,
+    Role, Signature, Validator,
 };
 
 use super::membership::{self, Author};
@@ -40,12 +40,7 @@ pub(super) fn check(change: &GovernanceChange) -> Result<(), Refusal> {
             users::check_key(key).map_err(Refusal::of)?;
             check_node(*node, address).map_err(Refusal::of)
         }
-        GovernanceChange::SetPolicies { policies } => {
-            let checked = policies
-                .check()
-                .map_err(|error| GovernanceError::Policies(error.field()));
-            checked.map_err(Refusal::of)
-        }
+        GovernanceChange::SetPolicies { policies } => check_policies(policies),
         GovernanceChange::SetProtocol {
             version: _,
             from_height,
@@ -87,6 +82,13 @@ pub(super) fn check(change: &GovernanceChange) -> Result<(), Refusal> {
         | GovernanceChange::Enable { account: _ }
         | GovernanceChange::ReuseHardware { device: _ } => Ok(()),
     }
+}
+
+fn check_policies(policies: &Policies) -> Result<(), Refusal> {
+    let out_of_range = |error: PolicyError| GovernanceError::Policies(error.field());
+    policies
+        .check()
+        .map_err(|error| Refusal::of(out_of_range(error)))
 }
 
 fn check_node(node: u64, address: &str) -> Result<(), GovernanceError> {

@@ -4,7 +4,6 @@ use lamplighter_state::Overlay;
 use lamplighter_types::limits::{APPROVALS_MAX, CHANGES_MAX};
 use lamplighter_types::{
     Approval, Fact, GovernanceAction, GovernanceChange, Hash, Id, Notification, Proposal, Role,
-    codec,
 };
 
 use super::membership::Author;
@@ -61,7 +60,7 @@ fn propose(
     let proposal = Proposal {
         proposal: name.clone(),
         changes: changes.to_vec(),
-        digest: codec::digest(&changes),
+        digest: GovernanceChange::digest(changes),
         author: author.clone(),
         approvals: vec![context.approval()],
         proposed_height: context.block.height,

@@ -18,17 +18,18 @@
 //! | revoke a key | the account itself; administrator or security of its district | too few would be left |
 //! | disable | administrator of its district | too few would be left |
 //!
-//! What gives, takes away or restores *power* ([`Role::is_power`](lamplighter_types::Role::is_power))
-//! is a proposal that several administrators approve ([`governance`](crate::governance)): the roles
-//! of administrators, approvers, vendors and security, the enabling and the recovery of accounts.
+//! What gives, takes away or restores *power*
+//! ([`Role::is_power`](lamplighter_types::Role::is_power)) is a proposal that several
+//! administrators approve ([`governance`](crate::governance)): the roles of administrators,
+//! approvers, vendors and security, the enabling and the recovery of accounts.
 //!
 //! A user's district is the whole city. A key belongs to one account for ever: a revoked key is
 //! never registered again. Whatever introduces a key brings a *proof of possession*, a signature of
 //! that key for that account of this ledger, so that nobody can take the key of somebody else.
 //!
 //! *Too few would be left*: an action of one account that takes the power of an administrator or
-//! approver of the whole city leaves as many others, the actor not counted, as the policies ask for.
-//! So one person can stop another, and never all who could undo it.
+//! approver of the whole city leaves as many others, the actor not counted, as the policies ask
+//! for. So one person can stop another, and never all who could undo it.
 
 pub(crate) mod accounts;
 mod approvals;

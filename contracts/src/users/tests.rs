@@ -126,7 +126,7 @@ fn the_lists_of_holders_follow_the_accounts() {
 }
 
 #[test]
-fn one_administrator_stops_a_newcomer_of_whom_no_quorum_depends() {
+fn one_administrator_stops_a_newcomer() {
     let mut overlay = installed();
     act(&mut overlay, "ada", register("newt")).unwrap();
     appoint(&mut overlay, "newt", Role::Administrator).unwrap();

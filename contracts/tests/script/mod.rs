@@ -40,8 +40,9 @@
 //! In the output known keys and digests have their names, other long hexadecimal texts are cut;
 //! replay windows are left out.
 //!
-//! The ledger begins with: `ada`, `ben`, `cyd`, `dan` (administrators), `olga` (operator), `amir`, `anna`
-//! (approvers), `sam` (security), `acme` (vendor), all of the whole city and of the organization
+//! The ledger begins with: `ada`, `ben`, `cyd`, `dan` (administrators), `olga` (operator), `amir`,
+//! `anna` (approvers), `sam` (security), `acme` (vendor), all of the whole city and of the
+//! organization
 //! `city`; validators `node-1` to `node-4`; the default policies.
 
 mod fill;

@@ -41,7 +41,7 @@ async fn grant(devnet: &Devnet, account: &str, roles: &[Role]) -> Result<(), Dev
     let proposal = id(&format!("roles-of-{account}"));
     let approve = GovernanceAction::Approve {
         proposal: proposal.clone(),
-        changes: codec::digest(&changes),
+        changes: GovernanceChange::digest(&changes),
     };
     let propose = GovernanceAction::Propose { proposal, changes };
     for (administrator, action) in [("admin-1", propose), ("admin-2", approve)] {

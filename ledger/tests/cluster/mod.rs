@@ -18,7 +18,7 @@ use lamplighter_store::MemoryKv;
 use lamplighter_types::{
     Action, Encoding, GENESIS_VERSION, Genesis, GenesisAccount, GovernanceAction, GovernanceChange,
     Grant, Id, Policies, Role, Scope, SecretKey, SignedTransaction, Transaction, UsersAction,
-    Validator, ValidatorSet, codec,
+    Validator, ValidatorSet,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -361,7 +361,7 @@ impl Cluster {
     /// A change of the nodes: the proposal, and its approval.
     pub fn govern(&self, name: &str, change: GovernanceChange) -> [SignedTransaction; 2] {
         let changes = vec![change];
-        let digest = codec::digest(&changes);
+        let digest = GovernanceChange::digest(&changes);
         let propose = GovernanceAction::Propose {
             proposal: id(name),
             changes,

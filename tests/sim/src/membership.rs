@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lamplighter_types::{
     Action, GovernanceAction, GovernanceChange, Id, KeyPurpose, Observer, Outcome, Signature,
-    Validator, codec,
+    Validator,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -117,7 +117,7 @@ impl MembershipDriver {
         self.proposals += 1;
         let proposal = Id::new(format!("change-{}", self.proposals)).expect("a plain name");
         let changes = vec![change];
-        let digest = codec::digest(&changes);
+        let digest = GovernanceChange::digest(&changes);
         self.world.log_event(format!("to be changed: {changes:?}"));
         let propose = GovernanceAction::Propose {
             proposal: proposal.clone(),

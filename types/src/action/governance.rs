@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::record::{Observer, Policies};
 use crate::{Hash, Id, PublicKey, Role, Scope, Signature, Validator};
 
@@ -72,7 +73,7 @@ pub enum GovernanceChange {
     Enable {
         account: Id,
     },
-    /// Replaces all keys of an account by `new_key`. Its roles begin to wait as those of a newcomer.
+    /// Replaces all keys of an account by `new_key`. Its roles begin to wait as a newcomer's.
     Recover {
         account: Id,
         new_key: PublicKey,
@@ -93,6 +94,13 @@ pub enum GovernanceChange {
     ReuseHardware {
         device: Id,
     },
+}
+
+impl GovernanceChange {
+    /// The digest by which approvers name the changes of a proposal.
+    pub fn digest(changes: &[Self]) -> Hash {
+        codec::digest(&changes)
+    }
 }
 
 /// Numbers of a device that its reports and events only raise; `None` leaves one as it is.
