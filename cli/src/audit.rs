@@ -15,8 +15,8 @@ use crate::session::SessionArguments;
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Checks a proof (JSON) with nothing but the genesis file of `--genesis`, or with newer
-    /// validators of `--trusted` as well, and prints what it proves: the record as it is decoded from the proof, its block, and who signed. All other
-    /// fields of the file must agree with it.
+    /// validators of `--trusted` as well, and prints what it proves: the record as decoded from
+    /// the proof, its block, and who signed. All other fields of the file must agree with it.
     Verify(Verify),
 }
 

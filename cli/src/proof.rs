@@ -28,7 +28,7 @@ pub enum ProofCommand {
         #[command(subcommand)]
         subject: SubjectCommand,
     },
-    /// Fetches the changes of the validators since those of `--trusted`, checks them, and prints the
+    /// Fetches the changes of the validators since those of `--trusted`, checks and prints the
     /// newest validators; with `--update-trusted` they are written to the file.
     Validators,
 }

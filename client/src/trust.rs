@@ -15,8 +15,8 @@ use crate::calls::Call;
 use crate::error::ClientError;
 
 /// The keeper of the newest trusted set. It only moves to newer sets, and what a proof shows is
-/// returned only once the set that it leads to is on disk: after a crash no proof of an older set is
-/// believed, however many of its keys were stolen meanwhile.
+/// returned only once the set that it leads to is on disk: after a crash no proof of an older set
+/// is believed, however many of its keys were stolen meanwhile.
 #[derive(Debug)]
 pub struct TrustAnchor {
     file: Option<PathBuf>,

@@ -124,7 +124,7 @@ struct TrustedQuery {
     trusted: u64,
 }
 
-/// A node with three changes that answers one page at a time, and proves with the last change alone.
+/// A node with three changes that answers one page at a time, and proves with the last one alone.
 async fn node(pages: Arc<AtomicU64>, proof: ProofBundle) -> String {
     let path = async move |Query(TrustedQuery { trusted }): Query<TrustedQuery>| {
         pages.fetch_add(1, Ordering::Relaxed);
@@ -189,9 +189,9 @@ async fn a_retired_key_convinces_no_client_that_has_seen_newer_validators() {
     let forged = bundle(1_000, 1, Vec::new());
     let (height, _) = prove(TrustAnchor::in_memory((&genesis()).into()), forged.clone()).await;
     height.expect("nothing can warn who has the genesis file alone");
-    let mut own_change = change(1);
-    own_change.certified = certified(900, 1, VALIDATOR_SET_KEY, &codec::encode(&set(2)));
-    let led_astray = bundle(1_000, 2, vec![own_change]);
+    let mut forged_change = change(1);
+    forged_change.certified = certified(900, 1, VALIDATOR_SET_KEY, &codec::encode(&set(2)));
+    let led_astray = bundle(1_000, 2, vec![forged_change]);
     for forged in [forged, led_astray, bundle(5, 3, vec![change(1), change(2)])] {
         let (refused, _) = prove(open(&file), forged).await;
         assert!(
@@ -228,7 +228,7 @@ fn a_damaged_file_is_no_reason_to_trust_the_genesis_file_again() {
     TrustAnchor::open(file, &other).unwrap_err();
 }
 
-/// Another verification moved the anchor while this one worked from the older set: it is done again,
+/// Another verification moved the anchor while this one used the older set: it is done again,
 /// so that keys which retired meanwhile prove nothing.
 #[test]
 fn a_verification_that_was_overtaken_is_repeated_from_the_newer_set() {
@@ -237,7 +237,7 @@ fn a_verification_that_was_overtaken_is_repeated_from_the_newer_set() {
     let advance = |trusted: &TrustedSet, change: SetChange| -> Verified {
         Ok(((), trusted.advance(&[change])?))
     };
-    let own_change = SetChange {
+    let forged_change = SetChange {
         certified: certified(900, 1, VALIDATOR_SET_KEY, &codec::encode(&set(2))),
         ..change(1)
     };
@@ -250,7 +250,7 @@ fn a_verification_that_was_overtaken_is_repeated_from_the_newer_set() {
                 .verify(|trusted| advance(trusted, change(1)))
                 .unwrap();
         }
-        advance(trusted, own_change.clone())
+        advance(trusted, forged_change.clone())
     });
     assert!(verified.is_err());
     assert_eq!(seen, [0, 2]);

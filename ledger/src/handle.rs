@@ -274,8 +274,8 @@ impl Handle {
         prove::prove(chain, *blocking, subject, trusted, within).await
     }
 
-    /// Proofs of the values under several keys of the state at one height, with at most `changes` of
-    /// the validators, the newest: for verifiers that keep the validators they have seen.
+    /// Proofs of the values under several keys of the state at one height, with the newest changes
+    /// of the validators, at most `changes`: for verifiers that keep those they have seen.
     pub async fn prove_states(
         &self,
         keys: &[Vec<u8>],

@@ -71,7 +71,7 @@ pub fn state(store: &dyn KvView, tree: &Tree, key: &[u8]) -> Result<RecordProof,
 }
 
 /// The bundle of a record of the block at `height` under the certified header at `certified`, which
-/// is not below it, for a verifier with the validator set of the height `trusted`; 0 for the genesis
+/// is not below it, for a verifier with the validator set of the height `trusted`; 0 is the genesis
 /// file.
 ///
 /// # Errors

@@ -130,9 +130,9 @@ pub fn newest(store: &dyn KvView, below: u64, limit: usize) -> Result<Vec<u64>, 
     Ok(heights)
 }
 
-/// A path from the set that is in force after `trusted` to the last change below the height `below`,
-/// of at most `limit` changes, and at most [`SET_PATH_MAX`] until it joins the stored one. All
-/// changes below `below` are certified.
+/// A path from the set that is in force after `trusted` to the last change below `below`, of at
+/// most `limit` changes, and at most [`SET_PATH_MAX`] until it joins the stored one. All changes
+/// below `below` are certified.
 ///
 /// # Errors
 /// A row is missing or does not decode.

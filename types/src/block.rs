@@ -146,8 +146,8 @@ impl ValidatorSet {
         self.validators.iter().find(|v| v.key == *key)
     }
 
-    /// The number of signatures of a certificate that are of validators of this set. Those of others
-    /// are not counted, and no signature is checked.
+    /// The number of validators of this set that signed a certificate. Signatures of others are not
+    /// counted, and none is checked.
     pub fn count_signers(&self, certificate: &Certificate) -> usize {
         let is_signer = |v: &&Validator| certificate.signatures.iter().any(|s| s.key == v.key);
         self.validators.iter().filter(is_signer).count()

@@ -1,6 +1,6 @@
 //! The verification of everything that comes from a node. The gateway acts only on records that are
-//! proven from the validators it trusts and recent, and on releases that their vendors signed. A node or
-//! broker that lies is refused here.
+//! proven from the validators it trusts and recent, and on releases that their vendors signed. A
+//! node or broker that lies is refused here.
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -74,7 +74,7 @@ pub(crate) fn check(
 ) -> Result<(Arc<dyn KvView>, Head), ImageError> {
     let proof = read_proof(dir)?;
     let image = kv.read_checkpoint(dir)?;
-    let trusted = check_set_changes(&*image, genesis)?;
+    let trusted = check_set_changes(&*image, genesis, proof.head.header.height)?;
     let header = proof.verify(&trusted).map_err(ImageError::Uncertified)?;
     // Before anything of the size that the sender chose is read.
     if tables::head_height(&*image)? != Some(header.height)
@@ -92,12 +92,17 @@ pub(crate) fn check(
     Ok((image, head))
 }
 
-/// Checks the changes of the validators that have a certificate in the image, from the genesis file
-/// up to the first that has none, and returns the set that they lead to. This node would serve and
-/// build on every one of them, so none is skipped.
-fn check_set_changes(image: &dyn KvView, genesis: &Genesis) -> Result<TrustedSet, ImageError> {
+/// Checks the changes of the validators below a height that have a certificate in the image, from
+/// the genesis file up to the first that has none, and returns the set that they lead to. This node
+/// would serve and build on every one of them, so none is skipped. A change at the height itself is
+/// certified by the set before it.
+fn check_set_changes(
+    image: &dyn KvView,
+    genesis: &Genesis,
+    below: u64,
+) -> Result<TrustedSet, ImageError> {
     let mut trusted = TrustedSet::from(genesis);
-    for change in tables::set_changes(image, 1..u64::MAX)? {
+    for change in tables::set_changes(image, 1..below)? {
         let (height, ..) = change?;
         if tables::certificate(image, height)?.is_none() {
             break;

@@ -2,8 +2,8 @@
 //!
 //! A node that was away while the validators changed would refuse the present leader, and never
 //! catch up. So while it is behind, it asks the nodes that it can reach for the validators in
-//! force, with the proof from the newest set that it knows up. The proven set only decides which nodes may
-//! connect; the chain that they send is checked as always.
+//! force, with the proof from the newest set that it knows up. The proven set only decides which
+//! nodes may connect; the chain that they send is checked as always.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

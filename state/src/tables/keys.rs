@@ -50,8 +50,8 @@ pub(crate) const ATTESTED: StoreTable = table(Cf::Meta, b"attested", "attested h
 /// → directory of the image that is being installed, none when it is done
 pub(crate) const INSTALLING: StoreTable = table(Cf::Meta, b"installing", "installing");
 
-/// height of a certified change of the validators → the step to it on the path from the genesis set.
-/// It is of this node alone, made of the other tables.
+/// height of a certified change of the validators → the step to it from the genesis set. It is of
+/// this node alone, made of the other tables.
 pub(crate) const SET_PATHS: StoreTable = table(Cf::Meta, b"setpath", "set paths");
 
 #[cfg(test)]

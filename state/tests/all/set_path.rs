@@ -87,8 +87,8 @@ impl Changes {
         }
     }
 
-    /// A block with this next set and a certificate of a quorum of the set in force, whose signatures
-    /// [`sign`](Self::sign) makes where a proof needs them: 400,000 take half a minute.
+    /// A block with this next set and a certificate of a quorum of the set in force.
+    /// [`sign`](Self::sign) makes its signatures where a proof needs them: all would take long.
     fn push(&mut self, next: Vec<usize>) {
         let sets = (self.set(&self.in_force), self.set(&next));
         let head = self.header(&sets.1);
@@ -257,7 +257,7 @@ fn a_proof_over_100_000_changes_is_small() {
 
 /// Each change replaces one of four for ever: no set far away shares a quorum with any other.
 #[test]
-fn a_verifier_that_is_far_behind_replaced_validators_goes_by_pages() {
+fn a_verifier_far_behind_replaced_validators_reads_pages() {
     const CHANGES: usize = 1_600;
     let mut chain = Changes::new(CHANGES + 5, 4);
     for n in 0..CHANGES {
@@ -319,7 +319,7 @@ fn a_change_without_a_certificate_ends_the_path() {
 
 /// All of the first four were replaced. Their keys, sold with the disks, sign a chain of their own.
 #[test]
-fn a_quorum_of_retired_keys_convinces_nobody_who_saw_newer_validators() {
+fn retired_keys_convince_no_verifier_with_newer_validators() {
     let mut chain = Changes::new(9, 4);
     for n in 0..5 {
         let next = chain.in_force[1..].iter().copied().chain([n + 4]);

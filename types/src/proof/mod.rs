@@ -11,8 +11,8 @@
 //!    of the trusted set are passed over, and a head there is refused: it is older.
 //! 3. Each other change has a header, the set in force at that header (which the header names), a
 //!    certificate of that set, and the next set, which stands under [`VALIDATOR_SET_KEY`] in that
-//!    header's state. **A quorum of the trusted set is among the signers.** The next set is then the
-//!    trusted one, from the height of the header on.
+//!    header's state. **A quorum of the trusted set is among the signers.** The next set is then
+//!    the trusted one, from the height of the header on.
 //! 4. The head names the set that is trusted now, and has its certificate.
 //! 5. The header of the record is the head, or lies under the head's `history_root`.
 //! 6. The record lies under that header's `tx_root`, `receipt_root`, `event_root` or `state_root`.
@@ -28,8 +28,8 @@
 //! A bundle need not list every change of the validators. Between two that it has, any number may
 //! lie, as in the light clients of Tendermint, which skip blocks in the same way.
 //!
-//! *Assumptions.* Of the trusted set fewer keys than a quorum are, now, in the hands of somebody who
-//! signs what is not on the ledger. (A bundle that lists every change assumes the same: a quorum of
+//! *Assumptions.* Of the trusted set fewer keys than a quorum are, now, in hands that sign what is
+//! not on the ledger. (A bundle that lists every change assumes the same: a quorum of
 //! that set can forge the next change.) And an honest validator signs a header only if it computed
 //! it itself, was in force there, and **has a certificate of each change of the validators below
 //! it**: attesters wait for that.
@@ -41,12 +41,12 @@
 //! has that set's certificate: a verifier that is shown every change accepts it too. Skipping
 //! accepts nothing that listing does not.
 //!
-//! One signature of the trusted set, or the third that Tendermint demands, would do if no retired key
-//! was ever stolen. A full quorum makes retired keys as hard to abuse by a skip as without one.
+//! One signature of the trusted set, or the third that Tendermint demands, would do if no retired
+//! key was ever stolen. A full quorum makes retired keys as hard to abuse by a skip as without one.
 //!
 //! # Why an older set is refused
 //! A quorum of retired keys can sign a history of its own, from its set on, with today's time. A
-//! verifier that kept the newest set which it has proven checks everything from there, so the keys of
+//! verifier that kept the newest set which it has proven checks everything from there: the keys of
 //! all sets before are worth nothing to it. A verifier that has the genesis file alone depends on
 //! the genesis keys for ever.
 
@@ -230,7 +230,7 @@ pub enum ProvenRecord {
 
 impl ProofBundle {
     /// Checks the bundle from a trusted set, or from that of a genesis file, as the module
-    /// describes. Does no IO; the work is bounded by the limits on set changes, validators and paths.
+    /// describes. Does no IO; the limits on set changes, validators and paths bound the work.
     ///
     /// # Errors
     /// The first step that does not hold.

@@ -8,8 +8,8 @@ use crate::codec::{self, CodecError};
 use crate::limits::VALIDATORS_MAX;
 use crate::{Genesis, Hash, ValidatorSet};
 
-/// The root of a verification: a validator set of the chain, that of the genesis file or a newer one
-/// that was proven. Whoever keeps the newest one is safe from the keys of all sets before it.
+/// The root of a verification: a validator set of the chain, that of the genesis file or a newer
+/// one that was proven. A verifier that keeps the newest is safe from the keys of all before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

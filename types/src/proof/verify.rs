@@ -197,7 +197,7 @@ pub(super) fn verify_changes(
     Ok(reached)
 }
 
-/// Checks that a change is certified by the set in force, and signed by a quorum of the trusted set.
+/// Checks that the set in force certified a change, and that a quorum of the trusted set signed it.
 fn check_change(change: &SetChange, trusted: &TrustedSet) -> Result<(), ProofError> {
     let SetChange {
         certified,

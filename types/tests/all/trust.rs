@@ -262,8 +262,8 @@ fn a_flip_of_any_byte_of_a_path_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Steps that are dropped, repeated, put in another order, or signed or filled otherwise lead to
-    /// a set of the chain, or nowhere.
+    /// Steps that are dropped, repeated, put in another order, or signed or filled otherwise lead
+    /// to a set of the chain, or nowhere.
     #[test]
     fn a_mutated_path_leads_to_a_true_set_or_nowhere(
         pin in prop::sample::select(vec![0u64, 2, 4, 6, 8, 10]),
