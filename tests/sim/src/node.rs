@@ -22,7 +22,7 @@ use crate::net::NodeNetwork;
 use crate::oracle::{Check, violation};
 use crate::state_machine::CheckedStateMachine;
 use crate::world::{RunningNode, World};
-use crate::{planted, raft_messages};
+use crate::{bounds, planted, raft_messages};
 
 /// The timeout of a node's shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,10 +72,16 @@ fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Con
     config.inline_io = true;
     WORLD.set(Some(world.clone()));
     config.sync_time = Some(sync_time);
+    let (mut election_min, mut election_max) = plan.election;
+    if world.liars.is_liar(node) {
+        // A liar wants to lead.
+        election_min = election_min * 6 / 10;
+        election_max = election_min + plan.heartbeat;
+    }
     config.timers = Timers {
         heartbeat: plan.heartbeat,
-        election_min: plan.election.0,
-        election_max: plan.election.1,
+        election_min,
+        election_max,
         ..Timers::default()
     };
     config.limits.snapshot_every_entries = plan.snapshot_every;
@@ -145,7 +151,9 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<RunningNode, 
     if let Some(bootstrap) = world.with(node, |slot| slot.bootstrap.clone()) {
         ledger.handle().add_bootstrap_validators(bootstrap);
     }
-    if let Ok(Some(header)) = ledger.handle().header(0) {
+    if let Ok(Some(header)) = ledger.handle().header(0)
+        && !world.liars.is_liar(node)
+    {
         world.check(world.oracle().header(node, &header));
     }
     let machine = Arc::new(CheckedStateMachine {
@@ -189,7 +197,8 @@ pub async fn live(world: Arc<World>, node: u64) {
                     "node {node}.{life} does not start: {}",
                     error_chain(&*error)
                 ));
-                let excused = world.with(node, |slot| !slot.alive || slot.disk_failed);
+                let excused = world.with(node, |slot| !slot.alive || slot.disk_failed)
+                    || world.liars.is_liar(node);
                 if !excused {
                     world.check(violation(
                         "a node starts from what is on its disk",
@@ -204,7 +213,10 @@ pub async fn live(world: Arc<World>, node: u64) {
         }
         let (up, down) = world.with(node, |slot| (slot.up.take(), slot.down));
         if let Some(up) = up {
-            world.check(end(node, up).await);
+            let ended = end(node, up).await;
+            if !world.liars.is_liar(node) {
+                world.check(ended);
+            }
         }
         tear(&world, node);
         sleep(down).await;
@@ -275,6 +287,7 @@ pub async fn watch(world: Arc<World>) {
         for node in world.nodes() {
             if let Some(up) = world.up(node) {
                 check_node(&world, node, &up);
+                world.check(bounds::check(&world, node, &up));
             }
         }
     }
@@ -282,6 +295,7 @@ pub async fn watch(world: Arc<World>) {
 
 fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
     let metrics = up.consensus.metrics();
+    let liar = world.liars.is_liar(node);
     let snapshot = metrics.snapshot_index;
     let store = world.with(node, |slot| slot.store.clone());
     // openraft raises its own figure before an image is installed and its log purged.
@@ -292,7 +306,7 @@ fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
     let committed = world.oracle().committed().map(|place| place.2);
     // openraft counts an image from another node before the machine has it.
     let ordered = purged <= snapshot && snapshot <= committed && applied <= committed;
-    if metrics.failure.is_none() && !ordered {
+    if metrics.failure.is_none() && !ordered && !liar {
         world.check(violation(
             "purged <= snapshot <= applied <= committed",
             format!("node {node}: {purged:?} {snapshot:?} {applied:?} {committed:?}"),
@@ -303,7 +317,7 @@ fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
         return;
     }
     let reason = format!("{:?} {halted:?}", metrics.failure);
-    if !world.with(node, |slot| slot.disk_failed) {
+    if !liar && !world.with(node, |slot| slot.disk_failed) {
         world.check(violation(
             "a node stops only when its disk fails",
             format!("node {node}: {reason}"),

@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
 use lamplighter_contracts::tables::Table;
+use lamplighter_ledger::{AnnouncedValidators, Handle, PeerGossip};
+use lamplighter_state::StateError;
 use lamplighter_store::{
     Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError, WriteBatch,
 };
@@ -22,6 +24,8 @@ pub enum Planted {
     AttestationBeforeDisk,
     /// Sequence windows are left out of the snapshot image.
     WindowsNotInSnapshot,
+    /// A height that a peer reports without a proof is believed.
+    UnverifiedHeight,
 }
 
 /// Key of the vote in [`Cf::Meta`], as in consensus.
@@ -35,7 +39,7 @@ pub fn disk(planted: Option<Planted>, disk: Arc<dyn Kv>) -> Arc<dyn Kv> {
         Some(bug @ (Planted::VoteNotPersisted | Planted::AttestationBeforeDisk)) => {
             Arc::new(BrokenDisk { disk, bug })
         }
-        Some(Planted::WindowsNotInSnapshot) | None => disk,
+        Some(Planted::WindowsNotInSnapshot | Planted::UnverifiedHeight) | None => disk,
     }
 }
 
@@ -46,8 +50,29 @@ pub fn state_machine(
 ) -> Arc<dyn StateMachine> {
     match planted {
         Some(Planted::WindowsNotInSnapshot) => Arc::new(IncompleteSnapshots(machine)),
-        Some(Planted::VoteNotPersisted | Planted::AttestationBeforeDisk) | None => machine,
+        Some(
+            Planted::VoteNotPersisted | Planted::AttestationBeforeDisk | Planted::UnverifiedHeight,
+        )
+        | None => machine,
     }
+}
+
+/// Hands a broadcast to a node, with the planted bug if it is one of broadcasts.
+pub fn handle_gossip(
+    planted: Option<Planted>,
+    handle: &Handle,
+    gossip: PeerGossip,
+) -> Result<(), StateError> {
+    if planted == Some(Planted::UnverifiedHeight)
+        && let Some(certified) = &gossip.certified
+    {
+        let named = handle.watch_membership().borrow().named.clone();
+        handle.add_bootstrap_validators(AnnouncedValidators {
+            height: certified.header.height,
+            validators: (*named.validators).clone(),
+        });
+    }
+    handle.handle_gossip(gossip)
 }
 
 struct BrokenDisk {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lamplighter_sim::fleet::{self, FleetPlan};
+use lamplighter_sim::fleet::{self, FleetPlan, Variant};
 
 const SEEDS: u64 = 500;
 
@@ -17,7 +17,7 @@ fn every_invariant_holds_in_every_seed() {
         first: 1,
         seeds: SEEDS,
         jobs: fleet::cores(),
-        planted: None,
+        variant: Variant::default(),
         stop_at_failure: false,
     };
     let outcome = fleet::run(program(), &plan);
@@ -51,7 +51,7 @@ fn every_invariant_holds_in_every_seed() {
 
 /// The output of one process: the hash of the trace and every count.
 fn output(seed: u64) -> String {
-    let output = fleet::one(program(), seed, None).unwrap();
+    let output = fleet::one(program(), seed, &Variant::default()).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     String::from_utf8(output.stdout).unwrap()
