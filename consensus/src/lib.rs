@@ -33,6 +33,8 @@ mod codec;
 mod compaction;
 mod config;
 mod control_client;
+mod election;
+mod electorate;
 mod error;
 mod last_contact;
 mod leadership;
@@ -52,8 +54,10 @@ pub mod suite;
 mod transport;
 mod type_config;
 mod types;
+pub mod wire;
 
 pub use config::{ConsensusConfig, Limits, Timers};
+pub use electorate::Electorate;
 pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
 };

@@ -4,6 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{CodecError, decode, encode, unframe};
+use crate::election::{ElectionProof, SignatureBytes};
 use crate::type_config::{EntryPayload, ProposedBatch, RaftLogEntry, TypeConfig};
 use crate::types::{LogId, Membership, NodeId, Vote};
 
@@ -13,7 +14,7 @@ const MEMBERSHIP: u8 = 2;
 const ENTRY_HEADER_BYTES: usize = 25;
 
 /// Bytes of an entry in the log and in an append.
-pub(crate) fn entry_bytes(entry: &RaftLogEntry) -> usize {
+pub fn entry_bytes(entry: &RaftLogEntry) -> usize {
     ENTRY_HEADER_BYTES
         + match &entry.payload {
             EntryPayload::Blank => 0,
@@ -24,7 +25,7 @@ pub(crate) fn entry_bytes(entry: &RaftLogEntry) -> usize {
 
 /// Writes an entry: kind (u8), term, node, index (u64 each, little-endian), then the batch or the
 /// membership.
-pub(crate) fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
+pub fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
     let kind = match &entry.payload {
         EntryPayload::Blank => BLANK,
         EntryPayload::Normal(_) => BATCH,
@@ -42,7 +43,7 @@ pub(crate) fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
 }
 
 /// Reads an entry; a batch shares the bytes that it is read from.
-pub(crate) fn get_entry(mut bytes: Bytes) -> Result<RaftLogEntry, CodecError> {
+pub fn get_entry(mut bytes: Bytes) -> Result<RaftLogEntry, CodecError> {
     const WHAT: &str = "log entry";
     if bytes.len() < ENTRY_HEADER_BYTES {
         return Err(CodecError::Malformed(WHAT));
@@ -61,18 +62,40 @@ pub(crate) fn get_entry(mut bytes: Bytes) -> Result<RaftLogEntry, CodecError> {
 
 /// The header of an append; the entries follow it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct AppendHeader {
+pub struct AppendHeader {
     pub vote: Vote,
     pub prev_log_id: Option<LogId>,
     pub leader_commit: Option<LogId>,
+    /// The proof of the leadership, until the receiver has accepted one of this term.
+    pub proof: Option<ElectionProof>,
     /// Bytes of each entry that follows.
     pub entries: Vec<u32>,
 }
 
-pub(crate) type AppendRequest = openraft::raft::AppendEntriesRequest<TypeConfig>;
-pub(crate) type AppendResponse = openraft::raft::AppendEntriesResponse<NodeId>;
+pub type AppendRequest = openraft::raft::AppendEntriesRequest<TypeConfig>;
+pub type AppendResponse = openraft::raft::AppendEntriesResponse<NodeId>;
 
-pub(crate) fn encode_append(request: &AppendRequest) -> Bytes {
+/// An append as it is sent: openraft's request, and what the receiver checks it by.
+#[derive(Debug)]
+pub struct AppendMessage {
+    pub request: AppendRequest,
+    pub proof: Option<ElectionProof>,
+}
+
+/// The answer to an append or a heartbeat.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppendAnswer {
+    /// openraft's response. A voter that follows the leader signs its vote again, so that the
+    /// leader can prove itself to nodes that don't know those who elected it.
+    Response {
+        response: AppendResponse,
+        signature: Option<SignatureBytes>,
+    },
+    /// The receiver does not know the leadership: the request comes again with the proof.
+    Unproven,
+}
+
+pub fn encode_append(request: &AppendRequest, proof: Option<&ElectionProof>) -> Bytes {
     let sizes: Vec<u32> = request
         .entries
         .iter()
@@ -83,6 +106,7 @@ pub(crate) fn encode_append(request: &AppendRequest) -> Bytes {
         vote: request.vote,
         prev_log_id: request.prev_log_id,
         leader_commit: request.leader_commit,
+        proof: proof.cloned(),
         entries: sizes,
     });
     let mut out = BytesMut::with_capacity(4 + header.len() + entries_bytes);
@@ -94,7 +118,7 @@ pub(crate) fn encode_append(request: &AppendRequest) -> Bytes {
     out.freeze()
 }
 
-pub(crate) fn decode_append(bytes: Bytes) -> Result<AppendRequest, CodecError> {
+pub fn decode_append(bytes: Bytes) -> Result<AppendMessage, CodecError> {
     let (header, mut rest) = unframe::<AppendHeader>("append", bytes)?;
     if header.entries.len() > rest.len() / ENTRY_HEADER_BYTES {
         return Err(CodecError::Malformed("append"));
@@ -110,18 +134,26 @@ pub(crate) fn decode_append(bytes: Bytes) -> Result<AppendRequest, CodecError> {
     if !rest.is_empty() {
         return Err(CodecError::Malformed("append"));
     }
-    Ok(AppendRequest {
-        vote: header.vote,
-        prev_log_id: header.prev_log_id,
-        leader_commit: header.leader_commit,
-        entries,
+    Ok(AppendMessage {
+        request: AppendRequest {
+            vote: header.vote,
+            prev_log_id: header.prev_log_id,
+            leader_commit: header.leader_commit,
+            entries,
+        },
+        proof: header.proof,
     })
 }
 
 /// Requests of the control lane.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ControlRequest {
-    Vote(openraft::raft::VoteRequest<NodeId>),
+pub enum ControlRequest {
+    Vote {
+        request: openraft::raft::VoteRequest<NodeId>,
+        /// The proof of the leadership that made the candidate's last entry, for voters that
+        /// don't know that term.
+        log_proof: Option<ElectionProof>,
+    },
     /// Asks a leader for the index that a read has to wait for.
     ReadIndex,
     /// An append without entries, which must not wait behind large ones.
@@ -129,17 +161,23 @@ pub(crate) enum ControlRequest {
         vote: Vote,
         prev_log_id: Option<LogId>,
         leader_commit: Option<LogId>,
+        /// As in [`AppendHeader::proof`].
+        proof: Option<ElectionProof>,
     },
     /// Asks whether the node is alive.
     Ping,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ControlResponse {
-    Vote(openraft::raft::VoteResponse<NodeId>),
+pub enum ControlResponse {
+    Vote {
+        response: openraft::raft::VoteResponse<NodeId>,
+        /// The signature under the vote, if it was granted.
+        signature: Option<SignatureBytes>,
+    },
     /// None if the node does not lead, or could not confirm that it does.
     ReadIndex(Option<u64>),
-    Heartbeat(AppendResponse),
+    Heartbeat(AppendAnswer),
     Pong,
 }
 

@@ -16,6 +16,7 @@ use crate::codec;
 use crate::compaction::Compaction;
 use crate::config::ConsensusConfig;
 use crate::control_client::ControlClient;
+use crate::electorate::Electorate;
 use crate::error::{ConsensusError, MembershipError, ProposeError, ReadError, ServeError};
 use crate::last_contact::LastContact;
 use crate::leadership::{self, Leadership};
@@ -111,6 +112,7 @@ impl Consensus {
         kv: Arc<dyn Kv>,
         transport: Arc<dyn Transport>,
         machine: Arc<dyn StateMachine>,
+        electorate: Arc<dyn Electorate>,
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.raft()?);
         let (io, config) = (BlockingIo::new(&config), Arc::new(config));
@@ -129,6 +131,7 @@ impl Consensus {
             machine: machine.clone(),
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
+            electorate,
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);

@@ -15,11 +15,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::codec;
 use crate::config::ConsensusConfig;
+use crate::electorate::Electorate;
 use crate::error::TransportError;
 use crate::last_contact::LastContact;
 use crate::log::LogStore;
 use crate::message::{
-    AppendRequest, AppendResponse, ControlRequest, ControlResponse, encode_append,
+    AppendAnswer, AppendRequest, AppendResponse, ControlRequest, ControlResponse, encode_append,
 };
 use crate::snapshot::{SendError, SnapshotSender, SnapshotThrottle};
 use crate::state_machine::StateMachine;
@@ -41,6 +42,7 @@ pub(crate) struct OpenraftNetwork {
     pub machine: Arc<dyn StateMachine>,
     pub last_contact: Arc<LastContact>,
     pub throttle: Arc<SnapshotThrottle>,
+    pub electorate: Arc<dyn Electorate>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for OpenraftNetwork {
@@ -107,12 +109,13 @@ impl PeerClient {
             vote: request.vote,
             prev_log_id: request.prev_log_id,
             leader_commit: request.leader_commit,
+            proof: None,
         });
         let answer = self
             .call(RaftLane::Control, request.into(), timeout)
             .await?;
         match codec::decode("answer", &answer) {
-            Ok(ControlResponse::Heartbeat(response)) => Ok(response),
+            Ok(ControlResponse::Heartbeat(AppendAnswer::Response { response, .. })) => Ok(response),
             _ => Err(self.unexpected()),
         }
     }
@@ -120,7 +123,10 @@ impl PeerClient {
     fn send_append(&self, request: &AppendRequest, last: LogId) -> PendingAppend {
         let (sender, answer) = oneshot::channel();
         let (target, transport) = (self.target, self.network.transport.clone());
-        let (bytes, time) = (encode_append(request), self.network.config.timers.append);
+        let (bytes, time) = (
+            encode_append(request, None),
+            self.network.config.timers.append,
+        );
         let task = tokio::spawn(async move {
             let answer = transport.call(target, RaftLane::Append, bytes, time).await;
             // If no request waits any more, this node leads no longer.
@@ -163,8 +169,10 @@ impl PeerClient {
         self.pending = None;
         let answer = answer.unwrap_or(Err(TransportError::Unreachable(self.target)));
         let answer = answer.map_err(|error| unreachable(&error))?;
-        let response = codec::decode("answer", &answer).map_err(|_| self.unexpected())?;
-        Ok((response, sent))
+        match codec::decode("answer", &answer) {
+            Ok(AppendAnswer::Response { response, .. }) => Ok((response, sent)),
+            _ => Err(self.unexpected()),
+        }
     }
 
     fn unexpected(&self) -> CallError {
@@ -216,12 +224,15 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         request: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, CallError> {
-        let request = codec::encode(&ControlRequest::Vote(request));
+        let request = codec::encode(&ControlRequest::Vote {
+            request,
+            log_proof: None,
+        });
         let answer = self
             .call(RaftLane::Control, request.into(), option.hard_ttl())
             .await?;
         match codec::decode("answer", &answer) {
-            Ok(ControlResponse::Vote(response)) => Ok(response),
+            Ok(ControlResponse::Vote { response, .. }) => Ok(response),
             _ => Err(self.unexpected()),
         }
     }

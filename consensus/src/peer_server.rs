@@ -15,7 +15,7 @@ use crate::config::ConsensusConfig;
 use crate::error::ServeError;
 use crate::log::LogStore;
 use crate::message::{
-    AppendRequest, AppendResponse, ControlRequest, ControlResponse, decode_append,
+    AppendAnswer, AppendRequest, AppendResponse, ControlRequest, ControlResponse, decode_append,
 };
 use crate::snapshot::message::{SnapshotRequest, SnapshotResponse};
 use crate::snapshot::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
@@ -96,16 +96,21 @@ impl PeerServer {
 
     async fn serve_control(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
         let response = match codec::decode("request", &request).map_err(malformed(from))? {
-            ControlRequest::Vote(request) => {
+            ControlRequest::Vote { request, .. } => {
                 self.check_vote(from, &request.vote, false)?;
                 let response = self.raft.vote(request).await;
-                ControlResponse::Vote(response.map_err(|_| ServeError::Stopped)?)
+                let response = response.map_err(|_| ServeError::Stopped)?;
+                ControlResponse::Vote {
+                    response,
+                    signature: None,
+                }
             }
             ControlRequest::ReadIndex => ControlResponse::ReadIndex(read_index(&self.raft).await),
             ControlRequest::Heartbeat {
                 vote,
                 prev_log_id,
                 leader_commit,
+                proof: _,
             } => {
                 let entries = Vec::new();
                 let request = AppendRequest {
@@ -114,7 +119,11 @@ impl PeerServer {
                     leader_commit,
                     entries,
                 };
-                ControlResponse::Heartbeat(self.append(from, request).await?)
+                let response = self.append(from, request).await?;
+                ControlResponse::Heartbeat(AppendAnswer::Response {
+                    response,
+                    signature: None,
+                })
             }
             ControlRequest::Ping => ControlResponse::Pong,
         };
@@ -134,10 +143,14 @@ impl PeerServer {
     }
 
     async fn serve_append(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
-        let request = decode_append(request).map_err(malformed(from))?;
+        let request = decode_append(request).map_err(malformed(from))?.request;
         check_entries(from, &request)?;
         let response = self.append(from, request).await?;
-        Ok(codec::encode(&response).into())
+        let answer = AppendAnswer::Response {
+            response,
+            signature: None,
+        };
+        Ok(codec::encode(&answer).into())
     }
 
     async fn append(
@@ -236,7 +249,7 @@ impl PeerServer {
     ) -> Result<SnapshotResponse, ServeError> {
         let mut receiver = self.receiver.clone().lock_owned().await;
         let step = match request {
-            SnapshotRequest::Offer { vote, manifest } => {
+            SnapshotRequest::Offer { vote, manifest, .. } => {
                 // It may be installed already, after the leader stopped waiting for the answer.
                 let applied = self.raft.metrics().borrow().last_applied;
                 if manifest.meta.last_log_id <= applied {

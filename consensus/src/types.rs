@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 /// The id of a node in the cluster. It is never used again, not even after the node is removed.
 pub type NodeId = u64;
 
-pub(crate) type LogId = openraft::LogId<NodeId>;
-pub(crate) type Vote = openraft::Vote<NodeId>;
-pub(crate) type Membership = openraft::Membership<NodeId, EmptyNode>;
-pub(crate) type StoredMembership = openraft::StoredMembership<NodeId, EmptyNode>;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, EmptyNode>;
+pub type LogId = openraft::LogId<NodeId>;
+pub type Vote = openraft::Vote<NodeId>;
+pub type Membership = openraft::Membership<NodeId, EmptyNode>;
+pub type StoredMembership = openraft::StoredMembership<NodeId, EmptyNode>;
+pub type SnapshotMeta = openraft::SnapshotMeta<NodeId, EmptyNode>;
 pub(crate) type StorageError = openraft::StorageError<NodeId>;
 pub(crate) type RaftMetrics = openraft::RaftMetrics<NodeId, EmptyNode>;
 
@@ -20,7 +20,7 @@ pub(crate) const MEMBERS_MAX: usize = 64;
 /// The position of a state: its last applied entry, and the membership in force there. The state
 /// machine stores it as the bytes of [`crate::Committed::marker`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Marker {
+pub struct Marker {
     pub log_id: LogId,
     pub membership: StoredMembership,
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use lamplighter_consensus::{Consensus, StateMachine};
+use lamplighter_consensus::{Consensus, Electorate, StateMachine};
 use lamplighter_contracts::genesis;
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{Overlay, StateError, View, tables};
@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::LedgerConfig;
 use crate::handle::{Handle, Stages};
 use crate::message::Peers;
+use crate::order::electorate::LedgerElectorate;
 use crate::order::forwarder::Forwarder;
 use crate::order::reconciler::MembershipReconciler;
 use crate::order::sequencer::Sequencer;
@@ -112,6 +113,16 @@ impl Ledger {
     /// The state machine for consensus to drive.
     pub fn state_machine(&self) -> Arc<dyn StateMachine> {
         self.state_machine.clone()
+    }
+
+    /// The voters, for consensus to ask.
+    pub fn electorate(&self) -> Arc<dyn Electorate> {
+        let stages = &self.handle.0;
+        Arc::new(LedgerElectorate {
+            chain: stages.chain.clone(),
+            announced: stages.announcements.watch(),
+            secret: self.secret.clone(),
+        })
     }
 
     /// The handle, so that the node can serve others before the tasks run. Forwarded transactions

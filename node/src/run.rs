@@ -413,7 +413,14 @@ async fn start_consensus(
     let others = named.validators.iter().chain(announced).map(|v| v.node);
     let others: BTreeSet<u64> = others.filter(|node| *node != config.node).collect();
     settings.sources = others.into_iter().collect();
-    let consensus = Consensus::start(settings, kv, transport, ledger.state_machine()).await?;
+    let consensus = Consensus::start(
+        settings,
+        kv,
+        transport,
+        ledger.state_machine(),
+        ledger.electorate(),
+    )
+    .await?;
     let genesis = ledger.handle().genesis().validators.clone();
     if genesis.by_node(config.node).is_some() && consensus.metrics().voters.is_empty() {
         // All validators of the genesis begin with the same members; later starts change nothing.

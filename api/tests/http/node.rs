@@ -229,7 +229,9 @@ impl Node {
         settings.timers.election_min = Duration::from_millis(150);
         settings.timers.election_max = Duration::from_millis(300);
         let machine = ledger.state_machine();
-        let consensus = Consensus::start(settings, kv, wire, machine).await.unwrap();
+        let electorate = ledger.electorate();
+        let consensus = Consensus::start(settings, kv, wire, machine, electorate);
+        let consensus = consensus.await.unwrap();
         consensus.bootstrap(&[1].into()).await.unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let handle = ledger.start(consensus.clone(), &tasks, &stop);

@@ -250,7 +250,8 @@ async fn ledger(
     settings.timers.election_min = Duration::from_millis(150);
     settings.timers.election_max = Duration::from_millis(300);
     let machine = ledger.state_machine();
-    let consensus = Consensus::start(settings, kv, network, machine).await;
+    let electorate = ledger.electorate();
+    let consensus = Consensus::start(settings, kv, network, machine, electorate).await;
     let consensus = consensus.unwrap();
     consensus.bootstrap(&[1].into()).await.unwrap();
     let handle = ledger.start(consensus.clone(), &TaskTracker::new(), stop);

@@ -68,12 +68,16 @@ fn frozen_bytes() {
     };
     let vote = Vote::new_committed(3, 1);
     let samples = [
-        ("append", hash(&encode_append(&request()))),
+        ("append", hash(&encode_append(&request(), None))),
         ("marker", hash(&encode(&marker))),
         ("manifest", hash(&encode(&manifest))),
         (
             "offer",
-            hash(&encode(&SnapshotRequest::Offer { vote, manifest })),
+            hash(&encode(&SnapshotRequest::Offer {
+                vote,
+                manifest,
+                proof: None,
+            })),
         ),
         (
             "chunk",
@@ -112,7 +116,9 @@ fn entries_come_back() {
         assert_eq!(bytes.len(), entry_bytes(&entry));
         assert_eq!(get_entry(bytes.into()).unwrap(), entry);
     }
-    let back = decode_append(encode_append(&request())).unwrap();
+    let back = decode_append(encode_append(&request(), None))
+        .unwrap()
+        .request;
     assert_eq!(back.entries, request().entries);
     assert_eq!(back.vote, request().vote);
     assert_eq!(back.prev_log_id, request().prev_log_id);
@@ -122,7 +128,7 @@ fn entries_come_back() {
 /// Every cut and every changed byte is an error or another request, never a panic.
 #[test]
 fn malformed_bytes_are_errors() {
-    let whole = encode_append(&request());
+    let whole = encode_append(&request(), None);
     for len in 0..whole.len() {
         assert!(decode_append(whole.slice(..len)).is_err(), "{len}");
     }
@@ -132,7 +138,7 @@ fn malformed_bytes_are_errors() {
             let mut bytes = whole.to_vec();
             bytes[at] ^= flip;
             if let Ok(request) = decode_append(bytes.into()) {
-                assert!(request.entries.len() <= 3);
+                assert!(request.request.entries.len() <= 3);
             }
         }
     }

@@ -52,6 +52,7 @@ impl SnapshotSender<'_> {
         let offer = SnapshotRequest::Offer {
             vote,
             manifest: Manifest::clone(&manifest),
+            proof: None,
         };
         let mut answer = self.call(&offer, &[]).await?;
         loop {
@@ -77,6 +78,7 @@ impl SnapshotSender<'_> {
                 }
                 SnapshotResponse::Done { vote } => return Ok(vote),
                 SnapshotResponse::Image { .. }
+                | SnapshotResponse::Unproven
                 | SnapshotResponse::NoImage
                 | SnapshotResponse::Piece { .. } => return Err(SendError::Answer(self.to)),
             };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::suite::KvMachine;
+use lamplighter_consensus::suite::{KvMachine, SharedVoters, TestElectorate};
 use lamplighter_consensus::{
     Applied, Consensus, ConsensusConfig, ConsensusError, Limits, NodeId, ProposeError, RaftLane,
     Transport, TransportError,
@@ -130,6 +130,8 @@ pub struct Cluster {
     /// The disks of nodes that are down.
     pub down: BTreeMap<NodeId, MemoryKv>,
     pub limits: Limits,
+    /// What a ledger would explain.
+    pub voters: Arc<SharedVoters>,
     dir: TempDir,
 }
 
@@ -147,8 +149,10 @@ impl Cluster {
             nodes,
             down,
             limits,
+            voters: Arc::default(),
             dir,
         };
+        cluster.voters.set((1..=count).collect());
         for id in 1..=count {
             cluster.boot(id, MemoryKv::new()).await;
         }
@@ -197,7 +201,12 @@ impl Cluster {
             net: self.net.clone(),
         });
         let store = Arc::new(kv.clone());
-        let consensus = Consensus::start(self.config(id), store, link, machine.clone()).await?;
+        let electorate = Arc::new(TestElectorate {
+            node: id,
+            voters: self.voters.clone(),
+        });
+        let config = self.config(id);
+        let consensus = Consensus::start(config, store, link, machine.clone(), electorate).await?;
         Ok(Node {
             consensus,
             kv: kv.clone(),

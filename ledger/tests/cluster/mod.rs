@@ -287,7 +287,8 @@ impl Cluster {
         settings.timers.heartbeat = Duration::from_millis(50);
         [settings.timers.election_min, settings.timers.election_max] = self.election;
         let machine = ledger.state_machine();
-        let consensus = Consensus::start(settings, kv, wire, machine.clone());
+        let electorate = ledger.electorate();
+        let consensus = Consensus::start(settings, kv, wire, machine.clone(), electorate);
         let consensus = consensus.await.unwrap();
         let members = self
             .genesis

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lamplighter_consensus::wire::ControlRequest;
 use lamplighter_consensus::{RaftLane, ServeError};
 use lamplighter_types::Hash;
 
 use crate::net::NodeNetwork;
 use crate::oracle::{Check, violation};
-use crate::raft_messages::{self, Control};
+use crate::raft_messages;
 use crate::world::World;
 
 /// Checks and describes a request that a node sends.
@@ -27,13 +28,13 @@ pub fn request(wire: &NodeNetwork, lane: RaftLane, request: &Bytes) -> String {
 fn control(wire: &NodeNetwork, request: &[u8]) -> String {
     let NodeNetwork { world, from, life } = wire;
     match raft_messages::control(request).expect("a node sends what others understand") {
-        Control::Vote(request) => {
+        ControlRequest::Vote { request, .. } => {
             let candidate = raft_messages::leader(&request.vote);
             let check = world.oracle().vote(*from, candidate);
             world.check(check);
             format!("asks for votes as {candidate:?}")
         }
-        Control::Heartbeat {
+        ControlRequest::Heartbeat {
             vote,
             leader_commit,
             ..
@@ -43,8 +44,8 @@ fn control(wire: &NodeNetwork, request: &[u8]) -> String {
             leads(wire, leader, commit);
             format!("heartbeat {leader:?} commit {:?}", commit.map(|c| c.2))
         }
-        Control::ReadIndex => format!("read index of life {life}"),
-        Control::Ping => "ping".to_owned(),
+        ControlRequest::ReadIndex => format!("read index of life {life}"),
+        ControlRequest::Ping => "ping".to_owned(),
     }
 }
 
@@ -97,7 +98,7 @@ pub fn answer(
 }
 
 fn voted(world: &Arc<World>, node: u64, request: &[u8], answer: &[u8]) {
-    let Some(Control::Vote(request)) = raft_messages::control(request) else {
+    let Some(ControlRequest::Vote { request, .. }) = raft_messages::control(request) else {
         return;
     };
     let response = raft_messages::vote_response(answer).expect("a vote is answered with a vote");

@@ -1,15 +1,16 @@
-//! The messages of consensus, as far as the invariants need them. The layout is that of the crate
-//! `consensus`, in its file `message.rs`.
+//! The messages of consensus, as far as the invariants need them.
 
 use std::collections::BTreeSet;
 
 use bincode::config::legacy;
 use bytes::Bytes;
+use lamplighter_consensus::wire::{
+    self, AppendAnswer, AppendMessage, ControlRequest, ControlResponse,
+};
 use lamplighter_state::tables;
 use lamplighter_store::{Cf, KvView};
-use openraft::raft::{VoteRequest, VoteResponse};
+use openraft::raft::VoteResponse;
 use openraft::{EmptyNode, LogId, Membership, Vote};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Term and node of a leader.
@@ -20,28 +21,6 @@ pub type Place = (u64, u64, u64);
 
 /// Sets of voters, each of which needs a majority: two while the members change.
 pub type Voters = Vec<BTreeSet<u64>>;
-
-/// A request on the control lane; the order is that of the original.
-#[derive(Debug, Deserialize)]
-pub enum Control {
-    Vote(VoteRequest<u64>),
-    ReadIndex,
-    Heartbeat {
-        vote: Vote<u64>,
-        #[expect(dead_code, reason = "it stands before what is looked at")]
-        prev_log_id: Option<LogId<u64>>,
-        leader_commit: Option<LogId<u64>>,
-    },
-    Ping,
-}
-
-#[derive(Debug, Deserialize)]
-struct AppendHeader {
-    vote: Vote<u64>,
-    prev_log_id: Option<LogId<u64>>,
-    leader_commit: Option<LogId<u64>>,
-    entries: Vec<u32>,
-}
 
 /// An append with the places of its entries and the bytes of each.
 #[derive(Debug)]
@@ -73,38 +52,39 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<(T, usize)> {
     bincode::serde::decode_from_slice(bytes, legacy()).ok()
 }
 
-pub fn control(request: &[u8]) -> Option<Control> {
-    decode(request).map(|(control, _)| control)
+pub fn control(request: &[u8]) -> Option<ControlRequest> {
+    wire::decode("request", request).ok()
 }
 
-/// The answer to [`Control::Vote`].
+/// The answer to [`ControlRequest::Vote`].
 pub fn vote_response(answer: &[u8]) -> Option<VoteResponse<u64>> {
-    let tag = answer.get(..4)?;
-    (tag == [0; 4])
-        .then(|| decode(&answer[4..]))?
-        .map(|(response, _)| response)
+    match wire::decode("answer", answer).ok()? {
+        ControlResponse::Vote { response, .. } => Some(response),
+        _ => None,
+    }
 }
 
 /// True if an append was accepted completely.
 pub fn is_success(answer: &[u8]) -> bool {
-    answer.get(..4) == Some(&[0; 4])
+    let accepted = |answer| match answer {
+        AppendAnswer::Response { response, .. } => response.is_success(),
+        AppendAnswer::Unproven => false,
+    };
+    wire::decode("answer", answer).is_ok_and(accepted)
 }
 
 pub fn append(request: &Bytes) -> Option<Append> {
-    let length = u32::from_le_bytes(request.get(..4)?.try_into().ok()?) as usize;
-    let (header, _) = decode::<AppendHeader>(request.get(4..4 + length)?)?;
-    let mut at = 4 + length;
-    let mut entries = Vec::with_capacity(header.entries.len());
-    for size in header.entries {
-        let entry = request.slice(at..at + size as usize);
-        entries.push((entry_place(&entry)?, entry));
-        at += size as usize;
-    }
+    let AppendMessage { request, .. } = wire::decode_append(request.clone()).ok()?;
+    let entries = request.entries.iter().map(|entry| {
+        let mut bytes = Vec::new();
+        wire::put_entry(entry, &mut bytes);
+        (place(&entry.log_id), bytes.into())
+    });
     Some(Append {
-        leader: leader(&header.vote),
-        prev: header.prev_log_id.as_ref().map(place),
-        commit: header.leader_commit.as_ref().map(place),
-        entries,
+        leader: leader(&request.vote),
+        prev: request.prev_log_id.as_ref().map(place),
+        commit: request.leader_commit.as_ref().map(place),
+        entries: entries.collect(),
     })
 }
 

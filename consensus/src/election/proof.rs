@@ -1,0 +1,90 @@
+//! Signed votes, and the election proof that they make.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::NodeId;
+use crate::types::LogId;
+
+/// The first bytes of a signed vote.
+const VOTE_DOMAIN: &[u8] = b"lamplighter/raft-vote/2\0";
+
+/// An Ed25519 signature on the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SignatureBytes(pub [u8; 64]);
+
+impl std::fmt::Debug for SignatureBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", hex::encode(&self.0[..8]))
+    }
+}
+
+/// serde knows arrays of up to 32 bytes; two of them have the same encoding as one of 64.
+impl Serialize for SignatureBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (mut first, mut second) = ([0u8; 32], [0u8; 32]);
+        first.copy_from_slice(&self.0[..32]);
+        second.copy_from_slice(&self.0[32..]);
+        (first, second).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SignatureBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (first, second) = <([u8; 32], [u8; 32])>::deserialize(deserializer)?;
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&first);
+        bytes[32..].copy_from_slice(&second);
+        Ok(Self(bytes))
+    }
+}
+
+/// The signature of one voter under its vote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedVote {
+    pub voter: NodeId,
+    pub signature: SignatureBytes,
+}
+
+/// The votes that made a node the leader of a term.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionProof {
+    pub term: u64,
+    pub candidate: NodeId,
+    /// The last entry of the candidate's log when it stood for election. The votes are signed
+    /// for it: a leader can't replace what it then claimed to have.
+    pub last_log_id: Option<LogId>,
+    pub votes: Vec<SignedVote>,
+}
+
+impl ElectionProof {
+    /// The statement that a voter signs.
+    pub fn statement(&self, chain_id: &[u8; 32], voter: NodeId) -> Vec<u8> {
+        let mut message = VOTE_DOMAIN.to_vec();
+        message.extend_from_slice(chain_id);
+        for number in [self.term, self.candidate, voter] {
+            message.extend_from_slice(&number.to_le_bytes());
+        }
+        let last = self.last_log_id;
+        message.push(last.is_some().into());
+        let last = last.unwrap_or_default();
+        for number in [last.leader_id.term, last.leader_id.node_id, last.index] {
+            message.extend_from_slice(&number.to_le_bytes());
+        }
+        message
+    }
+}
+
+/// The number of voters that elect a leader and commit an entry: that of a certificate, which is
+/// larger than a majority for 5 voters and from 7 on. Two quorums have an honest voter in common
+/// although `⌊(n-1)/3⌋` of them lie.
+pub fn quorum(voters: usize) -> usize {
+    let liars = voters.saturating_sub(1) / 3;
+    (voters + liars) / 2 + 1
+}
+
+/// True if `nodes` have a quorum of one set.
+pub(crate) fn is_quorum_of(voters: &BTreeSet<NodeId>, nodes: &BTreeSet<NodeId>) -> bool {
+    !voters.is_empty() && voters.intersection(nodes).count() >= quorum(voters.len())
+}
