@@ -68,12 +68,12 @@ impl Client {
         })
     }
 
-    /// The same account after other streams of it, with numbers that are not used yet.
-    pub fn new_life(world: &Arc<World>, client: u64) -> Arc<Self> {
+    /// The same account after other streams of it, with the numbers after this one.
+    pub fn numbered(world: &Arc<World>, client: u64, after: u64) -> Arc<Self> {
         Arc::new(Self {
             world: world.clone(),
             client,
-            sequence: AtomicU64::new(500),
+            sequence: AtomicU64::new(after),
         })
     }
 

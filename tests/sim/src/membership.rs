@@ -56,8 +56,8 @@ pub async fn remove_liars(world: &Arc<World>, liars: &BTreeSet<u64>) {
     let clients = world.plan.clients;
     let mut driver = MembershipDriver {
         rng: SimRng::new(world.seed, "removal"),
-        author: Client::new_life(world, clients + 1),
-        approver: Client::new_life(world, clients + 2),
+        author: Client::numbered(world, clients + 1, 500),
+        approver: Client::numbered(world, clients + 2, 500),
         proposals: 100,
         world: world.clone(),
     };

@@ -166,7 +166,7 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<RunningNode, 
         applied: Mutex::new(None),
     });
     let config = consensus_config(world, node);
-    let electorate = ledger.electorate();
+    let electorate = planted::electorate(planted, ledger.electorate());
     let consensus = Consensus::start(config, disk, wire, machine, electorate).await?;
     let founders: BTreeSet<u64> = (1..=world.plan.nodes).collect();
     if founders.contains(&node) && consensus.metrics().voters.is_empty() {

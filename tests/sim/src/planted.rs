@@ -1,13 +1,14 @@
 //! Planted bugs, which a run has to find: wrappers of a node's disk and of its state machine that
 //! break one promise of the trait each. The product knows nothing of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
+use lamplighter_consensus::{Committed, Electorate, Fatal, Rejected, StateMachine};
 use lamplighter_contracts::tables::Table;
 use lamplighter_ledger::{AnnouncedValidators, Handle, PeerGossip};
 use lamplighter_state::StateError;
@@ -26,6 +27,8 @@ pub enum Planted {
     WindowsNotInSnapshot,
     /// A height that a peer reports without a proof is believed.
     UnverifiedHeight,
+    /// Every signature under a vote is accepted, so nobody has to win an election.
+    UnprovenLeader,
 }
 
 /// Key of the vote in [`Cf::Meta`], as in consensus.
@@ -39,7 +42,7 @@ pub fn disk(planted: Option<Planted>, disk: Arc<dyn Kv>) -> Arc<dyn Kv> {
         Some(bug @ (Planted::VoteNotPersisted | Planted::AttestationBeforeDisk)) => {
             Arc::new(BrokenDisk { disk, bug })
         }
-        Some(Planted::WindowsNotInSnapshot | Planted::UnverifiedHeight) | None => disk,
+        _ => disk,
     }
 }
 
@@ -50,10 +53,51 @@ pub fn state_machine(
 ) -> Arc<dyn StateMachine> {
     match planted {
         Some(Planted::WindowsNotInSnapshot) => Arc::new(IncompleteSnapshots(machine)),
-        Some(
-            Planted::VoteNotPersisted | Planted::AttestationBeforeDisk | Planted::UnverifiedHeight,
-        )
-        | None => machine,
+        _ => machine,
+    }
+}
+
+/// The electorate, with the planted bug if it is one of an electorate.
+pub fn electorate(
+    planted: Option<Planted>,
+    electorate: Arc<dyn Electorate>,
+) -> Arc<dyn Electorate> {
+    match planted {
+        Some(Planted::UnprovenLeader) => Arc::new(CredulousElectorate(electorate)),
+        _ => electorate,
+    }
+}
+
+/// An electorate that takes every signature for a good one.
+struct CredulousElectorate(Arc<dyn Electorate>);
+
+impl Electorate for CredulousElectorate {
+    fn chain_id(&self) -> [u8; 32] {
+        self.0.chain_id()
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message)
+    }
+
+    fn verify(&self, _: u64, _: &[u8], _: &[u8; 64]) -> bool {
+        true
+    }
+
+    fn electors(&self) -> Vec<BTreeSet<u64>> {
+        self.0.electors()
+    }
+
+    fn explains(&self, voters: &BTreeSet<u64>) -> Option<u64> {
+        self.0.explains(voters)
+    }
+
+    fn names(&self, node: u64) -> bool {
+        self.0.names(node)
+    }
+
+    fn is_excluded(&self, node: u64) -> bool {
+        self.0.is_excluded(node)
     }
 }
 

@@ -130,6 +130,9 @@ async fn scenario(world: &Arc<World>) -> Check {
     faults::end(world, &faults_over);
     let liars = world.plan.lies.clone();
     if let Some(lies) = &liars {
+        if lies.is_powerless() {
+            serves_among_lies(world).await?;
+        }
         sleep(Duration::from_millis(lies.alone_ms)).await;
         cut_off(world, lies).await?;
     }
@@ -176,6 +179,40 @@ fn agree(ups: &RunningNodes) -> Check {
     Ok(())
 }
 
+/// The longest time in which service comes back: election timeouts, and the disks beside.
+fn service_limit(world: &World) -> Duration {
+    let slowest_sync = Duration::from_millis(world.plan.sync_ms.1);
+    SERVICE_TIMEOUTS * world.plan.election.1 + SERVICE_SYNCS * slowest_sync
+}
+
+/// Submits a transaction through every honest node.
+fn submit_everywhere(world: &Arc<World>, client: &Arc<Client>) -> JoinSet<()> {
+    let mut served = JoinSet::new();
+    for node in world.honest() {
+        let client = client.clone();
+        served.spawn(async move { client.submit_through(node).await });
+    }
+    served
+}
+
+/// Checks that liars without power cost no service once there are no other faults.
+async fn serves_among_lies(world: &Arc<World>) -> Check {
+    let client = Client::numbered(world, 0, 200);
+    all_up(world).await?;
+    let began = world.elapsed();
+    let mut served = submit_everywhere(world, &client);
+    let first = timeout(service_limit(world), served.join_next()).await;
+    let took = world.elapsed() - began;
+    world.measure("ms to service among lies", took.as_millis() as u64);
+    match first {
+        Ok(_) => Ok(()),
+        Err(_) => violation(
+            "a liar without power costs no service",
+            format!("none for {took:?}"),
+        ),
+    }
+}
+
 /// Cuts the liars off, and measures the time until the others serve again.
 async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
     world.liars.set_lying(false);
@@ -186,19 +223,14 @@ async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
         }
     }
     let (cut, client) = (world.elapsed(), Client::new(world, 0));
-    let mut served = JoinSet::new();
-    for node in world.honest() {
-        let client = client.clone();
-        served.spawn(async move { client.submit_through(node).await });
-    }
+    let mut served = submit_everywhere(world, &client);
     let first = timeout(RECOVERY_TIMEOUT, served.join_next()).await;
     let took = world.elapsed() - cut;
     let election = world.plan.election.1;
     world.measure("ms to service", took.as_millis() as u64);
     let share = took.as_millis() * 100 / election.as_millis();
     world.measure("% of an election timeout to service", share as u64);
-    let slowest_sync = Duration::from_millis(world.plan.sync_ms.1);
-    let limit = SERVICE_TIMEOUTS * election + SERVICE_SYNCS * slowest_sync;
+    let limit = service_limit(world);
     if first.is_err() || took > limit {
         return violation(
             "honest nodes serve again after a liar is cut off",
@@ -237,7 +269,7 @@ async fn all_up(world: &Arc<World>) -> Result<RunningNodes, Violation> {
 
 /// Submits a transaction through each node; returns the height of the last.
 async fn serves(world: &Arc<World>) -> Result<u64, Violation> {
-    let client = Client::new_life(world, 0);
+    let client = Client::numbered(world, 0, 500);
     for node in world.nodes() {
         if timeout(RECOVERY_TIMEOUT, client.submit_through(node))
             .await

@@ -1,16 +1,20 @@
-//! Messages of consensus as an adversary makes them. The layout is that of the crate `consensus`.
+//! Messages of consensus as an adversary makes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bincode::config::legacy;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
+use lamplighter_consensus::wire::{
+    self, AppendAnswer, AppendHeader, ControlRequest, ControlResponse, ElectionProof, FileInfo,
+    Manifest, SignatureBytes, SignedVote, SnapshotRequest, SnapshotResponse,
+};
 use lamplighter_types::{Hash, SignedTransaction, codec};
-use openraft::raft::{VoteRequest, VoteResponse};
+use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 use openraft::{
     CommittedLeaderId, EmptyNode, LogId, Membership, SnapshotMeta, StoredMembership, Vote,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::node;
 use crate::raft_messages::Place;
 
 /// Kinds of log entries.
@@ -22,107 +26,12 @@ const ENTRY_HEADER_BYTES: usize = 25;
 
 type RaftMembership = Membership<u64, EmptyNode>;
 
-#[derive(Serialize)]
-enum Control {
-    Vote(VoteRequest<u64>),
-    #[expect(dead_code, reason = "it holds the place of the original")]
-    ReadIndex,
-    Heartbeat {
-        vote: Vote<u64>,
-        prev_log_id: Option<LogId<u64>>,
-        leader_commit: Option<LogId<u64>>,
-    },
-}
-
-#[derive(Serialize)]
-enum ControlAnswer {
-    Vote(VoteResponse<u64>),
-    ReadIndex(Option<u64>),
-    Heartbeat(AppendAnswer),
-}
-
-/// An answer to an append or a heartbeat; the order is that of openraft.
-#[derive(Serialize)]
-pub enum AppendAnswer {
-    Success,
-    PartialSuccess(Option<LogId<u64>>),
-    #[expect(dead_code, reason = "it holds the place of the original")]
-    Conflict,
-    HigherVote(Vote<u64>),
-}
-
-#[derive(Serialize, Deserialize)]
-struct AppendHeader {
-    vote: Vote<u64>,
-    prev_log_id: Option<LogId<u64>>,
-    leader_commit: Option<LogId<u64>>,
-    entries: Vec<u32>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub struct FileInfo {
-    pub name: String,
-    pub bytes: u64,
-    pub hash: [u8; 32],
-}
-
-#[derive(Serialize, Deserialize)]
-pub struct Manifest {
-    pub meta: SnapshotMeta<u64, EmptyNode>,
-    pub files: Vec<FileInfo>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub enum Snapshot {
-    Offer {
-        vote: Vote<u64>,
-        manifest: Manifest,
-    },
-    Chunk {
-        vote: Vote<u64>,
-        manifest: [u8; 32],
-        file: u32,
-        offset: u64,
-    },
-}
-
-#[derive(Serialize)]
-enum SnapshotAnswer {
-    #[expect(dead_code, reason = "it holds the place of the original")]
-    Next,
-    Complete,
-    Done {
-        vote: Vote<u64>,
-    },
-}
-
 /// A batch as the ledger encodes it.
 #[derive(Serialize, Deserialize)]
 struct ForgedBatch {
     parent: Hash,
     timestamp_ms: u64,
     transactions: Vec<SignedTransaction>,
-}
-
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    bincode::serde::encode_to_vec(value, legacy()).expect("plain data can be encoded")
-}
-
-fn frame<T: Serialize>(header: &T, payload: &[u8]) -> Bytes {
-    let header = encode(header);
-    let mut out = BytesMut::with_capacity(4 + header.len() + payload.len());
-    out.put_u32_le(header.len() as u32);
-    out.put_slice(&header);
-    out.put_slice(payload);
-    out.freeze()
-}
-
-/// Splits a frame into its header and the rest.
-fn unframe<T: serde::de::DeserializeOwned>(bytes: &Bytes) -> Option<(T, Bytes)> {
-    let length = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let (header, _) =
-        bincode::serde::decode_from_slice(bytes.get(4..4 + length)?, legacy()).ok()?;
-    Some((header, bytes.slice(4 + length..)))
 }
 
 pub fn vote(term: u64, node: u64, committed: bool) -> Vote<u64> {
@@ -137,18 +46,86 @@ pub fn log_id((term, node, index): Place) -> LogId<u64> {
     LogId::new(CommittedLeaderId::new(term, node), index)
 }
 
-pub fn heartbeat(vote: Vote<u64>, prev: Option<Place>, commit: Option<Place>) -> Bytes {
-    let (prev_log_id, leader_commit) = (prev.map(log_id), commit.map(log_id));
-    let request = Control::Heartbeat {
-        vote,
-        prev_log_id,
-        leader_commit,
+/// How a forged proof of an election is wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum ProofFlaw {
+    /// There is none.
+    Missing,
+    /// Everybody's votes, with signatures of nobody.
+    Unsigned,
+    /// Everybody's votes, all signed with the liar's key.
+    OwnKey,
+    /// The vote of the liar, as often as there are voters.
+    Repeated,
+    /// No votes.
+    Empty,
+}
+
+pub const FLAWS: [ProofFlaw; 5] = [
+    ProofFlaw::Missing,
+    ProofFlaw::Unsigned,
+    ProofFlaw::OwnKey,
+    ProofFlaw::Repeated,
+    ProofFlaw::Empty,
+];
+
+/// The proof of an election that did not happen.
+pub fn proof(
+    vote: &Vote<u64>,
+    voters: &[u64],
+    chain_id: &Hash,
+    flaw: ProofFlaw,
+) -> Option<ElectionProof> {
+    let candidate = vote.leader_id.node_id;
+    let mut proof = ElectionProof {
+        term: vote.leader_id.term,
+        candidate,
+        last_log_id: None,
+        votes: Vec::new(),
     };
-    encode(&request).into()
+    let secret = node::secret(candidate);
+    let signed = |proof: &ElectionProof, voter| SignedVote {
+        voter,
+        signature: SignatureBytes(secret.sign(&proof.statement(&chain_id.0, voter)).0),
+    };
+    proof.votes = match flaw {
+        ProofFlaw::Missing => return None,
+        ProofFlaw::Empty => Vec::new(),
+        ProofFlaw::Repeated => vec![signed(&proof, candidate); voters.len() + 1],
+        ProofFlaw::OwnKey => voters.iter().map(|voter| signed(&proof, *voter)).collect(),
+        ProofFlaw::Unsigned => {
+            let signature = SignatureBytes([7; 64]);
+            let unsigned = |voter: &u64| SignedVote {
+                voter: *voter,
+                signature,
+            };
+            voters.iter().map(unsigned).collect()
+        }
+    };
+    Some(proof)
+}
+
+pub fn heartbeat(
+    vote: Vote<u64>,
+    prev: Option<Place>,
+    commit: Option<Place>,
+    proof: Option<ElectionProof>,
+) -> Bytes {
+    let request = ControlRequest::Heartbeat {
+        vote,
+        prev_log_id: prev.map(log_id),
+        leader_commit: commit.map(log_id),
+        proof,
+    };
+    wire::encode(&request).into()
 }
 
 pub fn ask_for_votes(vote: Vote<u64>, last: Option<Place>) -> Bytes {
-    encode(&Control::Vote(VoteRequest::new(vote, last.map(log_id)))).into()
+    let request = ControlRequest::Vote {
+        request: VoteRequest::new(vote, last.map(log_id)),
+        log_proof: None,
+    };
+    wire::encode(&request).into()
 }
 
 pub fn entry(kind: u8, (term, node, index): Place, content: &[u8]) -> Vec<u8> {
@@ -164,40 +141,41 @@ pub fn entry(kind: u8, (term, node, index): Place, content: &[u8]) -> Vec<u8> {
 /// The content of an entry that names these voters.
 pub fn membership(voters: &BTreeSet<u64>, all: &BTreeSet<u64>) -> Vec<u8> {
     let nodes: BTreeMap<u64, EmptyNode> = all.iter().map(|node| (*node, EmptyNode {})).collect();
-    encode(&RaftMembership::new(vec![voters.clone()], nodes))
+    wire::encode(&RaftMembership::new(vec![voters.clone()], nodes))
 }
 
 pub fn append(
     vote: Vote<u64>,
     prev: Option<Place>,
     commit: Option<Place>,
+    proof: Option<ElectionProof>,
     entries: &[Vec<u8>],
 ) -> Bytes {
     let header = AppendHeader {
         vote,
         prev_log_id: prev.map(log_id),
         leader_commit: commit.map(log_id),
+        proof,
         entries: entries.iter().map(|entry| entry.len() as u32).collect(),
     };
-    frame(&header, &entries.concat())
+    wire::frame(&header, &entries.concat())
 }
 
 /// Alters the entries of an append.
 pub fn alter_entries(request: &Bytes, mut alter: impl FnMut(Vec<u8>) -> Vec<u8>) -> Option<Bytes> {
-    let (header, mut rest) = unframe::<AppendHeader>(request)?;
+    let (header, mut rest) = wire::unframe::<AppendHeader>("append", request.clone()).ok()?;
     let mut entries = Vec::new();
     for size in &header.entries {
         entries.push(alter(rest.split_to(*size as usize).to_vec()));
     }
-    let sizes = entries.iter().map(|entry| entry.len() as u32).collect();
     let header = AppendHeader {
-        entries: sizes,
+        entries: entries.iter().map(|entry| entry.len() as u32).collect(),
         ..header
     };
-    Some(frame(&header, &entries.concat()))
+    Some(wire::frame(&header, &entries.concat()))
 }
 
-/// Another batch under the place of this entry: the same transactions later, or none of them.
+/// Another batch under the place of this entry: the same transactions later, or not all of them.
 pub fn other_batch(entry: &[u8], variant: u64) -> Option<Vec<u8>> {
     if entry.first() != Some(&BATCH) {
         return None;
@@ -240,67 +218,102 @@ pub fn manifest(last: Place, voters: &BTreeSet<u64>, bytes: u64, salt: u64) -> M
     }
 }
 
-impl Manifest {
-    pub fn hash(&self) -> [u8; 32] {
-        *blake3::hash(&encode(self)).as_bytes()
-    }
-}
-
-pub fn offer(vote: Vote<u64>, manifest: Manifest) -> Bytes {
-    frame(&Snapshot::Offer { vote, manifest }, &[])
+pub fn offer(vote: Vote<u64>, manifest: Manifest, proof: Option<ElectionProof>) -> Bytes {
+    let offer = SnapshotRequest::Offer {
+        vote,
+        manifest,
+        proof,
+    };
+    wire::frame(&offer, &[])
 }
 
 pub fn chunk(vote: Vote<u64>, manifest: [u8; 32], offset: u64, bytes: &[u8]) -> Bytes {
-    let header = Snapshot::Chunk {
+    let header = SnapshotRequest::Chunk {
         vote,
         manifest,
         file: 0,
         offset,
     };
-    frame(&header, bytes)
+    wire::frame(&header, bytes)
 }
 
 /// The same step of a transfer with other content; none if there is nothing to alter.
 pub fn alter_snapshot(request: &Bytes, alter: impl FnOnce(&mut Manifest)) -> Option<Bytes> {
-    match unframe::<Snapshot>(request)? {
-        (Snapshot::Offer { vote, mut manifest }, _) => {
+    match wire::unframe("request", request.clone()).ok()? {
+        (
+            SnapshotRequest::Offer {
+                vote,
+                mut manifest,
+                proof,
+            },
+            _,
+        ) => {
             alter(&mut manifest);
-            Some(offer(vote, manifest))
+            Some(offer(vote, manifest, proof))
         }
-        (chunk @ Snapshot::Chunk { .. }, bytes) => {
+        (chunk @ SnapshotRequest::Chunk { .. }, bytes) => {
             let mut bytes = bytes.to_vec();
             let middle = bytes.len() / 2;
             *bytes.get_mut(middle)? ^= 1;
-            Some(frame(&chunk, &bytes))
+            Some(wire::frame(&chunk, &bytes))
         }
+        _ => None,
     }
 }
 
-pub fn append_answer(answer: &AppendAnswer) -> Bytes {
-    encode(answer).into()
+pub type AppendResponse = AppendEntriesResponse<u64>;
+
+fn unsigned(response: AppendResponse) -> AppendAnswer {
+    AppendAnswer::Response {
+        response,
+        signature: None,
+    }
 }
 
-pub fn heartbeat_answer(answer: AppendAnswer) -> Bytes {
-    encode(&ControlAnswer::Heartbeat(answer)).into()
+pub fn append_answer(response: AppendResponse) -> Bytes {
+    wire::encode(&unsigned(response)).into()
 }
 
-pub fn vote_answer(vote: Vote<u64>, granted: bool, last: Option<Place>) -> Bytes {
-    let answer = VoteResponse {
+pub fn heartbeat_answer(response: AppendResponse) -> Bytes {
+    wire::encode(&ControlResponse::Heartbeat(unsigned(response))).into()
+}
+
+/// An answer to a candidate; a granted vote is signed with the liar's key.
+pub fn vote_answer(
+    vote: Vote<u64>,
+    last: Option<Place>,
+    granted: Option<(&VoteRequest<u64>, u64, &Hash)>,
+) -> Bytes {
+    let signature = granted.map(|(request, voter, chain_id)| {
+        let proof = ElectionProof {
+            term: request.vote.leader_id.term,
+            candidate: request.vote.leader_id.node_id,
+            last_log_id: request.last_log_id,
+            votes: Vec::new(),
+        };
+        let statement = proof.statement(&chain_id.0, voter);
+        SignatureBytes(node::secret(voter).sign(&statement).0)
+    });
+    let response = VoteResponse {
         vote,
-        vote_granted: granted,
+        vote_granted: granted.is_some(),
         last_log_id: last.map(log_id),
     };
-    encode(&ControlAnswer::Vote(answer)).into()
+    wire::encode(&ControlResponse::Vote {
+        response,
+        signature,
+    })
+    .into()
 }
 
 pub fn read_index_answer(index: u64) -> Bytes {
-    encode(&ControlAnswer::ReadIndex(Some(index))).into()
+    wire::encode(&ControlResponse::ReadIndex(Some(index))).into()
 }
 
 pub fn snapshot_done(vote: Vote<u64>) -> Bytes {
-    encode(&SnapshotAnswer::Done { vote }).into()
+    wire::encode(&SnapshotResponse::Done { vote }).into()
 }
 
 pub fn snapshot_complete() -> Bytes {
-    encode(&SnapshotAnswer::Complete).into()
+    wire::encode(&SnapshotResponse::Complete).into()
 }

@@ -85,6 +85,32 @@ pub const ALL: [Lie; 19] = [
 ];
 
 impl Lie {
+    /// True if the lie needs no office: nodes that check what they get lose no service by it.
+    pub fn is_powerless(self) -> bool {
+        match self {
+            Self::Lead
+            | Self::Membership
+            | Self::Truncate
+            | Self::Rewind
+            | Self::Attest
+            | Self::Frame
+            | Self::Height
+            | Self::Flood
+            | Self::Records
+            | Self::Replay => true,
+            // A leader or a candidate can hinder, and an answer can be missing.
+            Self::Candidate
+            | Self::Votes
+            | Self::AnswerTerm
+            | Self::AnswerLog
+            | Self::Equivocate
+            | Self::Garbage
+            | Self::Time
+            | Self::Image
+            | Self::Withhold => false,
+        }
+    }
+
     /// Its name in the counts of a run.
     pub fn name(self) -> &'static str {
         match self {
@@ -127,6 +153,11 @@ pub struct LiePlan {
 }
 
 impl LiePlan {
+    /// True if none of the lies may cost service.
+    pub fn is_powerless(&self) -> bool {
+        self.kinds.iter().all(|lie| lie.is_powerless())
+    }
+
     /// The lies of a seed among so many nodes; the number of validators may become another one.
     pub fn new(seed: u64, nodes: &mut u64, only: Option<Lie>) -> Self {
         let mut rng = SimRng::new(seed, "lies");

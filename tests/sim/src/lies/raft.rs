@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lamplighter_consensus::RaftLane;
+use lamplighter_consensus::wire::{ElectionProof, Manifest};
 use openraft::Vote;
 use tokio::time::Instant;
 
@@ -28,8 +30,43 @@ fn unvoted_term(rng: &mut SimRng, term: u64) -> u64 {
     term.saturating_add(ahead)
 }
 
-fn leader_vote(liar: &Liar, rng: &mut SimRng) -> Vote<u64> {
-    forge::vote(unvoted_term(rng, liar.view.term), liar.view.node, true)
+/// A leadership that nobody voted for, with a proof that does not hold.
+struct Claim {
+    vote: Vote<u64>,
+    proof: Option<ElectionProof>,
+}
+
+impl Claim {
+    fn of(liar: &Liar, term: u64, rng: &mut SimRng) -> Self {
+        let vote = forge::vote(term, liar.view.node, true);
+        let voters: Vec<u64> = (1..=liar.world.plan.nodes).collect();
+        let chain_id = liar.world.genesis.chain_id();
+        let proof = forge::proof(&vote, &voters, &chain_id, *rng.pick(&forge::FLAWS));
+        Self { vote, proof }
+    }
+
+    fn new(liar: &Liar, rng: &mut SimRng) -> Self {
+        let term = unvoted_term(rng, liar.view.term);
+        Self::of(liar, term, rng)
+    }
+
+    fn heartbeat(&self, prev: Option<Place>, commit: Option<Place>) -> Bytes {
+        forge::heartbeat(self.vote, prev, commit, self.proof.clone())
+    }
+
+    fn append(&self, prev: Option<Place>, commit: Option<Place>, entry: Vec<u8>) -> Bytes {
+        forge::append(self.vote, prev, commit, self.proof.clone(), &[entry])
+    }
+
+    fn offer(&self, manifest: Manifest) -> Bytes {
+        forge::offer(self.vote, manifest, self.proof.clone())
+    }
+
+    /// The entry that follows, under this vote.
+    fn next(&self, prev: Option<Place>) -> Place {
+        let index = prev.map_or(0, |(_, _, index)| index.saturating_add(1));
+        (self.vote.leader_id.term, self.vote.leader_id.node_id, index)
+    }
 }
 
 /// Some of the others, often all.
@@ -39,12 +76,6 @@ fn targets(liar: &Liar, rng: &mut SimRng) -> Vec<u64> {
         return all.clone();
     }
     all.iter().copied().filter(|_| rng.chance(500)).collect()
-}
-
-/// The entry that follows, under a vote.
-fn next(vote: &Vote<u64>, prev: Option<Place>) -> Place {
-    let index = prev.map_or(0, |(_, _, index)| index + 1);
-    (vote.leader_id.term, vote.leader_id.node_id, index)
 }
 
 /// Heartbeats or a blank entry in a term that it did not win. It goes on in one term for a while,
@@ -58,7 +89,7 @@ pub fn lead(liar: &Liar) {
         Some((term, left)) if left > 0 && term >= liar.view.term => (term, left - 1),
         _ => (unvoted_term(rng, liar.view.term), rng.below(20)),
     };
-    let vote = forge::vote(term, liar.view.node, true);
+    let claim = Claim::of(liar, term, rng);
     let last = liar.view.last();
     let commit = *rng.pick(&[None, None, liar.view.applied, last]);
     let appends = rng.chance(400);
@@ -68,11 +99,11 @@ pub fn lead(liar: &Liar) {
     drop(state);
     for node in to {
         if appends {
-            let entry = forge::entry(forge::BLANK, next(&vote, last), &[]);
-            let request = forge::append(vote, last, commit, &[entry]);
+            let entry = forge::entry(forge::BLANK, claim.next(last), &[]);
+            let request = claim.append(last, commit, entry);
             liar.send(Lie::Lead, node, RaftLane::Append, request);
         } else {
-            let request = forge::heartbeat(vote, None, commit);
+            let request = claim.heartbeat(None, commit);
             liar.send(Lie::Lead, node, RaftLane::Control, request);
         }
     }
@@ -86,9 +117,9 @@ fn draw<T>(liar: &Liar, draw: impl FnOnce(&mut SimRng) -> T) -> Option<T> {
 /// An entry that makes the liar the only voter, or that has voters who do not exist.
 pub fn membership(liar: &Liar) {
     let drawn = draw(liar, |rng| {
-        (leader_vote(liar, rng), rng.below(3), targets(liar, rng))
+        (Claim::new(liar, rng), rng.below(3), targets(liar, rng))
     });
-    let Some((vote, choice, to)) = drawn else {
+    let Some((claim, choice, to)) = drawn else {
         return;
     };
     let (node, last) = (liar.view.node, liar.view.last());
@@ -105,10 +136,10 @@ pub fn membership(liar: &Liar) {
             .collect(),
     };
     let all: BTreeSet<u64> = liar.view.others.iter().copied().chain([node]).collect();
-    let place = next(&vote, last);
+    let place = claim.next(last);
     let content = forge::membership(&voters, &all);
     let entry = forge::entry(forge::MEMBERSHIP, place, &content);
-    let request = forge::append(vote, last, Some(place), &[entry]);
+    let request = claim.append(last, Some(place), entry);
     for to in to {
         liar.send(Lie::Membership, to, RaftLane::Append, request.clone());
     }
@@ -117,16 +148,16 @@ pub fn membership(liar: &Liar) {
 /// A blank entry instead of one of the newest, and its commit.
 pub fn truncate(liar: &Liar) {
     let drawn = draw(liar, |rng| {
-        (leader_vote(liar, rng), rng.below(3), targets(liar, rng))
+        (Claim::new(liar, rng), rng.below(3), targets(liar, rng))
     });
-    let Some((vote, back, to)) = drawn else {
+    let Some((claim, back, to)) = drawn else {
         return;
     };
     let prev = liar.view.entries.get(1 + back as usize).copied();
     let Some(prev) = prev else { return };
-    let place = next(&vote, Some(prev));
+    let place = claim.next(Some(prev));
     let entry = forge::entry(forge::BLANK, place, &[]);
-    let request = forge::append(vote, Some(prev), Some(place), &[entry]);
+    let request = claim.append(Some(prev), Some(place), entry);
     for to in to {
         liar.send(Lie::Truncate, to, RaftLane::Append, request.clone());
     }
@@ -134,22 +165,22 @@ pub fn truncate(liar: &Liar) {
 
 /// A previous log id and a commit that are behind the common ones, or far ahead, under its name.
 pub fn rewind(liar: &Liar) {
-    let Some((vote, far, to)) = draw(liar, |rng| {
-        (leader_vote(liar, rng), rng.below(4), targets(liar, rng))
+    let Some((claim, far, to)) = draw(liar, |rng| {
+        (Claim::new(liar, rng), rng.below(4), targets(liar, rng))
     }) else {
         return;
     };
     let Some((_, _, last)) = liar.view.last() else {
         return;
     };
-    let (term, node) = (vote.leader_id.term, liar.view.node);
+    let (term, node) = (claim.vote.leader_id.term, liar.view.node);
     let place = match far {
         0 => (term, node, last.saturating_sub(5)),
         1 => (term, node, 0),
         2 => (u64::MAX, u64::MAX, last.saturating_sub(1)),
         _ => (term, node, u64::MAX),
     };
-    let request = forge::heartbeat(vote, Some(place), Some(place));
+    let request = claim.heartbeat(Some(place), Some(place));
     for to in to {
         liar.send(Lie::Rewind, to, RaftLane::Control, request.clone());
     }
@@ -185,24 +216,24 @@ pub fn candidate(liar: &Liar) {
 /// An image of half a TiB and its first pieces.
 pub fn flood(liar: &Liar) {
     let drawn = draw(liar, |rng| {
-        (leader_vote(liar, rng), rng.below(1_000), targets(liar, rng))
+        (Claim::new(liar, rng), rng.below(1_000), targets(liar, rng))
     });
-    let Some((vote, salt, to)) = drawn else {
+    let Some((claim, salt, to)) = drawn else {
         return;
     };
     let Some((_, _, last)) = liar.view.last() else {
         return;
     };
     let voters: BTreeSet<u64> = liar.view.others.iter().copied().collect();
-    let place = (vote.leader_id.term, liar.view.node, last + 1_000);
+    let place = (claim.vote.leader_id.term, liar.view.node, last + 1_000);
     let hash = forge::manifest(place, &voters, IMAGE_BYTES, salt).hash();
     let piece = vec![salt as u8; PIECE_BYTES];
     for to in to {
         let manifest = forge::manifest(place, &voters, IMAGE_BYTES, salt);
-        let request = forge::offer(vote, manifest);
+        let request = claim.offer(manifest);
         liar.send(Lie::Flood, to, RaftLane::Snapshot, request);
         for turn in 0..FLOOD {
-            let request = forge::chunk(vote, hash, turn * PIECE_BYTES as u64, &piece);
+            let request = forge::chunk(claim.vote, hash, turn * PIECE_BYTES as u64, &piece);
             liar.send(Lie::Flood, to, RaftLane::Snapshot, request);
         }
     }
@@ -211,16 +242,16 @@ pub fn flood(liar: &Liar) {
 /// An image whose position is not that of its contents.
 pub fn image(liar: &Liar) {
     let drawn = draw(liar, |rng| {
-        (leader_vote(liar, rng), rng.below(1_000), targets(liar, rng))
+        (Claim::new(liar, rng), rng.below(1_000), targets(liar, rng))
     });
-    let Some((vote, salt, to)) = drawn else {
+    let Some((claim, salt, to)) = drawn else {
         return;
     };
     let voters = BTreeSet::from([liar.view.node]);
-    let place = (vote.leader_id.term, liar.view.node, 1 << 60);
+    let place = (claim.vote.leader_id.term, liar.view.node, 1 << 60);
     for to in to {
         let manifest = forge::manifest(place, &voters, 100, salt);
-        let request = forge::offer(vote, manifest);
+        let request = claim.offer(manifest);
         liar.send(Lie::Image, to, RaftLane::Snapshot, request);
     }
 }

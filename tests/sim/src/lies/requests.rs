@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lamplighter_consensus::RaftLane;
+use lamplighter_consensus::wire::ControlRequest;
 
-use super::forge::AppendAnswer;
+use super::forge::AppendResponse;
 use super::{Lie, forge};
-use crate::raft_messages::{self, Control};
+use crate::raft_messages;
 use crate::rng::SimRng;
 use crate::world::World;
 
@@ -108,7 +109,7 @@ pub fn alter_answer<E>(
     } else if wants(Lie::AnswerLog, rng) {
         answer_log(world, node, lane, request, rng)
     } else if wants(Lie::Votes, rng) {
-        answer_vote(world, lane, request)
+        answer_vote(world, node, lane, request)
     } else {
         None
     };
@@ -118,9 +119,9 @@ pub fn alter_answer<E>(
 /// The term of a request; zero if there is none in it.
 fn term_of(lane: RaftLane, request: &Bytes) -> u64 {
     let control = || match raft_messages::control(request)? {
-        Control::Vote(request) => Some(request.vote.leader_id.term),
-        Control::Heartbeat { vote, .. } => Some(vote.leader_id.term),
-        Control::ReadIndex | Control::Ping => None,
+        ControlRequest::Vote { request, .. } => Some(request.vote.leader_id.term),
+        ControlRequest::Heartbeat { vote, .. } => Some(vote.leader_id.term),
+        ControlRequest::ReadIndex | ControlRequest::Ping => None,
     };
     let term = match lane {
         RaftLane::Control => control(),
@@ -147,12 +148,14 @@ fn answer_term(
     ];
     let vote = forge::vote(*rng.pick(&terms), node, rng.chance(700));
     let answer = match lane {
-        RaftLane::Append => forge::append_answer(&AppendAnswer::HigherVote(vote)),
+        RaftLane::Append => forge::append_answer(AppendResponse::HigherVote(vote)),
         RaftLane::Snapshot => forge::snapshot_done(vote),
         RaftLane::Control => match raft_messages::control(request)? {
-            Control::Vote(_) => forge::vote_answer(vote, false, None),
-            Control::Heartbeat { .. } => forge::heartbeat_answer(AppendAnswer::HigherVote(vote)),
-            Control::ReadIndex | Control::Ping => return None,
+            ControlRequest::Vote { .. } => forge::vote_answer(vote, None, None),
+            ControlRequest::Heartbeat { .. } => {
+                forge::heartbeat_answer(AppendResponse::HigherVote(vote))
+            }
+            ControlRequest::ReadIndex | ControlRequest::Ping => return None,
         },
     };
     world.count(Lie::AnswerTerm.name());
@@ -168,22 +171,22 @@ fn answer_log(
 ) -> Option<Bytes> {
     let absurd = forge::log_id((u64::MAX, node, u64::MAX));
     let answer = match lane {
-        RaftLane::Append => forge::append_answer(&match rng.below(3) {
-            0 => AppendAnswer::PartialSuccess(Some(absurd)),
-            1 => AppendAnswer::PartialSuccess(None),
-            _ => AppendAnswer::Success,
+        RaftLane::Append => forge::append_answer(match rng.below(3) {
+            0 => AppendResponse::PartialSuccess(Some(absurd)),
+            1 => AppendResponse::PartialSuccess(None),
+            _ => AppendResponse::Success,
         }),
         RaftLane::Snapshot => forge::snapshot_complete(),
         RaftLane::Control => match raft_messages::control(request)? {
-            Control::Heartbeat { .. } => {
-                forge::heartbeat_answer(AppendAnswer::PartialSuccess(Some(absurd)))
+            ControlRequest::Heartbeat { .. } => {
+                forge::heartbeat_answer(AppendResponse::PartialSuccess(Some(absurd)))
             }
-            Control::Vote(request) => {
+            ControlRequest::Vote { request, .. } => {
                 let last = Some((u64::MAX, node, u64::MAX));
-                forge::vote_answer(request.vote, false, last)
+                forge::vote_answer(request.vote, last, None)
             }
-            Control::ReadIndex => forge::read_index_answer(*rng.pick(&[0, u64::MAX])),
-            Control::Ping => return None,
+            ControlRequest::ReadIndex => forge::read_index_answer(*rng.pick(&[0, u64::MAX])),
+            ControlRequest::Ping => return None,
         },
     };
     world.count(Lie::AnswerLog.name());
@@ -191,14 +194,16 @@ fn answer_log(
 }
 
 /// Grants every vote, whatever it granted before.
-fn answer_vote(world: &World, lane: RaftLane, request: &Bytes) -> Option<Bytes> {
+fn answer_vote(world: &World, node: u64, lane: RaftLane, request: &Bytes) -> Option<Bytes> {
     if lane != RaftLane::Control {
         return None;
     }
-    let Control::Vote(request) = raft_messages::control(request)? else {
+    let ControlRequest::Vote { request, .. } = raft_messages::control(request)? else {
         return None;
     };
     world.count(Lie::Votes.name());
     let last = request.last_log_id.as_ref().map(raft_messages::place);
-    Some(forge::vote_answer(request.vote, true, last))
+    let chain_id = world.genesis.chain_id();
+    let granted = Some((&request, node, &chain_id));
+    Some(forge::vote_answer(request.vote, last, granted))
 }
