@@ -13,6 +13,7 @@ use lamplighter_system::error_chain;
 use lamplighter_types::{Action, Genesis, Id, Outcome, SecretKey, codec};
 use serde::Deserialize;
 
+use crate::describe;
 use crate::failure::Failure;
 use crate::output::{Output, warn};
 use crate::pending;
@@ -239,10 +240,10 @@ impl Session {
             }
             submitted => submitted.map_err(asking)?,
         };
-        if let Some(Outcome::Failed { code, message }) =
+        if let Some(Outcome::Failed { code, fields }) =
             submitted.receipt.as_ref().map(|receipt| &receipt.outcome)
         {
-            let mut words = format!("refused: {message} ({code})");
+            let mut words = describe::refusal(code, fields, submitted.message.as_deref());
             if let (Some(height), Some(index)) = (submitted.height, submitted.index) {
                 let hash = submitted.transaction;
                 words +=

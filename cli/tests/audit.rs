@@ -77,6 +77,8 @@ fn bundle(key: &[u8]) -> ProofBundle {
         state_root: sparse::leaf(&digests.0, &digests.1),
         history_root: Hash::ZERO,
         validators_hash: genesis().validators.hash(),
+        batch: Hash::of(b"batch"),
+        position: Hash::of(b"position"),
     };
     let attestation = Attestation::sign(3, header.hash(), &secret(1));
     let certificate = Certificate::from_attestations(3, header.hash(), &[attestation]);

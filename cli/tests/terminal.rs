@@ -263,7 +263,7 @@ fn history() -> Value {
     };
     let failed = Outcome::Failed {
         code: hostile(),
-        message: hostile(),
+        fields: [(hostile(), hostile())].into(),
     };
     json!({ "items": [entry(Outcome::Succeeded), entry(failed)] })
 }

@@ -85,6 +85,12 @@ pub enum ServeError {
     /// This node is too far behind to accept more.
     #[error("busy")]
     Busy,
+    /// The state machine does not let this node acknowledge the first entry yet.
+    #[error("not yet")]
+    NotYet,
+    /// The state machine does not let this node follow the sender.
+    #[error("node {from} is not followed")]
+    NotFollowed { from: NodeId },
     /// This node failed.
     #[error("failed to serve: {0}")]
     Failed(String),

@@ -33,6 +33,7 @@ mod codec;
 mod compaction;
 mod config;
 mod control_client;
+mod early_entries;
 mod election;
 mod electorate;
 mod error;

@@ -157,21 +157,39 @@ impl PeerClient {
         let sent = pending.last;
         let answer = tokio::time::timeout(timeout, &mut pending.answer).await;
         let Ok(answer) = answer else {
-            // A slow append: the other node must not stand for election meanwhile.
-            let beat = self.heartbeat(request, timeout).await?;
-            let late = || unreachable(&TransportError::Timeout(self.target));
-            return if beat.is_success() {
-                Err(late())
-            } else {
-                Ok((beat, last))
-            };
+            // A slow append.
+            let late = TransportError::Timeout(self.target);
+            return self.beat_instead(request, last, timeout, &late).await;
         };
         self.pending = None;
         let answer = answer.unwrap_or(Err(TransportError::Unreachable(self.target)));
+        if let Err(refused @ TransportError::Refused { .. }) = &answer {
+            return self.beat_instead(request, last, timeout, refused).await;
+        }
         let answer = answer.map_err(|error| unreachable(&error))?;
         match codec::decode("answer", &answer) {
             Ok(AppendAnswer::Response { response, .. }) => Ok((response, sent)),
             _ => Err(self.unexpected()),
+        }
+    }
+
+    /// Sends a heartbeat to a node that takes no entries now, so that it does not stand for election
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The cause why it takes none, unless it answers that this node does not lead.
+    async fn beat_instead(
+        &self,
+        request: &AppendRequest,
+        last: LogId,
+        timeout: Duration,
+        cause: &TransportError,
+    ) -> Result<(AppendResponse, LogId), CallError> {
+        let beat = self.heartbeat(request, timeout).await?;
+        if beat.is_success() {
+            Err(unreachable(cause))
+        } else {
+            Ok((beat, last))
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
 use crate::config::ConsensusConfig;
+use crate::early_entries::keep_acknowledged;
 use crate::error::ServeError;
 use crate::log::LogStore;
 use crate::message::{
@@ -98,6 +99,7 @@ impl PeerServer {
         let response = match codec::decode("request", &request).map_err(malformed(from))? {
             ControlRequest::Vote { request, .. } => {
                 self.check_vote(from, &request.vote, false)?;
+                self.check_followed(from)?;
                 let response = self.raft.vote(request).await;
                 let response = response.map_err(|_| ServeError::Stopped)?;
                 ControlResponse::Vote {
@@ -156,9 +158,11 @@ impl PeerServer {
     async fn append(
         &self,
         from: NodeId,
-        request: AppendRequest,
+        mut request: AppendRequest,
     ) -> Result<AppendResponse, ServeError> {
         self.check_vote(from, &request.vote, true)?;
+        self.check_followed(from)?;
+        let kept = keep_acknowledged(&*self.machine, from, &mut request)?;
         if !request.entries.is_empty() {
             // The entries after a snapshot must not be in the log before it is in the state.
             if self.installing.load(Ordering::SeqCst) {
@@ -176,7 +180,17 @@ impl PeerServer {
         // An acknowledgement says that the entries are durable, those before them included.
         let durable = self.log.all_durable().await;
         durable.map_err(|error| ServeError::Failed(error.to_string()))?;
-        Ok(response)
+        match kept {
+            Some(last) if response.is_success() => Ok(AppendResponse::PartialSuccess(Some(last))),
+            _ => Ok(response),
+        }
+    }
+
+    fn check_followed(&self, from: NodeId) -> Result<(), ServeError> {
+        if self.machine.may_follow(from) {
+            return Ok(());
+        }
+        Err(ServeError::NotFollowed { from })
     }
 
     /// Waits until this node has applied enough. A node that applies more slowly than the others

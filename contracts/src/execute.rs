@@ -60,15 +60,10 @@ pub fn execute(
             overlay.commit();
             (Outcome::Succeeded, notifications)
         }
-        Err(ExecutionError::Refused(Refusal { code, message })) => {
+        Err(ExecutionError::Refused(Refusal { code, fields })) => {
             overlay.rollback();
-            (
-                Outcome::Failed {
-                    code: code.to_owned(),
-                    message,
-                },
-                Vec::new(),
-            )
+            let code = code.to_owned();
+            (Outcome::Failed { code, fields }, Vec::new())
         }
         Err(ExecutionError::Fatal(error)) => {
             overlay.rollback();

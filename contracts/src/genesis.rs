@@ -96,7 +96,7 @@ fn user_account(account: &GenesisAccount, genesis: &Genesis) -> Account {
 
 fn insert(overlay: &mut Overlay, account: &Account) -> Result<(), InstallError> {
     accounts::insert(overlay, account).map_err(|error| match error {
-        ExecutionError::Refused(refusal) => InstallError::Refused(refusal.message),
+        ExecutionError::Refused(refusal) => InstallError::Refused(refusal.to_string()),
         ExecutionError::Fatal(error) => InstallError::State(error),
     })
 }

@@ -19,6 +19,7 @@ pub mod firmware;
 pub mod genesis;
 pub mod governance;
 mod reader;
+pub mod refusal;
 pub mod rollouts;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub mod users;
 
 pub use admission::AdmissionError;
 pub use context::{BlockContext, Context, Forbidden};
-pub use error::{ContractError, ExecutionError, Refusal};
+pub use error::ExecutionError;
 pub use lamplighter_types::{tables, validate};
 pub use reader::Reader;
+pub use refusal::{ContractError, Refusal};

@@ -51,8 +51,6 @@ pub(crate) struct Head {
     pub history: History,
     /// The set in force for the next block.
     pub validators: Arc<ValidatorSet>,
-    /// Digest of the batch that the newest block was made of.
-    pub last_batch: Hash,
 }
 
 /// A block that was executed and is not written yet.
@@ -232,8 +230,9 @@ impl Chain {
         self.certified.subscribe()
     }
 
+    /// Digest of the batch that the newest block executed; zero before the first.
     pub fn last_batch(&self) -> Hash {
-        self.read_head().last_batch
+        self.read_head().header.batch
     }
 
     pub fn read_head(&self) -> RwLockReadGuard<'_, Head> {

@@ -312,6 +312,8 @@ pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Resul
         state_root,
         history_root: history.root(),
         validators_hash: genesis.validators.hash(),
+        batch: Hash::ZERO,
+        position: Hash::ZERO,
     };
     let validators = Arc::new(genesis.validators.clone());
     let hash = header.hash();
@@ -328,7 +330,6 @@ pub(crate) fn create_genesis_block(kv: &Arc<dyn Kv>, genesis: &Genesis) -> Resul
         tree,
         history,
         validators: validators.clone(),
-        last_batch: Hash::ZERO,
     };
     let mut writes = WriteBatch::new();
     put_block(&mut writes, &mut head, &block, Some(&validators));

@@ -27,7 +27,7 @@ impl Domain {
     pub const fn prefix(self) -> &'static [u8] {
         match self {
             Domain::Transaction => b"lamplighter/transaction/1\0",
-            Domain::Attestation => b"lamplighter/attestation/1\0",
+            Domain::Attestation => b"lamplighter/attestation/2\0",
             Domain::Release => b"lamplighter/release/1\0",
             Domain::DeviceReport => b"lamplighter/device-report/1\0",
             Domain::DeviceEvent => b"lamplighter/device-event/1\0",

@@ -31,7 +31,7 @@ pub mod wire;
 pub use action::*;
 pub use block::{
     Attestation, Block, Certificate, CertificateError, CertificateSignature, HEADER_VERSION,
-    Header, Outcome, Receipt, Validator, ValidatorSet,
+    Header, Outcome, Receipt, RefusalFields, Validator, ValidatorSet,
 };
 pub use bytes::{Hash, HexBytes, HexError, PublicKey, Signature};
 pub use crypto::{Domain, SecretKey};

@@ -7,8 +7,8 @@ mod facts;
 mod tests;
 
 use lamplighter_types::{
-    ConfigTarget, GovernanceChange, Hash, Observer, Outcome, Policies, PublicKey, Receipt, Role,
-    Scope, Selection, Validator,
+    ConfigTarget, GovernanceChange, Hash, Observer, Outcome, Policies, PublicKey, Receipt,
+    RefusalFields, Role, Scope, Selection, Validator,
 };
 
 pub use actions::action;
@@ -40,10 +40,22 @@ pub fn place(scope: &Scope) -> String {
     }
 }
 
+/// The line of a refusal: the text of the node that was asked, or the facts that are on the record.
+pub fn refusal(code: &str, fields: &RefusalFields, message: Option<&str>) -> String {
+    let facts = || {
+        let facts = fields.iter().map(|(name, value)| format!("{name} {value}"));
+        facts.collect::<Vec<_>>().join(", ")
+    };
+    match message.map_or_else(facts, str::to_owned) {
+        text if text.is_empty() => format!("refused ({code})"),
+        text => format!("refused: {text} ({code})"),
+    }
+}
+
 /// The lines of a receipt: each fact, or why nothing was done.
 pub fn receipt(receipt: &Receipt) -> Vec<String> {
     match &receipt.outcome {
-        Outcome::Failed { code, message } => vec![format!("refused: {message} ({code})")],
+        Outcome::Failed { code, fields } => vec![refusal(code, fields, None)],
         Outcome::Succeeded => receipt.notifications.iter().map(notification).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! The actions on configuration.
 
 use lamplighter_state::Overlay;
-use lamplighter_types::json::{self, JsonValue};
+use lamplighter_types::json::{self, JsonError, JsonValue};
 use lamplighter_types::limits::{CONFIG_BYTES_MAX, ID_BYTES_MAX, LIST_ITEMS_MAX, TEXT_BYTES_MAX};
 use lamplighter_types::{
     ConfigAction, ConfigReport, ConfigTarget, DesiredConfig, Device, DeviceStatus, Fact,
@@ -52,7 +52,7 @@ fn document_of(text: &str) -> Result<JsonValue, ConfigError> {
         let (field, got, max) = ("document", text.len(), CONFIG_BYTES_MAX);
         return Err(FieldError::TooLong { field, got, max }.into());
     }
-    match json::parse(text, &json::CONFIGURATION).map_err(ConfigError::Document)? {
+    match json::parse(text, &json::CONFIGURATION).map_err(malformed)? {
         object @ JsonValue::Object(_) => Ok(object),
         _ => Err(ConfigError::NotAnObject),
     }
@@ -165,4 +165,9 @@ fn record(
         applied: *applied,
     };
     Ok(Notification::about_device(&device, fact))
+}
+
+fn malformed(error: JsonError) -> ConfigError {
+    let JsonError { at, problem } = error;
+    ConfigError::Document { at, problem }
 }

@@ -132,12 +132,20 @@ fn operated(
 ) -> Result<(Device, Alarm), ExecutionError> {
     let device = devices::device(overlay, &alarm.device)?;
     let Some(device) = device else {
-        return Err(EventsError::UnknownAlarm(alarm.clone()).into());
+        return Err(EventsError::UnknownAlarm {
+            device: alarm.device.clone(),
+            sequence: alarm.sequence,
+        }
+        .into());
     };
     context.require(Role::Operator, &device.district)?;
     match overlay.get(&keys::alarm(alarm))? {
         Some(record) => Ok((device, record)),
-        None => Err(EventsError::UnknownAlarm(alarm.clone()).into()),
+        None => Err(EventsError::UnknownAlarm {
+            device: alarm.device.clone(),
+            sequence: alarm.sequence,
+        }
+        .into()),
     }
 }
 
@@ -149,7 +157,11 @@ pub(super) fn acknowledge(
 ) -> Result<Vec<Notification>, ExecutionError> {
     let (device, mut record) = operated(overlay, context, alarm)?;
     if record.acknowledged.is_some() {
-        return Err(EventsError::Acknowledged(alarm.clone()).into());
+        return Err(EventsError::Acknowledged {
+            device: alarm.device.clone(),
+            sequence: alarm.sequence,
+        }
+        .into());
     }
     let by = context.sender.account.clone();
     record.acknowledged = Some(Acknowledgement {
@@ -174,7 +186,11 @@ pub(super) fn clear(
 ) -> Result<Vec<Notification>, ExecutionError> {
     let (device, mut record) = operated(overlay, context, alarm)?;
     if record.cleared_ms.is_some() {
-        return Err(EventsError::Cleared(alarm.clone()).into());
+        return Err(EventsError::Cleared {
+            device: alarm.device.clone(),
+            sequence: alarm.sequence,
+        }
+        .into());
     }
     record.cleared_ms = Some(context.block.time_ms);
     record.cleared_by = Some(context.sender.account.clone());

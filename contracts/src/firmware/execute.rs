@@ -21,7 +21,8 @@ pub fn check(action: &FirmwareAction) -> Result<(), FirmwareError> {
     match action {
         FirmwareAction::Publish { release } => {
             validate::at_most("manifest", &release.manifest.0, TRANSACTION_BYTES_MAX)?;
-            let manifest = codec::decode(&release.manifest.0).map_err(FirmwareError::Manifest)?;
+            let manifest =
+                codec::decode(&release.manifest.0).map_err(|_| FirmwareError::Manifest)?;
             check_manifest(&manifest)?;
         }
         FirmwareAction::Deprecate { release: _, reason }
@@ -107,7 +108,7 @@ fn publish(
     context: &Context,
     signed: &SignedRelease,
 ) -> Result<Vec<Notification>, ExecutionError> {
-    let manifest = signed.verify().map_err(FirmwareError::Signature)?;
+    let manifest = signed.verify().map_err(|_| FirmwareError::Signature)?;
     let sender = &context.sender;
     if sender.account != manifest.vendor && !sender.has_role_somewhere(Role::Operator) {
         let (account, vendor) = (sender.account.clone(), manifest.vendor);

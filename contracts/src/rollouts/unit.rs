@@ -296,11 +296,7 @@ impl<'a> RolloutUnit<'a> {
         from: Option<DeploymentState>,
         info: StepInfo,
     ) -> Result<(), StateError> {
-        debug_assert!(
-            is_legal(from, deployment.state),
-            "{from:?} to {:?}",
-            deployment.state
-        );
+        debug_assert!(is_legal(from, deployment.state));
         let timers = self.rollout(&deployment.rollout)?.plan.timers.clone();
         let deadline = deadline(deployment, from, &timers, self.block.time_ms);
         self.set_timer(deployment, deadline);

@@ -19,7 +19,7 @@ pub(super) fn rotate(
     let message = key_rotation_message(&context.block.chain_id, &account.account, &context.key);
     new_key
         .verify(&message, proof)
-        .map_err(UsersError::WrongProof)?;
+        .map_err(|_| UsersError::WrongProof)?;
     for key in &mut account.keys {
         if *key == context.key {
             *key = *new_key;

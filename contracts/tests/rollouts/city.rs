@@ -155,7 +155,7 @@ impl City {
                 self.overlay.commit();
                 Ok(notifications.into_iter().map(|n| n.fact).collect())
             }
-            Err(ExecutionError::Refused(Refusal { code, message: _ })) => {
+            Err(ExecutionError::Refused(Refusal { code, fields: _ })) => {
                 self.overlay.rollback();
                 Err(code)
             }

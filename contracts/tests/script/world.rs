@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lamplighter_contracts::refusal;
 use lamplighter_contracts::{BlockContext, config, devices, execute, genesis};
 use lamplighter_state::{Changes, Overlay, View};
 use lamplighter_store::{Cf, Durability, Kv, MemoryKv, WriteBatch};
@@ -244,7 +245,9 @@ impl World {
                 Ok(receipt) => {
                     lines.push(match receipt.outcome {
                         Outcome::Succeeded => "succeeded".to_owned(),
-                        Outcome::Failed { code, message } => format!("failed {code}: {message}"),
+                        Outcome::Failed { code, fields } => {
+                            format!("failed {code}: {}", refusal::message(&code, &fields))
+                        }
                     });
                     lines.extend(receipt.notifications.iter().map(show::notification));
                 }

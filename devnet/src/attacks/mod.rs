@@ -13,6 +13,7 @@ mod transactions;
 use std::time::Instant;
 
 use lamplighter_client::{Client, ClientError, Submitted, Wait};
+use lamplighter_contracts::refusal;
 use lamplighter_types::{Action, Hash, Id, Outcome, SecretKey, UsersAction};
 
 use crate::DevnetError;
@@ -72,7 +73,9 @@ fn refusal(result: &Result<Submitted, ClientError>) -> Option<(String, String)> 
     match result {
         Ok(submitted) => match &submitted.receipt.as_ref()?.outcome {
             Outcome::Succeeded => None,
-            Outcome::Failed { code, message } => Some((code.clone(), message.clone())),
+            Outcome::Failed { code, fields } => {
+                Some((code.clone(), refusal::message(code, fields)))
+            }
         },
         Err(error) => {
             let problem = error.problem()?;

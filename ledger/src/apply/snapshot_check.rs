@@ -3,9 +3,9 @@
 //! From the genesis file upwards: its newest header is certified; the state has that header's state
 //! root; each header is the parent of the next; the bodies of every block have the roots in its
 //! header; the tree over the headers, the places of the transactions, the validators and the newest
-//! certificate are those of these blocks; certificates above it are not installed. Only the indexes
-//! of events by device and of receipts by subject are not checked: they point to records that were
-//! checked, and answer nothing by themselves.
+//! certificate are those of these blocks; the position of consensus is the one whose digest is in
+//! the certified header. Nothing else in an image is installed (see `snapshot`): not its indexes,
+//! not its other certificates, not the entry that its sender applied last.
 
 use std::fs;
 use std::io::{self, Read};
@@ -80,7 +80,8 @@ pub(crate) fn check(
         });
     }
     check_blocks(&*image, &head)?;
-    check_certificate(&*image, genesis)?;
+    check_certificate(&*image, &head, genesis)?;
+    check_position(&*image, &head)?;
     Ok((image, head))
 }
 
@@ -111,7 +112,6 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
         });
     }
     let history: History = tables::load_history(&*store, height + 1)?;
-    let last_batch = tables::last_batch(&*store)?;
     let view = View::new(store);
     let validators = named_nodes(&view)?.validators;
     let hash = header.hash();
@@ -121,7 +121,6 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
         tree,
         history,
         validators,
-        last_batch,
     })
 }
 
@@ -129,7 +128,7 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
 fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
     let mut history = History::new();
     let mut parent = Hash::ZERO;
-    let mut transactions = 0;
+    let (mut transactions, mut nodes) = (0, 0);
     let mut changes = tables::set_changes(image, 1..u64::MAX, SET_CHANGES_MAX)?
         .into_iter()
         .peekable();
@@ -152,6 +151,7 @@ fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
         transactions += check_bodies(image, &header)?;
         parent = header.hash();
         for node in history.append(&parent) {
+            nodes += 1;
             if tables::history_node(image, node.level, node.index)? != node.hash {
                 return Err(wrong("the history"));
             }
@@ -166,6 +166,9 @@ fn check_blocks(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
     }
     if tables::count_places(image)? != transactions {
         return Err(wrong("the number of transactions"));
+    }
+    if tables::count_history_nodes(image)? != nodes {
+        return Err(wrong("the size of the history"));
     }
     if changes.next().is_some() || in_force != head.validators.hash() {
         return Err(wrong("who validates next"));
@@ -198,12 +201,33 @@ fn check_bodies(image: &dyn KvView, header: &Header) -> Result<u64, ImageError> 
 }
 
 /// Checks the newest certificate in the image, which this node would serve and build on.
-fn check_certificate(image: &dyn KvView, genesis: &Genesis) -> Result<(), ImageError> {
+fn check_certificate(image: &dyn KvView, head: &Head, genesis: &Genesis) -> Result<(), ImageError> {
     let Some(height) = tables::newest_certified(image, 0)? else {
         return Ok(());
     };
+    if height > head.header.height {
+        return Err(ImageError::Contents {
+            what: "the newest certificate",
+            height,
+        });
+    }
     let certified = prove::certified_header(image, height)?;
     let changes = prove::set_changes(image, height)?;
     let checked = verify_head(&certified, &changes, genesis);
     checked.map(|_| ()).map_err(ImageError::Certificate)
+}
+
+/// Checks the position of consensus, by which the receiver continues with the log. The membership
+/// in it needs no other reason than the certificate: no honest validator computes this header from
+/// a log with another one.
+fn check_position(image: &dyn KvView, head: &Head) -> Result<(), ImageError> {
+    let position = tables::position(image)?;
+    let digest = position.map_or(Hash::ZERO, |marker| Hash::of(&marker));
+    if digest == head.header.position {
+        return Ok(());
+    }
+    Err(ImageError::Contents {
+        what: "the position in the log",
+        height: head.header.height,
+    })
 }

@@ -38,6 +38,16 @@ pub(crate) struct LedgerStateMachine {
     pub installation: watch::Sender<Option<Installation>>,
 }
 
+/// The entry of the log that a block is made of.
+struct Origin {
+    /// Digest of the batch.
+    batch: Hash,
+    /// The time in the batch.
+    timestamp_ms: u64,
+    /// The position of consensus after the entry.
+    marker: Vec<u8>,
+}
+
 /// Why the state machine stopped.
 #[derive(Debug, thiserror::Error)]
 enum ApplyError {
@@ -85,10 +95,15 @@ impl LedgerStateMachine {
                 .map_err(StateError::from)?;
             return Ok(Bytes::new());
         };
+        let origin = Origin {
+            batch: digest,
+            timestamp_ms: batch.timestamp_ms,
+            marker: entry.marker,
+        };
         let verified = self.verify(batch.transactions);
-        let block = self.execute(batch.timestamp_ms, verified)?;
+        let block = self.execute(&origin, verified)?;
         let height = block.header.height;
-        let block = self.write(block, digest, &entry.marker)?;
+        let block = self.write(block, &origin.marker)?;
         self.resolver.resolve_block(&block)?;
         Ok(Bytes::copy_from_slice(&height.to_be_bytes()))
     }
@@ -124,14 +139,14 @@ impl LedgerStateMachine {
     /// Executes the transactions and makes the block in memory.
     fn execute(
         &self,
-        timestamp_ms: u64,
+        origin: &Origin,
         transactions: Vec<PendingTransaction>,
     ) -> Result<ExecutedBlock, StateError> {
         let head = self.chain.read_head();
         let context = BlockContext {
             chain_id: self.chain.chain_id(),
             height: head.header.height + 1,
-            time_ms: timestamp_ms.max(head.header.timestamp_ms + 1),
+            time_ms: origin.timestamp_ms.max(head.header.timestamp_ms + 1),
         };
         let mut overlay = Overlay::new(self.chain.live_view());
         let notifications = execute::begin_block(&mut overlay, &context)?;
@@ -166,6 +181,8 @@ impl LedgerStateMachine {
             state_root: Hash::ZERO,
             history_root: head.history.root(),
             validators_hash: head.validators.hash(),
+            batch: origin.batch,
+            position: Hash::of(&origin.marker),
         };
         Ok(ExecutedBlock {
             header,
@@ -177,22 +194,16 @@ impl LedgerStateMachine {
     }
 
     /// Advances the tree, completes the header, and writes everything in one batch.
-    fn write(
-        &self,
-        mut block: ExecutedBlock,
-        batch: Hash,
-        marker: &[u8],
-    ) -> Result<ExecutedBlock, StateError> {
+    fn write(&self, mut block: ExecutedBlock, marker: &[u8]) -> Result<ExecutedBlock, StateError> {
         self.chain.advance(|head| {
             block.header.state_root = head.tree.apply(&block.changes);
             let named = self.named_after(&block.changes)?;
             let mut writes = WriteBatch::new();
             let changed = named.as_ref().map(|named| &*named.validators);
             put_block(&mut writes, head, &block, changed);
-            tables::put_last_batch(&mut writes, &batch);
+            tables::put_position(&mut writes, marker);
             tables::put_marker(&mut writes, marker);
             self.chain.kv().write(writes, Durability::Unsynced)?;
-            head.last_batch = batch;
             head.hash = block.header.hash();
             head.header = block.header.clone();
             if let Some(named) = named {
@@ -220,7 +231,7 @@ impl LedgerStateMachine {
         if head.header.height < height || in_image != Some(hash) {
             return Err(ImageError::Contradiction { height });
         }
-        Ok(tables::marker(&*image)?)
+        Ok(tables::position(&*image)?)
     }
 }
 
@@ -247,9 +258,7 @@ impl StateMachine for LedgerStateMachine {
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        snapshot::build(&self.chain, dir)
-            .map(Some)
-            .map_err(Fatal::new)
+        snapshot::build(&self.chain, dir).map_err(Fatal::new)
     }
 
     async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal> {

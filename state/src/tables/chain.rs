@@ -9,7 +9,7 @@ use lamplighter_types::merkle::{History, StateProof};
 use lamplighter_types::{Certificate, Hash, ValidatorSet};
 
 use super::keys::{
-    ATTESTED, CERTIFICATES, HEAD, HISTORY, INSTALLING, LAST_BATCH, MARKER, VALIDATORS, last_number,
+    ATTESTED, CERTIFICATES, HEAD, HISTORY, INSTALLING, MARKER, POSITION, VALIDATORS, last_number,
 };
 use super::row;
 use crate::StateError;
@@ -29,15 +29,14 @@ pub fn marker(store: &dyn KvView) -> Result<Option<Vec<u8>>, StateError> {
     row::get(store, MARKER, &MARKER.only())
 }
 
-/// Adds the digest of the batch that the newest block was made of.
-pub fn put_last_batch(batch: &mut WriteBatch, digest: &Hash) {
-    row::put(batch, LAST_BATCH, LAST_BATCH.only(), digest);
+/// Adds the marker of the entry that carried the newest block's batch: the header has its digest.
+pub fn put_position(batch: &mut WriteBatch, marker: &[u8]) {
+    row::put(batch, POSITION, POSITION.only(), &marker.to_vec());
 }
 
-/// Digest of the batch that the newest block was made of; zero before the first.
-pub fn last_batch(store: &dyn KvView) -> Result<Hash, StateError> {
-    let digest = row::get(store, LAST_BATCH, &LAST_BATCH.only())?;
-    Ok(digest.unwrap_or(Hash::ZERO))
+/// The marker of the entry that carried the newest block's batch; none before the first.
+pub fn position(store: &dyn KvView) -> Result<Option<Vec<u8>>, StateError> {
+    row::get(store, POSITION, &POSITION.only())
 }
 
 /// Records that the image in this directory is being installed, or that none is any more.
@@ -69,6 +68,11 @@ pub fn history_node(store: &dyn KvView, level: u8, index: u64) -> Result<Hash, S
     node.ok_or_else(|| StateError::Missing {
         what: format!("the history node {index} of level {level}"),
     })
+}
+
+/// Number of nodes of the history.
+pub fn count_history_nodes(store: &dyn KvView) -> Result<u64, StateError> {
+    row::count(store, HISTORY)
 }
 
 /// The history of the first `size` headers.
@@ -115,12 +119,6 @@ fn last_certificate(store: &dyn KvView, below: u64) -> Result<Option<u64>, State
     newest
         .map(|(key, _)| row::read_key(CERTIFICATES, &key, last_number(&key)))
         .transpose()
-}
-
-/// The keys of the certificates up to this height.
-pub fn certificates_up_to(height: u64) -> KeyRange {
-    let end = CERTIFICATES.height(height.saturating_add(1));
-    KeyRange::between(CERTIFICATES.height(0), end)
 }
 
 /// Adds the validators that are in force after the block at `height`, where they changed there,

@@ -8,6 +8,7 @@ mod blocks;
 mod chain;
 mod devices;
 mod history;
+mod image;
 pub(crate) mod keys;
 mod lists;
 mod row;
@@ -16,14 +17,15 @@ mod tests;
 
 pub use blocks::{
     block, count_places, encoded_events, encoded_receipts, encoded_transactions, events, header,
-    header_hash, headers_after, headers_before, put_block, put_changes, receipt, receipts,
-    transaction, transaction_place,
+    header_hash, headers_after, headers_before, put_block, put_changes, put_indexes, receipt,
+    receipts, transaction, transaction_place,
 };
 pub use chain::{
-    attested, certificate, certificates_up_to, head_height, history_node, installing,
-    last_attested, last_batch, load_history, marker, newest_certified, prune_attested,
-    put_attested, put_certificate, put_history, put_installing, put_last_batch, put_marker,
-    put_validators, set_changes, validators_at,
+    attested, certificate, count_history_nodes, head_height, history_node, installing,
+    last_attested, load_history, marker, newest_certified, position, prune_attested, put_attested,
+    put_certificate, put_history, put_installing, put_marker, put_position, put_validators,
+    set_changes, validators_at,
 };
 pub use devices::{DeviceEventEntry, device_event, device_events, event};
 pub use history::{Authorship, HistoryEntry, Subject, authorship, history};
+pub use image::proven_ranges;

@@ -103,6 +103,8 @@ impl TestChain {
             state_root: self.tree.apply(&changes),
             history_root: self.history.root(),
             validators_hash: self.in_force.hash(),
+            batch: Hash::of(&height.to_le_bytes()),
+            position: Hash::of(format!("position {height}").as_bytes()),
         };
         let mut batch = WriteBatch::new();
         let Content {

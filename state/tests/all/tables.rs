@@ -196,20 +196,20 @@ fn where_the_chain_stands_is_kept() {
     let kv = MemoryKv::new();
     assert_eq!(tables::head_height(&kv).unwrap(), None);
     assert_eq!(tables::marker(&kv).unwrap(), None);
-    assert_eq!(tables::last_batch(&kv).unwrap(), Hash::ZERO);
+    assert_eq!(tables::position(&kv).unwrap(), None);
     assert_eq!(tables::installing(&kv).unwrap(), None);
     assert_eq!(tables::last_attested(&kv).unwrap(), None);
     assert_eq!(tables::newest_certified(&kv, 0).unwrap(), None);
     let mut batch = WriteBatch::new();
     tables::put_marker(&mut batch, b"entry 7");
-    tables::put_last_batch(&mut batch, &Hash([3; 32]));
+    tables::put_position(&mut batch, b"entry 6");
     tables::put_installing(&mut batch, Some("images/7"));
     for height in [1, 2, 300] {
         tables::put_attested(&mut batch, height, &Hash([height as u8; 32]));
     }
     kv.write(batch, Durability::Synced).unwrap();
     assert_eq!(tables::marker(&kv).unwrap().unwrap(), b"entry 7");
-    assert_eq!(tables::last_batch(&kv).unwrap(), Hash([3; 32]));
+    assert_eq!(tables::position(&kv).unwrap().unwrap(), b"entry 6");
     assert_eq!(
         tables::installing(&kv).unwrap().as_deref(),
         Some("images/7")

@@ -8,8 +8,8 @@ use std::time::Duration;
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_ledger::{Commitment, SubmitError, Verdict};
 use lamplighter_types::{
-    Action, Encoding, Hash, Id, Outcome, SecretKey, SequenceError, SignedTransaction, Transaction,
-    UsersAction, codec,
+    Action, Encoding, Hash, Id, Outcome, SecretKey, SignedTransaction, Transaction, UsersAction,
+    codec,
 };
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -253,7 +253,7 @@ impl Client {
         ));
         match error {
             AdmissionError::Expired { .. } => Some(SubmitOutcome::Refused),
-            AdmissionError::Sequence(SequenceError::Used { .. }) => {
+            AdmissionError::SequenceUsed { .. } => {
                 self.world.check(violation(
                     "the same bytes get the same receipt",
                     format!("node {node} says that the number of {hash} was used: {error}"),

@@ -192,6 +192,18 @@ impl StateMachine for IncompleteSnapshots {
         self.0.apply(entries)
     }
 
+    fn may_acknowledge(&self, batch: &Bytes) -> bool {
+        self.0.may_acknowledge(batch)
+    }
+
+    fn on_early_batch(&self, leader: u64, batch: &Bytes) {
+        self.0.on_early_batch(leader, batch);
+    }
+
+    fn may_follow(&self, leader: u64) -> bool {
+        self.0.may_follow(leader)
+    }
+
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
         let marker = self.0.build_snapshot(dir)?;
         remove_windows(dir).map_err(Fatal::new)?;

@@ -210,6 +210,18 @@ impl StateMachine for CheckedStateMachine {
         Ok(done)
     }
 
+    fn may_acknowledge(&self, batch: &Bytes) -> bool {
+        self.inner.may_acknowledge(batch)
+    }
+
+    fn on_early_batch(&self, leader: u64, batch: &Bytes) {
+        self.inner.on_early_batch(leader, batch);
+    }
+
+    fn may_follow(&self, leader: u64) -> bool {
+        self.inner.may_follow(leader)
+    }
+
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
         let built = self.inner.build_snapshot(dir);
         if self.lives() {

@@ -97,6 +97,12 @@ fn nothing_is_left_to_do() {
 }
 
 #[test]
+fn contracts_make_no_text_with_debug() {
+    let tree = Tree::of_this_repository();
+    expect_none("codes and fields, no text", rules::debug_texts(&tree));
+}
+
+#[test]
 fn no_path_of_one_machine_is_named() {
     let tree = Tree::of_this_repository();
     expect_none(

@@ -202,6 +202,17 @@ fn left_overs_are_found() {
 }
 
 #[test]
+fn texts_made_by_debug_are_found_in_contracts() {
+    let text = "let text = format!(\"{kind:?}\");";
+    assert_eq!(found(rules::debug_texts, "contracts/src/a/b.rs", text), 1);
+    assert_eq!(
+        found(rules::debug_texts, "contracts/src/a/tests.rs", text),
+        0
+    );
+    assert_eq!(found(rules::debug_texts, "ledger/src/a.rs", text), 0);
+}
+
+#[test]
 fn paths_of_one_machine_are_found() {
     let path = ["/wo", "rk/main"].concat();
     for text in [format!("see {path}"), path.clone(), format!("\"{path}\"")] {

@@ -223,6 +223,8 @@ impl TestChain {
             state_root: sparse_root(&digests(&state), 0),
             history_root: self.history.root(),
             validators_hash: validators(in_force).hash(),
+            batch: Hash::of(&height.to_le_bytes()),
+            position: Hash::of(format!("position {height}").as_bytes()),
         };
         for node in self.history.append(&header.hash()) {
             let level = usize::from(node.level);

@@ -314,6 +314,31 @@ fn a_mutated_certificate_or_header_does_not_verify() {
     }
 }
 
+/// A signature on a header is worth nothing under another height, alone or in a certificate.
+#[test]
+fn a_signature_under_another_height_does_not_verify() {
+    let header = chain().blocks[7].certified.header.clone();
+    let hash = header.hash();
+    let signed = Attestation::sign(7, hash, &secret(1));
+    assert_eq!(signed.verify(), Ok(()));
+    let mut expected = b"lamplighter/attestation/2\0".to_vec();
+    expected.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&hash.0);
+    assert_eq!(signed.message(), expected);
+    for height in [0, 6, 8, 7 << 8, u64::MAX] {
+        let replayed = Attestation {
+            height,
+            ..signed.clone()
+        };
+        assert!(replayed.verify().is_err(), "at height {height}");
+        let mut certificate = certify(&header, &[1, 2, 3]);
+        assert_eq!(certificate.verify(&validators(&[1, 2, 3])), Ok(()));
+        certificate.height = height;
+        let refused = certificate.verify(&validators(&[1, 2, 3]));
+        assert!(matches!(refused, Err(CertificateError::Signature { .. })));
+    }
+}
+
 #[test]
 fn quorums_are_those_of_the_design() {
     for (n, quorum) in [

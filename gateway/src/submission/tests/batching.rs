@@ -122,7 +122,7 @@ impl Bench {
             let outcome = match devices.find_map(|device| self.refused.get(device)) {
                 Some(error) => Outcome::Failed {
                     code: error.code().to_owned(),
-                    message: error.to_string(),
+                    fields: error.fields(),
                 },
                 None => Outcome::Succeeded,
             };

@@ -107,6 +107,7 @@ fn receipt(transaction: Hash, outcome: Outcome) -> Receipt {
 }
 
 fn failed(transaction: Hash) -> Receipt {
-    let (code, message) = ("events.sequence_used".to_owned(), "used".to_owned());
-    receipt(transaction, Outcome::Failed { code, message })
+    let code = "events.sequence_used".to_owned();
+    let fields = Default::default();
+    receipt(transaction, Outcome::Failed { code, fields })
 }

@@ -249,6 +249,8 @@ impl World {
             state_root: self.tree().root(),
             history_root: Hash::of(b"history"),
             validators_hash: self.genesis.validators.hash(),
+            batch: Hash::of(b"batch"),
+            position: Hash::of(b"position"),
         };
         let hash = header.hash();
         let sign = |secret| Attestation::sign(self.height, hash, secret);
