@@ -1,9 +1,10 @@
 //! A node of the ledger that is an attacker: it has a node's key, speaks the protocol of the nodes,
 //! and does one thing after the other that no honest node does.
 //!
-//! `peer` is its side of the network, with what it learns there; `attack` what it sends.
+//! `cast` starts it in a run, `peer` is its side of the network, with what it learns there; `attack` what it sends.
 
 mod attack;
+pub mod cast;
 mod peer;
 
 use std::net::SocketAddr;
@@ -60,6 +61,24 @@ pub const ATTACKS: [Attack; 10] = [
     Attack::Fork,
     Attack::Stand,
 ];
+
+impl Attack {
+    /// Its name in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lead => "lead",
+            Self::Membership => "membership",
+            Self::Truncate => "truncate",
+            Self::Rewind => "rewind",
+            Self::AnswerMax => "answer max",
+            Self::Height => "height",
+            Self::Frame => "frame",
+            Self::Flood => "flood",
+            Self::Fork => "fork",
+            Self::Stand => "stand",
+        }
+    }
+}
 
 /// Options of the program `hostile`.
 #[derive(Clone, Debug, clap::Parser)]
