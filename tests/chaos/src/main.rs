@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use lamplighter_chaos::hostile::ATTACKS;
+use lamplighter_chaos::hostile::{ATTACKS, Attack};
 use lamplighter_chaos::{ChaosOptions, FaultKind, run};
 use lamplighter_system::error_chain;
 
@@ -36,6 +36,9 @@ struct Arguments {
     /// Attacks of hostile nodes instead: an observer, and one of four validators.
     #[arg(long)]
     hostile: bool,
+    /// Only this one of their attacks.
+    #[arg(long, requires = "hostile")]
+    attack: Option<Attack>,
     /// The program `lamplighter`; the one beside this program if it is not given.
     #[arg(long)]
     program: Option<PathBuf>,
@@ -70,6 +73,7 @@ fn options(arguments: &Arguments) -> ChaosOptions {
     let full = arguments.full;
     let hostile: Vec<(FaultKind, u64)> = ATTACKS
         .into_iter()
+        .filter(|attack| arguments.attack.is_none_or(|only| only == *attack))
         .map(|attack| (FaultKind::Hostile(attack), HOSTILE_SECONDS))
         .collect();
     let parts: &[(FaultKind, u64)] = match (arguments.hostile, full) {

@@ -73,8 +73,9 @@ fn consensus_config(world: &Arc<World>, node: u64) -> lamplighter_consensus::Con
     WORLD.set(Some(world.clone()));
     config.sync_time = Some(sync_time);
     let (mut election_min, mut election_max) = plan.election;
-    if world.liars.is_liar(node) {
-        // A liar wants to lead.
+    let lies = plan.lies.as_ref().filter(|lies| !lies.is_powerless());
+    if lies.is_some() && world.liars.is_liar(node) {
+        // It wants to lead.
         election_min = election_min * 6 / 10;
         election_max = election_min + plan.heartbeat;
     }

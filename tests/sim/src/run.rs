@@ -253,7 +253,7 @@ type RunningNodes = Vec<(u64, RunningNode)>;
 async fn all_up(world: &Arc<World>) -> Result<RunningNodes, Violation> {
     let found = timeout(RECOVERY_TIMEOUT, async {
         loop {
-            let nodes = world.nodes();
+            let nodes = world.honest();
             let running = nodes.iter().map(|node| Some((*node, world.up(*node)?)));
             if let Some(ups) = running.collect::<Option<RunningNodes>>() {
                 return ups;

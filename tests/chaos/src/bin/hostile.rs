@@ -9,7 +9,9 @@ use lamplighter_system::error_chain;
 fn main() -> ExitCode {
     let options = HostileOptions::parse();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
-    match runtime.block_on(hostile::run(&options)) {
+    let done = runtime.block_on(hostile::run(&options));
+    runtime.shutdown_background();
+    match done {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS

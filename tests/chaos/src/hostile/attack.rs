@@ -28,16 +28,11 @@ const PIECE_BYTES: usize = 1 << 20;
 struct Attacker<'a> {
     peer: &'a HostilePeer,
     network: &'a Network,
-    sent: u64,
 }
 
-/// Attacks until then; returns the number of messages.
-pub async fn run(attack: Attack, peer: &HostilePeer, network: &Network, until: Instant) -> u64 {
-    let mut attacker = Attacker {
-        peer,
-        network,
-        sent: 0,
-    };
+/// Attacks until then.
+pub async fn run(attack: Attack, peer: &HostilePeer, network: &Network, until: Instant) {
+    let mut attacker = Attacker { peer, network };
     let mut turn = 0u64;
     while Instant::now() < until {
         turn += 1;
@@ -61,7 +56,6 @@ pub async fn run(attack: Attack, peer: &HostilePeer, network: &Network, until: I
         };
         sleep(Duration::from_millis(pause)).await;
     }
-    attacker.sent
 }
 
 fn next(vote: &Vote, prev: Option<LogId>) -> LogId {
@@ -81,7 +75,7 @@ impl Attacker<'_> {
     }
 
     async fn send(&mut self, to: NodeKey, lane: Lane, body: Bytes) -> Option<Bytes> {
-        self.sent += 1;
+        self.peer.learned().sent += 1;
         let answer = self.network.request(to, lane, body, REQUEST_TIMEOUT).await;
         let answered = answer.as_ref().ok().cloned();
         self.peer.record(answer);
@@ -97,7 +91,7 @@ impl Attacker<'_> {
     fn gossip(&mut self, gossip: &PeerGossip) {
         let body = Bytes::from(codec::encode(gossip));
         for to in self.nodes() {
-            self.sent += 1;
+            self.peer.learned().sent += 1;
             // A full queue is no loss.
             let _ = self.network.notify(to, Lane::Attestation, body.clone());
         }
@@ -111,7 +105,7 @@ impl Attacker<'_> {
         let mut proof = ElectionProof {
             term,
             candidate: self.peer.node,
-            last_log_id: self.peer.learned().last,
+            last_log_id: self.peer.last(),
             votes: Vec::new(),
         };
         let voters = self.peer.keys.keys().copied().chain([self.peer.node]);
@@ -156,7 +150,8 @@ impl Attacker<'_> {
     }
 
     async fn membership(&mut self) {
-        let (last, (vote, _)) = (self.peer.learned().last, self.claim());
+        let last = self.peer.last();
+        let (vote, _) = self.claim();
         let log_id = next(&vote, last);
         let only = BTreeSet::from([self.peer.node]);
         let payload = EntryPayload::Membership(Membership::new(vec![only], ()));
@@ -168,7 +163,8 @@ impl Attacker<'_> {
     /// Waits for an entry and sends another one in its place.
     async fn truncate(&mut self) {
         let _ = timeout(REQUEST_TIMEOUT, self.peer.appended.notified()).await;
-        let (last, (vote, _)) = (self.peer.learned().last, self.claim());
+        let last = self.peer.last();
+        let (vote, _) = self.claim();
         let Some(last) = last.filter(|last| last.index > 0) else {
             return;
         };
@@ -179,7 +175,8 @@ impl Attacker<'_> {
     }
 
     async fn rewind(&mut self) {
-        let (last, (vote, _)) = (self.peer.learned().last, self.claim());
+        let last = self.peer.last();
+        let (vote, _) = self.claim();
         let Some(last) = last else { return };
         let behind = LogId::new(vote.leader_id, last.index.saturating_sub(5));
         let body = self.heartbeat(Some(behind), Some(behind));
@@ -219,7 +216,8 @@ impl Attacker<'_> {
     }
 
     async fn flood(&mut self, turn: u64) {
-        let (last, (vote, proof)) = (self.peer.learned().last, self.claim());
+        let last = self.peer.last();
+        let (vote, proof) = self.claim();
         let log_id = LogId::new(vote.leader_id, last.map_or(0, |last| last.index) + 1_000);
         let voters: BTreeSet<u64> = self.peer.keys.keys().copied().collect();
         let membership = Membership::new(vec![voters], ());
@@ -257,7 +255,8 @@ impl Attacker<'_> {
 
     /// A blank entry for one node, a batch for the others, both with one log id.
     async fn fork(&mut self) {
-        let (last, (vote, _)) = (self.peer.learned().last, self.claim());
+        let last = self.peer.last();
+        let (vote, _) = self.claim();
         let log_id = next(&vote, last);
         let batch = RaftLogEntry {
             log_id,

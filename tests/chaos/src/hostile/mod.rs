@@ -23,6 +23,9 @@ use peer::HostilePeer;
 /// The time in which it connects.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 
+/// The time in which it disconnects in order.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a hostile node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Attack {
@@ -127,11 +130,13 @@ pub async fn run(options: &HostileOptions) -> Result<String, ChaosError> {
     // With fewer of them it attacks those.
     let _ = tokio::time::timeout(CONNECTED_WITHIN, all).await;
     let until = Instant::now() + Duration::from_secs(options.seconds);
-    let sent = attack::run(options.attack, &peer, &network, until).await;
     let reached = network.connected().borrow().len();
-    network.shutdown().await;
+    let attack = attack::run(options.attack, &peer, &network, until);
+    // A request may still wait for its answer.
+    let _ = tokio::time::timeout_at(until, attack).await;
+    let _ = tokio::time::timeout(SHUTDOWN_WITHIN, network.shutdown()).await;
     Ok(format!(
-        "{:?} by node {}: {reached} nodes reached, {sent} messages, {}",
+        "{:?} by node {}: {reached} nodes reached, {}",
         options.attack,
         options.node,
         peer.summary()

@@ -41,6 +41,7 @@ pub struct Learned {
     pub commit: Option<LogId>,
     pub attestations: VecDeque<Attestation>,
     pub certified: Option<CertifiedHeader>,
+    pub sent: u64,
     pub refused: u64,
     pub reasons: Vec<String>,
     /// Votes that it got for its last candidacy.
@@ -87,6 +88,11 @@ impl HostilePeer {
         self.learned.lock().expect("no holder panics")
     }
 
+    /// The newest entry that it was sent.
+    pub fn last(&self) -> Option<LogId> {
+        self.learned().last
+    }
+
     /// Records the answer to one of its messages.
     pub fn record(&self, answer: Result<Bytes, lamplighter_net::NetError>) {
         let Err(error) = answer else { return };
@@ -100,7 +106,8 @@ impl HostilePeer {
 
     pub fn summary(&self) -> String {
         let learned = self.learned();
-        format!("{} refused: {:?}", learned.refused, learned.reasons)
+        let Learned { sent, refused, .. } = &*learned;
+        format!("{sent} messages, {refused} refused: {:?}", learned.reasons)
     }
 
     fn observe(&self, vote: &Vote, last: Option<LogId>, commit: Option<LogId>) {
