@@ -85,9 +85,6 @@ pub enum ServeError {
     /// This node is too far behind to accept more.
     #[error("busy")]
     Busy,
-    /// The state machine does not let this node acknowledge the first entry yet.
-    #[error("not yet")]
-    NotYet,
     /// The state machine does not let this node follow the sender.
     #[error("node {from} is not followed")]
     NotFollowed { from: NodeId },

@@ -28,16 +28,19 @@
 //! receiver checks it before it replaces anything. While a node catches up, no new image is made
 //! (see `compaction`).
 
+mod abstention;
+mod answer_check;
+mod append_check;
 mod blocking_io;
 mod codec;
 mod compaction;
 mod config;
 mod control_client;
-mod early_entries;
 mod election;
 mod electorate;
 mod error;
 mod last_contact;
+mod leader_check;
 mod leadership;
 mod log;
 mod membership;
@@ -65,7 +68,7 @@ pub use error::{
 pub use leadership::Leadership;
 pub use metrics::Metrics;
 pub use node::{Applied, Consensus, Proposal};
-pub use snapshot::SnapshotTransfer;
+pub use snapshot::{FreeBytes, SnapshotTransfer};
 pub use state_machine::{Committed, Fatal, Rejected, StateMachine};
 pub use transport::{FRAME_BYTES_MAX, RaftLane, Transport};
 pub use types::NodeId;

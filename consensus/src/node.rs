@@ -11,11 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::abstention::Abstention;
+use crate::append_check::AppendCheck;
 use crate::blocking_io::BlockingIo;
 use crate::codec;
 use crate::compaction::Compaction;
 use crate::config::ConsensusConfig;
 use crate::control_client::ControlClient;
+use crate::election::Elections;
 use crate::electorate::Electorate;
 use crate::error::{ConsensusError, MembershipError, ProposeError, ReadError, ServeError};
 use crate::last_contact::LastContact;
@@ -25,9 +28,10 @@ use crate::membership::MembershipChanger;
 use crate::metrics::Metrics;
 use crate::openraft_network::OpenraftNetwork;
 use crate::openraft_state_machine::OpenraftStateMachine;
-use crate::peer_server::{self, PeerServer};
+use crate::peer_server::PeerServer;
 use crate::snapshot::{
-    SnapshotReceiver, SnapshotStore, SnapshotThrottle, SnapshotTransfer, fetch_snapshot,
+    SnapshotReceiver, SnapshotSpace, SnapshotStore, SnapshotThrottle, SnapshotTransfer,
+    fetch_snapshot,
 };
 use crate::snapshot_source::{SnapshotLease, SnapshotSource};
 use crate::state_machine::StateMachine;
@@ -56,6 +60,7 @@ struct RunningConsensus {
     transfer: watch::Receiver<Option<SnapshotTransfer>>,
     /// The proposals that may still be made at once.
     proposals: Arc<Semaphore>,
+    abstention: Abstention,
     stop: watch::Sender<bool>,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
@@ -116,9 +121,13 @@ impl Consensus {
     ) -> Result<Self, ConsensusError> {
         let raft_config = Arc::new(config.raft()?);
         let (io, config) = (BlockingIo::new(&config), Arc::new(config));
-        let (log, snapshots) = open_disk(&config, kv, io).await?;
-        let mut receiver =
-            SnapshotReceiver::new(snapshots.clone(), config.limits.snapshot_bytes_max);
+        let (log, snapshots) = open_disk(&config, kv.clone(), io).await?;
+        let opened = Elections::open(config.node_id, electorate, kv.clone(), io, log.clone());
+        let elections = opened.await.map_err(|source| ConsensusError::Store {
+            operation: "read the proofs of elections",
+            source,
+        })?;
+        let mut receiver = SnapshotReceiver::new(snapshots.clone(), SnapshotSpace::new(&config));
         if let Some(at_least) = log.purged_beyond(&*machine)? {
             fetch_snapshot(at_least, &mut receiver, &*transport, &machine, &config).await?;
         }
@@ -131,7 +140,7 @@ impl Consensus {
             machine: machine.clone(),
             last_contact: last_contact.clone(),
             throttle: throttle.clone(),
-            electorate,
+            elections: elections.clone(),
         };
         let state_machine =
             OpenraftStateMachine::new(machine.clone(), log.clone(), snapshots.clone(), io);
@@ -146,6 +155,7 @@ impl Consensus {
         let raft = raft
             .await
             .map_err(|error| ConsensusError::Raft(error.into()))?;
+        elections.voters.connect(raft.metrics());
         let (stop, stopped) = watch::channel(false);
         let set = compaction.set(Compaction {
             metrics: raft.metrics(),
@@ -155,6 +165,13 @@ impl Consensus {
             stop: stopped,
         });
         assert!(set.is_ok(), "the state machine was made above");
+        let checks = AppendCheck {
+            kv,
+            io,
+            log,
+            machine: machine.clone(),
+            voters: elections.voters.clone(),
+        };
         let source = SnapshotSource {
             raft: raft.clone(),
             config,
@@ -163,17 +180,19 @@ impl Consensus {
             throttle,
             lease: SnapshotLease::default(),
         };
-        Ok(Self::new(log, transport, receiver, source, stop))
+        let progress = receiver.progress();
+        let server = PeerServer::new(elections, checks, receiver, source);
+        Ok(Self::new(server, transport, progress, stop))
     }
 
     fn new(
-        log: LogStore,
+        server: Arc<PeerServer>,
         transport: Arc<dyn Transport>,
-        receiver: SnapshotReceiver,
-        source: SnapshotSource,
+        transfer: watch::Receiver<Option<SnapshotTransfer>>,
         stop: watch::Sender<bool>,
     ) -> Self {
-        let (raft, config) = (source.raft.clone(), source.config.clone());
+        let (raft, config) = (server.raft.clone(), server.config.clone());
+        let log = server.log.clone();
         let (published, leadership) = watch::channel(Leadership::default());
         let confirmed_within = config.timers.election_max;
         let publish = leadership::publish(raft.metrics(), confirmed_within, published);
@@ -188,13 +207,14 @@ impl Consensus {
             node_id: config.node_id,
             batch_bytes_max: config.limits.batch_bytes_max,
             membership: MembershipChanger::new(raft.clone(), peers.clone(), caught_up),
-            transfer: receiver.progress(),
-            server: PeerServer::new(log.clone(), receiver, source),
+            transfer,
+            server,
             proposals: Arc::new(Semaphore::new(config.limits.proposals_max)),
             raft,
             log,
             peers,
             leadership,
+            abstention: Abstention::default(),
             stop,
             _tasks: tasks,
         }))
@@ -235,13 +255,21 @@ impl Consensus {
     /// does not depose the leader when it comes back.
     pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
         let raft = &self.0.raft;
-        raft.runtime_config().elect(!passive);
+        raft.runtime_config()
+            .elect(self.0.abstention.set_disk(passive));
         if passive && self.is_leader() {
             // A leader steps down by standing for election; its request for votes reaches no node.
             let triggered = raft.trigger().elect().await;
             triggered.map_err(|error| ConsensusError::Raft(error.into()))?;
         }
         Ok(())
+    }
+
+    /// Stops this node from standing for election while its clock is in doubt, or allows it again. If
+    /// it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
+    pub fn set_clock_in_doubt(&self, in_doubt: bool) {
+        let stands = self.0.abstention.set_clock(in_doubt);
+        self.0.raft.runtime_config().elect(stands);
     }
 
     /// The log index that a read has to see to see everything that was committed before this call.
@@ -369,7 +397,7 @@ impl RunningConsensus {
             }
             let leader = self.leadership.borrow().leader;
             let index = match leader {
-                Some(leader) if leader == self.node_id => peer_server::read_index(&self.raft).await,
+                Some(leader) if leader == self.node_id => self.server.read_index().await,
                 Some(leader) => self.peers.read_index(leader).await,
                 None => None,
             };

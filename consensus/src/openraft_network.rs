@@ -11,11 +11,13 @@ use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::{AnyError, EmptyNode, Snapshot};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::answer_check::{AnswerCheck, AnswerError};
 use crate::codec;
 use crate::config::ConsensusConfig;
-use crate::electorate::Electorate;
+use crate::election::{ElectionProof, Elections};
 use crate::error::TransportError;
 use crate::last_contact::LastContact;
 use crate::log::LogStore;
@@ -26,7 +28,7 @@ use crate::snapshot::{SendError, SnapshotSender, SnapshotThrottle};
 use crate::state_machine::StateMachine;
 use crate::transport::{RaftLane, Transport};
 use crate::type_config::TypeConfig;
-use crate::types::{LogId, NodeId, Vote};
+use crate::types::{LeaderId, LogId, NodeId, Vote};
 
 /// The pause between two attempts to reach a node that cannot be reached.
 const RETRY: Duration = Duration::from_millis(200);
@@ -42,7 +44,7 @@ pub(crate) struct OpenraftNetwork {
     pub machine: Arc<dyn StateMachine>,
     pub last_contact: Arc<LastContact>,
     pub throttle: Arc<SnapshotThrottle>,
-    pub electorate: Arc<dyn Electorate>,
+    pub elections: Arc<Elections>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for OpenraftNetwork {
@@ -100,33 +102,85 @@ impl PeerClient {
         answer.map_err(|error| unreachable(&error))
     }
 
+    fn check(&self) -> AnswerCheck<'_> {
+        AnswerCheck {
+            node_id: self.network.config.node_id,
+            target: self.target,
+            voters: &self.network.elections.voters,
+        }
+    }
+
+    /// The proof to send, unless the other node has accepted this leadership.
+    fn proof(&self, leader: LeaderId) -> Option<ElectionProof> {
+        let elections = &self.network.elections;
+        if elections.gate.is_accepted(leader, self.target) {
+            return None;
+        }
+        elections.candidacy.proof(leader)
+    }
+
+    /// Checks the answer to an append or a heartbeat, and records what it proves.
+    fn accept(
+        &self,
+        response: AppendResponse,
+        request: &AppendRequest,
+        asked: Instant,
+    ) -> Result<AppendResponse, CallError> {
+        let response = self.check().append(response, request);
+        let response = response.map_err(|error| self.refuse(&error))?;
+        let (leader, gate) = (request.vote.leader_id, &self.network.elections.gate);
+        match response {
+            AppendResponse::HigherVote(_) => {}
+            AppendResponse::Conflict => {
+                gate.record_answer(leader, self.target, asked);
+                gate.forget(leader, self.target);
+            }
+            _ => gate.record_answer(leader, self.target, asked),
+        }
+        Ok(response)
+    }
+
     async fn heartbeat(
         &self,
         request: &AppendRequest,
         timeout: Duration,
     ) -> Result<AppendResponse, CallError> {
-        let request = codec::encode(&ControlRequest::Heartbeat {
-            vote: request.vote,
-            prev_log_id: request.prev_log_id,
-            leader_commit: request.leader_commit,
-            proof: None,
-        });
-        let answer = self
-            .call(RaftLane::Control, request.into(), timeout)
-            .await?;
-        match codec::decode("answer", &answer) {
-            Ok(ControlResponse::Heartbeat(AppendAnswer::Response { response, .. })) => Ok(response),
-            _ => Err(self.unexpected()),
+        let (leader, elections) = (request.vote.leader_id, &self.network.elections);
+        // Once more with the proof, if the other node has lost it.
+        for _ in 0..2 {
+            let asked = Instant::now();
+            let message = codec::encode(&ControlRequest::Heartbeat {
+                vote: request.vote,
+                prev_log_id: request.prev_log_id,
+                leader_commit: request.leader_commit,
+                proof: self.proof(leader),
+            });
+            let answer = self.call(RaftLane::Control, message.into(), timeout);
+            match codec::decode("answer", &answer.await?) {
+                Ok(ControlResponse::Heartbeat(AppendAnswer::Response {
+                    response,
+                    signature,
+                })) => {
+                    if let Some(signature) = signature {
+                        elections.candidacy.add(leader, self.target, &signature);
+                    }
+                    return self.accept(response, request, asked);
+                }
+                Ok(ControlResponse::Heartbeat(AppendAnswer::Unproven)) => {
+                    elections.gate.forget_answer(leader, self.target);
+                }
+                _ => return Err(self.unexpected()),
+            }
         }
+        Err(self.unexpected())
     }
 
     fn send_append(&self, request: &AppendRequest, last: LogId) -> PendingAppend {
         let (sender, answer) = oneshot::channel();
         let (target, transport) = (self.target, self.network.transport.clone());
-        let (bytes, time) = (
-            encode_append(request, None),
-            self.network.config.timers.append,
-        );
+        let proof = self.proof(request.vote.leader_id);
+        let bytes = encode_append(request, proof.as_ref());
+        let time = self.network.config.timers.append;
         let task = tokio::spawn(async move {
             let answer = transport.call(target, RaftLane::Append, bytes, time).await;
             // If no request waits any more, this node leads no longer.
@@ -154,7 +208,7 @@ impl PeerClient {
                 self.pending.insert(started)
             }
         };
-        let sent = pending.last;
+        let (sent, asked) = (pending.last, Instant::now());
         let answer = tokio::time::timeout(timeout, &mut pending.answer).await;
         let Ok(answer) = answer else {
             // A slow append.
@@ -168,7 +222,16 @@ impl PeerClient {
         }
         let answer = answer.map_err(|error| unreachable(&error))?;
         match codec::decode("answer", &answer) {
-            Ok(AppendAnswer::Response { response, .. }) => Ok((response, sent)),
+            Ok(AppendAnswer::Response { response, .. }) => {
+                Ok((self.accept(response, request, asked)?, sent))
+            }
+            Ok(AppendAnswer::Unproven) => {
+                let leader = request.vote.leader_id;
+                let gate = &self.network.elections.gate;
+                gate.forget_answer(leader, self.target);
+                self.heartbeat(request, timeout).await?;
+                Err(unreachable(&TransportError::Timeout(self.target)))
+            }
             _ => Err(self.unexpected()),
         }
     }
@@ -191,6 +254,36 @@ impl PeerClient {
         } else {
             Ok((beat, last))
         }
+    }
+
+    /// Waits until a quorum holds what the other node just acknowledged; openraft counts a copy
+    /// only then.
+    async fn gated(
+        &self,
+        response: AppendResponse,
+        leader: LeaderId,
+        within: Duration,
+    ) -> Result<AppendResponse, CallError> {
+        let AppendResponse::PartialSuccess(Some(last)) = response else {
+            return Ok(response);
+        };
+        let elections = &self.network.elections;
+        elections.gate.record_copy(leader, self.target, last);
+        if elections.voters.votes_in_log(self.target)
+            && !elections.gate.holds(leader, last, within).await
+        {
+            return Err(unreachable(&TransportError::Timeout(self.target)));
+        }
+        Ok(response)
+    }
+
+    fn refuse(&self, error: &AnswerError) -> CallError {
+        tracing::error!(
+            node = self.target,
+            error = error as &dyn std::error::Error,
+            "an answer that no correct node gives"
+        );
+        unreachable(error)
     }
 
     fn unexpected(&self) -> CallError {
@@ -230,11 +323,14 @@ impl RaftNetwork<TypeConfig> for PeerClient {
             return self.heartbeat(&request, option.soft_ttl()).await;
         };
         // Half of the time is for the entries, the rest for a heartbeat if they take longer.
+        let end = Instant::now() + option.hard_ttl() * 7 / 8;
         let (response, sent) = self.append(&request, last, option.hard_ttl() / 2).await?;
-        if response.is_success() && sent != last {
-            return Ok(AppendResponse::PartialSuccess(Some(sent)));
-        }
-        Ok(response)
+        let response = match response {
+            AppendResponse::Success => AppendResponse::PartialSuccess(Some(sent)),
+            other => other,
+        };
+        let within = end.saturating_duration_since(Instant::now());
+        self.gated(response, request.vote.leader_id, within).await
     }
 
     async fn vote(
@@ -242,17 +338,31 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         request: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, CallError> {
-        let request = codec::encode(&ControlRequest::Vote {
-            request,
-            log_proof: None,
+        let elections = &self.network.elections;
+        let message = codec::encode(&ControlRequest::Vote {
+            request: request.clone(),
+            log_proof: elections.proven.of_entry(request.last_log_id),
         });
-        let answer = self
-            .call(RaftLane::Control, request.into(), option.hard_ttl())
-            .await?;
-        match codec::decode("answer", &answer) {
-            Ok(ControlResponse::Vote { response, .. }) => Ok(response),
-            _ => Err(self.unexpected()),
+        let answer = self.call(RaftLane::Control, message.into(), option.hard_ttl());
+        let Ok(ControlResponse::Vote {
+            response,
+            signature,
+        }) = codec::decode("answer", &answer.await?)
+        else {
+            return Err(self.unexpected());
+        };
+        let candidacy = &elections.candidacy;
+        let response = self.check().vote(response, signature, &request, candidacy);
+        let response = response.map_err(|error| self.refuse(&error))?;
+        if response.vote_granted {
+            // openraft counts the votes when there is a proof. It stops waiting by itself.
+            let elected = elections.elected(request.vote.leader_id).await;
+            let elected = elected.map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+            if !elected {
+                return Err(self.unexpected());
+            }
         }
+        Ok(response)
     }
 
     async fn full_snapshot(
@@ -268,6 +378,7 @@ impl RaftNetwork<TypeConfig> for PeerClient {
             machine,
             last_contact,
             throttle,
+            elections,
             ..
         } = &self.network;
         let (meta, dir) = (snapshot.meta, *snapshot.snapshot);
@@ -279,6 +390,7 @@ impl RaftNetwork<TypeConfig> for PeerClient {
                 to: self.target,
                 config,
                 throttle,
+                proof: elections.candidacy.proof(vote.leader_id),
             };
             let on_progress = || last_contact.record(self.target);
             sender.send(vote, meta, dir, on_progress).await
@@ -286,7 +398,13 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => match sent {
-                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Ok(answered) if answered.leader_id <= vote.leader_id => {
+                    Ok(SnapshotResponse::new(vote))
+                }
+                Ok(answered) => match self.check().higher_vote(answered, &vote) {
+                    Ok(higher) => Ok(SnapshotResponse::new(higher)),
+                    Err(error) => Err(Unreachable::from(AnyError::new(&error)).into()),
+                },
                 Err(error) => {
                     log_unsent(self.target, &error);
                     Err(Unreachable::from(AnyError::new(&error)).into())

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub type NodeId = u64;
 
 pub type LogId = openraft::LogId<NodeId>;
+/// Term and node of a leader. A term may have several leaders, one after the other; they are
+/// ordered by both numbers.
+pub type LeaderId = openraft::CommittedLeaderId<NodeId>;
 pub type Vote = openraft::Vote<NodeId>;
 pub type Membership = openraft::Membership<NodeId, EmptyNode>;
 pub type StoredMembership = openraft::StoredMembership<NodeId, EmptyNode>;

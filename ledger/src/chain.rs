@@ -315,7 +315,9 @@ impl Chain {
 
     /// Returns whether a block changed the validators and its header has no certificate of its own.
     pub fn lacks_certificate(&self, height: u64) -> Result<bool, StateError> {
-        let changed = !self.set_changes_in(height..height + 1)?.is_empty();
+        let changed = !self
+            .set_changes_in(height..height.saturating_add(1))?
+            .is_empty();
         Ok(changed && tables::certificate(&*self.store(), height)?.is_none())
     }
 
@@ -398,7 +400,8 @@ fn set_before_last_change(store: &dyn KvView) -> Result<Option<ValidatorSet>, St
 }
 
 fn first_uncertified_change(store: &dyn KvView, certified: u64) -> Result<Option<u64>, StateError> {
-    for (height, ..) in tables::set_changes(store, certified + 1..u64::MAX, SET_CHANGES_MAX)? {
+    let above = certified.saturating_add(1);
+    for (height, ..) in tables::set_changes(store, above..u64::MAX, SET_CHANGES_MAX)? {
         if tables::certificate(store, height)?.is_none() {
             return Ok(Some(height));
         }

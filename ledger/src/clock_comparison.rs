@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lamplighter_types::ValidatorSet;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -29,15 +28,16 @@ const COUNTS_FOR: Duration = Duration::from_secs(15);
 const DISTRUSTED_FOR: Duration = Duration::from_secs(30);
 
 /// This node's clock among those of the validators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockStanding {
     /// Too few answered to tell.
+    #[default]
     Unknown,
     /// A quorum has clocks like this node's.
     Agrees,
     /// No quorum can have clocks like this node's.
     Differs {
-        /// The distance of the median of the others, in ms; positive if they are ahead.
+        /// The median distance of those that differ, in ms; positive if they are ahead.
         offset_ms: i64,
     },
 }
@@ -65,6 +65,8 @@ struct Seen {
     readings: BTreeMap<u64, Reading>,
     /// Nodes that proposed a batch too far ahead: by how many ms, and when.
     early: BTreeMap<u64, (u64, Instant)>,
+    /// By the newest comparison.
+    standing: ClockStanding,
 }
 
 impl Seen {
@@ -77,23 +79,23 @@ impl Seen {
     }
 
     /// Judges the clock of `node` by the readings of the others in `set`.
-    fn standing(&self, node: u64, set: &ValidatorSet, limit_ms: u64) -> ClockStanding {
-        let mut offsets = Vec::new();
-        let (mut equal, mut other) = (0, 0);
+    fn judge(&self, node: u64, set: &ValidatorSet, limit_ms: u64) -> ClockStanding {
+        let (mut equal, mut far) = (0, Vec::new());
         for validator in &set.validators {
             if validator.node == node {
                 equal += 1;
             } else if let Some(reading) = self.readings.get(&validator.node) {
-                offsets.push(reading.offset_ms);
-                let is_within = reading.is_within(limit_ms);
-                equal += usize::from(is_within);
-                other += usize::from(!is_within);
+                if reading.is_within(limit_ms) {
+                    equal += 1;
+                } else {
+                    far.push(reading.offset_ms);
+                }
             }
         }
         let quorum = set.quorum();
-        if other > set.validators.len().saturating_sub(quorum) {
-            offsets.sort_unstable();
-            let offset_ms = offsets[offsets.len() / 2];
+        if far.len() > set.validators.len().saturating_sub(quorum) {
+            far.sort_unstable();
+            let offset_ms = far[far.len() / 2];
             ClockStanding::Differs { offset_ms }
         } else if equal >= quorum {
             ClockStanding::Agrees
@@ -111,7 +113,6 @@ pub(crate) struct ClockComparison {
     chain: Arc<Chain>,
     peers: Arc<dyn Peers>,
     seen: Mutex<Seen>,
-    standing: watch::Sender<ClockStanding>,
 }
 
 impl ClockComparison {
@@ -129,16 +130,11 @@ impl ClockComparison {
             chain,
             peers,
             seen: Mutex::default(),
-            standing: watch::Sender::new(ClockStanding::Unknown),
         }
     }
 
-    pub fn watch(&self) -> watch::Receiver<ClockStanding> {
-        self.standing.subscribe()
-    }
-
     pub fn standing(&self) -> ClockStanding {
-        *self.standing.borrow()
+        self.seen().standing
     }
 
     pub fn differs(&self) -> bool {
@@ -174,13 +170,7 @@ impl ClockComparison {
             seen.readings.extend(reading.map(|reading| (node, reading)));
         }
         seen.prune(&voters);
-        let standing = seen.standing(self.node, &voters, self.limit_ms);
-        drop(seen);
-        self.standing.send_if_modified(|old| {
-            let changed = *old != standing;
-            *old = standing;
-            changed
-        });
+        seen.standing = seen.judge(self.node, &voters, self.limit_ms);
     }
 
     /// Returns whether a batch with this time may be acknowledged now.
@@ -195,10 +185,7 @@ impl ClockComparison {
         if self.standing() != ClockStanding::Agrees || self.voters().by_node(leader).is_none() {
             return;
         }
-        let before = self
-            .seen()
-            .early
-            .insert(leader, (ahead_ms, Instant::now()));
+        let before = self.seen().early.insert(leader, (ahead_ms, Instant::now()));
         if before.is_none() {
             tracing::error!(leader, ahead_ms, "its batch is too far ahead: not followed");
         }
@@ -225,7 +212,9 @@ impl ClockComparison {
         let seen = self.seen();
         let lately = |at: &Instant| at.elapsed() <= DISTRUSTED_FOR;
         let early = seen.early.iter().filter(|(_, (_, at))| lately(at));
-        early.map(|(node, (ahead_ms, _))| (*node, *ahead_ms)).collect()
+        early
+            .map(|(node, (ahead_ms, _))| (*node, *ahead_ms))
+            .collect()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::apply::snapshot::Installation;
 use crate::artifacts::Artifacts;
 use crate::certify::certifier::Certifier;
 use crate::chain::{Chain, Commitment, Halt, HeadInfo};
+use crate::clock_comparison::{ClockComparison, ClockStanding};
 use crate::membership::Membership;
 use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
 use crate::peers::progress::Progress;
@@ -42,6 +43,8 @@ pub struct Status {
     /// Node ids.
     pub connected: Vec<u64>,
     pub alarms: Vec<RaisedAlarm>,
+    /// This node's clock among those of the validators.
+    pub clock: ClockStanding,
     pub halted: Option<Halt>,
     /// The shortage of space that makes the node read-only.
     pub disk_full: Option<DiskFull>,
@@ -59,6 +62,7 @@ pub(crate) struct Stages {
     pub node: u64,
     pub chain: Arc<Chain>,
     pub alarms: Arc<Alarms>,
+    pub clocks: Arc<ClockComparison>,
     // Submit.
     pub mempool: Arc<Mempool>,
     pub admission: Arc<Admission>,
@@ -284,6 +288,7 @@ impl Handle {
             consensus: self.consensus().metrics(),
             connected: stages.peers.connected(),
             alarms: stages.alarms.list(),
+            clock: stages.clocks.standing(),
             halted: stages.chain.halted().cloned(),
             disk_full: stages.alarms.disk_full(),
             identity_trouble: stages.identity_trouble.borrow().clone(),
@@ -314,8 +319,10 @@ impl Handle {
     }
 
     /// Handles a broadcast of another node.
-    pub fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
-        self.0.certifier.handle_gossip(gossip)
+    pub async fn handle_gossip(&self, gossip: PeerGossip) -> Result<(), StateError> {
+        let certifier = self.0.certifier.clone();
+        let handle = move || certifier.handle_gossip(gossip);
+        self.0.peer_server.blocking.run(handle).await
     }
 
     fn consensus(&self) -> &Consensus {

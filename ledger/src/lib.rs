@@ -14,6 +14,7 @@ mod blocking;
 mod certify;
 mod chain;
 mod clock;
+mod clock_comparison;
 mod config;
 mod handle;
 mod membership;
@@ -23,12 +24,15 @@ mod peers;
 mod read;
 mod start;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 pub use alarms::{DiskFull, NodeAlarm, RaisedAlarm};
 pub use apply::snapshot::Installation;
 pub use apply::snapshot_check::ImageError;
 pub use chain::{Commitment, Halt, HeadInfo};
 pub use clock::{Clock, SystemClock};
+pub use clock_comparison::ClockStanding;
 pub use config::{LedgerConfig, MempoolLimits};
 pub use handle::{Handle, Status};
 pub use membership::{Membership, NamedNodes, RaftMembers};

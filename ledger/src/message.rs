@@ -26,6 +26,8 @@ pub enum PeerRequest {
     Artifact(ArtifactRequest),
     /// The validators in force, with the proof.
     Validators,
+    /// The time of the node's clock.
+    Time,
 }
 
 /// A request for a part of an artifact.
@@ -61,6 +63,10 @@ pub enum PeerAnswer {
     Certificate(Box<Certificate>),
     Artifact(#[serde(with = "bytes_as_hex_bytes")] Bytes),
     Validators(Box<ProofBundle>),
+    Time {
+        /// Unix time in ms.
+        now_ms: u64,
+    },
 }
 
 /// A node's broadcast to all others.

@@ -24,6 +24,7 @@ use crate::certify::certifier::Certifier;
 use crate::certify::fetch::CertificateFetcher;
 use crate::chain::{Chain, ExecutedBlock, Head, put_block};
 use crate::clock::Clock;
+use crate::clock_comparison::ClockComparison;
 use crate::config::LedgerConfig;
 use crate::handle::{Handle, Stages};
 use crate::message::Peers;
@@ -31,6 +32,7 @@ use crate::order::electorate::LedgerElectorate;
 use crate::order::forwarder::Forwarder;
 use crate::order::reconciler::MembershipReconciler;
 use crate::order::sequencer::Sequencer;
+use crate::peers::health::HealthMonitor;
 use crate::peers::progress::{Progress, ProgressMonitor};
 use crate::peers::server::PeerServer;
 use crate::peers::validator_discovery::{ValidatorAnnouncements, ValidatorDiscovery};
@@ -92,11 +94,21 @@ impl Ledger {
         let chain = Arc::new(blocking.run(open).await?);
         let mempool = Arc::new(Mempool::new(config.mempool.clone()));
         let resolver = TicketResolver::new(chain.clone(), mempool.clone());
+        let alarms = Arc::new(Alarms::new(clock.clone()));
+        let clocks = Arc::new(ClockComparison::new(
+            config.node,
+            config.clock_offset_max_ms,
+            clock.clone(),
+            chain.clone(),
+            peers.clone(),
+        ));
         let state_machine = LedgerStateMachine {
             chain,
             mempool,
             resolver,
             blocking,
+            alarms,
+            clocks,
             installation: watch::Sender::new(None),
         };
         let secret = identity.secret.clone();
@@ -165,6 +177,7 @@ impl Ledger {
             chain: stages.chain.clone(),
             mempool: stages.mempool.clone(),
             clock: self.clock.clone(),
+            clocks: self.state_machine.clocks.clone(),
             consensus: consensus.clone(),
         };
         let forwarder = Forwarder {
@@ -206,6 +219,13 @@ impl Ledger {
 
     fn spawn_peers(&self, consensus: Consensus, tasks: &TaskTracker, stop: &CancellationToken) {
         let stages = &self.handle.0;
+        let health = HealthMonitor {
+            chain: stages.chain.clone(),
+            alarms: stages.alarms.clone(),
+            clocks: self.state_machine.clocks.clone(),
+            announcements: stages.announcements.clone(),
+            consensus: consensus.clone(),
+        };
         let monitor = ProgressMonitor {
             chain: stages.chain.clone(),
             certifier: stages.certifier.clone(),
@@ -217,11 +237,13 @@ impl Ledger {
         let discovery = ValidatorDiscovery {
             chain: stages.chain.clone(),
             announcements: stages.announcements.clone(),
+            certifier: stages.certifier.clone(),
             peers: stages.peers.clone(),
             progress: stages.progress.subscribe(),
             blocking: self.state_machine.blocking,
             heartbeat_every: self.config.heartbeat_every,
         };
+        tasks.spawn(health.run(stop.clone()));
         tasks.spawn(monitor.run(stop.clone()));
         tasks.spawn(discovery.run(stop.clone()));
     }
@@ -241,9 +263,10 @@ fn stages(
         mempool,
         resolver,
         blocking,
+        alarms,
+        clocks,
         installation,
     } = state_machine;
-    let alarms = Arc::new(Alarms::new(clock.clone()));
     let admission = Arc::new(Admission::start(
         chain.clone(),
         mempool.clone(),
@@ -258,6 +281,7 @@ fn stages(
         mempool: mempool.clone(),
         artifacts: artifacts.clone(),
         blocking: *blocking,
+        clock: clock.clone(),
         consensus: consensus.clone(),
     };
     Stages {
@@ -266,7 +290,8 @@ fn stages(
         feed: Feed::new(chain.clone(), *blocking),
         announcements: Arc::new(ValidatorAnnouncements::new(chain.clone())),
         chain: chain.clone(),
-        alarms,
+        alarms: alarms.clone(),
+        clocks: clocks.clone(),
         mempool: mempool.clone(),
         admission,
         node_account: Arc::new(node_account),

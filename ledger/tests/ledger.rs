@@ -1,5 +1,6 @@
 //! The ledger of one and of four nodes, from a signed transaction to a proof.
 
+mod clocks;
 mod cluster;
 mod snapshot;
 mod waiting;

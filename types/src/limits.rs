@@ -18,6 +18,10 @@ pub const BATCH_TRANSACTIONS_MAX: usize = 8_192;
 /// Longest time in ms from block time to the expiry of a transaction, so that a replay window need
 /// not be kept longer.
 pub const EXPIRES_AFTER_MS_MAX: u64 = 24 * 3600 * 1000;
+/// Latest time of a block, Unix ms: the year 2200. A batch with a later one is void, so that no
+/// leader's clock brings a chain near the end of numbers: every time that a contract computes from
+/// block time stays far below.
+pub const BLOCK_TIME_MS_MAX: u64 = 7_258_118_400_000;
 /// Sequence numbers in the replay window of a key (RFC 4303 appendix A2).
 pub const REPLAY_WINDOW: u64 = 1_024;
 /// Number of devices, events, reports or ids in one transaction.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::NodeId;
-use crate::types::LogId;
+use crate::electorate::Electorate;
+use crate::types::{LeaderId, LogId, MEMBERS_MAX};
 
 /// The first bytes of a signed vote.
 const VOTE_DOMAIN: &[u8] = b"lamplighter/raft-vote/2\0";
@@ -85,6 +86,55 @@ pub fn quorum(voters: usize) -> usize {
 }
 
 /// True if `nodes` have a quorum of one set.
-pub(crate) fn is_quorum_of(voters: &BTreeSet<NodeId>, nodes: &BTreeSet<NodeId>) -> bool {
+fn is_quorum_of(voters: &BTreeSet<NodeId>, nodes: &BTreeSet<NodeId>) -> bool {
     !voters.is_empty() && voters.intersection(nodes).count() >= quorum(voters.len())
+}
+
+impl ElectionProof {
+    /// The leader that is proven.
+    pub(crate) fn leader(&self) -> LeaderId {
+        LeaderId::new(self.term, self.candidate)
+    }
+
+    /// The voters of one of these sets whose votes are here. None if a vote of one of them was not
+    /// signed by it, or is here twice: a leader sends only what it has checked.
+    fn signers(
+        &self,
+        sets: &[Vec<BTreeSet<NodeId>>],
+        electorate: &dyn Electorate,
+    ) -> Option<BTreeSet<NodeId>> {
+        if self.votes.len() > MEMBERS_MAX {
+            return None;
+        }
+        let chain_id = electorate.chain_id();
+        let counts = |node: &NodeId| sets.iter().flatten().any(|set| set.contains(node));
+        let mut signers = BTreeSet::new();
+        for SignedVote { voter, signature } in self.votes.iter().filter(|vote| counts(&vote.voter))
+        {
+            let statement = self.statement(&chain_id, *voter);
+            if !signers.insert(*voter) || !electorate.verify(*voter, &statement, &signature.0) {
+                return None;
+            }
+        }
+        Some(signers)
+    }
+
+    /// True if the votes are a quorum of one of `sets`, each of which may be a joint one: then of
+    /// each of its parts. Excluded voters count for nothing.
+    pub(crate) fn is_valid(
+        &self,
+        sets: &[Vec<BTreeSet<NodeId>>],
+        electorate: &dyn Electorate,
+    ) -> bool {
+        let Some(mut signers) = self.signers(sets, electorate) else {
+            return false;
+        };
+        signers.retain(|node| !electorate.is_excluded(*node));
+        sets.iter().any(|joint| is_quorum(joint, &signers))
+    }
+}
+
+/// True if `nodes` have a quorum of each part of a set that may be a joint one.
+pub(crate) fn is_quorum(joint: &[BTreeSet<NodeId>], nodes: &BTreeSet<NodeId>) -> bool {
+    !joint.is_empty() && joint.iter().all(|voters| is_quorum_of(voters, nodes))
 }

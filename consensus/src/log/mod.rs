@@ -11,7 +11,7 @@ mod tests;
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use lamplighter_store::{Cf, Direction, Durability, KeyRange, Kv, StoreError, WriteBatch};
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -26,6 +26,7 @@ use self::sync_tracker::SyncTracker;
 use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
 use crate::config::Limits;
+use crate::election::Candidacy;
 use crate::error::ConsensusError;
 use crate::message::{entry_bytes, get_entry, put_entry};
 use crate::state_machine::StateMachine;
@@ -45,6 +46,10 @@ struct LogInner {
     io: BlockingIo,
     limits: Limits,
     recent: Mutex<RecentEntries>,
+    /// The last entry that openraft reported as committed since the start.
+    committed: Mutex<Option<LogId>>,
+    /// Begins when the vote of this node for itself is stored.
+    candidacy: OnceLock<Arc<Candidacy>>,
     syncs: Arc<SyncTracker>,
     /// Bytes of entries appended since a snapshot was last requested.
     bytes_since_request: AtomicU64,
@@ -85,6 +90,8 @@ impl LogStore {
             io,
             limits,
             recent: Mutex::new(recent),
+            committed: Mutex::default(),
+            candidacy: OnceLock::new(),
             syncs,
             bytes_since_request: AtomicU64::new(0),
             appended: Notify::new(),
@@ -171,6 +178,26 @@ impl LogStore {
         let applied = marker.map(|marker| marker.log_id.index);
         let purged = self.recent().purged().map(|log_id| log_id.index);
         Ok(purged.filter(|purged| applied < Some(*purged)))
+    }
+
+    /// The last entry of the log, purged ones included.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.recent().last()
+    }
+
+    /// The last entry that openraft reported as committed since the start.
+    pub(crate) fn committed(&self) -> Option<LogId> {
+        *self
+            .0
+            .committed
+            .lock()
+            .expect("no code panics with this lock")
+    }
+
+    /// Connects the candidacy, which begins with a stored vote.
+    pub(crate) fn connect(&self, candidacy: Arc<Candidacy>) {
+        let set = self.0.candidacy.set(candidacy);
+        assert!(set.is_ok(), "a node starts openraft once");
     }
 
     /// The last entry that was purged.
@@ -389,7 +416,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         self.put(VOTE, vote, Durability::Synced)
             .await
-            .map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))
+            .map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))?;
+        if let Some(candidacy) = self.0.candidacy.get() {
+            candidacy.stand(vote, self.last());
+        }
+        Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -401,7 +432,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         self.put(COMMITTED, &committed, Durability::Unsynced)
             .await
-            .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Write, &error))
+            .map_err(|error| storage_error(ErrorSubject::Store, ErrorVerb::Write, &error))?;
+        *self
+            .0
+            .committed
+            .lock()
+            .expect("no code panics with this lock") = committed;
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
@@ -433,7 +470,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
     }
 
+    /// Refuses to remove a committed entry, which stops the node: `append_check` lets no request
+    /// come to this, except one that overtakes a commit of this node's own.
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if self
+            .committed()
+            .is_some_and(|committed| committed.index >= log_id.index)
+        {
+            let what = format!("{log_id} is committed and was to be removed");
+            return Err(StorageIOError::write_logs(AnyError::error(what)).into());
+        }
         self.truncate_from(log_id.index)
             .await
             .map_err(|error| StorageIOError::write_logs(error).into())

@@ -9,6 +9,14 @@ fn store(dir: &Path) -> Arc<SnapshotStore> {
     Arc::new(SnapshotStore::open(dir).unwrap())
 }
 
+fn space(bytes_max: u64) -> SnapshotSpace {
+    SnapshotSpace {
+        bytes_max,
+        reserve_bytes: 0,
+        free_bytes: None,
+    }
+}
+
 /// A directory with files, as a state machine could have built it.
 fn source(dir: &Path) -> Arc<SnapshotDir> {
     let path = dir.join("source");
@@ -53,7 +61,7 @@ fn a_transfer_continues_after_a_restart_of_the_receiver() {
     let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
     let target = dir.path().join("target");
 
-    let mut receiver = SnapshotReceiver::new(store(&target), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
     let step = run(&mut receiver, &source, &manifest, 5);
     assert_eq!(
         step,
@@ -64,7 +72,7 @@ fn a_transfer_continues_after_a_restart_of_the_receiver() {
     );
     drop(receiver);
 
-    let mut receiver = SnapshotReceiver::new(store(&target), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&target), space(1 << 20));
     let offered = receiver.offer(Manifest::clone(&manifest)).unwrap();
     assert_eq!(offered, step, "what has arrived is not sent again");
     assert!(receiver.complete(manifest.hash()).is_err());
@@ -85,7 +93,7 @@ fn a_file_that_is_not_the_offered_one_is_sent_again() {
     let source = source(dir.path());
     let manifest = source.manifest(&SnapshotMeta::default()).unwrap();
     let hash = manifest.hash();
-    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), 1 << 20);
+    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), space(1 << 20));
     receiver.offer(Manifest::clone(&manifest)).unwrap();
     let error = receiver
         .chunk(hash, 0, 0, vec![9; 1000].into())
@@ -120,7 +128,7 @@ fn impossible_offers_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let source = source(dir.path());
     let good = source.manifest(&SnapshotMeta::default()).unwrap();
-    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), 10_000);
+    let mut receiver = SnapshotReceiver::new(store(&dir.path().join("target")), space(10_000));
     let change = |change: &dyn Fn(&mut Manifest)| {
         let mut manifest = Manifest::clone(&good);
         change(&mut manifest);

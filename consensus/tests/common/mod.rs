@@ -22,9 +22,14 @@ use tokio::time::{sleep, timeout};
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 const LATENCY: Duration = Duration::from_millis(2);
 
+/// What a liar answers to a request: none if it is silent.
+pub type LiarAnswer = dyn Fn(NodeId, RaftLane, &Bytes) -> Option<Bytes> + Send + Sync;
+
 #[derive(Default)]
 pub struct Net {
     nodes: Mutex<BTreeMap<NodeId, Consensus>>,
+    /// Nodes that a test speaks for.
+    liars: Mutex<BTreeMap<NodeId, Arc<LiarAnswer>>>,
     /// Nodes that neither send nor receive.
     cut: Mutex<BTreeSet<NodeId>>,
     /// Snapshot requests that still get through.
@@ -38,6 +43,15 @@ pub struct Net {
 impl Net {
     pub fn cut(&self, node: NodeId) {
         self.cut.lock().unwrap().insert(node);
+    }
+
+    /// Answers for a node from now on.
+    pub fn lie(&self, node: NodeId, answer: Arc<LiarAnswer>) {
+        self.liars.lock().unwrap().insert(node, answer);
+    }
+
+    fn liar(&self, node: NodeId) -> Option<Arc<LiarAnswer>> {
+        self.liars.lock().unwrap().get(&node).cloned()
     }
 
     pub fn heal(&self) {
@@ -103,6 +117,10 @@ impl Transport for Link {
             sleep(LATENCY).await;
             self.net.admit(to, lane, request.len())?;
             self.net.transmit(lane, request.len()).await;
+            if let Some(liar) = self.net.liar(to) {
+                let answer = liar(self.from, lane, &request);
+                return answer.ok_or(TransportError::Unreachable(to));
+            }
             let node = self.net.reach(self.from, to)?;
             let answer = node.serve(self.from, lane, request).await;
             sleep(LATENCY).await;
@@ -273,6 +291,11 @@ impl Cluster {
     pub async fn follower(&self) -> NodeId {
         let leader = self.leader().await;
         *self.nodes.keys().find(|id| **id != leader).unwrap()
+    }
+
+    /// The directory of a node's images.
+    pub fn images(&self, id: NodeId) -> std::path::PathBuf {
+        self.dir.path().join(id.to_string())
     }
 
     pub fn node(&self, id: NodeId) -> &Consensus {

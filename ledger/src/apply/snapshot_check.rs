@@ -71,14 +71,16 @@ pub(crate) fn check(
     let proof = read_proof(dir)?;
     let header = proof.verify(genesis).map_err(ImageError::Uncertified)?;
     let image = kv.read_checkpoint(dir)?;
-    let head = load_head(image.clone(), &genesis.chain_id())?;
-    if head.header != *header {
-        let height = head.header.height;
+    // Before anything of the size that the sender chose is read.
+    if tables::head_height(&*image)? != Some(header.height)
+        || tables::header(&*image, header.height)?.as_ref() != Some(header)
+    {
         return Err(ImageError::Contents {
             what: "the newest header",
-            height,
+            height: header.height,
         });
     }
+    let head = load_head(image.clone(), &genesis.chain_id())?;
     check_blocks(&*image, &head)?;
     check_certificate(&*image, &head, genesis)?;
     check_position(&*image, &head)?;
@@ -111,7 +113,7 @@ pub(crate) fn load_head(store: Arc<dyn KvView>, chain_id: &Hash) -> Result<Head,
             got: tree.root().to_string(),
         });
     }
-    let history: History = tables::load_history(&*store, height + 1)?;
+    let history: History = tables::load_history(&*store, height.saturating_add(1))?;
     let view = View::new(store);
     let validators = named_nodes(&view)?.validators;
     let hash = header.hash();

@@ -91,6 +91,7 @@ impl Attester {
             .iter()
             .map(|(height, hash)| Attestation::sign(*height, *hash, &self.secret))
             .collect();
+        self.alarms.clear_clock_offset();
         self.drop_certified(uncertified);
         uncertified.extend(attestations.iter().map(|a| (a.height, a.clone())));
         while uncertified.len() > UNCERTIFIED_MAX {

@@ -32,7 +32,7 @@ fn standing(n: u64, offsets: &[Option<i64>]) -> ClockStanding {
             seen.readings.insert(node, reading);
         }
     }
-    seen.standing(1, &set(n), LIMIT_MS)
+    seen.judge(1, &set(n), LIMIT_MS)
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use lamplighter_types::{SignedTransaction, Transaction, TransactionError, Verifi
 use crate::artifacts::Artifacts;
 use crate::blocking::Blocking;
 use crate::chain::Chain;
+use crate::clock::Clock;
 use crate::message::{Acceptance, FORWARDED_MAX, PeerAnswer, PeerRequest};
 use crate::submit::mempool::Mempool;
 
@@ -18,6 +19,7 @@ pub(crate) struct PeerServer {
     pub mempool: Arc<Mempool>,
     pub artifacts: Artifacts,
     pub blocking: Blocking,
+    pub clock: Arc<dyn Clock>,
     /// Set when the node has started; the node serves others before.
     pub consensus: Arc<OnceLock<Consensus>>,
 }
@@ -39,6 +41,9 @@ impl PeerServer {
                 })
             }
             PeerRequest::Validators => self.validators().await,
+            PeerRequest::Time => Ok(PeerAnswer::Time {
+                now_ms: self.clock.now_ms(),
+            }),
         }
     }
 

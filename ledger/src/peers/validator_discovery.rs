@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::{Phase, Progress};
 use crate::blocking::Blocking;
+use crate::certify::certifier::Certifier;
 use crate::chain::Chain;
 use crate::message::{PeerAnswer, PeerError, PeerRequest, Peers};
 
@@ -78,6 +79,7 @@ enum DiscoveryError {
 pub(crate) struct ValidatorDiscovery {
     pub chain: Arc<Chain>,
     pub announcements: Arc<ValidatorAnnouncements>,
+    pub certifier: Arc<Certifier>,
     pub peers: Arc<dyn Peers>,
     pub progress: watch::Receiver<Progress>,
     pub blocking: Blocking,
@@ -111,7 +113,11 @@ impl ValidatorDiscovery {
     async fn ask_all(&self) {
         for node in self.peers.connected() {
             match self.ask(node).await {
-                Ok(announced) => self.announcements.add(announced),
+                Ok((announced, certified)) => {
+                    self.certifier
+                        .learn_validators(certified, &announced.validators);
+                    self.announcements.add(announced);
+                }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(node, error, "it does not say who validates");
@@ -120,7 +126,8 @@ impl ValidatorDiscovery {
         }
     }
 
-    async fn ask(&self, node: u64) -> Result<AnnouncedValidators, DiscoveryError> {
+    /// The validators that a node proves, and the height of the certificate in the proof.
+    async fn ask(&self, node: u64) -> Result<(AnnouncedValidators, u64), DiscoveryError> {
         let answer = self.peers.request(node, PeerRequest::Validators).await?;
         let PeerAnswer::Validators(bundle) = answer else {
             return Err(PeerError::Unexpected(node).into());
@@ -132,10 +139,13 @@ impl ValidatorDiscovery {
             ProvenRecord::State {
                 key,
                 value: Some(value),
-            } if key == VALIDATOR_SET_KEY => Ok(AnnouncedValidators {
-                height: proven.height,
-                validators: codec::decode(&value).map_err(|_| DiscoveryError::Record)?,
-            }),
+            } if key == VALIDATOR_SET_KEY => {
+                let announced = AnnouncedValidators {
+                    height: proven.height,
+                    validators: codec::decode(&value).map_err(|_| DiscoveryError::Record)?,
+                };
+                Ok((announced, proven.head_height))
+            }
             _ => Err(DiscoveryError::Record),
         }
     }

@@ -1,9 +1,9 @@
 //! Whole ledgers in one process: real consensus, real execution, a fake network, the store in
 //! memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
 use lamplighter_ledger::{
-    Acceptance, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
+    Acceptance, Clock, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
     PeerGossip, PeerRequest, Peers, SystemClock,
 };
 use lamplighter_store::MemoryKv;
@@ -42,7 +42,6 @@ fn deputy_secret() -> SecretKey {
 }
 
 pub fn now_ms() -> u64 {
-    use lamplighter_ledger::Clock;
     SystemClock.now_ms()
 }
 
@@ -91,6 +90,8 @@ pub struct Wires {
     nodes: Mutex<BTreeMap<u64, (Consensus, Handle)>>,
     /// Broadcasts of each node that had a certificate.
     certified_broadcasts: Mutex<BTreeMap<u64, u32>>,
+    /// Nodes that neither send nor receive attestations.
+    silent: Mutex<BTreeSet<u64>>,
     /// The leader accepts the next forwarded transactions, and loses them.
     loses_next: AtomicBool,
     /// The leader accepts all forwarded transactions, and loses them.
@@ -175,9 +176,14 @@ impl Peers for Wire {
         let mut counts = self.wires.certified_broadcasts.lock().unwrap();
         *counts.entry(self.from).or_default() += u32::from(gossip.certified.is_some());
         drop(counts);
+        let silent = self.wires.silent.lock().unwrap().clone();
+        if silent.contains(&self.from) {
+            return;
+        }
         for node in self.connected() {
-            if let Some((_, handle)) = self.connect(node) {
-                handle.handle_gossip(gossip.clone()).unwrap();
+            if let Some((_, handle)) = self.connect(node).filter(|_| !silent.contains(&node)) {
+                let gossip = gossip.clone();
+                tokio::spawn(async move { handle.handle_gossip(gossip).await.unwrap() });
             }
         }
     }
@@ -210,6 +216,19 @@ pub struct Cluster {
     election: [Duration; 2],
     pub running: BTreeMap<u64, Running>,
     sequence: AtomicU64,
+    clocks: BTreeMap<u64, Arc<OffsetClock>>,
+}
+
+/// The system's clock with an error.
+#[derive(Default)]
+struct OffsetClock(AtomicI64);
+
+impl Clock for OffsetClock {
+    fn now_ms(&self) -> u64 {
+        SystemClock
+            .now_ms()
+            .saturating_add_signed(self.0.load(Ordering::SeqCst))
+    }
 }
 
 impl Cluster {
@@ -234,11 +253,22 @@ impl Cluster {
             election,
             running: BTreeMap::new(),
             sequence: AtomicU64::new(0),
+            clocks: (1..=nodes).map(|node| (node, Arc::default())).collect(),
         };
         for node in 1..=nodes {
             cluster.start_node(node).await;
         }
         cluster
+    }
+
+    /// Sets the error of a node's clock.
+    pub fn set_clock(&self, node: u64, offset_ms: i64) {
+        self.clocks[&node].0.store(offset_ms, Ordering::SeqCst);
+    }
+
+    /// These nodes, and no others, neither send nor receive attestations.
+    pub fn silence(&self, nodes: &[u64]) {
+        *self.wires.silent.lock().unwrap() = nodes.iter().copied().collect();
     }
 
     /// The disk of a node.
@@ -270,7 +300,7 @@ impl Cluster {
         let mut config = LedgerConfig::new(node);
         config.heartbeat_every = Duration::from_millis(200);
         config.forward_again_after = Duration::from_millis(500);
-        let clock = Arc::new(SystemClock);
+        let clock = self.clocks.entry(node).or_default().clone();
         let artifacts = dir.join("artifacts");
         let ledger = Ledger::open(
             kv.clone(),

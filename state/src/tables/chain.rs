@@ -101,7 +101,7 @@ pub fn newest_certified(store: &dyn KvView, proven: u64) -> Result<Option<u64>, 
     let Some(newest) = last_certificate(store, u64::MAX)? else {
         return Ok(None);
     };
-    for (height, ..) in set_changes(store, proven + 1..newest, SET_CHANGES_MAX)? {
+    for (height, ..) in set_changes(store, proven.saturating_add(1)..newest, SET_CHANGES_MAX)? {
         if certificate(store, height)?.is_none() {
             return last_certificate(store, height);
         }

@@ -75,8 +75,18 @@ fn accusations(world: &World, node: u64, up: &RunningNode) -> Check {
     };
     for raised in alarms {
         let accused = match &raised.alarm {
-            NodeAlarm::Contradiction(attestation) => honest(attestation.key),
-            _ => None,
+            NodeAlarm::DoubleAttestation(both) => honest(both[0].key),
+            NodeAlarm::EarlyBatch { leader, .. } | NodeAlarm::LeaderNoElector { leader } => {
+                world.honest().into_iter().find(|node| node == leader)
+            }
+            // These name nobody as the one who is wrong.
+            NodeAlarm::ClockOffset { .. }
+            | NodeAlarm::ClockDiffers { .. }
+            | NodeAlarm::VoidBatch { .. }
+            | NodeAlarm::Divergence(_)
+            | NodeAlarm::ValidatorNoVoter { .. }
+            | NodeAlarm::DiskFull(_)
+            | NodeAlarm::DamagedArtifact(_) => None,
         };
         if let Some(accused) = accused {
             return violation(

@@ -304,11 +304,13 @@ impl NodeNetwork {
         let (world, gossip) = (self.world.clone(), gossip.clone());
         let serve = move |up: RunningNode| {
             lies::observe_gossip(&world, to, &gossip);
-            let taken = planted::handle_gossip(world.plan.planted, &up.handle, gossip.clone());
-            if let Err(error) = taken {
-                world.log_event(format!("node {to} can't take a notice: {error}"));
+            let (world, gossip) = (world.clone(), gossip.clone());
+            async move {
+                let taken = planted::handle_gossip(world.plan.planted, &up.handle, gossip).await;
+                if let Err(error) = taken {
+                    world.log_event(format!("node {to} can't take a notice: {error}"));
+                }
             }
-            async {}
         };
         self.carry(to, name, Arc::new(serve), None);
     }

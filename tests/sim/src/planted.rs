@@ -16,6 +16,8 @@ use lamplighter_store::{
     Cf, Direction, Durability, KeyRange, Kv, KvView, MemoryKv, Op, Scan, StoreError, WriteBatch,
 };
 
+use crate::lies;
+
 /// A bug that the run has to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Planted {
@@ -29,6 +31,8 @@ pub enum Planted {
     UnverifiedHeight,
     /// Every signature under a vote is accepted, so nobody has to win an election.
     UnprovenLeader,
+    /// A batch that is void is passed over without a word.
+    SilentVoid,
 }
 
 /// Key of the vote in [`Cf::Meta`], as in consensus.
@@ -52,7 +56,9 @@ pub fn state_machine(
     machine: Arc<dyn StateMachine>,
 ) -> Arc<dyn StateMachine> {
     match planted {
-        Some(Planted::WindowsNotInSnapshot) => Arc::new(IncompleteSnapshots(machine)),
+        Some(bug @ (Planted::WindowsNotInSnapshot | Planted::SilentVoid)) => {
+            Arc::new(BrokenMachine { machine, bug })
+        }
         _ => machine,
     }
 }
@@ -102,7 +108,7 @@ impl Electorate for CredulousElectorate {
 }
 
 /// Hands a broadcast to a node, with the planted bug if it is one of broadcasts.
-pub fn handle_gossip(
+pub async fn handle_gossip(
     planted: Option<Planted>,
     handle: &Handle,
     gossip: PeerGossip,
@@ -116,7 +122,7 @@ pub fn handle_gossip(
             validators: (*named.validators).clone(),
         });
     }
-    handle.handle_gossip(gossip)
+    handle.handle_gossip(gossip).await
 }
 
 struct BrokenDisk {
@@ -169,8 +175,12 @@ impl Kv for BrokenDisk {
     }
 }
 
-/// A state machine whose images lack the replay windows of the keys.
-struct IncompleteSnapshots(Arc<dyn StateMachine>);
+/// A state machine whose images lack the replay windows of the keys, or that hides void batches
+/// from the ledger.
+struct BrokenMachine {
+    machine: Arc<dyn StateMachine>,
+    bug: Planted,
+}
 
 fn remove_windows(dir: &Path) -> Result<(), StoreError> {
     let image = MemoryKv::open_checkpoint(dir)?;
@@ -183,42 +193,50 @@ fn remove_windows(dir: &Path) -> Result<(), StoreError> {
 }
 
 #[async_trait]
-impl StateMachine for IncompleteSnapshots {
+impl StateMachine for BrokenMachine {
     fn applied(&self) -> Result<Option<Vec<u8>>, Fatal> {
-        self.0.applied()
+        self.machine.applied()
     }
 
-    fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
-        self.0.apply(entries)
+    fn apply(&self, mut entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
+        if self.bug == Planted::SilentVoid {
+            let is_void = |batch: &Bytes| !lies::is_batch(batch);
+            for entry in &mut entries {
+                entry.batch.take_if(|batch| is_void(batch));
+            }
+        }
+        self.machine.apply(entries)
     }
 
     fn may_acknowledge(&self, batch: &Bytes) -> bool {
-        self.0.may_acknowledge(batch)
+        self.machine.may_acknowledge(batch)
     }
 
     fn on_early_batch(&self, leader: u64, batch: &Bytes) {
-        self.0.on_early_batch(leader, batch);
+        self.machine.on_early_batch(leader, batch);
     }
 
     fn may_follow(&self, leader: u64) -> bool {
-        self.0.may_follow(leader)
+        self.machine.may_follow(leader)
     }
 
     fn build_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Fatal> {
-        let marker = self.0.build_snapshot(dir)?;
-        remove_windows(dir).map_err(Fatal::new)?;
+        let marker = self.machine.build_snapshot(dir)?;
+        if self.bug == Planted::WindowsNotInSnapshot {
+            remove_windows(dir).map_err(Fatal::new)?;
+        }
         Ok(marker)
     }
 
     async fn seal_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
-        self.0.seal_snapshot(dir).await
+        self.machine.seal_snapshot(dir).await
     }
 
     fn check_snapshot(&self, dir: &Path) -> Result<Option<Vec<u8>>, Rejected> {
-        self.0.check_snapshot(dir)
+        self.machine.check_snapshot(dir)
     }
 
     fn install_snapshot(&self, dir: &Path) -> Result<(), Fatal> {
-        self.0.install_snapshot(dir)
+        self.machine.install_snapshot(dir)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
-use lamplighter_ledger::{Handle, ImageError};
+use lamplighter_ledger::{Handle, ImageError, NodeAlarm, RaisedAlarm};
 use lamplighter_state::tree::Tree;
 use lamplighter_store::KvView;
 use lamplighter_types::Hash;
@@ -122,6 +122,9 @@ impl CheckedStateMachine {
                 entry.batch.as_ref().map(|b| Hash::of(b)),
             );
             done.extend(self.inner.apply(vec![entry])?);
+            if digest.is_some() && self.handle.head().height == before {
+                self.world.check(self.void_is_noticed());
+            }
             let checked = place.and_then(|place| {
                 self.after(before, Some(place))?;
                 let made = (self.handle.head().height > before).then(|| self.handle.head().hash);
@@ -130,6 +133,20 @@ impl CheckedStateMachine {
             self.world.check(checked);
         }
         Ok(done)
+    }
+
+    /// Checks that the operator gets to know of a batch that became no block.
+    fn void_is_noticed(&self) -> Check {
+        self.world.count("void batches");
+        let alarms = self.handle.status().alarms;
+        let noticed = |raised: &RaisedAlarm| matches!(raised.alarm, NodeAlarm::VoidBatch { .. });
+        if alarms.iter().any(noticed) {
+            return Ok(());
+        }
+        violation(
+            "a void batch is noticed",
+            format!("node {} has the alarms {alarms:?}", self.node),
+        )
     }
 
     fn installed(&self) -> Check {

@@ -189,6 +189,11 @@ pub fn other_batch(entry: &[u8], variant: u64) -> Option<Vec<u8>> {
     Some([head, &codec::encode(&batch)].concat())
 }
 
+/// True if the ledger can read these bytes as a batch.
+pub fn is_batch(bytes: &[u8]) -> bool {
+    codec::decode::<ForgedBatch>(bytes).is_ok()
+}
+
 /// Bytes that are no batch under the place of this entry.
 pub fn no_batch(entry: &[u8]) -> Option<Vec<u8>> {
     if entry.first() != Some(&BATCH) {

@@ -10,7 +10,7 @@ use super::Lie;
 use super::adversary::Liar;
 use crate::node;
 use crate::rng::SimRng;
-use crate::world::World;
+use crate::world::{EPOCH_MS, World};
 
 /// Attestations of one message, more than a node accepts.
 const ATTESTATIONS: usize = 600;
@@ -166,6 +166,13 @@ pub fn alter_peer_answer(world: &Arc<World>, node: u64, answer: PeerAnswer) -> P
     let Some(mut state) = world.liars.lying(node) else {
         return answer;
     };
+    if let PeerAnswer::Time { .. } = answer
+        && world.liars.wants(Lie::Time)
+    {
+        world.count(Lie::Time.name());
+        let now_ms = *state.rng.pick(&[0, u64::MAX, EPOCH_MS + (1 << 40)]);
+        return PeerAnswer::Time { now_ms };
+    }
     if !world.liars.wants(Lie::Records) || state.rng.chance(300) {
         return answer;
     }
@@ -183,6 +190,6 @@ pub fn alter_peer_answer(world: &Arc<World>, node: u64, answer: PeerAnswer) -> P
             accepted.push(lamplighter_ledger::Acceptance::Accepted);
             PeerAnswer::Submitted(accepted)
         }
-        PeerAnswer::Unavailable => PeerAnswer::NotLeader,
+        PeerAnswer::Unavailable | PeerAnswer::Time { .. } => PeerAnswer::NotLeader,
     }
 }

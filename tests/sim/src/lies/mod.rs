@@ -13,6 +13,7 @@ mod requests;
 use std::collections::BTreeSet;
 
 pub use adversary::{Liars, live};
+pub use forge::is_batch;
 pub use gossip::{alter_gossip, alter_peer_answer, observe_gossip};
 pub use requests::{alter_answer, alter_request};
 
@@ -186,7 +187,7 @@ impl LiePlan {
             liars,
             observer,
             kinds,
-            every_ms: *rng.pick(&[(5, 50), (20, 400), (20, 400), (200, 2_000)]),
+            every_ms: *rng.pick(&[(20, 100), (50, 500), (50, 500), (200, 2_000)]),
             alone_ms: rng.between(1_000, 5_000),
             removed: !observer && rng.chance(300),
         }

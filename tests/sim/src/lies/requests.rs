@@ -52,6 +52,9 @@ fn alter_append(world: &World, to: u64, request: &Bytes, rng: &mut SimRng) -> Op
         // The same decision for a node at each repetition, so that its log stays one log.
         let choice = place.map_or(0, |(term, _, index)| (term * 31 + index) * 7 + to);
         let variant = crate::rng::mix(crate::rng::step(choice)) % VARIANTS;
+        // Bytes that are no batch may also be sent to all.
+        let alike = garbage && !equivocates;
+        let variant = if alike { 1 } else { variant };
         let other = match variant {
             0 => None,
             _ if garbage && (!equivocates || variant == 2) => {
