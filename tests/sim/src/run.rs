@@ -130,6 +130,7 @@ async fn scenario(world: &Arc<World>) -> Check {
     faults::end(world, &faults_over);
     let liars = world.plan.lies.clone();
     if let Some(lies) = &liars {
+        all_up(world).await?;
         if lies.is_powerless() {
             serves_among_lies(world).await?;
         }
@@ -198,7 +199,6 @@ fn submit_everywhere(world: &Arc<World>, client: &Arc<Client>) -> JoinSet<()> {
 /// Checks that liars without power cost no service once there are no other faults.
 async fn serves_among_lies(world: &Arc<World>) -> Check {
     let client = Client::numbered(world, 0, 200);
-    all_up(world).await?;
     let began = world.elapsed();
     let mut served = submit_everywhere(world, &client);
     let first = timeout(service_limit(world), served.join_next()).await;

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use lamplighter_sim::fleet::{self, FleetPlan, Variant};
+use lamplighter_sim::lies;
 
 const SEEDS: u64 = 500;
+/// Lies of each kind, at least.
+const LIES_MIN: u64 = 10;
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lamplighter-sim"))
@@ -23,6 +26,10 @@ fn every_invariant_holds_in_every_seed() {
     let outcome = fleet::run(program(), &plan);
     println!("{outcome}");
     assert!(outcome.failures.is_empty(), "{outcome}");
+    for lie in lies::ALL {
+        let count = outcome.counts.get(lie.name()).copied().unwrap_or(0);
+        assert!(count >= LIES_MIN, "only {count} {}", lie.name());
+    }
     // Faults that never happen prove nothing.
     for what in [
         "acknowledged",
