@@ -56,6 +56,8 @@ pub struct Oracle {
     places: BTreeMap<Hash, (u64, u32)>,
     /// The leader and digest of each committed entry.
     committed: BTreeMap<u64, (Leader, Hash)>,
+    /// The digest of each batch that an honest leader sent.
+    batches: BTreeMap<Place, Hash>,
     /// The content of each entry that was sent.
     entries: BTreeMap<Place, Hash>,
     /// The highest vote that each node gave.
@@ -99,6 +101,28 @@ impl Oracle {
         by.is_none_or(|(_, by)| !self.is_liar(*by))
     }
 
+    /// Records a batch that an honest leader sent.
+    pub fn sent(&mut self, place: Place, batch: Hash) {
+        self.batches.entry(place).or_insert(batch);
+    }
+
+    /// True if a node got another batch than the one that an honest leader had sent under that
+    /// place: by a lying leader of a later term.
+    pub fn is_replaced(&self, place: Place, batch: Hash) -> bool {
+        let sent = self.batches.get(&place);
+        !self.liars.is_empty() && sent.is_some_and(|sent| *sent != batch)
+    }
+
+    /// The leader that is to be held responsible for an entry.
+    pub fn responsible(&self, place: Place, batch: Hash) -> Leader {
+        let liar = self.liars.first().copied().unwrap_or(0);
+        let by = match self.is_replaced(place, batch) {
+            true => liar,
+            false => place.1,
+        };
+        (place.0, by)
+    }
+
     /// Records a header, and the leader that ordered its block where that is known.
     pub fn ordered_header(
         &mut self,
@@ -121,7 +145,8 @@ impl Oracle {
         batch: Option<Hash>,
         made: Option<Hash>,
     ) -> Check {
-        if self.is_liar(place.1) {
+        let (_, by) = self.responsible(place, batch.unwrap_or(Hash::ZERO));
+        if self.is_liar(by) {
             return Ok(());
         }
         match self.blocks.insert((place, batch), made) {
@@ -203,7 +228,8 @@ impl Oracle {
 
     /// Records an applied entry; returns whether this node is the first to apply it.
     pub fn commit(&mut self, node: u64, place: Place, digest: Hash) -> Result<bool, Violation> {
-        let (term, by, index) = place;
+        let (term, by) = self.responsible(place, digest);
+        let index = place.2;
         let entry = ((term, by), digest);
         match self.committed.get(&index) {
             Some(((_, leader), _)) if self.is_liar(*leader) && !self.is_liar(by) => {

@@ -31,6 +31,8 @@ pub struct Append {
     pub entries: Vec<(Place, Bytes)>,
 }
 
+/// The kind of an entry that holds a batch.
+const BATCH: u8 = 1;
 /// The kind of an entry that holds a membership.
 const MEMBERSHIP: u8 = 2;
 /// Bytes before the content of an entry: kind, term, node, index.
@@ -96,6 +98,12 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
 pub fn entry_place(entry: &[u8]) -> Option<Place> {
     entry.get(..ENTRY_HEADER_BYTES)?;
     Some((number(entry, 1)?, number(entry, 9)?, number(entry, 17)?))
+}
+
+/// The batch in an entry, if it has one.
+pub fn batch(entry: &[u8]) -> Option<&[u8]> {
+    let (head, content) = entry.split_at_checked(ENTRY_HEADER_BYTES)?;
+    (head[0] == BATCH).then_some(content)
 }
 
 /// The voters that an entry names, if it is of a membership.

@@ -12,7 +12,7 @@ use lamplighter_store::KvView;
 use lamplighter_types::Hash;
 
 use crate::oracle::{Check, Violation, violation};
-use crate::raft_messages::{self, Place};
+use crate::raft_messages::{self, Leader, Place};
 use crate::world::World;
 
 /// Blocks after which the state's root is computed again, per mille.
@@ -70,10 +70,10 @@ impl CheckedStateMachine {
     }
 
     /// Checks the blocks that came of an entry, or of several.
-    fn after(&self, before: u64, place: Option<Place>) -> Check {
+    fn after(&self, before: u64, ordered_by: Option<Leader>) -> Check {
         let head = self.handle.head().height;
         for height in before + 1..=head {
-            self.block(height, place)?;
+            self.block(height, ordered_by)?;
         }
         if head > before && self.world.rng().chance(RECOMPUTED) {
             check_root(self.node, &self.handle, &*self.store)?;
@@ -81,7 +81,7 @@ impl CheckedStateMachine {
         Ok(())
     }
 
-    fn block(&self, height: u64, place: Option<Place>) -> Check {
+    fn block(&self, height: u64, ordered_by: Option<Leader>) -> Check {
         let block = match self.handle.block(height) {
             Ok(Some(block)) => block,
             other => return violation("an applied block is there", format!("{height}: {other:?}")),
@@ -95,7 +95,6 @@ impl CheckedStateMachine {
             block.transactions.len()
         ));
         let new = !self.world.oracle().knows_header(height);
-        let ordered_by = place.map(|(term, by, _)| (term, by));
         self.world
             .oracle()
             .ordered_header(self.node, &block.header, ordered_by)?;
@@ -126,7 +125,9 @@ impl CheckedStateMachine {
                 self.world.check(self.void_is_noticed());
             }
             let checked = place.and_then(|place| {
-                self.after(before, Some(place))?;
+                let batch = digest.unwrap_or(Hash::ZERO);
+                let leader = self.world.oracle().responsible(place, batch);
+                self.after(before, Some(leader))?;
                 let made = (self.handle.head().height > before).then(|| self.handle.head().hash);
                 self.world.oracle().block_of(self.node, place, digest, made)
             });
