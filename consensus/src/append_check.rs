@@ -17,7 +17,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lamplighter_store::{Cf, Kv};
 use openraft::RaftLogId;
 
 use crate::NodeId;
@@ -25,7 +24,7 @@ use crate::blocking_io::BlockingIo;
 use crate::codec;
 use crate::election::{ElectionProof, Voters};
 use crate::log::LogStore;
-use crate::message::{AppendRequest, get_entry};
+use crate::message::AppendRequest;
 use crate::state_machine::StateMachine;
 use crate::type_config::{EntryPayload, ProposedBatch, RaftLogEntry};
 use crate::types::{LeaderId, LogId, MEMBERS_MAX, Marker, Membership};
@@ -65,7 +64,6 @@ pub(crate) struct CheckedAppend {
 
 /// Checks appends; the caller lets no two of them, or an installation, be under way at once.
 pub(crate) struct AppendCheck {
-    pub kv: Arc<dyn Kv>,
     pub io: BlockingIo,
     pub log: LogStore,
     pub machine: Arc<dyn StateMachine>,
@@ -137,13 +135,8 @@ impl AppendCheck {
         if self.log.last().is_none_or(|last| last.index < index) {
             return Ok(None);
         }
-        let kv = self.kv.clone();
-        let found = self
-            .io
-            .run(move || kv.get(Cf::Log, &index.to_be_bytes()))
-            .await;
-        let entry = found.map_err(failed)?.map(get_entry).transpose();
-        Ok(entry.map_err(failed)?.map(|entry| entry.log_id))
+        let end = self.log.end(index).await.map_err(failed)?;
+        Ok(end.map(|end| end.log_id))
     }
 
     /// Checks a request whose leadership is proven, and changes it to what openraft may have.

@@ -1,8 +1,10 @@
 //! The voters, as the layer above knows them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::NodeId;
+use crate::evidence::EvidenceArchive;
 
 /// The voters that the ledger explains, and their keys.
 ///
@@ -42,4 +44,9 @@ pub trait Electorate: Send + Sync + 'static {
     /// True if a node is proven to have signed two contents for one place. It neither votes nor
     /// leads any more.
     fn is_excluded(&self, node: NodeId) -> bool;
+
+    /// The evidence by which nodes are excluded. Without it logs are not compared.
+    fn evidence(&self) -> Option<Arc<dyn EvidenceArchive>> {
+        None
+    }
 }

@@ -31,14 +31,18 @@
 mod abstention;
 mod answer_check;
 mod append_check;
+mod binding;
 mod blocking_io;
 mod codec;
 mod compaction;
+mod comparison;
 mod config;
 mod control_client;
+mod divergence;
 mod election;
 mod electorate;
 mod error;
+mod evidence;
 mod last_contact;
 mod leader_check;
 mod leadership;
@@ -50,9 +54,11 @@ mod node;
 mod openraft_network;
 mod openraft_state_machine;
 mod peer_server;
+mod recovery;
 mod snapshot;
 mod snapshot_source;
 mod state_machine;
+mod statement;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod transport;
@@ -61,14 +67,21 @@ mod types;
 pub mod wire;
 
 pub use config::{ConsensusConfig, Limits, Timers};
+pub use election::SignatureBytes;
 pub use electorate::Electorate;
 pub use error::{
     ConsensusError, MembershipError, ProposeError, ReadError, ServeError, TransportError,
 };
+pub use evidence::{
+    EVIDENCE_BYTES_MAX, EVIDENCE_MAX, EvidenceArchive, EvidenceError, LeaderEvidence,
+};
 pub use leadership::Leadership;
+pub use log::{ChainLink, LogDigest};
 pub use metrics::Metrics;
 pub use node::{Applied, Consensus, Proposal};
+pub use recovery::{has_diverged, reset};
 pub use snapshot::{FreeBytes, SnapshotTransfer};
 pub use state_machine::{Committed, Fatal, Rejected, StateMachine};
+pub use statement::LeaderStatement;
 pub use transport::{FRAME_BYTES_MAX, RaftLane, Transport};
 pub use types::NodeId;

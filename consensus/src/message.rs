@@ -4,14 +4,18 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{CodecError, decode, encode, unframe};
+use crate::divergence::LogHolding;
 use crate::election::{ElectionProof, SignatureBytes};
+use crate::log::LogDigest;
+use crate::statement::LeaderStatement;
 use crate::type_config::{EntryPayload, ProposedBatch, RaftLogEntry, TypeConfig};
 use crate::types::{LogId, Membership, NodeId, Vote};
 
 const BLANK: u8 = 0;
 const BATCH: u8 = 1;
 const MEMBERSHIP: u8 = 2;
-const ENTRY_HEADER_BYTES: usize = 25;
+/// Bytes of an entry before its payload.
+pub(crate) const ENTRY_HEADER_BYTES: usize = 25;
 
 /// Bytes of an entry in the log and in an append.
 pub fn entry_bytes(entry: &RaftLogEntry) -> usize {
@@ -23,18 +27,35 @@ pub fn entry_bytes(entry: &RaftLogEntry) -> usize {
         }
 }
 
-/// Writes an entry: kind (u8), term, node, index (u64 each, little-endian), then the batch or the
-/// membership.
-pub fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
+/// The bytes of an entry before its payload: kind (u8), term, node, index (u64 each,
+/// little-endian).
+pub(crate) fn entry_header(entry: &RaftLogEntry) -> [u8; ENTRY_HEADER_BYTES] {
     let kind = match &entry.payload {
         EntryPayload::Blank => BLANK,
         EntryPayload::Normal(_) => BATCH,
         EntryPayload::Membership(_) => MEMBERSHIP,
     };
-    out.put_u8(kind);
-    out.put_u64_le(entry.log_id.leader_id.term);
-    out.put_u64_le(entry.log_id.leader_id.node_id);
-    out.put_u64_le(entry.log_id.index);
+    let mut header = [kind; ENTRY_HEADER_BYTES];
+    let mut rest = &mut header[1..];
+    rest.put_u64_le(entry.log_id.leader_id.term);
+    rest.put_u64_le(entry.log_id.leader_id.node_id);
+    rest.put_u64_le(entry.log_id.index);
+    header
+}
+
+/// The hash of what follows the header.
+pub(crate) fn payload_hash(entry: &RaftLogEntry) -> [u8; 32] {
+    let hash = match &entry.payload {
+        EntryPayload::Blank => blake3::hash(&[]),
+        EntryPayload::Normal(ProposedBatch(batch)) => blake3::hash(batch),
+        EntryPayload::Membership(membership) => blake3::hash(&encode(membership)),
+    };
+    *hash.as_bytes()
+}
+
+/// Writes an entry: its header, then the batch or the membership.
+pub fn put_entry(entry: &RaftLogEntry, out: &mut impl BufMut) {
+    out.put_slice(&entry_header(entry));
     match &entry.payload {
         EntryPayload::Blank => {}
         EntryPayload::Normal(ProposedBatch(batch)) => out.put_slice(batch),
@@ -70,6 +91,16 @@ pub struct AppendHeader {
     pub proof: Option<ElectionProof>,
     /// Bytes of each entry that follows.
     pub entries: Vec<u32>,
+    /// The digests that the entries are between; an append without entries needs none.
+    pub binding: Option<AppendBinding>,
+}
+
+/// What binds an append to the leader's log: the digest of that log before the entries, and the
+/// leader's signature under the one after them (see `statement`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendBinding {
+    pub prev_digest: LogDigest,
+    pub signature: SignatureBytes,
 }
 
 pub type AppendRequest = openraft::raft::AppendEntriesRequest<TypeConfig>;
@@ -80,6 +111,7 @@ pub type AppendResponse = openraft::raft::AppendEntriesResponse<NodeId>;
 pub struct AppendMessage {
     pub request: AppendRequest,
     pub proof: Option<ElectionProof>,
+    pub binding: Option<AppendBinding>,
 }
 
 /// The answer to an append or a heartbeat.
@@ -95,7 +127,11 @@ pub enum AppendAnswer {
     Unproven,
 }
 
-pub fn encode_append(request: &AppendRequest, proof: Option<&ElectionProof>) -> Bytes {
+pub fn encode_append(
+    request: &AppendRequest,
+    proof: Option<&ElectionProof>,
+    binding: Option<AppendBinding>,
+) -> Bytes {
     let sizes: Vec<u32> = request
         .entries
         .iter()
@@ -108,6 +144,7 @@ pub fn encode_append(request: &AppendRequest, proof: Option<&ElectionProof>) -> 
         leader_commit: request.leader_commit,
         proof: proof.cloned(),
         entries: sizes,
+        binding,
     });
     let mut out = BytesMut::with_capacity(4 + header.len() + entries_bytes);
     out.put_u32_le(header.len() as u32);
@@ -142,6 +179,7 @@ pub fn decode_append(bytes: Bytes) -> Result<AppendMessage, CodecError> {
             entries,
         },
         proof: header.proof,
+        binding: header.binding,
     })
 }
 
@@ -166,6 +204,28 @@ pub enum ControlRequest {
     },
     /// Asks whether the node is alive.
     Ping,
+    /// Asks for what leaders signed, and what the node's log holds.
+    Compare(ComparisonRequest),
+}
+
+/// A request to compare logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparisonRequest {
+    /// The hashes of the evidence that the asking node has.
+    pub evidence: Vec<[u8; 32]>,
+    /// The index up to which the asking node wants to know what the other one's log holds.
+    pub disputed: Option<u64>,
+}
+
+/// What a node knows of leaders, and holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparisonAnswer {
+    /// The newest statement of each of the last leaderships.
+    pub statements: Vec<LeaderStatement>,
+    /// One piece of evidence that the asking node does not have.
+    pub evidence: Option<Bytes>,
+    /// The digests up to the disputed index.
+    pub holding: Option<LogHolding>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +239,7 @@ pub enum ControlResponse {
     ReadIndex(Option<u64>),
     Heartbeat(AppendAnswer),
     Pong,
+    Compared(Box<ComparisonAnswer>),
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::append_check::AppendCheck;
 use crate::blocking_io::BlockingIo;
 use crate::codec;
 use crate::compaction::Compaction;
+use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
 use crate::control_client::ControlClient;
 use crate::election::Elections;
@@ -29,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::openraft_network::OpenraftNetwork;
 use crate::openraft_state_machine::OpenraftStateMachine;
 use crate::peer_server::PeerServer;
+use crate::recovery::Recovery;
 use crate::snapshot::{
     SnapshotReceiver, SnapshotSpace, SnapshotStore, SnapshotThrottle, SnapshotTransfer,
     fetch_snapshot,
@@ -57,12 +59,13 @@ struct RunningConsensus {
     server: Arc<PeerServer>,
     membership: MembershipChanger,
     leadership: watch::Receiver<Leadership>,
+    recovery: Arc<Recovery>,
     transfer: watch::Receiver<Option<SnapshotTransfer>>,
     /// The proposals that may still be made at once.
     proposals: Arc<Semaphore>,
     abstention: Abstention,
     stop: watch::Sender<bool>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: [AbortOnDropHandle<()>; 4],
 }
 
 /// A batch that was applied on this node.
@@ -166,12 +169,16 @@ impl Consensus {
         });
         assert!(set.is_ok(), "the state machine was made above");
         let checks = AppendCheck {
-            kv,
             io,
-            log,
+            log: log.clone(),
             machine: machine.clone(),
             voters: elections.voters.clone(),
         };
+        let recovery = Arc::new(Recovery::new(raft.clone(), log.clone(), kv, io)?);
+        let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
+        let electorate = elections.voters.electorate.clone();
+        let comparison =
+            LogComparison::new(config.node_id, log, electorate, peers.clone(), recovery);
         let source = SnapshotSource {
             raft: raft.clone(),
             config,
@@ -181,18 +188,19 @@ impl Consensus {
             lease: SnapshotLease::default(),
         };
         let progress = receiver.progress();
-        let server = PeerServer::new(elections, checks, receiver, source);
-        Ok(Self::new(server, transport, progress, stop))
+        let server = PeerServer::new(elections, checks, receiver, source, Arc::new(comparison));
+        Ok(Self::new(server, peers, progress, stop))
     }
 
     fn new(
         server: Arc<PeerServer>,
-        transport: Arc<dyn Transport>,
+        peers: ControlClient,
         transfer: watch::Receiver<Option<SnapshotTransfer>>,
         stop: watch::Sender<bool>,
     ) -> Self {
         let (raft, config) = (server.raft.clone(), server.config.clone());
-        let log = server.log.clone();
+        let (log, comparison) = (server.log.clone(), server.comparison.clone());
+        let recovery = comparison.recovery.clone();
         let (published, leadership) = watch::channel(Leadership::default());
         let confirmed_within = config.timers.election_max;
         let publish = leadership::publish(raft.metrics(), confirmed_within, published);
@@ -200,8 +208,9 @@ impl Consensus {
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(publish)),
             AbortOnDropHandle::new(tokio::spawn(request)),
+            AbortOnDropHandle::new(tokio::spawn(comparison.run())),
+            AbortOnDropHandle::new(tokio::spawn(recovery.clone().await_floor())),
         ];
-        let peers = ControlClient::new(transport, config.timers.heartbeat * 2);
         let caught_up = config.limits.caught_up_entries;
         Self(Arc::new(RunningConsensus {
             node_id: config.node_id,
@@ -214,6 +223,7 @@ impl Consensus {
             log,
             peers,
             leadership,
+            recovery,
             abstention: Abstention::default(),
             stop,
             _tasks: tasks,
@@ -255,8 +265,8 @@ impl Consensus {
     /// does not depose the leader when it comes back.
     pub async fn set_passive(&self, passive: bool) -> Result<(), ConsensusError> {
         let raft = &self.0.raft;
-        raft.runtime_config()
-            .elect(self.0.abstention.set_disk(passive));
+        let stands = self.0.abstention.set_disk(passive);
+        self.0.recovery.set_passive(!stands);
         if passive && self.is_leader() {
             // A leader steps down by standing for election; its request for votes reaches no node.
             let triggered = raft.trigger().elect().await;
@@ -269,7 +279,7 @@ impl Consensus {
     /// it leads, the others end that: they do not [follow](StateMachine::may_follow) it.
     pub fn set_clock_in_doubt(&self, in_doubt: bool) {
         let stands = self.0.abstention.set_clock(in_doubt);
-        self.0.raft.runtime_config().elect(stands);
+        self.0.recovery.set_passive(!stands);
     }
 
     /// The log index that a read has to see to see everything that was committed before this call.
@@ -364,13 +374,25 @@ impl Consensus {
         let stopped = metrics
             .wait_for(|metrics| metrics.running_state.is_err())
             .await;
-        match stopped
+        let error = stopped
             .ok()
-            .and_then(|metrics| metrics.running_state.clone().err())
-        {
-            Some(RaftFatal::Stopped) | None => ConsensusError::Stopped,
-            Some(error) => ConsensusError::Raft(error.into()),
+            .and_then(|metrics| metrics.running_state.clone().err());
+        match self.0.recovery.diverged().await {
+            Some(reason) => ConsensusError::Diverged(reason),
+            None => match error {
+                Some(RaftFatal::Stopped) | None => ConsensusError::Stopped,
+                Some(error) => ConsensusError::Raft(error.into()),
+            },
         }
+    }
+
+    /// Stops this node, whose log is proven not to be the others', and notes durably that log and
+    /// state are dropped at the next start ([`crate::reset`]).
+    ///
+    /// # Errors
+    /// [`ConsensusError::DivergedAgain`]: the node goes on as it is.
+    pub async fn diverge(&self, reason: &str) -> Result<(), ConsensusError> {
+        self.0.recovery.diverge(reason).await
     }
 
     /// Requests a snapshot, and with it a purge of the log. It is made in the background.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::answer_check::{AnswerCheck, AnswerError};
+use crate::binding::bind;
 use crate::codec;
 use crate::config::ConsensusConfig;
 use crate::election::{ElectionProof, Elections};
@@ -22,7 +23,8 @@ use crate::error::TransportError;
 use crate::last_contact::LastContact;
 use crate::log::LogStore;
 use crate::message::{
-    AppendAnswer, AppendRequest, AppendResponse, ControlRequest, ControlResponse, encode_append,
+    AppendAnswer, AppendBinding, AppendRequest, AppendResponse, ControlRequest, ControlResponse,
+    encode_append,
 };
 use crate::snapshot::{SendError, SnapshotSender, SnapshotThrottle};
 use crate::state_machine::StateMachine;
@@ -175,11 +177,16 @@ impl PeerClient {
         Err(self.unexpected())
     }
 
-    fn send_append(&self, request: &AppendRequest, last: LogId) -> PendingAppend {
+    fn send_append(
+        &self,
+        request: &AppendRequest,
+        last: LogId,
+        binding: AppendBinding,
+    ) -> PendingAppend {
         let (sender, answer) = oneshot::channel();
         let (target, transport) = (self.target, self.network.transport.clone());
         let proof = self.proof(request.vote.leader_id);
-        let bytes = encode_append(request, proof.as_ref());
+        let bytes = encode_append(request, proof.as_ref(), Some(binding));
         let time = self.network.config.timers.append;
         let task = tokio::spawn(async move {
             let answer = transport.call(target, RaftLane::Append, bytes, time).await;
@@ -204,7 +211,12 @@ impl PeerClient {
         let pending = match self.pending.take() {
             Some(pending) if pending.covers(request) => self.pending.insert(pending),
             _ => {
-                let started = self.send_append(request, last);
+                let electorate = &*self.network.elections.voters.electorate;
+                let binding = bind(&self.network.log, electorate, request, last).await;
+                let binding = binding.ok_or_else(|| {
+                    RPCError::Network(NetworkError::new(&AnyError::error("purged meanwhile")))
+                })?;
+                let started = self.send_append(request, last, binding);
                 self.pending.insert(started)
             }
         };

@@ -10,16 +10,18 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::append_check::{AppendCheck, AppendError, CheckedAppend};
+use crate::binding;
 use crate::blocking_io::BlockingIo;
 use crate::codec::{self, CodecError};
+use crate::comparison::LogComparison;
 use crate::config::ConsensusConfig;
 use crate::election::{ElectionProof, Elections};
 use crate::error::ServeError;
 use crate::leader_check::{LeaderCheck, LeaderStanding, check_manifest};
 use crate::log::LogStore;
 use crate::message::{
-    AppendAnswer, AppendMessage, AppendRequest, AppendResponse, ControlRequest, ControlResponse,
-    decode_append,
+    AppendAnswer, AppendBinding, AppendMessage, AppendRequest, AppendResponse, ControlRequest,
+    ControlResponse, decode_append,
 };
 use crate::snapshot::message::{SnapshotRequest, SnapshotResponse};
 use crate::snapshot::{ReceiveError, ReceivedSnapshot, SnapshotReceiver, TransferStep};
@@ -48,6 +50,7 @@ pub(crate) struct PeerServer {
     announced_commit: AtomicU64,
     /// A snapshot is being installed: the entries after it have to wait.
     installing: AtomicBool,
+    pub comparison: Arc<LogComparison>,
 }
 
 fn invalid<T>(from: NodeId, reason: impl Into<String>) -> Result<T, ServeError> {
@@ -70,6 +73,7 @@ impl PeerServer {
         checks: AppendCheck,
         receiver: SnapshotReceiver,
         source: SnapshotSource,
+        comparison: Arc<LogComparison>,
     ) -> Arc<Self> {
         let log = checks.log.clone();
         Arc::new(Self {
@@ -90,6 +94,7 @@ impl PeerServer {
             source,
             announced_commit: AtomicU64::new(0),
             installing: AtomicBool::new(false),
+            comparison,
         })
     }
 
@@ -131,6 +136,9 @@ impl PeerServer {
         let response = match codec::decode("request", &request).map_err(malformed(from))? {
             ControlRequest::Vote { request, log_proof } => {
                 self.check_followed(from)?;
+                if request.last_log_id < self.comparison.recovery.floor() {
+                    return invalid(from, "a candidate behind what this node acknowledged");
+                }
                 self.leaders.vote(from, request, log_proof).await?
             }
             ControlRequest::ReadIndex => ControlResponse::ReadIndex(self.read_index().await),
@@ -147,16 +155,25 @@ impl PeerServer {
                     leader_commit,
                     entries,
                 };
-                ControlResponse::Heartbeat(self.append(from, request, proof).await?)
+                ControlResponse::Heartbeat(self.append(from, request, proof, None).await?)
             }
             ControlRequest::Ping => ControlResponse::Pong,
+            ControlRequest::Compare(request) => {
+                let answer = self.comparison.answer(request).await;
+                let answer = answer.map_err(|error| ServeError::Failed(error.to_string()))?;
+                ControlResponse::Compared(Box::new(answer))
+            }
         };
         Ok(codec::encode(&response).into())
     }
 
     async fn serve_append(&self, from: NodeId, request: Bytes) -> Result<Bytes, ServeError> {
-        let AppendMessage { request, proof } = decode_append(request).map_err(malformed(from))?;
-        let answer = self.append(from, request, proof).await?;
+        let AppendMessage {
+            request,
+            proof,
+            binding,
+        } = decode_append(request).map_err(malformed(from))?;
+        let answer = self.append(from, request, proof, binding).await?;
         Ok(codec::encode(&answer).into())
     }
 
@@ -165,6 +182,7 @@ impl PeerServer {
         from: NodeId,
         request: AppendRequest,
         proof: Option<ElectionProof>,
+        binding: Option<AppendBinding>,
     ) -> Result<AppendAnswer, ServeError> {
         let proof = match self.leaders.leader(from, &request.vote, proof).await? {
             LeaderStanding::Proven(proof) => proof,
@@ -186,7 +204,7 @@ impl PeerServer {
             }
             self.wait_for_backlog().await?;
         }
-        let response = self.append_checked(from, request, &proof).await?;
+        let response = self.append_checked(from, request, &proof, binding).await?;
         // An acknowledgement says that the entries are durable, those before them included.
         let durable = self.log.all_durable().await;
         durable.map_err(|error| ServeError::Failed(error.to_string()))?;
@@ -212,8 +230,11 @@ impl PeerServer {
         from: NodeId,
         request: AppendRequest,
         proof: &ElectionProof,
+        binding: Option<AppendBinding>,
     ) -> Result<AppendResponse, ServeError> {
         let _turn = self.turn.lock().await;
+        let electorate = &*self.comparison.electorate;
+        binding::check(&self.log, electorate, from, &request, binding).await?;
         let sent: Vec<_> = request.entries.iter().map(|entry| entry.log_id).collect();
         let applied = self.raft.metrics().borrow().last_applied;
         let checked = self.checks.check(request, proof, applied).await;
@@ -427,7 +448,11 @@ fn check_marker(
         .transpose()
         .map_err(malformed(from))?;
     let (log_id, membership) = match marker {
-        Some(Marker { log_id, membership }) => (Some(log_id), membership),
+        Some(Marker {
+            log_id,
+            membership,
+            digest: _,
+        }) => (Some(log_id), membership),
         None => (None, Default::default()),
     };
     if log_id == meta.last_log_id && membership == meta.last_membership {

@@ -3,6 +3,8 @@
 use openraft::EmptyNode;
 use serde::{Deserialize, Serialize};
 
+use crate::log::LogDigest;
+
 /// The id of a node in the cluster. It is never used again, not even after the node is removed.
 pub type NodeId = u64;
 
@@ -20,10 +22,12 @@ pub(crate) type RaftMetrics = openraft::RaftMetrics<NodeId, EmptyNode>;
 /// Members of a cluster, learners included.
 pub(crate) const MEMBERS_MAX: usize = 64;
 
-/// The position of a state: its last applied entry, and the membership in force there. The state
+/// The position of a state: its last applied entry, the membership in force there, and the digest
+/// of the log up to there, so that equal markers mean equal logs. The state
 /// machine stores it as the bytes of [`crate::Committed::marker`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     pub log_id: LogId,
     pub membership: StoredMembership,
+    pub digest: LogDigest,
 }

@@ -2,11 +2,14 @@
 //! that send what no correct node sends. The protocol itself is behind [`crate::Consensus`].
 
 pub use crate::codec::{CodecError, decode, encode, frame, unframe};
+pub use crate::divergence::LogHolding;
 pub use crate::election::{ElectionProof, SignatureBytes, SignedVote, quorum};
 pub use crate::message::{
-    AppendAnswer, AppendHeader, AppendMessage, AppendRequest, AppendResponse, ControlRequest,
-    ControlResponse, decode_append, encode_append, get_entry, put_entry,
+    AppendAnswer, AppendBinding, AppendHeader, AppendMessage, AppendRequest, AppendResponse,
+    ComparisonAnswer, ComparisonRequest, ControlRequest, ControlResponse, decode_append,
+    encode_append, get_entry, put_entry,
 };
 pub use crate::snapshot::message::{FileInfo, Manifest, SnapshotRequest, SnapshotResponse};
+pub use crate::statement::LeaderStatement;
 pub use crate::type_config::{EntryPayload, ProposedBatch, RaftLogEntry};
 pub use crate::types::{LogId, Marker, Membership, SnapshotMeta, StoredMembership, Vote};

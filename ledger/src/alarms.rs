@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-use lamplighter_types::{Attestation, Hash};
+use lamplighter_types::{Attestation, Hash, PublicKey};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -36,6 +36,13 @@ pub enum NodeAlarm {
     Divergence(Attestation),
     /// A validator signed two headers for one height: evidence against its key.
     DoubleAttestation(Box<[Attestation; 2]>),
+    /// A node is proven to have signed two contents for one place; the file has the evidence. The
+    /// node is excluded from consensus.
+    Equivocation {
+        node: u64,
+        key: PublicKey,
+        file: String,
+    },
     /// The node that leads is none that the ledger lets lead.
     LeaderNoElector { leader: u64 },
     /// A validator has no vote in consensus.
@@ -59,6 +66,7 @@ impl NodeAlarm {
             Self::ClockOffset { .. }
             | Self::EarlyBatch { .. }
             | Self::DoubleAttestation(_)
+            | Self::Equivocation { .. }
             | Self::DamagedArtifact(_) => false,
         }
     }
@@ -71,6 +79,9 @@ impl NodeAlarm {
             (Self::Divergence(old), Self::Divergence(new)) => old.key == new.key,
             (Self::DoubleAttestation(old), Self::DoubleAttestation(new)) => {
                 old[0].key == new[0].key
+            }
+            (Self::Equivocation { node: old, .. }, Self::Equivocation { node: new, .. }) => {
+                old == new
             }
             (old, new) => old == new,
         }
@@ -113,6 +124,11 @@ impl fmt::Display for NodeAlarm {
                 f,
                 "the validator with the key {} signed two headers for block {}: {} and {}",
                 both[0].key, both[0].height, both[0].header, both[1].header
+            ),
+            Self::Equivocation { node, key, file } => write!(
+                f,
+                "node {node} (key {key}) signed two contents for one place and is excluded from \
+                 consensus: {file} proves it; remove the node from the validators"
             ),
             Self::LeaderNoElector { leader } => write!(
                 f,

@@ -2,7 +2,7 @@
 //! adds blocks, the certifier adds certificates, every task reads.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use lamplighter_contracts::admission::AdmissionError;
 use lamplighter_contracts::{Reader, governance};
@@ -93,7 +93,7 @@ pub(crate) struct Chain {
     newest: watch::Sender<HeadInfo>,
     certified: watch::Sender<u64>,
     membership: watch::Sender<Membership>,
-    halted: OnceLock<Halt>,
+    halted: watch::Sender<Option<Halt>>,
 }
 
 impl Chain {
@@ -114,7 +114,7 @@ impl Chain {
             head: RwLock::new(head),
             newest: watch::Sender::new(info),
             certified: watch::Sender::new(certified),
-            halted: OnceLock::new(),
+            halted: watch::Sender::new(None),
         })
     }
 
@@ -323,12 +323,21 @@ impl Chain {
 
     /// Stops applying blocks for good; the first reason stays.
     pub fn halt(&self, reason: Halt) {
-        // A second reason adds nothing: the node has stopped.
-        let _ = self.halted.set(reason);
+        self.halted.send_if_modified(|halted| {
+            let first = halted.is_none();
+            if first {
+                *halted = Some(reason);
+            }
+            first
+        });
     }
 
-    pub fn halted(&self) -> Option<&Halt> {
-        self.halted.get()
+    pub fn halted(&self) -> Option<Halt> {
+        self.halted.borrow().clone()
+    }
+
+    pub fn watch_halted(&self) -> watch::Receiver<Option<Halt>> {
+        self.halted.subscribe()
     }
 
     /// The place and receipt of a transaction that is in the chain.

@@ -16,6 +16,7 @@ use crate::artifacts::Artifacts;
 use crate::certify::certifier::Certifier;
 use crate::chain::{Chain, Commitment, Halt, HeadInfo};
 use crate::clock_comparison::{ClockComparison, ClockStanding};
+use crate::evidence::EvidenceStore;
 use crate::membership::Membership;
 use crate::message::{PeerAnswer, PeerGossip, PeerRequest, Peers};
 use crate::peers::progress::Progress;
@@ -62,6 +63,7 @@ pub(crate) struct Stages {
     pub node: u64,
     pub chain: Arc<Chain>,
     pub alarms: Arc<Alarms>,
+    pub evidence: Arc<EvidenceStore>,
     pub clocks: Arc<ClockComparison>,
     // Submit.
     pub mempool: Arc<Mempool>,
@@ -289,7 +291,7 @@ impl Handle {
             connected: stages.peers.connected(),
             alarms: stages.alarms.list(),
             clock: stages.clocks.standing(),
-            halted: stages.chain.halted().cloned(),
+            halted: stages.chain.halted(),
             disk_full: stages.alarms.disk_full(),
             identity_trouble: stages.identity_trouble.borrow().clone(),
             progress: *stages.progress.borrow(),
@@ -301,6 +303,17 @@ impl Handle {
     /// changes nothing in the node's work.
     pub fn set_identity_trouble(&self, reason: Option<String>) {
         self.0.identity_trouble.send_replace(reason);
+    }
+
+    /// Waits until a certificate proves that this node's chain is not the others'; returns what
+    /// differs. A quorum signed another header than this node computed, so its log or its state has
+    /// to go.
+    pub async fn contradicted(&self) -> Halt {
+        let mut halted = self.0.chain.watch_halted();
+        let contradiction = |halt: &Option<Halt>| matches!(halt, Some(Halt::Contradiction { .. }));
+        let halt = halted.wait_for(contradiction).await;
+        let halt = halt.expect("the chain lives as long as the handle").clone();
+        halt.expect("it was waited for")
     }
 
     /// Makes the ledger read-only while the disk is too full, and writable again with `None`.

@@ -16,6 +16,7 @@ mod chain;
 mod clock;
 mod clock_comparison;
 mod config;
+pub mod evidence;
 mod handle;
 mod membership;
 mod message;
@@ -47,7 +48,7 @@ pub use read::feed::{
 };
 pub use read::prove::{ProveError, Subject};
 pub use read::wait::WaitError;
-pub use start::{Ledger, OpenError};
+pub use start::{Ledger, OpenError, drop_diverged};
 pub use submit::admission::SubmitError;
 pub use submit::mempool::{Busy, Ticket, Verdict};
 pub use submit::node_account::Identity;

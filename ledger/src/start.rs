@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use lamplighter_consensus::{Consensus, Electorate, StateMachine};
+use lamplighter_consensus::{Consensus, ConsensusError, Electorate, StateMachine};
 use lamplighter_contracts::genesis;
 use lamplighter_state::tree::Tree;
 use lamplighter_state::{Overlay, StateError, View, tables};
@@ -26,6 +26,7 @@ use crate::chain::{Chain, ExecutedBlock, Head, put_block};
 use crate::clock::Clock;
 use crate::clock_comparison::ClockComparison;
 use crate::config::LedgerConfig;
+use crate::evidence::EvidenceStore;
 use crate::handle::{Handle, Stages};
 use crate::message::Peers;
 use crate::order::electorate::LedgerElectorate;
@@ -55,6 +56,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("the artifacts can't be opened")]
     Artifacts(#[from] ArtifactError),
+    #[error("the evidence can't be read")]
+    Evidence(#[source] std::io::Error),
     #[error("the installation of an image was interrupted, and the image can't be used any more")]
     HalfInstalled(#[source] ImageError),
 }
@@ -89,12 +92,16 @@ impl Ledger {
         } else {
             Blocking::Threads
         };
+        // Beside the artifacts, where an operator finds it.
+        let evidence = artifacts.with_file_name("evidence");
         let artifacts = Artifacts::open(artifacts.to_owned(), Default::default()).await?;
         let open = move || open_chain(kv, genesis);
         let chain = Arc::new(blocking.run(open).await?);
         let mempool = Arc::new(Mempool::new(config.mempool.clone()));
         let resolver = TicketResolver::new(chain.clone(), mempool.clone());
         let alarms = Arc::new(Alarms::new(clock.clone()));
+        let evidence = EvidenceStore::open(evidence, chain.clone(), alarms.clone());
+        let evidence = Arc::new(evidence.map_err(OpenError::Evidence)?);
         let clocks = Arc::new(ClockComparison::new(
             config.node,
             config.clock_offset_max_ms,
@@ -112,7 +119,15 @@ impl Ledger {
             installation: watch::Sender::new(None),
         };
         let secret = identity.secret.clone();
-        let stages = stages(&state_machine, &config, identity, artifacts, peers, &clock);
+        let stages = stages(
+            &state_machine,
+            &config,
+            identity,
+            artifacts,
+            peers,
+            &clock,
+            evidence,
+        );
         Ok(Self {
             handle: Handle(Arc::new(stages)),
             state_machine: Arc::new(state_machine),
@@ -134,6 +149,7 @@ impl Ledger {
             chain: stages.chain.clone(),
             announced: stages.announcements.watch(),
             secret: self.secret.clone(),
+            evidence: stages.evidence.clone(),
         })
     }
 
@@ -257,6 +273,7 @@ fn stages(
     artifacts: Artifacts,
     peers: Arc<dyn Peers>,
     clock: &Arc<dyn Clock>,
+    evidence: Arc<EvidenceStore>,
 ) -> Stages {
     let LedgerStateMachine {
         chain,
@@ -286,11 +303,16 @@ fn stages(
     };
     Stages {
         node: config.node,
-        certifier: Arc::new(Certifier::new(chain.clone(), alarms.clone())),
+        certifier: Arc::new(Certifier::new(
+            chain.clone(),
+            alarms.clone(),
+            evidence.clone(),
+        )),
         feed: Feed::new(chain.clone(), *blocking),
         announcements: Arc::new(ValidatorAnnouncements::new(chain.clone())),
         chain: chain.clone(),
         alarms: alarms.clone(),
+        evidence,
         clocks: clocks.clone(),
         mempool: mempool.clone(),
         admission,
@@ -303,6 +325,16 @@ fn stages(
         identity_trouble: watch::Sender::new(None),
         artifacts,
     }
+}
+
+/// Drops log and state of a node that noted that they are not the others', before its ledger is
+/// opened; returns whether there was a note. It catches up like a new node, and keeps its identity,
+/// its vote, what it attested, and its evidence.
+///
+/// # Errors
+/// The store or the directory of images failed: the next start does it again.
+pub fn drop_diverged(kv: &dyn Kv, snapshots: &Path) -> Result<bool, ConsensusError> {
+    lamplighter_consensus::reset(kv, snapshots, |batch| tables::put_installing(batch, None))
 }
 
 fn open_chain(kv: Arc<dyn Kv>, genesis: Genesis) -> Result<Chain, OpenError> {

@@ -2,6 +2,7 @@
 
 mod clocks;
 mod cluster;
+mod equivocation;
 mod snapshot;
 mod waiting;
 

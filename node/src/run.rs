@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lamplighter_api as api;
 use lamplighter_consensus::{Consensus, ConsensusError};
-use lamplighter_ledger::{Handle, Identity, Ledger, OpenError, SystemClock};
+use lamplighter_ledger::{Handle, Identity, Ledger, OpenError, SystemClock, drop_diverged};
 use lamplighter_net::{NetError, Network};
 use lamplighter_rocks::{Closed, Options, RocksKv};
 use lamplighter_store::{Kv, StoreError};
@@ -63,6 +63,8 @@ pub enum NodeError {
     Network(#[from] NetError),
     #[error("consensus can't be started, or stopped")]
     Consensus(#[from] ConsensusError),
+    #[error("this node's log is not the others': it has to start again")]
+    Diverged(String),
     #[error("the edges can't be started")]
     Edges(#[from] api::ServeError),
     #[error("the threads of the edges can't be started")]
@@ -79,6 +81,7 @@ pub struct Node {
     /// The address for other nodes, with the port that the system chose.
     pub peer_address: SocketAddr,
     pub edges: api::EdgeAddresses,
+    config: NodeConfig,
     consensus: Consensus,
     network: Network,
     refusals: Arc<IdentityRefusals>,
@@ -116,6 +119,7 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let gate = ConsensusGate::default();
         let kv: Arc<dyn Kv> = Arc::new(rocks.clone());
+        drop_diverged(&*kv, &config.data_dir.join("snapshots"))?;
         identity::check_chain(&config, &genesis, &*kv)?;
         identity::check_founder(&config, &genesis, secret.public())?;
         let chain_id = genesis.chain_id();
@@ -164,6 +168,7 @@ impl Node {
             edges: serving.await?,
             peer_address: network.local_address(),
             handle,
+            config: config.clone(),
             consensus,
             network,
             refusals: service.refusals.clone(),
@@ -209,11 +214,29 @@ impl Node {
             biased;
             what = self.fatal_errors.wait() => NodeError::Failed(what),
             reason = self.refusals.permanent() => NodeError::Refused(reason),
-            error = self.consensus.stopped() => match self.fatal_errors.first() {
-                Some(what) => NodeError::Failed(what),
-                None => NodeError::Consensus(error),
+            halt = self.handle.contradicted() => {
+                let reason = halt.to_string();
+                match self.consensus.diverge(&reason).await {
+                    Ok(()) => NodeError::Diverged(reason),
+                    Err(error) => NodeError::Consensus(error),
+                }
+            }
+            error = self.consensus.stopped() => match (self.fatal_errors.first(), error) {
+                (Some(what), _) => NodeError::Failed(what),
+                (None, ConsensusError::Diverged(reason)) => NodeError::Diverged(reason),
+                (None, error) => NodeError::Consensus(error),
             },
         }
+    }
+
+    /// Starts again after [`NodeError::Diverged`]: the start drops log and state, and the node
+    /// catches up under its identity.
+    pub async fn restart(self) -> Result<Self, NodeError> {
+        let config = self.config.clone();
+        if let Err(error) = self.shutdown().await {
+            tracing::warn!(%error, "the node that starts again did not end cleanly");
+        }
+        Self::start(config).await
     }
 
     /// Ends the edges first, then the ledger, consensus and the network, and closes the store. A

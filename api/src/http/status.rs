@@ -30,8 +30,11 @@ fn alarm_status(RaisedAlarm { alarm, time_ms }: RaisedAlarm) -> NodeAlarmStatus 
         NodeAlarm::VoidBatch { log_index } => NodeAlarmKind::VoidBatch { log_index },
         NodeAlarm::Divergence(attestation) => NodeAlarmKind::Divergence { attestation },
         NodeAlarm::DoubleAttestation(attestations) => {
-            let attestations = attestations.into();
+            let attestations = (*attestations).into();
             NodeAlarmKind::DoubleAttestation { attestations }
+        }
+        NodeAlarm::Equivocation { node, key, file } => {
+            NodeAlarmKind::Equivocation { node, key, file }
         }
         NodeAlarm::LeaderNoElector { leader } => NodeAlarmKind::LeaderNoElector { leader },
         NodeAlarm::ValidatorNoVoter { node } => NodeAlarmKind::ValidatorNoVoter { node },

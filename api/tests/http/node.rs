@@ -264,6 +264,13 @@ impl Node {
         }
     }
 
+    /// Has these bytes committed as a batch, and returns whether they made a block.
+    pub async fn commit_batch(&self, bytes: Vec<u8>) -> bool {
+        let proposal = self.consensus.propose(bytes.into()).await.unwrap();
+        let applied = proposal.outcome().await.unwrap();
+        !applied.response.is_empty()
+    }
+
     /// Stops all tasks. Fails if one does not end.
     pub async fn stop(self) {
         self.stop.cancel();

@@ -4,6 +4,7 @@ use openraft::CommittedLeaderId;
 
 use super::*;
 use crate::codec::frame;
+use crate::log::LogDigest;
 use crate::snapshot::message::{FileInfo, Manifest, SnapshotRequest, SnapshotResponse};
 use crate::types::{Marker, SnapshotMeta, StoredMembership};
 
@@ -57,6 +58,7 @@ fn frozen_bytes() {
     let marker = Marker {
         log_id: log_id(3, 1, 6),
         membership: StoredMembership::default(),
+        digest: LogDigest([7; 32]),
     };
     let manifest = Manifest {
         meta: SnapshotMeta::default(),
@@ -68,7 +70,7 @@ fn frozen_bytes() {
     };
     let vote = Vote::new_committed(3, 1);
     let samples = [
-        ("append", hash(&encode_append(&request(), None))),
+        ("append", hash(&encode_append(&request(), None, None))),
         ("marker", hash(&encode(&marker))),
         ("manifest", hash(&encode(&manifest))),
         (
@@ -116,7 +118,7 @@ fn entries_come_back() {
         assert_eq!(bytes.len(), entry_bytes(&entry));
         assert_eq!(get_entry(bytes.into()).unwrap(), entry);
     }
-    let back = decode_append(encode_append(&request(), None))
+    let back = decode_append(encode_append(&request(), None, None))
         .unwrap()
         .request;
     assert_eq!(back.entries, request().entries);
@@ -128,7 +130,7 @@ fn entries_come_back() {
 /// Every cut and every changed byte is an error or another request, never a panic.
 #[test]
 fn malformed_bytes_are_errors() {
-    let whole = encode_append(&request(), None);
+    let whole = encode_append(&request(), None, None);
     for len in 0..whole.len() {
         assert!(decode_append(whole.slice(..len)).is_err(), "{len}");
     }

@@ -39,6 +39,7 @@ where
             let snapshots = Arc::new(snapshots.expect("the directory of snapshots opens"));
             let log = LogStore::open(kv.clone(), io, Limits::default()).await;
             let log = log.expect("the log opens");
+            log.unbind();
             let machine = Arc::new(KvMachine::new(kv));
             Ok((
                 dir,

@@ -27,6 +27,8 @@ pub type LiarAnswer = dyn Fn(NodeId, RaftLane, &Bytes) -> Option<Bytes> + Send +
 
 #[derive(Default)]
 pub struct Net {
+    /// Changes requests on their way, as their sender would.
+    pub forger: Mutex<Option<Forger>>,
     nodes: Mutex<BTreeMap<NodeId, Consensus>>,
     /// Nodes that a test speaks for.
     liars: Mutex<BTreeMap<NodeId, Arc<LiarAnswer>>>,
@@ -39,6 +41,9 @@ pub struct Net {
     /// The rate of requests on the append lane; 0 is no limit.
     pub bytes_per_second: AtomicU64,
 }
+
+/// Sender, receiver, lane and request in, request out.
+pub type Forger = Box<dyn FnMut(NodeId, NodeId, RaftLane, Bytes) -> Bytes + Send>;
 
 impl Net {
     pub fn cut(&self, node: NodeId) {
@@ -122,6 +127,10 @@ impl Transport for Link {
                 return answer.ok_or(TransportError::Unreachable(to));
             }
             let node = self.net.reach(self.from, to)?;
+            let request = match &mut *self.net.forger.lock().unwrap() {
+                Some(forge) => forge(self.from, to, lane, request),
+                None => request,
+            };
             let answer = node.serve(self.from, lane, request).await;
             sleep(LATENCY).await;
             self.net.reach(self.from, to)?;

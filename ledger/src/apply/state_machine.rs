@@ -123,7 +123,7 @@ impl LedgerStateMachine {
     /// Applies one entry. A void batch makes no block.
     fn apply_entry(&self, entry: Committed) -> Result<Bytes, ApplyError> {
         if let Some(halt) = self.chain.halted() {
-            return Err(ApplyError::Halted(halt.clone()));
+            return Err(ApplyError::Halted(halt));
         }
         let bytes = entry.batch.as_deref();
         let read = bytes.and_then(|bytes| {

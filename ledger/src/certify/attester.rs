@@ -164,6 +164,10 @@ impl Attester {
             let Some(hash) = tables::attested(store, height)? else {
                 continue;
             };
+            // Of a log that was dropped since: this height is not attested again.
+            if tables::header_hash(store, height)? != Some(hash) {
+                continue;
+            }
             if self.chain.validators_at(height)?.by_key(&key).is_some() {
                 uncertified.insert(height, Attestation::sign(height, hash, &self.secret));
             }

@@ -14,11 +14,13 @@ use lamplighter_types::{Attestation, Certificate, HEADER_VERSION, Header, Valida
 use super::collector::{Collected, Collector};
 use crate::alarms::{Alarms, NodeAlarm};
 use crate::chain::{Chain, Halt};
+use crate::evidence::EvidenceStore;
 use crate::message::{ATTESTATIONS_MAX, PeerGossip};
 
 pub(crate) struct Certifier {
     chain: Arc<Chain>,
     alarms: Arc<Alarms>,
+    evidence: Arc<EvidenceStore>,
     /// Used by this node's attester and by every message of a peer; held for one attestation.
     collector: Mutex<Collector>,
     peer_certified_height: AtomicU64,
@@ -27,12 +29,13 @@ pub(crate) struct Certifier {
 }
 
 impl Certifier {
-    pub fn new(chain: Arc<Chain>, alarms: Arc<Alarms>) -> Self {
+    pub fn new(chain: Arc<Chain>, alarms: Arc<Alarms>, evidence: Arc<EvidenceStore>) -> Self {
         let mut collector = Collector::default();
         collector.prune_certified(chain.certified_height());
         Self {
             chain,
             alarms,
+            evidence,
             collector: Mutex::new(collector),
             peer_certified_height: AtomicU64::new(0),
             learned: RwLock::default(),
@@ -164,6 +167,7 @@ impl Certifier {
             return;
         };
         let both = Box::new([other, attestation.clone()]);
+        self.evidence.add_attestations(&both);
         let alarm = NodeAlarm::DoubleAttestation(both);
         tracing::error!(height = attestation.height, "{alarm}");
         self.alarms.raise(alarm);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lamplighter_consensus::Electorate;
+use lamplighter_consensus::{Electorate, EvidenceArchive};
 use lamplighter_contracts::governance;
 use lamplighter_state::{StateError, tables};
 use lamplighter_types::limits::SET_CHANGES_MAX;
@@ -11,6 +11,7 @@ use lamplighter_types::{PublicKey, SecretKey, Signature, ValidatorSet};
 use tokio::sync::watch;
 
 use crate::chain::Chain;
+use crate::evidence::EvidenceStore;
 use crate::peers::validator_discovery::AnnouncedValidators;
 
 /// The electorate of a node: the voters of its membership, and while its chain is behind the
@@ -19,6 +20,7 @@ pub(crate) struct LedgerElectorate {
     pub chain: Arc<Chain>,
     pub announced: watch::Receiver<Option<AnnouncedValidators>>,
     pub secret: SecretKey,
+    pub evidence: Arc<EvidenceStore>,
 }
 
 fn nodes(set: &ValidatorSet) -> BTreeSet<u64> {
@@ -116,7 +118,11 @@ impl Electorate for LedgerElectorate {
         known || self.key_of(node).is_some() || used()
     }
 
-    fn is_excluded(&self, _: u64) -> bool {
-        false
+    fn is_excluded(&self, node: u64) -> bool {
+        self.evidence.is_excluded(node)
+    }
+
+    fn evidence(&self) -> Option<Arc<dyn EvidenceArchive>> {
+        Some(self.evidence.clone())
     }
 }

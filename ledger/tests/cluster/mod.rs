@@ -2,17 +2,19 @@
 //! memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lamplighter_consensus::{Consensus, Limits, RaftLane, StateMachine, Transport, TransportError};
+use lamplighter_consensus::{
+    Consensus, ConsensusError, Limits, RaftLane, StateMachine, Transport, TransportError,
+};
 use lamplighter_ledger::{
     Acceptance, Clock, Handle, Identity, Ledger, LedgerConfig, OpenError, PeerAnswer, PeerError,
-    PeerGossip, PeerRequest, Peers, SystemClock,
+    PeerGossip, PeerRequest, Peers, SystemClock, drop_diverged,
 };
 use lamplighter_store::MemoryKv;
 use lamplighter_types::{
@@ -84,9 +86,14 @@ pub fn register(name: &str) -> Action {
     })
 }
 
+/// Sender, receiver and append in, append out.
+pub type Forger = Box<dyn FnMut(u64, u64, Bytes) -> Bytes + Send>;
+
 /// The reachable nodes, and the faults of their connections.
 #[derive(Default)]
 pub struct Wires {
+    /// Changes appends on their way, as their sender would.
+    forger: Mutex<Option<Forger>>,
     nodes: Mutex<BTreeMap<u64, (Consensus, Handle)>>,
     /// Broadcasts of each node that had a certificate.
     certified_broadcasts: Mutex<BTreeMap<u64, u32>>,
@@ -141,6 +148,10 @@ impl Transport for Wire {
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
         let (consensus, _) = self.connect(to).ok_or(TransportError::Unreachable(to))?;
+        let request = match &mut *self.wires.forger.lock().unwrap() {
+            Some(forge) if lane == RaftLane::Append => forge(self.from, to, request),
+            _ => request,
+        };
         let answer = tokio::time::timeout(timeout, consensus.serve(self.from, lane, request));
         let answer = answer.await.map_err(|_| TransportError::Timeout(to))?;
         answer.map_err(|e| TransportError::Refused {
@@ -355,6 +366,33 @@ impl Cluster {
         running.consensus.shutdown().await.unwrap();
         let reopened = self.stores[&node].crash();
         self.stores.insert(node, Arc::new(reopened));
+    }
+
+    /// Changes appends on their way.
+    pub fn forge(&self, forger: Forger) {
+        *self.wires.forger.lock().unwrap() = Some(forger);
+    }
+
+    /// Waits until a node stops because its log has to go, and starts it again.
+    pub async fn restart_diverged(&mut self, node: u64) {
+        let running = &self.running[&node];
+        let stopped = tokio::select! {
+            halt = running.handle.contradicted() => {
+                running.consensus.diverge(&halt.to_string()).await.unwrap();
+                running.consensus.stopped().await
+            }
+            stopped = running.consensus.stopped() => stopped,
+        };
+        assert!(matches!(stopped, ConsensusError::Diverged(_)), "{stopped}");
+        self.crash(node).await;
+        let snapshots = self.dir.path().join(node.to_string()).join("snapshots");
+        assert!(drop_diverged(&*self.stores[&node], &snapshots).unwrap());
+        self.start_node(node).await;
+    }
+
+    /// The directory of a node's evidence.
+    pub fn evidence(&self, node: u64) -> PathBuf {
+        self.dir.path().join(node.to_string()).join("evidence")
     }
 
     /// Makes the leader lose the next transactions that are forwarded to it.

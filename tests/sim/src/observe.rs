@@ -46,6 +46,7 @@ fn control(wire: &NodeNetwork, request: &[u8]) -> String {
         }
         ControlRequest::ReadIndex => format!("read index of life {life}"),
         ControlRequest::Ping => "ping".to_owned(),
+        ControlRequest::Compare(request) => format!("compares logs, {:?}", request.disputed),
     }
 }
 

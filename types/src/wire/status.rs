@@ -1,6 +1,6 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Attestation, Hash};
+use crate::{Attestation, Hash, PublicKey};
 
 /// The state of a node and of its copy of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,13 @@ pub enum NodeAlarmKind {
     /// A validator signed two headers for one height: the attestations are evidence against its
     /// key.
     DoubleAttestation { attestations: Vec<Attestation> },
+    /// A node is proven to have signed two contents for one place, and is excluded from consensus.
+    /// The file with the evidence is on the disk of the node that reports it.
+    Equivocation {
+        node: u64,
+        key: PublicKey,
+        file: String,
+    },
     /// The node that leads is no validator that the ledger lets lead.
     LeaderNoElector { leader: u64 },
     /// A validator has no vote in consensus.
