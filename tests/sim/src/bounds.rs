@@ -76,6 +76,13 @@ fn accusations(world: &World, node: u64, up: &RunningNode) -> Check {
     for raised in alarms {
         let accused = match &raised.alarm {
             NodeAlarm::DoubleAttestation(both) => honest(both[0].key),
+            NodeAlarm::Equivocation { node: accused, .. } => {
+                let honest = world.honest().into_iter().find(|node| node == accused);
+                if honest.is_none() {
+                    world.prove(*accused);
+                }
+                honest
+            }
             NodeAlarm::EarlyBatch { leader, .. } | NodeAlarm::LeaderNoElector { leader } => {
                 world.honest().into_iter().find(|node| node == leader)
             }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::executor::block_on;
-use lamplighter_consensus::{Consensus, Timers};
-use lamplighter_ledger::{Clock, Identity, Ledger};
+use lamplighter_consensus::{Consensus, ConsensusError, Timers};
+use lamplighter_ledger::{Clock, Halt, Identity, Ledger, drop_diverged};
 use lamplighter_state::tables;
 use lamplighter_system::error_chain;
 use lamplighter_types::{Id, SecretKey};
@@ -140,6 +140,7 @@ async fn start(world: &Arc<World>, node: u64, life: u32) -> Result<RunningNode, 
     };
     // Opening uses a blocking thread for its folders. Nothing else runs meanwhile, as otherwise the
     // operating system would decide the order.
+    drop_diverged(&*disk, &dir(world, node).join("snapshots"))?;
     let ledger = block_on(Ledger::open(
         disk.clone(),
         world.genesis.clone(),
@@ -192,6 +193,7 @@ pub async fn live(world: Arc<World>, node: u64) {
         match start(&world, node, life).await {
             Ok(up) => {
                 world.log_event(format!("node {node}.{life} runs"));
+                tokio::spawn(recover(world.clone(), node, up.clone()));
                 world.with(node, |slot| slot.up = Some(up));
             }
             Err(error) => {
@@ -233,6 +235,34 @@ pub async fn live(world: Arc<World>, node: u64) {
             slot.died = Arc::default();
         });
     }
+}
+
+/// Starts a node again whose log is not that of the others, as the program does. That happens to
+/// nobody where nobody lies.
+async fn recover(world: Arc<World>, node: u64, up: RunningNode) {
+    let (life, consensus) = (up.life, up.consensus.clone());
+    let stopped = tokio::select! {
+        biased;
+        halt = up.handle.contradicted() => match consensus.diverge(&halt.to_string()).await {
+            Ok(()) => ConsensusError::Diverged(halt.to_string()),
+            Err(error) => error,
+        },
+        error = consensus.stopped() => error,
+    };
+    let excused = world.liars.is_liar(node) || world.with(node, |slot| slot.disk_failed);
+    if !world.lives(node, life) || excused {
+        return;
+    }
+    let reason = error_chain(&stopped);
+    if !world.liars.exist() || !matches!(stopped, ConsensusError::Diverged(_)) {
+        world.check(violation(
+            "a node stops only when its disk fails",
+            format!("node {node}: {reason}"),
+        ));
+    }
+    world.log_event(format!("node {node}.{life} drops its log: {reason}"));
+    let down = world.rng().millis(50, 300);
+    world.crash(node, usize::MAX, down, "restarts of diverted nodes");
 }
 
 /// Damages the end of a file that is being received, as a power loss does. Every byte of an image
@@ -319,6 +349,11 @@ fn check_node(world: &Arc<World>, node: u64, up: &RunningNode) {
         return;
     }
     let reason = format!("{:?} {halted:?}", metrics.failure);
+    let contradicted = matches!(halted, None | Some(Halt::Contradiction { .. }));
+    if !liar && contradicted && !world.with(node, |slot| slot.disk_failed) {
+        // `recover` has seen it too, and does what is to be done.
+        return;
+    }
     if !liar && !world.with(node, |slot| slot.disk_failed) {
         world.check(violation(
             "a node stops only when its disk fails",

@@ -126,6 +126,13 @@ pub fn purged(store: &dyn KvView) -> Option<Place> {
     log_id(&store.get(Cf::Meta, b"raft/purged").ok()??)
 }
 
+/// The last entry that a node had acknowledged when it dropped its log.
+pub fn vote_floor(store: &dyn KvView) -> Option<Place> {
+    let floor = store.get(Cf::Meta, b"raft/floor").ok()??;
+    let (tag, rest) = floor.split_first()?;
+    (*tag == 1).then(|| log_id(rest))?
+}
+
 /// Place of a stored log id, with which a marker begins too.
 pub fn log_id(bytes: &[u8]) -> Option<Place> {
     Some((number(bytes, 0)?, number(bytes, 8)?, number(bytes, 16)?))

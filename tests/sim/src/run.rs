@@ -113,6 +113,9 @@ async fn scenario(world: &Arc<World>) -> Check {
     for node in world.plan.lies.iter().flat_map(|lies| &lies.liars) {
         tokio::spawn(lies::live(world.clone(), *node));
     }
+    if world.liars.exist() {
+        tokio::spawn(serves_after_proof(world.clone()));
+    }
     world.liars.set_lying(true);
     let (faults_over, over) = (CancellationToken::new(), CancellationToken::new());
     faults::begin(world, &faults_over);
@@ -210,6 +213,28 @@ async fn serves_among_lies(world: &Arc<World>) -> Check {
             "a liar without power costs no service",
             format!("none for {took:?}"),
         ),
+    }
+}
+
+/// Measures the time to service after a lie is proven, while the liar goes on. Where it is the only
+/// one and there are no other faults, that time is bounded.
+async fn serves_after_proof(world: Arc<World>) {
+    world.proof().await;
+    let alone = world.plan.lies.iter().all(|lies| lies.liars.len() == 1);
+    let bounded = alone && !world.net.has_faults();
+    let (client, began) = (Client::numbered(&world, 0, 800), world.elapsed());
+    let mut served = submit_everywhere(&world, &client);
+    served.join_next().await;
+    let took = world.elapsed() - began;
+    if !bounded {
+        return;
+    }
+    world.measure("ms to service after a proof", took.as_millis() as u64);
+    if took > service_limit(&world) {
+        world.check(violation(
+            "honest nodes serve again after a lie is proven",
+            format!("{took:?}"),
+        ));
     }
 }
 

@@ -100,6 +100,9 @@ pub struct World {
     rng: Mutex<SimRng>,
     counts: Mutex<Counts>,
     highest: Mutex<u64>,
+    /// Liars of whom an honest node has evidence.
+    proven: Mutex<BTreeSet<u64>>,
+    proof: Notify,
     measured: Mutex<BTreeMap<&'static str, Vec<u64>>>,
     violation: Mutex<Option<Violation>>,
     violated: Notify,
@@ -122,6 +125,8 @@ impl World {
             rng: Mutex::new(SimRng::new(seed, "world")),
             counts: Mutex::default(),
             highest: Mutex::default(),
+            proven: Mutex::default(),
+            proof: Notify::new(),
             measured: Mutex::default(),
             violation: Mutex::default(),
             violated: Notify::new(),
@@ -205,6 +210,20 @@ impl World {
     /// Adds a measurement of this run; all of them are shown, not their sum.
     pub fn measure(&self, what: &'static str, value: u64) {
         lock(&self.measured).entry(what).or_default().push(value);
+    }
+
+    /// Records that a lie of this node is proven.
+    pub fn prove(&self, liar: u64) {
+        if lock(&self.proven).insert(liar) {
+            self.log_event(format!("the lie of node {liar} is proven"));
+            self.count("proven liars");
+            self.proof.notify_one();
+        }
+    }
+
+    /// Waits until a lie is proven.
+    pub async fn proof(&self) {
+        self.proof.notified().await;
     }
 
     /// Keeps the highest value of this run.
@@ -365,7 +384,10 @@ impl World {
     pub fn check_majority(&self, place: raft_messages::Place) -> Check {
         let all: Vec<u64> = lock(&self.slots).keys().copied().collect();
         // A liar may acknowledge what it does not keep.
-        let holds = |node: &u64| self.liars.is_liar(*node) || self.holds(*node, place);
+        // One that dropped its log votes for nobody who is behind what it had.
+        let holds = |node: &u64| {
+            self.liars.is_liar(*node) || self.holds(*node, place) || self.vouches(*node, place)
+        };
         let holders = all.into_iter().filter(holds);
         let holders: BTreeSet<u64> = holders.collect();
         if self.oracle().is_quorum(&holders) {
@@ -375,6 +397,12 @@ impl World {
             "a committed entry is durable on a majority",
             format!("{place:?} is on the disks of {holders:?} alone"),
         )
+    }
+
+    /// True if a node that dropped its log had this entry, and minds that when it votes.
+    fn vouches(&self, node: u64, place: raft_messages::Place) -> bool {
+        let store = self.with(node, |slot| slot.store.durable());
+        self.liars.exist() && raft_messages::vote_floor(&*store).is_some_and(|floor| floor >= place)
     }
 
     /// True if a committed entry, or its effect, is on a node's disk.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use lamplighter_consensus::RaftLane;
+use lamplighter_consensus::{LogDigest, RaftLane};
 use lamplighter_store::{Cf, Direction, KeyRange, KvView};
 use lamplighter_types::Attestation;
 use lamplighter_types::proof::CertifiedHeader;
@@ -39,6 +39,8 @@ pub struct Adversary {
     pub silent: BTreeMap<u64, Instant>,
     /// The time that its clock shows instead of the true one.
     pub clock_ms: Option<u64>,
+    /// The digests of the logs that it made the others have, by node and index.
+    pub digests: BTreeMap<u64, BTreeMap<u64, LogDigest>>,
     /// The term that it claims to lead, and how often it repeats it.
     pub claim: Option<(u64, u64)>,
 }
@@ -77,6 +79,7 @@ impl Liars {
                 certified: None,
                 silent: BTreeMap::new(),
                 clock_ms: None,
+                digests: BTreeMap::new(),
                 claim: None,
             };
             (*node, Mutex::new(adversary))

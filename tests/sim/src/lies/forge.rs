@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut, Bytes};
+use lamplighter_consensus::LogDigest;
 use lamplighter_consensus::wire::{
-    self, AppendAnswer, AppendHeader, ControlRequest, ControlResponse, ElectionProof, FileInfo,
-    Manifest, SignatureBytes, SignedVote, SnapshotRequest, SnapshotResponse,
+    self, AppendAnswer, AppendBinding, AppendHeader, ComparisonAnswer, ControlRequest,
+    ControlResponse, ElectionProof, FileInfo, LeaderStatement, Manifest, SignatureBytes,
+    SignedVote, SnapshotRequest, SnapshotResponse,
 };
 use lamplighter_types::{Hash, SignedTransaction, codec};
 use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
@@ -144,34 +146,85 @@ pub fn membership(voters: &BTreeSet<u64>, all: &BTreeSet<u64>) -> Vec<u8> {
     wire::encode(&RaftMembership::new(vec![voters.clone()], nodes))
 }
 
+/// Signs a statement about a log as its leader.
+fn bind(
+    vote: &Vote<u64>,
+    prev_digest: LogDigest,
+    last: (u64, LogDigest),
+    chain_id: &Hash,
+) -> AppendBinding {
+    let leader = vote.leader_id.node_id;
+    let mut statement = LeaderStatement {
+        term: vote.leader_id.term,
+        leader,
+        index: last.0,
+        digest: last.1,
+        signature: SignatureBytes([0; 64]),
+    };
+    let message = statement.message(&chain_id.0);
+    statement.signature = SignatureBytes(node::secret(leader).sign(&message).0);
+    AppendBinding {
+        prev_digest,
+        signature: statement.signature,
+    }
+}
+
+/// The digest after an entry, and its index; none if the bytes are no entry.
+fn digest_after(digest: LogDigest, entry: &[u8]) -> Option<(u64, LogDigest)> {
+    let entry = wire::get_entry(Bytes::copy_from_slice(entry)).ok()?;
+    Some((entry.log_id.index, digest.after(&entry)))
+}
+
 pub fn append(
     vote: Vote<u64>,
     prev: Option<Place>,
     commit: Option<Place>,
     proof: Option<ElectionProof>,
-    entries: &[Vec<u8>],
+    entry: &[u8],
+    chain_id: &Hash,
 ) -> Bytes {
+    let before = LogDigest::EMPTY;
+    let last = digest_after(before, entry);
     let header = AppendHeader {
         vote,
         prev_log_id: prev.map(log_id),
         leader_commit: commit.map(log_id),
         proof,
-        entries: entries.iter().map(|entry| entry.len() as u32).collect(),
+        binding: last.map(|last| bind(&vote, before, last, chain_id)),
+        entries: vec![entry.len() as u32],
     };
-    wire::frame(&header, &entries.concat())
+    wire::frame(&header, entry)
 }
 
-/// Alters the entries of an append.
-pub fn alter_entries(request: &Bytes, mut alter: impl FnMut(Vec<u8>) -> Vec<u8>) -> Option<Bytes> {
-    let (header, mut rest) = wire::unframe::<AppendHeader>("append", request.clone()).ok()?;
+/// Alters the entries of an append, and signs them. `digests` are those of the log that the
+/// receiver got, where it differs from that of the liar's node.
+pub fn alter_entries(
+    request: &Bytes,
+    digests: &mut BTreeMap<u64, LogDigest>,
+    chain_id: &Hash,
+    mut alter: impl FnMut(Vec<u8>) -> Vec<u8>,
+) -> Option<Bytes> {
+    let (mut header, mut rest) = wire::unframe::<AppendHeader>("append", request.clone()).ok()?;
     let mut entries = Vec::new();
     for size in &header.entries {
         entries.push(alter(rest.split_to(*size as usize).to_vec()));
     }
-    let header = AppendHeader {
-        entries: entries.iter().map(|entry| entry.len() as u32).collect(),
-        ..header
-    };
+    header.entries = entries.iter().map(|entry| entry.len() as u32).collect();
+    if let Some(binding) = header.binding {
+        let prev = header.prev_log_id.map(|prev| prev.index);
+        let known = prev.and_then(|prev| digests.get(&prev)).copied();
+        let before = known.unwrap_or(binding.prev_digest);
+        let mut last = None;
+        let mut digest = before;
+        for entry in &entries {
+            last = digest_after(digest, entry);
+            if let Some((index, after)) = last {
+                digest = after;
+                digests.insert(index, after);
+            }
+        }
+        header.binding = last.map(|last| bind(&header.vote, before, last, chain_id));
+    }
     Some(wire::frame(&header, &entries.concat()))
 }
 
@@ -321,4 +374,23 @@ pub fn snapshot_done(vote: Vote<u64>) -> Bytes {
 
 pub fn snapshot_complete() -> Bytes {
     wire::encode(&SnapshotResponse::Complete).into()
+}
+
+/// A statement in the name of an honest leader, signed by the liar, and evidence that is none.
+pub fn comparison_answer(liar: u64, accused: u64, term: u64, chain_id: &Hash) -> Bytes {
+    let mut statement = LeaderStatement {
+        term,
+        leader: accused,
+        index: 1,
+        digest: LogDigest::EMPTY,
+        signature: SignatureBytes([0; 64]),
+    };
+    let message = statement.message(&chain_id.0);
+    statement.signature = SignatureBytes(node::secret(liar).sign(&message).0);
+    let answer = ComparisonAnswer {
+        statements: vec![statement],
+        evidence: Some(Bytes::from_static(b"no evidence")),
+        holding: None,
+    };
+    wire::encode(&ControlResponse::Compared(Box::new(answer))).into()
 }

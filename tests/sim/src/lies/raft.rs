@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lamplighter_consensus::RaftLane;
 use lamplighter_consensus::wire::{ElectionProof, Manifest};
+use lamplighter_types::Hash;
 use openraft::Vote;
 use tokio::time::Instant;
 
@@ -34,6 +35,7 @@ fn unvoted_term(rng: &mut SimRng, term: u64) -> u64 {
 struct Claim {
     vote: Vote<u64>,
     proof: Option<ElectionProof>,
+    chain_id: Hash,
 }
 
 impl Claim {
@@ -42,7 +44,11 @@ impl Claim {
         let voters: Vec<u64> = (1..=liar.world.plan.nodes).collect();
         let chain_id = liar.world.genesis.chain_id();
         let proof = forge::proof(&vote, &voters, &chain_id, *rng.pick(&forge::FLAWS));
-        Self { vote, proof }
+        Self {
+            vote,
+            proof,
+            chain_id,
+        }
     }
 
     fn new(liar: &Liar, rng: &mut SimRng) -> Self {
@@ -55,7 +61,8 @@ impl Claim {
     }
 
     fn append(&self, prev: Option<Place>, commit: Option<Place>, entry: Vec<u8>) -> Bytes {
-        forge::append(self.vote, prev, commit, self.proof.clone(), &[entry])
+        let proof = self.proof.clone();
+        forge::append(self.vote, prev, commit, proof, &entry, &self.chain_id)
     }
 
     fn offer(&self, manifest: Manifest) -> Bytes {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lamplighter_consensus::RaftLane;
 use lamplighter_consensus::wire::ControlRequest;
 
+use super::adversary::Adversary;
 use super::forge::AppendResponse;
 use super::{Lie, forge};
 use crate::raft_messages;
@@ -31,7 +32,7 @@ pub fn alter_request(
         return None;
     }
     let altered = match lane {
-        RaftLane::Append => alter_append(world, to, &request, &mut state.rng),
+        RaftLane::Append => alter_append(world, to, &request, &mut state),
         RaftLane::Snapshot => alter_snapshot(world, &request, &mut state.rng),
         RaftLane::Control => None,
     };
@@ -39,15 +40,16 @@ pub fn alter_request(
 }
 
 /// Each node gets one of the variants of each batch, always the same one.
-fn alter_append(world: &World, to: u64, request: &Bytes, rng: &mut SimRng) -> Option<Bytes> {
+fn alter_append(world: &World, to: u64, request: &Bytes, state: &mut Adversary) -> Option<Bytes> {
     let garbage = world.liars.wants(Lie::Garbage);
     let equivocates = world.liars.wants(Lie::Equivocate);
     if !garbage && !equivocates {
         return None;
     }
-    let lies_now = *rng.pick(&[false, true, true]);
     let mut altered_by = None;
-    let altered = forge::alter_entries(request, |entry| {
+    let digests = state.digests.entry(to).or_default();
+    let chain_id = world.genesis.chain_id();
+    let altered = forge::alter_entries(request, digests, &chain_id, |entry| {
         let place = raft_messages::entry_place(&entry);
         // The same decision for a node at each repetition, so that its log stays one log.
         let choice = place.map_or(0, |(term, _, index)| (term * 31 + index) * 7 + to);
@@ -64,10 +66,11 @@ fn alter_append(world: &World, to: u64, request: &Bytes, rng: &mut SimRng) -> Op
                 forge::other_batch(&entry, variant).inspect(|_| altered_by = Some(Lie::Equivocate))
             }
         };
-        other.filter(|_| lies_now).unwrap_or(entry)
+        other.unwrap_or(entry)
     });
-    let lie = altered_by.filter(|_| lies_now)?;
-    world.count(lie.name());
+    if let Some(lie) = altered_by {
+        world.count(lie.name());
+    }
     altered
 }
 
@@ -111,6 +114,8 @@ pub fn alter_answer<E>(
         answer_term(world, node, lane, request, rng)
     } else if wants(Lie::AnswerLog, rng) {
         answer_log(world, node, lane, request, rng)
+    } else if wants(Lie::Frame, rng) {
+        accuse(world, node, from, lane, request)
     } else if wants(Lie::Votes, rng) {
         answer_vote(world, node, lane, request)
     } else {
@@ -124,7 +129,7 @@ fn term_of(lane: RaftLane, request: &Bytes) -> u64 {
     let control = || match raft_messages::control(request)? {
         ControlRequest::Vote { request, .. } => Some(request.vote.leader_id.term),
         ControlRequest::Heartbeat { vote, .. } => Some(vote.leader_id.term),
-        ControlRequest::ReadIndex | ControlRequest::Ping => None,
+        ControlRequest::ReadIndex | ControlRequest::Ping | ControlRequest::Compare(_) => None,
     };
     let term = match lane {
         RaftLane::Control => control(),
@@ -158,7 +163,9 @@ fn answer_term(
             ControlRequest::Heartbeat { .. } => {
                 forge::heartbeat_answer(AppendResponse::HigherVote(vote))
             }
-            ControlRequest::ReadIndex | ControlRequest::Ping => return None,
+            ControlRequest::ReadIndex | ControlRequest::Ping | ControlRequest::Compare(_) => {
+                return None;
+            }
         },
     };
     world.count(Lie::AnswerTerm.name());
@@ -189,11 +196,25 @@ fn answer_log(
                 forge::vote_answer(request.vote, last, None)
             }
             ControlRequest::ReadIndex => forge::read_index_answer(*rng.pick(&[0, u64::MAX])),
-            ControlRequest::Ping => return None,
+            ControlRequest::Ping | ControlRequest::Compare(_) => return None,
         },
     };
     world.count(Lie::AnswerLog.name());
     Some(answer)
+}
+
+/// Accuses the node that asks of having led with two logs.
+fn accuse(world: &World, node: u64, from: u64, lane: RaftLane, request: &Bytes) -> Option<Bytes> {
+    if lane != RaftLane::Control {
+        return None;
+    }
+    let ControlRequest::Compare(_) = raft_messages::control(request)? else {
+        return None;
+    };
+    world.count(Lie::Frame.name());
+    let term = world.up(node)?.consensus.metrics().term;
+    let chain_id = world.genesis.chain_id();
+    Some(forge::comparison_answer(node, from, term, &chain_id))
 }
 
 /// Grants every vote, whatever it granted before.
