@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lamplighter_ledger::{NodeAlarm, Phase};
+use lamplighter_ledger::{NodeAlarm, Phase, RaisedAlarm};
 use lamplighter_store::{Cf, Direction, KeyRange, KvView};
 
 use crate::node;
@@ -59,9 +59,16 @@ fn incoming_bytes(world: &World, node: u64) -> u64 {
     sizes.map(|metadata| metadata.len()).sum()
 }
 
-/// Checks that no alarm names a node that does not lie.
+/// Checks that no alarm names a node that does not lie, and that none is missing.
 fn accusations(world: &World, node: u64, up: &RunningNode) -> Check {
     let alarms = up.handle.status().alarms;
+    let void = |raised: &RaisedAlarm| matches!(raised.alarm, NodeAlarm::VoidBatch { .. });
+    if world.take_void(node, up.life) && !alarms.iter().any(void) {
+        return violation(
+            "a void batch is noticed",
+            format!("node {node} has the alarms {alarms:?}"),
+        );
+    }
     world.peak("alarms of a node", alarms.len() as u64);
     if alarms.len() > ALARMS_MAX {
         return violation(

@@ -77,8 +77,9 @@ pub struct Oracle {
     founders: BTreeSet<u64>,
     /// The leader that ordered each block of a run with liars.
     ordered_by: BTreeMap<Hash, Leader>,
-    /// The block of each entry of a run with liars: its header, none if the batch was void.
-    blocks: BTreeMap<(Place, Option<Hash>), Option<Hash>>,
+    /// The block of each entry of a run with liars, by the header before it: its header, none if
+    /// the batch was void.
+    blocks: BTreeMap<(Place, Option<Hash>, Hash), Option<Hash>>,
     /// The certified header of each height.
     certified: BTreeMap<u64, Hash>,
 }
@@ -143,13 +144,14 @@ impl Oracle {
         node: u64,
         place: Place,
         batch: Option<Hash>,
+        parent: Hash,
         made: Option<Hash>,
     ) -> Check {
         let (_, by) = self.responsible(place, batch.unwrap_or(Hash::ZERO));
         if self.is_liar(by) {
             return Ok(());
         }
-        match self.blocks.insert((place, batch), made) {
+        match self.blocks.insert((place, batch, parent), made) {
             Some(known) if known != made => violation(
                 "an honest leader's entry is the same block everywhere",
                 format!("node {node} makes {made:?} of {place:?}, others made {known:?}"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lamplighter_consensus::{Committed, Fatal, Rejected, StateMachine};
-use lamplighter_ledger::{Handle, ImageError, NodeAlarm, RaisedAlarm};
+use lamplighter_ledger::{Handle, ImageError};
 use lamplighter_state::tree::Tree;
 use lamplighter_store::KvView;
 use lamplighter_types::Hash;
@@ -115,39 +115,27 @@ impl CheckedStateMachine {
     fn apply_singly(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, Fatal> {
         let mut done = Vec::new();
         for entry in entries {
-            let before = self.handle.head().height;
+            let (before, parent) = (self.handle.head().height, self.handle.head().hash);
             let (place, digest) = (
                 self.before(&entry),
                 entry.batch.as_ref().map(|b| Hash::of(b)),
             );
             done.extend(self.inner.apply(vec![entry])?);
             if digest.is_some() && self.handle.head().height == before {
-                self.world.check(self.void_is_noticed());
+                self.world.record_void(self.node, self.life);
             }
             let checked = place.and_then(|place| {
                 let batch = digest.unwrap_or(Hash::ZERO);
                 let leader = self.world.oracle().responsible(place, batch);
                 self.after(before, Some(leader))?;
                 let made = (self.handle.head().height > before).then(|| self.handle.head().hash);
-                self.world.oracle().block_of(self.node, place, digest, made)
+                self.world
+                    .oracle()
+                    .block_of(self.node, place, digest, parent, made)
             });
             self.world.check(checked);
         }
         Ok(done)
-    }
-
-    /// Checks that the operator gets to know of a batch that became no block.
-    fn void_is_noticed(&self) -> Check {
-        self.world.count("void batches");
-        let alarms = self.handle.status().alarms;
-        let noticed = |raised: &RaisedAlarm| matches!(raised.alarm, NodeAlarm::VoidBatch { .. });
-        if alarms.iter().any(noticed) {
-            return Ok(());
-        }
-        violation(
-            "a void batch is noticed",
-            format!("node {} has the alarms {alarms:?}", self.node),
-        )
     }
 
     fn installed(&self) -> Check {

@@ -100,6 +100,8 @@ pub struct World {
     rng: Mutex<SimRng>,
     counts: Mutex<Counts>,
     highest: Mutex<u64>,
+    /// The lives of nodes that applied a void batch lately.
+    voids: Mutex<BTreeMap<u64, u32>>,
     /// Liars of whom an honest node has evidence.
     proven: Mutex<BTreeSet<u64>>,
     proof: Notify,
@@ -125,6 +127,7 @@ impl World {
             rng: Mutex::new(SimRng::new(seed, "world")),
             counts: Mutex::default(),
             highest: Mutex::default(),
+            voids: Mutex::default(),
             proven: Mutex::default(),
             proof: Notify::new(),
             measured: Mutex::default(),
@@ -210,6 +213,17 @@ impl World {
     /// Adds a measurement of this run; all of them are shown, not their sum.
     pub fn measure(&self, what: &'static str, value: u64) {
         lock(&self.measured).entry(what).or_default().push(value);
+    }
+
+    /// Records that an honest node applied a batch that became no block.
+    pub fn record_void(&self, node: u64, life: u32) {
+        self.count("void batches");
+        lock(&self.voids).insert(node, life);
+    }
+
+    /// True if this life of a node applied a void batch since the last call.
+    pub fn take_void(&self, node: u64, life: u32) -> bool {
+        lock(&self.voids).remove(&node) == Some(life)
     }
 
     /// Records that a lie of this node is proven.
