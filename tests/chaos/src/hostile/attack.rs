@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lamplighter_consensus::LogDigest;
 use lamplighter_consensus::wire::{
-    self, AppendRequest, ControlRequest, ControlResponse, ElectionProof, EntryPayload, FileInfo,
-    LogId, Manifest, Membership, ProposedBatch, RaftLogEntry, SignatureBytes, SignedVote,
-    SnapshotMeta, SnapshotRequest, StoredMembership, Vote,
+    self, AppendBinding, AppendRequest, ControlRequest, ControlResponse, ElectionProof,
+    EntryPayload, FileInfo, LeaderStatement, LogId, Manifest, Membership, ProposedBatch,
+    RaftLogEntry, SignatureBytes, SignedVote, SnapshotMeta, SnapshotRequest, StoredMembership,
+    Vote,
 };
 use lamplighter_ledger::PeerGossip;
 use lamplighter_net::{Lane, Network, NodeKey};
@@ -130,7 +132,28 @@ impl Attacker<'_> {
             leader_commit: commit,
             entries,
         };
-        wire::encode_append(&request, Some(&proof))
+        let binding = self.bind(&request);
+        wire::encode_append(&request, Some(&proof), binding)
+    }
+
+    /// Signs the entries as their leader, on top of a log that it makes up.
+    fn bind(&self, request: &AppendRequest) -> Option<AppendBinding> {
+        let prev_digest = LogDigest::EMPTY;
+        let last = request.entries.last()?;
+        let digest = request.entries.iter().fold(prev_digest, LogDigest::after);
+        let mut statement = LeaderStatement {
+            term: request.vote.leader_id.term,
+            leader: self.peer.node,
+            index: last.log_id.index,
+            digest,
+            signature: SignatureBytes([0; 64]),
+        };
+        let message = statement.message(&self.peer.chain_id.0);
+        statement.signature = SignatureBytes(self.peer.secret.sign(&message).0);
+        Some(AppendBinding {
+            prev_digest,
+            signature: statement.signature,
+        })
     }
 
     fn heartbeat(&self, prev: Option<LogId>, commit: Option<LogId>) -> Bytes {
