@@ -33,8 +33,10 @@ pub fn check(world: &World, node: u64, up: &RunningNode) -> Check {
     let committed = world.oracle().committed().map_or(0, |place| place.2);
     let incoming = incoming_bytes(world, node);
     let pending = up.handle.status().pending;
-    world.peak("log entries of a node", entries);
-    world.peak("KiB of an image on its way", incoming >> 10);
+    world.measures.peak("log entries of a node", entries);
+    world
+        .measures
+        .peak("KiB of an image on its way", incoming >> 10);
     if entries > committed + ENTRIES_MAX || incoming > INCOMING_BYTES_MAX || pending > PENDING_MAX {
         return violation(
             "a liar does not fill an honest node",
@@ -63,13 +65,13 @@ fn incoming_bytes(world: &World, node: u64) -> u64 {
 fn accusations(world: &World, node: u64, up: &RunningNode) -> Check {
     let alarms = up.handle.status().alarms;
     let void = |raised: &RaisedAlarm| matches!(raised.alarm, NodeAlarm::VoidBatch { .. });
-    if world.take_void(node, up.life) && !alarms.iter().any(void) {
+    if world.measures.remove_void(node, up.life) && !alarms.iter().any(void) {
         return violation(
             "a void batch is noticed",
             format!("node {node} has the alarms {alarms:?}"),
         );
     }
-    world.peak("alarms of a node", alarms.len() as u64);
+    world.measures.peak("alarms of a node", alarms.len() as u64);
     if alarms.len() > ALARMS_MAX {
         return violation(
             "a liar does not fill an honest node",

@@ -7,6 +7,7 @@ pub mod entropy;
 mod faults;
 pub mod fleet;
 pub mod lies;
+mod measures;
 mod membership;
 mod net;
 mod node;

@@ -98,7 +98,7 @@ pub fn run(seed: u64, plan: Plan, dir: &Path, loud: bool) -> Report {
             hash: trace.hash(),
             events: trace.count(),
             counts: world.counts(),
-            measured: world.measured(),
+            measured: world.measures.all(),
             broken,
             last: trace.last(400),
         }
@@ -206,7 +206,9 @@ async fn serves_among_lies(world: &Arc<World>) -> Check {
     let mut served = submit_everywhere(world, &client);
     let first = timeout(service_limit(world), served.join_next()).await;
     let took = world.elapsed() - began;
-    world.measure("ms to service among lies", took.as_millis() as u64);
+    world
+        .measures
+        .add("ms to service among lies", took.as_millis() as u64);
     match first {
         Ok(_) => Ok(()),
         Err(_) => violation(
@@ -229,7 +231,9 @@ async fn serves_after_proof(world: Arc<World>) {
     if !bounded {
         return;
     }
-    world.measure("ms to service after a proof", took.as_millis() as u64);
+    world
+        .measures
+        .add("ms to service after a proof", took.as_millis() as u64);
     if took > service_limit(&world) {
         world.check(violation(
             "honest nodes serve again after a lie is proven",
@@ -252,9 +256,11 @@ async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
     let first = timeout(RECOVERY_TIMEOUT, served.join_next()).await;
     let took = world.elapsed() - cut;
     let election = world.plan.election.1;
-    world.measure("ms to service", took.as_millis() as u64);
+    world.measures.add("ms to service", took.as_millis() as u64);
     let share = took.as_millis() * 100 / election.as_millis();
-    world.measure("% of an election timeout to service", share as u64);
+    world
+        .measures
+        .add("% of an election timeout to service", share as u64);
     let limit = service_limit(world);
     if first.is_err() || took > limit {
         return violation(
@@ -263,7 +269,7 @@ async fn cut_off(world: &Arc<World>, lies: &LiePlan) -> Check {
         );
     }
     let rest = timeout(RECOVERY_TIMEOUT, served.join_all()).await;
-    world.measure(
+    world.measures.add(
         "ms until every node serves",
         (world.elapsed() - cut).as_millis() as u64,
     );

@@ -122,7 +122,8 @@ impl CheckedStateMachine {
             );
             done.extend(self.inner.apply(vec![entry])?);
             if digest.is_some() && self.handle.head().height == before {
-                self.world.record_void(self.node, self.life);
+                self.world.count("void batches");
+                self.world.measures.record_void(self.node, self.life);
             }
             let checked = place.and_then(|place| {
                 let batch = digest.unwrap_or(Hash::ZERO);

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lies::Liars;
+use crate::measures::Measures;
 use crate::net::SimNetwork;
 use crate::oracle::{Check, Oracle, Violation, violation};
 use crate::plan::Plan;
@@ -100,12 +101,10 @@ pub struct World {
     rng: Mutex<SimRng>,
     counts: Mutex<Counts>,
     highest: Mutex<u64>,
-    /// The lives of nodes that applied a void batch lately.
-    voids: Mutex<BTreeMap<u64, u32>>,
     /// Liars of whom an honest node has evidence.
     proven: Mutex<BTreeSet<u64>>,
     proof: Notify,
-    measured: Mutex<BTreeMap<&'static str, Vec<u64>>>,
+    pub measures: Measures,
     violation: Mutex<Option<Violation>>,
     violated: Notify,
 }
@@ -127,10 +126,9 @@ impl World {
             rng: Mutex::new(SimRng::new(seed, "world")),
             counts: Mutex::default(),
             highest: Mutex::default(),
-            voids: Mutex::default(),
             proven: Mutex::default(),
             proof: Notify::new(),
-            measured: Mutex::default(),
+            measures: Measures::default(),
             violation: Mutex::default(),
             violated: Notify::new(),
             seed,
@@ -210,22 +208,6 @@ impl World {
         self.trace().add(self.start.elapsed(), event.as_ref());
     }
 
-    /// Adds a measurement of this run; all of them are shown, not their sum.
-    pub fn measure(&self, what: &'static str, value: u64) {
-        lock(&self.measured).entry(what).or_default().push(value);
-    }
-
-    /// Records that an honest node applied a batch that became no block.
-    pub fn record_void(&self, node: u64, life: u32) {
-        self.count("void batches");
-        lock(&self.voids).insert(node, life);
-    }
-
-    /// True if this life of a node applied a void batch since the last call.
-    pub fn take_void(&self, node: u64, life: u32) -> bool {
-        lock(&self.voids).remove(&node) == Some(life)
-    }
-
     /// Records that a lie of this node is proven.
     pub fn prove(&self, liar: u64) {
         if lock(&self.proven).insert(liar) {
@@ -240,16 +222,6 @@ impl World {
         self.proof.notified().await;
     }
 
-    /// Keeps the highest value of this run.
-    pub fn peak(&self, what: &'static str, value: u64) {
-        let mut measured = lock(&self.measured);
-        let values = measured.entry(what).or_default();
-        match values.first_mut() {
-            Some(highest) => *highest = value.max(*highest),
-            None => values.push(value),
-        }
-    }
-
     /// The highest block that any node has.
     pub fn highest_height(&self) -> u64 {
         let ups = self.nodes().into_iter().filter_map(|node| self.up(node));
@@ -257,11 +229,6 @@ impl World {
         let mut highest = lock(&self.highest);
         *highest = now.max(*highest);
         *highest
-    }
-
-    /// The measurements of this run.
-    pub fn measured(&self) -> BTreeMap<&'static str, Vec<u64>> {
-        lock(&self.measured).clone()
     }
 
     pub fn count(&self, what: &'static str) {
