@@ -37,7 +37,9 @@ pub use clock_comparison::ClockStanding;
 pub use config::{LedgerConfig, MempoolLimits};
 pub use handle::{Handle, Status};
 pub use membership::{Membership, NamedNodes, RaftMembers};
-pub use message::{Acceptance, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers};
+pub use message::{
+    Acceptance, ArtifactRequest, PeerAnswer, PeerError, PeerGossip, PeerRequest, Peers,
+};
 pub use peers::progress::{Phase, Progress};
 pub use peers::validator_discovery::AnnouncedValidators;
 pub use read::feed::{

@@ -31,7 +31,7 @@ use crate::scrub::Scrubber;
 use crate::store_identity::{self, IdentityRefusals, StoreIdentityError};
 
 /// The version of the messages between nodes.
-const PEER_PROTOCOL: u32 = 2;
+pub const PEER_PROTOCOL: u32 = 2;
 /// The timeout of the shutdown of a node that failed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 

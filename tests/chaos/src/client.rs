@@ -248,7 +248,7 @@ impl ChaosClient {
     }
 
     /// Signs and sends an action; true if there is a definite answer.
-    async fn submit(&self, signer: &Signer, action: Action, rng: &mut StdRng) -> bool {
+    pub async fn submit(&self, signer: &Signer, action: Action, rng: &mut StdRng) -> bool {
         let signed = signer
             .sign(action, &self.shared.chain_id, TRANSACTION_LIFETIME)
             .await;

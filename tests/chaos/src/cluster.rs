@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ChaosError;
 use crate::fleet;
+use crate::hostile::cast::Cast;
 use crate::network::{TestNetwork, address};
 
 /// Ports of each node; they are free, since each node has a separate address.
-const PEER_PORT: u16 = 7_000;
+pub const PEER_PORT: u16 = 7_000;
 const HTTP_PORT: u16 = 7_001;
 const ADMIN_PORT: u16 = 7_002;
 const MQTT_PORT: u16 = 7_003;
@@ -124,6 +125,7 @@ impl Cluster {
         clients: usize,
         folder: &Path,
         program: &Path,
+        cast: Option<&Cast>,
     ) -> Result<Self, ChaosError> {
         let faketime = faketime()?;
         fs::create_dir_all(folder.join("logs")).map_err(ChaosError::file("making", folder))?;
@@ -140,6 +142,9 @@ impl Cluster {
             });
         }
         let keys: Vec<PublicKey> = validators.iter().map(|validator| validator.key).collect();
+        if let Some(cast) = cast {
+            validators.push(cast.validator()?);
+        }
         let genesis = Genesis {
             version: GENESIS_VERSION,
             name: "City of faults".to_owned(),
@@ -217,7 +222,7 @@ pub async fn leader(http: &reqwest::Client, nodes: usize) -> Option<usize> {
     Some(most as usize - 1)
 }
 
-fn account(node: usize) -> Id {
+pub fn account(node: usize) -> Id {
     fleet::id(&format!("node-{}", node + 1))
 }
 

@@ -123,6 +123,11 @@ pub fn administrator() -> Signer {
     Signer::new("administrator")
 }
 
+/// The accounts that admit a hostile observer.
+pub fn governors() -> [Signer; 2] {
+    [Signer::new("governor-1"), Signer::new("governor-2")]
+}
+
 pub fn operator(client: usize) -> Signer {
     Signer::new(&format!("operator-{client:02}"))
 }
@@ -146,7 +151,8 @@ pub fn shared_register(number: usize) -> String {
 
 /// The accounts of the genesis document, with all roles that the clients need.
 pub fn accounts(clients: usize) -> Vec<GenesisAccount> {
-    let signers = (0..clients).map(operator).chain([administrator()]);
+    let signers = (0..clients).map(operator);
+    let signers = signers.chain([administrator()]).chain(governors());
     let grant = |role| Grant::founding(role, Scope::city());
     signers
         .map(|signer| GenesisAccount {

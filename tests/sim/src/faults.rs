@@ -38,6 +38,10 @@ pub fn begin(world: &Arc<World>, over: &CancellationToken) {
     go(plan.blackouts, |world| Box::pin(blackouts(world)));
     go(plan.disk_faults, |world| Box::pin(disks(world)));
     go(plan.jumps, |world| Box::pin(jumps(world)));
+    let lies = plan.lies.as_ref();
+    go(lies.is_some_and(|lies| !lies.is_powerless()), |world| {
+        Box::pin(vacancies(world))
+    });
 }
 
 fn any_node(world: &World, rng: &mut SimRng) -> u64 {
@@ -210,6 +214,23 @@ fn clocks(world: &World, rng: &mut SimRng) {
         let offset_ms = offset(rng, world.plan.skew);
         world.with(node, |slot| slot.offset_ms = offset_ms);
         world.log_event(format!("the clock of node {node} is off by {offset_ms} ms"));
+    }
+}
+
+/// Parts an honest leader from the others for a while, so that a liar may win the election.
+async fn vacancies(world: Arc<World>) {
+    let mut rng = SimRng::new(world.seed, "vacancies");
+    let election_ms = world.plan.election.1.as_millis() as u64;
+    loop {
+        sleep(rng.millis(election_ms, 3 * election_ms)).await;
+        let leads = |node: &u64| world.up(*node).is_some_and(|up| up.consensus.is_leader());
+        let leaders: Vec<u64> = world.honest().into_iter().filter(leads).collect();
+        let others = |node: &u64| !leaders.contains(node);
+        let rest: Vec<u64> = world.nodes().into_iter().filter(others).collect();
+        let links = between(&leaders, &rest, false);
+        world.net.cut(&links);
+        sleep(rng.millis(election_ms, 2 * election_ms)).await;
+        world.net.mend(&links);
     }
 }
 

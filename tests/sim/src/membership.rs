@@ -1,6 +1,7 @@
 //! Changes of the nodes during a run by two administrators: a new node joins, gets a vote, and one
 //! of the founders is removed and stopped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lamplighter_types::{
@@ -40,13 +41,32 @@ pub async fn run(world: Arc<World>, over: CancellationToken) {
         driver.join(new).await;
         over.run_until_cancelled(driver.pause(0, 2_000)).await;
     }
-    let joined = driver.world.nodes().contains(&new);
+    // An observer that lies stays one.
+    let joined = driver.world.nodes().contains(&new) && driver.world.plan.lies.is_none();
     if joined && !over.is_cancelled() {
         driver.promote(new).await;
         over.run_until_cancelled(driver.pause(0, 2_000)).await;
         if !over.is_cancelled() && driver.rng.chance(800) {
             driver.remove_founder().await;
         }
+    }
+}
+
+/// Removes nodes that lied. They do not sign the change that removes them.
+pub async fn remove_liars(world: &Arc<World>, liars: &BTreeSet<u64>) {
+    let clients = world.plan.clients;
+    let mut driver = MembershipDriver {
+        rng: SimRng::new(world.seed, "removal"),
+        author: Client::numbered(world, clients + 1, 500),
+        approver: Client::numbered(world, clients + 2, 500),
+        proposals: 100,
+        world: world.clone(),
+    };
+    for node in liars {
+        driver
+            .change(GovernanceChange::RemoveValidator { node: *node })
+            .await;
+        world.count("removed liars");
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Append {
     pub entries: Vec<(Place, Bytes)>,
 }
 
+/// The kind of an entry that holds a batch.
+const BATCH: u8 = 1;
 /// The kind of an entry that holds a membership.
 const MEMBERSHIP: u8 = 2;
 /// Bytes before the content of an entry: kind, term, node, index.
@@ -98,6 +100,12 @@ pub fn entry_place(entry: &[u8]) -> Option<Place> {
     Some((number(entry, 1)?, number(entry, 9)?, number(entry, 17)?))
 }
 
+/// The batch in an entry, if it has one.
+pub fn batch(entry: &[u8]) -> Option<&[u8]> {
+    let (head, content) = entry.split_at_checked(ENTRY_HEADER_BYTES)?;
+    (head[0] == BATCH).then_some(content)
+}
+
 /// The voters that an entry names, if it is of a membership.
 pub fn voters(entry: &[u8]) -> Option<(Place, Voters)> {
     let place = entry_place(entry)?;
@@ -116,6 +124,13 @@ pub fn applied(store: &dyn KvView) -> Option<Place> {
 /// The last purged entry of the log in a store.
 pub fn purged(store: &dyn KvView) -> Option<Place> {
     log_id(&store.get(Cf::Meta, b"raft/purged").ok()??)
+}
+
+/// The last entry that a node had acknowledged when it dropped its log.
+pub fn vote_floor(store: &dyn KvView) -> Option<Place> {
+    let floor = store.get(Cf::Meta, b"raft/floor").ok()??;
+    let (tag, rest) = floor.split_first()?;
+    (*tag == 1).then(|| log_id(rest))?
 }
 
 /// Place of a stored log id, with which a marker begins too.
