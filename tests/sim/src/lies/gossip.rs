@@ -183,7 +183,7 @@ pub fn alter_peer_answer(world: &Arc<World>, node: u64, answer: PeerAnswer) -> P
             PeerAnswer::Certificate(certificate)
         }
         PeerAnswer::Artifact(_) => PeerAnswer::Artifact(Bytes::from_static(b"other bytes")),
-        PeerAnswer::Validators(_) => PeerAnswer::Artifact(Bytes::new()),
+        PeerAnswer::Validators { .. } => PeerAnswer::Artifact(Bytes::new()),
         PeerAnswer::NotLeader => PeerAnswer::Submitted(Vec::new()),
         PeerAnswer::Submitted(mut accepted) => {
             accepted.fill(lamplighter_ledger::Acceptance::Accepted);
