@@ -1,7 +1,7 @@
 //! The checks of another node's image before it is installed.
 //!
-//! From the genesis file upwards: each change of the validators is certified by those before it; the
-//! newest header is certified; the state has that header's state root; each header is the parent of
+//! From the genesis file upwards: each change of the validators is certified by those before it;
+//! the newest header is certified; the state has that header's state root; each header is the parent of
 //! the next; the bodies of every block have the roots in its
 //! header; the tree over the headers, the places of the transactions, the validators and the newest
 //! certificate are those of these blocks; the position of consensus is the one whose digest is in

@@ -115,7 +115,7 @@ impl Attester {
     /// The headers to sign: new, at a height at which this node signed none, with a plausible time,
     /// and certified by a set that this node is in.
     ///
-    /// Nothing is signed above a change of the validators that has no certificate of its own. So the
+    /// Nothing is signed above a change of the validators that has no certificate of its own. So a
     /// signature of an honest validator vouches for every change below it, and a verifier may skip
     /// those (`types::proof` has the argument).
     fn headers_to_sign(&self) -> Result<Vec<(u64, Hash)>, StateError> {
@@ -164,8 +164,8 @@ impl Attester {
     }
 
     /// This node's attestations without a certificate: the newest, and that of the set change that
-    /// holds up the others, which no other node may be able to certify. Those of before the last start are signed again, to
-    /// the same bytes: the hash is on disk.
+    /// holds up the others, which no other node may be able to certify. Those of before the last
+    /// start are signed again, to the same bytes: the hash is on disk.
     fn to_rebroadcast(&self, mut uncertified: Uncertified) -> Result<Vec<Attestation>, StateError> {
         let store = &*self.chain.store();
         let Some((last, _)) = tables::last_attested(store)? else {
