@@ -9,7 +9,7 @@ use std::time::Duration;
 use lamplighter_devnet::Process;
 use lamplighter_node::key;
 use lamplighter_types::{
-    Action, GovernanceAction, GovernanceChange, Id, Observer, SecretKey, Validator, codec,
+    Action, GovernanceAction, GovernanceChange, Id, KeyPurpose, Observer, SecretKey, Validator,
 };
 use rand::rngs::StdRng;
 
@@ -97,20 +97,22 @@ impl Cast {
     ) -> Result<(), ChaosError> {
         let role = HostileRole::Observer;
         let node = self.place(role);
-        let change = GovernanceChange::AddObserver {
+        let (secret, account) = (self.secret(role)?, account(node));
+        let changes = vec![GovernanceChange::AddObserver {
+            proof: secret.prove(KeyPurpose::Node, &client.chain_id, &account),
             observer: Observer {
                 node: node as u64 + 1,
-                account: account(node),
-                key: self.secret(role)?.public(),
+                account,
+                key: secret.public(),
                 address: self.listen(role).to_string(),
             },
-        };
+        }];
         let proposal = Id::new("admit").expect("a plain name");
         let approval = GovernanceAction::Approve {
             proposal: proposal.clone(),
-            change: codec::digest(&change),
+            changes: GovernanceChange::digest(&changes),
         };
-        let propose = GovernanceAction::Propose { proposal, change };
+        let propose = GovernanceAction::Propose { proposal, changes };
         for (signer, action) in fleet::governors().into_iter().zip([propose, approval]) {
             let action = Action::Governance(action);
             if !client.submit(&signer, action, rng).await {
