@@ -180,6 +180,11 @@ enum Attempt {
 }
 
 impl ChaosClient {
+    /// The ledger for which this client signs.
+    pub fn chain_id(&self) -> &Hash {
+        &self.shared.chain_id
+    }
+
     pub fn new(
         number: usize,
         shared: Arc<ClientsState>,

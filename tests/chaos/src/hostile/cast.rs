@@ -99,7 +99,7 @@ impl Cast {
         let node = self.place(role);
         let (secret, account) = (self.secret(role)?, account(node));
         let changes = vec![GovernanceChange::AddObserver {
-            proof: secret.prove(KeyPurpose::Node, &client.chain_id, &account),
+            proof: secret.prove(KeyPurpose::Node, client.chain_id(), &account),
             observer: Observer {
                 node: node as u64 + 1,
                 account,
