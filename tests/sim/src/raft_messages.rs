@@ -1,6 +1,7 @@
 //! The messages of consensus, as far as the invariants need them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use bincode::config::legacy;
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use lamplighter_consensus::wire::{
     self, AppendAnswer, AppendMessage, ControlRequest, ControlResponse,
 };
 use lamplighter_state::tables;
-use lamplighter_store::{Cf, KvView};
+use lamplighter_store::{Cf, Kv, KvView, MemoryKv};
 use openraft::raft::VoteResponse;
 use openraft::{EmptyNode, LogId, Membership, Vote};
 use serde::de::DeserializeOwned;
@@ -116,9 +117,15 @@ pub fn voters(entry: &[u8]) -> Option<(Place, Voters)> {
     Some((place, membership.get_joint_config().clone()))
 }
 
-/// The last applied entry of the state in a store.
+/// The last applied entry of the state in a store. While an image is installed, the tables are in
+/// part those of before: the state is then that of the image, whose files are durable, and with
+/// which the next start begins.
 pub fn applied(store: &dyn KvView) -> Option<Place> {
-    log_id(&tables::marker(store).ok()??)
+    let marker = match tables::installing(store).ok()? {
+        None => tables::marker(store),
+        Some(dir) => tables::position(&*MemoryKv::new().read_checkpoint(Path::new(&dir)).ok()?),
+    };
+    log_id(&marker.ok()??)
 }
 
 /// The last purged entry of the log in a store.
