@@ -33,10 +33,24 @@ use crate::electorate::Electorate;
 use crate::log::LogStore;
 use crate::types::LeaderId;
 
-/// The time in which one voter deposes this node at most once while a quorum of the others confirms
-/// it. A voter that was cut off comes back with a higher term, and is followed at once; one that
-/// claims a higher term again and again costs one election in this time.
-const DEPOSED_ONCE_IN: Duration = Duration::from_secs(600);
+/// After a voter deposed this node, it can't do so again for so many of the longest election
+/// timeouts while a quorum of the others confirms this node; each time, the pause doubles.
+///
+/// A voter that was cut off comes back with a higher term, and is followed at once. It may have to
+/// come twice or more: where its next candidacy and that of the others are in the same term, its
+/// own has the higher id, and it can follow none of that term. One that claims a higher term again
+/// and again costs less and less.
+const FIRST_PAUSE_TIMEOUTS: u32 = 8;
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// The last time that a voter deposed this node.
+struct Deposition {
+    at: Instant,
+    /// The leadership that it ended.
+    leader: LeaderId,
+    pause: Duration,
+}
 
 /// Everything that a node knows of elections.
 pub(crate) struct Elections {
@@ -48,7 +62,7 @@ pub(crate) struct Elections {
     store: ProofStore,
     log: LogStore,
     /// When each voter last deposed this node.
-    deposed: Mutex<BTreeMap<NodeId, Instant>>,
+    deposed: Mutex<BTreeMap<NodeId, Deposition>>,
     /// Held while proofs are written.
     writing: tokio::sync::Mutex<()>,
 }
@@ -83,13 +97,20 @@ impl Elections {
     /// the time in which the others have to have confirmed it.
     pub(crate) fn may_depose(&self, leader: LeaderId, node: NodeId, within: Duration) -> bool {
         let mut deposed = self.deposed.lock().expect("no code panics with this lock");
-        let lately = |at: &Instant| at.elapsed() < DEPOSED_ONCE_IN;
-        if deposed.get(&node).is_some_and(lately)
+        let last = deposed.get(&node);
+        if last.is_some_and(|last| last.at.elapsed() < last.pause)
             && self.gate.is_confirmed_without(leader, node, within)
         {
             return false;
         }
-        deposed.insert(node, Instant::now());
+        let pause = match last {
+            // Several answers of one kind came.
+            Some(last) if last.leader == leader => last.pause,
+            Some(last) if last.at.elapsed() < 2 * PAUSE_MAX => PAUSE_MAX.min(2 * last.pause),
+            _ => PAUSE_MAX.min(FIRST_PAUSE_TIMEOUTS * within),
+        };
+        let at = Instant::now();
+        deposed.insert(node, Deposition { at, leader, pause });
         true
     }
 
