@@ -121,14 +121,19 @@ impl PeerClient {
         elections.candidacy.proof(leader)
     }
 
-    fn may_depose(&self, leader: LeaderId, vote: Vote) -> Result<(), AnswerError> {
+    /// The vote for which this node ends its leadership, if it does for the one that was answered.
+    ///
+    /// It is of one term more: the other node may stand for election again at any moment, and if
+    /// that is at the same time as this node and with a higher id, it can't follow this node.
+    fn deposed_by(&self, leader: LeaderId, vote: Vote) -> Result<Vote, AnswerError> {
         let OpenraftNetwork {
             elections, config, ..
         } = &self.network;
-        if elections.may_depose(leader, self.target, config.timers.election_max) {
-            return Ok(());
+        if !elections.may_depose(leader, self.target, config.timers.election_max) {
+            return Err(AnswerError::Again(vote));
         }
-        Err(AnswerError::Again(vote))
+        let term = vote.leader_id.term.saturating_add(1);
+        Ok(Vote::new(term, vote.leader_id.node_id))
     }
 
     /// Checks the answer to an append or a heartbeat, and records what it proves.
@@ -141,7 +146,10 @@ impl PeerClient {
         let response = self.check().append(response, request)?;
         let (leader, gate) = (request.vote.leader_id, &self.network.elections.gate);
         match response {
-            AppendResponse::HigherVote(vote) => self.may_depose(leader, vote)?,
+            AppendResponse::HigherVote(vote) => {
+                let vote = self.deposed_by(leader, vote)?;
+                return Ok(AppendResponse::HigherVote(vote));
+            }
             AppendResponse::Conflict => {
                 gate.record_answer(leader, self.target, asked);
                 gate.forget(leader, self.target);
@@ -448,11 +456,8 @@ impl RaftNetwork<TypeConfig> for PeerClient {
                 }
                 Ok(answered) => {
                     let higher = self.check().higher_vote(answered, &vote);
+                    let higher = higher.and_then(|higher| self.deposed_by(vote.leader_id, higher));
                     let higher = higher.map_err(|error| Unreachable::new(&error))?;
-                    let leader = vote.leader_id;
-                    if !elections.may_depose(leader, self.target, config.timers.election_max) {
-                        return Err(Unreachable::new(&AnswerError::Again(higher)).into());
-                    }
                     Ok(SnapshotResponse::new(higher))
                 }
                 Err(error) => {

@@ -37,9 +37,8 @@ use crate::types::LeaderId;
 /// timeouts while a quorum of the others confirms this node; each time, the pause doubles.
 ///
 /// A voter that was cut off comes back with a higher term, and is followed at once. It may have to
-/// come twice or more: where its next candidacy and that of the others are in the same term, its
-/// own has the higher id, and it can follow none of that term. One that claims a higher term again
-/// and again costs less and less.
+/// come twice: it does not follow who was elected in a term in which it stood itself, if its own id
+/// is the higher one. One that claims a higher term again and again costs less and less.
 const FIRST_PAUSE_TIMEOUTS: u32 = 8;
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
@@ -109,6 +108,7 @@ impl Elections {
             Some(last) if last.at.elapsed() < 2 * PAUSE_MAX => PAUSE_MAX.min(2 * last.pause),
             _ => PAUSE_MAX.min(FIRST_PAUSE_TIMEOUTS * within),
         };
+        tracing::warn!(node, %leader, ?pause, "a voter's higher vote ends this leadership");
         let at = Instant::now();
         deposed.insert(node, Deposition { at, leader, pause });
         true
