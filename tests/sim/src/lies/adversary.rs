@@ -235,6 +235,11 @@ fn perform(liar: &Liar, lie: Lie) {
         Lie::Frame => gossip::frame(liar),
         Lie::Height => gossip::height(liar),
         Lie::Records => gossip::records(liar),
-        Lie::Votes | Lie::AnswerTerm | Lie::AnswerLog | Lie::Equivocate | Lie::Garbage => {}
+        Lie::Votes
+        | Lie::AnswerTerm
+        | Lie::AnswerLog
+        | Lie::Equivocate
+        | Lie::Garbage
+        | Lie::Inherited => {}
     }
 }

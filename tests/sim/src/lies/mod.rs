@@ -42,6 +42,8 @@ pub enum Lie {
     Equivocate,
     /// As the elected leader, sends bytes that are no batch.
     Garbage,
+    /// As the elected leader, sends the entries of earlier leaders with other bytes.
+    Inherited,
     /// Its clock is days ahead, or at the end of time.
     Time,
     /// Signs other headers, and other heights.
@@ -62,7 +64,13 @@ pub enum Lie {
     Replay,
 }
 
-/// Every kind.
+/// The lie that the nodes do not survive yet, so it is none of [`ALL`]: an elected liar that sends
+/// the entry of an *earlier* leader with other bytes. Each leader signs its own entries; with those
+/// of earlier leaders the two versions can't be told apart for certain, and an honest node may end
+/// up with the false one and serve no more. `make sim LIE=inherited` shows it.
+pub const NOT_SURVIVED: [Lie; 1] = [Lie::Inherited];
+
+/// Every kind that the nodes survive.
 pub const ALL: [Lie; 19] = [
     Lie::Lead,
     Lie::Membership,
@@ -106,6 +114,7 @@ impl Lie {
             | Self::AnswerLog
             | Self::Equivocate
             | Self::Garbage
+            | Self::Inherited
             | Self::Time
             | Self::Image
             | Self::Withhold => false,
@@ -125,6 +134,7 @@ impl Lie {
             Self::AnswerLog => "lies: answer log",
             Self::Equivocate => "lies: equivocate",
             Self::Garbage => "lies: garbage",
+            Self::Inherited => "lies: inherited",
             Self::Time => "lies: time",
             Self::Attest => "lies: attest",
             Self::Frame => "lies: frame",

@@ -43,9 +43,11 @@ pub fn alter_request(
 fn alter_append(world: &World, to: u64, request: &Bytes, state: &mut Adversary) -> Option<Bytes> {
     let garbage = world.liars.wants(Lie::Garbage);
     let equivocates = world.liars.wants(Lie::Equivocate);
-    if !garbage && !equivocates {
+    let inherited = world.liars.wants(Lie::Inherited);
+    if !garbage && !equivocates && !inherited {
         return None;
     }
+    let leader = raft_messages::append(request)?.leader;
     let mut altered_by = None;
     let digests = state.digests.entry(to).or_default();
     let chain_id = world.genesis.chain_id();
@@ -57,8 +59,13 @@ fn alter_append(world: &World, to: u64, request: &Bytes, state: &mut Adversary) 
         // Bytes that are no batch may also be sent to all.
         let alike = garbage && !equivocates;
         let variant = if alike { 1 } else { variant };
+        let is_own = place.is_some_and(|(term, by, _)| (term, by) == leader);
         let other = match variant {
             0 => None,
+            _ if !is_own => forge::other_batch(&entry, variant)
+                .filter(|_| inherited)
+                .inspect(|_| altered_by = Some(Lie::Inherited)),
+            _ if !garbage && !equivocates => None,
             _ if garbage && (!equivocates || variant == 2) => {
                 forge::no_batch(&entry).inspect(|_| altered_by = Some(Lie::Garbage))
             }
