@@ -23,6 +23,10 @@ pub trait Electorate: Send + Sync + 'static {
     /// nodes that the ledger names are known, also of those whose removal is not carried out yet.
     fn verify(&self, node: NodeId, message: &[u8], signature: &[u8; 64]) -> bool;
 
+    /// True if the key of a node is known, so that its signatures can be verified. A node that the
+    /// ledger named long ago, or will name later, has none.
+    fn has_key(&self, node: NodeId) -> bool;
+
     /// The sets of voters that the ledger names now: the one that has the votes, and one that this
     /// node learned with its proof while its chain is behind. A quorum of any of them elects.
     fn electors(&self) -> Vec<BTreeSet<NodeId>>;

@@ -95,12 +95,15 @@ pub struct AppendHeader {
     pub binding: Option<AppendBinding>,
 }
 
-/// What binds an append to the leader's log: the digest of that log before the entries, and the
-/// leader's signature under the one after them (see `statement`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What binds an append to the leader's log: the digest of that log before the entries, the
+/// leader's signature under the one after them, and the signatures of those that made the entries
+/// (see `statement`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppendBinding {
     pub prev_digest: LogDigest,
     pub signature: SignatureBytes,
+    /// For each entry the signature of the leader that made it, under the digest at the entry.
+    pub authors: Vec<SignatureBytes>,
 }
 
 pub type AppendRequest = openraft::raft::AppendEntriesRequest<TypeConfig>;

@@ -234,7 +234,8 @@ impl PeerServer {
     ) -> Result<AppendResponse, ServeError> {
         let _turn = self.turn.lock().await;
         let electorate = &*self.comparison.electorate;
-        binding::check(&self.log, electorate, from, &request, binding).await?;
+        let nodes = (from, self.config.node_id);
+        binding::check(&self.log, electorate, nodes, &request, binding).await?;
         let sent: Vec<_> = request.entries.iter().map(|entry| entry.log_id).collect();
         let applied = self.raft.metrics().borrow().last_applied;
         let checked = self.checks.check(request, proof, applied).await;

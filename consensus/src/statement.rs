@@ -2,7 +2,8 @@
 //!
 //! A leader signs, for each append that has entries, the term, itself, the index of the last entry
 //! and the digest of its log up to there. The digest covers the whole log, so one signature binds
-//! everything that the leader ever sent up to that entry.
+//! everything that the leader ever sent up to that entry. It also signs each entry that it makes,
+//! so that later leaders can show whose it is.
 //!
 //! # An honest leader signs one log per term
 //!
@@ -38,24 +39,13 @@ pub struct LeaderStatement {
 impl LeaderStatement {
     /// The signed bytes: domain, chain id, term, leader, index (u64 each, little-endian), digest.
     pub fn message(&self, chain_id: &[u8; 32]) -> Vec<u8> {
-        signed_bytes(chain_id, self.term, self.leader, self.index, &self.digest)
+        let mut bytes = Vec::with_capacity(DOMAIN.len() + 32 + 24 + 32);
+        bytes.extend_from_slice(DOMAIN);
+        bytes.extend_from_slice(chain_id);
+        for number in [self.term, self.leader, self.index] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.digest.0);
+        bytes
     }
-}
-
-/// The bytes that a leader signs.
-pub(crate) fn signed_bytes(
-    chain_id: &[u8; 32],
-    term: u64,
-    leader: NodeId,
-    index: u64,
-    digest: &LogDigest,
-) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(DOMAIN.len() + 32 + 24 + 32);
-    bytes.extend_from_slice(DOMAIN);
-    bytes.extend_from_slice(chain_id);
-    for number in [term, leader, index] {
-        bytes.extend_from_slice(&number.to_le_bytes());
-    }
-    bytes.extend_from_slice(&digest.0);
-    bytes
 }

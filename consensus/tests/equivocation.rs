@@ -12,8 +12,8 @@ use bytes::Bytes;
 use common::{Cluster, Forger, TIMEOUT};
 use lamplighter_consensus::suite::{SharedVoters, TestElectorate};
 use lamplighter_consensus::wire::{
-    self, AppendBinding, AppendMessage, ControlRequest, EntryPayload, LeaderStatement, LogId,
-    ProposedBatch, SignatureBytes, Vote, decode_append, encode_append,
+    self, AppendBinding, AppendMessage, ControlRequest, EntryPayload, LogId, ProposedBatch, Vote,
+    decode_append, encode_append,
 };
 use lamplighter_consensus::{
     ConsensusError, Electorate, LogDigest, NodeId, RaftLane, ServeError, has_diverged, reset,
@@ -23,23 +23,27 @@ use openraft::CommittedLeaderId;
 use openraft::raft::VoteRequest;
 use tokio::time::{sleep, timeout};
 
-/// Lets `liar` send another batch instead of `original` to `victim`, rightly signed, with all that
+/// Lets `liar` send another batch instead of `original` to `victims`, rightly signed, with all that
 /// follows from it.
 fn two_faced(
     voters: Arc<SharedVoters>,
     liar: NodeId,
-    victim: NodeId,
+    victims: &[NodeId],
     original: &'static [u8],
 ) -> Forger {
-    let electorate = TestElectorate { node: liar, voters };
+    let (electorate, victims) = (TestElectorate { node: liar, voters }, victims.to_vec());
     // The digests of the log that the victim gets, where it differs.
     let mut forged: BTreeMap<u64, LogDigest> = BTreeMap::new();
     Box::new(move |from, to, lane, request| {
-        if (from, to, lane) != (liar, victim, RaftLane::Append) {
+        if (from, lane) != (liar, RaftLane::Append) || !victims.contains(&to) {
             return request;
         }
         let mut message = decode_append(request).unwrap();
-        let mut digest = message.binding.unwrap().prev_digest;
+        let AppendBinding {
+            prev_digest: mut digest,
+            authors,
+            ..
+        } = message.binding.unwrap();
         if let Some(prev) = message.request.prev_log_id {
             digest = forged.get(&prev.index).copied().unwrap_or(digest);
         }
@@ -57,19 +61,13 @@ fn two_faced(
                 forged.insert(entry.log_id.index, digest);
             }
         }
-        let last = message.request.entries.last().unwrap().log_id;
-        let statement = LeaderStatement {
-            term: message.request.vote.leader_id.term,
-            leader: liar,
-            index: last.index,
-            digest,
-            signature: SignatureBytes([0; 64]),
-        };
-        let signature = electorate.sign(&statement.message(&electorate.chain_id()));
-        let binding = AppendBinding {
+        let binding = AppendBinding::signed(
+            &message.request,
             prev_digest,
-            signature: SignatureBytes(signature),
-        };
+            &authors,
+            &electorate.chain_id(),
+            |bytes| electorate.sign(bytes),
+        );
         encode_append(&message.request, message.proof.as_ref(), Some(binding))
     })
 }
@@ -108,7 +106,7 @@ async fn the_diverted_node_finds_the_liar_and_catches_up() {
     let liar = cluster.leader().await;
     let honest: Vec<NodeId> = (1..=4).filter(|id| *id != liar).collect();
     let victim = honest[0];
-    let forger = two_faced(cluster.voters.clone(), liar, victim, b"original");
+    let forger = two_faced(cluster.voters.clone(), liar, &[victim], b"original");
     *cluster.net.forger.lock().unwrap() = Some(forger);
     cluster.propose("original").await.unwrap();
     cluster.propose("next").await.unwrap();
@@ -170,7 +168,7 @@ async fn one_diverged() -> (Cluster, NodeId, Vec<NodeId>) {
     let liar = cluster.leader().await;
     let honest: Vec<NodeId> = (1..=4).filter(|id| *id != liar).collect();
     let victim = honest[0];
-    let forger = two_faced(cluster.voters.clone(), liar, victim, b"original");
+    let forger = two_faced(cluster.voters.clone(), liar, &[victim], b"original");
     *cluster.net.forger.lock().unwrap() = Some(forger);
     cluster.propose("original").await.unwrap();
     let stopped = timeout(TIMEOUT, cluster.node(victim).stopped()).await;
@@ -277,12 +275,70 @@ async fn a_node_without_its_log_elects_no_candidate_behind_it() {
     );
 }
 
+/// A leader that changes what an earlier one left uncommitted deceives nobody: the author did not
+/// sign it. The author's log stays one that all can have, and no node has to drop anything.
+#[tokio::test(start_paused = true)]
+async fn a_later_leader_cannot_change_the_entries_of_an_earlier_one() {
+    let cluster = Cluster::start(4).await;
+    cluster.propose("before").await.unwrap();
+    cluster.agree().await;
+    let author = cluster.leader().await;
+    let others: Vec<NodeId> = (1..=4).filter(|id| *id != author).collect();
+    let (liar, deceived) = (others[0], others[1..].to_vec());
+    // The entry reaches the liar alone.
+    let without = deceived.clone();
+    *cluster.net.forger.lock().unwrap() = Some(Box::new(move |from, to, lane, request| {
+        let lost = from == author && without.contains(&to) && lane == RaftLane::Append;
+        if lost { Bytes::new() } else { request }
+    }));
+    let uncommitted = timeout(Duration::from_secs(1), cluster.propose("original")).await;
+    assert!(uncommitted.is_err());
+    cluster.net.cut(author);
+    // Its log is the longest of the rest, so nobody else is elected.
+    let forger = two_faced(cluster.voters.clone(), liar, &deceived, b"original");
+    *cluster.net.forger.lock().unwrap() = Some(forger);
+    wait_for("the liar leads", async || {
+        let follows = |id: &NodeId| cluster.node(*id).metrics().leader == Some(liar);
+        deceived.iter().all(follows)
+    })
+    .await;
+    sleep(Duration::from_secs(3)).await;
+    cluster.net.heal();
+    cluster.net.cut(liar);
+    timeout(TIMEOUT, cluster.propose("after"))
+        .await
+        .expect("the honest nodes agree")
+        .unwrap();
+    wait_for("all go on with the author's entry", async || {
+        let mut all = true;
+        for id in others[1..].iter().chain([&author]) {
+            all &= holds(&cluster, *id, "original").await && holds(&cluster, *id, "after").await;
+            all &= !holds(&cluster, *id, "a lie").await;
+        }
+        all
+    })
+    .await;
+    for id in 1..=4 {
+        assert!(cluster.voters.evidence(id).is_empty(), "nobody is accused");
+    }
+}
+
 /// Entries without the leader's signature, or other ones than it signed, do not reach the log.
 #[tokio::test(start_paused = true)]
 async fn unsigned_and_changed_entries_are_refused() {
     type Change = fn(&mut AppendMessage);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 6] = [
         ("no signature", |message| message.binding = None),
+        ("no signature of the author", |message| {
+            if let Some(binding) = &mut message.binding {
+                binding.authors.clear();
+            }
+        }),
+        ("another signature of the author", |message| {
+            if let Some(binding) = &mut message.binding {
+                binding.authors[0].0[5] ^= 1;
+            }
+        }),
         ("another signature", |message| {
             if let Some(binding) = &mut message.binding {
                 binding.signature.0[5] ^= 1;

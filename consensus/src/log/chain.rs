@@ -22,8 +22,10 @@ const DOMAIN: &[u8] = b"lamplighter/raft-log/2\0";
 const DIGEST_BYTES: usize = 32;
 /// Term, leader and signature of a statement.
 const STATEMENT_BYTES: usize = 8 + 8 + 64;
-const UNSIGNED: u8 = 0;
+const SIGNATURE_BYTES: usize = 64;
+/// Bits of the last byte: what a stored entry has.
 const SIGNED: u8 = 1;
+const AUTHORED: u8 = 2;
 
 /// The digest of a log up to an entry, this one included.
 #[derive(
@@ -86,16 +88,56 @@ pub(crate) struct ChainEnd {
     pub digest: Option<LogDigest>,
 }
 
-/// An entry as it is stored: the entry, the digest of the log up to it, and the leader's statement
-/// about that digest if the entry was the last of an append.
+/// An entry as it is stored: the entry, the digest of the log up to it, and what leaders signed
+/// about that digest. An entry that this node made as leader has nothing of it.
 #[derive(Clone, Debug)]
 pub struct StoredEntry {
     pub entry: RaftLogEntry,
     pub digest: LogDigest,
+    /// The statement of the leader that sent the entry, if it was the last of an append; otherwise
+    /// of the one that made it.
     pub statement: Option<LeaderStatement>,
+    /// The signature of the leader that made the entry, if the statement is of another.
+    pub author: Option<SignatureBytes>,
 }
 
 impl StoredEntry {
+    /// An entry with the statements that came for it.
+    pub(crate) fn new(
+        entry: RaftLogEntry,
+        digest: LogDigest,
+        statements: &[LeaderStatement],
+    ) -> Self {
+        let made = |s: &&LeaderStatement| is_author(&entry, s);
+        let author = statements.iter().find(made);
+        let sender = statements.iter().find(|s| !made(s));
+        Self {
+            digest,
+            statement: sender.or(author).copied(),
+            author: sender.and(author).map(|statement| statement.signature),
+            entry,
+        }
+    }
+
+    /// The signature of the leader that made the entry, if another node sent it.
+    pub(crate) fn author_signature(&self) -> Option<SignatureBytes> {
+        let statement = self.statement.filter(|s| is_author(&self.entry, s));
+        self.author.or(statement.map(|s| s.signature))
+    }
+
+    /// The statements about the digest.
+    pub(crate) fn statements(&self) -> impl Iterator<Item = LeaderStatement> {
+        let log_id = self.entry.log_id;
+        let author = self.author.map(|signature| LeaderStatement {
+            term: log_id.leader_id.term,
+            leader: log_id.leader_id.node_id,
+            index: log_id.index,
+            digest: self.digest,
+            signature,
+        });
+        self.statement.into_iter().chain(author)
+    }
+
     pub(crate) fn end(&self) -> ChainEnd {
         ChainEnd {
             log_id: self.entry.log_id,
@@ -104,33 +146,39 @@ impl StoredEntry {
     }
 
     /// The bytes for the store: the entry, then its digest, then term, leader and signature of a
-    /// statement, then a byte that says whether there is one.
+    /// statement, then the author's signature, then a byte that says which of them are there.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let tail = DIGEST_BYTES + STATEMENT_BYTES + 1;
+        let tail = DIGEST_BYTES + STATEMENT_BYTES + SIGNATURE_BYTES + 1;
         let mut out = Vec::with_capacity(entry_bytes(&self.entry) + tail);
         put_entry(&self.entry, &mut out);
         out.put_slice(&self.digest.0);
-        match &self.statement {
-            None => out.put_u8(UNSIGNED),
-            Some(statement) => {
-                out.put_u64_le(statement.term);
-                out.put_u64_le(statement.leader);
-                out.put_slice(&statement.signature.0);
-                out.put_u8(SIGNED);
-            }
+        let mut has = 0;
+        if let Some(statement) = &self.statement {
+            out.put_u64_le(statement.term);
+            out.put_u64_le(statement.leader);
+            out.put_slice(&statement.signature.0);
+            has |= SIGNED;
         }
+        if let Some(author) = &self.author {
+            out.put_slice(&author.0);
+            has |= AUTHORED;
+        }
+        out.put_u8(has);
         out
     }
 
     /// Reads a stored entry; its batch shares the bytes.
     pub fn decode(mut bytes: Bytes) -> Result<Self, CodecError> {
         const WHAT: &str = "stored log entry";
-        let signed = match bytes.last() {
-            Some(&UNSIGNED) => false,
-            Some(&SIGNED) => true,
+        let (signed, authored) = match bytes.last() {
+            Some(has) if has & !(SIGNED | AUTHORED) == 0 => {
+                (has & SIGNED != 0, has & AUTHORED != 0)
+            }
             _ => return Err(CodecError::Malformed(WHAT)),
         };
-        let tail = DIGEST_BYTES + 1 + if signed { STATEMENT_BYTES } else { 0 };
+        let statement_bytes = if signed { STATEMENT_BYTES } else { 0 };
+        let author_bytes = if authored { SIGNATURE_BYTES } else { 0 };
+        let tail = DIGEST_BYTES + statement_bytes + author_bytes + 1;
         let at = bytes.len().checked_sub(tail);
         let mut tail = bytes.split_off(at.ok_or(CodecError::Malformed(WHAT))?);
         let entry = get_entry(bytes)?;
@@ -138,21 +186,52 @@ impl StoredEntry {
         tail.copy_to_slice(&mut digest.0);
         let statement = signed.then(|| {
             let (term, leader) = (tail.get_u64_le(), tail.get_u64_le());
-            let mut signature = SignatureBytes([0; 64]);
-            tail.copy_to_slice(&mut signature.0);
             LeaderStatement {
                 term,
                 leader,
                 index: entry.log_id.index,
                 digest,
-                signature,
+                signature: take_signature(&mut tail),
             }
         });
+        let author = authored.then(|| take_signature(&mut tail));
         Ok(Self {
             entry,
             digest,
             statement,
+            author,
         })
+    }
+}
+
+/// True if the statement is of the leader that made the entry.
+fn is_author(entry: &RaftLogEntry, statement: &LeaderStatement) -> bool {
+    let author = entry.log_id.leader_id;
+    (statement.term, statement.leader) == (author.term, author.node_id)
+}
+
+fn take_signature(bytes: &mut Bytes) -> SignatureBytes {
+    let mut signature = SignatureBytes([0; SIGNATURE_BYTES]);
+    bytes.copy_to_slice(&mut signature.0);
+    signature
+}
+
+/// An entry of this log as it is signed: where it is, the digest there, and the signature of the
+/// leader that made it, if that is not this node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AuthoredEntry {
+    pub log_id: LogId,
+    pub digest: LogDigest,
+    pub author: Option<SignatureBytes>,
+}
+
+impl From<&StoredEntry> for AuthoredEntry {
+    fn from(stored: &StoredEntry) -> Self {
+        Self {
+            log_id: stored.entry.log_id,
+            digest: stored.digest,
+            author: stored.author_signature(),
+        }
     }
 }
 

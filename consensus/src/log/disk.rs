@@ -6,7 +6,7 @@ use lamplighter_store::{Cf, Direction, KeyRange, Kv, StoreError};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageIOError};
 
 use super::PURGED;
-use super::chain::{ChainLink, LinkedStatement, LogDigest, StoredEntry};
+use super::chain::{AuthoredEntry, ChainLink, LinkedStatement, LogDigest, StoredEntry};
 use crate::NodeId;
 use crate::statement::LeaderStatement;
 use crate::type_config::RaftLogEntry;
@@ -89,6 +89,18 @@ pub(super) fn read_digests(
     scan.map(|row| decode(row?.1).map(digest)).collect()
 }
 
+/// The entries from `start` to `end`, this one included, as they are signed.
+pub(super) fn read_authored(
+    kv: &dyn Kv,
+    start: u64,
+    end: u64,
+) -> Result<Vec<AuthoredEntry>, StoreError> {
+    let range = KeyRange::between(key(start), key(end.saturating_add(1)));
+    let scan = kv.scan(Cf::Log, range, Direction::Forward)?;
+    scan.map(|row| decode(row?.1).map(|stored| AuthoredEntry::from(&stored)))
+        .collect()
+}
+
 /// The statements in the last entries of the log.
 pub(super) fn read_last_statements(
     kv: &dyn Kv,
@@ -97,7 +109,7 @@ pub(super) fn read_last_statements(
     let scan = kv.scan(Cf::Log, KeyRange::all(), Direction::Backward)?;
     let statements = scan
         .take(entries_max)
-        .map(|row| decode(row?.1).map(|stored| stored.statement));
+        .map(|row| decode(row?.1).map(|stored| stored.statements().collect::<Vec<_>>()));
     let statements: Result<Vec<_>, _> = statements.collect();
     Ok(statements?.into_iter().flatten().collect())
 }
@@ -131,9 +143,8 @@ pub(super) fn read_statement_from(
         } else {
             links.push(ChainLink::of(&stored.entry));
         }
-        let statement = stored.statement;
         let is_of = |s: &LeaderStatement| (s.term, s.leader) == leadership;
-        if let (Some(statement), Some(base)) = (statement.filter(is_of), base) {
+        if let (Some(statement), Some(base)) = (stored.statements().find(is_of), base) {
             return Ok(Some(LinkedStatement {
                 base,
                 links,

@@ -24,13 +24,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use self::chain::ChainEnd;
 use self::chain::LinkedStatement;
+pub(crate) use self::chain::{AuthoredEntry, ChainEnd};
 pub use self::chain::{ChainLink, LogDigest, StoredEntry};
 pub(crate) use self::disk::storage_error;
 use self::disk::{
-    find_ends, key, read_digests, read_entries, read_last_statements, read_statement_from,
-    read_stored,
+    find_ends, key, read_authored, read_digests, read_entries, read_last_statements,
+    read_statement_from, read_stored,
 };
 use self::received::ReceivedStatements;
 use self::recent::{CachedEntry, RecentEntries};
@@ -282,6 +282,19 @@ impl LogStore {
         self.0.io.run(move || read_digests(&*kv, start, end)).await
     }
 
+    /// The entries from `start` to `end`, as they are signed, that the log has.
+    pub(crate) async fn authored(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<AuthoredEntry>, StoreError> {
+        if let Some(authored) = self.recent().authored(start, end) {
+            return Ok(authored);
+        }
+        let kv = self.0.kv.clone();
+        self.0.io.run(move || read_authored(&*kv, start, end)).await
+    }
+
     /// The first statement of a leadership about an entry from this index on.
     pub(crate) async fn statement_from(
         &self,
@@ -391,12 +404,8 @@ impl LogStore {
         };
         for entry in entries {
             digest = digest.after(&entry);
-            let statement = self.received().store(entry.log_id.index, digest);
-            let stored = StoredEntry {
-                entry,
-                digest,
-                statement,
-            };
+            let statements = self.received().store(entry.log_id.index, digest);
+            let stored = StoredEntry::new(entry, digest, &statements);
             let value = stored.encode();
             let length = value.len();
             bytes += length;

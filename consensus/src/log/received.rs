@@ -2,11 +2,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::chain::LogDigest;
 use crate::NodeId;
+use crate::evidence::LINKS_MAX;
 use crate::statement::LeaderStatement;
 
-/// Statements that wait for their entry: appends on their way through openraft. One whose entry is
-/// in the log already is never removed by it, so the oldest makes place.
-const RECEIVED_MAX: usize = 16;
+/// Statements that wait for their entry: appends on their way through openraft, with one for each
+/// entry. One whose entry is in the log already is never removed by it, so the oldest makes place.
+const RECEIVED_MAX: usize = 4 * LINKS_MAX;
 /// Leaderships of which the newest statement is kept: those of a few elections, within which other
 /// nodes have compared them.
 const LEADERSHIPS_MAX: usize = 8;
@@ -27,14 +28,17 @@ impl ReceivedStatements {
         self.pending.push_back(statement);
     }
 
-    /// Removes and returns the statement about the entry of this index and digest, which is now in
-    /// the log.
-    pub(super) fn store(&mut self, index: u64, digest: LogDigest) -> Option<LeaderStatement> {
+    /// Removes and returns the statements about the entry of this index and digest, which is now
+    /// in the log.
+    pub(super) fn store(&mut self, index: u64, digest: LogDigest) -> Vec<LeaderStatement> {
         let is_of = |s: &LeaderStatement| s.index == index && s.digest == digest;
-        let at = self.pending.iter().position(is_of)?;
-        let statement = self.pending.remove(at)?;
-        self.add_stored(statement);
-        Some(statement)
+        let mut found = Vec::new();
+        while let Some(at) = self.pending.iter().position(is_of) {
+            let statement = self.pending.remove(at).expect("it was found there");
+            self.add_stored(statement);
+            found.push(statement);
+        }
+        found
     }
 
     /// Adds a statement that the log has.

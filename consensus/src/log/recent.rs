@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::chain::{ChainEnd, LogDigest, StoredEntry};
+use super::chain::{AuthoredEntry, ChainEnd, LogDigest, StoredEntry};
 use crate::type_config::RaftLogEntry;
 use crate::types::LogId;
 
@@ -101,6 +101,17 @@ impl RecentEntries {
             entries.push(cached.stored.entry.clone());
         }
         Some(entries)
+    }
+
+    /// The entries from `start` to `end`, this one included; none if not all are in memory.
+    pub(super) fn authored(&self, start: u64, end: u64) -> Option<Vec<AuthoredEntry>> {
+        let (first, last) = (self.position(start)?, self.position(end)?);
+        let cached = self.cached.range(first..=last.max(first));
+        Some(
+            cached
+                .map(|cached| AuthoredEntry::from(&cached.stored))
+                .collect(),
+        )
     }
 
     /// Adds the entries of one write, and removes the oldest durable ones beyond the limit.

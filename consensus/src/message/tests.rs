@@ -71,6 +71,7 @@ fn binding() -> AppendBinding {
     AppendBinding {
         prev_digest: LogDigest([6; 32]),
         signature: SignatureBytes([8; 64]),
+        authors: vec![SignatureBytes([9; 64]); 2],
     }
 }
 

@@ -135,6 +135,10 @@ impl Electorate for TestElectorate {
         signature(node, message) == *claimed
     }
 
+    fn has_key(&self, node: NodeId) -> bool {
+        self.names(node)
+    }
+
     fn electors(&self) -> Vec<BTreeSet<NodeId>> {
         self.voters
             .facts()

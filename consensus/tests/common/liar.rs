@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use lamplighter_consensus::suite::TestElectorate;
 use lamplighter_consensus::wire::{
     self, AppendAnswer, AppendBinding, AppendRequest, ControlRequest, ControlResponse,
-    ElectionProof, EntryPayload, LeaderStatement, LogId, Membership, RaftLogEntry, SignatureBytes,
-    SignedVote, StoredEntry, Vote,
+    ElectionProof, EntryPayload, LogId, Membership, RaftLogEntry, SignatureBytes, SignedVote,
+    StoredEntry, Vote,
 };
 use lamplighter_consensus::{Electorate, NodeId, RaftLane, ServeError};
 use lamplighter_store::{Cf, KvView};
@@ -97,25 +97,14 @@ fn binding(cluster: &Cluster, to: NodeId, request: &AppendRequest) -> AppendBind
         (stored.entry.log_id == log_id).then_some(stored.digest)
     };
     let prev_digest = request.prev_log_id.and_then(stored).unwrap_or_default();
-    let entries = request.entries.iter();
-    let digest = entries.fold(prev_digest, |digest, entry| digest.after(entry));
-    let leader = request.vote.leader_id;
-    let statement = LeaderStatement {
-        term: leader.term,
-        leader: leader.node_id,
-        index: request.entries.last().map_or(0, |last| last.log_id.index),
-        digest,
-        signature: SignatureBytes([0; 64]),
-    };
     let electorate = TestElectorate {
-        node: leader.node_id,
+        node: request.vote.leader_id.node_id,
         voters: cluster.voters.clone(),
     };
-    let signature = electorate.sign(&statement.message(&electorate.chain_id()));
-    AppendBinding {
-        prev_digest,
-        signature: SignatureBytes(signature),
-    }
+    let chain_id = electorate.chain_id();
+    AppendBinding::signed(request, prev_digest, &[], &chain_id, |bytes| {
+        electorate.sign(bytes)
+    })
 }
 
 pub async fn append(

@@ -82,6 +82,10 @@ impl Electorate for LedgerElectorate {
         key.is_some_and(|key| key.verify(message, &Signature(*signature)).is_ok())
     }
 
+    fn has_key(&self, node: u64) -> bool {
+        self.key_of(node).is_some()
+    }
+
     fn electors(&self) -> Vec<BTreeSet<u64>> {
         let voters = nodes(&self.chain.watch_membership().borrow().voters);
         let announced = self.announced(|announced| nodes(&announced.validators));

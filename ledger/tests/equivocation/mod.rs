@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lamplighter_consensus::wire::{
-    AppendBinding, EntryPayload, LeaderStatement, ProposedBatch, SignatureBytes, decode_append,
-    encode_append,
+    AppendBinding, EntryPayload, ProposedBatch, decode_append, encode_append,
 };
 use lamplighter_consensus::{LogDigest, NodeId};
 use lamplighter_ledger::evidence::Evidence;
@@ -33,7 +32,11 @@ fn two_faced(
         }
         let mut message = decode_append(request).unwrap();
         let term = message.request.vote.leader_id.term;
-        let mut digest = message.binding.unwrap().prev_digest;
+        let AppendBinding {
+            prev_digest: mut digest,
+            authors,
+            ..
+        } = message.binding.unwrap();
         if let Some(prev) = message.request.prev_log_id {
             digest = forged.get(&prev.index).copied().unwrap_or(digest);
         }
@@ -51,18 +54,14 @@ fn two_faced(
                 forged.insert(index, digest);
             }
         }
-        let statement = LeaderStatement {
-            term,
-            leader: liar,
-            index: message.request.entries.last().unwrap().log_id.index,
-            digest,
-            signature: SignatureBytes([0; 64]),
-        };
-        let signature = node_secret(liar).sign(&statement.message(&chain_id));
-        let binding = AppendBinding {
+        let secret = node_secret(liar);
+        let binding = AppendBinding::signed(
+            &message.request,
             prev_digest,
-            signature: SignatureBytes(signature.0),
-        };
+            &authors,
+            &chain_id,
+            |bytes| secret.sign(bytes).0,
+        );
         encode_append(&message.request, message.proof.as_ref(), Some(binding))
     })
 }

@@ -90,6 +90,10 @@ impl Electorate for CredulousElectorate {
         true
     }
 
+    fn has_key(&self, node: u64) -> bool {
+        self.0.has_key(node)
+    }
+
     fn electors(&self) -> Vec<BTreeSet<u64>> {
         self.0.electors()
     }

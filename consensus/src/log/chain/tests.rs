@@ -151,6 +151,7 @@ proptest! {
     fn a_stored_entry_is_read_back(
         batch in prop::collection::vec(any::<u8>(), 0..80),
         signed in any::<bool>(),
+        author in any::<bool>(),
     ) {
         let entry = entry(3, 7, &batch);
         let digest = LogDigest([9; 32]).after(&entry);
@@ -161,12 +162,14 @@ proptest! {
             digest,
             signature: SignatureBytes([5; 64]),
         });
-        let stored = StoredEntry { entry, digest, statement };
+        let author = author.then_some(SignatureBytes([6; 64]));
+        let stored = StoredEntry { entry, digest, statement, author };
         let bytes = Bytes::from(stored.encode());
         let read = StoredEntry::decode(bytes.clone()).unwrap();
         prop_assert_eq!(read.entry, stored.entry);
         prop_assert_eq!(read.digest, digest);
         prop_assert_eq!(read.statement, statement);
+        prop_assert_eq!(read.author, author);
         // Shorter bytes are an error or another entry; they never panic.
         for end in 0..bytes.len() {
             let _ = StoredEntry::decode(bytes.slice(..end));

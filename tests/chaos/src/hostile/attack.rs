@@ -7,9 +7,8 @@ use bytes::Bytes;
 use lamplighter_consensus::LogDigest;
 use lamplighter_consensus::wire::{
     self, AppendBinding, AppendRequest, ControlRequest, ControlResponse, ElectionProof,
-    EntryPayload, FileInfo, LeaderStatement, LogId, Manifest, Membership, ProposedBatch,
-    RaftLogEntry, SignatureBytes, SignedVote, SnapshotMeta, SnapshotRequest, StoredMembership,
-    Vote,
+    EntryPayload, FileInfo, LogId, Manifest, Membership, ProposedBatch, RaftLogEntry,
+    SignatureBytes, SignedVote, SnapshotMeta, SnapshotRequest, StoredMembership, Vote,
 };
 use lamplighter_ledger::PeerGossip;
 use lamplighter_net::{Lane, Network, NodeKey};
@@ -139,21 +138,15 @@ impl Attacker<'_> {
     /// Signs the entries as their leader, on top of a log that it makes up.
     fn bind(&self, request: &AppendRequest) -> Option<AppendBinding> {
         let prev_digest = LogDigest::EMPTY;
-        let last = request.entries.last()?;
-        let digest = request.entries.iter().fold(prev_digest, LogDigest::after);
-        let mut statement = LeaderStatement {
-            term: request.vote.leader_id.term,
-            leader: self.peer.node,
-            index: last.log_id.index,
-            digest,
-            signature: SignatureBytes([0; 64]),
-        };
-        let message = statement.message(&self.peer.chain_id.0);
-        statement.signature = SignatureBytes(self.peer.secret.sign(&message).0);
-        Some(AppendBinding {
+        let chain_id = &self.peer.chain_id.0;
+        let sign = |message: &[u8]| self.peer.secret.sign(message).0;
+        Some(AppendBinding::signed(
+            request,
             prev_digest,
-            signature: statement.signature,
-        })
+            &[],
+            chain_id,
+            sign,
+        ))
     }
 
     fn heartbeat(&self, prev: Option<LogId>, commit: Option<LogId>) -> Bytes {

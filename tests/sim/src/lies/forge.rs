@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{BufMut, Bytes};
 use lamplighter_consensus::LogDigest;
 use lamplighter_consensus::wire::{
-    self, AppendAnswer, AppendBinding, AppendHeader, ComparisonAnswer, ControlRequest,
-    ControlResponse, ElectionProof, FileInfo, LeaderStatement, Manifest, SignatureBytes,
-    SignedVote, SnapshotRequest, SnapshotResponse,
+    self, AppendAnswer, AppendBinding, AppendHeader, AppendRequest, ComparisonAnswer,
+    ControlRequest, ControlResponse, ElectionProof, FileInfo, LeaderStatement, Manifest,
+    RaftLogEntry, SignatureBytes, SignedVote, SnapshotRequest, SnapshotResponse,
 };
 use lamplighter_types::{Hash, SignedTransaction, codec};
 use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
@@ -146,33 +146,29 @@ pub fn membership(voters: &BTreeSet<u64>, all: &BTreeSet<u64>) -> Vec<u8> {
     wire::encode(&RaftMembership::new(vec![voters.clone()], nodes))
 }
 
-/// Signs a statement about a log as its leader.
+/// Binds entries to a log under the name of a leader; what others made keeps its signature.
 fn bind(
     vote: &Vote<u64>,
     prev_digest: LogDigest,
-    last: (u64, LogDigest),
+    entries: Vec<RaftLogEntry>,
+    authors: &[SignatureBytes],
     chain_id: &Hash,
 ) -> AppendBinding {
-    let leader = vote.leader_id.node_id;
-    let mut statement = LeaderStatement {
-        term: vote.leader_id.term,
-        leader,
-        index: last.0,
-        digest: last.1,
-        signature: SignatureBytes([0; 64]),
+    let secret = node::secret(vote.leader_id.node_id);
+    let request = AppendRequest {
+        vote: *vote,
+        prev_log_id: None,
+        leader_commit: None,
+        entries,
     };
-    let message = statement.message(&chain_id.0);
-    statement.signature = SignatureBytes(node::secret(leader).sign(&message).0);
-    AppendBinding {
-        prev_digest,
-        signature: statement.signature,
-    }
+    let sign = |message: &[u8]| secret.sign(message).0;
+    AppendBinding::signed(&request, prev_digest, authors, &chain_id.0, sign)
 }
 
-/// The digest after an entry, and its index; none if the bytes are no entry.
-fn digest_after(digest: LogDigest, entry: &[u8]) -> Option<(u64, LogDigest)> {
-    let entry = wire::get_entry(Bytes::copy_from_slice(entry)).ok()?;
-    Some((entry.log_id.index, digest.after(&entry)))
+/// The entries in these bytes; none if some are no entries.
+fn read(entries: &[Vec<u8>]) -> Option<Vec<RaftLogEntry>> {
+    let read = |entry: &Vec<u8>| wire::get_entry(entry.clone().into()).ok();
+    entries.iter().map(read).collect()
 }
 
 pub fn append(
@@ -184,13 +180,13 @@ pub fn append(
     chain_id: &Hash,
 ) -> Bytes {
     let before = LogDigest::EMPTY;
-    let last = digest_after(before, entry);
+    let read = read(&[entry.to_vec()]);
     let header = AppendHeader {
         vote,
         prev_log_id: prev.map(log_id),
         leader_commit: commit.map(log_id),
         proof,
-        binding: last.map(|last| bind(&vote, before, last, chain_id)),
+        binding: read.map(|entries| bind(&vote, before, entries, &[], chain_id)),
         entries: vec![entry.len() as u32],
     };
     wire::frame(&header, entry)
@@ -210,20 +206,18 @@ pub fn alter_entries(
         entries.push(alter(rest.split_to(*size as usize).to_vec()));
     }
     header.entries = entries.iter().map(|entry| entry.len() as u32).collect();
-    if let Some(binding) = header.binding {
+    if let Some(binding) = header.binding.take() {
         let prev = header.prev_log_id.map(|prev| prev.index);
         let known = prev.and_then(|prev| digests.get(&prev)).copied();
         let before = known.unwrap_or(binding.prev_digest);
-        let mut last = None;
+        let read = read(&entries);
         let mut digest = before;
-        for entry in &entries {
-            last = digest_after(digest, entry);
-            if let Some((index, after)) = last {
-                digest = after;
-                digests.insert(index, after);
-            }
+        for entry in read.iter().flatten() {
+            digest = digest.after(entry);
+            digests.insert(entry.log_id.index, digest);
         }
-        header.binding = last.map(|last| bind(&header.vote, before, last, chain_id));
+        let authors = &binding.authors;
+        header.binding = read.map(|read| bind(&header.vote, before, read, authors, chain_id));
     }
     Some(wire::frame(&header, &entries.concat()))
 }
