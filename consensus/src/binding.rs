@@ -33,11 +33,11 @@ impl AppendBinding {
         let mut entries = Vec::with_capacity(request.entries.len());
         for (at, entry) in request.entries.iter().enumerate() {
             digest = digest.after(entry);
-            let is_own = entry.log_id.leader_id.node_id == leader.node_id;
+            let is_local = entry.log_id.leader_id.node_id == leader.node_id;
             entries.push(AuthoredEntry {
                 log_id: entry.log_id,
                 digest,
-                author: known.get(at).copied().filter(|_| !is_own),
+                author: known.get(at).copied().filter(|_| !is_local),
             });
         }
         bound(leader.node_id, leader.term, prev_digest, &entries, |m| {
@@ -173,8 +173,8 @@ async fn compare_all(
         }
         None => {}
     }
-    let settled = log.committed().max(log.purged());
-    let settled = settled.map(|log_id| log_id.index);
+    let committed = log.committed().max(log.purged());
+    let committed = committed.map(|log_id| log_id.index);
     let mut made = Vec::new();
     let mut index = 0;
     for (entry, signature) in request.entries.iter().zip(&binding.authors) {
@@ -184,7 +184,7 @@ async fn compare_all(
         // The entry of the bootstrap has no leader: the ledger explains it.
         let bootstrap = index == 0 && leader_id == LeaderId::default();
         let known = compare(log, from, entry.log_id, digest).await?;
-        if !known && !bootstrap && Some(index) > settled {
+        if !known && !bootstrap && Some(index) > committed {
             made.push(LeaderStatement {
                 term: leader_id.term,
                 leader: leader_id.node_id,

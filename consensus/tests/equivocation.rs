@@ -278,7 +278,7 @@ async fn a_node_without_its_log_elects_no_candidate_behind_it() {
 /// A leader that changes what an earlier one left uncommitted deceives nobody: the author did not
 /// sign it. The author's log stays one that all can have, and no node has to drop anything.
 #[tokio::test(start_paused = true)]
-async fn a_later_leader_cannot_change_the_entries_of_an_earlier_one() {
+async fn the_next_leader_cannot_change_the_entries_of_the_one_before() {
     let cluster = Cluster::start(4).await;
     cluster.propose("before").await.unwrap();
     cluster.agree().await;
