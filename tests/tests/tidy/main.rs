@@ -146,6 +146,12 @@ fn links_in_documents_lead_somewhere() {
 }
 
 #[test]
+fn tests_that_documents_name_exist() {
+    let tree = Tree::of_this_repository();
+    expect_none("tests that are not there", docs::missing_tests(&tree));
+}
+
+#[test]
 fn crates_depend_upwards_only() {
     let packages = layers::packages_of_this_repository();
     expect_none(

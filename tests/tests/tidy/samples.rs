@@ -363,6 +363,19 @@ fn broken_links_are_found() {
 }
 
 #[test]
+fn tests_that_are_not_there_are_found() {
+    let page =
+        "| `a_test_of_ours` | `a_test_that_left` |\n`void_batch`, `make test`, a_word_or_two";
+    let code = "#[test]\nfn a_test_of_ours() {}\n";
+    let tree = Tree::of(&[("docs/security.md", page), (TEST, code)]);
+    assert_eq!(
+        docs::missing_tests(&tree),
+        ["docs/security.md:1: no test a_test_that_left"]
+    );
+    assert_eq!(found(docs::missing_tests, "README.md", page), 0);
+}
+
+#[test]
 fn edges_against_the_layers_are_found() {
     let edges = |name: &str, used: &str| {
         let package = Package {
